@@ -1,0 +1,1 @@
+"""Benchmarks: speed and memory beside nginx on the same machine."""

@@ -1,0 +1,3 @@
+"""ncps: a pull-through binary cache for Nix."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The cache core: rules over ports and formats; no HTTP, no SQL."""

@@ -1,0 +1,1 @@
+"""Adapters of the catalog port: SQL beside its use."""

@@ -1,0 +1,50 @@
+"""The few errors of the cache, typed by what the caller can do about them.
+
+Adapters translate every error of a driver or a library into one of these; nothing above the
+adapters ever sees another one. `web.respond` has the table from error to status.
+"""
+
+from __future__ import annotations
+
+
+class NcpsError(Exception):
+    """Base of all errors below; `str()` of it is fit for a log line, never holds a secret."""
+
+
+class Malformed(NcpsError, ValueError):
+    """Text or bytes are not in the format they should be in. Clients: 400, or 404 for a path."""
+
+
+class NotFound(NcpsError):
+    """Surely not here (of an upstream: surely not there). Try elsewhere. Clients: 404."""
+
+
+class Unavailable(NcpsError):
+    """Could not tell or could not do it now; try later. Never treated as absence. Clients: 502-504.
+
+    :param retry_after: seconds after which trying again makes sense, if known.
+    :param timed_out: whether the cause was a deadline (clients: 504 instead of 502).
+    """
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, timed_out: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.timed_out = timed_out
+
+
+class Corrupt(NcpsError):
+    """Bytes or facts are not what they were said to be: distrust the source. Clients: 502."""
+
+
+class Refused(NcpsError):
+    """Not allowed or not possible as asked; trying again will not help. Clients: 403."""
+
+
+class Conflict(NcpsError):
+    """Other bytes already bear this name. Clients: 409."""
+
+
+class StorageFull(NcpsError):
+    """The store has no room or is read-only. Clients: 507 on upload; reads stream through."""

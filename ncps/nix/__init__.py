@@ -1,0 +1,1 @@
+"""The formats of Nix: pure values and parsers, no I/O."""

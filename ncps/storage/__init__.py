@@ -1,0 +1,1 @@
+"""Adapters of the storage ports: NAR bytes, narinfos and small secrets."""

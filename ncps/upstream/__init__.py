@@ -1,0 +1,1 @@
+"""Adapters of the upstream port: binary caches reached over HTTP."""

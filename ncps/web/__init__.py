@@ -1,0 +1,1 @@
+"""The HTTP floor: requests in, responses out; rules live in the core."""
