@@ -1,0 +1,115 @@
+"""Hashes in every spelling that Nix has for them, and one canonical spelling out."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from binascii import a2b_base64, unhexlify
+from collections.abc import Mapping
+from typing import Self
+
+from attrs import frozen
+
+from ncps.errors import Malformed
+from ncps.nix import base32
+
+SIZES: Mapping[str, int] = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
+"""Digest size in bytes of each algorithm that Nix knows."""
+
+
+@frozen
+class Hash:
+    """A digest and the algorithm that made it; always of the right length.
+
+    `str` gives the spelling of narinfos, ``sha256:<nix32>``.
+    """
+
+    algorithm: str
+    digest: bytes
+
+    def __attrs_post_init__(self) -> None:
+        size = _size(self.algorithm)
+        if len(self.digest) != size:
+            raise Malformed(f"a {self.algorithm} digest is {size} bytes, not {len(self.digest)}")
+
+    @classmethod
+    def of_sha256(cls, digest: bytes) -> Self:
+        """Wrap the 32 bytes of a finished SHA-256."""
+        return cls("sha256", digest)
+
+    @classmethod
+    def parse(cls, text: str, algorithm: str | None = None) -> Self:
+        """Read ``sha256:<nix32, hex or base64>`` or the SRI form ``sha256-<base64>``.
+
+        With `algorithm`, a digest without prefix is read too, and a prefix must name that
+        algorithm. The notation is known by the length of the digest. Malformed.
+        """
+        prefix, separator, digest = text.partition(":")
+        if separator:
+            return cls._read(prefix, digest, expected=algorithm)
+        prefix, separator, digest = text.partition("-")
+        if separator:
+            return cls(_agreed(prefix, algorithm), _base64(digest))
+        if algorithm is None:
+            raise Malformed(f"hash without algorithm: {text[:128]!r}")
+        return cls._read(algorithm, text, expected=None)
+
+    @classmethod
+    def _read(cls, algorithm: str, digest: str, *, expected: str | None) -> Self:
+        size = _size(_agreed(algorithm, expected))
+        length = len(digest)
+        if length == size * 2:
+            return cls(algorithm, _hex(digest))
+        if length == (size * 8 + 4) // 5:
+            return cls(algorithm, base32.decode(digest))
+        return cls(algorithm, _base64(digest))
+
+    @property
+    def nix32(self) -> str:
+        """The digest in nix32, without the algorithm: 52 characters for SHA-256."""
+        return base32.encode(self.digest)
+
+    @property
+    def hex(self) -> str:
+        """The digest in lower-case hexadecimal, without the algorithm."""
+        return self.digest.hex()
+
+    @property
+    def sri(self) -> str:
+        """The hash as Subresource Integrity writes it, ``sha256-<base64>``."""
+        return f"{self.algorithm}-{b64encode(self.digest).decode('ascii')}"
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.nix32}"
+
+
+def sha256_of(data: bytes) -> Hash:
+    """Hash `data` with SHA-256."""
+    return Hash.of_sha256(hashlib.sha256(data).digest())
+
+
+def _size(algorithm: str) -> int:
+    try:
+        return SIZES[algorithm]
+    except KeyError:
+        raise Malformed(f"unknown hash algorithm {algorithm[:32]!r}") from None
+
+
+def _agreed(algorithm: str, expected: str | None) -> str:
+    if expected is not None and algorithm != expected:
+        raise Malformed(f"expected a {expected} hash, got {algorithm[:32]!r}")
+    return algorithm
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return unhexlify(text)
+    except ValueError:
+        raise Malformed("a digest in hexadecimal has foreign characters") from None
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return a2b_base64(text, strict_mode=True)
+    except ValueError:
+        raise Malformed("a digest is neither nix32 nor hexadecimal nor base64") from None

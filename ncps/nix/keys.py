@@ -1,0 +1,159 @@
+"""Signatures of store paths and the Ed25519 keys that make and check them.
+
+Everything is written ``name:base64``. A secret key is 64 bytes, the seed and the public half
+after it (libsodium's layout); a public key is 32; a signature is 64. Trust goes by name first:
+only keys that bear the name of a signature are tried. No message and no `repr` in this module
+shows any part of a key file.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from binascii import a2b_base64
+from collections.abc import Iterable
+from typing import Self
+
+from attrs import field, frozen
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from ncps.errors import Malformed
+
+_SEED_SIZE = 32
+_PUBLIC_SIZE = 32
+_SIGNATURE_SIZE = 64
+
+
+@frozen
+class Signature:
+    """What a key of that name said about a fingerprint.
+
+    :param raw: 64 bytes, or some other number if the text was so: such a signature proves
+        nothing, but is kept and handed on as it came.
+    """
+
+    name: str
+    raw: bytes
+
+    def __attrs_post_init__(self) -> None:
+        _check_name(self.name)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``name:base64``. Malformed."""
+        return cls(*_split(text, "signature"))
+
+    def __str__(self) -> str:
+        return _join(self.name, self.raw)
+
+
+@frozen
+class PublicKey:
+    """A key that is trusted under its name."""
+
+    name: str
+    raw: bytes
+
+    def __attrs_post_init__(self) -> None:
+        _check_name(self.name)
+        if len(self.raw) != _PUBLIC_SIZE:
+            raise Malformed(f"a public key has {_PUBLIC_SIZE} bytes, not {len(self.raw)}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``name:base64``, as in Nix's `trusted-public-keys`. Malformed."""
+        return cls(*_split(text.strip(), "public key"))
+
+    def verify(self, message: bytes, signature: Signature) -> bool:
+        """Whether this key made this signature, under this name, of this message."""
+        if signature.name != self.name or len(signature.raw) != _SIGNATURE_SIZE:
+            return False
+        try:
+            VerifyKey(self.raw).verify(message, signature.raw)
+        except BadSignatureError:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        return _join(self.name, self.raw)
+
+
+@frozen(str=False)
+class SecretKey:
+    """A key that signs; neither `str` nor `repr` shows more of it than the name."""
+
+    name: str
+    _signing: SigningKey = field(repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        _check_name(self.name)
+
+    @classmethod
+    def generate(cls, name: str) -> Self:
+        """Make a new key from the system's randomness."""
+        return cls(name, SigningKey.generate())
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the form of `nix-store --generate-binary-cache-key`. Malformed.
+
+        The public half must belong to the seed: a file pieced together from two keys would
+        sign in a way that no client accepts.
+        """
+        name, raw = _split(text.strip(), "secret key")
+        if len(raw) == _PUBLIC_SIZE:
+            raise Malformed("32 bytes are a public key, a secret key has 64")
+        if len(raw) != _SEED_SIZE + _PUBLIC_SIZE:
+            raise Malformed(f"a secret key has 64 bytes, not {len(raw)}")
+        signing = SigningKey(raw[:_SEED_SIZE])
+        if bytes(signing.verify_key) != raw[_SEED_SIZE:]:
+            raise Malformed("the two halves of the secret key do not belong together")
+        return cls(name, signing)
+
+    def export(self) -> str:
+        """The secret in Nix's form, for a key file and for nothing else."""
+        return _join(self.name, bytes(self._signing) + bytes(self._signing.verify_key))
+
+    @property
+    def public(self) -> PublicKey:
+        """The half that clients trust."""
+        return PublicKey(self.name, bytes(self._signing.verify_key))
+
+    def sign(self, message: bytes) -> Signature:
+        """Sign the bytes of a fingerprint."""
+        return Signature(self.name, self._signing.sign(message).signature)
+
+
+def verify_any(
+    keys: Iterable[PublicKey], message: bytes, signatures: Iterable[Signature]
+) -> PublicKey | None:
+    """Find a key that vouches for `message` by any of the signatures.
+
+    Several keys may bear one name, as after a key was replaced: each of them is tried.
+    """
+    candidates = tuple(signatures)
+    for key in keys:
+        for signature in candidates:
+            if key.verify(message, signature):
+                return key
+    return None
+
+
+def _check_name(name: str) -> None:
+    """Refuse names that would break a line or a list of keys; they may be long, not odd."""
+    if not name or ":" in name or " " in name or not (name.isascii() and name.isprintable()):
+        raise Malformed("a key name is printable ASCII without spaces and colons, and not empty")
+
+
+def _split(text: str, what: str) -> tuple[str, bytes]:
+    name, colon, encoded = text.partition(":")
+    if not colon:
+        raise Malformed(f"a {what} is written NAME:BASE64")
+    try:
+        return name, a2b_base64(encoded, strict_mode=True)
+    except ValueError:
+        raise Malformed(f"what follows the colon of a {what} is not base64") from None
+
+
+def _join(name: str, raw: bytes) -> str:
+    return f"{name}:{b64encode(raw).decode('ascii')}"

@@ -1,0 +1,261 @@
+"""narinfo: the text by which a binary cache describes a store path and where its NAR lies.
+
+Lines of ``Key: value``. Reading is lenient where caches in the wild differ (line ends, unknown
+keys, missing optional fields) and stubborn where a client would be misled (Malformed, naming the
+field); writing is strict, since Nix takes the value from two bytes after the key's end and reads
+on into the next line if there is no blank. What a narinfo signs is its fingerprint: path, NarHash,
+NarSize and references. URL, Compression, FileHash, FileSize, Deriver and CA are not signed and may
+be rewritten by whoever serves the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Self
+
+from attrs import field, frozen
+
+from ncps.errors import Malformed
+from ncps.nix.hashes import Hash
+from ncps.nix.keys import Signature
+from ncps.nix.storepath import StorePath
+
+MAX_SIZE: Final = 4 * 1024 * 1024
+"""The longest text that is read, in bytes; the longest met in the wild are a few hundred kB."""
+
+MAX_REFERENCES: Final = 100_000
+MAX_NAR_SIZE: Final = 2**63 - 1
+
+COMPRESSIONS: Final = frozenset(
+    {
+        "none",
+        "xz",
+        "bzip2",
+        "zstd",
+        "br",
+        "gzip",
+        "lzip",
+        "lz4",
+        "lzma",
+        "compress",
+        "grzip",
+        "lrzip",
+        "lzop",
+    }
+)
+"""Values of Compression that Nix accepts; any other spoils the whole lookup for a client."""
+
+_FIELDS = frozenset(
+    {
+        "StorePath",
+        "URL",
+        "Compression",
+        "FileHash",
+        "FileSize",
+        "NarHash",
+        "NarSize",
+        "References",
+        "Deriver",
+        "System",
+        "CA",
+    }
+)
+
+
+def _distinct_paths(paths: Iterable[StorePath]) -> tuple[StorePath, ...]:
+    """References are a set; the order they came in is kept."""
+    return tuple(dict.fromkeys(paths))
+
+
+def _distinct_signatures(signatures: Iterable[Signature]) -> tuple[Signature, ...]:
+    return tuple(dict.fromkeys(signatures))
+
+
+@frozen(kw_only=True)
+class NarInfo:
+    """A store path in a binary cache. Malformed if the fields cannot stand in a narinfo.
+
+    :param url: where the NAR is, relative to the cache or absolute, query included.
+    :param compression: one of `COMPRESSIONS`. With ``none``, what is known of the NAR is known
+        of the file, and filled in.
+    :param file_size: bytes behind the URL, None if unknown; likewise `file_hash` (SHA-256).
+    :param nar_size: bytes of the NAR before compression, at least 1; likewise `nar_hash`.
+    :param deriver: base name of the derivation.
+    """
+
+    store_path: StorePath
+    url: str
+    compression: str
+    file_hash: Hash | None = None
+    file_size: int | None = None
+    nar_hash: Hash
+    nar_size: int
+    references: tuple[StorePath, ...] = field(default=(), converter=_distinct_paths)
+    deriver: str | None = None
+    system: str | None = None
+    signatures: tuple[Signature, ...] = field(default=(), converter=_distinct_signatures)
+    ca: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not self.url or " " in self.url:
+            raise Malformed("URL is empty or has a blank in it")
+        if self.compression not in COMPRESSIONS:
+            raise Malformed(f"Compression {self.compression[:32]!r} is unknown")
+        if not 0 < self.nar_size <= MAX_NAR_SIZE:
+            raise Malformed(f"NarSize {self.nar_size} is out of range")
+        if self.file_size is not None and not 0 < self.file_size <= MAX_NAR_SIZE:
+            raise Malformed(f"FileSize {self.file_size} is out of range")
+        if len(self.references) > MAX_REFERENCES:
+            raise Malformed(f"References has more than {MAX_REFERENCES} paths")
+        for key, value in (
+            ("URL", self.url),
+            ("Deriver", self.deriver),
+            ("System", self.system),
+            ("CA", self.ca),
+        ):
+            if value is not None and not (value.isascii() and value.isprintable() and value):
+                raise Malformed(f"{key} has a character that does not belong there")
+        for key, digest in (("NarHash", self.nar_hash), ("FileHash", self.file_hash)):
+            if digest is not None and digest.algorithm != "sha256":
+                raise Malformed(f"{key} is a {digest.algorithm}, not a sha256")
+        if self.compression == "none":
+            self._equate_file_and_nar()
+
+    def _equate_file_and_nar(self) -> None:
+        if self.file_hash is None:
+            object.__setattr__(self, "file_hash", self.nar_hash)
+        elif self.file_hash != self.nar_hash:
+            raise Malformed("FileHash differs from NarHash though Compression is none")
+        if self.file_size is None:
+            object.__setattr__(self, "file_size", self.nar_size)
+        elif self.file_size != self.nar_size:
+            raise Malformed("FileSize differs from NarSize though Compression is none")
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """Read a narinfo as binary caches in the wild write it.
+
+        A Sig line that cannot be read is left out; a missing Compression is bzip2, as for Nix.
+        Malformed, naming the field: required ones missing, fields given twice, values that
+        contradict each other, other stores, HTML, texts over `MAX_SIZE`.
+        """
+        fields, signatures = _fields(text)
+        return cls(
+            store_path=_store_path(_required(fields, "StorePath")),
+            url=_required(fields, "URL"),
+            compression=fields.get("Compression") or "bzip2",
+            file_hash=_hash("FileHash", value) if (value := fields.get("FileHash")) else None,
+            file_size=_size("FileSize", fields.get("FileSize") or "0") or None,
+            nar_hash=_hash("NarHash", _required(fields, "NarHash")),
+            nar_size=_size("NarSize", _required(fields, "NarSize")),
+            references=_references(fields.get("References", "")),
+            deriver=_deriver(fields.get("Deriver")),
+            system=fields.get("System") or None,
+            signatures=_signatures(signatures),
+            ca=fields.get("CA") or None,
+        )
+
+    def render(self) -> bytes:
+        """Write the text, as strictly as the strictest client reads it; UTF-8, one final LF."""
+        lines = [
+            f"StorePath: {self.store_path}",
+            f"URL: {self.url}",
+            f"Compression: {self.compression}",
+        ]
+        if self.file_hash is not None:
+            lines.append(f"FileHash: {self.file_hash}")
+        if self.file_size is not None:
+            lines.append(f"FileSize: {self.file_size}")
+        lines.append(f"NarHash: {self.nar_hash}")
+        lines.append(f"NarSize: {self.nar_size}")
+        lines.append("References: " + " ".join([path.base for path in self.references]))
+        if self.deriver is not None:
+            lines.append(f"Deriver: {self.deriver}")
+        if self.system is not None:
+            lines.append(f"System: {self.system}")
+        lines.extend([f"Sig: {signature}" for signature in self.signatures])
+        if self.ca is not None:
+            lines.append(f"CA: {self.ca}")
+        lines.append("")
+        return "\n".join(lines).encode("ascii")
+
+    def fingerprint(self) -> bytes:
+        """The bytes that signatures are made of (Nix, path-info.cc)."""
+        references = ",".join([str(path) for path in sorted(self.references)])
+        return f"1;{self.store_path};{self.nar_hash};{self.nar_size};{references}".encode("ascii")
+
+
+def _fields(text: bytes) -> tuple[dict[str, str], list[str]]:
+    """Split the text into its known fields and the values of its Sig lines."""
+    if len(text) > MAX_SIZE:
+        raise Malformed(f"a narinfo of {len(text)} bytes is longer than {MAX_SIZE}")
+    if text.lstrip()[:1] == b"<":
+        raise Malformed("an HTML page instead of a narinfo")
+    fields: dict[str, str] = {}
+    signatures: list[str] = []
+    for line in text.decode("latin-1").split("\n"):  # values are ASCII; others are refused later
+        key, colon, value = line.partition(":")
+        if key in _FIELDS:
+            if key in fields:
+                raise Malformed(f"{key} is given twice")
+            fields[key] = value.strip(" \t\r")
+        elif key == "Sig":
+            signatures.append(value.strip(" \t\r"))
+        elif not colon and line.strip():
+            raise Malformed(f"a line without colon: {line[:64]!r}")
+    return fields, signatures
+
+
+def _required(fields: dict[str, str], key: str) -> str:
+    value = fields.get(key)
+    if not value:
+        raise Malformed(f"{key} is missing")
+    return value
+
+
+def _store_path(text: str) -> StorePath:
+    try:
+        return StorePath.parse(text)
+    except Malformed as error:
+        raise Malformed(f"StorePath is {error}") from None
+
+
+def _hash(key: str, text: str) -> Hash:
+    try:
+        return Hash.parse(text, "sha256")
+    except Malformed as error:
+        raise Malformed(f"{key}: {error}") from None
+
+
+def _deriver(text: str | None) -> str | None:
+    if not text or text == "unknown-deriver":
+        return None
+    try:
+        return StorePath.parse_base(text).base
+    except Malformed as error:
+        raise Malformed(f"Deriver is {error}") from None
+
+
+def _references(text: str) -> list[StorePath]:
+    if text.count(" ") >= MAX_REFERENCES:
+        raise Malformed(f"References has more than {MAX_REFERENCES} paths")
+    try:
+        return [StorePath.parse_base(base) for base in text.split(" ") if base]
+    except Malformed as error:
+        raise Malformed(f"References has one that is {error}") from None
+
+
+def _signatures(texts: list[str]) -> list[Signature]:
+    signatures = []
+    for text in texts:
+        try:
+            signatures.append(Signature.parse(text))
+        except Malformed:  # proves nothing, and spoils nothing for the others
+            continue
+    return signatures
+
+
+def _size(key: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 20:
+        raise Malformed(f"{key} is not a size in bytes: {text[:32]!r}")
+    return int(text)

@@ -1,0 +1,108 @@
+"""NAR URLs: the names under which NARs are served, made from whatever upstreams call theirs.
+
+Three families are met in narinfos. Conventional URLs end in ``<hash>.nar[.<extension>]``, in any
+directory or on any host, perhaps with a query; nix-serve puts the hash part of the store path and
+a dash (or underscore) before that. Opaque URLs (UUIDs of Cachix, paths of snix) name no hash. A
+client of ours sees only ``nar/<name>.nar[.<extension>]``: conventional names are kept, so that
+bytes that are shared upstream stay shared here; an opaque URL is named by the NarHash, and since
+the bytes behind one name may never change, the name also depends on the compression.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Self
+
+from attrs import frozen
+
+from ncps.errors import Malformed
+from ncps.nix.base32 import ALPHABET
+from ncps.nix.hashes import Hash, sha256_of
+
+EXTENSIONS: Mapping[str, str] = {
+    "xz": "xz",
+    "zstd": "zst",
+    "bzip2": "bz2",
+    "br": "br",
+    "lz4": "lz4",
+    "lzip": "lzip",
+}
+"""Compressions that show in the file name; gzip and the rarer ones do not (Nix 2.35)."""
+
+_KNOWN = frozenset(EXTENSIONS.values()) | {""}
+_NAME = re.compile(f"[{ALPHABET}]{{52}}|[0-9a-f]{{64}}")
+_PREFIX = re.compile(f"[{ALPHABET}]{{32}}[-_]")
+
+
+class UnknownExtension(Malformed):
+    """A NAR's file name ends in an extension that no compression has. Clients: 400."""
+
+
+@frozen
+class NarKey:
+    """The name of a NAR file, in URLs, in the catalog and in stores; safe in a path.
+
+    :param name: 52 characters of nix32 or 64 of lower-case hexadecimal.
+    :param extension: after ``.nar.``, without dot; empty if there is none.
+    """
+
+    name: str
+    extension: str
+
+    def __attrs_post_init__(self) -> None:
+        if _NAME.fullmatch(self.name) is None:
+            raise Malformed(f"not the name of a NAR: {self.name[:128]!r}")
+        if self.extension not in _KNOWN:
+            raise UnknownExtension(f"unknown extension of a NAR: {self.extension[:32]!r}")
+
+    @classmethod
+    def parse(cls, file_name: str) -> Self:
+        """Read ``<name>.nar[.<extension>]``; ``none`` means no extension.
+
+        Malformed, of which UnknownExtension if only the extension is wrong.
+        """
+        name, dot_nar, rest = file_name.partition(".nar")
+        if not dot_nar or (rest and rest[0] != "."):
+            raise Malformed(f"not the file name of a NAR: {file_name[:128]!r}")
+        if rest == ".":
+            raise UnknownExtension("empty extension of a NAR")
+        extension = rest[1:]
+        return cls(name, "" if extension == "none" else extension)
+
+    @property
+    def file_name(self) -> str:
+        """``<name>.nar[.<extension>]``."""
+        return f"{self.name}.nar.{self.extension}" if self.extension else f"{self.name}.nar"
+
+    @property
+    def url(self) -> str:
+        """What stands in a narinfo: ``nar/<file name>``."""
+        return f"nar/{self.file_name}"
+
+    def as_hash(self) -> Hash:
+        """The SHA-256 that the name spells; Malformed if it spells no such number."""
+        return Hash.parse(self.name, "sha256")
+
+
+def served_key(url: str, compression: str, nar_hash: Hash) -> NarKey:
+    """Name the NAR that an upstream's narinfo calls `url`. Malformed.
+
+    :param compression: of the narinfo; it decides where `url` names no hash. Attic and Nix's
+        gzip end in plain ``.nar`` though compressed: such names stay as they are.
+    :param nar_hash: SHA-256 of the NAR before compression.
+    """
+    path = url.partition("#")[0].partition("?")[0]
+    scheme, separator, rest = path.partition("://")
+    if separator and "/" not in scheme:
+        path = "/" + rest.partition("/")[2]  # without the authority
+    _, slash, file_name = path.rpartition("/")
+    prefix = _PREFIX.match(file_name)
+    try:
+        return NarKey.parse(file_name[prefix.end() :] if prefix else file_name)
+    except Malformed:
+        if not file_name or not (slash or ".nar" in file_name):
+            raise Malformed(f"not the URL of a NAR: {url[:256]!r}") from None
+    if compression == "none" or compression in EXTENSIONS:
+        return NarKey(nar_hash.nix32, EXTENSIONS.get(compression, ""))
+    return NarKey(sha256_of(f"{compression}:{nar_hash.nix32}".encode()).nix32, "")

@@ -1,0 +1,72 @@
+"""Tests of nix-cache-info."""
+
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Malformed
+from ncps.nix.cacheinfo import MAX_SIZE, CacheInfo
+from tests.fixtures import NIX
+
+infos = st.builds(
+    CacheInfo,
+    store_dir=st.sampled_from(["/nix/store", "/other dir"]),
+    want_mass_query=st.booleans(),
+    priority=st.none() | st.integers(-1000, 1000),
+)
+
+
+class CacheInfoTests(SynchronousTestCase):
+    def test_the_usual_text_is_read(self) -> None:
+        """The three fields of cache.nixos.org come out."""
+        self.assertEqual(
+            CacheInfo.parse(b"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n"),
+            CacheInfo(store_dir="/nix/store", want_mass_query=True, priority=40),
+        )
+
+    def test_the_text_of_nix_itself_is_read(self) -> None:
+        """A file cache made by Nix says only where its store is."""
+        info = CacheInfo.parse((NIX / "nix-cache-info").read_bytes())
+        self.assertEqual(info, CacheInfo(want_mass_query=False, priority=None))
+
+    def test_odd_texts_are_read(self) -> None:
+        """Spaces, CRLF, unknown keys, noise, no last newline, other order, no StoreDir."""
+        for text in (
+            b"  Priority :  30 \r\nWantMassQuery:1\r\nStoreDir:/nix/store",
+            b"X-Some: thing\n\nnoise\nPriority: 30\nWantMassQuery: 1\nPriority: 50\n",
+            b"\xff\xfe: \xff\nWantMassQuery: 1\nPriority: 30",
+        ):
+            info = CacheInfo.parse(text)
+            self.assertEqual(info, CacheInfo(want_mass_query=True, priority=30))
+
+    @given(infos)
+    def test_any_value_survives_the_round_trip(self, info: CacheInfo) -> None:
+        """What was written reads as the same."""
+        text = info.render()
+        self.assertEqual(CacheInfo.parse(text), info)
+        self.assertTrue(text.endswith(b"\n"))
+
+    @given(st.binary(max_size=200))
+    def test_garbage_is_refused(self, text: bytes) -> None:
+        """Whatever the bytes, the answer is a value or Malformed."""
+        with suppress(Malformed):
+            CacheInfo.parse(text)
+
+    def test_what_is_no_cache_info_is_refused(self) -> None:
+        """An HTML page, nothing at all, a page without a field, too much, a bad priority."""
+        for text in (
+            b"<!DOCTYPE html>\n<a href='http://x'>StoreDir: /nix/store</a>",
+            b"",
+            b"hello\nworld: is on a line with blanks in its key"[:5],
+            b"not a key: x",
+            b"StoreDir: /nix/store\n" + b"x" * MAX_SIZE,
+            b"Priority: high",
+            b"Priority: 1e3",
+            b"Priority: 99999999999",
+            b"StoreDir: relative",
+            b"StoreDir: /a\0b",
+        ):
+            with self.assertRaises(Malformed):
+                CacheInfo.parse(text)

@@ -1,0 +1,121 @@
+"""Tests of keys and signatures."""
+
+from base64 import b64decode, b64encode
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Malformed
+from ncps.nix.keys import PublicKey, SecretKey, Signature, verify_any
+
+PUBLIC = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+SECRET = "cache-1:" + b64encode(bytes(range(32)) + b64decode(PUBLIC)).decode()
+
+names = st.from_regex(r"[A-Za-z0-9.-]{1,20}", fullmatch=True)
+
+
+class SignatureTests(SynchronousTestCase):
+    @given(names, st.binary(max_size=80))
+    def test_any_signature_survives_the_round_trip(self, name: str, raw: bytes) -> None:
+        """Also one of the wrong length is handed on as it came."""
+        self.assertEqual(Signature.parse(str(Signature(name, raw))), Signature(name, raw))
+
+    @given(st.text(max_size=60))
+    def test_garbage_is_refused(self, text: str) -> None:
+        """Whatever the text, the answer is a value or Malformed."""
+        for parse in (Signature.parse, PublicKey.parse, SecretKey.parse):
+            with suppress(Malformed):
+                parse(text)
+
+    def test_bad_signatures_are_refused(self) -> None:
+        """No colon, no name, names that break lines, and what is not base64."""
+        for text in ("", "abcd", ":YWJj", "a b:YWJj", "a\n:YWJj", "a:b:YWJj", "a:YWJ", "a:Y\nWJj"):
+            with self.assertRaises(Malformed):
+                Signature.parse(text)
+
+
+class PublicKeyTests(SynchronousTestCase):
+    def test_a_key_is_read_and_written_as_nix_does(self) -> None:
+        """Blanks around the key, as at the end of a key file, do not matter."""
+        key = PublicKey.parse(f" cache-1:{PUBLIC}\n")
+        self.assertEqual(str(key), f"cache-1:{PUBLIC}")
+
+    def test_a_key_of_the_wrong_length_is_refused(self) -> None:
+        """A secret key where a public one belongs is noticed."""
+        with self.assertRaises(Malformed):
+            PublicKey.parse(SECRET)
+
+    def test_only_the_right_key_name_and_message_verify(self) -> None:
+        """A signature counts for its message, its key and its name, and if it is whole."""
+        secret = SecretKey.parse(SECRET)
+        good = secret.sign(b"message")
+        key = secret.public
+        self.assertTrue(key.verify(b"message", good))
+        self.assertFalse(key.verify(b"massage", good))
+        self.assertFalse(key.verify(b"message", Signature("other", good.raw)))
+        self.assertFalse(key.verify(b"message", Signature(good.name, good.raw[:-1])))
+        self.assertFalse(PublicKey("other", key.raw).verify(b"message", good))
+        self.assertFalse(SecretKey.generate("cache-1").public.verify(b"message", good))
+
+
+class SecretKeyTests(SynchronousTestCase):
+    def test_a_key_of_nix_is_read_and_written_back(self) -> None:
+        """A key file comes out as it went in, and its public half is the one Nix prints."""
+        key = SecretKey.parse(SECRET + "\n")
+        self.assertEqual(key.export(), SECRET)
+        self.assertEqual(str(key.public), f"cache-1:{PUBLIC}")
+
+    def test_a_new_key_signs_what_its_public_half_verifies(self) -> None:
+        """A generated key is good after a trip through its file."""
+        key = SecretKey.parse(SecretKey.generate("new").export())
+        self.assertTrue(key.public.verify(b"m", key.sign(b"m")))
+        self.assertNotEqual(SecretKey.generate("new"), key)
+
+    def test_halves_that_do_not_belong_together_are_refused(self) -> None:
+        """A key file pieced together from two keys would sign what nobody accepts."""
+        broken = "cache-1:" + b64encode(bytes(32) + b64decode(PUBLIC)).decode()
+        with self.assertRaises(Malformed):
+            SecretKey.parse(broken)
+
+    def test_neither_repr_nor_errors_show_the_secret(self) -> None:
+        """Whatever is printed or goes wrong, no part of the key file is in it."""
+        name, _, material = SECRET.partition(":")
+        key = SecretKey.parse(SECRET)
+        self.assertNotIn(material[:12], f"{key!r} {key!s} {key}")
+        self.assertIn(name, repr(key))
+        for text in (
+            material,
+            f"{material}:{name}",
+            f"{name}:{material[:-4]}",
+            f"{name}:{material}!",
+            f"{name}:{PUBLIC}",
+            f"{name}:{material[::-1]}",
+            f" :{material}",
+        ):
+            with self.assertRaises(Malformed) as caught:
+                SecretKey.parse(text)
+            message = f"{caught.exception} {caught.exception.__context__!r}"
+            for start in range(len(material) - 6):
+                self.assertNotIn(material[start : start + 6], message)
+            self.assertNotIn(PUBLIC[:6], message)
+
+
+class VerifyAnyTests(SynchronousTestCase):
+    def test_one_good_signature_suffices(self) -> None:
+        """Unknown names and bad signatures beside it do no harm."""
+        secret = SecretKey.parse(SECRET)
+        bad, good = Signature("cache-1", bytes(64)), secret.sign(b"m")
+        keys = [SecretKey.generate("else").public, secret.public]
+        self.assertEqual(verify_any(keys, b"m", [bad, Signature("x", b""), good]), secret.public)
+        self.assertIsNone(verify_any(keys, b"m", [bad]))
+        self.assertIsNone(verify_any(keys, b"m", []))
+        self.assertIsNone(verify_any([], b"m", [good]))
+
+    def test_two_keys_of_one_name_are_both_tried(self) -> None:
+        """After a key was replaced under its name, old signatures still count."""
+        old, new = SecretKey.generate("name"), SecretKey.generate("name")
+        both = [new.public, old.public]
+        self.assertEqual(verify_any(both, b"m", iter([old.sign(b"m")])), old.public)
+        self.assertEqual(verify_any(both, b"m", iter([new.sign(b"m")])), new.public)

@@ -1,0 +1,150 @@
+"""Tests of NAR names and of what upstream URLs become."""
+
+from contextlib import suppress
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Malformed
+from ncps.nix.base32 import ALPHABET
+from ncps.nix.hashes import Hash, sha256_of
+from ncps.nix.narurl import EXTENSIONS, NarKey, UnknownExtension, served_key
+
+NIX32 = "001gvksnikxzsalzc94lcfk8k07i9l4rdflk525a0a9mxkc2bvzs"
+HEX = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+DIGEST = "8wims9f42avjwi9w1grd6m2c4nsx8xc5"
+NAR_HASH = sha256_of(b"nar")
+
+nar_keys = st.builds(
+    NarKey,
+    st.text(alphabet=ALPHABET, min_size=52, max_size=52)
+    | st.text(alphabet="0123456789abcdef", min_size=64, max_size=64),
+    st.sampled_from(["", *EXTENSIONS.values()]),
+)
+
+
+class NarKeyTests(SynchronousTestCase):
+    @given(nar_keys)
+    def test_any_key_survives_the_round_trip(self, key: NarKey) -> None:
+        """What stands in a narinfo reads as the same key, and is safe as a file name."""
+        self.assertEqual(NarKey.parse(key.file_name), key)
+        self.assertEqual(key.url, f"nar/{key.file_name}")
+        self.assertNotIn("/", key.file_name)
+
+    def test_names_and_extensions_are_told_apart(self) -> None:
+        """All extensions of Nix are known, and `none` is no extension."""
+        for extension in ("xz", "zst", "bz2", "br", "lz4", "lzip"):
+            key = NarKey.parse(f"{NIX32}.nar.{extension}")
+            self.assertEqual((key.name, key.extension), (NIX32, extension))
+        self.assertEqual(NarKey.parse(f"{HEX}.nar"), NarKey(HEX, ""))
+        self.assertEqual(NarKey.parse(f"{HEX}.nar.none"), NarKey(HEX, ""))
+
+    def test_an_unknown_extension_has_an_error_of_its_own(self) -> None:
+        """The web can say 400 where the name is good but the extension is not."""
+        for extension in ("gz", "xz.zst", "", "XZ", "../x"):
+            with self.assertRaises(UnknownExtension):
+                NarKey.parse(f"{NIX32}.nar.{extension}")
+
+    def test_bad_names_are_refused(self) -> None:
+        """Wrong lengths, capitals, foreign letters, prefixes, paths and line ends."""
+        for name in (
+            "",
+            ".nar",
+            NIX32,
+            f"{NIX32}.na",
+            f"{NIX32}.narx",
+            f"{NIX32}.narinfo",
+            f"{NIX32[1:]}.nar",
+            f"{NIX32}0.nar",
+            f"{NIX32.upper()}.nar",
+            f"{HEX.upper()}.nar",
+            f"{HEX[1:]}.nar.gz",
+            f"{'e' * 52}.nar",
+            f"{DIGEST}-{NIX32}.nar",
+            f"../{NIX32}.nar",
+            f"{NIX32}\n.nar",
+        ):
+            with self.assertRaises(Malformed) as caught:
+                NarKey.parse(name)
+            self.assertNotIsInstance(caught.exception, UnknownExtension)
+
+    @given(st.text(max_size=80))
+    def test_garbage_is_refused(self, text: str) -> None:
+        """Whatever the text, the answer is a key or Malformed."""
+        for candidate in (text, f"{NIX32}{text}", f"{NIX32}.nar{text}"):
+            with suppress(Malformed):
+                NarKey.parse(candidate)
+
+    def test_the_name_spells_a_hash(self) -> None:
+        """Both notations give the digest; a name no digest spells is Malformed."""
+        self.assertEqual(NarKey(HEX, "").as_hash(), sha256_of(b""))
+        self.assertEqual(NarKey(NIX32, "xz").as_hash(), Hash.parse(f"sha256:{NIX32}"))
+        with self.assertRaises(Malformed):
+            NarKey("z" * 52, "").as_hash()
+
+
+class ServedKeyTests(SynchronousTestCase):
+    def assert_served(self, url: str, compression: str, file_name: str) -> None:
+        self.assertEqual(served_key(url, compression, NAR_HASH).file_name, file_name, url)
+
+    def test_conventional_urls_keep_their_name(self) -> None:
+        """Whatever the directory, host and query, bytes shared upstream stay shared."""
+        for url in (
+            f"nar/{NIX32}.nar.xz",
+            f"{NIX32}.nar.xz",
+            f"/deep/er/{NIX32}.nar.xz",
+            f"nar/{NIX32}.nar.xz?hash={DIGEST}",
+            f"https://cdn.example/a/b/{NIX32}.nar.xz?sig=/x/y.nar#part",
+        ):
+            self.assert_served(url, "xz", f"{NIX32}.nar.xz")
+        self.assert_served(f"nar/{HEX}.nar", "none", f"{HEX}.nar")
+
+    def test_an_extension_that_hides_the_compression_stays(self) -> None:
+        """Attic serves zstd, and Nix gzip, under a plain .nar."""
+        self.assert_served(f"nar/{HEX}.nar", "zstd", f"{HEX}.nar")
+        self.assert_served(f"nar/{NIX32}.nar", "gzip", f"{NIX32}.nar")
+
+    def test_prefixes_of_nix_serve_are_stripped(self) -> None:
+        """The hash part of the store path before the name is left out, after dash or underscore."""
+        for separator in "-_":
+            self.assert_served(f"nar/{DIGEST}{separator}{NIX32}.nar", "none", f"{NIX32}.nar")
+            self.assert_served(f"nar/{DIGEST}{separator}{HEX}.nar.xz", "xz", f"{HEX}.nar.xz")
+
+    def test_opaque_urls_are_named_by_the_nar_hash(self) -> None:
+        """UUIDs of Cachix, paths of snix and unknown extensions: the compression gives the end."""
+        for url in (
+            "nar/7cb6a8d2-5c8c-4a3d-8c5f-0123456789ab.nar.zst",
+            "7cb6a8d2-5c8c-4a3d-8c5f-0123456789ab.nar.zst",
+            "nar/snix-castore/CiAzYX?narsize=1234",
+            "https://snix.example/castore/CiAzYX",
+            f"nar/{NIX32}.nar.gz",
+            f"nar/{DIGEST}-xyz.nar",
+            "/..",
+        ):
+            self.assert_served(url, "none", f"{NAR_HASH.nix32}.nar")
+            self.assert_served(url, "zstd", f"{NAR_HASH.nix32}.nar.zst")
+
+    def test_an_opaque_url_without_own_extension_never_collides(self) -> None:
+        """The gzip of a NAR and the NAR itself are other bytes, so they get other names."""
+        opaque = "nar/uuid.nar"
+        keys = {c: served_key(opaque, c, NAR_HASH) for c in ("none", "gzip", "lzma", "xz")}
+        self.assertEqual(len(set(keys.values())), 4)
+        self.assertEqual(keys["gzip"].name, sha256_of(f"gzip:{NAR_HASH.nix32}".encode()).nix32)
+        self.assertEqual(keys["gzip"].extension, "")
+
+    def test_what_is_no_url_of_a_nar_is_refused(self) -> None:
+        """A bare token, a directory, a host."""
+        for url in ("", "token", "?x=.nar", "nar/", "nar/?a/b", "https://host", "https://h.nar"):
+            with self.assertRaises(Malformed):
+                served_key(url, "none", NAR_HASH)
+
+    @given(st.text(max_size=40), st.sampled_from(["none", "xz", "gzip"]))
+    def test_whatever_the_url_the_name_is_safe(self, url: str, compression: str) -> None:
+        """Any text gives a valid key or Malformed."""
+        for candidate in (url, f"nar/{url}", f"https://h/{url}.nar"):
+            try:
+                key = served_key(candidate, compression, NAR_HASH)
+            except Malformed:
+                continue
+            self.assertEqual(NarKey.parse(key.file_name), key)
