@@ -1,7 +1,7 @@
 """Tests of nix32."""
 
+import contextlib
 import hashlib
-from contextlib import suppress
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +40,7 @@ class Base32Tests(SynchronousTestCase):
     @given(st.text(max_size=60))
     def test_garbage_is_refused(self, text: str) -> None:
         """Whatever the text, the answer is bytes or Malformed."""
-        with suppress(Malformed):
+        with contextlib.suppress(Malformed):
             self.assertEqual(base32.encode(base32.decode(text)), text)
 
     def test_foreign_characters_are_refused(self) -> None:

@@ -1,6 +1,6 @@
 """Tests of nix-cache-info."""
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +51,7 @@ class CacheInfoTests(SynchronousTestCase):
     @given(st.binary(max_size=200))
     def test_garbage_is_refused(self, text: bytes) -> None:
         """Whatever the bytes, the answer is a value or Malformed."""
-        with suppress(Malformed):
+        with contextlib.suppress(Malformed):
             CacheInfo.parse(text)
 
     def test_what_is_no_cache_info_is_refused(self) -> None:

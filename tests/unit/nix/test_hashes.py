@@ -1,8 +1,8 @@
 """Tests of hashes and their spellings."""
 
+import contextlib
 import hashlib
 from base64 import b64encode
-from contextlib import suppress
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +43,7 @@ class HashTests(SynchronousTestCase):
     @given(st.text(max_size=70), st.sampled_from([None, "sha256", "sha1", "crc"]))
     def test_garbage_is_refused(self, text: str, algorithm: str | None) -> None:
         """Whatever the text, the answer is a hash or Malformed."""
-        with suppress(Malformed):
+        with contextlib.suppress(Malformed):
             Hash.parse(text, algorithm)
 
     def test_wrong_spellings_are_refused_with_the_reason(self) -> None:

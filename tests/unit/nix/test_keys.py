@@ -1,7 +1,7 @@
 """Tests of keys and signatures."""
 
+import contextlib
 from base64 import b64decode, b64encode
-from contextlib import suppress
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ class SignatureTests(SynchronousTestCase):
     def test_garbage_is_refused(self, text: str) -> None:
         """Whatever the text, the answer is a value or Malformed."""
         for parse in (Signature.parse, PublicKey.parse, SecretKey.parse):
-            with suppress(Malformed):
+            with contextlib.suppress(Malformed):
                 parse(text)
 
     def test_bad_signatures_are_refused(self) -> None:

@@ -1,6 +1,6 @@
 """Tests of narinfo."""
 
-from contextlib import suppress
+import contextlib
 
 from attrs import evolve
 from hypothesis import given
@@ -238,7 +238,7 @@ class ParseTests(SynchronousTestCase):
     def test_garbage_is_refused(self, data: bytes) -> None:
         """Whatever the bytes, the answer is a narinfo or Malformed."""
         for text in (data, SAMPLE + data, data + SAMPLE):
-            with suppress(Malformed):
+            with contextlib.suppress(Malformed):
                 NarInfo.parse(text)
 
 

@@ -1,6 +1,6 @@
 """Tests of NAR names and of what upstream URLs become."""
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +73,7 @@ class NarKeyTests(SynchronousTestCase):
     def test_garbage_is_refused(self, text: str) -> None:
         """Whatever the text, the answer is a key or Malformed."""
         for candidate in (text, f"{NIX32}{text}", f"{NIX32}.nar{text}"):
-            with suppress(Malformed):
+            with contextlib.suppress(Malformed):
                 NarKey.parse(candidate)
 
     def test_the_name_spells_a_hash(self) -> None:

@@ -1,6 +1,6 @@
 """Tests of store paths."""
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +44,7 @@ class StorePathTests(SynchronousTestCase):
         """Whatever the text, the answer is a path or Malformed."""
         for candidate in (text, f"{DIGEST}-{text}", f"/nix/store/{DIGEST}-{text}"):
             for parse in (StorePath.parse, StorePath.parse_base):
-                with suppress(Malformed):
+                with contextlib.suppress(Malformed):
                     self.assertIn(parse(candidate).base, candidate)
 
     def test_odd_but_legal_names_are_read(self) -> None:

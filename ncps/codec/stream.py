@@ -1,0 +1,171 @@
+"""What all codecs share: the shapes, and decoding of streams laid end to end.
+
+The decompressors of the standard library agree on one protocol (`decompress` with a bound on what
+comes out, `eof`, `needs_input`, `unused_data`), and the others are dressed to look like them. On
+top of it a `StreamDecoder` adds what they all leave to the caller: one compressed stream may
+follow another in one file, data may end too early, something else may follow the end, and a
+kilobyte may stand for a gigabyte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from ncps.errors import Corrupt
+
+PIECE: Final = 128 * 1024
+"""About how many bytes a decoder lets out at a time; never more than twice as many."""
+
+SLICE: Final = 32 * 1024
+"""How many compressed bytes are looked at in one go: bounds what is copied between streams."""
+
+Data = bytes | memoryview
+
+
+class Decoder(Protocol):
+    """Turns a compressed file, fed in pieces of any size, into the bytes it stands for.
+
+    Corrupt: the data is not what it should be; the decoder is of no use after that.
+    """
+
+    def feed(self, data: Data) -> Iterator[bytes]:
+        """Decode `data`. The work is done while the iterator is consumed, which must be done to
+        its end before feeding again; each piece is at most 256 KiB, whatever `data` expands to.
+        """
+
+    def finish(self) -> None:
+        """Say that the file has ended. Corrupt, if it should not have."""
+
+
+class Encoder(Protocol):
+    """Compresses a file fed in pieces of any size."""
+
+    def feed(self, data: Data) -> bytes:
+        """Take `data` in and return what is ready."""
+
+    def finish(self) -> bytes:
+        """Return the rest; to be called once."""
+
+
+class Decompressor(Protocol):
+    """The protocol of `lzma.LZMADecompressor` and its likes, for one stream.
+
+    :ivar eof: the end of the stream was reached and all of its output handed out.
+    :ivar needs_input: more output takes more input.
+    :ivar unused_data: the input after the end of the stream.
+    """
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: Data, max_length: int) -> bytes:
+        """Take `data` in, after what is left from before; return at most so many bytes."""
+
+
+class StreamDecoder(Decoder):
+    """Decodes a file of one compressed stream or several.
+
+    :param name: of the compression, for messages.
+    :param begin: makes the decompressor of the next stream.
+    :param faults: what such a decompressor raises for bad data.
+    :param may_repeat: whether one stream may follow another.
+    :param padding: after a stream, zero bytes in multiples of this are no data; 0: they are.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        begin: Callable[[], Decompressor],
+        faults: type[Exception],
+        *,
+        may_repeat: bool = True,
+        padding: int = 0,
+    ) -> None:
+        self._name = name
+        self._begin = begin
+        self._faults = faults
+        self._may_repeat = may_repeat
+        self._padding = padding
+        self._zeros = 0
+        self._has_begun = False
+        self._stream: Decompressor | None = None
+
+    def feed(self, data: Data) -> Iterator[bytes]:
+        view = memoryview(data)
+        for start in range(0, len(view), SLICE):
+            yield from self._decode(view[start : start + SLICE])
+
+    def _decode(self, data: Data) -> Iterator[bytes]:
+        while True:
+            if self._stream is None:
+                data = self._without_padding(data)
+                if not data:
+                    return
+                self._stream = self._next_stream()
+            try:
+                piece = self._stream.decompress(data, PIECE)
+            except self._faults as error:
+                raise Corrupt(f"bad {self._name} data: {error}") from error
+            if piece:
+                yield piece
+            data = b""
+            if self._stream.eof:
+                data = self._stream.unused_data
+                self._stream = None
+            elif self._stream.needs_input and len(piece) < PIECE:
+                return  # a full piece may hide more (Brotli counts only unread input)
+
+    def _without_padding(self, data: Data) -> Data:
+        if not (self._padding and self._has_begun):
+            return data
+        rest = bytes(data).lstrip(b"\0")
+        self._zeros += len(data) - len(rest)
+        if rest:
+            self._check_padding()
+        return rest
+
+    def _check_padding(self) -> None:
+        if self._padding and self._zeros % self._padding:
+            raise Corrupt(f"bad {self._name} data: {self._zeros} zero bytes after the end")
+        self._zeros = 0
+
+    def _next_stream(self) -> Decompressor:
+        if self._has_begun and not self._may_repeat:
+            raise Corrupt(f"bad {self._name} data: something follows the end")
+        self._has_begun = True
+        return self._begin()
+
+    def finish(self) -> None:
+        if self._stream is not None or not self._has_begun:
+            raise Corrupt(f"bad {self._name} data: it ends too early")
+        self._check_padding()
+
+
+class Compressor(Protocol):
+    """The protocol of `lzma.LZMACompressor` and its likes."""
+
+    def compress(self, data: Data, /) -> bytes:
+        """Take `data` in and return what is ready."""
+
+    def flush(self) -> bytes:
+        """Return the rest."""
+
+
+class StreamEncoder(Encoder):
+    """Encodes a file as one stream of a compressor."""
+
+    def __init__(self, compressor: Compressor) -> None:
+        self._compressor = compressor
+
+    def feed(self, data: Data) -> bytes:
+        return self._compressor.compress(data)
+
+    def finish(self) -> bytes:
+        return self._compressor.flush()

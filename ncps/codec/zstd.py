@@ -1,0 +1,33 @@
+"""Compression ``zstd``, through the module of Python 3.14 or its backport.
+
+Frames may follow each other, and skippable frames may lie between them (RFC 8878, section 3).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from ncps.codec.stream import Decoder, Decompressor, Encoder, StreamDecoder, StreamEncoder
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+WINDOW_LOG: Final = 27
+"""The largest window, 128 MiB, is that of `zstd --long` and of Nix; a decoder allocates it."""
+
+
+def _begin() -> Decompressor:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
+
+
+def decoder() -> Decoder:
+    """Return a decoder of .zst files."""
+    return StreamDecoder("zstd", _begin, zstd.ZstdError)
+
+
+def encoder(level: int | None = None) -> Encoder:
+    """Return an encoder of .zst files; levels go from 1 to 22, and below 0 for speed."""
+    return StreamEncoder(zstd.ZstdCompressor(level=level))
