@@ -1,0 +1,129 @@
+"""What the cache core can be asked, and what it answers: all that the web floor knows of it.
+
+The verbs raise the errors of `ncps.errors`: NotFound means surely not here nor at any upstream,
+everything else means that nothing is known. An answer is whole or it is an error.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from attrs import field, frozen
+
+from ncps.errors import NotFound
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body
+
+NO_TIMINGS: Mapping[str, float] = MappingProxyType({})
+
+
+class Outcome(enum.Enum):
+    """How the cache came by an answer; the value is shown to clients."""
+
+    HIT = "hit"  # from what is kept here
+    MISS = "miss"  # fetched for this request
+    COALESCED = "coalesced"  # shares a fetch that was on its way already
+    STALE = "stale"  # kept here, shown because no upstream could be asked
+    NEGATIVE = "negative"  # an absence that is still remembered
+
+
+class Absent(NotFound):
+    """A NotFound that says how it is known: MISS (just asked) or NEGATIVE (remembered)."""
+
+    def __init__(self, message: str, *, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+@frozen(kw_only=True)
+class ServedNarInfo:
+    """A narinfo for a client.
+
+    :param text: rendered and signed.
+    :param upstream: name of the upstream it came from; empty if unknown.
+    :param timings: seconds spent by named parts, for `Server-Timing`; names are tokens.
+    """
+
+    text: bytes
+    outcome: Outcome
+    upstream: str = ""
+    timings: Mapping[str, float] = NO_TIMINGS
+
+
+class ServedNar(Protocol):
+    """An opened NAR. Whoever opened it closes it once; bodies taken from it end with that."""
+
+    @property
+    def key(self) -> NarKey:
+        """The name it was asked by."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes behind the URL in all, if known by now."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the cache came by it."""
+
+    @property
+    def upstream(self) -> str:
+        """Name of the upstream it came or is coming from; empty if unknown."""
+
+    @property
+    def timings(self) -> Mapping[str, float]:
+        """Seconds spent by named parts until it was open, for `Server-Timing`."""
+
+    async def known_size(self) -> int:
+        """Wait until the size is known, perhaps for a download's end. Unavailable, Corrupt."""
+
+    def body(self, start: int = 0, stop: int | None = None) -> Body:
+        """Bytes `start` to `stop` (exclusive, default the end), also while they are arriving."""
+
+    def close(self) -> None:
+        """Let go of it; a download goes on without its readers."""
+
+
+@frozen(kw_only=True)
+class Readiness:
+    """Whether the cache can serve.
+
+    :param parts: what was looked at (`database`, `storage`, ...) -> "ok" or what is wrong.
+    :param needed: the parts without which nothing can be served; others only degrade.
+    """
+
+    parts: Mapping[str, str]
+    needed: frozenset[str] = field(default=frozenset(), converter=frozenset)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every needed part is well."""
+        return all(self.parts.get(part) == "ok" for part in self.needed)
+
+
+class Cache(Protocol):
+    """The cache core as the web floor sees it."""
+
+    @property
+    def public_key(self) -> str:
+        """The key that our signatures are made with, `name:base64`."""
+
+    async def narinfo(self, digest: str) -> ServedNarInfo:
+        """Find or fetch the narinfo of a store path's hash part (valid nix32).
+
+        NotFound, Unavailable, Corrupt.
+        """
+
+    async def nar(self, key: NarKey) -> ServedNar:
+        """Open a NAR, from the store or from a download that it starts or joins.
+
+        NotFound, Unavailable, Corrupt.
+        """
+
+    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+        """Say whether `nar` would succeed, and the size if it is known. Errors as for `nar`."""
+
+    async def readiness(self) -> Readiness:
+        """Look at every part now; quick, raises nothing."""

@@ -1,0 +1,218 @@
+"""Every metric, by name, on one registry object that is passed to whoever counts.
+
+Names taken over from the Go program keep its names and labels exactly; ours follow the same
+pattern. A labelled metric is called with its label values and returns the bound child, which it
+remembers: `metrics.nar_served("hit", "success", "cache.nixos.org").inc()`. What is known of the
+label values at the start exists with 0 from the start, so that a rate never misses the first event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Generic, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+
+from ncps.ports import Totals
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+ROUTES = ("/", "/nix-cache-info", "/pubkey", "/{hash}.narinfo", "/nar/{file}")
+PROBES = ("/healthz", "/readyz", "/metrics")
+NO_ROUTE = "other"
+METHODS = ("GET", "HEAD")
+OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a known one
+
+ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
+DOWNLOAD_OUTCOMES = ("published", "unkept", "failed", "cancelled")
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_TRANSFER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+class Labelled(Generic[M]):
+    """A metric with labels, whose bound children are looked up in a plain dictionary."""
+
+    def __init__(self, metric: M, *known: Iterable[str]) -> None:
+        self._metric: M = metric
+        self._children: dict[tuple[str, ...], M] = {}
+        for values in product(*known) if known else ():
+            self(*values)
+
+    def __call__(self, *values: str) -> M:
+        """Return the child of these label values, in the order of the labels."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._metric.labels(*values)
+        return child
+
+
+class Metrics:
+    """All metrics of one process.
+
+    :param upstreams: names of the configured upstreams, for the series that carry them; the
+        empty name stands for "unknown".
+    """
+
+    def __init__(self, upstreams: Iterable[str] = ()) -> None:
+        disable_created_metrics()
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._add_serving(["", *upstreams])
+        self._add_store()
+        self._add_upstreams(tuple(upstreams))
+        self._add_locks()
+        self._add_http()
+        self.loop_lag = Histogram(
+            "ncps_event_loop_lag_seconds",
+            "How late the reactor ran a timer, looked at every second.",
+            buckets=_LAG,
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, text: str, labels: str = "") -> Counter:
+        return Counter(name, text, labels.split(), registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, labels: str = "", buckets: Iterable[float] = _LATENCY
+    ) -> Histogram:
+        return Histogram(name, text, labels.split(), buckets=tuple(buckets), registry=self.registry)
+
+    def _add_serving(self, upstreams: list[str]) -> None:
+        results, statuses = ("hit", "miss"), ("success", "error")
+        self.nar_served = Labelled(
+            self._counter(
+                "ncps_nar_served_total",
+                "NARs asked for, by whether they were stored here and whether they were served.",
+                "result status upstream_hostname",
+            ),
+            results,
+            statuses,
+            upstreams,
+        )
+        self.narinfo_served = Labelled(
+            self._counter(
+                "ncps_narinfo_served_total",
+                "narinfos asked for, by whether they were known here and whether they were served.",
+                "result status source upstream_hostname",
+            ),
+            results,
+            statuses,
+            ("database",),
+            upstreams,
+        )
+        self.bytes_served = Labelled(
+            self._counter(
+                "ncps_served_bytes_total", "Bytes of response bodies, by route.", "route"
+            ),
+            (*ROUTES, *PROBES, NO_ROUTE),
+        )
+
+    def _add_store(self) -> None:
+        self.store_size = self._gauge("ncps_store_total_size_bytes", "Bytes of all stored NARs.")
+        self.narinfo_count = self._gauge("ncps_narinfo_count", "narinfos in the catalog.")
+        self.nar_file_count = self._gauge("ncps_nar_file_count", "NARs in the store.")
+
+    def _add_upstreams(self, upstreams: tuple[str, ...]) -> None:
+        self.narinfo_fetch_seconds = self._histogram(
+            "ncps_upstream_narinfo_fetch_duration_seconds",
+            "Time to fetch a narinfo from an upstream.",
+        )
+        self.nar_fetch_seconds = self._histogram(
+            "ncps_upstream_nar_fetch_duration_seconds",
+            "Time until the headers of a NAR came from an upstream.",
+        )
+        # Two gauges, though the first is called _total: the names are given.
+        self.upstream_count = self._gauge(
+            "ncps_upstream_count_total", "Upstreams that are configured."
+        )
+        self.upstream_count.set(len(upstreams))
+        self.upstream_healthy = self._gauge(
+            "ncps_upstream_count_healthy", "Upstreams that are thought to be well."
+        )
+        self.bytes_fetched = Labelled(
+            self._counter(
+                "ncps_fetched_bytes_total",
+                "Bytes of NARs fetched from upstreams.",
+                "upstream_hostname",
+            ),
+            upstreams,
+        )
+        self.upstream_errors = Labelled(
+            self._counter(
+                "ncps_upstream_errors_total",
+                "Requests to upstreams that failed, by kind; an absence is no failure.",
+                "upstream_hostname kind",
+            ),
+            upstreams,
+            ERROR_KINDS,
+        )
+        self.downloads = Labelled(
+            self._counter(
+                "ncps_downloads_total", "Downloads of NARs that ended, by outcome.", "outcome"
+            ),
+            DOWNLOAD_OUTCOMES,
+        )
+        self.downloads_in_flight = self._gauge(
+            "ncps_downloads_in_flight", "Downloads of NARs that are running."
+        )
+
+    def _add_locks(self) -> None:
+        self.lock_acquisitions = Labelled(
+            self._counter(
+                "ncps_lock_acquisitions_total", "Attempts to take a lock.", "type mode result"
+            ),
+            ("exclusive",),
+            ("local",),
+            ("success", "failure", "contention"),
+        )
+        self.lock_hold_seconds = Labelled(
+            self._histogram(
+                "ncps_lock_hold_duration_seconds",
+                "How long locks were held.",
+                "type mode",
+                _TRANSFER,
+            ),
+            ("exclusive",),
+            ("local",),
+        )
+
+    def _add_http(self) -> None:
+        self.request_seconds = Labelled(
+            self._histogram(
+                "http_server_request_duration_seconds",
+                "Time from a request's head to the end of its response, as far as Twisted sees it.",
+                "http_route http_request_method http_response_status_code",
+                _TRANSFER,
+            ),
+        )
+        for route, method in product((*ROUTES, *PROBES), METHODS):
+            self.request_seconds(route, method, "200")
+        for route, method in product((*ROUTES[-2:], NO_ROUTE), METHODS):
+            self.request_seconds(route, method, "404")
+        self.active_requests = self._gauge(
+            "http_server_active_requests", "Requests that are being answered."
+        )
+        self.connections = self._gauge(
+            "ncps_http_connections", "Connections of clients that are open."
+        )
+        self.connections_refused = self._counter(
+            "ncps_http_connections_refused_total",
+            "Connections of clients closed at once because too many were open.",
+        )
+
+    def set_totals(self, totals: Totals) -> None:
+        """Show what the catalog counted."""
+        self.store_size.set(totals.bytes_stored)
+        self.narinfo_count.set(totals.narinfos)
+        self.nar_file_count.set(totals.nars_stored)

@@ -1,0 +1,304 @@
+"""The two adapters between Twisted's producers and consumers and our plain loops.
+
+Bytes flow by pulling: `async for chunk in body: await out.write(chunk)`. `BodyReader` turns a
+client response into the first half of that line, `ResponseWriter` a server request into the
+second. Both bound their memory by pausing the other side and both give up a peer that stands
+still, whose progress they watch with a timer that is re-armed only when it fires.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import termios
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from zope.interface import implementer
+
+from ncps.errors import NcpsError, Unavailable
+
+HIGH_WATER = 1024 * 1024
+"""Bytes a BodyReader holds before it pauses its source; it resumes at half of them."""
+
+
+class ClientGone(NcpsError):
+    """Whoever was to receive the bytes has left or takes no more: nobody is to be told."""
+
+
+class _Watch:
+    """Calls `expired` when nothing happened for `after` seconds between `start` and `stop`."""
+
+    def __init__(self, clock: IReactorTime, after: float, expired: Callable[[], None]) -> None:
+        self._clock = clock
+        self._after = after
+        self._expired = expired
+        self._since: float | None = None
+        self._call: IDelayedCall | None = None
+
+    def start(self) -> None:
+        self._since = self._clock.seconds()
+        if self._call is None:
+            self._call = self._clock.callLater(self._after, self._look)
+
+    def stop(self) -> None:
+        self._since = None
+
+    def close(self) -> None:
+        self._since = None
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _look(self) -> None:
+        self._call = None
+        if self._since is None:
+            return
+        left = self._since + self._after - self._clock.seconds()
+        if left > 0:
+            self._call = self._clock.callLater(left, self._look)
+        else:
+            self._expired()
+
+
+def unsent(transport: Any) -> int:
+    """Return how many bytes written to a socket transport its peer has not yet acknowledged.
+
+    Counts Twisted's buffers and the kernel's queue (Linux, `SIOCOUTQ`). While nothing more is
+    written the figure falls exactly when the peer takes something, which tells a slow reader
+    from a dead one. Transports that are not sockets count as empty.
+    """
+    buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    buffered += getattr(transport, "_tempDataLen", 0)
+    try:
+        queue = fcntl.ioctl(transport.getHandle().fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    except (AttributeError, OSError, ValueError):
+        return int(buffered)
+    return int(buffered) + int.from_bytes(queue, "little")
+
+
+@implementer(IPushProducer)
+class ResponseWriter:
+    """Writes a response body at the pace of the client that reads it.
+
+    Registers itself with the outlet, and must be closed. A transport that drains nothing for
+    `stall_after` seconds (measured with `unsent`, noticed within twice that) is aborted.
+
+    :param outlet: the request, not yet disconnected.
+    :param unsent: bytes on their way to the client; compared, never added up.
+    :param abort: cuts the connection; called once, on a stall.
+    """
+
+    def __init__(
+        self,
+        outlet: IConsumer,
+        *,
+        clock: IReactorTime,
+        stall_after: float,
+        unsent: Callable[[], int],
+        abort: Callable[[], None],
+    ) -> None:
+        self._outlet = outlet
+        self._unsent = unsent
+        self._abort = abort
+        self._watch = _Watch(clock, stall_after, self._stalled)
+        self._seen = 0
+        self._paused = False
+        self._gone = False
+        self._closed = False
+        self._waiter: Deferred[None] | None = None
+        self.written = 0
+        outlet.registerProducer(self, True)
+
+    async def write(self, data: bytes) -> None:
+        """Write, then wait while the client has enough. ClientGone: it left or fell asleep."""
+        if self._gone:
+            raise ClientGone("client has left")
+        self._outlet.write(data)
+        self.written += len(data)
+        if self._paused:
+            await self._drained()
+
+    def close(self) -> None:
+        """Let go of the outlet and of the timer; harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        self._watch.close()
+        if not self._gone:
+            self._outlet.unregisterProducer()
+
+    async def _drained(self) -> None:
+        assert self._waiter is None, "one coroutine writes"
+        waiter = self._waiter = Deferred()
+        self._seen = self._unsent()
+        self._watch.start()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            self._watch.stop()
+        if self._gone:
+            raise ClientGone("client has left")
+
+    def _stalled(self) -> None:
+        left = self._unsent()
+        if left != self._seen:
+            self._seen = left
+            self._watch.start()
+            return
+        self._abort()
+        self.stopProducing()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    def pauseProducing(self) -> None:
+        """See `IPushProducer`."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """See `IPushProducer`."""
+        self._paused = False
+        self._wake()
+
+    def stopProducing(self) -> None:
+        """See `IPushProducer`: the connection is gone."""
+        self._gone = True
+        self._wake()
+
+
+class BodyReader(Protocol):
+    """Reads the body of a client response: `response.deliverBody(reader)`, then iterate once.
+
+    Ends after the whole body; raises Unavailable if the connection broke, if the body's end
+    could only be guessed (`PotentialDataLoss`), or, with `timed_out`, if nothing came for
+    `idle_after` seconds while somebody was waiting. Pauses the transport at `high_water` bytes.
+    Has one reader, who closes it, also after an error; closing before the end aborts the
+    connection.
+    """
+
+    def __init__(
+        self, *, clock: IReactorTime, idle_after: float, high_water: int = HIGH_WATER
+    ) -> None:
+        self._high_water = high_water
+        self._idle_after = idle_after
+        self._watch = _Watch(clock, idle_after, self._idle)
+        self._chunks: deque[bytes] = deque()
+        self._held = 0
+        self._paused = False
+        self._ended = False
+        self._failure: Unavailable | None = None
+        self._waiter: Deferred[None] | None = None
+        self.received = 0
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._chunks:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                raise StopAsyncIteration
+            await self._more()
+        chunk = self._chunks.popleft()
+        self._held -= len(chunk)
+        if self._paused and self._held * 2 <= self._high_water:
+            self._paused = False
+            if not self._ended and self.transport is not None:
+                self.transport.resumeProducing()  # type: ignore[attr-defined]
+        return chunk
+
+    def close(self) -> None:
+        """Drop what was not read and, before the body's end, abort the connection; idempotent."""
+        if not self._ended:
+            self._fail(Unavailable("body was closed before its end"))
+        self._chunks.clear()
+        self._watch.close()
+
+    async def _more(self) -> None:
+        assert self._waiter is None, "one coroutine reads"
+        waiter = self._waiter = Deferred()
+        self._watch.start()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            self._watch.stop()
+
+    def _idle(self) -> None:
+        self._fail(
+            Unavailable(f"no byte of the body for {self._idle_after:g} s", timed_out=True),
+        )
+
+    def _fail(self, error: Unavailable) -> None:
+        """Become useless: what was not read is dropped, the connection aborted."""
+        self._end(error)
+        self._chunks.clear()
+        self._held = 0
+        if self.transport is not None:
+            _abort(self.transport)
+
+    def _end(self, error: Unavailable | None) -> None:
+        self._ended = True
+        self._failure = error
+        self._watch.close()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    def connectionMade(self) -> None:
+        """See `IProtocol`; a reader closed before its body began gives it up at once."""
+        if self._ended:
+            _abort(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """See `IProtocol`."""
+        if self._ended:
+            return
+        self._chunks.append(data)
+        self._held += len(data)
+        self.received += len(data)
+        if self._held >= self._high_water and not self._paused:
+            self._paused = True
+            assert self.transport is not None
+            self.transport.pauseProducing()  # type: ignore[attr-defined]
+        self._wake()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See `IProtocol`: the body ended, well or not."""
+        if self._ended:
+            return
+        if reason.check(ResponseDone) is not None:
+            self._end(None)
+        else:
+            self._end(Unavailable(f"body broke off: {_describe(reason)}"))
+
+
+def _describe(reason: Failure) -> str:
+    """Name the cause behind a failure; `ResponseFailed` only wraps a list of them."""
+    inner = getattr(reason.value, "reasons", None)
+    cause = inner[-1].value if inner else reason.value
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+
+
+def _abort(transport: Any) -> None:
+    """Abort the connection under a response body.
+
+    Twisted hands out a proxy that offers no abort, and its `loseConnection` waits for ever on
+    a paused TLS connection whose peer goes on sending: look behind it.
+    """
+    behind = getattr(transport, "_producer", transport)
+    if behind is not None:
+        behind.abortConnection()

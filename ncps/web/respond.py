@@ -1,0 +1,188 @@
+"""The one bridge from coroutines to responses, and the one table from errors to statuses.
+
+A resource's coroutine writes its response and returns; the bridge finishes it, exactly once. If
+the client leaves, the coroutine is cancelled. If it raises while nothing was sent, the table says
+what the client is told; once the head has left, the connection is cut, because every polite end
+would make an incomplete body look complete.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET
+
+from ncps.cache.verbs import NO_TIMINGS, Outcome
+from ncps.errors import (
+    Conflict,
+    Corrupt,
+    Malformed,
+    NcpsError,
+    NotFound,
+    Refused,
+    StorageFull,
+    Unavailable,
+)
+from ncps.ranges import Unsatisfiable
+from ncps.streams import ClientGone
+
+if TYPE_CHECKING:
+    from ncps.web.site import NcpsRequest
+
+TEXT = b"text/plain; charset=utf-8"
+ALLOW = b"GET, HEAD"
+RETRY_AFTER = 5.0  # seconds, where the error does not say; what Nix waits anyway since 2.35
+LONGEST_RETRY_AFTER = 60.0  # Nix obeys without a cap of its own
+
+_log = Logger()
+
+
+@frozen
+class _Told:
+    """What a client is told of an error: never the error's own text, which is for the log."""
+
+    status: int
+    text: str
+    retry: bool = False
+
+
+_TIMED_OUT = _Told(504, "an upstream did not answer in time", retry=True)
+
+_TABLE: Mapping[type[NcpsError], _Told] = {
+    NotFound: _Told(404, "not found"),
+    Unavailable: _Told(503, "cannot be had now", retry=True),
+    Corrupt: _Told(502, "no upstream sent it intact", retry=True),
+    Malformed: _Told(400, "malformed request"),
+    Refused: _Told(403, "not allowed"),
+    Conflict: _Told(409, "other content already has this name"),
+    StorageFull: _Told(507, "no room left"),
+    Unsatisfiable: _Told(416, "range outside of the file"),
+}
+
+
+def _told(error: NcpsError) -> _Told | None:
+    if isinstance(error, Unavailable) and error.timed_out:
+        return _TIMED_OUT
+    return next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), None)
+
+
+def respond(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> int:
+    """Let `coro` answer `request`; return what `render` has to return."""
+    answering = Deferred.fromCoroutine(_answer(request, coro))
+    if not answering.called:
+        # Cancelling what has ended does nothing, so that any order of events will do.
+        request.notifyFinish().addErrback(lambda _: answering.cancel())
+    answering.addErrback(lambda failure: _log.failure("while answering a request", failure))
+    return NOT_DONE_YET
+
+
+async def _answer(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> None:
+    try:
+        await coro
+    except (ClientGone, CancelledError):
+        request.abort()
+    except NcpsError as error:
+        told = _told(error)
+        if told is None:
+            fail(request, Failure())
+        elif request.startedWriting:
+            _log.warn(
+                "{method} {path}: response cut: {reason}",
+                method=request.method.decode("ascii"),
+                path=request.path.decode("ascii", "backslashreplace"),
+                reason=str(error),
+            )
+            request.abort()
+        else:
+            tell(request, told.status, told.text, retry_after=_retry_after(told, error))
+    except Exception:  # noqa: BLE001 - the last line of defence; cancelling is handled above
+        fail(request, Failure())
+    else:
+        if not request.gone:
+            request.finish()
+
+
+def fail(request: NcpsRequest, failure: Failure) -> None:
+    """Log an error that nobody expected, and tell the client as much as helps to find it."""
+    request_id = uuid4().hex[:12]
+    _log.failure("request {request_id} failed", failure, request_id=request_id)
+    if request.startedWriting:
+        request.abort()
+    else:
+        tell(request, 500, f"internal error; the log has more under {request_id}")
+
+
+def send(request: NcpsRequest, body: bytes, content_type: bytes) -> None:
+    """Write a whole response but for its end; for HEAD only the head."""
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Content-Type", [content_type])
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
+    request.write(b"" if request.method == b"HEAD" else body)
+
+
+def explain(
+    request: NcpsRequest,
+    outcome: Outcome,
+    upstream: str = "",
+    timings: Mapping[str, float] = NO_TIMINGS,
+) -> None:
+    """Say how the cache came by the answer, and how long it took until now."""
+    request.cache, request.upstream = outcome.value, upstream
+    parts = [f"{name};dur={seconds * 1000:.1f}" for name, seconds in timings.items()]
+    parts.append(f"total;dur={request.elapsed * 1000:.1f}")
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"X-Cache", [request.cache.encode()])
+    headers.setRawHeaders(b"Server-Timing", [", ".join(parts).encode()])
+
+
+def tell(request: NcpsRequest, status: int, text: str, *, retry_after: float | None = None) -> None:
+    """Answer with a status and a line of text, and finish."""
+    if request.gone:
+        return
+    _compose(request, status, retry_after)
+    send(request, f"{text}\n".encode(), TEXT)
+    request.finish()
+
+
+def refuse_method(request: NcpsRequest) -> None:
+    """Answer 405."""
+    request.setHeader(b"Allow", ALLOW)
+    tell(request, 405, "method not allowed here")
+
+
+def refuse_body(request: NcpsRequest) -> None:
+    """Answer a request whose body nobody wants, before the body is read; then close."""
+    if request.method in {b"GET", b"HEAD"}:
+        status, text = 413, "no body expected"
+    else:
+        status, text = 405, "method not allowed here"
+        request.setHeader(b"Allow", ALLOW)
+    _compose(request, status, None)
+    request.setHeader(b"Connection", b"close")
+    send(request, f"{text}\n".encode(), TEXT)
+    request.channel.linger()
+
+
+def _compose(request: NcpsRequest, status: int, retry_after: float | None) -> None:
+    """Set the status, and drop what a resource had set for the answer it did not give."""
+    if status != 416:
+        for name in (b"ETag", b"Accept-Ranges", b"Content-Range"):
+            request.responseHeaders.removeHeader(name)
+    request.setResponseCode(status)
+    request.setHeader(b"Cache-Control", b"no-store")
+    if retry_after is not None:
+        request.setHeader(b"Retry-After", b"%d" % math.ceil(retry_after))
+
+
+def _retry_after(told: _Told, error: NcpsError) -> float | None:
+    if not told.retry:
+        return None
+    wanted = getattr(error, "retry_after", None) or RETRY_AFTER
+    return min(max(wanted, 1.0), LONGEST_RETRY_AFTER)

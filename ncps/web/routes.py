@@ -1,0 +1,120 @@
+"""The path grammar: the one place that knows which path is answered by what.
+
+A path is matched as it came, undecoded: every path we hand out is plain ASCII, so a percent sign,
+a doubled slash or a dot segment never names anything here and is 404 before anything is asked.
+Query strings are no part of a name. GET and HEAD are all there is.
+
+    /                     what this is, as JSON
+    /nix-cache-info       /pubkey
+    /<32>.narinfo         <32>: hash part of a store path
+    /nar/<H>.nar[.<ext>]  <H>: 52 digits of nix32 or 64 of hexadecimal
+    /healthz /readyz /metrics
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from ncps.errors import Malformed
+from ncps.nix.base32 import ALPHABET
+from ncps.nix.narurl import NarKey, UnknownExtension
+from ncps.web.respond import refuse_method, tell
+from ncps.web.site import NcpsRequest
+
+_NIX32 = re.escape(ALPHABET).encode()
+_NARINFO = re.compile(rb"/([%b]{32})\.narinfo" % _NIX32)
+_NAR = re.compile(rb"/nar/((?:[%b]{52}|[0-9a-f]{64})\.nar(?:\.[A-Za-z0-9]{0,16})?)" % _NIX32)
+_ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
+
+
+class Page(Protocol):
+    """Answers one fixed path."""
+
+    def render(self, request: NcpsRequest) -> int:
+        """Answer, now or later; see `respond.respond`."""
+
+
+class NarInfos(Protocol):
+    """Answers for narinfos."""
+
+    def render(self, request: NcpsRequest, digest: str) -> int:
+        """Answer for the store path with this hash part."""
+
+
+class Nars(Protocol):
+    """Answers for NARs."""
+
+    def render(self, request: NcpsRequest, key: NarKey) -> int:
+        """Answer with this NAR."""
+
+
+@implementer(IResource)
+class Routes:
+    """The root of the site, and its only resource in Twisted's sense.
+
+    :param pages: by path.
+    """
+
+    isLeaf = True
+
+    def __init__(self, pages: Mapping[bytes, Page], *, narinfos: NarInfos, nars: Nars) -> None:
+        self._pages = {path: (path.decode("ascii"), page) for path, page in pages.items()}
+        self._narinfos = narinfos
+        self._nars = nars
+
+    def render(self, request: NcpsRequest) -> int:
+        """See `IResource`."""
+        path = request.path
+        if path[:1] != b"/":  # absolute-form, which a server must accept (RFC 9112, 3.2.2)
+            path = _ORIGIN.sub(b"", path, count=1)
+        match = _NARINFO.fullmatch(path)
+        if match is not None:
+            request.route = "/{hash}.narinfo"
+            if _is_read(request):
+                return self._narinfos.render(request, match[1].decode("ascii"))
+            return NOT_DONE_YET
+        match = _NAR.fullmatch(path)
+        if match is not None:
+            request.route = "/nar/{file}"
+            if _is_read(request):
+                return self._render_nar(request, match[1].decode("ascii"))
+            return NOT_DONE_YET
+        route, page = self._pages.get(path, ("", None))
+        if page is None:
+            tell(request, 404, "no such path")
+            return NOT_DONE_YET
+        request.route = route
+        return page.render(request) if _is_read(request) else NOT_DONE_YET
+
+    def _render_nar(self, request: NcpsRequest, file_name: str) -> int:
+        try:
+            key = NarKey.parse(file_name)
+        except UnknownExtension:
+            tell(request, 400, "unknown compression extension")
+        except Malformed:
+            tell(request, 404, "no such path")
+        else:
+            return self._nars.render(request, key)
+        return NOT_DONE_YET
+
+    def getChildWithDefault(self, name: bytes, request: NcpsRequest) -> Routes:
+        """See `IResource`: never called, a leaf has no children."""
+        return self
+
+    def putChild(self, path: bytes, child: IResource) -> None:
+        """See `IResource`."""
+        raise TypeError("routes are fixed")
+
+
+def _is_read(request: NcpsRequest) -> bool:
+    """Whether the method is one we have; if not, say so."""
+    if request.method in {b"GET", b"HEAD"}:
+        return True
+    refuse_method(request)
+    return False
