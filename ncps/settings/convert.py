@@ -1,0 +1,113 @@
+"""From what was given to a typed value, or to a message that says what would be right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ncps.settings.setting import Kind, Setting
+from ncps.settings.sources import Given
+from ncps.settings.values import parse_path
+
+_LONGEST_TEXT = 8192
+_LARGEST_SECRET = 1 << 16
+_USER_INFO = re.compile(r".*@", re.DOTALL)
+_TYPES: tuple[tuple[type, str], ...] = (
+    (bool, "true or false"),
+    (int, "a number"),
+    (float, "a number"),
+    (str, "text"),
+    (list, "a list"),
+    (dict, "a table"),
+)
+
+
+def quote(text: str) -> str:
+    """Return text fit for a message: short, on one line, without the credentials of a URL."""
+    text = _USER_INFO.sub("***@", text) if "@" in text else text
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _type_name(value: object) -> str:
+    return next((name for kind, name in _TYPES if isinstance(value, kind)), "a date or time")
+
+
+def _text_of(kind: Kind, value: object) -> str:
+    if isinstance(value, str):
+        if len(value) > _LONGEST_TEXT:
+            raise ValueError(f"is longer than {_LONGEST_TEXT} characters")
+        return value
+    if isinstance(value, bool) and bool in kind.natives:
+        return "true" if value else "false"
+    is_number = isinstance(value, int) and not isinstance(value, bool) and int in kind.natives
+    if isinstance(value, int) and is_number and abs(value) < 2**63:
+        return str(value)
+    raise ValueError(f"should be {kind.expected}, not {_type_name(value)}")
+
+
+def _items(setting: Setting, raw: object) -> list[object]:
+    """Return the elements of a list; commas separate them except in the list of a file."""
+    if isinstance(raw, list):
+        return [item for item in raw if item != ""]
+    texts = (raw,) if isinstance(raw, str) else raw
+    if not isinstance(texts, tuple):
+        raise ValueError(f"should be a list, each {setting.kind.expected}, not {_type_name(raw)}")
+    return [part for text in texts for item in text.split(",") if (part := item.strip())]
+
+
+def _convert_one(setting: Setting, raw: object) -> object:
+    kind = setting.kind
+    if isinstance(raw, Mapping) and kind.from_table is not None:
+        return kind.from_table(raw)
+    text = _text_of(kind, raw)
+    try:
+        return kind.parse(text)
+    except ValueError as error:
+        if setting.is_secret:
+            raise
+        raise ValueError(f"{quote(text)} {error}") from None
+
+
+def _read_secret(given: Given) -> Given:
+    raw = given.raw[-1] if isinstance(given.raw, tuple) else given.raw
+    if not isinstance(raw, str):
+        raise ValueError(f"should be a path, not {_type_name(raw)}")
+    path = parse_path(raw)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_SECRET + 1)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > _LARGEST_SECRET:
+        raise ValueError(f"{path} is larger than {_LARGEST_SECRET >> 10} KiB")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8") from None
+    return Given(raw=text.rstrip("\r\n"), origin=given.origin, where=given.where)
+
+
+def convert(setting: Setting, given: Given) -> object:
+    """Return the value; ValueError with a message that does not say where it came from."""
+    if given.is_path:
+        given = _read_secret(given)
+    raw = given.raw
+    if setting.repeatable:
+        return tuple(_convert_one(setting, item) for item in _items(setting, raw))
+    return _convert_one(setting, raw[-1] if isinstance(raw, tuple) else raw)
+
+
+def convert_default(setting: Setting, text: str | tuple[str, ...]) -> object:
+    """Return the value of a default; an error here is ours."""
+    if isinstance(text, tuple):
+        return tuple(setting.kind.parse(item) for item in text)
+    return setting.kind.parse(text)
+
+
+def existing_file(path: Path) -> bool:
+    """Whether something of that name is there, as far as we may know."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

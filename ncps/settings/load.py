@@ -1,0 +1,225 @@
+"""Flag before environment before file before default (D1), for every row of the table.
+
+Everything that is wrong is collected and told together.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from attrs import Factory, define
+
+from ncps.errors import Malformed
+from ncps.settings.convert import convert, convert_default, existing_file
+from ncps.settings.files import read_file
+from ncps.settings.model import (
+    CacheSettings,
+    LogSettings,
+    PrometheusSettings,
+    ServerSettings,
+    Settings,
+    build,
+)
+from ncps.settings.problems import InvalidSettings
+from ncps.settings.setting import Setting, Status
+from ncps.settings.sources import Environment, File, Flags, Given, Source
+from ncps.settings.surroundings import Surroundings
+from ncps.settings.table import TABLE, by_flag, known_keys
+from ncps.settings.upstreams import decide_upstreams
+
+_SUFFIXES = (".yaml", ".yml", ".toml", ".json")
+_REUSED_FOR_S = 90.0
+
+
+@define
+class _Load:
+    """One reading of all sources, on its way."""
+
+    surroundings: Surroundings
+    sources: list[Source] = Factory(list)
+    problems: list[str] = Factory(list)
+    warnings: list[str] = Factory(list)
+    values: dict[str, object] = Factory(dict)
+    origins: dict[str, str] = Factory(dict)
+
+    def find(self, setting: Setting) -> Given | None:
+        """Look under today's names in every source, then under the names of old."""
+        found = None
+        for source in self.sources:
+            found = found or self._find_here(source, setting)
+        for alias in setting.aliases:
+            for source in self.sources:
+                given = source.find(alias)
+                if given is None:
+                    continue
+                better = source.name_of(setting.names)
+                lost = " and not used" if found else ""
+                self.warnings.append(f"{given.where} is deprecated{lost}: use {better}")
+                found = found or given
+        return found
+
+    def _find_here(self, source: Source, setting: Setting) -> Given | None:
+        plain = source.find(setting.names)
+        if not setting.is_secret:
+            return plain
+        by_path = source.find(setting.names.of_file())
+        if by_path is None:
+            return plain
+        if plain is not None:
+            self.problems.append(f"{by_path.where}: give either this or the value itself")
+        return Given(raw=by_path.raw, origin=by_path.origin, where=by_path.where, is_path=True)
+
+    def default_of(self, setting: Setting) -> str | tuple[str, ...]:
+        default = setting.default
+        return default(self.surroundings) if callable(default) else default
+
+    def resolve(self, setting: Setting) -> None:
+        """Decide one setting: its value, or a problem, or a warning."""
+        given = self.find(setting)
+        if setting.status is not Status.ACTIVE:
+            if given is not None:
+                self._without_effect(setting, given)
+            return
+        self.origins[setting.key] = given.origin if given else "default"
+        if given is None:
+            value = convert_default(setting, self.default_of(setting))
+        else:
+            try:
+                value = convert(setting, given)
+            except ValueError as error:
+                self.problems.append(f"{given.where}: {error}")
+                return
+        self.values[setting.attribute] = value
+
+    def _without_effect(self, setting: Setting, given: Given) -> None:
+        default = self.default_of(setting)
+        is_unsupported = setting.status is Status.UNSUPPORTED
+        if is_unsupported and given.is_path:
+            value: object = None
+        elif given.raw in ("", ("",)):
+            return
+        else:
+            try:
+                value = convert(setting, given)
+            except ValueError as error:
+                if not is_unsupported:
+                    self.problems.append(f"{given.where}: {error}")
+                    return
+                value = None
+        if default != "" and value == convert_default(setting, default):
+            return
+        if is_unsupported:
+            harmless = f" or set it to {default}" if isinstance(default, str) and default else ""
+            self.problems.append(
+                f"{given.where}: not supported by this version of ncps: leave it out{harmless}"
+            )
+        else:
+            self.warnings.append(f"{given.where} has no effect: {setting.help}")
+
+    def open_file(self, setting: Setting) -> None:
+        """Find the configuration file and add it to the sources."""
+        given = self.find(setting)
+        path: Path | None = None
+        if given is not None:
+            try:
+                path = Path(str(convert(setting, given)))
+            except ValueError as error:
+                self.problems.append(f"{given.where}: {error}")
+        else:
+            names = (self.surroundings.config_dir / f"config{suffix}" for suffix in _SUFFIXES)
+            path = next(filter(existing_file, names), None)
+        self.values[setting.attribute] = path
+        if path is None:
+            return
+        try:
+            values = read_file(path)
+        except OSError as error:
+            self.problems.append(f"file {path}: cannot be read: {error.strerror}")
+        except Malformed as error:
+            self.problems.append(f"file {path}: {error}")
+        else:
+            self.sources.append(File(path, values))
+            self.problems.extend(f"file {path}: {problem}" for problem in unknown_keys(values))
+
+
+def unknown_keys(values: Mapping[str, object]) -> list[str]:
+    """Describe the keys of a file that mean nothing, each unknown table once."""
+    known = known_keys()
+    tables = {key[:i] for key in known for i, letter in enumerate(key) if letter == "."}
+    found: dict[str, str] = {}
+    for key in values:
+        if key in known:
+            continue
+        above = [key[:i] for i, letter in enumerate(key) if letter == "."]
+        if leaf := next((name for name in above if name in known), ""):
+            setting = known[leaf]
+            found[leaf] = f"key {leaf}: should be {setting.kind.expected}, not a table"
+            continue
+        unknown = next((name for name in (*above, key) if name not in tables), key)
+        if unknown in tables:
+            found[unknown] = f"key {unknown}: should be a table of settings"
+            continue
+        candidates = sorted({*known, *tables})
+        close = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.8)
+        close = close or difflib.get_close_matches(unknown[:100], candidates, n=1)
+        shown = key[:100] if key in close or (close and close[0] in known) else unknown[:100]
+        shown = shown if shown.isprintable() else ascii(shown)
+        hint = f": did you mean {close[0]}?" if close else ""
+        found[shown] = f"unknown key {shown}{hint}"
+    return list(found.values())
+
+
+def _unknown_flags(flags: Mapping[str, Sequence[str]]) -> list[str]:
+    known = by_flag()
+    problems = []
+    for flag in flags:
+        if flag not in known:
+            close = difflib.get_close_matches(flag[:100], known, n=1)
+            hint = f": did you mean --{close[0]}?" if close else ""
+            problems.append(f"unknown flag --{flag[:100]}{hint}")
+    return problems
+
+
+def load(
+    flags: Mapping[str, Sequence[str]] | None = None,
+    *,
+    surroundings: Surroundings | None = None,
+) -> Settings:
+    """Read flags, environment, file and defaults.
+
+    :param flags: for each flag, without dashes, the texts it was given, in order.
+    :raises InvalidSettings: names everything that is wrong.
+    """
+    flags = flags or {}
+    surroundings = surroundings or Surroundings.of_process()
+    loading = _Load(surroundings=surroundings)
+    loading.sources = [Flags(flags), Environment(surroundings.environ)]
+    loading.problems.extend(_unknown_flags(flags))
+    for setting in TABLE:
+        if setting.flag == "config":
+            loading.open_file(setting)
+    for setting in TABLE:
+        if setting.flag != "config":
+            loading.resolve(setting)
+    decide_upstreams(loading.values, loading.problems, loading.warnings)
+    if loading.problems:
+        raise InvalidSettings(loading.problems)
+    values = loading.values
+    idle_timeout_s = values["server.idle_timeout_s"]
+    if isinstance(idle_timeout_s, float) and idle_timeout_s <= _REUSED_FOR_S:
+        loading.warnings.append(
+            "server-idle-timeout should be more than 90s: Nix uses idle connections that long"
+        )
+    config_file = values["config_file"]
+    return Settings(
+        log=build(LogSettings, values, "log."),
+        prometheus=build(PrometheusSettings, values, "prometheus."),
+        server=build(ServerSettings, values, "server."),
+        cache=build(CacheSettings, values, "cache."),
+        config_file=config_file if isinstance(config_file, Path) else None,
+        warnings=tuple(dict.fromkeys(loading.warnings)),
+        origins=MappingProxyType(loading.origins),
+    )

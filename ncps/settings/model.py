@@ -1,0 +1,166 @@
+"""The settings as one frozen tree of plain values: seconds are float, sizes are bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar, get_type_hints
+
+import attrs
+from attrs import field, frozen
+
+from ncps.settings.network import DatabaseURL
+
+_T = TypeVar("_T")
+
+
+@frozen(kw_only=True)
+class UpstreamSetting:
+    """One upstream, everything about it decided.
+
+    :ivar url: base URL without credentials, query and trailing slash.
+    :ivar priority: lower is asked first.
+    :ivar user: from the URL, percent-decoded; None if the URL had no credentials.
+    """
+
+    url: str
+    priority: int
+    dialer_timeout_s: float
+    response_header_timeout_s: float
+    idle_timeout_s: float
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+@frozen(kw_only=True)
+class LogSettings:
+    """What is logged, and how."""
+
+    level: str
+    console_writer_enabled: bool
+    console_writer_prefix: str
+
+
+@frozen(kw_only=True)
+class PrometheusSettings:
+    """Metrics."""
+
+    enabled: bool
+
+
+@frozen(kw_only=True)
+class ServerSettings:
+    """Our own listening sockets.
+
+    :ivar addr: endpoint strings of Twisted.
+    """
+
+    addr: tuple[str, ...]
+    idle_timeout_s: float
+    header_timeout_s: float
+    write_stall_timeout_s: float
+    drain_timeout_s: float
+    max_connections: int
+
+
+@frozen(kw_only=True)
+class StorageSettings:
+    """Where objects are kept."""
+
+    local: Path
+
+
+@frozen(kw_only=True)
+class NegativeSettings:
+    """How long absence is remembered."""
+
+    ttl_s: float
+    max_entries: int
+
+
+@frozen(kw_only=True)
+class NixCacheInfoSettings:
+    """What `/nix-cache-info` says (D8)."""
+
+    priority: int
+    want_mass_query: bool
+    store_dir: str
+
+
+@frozen(kw_only=True)
+class UpstreamsSettings:
+    """Whom to ask, and with how much patience.
+
+    :ivar upstreams: with timeouts of their own where given, else those of all.
+    :ivar public_keys: as Nix writes them, each checked for its form.
+    """
+
+    upstreams: tuple[UpstreamSetting, ...]
+    public_keys: tuple[str, ...]
+    dialer_timeout_s: float
+    response_header_timeout_s: float
+    idle_timeout_s: float
+    max_connections: int
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The base URLs alone."""
+        return tuple(upstream.url for upstream in self.upstreams)
+
+
+@frozen(kw_only=True)
+class CacheSettings:
+    """The cache.
+
+    :ivar temp_path: None for the store's own directory.
+    :ivar secret_key_path: None for a key of our own making.
+    """
+
+    hostname: str
+    secret_key_path: Path | None
+    sign_narinfo: bool
+    storage: StorageSettings
+    database_url: DatabaseURL
+    temp_path: Path | None
+    netrc_file: Path
+    negative: NegativeSettings
+    narinfo_memory_size_bytes: int
+    nix_cache_info: NixCacheInfoSettings
+    upstream: UpstreamsSettings
+
+
+@frozen(kw_only=True)
+class Settings:
+    """All settings, and where each came from.
+
+    :ivar config_file: the file that was read, if any.
+    :ivar warnings: one line each, for the log.
+    """
+
+    log: LogSettings
+    prometheus: PrometheusSettings
+    server: ServerSettings
+    cache: CacheSettings
+    config_file: Path | None = None
+    warnings: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(
+        default=MappingProxyType({}), repr=False, eq=False, hash=False
+    )
+
+    def origin(self, key: str) -> str:
+        """Say where the value of a key came from: a flag, a variable, a file or `default`."""
+        return self.origins[key]
+
+
+def build(cls: type[_T], values: Mapping[str, object], prefix: str = "") -> _T:
+    """Make a branch of the tree from values by dotted path; KeyError if one is missing."""
+    hints = get_type_hints(cls)
+    arguments: dict[str, object] = {}
+    for name in attrs.fields_dict(cls):  # type: ignore[arg-type]  # all our branches are attrs classes
+        path = prefix + name
+        if path in values or not attrs.has(hints[name]):
+            arguments[name] = values[path]
+        else:
+            arguments[name] = build(hints[name], values, f"{path}.")
+    return cls(**arguments)

@@ -1,0 +1,211 @@
+"""Kinds of values that name places: listening addresses, databases and upstream caches."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from attrs import evolve, field, frozen
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
+
+from ncps.settings.setting import Kind
+from ncps.settings.values import parse_duration, parse_integer, parse_path
+
+DEFAULT_PRIORITY = 40
+_HOST = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_HOST_PORT = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([A-Za-z0-9_.-]*)):(\d{1,5})", re.ASCII
+)
+_ADDRESS = "an address such as :8501, 127.0.0.1:8501, [::1]:8501 or unix:/run/ncps.sock"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def parse_address(text: str) -> str:
+    """Return a Twisted endpoint string; no host means every interface, IPv6 and IPv4."""
+    if not text.isprintable():
+        raise ValueError(f"should be {_ADDRESS}")
+    kind, _, rest = text.partition(":")
+    if kind in {"tcp", "unix"}:
+        try:
+            serverFromString(None, text)
+        except (ValueError, TypeError, IndexError, KeyError) as error:
+            raise ValueError(f"is not a usable endpoint ({error})") from None
+        if not rest:
+            raise ValueError(f"should be {_ADDRESS}")
+        if port := re.match(r"(?:port=)?(\d+)", rest, re.ASCII):
+            _check_port(int(port[1]))
+        return text
+    if kind == "systemd":
+        # The socket itself is looked for when listening: `check-config` runs without it.
+        if not re.search(r":(?:name|index)=.", text) or ":domain=" not in text:
+            raise ValueError("should be like systemd:domain=INET6:name=http")
+        return text
+    match = _HOST_PORT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"should be {_ADDRESS}")
+    _check_port(int(match[3]))
+    interface = match[1] or match[2] or "::"
+    return f"tcp:{int(match[3])}:interface={quoteStringArgument(interface)}"
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise ValueError("has a port above 65535")
+
+
+@frozen(kw_only=True)
+class DatabaseURL:
+    """Which database, without secrets so far: only SQLite is supported.
+
+    :param path: absolute path of the database file.
+    """
+
+    dialect: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.dialect}:{self.path}"
+
+
+def parse_database_url(text: str) -> DatabaseURL:
+    """Read `sqlite:/path`, `sqlite:///path` or the same with `sqlite3`."""
+    scheme, _, rest = text.partition(":")
+    base = scheme.lower().partition("+")[0]
+    if base in {"postgres", "postgresql", "mysql", "mariadb"}:
+        raise ValueError(f"{base} is not supported by this version of ncps: use sqlite:/path")
+    if base not in {"sqlite", "sqlite3"} or not rest:
+        raise ValueError("should be like sqlite:/var/lib/ncps/db/db.sqlite")
+    if rest.startswith("//"):
+        rest = rest[2:]
+        if rest and not rest.startswith("/"):
+            raise ValueError("should have no host: write sqlite:/path or sqlite:///path")
+    if "?" in rest:
+        raise ValueError("should have no parameters after the path")
+    if rest in {"", "/"} or rest.endswith(":memory:"):
+        raise ValueError("should name a file, like sqlite:/var/lib/ncps/db/db.sqlite")
+    return DatabaseURL(dialect="sqlite", path=parse_path(rest))
+
+
+@frozen(kw_only=True)
+class UpstreamURL:
+    """An upstream as written: its address, and what was said about it alone.
+
+    :param url: base URL without credentials, query and trailing slash.
+    :param priority: lower is asked first.
+    """
+
+    url: str
+    host: str
+    priority: int = DEFAULT_PRIORITY
+    dialer_timeout_s: float | None = None
+    response_header_timeout_s: float | None = None
+    idle_timeout_s: float | None = None
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+def _parse_priority(text: str) -> int:
+    value = parse_integer(text)
+    if not 0 <= value <= 65535:
+        raise ValueError("should be between 0 and 65535")
+    return value or DEFAULT_PRIORITY
+
+
+def _parse_timeout(text: str) -> float:
+    value = parse_duration(text)
+    if value <= 0:
+        raise ValueError("should be more than 0")
+    return value
+
+
+_PARAMETERS = {
+    "priority": ("priority", _parse_priority),
+    "dialer-timeout": ("dialer_timeout_s", _parse_timeout),
+    "response-header-timeout": ("response_header_timeout_s", _parse_timeout),
+    "idle-timeout": ("idle_timeout_s", _parse_timeout),
+}
+
+
+def _parse_parameters(pairs: list[tuple[str, str]]) -> dict[str, int | float]:
+    found: dict[str, int | float] = {}
+    for name, text in pairs:
+        if name not in _PARAMETERS:
+            close = difflib.get_close_matches(name[:64], _PARAMETERS, n=1)
+            hint = f": did you mean {close[0]}?" if close else ""
+            raise ValueError(f"has an unknown parameter {name[:64]!r}{hint}")
+        attribute, parse = _PARAMETERS[name]
+        if attribute in found:
+            raise ValueError(f"has {name} twice")
+        try:
+            found[attribute] = parse(text)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+    return found
+
+
+def parse_upstream(text: str) -> UpstreamURL:
+    """Read a base URL; parameters such as `?priority=10` and credentials are taken off it."""
+    if not text.isprintable() or " " in text:
+        raise ValueError("holds spaces or characters that cannot be printed")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("should be a URL such as https://cache.example.org") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise ValueError("should start with http:// or https://")
+    host = parts.hostname or ""
+    is_ipv6 = parts.netloc.rpartition("@")[2].startswith("[")
+    if not is_ipv6 and _HOST.fullmatch(host) is None:
+        raise ValueError("should name a host, as in https://cache.example.org")
+    if parts.fragment:
+        raise ValueError("should have no fragment (#...)")
+    where = f"[{host}]" if is_ipv6 else host
+    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        where = f"{where}:{port}"
+    upstream = UpstreamURL(
+        url=f"{parts.scheme}://{where}{parts.path.rstrip('/')}",
+        host=host,
+        user=None if parts.username is None else unquote(parts.username),
+        password=None if parts.password is None else unquote(parts.password),
+    )
+    # attrs knows the types of the changes, mypy knows only their union.
+    return evolve(upstream, **_parse_parameters(parse_qsl(parts.query, keep_blank_values=True)))  # type: ignore[arg-type]
+
+
+def upstream_from_table(table: Mapping[str, object]) -> UpstreamURL:
+    """Read the long form of a configuration file: `url` and the parameters under their names."""
+    url = table.get("url")
+    if not isinstance(url, str):
+        raise ValueError("should have a url")
+    pairs: list[tuple[str, str]] = []
+    for name, value in table.items():
+        if name == "url":
+            continue
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError(f"{name[:64]} should be a number or text")
+        pairs.append((name, str(value)))
+    if pairs and "?" in url:
+        raise ValueError("should have its parameters either in the url or beside it")
+    return evolve(parse_upstream(url), **_parse_parameters(pairs))  # type: ignore[arg-type]
+
+
+def show_upstream(value: object) -> str:
+    """Write an upstream without its credentials."""
+    url: str = getattr(value, "url", "")
+    priority: int = getattr(value, "priority", DEFAULT_PRIORITY)
+    return url if priority == DEFAULT_PRIORITY else f"{url}?priority={priority}"
+
+
+ADDRESS = Kind(metavar="ADDRESS", expected=_ADDRESS, parse=parse_address)
+DATABASE_URL = Kind(metavar="URL", expected="a database URL", parse=parse_database_url)
+UPSTREAM_URL = Kind(
+    metavar="URL",
+    expected="a URL such as https://cache.example.org",
+    parse=parse_upstream,
+    show=show_upstream,
+    from_table=upstream_from_table,
+)

@@ -1,0 +1,19 @@
+"""The one error of the settings: everything that is wrong, together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ncps.errors import Malformed
+
+
+class InvalidSettings(Malformed):
+    """The settings cannot be used.
+
+    :ivar problems: one line each, naming the flag, variable or file and key, what is wrong, and
+        what would be right; never the value of a secret.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)

@@ -1,0 +1,130 @@
+"""Settings of the cache itself: name and key, where it keeps things, what it remembers."""
+
+from __future__ import annotations
+
+from ncps.settings.network import DATABASE_URL
+from ncps.settings.setting import Names, Setting
+from ncps.settings.values import (
+    BOOLEAN,
+    HOSTNAME,
+    OPTIONAL_PATH,
+    PATH,
+    SIZE,
+    STORE_DIR,
+    duration,
+    hostname_of_machine,
+    integer,
+)
+
+ROWS = (
+    Setting(
+        flag="cache-hostname",
+        key="cache.hostname",
+        kind=HOSTNAME,
+        default=lambda around: hostname_of_machine(around.machine_name),
+        default_note="this machine's host name",
+        group="Cache",
+        help="Bare host name of this cache. It becomes the name of the signing key when that is "
+        "generated, so clients come to know it.",
+    ),
+    Setting(
+        flag="cache-secret-key-path",
+        key="cache.secret-key-path",
+        kind=OPTIONAL_PATH,
+        default="",
+        group="Cache",
+        help="File with the secret signing key, as `nix key generate-secret` writes it. Without "
+        "one, a key is generated once and kept in the store.",
+    ),
+    Setting(
+        flag="cache-sign-narinfo",
+        key="cache.sign-narinfo",
+        kind=BOOLEAN,
+        default="true",
+        group="Cache",
+        help="Add the signature of this cache to the narinfos it serves.",
+    ),
+    Setting(
+        flag="cache-storage-local",
+        key="cache.storage.local",
+        kind=PATH,
+        default=lambda around: str(around.state_dir / "storage"),
+        default_note="storage under $STATE_DIRECTORY or the user's state directory",
+        aliases=(
+            Names(flag="cache-data-path", environment="CACHE_DATA_PATH", key="cache.data-path"),
+        ),
+        group="Cache",
+        help="Directory that keeps NARs, narinfos and the signing key. It is made if missing.",
+    ),
+    Setting(
+        flag="cache-database-url",
+        key="cache.database-url",
+        kind=DATABASE_URL,
+        default=lambda around: f"sqlite:{around.state_dir / 'db' / 'db.sqlite'}",
+        default_note="sqlite:, db/db.sqlite under $STATE_DIRECTORY or the user's state directory",
+        aliases=(Names(key="cache.database.url"),),
+        is_secret=True,
+        group="Cache",
+        help="Database of what is stored: sqlite:/path/to/file. The file is made if missing and "
+        "its schema is brought up to date at start.",
+    ),
+    Setting(
+        flag="cache-temp-path",
+        key="cache.temp-path",
+        kind=OPTIONAL_PATH,
+        default="",
+        default_note="store/tmp inside the storage directory",
+        group="Cache",
+        help="Directory for downloads that are not finished. The default lies on the file system "
+        "of the store, so that finishing is a rename; elsewhere every NAR is copied once more.",
+    ),
+    Setting(
+        flag="cache-negative-ttl",
+        key="cache.negative.ttl",
+        kind=duration(),
+        default="10s",
+        group="Cache",
+        help="Time for which the cache remembers that no upstream has a path; 0 for never.",
+    ),
+    Setting(
+        flag="cache-negative-max-entries",
+        key="cache.negative.max-entries",
+        kind=integer(),
+        default="100000",
+        group="Cache",
+        help="Absent paths remembered, at most.",
+    ),
+    Setting(
+        flag="cache-narinfo-memory-size",
+        key="cache.narinfo-memory-size",
+        kind=SIZE,
+        default="64M",
+        group="Cache",
+        help="Memory for narinfos ready to be served; 0 to always ask the database.",
+    ),
+    Setting(
+        flag="cache-nix-cache-info-priority",
+        key="cache.nix-cache-info.priority",
+        kind=integer(),
+        default="10",
+        group="Cache",
+        help="Priority told to clients in nix-cache-info: they ask caches with lower numbers "
+        "first. cache.nixos.org has 40.",
+    ),
+    Setting(
+        flag="cache-nix-cache-info-want-mass-query",
+        key="cache.nix-cache-info.want-mass-query",
+        kind=BOOLEAN,
+        default="true",
+        group="Cache",
+        help="Tell clients in nix-cache-info that they may ask for many paths at once.",
+    ),
+    Setting(
+        flag="cache-nix-cache-info-store-dir",
+        key="cache.nix-cache-info.store-dir",
+        kind=STORE_DIR,
+        default="/nix/store",
+        group="Cache",
+        help="Store directory told to clients in nix-cache-info. Only /nix/store is supported.",
+    ),
+)

@@ -1,0 +1,142 @@
+"""Settings of the Go program that cannot hurt by having no effect."""
+
+from __future__ import annotations
+
+from ncps.settings.setting import Kind, Setting, Status
+from ncps.settings.values import BOOLEAN, OPTIONAL_PATH, TEXT, duration, integer
+
+GROUP = "Accepted without effect"
+
+
+def _row(
+    flag: str, key: str, kind: Kind, default: str, help_: str, *, environment: str = ""
+) -> Setting:
+    return Setting(
+        flag=flag,
+        key=key,
+        environment=environment or flag.upper().replace("-", "_"),
+        kind=kind,
+        default=default,
+        status=Status.IGNORED,
+        group=GROUP,
+        help=help_,
+    )
+
+
+_CDC = "Tuning of content-defined chunking, which is off."
+_LOCK = "Tuning of locks that other instances see; there are none."
+_POOL = "Size of the database's connection pool; SQLite has a fixed one."
+_XZ = "Nothing here runs the xz program: a library decompresses."
+_OTEL = "There is no OpenTelemetry yet."
+
+ROWS = (
+    _row(
+        "analytics-reporting-enabled",
+        "analytics.reporting.enabled",
+        BOOLEAN,
+        "false",
+        "Nothing is ever reported to anybody.",
+    ),
+    _row(
+        "analytics-reporting-samples",
+        "analytics.reporting.samples",
+        BOOLEAN,
+        "false",
+        "Nothing is ever reported to anybody.",
+    ),
+    _row("otel-enabled", "opentelemetry.enabled", BOOLEAN, "false", _OTEL),
+    _row("otel-grpc-url", "opentelemetry.grpc-url", TEXT, "", _OTEL),
+    _row("xz-binary-path", "xz-binary-path", OPTIONAL_PATH, "", _XZ),
+    _row("use-xz-binary", "use-xz-binary", BOOLEAN, "false", _XZ),
+    _row("cache-cdc-min", "cache.cdc.min", integer(), "16384", _CDC),
+    _row("cache-cdc-avg", "cache.cdc.avg", integer(), "65536", _CDC),
+    _row("cache-cdc-max", "cache.cdc.max", integer(), "262144", _CDC),
+    _row(
+        "cache-cdc-lazy-chunking-enabled", "cache.cdc.lazy-chunking-enabled", BOOLEAN, "false", _CDC
+    ),
+    _row("cache-cdc-background-workers", "cache.cdc.background-workers", integer(), "", _CDC),
+    _row("cache-cdc-delete-delay", "cache.cdc.delete-delay", duration(), "24h", _CDC),
+    _row(
+        "cache-cdc-lazy-recovery-schedule",
+        "cache.cdc.lazy-recovery-schedule",
+        TEXT,
+        "@every 5m",
+        _CDC,
+    ),
+    _row(
+        "cache-cdc-lazy-recovery-batch-size",
+        "cache.cdc.lazy-recovery-batch-size",
+        integer(),
+        "100",
+        _CDC,
+    ),
+    _row(
+        "cache-cdc-lazy-cleanup-schedule",
+        "cache.cdc.lazy-cleanup-schedule",
+        TEXT,
+        "@every 1h",
+        _CDC,
+    ),
+    _row("cache-cdc-chunk-wait-timeout", "cache.cdc.chunk-wait-timeout", duration(), "30s", _CDC),
+    _row(
+        "cache-database-pool-max-open-conns",
+        "cache.database.pool.max-open-conns",
+        integer(),
+        "0",
+        _POOL,
+    ),
+    _row(
+        "cache-database-pool-max-idle-conns",
+        "cache.database.pool.max-idle-conns",
+        integer(),
+        "0",
+        _POOL,
+    ),
+    _row(
+        "cache-lru-schedule-timezone",
+        "cache.lru.timezone",
+        TEXT,
+        "Local",
+        "Time zone of a schedule that is not supported yet.",
+        environment="CACHE_LRU_SCHEDULE_TZ",
+    ),
+    _row("cache-redis-pool-size", "cache.redis.pool-size", integer(), "10", _LOCK),
+    _row("cache-lock-redis-key-prefix", "cache.lock.redis.key-prefix", TEXT, "ncps:lock:", _LOCK),
+    _row("cache-lock-download-ttl", "cache.lock.download-lock-ttl", duration(), "5m", _LOCK),
+    _row("cache-lock-lru-ttl", "cache.lock.lru-lock-ttl", duration(), "30m", _LOCK),
+    _row("cache-lock-retry-max-attempts", "cache.lock.retry.max-attempts", integer(), "3", _LOCK),
+    _row(
+        "cache-lock-retry-initial-delay",
+        "cache.lock.retry.initial-delay",
+        duration(),
+        "100ms",
+        _LOCK,
+    ),
+    _row("cache-lock-retry-max-delay", "cache.lock.retry.max-delay", duration(), "2s", _LOCK),
+    _row("cache-lock-retry-jitter", "cache.lock.retry.jitter", BOOLEAN, "true", _LOCK),
+    _row(
+        "cache-lock-allow-degraded-mode", "cache.lock.allow-degraded-mode", BOOLEAN, "false", _LOCK
+    ),
+    _row("cache-download-poll-timeout", "cache.download.poll-timeout", duration(), "30s", _LOCK),
+    _row(
+        "cache-inflight-staging-retention",
+        "cache.inflight-staging.retention",
+        duration(),
+        "5m",
+        _LOCK,
+    ),
+    _row(
+        "cache-inflight-staging-part-size",
+        "cache.inflight-staging.part-size",
+        integer(),
+        "8388608",
+        _LOCK,
+    ),
+    _row(
+        "cache-fsck-dechunk-residue-grace",
+        "cache.fsck.dechunk-residue-grace",
+        duration(),
+        "24h",
+        _CDC,
+    ),
+)

@@ -1,0 +1,147 @@
+"""Settings whose silent absence would surprise or be unsafe; they wait for their feature."""
+
+from __future__ import annotations
+
+from ncps.settings.setting import Kind, Setting, Status
+from ncps.settings.values import BOOLEAN, PUBLIC_KEY, SIZE, TEXT, choice, integer
+
+GROUP = "Not supported by this version"
+
+
+def _row(
+    flag: str,
+    key: str,
+    kind: Kind,
+    default: str | tuple[str, ...],
+    help_: str,
+    *,
+    environment: str = "",
+    is_secret: bool = False,
+) -> Setting:
+    return Setting(
+        flag=flag,
+        key=key,
+        environment=environment or flag.upper().replace("-", "_"),
+        kind=kind,
+        default=default,
+        repeatable=isinstance(default, tuple),
+        is_secret=is_secret,
+        status=Status.UNSUPPORTED,
+        group=GROUP,
+        help=help_,
+    )
+
+
+ROWS = (
+    _row(
+        "cache-allow-put-verb",
+        "cache.allow-put-verb",
+        BOOLEAN,
+        "false",
+        "Accept uploads.",
+    ),
+    _row(
+        "cache-allow-delete-verb",
+        "cache.allow-delete-verb",
+        BOOLEAN,
+        "false",
+        "Accept deletions.",
+    ),
+    _row(
+        "cache-get-token",
+        "cache.get-token",
+        TEXT,
+        "",
+        "Token that readers must present.",
+        is_secret=True,
+    ),
+    _row(
+        "cache-require-trusted-signature",
+        "cache.require-trusted-signature",
+        BOOLEAN,
+        "false",
+        "Accept only uploads that bear a trusted signature.",
+    ),
+    _row(
+        "cache-trusted-upload-key",
+        "cache.trusted-upload-keys",
+        PUBLIC_KEY,
+        (),
+        "Public keys that uploads may be signed with.",
+        environment="CACHE_TRUSTED_UPLOAD_KEYS",
+    ),
+    _row("cache-max-size", "cache.max-size", SIZE, "", "Size the store is kept below."),
+    _row("cache-lru-schedule", "cache.lru.schedule", TEXT, "", "When old NARs are removed."),
+    _row("cache-storage-s3-bucket", "cache.storage.s3.bucket", TEXT, "", "Bucket to store in."),
+    _row("cache-storage-s3-endpoint", "cache.storage.s3.endpoint", TEXT, "", "Address of S3."),
+    _row("cache-storage-s3-region", "cache.storage.s3.region", TEXT, "", "Region of the bucket."),
+    _row(
+        "cache-storage-s3-access-key-id",
+        "cache.storage.s3.access-key-id",
+        TEXT,
+        "",
+        "Name of the S3 credentials.",
+        is_secret=True,
+    ),
+    _row(
+        "cache-storage-s3-secret-access-key",
+        "cache.storage.s3.secret-access-key",
+        TEXT,
+        "",
+        "Secret of the S3 credentials.",
+        is_secret=True,
+    ),
+    _row(
+        "cache-storage-s3-force-path-style",
+        "cache.storage.s3.force-path-style",
+        BOOLEAN,
+        "false",
+        "Put the bucket into the path of S3 URLs.",
+    ),
+    _row(
+        "cache-cdc-enabled",
+        "cache.cdc.enabled",
+        BOOLEAN,
+        "false",
+        "Store NARs as content-defined chunks.",
+    ),
+    _row(
+        "cache-redis-addrs",
+        "cache.redis.addrs",
+        TEXT,
+        (),
+        "Redis servers that hold the locks of several instances.",
+    ),
+    _row(
+        "cache-redis-username",
+        "cache.redis.username",
+        TEXT,
+        "",
+        "User name for Redis.",
+    ),
+    _row(
+        "cache-redis-password",
+        "cache.redis.password",
+        TEXT,
+        "",
+        "Password for Redis.",
+        is_secret=True,
+    ),
+    _row("cache-redis-db", "cache.redis.db", integer(), "0", "Number of the Redis database."),
+    _row("cache-redis-use-tls", "cache.redis.use-tls", BOOLEAN, "false", "Use TLS to Redis."),
+    _row(
+        "cache-lock-backend",
+        "cache.lock.backend",
+        choice(("local", "redis")),
+        "local",
+        "Where locks are held: local for one instance, redis for several.",
+    ),
+    _row(
+        "cache-inflight-staging-enabled",
+        "cache.inflight-staging.enabled",
+        BOOLEAN,
+        "false",
+        "Share running downloads between instances.",
+    ),
+    _row("pprof-addr", "pprof.addr", TEXT, "", "Address of the profiler of the Go program."),
+)

@@ -1,0 +1,93 @@
+"""Settings of the caches that are asked for what is not here."""
+
+from __future__ import annotations
+
+from ncps.settings.network import UPSTREAM_URL
+from ncps.settings.setting import Names, Setting
+from ncps.settings.values import PATH, PUBLIC_KEY, duration, integer
+
+ROWS = (
+    Setting(
+        flag="cache-upstream-url",
+        environment="CACHE_UPSTREAM_URLS",
+        key="cache.upstream.urls",
+        attribute="cache.upstream.upstreams",
+        kind=UPSTREAM_URL,
+        default=("https://cache.nixos.org",),
+        repeatable=True,
+        aliases=(
+            Names(
+                flag="upstream-cache",
+                environment="UPSTREAM_CACHES",
+                key="cache.upstream.caches",
+            ),
+        ),
+        group="Upstreams",
+        help="Binary cache to fetch from, one or several. Parameters hold for that one alone: "
+        "?priority=N (0 to 65535, lower is asked first, 0 and none mean 40), &dialer-timeout=, "
+        "&response-header-timeout=, &idle-timeout=. In a configuration file an element may also "
+        "be a table of url and these. Credentials are better kept in the netrc file than in the "
+        "URL.",
+    ),
+    Setting(
+        flag="cache-upstream-public-key",
+        environment="CACHE_UPSTREAM_PUBLIC_KEYS",
+        key="cache.upstream.public-keys",
+        kind=PUBLIC_KEY,
+        default=(),
+        default_note="the key of cache.nixos.org, if that is an upstream",
+        repeatable=True,
+        aliases=(Names(flag="upstream-public-key", environment="UPSTREAM_PUBLIC_KEYS"),),
+        group="Upstreams",
+        help="Public key NAME:BASE64 that narinfos of upstreams may be signed with, one or several."
+        " The well-known key of cache.nixos.org need not be given.",
+    ),
+    Setting(
+        flag="cache-upstream-dialer-timeout",
+        key="cache.upstream.dialer-timeout",
+        kind=duration(at_least_s=0.001),
+        default="3s",
+        aliases=(Names(flag="upstream-dialer-timeout", environment="UPSTREAM_DIALER_TIMEOUT"),),
+        group="Upstreams",
+        help="Time to connect to an upstream.",
+    ),
+    Setting(
+        flag="cache-upstream-response-header-timeout",
+        key="cache.upstream.response-header-timeout",
+        kind=duration(at_least_s=0.001),
+        default="3s",
+        aliases=(
+            Names(
+                flag="upstream-response-header-timeout",
+                environment="UPSTREAM_RESPONSE_HEADER_TIMEOUT",
+            ),
+        ),
+        group="Upstreams",
+        help="Time an upstream has to start its answer.",
+    ),
+    Setting(
+        flag="cache-upstream-idle-timeout",
+        key="cache.upstream.idle-timeout",
+        kind=duration(at_least_s=0.001),
+        default="20s",
+        group="Upstreams",
+        help="Time an upstream may send nothing in the middle of its answer.",
+    ),
+    Setting(
+        flag="cache-upstream-max-connections",
+        key="cache.upstream.max-connections",
+        kind=integer(at_least=1, at_most=10000),
+        default="32",
+        group="Upstreams",
+        help="Connections to each upstream, at most; further requests wait for one.",
+    ),
+    Setting(
+        flag="netrc-file",
+        key="cache.netrc-file",
+        kind=PATH,
+        default=lambda around: str(around.home / ".netrc"),
+        default_note="~/.netrc",
+        group="Upstreams",
+        help="File with user names and passwords for upstreams, by host name. It may be missing.",
+    ),
+)

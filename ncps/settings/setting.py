@@ -1,0 +1,127 @@
+"""What a row of the table of settings says."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+
+from attrs import field, frozen
+
+from ncps.settings.surroundings import Surroundings
+
+Default = str | tuple[str, ...] | Callable[[Surroundings], str]
+
+
+class Status(enum.Enum):
+    """What becomes of a setting that somebody gives."""
+
+    ACTIVE = "active"
+    #: Read, checked for its form, and of no effect; anything but the default earns one warning.
+    IGNORED = "ignored"
+    #: Anything but the default is an error: doing without would surprise or be unsafe.
+    UNSUPPORTED = "unsupported"
+
+
+@frozen(kw_only=True)
+class Kind:
+    """How the text of a value is read and written.
+
+    :param expected: completes "should be ..." in messages.
+    :param parse: raises ValueError; its message says what is wrong and never repeats the text.
+    :param natives: types other than text that a configuration file may use.
+    :param show: a value as text that `parse` would read again, without its secrets.
+    :param from_table: reads the long form of a list's element in a file; raises ValueError.
+    :param suffix: the unit, added to the attribute's name.
+    """
+
+    metavar: str
+    expected: str
+    parse: Callable[[str], object]
+    natives: tuple[type, ...] = ()
+    show: Callable[[object], str] = str
+    from_table: Callable[[Mapping[str, object]], object] | None = None
+    suffix: str = ""
+
+
+@frozen(kw_only=True)
+class Names:
+    """What a setting is called in each place it may come from; empty where it may not.
+
+    :param flag: without the dashes in front.
+    :param key: dotted path in a configuration file.
+    """
+
+    flag: str = ""
+    environment: str = ""
+    key: str = ""
+
+    def of_file(self) -> Names:
+        """Return the names under which a file that holds the value is given."""
+        return Names(
+            flag=f"{self.flag}-file",
+            environment=f"{self.environment}_FILE",
+            key=f"{self.key}-file",
+        )
+
+
+def _environment_of_flag(setting: Setting) -> str:
+    return setting.flag.upper().replace("-", "_")
+
+
+def _attribute_of_key(setting: Setting) -> str:
+    return setting.key.replace("-", "_") + setting.kind.suffix
+
+
+@frozen(kw_only=True)
+class Setting:
+    """One setting, under all its names.
+
+    :param default: as text, in the syntax a user would write; or made from the surroundings.
+    :param default_note: describes a default that is not a constant.
+    :param help: one paragraph for people.
+    :param repeatable: a list; commas separate its elements in flags and variables.
+    :param is_secret: the value is never shown, and may be given as the name of a file instead
+        (`--FLAG-file`, `VARIABLE_FILE`, `key-file`).
+    :param attribute: dotted path in the `Settings` tree.
+    :param aliases: names of old: still read, with a warning, and weaker than today's.
+    """
+
+    flag: str
+    key: str
+    kind: Kind
+    default: Default
+    help: str
+    group: str
+    environment: str = field()
+    attribute: str = field()
+    default_note: str = ""
+    repeatable: bool = False
+    is_secret: bool = False
+    status: Status = Status.ACTIVE
+    aliases: tuple[Names, ...] = ()
+
+    @environment.default
+    def _environment(self) -> str:
+        return _environment_of_flag(self)
+
+    @attribute.default
+    def _attribute(self) -> str:
+        return _attribute_of_key(self)
+
+    @property
+    def names(self) -> Names:
+        """Today's names."""
+        return Names(flag=self.flag, environment=self.environment, key=self.key)
+
+    @property
+    def is_flag_alone_true(self) -> bool:
+        """Whether the bare flag means true, so that it never takes the next word as its value."""
+        return bool in self.kind.natives
+
+    @property
+    def default_text(self) -> str:
+        """The default as shown in help and documentation."""
+        if self.default_note:
+            return self.default_note
+        assert not callable(self.default)
+        return self.default if isinstance(self.default, str) else ", ".join(self.default)

@@ -1,0 +1,43 @@
+"""What the settings take from the process they are read in, as one value that tests can make."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """Environment variables, well-known places and the name of this machine.
+
+    :param environ: not part of the repr, since variables may hold secrets.
+    :param config_dir: where the default configuration file is looked for.
+    :param state_dir: where data goes that must survive.
+    :param is_terminal: whether standard output is a terminal.
+    """
+
+    environ: Mapping[str, str] = field(repr=False)
+    home: Path
+    config_dir: Path
+    state_dir: Path
+    machine_name: str
+    is_terminal: bool
+
+    @classmethod
+    def of_process(cls) -> Surroundings:
+        """Look at this process; under systemd `StateDirectory=` decides where data goes."""
+        state, _, _ = os.environ.get("STATE_DIRECTORY", "").partition(":")
+        return cls(
+            environ=dict(os.environ),
+            home=Path("~").expanduser(),
+            config_dir=platformdirs.user_config_path("ncps"),
+            state_dir=Path(state) if state else platformdirs.user_state_path("ncps"),
+            machine_name=socket.gethostname(),
+            is_terminal=sys.stdout is not None and sys.stdout.isatty(),
+        )
