@@ -78,8 +78,13 @@ class NarStore(Protocol):
     async def stat(self, key: NarKey) -> Stat | None:
         """Return facts of the object; None means surely absent. Unavailable: could not tell."""
 
-    async def open(self, key: NarKey, start: int = 0, stop: int | None = None) -> Body:
-        """Open bytes `start` to `stop` (exclusive, default the end). NotFound, Unavailable."""
+    async def open(
+        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+    ) -> Body:
+        """Open bytes `start` to `stop` (exclusive, default the end). NotFound, Unavailable.
+
+        :param size: what the object's size should be; Corrupt if it is another.
+        """
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         """Make the spooled file the object: atomic, durable on return, idempotent.
@@ -211,8 +216,8 @@ class Catalog(Protocol):
         """Insert or replace a narinfo and see to its NAR's row.
 
         A new NAR row takes all of `nar`. Of an existing one that is stored only what is unknown
-        in it (None or empty) is filled in; one that is not stored takes the advertised facts and the origin
-        from `nar`. References and signatures are sets.
+        in it (None or empty) is filled in; one that is not stored takes the advertised facts and
+        the origin from `nar`. References and signatures are sets.
         """
 
     async def mark_stored(self, nar: NarRecord) -> None:
@@ -308,7 +313,10 @@ class Upstream(Protocol):
         """
 
     async def stat_nar(self, url: str) -> int | None:
-        """Ask for a NAR's size without its bytes; None: it is there, of unknown size. NotFound, ..."""
+        """Ask for a NAR's size without its bytes; None: it is there, of unknown size.
+
+        NotFound, Unavailable, Corrupt.
+        """
 
     async def cache_info(self) -> CacheInfo:
         """Fetch nix-cache-info. NotFound, Unavailable, Corrupt."""

@@ -79,8 +79,12 @@ class ServedNar(Protocol):
     async def known_size(self) -> int:
         """Wait until the size is known, perhaps for a download's end. Unavailable, Corrupt."""
 
-    def body(self, start: int = 0, stop: int | None = None) -> Body:
-        """Bytes `start` to `stop` (exclusive, default the end), also while they are arriving."""
+    async def body(self, start: int = 0, stop: int | None = None) -> Body:
+        """Bytes `start` to `stop` (exclusive, default the end), also while they are arriving.
+
+        To be called before any header is sent: an object that turns out missing or of the wrong
+        size is fetched again here. NotFound, Unavailable, Corrupt.
+        """
 
     def close(self) -> None:
         """Let go of it; a download goes on without its readers."""

@@ -96,7 +96,7 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
     request.setHeader(b"Content-Type", CONTENT_TYPE)
     if length is not None:
         request.setHeader(b"Content-Length", b"%d" % length)
-    body = nar.body(start, stop)
+    body = await nar.body(start, stop)
     try:
         await _pour(aiter(body), request, length)
     finally:

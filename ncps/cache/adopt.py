@@ -1,0 +1,119 @@
+"""Adoption: bytes that lie in the store without a row are verified and taken over.
+
+They come from a crash between publication and row, from a lost catalog, or from the Go program
+of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ncps.cache.seal import Seal, Verdict
+from ncps.cache.served import DecodedBody
+from ncps.cache.uses import utc_now
+from ncps.errors import Corrupt, NotFound
+from ncps.flights import Flights
+from ncps.nix.narurl import EXTENSIONS, NarKey
+from ncps.ports import Body, Catalog, NarRecord, NarStore
+from ncps.spool import Digest, Threads
+from ncps.tasks import Tasks
+
+_RECOMPRESSED = ("zstd", "xz")
+
+
+def _feed_blocking(digests: tuple[Digest, ...], data: bytes) -> None:
+    for digest in digests:
+        digest.feed(data)
+
+
+class Adoption:
+    """See the module."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        tasks: Tasks,
+        catalog: Catalog,
+        store: NarStore,
+        workers: Threads,
+    ) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._store = store
+        self._workers = workers
+        self._flights: Flights[NarKey, NarRecord | None] = Flights(tasks, "adopt")
+
+    async def adopt(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
+        """Return the record of a NAR whose bytes were found, right, and marked as stored.
+
+        None if there are none; wrong ones are quarantined. Unavailable.
+
+        :param nar: what is known; None if no narinfo is: then only the name can vouch for it.
+        """
+        if await self._locate(key, nar) is None:
+            return None
+        return await self._flights.join(key, lambda: self._take(key, nar))
+
+    async def _locate(self, key: NarKey, nar: NarRecord | None) -> tuple[NarKey, str] | None:
+        """Find the object that holds the bytes, and how they are encoded there."""
+        if await self._store.stat(key) is not None:
+            return key, nar.compression if nar is not None else ""
+        if nar is not None and nar.compression == "none":
+            for encoding in _RECOMPRESSED:
+                other = NarKey(key.name, EXTENSIONS[encoding])
+                if await self._store.stat(other) is not None:
+                    return other, encoding
+        return None
+
+    async def _take(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
+        located = await self._locate(key, nar)
+        if located is None:
+            return None
+        where, encoding = located
+        stat = await self._store.stat(where)
+        if stat is None:
+            return None
+        try:
+            body = await self._store.open(where, size=stat.size)
+            if where != key:
+                body = DecodedBody(body, encoding, 0, None)
+            verdict = await self._verify(Seal(key, nar), body)
+        except NotFound:
+            return None
+        except Corrupt as error:
+            if where == key:
+                await self._store.quarantine(where)
+            self._log.error(
+                "stored NAR {key} is not what it should be and is set aside: {reason}",
+                key=where.file_name,
+                reason=str(error),
+            )
+            return None
+        now = utc_now(self._clock)
+        record = evolve(
+            nar if nar is not None else NarRecord(key=key, compression=""),
+            file_size=verdict.size,
+            file_hash=verdict.sha256,
+            encoding=encoding,
+            stored_size=stat.size,
+            stored_at=now,
+            verified_at=now if verdict.nar_verified else None,
+        )
+        await self._catalog.mark_stored(record)
+        self._log.info("took over stored NAR {key}", key=where.file_name)
+        return record
+
+    async def _verify(self, seal: Seal, body: Body) -> Verdict:
+        size = 0
+        try:
+            async for chunk in body:
+                size += len(chunk)
+                await self._workers.run(_feed_blocking, seal.digests, chunk)
+        finally:
+            body.close()
+        return await self._workers.run(seal.judge, size)

@@ -1,0 +1,104 @@
+"""Health of one upstream, learned from traffic: a circuit breaker and its recent latency.
+
+    closed --(FAILURES in a row, or Retry-After)--> open --(pause over)--> half-open
+      ^------------------(an answer)---------------------------------------/   |
+                                     open (pause doubled) <--(a failure)------/
+
+Open: nobody asks. Half-open: one request or probe may ask, the others still count it as away.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+FAILURES = 3
+FIRST_PAUSE_S = 1.0
+MAX_PAUSE_S = 30.0
+MAX_RETRY_AFTER_S = 60.0
+SLOWEST_HEDGE_S = 0.15
+FASTEST_HEDGE_S = 0.02
+
+
+class Health:
+    """What is known of one upstream's health; times are the clock's seconds."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
+        self._open_until: float | None = None
+        self._is_probing = False
+        self._latency_s: float | None = None
+        self._deviation_s = 0.0
+        self.last_error = ""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the breaker is closed."""
+        return self._open_until is None
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a request may go out now."""
+        if self._open_until is None:
+            return True
+        return not self._is_probing and self._clock.seconds() >= self._open_until
+
+    @property
+    def latency_s(self) -> float:
+        """Recent latency to the head of an answer; 0 while unknown, so that all get tried."""
+        return self._latency_s or 0.0
+
+    @property
+    def hedge_s(self) -> float:
+        """How long to wait for this upstream before another one is asked too."""
+        if self._latency_s is None:
+            return SLOWEST_HEDGE_S / 2
+        usual = self._latency_s + 4 * self._deviation_s
+        return min(SLOWEST_HEDGE_S, max(FASTEST_HEDGE_S, usual))
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until it may be asked again; 0 if it may be asked now."""
+        if self._open_until is None:
+            return 0.0
+        return max(0.0, self._open_until - self._clock.seconds())
+
+    def asked(self) -> None:
+        """Note that a request goes out; ends in `answered`, `failed` or `gave_up`."""
+        if self._open_until is not None:
+            self._is_probing = True
+
+    def answered(self, latency_s: float | None = None) -> None:
+        """Note an answer, whatever it said."""
+        self._failures = 0
+        self._pause_s = FIRST_PAUSE_S
+        self._open_until = None
+        self._is_probing = False
+        self.last_error = ""
+        if latency_s is None:
+            return
+        if self._latency_s is None:
+            self._latency_s, self._deviation_s = latency_s, latency_s / 2
+        else:  # as TCP estimates round trips (RFC 6298 section 2)
+            self._deviation_s += (abs(self._latency_s - latency_s) - self._deviation_s) / 4
+            self._latency_s += (latency_s - self._latency_s) / 8
+
+    def failed(self, reason: str, retry_after_s: float | None = None) -> None:
+        """Note that no usable answer came."""
+        self.last_error = reason
+        self._failures += 1
+        if self._open_until is not None:
+            self._pause_s = min(MAX_PAUSE_S, self._pause_s * 2)
+        if retry_after_s is not None:
+            self._open(min(MAX_RETRY_AFTER_S, retry_after_s))
+        elif self._open_until is not None or self._failures >= FAILURES:
+            self._open(self._pause_s)
+
+    def gave_up(self) -> None:
+        """Note that the request was called off by us: nothing was learned."""
+        self._is_probing = False
+
+    def _open(self, pause_s: float) -> None:
+        self._is_probing = False
+        self._open_until = self._clock.seconds() + pause_s

@@ -1,0 +1,97 @@
+"""Narinfos held in memory as they are served: rendered text by hash, bounded in bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from attrs import define
+
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarInfoEntry, NarRecord
+
+_OVERHEAD = 600  # bytes of Python objects per entry, beside the text
+
+
+@define(eq=False)
+class KnownNarInfo:
+    """A narinfo ready to serve.
+
+    :param stored: whether its NAR's bytes are published.
+    :param fetched_at: seconds since the epoch.
+    """
+
+    digest: str
+    text: bytes
+    nar: NarRecord
+    upstream: str
+    fetched_at: float
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its NAR's bytes are published."""
+        return self.nar.is_stored
+
+
+def known(entry: NarInfoEntry, nar: NarRecord) -> KnownNarInfo:
+    """Render what the catalog has."""
+    return KnownNarInfo(
+        entry.digest, entry.narinfo.render(), nar, entry.upstream, entry.fetched_at.timestamp()
+    )
+
+
+class NarInfoMemory:
+    """Least recently used narinfos go first.
+
+    :param max_bytes: bound on texts and their overhead; 0 holds nothing.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._by_digest: OrderedDict[str, KnownNarInfo] = OrderedDict()
+        self._by_key: dict[NarKey, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def get(self, digest: str) -> KnownNarInfo | None:
+        """Return what is held of this hash."""
+        item = self._by_digest.get(digest)
+        if item is not None:
+            self._by_digest.move_to_end(digest)
+        return item
+
+    def nar(self, key: NarKey) -> NarRecord | None:
+        """Return the record of a NAR some held narinfo points at."""
+        for digest in self._by_key.get(key, ()):
+            return self._by_digest[digest].nar
+        return None
+
+    def digests_of(self, key: NarKey) -> set[str]:
+        """Return the hashes of the held narinfos that point at this NAR."""
+        return set(self._by_key.get(key, ()))
+
+    def put(self, item: KnownNarInfo) -> None:
+        """Hold a narinfo, in place of an older one of the same hash."""
+        self.drop(item.digest)
+        self._by_digest[item.digest] = item
+        self._by_key.setdefault(item.nar.key, set()).add(item.digest)
+        self._size += len(item.text) + _OVERHEAD
+        while self._size > self._max_bytes and self._by_digest:
+            self.drop(next(iter(self._by_digest)))
+
+    def drop(self, digest: str) -> None:
+        """Forget a narinfo."""
+        item = self._by_digest.pop(digest, None)
+        if item is None:
+            return
+        self._size -= len(item.text) + _OVERHEAD
+        siblings = self._by_key[item.nar.key]
+        siblings.discard(digest)
+        if not siblings:
+            del self._by_key[item.nar.key]
+
+    def drop_nar(self, key: NarKey) -> None:
+        """Forget every narinfo of this NAR: its state has changed."""
+        for digest in self.digests_of(key):
+            self.drop(digest)

@@ -1,0 +1,187 @@
+"""Narinfos: find one or fetch it; verify, rewrite, sign, record, serve.
+
+A narinfo is shown only while its NAR can be had: its bytes are stored, are on their way, or its
+upstream is not known to be away (P1). Otherwise it is fetched anew, from whoever still has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ncps.cache import sidecar
+from ncps.cache.choose import Upstreams
+from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
+from ncps.cache.negatives import Negatives
+from ncps.cache.uses import Uses, utc_now
+from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
+from ncps.cache.vet import Vetted, Vetting
+from ncps.errors import NotFound, StorageFull, Unavailable
+from ncps.flights import Flights
+from ncps.nix.narurl import NarKey
+from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
+from ncps.tasks import Tasks
+
+REFRESH_S = 3600.0
+"""A narinfo whose NAR is not stored is asked for again after so long: upstreams collect garbage."""
+
+
+class NarInfos:
+    """See the module.
+
+    :param is_arriving: whether a NAR is being downloaded right now.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        tasks: Tasks,
+        catalog: Catalog,
+        store: NarInfoStore,
+        leases: Leases,
+        upstreams: Upstreams,
+        vetting: Vetting,
+        memory: NarInfoMemory,
+        negatives: Negatives,
+        uses: Uses,
+        is_arriving: Callable[[NarKey], bool],
+    ) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._store = store
+        self._leases = leases
+        self._upstreams = upstreams
+        self._vetting = vetting
+        self._memory = memory
+        self._negatives = negatives
+        self._uses = uses
+        self._is_arriving = is_arriving
+        self._flights: Flights[str, KnownNarInfo] = Flights(tasks, "narinfo")
+
+    async def get(self, digest: str) -> ServedNarInfo:
+        """Return a narinfo to serve. NotFound, Unavailable, Corrupt."""
+        item = await self._find(digest)
+        if item is not None:
+            self._uses.narinfo(digest)
+            return self._served(item, Outcome.HIT)
+        if digest in self._negatives:
+            raise Absent(f"no upstream has {digest}", outcome=Outcome.NEGATIVE)
+        outcome = Outcome.COALESCED if digest in self._flights else Outcome.MISS
+        item = await self._flights.join(digest, lambda: self._fetch(digest))
+        self._uses.narinfo(digest)
+        return self._served(item, outcome)
+
+    def _served(self, item: KnownNarInfo, outcome: Outcome) -> ServedNarInfo:
+        return ServedNarInfo(
+            text=item.text, outcome=outcome, upstream=self._upstreams.name_of(item.upstream)
+        )
+
+    async def _find(self, digest: str) -> KnownNarInfo | None:
+        """Return what is known and may be shown now."""
+        item = self._memory.get(digest)
+        if item is None:
+            row = await self._catalog.narinfo(digest)
+            if row is None:
+                return None
+            item = known(*row)
+            self._memory.put(item)
+        return item if self._may_show(item) else None
+
+    def _may_show(self, item: KnownNarInfo) -> bool:
+        if item.is_stored or self._is_arriving(item.nar.key):
+            return True
+        is_fresh = self._clock.seconds() - item.fetched_at < REFRESH_S
+        return is_fresh and self._upstreams.is_reachable(item.upstream)
+
+    async def _fetch(self, digest: str) -> KnownNarInfo:
+        async with self._leases.hold(f"download:narinfo:{digest}"):
+            item = await self._find(digest)  # a peer may have been quicker
+            if item is not None:
+                return item
+            try:
+                found = await self._upstreams.first(
+                    f"{digest}.narinfo", lambda upstream: self._ask(upstream, digest)
+                )
+            except NotFound as error:
+                self._negatives.add(digest)
+                raise Absent(str(error), outcome=Outcome.MISS) from error
+            return await self._record(found.value)
+
+    async def _ask(self, upstream: Upstream, digest: str) -> Vetted:
+        narinfo = await upstream.narinfo(digest)
+        return self._vetting.vet(
+            narinfo, digest=digest, upstream=upstream.base_url, now=utc_now(self._clock)
+        )
+
+    async def _record(self, vetted: Vetted) -> KnownNarInfo:
+        """Write a narinfo down and hold it; what cannot be written is served all the same."""
+        entry, nar = vetted.entry, vetted.nar
+        self._negatives.forget(entry.digest)
+        self._negatives.forget(nar.key)
+        try:
+            await self._catalog.add_narinfo(entry, nar)
+            row = await self._catalog.narinfo(entry.digest)
+        except (Unavailable, StorageFull) as error:
+            self._log.warn(
+                "narinfo {hash} is served but not recorded: {reason}",
+                hash=entry.digest,
+                reason=str(error),
+            )
+            row = None
+        if row is not None:
+            entry, nar = row
+            if nar.is_stored:
+                await self.keep_beside(entry)
+        item = known(entry, nar)
+        self._memory.put(item)
+        return item
+
+    def unrecorded(self, key: NarKey) -> NarRecord | None:
+        """Return what a narinfo in memory says of a NAR the catalog does not know."""
+        return self._memory.nar(key)
+
+    async def keep_beside(self, entry: NarInfoEntry) -> None:
+        """Put the sidecar of a published NAR into the store."""
+        text = sidecar.render(entry, self._vetting.name)
+        try:
+            await self._store.put(entry.digest, text)
+        except (Unavailable, StorageFull) as error:
+            self._log.warn(
+                "narinfo {hash} is not kept beside its NAR: {reason}",
+                hash=entry.digest,
+                reason=str(error),
+            )
+
+    async def published(self, nar: NarRecord) -> None:
+        """Take note that a NAR's bytes are published and marked in the catalog."""
+        self._memory.drop_nar(nar.key)
+        for entry in await self._catalog.narinfos_of(nar.key):
+            await self.keep_beside(entry)
+
+    async def lost(self, key: NarKey) -> None:
+        """Take note that no upstream has this NAR: its narinfos are to be fetched anew."""
+        held = self._memory.digests_of(key)
+        self._memory.drop_nar(key)
+        for digest in {entry.digest for entry in await self._catalog.narinfos_of(key)} | held:
+            await self._catalog.forget_narinfo(digest)
+
+    def changed(self, key: NarKey) -> None:
+        """Take note that the state of a NAR has changed: look it up anew."""
+        self._memory.drop_nar(key)
+
+    async def same_nar(self, upstream: Upstream, nar: NarRecord) -> str | None:
+        """URL under which an upstream has the very bytes of a NAR; None if it has not.
+
+        NotFound, Unavailable, Corrupt: as the upstream answers.
+        """
+        for entry in await self._catalog.narinfos_of(nar.key):
+            other = (await self._ask(upstream, entry.digest)).nar
+            same_file = other.file_hash is not None and other.file_hash == nar.file_hash
+            if other.compression == nar.compression and same_file:
+                return other.origin_url
+        return None

@@ -1,0 +1,59 @@
+"""Probes: the upstreams' health, asked for in the background, so that no client has to find out."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ncps.cache.choose import Candidate, Upstreams
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.tasks import Tasks, Ticker
+
+HEALTHY_S = 60.0
+SICK_S = 1.0
+
+
+class Probes:
+    """Asks each upstream for its nix-cache-info: seldom while it is well, often while it is not."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, tasks: Tasks, upstreams: Upstreams) -> None:
+        self._clock = clock
+        self._tasks = tasks
+        self._upstreams = upstreams
+
+    def start(self) -> None:
+        """Begin; ends with the tasks."""
+        for candidate in self._upstreams.candidates:
+            self._start_one(candidate)
+
+    def _start_one(self, candidate: Candidate) -> None:
+        async def tick() -> None:
+            await self.probe(candidate)
+
+        def pause() -> float:
+            return HEALTHY_S if candidate.health.is_healthy else SICK_S
+
+        name = f"probe {candidate.upstream.name}"
+        self._tasks.start(name, Ticker(self._clock, name, tick, pause).run())
+
+    async def probe(self, candidate: Candidate) -> None:
+        """Ask once, unless the breaker says not now; log when the upstream's state changes."""
+        health = candidate.health
+        if not health.may_ask:
+            return
+        was_healthy = health.is_healthy
+        try:
+            await candidate.ask(lambda upstream: upstream.cache_info(), self._clock)
+        except (NotFound, Corrupt):
+            pass  # it answers, and that is all that was asked
+        except Unavailable:
+            if was_healthy:
+                self._log.warn(
+                    "upstream {upstream} does not answer: {reason}",
+                    upstream=candidate.upstream.name,
+                    reason=health.last_error,
+                )
+        if not was_healthy and health.is_healthy:
+            self._log.info("upstream {upstream} answers again", upstream=candidate.upstream.name)

@@ -1,0 +1,66 @@
+"""PullThrough: the cache core as the web floor sees it; see `verbs.Cache`."""
+
+from __future__ import annotations
+
+from ncps.cache.choose import Upstreams
+from ncps.cache.narinfos import NarInfos
+from ncps.cache.nars import Nars
+from ncps.cache.verbs import Cache, Outcome, Readiness, ServedNar, ServedNarInfo
+from ncps.errors import NcpsError
+from ncps.nix.keys import PublicKey
+from ncps.nix.narurl import NarKey
+from ncps.ports import Catalog, ConfigStore
+
+
+class PullThrough(Cache):
+    """Composes narinfos and NARs; owns nothing."""
+
+    def __init__(
+        self,
+        *,
+        public_key: PublicKey,
+        narinfos: NarInfos,
+        nars: Nars,
+        catalog: Catalog,
+        config: ConfigStore,
+        upstreams: Upstreams,
+    ) -> None:
+        self._public_key = str(public_key)
+        self._narinfos = narinfos
+        self._nars = nars
+        self._catalog = catalog
+        self._config = config
+        self._upstreams = upstreams
+
+    @property
+    def public_key(self) -> str:
+        """See `Cache`."""
+        return self._public_key
+
+    async def narinfo(self, digest: str) -> ServedNarInfo:
+        """See `Cache`."""
+        return await self._narinfos.get(digest)
+
+    async def nar(self, key: NarKey) -> ServedNar:
+        """See `Cache`."""
+        return await self._nars.open(key)
+
+    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+        """See `Cache`."""
+        return await self._nars.stat(key)
+
+    async def readiness(self) -> Readiness:
+        """See `Cache`; upstreams that are away do not make the cache unready."""
+        parts = {"database": "ok", "storage": "ok", "upstreams": "ok"}
+        try:
+            await self._catalog.totals()
+        except NcpsError as error:
+            parts["database"] = str(error)
+        try:
+            await self._config.get("cache.key")
+        except NcpsError as error:
+            parts["storage"] = str(error)
+        away = [c.upstream.name for c in self._upstreams.candidates if not c.health.is_healthy]
+        if away:
+            parts["upstreams"] = "away: " + ", ".join(away)
+        return Readiness(parts=parts, needed=frozenset({"database", "storage"}))

@@ -1,0 +1,91 @@
+"""Rebuild: a catalog made anew from a store whose database is gone (D13).
+
+The store is not believed: every narinfo found beside a NAR is vetted like one from an upstream,
+and every NAR's bytes are hashed. Objects that no narinfo names stay where they are: they are
+taken over when a client asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ncps.cache import sidecar
+from ncps.cache.adopt import Adoption
+from ncps.cache.uses import utc_now
+from ncps.cache.vet import Vetting
+from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
+from ncps.ports import Catalog, NarInfoStore
+
+
+@define
+class Tally:
+    """What a rebuild has come to."""
+
+    narinfos: int = 0
+    nars: int = 0
+    without_bytes: int = 0
+    refused: int = 0
+
+
+class Rebuild:
+    """See the module. Can be run again at any time; what the catalog has already is kept."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        catalog: Catalog,
+        store: NarInfoStore,
+        adoption: Adoption,
+        vetting: Vetting,
+    ) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._store = store
+        self._adoption = adoption
+        self._vetting = vetting
+
+    async def run(self, progress: Callable[[Tally], object] = lambda _: None) -> Tally:
+        """Go through all narinfos of the store; a broken one is logged and passed over."""
+        tally = Tally()
+        async for digest in self._store.walk():
+            try:
+                await self._take(digest, tally)
+            except Unavailable:
+                raise
+            except NcpsError as error:
+                tally.refused += 1
+                self._log.warn(
+                    "narinfo {hash} of the store is not used: {reason}",
+                    hash=digest,
+                    reason=str(error),
+                )
+            progress(tally)
+        return tally
+
+    async def _take(self, digest: str, tally: Tally) -> None:
+        text = await self._store.get(digest)
+        if text is None:
+            return
+        try:
+            narinfo, upstream = sidecar.parse(text)
+        except Malformed as error:
+            raise Corrupt(str(error)) from error
+        vetted = self._vetting.vet(
+            narinfo, digest=digest, upstream=upstream, now=utc_now(self._clock)
+        )
+        await self._catalog.add_narinfo(vetted.entry, vetted.nar)
+        tally.narinfos += 1
+        nar = await self._catalog.nar(vetted.nar.key)
+        if nar is not None and nar.is_stored:
+            return
+        if await self._adoption.adopt(vetted.nar.key, nar) is None:
+            tally.without_bytes += 1
+        else:
+            tally.nars += 1

@@ -1,0 +1,87 @@
+"""Seal: what the bytes of a file must turn out to be, and the digests that tell."""
+
+from __future__ import annotations
+
+import hashlib
+
+from attrs import frozen
+
+from ncps.codec import is_supported
+from ncps.errors import Corrupt
+from ncps.nix.hashes import Hash
+from ncps.nix.narcheck import NarDigest
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarRecord
+from ncps.spool import Digest
+
+_CHEAP = frozenset({"zstd"})
+"""Compressions undone while the bytes arrive, to check NarHash too; others are checked later."""
+
+
+@frozen(kw_only=True)
+class Verdict:
+    """Facts of a file that is what it should be.
+
+    :param nar_verified: whether NarHash was found right, too.
+    """
+
+    size: int
+    sha256: Hash
+    nar_verified: bool
+
+
+class _Sha256:
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def feed(self, data: bytes) -> None:
+        self._hash.update(data)
+
+    def finish(self) -> Hash:
+        return Hash.of_sha256(self._hash.digest())
+
+
+class Seal:
+    """The judge of one spool.
+
+    Where no narinfo is known, the file's name is taken for its hash. Where the narinfo names no
+    FileHash, NarHash decides.
+
+    :param expected: what the narinfo says; None if none is known.
+    """
+
+    def __init__(self, key: NarKey, expected: NarRecord | None) -> None:
+        self.size = expected.file_size if expected is not None else None
+        self._file_hash = expected.file_hash if expected is not None else key.as_hash()
+        self._nar_hash = expected.nar_hash if expected is not None else None
+        self._nar_size = expected.nar_size if expected is not None else None
+        self._file = _Sha256()
+        self._nar: NarDigest | None = None
+        compression = expected.compression if expected is not None else ""
+        is_wanted = compression in _CHEAP or self._file_hash is None
+        if self._nar_hash is not None and is_wanted and is_supported(compression):
+            self._nar = NarDigest(compression, max_size=self._nar_size)
+        if self._file_hash is None and self._nar is None:
+            raise Corrupt(f"{key.file_name} has no FileHash and cannot be verified otherwise")
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """What must see every byte, in order."""
+        return (self._file,) if self._nar is None else (self._file, self._nar)
+
+    def judge(self, size: int) -> Verdict:
+        """Say what the bytes are; Corrupt if not what they should be. May take CPU time."""
+        sha256 = self._file.finish()
+        if self.size is not None and size != self.size:
+            raise Corrupt(f"{size} bytes instead of FileSize {self.size}")
+        if self._file_hash is not None and sha256 != self._file_hash:
+            raise Corrupt(f"hash {sha256} instead of FileHash {self._file_hash}")
+        nar_verified = sha256 == self._nar_hash
+        if self._nar is not None:
+            nar_hash, nar_size = self._nar.finish()
+            if nar_hash != self._nar_hash:
+                raise Corrupt(f"NAR hash {nar_hash} instead of NarHash {self._nar_hash}")
+            if self._nar_size is not None and nar_size != self._nar_size:
+                raise Corrupt(f"NAR of {nar_size} bytes instead of NarSize {self._nar_size}")
+            nar_verified = True
+        return Verdict(size=size, sha256=sha256, nar_verified=nar_verified)

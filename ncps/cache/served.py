@@ -1,0 +1,135 @@
+"""The two kinds of NAR that are served: one stored, one arriving. See `verbs.ServedNar`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+from attrs import field, frozen
+
+from ncps.cache.download import Download
+from ncps.cache.verbs import NO_TIMINGS, Outcome
+from ncps.codec import decoder
+from ncps.nix.narurl import EXTENSIONS, NarKey
+from ncps.ports import Body, NarRecord, NarStore, Segment
+
+
+def stored_key(nar: NarRecord) -> NarKey:
+    """Key of the object that holds a NAR's bytes; another one in trees that recompressed."""
+    if nar.encoding in {"", nar.compression}:
+        return nar.key
+    return NarKey(nar.key.name, EXTENSIONS.get(nar.encoding, ""))
+
+
+async def open_stored(store: NarStore, nar: NarRecord, start: int, stop: int | None) -> Body:
+    """Open the bytes the URL stands for. NotFound, Corrupt, Unavailable."""
+    if stored_key(nar) == nar.key:
+        return await store.open(nar.key, start, stop, size=nar.stored_size)
+    body = await store.open(stored_key(nar), size=nar.stored_size)
+    return DecodedBody(body, nar.encoding, start, nar.file_size if stop is None else stop)
+
+
+class DecodedBody:
+    """A Body that undoes the encoding of another one and gives a part of what comes out."""
+
+    def __init__(self, body: Body, encoding: str, start: int, stop: int | None) -> None:
+        self._body = body
+        self._encoding = encoding
+        self._start = start
+        self._stop = stop
+
+    @property
+    def size(self) -> int | None:
+        """Bytes in all, if known."""
+        return None if self._stop is None else self._stop - self._start
+
+    def segment(self) -> Segment | None:
+        """None: the bytes lie nowhere as they are."""
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        codec = decoder(self._encoding)
+        position = 0
+        async for chunk in self._body:
+            for piece in codec.feed(chunk):
+                first = max(0, self._start - position)
+                last = len(piece) if self._stop is None else self._stop - position
+                position += len(piece)
+                if piece[first : max(0, last)]:
+                    yield piece[first : max(0, last)]
+                if self._stop is not None and position > self._stop:
+                    return
+        codec.finish()
+
+    def close(self) -> None:
+        """Close the inner Body."""
+        self._body.close()
+
+
+@frozen(kw_only=True)
+class StoredNar:
+    """A NAR whose bytes are published."""
+
+    nar: NarRecord
+    upstream: str
+    open_body: Callable[[NarRecord, int, int | None], Awaitable[Body]]
+    outcome: Outcome = Outcome.HIT
+    timings: Mapping[str, float] = field(default=NO_TIMINGS)
+
+    @property
+    def key(self) -> NarKey:
+        """The name it was asked by."""
+        return self.nar.key
+
+    @property
+    def size(self) -> int | None:
+        """Bytes behind the URL."""
+        return self.nar.file_size
+
+    async def known_size(self) -> int:
+        """Return the size; a stored NAR has one."""
+        assert self.nar.file_size is not None
+        return self.nar.file_size
+
+    async def body(self, start: int = 0, stop: int | None = None) -> Body:
+        """See `ServedNar.body`."""
+        return await self.open_body(self.nar, start, stop)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@frozen(kw_only=True)
+class ArrivingNar:
+    """A NAR on its way."""
+
+    download: Download
+    outcome: Outcome
+    open_body: Callable[[NarKey, Download, int, int | None], Awaitable[Body]]
+    timings: Mapping[str, float] = field(default=NO_TIMINGS)
+
+    @property
+    def key(self) -> NarKey:
+        """The name it was asked by."""
+        return self.download.key
+
+    @property
+    def upstream(self) -> str:
+        """Name of the upstream that sends it."""
+        return self.download.upstream
+
+    @property
+    def size(self) -> int | None:
+        """Bytes behind the URL, if known by now."""
+        return self.download.size
+
+    async def known_size(self) -> int:
+        """Wait for the size: at once, or with the end of the download."""
+        size = self.download.size
+        return await self.download.arrived.wait() if size is None else size
+
+    async def body(self, start: int = 0, stop: int | None = None) -> Body:
+        """See `ServedNar.body`."""
+        return await self.open_body(self.key, self.download, start, stop)
+
+    def close(self) -> None:
+        """The download goes on without its readers."""

@@ -1,0 +1,114 @@
+"""Sources: where the bytes of one NAR can be fetched, the best first, found out as needed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.cache.choose import Candidate, Upstreams
+from ncps.cache.policy import verdict
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarRecord, Upstream, UpstreamBody
+
+
+@frozen
+class Source:
+    """One upstream and the URL under which it has the bytes."""
+
+    candidate: Candidate
+    url: str
+
+    clock: IReactorTime
+
+    @property
+    def upstream(self) -> Upstream:
+        """Whom to ask."""
+        return self.candidate.upstream
+
+    async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
+        """See `Upstream.open_nar`; its health learns from how it went."""
+        return await self.candidate.ask(
+            lambda upstream: upstream.open_nar(
+                self.url, offset=offset, allow_encoding=allow_encoding
+            ),
+            self.clock,
+        )
+
+    async def stat(self) -> int | None:
+        """See `Upstream.stat_nar`."""
+        return await self.candidate.ask(lambda upstream: upstream.stat_nar(self.url), self.clock)
+
+
+class Sources:
+    """All sources of one NAR: its origin, then whoever says it has the very same file.
+
+    :param nar: what is known of it; None if no narinfo is known: then the file's name is taken
+        for its hash, and every upstream may have it under the conventional URL.
+    :param same_nar: asks an upstream for its URL of the same file; see `NarInfos.same_nar`.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        upstreams: Upstreams,
+        key: NarKey,
+        nar: NarRecord | None,
+        same_nar: Callable[[Upstream, NarRecord], Awaitable[str | None]],
+    ) -> None:
+        self._clock = clock
+        self._upstreams = upstreams
+        self._key = key
+        self._nar = nar
+        self._same_nar = same_nar
+        self._urls: dict[str, str] = {}
+        self.failures: dict[str, NcpsError] = {}
+
+    async def each(self) -> AsyncGenerator[Source, None]:
+        """One round through all sources that may be asked now; failures to find one are noted."""
+        first = self._nar.upstream if self._nar is not None else ""
+        for candidate in self._upstreams.ordered(first):
+            name = candidate.upstream.name
+            health = candidate.health
+            if not health.may_ask:
+                self.failures[name] = Unavailable(
+                    f"away ({health.last_error})", retry_after=health.retry_after_s
+                )
+                continue
+            try:
+                url = await self._url(candidate)
+            except (NotFound, Unavailable, Corrupt) as error:
+                self.failures[name] = error
+                continue
+            yield Source(candidate, url, self._clock)
+
+    async def stat(self) -> int | None:
+        """Return the file's size if a source says one; raises the verdict if none has the file."""
+        async with aclosing(self.each()) as sources:
+            async for source in sources:
+                try:
+                    return await source.stat()
+                except (NotFound, Unavailable, Corrupt) as error:
+                    self.failures[source.upstream.name] = error
+        raise verdict(self.failures, self._key.file_name)
+
+    async def _url(self, candidate: Candidate) -> str:
+        upstream = candidate.upstream
+        url = self._urls.get(upstream.base_url)
+        if url is None:
+            url = self._urls[upstream.base_url] = await self._find_url(candidate)
+        return url
+
+    async def _find_url(self, candidate: Candidate) -> str:
+        nar, upstream = self._nar, candidate.upstream
+        if nar is None or not nar.origin_url:
+            return self._key.url
+        if nar.upstream == upstream.base_url:
+            return nar.origin_url
+        url = await candidate.ask(lambda other: self._same_nar(other, nar), self._clock)
+        if url is None:
+            raise NotFound("has not the same file")
+        return url

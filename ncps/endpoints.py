@@ -1,0 +1,42 @@
+"""Listening where an endpoint string says, with an error that says why not."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any, cast
+
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+
+from ncps.errors import Refused
+
+BACKLOG = 1024
+_ANY_V6 = r"interface=\:\:"
+
+
+async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
+    """Listen; Refused names the endpoint and what is wrong with it.
+
+    "All interfaces" means IPv4 alone on a host without IPv6.
+    """
+    if description.startswith("tcp:") and "backlog=" not in description:
+        description += f":backlog={BACKLOG}"
+    try:
+        return await _listen(reactor, description, factory)
+    except CannotListenError as error:
+        no_v6 = getattr(error.socketError, "errno", None) in {
+            errno.EAFNOSUPPORT,
+            errno.EADDRNOTAVAIL,
+        }
+        if no_v6 and _ANY_V6 in description:
+            return await listen(reactor, description.replace(_ANY_V6, "interface=0.0.0.0"), factory)
+        reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
+        raise Refused(f"cannot listen on {description}: {reason}") from error
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise Refused(f"cannot listen on {description}: {error}") from error
+
+
+async def _listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
+    endpoint = serverFromString(reactor, description)
+    return cast("IListeningPort", await endpoint.listen(factory))

@@ -1,0 +1,105 @@
+"""Tasks: background coroutines with an owner: named, their failures logged, awaited at stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+
+class Tasks:
+    """The background work of one part of the program."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._running: dict[Deferred[None], str] = {}
+        self._idle: list[Deferred[None]] = []
+
+    @property
+    def names(self) -> list[str]:
+        """Names of what runs now, oldest first."""
+        return list(self._running.values())
+
+    def start(self, name: str, coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
+        """Run a coroutine to its end; return its Deferred, which is only good for `cancel`."""
+        done = Deferred.fromCoroutine(coroutine)
+        if not done.called or done.paused:
+            self._running[done] = name
+        done.addErrback(self._failed, name)
+        done.addBoth(self._ended, done)
+        return done
+
+    def _failed(self, failure: Failure, name: str) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("background task {task} failed", failure=failure, task=name)
+
+    def _ended(self, _: object, done: Deferred[None]) -> None:
+        self._running.pop(done, None)
+        if not self._running:
+            waiters, self._idle = self._idle, []
+            for waiter in waiters:
+                waiter.callback(None)
+
+    async def stop(self, deadline_s: float) -> int:
+        """Wait for what runs, at most so many seconds, then cancel it; return how many were cut."""
+        if self._running:
+            idle: Deferred[None] = Deferred()
+            self._idle.append(idle)
+            timer = self._clock.callLater(deadline_s, self._give_up, idle)
+            await idle
+            if timer.active():
+                timer.cancel()
+        cut = list(self._running)
+        for done in cut:
+            done.cancel()
+        return len(cut)
+
+    def _give_up(self, idle: Deferred[None]) -> None:
+        if idle in self._idle:
+            self._idle.remove(idle)
+            idle.callback(None)
+
+
+class Ticker:
+    """Calls a coroutine function again and again; a failing tick is logged and the next one comes.
+
+    :param interval_s: pause between the end of one tick and the start of the next, in seconds;
+        a callable is asked anew each time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        name: str,
+        tick: Callable[[], Coroutine[Any, Any, None]],
+        interval_s: float | Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._name = name
+        self._tick = tick
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Tick until cancelled; meant for `Tasks.start`. The first tick comes at once."""
+        while True:
+            try:
+                await self._tick()
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - a ticker outlives its ticks
+                self._log.failure("{task} failed; it will be tried again", task=self._name)
+            interval = (
+                self._interval_s
+                if isinstance(self._interval_s, float | int)
+                else self._interval_s()
+            )
+            await deferLater(self._clock, interval)

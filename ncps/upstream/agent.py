@@ -1,0 +1,269 @@
+"""The HTTP client of one upstream: connections, deadlines, credentials and redirects.
+
+treq always asks for gzip and undoes it out of our sight, and its redirects leak connections and
+resolve relative locations against the wrong URL (twisted issue 6752 and others). So the agent
+below takes the encoding out of treq's hands, and redirects are followed here.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from time import time
+from typing import Any, cast
+from urllib.parse import urljoin, urlsplit
+
+import treq
+from attrs import frozen
+from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    ResponseFailed,
+    ResponseNeverReceived,
+)
+from twisted.web.error import Error as WebError
+from twisted.web.error import SchemeNotSupported
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from ncps import __version__
+from ncps.errors import Corrupt, Unavailable
+from ncps.streams import BodyReader
+
+MAX_REDIRECTS = 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_ENCODING = b"x-ncps-wire-encoding"
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """Deadlines towards one upstream, in seconds.
+
+    :param connect_s: until the connection stands (TLS included).
+    :param first_byte_s: from then until the head of the answer has arrived.
+    :param idle_s: between two pieces of a body.
+    """
+
+    connect_s: float = 3.0
+    first_byte_s: float = 3.0
+    idle_s: float = 20.0
+
+
+@frozen(kw_only=True)
+class Credentials:
+    """What an upstream wants to see, sent to its own origin only."""
+
+    user: str
+    password: str = ""
+
+    def header(self) -> bytes:
+        """The value of the Authorization header (RFC 7617)."""
+        return b"Basic " + b64encode(f"{self.user}:{self.password}".encode())
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"
+
+
+class _Cut(Unavailable):
+    """The connection ended before the head of the answer."""
+
+
+@implementer(IAgent)
+class WireAgent:
+    """Sends the Accept-Encoding it is told to, and hides Content-Encoding from treq."""
+
+    def __init__(self, agent: IAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Pass the request on; see IAgent."""
+        assert headers is not None
+        wanted = headers.getRawHeaders(b"x-ncps-accept-encoding", [b"identity"])
+        headers = headers.copy()
+        headers.removeHeader(b"x-ncps-accept-encoding")
+        headers.setRawHeaders(b"accept-encoding", wanted)
+        answer: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
+        return answer.addCallback(_hide_encoding)
+
+
+def _hide_encoding(response: IResponse) -> IResponse:
+    headers: Headers = response.headers
+    encoding = headers.getRawHeaders(b"content-encoding", [])
+    headers.removeHeader(b"content-encoding")
+    headers.setRawHeaders(_ENCODING, encoding)
+    return response
+
+
+@frozen(kw_only=True)
+class Answer:
+    """The head of an answer, and its body to be read to the end or closed.
+
+    :param url: where the answer came from in the end.
+    :param encoding: its Content-Encoding in lower case, empty for none.
+    """
+
+    url: str
+    status: int
+    headers: Headers
+    encoding: str
+    body: BodyReader
+
+    def header(self, name: str) -> str:
+        """The last value of a header, empty if absent."""
+        values = self.headers.getRawHeaders(name.encode("ascii"), [])
+        return values[-1].decode("latin-1").strip() if values else ""
+
+    @property
+    def content_length(self) -> int | None:
+        """Content-Length, if it is there and a number."""
+        text = self.header("content-length")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Retry-After in seconds from now (RFC 9110 section 10.2.3), if it makes sense."""
+        text = self.header("retry-after")
+        if text.isascii() and text.isdigit():
+            return float(text[:9])
+        try:
+            return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+
+class Client:
+    """Requests to one upstream.
+
+    :param reactor: for connections and deadlines.
+    :param max_connections: how many connections are kept, and how many transfers run at once.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        base_url: str,
+        timeouts: Timeouts,
+        credentials: Credentials | None = None,
+        max_connections: int = 32,
+    ) -> None:
+        self._clock = cast("IReactorTime", reactor)
+        self._timeouts = timeouts
+        self._credentials = credentials
+        self._origin = _origin(base_url)
+        self._pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = max_connections
+        self._pool.retryAutomatically = True
+        agent = Agent(reactor, connectTimeout=timeouts.connect_s, pool=self._pool)
+        # No cookies: caches need none, and a jar is memory that an upstream can fill.
+        jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+        self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
+        self.transfers = DeferredSemaphore(max_connections)
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        await self._pool.closeCachedConnections()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        accept_encoding: str = "identity",
+    ) -> Answer:
+        """Send a request, follow redirects, return the answer when its head has arrived.
+
+        The caller reads the body to its end or closes it. Unavailable, Corrupt.
+        """
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                answer = await self._once(method, url, headers or {}, accept_encoding)
+            except _Cut:  # before any byte of the answer: once more, as for a stale connection
+                answer = await self._once(method, url, headers or {}, accept_encoding)
+            if answer.status not in _REDIRECTS:
+                return answer
+            location = answer.header("location")
+            answer.body.close()
+            url = _redirected(url, location)
+        raise Unavailable(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _once(
+        self, method: str, url: str, extra: dict[str, str], accept_encoding: str
+    ) -> Answer:
+        headers = {
+            "user-agent": f"ncps/{__version__}",
+            "x-ncps-accept-encoding": accept_encoding,
+            **extra,
+        }
+        sent = Headers({name: [value] for name, value in headers.items()})
+        if self._credentials is not None and _origin(url) == self._origin:
+            sent.setRawHeaders(b"authorization", [self._credentials.header()])
+        deadline = self._timeouts.connect_s + self._timeouts.first_byte_s
+        try:
+            response = await self._treq.request(
+                method, url, headers=sent, unbuffered=True, allow_redirects=False
+            ).addTimeout(deadline, self._clock)
+        except DeferredTimeout:
+            raise Unavailable(f"no answer within {deadline:g} s", timed_out=True) from None
+        except (ConnectionClosed, ResponseFailed, ResponseNeverReceived) as error:
+            raise _Cut(_reason(error), timed_out=_is_timeout(error)) from error
+        except (ConnectError, DNSLookupError, OSError) as error:
+            raise Unavailable(_reason(error), timed_out=_is_timeout(error)) from error
+        except (ValueError, WebError, SchemeNotSupported) as error:
+            raise Corrupt(f"not HTTP: {type(error).__name__}") from error
+        return self._answer(response, url)
+
+    def _answer(self, response: treq.response._Response, url: str) -> Answer:
+        body = BodyReader(clock=self._clock, idle_after=self._timeouts.idle_s)
+        encoding = response.headers.getRawHeaders(_ENCODING, [])
+        response.deliverBody(body)
+        return Answer(
+            url=url,
+            status=response.code,
+            headers=response.headers,
+            encoding=", ".join(e.decode("latin-1").strip().lower() for e in encoding).replace(
+                "identity", ""
+            ),
+            body=body,
+        )
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _redirected(url: str, location: str) -> str:
+    if not location:
+        raise Unavailable("a redirect without a Location")
+    target = urljoin(url, location)
+    scheme = urlsplit(target).scheme
+    if scheme not in {"http", "https"} or (scheme == "http" and url.startswith("https:")):
+        raise Unavailable(f"a redirect to {scheme or 'nowhere'} is not followed")
+    return target
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ResponseFailed | ResponseNeverReceived) and error.reasons:
+        inner = error.reasons[0].value
+        return f"{type(inner).__name__}: {inner}"[:200]
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+def _is_timeout(error: Exception) -> bool:
+    return "Timeout" in type(error).__name__ or "Timeout" in _reason(error)

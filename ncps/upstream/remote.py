@@ -1,0 +1,217 @@
+"""RemoteCache: a binary cache reached over HTTP, as the `Upstream` port."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import urljoin, urlsplit
+
+from ncps.codec import decoder
+from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
+from ncps.nix.cacheinfo import CacheInfo
+from ncps.nix.narinfo import MAX_SIZE as MAX_NARINFO_SIZE
+from ncps.nix.narinfo import NarInfo
+from ncps.ports import Segment, Upstream, UpstreamBody
+from ncps.upstream.agent import Answer, Client
+
+MAX_CACHE_INFO_SIZE = 64 * 1024
+_ABSENT = frozenset({403, 404, 410})
+_CODECS = {
+    "zstd": "zstd",
+    "gzip": "gzip",
+    "x-gzip": "gzip",
+    "br": "br",
+    "xz": "xz",
+    "bzip2": "bzip2",
+}
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+
+
+class RemoteCache(Upstream):
+    """See `ncps.ports.Upstream`.
+
+    :param fetched: called with each count of body bytes that arrived, for the metrics.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        base_url: str,
+        priority: int,
+        fetched: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._client = client
+        self._base_url = base_url.rstrip("/")
+        self._priority = priority
+        self._fetched = fetched
+        parts = urlsplit(self._base_url)
+        self._name = parts.netloc.rpartition("@")[2] + parts.path
+
+    @property
+    def name(self) -> str:
+        """Host, port and path."""
+        return self._name
+
+    @property
+    def base_url(self) -> str:
+        """Without a final slash."""
+        return self._base_url
+
+    @property
+    def priority(self) -> int:
+        """Lower is asked first."""
+        return self._priority
+
+    async def narinfo(self, digest: str) -> NarInfo:
+        """See `Upstream.narinfo`."""
+        text = await self._small(f"{digest}.narinfo", MAX_NARINFO_SIZE)
+        try:
+            return NarInfo.parse(text)
+        except Malformed as error:
+            raise Corrupt(f"not a narinfo: {error}") from error
+
+    async def cache_info(self) -> CacheInfo:
+        """See `Upstream.cache_info`."""
+        text = await self._small("nix-cache-info", MAX_CACHE_INFO_SIZE)
+        try:
+            return CacheInfo.parse(text)
+        except Malformed as error:
+            raise Corrupt(f"not a nix-cache-info: {error}") from error
+
+    async def _small(self, path: str, limit: int) -> bytes:
+        answer = await self._client.request("GET", f"{self._base_url}/{path}")
+        try:
+            _check_status(answer)
+            pieces: list[bytes] = []
+            size = 0
+            async for piece in _decoded(answer, self._fetched):
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise Corrupt(f"{path} is larger than {limit} bytes")
+            return b"".join(pieces)
+        finally:
+            answer.body.close()
+
+    async def stat_nar(self, url: str) -> int | None:
+        """See `Upstream.stat_nar`."""
+        answer = await self._client.request("HEAD", self._nar_url(url))
+        answer.body.close()
+        _check_status(answer)
+        return None if answer.encoding else answer.content_length
+
+    async def open_nar(
+        self, url: str, *, offset: int = 0, allow_encoding: bool = False
+    ) -> UpstreamBody:
+        """See `Upstream.open_nar`."""
+        await self._client.transfers.acquire()
+        answer: Answer | None = None
+        try:
+            answer = await self._client.request(
+                "GET",
+                self._nar_url(url),
+                headers={"range": f"bytes={offset}-"} if offset else None,
+                accept_encoding="zstd" if allow_encoding and not offset else "identity",
+            )
+            start, total = _extent(answer, offset)
+            return _NarBody(answer, start, total, self._fetched, self._client.transfers.release)
+        except BaseException:
+            if answer is not None:
+                answer.body.close()
+            self._client.transfers.release()
+            raise
+
+    def _nar_url(self, url: str) -> str:
+        target = urljoin(f"{self._base_url}/", url)
+        scheme = urlsplit(target).scheme
+        if scheme not in {"http", "https"} or (
+            scheme == "http" and self._base_url.startswith("https:")
+        ):
+            raise Corrupt(f"a NAR URL of scheme {scheme} is not followed")
+        return target
+
+
+def _check_status(answer: Answer) -> None:
+    """Raise what the status means; 200 and 206 pass."""
+    status = answer.status
+    if status in _ABSENT:
+        raise NotFound(f"status {status}")
+    if status not in {200, 206}:
+        raise Unavailable(f"status {status}", retry_after=answer.retry_after_s)
+    if status == 206 and answer.encoding:
+        raise Corrupt("a partial answer with a Content-Encoding")
+
+
+def _extent(answer: Answer, offset: int) -> tuple[int, int | None]:
+    """Offset of the first byte of the answer, and the size of the whole object if it says so."""
+    if answer.status == 416:
+        raise Corrupt(f"the upstream's file ends before byte {offset}")
+    _check_status(answer)
+    if "text/html" in answer.header("content-type").lower():
+        raise Corrupt("a web page instead of a NAR")
+    if answer.status == 206:
+        match = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
+        if match is None or not offset or int(match[1]) != offset:
+            raise Corrupt("a range that was not asked for")
+        return offset, None if match[3] == "*" else int(match[3])
+    return 0, None if answer.encoding else answer.content_length
+
+
+async def _decoded(answer: Answer, fetched: Callable[[int], object]) -> AsyncIterator[bytes]:
+    if not answer.encoding:
+        async for chunk in answer.body:
+            fetched(len(chunk))
+            yield chunk
+        return
+    name = _CODECS.get(answer.encoding)
+    if name is None:
+        raise Corrupt(f"unknown Content-Encoding {answer.encoding[:40]!r}")
+    codec = decoder(name)
+    async for chunk in answer.body:
+        fetched(len(chunk))
+        for piece in codec.feed(chunk):
+            yield piece
+    codec.finish()
+
+
+class _NarBody(UpstreamBody):
+    """The body of a NAR answer; gives back its place among the transfers when closed."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        start: int,
+        total: int | None,
+        fetched: Callable[[int], object],
+        release: Callable[[], object],
+    ) -> None:
+        self._answer = answer
+        self._start = start
+        self._total = total
+        self._fetched = fetched
+        self._release: Callable[[], object] | None = release
+
+    @property
+    def start(self) -> int:
+        return self._start
+
+    @property
+    def total(self) -> int | None:
+        return self._total
+
+    @property
+    def size(self) -> int | None:
+        return None if self._total is None else self._total - self._start
+
+    def segment(self) -> Segment | None:
+        return None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _decoded(self._answer, self._fetched)
+
+    def close(self) -> None:
+        self._answer.body.close()
+        if self._release is not None:
+            self._release()
+            self._release = None
