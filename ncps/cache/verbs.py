@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from attrs import field, frozen
+from attrs import frozen
 
 from ncps.errors import NotFound
 from ncps.nix.narurl import NarKey
@@ -99,7 +99,7 @@ class Readiness:
     """
 
     parts: Mapping[str, str]
-    needed: frozenset[str] = field(default=frozenset(), converter=frozenset)
+    needed: frozenset[str] = frozenset()
 
     @property
     def is_ready(self) -> bool:

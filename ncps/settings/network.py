@@ -193,6 +193,11 @@ def upstream_from_table(table: Mapping[str, object]) -> UpstreamURL:
     return evolve(parse_upstream(url), **_parse_parameters(pairs))  # type: ignore[arg-type]
 
 
+def show_database_url(value: object) -> str:
+    """Write a database URL; there is no secret in it while only SQLite is supported."""
+    return str(value)
+
+
 def show_upstream(value: object) -> str:
     """Write an upstream without its credentials."""
     url: str = getattr(value, "url", "")
@@ -201,7 +206,9 @@ def show_upstream(value: object) -> str:
 
 
 ADDRESS = Kind(metavar="ADDRESS", expected=_ADDRESS, parse=parse_address)
-DATABASE_URL = Kind(metavar="URL", expected="a database URL", parse=parse_database_url)
+DATABASE_URL = Kind(
+    metavar="URL", expected="a database URL", parse=parse_database_url, show=show_database_url
+)
 UPSTREAM_URL = Kind(
     metavar="URL",
     expected="a URL such as https://cache.example.org",

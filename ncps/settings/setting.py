@@ -29,7 +29,8 @@ class Kind:
     :param expected: completes "should be ..." in messages.
     :param parse: raises ValueError; its message says what is wrong and never repeats the text.
     :param natives: types other than text that a configuration file may use.
-    :param show: a value as text that `parse` would read again, without its secrets.
+    :param show: a value as text that `parse` would read again, without its secrets;
+        None for what `str` says, or nothing at all of a secret.
     :param from_table: reads the long form of a list's element in a file; raises ValueError.
     :param suffix: the unit, added to the attribute's name.
     """
@@ -38,7 +39,7 @@ class Kind:
     expected: str
     parse: Callable[[str], object]
     natives: tuple[type, ...] = ()
-    show: Callable[[object], str] = str
+    show: Callable[[object], str] | None = None
     from_table: Callable[[Mapping[str, object]], object] | None = None
     suffix: str = ""
 

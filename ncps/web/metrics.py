@@ -23,7 +23,9 @@ class Scrape:
         accept = (request.getHeader(b"accept") or b"").decode("latin-1")
         try:
             encode, content_type = choose_encoder(accept)
-        except ValueError:  # a version that is no number
+            body = encode(self._registry)
+        except (TypeError, ValueError):  # the library's answer to a version that is no number
             encode, content_type = choose_encoder("")
+            body = encode(self._registry)
         request.setHeader(b"Cache-Control", b"no-store")
-        send(request, encode(self._registry), content_type.encode("ascii"))
+        send(request, body, content_type.encode("ascii"))

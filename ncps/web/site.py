@@ -97,6 +97,7 @@ class NcpsRequest(Request):
         self.method, self.uri, self.clientproto = command, target, version
         self.path = target.partition(b"?")[0]
         self.args = {}
+        self.channel.head_complete()
         self.site = self.channel.site
         self.began = self.site.clock.seconds()
         self.site.metrics.active_requests.inc()
@@ -149,7 +150,7 @@ class NcpsChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See `IProtocol`."""
-        self._stop_watching()
+        self.head_complete()
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
@@ -176,11 +177,12 @@ class NcpsChannel(HTTPChannel):
     def _watch_head(self) -> None:
         """Have the deadline run exactly while a request has begun and is not complete."""
         if self.is_idle or self._handlingRequest:
-            self._stop_watching()
+            self.head_complete()
         elif self._head_call is None:
             self._head_call = self.callLater(self.site.limits.head, self._head_too_slow)
 
-    def _stop_watching(self) -> None:
+    def head_complete(self) -> None:
+        """Stop the deadline: what follows counts as another request."""
         if self._head_call is not None:
             self._head_call.cancel()
             self._head_call = None
@@ -206,7 +208,7 @@ class NcpsChannel(HTTPChannel):
         """
         if self._lingering is not None:
             return
-        self._stop_watching()
+        self.head_complete()
         self.setTimeout(None)
         self._lingering = self.callLater(self.site.limits.linger, self._lingered)
         half_close = getattr(self.transport, "loseWriteConnection", None)

@@ -1,0 +1,273 @@
+"""Log output: one line an event, for people or as JSON, without secrets.
+
+An event of `twisted.logger` is a dictionary: a template and its fields. People read the template
+filled in; programs read the fields. No value can break a line or take the place of another field.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TextIO
+
+from attrs import field, frozen
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogBeginner,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+    globalLogBeginner,
+    globalLogPublisher,
+)
+from twisted.python.failure import Failure
+from twisted.python.reflect import safe_repr
+from zope.interface import implementer
+
+from ncps.settings import Settings
+
+LEVELS = {
+    "trace": LogLevel.debug,
+    "debug": LogLevel.debug,
+    "info": LogLevel.info,
+    "warn": LogLevel.warn,
+    "error": LogLevel.error,
+    "fatal": LogLevel.critical,
+    "panic": LogLevel.critical,
+}
+_LONGEST_VALUE = 4096
+_LONGEST_TRACEBACK = 32768
+_SECRET = re.compile(
+    r"(?:^|_)(?:authorization|password|passwd|token|tokens|secret|secrets|credentials?|cookie)"
+    r"(?:_|$)|(?:secret|private|signing|access)_?key",
+    re.IGNORECASE,
+)
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_OURS = frozenset({"time", "level", "message", "logger", "error", "traceback"})
+#: What `twisted.python.log` adds to an event for observers of the old kind.
+_LEGACY = frozenset(
+    ["message", "time", "system", "isError", "format", "failure", "why", "logLevel"]
+)
+REDACTED = "***"
+_log = Logger(namespace="ncps")
+
+
+def _plain(value: object) -> str | int | float | bool | None:
+    """Return a value that JSON can say, of bounded length."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and abs(value) < 2**63:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, bytes):
+        text = value[:_LONGEST_VALUE].decode("utf-8", "backslashreplace")
+    elif isinstance(value, str):
+        text = value
+    else:
+        text = safe_repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def redacted(event: LogEvent) -> LogEvent:
+    """Return the event with the values of secret fields replaced."""
+    return {
+        name: REDACTED if not name.startswith("log_") and _SECRET.search(name) else value
+        for name, value in event.items()
+    }
+
+
+def _moment(event: LogEvent) -> datetime:
+    seconds = event.get("log_time")
+    if not isinstance(seconds, int | float):
+        return datetime.fromtimestamp(0, UTC)
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _level_name(event: LogEvent) -> str:
+    level = event.get("log_level")
+    name = str(getattr(level, "name", "info"))
+    return {"critical": "fatal"}.get(name, name)
+
+
+def _message(event: LogEvent) -> str:
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if not text and isinstance(failure, Failure):
+        text = safe_repr(failure.value)
+    return text if len(text) <= _LONGEST_TRACEBACK else f"{text[:_LONGEST_TRACEBACK]}..."
+
+
+def _traceback(failure: Failure) -> str:
+    return failure.getTraceback()[-_LONGEST_TRACEBACK:]
+
+
+def json_line(event: LogEvent) -> str:
+    """Return the event as one JSON object, without the end of line."""
+    event = redacted(event)
+    legacy = _LEGACY if "isError" in event else frozenset()
+    found: dict[str, object] = {
+        "time": _moment(event).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": _level_name(event),
+        "message": _message(event),
+        "logger": str(event.get("log_namespace", "")),
+    }
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        found["error"] = _plain(f"{type(failure.value).__name__}: {failure.value}")
+        found["traceback"] = _traceback(failure)
+    for name, value in event.items():
+        if name.startswith("log_") or name in legacy:
+            continue
+        found[f"{name}_" if name in _OURS and name in found else name] = _plain(value)
+    return json.dumps(found)
+
+
+def human_line(event: LogEvent, prefix: str = "") -> str:
+    """Return the event for people; a traceback follows in indented lines."""
+    event = redacted(event)
+    moment = _moment(event).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    message = _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], _message(event))
+    line = f"{prefix}{moment} {_level_name(event).upper():<5} {message}"
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        for part in _traceback(failure).splitlines():
+            line += "\n    " + _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], part)
+    return line
+
+
+@implementer(ILogObserver)
+@frozen
+class LineObserver:
+    """Writes one line an event, and never raises: a broken log must not break the cache."""
+
+    stream: TextIO
+    line_of: Callable[[LogEvent], str] = field(repr=False)
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write an event."""
+        try:
+            line = self.line_of(event)
+        except Exception as error:  # noqa: BLE001  # whatever a field's own code may raise
+            line = json.dumps({"level": "error", "message": f"unloggable event: {type(error)}"})
+        try:
+            self.stream.write(f"{line}\n")
+            self.stream.flush()
+        except (OSError, ValueError):
+            # The stream is gone or full; there is nobody left to tell.
+            return
+
+
+def demoted(event: LogEvent) -> LogEvent:
+    """Make Twisted's own steps (factories starting, ports opening) debug messages."""
+    if event.get("log_level") is not LogLevel.info:
+        return event
+    namespace = str(event.get("log_namespace", ""))
+    template = str(event.get("log_format", ""))
+    is_noise = (
+        namespace == "log_legacy"
+        or namespace.startswith("twisted.")
+        or template.startswith(("Starting factory", "Stopping factory"))
+    )
+    return {**event, "log_level": LogLevel.debug} if is_noise else event
+
+
+@implementer(ILogObserver)
+@frozen
+class _Demoting:
+    """Passes events on, after `demoted`."""
+
+    inner: ILogObserver
+
+    def __call__(self, event: LogEvent) -> None:
+        self.inner(demoted(event))
+
+
+def observer(level: str, stream: TextIO, *, human: bool, prefix: str = "") -> ILogObserver:
+    """Make an observer that writes events of a level and above.
+
+    :param level: one of `LEVELS`.
+    :param prefix: put in front of lines for people.
+    """
+    lines = LineObserver(stream, (lambda event: human_line(event, prefix)) if human else json_line)
+    predicate = LogLevelFilterPredicate(defaultLogLevel=LEVELS[level])
+    return _Demoting(FilteringLogObserver(lines, [predicate]))
+
+
+def observer_from(settings: Settings, stream: TextIO | None = None) -> ILogObserver:
+    """Make the observer that the settings ask for, on standard output by default."""
+    return observer(
+        settings.log.level,
+        stream or sys.stdout,
+        human=settings.log.console_writer_enabled,
+        prefix=settings.log.console_writer_prefix,
+    )
+
+
+class StandardLibraryBridge(logging.Handler):
+    """Passes warnings and worse of `logging`, which libraries use, to `twisted.logger`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on."""
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):
+            text = str(record.msg)
+        level = (
+            LogLevel.warn
+            if record.levelno < logging.ERROR
+            else LogLevel.error
+            if record.levelno < logging.CRITICAL
+            else LogLevel.critical
+        )
+        fields: dict[str, object] = {"log_text": text}
+        if record.exc_info and record.exc_info[1] is not None:
+            kind, value, trace = record.exc_info
+            fields["log_failure"] = Failure(value, kind, trace)
+        Logger(namespace=record.name).emit(level, "{log_text}", **fields)
+
+
+_bridge = StandardLibraryBridge(level=logging.WARNING)
+_current: list[ILogObserver] = []
+
+
+def start_logging(
+    level: str,
+    stream: TextIO,
+    human: bool,
+    prefix: str = "",
+    *,
+    beginner: LogBeginner = globalLogBeginner,
+) -> None:
+    """Send all events of this process to a stream; called again, change level and stream.
+
+    :param level: one of `LEVELS`.
+    :param human: lines for people instead of JSON.
+    """
+    chosen = observer(level, stream, human=human, prefix=prefix)
+    if _current and beginner is globalLogBeginner:
+        globalLogPublisher.removeObserver(_current.pop())
+        globalLogPublisher.addObserver(chosen)
+    else:
+        beginner.beginLoggingTo([chosen], redirectStandardIO=False)
+    if beginner is globalLogBeginner:
+        _current.append(chosen)
+        if _bridge not in logging.getLogger().handlers:
+            logging.getLogger().addHandler(_bridge)
+
+
+def log_warnings(settings: Settings) -> None:
+    """Log what loading the settings had to say."""
+    for warning in settings.warnings:
+        _log.warn("{warning}", warning=warning)

@@ -1,0 +1,7 @@
+"""Prints the documentation of all settings: `python -m ncps.settings > docs/settings.md`."""
+
+import sys
+
+from ncps.settings.report import markdown
+
+sys.stdout.write(markdown())

@@ -1,0 +1,94 @@
+"""The settings written out: what holds now, and the documentation of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import attrgetter
+
+from ncps.settings.model import Settings
+from ncps.settings.setting import Setting, Status
+from ncps.settings.table import TABLE
+
+_INTRODUCTION = """\
+# Settings
+
+<!-- Made by `python -m ncps.settings`; a test fails when it is out of date. -->
+
+Every setting can be given as a flag (`--cache-hostname=cache.example.org`), as an environment
+variable, or in one configuration file in YAML, TOML or JSON, where the dots of a key are tables.
+A flag wins over the environment, the environment over the file, the file over the default.
+`ncps settings` prints what holds and where it came from.
+
+- The file is the one of `--config` or `NCPS_CONFIG_FILE`, else `ncps/config.yaml` (or `.yml`,
+  `.toml`, `.json`) in the user's configuration directory. An unknown key is an error.
+- An empty environment variable counts as not set.
+- Lists are arrays in a file, separated by commas in a variable, and repeated flags.
+- Durations are written as in Go: `300ms`, `5s`, `10m`, `1h30m`. Sizes are a number and one of the
+  letters B, K, M, G and T, in powers of 1024. Booleans are `true`, `false`, `1` or `0`.
+- A setting marked *secret* can also be given as the name of a file that holds the value: the flag
+  and the key with `-file` after the name, the variable with `_FILE`.
+- Names of old are read with a warning and lose to today's.
+"""
+_NOTES = {
+    Status.UNSUPPORTED: "Anything but the default is an error at start.",
+    Status.IGNORED: "Anything but the default earns one warning and has no effect.",
+}
+
+
+def groups() -> dict[str, list[Setting]]:
+    """Return the rows of the table by group, in order."""
+    found: dict[str, list[Setting]] = {}
+    for setting in TABLE:
+        found.setdefault(setting.group, []).append(setting)
+    return found
+
+
+def shown_value(setting: Setting, value: object) -> str:
+    """Write a value for people; a secret is `***`."""
+    if isinstance(value, tuple):
+        return ", ".join(shown_value(setting, item) for item in value)
+    if setting.kind.show is not None:
+        return setting.kind.show(value)
+    return "***" if setting.is_secret and value else str(value)
+
+
+def effective(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Give for each setting that has an effect its key, its value and where that came from."""
+    for setting in TABLE:
+        if setting.status is Status.ACTIVE and setting.key:
+            value = attrgetter(setting.attribute)(settings)
+            yield setting.key, shown_value(setting, value), settings.origin(setting.key)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _row(setting: Setting) -> str:
+    default = setting.default_text
+    meaning = setting.help + (" *Secret.*" if setting.is_secret else "")
+    old = [f"`--{alias.flag}`" if alias.flag else f"`{alias.key}`" for alias in setting.aliases]
+    if old:
+        meaning += f" Once called {', '.join(old)}."
+    cells = (
+        f"`--{setting.flag}`" + (" (list)" if setting.repeatable else ""),
+        _code(setting.environment),
+        _code(setting.key),
+        default if setting.default_note else _code(default),
+        meaning,
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def markdown() -> str:
+    """Return the documentation of every setting."""
+    lines = [_INTRODUCTION]
+    for group, members in groups().items():
+        lines.append(f"## {group}\n")
+        if note := _NOTES.get(members[0].status):
+            lines.append(f"{note}\n")
+        lines.append("| Flag | Variable | Key | Default | Meaning |")
+        lines.append("|---|---|---|---|---|")
+        lines.extend(_row(setting) for setting in members)
+        lines.append("")
+    return "\n".join(lines)

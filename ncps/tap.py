@@ -1,0 +1,107 @@
+"""What `twistd ncps` needs: options from the table of settings, and the service made of them."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import MutableMapping, Sequence
+from typing import NoReturn
+
+from twisted.application.service import IService
+from twisted.logger import ILogObserver
+from twisted.python import usage
+from twisted.python.reflect import namedAny
+
+import ncps
+from ncps import logs
+from ncps.settings import InvalidSettings, Settings, load
+from ncps.settings.setting import Setting, Status
+from ncps.settings.table import TABLE, by_flag
+
+_last_loaded: list[Settings] = []
+
+
+def observer() -> ILogObserver:
+    """Return the observer that the settings ask for; `twistd --logger=ncps.tap.observer`."""
+    return logs.observer_from(_last_loaded[-1])
+
+
+def _parameter(setting: Setting) -> list[object]:
+    note = f" [{setting.environment}]"
+    return [setting.flag, None, None, setting.help + note]
+
+
+class Options(usage.Options):
+    """The settings as twistd knows options: `twistd ncps --cache-hostname=cache.example.org`.
+
+    :ivar settings: loaded once the options are parsed.
+    """
+
+    synopsis = "[--SETTING=VALUE ...]"
+    longdesc = "A pull-through binary cache for Nix. `ncps serve --help` tells more."
+    optParameters = [_parameter(row) for row in TABLE if row.status is Status.ACTIVE]  # noqa: N815
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.parent: MutableMapping[str, object] | None = None
+        self.given: dict[str, list[str]] = {}
+        self.settings: Settings | None = None
+
+    def opt_version(self) -> NoReturn:
+        """Show the version of ncps."""
+        sys.stdout.write(f"ncps {ncps.__version__}\n")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Take the settings out of the options: `usage` knows neither lists nor `=false`."""
+        known = by_flag()
+        rest: list[str] = []
+        words = list(options or ())
+        while words:
+            word = words.pop(0)
+            flag, equals, text = word.removeprefix("--").partition("=")
+            setting = known.get(flag) if word.startswith("--") else None
+            if setting is not None:
+                if not equals and setting.is_flag_alone_true:
+                    text = "true"
+                elif not equals and not words:
+                    raise usage.UsageError(f"flag --{flag} needs a value")
+                elif not equals:
+                    text = words.pop(0)
+                self.given.setdefault(flag, []).append(text)
+            elif word in {"--help", "--version"}:
+                rest.append(word)
+            else:
+                # Not left to getopt, which would take any unambiguous beginning of a name.
+                close = difflib.get_close_matches(flag[:100], known, n=1)
+                hint = f": did you mean --{close[0]}?" if close else ""
+                raise usage.UsageError(f"unknown option {word.partition('=')[0]}{hint}")
+        super().parseOptions(rest)  # type: ignore[no-untyped-call]
+
+    def postOptions(self) -> None:
+        """Load the settings here, where twistd prints an error without a traceback."""
+        try:
+            self.settings = load(self.given)
+        except InvalidSettings as error:
+            raise usage.UsageError(str(error)) from None
+        _last_loaded[:] = [self.settings]
+        self._choose_observer(self.parent)
+
+    def _choose_observer(self, twistd: MutableMapping[str, object] | None) -> None:
+        """Let the settings decide how to log where twistd was told nothing about it."""
+        if twistd is None or not twistd.get("nodaemon") or "logger" not in twistd:
+            return  # `twist` has options of its own, and a daemon logs to twistd.log
+        if not any(twistd.get(option) for option in ("logger", "logfile", "syslog")):
+            twistd["logger"] = "ncps.tap.observer"
+
+
+def makeService(options: Options) -> IService:
+    """Return the service; what can be wrong with the settings was told before."""
+    settings = options.settings
+    if settings is None:
+        options.postOptions()
+        settings = options.settings
+    assert settings is not None
+    logs.log_warnings(settings)
+    service: IService = namedAny("ncps.service.NcpsService")(settings)
+    return service

@@ -1,0 +1,173 @@
+"""A cache core that answers from dictionaries, records what it was asked, and fails as told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Self
+
+from twisted.internet.defer import Deferred
+
+from ncps.cache.verbs import (
+    NO_TIMINGS,
+    Absent,
+    Cache,
+    Outcome,
+    Readiness,
+    ServedNar,
+    ServedNarInfo,
+)
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body, Segment
+
+PUBLIC_KEY = "cache.example:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
+Piece = bytes | Exception | Deferred[None]
+"""Of a scripted body: bytes to deliver, an error to raise, something to wait for."""
+
+
+class ScriptedBody(Body, AsyncIterator[bytes]):
+    """Delivers its pieces in order; bytes outside `start` to `stop` are skipped."""
+
+    def __init__(self, pieces: Sequence[Piece], start: int, stop: int | None) -> None:
+        self._pieces = pieces
+        self._start = start
+        self._stop = stop
+        self.closed = 0
+        self.delivered = 0
+
+    @property
+    def size(self) -> int | None:
+        return None
+
+    def segment(self) -> Segment | None:
+        return None
+
+    def __aiter__(self) -> Self:
+        self._left = list(self._pieces)
+        self._at = 0
+        return self
+
+    async def __anext__(self) -> bytes:
+        while self._left:
+            piece = self._left.pop(0)
+            if isinstance(piece, Exception):
+                raise piece
+            if isinstance(piece, Deferred):
+                await piece
+                continue
+            end = None if self._stop is None else max(0, self._stop - self._at)
+            part = piece[max(0, self._start - self._at) : end]
+            self._at += len(piece)
+            if part:
+                self.delivered += len(part)
+                return part
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class StubNar(ServedNar):
+    """An opened NAR made of pieces."""
+
+    timings: Mapping[str, float] = NO_TIMINGS
+
+    def __init__(
+        self,
+        key: NarKey,
+        pieces: Sequence[Piece],
+        *,
+        size: int | None,
+        outcome: Outcome = Outcome.HIT,
+        upstream: str = "",
+        sized: Callable[[], int] | None = None,
+    ) -> None:
+        self._key = key
+        self._pieces = pieces
+        self._size = size
+        self._outcome = outcome
+        self._upstream = upstream
+        self._sized = sized
+        self.bodies: list[ScriptedBody] = []
+        self.closed = 0
+
+    @property
+    def key(self) -> NarKey:
+        return self._key
+
+    @property
+    def size(self) -> int | None:
+        return self._size
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._outcome
+
+    @property
+    def upstream(self) -> str:
+        return self._upstream
+
+    async def known_size(self) -> int:
+        if self._sized is not None:
+            return self._sized()
+        return sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))
+
+    def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
+        body = ScriptedBody(self._pieces, start, stop)
+        self.bodies.append(body)
+        return body
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class StubCache(Cache):
+    """What tests put into `narinfos` and `nars` is there: an answer, or an error to raise.
+
+    :ivar asked: every digest and key asked for, in order.
+    :ivar gate: if set, narinfo and nar wait for it first.
+    """
+
+    def __init__(self) -> None:
+        self.narinfos: dict[str, ServedNarInfo | Exception] = {}
+        self.nars: dict[NarKey, StubNar | Exception] = {}
+        self.asked: list[str | NarKey] = []
+        self.gate: Deferred[None] | None = None
+        self.state = Readiness(parts={"database": "ok"}, needed=frozenset({"database"}))
+
+    @property
+    def public_key(self) -> str:
+        return PUBLIC_KEY
+
+    def add_nar(self, key: NarKey, *pieces: Piece, size: int | None = None) -> StubNar:
+        nar = self.nars[key] = StubNar(key, pieces, size=size)
+        return nar
+
+    async def narinfo(self, digest: str) -> ServedNarInfo:
+        self.asked.append(digest)
+        if self.gate is not None:
+            await self.gate
+        found = self.narinfos.get(digest)
+        if found is None:
+            raise Absent("no such path", outcome=Outcome.NEGATIVE)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def nar(self, key: NarKey) -> StubNar:
+        self.asked.append(key)
+        if self.gate is not None:
+            await self.gate
+        found = self.nars.get(key)
+        if found is None:
+            raise Absent("no such NAR", outcome=Outcome.MISS)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+        nar = await self.nar(key)
+        return nar.size, nar.outcome
+
+    async def readiness(self) -> Readiness:
+        return self.state

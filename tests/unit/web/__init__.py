@@ -1,0 +1,1 @@
+"""The real site on transports in memory."""

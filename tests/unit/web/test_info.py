@@ -1,0 +1,94 @@
+"""The pages about the cache itself."""
+
+from __future__ import annotations
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps import __version__
+from ncps.cache.verbs import Readiness
+from tests.fakes.cache import PUBLIC_KEY
+from tests.unit.web.wire import Server
+
+
+class InfoTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+
+    def test_index_says_who_this_is(self) -> None:
+        """`/` is JSON with the host name, the key and the version."""
+        response = self.server.get("/")
+        self.assertEqual(response.headers["content-type"], "application/json")
+        self.assertEqual(
+            json.loads(response.body),
+            {"hostname": "cache.example", "publicKey": PUBLIC_KEY, "version": __version__},
+        )
+
+    def test_cache_info_is_what_nix_reads(self) -> None:
+        """`/nix-cache-info` has the three lines."""
+        response = self.server.get("/nix-cache-info")
+        self.assertEqual(response.headers["content-type"], "text/x-nix-cache-info")
+        self.assertEqual(response.body, b"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 10\n")
+
+    def test_public_key_is_plain(self) -> None:
+        """`/pubkey` can be pasted into nix.conf."""
+        self.assertEqual(self.server.get("/pubkey").body, PUBLIC_KEY.encode())
+
+    def test_heartbeat_is_a_dot(self) -> None:
+        """`/healthz` answers as it always has, and is not logged."""
+        response = self.server.get("/healthz")
+        self.assertEqual((response.status, response.body), (200, b"."))
+        self.assertEqual(self.server.logged, [])
+
+    def test_readiness_names_what_is_wrong(self) -> None:
+        """`/readyz` says whether and, if not, why not."""
+        response = self.server.get("/readyz")
+        self.assertEqual(response.status, 200)
+        self.assertEqual(json.loads(response.body), {"ready": True, "parts": {"database": "ok"}})
+        self.server.cache.state = Readiness(
+            parts={"database": "locked", "upstreams": "ok"}, needed=frozenset({"database"})
+        )
+        response = self.server.get("/readyz")
+        self.assertEqual(response.status, 503)
+        self.assertEqual(
+            json.loads(response.body),
+            {"ready": False, "parts": {"database": "locked", "upstreams": "ok"}},
+        )
+
+    def test_part_that_is_not_needed_does_not_matter(self) -> None:
+        """Upstreams that are away do not take the cache out of service."""
+        self.server.cache.state = Readiness(
+            parts={"database": "ok", "upstreams": "all down"}, needed=frozenset({"database"})
+        )
+        self.assertEqual(self.server.get("/readyz").status, 200)
+
+    def test_needed_part_that_was_not_looked_at_is_not_ready(self) -> None:
+        """Silence about a needed part is no good news."""
+        self.server.cache.state = Readiness(parts={}, needed=frozenset({"database"}))
+        self.assertEqual(self.server.get("/readyz").status, 503)
+
+
+class MetricsPageTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+
+    def test_metrics_are_text_for_prometheus(self) -> None:
+        """A scrape gets every series in the classic format."""
+        response = self.server.get("/metrics")
+        self.assertTrue(response.headers["content-type"].startswith("text/plain; version=0.0.4"))
+        self.assertIn(b"\nncps_http_connections 1.0\n", response.body)
+
+    def test_metrics_are_openmetrics_when_asked(self) -> None:
+        """A scraper that knows OpenMetrics gets it."""
+        response = self.server.get(
+            "/metrics", accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.1"
+        )
+        self.assertTrue(response.headers["content-type"].startswith("application/openmetrics"))
+        self.assertTrue(response.body.endswith(b"# EOF\n"))
+
+    def test_nonsense_in_accept_gives_default(self) -> None:
+        """A header that makes no sense does no harm."""
+        for accept in ("text/plain;version=x", "\xff", "application/openmetrics-text;version=."):
+            response = self.server.get("/metrics", accept=accept)
+            self.assertEqual(response.status, 200, accept)

@@ -1,0 +1,381 @@
+"""NARs over HTTP: framing, ranges, validators, and what happens when a body goes wrong."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.verbs import Absent, Outcome
+from ncps.errors import Corrupt, Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.web.site import Limits
+from tests.fakes.cache import StubNar
+from tests.unit.web.wire import Response, Server, parse_response
+
+KEY = NarKey("0" * 52, "xz")
+PATH = f"/{KEY.url}"
+ETAG = f'"{KEY.file_name}"'
+
+
+def reference(data: bytes, header: str) -> tuple[int, bytes]:
+    """Say what a range of one of the three simple shapes must give, by slicing."""
+    first, _, last = header.removeprefix("bytes=").partition("-")
+    if first and last and int(first) > int(last):
+        return 200, data
+    if not first:
+        part = data[-int(last) :] if int(last) else b""
+    elif last:
+        part = data[int(first) : int(last) + 1]
+    else:
+        part = data[int(first) :]
+    return (206, part) if part else (416, b"")
+
+
+class NarTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+        self.cache = self.server.cache
+
+    def count(self, result: str, status: str, upstream: str = "") -> float | None:
+        return self.server.sample(
+            "ncps_nar_served_total", result=result, status=status, upstream_hostname=upstream
+        )
+
+    def test_nar_of_known_size_has_length_and_validators(self) -> None:
+        """A NAR comes with all that a client needs to resume it."""
+        nar = self.cache.add_nar(KEY, b"abc", b"def", size=6)
+        response = self.server.get(PATH)
+        self.assertEqual(response.status, 200)
+        self.assertEqual(response.body, b"abcdef")
+        self.assertEqual(response.headers["content-length"], "6")
+        self.assertEqual(response.headers["content-type"], "application/x-nix-nar")
+        self.assertEqual(response.headers["accept-ranges"], "bytes")
+        self.assertEqual(response.headers["etag"], ETAG)
+        self.assertEqual(response.headers["x-cache"], "hit")
+        self.assertIn("immutable", response.headers["cache-control"])
+        self.assertRegex(response.headers["server-timing"], r"^total;dur=[\d.]+$")
+        self.assertNotIn("content-encoding", response.headers)
+        self.assertEqual(nar.closed, 1)
+        self.assertEqual([body.closed for body in nar.bodies], [1])
+        self.assertEqual(self.count("hit", "success"), 1)
+
+    def test_nar_of_unknown_size_is_chunked(self) -> None:
+        """A NAR whose size nobody knows yet flows all the same."""
+        self.cache.add_nar(KEY, b"abc", b"def")
+        response = self.server.get(PATH)
+        self.assertEqual(response.headers["transfer-encoding"], "chunked")
+        self.assertEqual((response.body, response.whole), (b"abcdef", True))
+
+    def test_nar_of_unknown_size_waits_for_it_on_http_1_0(self) -> None:
+        """A client of HTTP/1.0 cannot see a cut without a length, so it gets one."""
+        self.cache.add_nar(KEY, b"abc", b"def")
+        client = self.server.connect()
+        client.ask(PATH, version=b"HTTP/1.0")
+        response = client.response()
+        self.assertEqual(response.headers["content-length"], "6")
+        self.assertEqual(response.body, b"abcdef")
+        self.assertTrue(client.disconnecting)
+
+    def test_empty_nar_ends(self) -> None:
+        """A file of no bytes is an answer, not a wait."""
+        self.cache.add_nar(KEY, size=0)
+        response = self.server.get(PATH)
+        self.assertEqual((response.status, response.body, response.whole), (200, b"", True))
+
+    def test_first_bytes_leave_before_last_arrive(self) -> None:
+        """A NAR that is being fetched reaches the client while it is arriving."""
+        more: Deferred[None] = Deferred()
+        self.cache.add_nar(KEY, b"abc", more, b"def", size=6)
+        client = self.server.connect()
+        client.ask(PATH)
+        self.assertTrue(client.value().endswith(b"\r\n\r\nabc"))
+        more.callback(None)
+        self.assertEqual(client.response().body, b"abcdef")
+
+    def test_named_parts_of_core_are_in_server_timing(self) -> None:
+        """The answer says where its time went."""
+        nar = self.cache.add_nar(KEY, b"abc", size=3)
+        nar.timings = {"catalog": 0.0015, "upstream": 0.25}
+        self.assertEqual(
+            self.server.get(PATH).headers["server-timing"],
+            "catalog;dur=1.5, upstream;dur=250.0, total;dur=0.0",
+        )
+
+    def test_head_has_headers_of_get_and_no_body(self) -> None:
+        """HEAD tells what GET would send."""
+        nar = self.cache.add_nar(KEY, b"abcdef", size=6)
+        get = self.server.get(PATH)
+        head = self.server.get(PATH, b"HEAD", range="bytes=2-")
+        self.assertEqual(head.status, 200)
+        self.assertEqual(head.headers, get.headers)
+        self.assertEqual(len(nar.bodies), 1)
+
+    def test_head_of_unknown_size_has_no_length(self) -> None:
+        """HEAD does not download a NAR to count it, and does not guess."""
+        self.cache.add_nar(KEY, b"abcdef")
+        client = self.server.connect()
+        client.ask(PATH, b"HEAD")
+        self.assertEqual(client.value().partition(b"\r\n\r\n")[2], b"")
+        response = client.response(head_only=True)
+        self.assertNotIn("content-length", response.headers)
+        self.assertNotIn("transfer-encoding", response.headers)
+
+    def test_head_of_absent_nar_is_404(self) -> None:
+        """HEAD promises nothing that GET could not keep."""
+        response = self.server.get(PATH, b"HEAD")
+        self.assertEqual((response.status, response.body), (404, b""))
+        self.assertEqual(response.headers["content-length"], "10")
+
+    def test_absent_nar_is_404_without_validators(self) -> None:
+        """The tag of what is not there is not given out."""
+        response = self.server.get(PATH)
+        self.assertEqual(response.status, 404)
+        self.assertEqual(response.headers["x-cache"], "miss")
+        self.assertEqual(response.headers["cache-control"], "no-store")
+        self.assertNotIn("etag", response.headers)
+        self.assertNotIn("accept-ranges", response.headers)
+        self.assertEqual(self.count("miss", "error"), 1)
+
+    def test_range_gives_part(self) -> None:
+        """A client that was cut off gets the rest."""
+        self.cache.add_nar(KEY, b"abc", b"def", size=6)
+        response = self.server.get(PATH, range="bytes=2-")
+        self.assertEqual((response.status, response.body), (206, b"cdef"))
+        self.assertEqual(response.headers["content-range"], "bytes 2-5/6")
+        self.assertEqual(response.headers["content-length"], "4")
+        self.assertEqual(response.headers["accept-ranges"], "bytes")
+        self.assertEqual(response.headers["etag"], ETAG)
+
+    def test_range_of_unknown_size_waits_for_it(self) -> None:
+        """Resuming works on a NAR whose size becomes known only with its end."""
+        self.cache.add_nar(KEY, b"abc", b"def")
+        response = self.server.get(PATH, range="bytes=4-")
+        self.assertEqual((response.status, response.body), (206, b"ef"))
+        self.assertEqual(response.headers["content-range"], "bytes 4-5/6")
+
+    def test_range_outside_is_416(self) -> None:
+        """A range beyond the end is refused with the size."""
+        nar = self.cache.add_nar(KEY, b"abcdef", size=6)
+        response = self.server.get(PATH, range="bytes=6-")
+        self.assertEqual(response.status, 416)
+        self.assertEqual(response.headers["content-range"], "bytes */6")
+        self.assertEqual(nar.closed, 1)
+        self.assertEqual(nar.bodies, [])
+
+    def test_ranges_not_obeyed_give_whole(self) -> None:
+        """Several ranges, other units and nonsense are ignored."""
+        self.cache.add_nar(KEY, b"abcdef", size=6)
+        for header in ("bytes=0-1,3-4", "lines=1-2", "bytes=x-", "bytes=5-2", "bytes=-"):
+            response = self.server.get(PATH, range=header)
+            self.assertEqual((response.status, response.body), (200, b"abcdef"), header)
+            self.assertNotIn("content-range", response.headers)
+
+    def test_if_range_decides_whether_range_counts(self) -> None:
+        """A range of something else is never mixed with what the client has."""
+        self.cache.add_nar(KEY, b"abcdef", size=6)
+        for if_range, status in ((ETAG, 206), ('"other"', 200), (f"W/{ETAG}", 200)):
+            response = self.server.get(PATH, range="bytes=2-3", if_range=if_range)
+            self.assertEqual(response.status, status, if_range)
+
+    def test_if_none_match_gives_304_while_nar_can_be_had(self) -> None:
+        """A proxy that has the bytes is told they are still good, without bytes."""
+        nar = self.cache.add_nar(KEY, b"abcdef", size=6)
+        for method in (b"GET", b"HEAD"):
+            client = self.server.connect()
+            client.ask(PATH, method, if_none_match=ETAG)
+            self.assertTrue(client.value().endswith(b"\r\n\r\n"))
+            response = client.response(head_only=True)
+            self.assertEqual(response.status, 304)
+            self.assertEqual(response.headers["etag"], ETAG)
+            self.assertNotIn("content-length", response.headers)
+        self.assertEqual(nar.bodies, [])
+        self.cache.nars.clear()
+        self.assertEqual(self.server.get(PATH, if_none_match=ETAG).status, 404)
+
+    def test_none_extension_is_same_nar(self) -> None:
+        """`.nar.none` is another way to write `.nar`."""
+        key = NarKey("1" * 64, "")
+        self.cache.add_nar(key, b"abc", size=3)
+        for path in (f"/nar/{'1' * 64}.nar", f"/nar/{'1' * 64}.nar.none"):
+            self.assertEqual(self.server.get(path).headers["etag"], f'"{"1" * 64}.nar"')
+
+    def test_query_string_is_ignored(self) -> None:
+        """A query string names nothing else."""
+        self.cache.add_nar(KEY, b"abc", size=3)
+        self.assertEqual(self.server.get(PATH + "?a=b&c").body, b"abc")
+        self.assertEqual(self.cache.asked, [KEY])
+
+    def test_accept_encoding_is_ignored(self) -> None:
+        """Bytes are sent as the name says, whatever else the client could read."""
+        self.cache.add_nar(KEY, b"abc", size=3)
+        response = self.server.get(PATH, accept_encoding="zstd, br, gzip")
+        self.assertNotIn("content-encoding", response.headers)
+        self.assertEqual(response.body, b"abc")
+
+    @given(
+        st.binary(max_size=40),
+        st.lists(st.integers(1, 7), max_size=10),
+        st.one_of(
+            st.builds("bytes={}-".format, st.integers(0, 45)),
+            st.builds("bytes=-{}".format, st.integers(0, 45)),
+            st.builds("bytes={}-{}".format, st.integers(0, 45), st.integers(0, 45)),
+        ),
+        st.booleans(),
+    )
+    def test_any_range_equals_slice(
+        self, data: bytes, lengths: list[int], header: str, known: bool
+    ) -> None:
+        """Whatever the range and however the bytes arrive, the client gets the slice."""
+        pieces, rest = [], data
+        for length in lengths:
+            pieces.append(rest[:length])
+            rest = rest[length:]
+        nar = self.cache.add_nar(KEY, *pieces, rest, size=len(data) if known else None)
+        response = self.server.get(PATH, range=header)
+        status, part = reference(data, header)
+        self.assertEqual(response.status, status)
+        self.assertTrue(response.whole)
+        if status == 416:
+            self.assertEqual(response.headers["content-range"], f"bytes */{len(data)}")
+        else:
+            self.assertEqual(response.body, part)
+        if status == 206:
+            start, stop, size = (
+                int(text)
+                for text in response.headers["content-range"]
+                .removeprefix("bytes ")
+                .replace("/", "-")
+                .split("-")
+            )
+            self.assertEqual((data[start : stop + 1], size), (part, len(data)))
+        self.assertEqual(nar.closed, 1)
+
+
+class BrokenNarTests(SynchronousTestCase):
+    """Nothing that cannot be completed may look complete."""
+
+    def setUp(self) -> None:
+        self.server = Server(Limits(stall=60.0))
+        self.cache = self.server.cache
+
+    def cut(self, *pieces: bytes | Exception, size: int | None) -> tuple[Response, StubNar]:
+        nar = self.cache.add_nar(KEY, *pieces, size=size)
+        client = self.server.connect()
+        client.ask(PATH)
+        self.assertTrue(client.disconnected, "connection was not aborted")
+        self.assertEqual(nar.closed, 1)
+        self.assertEqual([body.closed for body in nar.bodies], [1])
+        response, _ = parse_response(client.value())
+        self.assertFalse(response.whole)
+        self.assertEqual(
+            self.server.sample(
+                "ncps_nar_served_total", result="hit", status="error", upstream_hostname=""
+            ),
+            1,
+        )
+        self.assertEqual(len(self.server.logged), 1)
+        self.assertEqual(self.server.clock.getDelayedCalls(), [])
+        return response, nar
+
+    def test_error_after_first_byte_aborts_with_length(self) -> None:
+        """A body that breaks is seen to break."""
+        response, _ = self.cut(b"abc", Unavailable("upstream reset"), size=6)
+        self.assertEqual(response.body, b"abc")
+
+    def test_error_after_first_byte_aborts_chunked(self) -> None:
+        """A body of unknown length that breaks gets no terminator."""
+        response, _ = self.cut(b"abc", Corrupt("wrong hash"), size=None)
+        self.assertEqual(response.body, b"abc")
+
+    def test_unexpected_error_after_first_byte_aborts(self) -> None:
+        """Our own bugs are not sent as NARs either."""
+        self.cut(b"abc", ZeroDivisionError("boom"), size=6)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_error_after_last_byte_aborts(self) -> None:
+        """A verdict that comes after the last byte still keeps the response from completing."""
+        response, _ = self.cut(b"abc", b"def", Corrupt("wrong hash"), size=6)
+        self.assertEqual(response.body, b"abc")
+
+    def test_short_body_aborts(self) -> None:
+        """A body shorter than announced is not ended politely."""
+        self.cut(b"abc", size=6)
+
+    def test_long_body_aborts(self) -> None:
+        """A body longer than announced is not cut to fit."""
+        self.cut(b"abc", b"def", b"g", size=6)
+
+    def test_error_before_first_byte_is_an_answer(self) -> None:
+        """As long as nothing was sent, a failure has a status."""
+        for error, status in (
+            (Unavailable("reset"), 503),
+            (Unavailable("slow", timed_out=True), 504),
+            (Corrupt("wrong hash"), 502),
+            (Absent("upstream 404", outcome=Outcome.MISS), 404),
+        ):
+            self.cache.add_nar(KEY, error, size=6)
+            response = self.server.get(PATH, range="bytes=1-")
+            self.assertEqual(response.status, status)
+            self.assertTrue(response.whole)
+            self.assertNotIn("content-range", response.headers)
+            self.assertNotIn("etag", response.headers)
+
+    def test_error_of_known_size_is_an_answer(self) -> None:
+        """A download that fails while its size is awaited is told as such."""
+
+        def fail() -> int:
+            raise Unavailable("reset", retry_after=7)
+
+        nar = self.cache.nars[KEY] = StubNar(KEY, [b"abc"], size=None, sized=fail)
+        response = self.server.get(PATH, range="bytes=1-")
+        self.assertEqual((response.status, response.headers["retry-after"]), (503, "7"))
+        self.assertEqual(nar.closed, 1)
+
+    def test_client_leaving_while_nar_is_opened_cancels(self) -> None:
+        """Work that only this client wanted stops when it leaves."""
+        cancelled: list[object] = []
+        self.cache.gate = Deferred(cancelled.append)
+        client = self.server.connect()
+        client.ask(PATH)
+        client.leave()
+        self.assertEqual(len(cancelled), 1)
+        self.assertEqual([request.gone for request in self.server.logged], [True])
+
+    def test_client_leaving_during_body_closes_it(self) -> None:
+        """A reader that leaves lets go of the NAR at once."""
+        never: Deferred[None] = Deferred()
+        nar = self.cache.add_nar(KEY, b"abc", never, size=6)
+        client = self.server.connect()
+        client.ask(PATH)
+        client.leave()
+        self.assertTrue(never.called)
+        self.assertEqual((nar.closed, nar.bodies[0].closed), (1, 1))
+        self.assertEqual(self.server.clock.getDelayedCalls(), [])
+
+    def test_client_that_reads_slowly_holds_body_back(self) -> None:
+        """Bytes are pulled at the pace of the client."""
+        nar = self.cache.add_nar(KEY, b"abc", b"def", b"ghi", size=9)
+        client = self.server.connect()
+        client.is_slow = True
+        client.ask(PATH)
+        self.assertEqual(nar.bodies[0].delivered, 3)
+        assert client.producer is not None
+        client.producer.resumeProducing()
+        self.assertEqual(nar.bodies[0].delivered, 6)
+        client.leave()
+        self.assertEqual(nar.closed, 1)
+
+    def test_client_that_reads_nothing_is_cut(self) -> None:
+        """A client that stands still does not hold a NAR open for ever."""
+        nar = self.cache.add_nar(KEY, b"abc", b"def", size=6)
+        client = self.server.connect()
+        client.is_slow = True
+        client.ask(PATH)
+        self.server.clock.advance(59)
+        self.assertFalse(client.disconnected)
+        self.server.clock.advance(1)
+        self.assertTrue(client.disconnected)
+        self.assertEqual(nar.closed, 1)
+        self.assertEqual(self.server.clock.getDelayedCalls(), [])

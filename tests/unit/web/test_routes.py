@@ -1,0 +1,171 @@
+"""The path grammar: what is answered, what is not, and what never reaches the core."""
+
+from __future__ import annotations
+
+import re
+import string
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import IResource
+from zope.interface.verify import verifyObject
+
+from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.nix.narurl import NarKey
+from tests.unit.web.wire import Server
+
+DIGEST = "0123456789abcdfghijklmnpqrsvwxyz"
+NAME = (DIGEST * 2)[:52]
+HEX = "0123456789abcdef" * 4
+
+# Written again, on purpose, from the specification and not from the code.
+VALID = re.compile(
+    rb"/[0-9a-df-np-sv-z]{32}\.narinfo"
+    rb"|/nar/([0-9a-df-np-sv-z]{52}|[0-9a-f]{64})\.nar(\.(none|xz|bz2|zst|br|lz4|lzip))?"
+)
+
+ODD_PATHS = (
+    f"/{DIGEST[:31]}.narinfo",
+    f"/{DIGEST}0.narinfo",
+    f"/{DIGEST.upper()}.narinfo",
+    *(f"/{DIGEST[:31]}{letter}.narinfo" for letter in "eout"),
+    f"/{DIGEST}.narinfo/",
+    f"//{DIGEST}.narinfo",
+    f"/./{DIGEST}.narinfo",
+    f"/x/../{DIGEST}.narinfo",
+    f"/%2f{DIGEST}.narinfo",
+    f"/{DIGEST}%2enarinfo",
+    f"/{DIGEST}.narinfo%00",
+    f"/{DIGEST[:31]}%30.narinfo",
+    f"/{DIGEST}.NARINFO",
+    f"/{DIGEST}",
+    f"/{DIGEST}.ls",
+    "/nar/",
+    "/nar",
+    "/nar/.nar",
+    "/nar/../nix-cache-info",
+    "/nar/..%2f..%2fetc%2fpasswd",
+    f"/nar/{NAME[:51]}.nar",
+    f"/nar/{NAME}0.nar",
+    f"/nar/{HEX.upper()}.nar",
+    f"/nar/{DIGEST}-{NAME}.nar",
+    f"/nar/{NAME}",
+    f"/nar/{NAME}.narinfo",
+    f"/nar/{NAME}.nar/",
+    f"/nar/{NAME}.nar.xz/",
+    f"/nar//{NAME}.nar.xz",
+    f"/nar/{NAME}.nar.xz.xz",
+    f"/nar/{NAME}.nar.x%78",
+    f"/nar/{NAME}%00.nar",
+    "/nix-cache-info/",
+    "/NIX-CACHE-INFO",
+    "/pubkey.txt",
+    "/healthz/x",
+    f"/upload/{DIGEST}.narinfo",
+    "/" + "a" * 10_000,
+    "/nar/" + "0" * 10_000 + ".nar",
+    "*",
+    "cache.example:80",
+)
+
+
+class RoutesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+        self.cache = self.server.cache
+
+    def test_routes_are_resource(self) -> None:
+        """Twisted can use the routes as the root of any site."""
+        self.assertTrue(verifyObject(IResource, self.server.site.resource))
+
+    def test_every_fixed_path_answers_get_and_head(self) -> None:
+        """HEAD works wherever GET does, with the same headers."""
+        for path in ("/", "/nix-cache-info", "/pubkey", "/healthz", "/readyz"):
+            get, head = self.server.get(path), self.server.get(path, b"HEAD")
+            self.assertEqual(get.status, 200)
+            self.assertEqual((head.status, head.headers), (get.status, get.headers))
+            self.assertEqual(int(get.headers["content-length"]), len(get.body))
+        self.assertEqual(self.server.get("/metrics", b"HEAD").status, 200)
+        self.assertEqual(self.cache.asked, [])
+
+    def test_head_sends_no_body(self) -> None:
+        """Not a byte follows the head of an answer to HEAD."""
+        client = self.server.connect()
+        client.ask("/pubkey", b"HEAD")
+        self.assertTrue(client.value().endswith(b"\r\n\r\n"))
+
+    def test_odd_paths_are_404_and_reach_nothing(self) -> None:
+        """Malformed names, traversals and tricks of encoding are plainly not here."""
+        for path in ODD_PATHS:
+            response = self.server.get(path)
+            self.assertEqual((response.status, response.whole), (404, True), path)
+            self.assertEqual(response.headers["content-type"], "text/plain; charset=utf-8")
+        self.assertEqual(self.cache.asked, [])
+
+    def test_nul_in_path_is_refused(self) -> None:
+        """A NUL byte is no part of any request."""
+        client = self.server.connect()
+        client.ask(f"/{DIGEST}.narinfo".encode() + b"\0")
+        self.assertTrue(client.value().startswith(b"HTTP/1.1 400 "))
+        self.assertTrue(client.disconnecting)
+        client.leave()
+        self.assertEqual(self.cache.asked, [])
+
+    def test_unknown_extension_is_400(self) -> None:
+        """A compression that nobody has is the client's mistake, not an absence."""
+        for extension in ("gz", "XZ", "zstd", "bzip2", "0", ""):
+            response = self.server.get(f"/nar/{NAME}.nar.{extension}")
+            self.assertEqual(response.status, 400, extension)
+        self.assertEqual(self.cache.asked, [])
+
+    def test_every_form_of_nar_name_reaches_core(self) -> None:
+        """Both spellings of the hash and every extension are understood."""
+        for name in (NAME, HEX):
+            for extension in ("", "xz", "bz2", "zst", "br", "lz4", "lzip"):
+                self.cache.asked.clear()
+                suffix = f".{extension}" if extension else ""
+                self.assertEqual(self.server.get(f"/nar/{name}.nar{suffix}").status, 404)
+                self.assertEqual(self.cache.asked, [NarKey(name, extension)])
+
+    def test_absolute_form_is_understood(self) -> None:
+        """A request as sent to a proxy names the same path."""
+        self.cache.narinfos[DIGEST] = ServedNarInfo(text=b"x\n", outcome=Outcome.HIT)
+        response = self.server.get(f"http://cache.example:8501/{DIGEST}.narinfo")
+        self.assertEqual(response.status, 200)
+        self.assertEqual(self.server.get("http://cache.example").status, 404)
+
+    def test_wrong_verbs_are_405_with_allow(self) -> None:
+        """A verb that is off is refused with those that are on."""
+        for path in ("/", "/nix-cache-info", f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz"):
+            for method in (b"PUT", b"DELETE", b"POST", b"OPTIONS", b"PATCH", b"get", b"B'OGUS"):
+                response = self.server.get(path, method)
+                self.assertEqual(response.status, 405, (path, method))
+                self.assertEqual(response.headers["allow"], "GET, HEAD")
+        self.assertEqual(self.cache.asked, [])
+
+    def test_wrong_verb_on_unknown_path_is_404(self) -> None:
+        """What is not there has no verbs."""
+        self.assertEqual(self.server.get("/upload/x", b"PUT").status, 404)
+
+    @given(
+        st.one_of(
+            st.binary(max_size=80).map(lambda tail: b"/" + tail),
+            st.text(string.printable, max_size=80).map(lambda tail: f"/nar/{tail}".encode()),
+            st.from_regex(
+                rb"/(nar/)?[0-9a-z%./_-]{0,66}\.nar(info)?(\.[a-z0-9%]{0,5})?", fullmatch=True
+            ),
+            st.from_regex(VALID, fullmatch=True),
+        )
+    )
+    @example(f"/{DIGEST}.narinfo".encode())
+    def test_any_path_is_answered_and_only_valid_ones_reach_core(self, path: bytes) -> None:
+        """No sequence of bytes upsets the server, and only real names reach the cache."""
+        self.cache.asked.clear()
+        client = self.server.connect()
+        client.ask(path)
+        status = int(client.value()[9:12])
+        client.leave()
+        self.assertIn(status, {200, 400, 404})
+        is_valid = VALID.fullmatch(path.partition(b"?")[0]) is not None
+        self.assertEqual(bool(self.cache.asked), is_valid and b"\0" not in path)

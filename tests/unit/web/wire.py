@@ -1,0 +1,174 @@
+"""A real NcpsSite without sockets: clients are in-memory transports, time is a Clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from ncps.metrics import Metrics
+from ncps.nix.cacheinfo import CacheInfo
+from ncps.web import info
+from ncps.web.metrics import Scrape
+from ncps.web.nar import NarPages
+from ncps.web.narinfo import NarInfoPages
+from ncps.web.routes import Routes
+from ncps.web.site import Limits, NcpsRequest, NcpsSite
+from tests.fakes.cache import StubCache
+
+PEER = IPv4Address("TCP", "192.0.2.1", 4711)
+
+
+@frozen(kw_only=True)
+class Response:
+    """One response as a client reads it.
+
+    :param whole: whether it ended as its own framing says it must.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    whole: bool
+
+
+def parse_response(data: bytes, *, head_only: bool = False) -> tuple[Response, bytes]:
+    """Read one response from the front of `data`; return it and what follows."""
+    head, _, rest = data.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("ascii").split("\r\n")
+    status = int(status_line.split(" ")[1])
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        assert name.lower() not in headers, f"{name} twice"
+        headers[name.lower()] = value
+    whole = True
+    body = b""
+    if head_only or status in {204, 304}:
+        pass
+    elif headers.get("transfer-encoding") == "chunked":
+        whole = False
+        while rest:
+            length, _, rest = rest.partition(b"\r\n")
+            size = int(length, 16)
+            if size == 0:
+                whole, rest = True, rest[2:]
+                break
+            body, rest = body + rest[:size], rest[size + 2 :]
+    elif "content-length" in headers:
+        size = int(headers["content-length"])
+        body, rest = rest[:size], rest[size:]
+        whole = len(body) == size
+    else:
+        body, rest = rest, b""
+    return Response(status=status, headers=headers, body=body, whole=whole), rest
+
+
+class Client(StringTransport):
+    """A client's end of one connection."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(hostAddress=PEER, peerAddress=PEER, lenient=True)
+        self.protocol = protocol
+        self.lost = False
+        self.is_slow = False
+        protocol.makeConnection(self)
+
+    def send(self, data: bytes) -> None:
+        """Let bytes arrive at the server."""
+        self.protocol.dataReceived(data)
+
+    def write(self, data: bytes) -> None:
+        """Take bytes from the server; a slow client has enough after each write."""
+        super().write(data)
+        if self.is_slow and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def leave(self) -> None:
+        """Drop the connection."""
+        if not self.lost:
+            self.lost = True
+            if self.producer is not None:
+                self.producer.stopProducing()
+            self.protocol.connectionLost(Failure(ConnectionDone()))
+
+    def abortConnection(self) -> None:
+        super().abortConnection()
+        self.leave()
+
+    def ask(
+        self,
+        path: str | bytes,
+        method: bytes = b"GET",
+        version: bytes = b"HTTP/1.1",
+        **headers: str,
+    ) -> None:
+        """Send a request; `if_range="x"` is the header If-Range."""
+        if isinstance(path, str):
+            path = path.encode("ascii")
+        lines = [b"%b %b %b" % (method, path, version), b"Host: cache.example"]
+        lines += [f"{name.replace('_', '-')}: {value}".encode() for name, value in headers.items()]
+        self.send(b"\r\n".join(lines) + b"\r\n\r\n")
+
+    def response(self, *, head_only: bool = False) -> Response:
+        """Take the next response from what the server has sent."""
+        response, rest = parse_response(self.value(), head_only=head_only)
+        self.clear()
+        self.io.write(rest)
+        return response
+
+
+class Server:
+    """The web floor over a stub core."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.clock = Clock()
+        self.cache = StubCache()
+        self.metrics = Metrics(["up.example"])
+        self.logged: list[NcpsRequest] = []
+        self.site = NcpsSite(
+            routes_for(self.cache, self.metrics),
+            clock=self.clock,
+            metrics=self.metrics,
+            limits=limits,
+            access_log=self.logged.append,
+        )
+
+    def connect(self) -> Client:
+        """Open a connection."""
+        protocol = self.site.buildProtocol(PEER)
+        assert protocol is not None, "refused"
+        return Client(protocol)
+
+    def get(self, path: str | bytes, method: bytes = b"GET", **headers: str) -> Response:
+        """Ask on a connection of its own, and leave."""
+        client = self.connect()
+        client.ask(path, method, b"HTTP/1.1", **headers)
+        response = client.response(head_only=method == b"HEAD")
+        client.leave()
+        return response
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """Read a metric."""
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+def routes_for(cache: StubCache, metrics: Metrics) -> Routes:
+    """Assemble the routes as the service does."""
+    return Routes(
+        {
+            b"/": info.index("cache.example", cache.public_key),
+            b"/nix-cache-info": info.cache_info(CacheInfo(want_mass_query=True, priority=10)),
+            b"/pubkey": info.public_key(cache.public_key),
+            b"/healthz": info.heartbeat(),
+            b"/readyz": info.Readiness(cache),
+            b"/metrics": Scrape(metrics.registry),
+        },
+        narinfos=NarInfoPages(cache, metrics),
+        nars=NarPages(cache, metrics),
+    )
