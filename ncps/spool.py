@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
 from attrs import define, frozen
 from twisted.internet.defer import Deferred
@@ -27,9 +27,7 @@ from twisted.internet.defer import Deferred
 from ncps.errors import Corrupt, NcpsError, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.ports import Segment, Spooled
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from ncps.workers import Threads
 
 HOLD_BACK = 64 * 1024
 READ_SIZE = 256 * 1024
@@ -44,13 +42,6 @@ class Digest(Protocol):
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; raises `Corrupt` to end the spool."""
-
-
-class Threads(Protocol):
-    """Where blocking work runs; see `ncps.workers.Workers`."""
-
-    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function in a thread."""
 
 
 class SpoolFile(Protocol):

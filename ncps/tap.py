@@ -39,11 +39,11 @@ class Options(usage.Options):
 
     synopsis = "[--SETTING=VALUE ...]"
     longdesc = "A pull-through binary cache for Nix. `ncps serve --help` tells more."
-    optParameters = [_parameter(row) for row in TABLE if row.status is Status.ACTIVE]  # noqa: N815
+    optParameters = [_parameter(row) for row in TABLE if row.status is Status.ACTIVE]
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.parent: MutableMapping[str, object] | None = None
+        super().__init__()
+        self.parent = None
         self.given: dict[str, list[str]] = {}
         self.settings: Settings | None = None
 
@@ -76,7 +76,7 @@ class Options(usage.Options):
                 close = difflib.get_close_matches(flag[:100], known, n=1)
                 hint = f": did you mean --{close[0]}?" if close else ""
                 raise usage.UsageError(f"unknown option {word.partition('=')[0]}{hint}")
-        super().parseOptions(rest)  # type: ignore[no-untyped-call]
+        super().parseOptions(rest)
 
     def postOptions(self) -> None:
         """Load the settings here, where twistd prints an error without a traceback."""

@@ -17,8 +17,9 @@ from ncps.errors import Corrupt, NotFound
 from ncps.flights import Flights
 from ncps.nix.narurl import EXTENSIONS, NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore
-from ncps.spool import Digest, Threads
+from ncps.spool import Digest
 from ncps.tasks import Tasks
+from ncps.workers import Threads
 
 _RECOMPRESSED = ("zstd", "xz")
 

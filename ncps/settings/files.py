@@ -26,7 +26,7 @@ class _PlainLoader(yaml.SafeLoader):
     """SafeLoader for trees without anchors, aliases, tags and duplicate keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()
         what = ""
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             what = "anchors and aliases"

@@ -112,7 +112,7 @@ class StubNar(ServedNar):
             return self._sized()
         return sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))
 
-    def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
+    async def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
         body = ScriptedBody(self._pieces, start, stop)
         self.bodies.append(body)
         return body

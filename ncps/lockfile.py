@@ -1,0 +1,80 @@
+"""Lock files: a file that one process holds for as long as it lives, and that says who that is.
+
+The lock is the kernel's (`flock`), so it goes with the process however that ends, and means the
+same inside containers, where process ids mean nothing. The text in the file is for people. The
+file is never removed: a process that waits for a removed file would hold nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ncps.errors import Refused
+
+MAX_TEXT = 1024
+
+
+class LockFile:
+    """See the module; all methods are quick and meant for start and stop.
+
+    :param path: of the file; its directory must exist.
+    :param subject: what is locked, for messages: "the store in /var/lib/ncps".
+    """
+
+    def __init__(self, path: Path, subject: str) -> None:
+        self.path = path
+        self._subject = subject
+        self._fd: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._fd is not None
+
+    def acquire(self) -> None:
+        """Take the lock or raise Refused, naming the holder; holding it already is an error."""
+        if self._fd is not None:
+            raise Refused(f"{self._subject} is locked by this very object")
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Refused(f"{self.path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, _describe_self().encode(), 0)
+        except BlockingIOError:
+            holder = _holder(fd)
+            os.close(fd)
+            raise Refused(
+                f"{self._subject} is in use by {holder} (lock file {self.path});"
+                " stop that one first, or give this one a place of its own"
+            ) from None
+        except OSError as error:
+            os.close(fd)
+            raise Refused(f"{self.path} cannot be locked: {error.strerror}") from error
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock up; idempotent."""
+        if self._fd is None:
+            return
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+        self._fd = None
+
+
+def _describe_self() -> str:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"process {os.getpid()} on {socket.gethostname()}, started {now}\n"
+
+
+def _holder(fd: int) -> str:
+    text = os.pread(fd, MAX_TEXT, 0).decode("utf-8", "replace").partition("\n")[0]
+    return text or "another process"

@@ -1,0 +1,78 @@
+"""The hash, size and listing of a NAR, told from the bytes of its file as they pass by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from ncps import codec
+from ncps.errors import Corrupt
+from ncps.nix.hashes import Hash
+from ncps.nix.nar import Listing, NarParser
+
+
+class NarDigest:
+    """Decompresses a NAR's file, fed in pieces, and hashes what comes out.
+
+    Work is about 1 ms per 64 KiB for xz, a tenth of that for zstd: bulk belongs in a thread.
+
+    :param compression: as in the narinfo. Refused, if it is one that cannot be looked into.
+    :param max_size: of the NAR in bytes; more is Corrupt at once, so that a decompression bomb
+        costs no more than the NAR that was promised. None: unbounded.
+    :param listing: whether to parse the NAR too, which also proves that it is one.
+    """
+
+    def __init__(
+        self, compression: str, *, max_size: int | None = None, listing: bool = False
+    ) -> None:
+        self._decoder = codec.decoder(compression)
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._max_size = max_size
+        self._parser = NarParser() if listing else None
+        self._listing: Listing | None = None
+
+    @property
+    def listing(self) -> Listing | None:
+        """What is inside, once `finish` has returned and if it was asked for."""
+        return self._listing
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take the next bytes of the file; they are not kept. Corrupt."""
+        for piece in self._decoder.feed(data):
+            self._size += len(piece)
+            if self._max_size is not None and self._size > self._max_size:
+                raise Corrupt(f"the NAR is longer than {self._max_size} bytes")
+            self._hash.update(piece)
+            if self._parser is not None:
+                self._parser.feed(piece)
+
+    def finish(self) -> tuple[Hash, int]:
+        """Return NarHash and NarSize; to be called once. Corrupt, if the file is truncated."""
+        self._decoder.finish()
+        if self._parser is not None:
+            self._listing = self._parser.finish()
+        return Hash.of_sha256(self._hash.digest()), self._size
+
+
+@frozen(kw_only=True)
+class Examined:
+    """What there is to know of a NAR."""
+
+    nar_hash: Hash
+    nar_size: int
+    listing: Listing
+
+
+def examine(
+    chunks: Iterable[bytes | memoryview], compression: str, *, max_size: int | None = None
+) -> Examined:
+    """Look through a whole NAR file at once; arguments and errors are those of `NarDigest`."""
+    digest = NarDigest(compression, max_size=max_size, listing=True)
+    for chunk in chunks:
+        digest.feed(chunk)
+    nar_hash, nar_size = digest.finish()
+    assert digest.listing is not None
+    return Examined(nar_hash=nar_hash, nar_size=nar_size, listing=digest.listing)

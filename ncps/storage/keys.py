@@ -1,0 +1,77 @@
+"""Object keys: where things lie in a store, the same in a local directory and in a bucket.
+
+    store/nar/<h>/<hh>/<name>.nar[.<extension>]         NARs
+    store/narinfo/<h>/<hh>/<hash part>.narinfo          narinfos as verified, beside their NARs
+    store/quarantine/<file name>.<time>                 NARs set aside, for an operator
+    store/tmp/                                          unfinished files; local directories only
+    config/<name>                                       the signing key and few small secrets
+
+`<h>` and `<hh>` are the first one and two characters of the name, as the Go program lays them out
+(layout v0.9). No key is ever made of text that was not checked: none can lead elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ncps.errors import Malformed
+from ncps.nix.narurl import NarKey
+from ncps.nix.storepath import is_digest
+
+NARS = "store/nar"
+NARINFOS = "store/narinfo"
+QUARANTINE = "store/quarantine"
+TEMPS = "store/tmp"
+CONFIG = "config"
+
+_NARINFO_END = ".narinfo"
+_CONFIG_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?=[a-z0-9])){0,63}")
+
+
+def _shards(name: str) -> str:
+    return f"{name[0]}/{name[:2]}"
+
+
+def nar_key(key: NarKey) -> str:
+    """Where a NAR lies."""
+    return f"{NARS}/{_shards(key.name)}/{key.file_name}"
+
+
+def narinfo_key(digest: str) -> str:
+    """Where the narinfo of a store path lies. Malformed.
+
+    :param digest: hash part of the store path, 32 characters.
+    """
+    if not is_digest(digest):
+        raise Malformed(f"not the hash part of a store path: {digest[:64]!r}")
+    return f"{NARINFOS}/{_shards(digest)}/{digest}{_NARINFO_END}"
+
+
+def config_key(name: str) -> str:
+    """Where a secret lies. Malformed."""
+    if _CONFIG_NAME.fullmatch(name) is None:
+        raise Malformed(f"not the name of a secret: {name[:64]!r}")
+    return f"{CONFIG}/{name}"
+
+
+def quarantine_key(key: NarKey, mark: str) -> str:
+    """Where a NAR lies once it was set aside.
+
+    :param mark: tells apart several of one name; digits.
+    """
+    return f"{QUARANTINE}/{key.file_name}.{mark}"
+
+
+def nar_of(object_key: str) -> NarKey | None:
+    """Read a key of `nar_key` back; None for every other key."""
+    try:
+        key = NarKey.parse(object_key.rpartition("/")[2])
+    except Malformed:
+        return None
+    return key if nar_key(key) == object_key else None
+
+
+def digest_of(object_key: str) -> str | None:
+    """Read a key of `narinfo_key` back; None for every other key."""
+    digest = object_key.rpartition("/")[2].removesuffix(_NARINFO_END)
+    return digest if is_digest(digest) and narinfo_key(digest) == object_key else None

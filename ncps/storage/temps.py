@@ -1,0 +1,127 @@
+"""Unfinished files: private, on the store's own file system, so that a rename can publish them.
+
+Every unfinished file is locked (`flock`) by the process that writes it, from before its first byte
+until it is closed. That is how `sweep` tells leftovers of a crash from files in use, whoever uses
+them: process ids are of no use between containers that share a directory, and are used again.
+Between the creation of a file and its lock a sweep may come; the creator notices and takes another.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from ncps.errors import Unavailable
+from ncps.storage.oserrors import reading, writing
+
+_OURS = re.compile(r"(?:spool|temp)-[0-9]+-[0-9a-f]{16}")
+_ATTEMPTS = 100
+
+
+class TempFile:
+    """An open, locked, unfinished file, 0600; meets `ncps.spool.SpoolFile`."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._fd: int | None = fd
+        self.path = path
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, open for reading and writing."""
+        assert self._fd is not None, "closed"
+        return self._fd
+
+    def write(self, data: bytes) -> None:
+        """Append all of `data`. OSError."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.fd, view) :]
+
+    def discard(self) -> None:
+        """Unlink the file, unless it was published (renamed) meanwhile; it may stay open."""
+        with suppress(OSError):  # what cannot be unlinked now is swept later
+            self.path.unlink()
+
+    def close(self) -> None:
+        """Close the descriptor and with it give up the lock; idempotent."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class Temps:
+    """The unfinished files of one directory; quick enough for the reactor's thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def create(self, kind: str = "spool") -> TempFile:
+        """Open a new file. StorageFull, Unavailable.
+
+        :param kind: "spool" for what is being received, "temp" for short-lived copies.
+        """
+        with writing(str(self.directory)):
+            for _ in range(_ATTEMPTS):
+                name = f"{kind}-{os.getpid()}-{secrets.token_hex(8)}"
+                path = self.directory / name
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                if _lock(fd) and os.fstat(fd).st_nlink:
+                    return TempFile(fd, path)
+                os.close(fd)  # a sweep was quicker and has unlinked it
+        raise Unavailable(f"{self.directory} loses new files")
+
+    def sweep(self) -> int:
+        """Remove what dead processes left behind; return how many files. Unavailable.
+
+        Files with names of another make are not ours to judge and stay.
+        """
+        with reading(str(self.directory)):
+            paths = [path for path in self.directory.iterdir() if _OURS.fullmatch(path.name)]
+        return sum(self._sweep(path) for path in paths)
+
+    def _sweep(self, path: Path) -> bool:
+        try:
+            fd = _open_for_lock(path)
+        except OSError:  # gone meanwhile, or not ours
+            return False
+        try:
+            if not _lock(fd):
+                return False
+            path.unlink()
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def probe(self) -> None:
+        """Write a file and remove it again. StorageFull, Unavailable."""
+        temp = self.create("temp")
+        try:
+            with writing(str(self.directory)):
+                temp.write(b"probe\n")
+                os.fsync(temp.fd)
+        finally:
+            temp.discard()
+            temp.close()
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _open_for_lock(path: Path) -> int:
+    """Open for writing where allowed (locks over NFS need that), else for reading."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, os.O_RDWR | flags)
+    except PermissionError:  # read-only already: it was just about to be published
+        return os.open(path, os.O_RDONLY | flags)
