@@ -1,0 +1,170 @@
+"""Migrations: the schema brought up to date, forward only, each step one transaction.
+
+What is applied stands in the table `schema_migrations`, with a checksum of each step. A schema
+newer than this program is refused, and so is a database of another program. Several processes
+that start at once take turns: all of it happens under the database's exclusive lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import closing
+from importlib.resources import files
+from typing import Any
+
+from attrs import frozen
+
+from ncps.database.dialects import SQLite
+from ncps.errors import NcpsError, Refused, Unavailable
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version INTEGER PRIMARY KEY,
+    name VARCHAR(255) NOT NULL,
+    checksum VARCHAR(64) NOT NULL,
+    applied_at BIGINT NOT NULL
+)
+"""
+
+
+@frozen(kw_only=True)
+class Migration:
+    """One step.
+
+    :param checksum: SHA-256 of its text, in hex.
+    """
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """Its statements; each ends with a semicolon at the end of a line."""
+        lines = [line for line in self.text.splitlines() if not line.startswith("--")]
+        parts = "\n".join(lines).split(";\n")
+        return [part.strip().removesuffix(";") for part in parts if part.strip()]
+
+
+@frozen(kw_only=True)
+class Status:
+    """What a database has and lacks, by version."""
+
+    applied: tuple[Migration, ...]
+    pending: tuple[Migration, ...]
+
+
+def known(dialect: str) -> tuple[Migration, ...]:
+    """Return the program's own migrations, in order."""
+    found = []
+    for file in files("ncps").joinpath("schema", dialect).iterdir():
+        stem, dot, ending = file.name.rpartition(".")
+        if dot and ending == "sql":
+            version, _, name = stem.partition("_")
+            text = file.read_text(encoding="utf-8")
+            found.append(Migration(version=int(version), name=name, text=text))
+    return tuple(sorted(found, key=lambda migration: migration.version))
+
+
+def status(dialect: SQLite) -> Status:
+    """Say what is applied and what is pending; changes nothing. Refused, Unavailable.
+
+    Blocks; for the start of the program and for commands.
+    """
+    if not dialect.path.exists():
+        return Status(applied=(), pending=known(dialect.name))
+    try:
+        with closing(dialect.connect(read_only=True)) as connection:
+            return _status(connection, dialect)
+    except dialect.errors as error:
+        raise _unusable(dialect, error) from error
+
+
+def up(dialect: SQLite) -> tuple[Migration, ...]:
+    """Apply what is pending; return it. Refused, StorageFull, Unavailable. Blocks."""
+    try:
+        dialect.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"the database directory {dialect.path.parent} cannot be made: {error.strerror}"
+        ) from error
+    done: list[Migration] = []
+    try:
+        with closing(dialect.connect()) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            try:
+                for migration in _status(connection, dialect).pending:
+                    _apply(connection, migration)
+                    done.append(migration)
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+    except dialect.errors as error:
+        raise _unusable(dialect, error) from error
+    return tuple(done)
+
+
+def _unusable(dialect: SQLite, error: Exception) -> NcpsError:
+    if "not a database" in str(error) or "unable to open" in str(error):
+        return Refused(f"{dialect.path} cannot be used as an SQLite database: {error}")
+    return dialect.translated(error)
+
+
+def _apply(connection: Any, migration: Migration) -> None:
+    connection.execute(_TABLE)
+    for statement in migration.statements:
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?, ?, ?, ?)",
+        (migration.version, migration.name, migration.checksum, int(time.time() * 1000)),
+    )
+
+
+def _status(connection: Any, dialect: SQLite) -> Status:
+    ours = known(dialect.name)
+    applied = _applied(connection, dialect)
+    newest = max(applied, default=0)
+    if newest > ours[-1].version:
+        raise Refused(
+            f"the database {dialect.path} has schema {newest}, newer than the {ours[-1].version}"
+            " of this program: run the newer program, or name another database"
+        )
+    for migration in ours:
+        if applied.get(migration.version, migration.checksum) != migration.checksum:
+            raise Refused(
+                f"the database {dialect.path} was made by another"
+                f" {migration.version:04}_{migration.name}: it cannot be trusted to fit"
+            )
+    return Status(
+        applied=tuple(m for m in ours if m.version in applied),
+        pending=tuple(m for m in ours if m.version not in applied),
+    )
+
+
+def _applied(connection: Any, dialect: SQLite) -> dict[int, str]:
+    """Checksums by version; Refused if the tables are not ours."""
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    tables = {name for (name,) in rows if not name.startswith("sqlite_")}
+    if not tables:
+        return {}
+    columns = {
+        row[1] for row in connection.execute("PRAGMA table_info(schema_migrations)").fetchall()
+    }
+    if not {"version", "checksum"} <= columns:
+        raise Refused(
+            f"the database {dialect.path} belongs to another program: name another one"
+            " (cache-database-url) and fill it from the store with `ncps rebuild`"
+        )
+    return dict(connection.execute("SELECT version, checksum FROM schema_migrations").fetchall())
+
+
+def check_current(dialect: SQLite) -> None:
+    """Raise Unavailable if migrations are pending."""
+    if status(dialect).pending:
+        raise Unavailable(f"the database {dialect.path} needs `ncps migrate up`")

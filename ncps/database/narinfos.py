@@ -1,0 +1,102 @@
+"""Narinfo rows: plain functions on a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import evolve
+
+from ncps.database.rows import (
+    NAR_COLUMNS,
+    NARINFO_COLUMNS,
+    NARINFO_WIDTH,
+    entry_of,
+    milliseconds,
+    nar_of,
+)
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarInfoEntry, NarRecord
+
+
+def find(txn: Any, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
+    """Return a narinfo and the record of its NAR."""
+    row = txn.execute(
+        f"SELECT {NARINFO_COLUMNS}, {NAR_COLUMNS} FROM narinfos i"  # noqa: S608 - columns
+        " JOIN nar_files n ON n.id = i.nar_file_id WHERE i.hash = ?",
+        (digest,),
+    ).fetchone()
+    if row is None:
+        return None
+    return entry_of(row), nar_of(row[NARINFO_WIDTH:])
+
+
+def of_nar(txn: Any, key: NarKey) -> list[NarInfoEntry]:
+    """Return every narinfo of a NAR."""
+    rows = txn.execute(
+        f"SELECT {NARINFO_COLUMNS} FROM nar_files n JOIN narinfos i ON i.nar_file_id = n.id"  # noqa: S608
+        " WHERE n.name = ? AND n.extension = ? ORDER BY i.id",
+        (key.name, key.extension),
+    ).fetchall()
+    return [entry_of(row) for row in rows]
+
+
+def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
+    """Insert or replace a narinfo; its last use is kept."""
+    columns: dict[str, object] = {
+        "nar_file_id": nar_file_id,
+        "store_path_name": entry.narinfo.store_path.name,
+        "narinfo": entry.narinfo.render().decode(),
+        "upstream": entry.upstream,
+        "upstream_url": entry.upstream_url,
+        "verified": int(entry.verified),
+        "fetched_at": milliseconds(entry.fetched_at),
+    }
+    there = txn.execute("SELECT id FROM narinfos WHERE hash = ?", (entry.digest,)).fetchone()
+    if there is not None:
+        txn.execute(
+            f"UPDATE narinfos SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?",  # noqa: S608
+            (*columns.values(), there[0]),
+        )
+        return
+    columns |= {"hash": entry.digest, "last_used_at": milliseconds(entry.last_used_at)}
+    txn.execute(
+        f"INSERT INTO narinfos ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
+        tuple(columns.values()),
+    )
+
+
+def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> None:
+    """Give narinfos that lack FileHash or FileSize those of their stored NAR."""
+    for entry in of_nar(txn, nar.key):
+        narinfo = entry.narinfo
+        if narinfo.compression == "none" or None not in {narinfo.file_hash, narinfo.file_size}:
+            continue
+        filled = evolve(
+            narinfo,
+            file_hash=narinfo.file_hash or nar.file_hash,
+            file_size=narinfo.file_size or nar.file_size,
+        )
+        put(txn, evolve(entry, narinfo=filled), nar_file_id)
+
+
+def forget(txn: Any, digest: str) -> bool:
+    """Delete a narinfo; False if there is none."""
+    if txn.execute("SELECT id FROM narinfos WHERE hash = ?", (digest,)).fetchone() is None:
+        return False
+    txn.execute("DELETE FROM narinfos WHERE hash = ?", (digest,))
+    return True
+
+
+def touch(txn: Any, uses: Mapping[str, datetime]) -> None:
+    """Set times of last use, never backwards."""
+    txn.executemany(
+        "UPDATE narinfos SET last_used_at = ? WHERE hash = ? AND COALESCE(last_used_at, 0) < ?",
+        [(milliseconds(at), digest, milliseconds(at)) for digest, at in uses.items()],
+    )
+
+
+def count(txn: Any) -> int:
+    """Return how many there are."""
+    return int(txn.execute("SELECT COUNT(*) FROM narinfos").fetchone()[0])

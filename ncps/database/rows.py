@@ -1,0 +1,90 @@
+"""Rows: values of the ports to and from columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ncps.nix.hashes import Hash
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarInfoEntry, NarRecord
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+NAR_COLUMNS = (
+    "n.name, n.extension, n.compression, n.encoding, n.file_size, n.file_hash, n.nar_size,"
+    " n.nar_hash, n.upstream, n.origin_url, n.stored_size, n.stored_at, n.verified_at,"
+    " n.last_used_at"
+)
+NARINFO_COLUMNS = (
+    "i.hash, i.narinfo, i.upstream, i.upstream_url, i.verified, i.fetched_at, i.last_used_at"
+)
+NARINFO_WIDTH = 7
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    """A time as it is stored."""
+    return None if moment is None else (moment - _EPOCH) // _MILLISECOND
+
+
+def _moment(value: int | None) -> datetime | None:
+    return None if value is None else _EPOCH + value * _MILLISECOND
+
+
+def _hash(text: str | None) -> Hash | None:
+    return None if text is None else Hash.parse(text)
+
+
+def nar_of(row: Sequence[Any]) -> NarRecord:
+    """The record in a row of `NAR_COLUMNS`."""
+    return NarRecord(
+        key=NarKey(row[0], row[1]),
+        compression=row[2],
+        encoding=row[3],
+        file_size=row[4],
+        file_hash=_hash(row[5]),
+        nar_size=row[6],
+        nar_hash=_hash(row[7]),
+        upstream=row[8],
+        origin_url=row[9],
+        stored_size=row[10],
+        stored_at=_moment(row[11]),
+        verified_at=_moment(row[12]),
+        last_used_at=_moment(row[13]),
+    )
+
+
+def columns_of(nar: NarRecord) -> dict[str, object]:
+    """The columns of a record, by name; the key is left out."""
+    return {
+        "compression": nar.compression,
+        "encoding": nar.encoding,
+        "file_size": nar.file_size,
+        "file_hash": None if nar.file_hash is None else str(nar.file_hash),
+        "nar_size": nar.nar_size,
+        "nar_hash": None if nar.nar_hash is None else str(nar.nar_hash),
+        "upstream": nar.upstream,
+        "origin_url": nar.origin_url,
+        "stored_size": nar.stored_size,
+        "stored_at": milliseconds(nar.stored_at),
+        "verified_at": milliseconds(nar.verified_at),
+        "last_used_at": milliseconds(nar.last_used_at),
+    }
+
+
+def entry_of(row: Sequence[Any]) -> NarInfoEntry:
+    """The narinfo in a row of `NARINFO_COLUMNS`."""
+    fetched_at = _moment(row[5])
+    assert fetched_at is not None
+    return NarInfoEntry(
+        digest=row[0],
+        narinfo=NarInfo.parse(row[1].encode()),
+        upstream=row[2],
+        upstream_url=row[3],
+        verified=bool(row[4]),
+        fetched_at=fetched_at,
+        last_used_at=_moment(row[6]),
+    )
