@@ -33,6 +33,7 @@ class Nars:
 
     :param new_spool: makes a spool for a file of this size (None: unknown) and these digests.
     :param patience_s: see `Download`.
+    :param ended: told how each download ended: "published", "unkept", "failed" or "cancelled".
     """
 
     _log = Logger()
@@ -52,6 +53,7 @@ class Nars:
         uses: Uses,
         new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
         patience_s: float,
+        ended: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._clock = clock
         self._tasks = tasks
@@ -65,6 +67,7 @@ class Nars:
         self._uses = uses
         self._new_spool = new_spool
         self._patience_s = patience_s
+        self._ended = ended
         self._downloads: dict[NarKey, Download] = {}
 
     @property

@@ -174,6 +174,11 @@ class Client:
         self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
         self.transfers = DeferredSemaphore(max_connections)
 
+    @staticmethod
+    def host_of(url: str) -> str:
+        """Host name in a URL, without port."""
+        return urlsplit(url).hostname or ""
+
     async def close(self) -> None:
         """Close the idle connections."""
         await self._pool.closeCachedConnections()

@@ -6,6 +6,9 @@ import re
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urljoin, urlsplit
 
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
 from ncps.codec import decoder
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
 from ncps.nix.cacheinfo import CacheInfo
@@ -27,26 +30,35 @@ _CODECS = {
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
-class RemoteCache(Upstream):
-    """See `ncps.ports.Upstream`.
+@frozen(kw_only=True)
+class Observers:
+    """Told of traffic, for the metrics: bytes of bodies, seconds to narinfos and heads of NARs."""
 
-    :param fetched: called with each count of body bytes that arrived, for the metrics.
-    """
+    fetched: Callable[[int], object] = lambda _: None
+    narinfo_seconds: Callable[[float], object] = lambda _: None
+    nar_seconds: Callable[[float], object] = lambda _: None
+
+
+class RemoteCache(Upstream):
+    """See `ncps.ports.Upstream`."""
 
     def __init__(
         self,
         client: Client,
         *,
+        name: str,
         base_url: str,
         priority: int,
-        fetched: Callable[[int], object] = lambda _: None,
+        clock: IReactorTime,
+        observers: Observers = Observers(),
     ) -> None:
         self._client = client
+        self._name = name
         self._base_url = base_url.rstrip("/")
         self._priority = priority
-        self._fetched = fetched
-        parts = urlsplit(self._base_url)
-        self._name = parts.netloc.rpartition("@")[2] + parts.path
+        self._clock = clock
+        self._observers = observers
+        self._fetched = observers.fetched
 
     @property
     def name(self) -> str:
@@ -65,7 +77,9 @@ class RemoteCache(Upstream):
 
     async def narinfo(self, digest: str) -> NarInfo:
         """See `Upstream.narinfo`."""
+        began = self._clock.seconds()
         text = await self._small(f"{digest}.narinfo", MAX_NARINFO_SIZE)
+        self._observers.narinfo_seconds(self._clock.seconds() - began)
         try:
             return NarInfo.parse(text)
         except Malformed as error:
@@ -107,6 +121,7 @@ class RemoteCache(Upstream):
         """See `Upstream.open_nar`."""
         await self._client.transfers.acquire()
         answer: Answer | None = None
+        began = self._clock.seconds()
         try:
             answer = await self._client.request(
                 "GET",
@@ -115,6 +130,7 @@ class RemoteCache(Upstream):
                 accept_encoding="zstd" if allow_encoding and not offset else "identity",
             )
             start, total = _extent(answer, offset)
+            self._observers.nar_seconds(self._clock.seconds() - began)
             return _NarBody(answer, start, total, self._fetched, self._client.transfers.release)
         except BaseException:
             if answer is not None:

@@ -1,0 +1,93 @@
+"""The one-shot commands: migrations, and a catalog made anew from the store."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from ncps import assembly
+from ncps.cache.identity import signing_key
+from ncps.cache.rebuild import Rebuild, Tally
+from ncps.database import migrate
+from ncps.database.dialects import SQLite
+from ncps.errors import NcpsError
+from ncps.service import NcpsService
+from ncps.settings.model import Settings
+from ncps.tasks import Tasks
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def migrate_up(settings: Settings, dry_run: bool) -> int:
+    """Apply what is pending, or only say what that is."""
+    dialect = SQLite(settings.cache.database_url.path)
+    done = migrate.status(dialect).pending if dry_run else migrate.up(dialect)
+    for migration in done:
+        _say(f"{'pending' if dry_run else 'applied'} {migration.version:04} {migration.name}")
+    if not done:
+        _say("the schema is up to date")
+    return 0
+
+
+def migrate_status(settings: Settings) -> int:
+    """Say what is applied and what is pending."""
+    found = migrate.status(SQLite(settings.cache.database_url.path))
+    for word, migrations in (("applied", found.applied), ("pending", found.pending)):
+        for migration in migrations:
+            _say(f"{word} {migration.version:04} {migration.name}")
+    return 0
+
+
+def rebuild(settings: Settings) -> int:
+    """Fill the catalog from the store; the daemon must not run."""
+    code = 1
+
+    async def main(reactor: Any) -> None:
+        nonlocal code
+        service = NcpsService(settings, reactor)
+        try:
+            service.check()
+            tally = await _rebuild(reactor, settings)
+        except NcpsError as error:
+            sys.stderr.write(f"ncps: error: {error}\n")
+            return
+        finally:
+            service.release_locks()
+        _say(
+            f"{tally.narinfos} narinfos and {tally.nars} NARs recorded,"
+            f" {tally.without_bytes} narinfos without their NAR, {tally.refused} refused"
+        )
+        code = 0
+
+    try:
+        react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+    except SystemExit as done:
+        return code if not done.code else 1
+    return code
+
+
+async def _rebuild(reactor: Any, settings: Settings) -> Tally:
+    parts = assembly.adapters(reactor, settings)
+    parts.workers.start()
+    tasks = Tasks(reactor)
+    try:
+        parts.database.open()
+        key = await signing_key(
+            parts.config_store, settings.cache.hostname, assembly.imported_key(settings)
+        )
+        return await Rebuild(
+            clock=reactor,
+            catalog=parts.catalog,
+            store=parts.narinfo_store,
+            adoption=assembly.adoption(reactor, parts, tasks),
+            vetting=assembly.vetting(settings, key),
+        ).run()
+    finally:
+        await tasks.stop(0.0)
+        parts.database.close()
+        await parts.workers.stop(5.0)
