@@ -85,7 +85,7 @@ class LargeNar(StubNar):
         super().__init__(KEY, [], size=count * len(CHUNK))
         self._count = count
 
-    def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
+    async def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
         body = EndlessBody(self._count)
         self.bodies.append(body)
         return body
