@@ -18,6 +18,7 @@ from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.e2e.fileserver import FileServer
 from tests.e2e.nixclient import NixClient, end, find_release, release
 from tests.services import require
+from tests.system.origin import Origin
 
 
 def remove_tree(directory: Path) -> None:
@@ -92,9 +93,9 @@ class Bench(SynchronousTestCase):
         return server
 
     def daemon(
-        self, *upstreams: FileServer, public_key: str | None = None, options: Sequence[str] = ()
+        self, *upstreams: Origin, public_key: str | None = None, options: Sequence[str] = ()
     ) -> Daemon:
-        """Return a started ncps over these upstreams."""
+        """Return a started ncps over these upstreams, by default with the closure's key."""
         key = public_key or shared_closure().public_key
         caches = [UpstreamCache(server.url, key) for server in upstreams]
         daemon = Daemon(self.fresh_directory("ncps"), caches, options=options)

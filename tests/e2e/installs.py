@@ -8,7 +8,9 @@ from tests.e2e.bench import Bench, shared_cache, shared_closure
 from tests.e2e.daemon import Daemon, fetch
 from tests.e2e.nixclient import NixError, end, finish
 from tests.e2e.scissors import Scissors
+from tests.system.caches import Dialect, SyntheticCache, pack_nar
 from tests.system.faults import Cut, Only, Stall, Trickle
+from tests.system.origin import Origin
 
 MIDDLE = 5_000_000  # bytes into the largest NAR
 UNKNOWN = "/nix/store/00000000000000000000000000000000-nowhere"
@@ -200,3 +202,34 @@ class Installs(Bench):
             self.assertTrue(wire.is_cut)
             self.check(client, daemon)
         self.assertEqual({}, server.repeated())
+
+    def test_dead_upstream_beside_a_live_one_does_no_harm(self) -> None:
+        """With a first upstream that is away, the closure comes from the second."""
+        dead, live = self.file_server("zstd"), self.file_server("zstd")
+        dead.stop()
+        self.install(self.daemon(dead, live))
+        self.assertEqual({}, live.repeated())
+
+    def test_every_dialect_of_upstreams_arrives(self) -> None:
+        """Opaque names, hexadecimal ones, missing fields, encoded wires: all install, twice."""
+        cache = SyntheticCache()
+        for compression in ("none", "xz", "zstd", "bzip2", "br", "gzip", "lz4"):
+            cache.add(compression=compression, references=cache.paths[-2:], itself=True)
+        for dialect in Dialect:
+            cache.add(dialect=dialect, compression="zstd", references=cache.paths[-1:])
+        cache.add(dialect=Dialect.ENCODED, compression="none", references=cache.paths[-1:])
+        paths = [path.path for path in cache.paths]
+        origin = Origin()
+        origin.start()
+        self.addCleanup(origin.stop)
+        cache.mount(origin)
+        daemon = self.daemon(origin, public_key=cache.key.public)
+        for upstream_runs in (True, False):
+            if not upstream_runs:
+                origin.stop()
+            client = self.client()
+            client.install(daemon.url, [daemon.public_key()], *paths)
+            client.verify([daemon.public_key()], *paths)
+            for made in cache.paths:
+                content = client.real_path(made.path).read_bytes()
+                self.assertEqual(made.nar, pack_nar(content), made)
