@@ -57,9 +57,7 @@ def read_summary(lines: Sequence[str], code: int) -> Outcome:
     return Outcome(passed, failed or int(code != 0), counts.get("skips", 0))
 
 
-def run(
-    command: Sequence[str], environment: dict[str, str] | None = None
-) -> tuple[int, list[str]]:
+def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tuple[int, list[str]]:
     """Run Python in a process group of its own; return its exit code and what it printed."""
     print(f"$ python {' '.join(command)}", flush=True)
     process = subprocess.Popen(
