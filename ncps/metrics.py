@@ -65,9 +65,10 @@ class Metrics:
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry(auto_describe=True)
-        self._add_serving(["", *upstreams])
+        names = tuple(upstreams)
+        self._add_serving(("", *names))
         self._add_store()
-        self._add_upstreams(tuple(upstreams))
+        self._add_upstreams(names)
         self._add_locks()
         self._add_http()
         self.loop_lag = Histogram(
@@ -88,7 +89,7 @@ class Metrics:
     ) -> Histogram:
         return Histogram(name, text, labels.split(), buckets=tuple(buckets), registry=self.registry)
 
-    def _add_serving(self, upstreams: list[str]) -> None:
+    def _add_serving(self, upstreams: tuple[str, ...]) -> None:
         results, statuses = ("hit", "miss"), ("success", "error")
         self.nar_served = Labelled(
             self._counter(

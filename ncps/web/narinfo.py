@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from ncps.cache.verbs import Absent, Cache, Outcome
@@ -38,13 +39,19 @@ class NarInfoPages:
             raise
         explain(request, found.outcome, found.upstream, found.timings)
         self._served(result_of(found.outcome), "success", "database", found.upstream).inc()
-        etag = b'"%b"' % blake2b(found.text, digest_size=16).hexdigest().encode()
+        etag = _etag(found.text)
         request.setHeader(b"ETag", etag)
         request.setHeader(b"Cache-Control", CACHE_CONTROL)
         if if_none_match(request.getHeader(b"if-none-match"), etag):
             request.setResponseCode(304)
         else:
             send(request, found.text, CONTENT_TYPE)
+
+
+@lru_cache(maxsize=4096)
+def _etag(text: bytes) -> bytes:
+    """Make a strong entity tag; texts that are asked for again are the same objects, mostly."""
+    return b'"%b"' % blake2b(text, digest_size=16).hexdigest().encode()
 
 
 def result_of(outcome: Outcome) -> str:

@@ -9,7 +9,8 @@ would make an incomplete body look complete.
 from __future__ import annotations
 
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Generator, Mapping
+from types import coroutine
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -74,13 +75,40 @@ def _told(error: NcpsError) -> _Told | None:
 
 
 def respond(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> int:
-    """Let `coro` answer `request`; return what `render` has to return."""
-    answering = Deferred.fromCoroutine(_answer(request, coro))
-    if not answering.called:
-        # Cancelling what has ended does nothing, so that any order of events will do.
-        request.notifyFinish().addErrback(lambda _: answering.cancel())
+    """Let `coro` answer `request`; return what `render` has to return.
+
+    Most hits are answered without waiting for anything. They need no Deferred, which would cost
+    as much as the answer itself.
+    """
+    answer = _answer(request, coro)
+    try:
+        awaited = answer.send(None)
+    except StopIteration:
+        return NOT_DONE_YET
+    answering = Deferred.fromCoroutine(_go_on(answer, awaited))
+    # Cancelling what has ended does nothing, so that any order of events will do.
+    request.notifyFinish().addErrback(lambda _: answering.cancel())
     answering.addErrback(lambda failure: _log.failure("while answering a request", failure))
     return NOT_DONE_YET
+
+
+@coroutine
+def _go_on(
+    begun: Coroutine[Deferred[Any], Any, None], awaited: Deferred[Any]
+) -> Generator[Deferred[Any], Any, None]:
+    """Await the rest of a coroutine that has begun and is waiting for `awaited`."""
+    try:
+        while True:
+            try:
+                result = yield awaited
+            except Exception as error:  # noqa: BLE001 - all are passed on, cancelling too
+                awaited = begun.throw(error)
+            else:
+                awaited = begun.send(result)
+    except StopIteration:
+        return
+    finally:
+        begun.close()
 
 
 async def _answer(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> None:

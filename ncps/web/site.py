@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import BytesIO
+from time import time
 from typing import Any
 
 from attrs import frozen
@@ -102,7 +103,7 @@ class NcpsRequest(Request):
         self.began = self.site.clock.seconds()
         self.site.metrics.active_requests.inc()
         self.setHeader(b"Server", b"ncps")
-        self.setHeader(b"Date", datetimeToString())
+        self.setHeader(b"Date", self.site.date())
         if self.site.is_draining:
             self.channel.persistent = 0
             self.setHeader(b"Connection", b"close")
@@ -139,12 +140,15 @@ class NcpsChannel(HTTPChannel):
 
     site: NcpsSite
     transport: Any
+    _peer: IAddress
+    _host: IAddress
     _head_call: IDelayedCall | None = None
     _lingering: IDelayedCall | None = None
     _left_when_idle = 0
 
     def connectionMade(self) -> None:
         """See `IProtocol`."""
+        self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         super().connectionMade()
         self.site.opened(self)
 
@@ -155,6 +159,14 @@ class NcpsChannel(HTTPChannel):
             self._lingering.cancel()
         super().connectionLost(reason)
         self.site.closed(self)
+
+    def getPeer(self) -> IAddress:
+        """See `ITransport`; every request asks, which stock would pass on to the kernel."""
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        """See `ITransport`."""
+        return self._host
 
     def dataReceived(self, data: bytes) -> None:
         """See `IProtocol`."""
@@ -244,6 +256,7 @@ class NcpsSite(Site):
 
     protocol = NcpsChannel  # type: ignore[assignment]  # the stock wrapper only serves HTTP/2
     requestFactory = NcpsRequest
+    noisy = False
     _log = Logger()
 
     def __init__(
@@ -262,6 +275,7 @@ class NcpsSite(Site):
         self._access_log = access_log or self._log_event
         self._channels: set[NcpsChannel] = set()
         self._emptied: Deferred[None] | None = None
+        self._date = (0, b"")
         super().__init__(
             root, parsePOSTFormSubmission=False, timeout=self.limits.idle, reactor=clock
         )
@@ -271,6 +285,13 @@ class NcpsSite(Site):
 
     def stopFactory(self) -> None:
         """See `Factory`."""
+
+    def date(self) -> bytes:
+        """The time for Date headers, written anew once a second."""
+        now = int(time())
+        if now != self._date[0]:
+            self._date = now, datetimeToString(now)
+        return self._date[1]
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See `Factory`: None, which closes the connection, when there are too many."""

@@ -1,0 +1,148 @@
+"""Run the checks of the project: `python -m tests`, or some of them: `python -m tests unit lint`.
+
+Every suite is a process of its own with a deadline; what it prints is passed on. The last line
+is `N passed, N failed` (`, N skipped` if any were), summed over what trial reports; a lint or
+type check counts as one. The exit code is 1 on any failure, and where no test ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from attrs import frozen
+
+ROOT = Path(__file__).parents[1]
+DEADLINE = 900.0  # seconds for one command; the slowest takes a few minutes
+
+
+@frozen
+class Outcome:
+    """What came of a suite: numbers of tests."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
+        )
+
+    def __str__(self) -> str:
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.passed} passed, {self.failed} failed{skipped}"
+
+
+def read_summary(lines: Sequence[str], code: int) -> Outcome:
+    """Read the last line of trial; a run that ended without one counts as a failure."""
+    for line in reversed(lines):
+        found = re.fullmatch(r"(PASSED|FAILED)(?: \((.*)\))?", line.strip())
+        if found:
+            break
+    else:
+        return Outcome(failed=1)
+    counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", found[2] or "")}
+    failed = sum(counts.get(name, 0) for name in ("failures", "errors", "unexpectedSuccesses"))
+    passed = counts.get("successes", 0) + counts.get("expectedFailures", 0)
+    return Outcome(passed, failed or int(code != 0), counts.get("skips", 0))
+
+
+def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tuple[int, list[str]]:
+    """Run Python in a process group of its own; return its exit code and what it printed."""
+    print(f"$ python {' '.join(command)}", flush=True)
+    process = subprocess.Popen(
+        [sys.executable, "-u", *command],
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+
+    def give_up() -> None:
+        print(f"killed: not done within {DEADLINE:.0f} s", flush=True)
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(DEADLINE, give_up)
+    timer.start()
+    lines = []
+    try:
+        with process.stdout as output:
+            for line in output:
+                print(line, end="", flush=True)
+                lines.append(line)
+        return process.wait(), lines
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    finally:
+        timer.cancel()
+
+
+def check(*commands: Sequence[str]) -> Outcome:
+    """Run tools that only pass or fail."""
+    outcome = Outcome()
+    for command in commands:
+        code, _ = run(["-m", *command])
+        outcome += Outcome(failed=1) if code else Outcome(passed=1)
+    return outcome
+
+
+def trial(*packages: str, jobs: int = 1) -> Outcome:
+    """Run test packages; `jobs` above 1 for tests that share nothing."""
+    flags = ["-b", "-W", "error", "-m", "twisted.trial", "--force-gc"]
+    environment = {}
+    if jobs > 1:
+        flags.append(f"-j{jobs}")
+        environment["PYTHONWARNINGS"] = "error"  # the workers of trial do not inherit -W
+    code, lines = run([*flags, *packages], environment)
+    return read_summary(lines, code)
+
+
+SUITES: dict[str, Callable[[], Outcome]] = {
+    "lint": partial(
+        check, ["ruff", "check"], ["ruff", "format", "--check"], ["codespell_lib", "."]
+    ),
+    "types": partial(check, ["mypy"]),
+    "unit": partial(trial, "tests.unit", "tests.structure", jobs=2),
+    "integration": partial(trial, "tests.integration"),
+    "system": partial(trial, "tests.system"),
+    "e2e": partial(trial, "tests.e2e"),
+}
+
+
+def main() -> int:
+    """Run the chosen suites, print a table and the closing line."""
+    parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
+    parser.add_argument("suite", nargs="*", choices=[[], *SUITES], help="all, if none is named")
+    chosen = parser.parse_args().suite or list(SUITES)
+    table, total = [], Outcome()
+    for name in chosen:
+        print(f"\n===== {name}", flush=True)
+        began = time.monotonic()
+        outcome = SUITES[name]()
+        total += outcome
+        table.append(f"{name:12} {time.monotonic() - began:6.1f} s   {outcome}")
+    print("\n=====", *table, sep="\n")
+    if total.skipped:
+        print(f"NOTE: {total.skipped} tests were skipped; .ci/run installs what they need.")
+    print(total, flush=True)
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""The bench of the end-to-end tests: fresh clients, upstreams and daemons, all ended afterwards."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.e2e.closure import BinaryCache, Closure, export, make_closure
+from tests.e2e.daemon import Daemon, UpstreamCache
+from tests.e2e.fileserver import FileServer
+from tests.e2e.nixclient import NixClient, end, find_release, release
+from tests.services import require
+from tests.system.origin import Origin
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory with the read-only stores in it."""
+    for path, _, _ in os.walk(directory):
+        Path(path).chmod(0o700)
+    shutil.rmtree(directory)
+
+
+def temporary_directory() -> Path:
+    """Make a directory; NCPS_TEST_KEEP=1 keeps it and all others when the tests end."""
+    return Path(tempfile.mkdtemp(prefix="ncps-e2e-"))
+
+
+def is_kept() -> bool:
+    """Whether somebody wants to look at what the tests leave behind."""
+    return os.environ.get("NCPS_TEST_KEEP") == "1"
+
+
+@cache
+def _shared_directory() -> Path:
+    directory = temporary_directory()
+    if not is_kept():
+        atexit.register(remove_tree, directory)
+    return directory
+
+
+@cache
+def shared_closure() -> Closure:
+    """Return the closure that all tests of this process install."""
+    found = find_release("trixie") or find_release("system")
+    require(found, "Nix client at all")
+    assert found is not None
+    maker = NixClient(found, _shared_directory() / "maker")
+    return make_closure(maker, _shared_directory() / "sources")
+
+
+@cache
+def shared_cache(compression: str) -> BinaryCache:
+    """Return a binary cache of the shared closure."""
+    return export(shared_closure(), _shared_directory() / compression, compression=compression)
+
+
+class Bench(SynchronousTestCase):
+    """A test case with one Nix release; everything it starts is killed in clean-up."""
+
+    release_name: str
+
+    def setUp(self) -> None:
+        self.release = release(self.release_name)
+        self.directory = temporary_directory()
+        if is_kept():
+            print(f"\n{self.id()}: {self.directory}")
+        else:
+            self.addCleanup(remove_tree, self.directory)
+        self._made = 0
+
+    def fresh_directory(self, name: str) -> Path:
+        """Return a new directory's path."""
+        self._made += 1
+        return self.directory / f"{name}{self._made}"
+
+    def client(self) -> NixClient:
+        """Return a user who has never used Nix before."""
+        return NixClient(self.release, self.fresh_directory("client"))
+
+    def file_server(self, compression: str) -> FileServer:
+        """Return a started upstream with the shared closure."""
+        server = FileServer(shared_cache(compression).directory)
+        server.start()
+        self.addCleanup(server.stop)
+        return server
+
+    def daemon(
+        self, *upstreams: Origin, public_key: str | None = None, options: Sequence[str] = ()
+    ) -> Daemon:
+        """Return a started ncps over these upstreams, by default with the closure's key."""
+        key = public_key or shared_closure().public_key
+        caches = [UpstreamCache(server.url, key) for server in upstreams]
+        daemon = Daemon(self.fresh_directory("ncps"), caches, options=options)
+        self.addCleanup(daemon.kill)
+        daemon.start()
+        return daemon
+
+    def install_in_background(self, client: NixClient, daemon: Daemon) -> subprocess.Popen[str]:
+        """Start to install the shared closure through ncps."""
+        process = client.start_install(daemon.url, [daemon.public_key()], shared_closure().root)
+        self.addCleanup(end, process)
+        return process
+
+    def install(self, daemon: Daemon) -> NixClient:
+        """Install the shared closure with a fresh client through ncps and check all of it."""
+        client = self.client()
+        client.install(daemon.url, [daemon.public_key()], shared_closure().root)
+        self.check(client, daemon)
+        return client
+
+    def check(self, client: NixClient, daemon: Daemon) -> None:
+        """Check that a client has the whole closure, byte for byte, vouched for by ncps."""
+        closure = shared_closure()
+        client.verify([daemon.public_key()], closure.root)
+        self.assertEqual(sorted(closure.paths), sorted(client.closure(closure.root)))
+        self.assertEqual(closure.fingerprint(closure.client), closure.fingerprint(client))
+
+    def check_store(self, daemon: Daemon, compression: str) -> None:
+        """Check that every NAR under a final name in ncps' store is what the upstream has."""
+        upstream = shared_cache(compression).directory / "nar"
+        for path in daemon.stored_nars():
+            self.assertEqual((upstream / path.name).read_bytes(), path.read_bytes(), path.name)

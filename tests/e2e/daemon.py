@@ -1,0 +1,170 @@
+"""The program under test as its users run it: a process on a free port with its own directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import ProxyHandler, build_opener
+
+from attrs import frozen
+
+READY_DEADLINE = 30.0  # seconds from start to /readyz
+STOP_DEADLINE = 30.0  # seconds from SIGTERM to the end
+HOSTNAME = "test"
+
+
+@frozen
+class UpstreamCache:
+    """Where to pull from, and whose signatures to believe."""
+
+    url: str
+    public_key: str
+
+
+@frozen(kw_only=True)
+class Answer:
+    """What a plain GET gave."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def fetch(url: str, *, headers: dict[str, str] | None = None, deadline: float = 30.0) -> Answer:
+    """GET a URL, past any proxy settings; error statuses are answers, too."""
+    opener = build_opener(ProxyHandler({}))
+    opener.addheaders = list((headers or {}).items())
+    try:
+        with opener.open(url, timeout=deadline) as response:
+            return Answer(
+                status=response.status, headers=dict(response.headers), body=response.read()
+            )
+    except HTTPError as error:
+        with error:
+            return Answer(status=error.code, headers=dict(error.headers), body=error.read())
+
+
+class Daemon:
+    """`ncps serve` over one directory; may be started, ended and started again on its port.
+
+    :param options: further command line options.
+    """
+
+    def __init__(
+        self, directory: Path, upstreams: Sequence[UpstreamCache], *, options: Sequence[str] = ()
+    ) -> None:
+        self.directory = directory
+        self.storage = directory / "storage"
+        self.port = free_port()
+        self.upstreams = tuple(upstreams)
+        self.options = tuple(options)
+        self._process: subprocess.Popen[bytes] | None = None
+        for path in (self.storage, directory / "home", directory / "tmp"):
+            path.mkdir(parents=True)
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """Everything it has printed so far, over all its lives."""
+        path = self.directory / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        command = [
+            *(sys.executable, "-m", "ncps", "serve"),
+            *("--server-addr", f"127.0.0.1:{self.port}"),
+            *("--cache-hostname", HOSTNAME),
+            *("--cache-storage-local", str(self.storage)),
+            *("--cache-database-url", f"sqlite:{self.directory}/catalog.sqlite"),
+            *("--cache-temp-path", str(self.directory / "tmp")),
+        ]
+        for upstream in self.upstreams:
+            command += ["--cache-upstream-url", upstream.url]
+            command += ["--cache-upstream-public-key", upstream.public_key]
+        return [*command, *self.options]
+
+    def start(self) -> None:
+        """Start it and wait until it says that it can serve."""
+        environment = {
+            "HOME": str(self.directory / "home"),
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONUNBUFFERED": "1",
+        }
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                env=environment,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + READY_DEADLINE
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise AssertionError(f"ncps ended by itself:\n{self._tail()}")
+            try:
+                if fetch(f"{self.url}/readyz", deadline=5).status == 200:
+                    return
+            except (URLError, OSError):
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"ncps was not ready within {READY_DEADLINE} s:\n{self._tail()}")
+
+    def _tail(self) -> str:
+        return "\n".join(self.log.splitlines()[-40:])
+
+    def public_key(self) -> str:
+        """Return the key that clients must trust, as the daemon tells it."""
+        answer = fetch(f"{self.url}/pubkey")
+        if answer.status != 200:
+            raise AssertionError(f"/pubkey: {answer.status} {answer.body!r}")
+        return answer.body.decode().strip()
+
+    def stop(self) -> None:
+        """Ask it to end (SIGTERM) and see that it does so with exit code 0."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(STOP_DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            text = f"ncps did not stop within {STOP_DEADLINE} s:\n{self._tail()}"
+            raise AssertionError(text) from None
+        if code != 0:
+            raise AssertionError(f"ncps exited with {code}:\n{self._tail()}")
+
+    def kill(self) -> None:
+        """End it and all its children at once (SIGKILL); harmless if it is not running."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
+
+    def stored_nars(self) -> list[Path]:
+        """Return the files under the final names of NARs."""
+        return [path for path in (self.storage / "store" / "nar").rglob("*") if path.is_file()]

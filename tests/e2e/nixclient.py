@@ -1,0 +1,187 @@
+"""Real Nix clients: where they are found, and one user's worth of each.
+
+Two releases are used: the `nix` on PATH (Debian's nix-bin in CI) and a newer one that
+`.ci/run` unpacks beside the system with `aptroot.sh`, run through its own loader. Every client
+has its own HOME, settings and store in a temporary directory, so nothing is remembered from one
+to the next and neither root nor a daemon nor /nix is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from attrs import frozen
+
+from tests.services import cache_directory, require
+
+SETTINGS = """\
+experimental-features = nix-command flakes
+build-users-group =
+sandbox = false
+substituters =
+trusted-public-keys =
+connect-timeout = 5
+"""
+DEADLINE = 120.0  # seconds for any one command of a client
+
+
+@frozen(kw_only=True)
+class NixRelease:
+    """A Nix that can be run on this machine.
+
+    :param loader: command line in front of each program, with `{applet}` in it; empty for
+        programs on PATH.
+    """
+
+    name: str
+    loader: tuple[str, ...] = ()
+
+    def command(self, applet: str) -> list[str]:
+        """Return the start of a command line for `nix`, `nix-store` and so on."""
+        if not self.loader:
+            return [applet]
+        return [part.format(applet=applet) for part in self.loader]
+
+
+def _unpacked(root: Path) -> NixRelease | None:
+    """Return the release in a tree made by aptroot.sh, if it is there and whole."""
+    machine = platform.machine()
+    loaders = [*root.glob("usr/lib64/ld-linux-*.so.2"), *root.glob("usr/lib/ld-linux-*.so.1")]
+    if not (root / ".complete").is_file() or not loaders:
+        return None
+    libraries = f"{root}/usr/lib/{machine}-linux-gnu:{root}/usr/lib/nix"
+    loader = (str(loaders[0]), "--library-path", libraries, "--argv0", "{applet}")
+    return NixRelease(name="trixie", loader=(*loader, f"{root}/usr/bin/nix"))
+
+
+@cache
+def find_release(name: str) -> NixRelease | None:
+    """Return a release by name: `system` (from PATH) or `trixie`; None if it is not there."""
+    if name == "system":
+        return NixRelease(name=name) if shutil.which("nix-store") else None
+    return _unpacked(cache_directory() / "nix-trixie")
+
+
+def release(name: str) -> NixRelease:
+    """Return a release by name; without it the test is skipped, or fails in CI."""
+    found = find_release(name)
+    require(found, f"Nix client '{name}' (see .ci/run)")
+    assert found is not None
+    return found
+
+
+class NixError(Exception):
+    """A client's command failed, or did not end in time; the text holds all it printed."""
+
+
+class NixClient:
+    """One user with a Nix, a fresh HOME and a fresh store under `directory`."""
+
+    def __init__(self, release: NixRelease, directory: Path) -> None:
+        self.release = release
+        self.home = directory / "home"
+        self.store = directory / "store"
+        configuration = directory / "conf"
+        for path in (self.home, configuration):
+            path.mkdir(parents=True)
+        (configuration / "nix.conf").write_text(SETTINGS)
+        self.environment = {
+            "HOME": str(self.home),
+            "LC_ALL": "C.UTF-8",
+            "NIX_CONF_DIR": str(configuration),
+            "NIX_PATH": "",
+            "NIX_SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+            "PATH": os.environ["PATH"],
+            "USER": "nobody",
+        }
+
+    def start(self, applet: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a program in a process group of its own; its output is one pipe."""
+        return subprocess.Popen(
+            [*self.release.command(applet), *arguments],
+            env=self.environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, applet: str, *arguments: str, deadline: float = DEADLINE) -> str:
+        """Run a program to its end and return what it printed; NixError if it failed."""
+        return finish(self.start(applet, *arguments), deadline=deadline)
+
+    # What users do
+
+    def start_install(
+        self, url: str, public_keys: Sequence[str], *paths: str
+    ) -> subprocess.Popen[str]:
+        """Start to realise paths with one substituter, trusting these keys alone."""
+        return self.start(
+            "nix-store",
+            *("--store", str(self.store), "--realise", *paths),
+            *("--option", "substituters", url),
+            *("--option", "trusted-public-keys", " ".join(public_keys)),
+        )
+
+    def install(self, url: str, public_keys: Sequence[str], *paths: str) -> str:
+        """Realise paths as `start_install` does and wait for it."""
+        return finish(self.start_install(url, public_keys, *paths))
+
+    def copy(self, url: str, public_keys: Sequence[str], *paths: str) -> str:
+        """Copy paths with `nix copy --from`, trusting these keys alone."""
+        return self.run(
+            "nix",
+            *("copy", "--from", url, "--to", str(self.store), *paths),
+            *("--option", "trusted-public-keys", " ".join(public_keys)),
+        )
+
+    def verify(self, public_keys: Sequence[str], *paths: str) -> None:
+        """Check contents and signatures of the store's paths; NixError if anything is amiss."""
+        self.run("nix-store", "--store", str(self.store), "--verify", "--check-contents")
+        keys = " ".join(public_keys)
+        self.run(
+            "nix",
+            *("store", "verify", "--store", str(self.store), "--recursive", *paths),
+            *("--option", "trusted-public-keys", keys),
+        )
+
+    def closure(self, path: str) -> list[str]:
+        """Return the store paths that a path needs, itself included."""
+        return self.run(
+            "nix-store", "--store", str(self.store), "--query", "--requisites", path
+        ).split()
+
+    def real_path(self, path: str) -> Path:
+        """Return where a store path lies on disk."""
+        return Path(f"{self.store}{path}")
+
+
+def finish(process: subprocess.Popen[str], *, deadline: float = DEADLINE) -> str:
+    """Wait for a started program and return what it printed; NixError if it failed or hangs."""
+    try:
+        output, _ = process.communicate(timeout=deadline)
+    except subprocess.TimeoutExpired:
+        output = end(process)
+        raise NixError(f"{process.args!r} did not end within {deadline} s:\n{output}") from None
+    if process.returncode:
+        raise NixError(f"{process.args!r} exited with {process.returncode}:\n{output}")
+    return output
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """Kill a program with all its children and return what it printed; harmless if it ended."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    if process.stdout is None or process.stdout.closed:
+        return ""
+    output, _ = process.communicate(timeout=10)
+    return output

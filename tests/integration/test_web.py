@@ -1,0 +1,283 @@
+"""The web floor on real sockets: what only a kernel can show."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Any, Self
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.errors import Unavailable
+from ncps.metrics import Metrics
+from ncps.nix.narurl import NarKey
+from ncps.web.site import Limits, NcpsSite
+from tests.fakes.cache import ScriptedBody, StubCache, StubNar
+from tests.unit.web.wire import Response, parse_response, routes_for
+
+reactor: Any = _reactor
+
+DIGEST = "0" * 32
+KEY = NarKey("0" * 52, "xz")
+PATH = f"/{KEY.url}".encode()
+CHUNK = bytes(range(256)) * 1024
+
+
+class Client(Protocol):
+    """Collects what comes until the connection ends, and how it ends."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.received = 0
+        self.keep = True
+        self.ended: Deferred[BaseException] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+        if self.keep:
+            self.data += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        assert reason.value is not None
+        self.ended.callback(reason.value)
+
+    def ask(self, path: bytes, *lines: bytes, method: bytes = b"GET") -> None:
+        head = b"\r\n".join([b"%b %b HTTP/1.1" % (method, path), b"Host: x", *lines])
+        self.transport.write(head + b"\r\n\r\n")
+
+    @property
+    def response(self) -> Response:
+        return parse_response(bytes(self.data))[0]
+
+
+class EndlessBody(ScriptedBody):
+    """The same chunk many times, made when asked for."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__([], 0, None)
+        self._count = count
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._count:
+            raise StopAsyncIteration
+        self._count -= 1
+        self.delivered += len(CHUNK)
+        return CHUNK
+
+
+class LargeNar(StubNar):
+    """A NAR far larger than all buffers on the way."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(KEY, [], size=count * len(CHUNK))
+        self._count = count
+
+    async def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
+        body = EndlessBody(self._count)
+        self.bodies.append(body)
+        return body
+
+
+class WebTests(TestCase):
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.cache = StubCache()
+        self.metrics = Metrics()
+        self.logged: list[Any] = []
+        self.clients: list[Client] = []
+        self.site = NcpsSite(
+            routes_for(self.cache, self.metrics),
+            clock=reactor,
+            metrics=self.metrics,
+            limits=Limits(idle=5.0, head=0.3, stall=0.4, linger=0.2, connections=40),
+            access_log=self.logged.append,
+        )
+        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        for client in self.clients:
+            if not client.ended.called:
+                client.transport.abortConnection()
+        await self.port.stopListening()
+        await self.site.drain(0.5)
+        self.assertEqual(self.metrics.registry.get_sample_value("ncps_http_connections"), 0)
+        self.assertEqual(self.metrics.registry.get_sample_value("http_server_active_requests"), 0)
+
+    async def connect(self) -> Client:
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port)
+        client: Client = await connectProtocol(endpoint, Client())
+        self.clients.append(client)
+        return client
+
+    async def pause(self, seconds: float) -> None:
+        await deferLater(reactor, seconds, lambda: None)
+
+    async def exchange(self, data: bytes) -> tuple[bytes, BaseException]:
+        """Send `data` and read until the server closes."""
+        client = await self.connect()
+        client.transport.write(data)
+        reason = await client.ended
+        return bytes(client.data), reason
+
+    async def test_thousand_headers_are_refused(self) -> None:
+        """A thousand headers end in 400 and a closed connection."""
+        data, _ = await self.exchange(b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 1000 + b"\r\n")
+        self.assertTrue(data.startswith(b"HTTP/1.1 400 "))
+
+    async def test_half_request_and_silence_is_timed_out(self) -> None:
+        """Half a request and silence end in 408 and a closed connection."""
+        data, reason = await self.exchange(b"GET /pubkey HTTP/1.1\r\nX: y")
+        self.assertTrue(data.startswith(b"HTTP/1.1 408 "))
+        self.assertIsInstance(reason, ConnectionDone)
+
+    async def test_long_paths_and_nul_are_refused(self) -> None:
+        """A path of 10 kB is not found, one of 20 kB or with a NUL not even read."""
+        for path, status in ((b"a" * 10_000, 404), (b"a" * 20_000, 431), (b"a\0b", 400)):
+            data, _ = await self.exchange(b"GET /%b HTTP/1.1\r\nConnection: close\r\n\r\n" % path)
+            self.assertEqual(int(data[9:12]), status)
+        self.assertEqual(self.cache.asked, [])
+
+    async def test_large_refused_upload_sees_its_answer(self) -> None:
+        """A client that sends before it listens still learns why it was refused."""
+        client = await self.connect()
+        client.ask(PATH, b"Content-Length: 50000000", method=b"PUT")
+        for _ in range(40):
+            client.transport.write(CHUNK)
+        await client.ended
+        self.assertEqual(client.response.status, 405)
+        self.assertTrue(client.response.whole)
+
+    async def test_slow_reader_holds_back_the_nar(self) -> None:
+        """A client that pauses costs buffers, not the size of the NAR, and gets it all later."""
+        nar = self.cache.nars[KEY] = LargeNar(400)  # 100 MiB
+        client = await self.connect()
+        client.keep = False
+        client.transport.pauseProducing()
+        client.ask(PATH)
+        await self.pause(0.2)
+        delivered = nar.bodies[0].delivered
+        self.assertLess(delivered, 16 * 1024 * 1024)
+        await self.pause(0.1)
+        self.assertEqual(nar.bodies[0].delivered, delivered)
+        client.transport.resumeProducing()
+        while client.received < 400 * len(CHUNK):
+            await self.pause(0.02)
+        self.assertEqual((nar.closed, nar.bodies[0].closed), (1, 1))
+
+    async def test_reader_that_crawls_is_served_and_one_that_stands_is_cut(self) -> None:
+        """A trickle of reading keeps a response alive; none at all ends it."""
+        nar = self.cache.nars[KEY] = LargeNar(400)
+        client = await self.connect()
+        client.keep = False
+        client.ask(PATH)
+        for _ in range(12):  # 1.2 s, three times the deadline
+            client.transport.pauseProducing()
+            await self.pause(0.1)
+            client.transport.resumeProducing()
+            await self.pause(0)
+        self.assertEqual(nar.closed, 0)
+        client.transport.pauseProducing()
+        while not nar.closed:
+            await self.pause(0.05)
+        self.assertTrue(self.logged[-1].gone)
+
+    async def test_client_leaving_closes_nar(self) -> None:
+        """A reader that drops its connection lets go of the NAR at once."""
+        nar = self.cache.nars[KEY] = LargeNar(4000)
+        client = await self.connect()
+        client.keep = False
+        client.ask(PATH)
+        while not client.received:
+            await self.pause(0.01)
+        client.transport.abortConnection()
+        while not nar.closed:
+            await self.pause(0.01)
+        self.assertTrue(self.logged[-1].gone)
+
+    async def test_client_leaving_cancels_wait(self) -> None:
+        """A client that leaves while the cache is still asking upstreams stops its request."""
+        cancelled: Deferred[Any] = Deferred()
+        self.cache.gate = Deferred(lambda _: cancelled.callback(None))
+        client = await self.connect()
+        client.ask(PATH)
+        await self.pause(0.05)
+        client.transport.abortConnection()
+        await cancelled
+
+    async def test_error_in_the_middle_breaks_the_connection(self) -> None:
+        """A NAR that cannot be completed is broken off, with and without a length."""
+        for size in (len(CHUNK) * 3, None):
+            gate: Deferred[None] = Deferred()
+            self.cache.add_nar(KEY, CHUNK, gate, Unavailable("upstream reset"), size=size)
+            client = await self.connect()
+            client.ask(PATH)
+            while client.received < len(CHUNK):
+                await self.pause(0.01)
+            gate.callback(None)
+            reason = await client.ended
+            self.assertNotIsInstance(reason, ConnectionDone)
+            self.assertEqual(client.response.status, 200)
+            self.assertEqual(client.response.body, CHUNK)
+            self.assertFalse(client.response.whole)
+
+    async def test_pipelined_requests_are_answered_in_order(self) -> None:
+        """Large and small answers keep their order on one connection."""
+        self.cache.add_nar(KEY, CHUNK, CHUNK, size=2 * len(CHUNK))
+        self.cache.narinfos[DIGEST] = ServedNarInfo(text=b"StorePath: x\n", outcome=Outcome.HIT)
+        client = await self.connect()
+        for _ in range(5):
+            client.ask(PATH)
+            client.ask(f"/{DIGEST}.narinfo".encode())
+        client.ask(b"/healthz", b"Connection: close")
+        await client.ended
+        rest, bodies = bytes(client.data), []
+        while rest:
+            response, rest = parse_response(rest)
+            bodies.append(response.body)
+        self.assertEqual(bodies, [CHUNK * 2, b"StorePath: x\n"] * 5 + [b"."])
+
+    async def test_random_ranges_equal_slices(self) -> None:
+        """Any range of a large NAR is the slice of it, over one kept connection."""
+        data = random.Random(1).randbytes(700_000)
+        pieces = [data[at : at + 99_991] for at in range(0, len(data), 99_991)]
+        self.cache.add_nar(KEY, *pieces, size=len(data))
+        client = await self.connect()
+        chance = random.Random(2)
+        for _ in range(25):
+            start, stop = sorted(chance.sample(range(len(data) + 1), 2))
+            client.data.clear()
+            end = stop if chance.random() < 0.7 else len(data)
+            header = b"bytes=%d-%b" % (start, b"" if end != stop else b"%d" % (stop - 1))
+            client.ask(PATH, b"Range: " + header)
+            while not client.data or not client.response.whole:
+                await self.pause(0.001)
+            self.assertEqual(client.response.status, 206)
+            self.assertEqual(
+                hashlib.sha256(client.response.body).digest(),
+                hashlib.sha256(data[start:end]).digest(),
+            )
+
+    async def test_connections_over_the_limit_are_closed(self) -> None:
+        """Who comes when all places are taken is turned away, and the others go on."""
+        clients = [await self.connect() for _ in range(40)]
+        while self.metrics.registry.get_sample_value("ncps_http_connections") != 40:
+            await self.pause(0.01)
+        late = await self.connect()
+        await late.ended
+        clients[0].ask(b"/healthz", b"Connection: close")
+        await clients[0].ended
+        self.assertEqual(clients[0].response.body, b".")

@@ -1,0 +1,395 @@
+"""The lying origin: an HTTP/1.1 server on loopback that misbehaves exactly as told.
+
+It runs on an asyncio loop in a thread of its own, beside the test and beside any reactor, and
+writes every byte of every answer itself. Without faults it is a good file server: keep-alive,
+Content-Length, HEAD and single byte ranges.
+
+    with Origin() as origin:
+        origin.serve("/nar/a.nar", body, Only(Cut(1000, reset=True), 1))
+        ...
+        assert origin.gets("/nar/a.nar") == 2
+
+A path may be served with its query; without one it answers for every query. Everything here
+may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+from attrs import define, field, frozen
+
+from tests.system.faults import Fault, Plan, Reply, Request
+
+PIECE = 64 * 1024
+REASONS = {200: "OK", 206: "Partial Content", 302: "Found", 404: "Not Found", 416: "Bad Range"}
+
+Outcome = Literal["open", "done", "cut", "left", "silent"]
+
+
+@frozen
+class Entry:
+    """What lies under a path: an object, its headers, and how its answers go wrong."""
+
+    content: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    plan: Plan = lambda _request: ()
+
+
+@define(eq=False)
+class Visit:
+    """One line of the log: a request, and what became of it.
+
+    :param sent: body bytes handed to the kernel.
+    :param outcome: `open` while being answered, `done`, `cut` by a fault, `left` by the client,
+        `silent` where no answer was meant.
+    """
+
+    request: Request
+    status: int = 0
+    sent: int = 0
+    outcome: Outcome = "open"
+    stalled: bool = False
+    began: float = field(factory=time.monotonic)
+
+    @property
+    def target(self) -> str:
+        """The request's target, query included."""
+        return self.request.target
+
+    @property
+    def method(self) -> str:
+        """The request's method."""
+        return self.request.method
+
+
+class Origin:
+    """A scripted server on 127.0.0.1; start and stop it, or use it as a context manager.
+
+    :param port: 0 for any free one; it is kept over stop and start, so that an origin can be
+        away for a while and come back.
+    """
+
+    def __init__(self, *, port: int = 0) -> None:
+        self.port = port
+        self.log: list[Visit] = []
+        self.plan: Plan = lambda _request: ()
+        self._entries: dict[str, Entry] = {}
+        self._numbers: Counter[tuple[str, str]] = Counter()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._released = threading.Event()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    # What is served
+
+    def serve(
+        self,
+        target: str,
+        content: bytes,
+        *faults: Fault,
+        headers: Sequence[tuple[str, str]] = (),
+        plan: Plan | None = None,
+    ) -> str:
+        """Put an object under a target, with faults for its answers; return its URL."""
+        chosen = plan if plan is not None else lambda _request: faults
+        self._entries[target] = Entry(content, tuple(headers), chosen)
+        return self.url + target
+
+    def withdraw(self, target: str) -> None:
+        """Forget an object: 404 from now on."""
+        self._entries.pop(target, None)
+
+    def find(self, target: str) -> Entry | None:
+        """Return what lies under a target; subclasses serve other things."""
+        return self._entries.get(target) or self._entries.get(target.partition("?")[0])
+
+    # What happened
+
+    def visits(self, target: str, method: str = "GET") -> list[Visit]:
+        """Return the log's lines for one target."""
+        return [v for v in list(self.log) if v.target == target and v.method == method]
+
+    def gets(self, target: str) -> int:
+        """Return how many GET requests there were for one target."""
+        return len(self.visits(target))
+
+    def get_counts(self) -> Counter[str]:
+        """Return how many GET requests there were, by target."""
+        return Counter(visit.target for visit in list(self.log) if visit.method == "GET")
+
+    def wait_for(self, what: Callable[[], object], *, deadline: float = 30.0) -> None:
+        """Wait until something is true of the log; AssertionError after `deadline` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(what, deadline):
+                seen = "\n".join(map(str, self.log[-10:])) or "nothing"
+                raise AssertionError(f"the origin waited {deadline} s in vain; it saw\n{seen}")
+
+    def wait_for_stall(self, target: str, *, deadline: float = 30.0) -> None:
+        """Wait until an answer for this target stalls."""
+        self.wait_for(lambda: any(v.stalled for v in self.visits(target)), deadline=deadline)
+
+    def release(self) -> None:
+        """End every wait, those to come included: stalls, silences, delays and slow rates."""
+        self._released.set()
+
+    # Running
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Listen; returns when connections are accepted."""
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
+        self.port = listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(listener, ready), daemon=True)
+        self._thread.start()
+        if not ready.wait(10):
+            raise AssertionError("the origin did not start within 10 s")
+
+    def stop(self) -> None:
+        """Cut every connection and refuse new ones; harmless if stopped."""
+        if self._thread is None or self._loop is None or self._stop is None:
+            return
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        if self._thread.is_alive():
+            raise AssertionError("the origin did not stop within 10 s")
+        self._thread = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self, listener: socket.socket, ready: threading.Event) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.run_until_complete(self._main(listener, ready))
+        finally:
+            self._loop.close()
+
+    async def _main(self, listener: socket.socket, ready: threading.Event) -> None:
+        assert self._stop is not None
+        server = await asyncio.start_server(self._accept, sock=listener, limit=1 << 20)
+        ready.set()
+        await self._stop.wait()
+        server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            while await self._answer_one(reader, writer):
+                pass
+        except (asyncio.CancelledError, asyncio.IncompleteReadError, OSError):
+            writer.transport.abort()
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    # One request
+
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Read and answer one request; return whether the connection goes on."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        request = self._parse(head)
+        await reader.readexactly(int(request.headers.get("content-length", "0")))
+        visit = Visit(request)
+        with self._changed:
+            self.log.append(visit)
+            self._changed.notify_all()
+        reply = self._reply(request)
+        visit.status = reply.status
+        try:
+            going = await self._send(reply, request, visit, reader, writer)
+        except (OSError, asyncio.CancelledError):
+            self._note(visit, outcome="left")
+            raise
+        return going and request.headers.get("connection", "").lower() != "close"
+
+    def _parse(self, head: str) -> Request:
+        line, *fields = head[:-4].split("\r\n")
+        method, target, _version = line.split(" ", 2)
+        pairs = (text.partition(":") for text in fields)
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        self._numbers[method, target] += 1
+        number = self._numbers[method, target]
+        return Request(method=method, target=target, headers=headers, number=number)
+
+    def _reply(self, request: Request) -> Reply:
+        entry = self.find(request.target)
+        if entry is None:
+            reply = Reply(status=404, content=b"not found\n", ranges="ignored")
+        else:
+            reply = Reply(status=200, content=entry.content, headers=list(entry.headers))
+        for fault in (*self.plan(request), *(entry.plan(request) if entry else ())):
+            fault.spoil(reply, request)
+        return reply
+
+    async def _send(
+        self,
+        reply: Reply,
+        request: Request,
+        visit: Visit,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        if reply.delay:
+            await self._wait(reply.delay, reader)
+        if reply.silent:
+            self._note(visit, outcome="silent", stalled=True)
+            await self._wait(None, reader)
+            return False
+        if reply.raw is not None:
+            writer.write(reply.raw)
+            await self._cut(reply, visit, writer)
+            return False
+        body = render_head(reply, request, writer)
+        visit.status = reply.status
+        if request.method == "HEAD":
+            await writer.drain()
+            self._note(visit, outcome="done")
+            return True
+        await self._send_body(reply, body, visit, reader, writer)
+        if reply.cut_at is not None and reply.cut_at <= len(body):
+            await self._cut(reply, visit, writer)
+            return False
+        if reply.framing == "chunked":
+            writer.write(b"0\r\n\r\n")
+        writer.write(reply.after)
+        await writer.drain()
+        self._note(visit, outcome="done")
+        return reply.framing != "close" and reply.claim is None
+
+    async def _send_body(
+        self,
+        reply: Reply,
+        body: bytes,
+        visit: Visit,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        end = len(body) if reply.cut_at is None else min(reply.cut_at, len(body))
+        piece = PIECE if reply.rate is None else max(1, min(PIECE, int(reply.rate / 20)))
+        at = 0
+        while True:
+            if reply.stall_at == at:
+                self._note(visit, stalled=True)
+                await writer.drain()
+                await self._wait(reply.stall_for, reader)
+            if at >= end:
+                return
+            until = min(at + piece, end)
+            if reply.stall_at is not None and at < reply.stall_at:
+                until = min(until, reply.stall_at)
+            data = body[at:until]
+            if reply.framing == "chunked":
+                data = b"%x\r\n%s\r\n" % (len(data), data)
+            writer.write(data)
+            await writer.drain()
+            visit.sent = at = until
+            if reply.rate is not None:
+                await self._wait(piece / reply.rate, reader)
+
+    async def _cut(self, reply: Reply, visit: Visit, writer: asyncio.StreamWriter) -> None:
+        """End the connection: what was written is sent first, then FIN or a reset follows."""
+        writer.transport.set_write_buffer_limits(high=0)
+        await writer.drain()
+        if reply.reset:
+            # Give the peer a moment to read what it has: a reset discards what lies unread.
+            await asyncio.sleep(0.05)
+            connection = writer.get_extra_info("socket")
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        self._note(visit, outcome="cut")
+
+    async def _wait(self, seconds: float | None, reader: asyncio.StreamReader) -> None:
+        """Wait, unless released; ConnectionResetError if the client leaves meanwhile."""
+        until = time.monotonic() + (float("inf") if seconds is None else seconds)
+        while not self._released.is_set() and time.monotonic() < until:
+            if reader.at_eof() or reader.exception() is not None:
+                raise ConnectionResetError("the client left")
+            await asyncio.sleep(min(0.01, max(0.0, until - time.monotonic())))
+
+    def _note(
+        self, visit: Visit, *, outcome: Outcome | None = None, stalled: bool | None = None
+    ) -> None:
+        with self._changed:
+            visit.outcome = outcome or visit.outcome
+            visit.stalled = visit.stalled if stalled is None else stalled
+            self._changed.notify_all()
+
+
+def render_head(reply: Reply, request: Request, writer: asyncio.StreamWriter) -> bytes:
+    """Write the head of an answer and return the body that belongs behind it."""
+    body, headers = reply.content, list(reply.headers)
+    if reply.advertise_ranges and reply.status == 200:
+        headers.append(("Accept-Ranges", "bytes"))
+    if request.range is not None and reply.ranges != "ignored" and reply.status == 200:
+        body = _cut_range(reply, request.range, headers)
+    if reply.framing == "length":
+        claim = reply.claim if reply.claim is not None else len(body)
+        headers.append(("Content-Length", str(claim)))
+    elif reply.framing == "chunked":
+        headers.append(("Transfer-Encoding", "chunked"))
+    else:
+        headers.append(("Connection", "close"))
+    lines = [f"HTTP/1.1 {reply.status} {REASONS.get(reply.status, 'Status')}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+    return body
+
+
+def _cut_range(reply: Reply, asked: str, headers: list[tuple[str, str]]) -> bytes:
+    """Turn the reply into a 206 or 416 for a single range; anything else is ignored."""
+    size = len(reply.content)
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
+    if found is None or found[0] == "bytes=-":
+        return reply.content
+    if found[1]:
+        start, stop = int(found[1]), int(found[2]) + 1 if found[2] else size
+    else:
+        start, stop = max(0, size - int(found[2])), size
+    stop = min(stop, size)
+    if start >= stop:
+        reply.status = 416
+        headers.append(("Content-Range", f"bytes */{size}"))
+        return b""
+    if reply.ranges == "shifted":
+        start = max(0, start - 1)
+    reply.status = 206
+    headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{size}"))
+    return reply.content[start:stop]

@@ -1,0 +1,414 @@
+"""The lying origin lies exactly as told, and otherwise not."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import time
+
+import zstandard
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.system.faults import (
+    Chunked,
+    Claim,
+    Cut,
+    Delay,
+    Encoded,
+    Fault,
+    From,
+    GarbageBody,
+    Hangup,
+    Html,
+    HugeHeaders,
+    Long,
+    NoLength,
+    NoRanges,
+    Only,
+    Raw,
+    Redirect,
+    Request,
+    Short,
+    Silence,
+    Stall,
+    Status,
+    Trailing,
+    Trickle,
+    WrongBytes,
+    WrongRange,
+)
+from tests.system.origin import Origin
+
+BODY = bytes(range(256)) * 400
+
+
+class Line:
+    """A client that only knows bytes."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", origin.port), timeout=10)
+
+    def ask(self, target: str = "/a", *headers: str, method: str = "GET") -> None:
+        lines = [f"{method} {target} HTTP/1.1", "Host: x", *headers]
+        self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+
+    def read_head(self) -> tuple[int, dict[str, str]]:
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            byte = self.socket.recv(1)
+            if not byte:
+                raise EOFError(data)
+            data += byte
+        status, *fields = data.decode("latin-1")[:-4].split("\r\n")
+        return int(status.split()[1]), dict(field.split(": ", 1) for field in fields)
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(min(65536, size - len(data)))
+            if not more:
+                break
+            data += more
+        return data
+
+    def read_all(self) -> bytes:
+        """Read to the end; ConnectionResetError where that is how it ends."""
+        return self.read(1 << 30)
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class OriginCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.origin = Origin()
+        self.origin.start()
+        self.addCleanup(self.origin.stop)
+
+    def line(self) -> Line:
+        line = Line(self.origin)
+        self.addCleanup(line.close)
+        return line
+
+    def get(
+        self, *faults: Fault, headers: tuple[str, ...] = (), content: bytes = BODY
+    ) -> tuple[Line, int, dict[str, str]]:
+        """Serve an object at /a with faults, ask for it and read the head."""
+        self.origin.serve("/a", content, *faults)
+        line = self.line()
+        line.ask("/a", *headers)
+        return line, *line.read_head()
+
+
+class HonestTests(OriginCase):
+    """Without faults it is a good file server."""
+
+    def test_object_comes_whole(self) -> None:
+        """An object comes with its length, and the connection lives on."""
+        line, status, headers = self.get()
+        self.assertEqual(200, status)
+        self.assertEqual(str(len(BODY)), headers["Content-Length"])
+        self.assertEqual("bytes", headers["Accept-Ranges"])
+        self.assertEqual(BODY, line.read(len(BODY)))
+        line.ask("/a")
+        self.assertEqual(200, line.read_head()[0])
+
+    def test_head_has_no_body(self) -> None:
+        """HEAD gives the same head and nothing behind it."""
+        self.origin.serve("/a", BODY)
+        line = self.line()
+        line.ask("/a", "Connection: close", method="HEAD")
+        status, headers = line.read_head()
+        self.assertEqual((200, str(len(BODY))), (status, headers["Content-Length"]))
+        self.assertEqual(b"", line.read_all())
+
+    def test_unknown_target_is_404(self) -> None:
+        """What nobody put there is not found."""
+        line = self.line()
+        line.ask("/b")
+        self.assertEqual(404, line.read_head()[0])
+
+    def test_ranges_are_cut(self) -> None:
+        """Open, closed and suffix ranges come as 206; one behind the end is 416."""
+        for asked, wanted in (
+            ("bytes=10-", BODY[10:]),
+            ("bytes=10-19", BODY[10:20]),
+            ("bytes=-7", BODY[-7:]),
+        ):
+            line, status, headers = self.get(headers=(f"Range: {asked}",))
+            self.assertEqual(206, status)
+            self.assertEqual(wanted, line.read(int(headers["Content-Length"])))
+            self.assertTrue(headers["Content-Range"].endswith(f"/{len(BODY)}"))
+        _, status, headers = self.get(headers=(f"Range: bytes={len(BODY)}-",))
+        self.assertEqual((416, f"bytes */{len(BODY)}"), (status, headers["Content-Range"]))
+
+    def test_query_picks_its_own_object(self) -> None:
+        """A target with a query is looked up with it first, then without."""
+        self.origin.serve("/a?x=1", b"one")
+        self.origin.serve("/a", b"any")
+        line = self.line()
+        for target, wanted in (("/a?x=1", b"one"), ("/a?x=2", b"any"), ("/a", b"any")):
+            line.ask(target)
+            line.read_head()
+            self.assertEqual(wanted, line.read(3))
+
+    def test_log_tells_what_was_asked_and_sent(self) -> None:
+        """The log has method, headers, range, number, bytes and outcome of every request."""
+        line, _, headers = self.get(headers=("Range: bytes=5-", "X-Y: z"))
+        line.read(int(headers["Content-Length"]))
+        self.origin.wait_for(lambda: self.origin.log[0].outcome == "done")
+        (visit,) = self.origin.visits("/a")
+        self.assertEqual(("GET", "bytes=5-", 1), (visit.method, visit.request.range, 1))
+        self.assertEqual("z", visit.request.headers["x-y"])
+        self.assertEqual((206, len(BODY) - 5), (visit.status, visit.sent))
+        self.assertEqual({"/a": 1}, dict(self.origin.get_counts()))
+
+    def test_origin_comes_back_on_its_port(self) -> None:
+        """A stopped origin refuses connections; started again it has the same port."""
+        self.origin.serve("/a", BODY)
+        port = self.origin.port
+        self.origin.stop()
+        self.assertRaises(ConnectionRefusedError, self.line)
+        self.origin.start()
+        self.assertEqual(port, self.origin.port)
+        self.line().ask("/a")
+        self.origin.wait_for(lambda: self.origin.gets("/a") == 1)
+
+    def test_client_that_leaves_is_noted(self) -> None:
+        """A client that goes in the middle is logged as gone, even under a stall."""
+        line, _, _ = self.get(Stall(1000))
+        self.assertEqual(BODY[:1000], line.read(1000))
+        self.origin.wait_for_stall("/a")
+        line.close()
+        self.origin.wait_for(lambda: self.origin.log[0].outcome == "left")
+
+
+class BodyFaultTests(OriginCase):
+    """Faults in and under the body."""
+
+    def test_cut_ends_after_so_many_bytes(self) -> None:
+        """A cut gives exactly the bytes before it, then the end."""
+        line, _, headers = self.get(Cut(1234))
+        self.assertEqual(str(len(BODY)), headers["Content-Length"])
+        self.assertEqual(BODY[:1234], line.read_all())
+        self.assertEqual(("cut", 1234), (self.origin.log[0].outcome, self.origin.log[0].sent))
+
+    def test_reset_is_a_reset(self) -> None:
+        """A cut by reset gives the bytes before it, then an error."""
+        line, _, _ = self.get(Cut(1234, reset=True))
+        self.assertEqual(BODY[:1234], line.read(1234))
+        self.assertRaises(ConnectionResetError, line.read, 1)
+
+    def test_cut_counts_from_the_start_of_a_range(self) -> None:
+        """A cut in the answer to a range counts that answer's bytes."""
+        line, _, _ = self.get(Cut(10), headers=("Range: bytes=100-",))
+        self.assertEqual(BODY[100:110], line.read_all())
+
+    def test_cut_chunks_have_no_end(self) -> None:
+        """A cut in a chunked body leaves out the last chunk."""
+        line, _, _ = self.get(Chunked(), Cut(4))
+        self.assertEqual(b"4\r\n\x00\x01\x02\x03\r\n", line.read_all())
+
+    def test_stall_waits_for_release(self) -> None:
+        """A stall sends the bytes before it at once and the others after the release."""
+        line, _, _ = self.get(Stall(500))
+        self.assertEqual(BODY[:500], line.read(500))
+        line.socket.settimeout(0.1)
+        self.assertRaises(TimeoutError, line.read, 1)
+        line.socket.settimeout(10)
+        self.origin.release()
+        self.assertEqual(BODY[500:], line.read(len(BODY) - 500))
+
+    def test_stall_ends_with_its_time(self) -> None:
+        """A stall of some seconds goes on by itself."""
+        line, _, _ = self.get(Stall(500, seconds=0.1))
+        began = time.monotonic()
+        self.assertEqual(BODY, line.read(len(BODY)))
+        self.assertGreater(time.monotonic() - began, 0.05)
+
+    def test_trickle_takes_its_time(self) -> None:
+        """A trickle keeps to its rate."""
+        began = time.monotonic()
+        line, _, _ = self.get(Trickle(10_000), content=BODY[:3000])
+        self.assertEqual(BODY[:3000], line.read(3000))
+        self.assertGreater(time.monotonic() - began, 0.2)
+
+    def test_wrong_bytes_are_wrong_in_every_range(self) -> None:
+        """Damage lies in the object: size unchanged, the same bytes wrong in ranges."""
+        line, _, _ = self.get(WrongBytes(10, b"xyz"))
+        whole = line.read(len(BODY))
+        self.assertEqual(BODY[:10] + b"xyz" + BODY[13:], whole)
+        line, _, headers = self.get(WrongBytes(10, b"xyz"), headers=("Range: bytes=11-",))
+        self.assertEqual(whole[11:], line.read(int(headers["Content-Length"])))
+
+    def test_short_and_long_agree_with_their_length(self) -> None:
+        """A short or long object has the length that the head says."""
+        for fault, wanted in ((Short(100), BODY[:100]), (Long(b"!"), BODY + b"!")):
+            line, _, headers = self.get(fault, headers=("Connection: close",))
+            self.assertEqual(str(len(wanted)), headers["Content-Length"])
+            self.assertEqual(wanted, line.read_all())
+
+    def test_claim_is_another_length(self) -> None:
+        """A wrong Content-Length stands above the true body, then the connection ends."""
+        for claim in (len(BODY) + 5, len(BODY) - 5):
+            line, _, headers = self.get(Claim(claim))
+            self.assertEqual(str(claim), headers["Content-Length"])
+            self.assertEqual(BODY, line.read_all())
+
+    def test_chunked_body_is_whole(self) -> None:
+        """Chunks carry the whole object."""
+        line, _, headers = self.get(Chunked(), content=b"hello")
+        self.assertEqual("chunked", headers["Transfer-Encoding"])
+        self.assertNotIn("Content-Length", headers)
+        self.assertEqual(b"5\r\nhello\r\n0\r\n\r\n", line.read(15))
+
+    def test_body_without_length_ends_with_the_connection(self) -> None:
+        """Without a length the end of the connection is the end of the body."""
+        line, _, headers = self.get(NoLength())
+        self.assertNotIn("Content-Length", headers)
+        self.assertEqual(BODY, line.read_all())
+
+    def test_encodings_are_on_the_wire(self) -> None:
+        """A Content-Encoding wraps the object, and ranges are ignored."""
+        line, status, headers = self.get(Encoded("gzip"), headers=("Range: bytes=5-",))
+        self.assertEqual((200, "gzip"), (status, headers["Content-Encoding"]))
+        self.assertEqual(BODY, gzip.decompress(line.read(int(headers["Content-Length"]))))
+        line, _, headers = self.get(Encoded("zstd"))
+        body = line.read(int(headers["Content-Length"]))
+        self.assertEqual(BODY, zstandard.ZstdDecompressor().decompress(body))
+
+    def test_encoding_may_heed_what_was_asked(self) -> None:
+        """With `asked_only` only a client that names the coding gets it."""
+        _, _, headers = self.get(Encoded("zstd", asked_only=True))
+        self.assertNotIn("Content-Encoding", headers)
+        _, _, headers = self.get(
+            Encoded("zstd", asked_only=True), headers=("Accept-Encoding: br, zstd",)
+        )
+        self.assertEqual("zstd", headers["Content-Encoding"])
+
+
+class HeadFaultTests(OriginCase):
+    """Faults in the head, or instead of it."""
+
+    def test_status_comes_with_its_retry_after(self) -> None:
+        """An error status may say when to come again."""
+        _, status, headers = self.get(Status(429, retry_after=7))
+        self.assertEqual((429, "7"), (status, headers["Retry-After"]))
+
+    def test_html_is_a_cheerful_200(self) -> None:
+        """The captive portal says 200 and HTML."""
+        line, status, headers = self.get(Html())
+        self.assertEqual((200, "text/html"), (status, headers["Content-Type"]))
+        self.assertIn(b"<html>", line.read(int(headers["Content-Length"])))
+
+    def test_redirect_names_its_place(self) -> None:
+        """A redirect has a Location."""
+        _, status, headers = self.get(Redirect("../b", 307))
+        self.assertEqual((307, "../b"), (status, headers["Location"]))
+
+    def test_ignored_range_is_200(self) -> None:
+        """An origin without ranges sends everything, whether it advertised them or not."""
+        for advertised in (True, False):
+            _, status, headers = self.get(NoRanges(advertised), headers=("Range: bytes=5-",))
+            self.assertEqual((200, str(len(BODY))), (status, headers["Content-Length"]))
+            self.assertEqual(advertised, "Accept-Ranges" in headers)
+
+    def test_wrong_range_starts_elsewhere(self) -> None:
+        """A wrong range is a 206 from another offset, and says so."""
+        line, status, headers = self.get(WrongRange(), headers=("Range: bytes=5-",))
+        self.assertEqual(206, status)
+        self.assertTrue(headers["Content-Range"].startswith("bytes 4-"))
+        self.assertEqual(BODY[4:], line.read(int(headers["Content-Length"])))
+
+    def test_huge_headers_are_huge(self) -> None:
+        """Many big headers stand before a good body."""
+        _, status, headers = self.get(HugeHeaders(50, 1000))
+        self.assertEqual(200, status)
+        self.assertGreater(sum(map(len, headers.values())), 50_000)
+
+    def test_silence_lasts(self) -> None:
+        """A silent origin reads the request and says nothing until it is released."""
+        self.origin.serve("/a", BODY, Silence())
+        line = self.line()
+        line.ask("/a")
+        self.origin.wait_for_stall("/a")
+        line.socket.settimeout(0.1)
+        self.assertRaises(TimeoutError, line.read, 1)
+        line.socket.settimeout(10)
+        self.origin.release()
+        self.assertEqual(b"", line.read_all())
+
+    def test_delay_holds_the_head_back(self) -> None:
+        """A delayed head comes in the end."""
+        began = time.monotonic()
+        _, status, _ = self.get(Delay(0.2))
+        self.assertEqual(200, status)
+        self.assertGreater(time.monotonic() - began, 0.15)
+
+    def test_hangup_ends_without_a_word(self) -> None:
+        """A hang-up closes or resets the connection instead of an answer."""
+        self.assertRaises(EOFError, self.get, Hangup())
+        self.assertRaises(ConnectionResetError, self.get, Hangup(reset=True))
+
+    def test_raw_bytes_replace_the_answer(self) -> None:
+        """Raw bytes are sent as they are."""
+        self.origin.serve("/a", BODY, Raw(b"SSH-2.0-what\r\n"))
+        line = self.line()
+        line.ask("/a")
+        self.assertEqual(b"SSH-2.0-what\r\n", line.read_all())
+
+    def test_garbage_follows_a_good_head(self) -> None:
+        """Garbage in place of chunks comes behind a head that looks right."""
+        line, status, headers = self.get(GarbageBody())
+        self.assertEqual((200, "chunked"), (status, headers["Transfer-Encoding"]))
+        self.assertIn(b"not a chunk", line.read_all())
+
+    def test_trailing_bytes_follow_a_good_answer(self) -> None:
+        """Bytes nobody asked for lie behind the body."""
+        line, _, _ = self.get(Trailing(b"boo"), headers=("Connection: close",))
+        self.assertEqual(BODY + b"boo", line.read_all())
+
+
+class PlanTests(OriginCase):
+    """Which request meets which fault."""
+
+    def statuses(self, count: int) -> list[int]:
+        statuses = []
+        for _ in range(count):
+            line = self.line()
+            line.ask("/a")
+            statuses.append(line.read_head()[0])
+        return statuses
+
+    def test_only_the_named_requests_fail(self) -> None:
+        """`Only` picks requests by their number, `From` all from one on."""
+        self.origin.serve("/a", BODY, Only(Status(503), 2), Only(Status(500), {3, 5}))
+        self.assertEqual([200, 503, 500, 200, 500, 200], self.statuses(6))
+        self.origin.serve("/a", BODY, From(Status(503), 8))
+        self.assertEqual([200, 503, 503], self.statuses(3))
+
+    def test_methods_and_targets_are_counted_apart(self) -> None:
+        """A HEAD does not use up the fault that a GET is to meet."""
+        self.origin.serve("/a", BODY, Only(Status(503), 1))
+        line = self.line()
+        line.ask("/a", method="HEAD")
+        self.assertEqual(503, line.read_head()[0])
+        self.assertEqual([503, 200], self.statuses(2))
+
+    def test_plan_chooses_by_request(self) -> None:
+        """A plan sees the request and chooses; the origin's own plan holds for all targets."""
+
+        def plan(request: Request) -> tuple[Fault, ...]:
+            return (Status(500 + request.number),)
+
+        self.origin.serve("/a", BODY, plan=plan)
+        self.assertEqual([501, 502], self.statuses(2))
+        self.origin.serve("/a", BODY)
+        self.origin.plan = lambda _request: (Status(418),)
+        self.assertEqual([418], self.statuses(1))
+
+    def test_faults_print_as_they_are_written(self) -> None:
+        """The text of a fault is the expression that makes it, so that a run can be replayed."""
+        fault = Only(Cut(10, reset=True), 3)
+        self.assertEqual("Only(fault=Cut(at=10, reset=True), numbers=3)", repr(fault))
+        self.assertEqual(fault, eval(repr(fault)))
