@@ -68,7 +68,6 @@ def rebuild(settings: Settings) -> int:
         react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
     except SystemExit as done:
         return code if not done.code else 1
-    return code
 
 
 async def _rebuild(reactor: Any, settings: Settings) -> Tally:

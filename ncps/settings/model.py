@@ -72,6 +72,13 @@ class StorageSettings:
 
 
 @frozen(kw_only=True)
+class DownloadSettings:
+    """How downloads go on after trouble."""
+
+    resume_timeout_s: float
+
+
+@frozen(kw_only=True)
 class NegativeSettings:
     """How long absence is remembered."""
 
@@ -124,6 +131,7 @@ class CacheSettings:
     database_url: DatabaseURL
     temp_path: Path | None
     netrc_file: Path
+    download: DownloadSettings
     negative: NegativeSettings
     narinfo_memory_size_bytes: int
     nix_cache_info: NixCacheInfoSettings

@@ -79,6 +79,15 @@ ROWS = (
         "of the store, so that finishing is a rename; elsewhere every NAR is copied once more.",
     ),
     Setting(
+        flag="cache-download-resume-timeout",
+        key="cache.download.resume-timeout",
+        kind=duration(),
+        default="30s",
+        group="Cache",
+        help="Time for which a download that broke off in the middle is taken up again, at the "
+        "same upstream or another, while clients wait; after that their connections are cut.",
+    ),
+    Setting(
         flag="cache-negative-ttl",
         key="cache.negative.ttl",
         kind=duration(),
