@@ -10,9 +10,9 @@ from typing import Final
 
 from ncps.codec.stream import Decoder, Decompressor, Encoder, StreamDecoder, StreamEncoder
 
-if sys.version_info >= (3, 14):
+if sys.version_info >= (3, 14):  # pragma: no cover - the interpreter decides
     from compression import zstd
-else:
+else:  # pragma: no cover
     from backports import zstd
 
 WINDOW_LOG: Final = 27

@@ -263,6 +263,8 @@ class RenderTests(SynchronousTestCase):
             {"compression": "gz"},
             {"nar_size": 0},
             {"file_size": 0},
+            {"nar_hash": Hash("sha1", bytes(20))},
+            {"file_hash": Hash("md5", bytes(16))},
             {"references": [StorePath(f"{i:032d}", "x") for i in range(100_001)]},
         ):
             with self.assertRaises(Malformed):
