@@ -187,7 +187,7 @@ class CodecTests(SynchronousTestCase):
 class BoundTests(SynchronousTestCase):
     def test_a_bomb_comes_out_in_bounded_pieces(self) -> None:
         """Megabytes of zeros in a few bytes are let out a piece at a time, in little memory."""
-        size = 24 * 1024 * 1024
+        size = 16 * 1024 * 1024
         for compression in sorted(CODECS):
             file = packed(compression, bytes(size), 1)
             decode = decoder(compression)

@@ -1,0 +1,139 @@
+"""Python source as the structural tests see it: modules, what they import, what they catch."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+PROJECT = Path(__file__).parents[2]
+PACKAGE = PROJECT / "ncps"
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+@frozen
+class Module:
+    """A module and its syntax tree.
+
+    :param name: dotted; of a package its own name, without `__init__`.
+    """
+
+    name: str
+    source: str
+    is_package: bool = False
+
+    @property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.source)
+
+
+def modules(package: Path = PACKAGE) -> list[Module]:
+    """Read every module of a package."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        found.append(Module(name, path.read_text(encoding="utf-8"), is_package))
+    return found
+
+
+def imports(module: Module) -> set[str]:
+    """Every name that is imported anywhere in the module, absolute, ``from a import b`` as a.b."""
+    found: set[str] = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(f"{_origin(module, node)}.{alias.name}" for alias in node.names)
+    return found
+
+
+def _origin(module: Module, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    package = module.name.split(".")
+    up = node.level - module.is_package
+    package = package[: len(package) - up]
+    return ".".join([*package, node.module] if node.module else package)
+
+
+def global_reactor_imports(module: Module) -> list[int]:
+    """Lines that install the global reactor when the module is imported, not when it runs."""
+    return [
+        node.lineno
+        for node in _within(module.tree)
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "twisted.internet"
+            and any(alias.name == "reactor" for alias in node.names)
+        )
+        or (
+            isinstance(node, ast.Import)
+            and any(alias.name == "twisted.internet.reactor" for alias in node.names)
+        )
+    ]
+
+
+def undocumented(module: Module) -> list[str]:
+    """Public names without docstring: the module itself, its classes and its functions."""
+    found = [] if ast.get_docstring(module.tree) else [module.name]
+    found.extend(
+        f"{module.name}.{node.name}"
+        for node in module.tree.body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+    )
+    return found
+
+
+def swallowed_cancellations(module: Module) -> list[int]:
+    """Lines that catch everything around an await and so may catch being cancelled.
+
+    Twisted's CancelledError is an ordinary Exception. A handler is innocent if one before it
+    takes CancelledError, or if it ends by raising again what it caught.
+    """
+    return [
+        handler.lineno
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Try) and _awaits(node.body)
+        for handler in _greedy(node.handlers)
+    ]
+
+
+def _awaits(body: list[ast.stmt]) -> bool:
+    waiting = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+    return any(isinstance(node, waiting) for stmt in body for node in (stmt, *_within(stmt)))
+
+
+def _within(root: ast.AST) -> Iterator[ast.AST]:
+    """All that runs with `root` itself: everything below it but the insides of functions."""
+    for node in ast.iter_child_nodes(root):
+        yield node
+        if not isinstance(node, _FUNCTIONS):
+            yield from _within(node)
+
+
+def _greedy(handlers: list[ast.ExceptHandler]) -> Iterator[ast.ExceptHandler]:
+    for handler in handlers:
+        caught = _caught(handler)
+        if "CancelledError" in caught:
+            return
+        if caught & {"Exception", "BaseException"} and not _raises_again(handler):
+            yield handler
+
+
+def _caught(handler: ast.ExceptHandler) -> set[str]:
+    if handler.type is None:
+        return {"BaseException"}
+    types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return {ast.unparse(node).rpartition(".")[2] for node in types}
+
+
+def _raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None

@@ -1,0 +1,222 @@
+"""The house checks itself: imports point down, modules stay small, public names are explained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.structure.source import (
+    Module,
+    global_reactor_imports,
+    imports,
+    modules,
+    swallowed_cancellations,
+    undocumented,
+)
+
+MAX_LINES: Final = 400
+
+
+@frozen
+class Floor:
+    """A floor of the house.
+
+    :param level: imports point from higher to lower.
+    :param rooms: top-level modules and packages of it.
+    :param is_open: whether its rooms may import each other.
+    :param never: libraries that have no business there.
+    """
+
+    level: int
+    name: str
+    rooms: frozenset[str]
+    is_open: bool = True
+    never: tuple[str, ...] = ()
+
+
+def rooms(names: str) -> frozenset[str]:
+    return frozenset(f"ncps.{name}" for name in names.split())
+
+
+_NETWORK = ("twisted", "treq", "zope")
+_DRIVERS = ("sqlite3", "psycopg", "pymysql", "boto3", "botocore", "txredisapi")
+
+FLOORS: Final = (
+    Floor(0, "0 (formats)", rooms("errors ranges nix codec"), never=(*_NETWORK, *_DRIVERS)),
+    Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
+    Floor(
+        2,
+        "1½ (tools)",
+        rooms("streams spool flights workers tasks endpoints lockfile looplag metrics"),
+        never=_DRIVERS,
+    ),
+    Floor(3, "2 (adapters)", rooms("storage database locks upstream"), is_open=False),
+    Floor(4, "3 (cache)", rooms("cache"), never=("twisted.web", "treq", *_DRIVERS)),
+    Floor(5, "4 (web)", rooms("web"), never=("treq", *_DRIVERS)),
+    Floor(6, "5 (assembly)", rooms("settings logs cli tap service rebuild __main__")),
+)
+"""Where everything lives. A new top-level module goes here, on the lowest floor that its imports
+allow; the version in `ncps` itself is known to all."""
+
+ROOMS: Final[Mapping[str, Floor]] = {room: floor for floor in FLOORS for room in floor.rooms}
+
+
+def room_of(name: str) -> str:
+    """The top-level module or package that a dotted name lies in."""
+    return ".".join(name.split(".")[:2])
+
+
+def is_within(name: str, library: str) -> bool:
+    return name == library or name.startswith(f"{library}.")
+
+
+def complaints(module: Module) -> list[str]:
+    """What is wrong with the imports of a module, each with both floors named."""
+    room = room_of(module.name)
+    if room == "ncps":
+        return []
+    floor = ROOMS.get(room)
+    if floor is None:
+        return [f"{room} has no floor yet: give it one in FLOORS of tests/structure/test_floors.py"]
+    found = []
+    for name in sorted(imports(module)):
+        here = f"{module.name} on floor {floor.name}"
+        if any(is_within(name, library) for library in floor.never):
+            found.append(f"{here} imports {name}, which has no business there")
+        other_room = room_of(name)
+        other = ROOMS.get(other_room)
+        if other is None or other_room == room:
+            continue
+        if other.level > floor.level:
+            found.append(f"{here} imports {name} on floor {other.name}: arrows point down only")
+        elif other is floor and not floor.is_open:
+            found.append(f"{here} imports {name} beside it: its rooms do not see each other")
+    return found
+
+
+class HouseTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.modules = modules()
+
+    def test_the_house_is_found(self) -> None:
+        """The tests below look at the package and not at an empty folder."""
+        self.assertGreater(len(self.modules), 20)
+        self.assertIn("ncps.errors", [module.name for module in self.modules])
+
+    def test_imports_point_down(self) -> None:
+        """No module knows of what is built on top of it, and adapters do not know each other."""
+        found = [complaint for module in self.modules for complaint in complaints(module)]
+        self.assertEqual(found, [], "\n" + "\n".join(found))
+
+    def test_modules_are_small(self) -> None:
+        """A module that has grown past its limit wants to be two."""
+        long = {
+            module.name: lines
+            for module in self.modules
+            if (lines := module.source.count("\n")) > MAX_LINES
+        }
+        self.assertEqual(long, {}, f"more than {MAX_LINES} lines")
+
+    def test_public_names_are_explained(self) -> None:
+        """Every module, and every public class and function in it, has a docstring."""
+        self.assertEqual([name for module in self.modules for name in undocumented(module)], [])
+
+    def test_importing_chooses_no_reactor(self) -> None:
+        """Which reactor runs is the operator's choice: no module installs one when imported."""
+        found = {m.name: lines for m in self.modules if (lines := global_reactor_imports(m))}
+        self.assertEqual(found, {})
+
+    def test_cancelling_is_never_swallowed(self) -> None:
+        """Whoever cancels a coroutine must be able to count on its end."""
+        found = {m.name: lines for m in self.modules if (lines := swallowed_cancellations(m))}
+        self.assertEqual(found, {})
+
+
+class RuleTests(SynchronousTestCase):
+    """The rules see what they are for, on houses made of one line."""
+
+    def test_wrong_arrows_are_named_with_both_floors(self) -> None:
+        """Up, sideways between adapters, in functions, relative, and to foreign libraries."""
+        for name, source, expected in (
+            ("ncps.nix.x", "import ncps.ports", "floor 1 (ports)"),
+            ("ncps.ports", "from ncps import cache", "floor 3 (cache)"),
+            ("ncps.streams", "from ncps.web.nar import Nar", "floor 4 (web)"),
+            ("ncps.cache.x", "def f():\n    import ncps.tap", "floor 5 (assembly)"),
+            ("ncps.storage.x", "from ..database import pool", "do not see each other"),
+            ("ncps.locks.x", "from ncps.upstream.agent import Agent", "do not see each other"),
+            ("ncps.nix.x", "from twisted.internet import defer", "no business"),
+            ("ncps.ports", "import treq", "no business"),
+            ("ncps.cache.x", "import sqlite3", "no business"),
+            ("ncps.cache.x", "from twisted.web.http import OK", "no business"),
+            ("ncps.attic", "", "FLOORS"),
+        ):
+            found = complaints(Module(name, source))
+            self.assertEqual(len(found), 1, source)
+            self.assertIn(expected, found[0])
+            self.assertIn(room_of(name), found[0])
+
+    def test_right_arrows_are_let_through(self) -> None:
+        """Down, within a room, between formats, and to what everybody may use."""
+        for name, source in (
+            ("ncps.tap", "from ncps.web import site\nimport ncps.cache.nars"),
+            ("ncps.nix.x", "from ncps.nix import base32\nfrom . import hashes, keys"),
+            ("ncps.nix.x", "from ncps import codec, __version__"),
+            ("ncps.storage.x", "from ncps.storage.keys import Key\nimport twisted.internet"),
+            ("ncps.web.x", "from ncps import __version__\nimport twistedness"),
+            ("ncps", "from ncps import cache"),
+        ):
+            self.assertEqual(complaints(Module(name, source)), [])
+
+    def test_relative_imports_are_resolved(self) -> None:
+        """From a module and from a package, one dot means another place."""
+        source = "from . import a\nfrom .b import c\nfrom ..d import e"
+        inside = imports(Module("ncps.x.y", source))
+        self.assertEqual(inside, {"ncps.x.a", "ncps.x.b.c", "ncps.d.e"})
+        package = imports(Module("ncps.x", source, is_package=True))
+        self.assertEqual(package, {"ncps.x.a", "ncps.x.b.c", "ncps.d.e"})
+
+    def test_a_reactor_at_import_is_seen(self) -> None:
+        """At the top and under an if, but not inside of a function that runs later."""
+        for source, lines in (
+            ("from twisted.internet import defer, reactor", [1]),
+            ("if x:\n    import twisted.internet.reactor", [2]),
+            ("class A:\n    from twisted.internet import reactor", [2]),
+            ("def f():\n    from twisted.internet import reactor", []),
+            ("async def f():\n    from twisted.internet import reactor", []),
+            ("from twisted.internet import defer", []),
+        ):
+            self.assertEqual(global_reactor_imports(Module("m", source)), lines, source)
+
+    def test_missing_docstrings_are_seen(self) -> None:
+        """Of modules, public classes and functions; private names and methods may go without."""
+        source = "class A: pass\ndef b(): pass\nasync def c(): pass\ndef _d(): pass\nx = 1"
+        self.assertEqual(undocumented(Module("m", source)), ["m", "m.A", "m.b", "m.c"])
+        documented = '"""M."""\nclass A:\n    """A."""\n    def b(self): pass'
+        self.assertEqual(undocumented(Module("m", documented)), [])
+
+    def test_swallowed_cancellations_are_seen(self) -> None:
+        """Everything caught around an await, unless cancelling was seen to or is raised again."""
+        for body, clauses, is_seen in (
+            ("await x", "except Exception: pass", True),
+            ("await x", "except: pass", True),
+            ("await x", "except BaseException: pass", True),
+            ("await x", "except (ValueError, Exception): pass", True),
+            ("await x", "except builtins.Exception: pass", True),
+            ("y(await x)", "except Exception: pass", True),
+            ("async with x: pass", "except Exception: pass", True),
+            ("async for y in x: pass", "except Exception: pass", True),
+            ("await x", "except Exception: pass\n    except CancelledError: raise", True),
+            ("await x", "except Exception as e: raise Other from e", True),
+            ("await x", "except CancelledError: raise\n    except Exception: pass", False),
+            ("await x", "except defer.CancelledError: raise\n    except Exception: pass", False),
+            ("await x", "except BaseException:\n        clean()\n        raise", False),
+            ("await x", "except ValueError: pass", False),
+            ("x()", "except Exception: pass", False),
+            ("x = lambda: (yield)", "except Exception: pass", False),
+        ):
+            source = f"async def f():\n    try:\n        {body}\n    {clauses}"
+            seen = bool(swallowed_cancellations(Module("m", source)))
+            self.assertIs(seen, is_seen, source)
