@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from ncps.errors import Unavailable
+from ncps.errors import NcpsError, Unavailable
 from ncps.tasks import Tasks
 
 K = TypeVar("K", bound=Hashable)
@@ -24,7 +24,7 @@ class Shared(Generic[T]):
     """A result that many may await; the first `succeed` or `fail` counts, later ones do not."""
 
     def __init__(self) -> None:
-        self._waiters: list[Deferred[None]] = []
+        self._waiters: dict[Deferred[None], None] = {}
         self._is_set = False
         self._error: BaseException | None = None
         self._value: T | None = None
@@ -51,15 +51,16 @@ class Shared(Generic[T]):
         if self._is_set:
             return
         self._is_set, self._value, self._error = True, value, error
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
-            waiter.callback(None)
+            if not waiter.called:  # one that was woken earlier may have cancelled it
+                waiter.callback(None)
 
     async def wait(self) -> T:
         """Return the value or raise the error, once it is there; cancelling forgets this waiter."""
         if not self._is_set:
             waiter: Deferred[None] = Deferred(self._forget)
-            self._waiters.append(waiter)
+            self._waiters[waiter] = None
             await waiter
         if self._error is not None:
             # One exception object for many waiters: each starts a traceback of its own.
@@ -67,7 +68,29 @@ class Shared(Generic[T]):
         return cast("T", self._value)
 
     def _forget(self, waiter: Deferred[None]) -> None:
-        self._waiters.remove(waiter)
+        self._waiters.pop(waiter, None)
+
+
+class Bell:
+    """Wakes the one coroutine that waits for it, if one does."""
+
+    def __init__(self) -> None:
+        self._waiter: Deferred[None] | None = None
+
+    async def wait(self) -> None:
+        """Return when `ring` is called next; may be cancelled."""
+        assert self._waiter is None, "one coroutine waits"
+        waiter = self._waiter = Deferred()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def ring(self) -> None:
+        """Wake whoever waits now."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
 
 
 class Flights(Generic[K, T]):
@@ -87,8 +110,9 @@ class Flights(Generic[K, T]):
     async def join(self, key: K, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Wait for the job of this key, starting it unless it runs already.
 
-        :param job: called at most once per flight; its error reaches every waiter. A job that is
-            cancelled because the program stops looks like `Unavailable` to the waiters.
+        :param job: called at most once per flight; its error reaches every waiter, and the log
+            too if it is none of ours. A job that is cancelled because the program stops looks
+            like `Unavailable` to the waiters.
         """
         shared = self._flights.get(key)
         if shared is None:
@@ -99,14 +123,20 @@ class Flights(Generic[K, T]):
     async def _run(
         self, key: K, shared: Shared[T], job: Callable[[], Coroutine[Any, Any, T]]
     ) -> None:
+        # The flight is over before anybody hears of it: who asks again then gets a new one.
         try:
             value = await job()
+        except NcpsError as error:
+            del self._flights[key]
+            shared.fail(error)
         except CancelledError:
+            del self._flights[key]
             shared.fail(Unavailable("the daemon is stopping"))
             raise
-        except BaseException as error:  # noqa: BLE001 - every error belongs to the waiters
-            shared.fail(error)
-        else:
-            shared.succeed(value)
-        finally:
+        except Exception as error:
             del self._flights[key]
+            shared.fail(error)
+            raise
+        else:
+            del self._flights[key]
+            shared.succeed(value)

@@ -10,7 +10,8 @@ instead of ending, so a corrupt or cut source can never look complete.
 
 When the file cannot take more (full or read-only disk) the spool streams through: what comes
 after lives in a bounded window in memory until the slowest reader has passed it, and the writer
-waits for that reader. Such a spool cannot be published; `keep_error` says why.
+waits for that reader. A reader whose bytes are all there takes them out of the window and waits
+for the verdict alone. Such a spool cannot be published; `keep_error` says why.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
-from attrs import define, frozen
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
-from ncps.errors import Corrupt, NcpsError, Unavailable
+from ncps.errors import NcpsError, Unavailable
+from ncps.flights import Bell
 from ncps.nix.hashes import Hash
 from ncps.ports import Segment, Spooled
 from ncps.workers import Threads
@@ -70,38 +72,6 @@ class Abandoned(NcpsError):
     """The bytes can neither be kept nor has anybody stayed to read them."""
 
 
-@frozen
-class _Piece:
-    offset: int
-    data: bytes
-
-    @property
-    def stop(self) -> int:
-        return self.offset + len(self.data)
-
-
-@define(eq=False)
-class _Wakeups:
-    """Everybody who waits for the next change."""
-
-    _waiters: list[Deferred[None]]
-
-    async def next(self) -> None:
-        waiter: Deferred[None] = Deferred(self._forget)
-        self._waiters.append(waiter)
-        await waiter
-
-    def _forget(self, waiter: Deferred[None]) -> None:
-        if waiter in self._waiters:  # not there while `fire` goes through them
-            self._waiters.remove(waiter)
-
-    def fire(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.called:
-                waiter.callback(None)
-
-
 class Spool:
     """See the module.
 
@@ -130,18 +100,18 @@ class Spool:
         self._workers = workers
         self._digests = digests
         self._file_length = 0
-        self._queue: list[bytes] = []
+        self._queue: deque[bytes] = deque()
         self._queued = 0
         self._is_busy = False
-        self._window: deque[_Piece] = deque()
-        self._window_size = 0
+        self._window = bytearray()
+        self._window_at = 0
         self._broken: BaseException | None = None
         self._error: BaseException | None = None
         self._is_committed = False
         self._is_released = False
-        self._readers: set[SpoolReader] = set()
-        self._grown = _Wakeups([])
-        self._drained = _Wakeups([])
+        self._is_closed = False
+        self._readers: dict[SpoolReader, None] = {}
+        self._drained = Bell()
 
     # The writer's side
 
@@ -168,34 +138,38 @@ class Spool:
         self._kick()
         if self._queued > QUEUE_HIGH:
             while self._queued > QUEUE_LOW:
-                await self._drained.next()
+                await self._drained.wait()
                 self._check()
 
     async def flush(self) -> None:
         """Wait until everything handed over is written and hashed."""
         while self._is_busy or self._queue:
             self._check()
-            await self._drained.next()
+            await self._drained.wait()
         self._check()
 
     def commit(self) -> None:
         """Let readers have the end: everything is there and right."""
         self.total = self.length
         self._is_committed = True
-        self._grown.fire()
+        self._tell_readers()
 
     def fail(self, error: BaseException) -> None:
         """End the spool: readers and the writer raise this error. Only the first one counts."""
         if self._error is None and not self._is_committed:
             self._error = error
-            self._broken = self._broken or error
-            self._grown.fire()
-            self._drained.fire()
+            self._break(error)
+            self._tell_readers()
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
 
     def _break(self, error: BaseException) -> None:
         """Let the writer know; what the readers are told is the writer's decision."""
         self._broken = self._broken or error
-        self._drained.fire()
+        self._queue.clear()
+        self._drained.ring()
 
     def spooled(self, sha256: Hash) -> Spooled:
         """Name the file for publication; only after `flush`, and only if `is_kept`."""
@@ -203,20 +177,18 @@ class Spool:
         return Spooled(path=self._file.path, size=self.length, sha256=sha256)
 
     def release(self) -> None:
-        """Say that the writer needs the spool no more: it goes with its last reader."""
-        self._is_released = True
-        if self._file is not None:
-            self._file.discard()
-        self._close_if_unused()
-
-    def _check(self) -> None:
-        if self._broken is not None:
-            raise self._broken.with_traceback(None)
+        """Say that the writer needs the spool no more: it goes with its last reader. Idempotent."""
+        if not self._is_released:
+            self._is_released = True
+            if self._file is not None:
+                self._file.discard()
+            self._close_if_unused()
 
     def _kick(self) -> None:
+        """Start on what is queued, unless a batch runs or the window is full."""
         if self._is_busy or not self._queue or self._broken is not None:
             return
-        if self._window_size > WINDOW_HIGH:
+        if len(self._window) > WINDOW_HIGH:
             if not self._readers:
                 self._break(Abandoned("nobody reads the bytes and they cannot be kept"))
             return  # a reader that moves on kicks again
@@ -224,7 +196,7 @@ class Spool:
         size = 0
         while self._queue and size < BATCH_LIMIT:
             size += len(self._queue[0])
-            batch.append(self._queue.pop(0))
+            batch.append(self._queue.popleft())
         self._is_busy = True
         data = batch[0] if len(batch) == 1 else b"".join(batch)
         job = Deferred.fromCoroutine(self._workers.run(self._store_blocking, data))
@@ -234,14 +206,13 @@ class Spool:
         """Hash and write one batch; return how much of it lies in the file and why not all."""
         for digest in self._digests:
             digest.feed(data)
-        if not self.is_kept:
+        if self._file is None or self.keep_error:
             return 0, self.keep_error
-        assert self._file is not None
-        view = memoryview(data)
         written = 0
         try:
             while written < len(data):
-                written += os.pwrite(self._file.fd, view[written:], self._file_length + written)
+                rest = memoryview(data)[written:]
+                written += os.pwrite(self._file.fd, rest, self._file_length + written)
         except OSError as error:
             return written, error.strerror or type(error).__name__
         return written, ""
@@ -253,18 +224,20 @@ class Spool:
         self._file_length += written
         self.keep_error = self.keep_error or why
         if written < len(data):
-            self._window.append(_Piece(self.length + written, data[written:]))
-            self._window_size += len(data) - written
+            if not self._window:
+                self._window_at = self.length + written
+            self._window += memoryview(data)[written:]
+            self._trim()
         self.length += len(data)
         self._kick()
-        self._grown.fire()
-        self._drained.fire()
+        self._tell_readers()
+        self._drained.ring()
         self._close_if_unused()
 
-    def _job_failed(self, failure: object) -> None:
+    def _job_failed(self, failure: Failure) -> None:
+        assert failure.value is not None
         self._is_busy = False
-        error: BaseException = getattr(failure, "value", Unavailable("a spool job failed"))
-        self._break(error)
+        self._break(failure.value)
         self._close_if_unused()
 
     # The readers' side
@@ -272,54 +245,70 @@ class Spool:
     def reader(self, start: int = 0, stop: int | None = None) -> SpoolReader:
         """Read from `start` up to `stop` (exclusive, default the end).
 
-        :raises Overtaken: if bytes from `start` on have passed already without being kept.
+        Raises what the spool was failed with; Overtaken if bytes from `start` on have passed
+        without being kept, or if the spool is gone.
         """
-        if start < self._window_start() and self._file_length < self._window_start():
-            raise Overtaken("these bytes have passed without being kept")
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        if self._is_closed or (start < self._passed and self._file_length < self._passed):
+            raise Overtaken("these bytes are no longer here")
         reader = SpoolReader(self, start, stop)
-        self._readers.add(reader)
+        self._readers[reader] = None
         return reader
 
-    def _window_start(self) -> int:
-        return self._window[0].offset if self._window else self.length
+    @property
+    def _passed(self) -> int:  # only the file, if anything, still has the bytes before
+        return self._window_at if self._window else self.length
+
+    def _tell_readers(self) -> None:
+        for reader in tuple(self._readers):
+            reader._bell.ring()
 
     def _read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
+        count = min(READ_SIZE, limit - position)
         if position < self._file_length:
             assert self._file is not None
-            count = min(READ_SIZE, limit - position, self._file_length - position)
+            count = min(count, self._file_length - position)
             try:
-                return os.pread(self._file.fd, count, position)
+                data = os.pread(self._file.fd, count, position)
             except OSError as error:
                 raise Unavailable(f"the spool cannot be read: {error.strerror}") from error
-        for piece in self._window:
-            if piece.offset <= position < piece.stop:
-                start = position - piece.offset
-                return piece.data[start : start + min(READ_SIZE, limit - position)]
-        raise Overtaken("these bytes have passed without being kept")
+            if not data:
+                raise Unavailable("the spool has lost bytes")
+            return data
+        start = position - self._window_at
+        with memoryview(self._window) as window:
+            return bytes(window[start : start + count])
 
-    def _moved(self) -> None:
-        """Drop from the window what every reader has passed."""
-        if not self._window or not self._readers:
-            return
-        slowest = min(reader.position for reader in self._readers)
-        before = self._window_size
-        while self._window and self._window[0].stop <= slowest:
-            self._window_size -= len(self._window.popleft().data)
-        if self._window_size < before:
+    def _moved(self, before: int) -> None:
+        """Note that a reader has left `before`; only one that held the window up matters."""
+        if self._window and before <= self._window_at:
+            self._trim()
             self._kick()
 
+    def _trim(self) -> None:
+        """Drop from the window what every reader has passed; what nobody has had stays."""
+        if self._readers:
+            there = self._window_at + len(self._window)
+            needed = min([r.position for r in self._readers if not r.has_all], default=there)
+            count = max(0, min(needed, there) - self._window_at)
+            del self._window[:count]
+            self._window_at += count
+
     def _left(self, reader: SpoolReader) -> None:
-        self._readers.discard(reader)
-        self._moved()
+        self._readers.pop(reader, None)
+        self._moved(reader.position)
         self._kick()
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:
-        if self._is_released and not self._readers and not self._is_busy and self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._is_released and not self._readers and not self._is_busy and not self._is_closed:
+            self._is_closed = True
             self._window.clear()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
 
 
 class SpoolReader:
@@ -330,13 +319,23 @@ class SpoolReader:
         self._spool = spool
         self._start = start
         self._stop = stop
+        self._tail = b""
         self._is_closed = False
+        self._bell = Bell()
 
     @property
     def size(self) -> int | None:
         """Bytes in all, if known by now."""
-        stop = self._stop if self._stop is not None else self._spool.total
-        return None if stop is None else stop - self._start
+        return None if self._end is None else self._end - self._start
+
+    @property
+    def _end(self) -> int | None:
+        return self._stop if self._stop is not None else self._spool.total
+
+    @property
+    def has_all(self) -> bool:
+        """Whether it needs no more bytes, though perhaps the verdict."""
+        return self._end is not None and self.position >= self._end
 
     def segment(self) -> Segment | None:
         """None: the file may still grow."""
@@ -344,36 +343,49 @@ class SpoolReader:
 
     def _limit(self) -> tuple[int, bool]:
         """Offset up to which bytes may leave now, and whether that is the end."""
-        spool = self._spool
-        end = self._stop if self._stop is not None else spool.total
+        spool, end = self._spool, self._end
         if spool._is_committed:
-            end = spool.length if end is None else min(end, spool.length)
-            return end, True
-        free = spool.length if end is not None else spool.length - HOLD_BACK
-        if end is not None:
-            free = min(free, end - HOLD_BACK)
-        return free, False
+            return spool.length if end is None else min(end, spool.length), True
+        if end is None:
+            return spool.length - HOLD_BACK, False
+        return min(spool.length, end - HOLD_BACK), False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         spool = self._spool
-        while not self._is_closed:
+        while True:
+            if self._is_closed:
+                raise Unavailable("the reader was closed before its end")
             if spool._error is not None:
                 raise spool._error.with_traceback(None)
             limit, is_end = self._limit()
             if self.position < limit:
-                data = spool._read(self.position, limit)
-                if not data:
-                    raise Corrupt("the spool lost bytes")
-                self.position += len(data)
-                spool._moved()
-                yield data
+                yield self._take(limit)
             elif is_end:
+                if self._tail:
+                    yield self._tail
                 return
             else:
-                await spool._grown.next()
+                self._secure_tail()
+                await self._bell.wait()
+
+    def _take(self, limit: int) -> bytes:
+        data = self._spool._read(self.position, limit)
+        self.position += len(data)
+        self._spool._moved(self.position - len(data))
+        return data
+
+    def _secure_tail(self) -> None:
+        """Take what is held back out of a window: its end would wait for us, and we for it."""
+        spool, end = self._spool, self._end
+        if end is not None and not spool.is_kept and self.position < end <= spool.length:
+            pieces = []
+            while self.position < end:
+                pieces.append(self._take(end))
+            self._tail = b"".join(pieces)
 
     def close(self) -> None:
-        """Stop reading; idempotent."""
+        """Stop reading, which then raises `Unavailable`; idempotent."""
         if not self._is_closed:
             self._is_closed = True
             self._spool._left(self)
+            self._bell.ring()

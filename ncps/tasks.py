@@ -11,6 +11,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+UNWIND_S = 2.0
+"""How long cancelled work may take to release leases and the like."""
+
 
 class Tasks:
     """The background work of one part of the program."""
@@ -48,23 +51,33 @@ class Tasks:
                 waiter.callback(None)
 
     async def stop(self, deadline_s: float) -> int:
-        """Wait for what runs, at most so many seconds, then cancel it; return how many were cut."""
-        if self._running:
-            idle: Deferred[None] = Deferred()
-            self._idle.append(idle)
-            timer = self._clock.callLater(deadline_s, self._give_up, idle)
-            await idle
-            if timer.active():
-                timer.cancel()
+        """Wait for what runs, at most so many seconds, then cancel it; return how many were cut.
+
+        What was cut has `UNWIND_S` more to give back what it holds.
+        """
+        await self._wait(deadline_s)
         cut = list(self._running)
         for done in cut:
             done.cancel()
+        await self._wait(UNWIND_S)
         return len(cut)
 
+    async def _wait(self, deadline_s: float) -> None:
+        """Wait until nothing runs, at most so many seconds."""
+        if not self._running:
+            return
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        timer = self._clock.callLater(deadline_s, self._give_up, idle)
+        try:
+            await idle
+        finally:
+            if timer.active():
+                timer.cancel()
+
     def _give_up(self, idle: Deferred[None]) -> None:
-        if idle in self._idle:
-            self._idle.remove(idle)
-            idle.callback(None)
+        self._idle.remove(idle)
+        idle.callback(None)
 
 
 class Ticker:

@@ -1,0 +1,197 @@
+"""Tasks and Ticker: background work with a name, a log and an end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.tasks import UNWIND_S, Tasks, Ticker
+
+
+class TasksTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.tasks = Tasks(self.clock)
+
+    async def sleep(self, seconds: float) -> None:
+        await deferLater(self.clock, seconds)
+
+    def stop(self, deadline_s: float) -> Deferred[int]:
+        return Deferred.fromCoroutine(self.tasks.stop(deadline_s))
+
+    def test_names_are_those_of_what_runs(self) -> None:
+        """One can see what goes on in the background."""
+        self.tasks.start("long", self.sleep(9))
+        self.tasks.start("short", self.sleep(1))
+        self.tasks.start("none", self.nothing())
+        self.assertEqual(["long", "short"], self.tasks.names)
+        self.clock.advance(1)
+        self.assertEqual(["long"], self.tasks.names)
+
+    async def nothing(self) -> None:
+        pass
+
+    def test_failure_is_logged_and_stays_there(self) -> None:
+        """A background failure is in the log and nowhere else."""
+
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        self.tasks.start("failing", fail())
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual([], self.tasks.names)
+
+    def test_cancel_is_no_failure(self) -> None:
+        """Work that is called off is not an error in the log."""
+        self.tasks.start("long", self.sleep(9)).cancel()
+        self.assertEqual([], self.tasks.names)
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def test_stop_with_nothing_to_do_is_at_once(self) -> None:
+        """An idle daemon stops without waiting."""
+        self.assertEqual(0, self.successResultOf(self.stop(5)))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_stop_waits_for_the_last_one(self) -> None:
+        """What ends before the deadline ends well."""
+        self.tasks.start("a", self.sleep(1))
+        self.tasks.start("b", self.sleep(2))
+        stopping = self.stop(5)
+        self.clock.advance(1)
+        self.assertNoResult(stopping)
+        self.clock.advance(1)
+        self.assertEqual(0, self.successResultOf(stopping))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_stop_cuts_at_the_deadline(self) -> None:
+        """What takes too long is cancelled and counted."""
+        self.tasks.start("a", self.sleep(60))
+        self.tasks.start("b", self.sleep(60))
+        stopping = self.stop(5)
+        self.clock.advance(5)
+        self.assertEqual(2, self.successResultOf(stopping))
+        self.assertEqual([], self.tasks.names)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_stop_waits_for_what_was_cut_to_give_back_what_it_holds(self) -> None:
+        """A cancelled job releases its lease before the stop goes on."""
+        released: list[bool] = []
+
+        async def holding() -> None:
+            try:
+                await self.sleep(60)
+            finally:
+                await self.sleep(1)
+                released.append(True)
+
+        self.tasks.start("holding", holding())
+        stopping = self.stop(5)
+        self.clock.advance(5)
+        self.assertNoResult(stopping)
+        self.clock.advance(1)
+        self.assertEqual(1, self.successResultOf(stopping))
+        self.assertEqual([True], released)
+
+    def test_stop_leaves_behind_what_will_not_end(self) -> None:
+        """Work that ignores being cancelled does not hold up the stop for ever."""
+
+        async def deaf() -> None:
+            while True:
+                try:
+                    await Deferred()
+                except CancelledError:
+                    continue
+
+        self.tasks.start("deaf", deaf())
+        stopping = self.stop(5)
+        self.clock.advance(5)
+        self.assertNoResult(stopping)
+        self.clock.advance(UNWIND_S)
+        self.assertEqual(1, self.successResultOf(stopping))
+
+    def test_two_stops_at_once_both_end(self) -> None:
+        """Stopping twice is harmless."""
+        self.tasks.start("a", self.sleep(2))
+        first, second = self.stop(1), self.stop(9)
+        self.clock.advance(1)
+        self.assertEqual(1, self.successResultOf(first))
+        self.assertEqual(0, self.successResultOf(second))
+
+    def test_cancelled_stop_forgets_its_timer(self) -> None:
+        """Giving up the wait for the stop leaves nothing behind."""
+        self.tasks.start("a", self.sleep(2))
+        stopping = self.stop(9)
+        stopping.cancel()
+        self.failureResultOf(stopping, CancelledError)
+        self.clock.advance(2)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_ten_thousand_tasks_that_end_at_once(self) -> None:
+        """A burst of small tasks neither recurses nor lingers."""
+
+        async def chain() -> None:
+            for _ in range(10_000):
+                self.tasks.start("small", self.nothing())
+
+        self.tasks.start("chain", chain())
+        self.assertEqual([], self.tasks.names)
+
+
+class TickerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.tasks = Tasks(self.clock)
+        self.ticks = 0
+        self.error: BaseException | None = None
+
+    async def tick(self) -> None:
+        self.ticks += 1
+        if self.error is not None:
+            raise self.error
+
+    def start(self, interval: Any) -> Deferred[None]:
+        return self.tasks.start("tick", Ticker(self.clock, "tick", self.tick, interval).run())
+
+    def test_ticks_at_once_and_then_after_each_interval(self) -> None:
+        """The first tick comes immediately, the next ones when the pause is over."""
+        self.start(10)
+        self.assertEqual(1, self.ticks)
+        self.clock.pump([9, 1, 10])
+        self.assertEqual(3, self.ticks)
+
+    def test_interval_is_asked_anew(self) -> None:
+        """The pause may depend on how things stand."""
+        pauses = [1.0, 5.0, 60.0]
+        self.start(lambda: pauses.pop(0))
+        self.clock.advance(1)
+        self.assertEqual(2, self.ticks)
+        self.clock.advance(1)
+        self.assertEqual(2, self.ticks)
+        self.clock.advance(4)
+        self.assertEqual(3, self.ticks)
+
+    def test_failing_tick_is_followed_by_the_next(self) -> None:
+        """One bad tick does not end the ticking."""
+        self.error = ZeroDivisionError()
+        self.start(10)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.error = None
+        self.clock.advance(10)
+        self.assertEqual(2, self.ticks)
+
+    def test_cancel_ends_it(self) -> None:
+        """A ticker ends when it is told to, between ticks and within one."""
+        self.start(10).cancel()
+        self.clock.advance(10)
+        self.assertEqual(1, self.ticks)
+
+        async def tick() -> None:
+            await Deferred()
+
+        ticking = self.tasks.start("t", Ticker(self.clock, "t", tick, 1).run())
+        ticking.cancel()
+        self.assertEqual([], self.tasks.names)
+        self.assertEqual([], self.clock.getDelayedCalls())
