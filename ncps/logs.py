@@ -54,7 +54,7 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _OURS = frozenset({"time", "level", "message", "logger", "error", "traceback"})
 #: What `twisted.python.log` adds to an event for observers of the old kind.
 _LEGACY = frozenset(
-    ["message", "time", "system", "isError", "format", "failure", "why", "logLevel"]
+    {"message", "time", "system", "isError", "format", "failure", "why", "logLevel"}
 )
 REDACTED = "***"
 _log = Logger(namespace="ncps")

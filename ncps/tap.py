@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from twisted.application.service import IService
@@ -43,7 +43,6 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parent = None
         self.given: dict[str, list[str]] = {}
         self.settings: Settings | None = None
 
@@ -87,7 +86,7 @@ class Options(usage.Options):
         _last_loaded[:] = [self.settings]
         self._choose_observer(self.parent)
 
-    def _choose_observer(self, twistd: MutableMapping[str, object] | None) -> None:
+    def _choose_observer(self, twistd: usage.Options | None) -> None:
         """Let the settings decide how to log where twistd was told nothing about it."""
         if twistd is None or not twistd.get("nodaemon") or "logger" not in twistd:
             return  # `twist` has options of its own, and a daemon logs to twistd.log

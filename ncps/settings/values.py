@@ -174,7 +174,7 @@ def duration(*, at_least_s: float = 0.0) -> Kind:
     def parse(text: str) -> float:
         value = parse_duration(text)
         if value < at_least_s:
-            raise ValueError(f"should be at least {show_duration(at_least_s)}")
+            raise ValueError(f"should be at least {show_duration(float(at_least_s))}")
         return value
 
     return Kind(

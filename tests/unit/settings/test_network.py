@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.settings.network import (
+    parse_address,
+    parse_database_url,
+    parse_upstream,
+    show_database_url,
+    show_upstream,
+    upstream_from_table,
+)
+
+
+class AddressTests(SynchronousTestCase):
+    def test_host_and_port_become_an_endpoint(self) -> None:
+        """Addresses of existing configurations work, :PORT on every interface."""
+        for text, endpoint in {
+            ":8501": r"tcp:8501:interface=\:\:",
+            "127.0.0.1:80": "tcp:80:interface=127.0.0.1",
+            "localhost:0": "tcp:0:interface=localhost",
+            "[::1]:8501": r"tcp:8501:interface=\:\:1",
+            "[fe80::1%eth0]:1": r"tcp:1:interface=fe80\:\:1%eth0",
+        }.items():
+            self.assertEqual(parse_address(text), endpoint)
+
+    def test_endpoints_of_twisted_are_taken_as_they_are(self) -> None:
+        """Unix and systemd sockets can be listened on."""
+        for text in (
+            "tcp:8501:interface=127.0.0.1",
+            "tcp:port=8501",
+            "unix:/run/ncps.sock:mode=660",
+            "systemd:domain=INET6:name=http",
+            "systemd:domain=INET:index=0",
+        ):
+            self.assertEqual(parse_address(text), text)
+
+    def test_mistakes_are_found_before_listening(self) -> None:
+        """A wrong address is an error at start that shows a right one."""
+        for text in (
+            "",
+            "8501",
+            "host",
+            "a:b",
+            ":99999",
+            "::1:8501",
+            "[::1]",
+            "http://a:1",
+            "a b:1",
+            "a\n:1",
+            "tcp:",
+            "tcp:99999",
+            "tcp:http",
+            "tcp:1:interfce=::1",
+            "unix:",
+            "unix:/a:mode=x",
+            "systemd:",
+            "systemd:domain=INET6",
+            "systemd:name=http",
+        ):
+            with self.assertRaises(ValueError, msg=text):
+                parse_address(text)
+
+    @given(st.text(alphabet="tcpunix:/=[]1.\\", max_size=20) | st.text())
+    def test_any_text_is_read_or_refused(self, text: str) -> None:
+        """No text breaks the parser."""
+        try:
+            parse_address(text)
+        except ValueError:
+            pass
+
+
+class DatabaseTests(SynchronousTestCase):
+    def test_sqlite_in_all_spellings(self) -> None:
+        """Existing SQLite URLs work."""
+        for text in ("sqlite:/a/b.db", "sqlite:///a/b.db", "sqlite3:/a/b.db", "SQLite:/a/b.db"):
+            url = parse_database_url(text)
+            self.assertEqual((url.dialect, url.path), ("sqlite", Path("/a/b.db")))
+            self.assertEqual(show_database_url(url), "sqlite:/a/b.db")
+        self.assertEqual(parse_database_url("sqlite:b.db").path, Path.cwd() / "b.db")
+
+    def test_other_databases_are_refused_for_now(self) -> None:
+        """A PostgreSQL URL is not mistaken for something else."""
+        for text in ("postgres://u:p@h/d", "postgresql://h/d", "mysql://h/d", "postgres+unix:/a"):
+            with self.assertRaisesRegex(ValueError, "not supported by this version"):
+                parse_database_url(text)
+
+    def test_nonsense_is_refused(self) -> None:
+        """A database URL must name a file."""
+        for text in (
+            "",
+            "sqlite",
+            "sqlite:",
+            "sqlite:///",
+            "sqlite://host/a",
+            "sqlite::memory:",
+            "sqlite:/a?mode=ro",
+            "/a/b",
+            "oracle:x",
+        ):
+            with self.assertRaises(ValueError, msg=text):
+                parse_database_url(text)
+
+
+class UpstreamTests(SynchronousTestCase):
+    def test_parameters_are_taken_off(self) -> None:
+        """Parameters hold for one upstream and are not sent to it."""
+        upstream = parse_upstream(
+            "https://Cache.example.org:443/sub/?priority=10&dialer-timeout=1s"
+            "&response-header-timeout=2s&idle-timeout=500ms"
+        )
+        self.assertEqual(upstream.url, "https://cache.example.org/sub")
+        self.assertEqual(upstream.host, "cache.example.org")
+        self.assertEqual(upstream.priority, 10)
+        self.assertEqual(upstream.dialer_timeout_s, 1.0)
+        self.assertEqual(upstream.response_header_timeout_s, 2.0)
+        self.assertEqual(upstream.idle_timeout_s, 0.5)
+        self.assertEqual(show_upstream(upstream), "https://cache.example.org/sub?priority=10")
+
+    def test_no_priority_and_zero_mean_forty(self) -> None:
+        """The default priority is that of cache.nixos.org."""
+        for text in ("http://a", "http://a?priority=0"):
+            self.assertEqual(parse_upstream(text).priority, 40)
+        self.assertEqual(show_upstream(parse_upstream("http://a:8080/")), "http://a:8080")
+
+    def test_credentials_are_taken_off_and_hidden(self) -> None:
+        """A password in a URL is used and never shown."""
+        upstream = parse_upstream("https://me:s%40cret@[::1]:8080/x")
+        self.assertEqual(upstream.url, "https://[::1]:8080/x")
+        self.assertEqual((upstream.user, upstream.password), ("me", "s@cret"))
+        self.assertNotIn("cret", repr(upstream) + show_upstream(upstream))
+
+    def test_wrong_urls_are_refused(self) -> None:
+        """A wrong upstream URL is an error at start."""
+        for text, reason in {
+            "": "http://",
+            "cache.nixos.org": "http://",
+            "s3://bucket": "http://",
+            "https://": "name a host",
+            "https:///x": "name a host",
+            "https://a b": "spaces",
+            "https://a\n": "spaces",
+            "https://a:99999": "URL such as",
+            "https://[::1": "URL such as",
+            "https://a#b": "fragment",
+            "https://a?prioirty=1": "did you mean priority",
+            "https://a?zzz=1": "unknown parameter 'zzz'",
+            "https://a?priority=65536": "between 0 and 65535",
+            "https://a?priority=-1": "between 0 and 65535",
+            "https://a?priority=": "whole number",
+            "https://a?priority=1&priority=2": "twice",
+            "https://a?idle-timeout=5": "idle-timeout should be a duration",
+            "https://a?idle-timeout=0": "more than 0",
+        }.items():
+            with self.assertRaisesRegex(ValueError, reason, msg=text):
+                parse_upstream(text)
+
+    def test_a_file_may_use_a_table(self) -> None:
+        """The long form in a file says the same as parameters."""
+        upstream = upstream_from_table(
+            {"url": "http://a", "priority": 7, "idle-timeout": "1m"}
+        )
+        self.assertEqual((upstream.priority, upstream.idle_timeout_s), (7, 60.0))
+        for table, reason in (
+            ({}, "should have a url"),
+            ({"url": 1}, "should have a url"),
+            ({"url": "http://a", "prio": 1}, "did you mean priority"),
+            ({"url": "http://a", "priority": True}, "number or text"),
+            ({"url": "http://a", "priority": [1]}, "number or text"),
+            ({"url": "http://a?priority=1", "priority": 1}, "either in the url or beside it"),
+        ):
+            with self.assertRaisesRegex(ValueError, reason):
+                upstream_from_table(table)
+
+    @given(st.text() | st.text().map("http://".__add__))
+    def test_any_text_is_read_or_refused(self, text: str) -> None:
+        """No text breaks the parser, and what it takes has no query left."""
+        try:
+            upstream = parse_upstream(text)
+        except ValueError:
+            return
+        self.assertNotIn("?", upstream.url)
+        self.assertNotIn("@", upstream.url.partition("://")[2].partition("/")[0])
