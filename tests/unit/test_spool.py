@@ -26,8 +26,8 @@ from ncps.spool import (
     Overtaken,
     Spool,
     SpoolReader,
-    Threads,
 )
+from ncps.workers import Threads
 from tests.fakes.spoolfile import CountedFile, full_after
 from tests.fakes.threads import HeldThreads, InlineThreads
 

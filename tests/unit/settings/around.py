@@ -25,9 +25,7 @@ def surroundings(
     )
 
 
-def load_with(
-    flags: Mapping[str, str | Sequence[str]] | None = None, **environ: str
-) -> Settings:
+def load_with(flags: Mapping[str, str | Sequence[str]] | None = None, **environ: str) -> Settings:
     """Load from flags and variables."""
     texts = {
         flag: [text] if isinstance(text, str) else text for flag, text in (flags or {}).items()

@@ -77,7 +77,9 @@ class SyntaxTests(SynchronousTestCase):
 
     def test_keys_are_names_even_where_yaml_sees_something_else(self) -> None:
         """A key such as `on` is a name."""
-        self.assertEqual(parse_file("on: a\n1: b\n<<: c\n", ".yaml"), {"on": "a", "1": "b", "<<": "c"})
+        self.assertEqual(
+            parse_file("on: a\n1: b\n<<: c\n", ".yaml"), {"on": "a", "1": "b", "<<": "c"}
+        )
 
     def test_the_top_must_be_a_table(self) -> None:
         """A file that is no table of settings is refused."""

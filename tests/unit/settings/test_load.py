@@ -160,9 +160,7 @@ class FindFileTests(FileCase):
         found = load(surroundings=surroundings(config_dir=directory))
         self.assertEqual((found.log.level, found.config_file), ("warn", directory / "config.json"))
         (directory / "config.yaml").write_text("log: {level: error}")
-        self.assertEqual(
-            load(surroundings=surroundings(config_dir=directory)).log.level, "error"
-        )
+        self.assertEqual(load(surroundings=surroundings(config_dir=directory)).log.level, "error")
 
     def test_the_environment_can_name_the_file(self) -> None:
         """NCPS_CONFIG_FILE names a file, --config another one that wins."""
@@ -257,14 +255,22 @@ class StrictTests(FileCase):
             [problem.removeprefix(f"file {path}: ") for problem in problems],
             [
                 "unknown key cache.hostnme: did you mean cache.hostname?",
-                "flag --log-level: 'inof' should be one of trace, debug, info, warn, error, fatal,"
-                " panic: did you mean info?",
-                "environment SERVER_IDLE_TIMEOUT: 'soon' should be a duration such as 300ms, 5s,"
-                " 10m or 1h30m",
-                "flag --cache-hostname: 'http://x' should be a bare host name, without scheme and"
-                " path",
-                "key cache.negative.ttl: '5 s' should be a duration such as 300ms, 5s, 10m or"
-                " 1h30m",
+                (
+                    "flag --log-level: 'inof' should be one of trace, debug, info, warn, error, fatal,"
+                    " panic: did you mean info?"
+                ),
+                (
+                    "environment SERVER_IDLE_TIMEOUT: 'soon' should be a duration such as 300ms, 5s,"
+                    " 10m or 1h30m"
+                ),
+                (
+                    "flag --cache-hostname: 'http://x' should be a bare host name, without scheme and"
+                    " path"
+                ),
+                (
+                    "key cache.negative.ttl: '5 s' should be a duration such as 300ms, 5s, 10m or"
+                    " 1h30m"
+                ),
             ],
         )
 
@@ -282,14 +288,14 @@ class StrictTests(FileCase):
     @given(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-            lambda inner: st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(
-                    sorted({part for row in TABLE for part in row.key.split(".")})
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(sorted({part for row in TABLE for part in row.key.split(".")}))
+                    | st.text(max_size=5),
+                    inner,
+                    max_size=4,
                 )
-                | st.text(max_size=5),
-                inner,
-                max_size=4,
             ),
             max_leaves=12,
         )
@@ -323,9 +329,7 @@ class SecretTests(FileCase):
         path = self.write("sqlite:/a/b\n", "url")
         flag = load_with({"cache-database-url-file": str(path)})
         self.assertEqual(str(flag.cache.database_url), "sqlite:/a/b")
-        self.assertEqual(
-            flag.origin("cache.database-url"), "flag --cache-database-url-file"
-        )
+        self.assertEqual(flag.origin("cache.database-url"), "flag --cache-database-url-file")
         variable = load_with(CACHE_DATABASE_URL_FILE=str(path))
         self.assertEqual(variable.cache.database_url, flag.cache.database_url)
         file = self.load_file(f"cache: {{database-url-file: '{path}'}}")
@@ -337,8 +341,10 @@ class SecretTests(FileCase):
         self.assertEqual(
             problems_of(CACHE_DATABASE_URL_FILE=str(missing)),
             (
-                f"environment CACHE_DATABASE_URL_FILE: cannot read {missing}:"
-                " No such file or directory",
+                (
+                    f"environment CACHE_DATABASE_URL_FILE: cannot read {missing}:"
+                    " No such file or directory"
+                ),
             ),
         )
         path = self.write("hunter2")
@@ -357,9 +363,7 @@ class SecretTests(FileCase):
         path = self.write("sqlite:/b")
         problems = problems_of(CACHE_DATABASE_URL="sqlite:/a", CACHE_DATABASE_URL_FILE=str(path))
         self.assertIn("either this or the value itself", problems[0])
-        found = load_with(
-            {"cache-database-url": "sqlite:/a"}, CACHE_DATABASE_URL_FILE=str(path)
-        )
+        found = load_with({"cache-database-url": "sqlite:/a"}, CACHE_DATABASE_URL_FILE=str(path))
         self.assertEqual(str(found.cache.database_url), "sqlite:/a")
 
     def test_wrong_secrets_are_never_repeated(self) -> None:
@@ -387,8 +391,10 @@ class WithoutEffectTests(FileCase):
             problems_of({"cache-lock-backend": "redis"}, CACHE_MAX_SIZE="10G"),
             (
                 "environment CACHE_MAX_SIZE: not supported by this version of ncps: leave it out",
-                "flag --cache-lock-backend: not supported by this version of ncps: leave it out or"
-                " set it to local",
+                (
+                    "flag --cache-lock-backend: not supported by this version of ncps: leave it out or"
+                    " set it to local"
+                ),
             ),
         )
         self.assertEqual(len(problems_of({"cache-get-token-file": "/nonexistent"})), 1)
@@ -420,12 +426,18 @@ class WithoutEffectTests(FileCase):
         self.assertEqual(
             found.warnings,
             (
-                "flag --analytics-reporting-enabled has no effect: Nothing is ever reported to"
-                " anybody.",
-                "environment XZ_BINARY_PATH has no effect: Nothing here runs the xz program: a"
-                " library decompresses.",
-                "flag --cache-cdc-background-workers has no effect: Tuning of content-defined"
-                " chunking, which is off.",
+                (
+                    "flag --analytics-reporting-enabled has no effect: Nothing is ever reported to"
+                    " anybody."
+                ),
+                (
+                    "environment XZ_BINARY_PATH has no effect: Nothing here runs the xz program: a"
+                    " library decompresses."
+                ),
+                (
+                    "flag --cache-cdc-background-workers has no effect: Tuning of content-defined"
+                    " chunking, which is off."
+                ),
             ),
         )
         self.assertIn("should be a duration", problems_of(CACHE_LOCK_LRU_TTL="5")[0])
@@ -487,9 +499,7 @@ class UpstreamTests(FileCase):
                 ("cache.nixos.org-1" + OTHER_KEY[7:],),
             ),
         ):
-            found = load_with(
-                {"cache-upstream-url": url, "cache-upstream-public-key": given_keys}
-            )
+            found = load_with({"cache-upstream-url": url, "cache-upstream-public-key": given_keys})
             self.assertEqual(found.cache.upstream.public_keys, keys, (url, given_keys))
 
     def test_a_short_idle_timeout_earns_a_warning(self) -> None:

@@ -81,9 +81,12 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(entries.credentials(host), expected)
 
     @given(
-        st.text() | st.lists(st.sampled_from(
-            ["machine", "default", "login", "password", "macdef", "#", '"', "a", "\n", '"b c"']
-        )).map(" ".join)
+        st.text()
+        | st.lists(
+            st.sampled_from(
+                ["machine", "default", "login", "password", "macdef", "#", '"', "a", "\n", '"b c"']
+            )
+        ).map(" ".join)
     )
     def test_any_text_is_read_or_refused(self, text: str) -> None:
         """No text breaks the parser."""
