@@ -132,11 +132,14 @@ class NcpsService(Service):
         self._clients = whom.clients
         self._core = assembly.core(self._reactor, settings, parts, whom, counters, self._tasks, key)
         whom.probes.start()
-        self._tick("totals", self._count, TOTALS_S)
+
+        async def count() -> None:
+            counters.set_totals(await parts.catalog.totals())
+
+        self._tick("totals", count, TOTALS_S)
         self._tick("times of use", self._core.uses.flush, USES_S)
         self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
         self._lag.start()
-        self._counters = counters
         self._site = assembly.site(self._reactor, settings, self._core.cache, counters)
         for description in settings.server.addr:
             self._ports.append(await listen(self._reactor, description, self._site))
@@ -151,10 +154,6 @@ class NcpsService(Service):
 
     def _tick(self, name: str, function: Any, interval_s: float) -> None:
         self._tasks.start(name, Ticker(self._reactor, name, function, interval_s).run())
-
-    async def _count(self) -> None:
-        assert self._parts is not None
-        self._counters.set_totals(await self._parts.catalog.totals())
 
     def stopService(self) -> Deferred[None]:
         """See `IService`: fires when everything has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import evolve
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -186,7 +187,11 @@ class Nars:
                 await self._fetch(download, nar)
         except _AlreadyStored as error:
             download.give_up(error)
+        except CancelledError:
+            self._ended("cancelled")
+            raise
         except NcpsError as error:
+            self._ended("failed")
             download.give_up(error)
             self._log.warn(
                 "download of {key} failed: {reason}", key=key.file_name, reason=str(error)
@@ -223,6 +228,7 @@ class Nars:
                 key=key.file_name,
                 reason=spool.keep_error,
             )
+            self._ended("unkept")
             return
         now = utc_now(self._clock)
         base = nar if nar is not None else NarRecord(key=key, compression="")
@@ -246,7 +252,9 @@ class Nars:
                 key=key.file_name,
                 reason=str(error),
             )
+            self._ended("unkept")
             return
+        self._ended("published")
         self._log.info(
             "stored {key} ({size} bytes) from {upstream}",
             key=key.file_name,
