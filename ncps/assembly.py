@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
+from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
@@ -83,6 +84,7 @@ class Core:
     cache: PullThrough
     nars: Nars
     uses: Uses
+    inspection: Inspection
 
 
 def adapters(reactor: Any, settings: Settings) -> Adapters:
@@ -236,6 +238,7 @@ def core(
         memory=NarInfoMemory(settings.cache.narinfo_memory_size_bytes),
         negatives=negatives,
         uses=uses,
+        disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
     nars = Nars(
@@ -254,6 +257,15 @@ def core(
         ended=lambda outcome: counters.downloads(outcome).inc(),
     )
     counters.downloads_in_flight.set_function(lambda: nars.arriving)
+    inspection = Inspection(
+        clock=reactor,
+        catalog=parts.catalog,
+        store=parts.nar_store,
+        narinfos=narinfos,
+        workers=parts.workers,
+        bytes_per_second=settings.cache.verify_rate_bytes,
+        inspected=lambda result: counters.inspections(result).inc(),
+    )
     cache = PullThrough(
         public_key=key.public,
         narinfos=narinfos,
@@ -262,7 +274,7 @@ def core(
         config=parts.config_store,
         upstreams=whom.upstreams,
     )
-    return Core(cache=cache, nars=nars, uses=uses)
+    return Core(cache=cache, nars=nars, uses=uses, inspection=inspection)
 
 
 def _new_spool(parts: Adapters, total: int | None, digests: tuple[Digest, ...]) -> Spool:

@@ -164,6 +164,18 @@ class Metrics:
             ),
             DOWNLOAD_OUTCOMES,
         )
+        self.inspections = Labelled(
+            self._counter(
+                "ncps_nar_inspections_total",
+                "Stored NARs checked against their NarHash in the background, by result.",
+                "result",
+            ),
+            ("right", "wrong", "missing"),
+        )
+        self.disagreements = self._counter(
+            "ncps_upstream_disagreements_total",
+            "Store paths for which a second trusted narinfo named another NarHash.",
+        )
         self.downloads_in_flight = self._gauge(
             "ncps_downloads_in_flight", "Downloads of NARs that are running."
         )

@@ -7,7 +7,7 @@ adapters that block use `ncps.workers` inside. Adapters raise the errors of `ncp
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
@@ -233,8 +233,11 @@ class Catalog(Protocol):
     async def mark_verified(self, key: NarKey, at: datetime) -> None:
         """Note that the stored bytes were found to have the right NarHash."""
 
-    async def unverified(self, limit: int) -> list[NarRecord]:
-        """Return stored NARs with a known NarHash never checked, oldest first."""
+    async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
+        """Return stored NARs with a known NarHash never checked, oldest first.
+
+        :param compressions: only NARs kept in one of these.
+        """
 
     async def forget_narinfo(self, digest: str) -> bool:
         """Delete a narinfo (its NAR's row stays); False if absent."""

@@ -34,6 +34,7 @@ from ncps.web.site import NcpsSite
 
 TOTALS_S = 30.0
 USES_S = 60.0
+INSPECTION_S = 30.0
 AFTERMATH_S = 5.0
 """How long ends that should be quick may take, each."""
 
@@ -137,6 +138,7 @@ class NcpsService(Service):
             counters.set_totals(await parts.catalog.totals())
 
         self._tick("totals", count, TOTALS_S)
+        self._tick("inspection", self._core.inspection.run, INSPECTION_S)
         self._tick("times of use", self._core.uses.flush, USES_S)
         self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
         self._lag.start()

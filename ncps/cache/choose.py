@@ -90,7 +90,7 @@ class Upstreams:
             self.candidates,
             key=lambda c: (
                 c.upstream.base_url != first or not first,
-                not c.health.is_healthy,
+                not c.health.is_healthy or c.health.is_suspect,
                 c.upstream.priority,
                 c.health.latency_s,
             ),
@@ -142,6 +142,7 @@ class _Round(Generic[T]):
     """One question put to several upstreams.
 
     Those that lose run on to their own deadline: that is how a stalling upstream is found out.
+    Until it answers again it is asked last, so that only the first requests wait for it.
     """
 
     def __init__(
@@ -184,12 +185,16 @@ class _Round(Generic[T]):
                 self.failures.append((candidate, error))
                 continue
             if self._waiting:
-                self._hedge = self._clock.callLater(health.hedge_s, self._ask_next)
+                self._hedge = self._clock.callLater(health.hedge_s, self._too_slow, candidate)
             self._asking += 1
             self._tasks.start(f"ask {candidate.upstream.name}", self._ask(candidate))
             return
         if not self._asking:
             self._result.succeed(None)
+
+    def _too_slow(self, candidate: Candidate) -> None:
+        candidate.health.suspect()
+        self._ask_next()
 
     async def _ask(self, candidate: Candidate) -> None:
         try:

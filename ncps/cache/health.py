@@ -28,6 +28,7 @@ class Health:
         self._pause_s = FIRST_PAUSE_S
         self._open_until: float | None = None
         self._is_probing = False
+        self._is_suspect = False
         self._latency_s: float | None = None
         self._deviation_s = 0.0
         self.last_error = ""
@@ -64,6 +65,15 @@ class Health:
             return 0.0
         return max(0.0, self._open_until - self._clock.seconds())
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it let a hedge run out and has not answered since."""
+        return self._is_suspect
+
+    def suspect(self) -> None:
+        """Note that an answer is overdue."""
+        self._is_suspect = True
+
     def asked(self) -> None:
         """Note that a request goes out; ends in `answered`, `failed` or `gave_up`."""
         if self._open_until is not None:
@@ -75,6 +85,7 @@ class Health:
         self._pause_s = FIRST_PAUSE_S
         self._open_until = None
         self._is_probing = False
+        self._is_suspect = False
         self.last_error = ""
         if latency_s is None:
             return

@@ -32,6 +32,7 @@ class NarInfos:
     """See the module.
 
     :param is_arriving: whether a NAR is being downloaded right now.
+    :param disagreed: told when a second trusted narinfo of a path names another NarHash.
     """
 
     _log = Logger()
@@ -50,6 +51,7 @@ class NarInfos:
         negatives: Negatives,
         uses: Uses,
         is_arriving: Callable[[NarKey], bool],
+        disagreed: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
         self._catalog = catalog
@@ -61,6 +63,7 @@ class NarInfos:
         self._negatives = negatives
         self._uses = uses
         self._is_arriving = is_arriving
+        self._disagreed = disagreed
         self._flights: Flights[str, KnownNarInfo] = Flights(tasks, "narinfo")
 
     async def get(self, digest: str) -> ServedNarInfo:
@@ -124,6 +127,11 @@ class NarInfos:
         self._negatives.forget(entry.digest)
         self._negatives.forget(nar.key)
         try:
+            row = await self._catalog.narinfo(entry.digest)
+            if row is not None and self._is_overruled(entry, *row):
+                item = known(*row)
+                self._memory.put(item)
+                return item
             await self._catalog.add_narinfo(entry, nar)
             row = await self._catalog.narinfo(entry.digest)
         except (Unavailable, StorageFull) as error:
@@ -140,6 +148,23 @@ class NarInfos:
         item = known(entry, nar)
         self._memory.put(item)
         return item
+
+    def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
+        """Whether an older narinfo holds against a new one: the first verified one wins."""
+        if new.narinfo.nar_hash == old.narinfo.nar_hash:
+            return False
+        holds = nar.is_stored and old.verified
+        self._disagreed()
+        self._log.error(
+            "{upstream} says NarHash {new} of {path}, {other} said {old}; the {winner} one holds",
+            upstream=new.upstream,
+            new=str(new.narinfo.nar_hash),
+            path=old.narinfo.store_path.base,
+            other=old.upstream,
+            old=str(old.narinfo.nar_hash),
+            winner="older" if holds else "newer",
+        )
+        return holds
 
     def unrecorded(self, key: NarKey) -> NarRecord | None:
         """Return what a narinfo in memory says of a NAR the catalog does not know."""
@@ -169,6 +194,14 @@ class NarInfos:
         self._memory.drop_nar(key)
         for digest in {entry.digest for entry in await self._catalog.narinfos_of(key)} | held:
             await self._catalog.forget_narinfo(digest)
+
+    async def withdraw(self, key: NarKey) -> None:
+        """Take back every narinfo of a NAR that is not what they say. Unavailable."""
+        digests = self._memory.digests_of(key)
+        self._memory.drop_nar(key)
+        for digest in {entry.digest for entry in await self._catalog.narinfos_of(key)} | digests:
+            await self._catalog.forget_narinfo(digest)
+            await self._store.delete(digest)
 
     def changed(self, key: NarKey) -> None:
         """Take note that the state of a NAR has changed: look it up anew."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -40,8 +40,8 @@ class SqlCatalog(Catalog):
     async def mark_verified(self, key: NarKey, at: datetime) -> None:
         await self._database.write(nars.mark_verified, key, at)
 
-    async def unverified(self, limit: int) -> list[NarRecord]:
-        return await self._database.read(nars.unverified, limit)
+    async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
+        return await self._database.read(nars.unverified, limit, tuple(compressions))
 
     async def forget_narinfo(self, digest: str) -> bool:
         return await self._database.write(narinfos.forget, digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -84,13 +84,14 @@ def mark_verified(txn: Any, key: NarKey, at: datetime) -> None:
         update(txn, found[0], {"verified_at": milliseconds(at)})
 
 
-def unverified(txn: Any, limit: int) -> list[NarRecord]:
+def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRecord]:
     """Return stored NARs never checked against their NarHash, oldest first."""
     rows = txn.execute(
         f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.verified_at IS NULL"  # noqa: S608 - columns
         " AND n.stored_at IS NOT NULL AND n.nar_hash IS NOT NULL"
+        f" AND n.encoding IN ({', '.join('?' * len(compressions))})"
         " ORDER BY n.stored_at, n.id LIMIT ?",
-        (limit,),
+        (*compressions, limit),
     ).fetchall()
     return [nar_of(row) for row in rows]
 

@@ -134,6 +134,7 @@ class CacheSettings:
     download: DownloadSettings
     negative: NegativeSettings
     narinfo_memory_size_bytes: int
+    verify_rate_bytes: int
     nix_cache_info: NixCacheInfoSettings
     upstream: UpstreamsSettings
 

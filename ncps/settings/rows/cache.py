@@ -88,6 +88,15 @@ ROWS = (
         "same upstream or another, while clients wait; after that their connections are cut.",
     ),
     Setting(
+        flag="cache-verify-rate",
+        key="cache.verify-rate",
+        kind=SIZE,
+        default="8M",
+        group="Cache",
+        help="Bytes per second that are read in the background to check stored NARs against their "
+        "NarHash where that was too dear while they arrived (xz, bzip2); 0 for never.",
+    ),
+    Setting(
         flag="cache-negative-ttl",
         key="cache.negative.ttl",
         kind=duration(),
