@@ -256,16 +256,16 @@ class StrictTests(FileCase):
             [
                 "unknown key cache.hostnme: did you mean cache.hostname?",
                 (
-                    "flag --log-level: 'inof' should be one of trace, debug, info, warn, error, fatal,"
-                    " panic: did you mean info?"
+                    "flag --log-level: 'inof' should be one of trace, debug, info, warn, error,"
+                    " fatal, panic: did you mean info?"
                 ),
                 (
-                    "environment SERVER_IDLE_TIMEOUT: 'soon' should be a duration such as 300ms, 5s,"
-                    " 10m or 1h30m"
+                    "environment SERVER_IDLE_TIMEOUT: 'soon' should be a duration such as 300ms,"
+                    " 5s, 10m or 1h30m"
                 ),
                 (
-                    "flag --cache-hostname: 'http://x' should be a bare host name, without scheme and"
-                    " path"
+                    "flag --cache-hostname: 'http://x' should be a bare host name, without"
+                    " scheme and path"
                 ),
                 (
                     "key cache.negative.ttl: '5 s' should be a duration such as 300ms, 5s, 10m or"
@@ -392,8 +392,8 @@ class WithoutEffectTests(FileCase):
             (
                 "environment CACHE_MAX_SIZE: not supported by this version of ncps: leave it out",
                 (
-                    "flag --cache-lock-backend: not supported by this version of ncps: leave it out or"
-                    " set it to local"
+                    "flag --cache-lock-backend: not supported by this version of ncps: leave it"
+                    " out or set it to local"
                 ),
             ),
         )
