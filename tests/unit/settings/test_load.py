@@ -162,6 +162,11 @@ class FindFileTests(FileCase):
         (directory / "config.yaml").write_text("log: {level: error}")
         self.assertEqual(load(surroundings=surroundings(config_dir=directory)).log.level, "error")
 
+    def test_a_directory_that_cannot_be_looked_into_has_no_file(self) -> None:
+        """A service without a usable home directory starts with the defaults."""
+        around = surroundings(config_dir=Path("/" + "x" * 300))
+        self.assertIsNone(load(surroundings=around).config_file)
+
     def test_the_environment_can_name_the_file(self) -> None:
         """NCPS_CONFIG_FILE names a file, --config another one that wins."""
         file = self.write("log: {level: warn}")
