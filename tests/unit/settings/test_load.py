@@ -199,7 +199,7 @@ class StrictTests(FileCase):
         """A mistyped key is found at start."""
         for text, problem in {
             "cache: {hostnme: a}": "unknown key cache.hostnme: did you mean cache.hostname?",
-            "cahce: {hostname: a, max-size: 1G}": "unknown key cahce.hostname",
+            "cacche: {hostname: a, max-size: 1G}": "unknown key cacche.hostname",
             "opentelemetry: {enable: false}": "did you mean opentelemetry.enabled?",
             "cache: {upstream: {url: [a]}}": "did you mean cache.upstream.urls?",
             "zzzzzz: {qqqq: 1, rrrr: 2}": "unknown key zzzzzz",
