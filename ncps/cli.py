@@ -237,9 +237,9 @@ def _print_settings(settings: Settings) -> int:
     rows = list(effective(settings))
     key_width = max(len(key) for key, _, _ in rows)
     file = settings.config_file or "none"
-    sys.stdout.write(f"# configuration file: {file}\n")
+    sys.stdout.write(f"configuration file: {file}\n")
     for key, value, origin in rows:
-        sys.stdout.write(f"{key:<{key_width}} = {value:<24} # {origin}\n")
+        sys.stdout.write(f"{key:<{key_width}} : {value}  ({origin})\n")
     _complain(settings.warnings, "warning")
     return 0
 

@@ -270,4 +270,4 @@ def start_logging(
 def log_warnings(settings: Settings) -> None:
     """Log what loading the settings had to say."""
     for warning in settings.warnings:
-        _log.warn("{warning}", warning=warning)
+        _log.warn("{notice}", notice=warning)  # `warning` is a field of Twisted's own

@@ -103,11 +103,3 @@ def convert_default(setting: Setting, text: str | tuple[str, ...]) -> object:
     if isinstance(text, tuple):
         return tuple(setting.kind.parse(item) for item in text)
     return setting.kind.parse(text)
-
-
-def existing_file(path: Path) -> bool:
-    """Whether something of that name is there, as far as we may know."""
-    try:
-        return path.exists()
-    except OSError:
-        return False

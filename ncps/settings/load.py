@@ -13,7 +13,7 @@ from types import MappingProxyType
 from attrs import Factory, define
 
 from ncps.errors import Malformed
-from ncps.settings.convert import convert, convert_default, existing_file
+from ncps.settings.convert import convert, convert_default
 from ncps.settings.files import read_file
 from ncps.settings.model import (
     CacheSettings,
@@ -130,7 +130,7 @@ class _Load:
                 self.problems.append(f"{given.where}: {error}")
         else:
             names = (self.surroundings.config_dir / f"config{suffix}" for suffix in _SUFFIXES)
-            path = next(filter(existing_file, names), None)
+            path = next(filter(_exists, names), None)
         self.values[setting.attribute] = path
         if path is None:
             return
@@ -143,6 +143,14 @@ class _Load:
         else:
             self.sources.append(File(path, values))
             self.problems.extend(f"file {path}: {problem}" for problem in unknown_keys(values))
+
+
+def _exists(path: Path) -> bool:
+    """Whether something of that name is there, as far as we may know."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def unknown_keys(values: Mapping[str, object]) -> list[str]:

@@ -162,6 +162,11 @@ class FindFileTests(FileCase):
         (directory / "config.yaml").write_text("log: {level: error}")
         self.assertEqual(load(surroundings=surroundings(config_dir=directory)).log.level, "error")
 
+    def test_a_directory_that_cannot_be_looked_into_has_no_file(self) -> None:
+        """A service without a usable home directory starts with the defaults."""
+        around = surroundings(config_dir=Path("/" + "x" * 300))
+        self.assertIsNone(load(surroundings=around).config_file)
+
     def test_the_environment_can_name_the_file(self) -> None:
         """NCPS_CONFIG_FILE names a file, --config another one that wins."""
         file = self.write("log: {level: warn}")
@@ -194,7 +199,7 @@ class StrictTests(FileCase):
         """A mistyped key is found at start."""
         for text, problem in {
             "cache: {hostnme: a}": "unknown key cache.hostnme: did you mean cache.hostname?",
-            "cahce: {hostname: a, max-size: 1G}": "unknown key cahce.hostname",
+            "cacche: {hostname: a, max-size: 1G}": "unknown key cacche.hostname",
             "opentelemetry: {enable: false}": "did you mean opentelemetry.enabled?",
             "cache: {upstream: {url: [a]}}": "did you mean cache.upstream.urls?",
             "zzzzzz: {qqqq: 1, rrrr: 2}": "unknown key zzzzzz",
@@ -256,16 +261,16 @@ class StrictTests(FileCase):
             [
                 "unknown key cache.hostnme: did you mean cache.hostname?",
                 (
-                    "flag --log-level: 'inof' should be one of trace, debug, info, warn, error, fatal,"
-                    " panic: did you mean info?"
+                    "flag --log-level: 'inof' should be one of trace, debug, info, warn, error,"
+                    " fatal, panic: did you mean info?"
                 ),
                 (
-                    "environment SERVER_IDLE_TIMEOUT: 'soon' should be a duration such as 300ms, 5s,"
-                    " 10m or 1h30m"
+                    "environment SERVER_IDLE_TIMEOUT: 'soon' should be a duration such as 300ms,"
+                    " 5s, 10m or 1h30m"
                 ),
                 (
-                    "flag --cache-hostname: 'http://x' should be a bare host name, without scheme and"
-                    " path"
+                    "flag --cache-hostname: 'http://x' should be a bare host name, without"
+                    " scheme and path"
                 ),
                 (
                     "key cache.negative.ttl: '5 s' should be a duration such as 300ms, 5s, 10m or"
@@ -392,8 +397,8 @@ class WithoutEffectTests(FileCase):
             (
                 "environment CACHE_MAX_SIZE: not supported by this version of ncps: leave it out",
                 (
-                    "flag --cache-lock-backend: not supported by this version of ncps: leave it out or"
-                    " set it to local"
+                    "flag --cache-lock-backend: not supported by this version of ncps: leave it"
+                    " out or set it to local"
                 ),
             ),
         )

@@ -146,7 +146,7 @@ class UpstreamTests(SynchronousTestCase):
             "https://a:99999": "URL such as",
             "https://[::1": "URL such as",
             "https://a#b": "fragment",
-            "https://a?prioirty=1": "did you mean priority",
+            "https://a?priorityy=1": "did you mean priority",
             "https://a?zzz=1": "unknown parameter 'zzz'",
             "https://a?priority=65536": "between 0 and 65535",
             "https://a?priority=-1": "between 0 and 65535",

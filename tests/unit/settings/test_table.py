@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import io
+import runpy
 from operator import attrgetter
 from pathlib import Path
 
@@ -76,6 +79,12 @@ class ReportTests(SynchronousTestCase):
     def test_the_documentation_is_current(self) -> None:
         """docs/settings.md says what the program does; `python -m ncps.settings` renews it."""
         self.assertEqual((_ROOT / "docs" / "settings.md").read_text(), markdown())
+
+    def test_the_module_prints_the_documentation(self) -> None:
+        """The command named in the documentation makes it."""
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            runpy.run_module("ncps.settings.__main__")
+        self.assertEqual(out.getvalue(), markdown())
 
     def test_what_holds_can_be_seen_without_secrets(self) -> None:
         """Each value is shown with its origin, credentials are not."""

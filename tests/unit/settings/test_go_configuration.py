@@ -1,0 +1,213 @@
+"""An existing configuration of the Go program, with every key it knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.settings import InvalidSettings, Settings, load
+from tests.unit.settings.around import surroundings
+
+# What works today, and what has no effect: everything but these sections' defaults.
+_WORKS = """\
+analytics:
+  reporting:
+    enabled: true
+log:
+  level: "debug"
+opentelemetry:
+  enabled: true
+  grpc-url: "http://otel:4317"
+prometheus:
+  enabled: true
+xz-binary-path: /usr/bin/xz
+use-xz-binary: true
+server:
+  addr: ":8501"
+cache:
+  hostname: "cache.example.com"
+  allow-put-verb: false
+  allow-delete-verb: false
+  get-token: ""
+  database-url: "sqlite:/var/lib/ncps/db/db.sqlite"
+  database:
+    pool:
+      max-open-conns: 25
+      max-idle-conns: 5
+  max-size: ""
+  lru:
+    schedule: ""
+    timezone: "Europe/Berlin"
+  secret-key-path: "/run/keys/ncps"
+  sign-narinfo: true
+  require-trusted-signature: false
+  trusted-upload-keys: []
+  temp-path: "/tmp"
+  netrc-file: "/etc/ncps/netrc"
+  storage:
+    local: "/var/lib/ncps/storage"
+    s3:
+      bucket: ""
+      endpoint: ""
+      region: ""
+      access-key-id: ""
+      secret-access-key: ""
+      force-path-style: false
+  cdc:
+    enabled: false
+    min: 32768
+    avg: 131072
+    max: 524288
+    lazy-chunking-enabled: true
+    background-workers: 4
+    delete-delay: "48h"
+    lazy-recovery-schedule: "@every 10m"
+    lazy-recovery-batch-size: 50
+    lazy-cleanup-schedule: "@every 2h"
+    chunk-wait-timeout: "1m"
+  upstream:
+    urls:
+      - https://cache.nixos.org
+      - https://nix-community.cachix.org?priority=41
+    public-keys:
+      - cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=
+      - nix-community.cachix.org-1:mB9FSh9qf2dCimDSUo8Zy7bkq5CX+/rkCWyvRCYg3Fs=
+    dialer-timeout: "2s"
+    response-header-timeout: "4s"
+  redis:
+    addrs: []
+    username: ""
+    password: ""
+    db: 0
+    use-tls: false
+    pool-size: 20
+  lock:
+    backend: "local"
+    redis:
+      key-prefix: "mine:"
+    download-lock-ttl: "10m"
+    lru-lock-ttl: "1h"
+    retry:
+      max-attempts: 5
+      initial-delay: "200ms"
+      max-delay: "4s"
+      jitter: false
+    allow-degraded-mode: true
+  download:
+    poll-timeout: "1m"
+  inflight-staging:
+    enabled: false
+    retention: "10m"
+    part-size: 16777216
+pprof:
+  addr: ""
+"""
+_WAITS = """\
+cache:
+  allow-put-verb: true
+  allow-delete-verb: true
+  get-token: "hunter2"
+  database-url: "postgresql://ncps:hunter2@db/ncps"
+  max-size: "100G"
+  lru: {schedule: "0 2 * * *"}
+  require-trusted-signature: true
+  trusted-upload-keys: ["a-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]
+  storage:
+    s3:
+      bucket: "nix"
+      endpoint: "https://s3.example.com"
+      region: "eu"
+      access-key-id: "hunter2"
+      secret-access-key: "hunter2"
+      force-path-style: true
+  cdc: {enabled: true}
+  redis: {addrs: ["redis:6379"], username: "u", password: "hunter2", db: 1, use-tls: true}
+  lock: {backend: "redis"}
+  inflight-staging: {enabled: true}
+pprof: {addr: ":6060"}
+"""
+_IGNORED = {
+    "analytics.reporting.enabled",
+    "opentelemetry.enabled",
+    "opentelemetry.grpc-url",
+    "xz-binary-path",
+    "use-xz-binary",
+    "cache.database.pool.max-open-conns",
+    "cache.database.pool.max-idle-conns",
+    "cache.lru.timezone",
+    "cache.cdc.min",
+    "cache.cdc.avg",
+    "cache.cdc.max",
+    "cache.cdc.lazy-chunking-enabled",
+    "cache.cdc.background-workers",
+    "cache.cdc.delete-delay",
+    "cache.cdc.lazy-recovery-schedule",
+    "cache.cdc.lazy-recovery-batch-size",
+    "cache.cdc.lazy-cleanup-schedule",
+    "cache.cdc.chunk-wait-timeout",
+    "cache.redis.pool-size",
+    "cache.lock.redis.key-prefix",
+    "cache.lock.download-lock-ttl",
+    "cache.lock.lru-lock-ttl",
+    "cache.lock.retry.max-attempts",
+    "cache.lock.retry.initial-delay",
+    "cache.lock.retry.max-delay",
+    "cache.lock.retry.jitter",
+    "cache.lock.allow-degraded-mode",
+    "cache.download.poll-timeout",
+    "cache.inflight-staging.retention",
+    "cache.inflight-staging.part-size",
+}
+
+
+def _keys(tree: object, prefix: str = "") -> set[str]:
+    if not isinstance(tree, dict):
+        return {prefix.rstrip(".")}
+    return set().union(*(_keys(value, f"{prefix}{name}.") for name, value in tree.items()))
+
+
+class GoConfigurationTests(SynchronousTestCase):
+    def load_text(self, text: str) -> Settings:
+        path = Path(self.mktemp())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return load({"config": [str(path)]}, surroundings=surroundings())
+
+    def test_an_existing_file_works_unchanged(self) -> None:
+        """Every key is accepted; those without meaning here earn one warning each."""
+        found = self.load_text(_WORKS)
+        self.assertEqual(found.log.level, "debug")
+        self.assertIs(found.prometheus.enabled, True)
+        self.assertEqual(found.server.addr, (r"tcp:8501:interface=\:\:",))
+        cache = found.cache
+        self.assertEqual(cache.hostname, "cache.example.com")
+        self.assertEqual(cache.database_url.path, Path("/var/lib/ncps/db/db.sqlite"))
+        self.assertEqual(cache.secret_key_path, Path("/run/keys/ncps"))
+        self.assertIs(cache.sign_narinfo, True)
+        self.assertEqual(cache.temp_path, Path("/tmp"))
+        self.assertEqual(cache.netrc_file, Path("/etc/ncps/netrc"))
+        self.assertEqual(cache.storage.local, Path("/var/lib/ncps/storage"))
+        self.assertEqual(
+            [(upstream.url, upstream.priority) for upstream in cache.upstream.upstreams],
+            [("https://cache.nixos.org", 40), ("https://nix-community.cachix.org", 41)],
+        )
+        self.assertEqual(len(cache.upstream.public_keys), 2)
+        self.assertEqual(cache.upstream.dialer_timeout_s, 2.0)
+        self.assertEqual(cache.upstream.response_header_timeout_s, 4.0)
+        warned = [re.findall(r": key (\S+) has no effect", line) for line in found.warnings]
+        self.assertEqual(sorted(key for keys in warned for key in keys), sorted(_IGNORED))
+
+    def test_what_waits_for_its_feature_is_named(self) -> None:
+        """Every key that cannot be honoured yet is named, all at once, without its secrets."""
+        with self.assertRaises(InvalidSettings) as caught:
+            self.load_text(_WAITS)
+        problems = caught.exception.problems
+        named = {key for line in problems for key in re.findall(r": key (\S+):", line)}
+        self.assertEqual(named, _keys(yaml.safe_load(_WAITS)))
+        self.assertEqual(len(problems), len(named))
+        for problem in problems:
+            self.assertIn("not supported by this version of ncps", problem)
+            self.assertNotIn("hunter2", problem)

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import contextlib
+import io
+from unittest import mock
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+import ncps
+from ncps import cli, logs
+from ncps.__main__ import main
+from ncps.errors import Unavailable
+from ncps.settings import Settings
+from ncps.settings.setting import Status
+from ncps.settings.table import TABLE
+from tests.unit.settings.around import surroundings
+
+
+class CommandCase(SynchronousTestCase):
+    """Runs command lines with commands that only note what they were given."""
+
+    def setUp(self) -> None:
+        self.ran: list[tuple[object, ...]] = []
+        self.logging: list[str] = []
+        self.code = 0
+        self.failure: BaseException | None = None
+        # The real one would take over the log of the test runner.
+        self.patch(cli, "_start_logging", lambda settings, is_daemon: self.logging.append("on"))
+
+    def run_command(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
+        """Return exit code, standard output and standard error."""
+
+        def note(name: str) -> mock.Mock:
+            return mock.Mock(side_effect=lambda *given: self.note(name, *given))
+
+        commands = cli.Commands(
+            serve=note("serve"),
+            migrate_up=note("migrate up"),
+            migrate_status=note("migrate status"),
+            rebuild=note("rebuild"),
+        )
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = cli.run(arguments, commands=commands, surroundings=surroundings(environ))
+        return code, out.getvalue(), err.getvalue()
+
+    def note(self, name: str, settings: Settings, *rest: object) -> int:
+        self.ran.append((name, settings.cache.hostname, *rest))
+        if self.failure is not None:
+            raise self.failure
+        return self.code
+
+
+class DispatchTests(CommandCase):
+    def test_each_command_gets_the_settings(self) -> None:
+        """Every command runs with the settings and ends with its exit code."""
+        for arguments, expected in (
+            (["serve"], ("serve", "box")),
+            (["s"], ("serve", "box")),
+            (["migrate", "up"], ("migrate up", "box", False)),
+            (["migrate", "up", "--dry-run"], ("migrate up", "box", True)),
+            (["migrate", "status"], ("migrate status", "box")),
+            (["rebuild"], ("rebuild", "box")),
+        ):
+            self.ran.clear()
+            self.code = 7
+            self.assertEqual(self.run_command(*arguments), (7, "", ""), arguments)
+            self.assertEqual(self.ran, [expected])
+
+    def test_settings_stand_before_and_after_the_command(self) -> None:
+        """Flags are understood wherever they stand, with = or as the next word."""
+        for arguments in (
+            ["--cache-hostname=a", "serve"],
+            ["--cache-hostname", "a", "serve"],
+            ["serve", "--cache-hostname", "a"],
+            ["--cache-hostname=b", "serve", "--cache-hostname=a"],
+            ["--prometheus-enabled", "serve", "--cache-hostname=a", "--prometheus-enabled"],
+            ["migrate", "--cache-hostname=a", "up"],
+            ["serve", "--prometheus-enabled=false", "--cache-hostname=a"],
+        ):
+            self.ran.clear()
+            self.assertEqual(self.run_command(*arguments)[0], 0, arguments)
+            self.assertEqual(self.ran[0][1], "a")
+
+    def test_a_command_that_fails_says_why(self) -> None:
+        """A failure is one line on standard error, without traceback."""
+        self.failure = Unavailable("no room")
+        self.assertEqual(self.run_command("serve"), (1, "", "ncps: error: no room\n"))
+        self.failure = KeyboardInterrupt()
+        self.assertEqual(self.run_command("serve")[0], 130)
+
+    def test_the_real_commands_exist(self) -> None:
+        """The names that are imported late are those of functions."""
+        with mock.patch("ncps.commands.migrate_status", return_value=5):
+            self.assertEqual(cli.COMMANDS.migrate_status(mock.Mock()), 5)
+        with mock.patch("ncps.service.serve", return_value=6):
+            self.assertEqual(cli.COMMANDS.serve(mock.Mock()), 6)
+        for name in ("migrate_up", "rebuild"):
+            with mock.patch(f"ncps.commands.{name}", return_value=7):
+                self.assertEqual(getattr(cli.COMMANDS, name)(mock.Mock()), 7)
+
+    def test_main_takes_the_arguments_of_the_process(self) -> None:
+        """`ncps --version` works as installed."""
+        self.patch(__import__("sys"), "argv", ["ncps", "--version"])
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            self.assertEqual(main(), 0)
+        self.assertEqual(out.getvalue(), f"ncps {ncps.__version__}\n")
+
+
+class MistakeTests(CommandCase):
+    def assert_refused(self, *arguments: str, saying: str) -> None:
+        code, out, err = self.run_command(*arguments)
+        self.assertEqual((code, out), (2, ""), arguments)
+        for line in err.splitlines():
+            self.assertTrue(line.startswith("ncps: error: "), line)
+        self.assertIn(saying, err)
+        self.assertEqual(self.ran, [])
+
+    def test_mistakes_are_told_in_a_line(self) -> None:
+        """A wrong command line is exit code 2 and one line."""
+        self.assert_refused(saying="which command?")
+        self.assert_refused("serv", saying="invalid choice: 'serv'")
+        self.assert_refused("serve", "now", saying="unexpected argument 'now'")
+        self.assert_refused("migrate", saying="STEP")
+        self.assert_refused("migrate", "down", saying="invalid choice: 'down'")
+        self.assert_refused("serve", "--cache-hostname", saying="expected one argument")
+        self.assert_refused("serve", "--dry-run", saying="unknown flag --dry-run")
+
+    def test_unknown_flags_get_a_suggestion(self) -> None:
+        """A mistyped or shortened flag is told the nearest one."""
+        for word in ("--cache-hostnme=a", "--cache-hostnam"):
+            self.assert_refused("serve", word, saying="did you mean --cache-hostname?")
+
+    def test_wrong_settings_are_all_told(self) -> None:
+        """Every wrong setting has its line."""
+        code, _, err = self.run_command(
+            "serve", "--cache-hostname=http://a", "--log-level=x", SERVER_ADDR="nowhere"
+        )
+        self.assertEqual((code, len(err.splitlines())), (2, 3))
+
+    @given(st.lists(st.text(max_size=8) | st.sampled_from(["serve", "--", "--config", "-h="])))
+    def test_any_arguments_end_in_an_exit_code(self, arguments: list[str]) -> None:
+        """No command line ends in a traceback."""
+        self.assertIn(self.run_command(*arguments)[0], (0, 2))
+
+
+class HelpTests(CommandCase):
+    def test_serve_explains_every_setting(self) -> None:
+        """`ncps serve --help` names each flag, its variable, key and default."""
+        code, out, _ = self.run_command("serve", "--help")
+        self.assertEqual(code, 0)
+        flat = " ".join(out.split())
+        for row in TABLE:
+            self.assertIn(f"--{row.flag} ", out)
+            self.assertIn(row.environment, flat)
+            self.assertIn(row.key, flat)
+            if row.status is Status.ACTIVE:
+                self.assertIn(" ".join(row.help.split()), flat)
+                self.assertIn(f"default: {row.default_text}" if row.default_text else "", flat)
+
+    def test_every_command_has_help(self) -> None:
+        """--help works everywhere and runs nothing."""
+        for arguments in ([], ["migrate"], ["migrate", "up"], ["rebuild"], ["settings"]):
+            code, out, err = self.run_command(*arguments, "--help")
+            self.assertEqual((code, err), (0, ""))
+            self.assertIn("usage: ncps", out)
+            self.assertIn("--log-level", out)
+            self.assertNotIn("--cache-hostname", out)
+        self.assertEqual(self.ran, [])
+
+
+class SettingsTests(CommandCase):
+    def test_what_holds_is_printed_with_its_origin(self) -> None:
+        """`ncps settings` shows values and where to change them, but no credentials."""
+        for command in ("settings", "check-config"):
+            code, out, err = self.run_command(
+                command,
+                "--cache-upstream-url=http://me:hunter2@a",
+                "--analytics-reporting-enabled",
+                LOG_LEVEL="warn",
+            )
+            self.assertEqual(code, 0)
+            self.assertRegex(out, r"log\.level +: warn +\(environment LOG_LEVEL\)")
+            self.assertRegex(
+                out, r"cache\.upstream\.urls +: http://a +\(flag --cache-upstream-url\)"
+            )
+            self.assertNotIn("hunter2", out + err)
+            self.assertIn("ncps: warning: flag --analytics-reporting-enabled has no effect", err)
+        self.assertEqual(self.logging, [])
+
+
+class LoggingTests(SynchronousTestCase):
+    def test_results_and_log_lines_do_not_mix(self) -> None:
+        """The daemon logs to standard output, one-shot commands to standard error."""
+        started: list[tuple[object, ...]] = []
+        self.patch(logs, "start_logging", lambda *given, **rest: started.append(given))
+        commands = cli.Commands(
+            serve=lambda settings: 0,
+            migrate_up=lambda settings, dry_run: 0,
+            migrate_status=lambda settings: 0,
+            rebuild=lambda settings: 0,
+        )
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            for arguments in (["serve"], ["migrate", "status"]):
+                cli.run(arguments, commands=commands, surroundings=surroundings())
+        self.assertEqual(started, [("info", out), ("info", err)])

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import contextlib
+import io
+from unittest import mock
+
+from twisted.application.app import ServerOptions
+from twisted.logger import ILogObserver
+from twisted.python import usage
+from twisted.python.reflect import namedAny
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+import ncps
+from ncps import tap
+from ncps.settings.surroundings import Surroundings
+from tests.unit.settings.around import surroundings
+
+
+class TapCase(SynchronousTestCase):
+    """Parses options in surroundings of its own."""
+
+    def setUp(self) -> None:
+        self.patch(Surroundings, "of_process", lambda: surroundings({"LOG_LEVEL": "warn"}))
+
+    def parse(self, *words: str, parent: usage.Options | None = None) -> tap.Options:
+        options = tap.Options()
+        options.parent = parent
+        options.parseOptions(words)
+        return options
+
+
+class OptionsTests(TapCase):
+    def test_settings_are_options(self) -> None:
+        """`twistd ncps` takes the same flags as `ncps serve`, and the environment too."""
+        settings = self.parse(
+            "--cache-hostname=a",
+            "--cache-upstream-url",
+            "http://a",
+            "--cache-upstream-url=http://b",
+            "--prometheus-enabled",
+        ).settings
+        assert settings is not None
+        self.assertEqual(settings.cache.hostname, "a")
+        self.assertEqual(settings.cache.upstream.urls, ("http://a", "http://b"))
+        self.assertIs(settings.prometheus.enabled, True)
+        self.assertEqual(settings.log.level, "warn")
+
+    def test_mistakes_are_usage_errors(self) -> None:
+        """twistd prints what is wrong instead of a traceback."""
+        for words, reason in (
+            (["--cache-hostname=http://a", "--log-level=x"], "(?s)bare host name.*flag|log-level"),
+            (["--cache-hostnme=a"], "did you mean --cache-hostname"),
+            (["--cache-host=a"], "unknown option --cache-host"),
+            (["--cache-hostname"], "needs a value"),
+            (["zzz"], "unknown option zzz$"),
+        ):
+            with self.assertRaisesRegex(usage.UsageError, reason):
+                self.parse(*words)
+
+    def test_version_and_help_are_ours(self) -> None:
+        """`twistd ncps --version` tells the version of ncps, --help its options."""
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            self.assertRaises(SystemExit, self.parse, "--version")
+        self.assertEqual(out.getvalue(), f"ncps {ncps.__version__}\n")
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            self.assertRaises(SystemExit, self.parse, "--help")
+        self.assertIn("--cache-hostname=", out.getvalue())
+
+
+class ObserverTests(TapCase):
+    def test_in_the_foreground_the_settings_decide(self) -> None:
+        """`twistd -n ncps` logs as the settings say."""
+        parent = ServerOptions()
+        parent["nodaemon"] = True
+        self.parse(parent=parent)
+        factory = namedAny(str(parent["logger"]))
+        verifyObject(ILogObserver, factory())
+
+    def test_whoever_tells_twistd_decides(self) -> None:
+        """The logging options of twistd, and of twist, win."""
+        for option, value in (("logger", "a.b"), ("logfile", "/a"), ("syslog", True)):
+            parent = ServerOptions()
+            parent["nodaemon"] = True
+            parent[option] = value
+            before = parent["logger"]
+            self.parse(parent=parent)
+            self.assertEqual(parent["logger"], before)
+        daemon = ServerOptions()
+        self.parse(parent=daemon)
+        self.assertIsNone(daemon["logger"])
+        twist = usage.Options()
+        self.parse(parent=twist)
+        self.assertNotIn("logger", twist)
+
+
+class MakeServiceTests(TapCase):
+    def test_the_service_gets_the_settings(self) -> None:
+        """The service is made of what the options said, parsed or not."""
+        with mock.patch("ncps.service.NcpsService") as service:
+            options = self.parse("--cache-hostname=a")
+            self.assertIs(tap.makeService(options), service.return_value)
+            service.assert_called_once_with(options.settings)
+            tap.makeService(tap.Options())
+        self.assertEqual(service.call_args.args[0].cache.hostname, "box")
