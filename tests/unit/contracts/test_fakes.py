@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
@@ -10,7 +11,7 @@ from tests.contract.config_store import ConfigStoreContract
 from tests.contract.leases import LeasesContract
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.narinfo_store import NarInfoStoreContract
-from tests.contract.running import synchronously
+from tests.contract.running import Contract, start, synchronously
 from tests.contract.samples import digest_of, key_of
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.leases import MemoryLeases
@@ -72,3 +73,27 @@ class MemoryLeasesTests(LeasesContract, SynchronousTestCase):
         lease = self.successResultOf(self.leases.try_hold("a"))
         self.leases.held["a"].lost = True
         self.assertTrue(lease.is_lost)
+
+
+class RunningTests(SynchronousTestCase):
+    def test_a_contract_that_waits_for_ever_fails(self) -> None:
+        """Without a reactor a test that is not done at once has not passed."""
+
+        @synchronously
+        class Stuck(Contract, SynchronousTestCase):
+            async def test_it(self) -> None:
+                await Deferred()
+
+        self.assertRaises(self.failureException, Stuck("test_it").test_it)
+
+    def test_an_error_that_does_not_come_fails(self) -> None:
+        """Expecting an error that nobody raises is a failure."""
+
+        class Mild(Contract, SynchronousTestCase):
+            async def nothing(self) -> None:
+                """Raise nothing."""
+
+        case = Mild()
+        self.failureResultOf(
+            start(case.assert_raises(KeyError, case.nothing())), self.failureException
+        )
