@@ -1,0 +1,337 @@
+"""What every Catalog keeps to."""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.internet.defer import gatherResults
+
+from ncps.nix.keys import Signature
+from ncps.ports import Catalog, NarRecord, Totals
+from tests.contract.running import Contract, start
+from tests.contract.samples import (
+    EARLY,
+    digest_of,
+    entry,
+    hash_of,
+    key_of,
+    later,
+    narinfo,
+    path_of,
+    record,
+    stored,
+)
+
+
+class NarInfoContract(Contract):
+    """Narinfos and the NAR rows they bring."""
+
+    catalog: Catalog
+
+    async def nar_record(self, number: int) -> NarRecord:
+        found = await self.catalog.nar(key_of(number))
+        assert found is not None
+        return found
+
+    async def test_an_empty_catalog_knows_nothing(self) -> None:
+        """What was never recorded is absent in every way of asking, and no error to drop."""
+        self.assertIsNone(await self.catalog.narinfo(digest_of(1)))
+        self.assertIsNone(await self.catalog.nar(key_of(1)))
+        self.assertEqual(await self.catalog.narinfos_of(key_of(1)), [])
+        self.assertEqual(await self.catalog.unverified(10), [])
+        self.assertEqual(await self.catalog.totals(), Totals(0, 0, 0))
+        self.assertFalse(await self.catalog.forget_narinfo(digest_of(1)))
+        self.assertFalse(await self.catalog.forget_nar(key_of(1)))
+        await self.catalog.mark_missing(key_of(1))
+        await self.catalog.mark_verified(key_of(1), EARLY)
+        await self.catalog.touch({digest_of(1): EARLY}, {key_of(1): EARLY})
+        self.assertIsNone(await self.catalog.nar(key_of(1)))
+
+    async def test_a_narinfo_comes_back_as_it_was(self) -> None:
+        """Every field of a narinfo and of its NAR's record is kept."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        self.assertEqual(await self.catalog.narinfo(digest_of(1)), (entry(1), record(1)))
+        self.assertEqual(await self.catalog.nar(key_of(1)), record(1))
+        self.assertEqual(await self.catalog.narinfos_of(key_of(1)), [entry(1)])
+
+    async def test_a_narinfo_with_little_in_it_comes_back(self) -> None:
+        """Optional fields that are missing stay missing."""
+        bare = narinfo(
+            1,
+            file_hash=None,
+            file_size=None,
+            references=(),
+            deriver=None,
+            system=None,
+            signatures=(),
+            ca=None,
+        )
+        plain = entry(1, narinfo=bare, upstream="", upstream_url="", verified=False)
+        nar = NarRecord(key=key_of(1), compression="xz")
+        await self.catalog.add_narinfo(plain, nar)
+        self.assertEqual(await self.catalog.narinfo(digest_of(1)), (plain, nar))
+
+    async def test_long_texts_come_back_whole(self) -> None:
+        """No field is cut, however long its text: URLs, derivers, signatures, many references."""
+        long = narinfo(
+            1,
+            references=tuple(path_of(number) for number in range(2000)),
+            signatures=tuple(Signature(f"key-{n}" + "k" * 300, bytes(64)) for n in range(50)),
+            ca="text:" + "c" * 5000,
+            nar_size=2**63 - 1,
+        )
+        big = entry(1, narinfo=long, upstream_url="https://example.org/" + "u" * 5000)
+        nar = record(1, origin_url=big.upstream_url, nar_size=2**63 - 1)
+        await self.catalog.add_narinfo(big, nar)
+        self.assertEqual(await self.catalog.narinfo(digest_of(1)), (big, nar))
+
+    async def test_the_last_narinfo_counts(self) -> None:
+        """A narinfo added again replaces the old one, references and signatures included."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        newer = entry(
+            1,
+            narinfo=narinfo(1, references=(path_of(7),), signatures=(Signature("k", b"2" * 64),)),
+            fetched_at=later(60),
+            upstream="https://other.example.org",
+        )
+        for _ in range(2):
+            await self.catalog.add_narinfo(newer, record(1))
+        found = await self.catalog.narinfo(digest_of(1))
+        assert found is not None
+        self.assertEqual(found[0], newer)
+        self.assertEqual((await self.catalog.totals()).narinfos, 1)
+
+    async def test_a_narinfo_may_move_to_another_nar(self) -> None:
+        """A narinfo added again with another URL belongs to that NAR from then on."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        moved = entry(1, narinfo=narinfo(1, url=key_of(2).url))
+        await self.catalog.add_narinfo(moved, record(2))
+        self.assertEqual(await self.catalog.narinfo(digest_of(1)), (moved, record(2)))
+        self.assertEqual(await self.catalog.narinfos_of(key_of(1)), [])
+        self.assertEqual(await self.catalog.narinfos_of(key_of(2)), [moved])
+        self.assertEqual(await self.catalog.nar(key_of(1)), record(1))
+
+    async def test_narinfos_may_share_a_nar(self) -> None:
+        """Several paths with one NAR are all found by its key."""
+        other = entry(2, narinfo=narinfo(2, url=key_of(1).url))
+        await self.catalog.add_narinfo(entry(1), record(1))
+        await self.catalog.add_narinfo(other, record(1))
+        found = await self.catalog.narinfos_of(key_of(1))
+        self.assertEqual({each.digest for each in found}, {digest_of(1), digest_of(2)})
+
+    async def test_what_is_stored_keeps_its_facts(self) -> None:
+        """A narinfo of a NAR that is stored fills in what was unknown and changes nothing else."""
+        await self.catalog.mark_stored(stored(1, nar_hash=None, nar_size=None))
+        told = record(
+            1,
+            file_size=1,
+            file_hash=hash_of("lie"),
+            upstream="https://other.example.org",
+            origin_url="other",
+        )
+        await self.catalog.add_narinfo(entry(1), told)
+        self.assertEqual(await self.nar_record(1), stored(1))
+
+    async def test_an_unknown_origin_of_stored_bytes_is_filled_in(self) -> None:
+        """Bytes found in the store learn where they can be fetched again."""
+        await self.catalog.mark_stored(stored(1, upstream="", origin_url=""))
+        await self.catalog.add_narinfo(entry(1), record(1))
+        self.assertEqual(await self.nar_record(1), stored(1))
+
+    async def test_what_is_not_stored_follows_the_last_narinfo(self) -> None:
+        """While nothing is stored, the newest upstream's facts and origin count, as a whole."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        newer = record(
+            1,
+            file_size=None,
+            file_hash=None,
+            upstream="https://other.example.org",
+            origin_url="nar/other",
+        )
+        await self.catalog.add_narinfo(entry(1), newer)
+        self.assertEqual(await self.nar_record(1), newer)
+
+    async def test_forgetting_a_narinfo_leaves_its_nar(self) -> None:
+        """A narinfo is dropped alone."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        self.assertTrue(await self.catalog.forget_narinfo(digest_of(1)))
+        self.assertIsNone(await self.catalog.narinfo(digest_of(1)))
+        self.assertFalse(await self.catalog.forget_narinfo(digest_of(1)))
+        self.assertEqual(await self.catalog.nar(key_of(1)), record(1))
+
+    async def test_forgetting_a_nar_takes_its_narinfos_along(self) -> None:
+        """A NAR is dropped with every narinfo that names it and no other."""
+        for number in (1, 2, 3):
+            nar = 1 if number < 3 else 3
+            info = narinfo(number, url=key_of(nar).url)
+            await self.catalog.add_narinfo(entry(number, narinfo=info), record(nar))
+        self.assertTrue(await self.catalog.forget_nar(key_of(1)))
+        self.assertFalse(await self.catalog.forget_nar(key_of(1)))
+        self.assertIsNone(await self.catalog.narinfo(digest_of(1)))
+        self.assertIsNone(await self.catalog.narinfo(digest_of(2)))
+        self.assertIsNone(await self.catalog.nar(key_of(1)))
+        self.assertIsNotNone(await self.catalog.narinfo(digest_of(3)))
+
+    async def test_many_writers_at_once_lose_nothing(self) -> None:
+        """Two hundred narinfos recorded at one time are all there."""
+        writes = [
+            start(self.catalog.add_narinfo(entry(number), record(number))) for number in range(200)
+        ]
+        await gatherResults(writes, consumeErrors=True)
+        self.assertEqual(await self.catalog.totals(), Totals(200, 0, 0))
+        for number in (0, 99, 199):
+            found = await self.catalog.narinfo(digest_of(number))
+            self.assertEqual(found, (entry(number), record(number)))
+
+
+class StoredContract(Contract):
+    """The life of stored bytes, verification, uses and counts."""
+
+    catalog: Catalog
+
+    async def nar_record(self, number: int) -> NarRecord:
+        found = await self.catalog.nar(key_of(number))
+        assert found is not None
+        return found
+
+    async def test_stored_bytes_are_recorded(self) -> None:
+        """After publication the record says so, whether a narinfo had named the NAR or not."""
+        await self.catalog.mark_stored(stored(1))
+        await self.catalog.add_narinfo(entry(2), record(2))
+        await self.catalog.mark_stored(stored(2, verified_at=later(1)))
+        self.assertEqual(await self.nar_record(1), stored(1))
+        self.assertEqual(await self.nar_record(2), stored(2, verified_at=later(1)))
+        found = await self.catalog.narinfo(digest_of(2))
+        assert found is not None
+        self.assertEqual(found, (entry(2), stored(2, verified_at=later(1))))
+
+    async def test_storing_anew_replaces_the_record(self) -> None:
+        """The record of the bytes that are there now is the one that counts."""
+        await self.catalog.mark_stored(stored(1, verified_at=later(1)))
+        newer = stored(1, stored_at=later(60), stored_size=77, encoding="zstd")
+        await self.catalog.mark_stored(newer)
+        self.assertEqual(await self.nar_record(1), newer)
+
+    async def test_storing_anew_keeps_the_last_use(self) -> None:
+        """A NAR that is stored again is as recently used as it was."""
+        await self.catalog.mark_stored(stored(1))
+        await self.catalog.touch({}, {key_of(1): later(5)})
+        await self.catalog.mark_stored(stored(1, stored_at=later(60)))
+        self.assertEqual((await self.nar_record(1)).last_used_at, later(5))
+
+    async def test_narinfos_learn_the_facts_of_the_file(self) -> None:
+        """FileHash and FileSize an upstream left out are known once the bytes are."""
+        for number, changes in enumerate(
+            [
+                {"file_hash": None, "file_size": None},
+                {"file_size": None},
+                {"file_hash": None},
+                {},
+            ]
+        ):
+            info = narinfo(number, url=key_of(50).url, **changes)
+            await self.catalog.add_narinfo(entry(number, narinfo=info), record(50))
+        size, digest = 4242, hash_of("measured")
+        await self.catalog.mark_stored(stored(50, file_size=size, file_hash=digest))
+        infos = [each.narinfo for each in await self.catalog.narinfos_of(key_of(50))]
+        infos.sort(key=lambda info: info.store_path.name)
+        self.assertEqual(
+            [(info.file_hash, info.file_size) for info in infos],
+            [
+                (digest, size),
+                (hash_of("file 1"), size),
+                (digest, 1002),
+                (hash_of("file 3"), 1003),
+            ],
+        )
+        self.assertEqual(infos[0].references, narinfo(0).references)
+        self.assertEqual(infos[0].signatures, narinfo(0).signatures)
+
+    async def test_uncompressed_narinfos_are_left_alone(self) -> None:
+        """With compression none the file is the NAR, whatever is stored for it."""
+        info = narinfo(
+            1,
+            compression="none",
+            file_hash=hash_of("nar 1"),
+            file_size=5001,
+        )
+        await self.catalog.add_narinfo(entry(1, narinfo=info), record(1, compression="none"))
+        await self.catalog.mark_stored(stored(1, file_size=7, file_hash=hash_of("other")))
+        found = await self.catalog.narinfo(digest_of(1))
+        assert found is not None
+        self.assertEqual(found[0].narinfo, info)
+
+    async def test_missing_bytes_leave_the_rest(self) -> None:
+        """Where the bytes are gone, what is known of them stays, and they can be fetched again."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        await self.catalog.mark_stored(stored(1, verified_at=later(1)))
+        await self.catalog.mark_missing(key_of(1))
+        found = await self.nar_record(1)
+        self.assertFalse(found.is_stored)
+        self.assertEqual(evolve(found, encoding=""), record(1))
+        self.assertIsNotNone(await self.catalog.narinfo(digest_of(1)))
+
+    async def test_only_what_is_stored_can_be_verified(self) -> None:
+        """The time of a check is kept for stored bytes and for nothing else."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        await self.catalog.mark_stored(stored(2))
+        for number in (1, 2):
+            await self.catalog.mark_verified(key_of(number), later(9))
+        self.assertIsNone((await self.nar_record(1)).verified_at)
+        self.assertEqual((await self.nar_record(2)).verified_at, later(9))
+
+    async def test_the_oldest_unverified_come_first(self) -> None:
+        """What waits for its check is listed by age, as many as asked for, and only what can be."""
+        for number in (3, 1, 2):
+            await self.catalog.mark_stored(stored(number, stored_at=later(number)))
+        await self.catalog.mark_stored(stored(4, verified_at=later(1)))
+        await self.catalog.mark_stored(stored(5, nar_hash=None))
+        await self.catalog.add_narinfo(entry(6), record(6))
+        waiting = await self.catalog.unverified(10)
+        self.assertEqual([nar.key for nar in waiting], [key_of(1), key_of(2), key_of(3)])
+        self.assertEqual(waiting[0], stored(1, stored_at=later(1)))
+        self.assertEqual([nar.key for nar in await self.catalog.unverified(1)], [key_of(1)])
+
+    async def test_uses_are_noted_and_never_go_back(self) -> None:
+        """The time of last use only grows, for narinfos and NARs alike; strangers are ignored."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        await self.catalog.touch({digest_of(1): later(9)}, {key_of(1): later(8)})
+        await self.catalog.touch({digest_of(1): later(5)}, {key_of(1): later(5)})
+        await self.catalog.touch({digest_of(7): later(9)}, {key_of(7): later(9)})
+        found = await self.catalog.narinfo(digest_of(1))
+        assert found is not None
+        self.assertEqual(found[0].last_used_at, later(9))
+        self.assertEqual(found[1].last_used_at, later(8))
+        self.assertEqual((await self.catalog.totals()).narinfos, 1)
+
+    async def test_fetching_anew_keeps_the_last_use(self) -> None:
+        """A narinfo that was added again is as recently used as it was."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        await self.catalog.touch({digest_of(1): later(9)}, {key_of(1): later(8)})
+        await self.catalog.add_narinfo(entry(1, fetched_at=later(20)), record(1))
+        found = await self.catalog.narinfo(digest_of(1))
+        assert found is not None
+        self.assertEqual(found[0].last_used_at, later(9))
+        self.assertEqual(found[1].last_used_at, later(8))
+
+    async def test_many_uses_are_noted_at_once(self) -> None:
+        """Thousands of uses in one call are no problem."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        uses = {digest_of(number): later(number) for number in range(5000)}
+        await self.catalog.touch(uses, {key_of(number): later(number) for number in range(5000)})
+        found = await self.catalog.narinfo(digest_of(1))
+        assert found is not None
+        self.assertEqual(found[0].last_used_at, later(1))
+
+    async def test_totals_count_what_is_stored(self) -> None:
+        """Narinfos, stored NARs and their bytes are counted; what is only known is not stored."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        await self.catalog.add_narinfo(entry(2), record(2))
+        await self.catalog.mark_stored(stored(2, stored_size=10))
+        await self.catalog.mark_stored(stored(3, stored_size=5 * 2**40))
+        self.assertEqual(await self.catalog.totals(), Totals(2, 2, 10 + 5 * 2**40))
+        await self.catalog.mark_missing(key_of(3))
+        self.assertEqual(await self.catalog.totals(), Totals(2, 1, 10))
+
+
+class CatalogContract(NarInfoContract, StoredContract):
+    """All of it."""

@@ -1,0 +1,38 @@
+"""What every ConfigStore keeps to."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import gatherResults
+
+from ncps.errors import Malformed
+from ncps.ports import ConfigStore
+from tests.contract.running import Contract, start
+
+
+class ConfigStoreContract(Contract):
+    store: ConfigStore
+
+    async def test_what_was_never_created_is_surely_absent(self) -> None:
+        """A name nobody created has no value."""
+        self.assertIsNone(await self.store.get("cache.key"))
+
+    async def test_the_first_value_stays(self) -> None:
+        """Who comes second gets the value of who came first."""
+        self.assertEqual(await self.store.create("cache.key", b"first"), b"first")
+        self.assertEqual(await self.store.create("cache.key", b"second"), b"first")
+        self.assertEqual(await self.store.get("cache.key"), b"first")
+        self.assertEqual(await self.store.create("other", b"\0\xff\n"), b"\0\xff\n")
+
+    async def test_of_many_creators_one_wins(self) -> None:
+        """Creators at one time all end up with one and the same value."""
+        values = await gatherResults(
+            [start(self.store.create("cache.key", b"%d" % number)) for number in range(10)],
+            consumeErrors=True,
+        )
+        self.assertEqual(set(values), {await self.store.get("cache.key")})
+
+    async def test_odd_names_are_refused(self) -> None:
+        """Nothing but a plain name ever becomes part of an object's name."""
+        for name in ("", ".", "..", "../cache.key", "a/b", "A", "a\0", "a b", ".hidden", "a" * 65):
+            await self.assert_raises(Malformed, self.store.get(name))
+            await self.assert_raises(Malformed, self.store.create(name, b""))

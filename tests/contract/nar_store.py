@@ -1,0 +1,142 @@
+"""What every NarStore keeps to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from twisted.internet.defer import gatherResults
+
+from ncps.errors import Corrupt, NcpsError, NotFound
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body, NarStore
+from tests.contract.body import BodyContract, content
+from tests.contract.running import start
+from tests.contract.samples import key_of, spooled
+
+
+class NarStoreContract(BodyContract):
+    store: NarStore
+    sources: Path
+    """A directory for finished files."""
+
+    async def publish(self, key: NarKey, data: bytes) -> None:
+        await self.store.publish(key, spooled(self.sources, data))
+
+    async def read(self, key: NarKey) -> bytes:
+        return await content(await self.store.open(key))
+
+    async def open_body(self, data: bytes, start: int, stop: int | None) -> Body:
+        await self.publish(key_of(99), data)
+        return await self.store.open(key_of(99), start, stop)
+
+    async def walked(self) -> list[tuple[str, int]]:
+        return sorted([(stat.key.file_name, stat.size) async for stat in self.store.walk()])
+
+    async def test_what_was_never_stored_is_surely_absent(self) -> None:
+        """An unknown key is absent in every way of asking."""
+        self.assertIsNone(await self.store.stat(key_of(1)))
+        await self.assert_raises(NotFound, self.store.open(key_of(1)))
+        self.assertFalse(await self.store.delete(key_of(1)))
+        self.assertFalse(await self.store.quarantine(key_of(1)))
+        self.assertEqual(await self.walked(), [])
+
+    async def test_what_was_published_is_there(self) -> None:
+        """A published NAR has its size and time, and the source file is used up."""
+        source = spooled(self.sources, b"some bytes")
+        published = await self.store.publish(key_of(1), source)
+        self.assertEqual((published.key, published.size), (key_of(1), 10))
+        age = datetime.now(UTC) - published.modified
+        self.assertTrue(timedelta(seconds=-5) < age < timedelta(minutes=5), age)
+        self.assertEqual(await self.store.stat(key_of(1)), published)
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+        self.assertFalse(source.path.exists())
+
+    async def test_extensions_are_told_apart(self) -> None:
+        """One name under several extensions is several objects."""
+        for extension in ("", "xz", "zst"):
+            await self.publish(key_of(1, extension), extension.encode() + b"!")
+        for extension in ("", "xz", "zst"):
+            self.assertEqual(await self.read(key_of(1, extension)), extension.encode() + b"!")
+        self.assertIsNone(await self.store.stat(key_of(1, "bz2")))
+
+    async def test_publishing_again_changes_nothing(self) -> None:
+        """The same bytes once more are no error, and that source is used up, too."""
+        await self.publish(key_of(1), b"some bytes")
+        source = spooled(self.sources, b"some bytes")
+        again = await self.store.publish(key_of(1), source)
+        self.assertEqual(again.size, 10)
+        self.assertFalse(source.path.exists())
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+
+    async def test_an_object_of_another_size_is_replaced(self) -> None:
+        """A cut file under the key gives way to the verified one."""
+        await self.publish(key_of(1), b"some")
+        await self.publish(key_of(1), b"some bytes")
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+
+    async def test_many_may_publish_one_key_at_once(self) -> None:
+        """Publishers of one NAR do not disturb each other."""
+        await gatherResults(
+            [start(self.publish(key_of(1), b"some bytes")) for _ in range(5)], consumeErrors=True
+        )
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+        self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
+
+    async def test_a_source_that_is_cut_is_not_published(self) -> None:
+        """A spool that is not as long as it is said to be never gets a name."""
+        source = spooled(self.sources, b"some bytes")
+        source.path.write_bytes(b"some")
+        await self.assert_raises(Corrupt, self.store.publish(key_of(1), source))
+        self.assertIsNone(await self.store.stat(key_of(1)))
+
+    async def test_a_source_that_is_gone_is_an_error(self) -> None:
+        """A spool that disappeared is reported as one of our errors."""
+        source = spooled(self.sources, b"some bytes")
+        source.path.unlink()
+        await self.assert_raises(NcpsError, self.store.publish(key_of(1), source))
+        self.assertIsNone(await self.store.stat(key_of(1)))
+
+    async def test_bytes_that_are_not_there_are_corrupt(self) -> None:
+        """A range over the end, or another size than the record's, tells of a damaged object."""
+        await self.publish(key_of(1), b"some bytes")
+        await self.assert_raises(Corrupt, self.store.open(key_of(1), 0, 11))
+        await self.assert_raises(Corrupt, self.store.open(key_of(1), 11))
+        await self.assert_raises(Corrupt, self.store.open(key_of(1), size=11))
+        body = await self.store.open(key_of(1), 5, size=10)
+        self.assertEqual(await content(body), b"bytes")
+
+    async def test_deleting_takes_one_object_only(self) -> None:
+        """A deleted NAR is absent, its neighbours are not, and it can be stored again."""
+        neighbour = NarKey(key_of(1).name[:-1] + "0", "xz")
+        await self.publish(key_of(1), b"some bytes")
+        await self.publish(neighbour, b"others")
+        self.assertTrue(await self.store.delete(key_of(1)))
+        self.assertIsNone(await self.store.stat(key_of(1)))
+        self.assertFalse(await self.store.delete(key_of(1)))
+        self.assertEqual(await self.read(neighbour), b"others")
+        await self.publish(key_of(1), b"some bytes")
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+
+    async def test_quarantine_hides_an_object(self) -> None:
+        """What was set aside is absent for everybody, may be stored anew and set aside again."""
+        for _ in range(2):
+            await self.publish(key_of(1), b"damaged")
+            self.assertTrue(await self.store.quarantine(key_of(1)))
+            self.assertIsNone(await self.store.stat(key_of(1)))
+            await self.assert_raises(NotFound, self.store.open(key_of(1)))
+            self.assertEqual(await self.walked(), [])
+
+    async def test_walking_sees_everything(self) -> None:
+        """A walk gives every object with its size."""
+        for number in range(40):
+            await self.publish(key_of(number, "zst"), b"x" * number)
+        expected = sorted((key_of(number, "zst").file_name, number) for number in range(40))
+        self.assertEqual(await self.walked(), expected)
+
+    async def test_hexadecimal_names_are_names(self) -> None:
+        """NARs named in hexadecimal are kept like the others."""
+        key = NarKey("0123456789abcdef" * 4, "")
+        await self.publish(key, b"some bytes")
+        self.assertEqual(await self.read(key), b"some bytes")
+        self.assertEqual(await self.walked(), [(key.file_name, 10)])

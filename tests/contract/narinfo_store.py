@@ -1,0 +1,51 @@
+"""What every NarInfoStore keeps to."""
+
+from __future__ import annotations
+
+from ncps.errors import Malformed
+from ncps.ports import NarInfoStore
+from tests.contract.running import Contract
+from tests.contract.samples import digest_of, narinfo
+
+
+class NarInfoStoreContract(Contract):
+    store: NarInfoStore
+
+    async def walked(self) -> list[str]:
+        return sorted([digest async for digest in self.store.walk()])
+
+    async def test_what_was_never_put_is_surely_absent(self) -> None:
+        """An unknown path has no text."""
+        self.assertIsNone(await self.store.get(digest_of(1)))
+        self.assertFalse(await self.store.delete(digest_of(1)))
+        self.assertEqual(await self.walked(), [])
+
+    async def test_a_text_comes_back_and_can_be_replaced(self) -> None:
+        """The last text put is the one that is there."""
+        for text in (narinfo(1).render(), b"", b"short", b"long" * 100_000):
+            await self.store.put(digest_of(1), text)
+            self.assertEqual(await self.store.get(digest_of(1)), text)
+        self.assertEqual(await self.walked(), [digest_of(1)])
+
+    async def test_deleting_takes_one_text_only(self) -> None:
+        """A deleted text is absent; the others stay."""
+        await self.store.put(digest_of(1), b"one")
+        await self.store.put(digest_of(2), b"two")
+        self.assertTrue(await self.store.delete(digest_of(1)))
+        self.assertIsNone(await self.store.get(digest_of(1)))
+        self.assertFalse(await self.store.delete(digest_of(1)))
+        self.assertEqual(await self.store.get(digest_of(2)), b"two")
+        self.assertEqual(await self.walked(), [digest_of(2)])
+
+    async def test_walking_sees_every_path(self) -> None:
+        """A walk gives the hash part of every path."""
+        for number in range(40):
+            await self.store.put(digest_of(number), b"text")
+        self.assertEqual(await self.walked(), sorted(map(digest_of, range(40))))
+
+    async def test_what_is_no_hash_part_is_refused(self) -> None:
+        """Nothing but a hash part ever becomes part of an object's name."""
+        for name in ("", "../../config/cache.key", "0" * 31, "e" * 32, "0" * 31 + "/", "A" * 32):
+            await self.assert_raises(Malformed, self.store.put(name, b"text"))
+            await self.assert_raises(Malformed, self.store.get(name))
+            await self.assert_raises(Malformed, self.store.delete(name))

@@ -1,0 +1,106 @@
+"""Values to test ports with; equal arguments give equal values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from ncps.nix.base32 import encode
+from ncps.nix.hashes import Hash, sha256_of
+from ncps.nix.keys import Signature
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import NarKey
+from ncps.nix.storepath import StorePath
+from ncps.ports import NarInfoEntry, NarRecord, Spooled
+
+EARLY = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+UPSTREAM = "https://cache.example.org"
+
+
+def later(seconds: float) -> datetime:
+    """A time so long after EARLY."""
+    return EARLY + timedelta(seconds=seconds)
+
+
+def digest_of(number: int) -> str:
+    """Hash part of the numbered store path."""
+    return encode(sha256_of(str(number).encode()).digest[:20])
+
+
+def path_of(number: int) -> StorePath:
+    """The numbered store path."""
+    return StorePath(digest_of(number), f"package-{number}.0")
+
+
+def key_of(number: int, extension: str = "xz") -> NarKey:
+    """Key of the numbered NAR."""
+    return NarKey(hash_of(f"file {number}").nix32, extension)
+
+
+def hash_of(text: str) -> Hash:
+    """SHA-256 of some text."""
+    return sha256_of(text.encode())
+
+
+def record(number: int, **changes: Any) -> NarRecord:
+    """Record of a NAR that an upstream has and that is not stored."""
+    plain = NarRecord(
+        key=key_of(number),
+        compression="xz",
+        file_size=1000 + number,
+        file_hash=hash_of(f"file {number}"),
+        nar_size=5000 + number,
+        nar_hash=hash_of(f"nar {number}"),
+        upstream=UPSTREAM,
+        origin_url=f"nar/{key_of(number).file_name}?part={number}",
+    )
+    return evolve(plain, **changes)
+
+
+def stored(number: int, **changes: Any) -> NarRecord:
+    """Record of a NAR that is stored."""
+    facts = {"encoding": "xz", "stored_size": 1000 + number, "stored_at": EARLY} | changes
+    return record(number, **facts)
+
+
+def narinfo(number: int, **changes: Any) -> NarInfo:
+    """Narinfo of the numbered path, whose NAR has the same number."""
+    plain = NarInfo(
+        store_path=path_of(number),
+        url=key_of(number).url,
+        compression="xz",
+        file_hash=hash_of(f"file {number}"),
+        file_size=1000 + number,
+        nar_hash=hash_of(f"nar {number}"),
+        nar_size=5000 + number,
+        references=(path_of(number), path_of(number + 1)),
+        deriver=f"{digest_of(number + 2)}-package-{number}.drv",
+        system="x86_64-linux",
+        signatures=(Signature("cache.example.org-1", bytes(64)), Signature("ours", b"1" * 64)),
+        ca="fixed:r:sha256:" + hash_of("content").nix32,
+    )
+    return evolve(plain, **changes)
+
+
+def entry(number: int, **changes: Any) -> NarInfoEntry:
+    """Entry of the numbered narinfo; changes are of the entry."""
+    plain = NarInfoEntry(
+        digest=digest_of(number),
+        narinfo=narinfo(number),
+        upstream=UPSTREAM,
+        upstream_url=f"nar/{key_of(number).file_name}?part={number}",
+        verified=True,
+        fetched_at=EARLY,
+    )
+    return evolve(plain, **changes)
+
+
+def spooled(directory: Path, data: bytes) -> Spooled:
+    """A finished file with these bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"source-{len(list(directory.iterdir()))}-{sha256_of(data).nix32[:8]}"
+    path.write_bytes(data)
+    return Spooled(path=path, size=len(data), sha256=sha256_of(data))

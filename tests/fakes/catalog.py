@@ -1,0 +1,143 @@
+"""MemoryCatalog: a catalog of two dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from attrs import evolve
+
+from ncps.errors import NcpsError
+from ncps.nix.narurl import NarKey
+from ncps.ports import Catalog, NarInfoEntry, NarRecord, Totals
+
+_ORIGIN = ("upstream", "origin_url")
+_FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
+_NEVER = datetime.fromtimestamp(0, UTC)
+
+
+class MemoryCatalog(Catalog):
+    """See `ncps.ports.Catalog`.
+
+    :param failing: raised by every method while it is set; `failing_writes` only by those that
+        write.
+    """
+
+    def __init__(self) -> None:
+        self.entries: dict[str, NarInfoEntry] = {}
+        self.records: dict[NarKey, NarRecord] = {}
+        self.failing: NcpsError | None = None
+        self.failing_writes: NcpsError | None = None
+        self._key_of: dict[str, NarKey] = {}
+
+    def _reading(self) -> None:
+        if self.failing is not None:
+            raise self.failing.with_traceback(None)
+
+    def _writing(self) -> None:
+        self._reading()
+        if self.failing_writes is not None:
+            raise self.failing_writes.with_traceback(None)
+
+    def _digests_of(self, key: NarKey) -> list[str]:
+        return [digest for digest, its in self._key_of.items() if its == key]
+
+    async def narinfo(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
+        self._reading()
+        entry = self.entries.get(digest)
+        return None if entry is None else (entry, self.records[self._key_of[digest]])
+
+    async def nar(self, key: NarKey) -> NarRecord | None:
+        self._reading()
+        return self.records.get(key)
+
+    async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
+        self._reading()
+        return [self.entries[digest] for digest in self._digests_of(key)]
+
+    async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
+        self._writing()
+        self.records[nar.key] = _announced(self.records.get(nar.key), nar)
+        old = self.entries.get(entry.digest)
+        if old is not None:
+            entry = evolve(entry, last_used_at=old.last_used_at)
+        self.entries[entry.digest] = entry
+        self._key_of[entry.digest] = nar.key
+
+    async def mark_stored(self, nar: NarRecord) -> None:
+        self._writing()
+        old = self.records.get(nar.key)
+        if old is not None and nar.last_used_at is None:
+            nar = evolve(nar, last_used_at=old.last_used_at)
+        self.records[nar.key] = nar
+        for digest in self._digests_of(nar.key):
+            narinfo = self.entries[digest].narinfo
+            if narinfo.compression != "none":
+                narinfo = evolve(
+                    narinfo,
+                    file_hash=narinfo.file_hash or nar.file_hash,
+                    file_size=narinfo.file_size or nar.file_size,
+                )
+            self.entries[digest] = evolve(self.entries[digest], narinfo=narinfo)
+
+    async def mark_missing(self, key: NarKey) -> None:
+        self._writing()
+        if key in self.records:
+            self.records[key] = evolve(
+                self.records[key], stored_at=None, stored_size=None, verified_at=None
+            )
+
+    async def mark_verified(self, key: NarKey, at: datetime) -> None:
+        self._writing()
+        if key in self.records and self.records[key].is_stored:
+            self.records[key] = evolve(self.records[key], verified_at=at)
+
+    async def unverified(self, limit: int) -> list[NarRecord]:
+        self._reading()
+        waiting = [
+            nar
+            for nar in self.records.values()
+            if nar.stored_at is not None and nar.nar_hash is not None and nar.verified_at is None
+        ]
+        return sorted(waiting, key=lambda nar: nar.stored_at or _NEVER)[:limit]
+
+    async def forget_narinfo(self, digest: str) -> bool:
+        self._writing()
+        self._key_of.pop(digest, None)
+        return self.entries.pop(digest, None) is not None
+
+    async def forget_nar(self, key: NarKey) -> bool:
+        self._writing()
+        for digest in self._digests_of(key):
+            del self.entries[digest], self._key_of[digest]
+        return self.records.pop(key, None) is not None
+
+    async def touch(
+        self, narinfos: Mapping[str, datetime], nars: Mapping[NarKey, datetime]
+    ) -> None:
+        self._writing()
+        for digest, at in narinfos.items():
+            entry = self.entries.get(digest)
+            if entry is not None and at > (entry.last_used_at or _NEVER):
+                self.entries[digest] = evolve(entry, last_used_at=at)
+        for key, at in nars.items():
+            nar = self.records.get(key)
+            if nar is not None and at > (nar.last_used_at or _NEVER):
+                self.records[key] = evolve(nar, last_used_at=at)
+
+    async def totals(self) -> Totals:
+        self._reading()
+        sizes = [nar.stored_size or 0 for nar in self.records.values() if nar.is_stored]
+        return Totals(len(self.entries), len(sizes), sum(sizes))
+
+
+def _announced(there: NarRecord | None, told: NarRecord) -> NarRecord:
+    """What a narinfo's word about its NAR makes of the record."""
+    if there is None:
+        return told
+    if there.is_stored:
+        changes = {name: getattr(told, name) for name in _FACTS if not getattr(there, name)}
+        if not there.upstream and not there.origin_url:
+            changes |= {name: getattr(told, name) for name in _ORIGIN}
+        return evolve(there, **changes)
+    return evolve(there, **{name: getattr(told, name) for name in _FACTS + _ORIGIN})

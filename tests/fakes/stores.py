@@ -1,0 +1,162 @@
+"""Stores in memory, for tests of what uses stores.
+
+Each has `failing`: an error set there is raised by every method until it is set to None again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.nix.hashes import sha256_of
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body, ConfigStore, NarInfoStore, NarStore, Segment, Spooled, Stat
+from ncps.storage import keys
+
+CHUNK = 64 * 1024
+
+
+class MemoryBody(Body):
+    """Bytes in memory as a Body."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.is_closed = False
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def segment(self) -> Segment | None:
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._data), CHUNK):
+            if self.is_closed:
+                return
+            yield self._data[start : start + CHUNK]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class _Failing:
+    failing: NcpsError | None = None
+
+    def _check(self) -> None:
+        if self.failing is not None:
+            raise self.failing.with_traceback(None)
+
+
+class MemoryNarStore(_Failing, NarStore):
+    """NARs in a dictionary; `objects` and `quarantined` may be looked at and changed.
+
+    :param bodies: every body that was opened, to see that all of them were closed.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[NarKey, bytes] = {}
+        self.quarantined: list[tuple[NarKey, bytes]] = []
+        self.bodies: list[MemoryBody] = []
+        self._modified: dict[NarKey, datetime] = {}
+
+    def put(self, key: NarKey, data: bytes) -> None:
+        """Have the object there, just so."""
+        self.objects[key] = data
+        self._modified[key] = datetime.now(UTC)
+
+    def _stat(self, key: NarKey) -> Stat:
+        modified = self._modified.get(key, datetime.now(UTC))
+        return Stat(key=key, size=len(self.objects[key]), modified=modified)
+
+    async def stat(self, key: NarKey) -> Stat | None:
+        self._check()
+        return self._stat(key) if key in self.objects else None
+
+    async def open(
+        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+    ) -> MemoryBody:
+        self._check()
+        data = self.objects.get(key)
+        if data is None:
+            raise NotFound(f"{key.file_name} is not in the store")
+        end = len(data) if stop is None else stop
+        if size not in (None, len(data)) or not 0 <= start <= end <= len(data):
+            raise Corrupt(f"{key.file_name} has {len(data)} bytes in the store")
+        self.bodies.append(MemoryBody(data[start:end]))
+        return self.bodies[-1]
+
+    async def publish(self, key: NarKey, source: Spooled) -> Stat:
+        self._check()
+        try:
+            data = source.path.read_bytes()
+        except OSError as error:
+            raise Unavailable(f"{source.path} cannot be read: {error.strerror}") from error
+        if len(data) != source.size or sha256_of(data) != source.sha256:
+            raise Corrupt(f"{source.path} is not what it is said to be")
+        source.path.unlink()
+        if key not in self.objects or len(self.objects[key]) != source.size:
+            self.put(key, data)
+        return self._stat(key)
+
+    async def delete(self, key: NarKey) -> bool:
+        self._check()
+        return self.objects.pop(key, None) is not None
+
+    async def quarantine(self, key: NarKey) -> bool:
+        self._check()
+        if key not in self.objects:
+            return False
+        self.quarantined.append((key, self.objects.pop(key)))
+        return True
+
+    async def walk(self) -> AsyncIterator[Stat]:
+        self._check()
+        for key in list(self.objects):
+            if key in self.objects:
+                yield self._stat(key)
+
+
+class MemoryNarInfoStore(_Failing, NarInfoStore):
+    """Texts in a dictionary."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, bytes] = {}
+
+    def _checked(self, digest: str) -> str:
+        self._check()
+        keys.narinfo_key(digest)
+        return digest
+
+    async def put(self, digest: str, text: bytes) -> None:
+        self.texts[self._checked(digest)] = text
+
+    async def get(self, digest: str) -> bytes | None:
+        return self.texts.get(self._checked(digest))
+
+    async def delete(self, digest: str) -> bool:
+        return self.texts.pop(self._checked(digest), None) is not None
+
+    async def walk(self) -> AsyncIterator[str]:
+        self._check()
+        for digest in list(self.texts):
+            yield digest
+
+
+class MemoryConfigStore(_Failing, ConfigStore):
+    """Values in a dictionary."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    def _checked(self, name: str) -> str:
+        self._check()
+        keys.config_key(name)
+        return name
+
+    async def get(self, name: str) -> bytes | None:
+        return self.values.get(self._checked(name))
+
+    async def create(self, name: str, value: bytes) -> bytes:
+        return self.values.setdefault(self._checked(name), value)

@@ -1,0 +1,99 @@
+"""The fakes keep the contracts of their ports."""
+
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Unavailable
+from tests.contract.catalog import CatalogContract
+from tests.contract.config_store import ConfigStoreContract
+from tests.contract.leases import LeasesContract
+from tests.contract.nar_store import NarStoreContract
+from tests.contract.narinfo_store import NarInfoStoreContract
+from tests.contract.running import Contract, start, synchronously
+from tests.contract.samples import digest_of, key_of
+from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.leases import MemoryLeases
+from tests.fakes.stores import MemoryConfigStore, MemoryNarInfoStore, MemoryNarStore
+
+
+@synchronously
+class MemoryNarStoreTests(NarStoreContract, SynchronousTestCase):
+    store: MemoryNarStore
+
+    def setUp(self) -> None:
+        self.store = MemoryNarStore()
+        self.sources = Path(self.mktemp())
+
+    def test_it_fails_when_told(self) -> None:
+        """An error that was set comes out of the store."""
+        self.store.failing = Unavailable("told so")
+        self.failureResultOf(self.store.stat(key_of(1)), Unavailable)
+
+
+@synchronously
+class MemoryNarInfoStoreTests(NarInfoStoreContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.store = MemoryNarInfoStore()
+
+
+@synchronously
+class MemoryConfigStoreTests(ConfigStoreContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.store = MemoryConfigStore()
+
+
+@synchronously
+class MemoryCatalogTests(CatalogContract, SynchronousTestCase):
+    catalog: MemoryCatalog
+
+    def setUp(self) -> None:
+        self.catalog = MemoryCatalog()
+
+    def test_it_fails_when_told(self) -> None:
+        """Errors that were set come out of writes, or of everything."""
+        self.catalog.failing_writes = Unavailable("told so")
+        self.failureResultOf(self.catalog.forget_narinfo(digest_of(1)), Unavailable)
+        self.assertIsNone(self.successResultOf(self.catalog.nar(key_of(1))))
+        self.catalog.failing = Unavailable("told so")
+        self.failureResultOf(self.catalog.nar(key_of(1)), Unavailable)
+
+
+@synchronously
+class MemoryLeasesTests(LeasesContract, SynchronousTestCase):
+    leases: MemoryLeases
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.leases = MemoryLeases()
+
+    def test_a_lease_can_be_lost(self) -> None:
+        """A test may take a lease away from its holder."""
+        lease = self.successResultOf(self.leases.try_hold("a"))
+        self.leases.held["a"].lost = True
+        self.assertTrue(lease.is_lost)
+
+
+class RunningTests(SynchronousTestCase):
+    def test_a_contract_that_waits_for_ever_fails(self) -> None:
+        """Without a reactor a test that is not done at once has not passed."""
+
+        @synchronously
+        class Stuck(Contract, SynchronousTestCase):
+            async def test_it(self) -> None:
+                await Deferred()
+
+        self.assertRaises(self.failureException, Stuck("test_it").test_it)
+
+    def test_an_error_that_does_not_come_fails(self) -> None:
+        """Expecting an error that nobody raises is a failure."""
+
+        class Mild(Contract, SynchronousTestCase):
+            async def nothing(self) -> None:
+                """Raise nothing."""
+
+        case = Mild()
+        self.failureResultOf(
+            start(case.assert_raises(KeyError, case.nothing())), self.failureException
+        )

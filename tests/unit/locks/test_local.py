@@ -1,0 +1,60 @@
+"""Tests of leases within one process."""
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.locks.local import LocalLeases
+from tests.contract.leases import LeasesContract
+from tests.contract.running import start, synchronously
+
+
+@synchronously
+class LocalLeasesTests(LeasesContract, SynchronousTestCase):
+    leases: LocalLeases
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.seen: list[tuple[str, float]] = []
+        self.leases = LocalLeases(self.clock, lambda what, s: self.seen.append((what, s)))
+
+    def tearDown(self) -> None:
+        """No name stays behind that nobody holds, whatever a test did."""
+        self.assertEqual(len(self.leases), 0)
+
+    def test_a_line_of_cancelled_waiters_leaves_nothing(self) -> None:
+        """A name is forgotten when the last of many who waited in vain is gone."""
+        leave, done = self.holder("x")
+        waiting = [self.holder(str(number))[1] for number in range(50)]
+        for each in waiting:
+            each.cancel()
+            self.failureResultOf(each)
+        self.assertEqual(len(self.leases), 1)
+        leave.callback(None)
+        self.successResultOf(done)
+
+    def test_cancelling_one_waiter_while_another_is_served(self) -> None:
+        """A waiter cancelled by the very one who just got the lease is gone for good."""
+        last: list[Deferred[None]] = []
+
+        async def cancelling() -> None:
+            async with self.leases.hold("a"):
+                last[0].cancel()
+
+        leave, done = self.holder("x")
+        second = start(cancelling())
+        last.append(self.holder("z")[1])
+        leave.callback(None)
+        self.successResultOf(done)
+        self.successResultOf(second)
+        self.failureResultOf(last[0])
+        self.assertNotIn("z in", self.log)
+
+    def test_attempts_and_holds_are_observed(self) -> None:
+        """Metrics learn of every success, every refusal, and how long a lease was held."""
+        lease = self.successResultOf(self.leases.try_hold("a"))
+        self.successResultOf(self.leases.try_hold("a"))
+        self.clock.advance(3)
+        self.successResultOf(lease.release())
+        self.assertEqual(self.seen, [("success", 0.0), ("contention", 0.0), ("held", 3.0)])

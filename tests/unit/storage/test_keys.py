@@ -1,0 +1,79 @@
+"""Tests of the layout of a store."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Malformed
+from ncps.nix.base32 import ALPHABET
+from ncps.nix.narurl import EXTENSIONS, NarKey
+from ncps.storage import keys
+from tests.contract.samples import digest_of, key_of
+
+nar_keys = st.builds(
+    NarKey,
+    st.one_of(
+        st.text(alphabet=ALPHABET, min_size=52, max_size=52),
+        st.text(alphabet="0123456789abcdef", min_size=64, max_size=64),
+    ),
+    st.sampled_from(["", *EXTENSIONS.values()]),
+)
+
+
+class KeysTests(SynchronousTestCase):
+    def test_the_layout_is_the_one_of_the_go_program(self) -> None:
+        """A tree that the Go program wrote is found under the same names."""
+        name = "1bn7c3bf5z32cdgylhbp9nzhh6ydib5ngsm6mdhsvf233g0nh1ac"
+        self.assertEqual(keys.nar_key(NarKey(name, "xz")), f"store/nar/1/1b/{name}.nar.xz")
+        digest = "n5glp21rsz314qssw9fbvfswgy3kc68f"
+        self.assertEqual(keys.narinfo_key(digest), f"store/narinfo/n/n5/{digest}.narinfo")
+        self.assertEqual(keys.config_key("cache.key"), "config/cache.key")
+
+    @given(nar_keys)
+    def test_every_nar_key_reads_back(self, key: NarKey) -> None:
+        """From where a NAR lies one can tell which it is."""
+        self.assertEqual(keys.nar_of(keys.nar_key(key)), key)
+
+    @given(st.text(alphabet=ALPHABET, min_size=32, max_size=32))
+    def test_every_narinfo_key_reads_back(self, digest: str) -> None:
+        """From where a narinfo lies one can tell whose it is."""
+        self.assertEqual(keys.digest_of(keys.narinfo_key(digest)), digest)
+
+    def test_strangers_are_not_taken_for_objects(self) -> None:
+        """Files of other names or in other places are no objects."""
+        name = key_of(1).file_name
+        for stranger in (
+            f"store/nar/{name}",
+            f"store/nar/0/00/{name}",
+            f"{keys.nar_key(key_of(1))}.part",
+            f"{keys.nar_key(key_of(1, ''))}.none",
+            "store/nar/a/ab/README",
+            "",
+        ):
+            self.assertIsNone(keys.nar_of(stranger))
+        for stranger in (
+            f"store/narinfo/{digest_of(1)}.narinfo",
+            f"store/narinfo/0/00/{digest_of(1)}.narinfo",
+            keys.narinfo_key(digest_of(1)).removesuffix(".narinfo"),
+            keys.narinfo_key(digest_of(1)) + "~",
+            "",
+        ):
+            self.assertIsNone(keys.digest_of(stranger))
+
+    @given(st.text(max_size=70))
+    def test_no_name_of_a_secret_leads_elsewhere(self, name: str) -> None:
+        """Whatever is asked for lies directly in the directory of secrets, or is refused."""
+        try:
+            key = keys.config_key(name)
+        except Malformed:
+            return
+        self.assertEqual(key, f"config/{name}")
+        self.assertNotIn("/", name)
+        self.assertNotIn("..", name)
+        self.assertFalse(name.startswith("."))
+
+    def test_what_was_set_aside_keeps_its_name(self) -> None:
+        """An operator sees which NAR a quarantined file was."""
+        self.assertEqual(
+            keys.quarantine_key(key_of(1), "17"), f"store/quarantine/{key_of(1).file_name}.17"
+        )

@@ -1,0 +1,321 @@
+"""Tests of the stores in a local directory: their contracts, and what only they have."""
+
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Corrupt, Unavailable
+from ncps.ports import Body
+from ncps.storage import keys
+from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.tree import Tree
+from tests.contract.body import DATA, content
+from tests.contract.config_store import ConfigStoreContract
+from tests.contract.nar_store import NarStoreContract
+from tests.contract.narinfo_store import NarInfoStoreContract
+from tests.contract.running import synchronously
+from tests.contract.samples import digest_of, key_of, spooled
+from tests.fakes.workers import FakeWorkers
+
+
+def modes(root: Path) -> set[tuple[bool, int]]:
+    """Kinds (whether a directory) and permissions below `root`."""
+    found: set[tuple[bool, int]] = set()
+    for directory, _, files in os.walk(root):
+        for path in [Path(directory), *(Path(directory) / name for name in files)]:
+            mode = path.stat().st_mode
+            found.add((stat.S_ISDIR(mode), stat.S_IMODE(mode)))
+    return found
+
+
+def shards(root: Path, base: str) -> list[str]:
+    """Directories below one of the store's own."""
+    return sorted(path.name for path in (root / base).rglob("*") if path.is_dir())
+
+
+def open_descriptors() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+class LocalTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp()).absolute()
+        self.tree = Tree(self.root)
+        self.tree.probe()
+        self.workers = FakeWorkers()
+
+    def temps(self) -> list[Path]:
+        return list((self.root / keys.TEMPS).iterdir())
+
+    def tearDown(self) -> None:
+        """No test leaves an unfinished file."""
+        self.assertEqual(self.temps(), [])
+
+
+@synchronously
+class LocalNarStoreTests(NarStoreContract, LocalTestCase):
+    store: LocalNarStore
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sources = self.root / "store" / "sources"
+        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
+
+    def file_of(self, number: int) -> Path:
+        return self.root / keys.nar_key(key_of(number))
+
+    async def test_files_are_read_only_and_private(self) -> None:
+        """NARs are 0400 in directories 0700."""
+        await self.publish(key_of(1), b"some bytes")
+        self.sources.rmdir()
+        self.assertEqual(modes(self.root), {(True, 0o700), (False, 0o400)})
+
+    async def test_a_spool_is_published_by_rename(self) -> None:
+        """Bytes received in the store's own directory are not copied."""
+        spool = self.store.new_spool()
+        spool.write(b"some bytes")
+        source = spooled(self.sources, b"some bytes")
+        source.path.replace(spool.path)
+        number = spool.path.stat().st_ino
+        await self.store.publish(
+            key_of(1), type(source)(path=spool.path, size=10, sha256=source.sha256)
+        )
+        self.assertEqual(self.file_of(1).stat().st_ino, number)
+        spool.discard()
+        spool.close()
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+
+    async def test_empty_shards_go_with_their_last_object(self) -> None:
+        """Deleting and setting aside leave no empty directories behind."""
+        await self.publish(key_of(1), b"some bytes")
+        await self.publish(key_of(2), b"some bytes")
+        self.assertEqual(len(shards(self.root, keys.NARS)), 4)
+        await self.store.delete(key_of(1))
+        self.assertEqual(len(shards(self.root, keys.NARS)), 2)
+        await self.store.quarantine(key_of(2))
+        self.assertEqual(shards(self.root, keys.NARS), [])
+        self.assertTrue((self.root / keys.NARS).is_dir())
+
+    async def test_what_was_set_aside_is_kept_for_the_operator(self) -> None:
+        """Each quarantined file is there under the NAR's name and the time."""
+        times: Iterable[float] = iter([1.0, 2.5])
+        store = LocalNarStore(tree=self.tree, workers=self.workers, now=lambda: next(iter(times)))
+        for data in (b"one", b"two"):
+            await self.publish(key_of(1), data)
+            await store.quarantine(key_of(1))
+        aside = {path.name: path.read_bytes() for path in (self.root / keys.QUARANTINE).iterdir()}
+        name = key_of(1).file_name
+        self.assertEqual(aside, {f"{name}.1000000": b"one", f"{name}.2500000": b"two"})
+
+    async def test_a_file_cut_while_it_is_read_is_corrupt(self) -> None:
+        """A file that lost its end after it was opened breaks the answer off."""
+        await self.publish(key_of(1), DATA)
+        body = await self.store.open(key_of(1))
+        os.truncate(self.file_of(1), 300_000)
+        await self.assert_raises(Corrupt, content(body))
+
+    async def test_a_read_that_fails_is_unavailable(self) -> None:
+        """An error of the disk is not the end of the file."""
+        await self.publish(key_of(1), DATA)
+        body = await self.store.open(key_of(1))
+
+        def broken(fd: int, count: int, offset: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+        self.patch(os, "pread", broken)
+        await self.assert_raises(Unavailable, content(body))
+
+    async def test_readers_keep_what_they_have_opened(self) -> None:
+        """A NAR deleted while it is being sent is sent to its end."""
+        await self.publish(key_of(1), DATA)
+        body = await self.store.open(key_of(1))
+        await self.store.delete(key_of(1))
+        self.assertEqual(await content(body), DATA)
+
+    async def test_an_unmounted_disk_has_lost_nothing(self) -> None:
+        """Where the whole tree is away, nothing is said to be absent."""
+        await self.publish(key_of(1), b"some bytes")
+        self.root.rename(self.root.with_name("away"))
+        self.root.mkdir()
+        await self.assert_raises(Unavailable, self.store.stat(key_of(1)))
+        await self.assert_raises(Unavailable, self.store.open(key_of(1)))
+        await self.assert_raises(Unavailable, self.store.delete(key_of(1)))
+        await self.assert_raises(Unavailable, self.store.quarantine(key_of(1)))
+        await self.assert_raises(Unavailable, self.walked())
+        await self.assert_raises(Unavailable, self.publish(key_of(2), b"some bytes"))
+        shutil.rmtree(self.root)
+        self.root.with_name("away").rename(self.root)
+
+    async def test_odd_things_under_a_key_are_not_objects(self) -> None:
+        """A directory or a pipe where a NAR should be is neither served nor taken for absence."""
+        self.file_of(1).mkdir(parents=True)
+        self.file_of(2).parent.mkdir(parents=True)
+        os.mkfifo(self.file_of(2))
+        for number in (1, 2):
+            await self.assert_raises(Unavailable, self.store.stat(key_of(number)))
+            await self.assert_raises(Unavailable, self.store.open(key_of(number)))
+        self.assertEqual(await self.walked(), [])
+
+    async def test_a_tree_of_the_go_program_is_read(self) -> None:
+        """Files laid there by the Go program are served, walked and removed; strangers are not."""
+        nar = self.file_of(1)
+        nar.parent.mkdir(parents=True, mode=0o755)
+        nar.write_bytes(b"some bytes")
+        nar.chmod(0o644)
+        for stranger in ("README", "cut.nar.xz", key_of(2).file_name, nar.name + ".tmp"):
+            (nar.parent / stranger).write_bytes(b"")
+        (self.root / keys.NARS / "loose").write_bytes(b"")
+        (nar.parent / "deeper").mkdir()
+        self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+        self.assertTrue(await self.store.delete(key_of(1)))
+
+    async def test_walks_survive_what_goes_meanwhile(self) -> None:
+        """Objects deleted during a walk, with their directories, do not break it."""
+        for number in range(20):
+            await self.publish(key_of(number), b"x")
+        walk = self.store.walk().__aiter__()
+        seen = [(await anext(walk)).key]
+        for number in range(20):
+            await self.store.delete(key_of(number))
+        seen += [found.key async for found in walk]
+        self.assertTrue(set(seen) <= {key_of(number) for number in range(20)})
+
+    async def test_a_shard_that_is_pruned_meanwhile_is_made_again(self) -> None:
+        """A directory that a delete removes between its making and the rename is no error."""
+        pruned: list[str] = []
+        real = os.rename
+
+        def rename(source: Path, target: str) -> None:
+            if len(pruned) < 3:
+                pruned.append(target)
+                self.tree._prune(target)
+            real(source, target)
+
+        self.patch(os, "rename", rename)
+        await self.publish(key_of(1), b"some bytes")
+        self.assertEqual(len(pruned), 3)
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+
+    async def test_the_name_is_on_disk_before_anybody_is_told(self) -> None:
+        """File, shard and the shard's parents are synced, new directories each, known ones once."""
+        synced: list[str] = []
+        real = os.fsync
+
+        def fsync(fd: int) -> None:
+            synced.append(str(Path(f"/proc/self/fd/{fd}").readlink().relative_to(self.root)))
+            real(fd)
+
+        self.patch(os, "fsync", fsync)
+        source = spooled(self.sources, b"some bytes")
+        await self.store.publish(key_of(1), source)
+        shard = keys.nar_key(key_of(1)).rpartition("/")[0]
+        upper = shard.rpartition("/")[0]
+        self.assertEqual(synced, [f"store/sources/{source.path.name}", "store/nar", upper, shard])
+        del synced[:]
+        await self.publish(key_of(1), b"other bytes")
+        self.assertEqual(synced[1:], [shard])
+
+    async def test_another_file_system_is_copied_from(self) -> None:
+        """A source that cannot be renamed is copied, checked and removed."""
+        real = os.rename
+
+        def rename(source: Path, target: str) -> None:
+            if Path(source).parent == self.sources:
+                raise OSError(18, "Invalid cross-device link")
+            real(source, target)
+
+        self.patch(os, "rename", rename)
+        await self.publish(key_of(1), DATA)
+        self.assertEqual(await self.read(key_of(1)), DATA)
+        self.assertEqual(list(self.sources.iterdir()), [])
+        source = spooled(self.sources, DATA)
+        source.path.write_bytes(bytes(len(DATA)))
+        await self.assert_raises(Corrupt, self.store.publish(key_of(2), source))
+        self.assertIsNone(await self.store.stat(key_of(2)))
+
+    async def test_no_descriptor_is_left_open(self) -> None:
+        """Whatever was opened, also in vain, is closed in the end."""
+        before = open_descriptors()
+        await self.publish(key_of(1), DATA)
+        for _ in range(3):
+            await content(await self.store.open(key_of(1)))
+            await self.assert_raises(Corrupt, self.store.open(key_of(1), size=1))
+            (await self.store.open(key_of(1))).close()
+        await self.walked()
+        self.assertEqual(open_descriptors(), before)
+
+    def test_free_space_is_known(self) -> None:
+        """The room that is left is a number of bytes; of a missing disk it is not known."""
+        self.assertGreater(self.store.free_bytes(), 0)
+        gone = LocalNarStore(tree=Tree(self.root / "gone"), workers=self.workers)
+        self.assertRaises(Unavailable, gone.free_bytes)
+
+
+@synchronously
+class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
+    """The same store on a network file system: no read on the calling thread."""
+
+    store: LocalNarStore
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sources = self.root / "store" / "sources"
+        self.store = LocalNarStore(tree=self.tree, workers=self.workers, reads_in_workers=True)
+
+    async def test_every_read_goes_through_the_workers(self) -> None:
+        """Opening, reading and asking are calls of the pool, and no file piece is offered."""
+        await self.publish(key_of(1), DATA)
+        self.workers.calls = 0
+        await self.store.stat(key_of(1))
+        body: Body = await self.store.open(key_of(1))
+        self.assertIsNone(body.segment())
+        self.assertEqual(self.workers.calls, 2)
+        await content(body)
+        self.assertEqual(self.workers.calls, 5)
+
+
+@synchronously
+class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = LocalNarInfoStore(tree=self.tree, workers=self.workers)
+
+    async def test_narinfos_of_the_go_program_are_read(self) -> None:
+        """A narinfo laid there by an old Go program is found; strangers beside it are not."""
+        path = self.root / keys.narinfo_key(digest_of(1))
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"text")
+        (path.parent / "README").write_bytes(b"")
+        self.assertEqual(await self.store.get(digest_of(1)), b"text")
+        self.assertEqual(await self.walked(), [digest_of(1)])
+
+
+@synchronously
+class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = LocalConfigStore(tree=self.tree, workers=self.workers)
+
+    async def test_secrets_are_for_this_user_only(self) -> None:
+        """Nobody else may read a key or list their names."""
+        await self.store.create("cache.key", b"secret")
+        path = self.root / "config" / "cache.key"
+        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o400)
+        self.assertEqual(stat.S_IMODE(path.parent.stat().st_mode), 0o700)
+
+    async def test_a_value_that_appears_meanwhile_wins(self) -> None:
+        """A creator that finds the name taken at the last moment reads what is there."""
+        real = os.link
+
+        def link(source: Path, target: str) -> None:
+            Path(target).write_bytes(b"theirs")
+            real(source, target)
+
+        self.patch(os, "link", link)
+        self.assertEqual(await self.store.create("cache.key", b"ours"), b"theirs")

@@ -1,0 +1,109 @@
+"""Tests of unfinished files."""
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Unavailable
+from ncps.storage import temps
+from ncps.storage.temps import Temps
+
+
+class TempsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.temps = Temps(self.directory)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.directory.iterdir())
+
+    def test_a_new_file_is_private_and_empty(self) -> None:
+        """Nobody else can read what is being received."""
+        temp = self.temps.create()
+        self.addCleanup(temp.close)
+        facts = temp.path.stat()
+        self.assertEqual((facts.st_mode & 0o777, facts.st_size), (0o600, 0))
+        self.assertTrue(temp.path.name.startswith(f"spool-{os.getpid()}-"))
+
+    def test_what_is_written_is_there(self) -> None:
+        """All bytes arrive, in order, readable by the same descriptor."""
+        temp = self.temps.create("temp")
+        self.addCleanup(temp.close)
+        temp.write(b"some ")
+        temp.write(b"bytes")
+        self.assertEqual(os.pread(temp.fd, 100, 0), b"some bytes")
+
+    def test_discarding_takes_the_name_and_leaves_the_bytes(self) -> None:
+        """Readers of an open file go on after it was discarded; discarding again is harmless."""
+        temp = self.temps.create()
+        temp.write(b"some bytes")
+        temp.discard()
+        temp.discard()
+        self.assertEqual(self.names(), [])
+        self.assertEqual(os.pread(temp.fd, 100, 0), b"some bytes")
+        temp.close()
+        temp.close()
+
+    def test_a_published_file_is_not_discarded(self) -> None:
+        """What was renamed meanwhile stays where it is."""
+        temp = self.temps.create()
+        target = self.directory / "published"
+        temp.path.rename(target)
+        temp.discard()
+        temp.close()
+        self.assertTrue(target.exists())
+
+    def test_a_sweep_takes_only_what_nobody_holds(self) -> None:
+        """Leftovers of the dead go; files in use, by whomever, and strangers' files stay."""
+        used = self.temps.create()
+        self.addCleanup(used.close)
+        leftover = self.temps.create("temp")
+        leftover.close()
+        sealed = self.temps.create()
+        sealed.path.chmod(0o400)
+        sealed.close()
+        stranger = self.directory / "nar-1234.tmp"
+        stranger.write_bytes(b"")
+        self.assertEqual(self.temps.sweep(), 2)
+        self.assertEqual(self.names(), sorted([used.path.name, stranger.name]))
+        self.assertEqual(self.temps.sweep(), 0)
+
+    def test_a_sweep_is_not_led_astray(self) -> None:
+        """A link or a pipe with a name like ours neither blocks a sweep nor leads it elsewhere."""
+        precious = self.directory / "precious"
+        precious.write_bytes(b"")
+        (self.directory / "spool-1-0123456789abcdef").symlink_to(precious)
+        os.mkfifo(self.directory / "spool-1-fedcba9876543210")
+        self.temps.sweep()
+        self.assertTrue(precious.exists())
+
+    def test_a_sweep_at_the_moment_of_creation_does_no_harm(self) -> None:
+        """A file that a sweep takes before it is locked is given up for another one."""
+        lock = temps._lock
+        swept: list[bool] = []
+
+        def late_lock(fd: int) -> bool:
+            if not swept:
+                swept.append(True)
+                self.patch(temps, "_lock", lock)
+                self.assertEqual(self.temps.sweep(), 1)
+            return lock(fd)
+
+        self.patch(temps, "_lock", late_lock)
+        temp = self.temps.create()
+        self.addCleanup(temp.close)
+        self.assertEqual(self.names(), [temp.path.name])
+
+    def test_a_directory_that_is_gone_is_an_error(self) -> None:
+        """Without its directory nothing can be created, swept or probed, and that is said."""
+        gone = Temps(self.directory / "gone")
+        self.assertRaises(Unavailable, gone.create)
+        self.assertRaises(Unavailable, gone.sweep)
+        self.assertRaises(Unavailable, gone.probe)
+
+    def test_a_probe_leaves_nothing(self) -> None:
+        """Checking that files can be written leaves no file."""
+        self.temps.probe()
+        self.assertEqual(self.names(), [])

@@ -1,0 +1,85 @@
+"""Tests of the durable tree's start."""
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Refused, StorageFull, Unavailable
+from ncps.storage import keys, oserrors
+from ncps.storage.tree import Tree
+
+
+class ProbeTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp()).absolute() / "deep" / "root"
+
+    def test_a_missing_root_is_made_with_its_parents(self) -> None:
+        """The first start makes every directory, private to this user."""
+        Tree(self.root).probe()
+        for name in (".", keys.NARS, keys.NARINFOS, keys.TEMPS, keys.QUARANTINE, keys.CONFIG):
+            self.assertEqual((self.root / name).stat().st_mode & 0o777, 0o700)
+        self.assertEqual(list((self.root / keys.TEMPS).iterdir()), [])
+
+    def test_an_existing_tree_is_left_as_it_is(self) -> None:
+        """A second start changes nothing."""
+        Tree(self.root).probe()
+        (self.root / "store" / "chunk").mkdir()
+        self.root.chmod(0o755)
+        Tree(self.root).probe()
+        self.assertEqual(self.root.stat().st_mode & 0o777, 0o755)
+        self.assertTrue((self.root / "store" / "chunk").exists())
+
+    def test_a_relative_path_is_refused(self) -> None:
+        """What a path means must not depend on where the daemon was started."""
+        error = self.assertRaises(Refused, Tree(Path("cache")).probe)
+        self.assertIn("absolute", str(error))
+
+    def test_a_file_in_the_way_is_named(self) -> None:
+        """A file where a directory should be is a start-up error that names it."""
+        self.root.parent.mkdir(parents=True)
+        self.root.write_bytes(b"")
+        error = self.assertRaises(Refused, Tree(self.root).probe)
+        self.assertIn(str(self.root), str(error))
+        error = self.assertRaises(Refused, Tree(self.root / "below").probe)
+        self.assertIn(str(self.root), str(error))
+
+    def test_a_directory_without_leave_to_write_is_refused(self) -> None:
+        """A root of another user is a start-up error."""
+        Tree(self.root).probe()
+        self.patch(os, "access", lambda *_: False)
+        error = self.assertRaises(Refused, Tree(self.root).probe)
+        self.assertIn("not writable", str(error))
+
+    def test_a_full_disk_is_told_from_a_useless_one(self) -> None:
+        """A start on a full disk says so: what is stored can be served."""
+        Tree(self.root).probe()
+
+        def full(fd: int, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        self.patch(os, "write", full)
+        self.assertRaises(StorageFull, Tree(self.root).probe)
+        self.assertEqual(list((self.root / keys.TEMPS).iterdir()), [])
+
+
+class OSErrorsTests(SynchronousTestCase):
+    def write(self, number: int) -> None:
+        with oserrors.writing("x"):
+            raise OSError(number, os.strerror(number))
+
+    def read(self, number: int) -> None:
+        with oserrors.reading("x"):
+            raise OSError(number, os.strerror(number))
+
+    def test_no_room_and_no_leave_are_a_full_store(self) -> None:
+        """ENOSPC, EDQUOT, EROFS, EACCES and EPERM on writing mean that nothing can be kept."""
+        for number in (28, 122, 30, 13, 1):
+            self.assertRaises(StorageFull, self.write, number)
+
+    def test_everything_else_is_unavailable(self) -> None:
+        """Other errors, and all errors of reading, mean that it may work later."""
+        for number in (5, 116, 110):
+            self.assertRaises(Unavailable, self.write, number)
+        for number in (28, 13, 5, 116):
+            self.assertRaises(Unavailable, self.read, number)

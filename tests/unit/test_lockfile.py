@@ -1,0 +1,85 @@
+"""Tests of lock files."""
+
+import os
+import socket
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.database.lock import DatabaseLock
+from ncps.errors import Refused
+from ncps.lockfile import LockFile
+from ncps.storage.lock import StoreLock
+
+
+class LockFileTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+
+    def lock(self) -> LockFile:
+        lock = LockFile(self.path, "the thing")
+        self.addCleanup(lock.release)
+        return lock
+
+    def test_the_second_is_told_who_is_first(self) -> None:
+        """A held lock is refused, naming what is locked, process, machine, time and lock file."""
+        first = self.lock()
+        first.acquire()
+        self.assertTrue(first.is_held)
+        second = self.lock()
+        message = str(self.assertRaises(Refused, second.acquire))
+        for part in ("the thing", f"process {os.getpid()}", socket.gethostname(), str(self.path)):
+            self.assertIn(part, message)
+        self.assertRegex(message, r"started 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+        self.assertFalse(second.is_held)
+
+    def test_a_released_lock_is_free(self) -> None:
+        """After release the next one gets it, and the file tells of nobody."""
+        first = self.lock()
+        first.acquire()
+        first.release()
+        first.release()
+        self.assertEqual(self.path.read_bytes(), b"")
+        self.lock().acquire()
+
+    def test_a_leftover_file_is_no_lock(self) -> None:
+        """The text of a process that died holds nobody up and is replaced."""
+        self.path.write_text("process 1 on elsewhere, started long ago, with a long line\nmore\n")
+        self.lock().acquire()
+        self.assertNotIn("elsewhere", self.path.read_text())
+        self.assertEqual(self.path.read_text().count("\n"), 1)
+
+    def test_a_holder_that_said_nothing_is_somebody(self) -> None:
+        """A lock held without text, or with odd bytes in it, is refused all the same."""
+        self.lock().acquire()
+        os.truncate(self.path, 0)
+        self.assertIn("another process", str(self.assertRaises(Refused, self.lock().acquire)))
+        self.path.write_bytes(b"\xff\xfe\n")
+        self.assertRaises(Refused, self.lock().acquire)
+
+    def test_taking_twice_is_refused(self) -> None:
+        """One object takes the lock once."""
+        lock = self.lock()
+        lock.acquire()
+        self.assertRaises(Refused, lock.acquire)
+        self.assertTrue(lock.is_held)
+
+    def test_a_file_that_cannot_be_opened_is_named(self) -> None:
+        """A missing directory is a start-up error that names the path."""
+        lock = LockFile(self.path / "missing", "the thing")
+        self.assertIn(str(self.path), str(self.assertRaises(Refused, lock.acquire)))
+
+    def test_store_and_database_lock_their_own_places(self) -> None:
+        """Each lock lies beside what it guards and says what that is."""
+        (self.path / "store").mkdir(parents=True)
+        for lock, place in (
+            (StoreLock(self.path), self.path / "store" / "ncps.lock"),
+            (DatabaseLock(self.path / "db.sqlite"), self.path / "db.sqlite.lock"),
+        ):
+            lock.acquire()
+            self.addCleanup(lock.release)
+            self.assertTrue(place.exists())
+        message = str(self.assertRaises(Refused, StoreLock(self.path).acquire))
+        self.assertIn(f"the store in {self.path}", message)
+        message = str(self.assertRaises(Refused, DatabaseLock(self.path / "db.sqlite").acquire))
+        self.assertIn(f"the database {self.path}/db.sqlite", message)
