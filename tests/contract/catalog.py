@@ -37,7 +37,7 @@ class NarInfoContract(Contract):
         self.assertIsNone(await self.catalog.narinfo(digest_of(1)))
         self.assertIsNone(await self.catalog.nar(key_of(1)))
         self.assertEqual(await self.catalog.narinfos_of(key_of(1)), [])
-        self.assertEqual(await self.catalog.unverified(10), [])
+        self.assertEqual(await self.catalog.unverified(10, {"xz"}), [])
         self.assertEqual(await self.catalog.totals(), Totals(0, 0, 0))
         self.assertFalse(await self.catalog.forget_narinfo(digest_of(1)))
         self.assertFalse(await self.catalog.forget_nar(key_of(1)))
@@ -286,10 +286,11 @@ class StoredContract(Contract):
         await self.catalog.mark_stored(stored(4, verified_at=later(1)))
         await self.catalog.mark_stored(stored(5, nar_hash=None))
         await self.catalog.add_narinfo(entry(6), record(6))
-        waiting = await self.catalog.unverified(10)
+        waiting = await self.catalog.unverified(10, {"xz"})
         self.assertEqual([nar.key for nar in waiting], [key_of(1), key_of(2), key_of(3)])
         self.assertEqual(waiting[0], stored(1, stored_at=later(1)))
-        self.assertEqual([nar.key for nar in await self.catalog.unverified(1)], [key_of(1)])
+        self.assertEqual(await self.catalog.unverified(10, {"zstd"}), [])
+        self.assertEqual([nar.key for nar in await self.catalog.unverified(1, {"xz"})], [key_of(1)])
 
     async def test_uses_are_noted_and_never_go_back(self) -> None:
         """The time of last use only grows, for narinfos and NARs alike; strangers are ignored."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from attrs import evolve
@@ -92,12 +92,13 @@ class MemoryCatalog(Catalog):
         if key in self.records and self.records[key].is_stored:
             self.records[key] = evolve(self.records[key], verified_at=at)
 
-    async def unverified(self, limit: int) -> list[NarRecord]:
+    async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
         self._reading()
         waiting = [
             nar
             for nar in self.records.values()
             if nar.stored_at is not None and nar.nar_hash is not None and nar.verified_at is None
+            if nar.encoding in compressions
         ]
         return sorted(waiting, key=lambda nar: nar.stored_at or _NEVER)[:limit]
 
