@@ -88,6 +88,7 @@ class Download:
         self._seal = Seal(key, expected)
         self._current: Shared[Spool] = Shared()
         self._spool: Spool | None = None
+        self._file = ""
         self._contributors: set[str] = set()
         self._distrusted: dict[str, Corrupt] = {}
         self._restarts = 0
@@ -191,11 +192,13 @@ class Download:
     async def _pump(self, source: Source) -> Spool:
         """Append what the source sends, from the byte there is, up to the end of the file."""
         offset = 0
-        if self._spool is not None:
+        if self._spool is not None and self._file == source.file:
             await self._spool.flush()
             offset = self._spool.length
         body = await source.open(offset, allow_encoding=self._is_uncompressed)
         try:
+            if self._spool is not None and self._file != source.file:
+                self._drop_spool(f"{source.upstream.name} has another file of the same NAR")
             spool = self._admit(source, body)
             try:
                 await self._append(spool, body, offset)
@@ -228,6 +231,7 @@ class Download:
             total = self._seal.size if self._seal.size is not None else body.total
             self._spool = self._new_spool(total, self._seal.digests)
             self.upstream = name
+            self._file = source.file
             self._current.succeed(self._spool)
         self._contributors.add(name)
         return self._spool
@@ -258,15 +262,19 @@ class Download:
         """Drop the spool; shun the source if all of the wrong bytes were its own."""
         if self._contributors == {name}:
             self._distrusted[name] = error
+        self._drop_spool(str(error))
+
+    def _drop_spool(self, reason: str) -> None:
+        """Begin anew; readers that have had no byte follow. Corrupt: that was too often."""
         self._restarts += 1
         if self._restarts > MAX_RESTARTS:
-            raise error
+            raise Corrupt(reason)
         spool, self._spool = self._spool, None
         self._seal = Seal(self.key, self._expected)
         self._contributors = set()
         self._current = Shared()
         assert spool is not None
-        spool.fail(Superseded(str(error)))
+        spool.fail(Superseded(reason))
         spool.release()
 
 

@@ -207,14 +207,18 @@ class NarInfos:
         """Take note that the state of a NAR has changed: look it up anew."""
         self._memory.drop_nar(key)
 
-    async def same_nar(self, upstream: Upstream, nar: NarRecord) -> str | None:
-        """URL under which an upstream has the very bytes of a NAR; None if it has not.
+    async def same_nar(self, upstream: Upstream, nar: NarRecord) -> NarRecord | None:
+        """What an upstream says of the very file of a NAR; None if it has another or none.
 
-        NotFound, Unavailable, Corrupt: as the upstream answers.
+        Where FileHash is not known, the same NAR in the same compression is as good, though the
+        file may differ. NotFound, Unavailable, Corrupt: as the upstream answers.
         """
         for entry in await self._catalog.narinfos_of(nar.key):
             other = (await self._ask(upstream, entry.digest)).nar
-            same_file = other.file_hash is not None and other.file_hash == nar.file_hash
-            if other.compression == nar.compression and same_file:
-                return other.origin_url
+            if nar.file_hash is None:
+                is_same = other.nar_hash == nar.nar_hash
+            else:
+                is_same = other.file_hash == nar.file_hash
+            if is_same and other.compression == nar.compression:
+                return other
         return None

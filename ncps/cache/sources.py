@@ -17,10 +17,15 @@ from ncps.ports import NarRecord, Upstream, UpstreamBody
 
 @frozen
 class Source:
-    """One upstream and the URL under which it has the bytes."""
+    """One upstream and the URL under which it has the bytes.
+
+    :param file: names the file that lies there: sources of one file can go on for each other,
+        others only agree in NarHash.
+    """
 
     candidate: Candidate
     url: str
+    file: str
 
     clock: IReactorTime
 
@@ -48,7 +53,7 @@ class Sources:
 
     :param nar: what is known of it; None if no narinfo is known: then the file's name is taken
         for its hash, and every upstream may have it under the conventional URL.
-    :param same_nar: asks an upstream for its URL of the same file; see `NarInfos.same_nar`.
+    :param same_nar: asks an upstream for its record of the same NAR; see `NarInfos.same_nar`.
     """
 
     def __init__(
@@ -57,14 +62,14 @@ class Sources:
         upstreams: Upstreams,
         key: NarKey,
         nar: NarRecord | None,
-        same_nar: Callable[[Upstream, NarRecord], Awaitable[str | None]],
+        same_nar: Callable[[Upstream, NarRecord], Awaitable[NarRecord | None]],
     ) -> None:
         self._clock = clock
         self._upstreams = upstreams
         self._key = key
         self._nar = nar
         self._same_nar = same_nar
-        self._urls: dict[str, str] = {}
+        self._places: dict[str, tuple[str, str]] = {}
         self.failures: dict[str, NcpsError] = {}
 
     async def each(self) -> AsyncGenerator[Source, None]:
@@ -79,11 +84,11 @@ class Sources:
                 )
                 continue
             try:
-                url = await self._url(candidate)
+                url, file = await self._place(candidate)
             except (NotFound, Unavailable, Corrupt) as error:
                 self.failures[name] = error
                 continue
-            yield Source(candidate, url, self._clock)
+            yield Source(candidate, url, file, self._clock)
 
     async def stat(self) -> int | None:
         """Return the file's size if a source says one; raises the verdict if none has the file."""
@@ -95,20 +100,25 @@ class Sources:
                     self.failures[source.upstream.name] = error
         raise verdict(self.failures, self._key.file_name)
 
-    async def _url(self, candidate: Candidate) -> str:
+    async def _place(self, candidate: Candidate) -> tuple[str, str]:
+        """URL and file at an upstream; found out once."""
         upstream = candidate.upstream
-        url = self._urls.get(upstream.base_url)
-        if url is None:
-            url = self._urls[upstream.base_url] = await self._find_url(candidate)
-        return url
+        place = self._places.get(upstream.base_url)
+        if place is None:
+            place = self._places[upstream.base_url] = await self._find_place(candidate)
+        return place
 
-    async def _find_url(self, candidate: Candidate) -> str:
+    async def _find_place(self, candidate: Candidate) -> tuple[str, str]:
         nar, upstream = self._nar, candidate.upstream
         if nar is None or not nar.origin_url:
-            return self._key.url
-        if nar.upstream == upstream.base_url:
-            return nar.origin_url
-        url = await candidate.ask(lambda other: self._same_nar(other, nar), self._clock)
-        if url is None:
-            raise NotFound("has not the same file")
-        return url
+            return self._key.url, self._key.file_name
+        if nar.upstream != upstream.base_url:
+            other = await candidate.ask(self._ask_same, self._clock)
+            if other is None:
+                raise NotFound("has not the same file")
+            nar = other
+        return nar.origin_url, str(nar.file_hash or upstream.base_url)
+
+    async def _ask_same(self, upstream: Upstream) -> NarRecord | None:
+        assert self._nar is not None
+        return await self._same_nar(upstream, self._nar)
