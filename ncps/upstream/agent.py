@@ -18,20 +18,24 @@ import treq
 from attrs import frozen
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+)
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
+    RequestTransmissionFailed,
     ResponseFailed,
-    ResponseNeverReceived,
 )
 from twisted.web.error import Error as WebError
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from ncps import __version__
@@ -41,6 +45,7 @@ from ncps.streams import BodyReader
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ENCODING = b"x-ncps-wire-encoding"
+_CUTS = (ConnectionClosed, RequestTransmissionFailed, ResponseFailed)
 
 
 @frozen(kw_only=True)
@@ -114,24 +119,21 @@ class Answer:
 
     :param url: where the answer came from in the end.
     :param encoding: its Content-Encoding in lower case, empty for none.
+    :param content_length: bytes of the body on the wire, or what they would be for HEAD; None if
+        unknown.
     """
 
     url: str
     status: int
     headers: Headers
     encoding: str
+    content_length: int | None
     body: BodyReader
 
     def header(self, name: str) -> str:
         """The last value of a header, empty if absent."""
         values = self.headers.getRawHeaders(name.encode("ascii"), [])
         return values[-1].decode("latin-1").strip() if values else ""
-
-    @property
-    def content_length(self) -> int | None:
-        """Content-Length, if it is there and a number."""
-        text = self.header("content-length")
-        return int(text) if text.isascii() and text.isdigit() else None
 
     @property
     def retry_after_s(self) -> float | None:
@@ -149,7 +151,8 @@ class Client:
     """Requests to one upstream.
 
     :param reactor: for connections and deadlines.
-    :param max_connections: how many connections are kept, and how many transfers run at once.
+    :param max_connections: how many connections are kept, how many transfers run at once, and
+        beside them how many queries (for narinfos and the like).
     """
 
     def __init__(
@@ -173,6 +176,7 @@ class Client:
         jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
         self.transfers = DeferredSemaphore(max_connections)
+        self.queries = DeferredSemaphore(max_connections)
 
     @staticmethod
     def host_of(url: str) -> str:
@@ -215,25 +219,57 @@ class Client:
             "x-ncps-accept-encoding": accept_encoding,
             **extra,
         }
-        sent = Headers({name: [value] for name, value in headers.items()})
+        sent = Headers({name.encode(): [value.encode()] for name, value in headers.items()})
         if self._credentials is not None and _origin(url) == self._origin:
             sent.setRawHeaders(b"authorization", [self._credentials.header()])
-        deadline = self._timeouts.connect_s + self._timeouts.first_byte_s
         try:
-            response = await self._treq.request(
-                method, url, headers=sent, unbuffered=True, allow_redirects=False
-            ).addTimeout(deadline, self._clock)
-        except DeferredTimeout:
-            raise Unavailable(f"no answer within {deadline:g} s", timed_out=True) from None
-        except (ConnectionClosed, ResponseFailed, ResponseNeverReceived) as error:
+            response = await self._sent(method, url, sent)
+        except _CUTS as error:
             raise _Cut(_reason(error), timed_out=_is_timeout(error)) from error
         except (ConnectError, DNSLookupError, OSError) as error:
             raise Unavailable(_reason(error), timed_out=_is_timeout(error)) from error
         except (ValueError, WebError, SchemeNotSupported) as error:
             raise Corrupt(f"not HTTP: {type(error).__name__}") from error
-        return self._answer(response, url)
+        return self._answer(method, url, response)
 
-    def _answer(self, response: treq.response._Response, url: str) -> Answer:
+    async def _sent(self, method: str, url: str, headers: Headers) -> treq.response._Response:
+        """Send one request and wait for the head of its answer, within the deadline.
+
+        A request that is called off fails in many ways, few of which `addTimeout` knows, and
+        most of which look like a connection that broke.
+        """
+        deadline_s = self._timeouts.connect_s + self._timeouts.first_byte_s
+        called_off: list[Exception] = []
+
+        def call_off(_: object) -> None:
+            called_off.append(CancelledError())
+            request.cancel()
+
+        def expire() -> None:
+            called_off.append(Unavailable(f"no answer within {deadline_s:g} s", timed_out=True))
+            head.cancel()
+
+        def settle(result: treq.response._Response | Failure) -> None:
+            if not head.called:
+                head.callback(result)
+
+        head: Deferred[treq.response._Response] = Deferred(call_off)
+        request: Deferred[treq.response._Response] = self._treq.request(
+            method, url, headers=headers, unbuffered=True, allow_redirects=False
+        )
+        request.addBoth(settle)
+        timer = self._clock.callLater(deadline_s, expire)
+        try:
+            return await head
+        except Exception:
+            if called_off:
+                raise called_off[0] from None
+            raise
+        finally:
+            if timer.active():
+                timer.cancel()
+
+    def _answer(self, method: str, url: str, response: treq.response._Response) -> Answer:
         body = BodyReader(clock=self._clock, idle_after=self._timeouts.idle_s)
         encoding = response.headers.getRawHeaders(_ENCODING, [])
         response.deliverBody(body)
@@ -244,8 +280,17 @@ class Client:
             encoding=", ".join(e.decode("latin-1").strip().lower() for e in encoding).replace(
                 "identity", ""
             ),
+            content_length=_length(method, response),
             body=body,
         )
+
+
+def _length(method: str, response: treq.response._Response) -> int | None:
+    """Content-Length, which Twisted keeps among the headers for HEAD and takes out otherwise."""
+    if method != "HEAD":
+        return None if response.length is UNKNOWN_LENGTH else int(response.length)
+    text: bytes = response.headers.getRawHeaders(b"content-length", [b""])[-1].strip()
+    return int(text) if text.isdigit() and len(text) < 20 else None
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -256,19 +301,25 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 def _redirected(url: str, location: str) -> str:
     if not location:
         raise Unavailable("a redirect without a Location")
-    target = urljoin(url, location)
-    scheme = urlsplit(target).scheme
+    try:
+        target = urljoin(url, location)
+        scheme, *_ = _origin(target)
+    except ValueError:
+        raise Unavailable("a redirect to what is no URL") from None
     if scheme not in {"http", "https"} or (scheme == "http" and url.startswith("https:")):
         raise Unavailable(f"a redirect to {scheme or 'nowhere'} is not followed")
     return target
 
 
+def _reasons(error: Exception) -> list[Exception]:
+    """What a failure wraps, or the failure itself."""
+    return [reason.value for reason in getattr(error, "reasons", None) or []] or [error]
+
+
 def _reason(error: Exception) -> str:
-    if isinstance(error, ResponseFailed | ResponseNeverReceived) and error.reasons:
-        inner = error.reasons[0].value
-        return f"{type(inner).__name__}: {inner}"[:200]
-    return f"{type(error).__name__}: {error}"[:200]
+    inner = _reasons(error)[0]
+    return f"{type(inner).__name__}: {inner}"[:200]
 
 
 def _is_timeout(error: Exception) -> bool:
-    return "Timeout" in type(error).__name__ or "Timeout" in _reason(error)
+    return any("Timeout" in type(reason).__name__ for reason in (error, *_reasons(error)))

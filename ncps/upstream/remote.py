@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import urljoin, urlsplit
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.codec import decoder
@@ -18,6 +20,9 @@ from ncps.ports import Segment, Upstream, UpstreamBody
 from ncps.upstream.agent import Answer, Client
 
 MAX_CACHE_INFO_SIZE = 64 * 1024
+QUERY_S = 30.0
+"""How long a query may take in all, its wait for a connection and a trickling body included."""
+
 _ABSENT = frozenset({403, 404, 410})
 _CODECS = {
     "zstd": "zstd",
@@ -94,19 +99,28 @@ class RemoteCache(Upstream):
             raise Corrupt(f"not a nix-cache-info: {error}") from error
 
     async def _small(self, path: str, limit: int) -> bytes:
-        answer = await self._client.request("GET", f"{self._base_url}/{path}")
+        """Fetch a text of at most `limit` bytes, all of it within `QUERY_S`."""
+        text = Deferred.fromCoroutine(self._read_small(path, limit))
         try:
-            _check_status(answer)
-            pieces: list[bytes] = []
-            size = 0
-            async for piece in _decoded(answer, self._fetched):
-                pieces.append(piece)
-                size += len(piece)
-                if size > limit:
-                    raise Corrupt(f"{path} is larger than {limit} bytes")
-            return b"".join(pieces)
-        finally:
-            answer.body.close()
+            return await text.addTimeout(QUERY_S, self._clock)
+        except DeferredTimeout:
+            raise Unavailable(f"{path} took more than {QUERY_S:g} s", timed_out=True) from None
+
+    async def _read_small(self, path: str, limit: int) -> bytes:
+        async with self._client.queries:
+            answer = await self._client.request("GET", f"{self._base_url}/{path}")
+            try:
+                _check_status(answer)
+                pieces: list[bytes] = []
+                size = 0
+                async for piece in _decoded(answer, self._fetched):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > limit:
+                        raise Corrupt(f"{path} is larger than {limit} bytes")
+                return b"".join(pieces)
+            finally:
+                answer.body.close()
 
     async def stat_nar(self, url: str) -> int | None:
         """See `Upstream.stat_nar`."""
@@ -139,8 +153,11 @@ class RemoteCache(Upstream):
             raise
 
     def _nar_url(self, url: str) -> str:
-        target = urljoin(f"{self._base_url}/", url)
-        scheme = urlsplit(target).scheme
+        try:
+            target = urljoin(f"{self._base_url}/", url)
+            scheme = urlsplit(target).scheme
+        except ValueError:
+            raise Corrupt("a NAR URL that is none") from None
         if scheme not in {"http", "https"} or (
             scheme == "http" and self._base_url.startswith("https:")
         ):

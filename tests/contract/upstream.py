@@ -1,0 +1,168 @@
+"""What every Upstream does, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.nix.cacheinfo import CacheInfo
+from ncps.ports import Upstream, UpstreamBody
+from tests.fakes.samples import Sample, sample
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    Case = SynchronousTestCase
+else:
+    Case = object  # a mixin is not itself collected
+
+
+class Origin(Protocol):
+    """The cache behind the Upstream, as the contract arranges it."""
+
+    upstream: Upstream
+
+    def add(self, sample: Sample) -> None:
+        """Have a store path."""
+
+    def spoil(self, sample: Sample) -> None:
+        """Answer with a web page where the narinfo should be."""
+
+    def fail(self) -> None:
+        """Answer everything with a server error."""
+
+    def cut(self, at: int) -> None:
+        """Break the next NAR off before this byte."""
+
+    def ignore_ranges(self) -> None:
+        """Send whole files whatever part is asked for."""
+
+    def work(self) -> None:
+        """Let what was asked be answered."""
+
+
+class UpstreamContract(Case):
+    """Mixed into a test case that says what `origin` is."""
+
+    def origin(self) -> Origin:
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.sample = sample(size=200_000)
+        self.there = self.origin()
+        self.there.add(self.sample)
+        self.upstream = self.there.upstream
+
+    def ended(self, coro: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+        asking = Deferred.fromCoroutine(coro)
+        for _ in range(1000):
+            if asking.called:
+                break
+            self.there.work()
+        return asking
+
+    def get(self, coro: Coroutine[Deferred[Any], Any, T]) -> T:
+        value: T = self.successResultOf(self.ended(coro))
+        return value
+
+    def refused(self, coro: Coroutine[Deferred[Any], Any, Any], kind: type[NcpsError]) -> NcpsError:
+        error: NcpsError = self.failureResultOf(self.ended(coro), kind).value
+        return error
+
+    async def read(self, body: UpstreamBody) -> bytes:
+        try:
+            return b"".join([chunk async for chunk in body])
+        finally:
+            body.close()
+
+    def test_upstream_introduces_itself(self) -> None:
+        """Name and URL show neither credentials nor a final slash."""
+        self.assertNotIn("@", self.upstream.name + self.upstream.base_url)
+        self.assertFalse(self.upstream.base_url.endswith("/"))
+        self.assertIsInstance(self.upstream.priority, int)
+
+    def test_narinfo_is_parsed(self) -> None:
+        """A narinfo comes as it was signed."""
+        self.assertEqual(self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest)))
+
+    def test_absent_narinfo_is_not_found(self) -> None:
+        """What is not there is surely absent."""
+        self.refused(self.upstream.narinfo("0" * 32), NotFound)
+
+    def test_web_page_is_no_narinfo(self) -> None:
+        """A captive portal's page is an error of that upstream, not an absence."""
+        self.there.spoil(self.sample)
+        self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
+
+    def test_server_error_is_could_not_tell(self) -> None:
+        """A failing upstream has not said that a path does not exist."""
+        self.there.fail()
+        self.refused(self.upstream.narinfo(self.sample.digest), Unavailable)
+        self.refused(self.upstream.open_nar(self.sample.url), Unavailable)
+        self.refused(self.upstream.stat_nar(self.sample.url), Unavailable)
+        self.refused(self.upstream.cache_info(), Unavailable)
+
+    def test_nar_comes_whole(self) -> None:
+        """A NAR is announced with its size and comes byte for byte."""
+        body = self.get(self.upstream.open_nar(self.sample.url))
+        size = len(self.sample.file)
+        self.assertEqual((0, size, size), (body.start, body.total, body.size))
+        self.assertIsNone(body.segment())
+        self.assertEqual(self.sample.file, self.get(self.read(body)))
+
+    def test_nar_comes_from_an_offset(self) -> None:
+        """A NAR that broke off goes on where it did."""
+        body = self.get(self.upstream.open_nar(self.sample.url, offset=100_000))
+        size = len(self.sample.file)
+        self.assertEqual((100_000, size, size - 100_000), (body.start, body.total, body.size))
+        self.assertEqual(self.sample.file[100_000:], self.get(self.read(body)))
+
+    def test_ignored_range_starts_at_zero(self) -> None:
+        """A server without ranges sends all, and the body says so."""
+        self.there.ignore_ranges()
+        body = self.get(self.upstream.open_nar(self.sample.url, offset=100_000))
+        self.assertEqual((0, len(self.sample.file)), (body.start, body.total))
+        self.assertEqual(self.sample.file, self.get(self.read(body)))
+
+    def test_absolute_urls_are_taken(self) -> None:
+        """A narinfo may name its NAR by a whole URL."""
+        url = f"{self.upstream.base_url}/{self.sample.url}"
+        body = self.get(self.upstream.open_nar(url))
+        self.assertEqual(self.sample.file, self.get(self.read(body)))
+
+    def test_absent_nar_is_not_found(self) -> None:
+        """What is not there is surely absent, asked for in any way."""
+        self.refused(self.upstream.open_nar("nar/none.nar.xz"), NotFound)
+        self.refused(self.upstream.stat_nar("nar/none.nar.xz"), NotFound)
+
+    def test_cut_body_fails_after_what_came(self) -> None:
+        """A body that breaks off raises, after the bytes that were there."""
+        self.there.cut(70_000)
+        body = self.get(self.upstream.open_nar(self.sample.url))
+        got: list[bytes] = []
+
+        async def read() -> None:
+            async for chunk in body:
+                got.append(chunk)  # noqa: PERF401 - what came before the failure counts
+
+        self.refused(read(), Unavailable)
+        body.close()
+        self.assertEqual(self.sample.file[:70_000], b"".join(got))
+
+    def test_body_may_be_closed_at_any_time(self) -> None:
+        """Giving a NAR up is harmless, before its first byte and twice."""
+        body = self.get(self.upstream.open_nar(self.sample.url))
+        body.close()
+        body.close()
+
+    def test_stat_says_the_size(self) -> None:
+        """The size can be had without the bytes."""
+        self.assertEqual(len(self.sample.file), self.get(self.upstream.stat_nar(self.sample.url)))
+
+    def test_cache_info_is_parsed(self) -> None:
+        """An upstream says what store it serves."""
+        self.assertIsInstance(self.get(self.upstream.cache_info()), CacheInfo)

@@ -1,0 +1,295 @@
+"""RemoteCache on connections in memory: the contract, and what strange servers do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.codec import encoder
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.ports import Upstream
+from ncps.upstream.agent import Client, Timeouts
+from ncps.upstream.remote import QUERY_S, Observers, RemoteCache
+from tests.contract.upstream import Origin, UpstreamContract
+from tests.fakes.samples import Sample
+from tests.fakes.wire import Line, Wire
+
+BASE = "http://127.0.0.1:8080/sub"
+_RANGE = re.compile(rb"range: bytes=([0-9]+)-\r\n", re.IGNORECASE)
+
+
+class HttpOrigin(Origin):
+    """A small HTTP server on `Wire`, and the client to it."""
+
+    def __init__(self, max_connections: int = 2) -> None:
+        self.wire = Wire()
+        self.client = Client(
+            self.wire,
+            base_url=BASE,
+            timeouts=Timeouts(connect_s=3, first_byte_s=3, idle_s=20),
+            max_connections=max_connections,
+        )
+        self.fetched: list[int] = []
+        self.upstream: Upstream = RemoteCache(
+            self.client,
+            name="127.0.0.1:8080/sub",
+            base_url=BASE + "/",
+            priority=40,
+            clock=self.wire,
+            observers=Observers(fetched=self.fetched.append),
+        )
+        self.files: dict[str, bytes] = {"nix-cache-info": b"StoreDir: /nix/store\nPriority: 30\n"}
+        self.requests: list[bytes] = []
+        self.status = ""
+        self.headers: dict[str, str] = {}
+        self.cut_at: int | None = None
+        self.has_ranges = True
+
+    def add(self, sample: Sample) -> None:
+        self.files[f"{sample.digest}.narinfo"] = sample.narinfo.render()
+        self.files[sample.url] = sample.file
+
+    def spoil(self, sample: Sample) -> None:
+        self.files[f"{sample.digest}.narinfo"] = b"<html>log in</html>"
+
+    def fail(self) -> None:
+        self.status = "503 Service Unavailable"
+
+    def cut(self, at: int) -> None:
+        self.cut_at = at
+
+    def ignore_ranges(self) -> None:
+        self.has_ranges = False
+
+    def work(self) -> None:
+        if self.wire.pending:
+            self.wire.accept()
+        for line in self.wire.lines:
+            request = line.sent
+            if request:
+                self.requests.append(request)
+                self._respond(line, request)
+        self.wire.advance(0)
+
+    def _respond(self, line: Line, request: bytes) -> None:
+        method, path, _ = request.decode().split(" ", 2)
+        file = self.files.get(path.removeprefix("/sub/"))
+        wanted = _RANGE.search(request)
+        if self.status:
+            line.answer(self.status, b"sorry", **self.headers)
+        elif file is None:
+            line.answer("404 Not Found", b"" if method == "HEAD" else b"no")
+        elif method == "HEAD":
+            line.answer("200 OK", b"", content_length=str(len(file)), **self.headers)
+        elif wanted and self.has_ranges:
+            start = int(wanted[1])
+            extent = f"bytes {start}-{len(file) - 1}/{len(file)}"
+            headers = {"content_range": extent, **self.headers}
+            line.answer("206 Partial Content", file[start:], **headers)
+        elif self.cut_at is not None:
+            headers = {"content_length": str(len(file)), **self.headers}
+            line.answer("200 OK", file[: self.cut_at], **headers)
+            line.cut()
+        else:
+            line.answer(body=file, **self.headers)
+
+
+class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
+    def origin(self) -> Origin:
+        self.http = HttpOrigin()
+        return self.http
+
+    def open(self, offset: int = 0, **options: Any) -> Any:
+        return self.upstream.open_nar(self.sample.url, offset=offset, **options)
+
+    # Status and head
+
+    def test_403_and_410_are_absent_too(self) -> None:
+        """S3 says 403 for what is not there, others say 410 for what was."""
+        for status in ("403 Forbidden", "410 Gone"):
+            self.http.status = status
+            self.refused(self.upstream.narinfo(self.sample.digest), NotFound)
+
+    def test_retry_after_is_handed_on(self) -> None:
+        """An upstream that asks for a pause is heard."""
+        self.http.status = "429 Too Many Requests"
+        self.http.headers = {"retry_after": "17"}
+        error = self.refused(self.upstream.narinfo(self.sample.digest), Unavailable)
+        assert isinstance(error, Unavailable)
+        self.assertEqual(17, error.retry_after)
+
+    def test_web_page_instead_of_nar_is_corrupt(self) -> None:
+        """A portal's page with status 200 is no NAR."""
+        self.http.headers = {"content_type": "text/HTML; charset=utf-8"}
+        self.refused(self.open(), Corrupt)
+
+    def test_range_nobody_asked_for_is_corrupt(self) -> None:
+        """Bytes from another place than asked for are not taken."""
+        for extent in ("bytes 5-9/10", "bytes 100000-1/x", "items 100000-3/4", ""):
+            self.http.headers = {"content_range": extent}
+            self.refused(self.open(offset=100_000), Corrupt)
+        self.http.status = "206 Partial Content"
+        self.http.headers = {"content_range": "bytes 0-4/5"}
+        self.refused(self.open(), Corrupt)
+
+    def test_range_of_unknown_total(self) -> None:
+        """A server may not know the whole size."""
+        self.http.headers = {"content_range": f"bytes 100000-{len(self.sample.file) - 1}/*"}
+        body = self.get(self.open(offset=100_000))
+        self.assertEqual((100_000, None, None), (body.start, body.total, body.size))
+        body.close()
+
+    def test_offset_beyond_the_end_is_corrupt(self) -> None:
+        """A file that ends before the bytes there are is another file."""
+        self.http.status = "416 Range Not Satisfiable"
+        self.refused(self.open(offset=100_000), Corrupt)
+
+    def test_partial_answer_with_encoding_is_corrupt(self) -> None:
+        """A piece of a compressed stream is of no use."""
+        self.http.headers = {"content_encoding": "gzip"}
+        self.refused(self.open(offset=100_000), Corrupt)
+
+    def test_nar_urls_that_lead_elsewhere(self) -> None:
+        """URLs that are not HTTP are the narinfo's fault."""
+        for url in ("ftp://h/x", "file:///etc/passwd", "http://["):
+            self.refused(self.upstream.open_nar(url), Corrupt)
+            self.refused(self.upstream.stat_nar(url), Corrupt)
+        self.assertEqual([], self.http.requests)
+        secure = RemoteCache(
+            self.http.client, name="s", base_url="https://h", priority=1, clock=self.http.wire
+        )
+        self.refused(secure.open_nar("http://h/nar/x"), Corrupt)
+
+    def test_query_of_a_nar_url_is_kept(self) -> None:
+        """What stands behind the question mark belongs to the URL."""
+        self.http.files[self.sample.url + "?hash=a%2Fb"] = self.sample.file
+        body = self.get(self.upstream.open_nar(self.sample.url + "?hash=a%2Fb"))
+        self.assertEqual(self.sample.file, self.get(self.read(body)))
+
+    # Encodings on the wire
+
+    def compressed(self, name: str = "zstd") -> bytes:
+        maker = encoder(name)
+        return maker.feed(self.sample.nar) + maker.finish()
+
+    def test_wire_encoding_is_undone(self) -> None:
+        """A NAR that is compressed only on the wire arrives as it is, of unknown total."""
+        for name in ("zstd", "gzip", "br", "xz", "bzip2"):
+            data = self.compressed(name)
+            self.http.files[self.sample.url] = data
+            self.http.headers = {"content_encoding": name}
+            body = self.get(self.open(allow_encoding=True))
+            self.assertIsNone(body.total)
+            self.assertEqual(self.sample.nar, self.get(self.read(body)))
+        self.assertEqual(len(data), sum(self.http.fetched[-1:]) if len(self.http.fetched) else 0)
+
+    def test_encoding_is_asked_for_only_where_welcome(self) -> None:
+        """Only uncompressed NARs, from their start, may be compressed on the wire."""
+        for offset, allowed, expected in (
+            (0, True, b"zstd"),
+            (0, False, b"identity"),
+            (5, True, b"identity"),
+        ):
+            self.get(self.open(offset=offset, allow_encoding=allowed)).close()
+            self.assertIn(b"Accept-Encoding: " + expected, self.http.requests[-1])
+
+    def test_broken_encoding_is_corrupt(self) -> None:
+        """A stream that breaks off inside its compression is noticed, and so is an unknown one."""
+        self.http.headers = {"content_encoding": "zstd"}
+        self.http.files[self.sample.url] = self.compressed()[:-9]
+        body = self.get(self.open(allow_encoding=True))
+        self.refused(self.read(body), Corrupt)
+        self.http.headers = {"content_encoding": "sdch"}
+        self.refused(self.read(self.get(self.open())), Corrupt)
+
+    def test_encoded_narinfo_is_read(self) -> None:
+        """A narinfo may come compressed, too."""
+        name = f"{self.sample.digest}.narinfo"
+        maker = encoder("gzip")
+        self.http.files[name] = maker.feed(self.http.files[name]) + maker.finish()
+        self.http.headers = {"content_encoding": "x-gzip"}
+        self.assertEqual(self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest)))
+
+    def test_size_of_an_encoded_nar_is_unknown(self) -> None:
+        """The size on the wire is not the size of the NAR."""
+        self.http.headers = {"content_encoding": "zstd"}
+        self.assertIsNone(self.get(self.upstream.stat_nar(self.sample.url)))
+
+    # Limits
+
+    def test_endless_narinfo_is_cut(self) -> None:
+        """A narinfo of ten megabytes is not read to its end, also when it unfolds to that."""
+        name = f"{self.sample.digest}.narinfo"
+        self.http.files[name] = b"x" * 10_000_000
+        self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
+        maker = encoder("zstd")
+        self.http.files[name] = maker.feed(b"x" * 100_000_000) + maker.finish()
+        self.http.headers = {"content_encoding": "zstd"}
+        self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
+
+    def test_nonsense_cache_info_is_corrupt(self) -> None:
+        """An upstream's introduction has to make sense."""
+        self.http.files["nix-cache-info"] = b"<html>"
+        self.refused(self.upstream.cache_info(), Corrupt)
+
+    def test_trickling_narinfo_is_given_up(self) -> None:
+        """A byte now and then does not hold a query for ever."""
+        asking = Deferred.fromCoroutine(self.upstream.narinfo(self.sample.digest))
+        line = self.http.wire.accept()
+        line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(int(QUERY_S) - 1):
+            self.http.wire.advance(1)
+            line.say(b"x")
+        self.assertNoResult(asking)
+        self.http.wire.advance(1)
+        self.assertTrue(self.failureResultOf(asking, Unavailable).value.timed_out)
+        self.assertFalse(line.is_up)
+
+    def test_queries_are_bounded(self) -> None:
+        """A thousand questions at once are asked a few at a time."""
+        asking = [Deferred.fromCoroutine(self.upstream.cache_info()) for _ in range(50)]
+        self.assertEqual(2, self.http.wire.attempts)
+        for query in asking[2:10]:  # who leaves while waiting leaves its place, too
+            query.cancel()
+            self.failureResultOf(query, CancelledError)
+        for _ in range(100):
+            self.http.work()
+        for query in asking[:2] + asking[10:]:
+            self.successResultOf(query)
+        self.assertEqual(2, self.http.wire.attempts)
+
+    def test_transfers_are_bounded_and_give_their_place_back(self) -> None:
+        """A place among the transfers is given back with the body, whatever became of it."""
+        for _ in range(3):
+            self.get(self.open()).close()
+            self.refused(self.upstream.open_nar("nar/none"), NotFound)
+            self.refused(self.upstream.open_nar("http://["), Corrupt)
+            cancelled = Deferred.fromCoroutine(self.open())
+            cancelled.cancel()
+            self.failureResultOf(cancelled, CancelledError)
+        first, second = self.get(self.open()), self.get(self.open())
+        third = Deferred.fromCoroutine(self.open())
+        waiting = Deferred.fromCoroutine(self.open())
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        for _ in range(5):
+            self.http.work()
+        self.assertNoResult(third)
+        first.close()
+        first.close()
+        for _ in range(5):
+            self.http.work()
+        self.successResultOf(third).close()
+        second.close()
+        self.assertEqual(2, self.http.client.transfers.tokens)
+
+    def test_body_closed_in_the_middle_ends_its_connection(self) -> None:
+        """A NAR that nobody wants any more is not fetched to its end."""
+        opening = Deferred.fromCoroutine(self.open())
+        line = self.http.wire.accept()
+        line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nabc")
+        self.successResultOf(opening).close()
+        self.assertFalse(line.is_up)
