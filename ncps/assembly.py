@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -51,6 +52,8 @@ from ncps.web.site import Limits, NcpsSite
 from ncps.workers import Workers
 
 THREADS = 4
+VIA = f"ncps-{uuid4().hex[:12]}"
+"""Name of this process in Via headers."""
 _log = Logger()
 
 
@@ -142,6 +145,7 @@ def upstreaming(reactor: Any, settings: Settings, counters: Metrics, tasks: Task
             ),
             credentials=_credentials(setting, netrc),
             max_connections=settings.cache.upstream.max_connections,
+            via=VIA,
         )
         observers = Observers(
             fetched=counters.bytes_fetched(_name(setting.url)).inc,
@@ -305,7 +309,12 @@ def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics
     }
     if settings.prometheus.enabled:
         pages[b"/metrics"] = Scrape(counters.registry)
-    root = Routes(pages, narinfos=NarInfoPages(cache, counters), nars=NarPages(cache, counters))
+    root = Routes(
+        pages,
+        narinfos=NarInfoPages(cache, counters),
+        nars=NarPages(cache, counters),
+        via=VIA.encode(),
+    )
     server = settings.server
     limits = Limits(
         idle=server.idle_timeout_s,

@@ -153,6 +153,7 @@ class Client:
     :param reactor: for connections and deadlines.
     :param max_connections: how many connections are kept, how many transfers run at once, and
         beside them how many queries (for narinfos and the like).
+    :param via: our name in the Via header (RFC 9110 section 7.6.3), by which we know ourselves.
     """
 
     def __init__(
@@ -163,7 +164,9 @@ class Client:
         timeouts: Timeouts,
         credentials: Credentials | None = None,
         max_connections: int = 32,
+        via: str = "ncps",
     ) -> None:
+        self._via = f"1.1 {via}"
         self._clock = cast("IReactorTime", reactor)
         self._timeouts = timeouts
         self._credentials = credentials
@@ -216,6 +219,7 @@ class Client:
     ) -> Answer:
         headers = {
             "user-agent": f"ncps/{__version__}",
+            "via": self._via,
             "x-ncps-accept-encoding": accept_encoding,
             **extra,
         }

@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
+from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
@@ -59,11 +60,22 @@ class Routes:
     """The root of the site, and its only resource in Twisted's sense.
 
     :param pages: by path.
+    :param via: our own name in the Via header: a request that bears it came back to us through
+        an upstream, and what we are just looking for is surely not to be had from ourselves.
     """
 
     isLeaf = True
+    _log = Logger()
 
-    def __init__(self, pages: Mapping[bytes, Page], *, narinfos: NarInfos, nars: Nars) -> None:
+    def __init__(
+        self,
+        pages: Mapping[bytes, Page],
+        *,
+        narinfos: NarInfos,
+        nars: Nars,
+        via: bytes = b"",
+    ) -> None:
+        self._via = via
         self._pages = {path: (path.decode("ascii"), page) for path, page in pages.items()}
         self._narinfos = narinfos
         self._nars = nars
@@ -76,13 +88,13 @@ class Routes:
         match = _NARINFO.fullmatch(path)
         if match is not None:
             request.route = "/{hash}.narinfo"
-            if _is_read(request):
+            if _is_read(request) and not self._is_loop(request):
                 return self._narinfos.render(request, match[1].decode("ascii"))
             return NOT_DONE_YET
         match = _NAR.fullmatch(path)
         if match is not None:
             request.route = "/nar/{file}"
-            if _is_read(request):
+            if _is_read(request) and not self._is_loop(request):
                 return self._render_nar(request, match[1].decode("ascii"))
             return NOT_DONE_YET
         route, page = self._pages.get(path, ("", None))
@@ -102,6 +114,14 @@ class Routes:
         else:
             return self._nars.render(request, key)
         return NOT_DONE_YET
+
+    def _is_loop(self, request: NcpsRequest) -> bool:
+        """Whether the request is our own; if so, answer it."""
+        if not self._via or self._via not in (request.getHeader(b"via") or b""):
+            return False
+        self._log.error("an upstream leads back to this cache: take it out of the upstreams")
+        tell(request, 404, "not found: the cache asks itself")
+        return True
 
     def getChildWithDefault(self, name: bytes, request: NcpsRequest) -> Routes:
         """See `IResource`: never called, a leaf has no children."""

@@ -169,3 +169,21 @@ class RoutesTests(SynchronousTestCase):
         self.assertIn(status, {200, 400, 404})
         is_valid = VALID.fullmatch(path.partition(b"?")[0]) is not None
         self.assertEqual(bool(self.cache.asked), is_valid and b"\0" not in path)
+
+
+class LoopTests(SynchronousTestCase):
+    """An upstream that is this very cache."""
+
+    def test_a_request_of_our_own_is_answered_at_once(self) -> None:
+        """A cache that is its own upstream surely has not what it is looking for."""
+        server = Server()
+        for path in (f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz"):
+            response = server.get(path, via="1.1 proxy, 1.1 ncps-0123")
+            self.assertEqual(response.status, 404)
+        self.assertEqual(server.cache.asked, [])
+
+    def test_requests_of_other_caches_are_served(self) -> None:
+        """Another ncps may have this one as its upstream."""
+        server = Server()
+        server.get(f"/{DIGEST}.narinfo", via="1.1 ncps-4567")
+        self.assertEqual(len(server.cache.asked), 1)

@@ -171,4 +171,5 @@ def routes_for(cache: StubCache, metrics: Metrics) -> Routes:
         },
         narinfos=NarInfoPages(cache, metrics),
         nars=NarPages(cache, metrics),
+        via=b"ncps-0123",
     )
