@@ -45,7 +45,7 @@ class Candidate:
         except Unavailable as error:
             self.health.failed(str(error), error.retry_after)
             raise
-        except CancelledError:
+        except BaseException:  # called off, or a fault of ours
             self.health.gave_up()
             raise
         self.health.answered(clock.seconds() - began)
@@ -200,12 +200,18 @@ class _Round(Generic[T]):
         try:
             value = await candidate.ask(self._question, self._clock)
         except (NotFound, Unavailable, Corrupt) as error:
-            self._asking -= 1
-            self.failures.append((candidate, error))
-            if not self._result.is_set:
-                self._ask_next()
-        except BaseException as error:
+            self._lost(candidate, error)
+        except CancelledError as error:
             self._result.fail(error)
+            raise
+        except Exception as error:  # what one upstream sends must not spoil the others' answers
+            self._lost(candidate, Corrupt(f"unforeseen: {type(error).__name__}"))
             raise
         else:
             self._result.succeed(Found(candidate.upstream, value))
+
+    def _lost(self, candidate: Candidate, error: NcpsError) -> None:
+        self._asking -= 1
+        self.failures.append((candidate, error))
+        if not self._result.is_set:
+            self._ask_next()

@@ -99,10 +99,16 @@ class Health:
         """Note that no usable answer came."""
         self.last_error = reason
         self._failures += 1
+        now = self._clock.seconds()
+        pause_s = None if retry_after_s is None else min(MAX_RETRY_AFTER_S, retry_after_s)
+        if self._open_until is not None and now < self._open_until:
+            # Asked before it was known to be away: a hundred of these are still one failure.
+            self._open_until = max(self._open_until, now + (pause_s or 0.0))
+            return
         if self._open_until is not None:
             self._pause_s = min(MAX_PAUSE_S, self._pause_s * 2)
-        if retry_after_s is not None:
-            self._open(min(MAX_RETRY_AFTER_S, retry_after_s))
+        if pause_s is not None:
+            self._open(pause_s)
         elif self._open_until is not None or self._failures >= FAILURES:
             self._open(self._pause_s)
 

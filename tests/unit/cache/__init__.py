@@ -1,1 +1,1 @@
-"""Tests of the cache core."""
+"""Unit tests of the cache core, on fakes and a clock that only tests advance."""

@@ -1,0 +1,249 @@
+"""Upstreams: whom to ask in what order, and what a slow or silent one costs the others."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.choose import Found, Upstreams
+from ncps.cache.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
+from ncps.ports import Upstream
+from ncps.tasks import Tasks
+from tests.fakes.upstream import ScriptedUpstream
+
+
+class UpstreamsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.tasks = Tasks(self.clock)
+        self.failed: list[tuple[str, NcpsError]] = []
+        self.asked: list[str] = []
+        self.answers: dict[str, Deferred[str]] = {}
+        self.a, self.b, self.c = (ScriptedUpstream(name, 10) for name in "abc")
+        self.upstreams = self.made(self.a, self.b, self.c)
+
+    def made(self, *upstreams: Upstream) -> Upstreams:
+        return Upstreams(
+            self.clock, self.tasks, upstreams, lambda u, e: self.failed.append((u.name, e))
+        )
+
+    async def question(self, upstream: Upstream) -> str:
+        self.asked.append(upstream.name)
+        answer = self.answers[upstream.name] = Deferred()
+        return await answer
+
+    def first(self, preferred: str = "") -> Deferred[Found[str]]:
+        return Deferred.fromCoroutine(self.upstreams.first("x", self.question, preferred=preferred))
+
+    def reply(self, name: str, error: Exception | None = None) -> None:
+        if error is None:
+            self.answers[name].callback(f"from {name}")
+        else:
+            self.answers[name].errback(error)
+
+    # Order
+
+    def test_order_by_priority_then_latency(self) -> None:
+        """Local priority counts first, among equals the quicker one."""
+        ahead = ScriptedUpstream("z", 5)
+        upstreams = self.made(self.a, self.b, ahead)
+        upstreams.candidates[0].health.answered(0.2)
+        upstreams.candidates[1].health.answered(0.1)
+        self.assertEqual(["z", "b", "a"], [c.upstream.name for c in upstreams.ordered()])
+        first = upstreams.ordered("http://a")
+        self.assertEqual(["a", "z", "b"], [c.upstream.name for c in first])
+
+    def test_sick_and_suspect_go_last(self) -> None:
+        """One that fails or dawdles is asked after those that are well."""
+        sick, dawdling, _ = [c.health for c in self.upstreams.candidates]
+        for _ in range(FAILURES):
+            sick.failed("no")
+        dawdling.suspect()
+        self.assertEqual("c", self.upstreams.ordered()[0].upstream.name)
+
+    def test_reachable_and_names(self) -> None:
+        """Whether one or any of the upstreams is not known to be away."""
+        for candidate in self.upstreams.candidates[:2]:
+            for _ in range(FAILURES):
+                candidate.health.failed("no")
+        self.assertTrue(self.upstreams.is_reachable())
+        self.assertFalse(self.upstreams.is_reachable("http://a"))
+        self.assertTrue(self.upstreams.is_reachable("http://c"))
+        self.assertFalse(self.upstreams.is_reachable("http://gone"))
+        self.assertFalse(self.made().is_reachable())
+        self.assertEqual(
+            ("a", ""), (self.upstreams.name_of("http://a"), self.upstreams.name_of("?"))
+        )
+
+    # Asking
+
+    def test_good_answer_ends_the_round(self) -> None:
+        """If the first one has it, nobody else is bothered."""
+        asking = self.first()
+        self.reply("a")
+        found = self.successResultOf(asking)
+        self.assertEqual((self.a, "from a"), (found.upstream, found.value))
+        self.clock.advance(60)
+        self.assertEqual(["a"], self.asked)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_refusal_passes_the_question_on_at_once(self) -> None:
+        """An upstream that says no, or something wrong, or hangs up, costs no waiting."""
+        asking = self.first("http://b")
+        self.reply("b", NotFound("404"))
+        self.reply("a", Corrupt("html"))
+        self.reply("c")
+        self.assertEqual("from c", self.successResultOf(asking).value)
+        self.assertEqual(["b", "a", "c"], self.asked)
+        self.assertEqual(["b", "a"], [name for name, _ in self.failed])
+
+    def test_silent_first_costs_less_than_200_ms(self) -> None:
+        """A silent upstream in front delays the answer of the next one by less than 200 ms."""
+        for latency in (0.001, 0.05, 5.0, None):
+            self.setUp()
+            if latency is not None:
+                for _ in range(20):
+                    self.upstreams.candidates[0].health.answered(latency)
+            asking = self.first("http://a")
+            self.clock.advance(SLOWEST_HEDGE_S)
+            self.assertEqual(["a", "b"], self.asked[:2])
+            self.reply("b")
+            self.assertEqual("from b", self.successResultOf(asking).value)
+        self.assertLess(SLOWEST_HEDGE_S, 0.2)
+
+    def test_next_rounds_do_not_wait_for_the_silent_one(self) -> None:
+        """Only the first request waits for the hedge: after it the silent one is asked last."""
+        self.first()
+        self.clock.advance(SLOWEST_HEDGE_S)
+        self.reply("b")
+        self.asked.clear()
+        self.first()
+        self.assertEqual("b", self.asked[0])
+
+    def test_slow_first_may_still_win(self) -> None:
+        """A second request does not throw the first one's answer away."""
+        asking = self.first()
+        self.clock.advance(SLOWEST_HEDGE_S)
+        self.reply("a")
+        self.assertEqual("from a", self.successResultOf(asking).value)
+        self.reply("b")
+        self.assertEqual([], self.tasks.names)
+
+    def test_losers_run_on_and_are_learned_from(self) -> None:
+        """The silent one is found out by its own deadline, though the client is long gone."""
+        self.first()
+        self.clock.advance(SLOWEST_HEDGE_S)
+        self.reply("b")
+        self.assertEqual(["ask a"], self.tasks.names)
+        self.reply("a", Unavailable("late", timed_out=True))
+        self.assertEqual("late", self.upstreams.candidates[0].health.last_error)
+        self.assertEqual([], self.tasks.names)
+
+    def test_failure_while_another_is_asked_goes_on_at_once(self) -> None:
+        """With two asked and one failing, the third is asked without waiting for the hedge."""
+        self.first()
+        self.clock.advance(SLOWEST_HEDGE_S)
+        self.reply("a", Unavailable("reset"))
+        self.assertEqual(["a", "b", "c"], self.asked)
+
+    def test_last_one_is_waited_for(self) -> None:
+        """While one is still asked there is no verdict, however long the others have failed."""
+        asking = self.first()
+        self.reply("a", NotFound("404"))
+        self.reply("b", NotFound("404"))
+        self.clock.advance(5)
+        self.assertNoResult(asking)
+        self.reply("c", NotFound("404"))
+        self.failureResultOf(asking, NotFound)
+
+    def test_verdict_over_all(self) -> None:
+        """If nobody has it, the verdict says what each came to."""
+        asking = self.first()
+        self.reply("a", Unavailable("refused"))
+        self.reply("b", NotFound("404"))
+        self.reply("c", Corrupt("html"))
+        error = self.failureResultOf(asking, Unavailable).value
+        for text in ("a: refused", "b: 404", "c: html"):
+            self.assertIn(text, str(error))
+
+    def test_no_upstreams(self) -> None:
+        """Without upstreams nothing is found, at once."""
+        self.upstreams = self.made()
+        self.failureResultOf(self.first(), NotFound)
+
+    def test_open_breaker_is_passed_by(self) -> None:
+        """One known to be away costs nothing, and is "could not tell"."""
+        for _ in range(FAILURES):
+            self.upstreams.candidates[0].health.failed("refused")
+        asking = self.first("http://a")
+        self.assertEqual(["b"], self.asked)
+        self.reply("b", NotFound("404"))
+        self.reply("c", NotFound("404"))
+        error = self.failureResultOf(asking, Unavailable).value
+        self.assertIn("a: away (refused)", str(error))
+
+    def test_all_away_is_told_at_once(self) -> None:
+        """With every upstream known to be away the client does not wait."""
+        for candidate in self.upstreams.candidates:
+            for _ in range(FAILURES):
+                candidate.health.failed("refused")
+        self.failureResultOf(self.first(), Unavailable)
+
+    def test_half_open_is_asked_by_one_only(self) -> None:
+        """One request tries an upstream whose pause is over; the next passes it by."""
+        for _ in range(FAILURES):
+            self.upstreams.candidates[0].health.failed("")
+        self.clock.advance(FIRST_PAUSE_S)
+        self.first("http://a")
+        self.first("http://a")
+        self.assertEqual(["a", "b"], self.asked)
+
+    def test_unforeseen_error_spoils_only_its_upstream(self) -> None:
+        """A fault of ours about one upstream's words is logged, and the next one asked."""
+        for error in (ZeroDivisionError(), Malformed("?")):
+            self.setUp()
+            for _ in range(FAILURES):
+                self.upstreams.candidates[0].health.failed("")
+            self.clock.advance(FIRST_PAUSE_S)
+            asking = self.first("http://a")
+            self.reply("a", error)
+            self.assertEqual(1, len(self.flushLoggedErrors(type(error))))
+            self.assertTrue(self.upstreams.candidates[0].health.may_ask)
+            self.reply("b", NotFound("404"))
+            self.reply("c", NotFound("404"))
+            self.failureResultOf(asking, Corrupt)
+
+    def test_client_that_leaves_ends_the_hedging(self) -> None:
+        """When nobody waits any more, no further upstream is asked."""
+        asking = self.first()
+        asking.cancel()
+        self.failureResultOf(asking, CancelledError)
+        self.clock.advance(60)
+        self.reply("a", NotFound("404"))
+        self.assertEqual(["a"], self.asked)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_stop_ends_the_round(self) -> None:
+        """At shutdown nobody waits for an upstream."""
+        asking = self.first()
+        stopping = Deferred.fromCoroutine(self.tasks.stop(0))
+        self.clock.advance(0)
+        self.successResultOf(stopping)
+        self.failureResultOf(asking, CancelledError)
+
+    def test_synchronous_answers_of_many(self) -> None:
+        """Dozens of upstreams that say no at once are gone through in one go."""
+        many = [ScriptedUpstream(f"u{n}") for n in range(50)]
+        self.upstreams = self.made(*many)
+
+        async def absent(_: Upstream) -> str:
+            raise NotFound("404")
+
+        coro: Coroutine[Any, Any, Found[str]] = self.upstreams.first("x", absent)
+        self.failureResultOf(Deferred.fromCoroutine(coro), NotFound)
+        self.assertEqual(50, len(self.failed))

@@ -1,1 +1,0 @@
-"""Unit tests of the fakes: they keep the contracts of what they stand for."""
