@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
-from attrs import frozen
+from attrs import define, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -26,15 +26,39 @@ from ncps.tasks import Tasks
 T = TypeVar("T")
 
 
-@frozen
+@define(eq=False)
 class Candidate:
     """An upstream and its health."""
 
     upstream: Upstream
     health: Health
+    _was_away: bool = False
+
+    _log = Logger()
 
     async def ask(self, question: Callable[[Upstream], Awaitable[T]], clock: IReactorTime) -> T:
         """Put a question and learn from how it went."""
+        try:
+            return await self._ask(question, clock)
+        finally:
+            self._tell_of_change()
+
+    def _tell_of_change(self) -> None:
+        """Log once that it is away, and once that it is back."""
+        is_away = not self.health.is_healthy
+        if is_away == self._was_away:
+            return
+        self._was_away = is_away
+        if is_away:
+            self._log.warn(
+                "upstream {upstream} is away: {reason}",
+                upstream=self.upstream.name,
+                reason=self.health.last_error,
+            )
+        else:
+            self._log.info("upstream {upstream} answers again", upstream=self.upstream.name)
+
+    async def _ask(self, question: Callable[[Upstream], Awaitable[T]], clock: IReactorTime) -> T:
         began = clock.seconds()
         self.health.asked()
         try:
@@ -119,23 +143,25 @@ class Upstreams:
 
         :param question: raises NotFound, Unavailable or Corrupt where the upstream has none.
         """
-        round_ = _Round[T](self._clock, self._tasks, self.ordered(preferred), question)
+
+        def failed(candidate: Candidate, error: NcpsError) -> None:
+            self._report(what, candidate, error)
+
+        round_ = _Round[T](self._clock, self._tasks, self.ordered(preferred), question, failed)
         found = await round_.run()
-        self._report(what, round_.failures)
         if found is None:
             raise verdict({c.upstream.name: e for c, e in round_.failures}, what)
         return found
 
-    def _report(self, what: str, failures: list[tuple[Candidate, NcpsError]]) -> None:
-        for candidate, error in failures:
-            self._failed(candidate.upstream, error)
-            if not isinstance(error, NotFound):
-                self._log.warn(
-                    "upstream {upstream} failed for {what}: {reason}",
-                    upstream=candidate.upstream.name,
-                    what=what,
-                    reason=str(error),
-                )
+    def _report(self, what: str, candidate: Candidate, error: NcpsError) -> None:
+        self._failed(candidate.upstream, error)
+        if not isinstance(error, NotFound):
+            self._log.warn(
+                "upstream {upstream} failed for {what}: {reason}",
+                upstream=candidate.upstream.name,
+                what=what,
+                reason=str(error),
+            )
 
 
 class _Round(Generic[T]):
@@ -143,6 +169,8 @@ class _Round(Generic[T]):
 
     Those that lose run on to their own deadline: that is how a stalling upstream is found out.
     Until it answers again it is asked last, so that only the first requests wait for it.
+
+    :param failed: told of each failure, also of one that comes after the round is decided.
     """
 
     def __init__(
@@ -151,11 +179,13 @@ class _Round(Generic[T]):
         tasks: Tasks,
         candidates: list[Candidate],
         question: Callable[[Upstream], Coroutine[Any, Any, T]],
+        failed: Callable[[Candidate, NcpsError], object],
     ) -> None:
         self.failures: list[tuple[Candidate, NcpsError]] = []
         self._clock = clock
         self._tasks = tasks
         self._question = question
+        self._failed = failed
         self._waiting = deque(candidates)
         self._asking = 0
         self._hedge: IDelayedCall | None = None
@@ -213,5 +243,6 @@ class _Round(Generic[T]):
     def _lost(self, candidate: Candidate, error: NcpsError) -> None:
         self._asking -= 1
         self.failures.append((candidate, error))
+        self._failed(candidate, error)
         if not self._result.is_set:
             self._ask_next()

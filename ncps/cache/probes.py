@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from ncps.cache.choose import Candidate, Upstreams
 from ncps.errors import Corrupt, NotFound, Unavailable
@@ -15,8 +16,6 @@ SICK_S = 1.0
 
 class Probes:
     """Asks each upstream for its nix-cache-info: seldom while it is well, often while it is not."""
-
-    _log = Logger()
 
     def __init__(self, clock: IReactorTime, tasks: Tasks, upstreams: Upstreams) -> None:
         self._clock = clock
@@ -39,21 +38,9 @@ class Probes:
         self._tasks.start(name, Ticker(self._clock, name, tick, pause).run())
 
     async def probe(self, candidate: Candidate) -> None:
-        """Ask once, unless the breaker says not now; log when the upstream's state changes."""
-        health = candidate.health
-        if not health.may_ask:
+        """Ask once, unless the breaker says not now."""
+        if not candidate.health.may_ask:
             return
-        was_healthy = health.is_healthy
-        try:
+        # What it says does not matter, only that it answers; `Candidate` learns and logs.
+        with suppress(NotFound, Corrupt, Unavailable):
             await candidate.ask(lambda upstream: upstream.cache_info(), self._clock)
-        except (NotFound, Corrupt):
-            pass  # it answers, and that is all that was asked
-        except Unavailable:
-            if was_healthy:
-                self._log.warn(
-                    "upstream {upstream} does not answer: {reason}",
-                    upstream=candidate.upstream.name,
-                    reason=health.last_error,
-                )
-        if not was_healthy and health.is_healthy:
-            self._log.info("upstream {upstream} answers again", upstream=candidate.upstream.name)

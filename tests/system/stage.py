@@ -1,0 +1,181 @@
+"""The stage of the system tests: origins, caches on them and daemons over them, all ended after.
+
+Whatever a test does, no daemon may print a traceback: each one's log is looked through when it
+ends.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.e2e.daemon import Daemon, UpstreamCache
+from tests.system.caches import StorePath, SyntheticCache
+from tests.system.faults import Fault
+from tests.system.origin import Origin
+from tests.system.wire import Answer, Exchange, ask
+
+T = TypeVar("T")
+
+DEADLINE = 20.0  # seconds for anything that should happen soon
+
+ALARMS = ("Traceback", "Unhandled", "internal error", "ResourceWarning", "never awaited")
+
+#: Short waits, so that faults are found out while a test can wait.
+QUICK = (
+    *("--cache-upstream-dialer-timeout", "1s"),
+    *("--cache-upstream-response-header-timeout", "1s"),
+    *("--cache-upstream-idle-timeout", "500ms"),
+    *("--cache-download-resume-timeout", "500ms"),
+    *("--server-drain-timeout", "5s"),
+    "--prometheus-enabled",
+)
+
+
+def wait_until(what: Callable[[], object], why: str, *, deadline: float = DEADLINE) -> None:
+    """Wait until something is true; AssertionError after `deadline` seconds."""
+    until = time.monotonic() + deadline
+    while not what():
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {deadline} s: {why}")
+        time.sleep(0.01)
+
+
+def log_lines(daemon: Daemon) -> list[dict[str, Any]]:
+    """Return the daemon's log; AssertionError where a line is not a JSON object."""
+    found = []
+    for line in daemon.log.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise AssertionError(f"not a line of JSON in the log: {line!r}") from error
+    return found
+
+
+def requests(daemon: Daemon) -> list[dict[str, Any]]:
+    """Return the log's lines about requests."""
+    return [line for line in log_lines(daemon) if "duration_ms" in line]
+
+
+class Stage(SynchronousTestCase):
+    """A test case with everything that a pull-through cache meets."""
+
+    def setUp(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="ncps-system-"))
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.cache = SyntheticCache()
+        self._made = 0
+
+    def origin(self) -> Origin:
+        """Return a started origin."""
+        origin = Origin()
+        origin.start()
+        self.addCleanup(origin.stop)
+        return origin
+
+    def mounted(self, *nar_faults: Fault) -> Origin:
+        """Return a started origin with the cache on it."""
+        origin = self.origin()
+        self.cache.mount(origin, "", *nar_faults)
+        return origin
+
+    def make_daemon(
+        self,
+        *upstreams: Origin | str,
+        options: Sequence[str] = (),
+        directory: Path | None = None,
+        key: str | None = None,
+    ) -> Daemon:
+        """Return a daemon over these upstreams, to be started.
+
+        :param upstreams: asked in this order.
+        """
+        caches = []
+        for priority, upstream in enumerate(upstreams, 1):
+            url = upstream.url if isinstance(upstream, Origin) else upstream
+            joint = "&" if "?" in url else "?"
+            name = f"{url}{joint}priority={priority * 10}"
+            caches.append(UpstreamCache(name, key or self.cache.key.public))
+        self._made += 1
+        where = directory or self.directory / f"ncps{self._made}"
+        daemon = Daemon(where, caches, options=(*QUICK, *options))
+        self.addCleanup(self.check_log, daemon)
+        self.addCleanup(daemon.kill)
+        return daemon
+
+    def daemon(self, *upstreams: Origin | str, options: Sequence[str] = ()) -> Daemon:
+        """Return a daemon over these upstreams that can serve."""
+        daemon = self.make_daemon(*upstreams, options=options)
+        daemon.start()
+        return daemon
+
+    def check_log(self, daemon: Daemon) -> None:
+        """Check that nothing went wrong in a way that nobody thought of."""
+        bad = [line for line in daemon.log.splitlines() if any(map(line.__contains__, ALARMS))]
+        self.assertEqual([], bad)
+
+    # Asking
+
+    def ask(self, daemon: Daemon, path: str, *, method: str = "GET", **headers: str) -> Answer:
+        """Ask a daemon; underscores in header names stand for dashes."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return ask(daemon.port, path, method=method, headers=given)
+
+    def narinfo(self, daemon: Daemon, path: StorePath) -> Answer:
+        """Ask for a path's narinfo."""
+        return self.ask(daemon, f"/{path.digest}.narinfo")
+
+    def nar_target(self, daemon: Daemon, path: StorePath) -> str:
+        """Return the target that a served narinfo names."""
+        answer = self.narinfo(daemon, path)
+        self.assertEqual(200, answer.status, answer.body)
+        return "/" + answer.fields["URL"]
+
+    def nar(self, daemon: Daemon, path: StorePath, **headers: str) -> Answer:
+        """Ask for a path's narinfo, then for the NAR it names."""
+        return self.ask(daemon, self.nar_target(daemon, path), **headers)
+
+    def exchange(self, daemon: Daemon, target: str, **headers: str) -> Exchange:
+        """Ask and return when the head is there."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        exchange = Exchange(daemon.port, target, headers=given)
+        self.addCleanup(exchange.close)
+        return exchange
+
+    def at_once(self, *calls: Callable[[], T]) -> list[T]:
+        """Make calls at the same time, each in a thread; return their results in order."""
+        with ThreadPoolExecutor(len(calls)) as threads:
+            return [future.result() for future in [threads.submit(call) for call in calls]]
+
+    # Looking
+
+    def assert_served(self, daemon: Daemon, path: StorePath) -> Answer:
+        """Check that a path's NAR arrives whole and right."""
+        answer = self.nar(daemon, path)
+        self.assertEqual((200, True), (answer.status, answer.whole))
+        self.assertEqual(path.file, answer.body)
+        return answer
+
+    def wait_for_log(self, daemon: Daemon, *words: str) -> None:
+        """Wait until one line of the daemon's log has all of these words."""
+        wait_until(
+            lambda: any(all(w in line for w in words) for line in daemon.log.splitlines()),
+            f"a log line with {words} in\n{daemon.log}",
+        )
+
+    def wait_until_stored(self, daemon: Daemon, *paths: StorePath) -> None:
+        """Wait until the NARs of these paths are hits."""
+        for path in paths:
+            target = self.nar_target(daemon, path)
+            wait_until(
+                lambda: self.ask(daemon, target, method="HEAD").outcome == "hit",  # noqa: B023
+                f"{target} to be stored:\n{daemon.log}",
+            )

@@ -1,0 +1,287 @@
+"""narinfos that upstreams get wrong: the next one is asked, and the client is told the truth."""
+
+from __future__ import annotations
+
+from tests.e2e.daemon import Daemon
+from tests.system.caches import StorePath, TestKey, forged
+from tests.system.faults import (
+    Chunked,
+    Delay,
+    Fault,
+    Hangup,
+    Html,
+    HugeHeaders,
+    Raw,
+    Redirect,
+    Short,
+    Silence,
+    Status,
+    Trailing,
+)
+from tests.system.origin import Origin
+from tests.system.stage import Stage, requests, wait_until
+
+
+class NarInfoStage(Stage):
+    """One path, on a bad origin and perhaps on a good one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.cache.add(references=[self.cache.add()], itself=True)
+        self.target = f"/{self.path.digest}.narinfo"
+
+    def assert_overcome(self, spoil: bytes | None, *faults: Fault, reason: str) -> None:
+        """Check that the good upstream's narinfo is served, and that the log says why."""
+        bad, good = self.mounted(), self.mounted()
+        bad.serve(self.target, self.path.narinfo() if spoil is None else spoil, *faults)
+        daemon = self.daemon(bad, good)
+        answer = self.narinfo(daemon, self.path)
+        self.assertEqual(200, answer.status, daemon.log)
+        self.assertEqual(self.path.path, answer.fields["StorePath"])
+        self.assertEqual(1, good.gets(self.target))
+        self.wait_for_log(daemon, "failed for", f"127.0.0.1:{bad.port}", reason)
+
+    def assert_told(
+        self, status: int, spoil: bytes | None, *faults: Fault, reason: str
+    ) -> tuple[Daemon, Origin]:
+        """Check what a client is told where there is no other upstream, and that it is logged."""
+        bad = self.mounted()
+        bad.serve(self.target, self.path.narinfo() if spoil is None else spoil, *faults)
+        daemon = self.daemon(bad)
+        answer = self.narinfo(daemon, self.path)
+        self.assertEqual(status, answer.status, answer.body)
+        if status != 404:
+            self.assertIn("retry-after", answer.headers)
+            self.assertEqual("no-store", answer.headers["cache-control"])
+        self.wait_for_log(daemon, reason)
+        return daemon, bad
+
+
+class OtherUpstreamTests(NarInfoStage):
+    """The next upstream has it."""
+
+    def test_web_page_is_passed_over(self) -> None:
+        """A captive portal's page instead of a narinfo makes ncps ask the next upstream."""
+        self.assert_overcome(None, Html(), reason="not a narinfo")
+
+    def test_missing_field_is_passed_over(self) -> None:
+        """A narinfo without NarHash makes ncps ask the next upstream."""
+        self.assert_overcome(self.path.narinfo(NarHash=None), reason="NarHash")
+
+    def test_other_store_path_is_passed_over(self) -> None:
+        """The narinfo of another path, however well signed, makes ncps ask the next upstream."""
+        other = self.cache.add()
+        self.assert_overcome(other.narinfo(), reason="another store path")
+
+    def test_bad_signature_is_passed_over(self) -> None:
+        """A narinfo signed by a stranger makes ncps ask the next upstream."""
+        bad = forged(self.path, key=TestKey.of("evil.test-1"))
+        self.assert_overcome(bad.narinfo(), reason="no good signature")
+
+    def test_forged_signature_is_passed_over(self) -> None:
+        """A signature that bears the right name, made by another key, does not count."""
+        evil = TestKey(self.cache.key.name, TestKey.of("evil.test-1").key)
+        self.assert_overcome(forged(self.path, key=evil).narinfo(), reason="no good signature")
+
+    def test_server_error_is_passed_over(self) -> None:
+        """A 500 of one upstream makes ncps ask the next."""
+        self.assert_overcome(None, Status(500), reason="status 500")
+
+    def test_garbage_is_passed_over(self) -> None:
+        """Bytes that are no HTTP make ncps ask the next upstream."""
+        self.assert_overcome(None, Raw(b"SSH-2.0-OpenSSH_9.9\r\n"), reason="failed for")
+
+    def test_hang_up_is_passed_over(self) -> None:
+        """A connection closed without an answer makes ncps ask the next upstream."""
+        self.assert_overcome(None, Hangup(reset=True), reason="failed for")
+
+    def test_redirect_in_a_circle_is_passed_over(self) -> None:
+        """Redirects without end make ncps ask the next upstream."""
+        self.assert_overcome(None, Redirect(self.target), reason="redirects")
+
+    def test_huge_narinfo_is_passed_over(self) -> None:
+        """A narinfo of 20 MB is not read to its end."""
+        self.assert_overcome(b"x" * 20_000_000, reason="larger than")
+
+    def test_thousand_headers_are_passed_over(self) -> None:
+        """An answer with a hundred kilobytes of headers does no harm."""
+        bad, good = self.mounted(), self.mounted()
+        bad.serve(self.target, self.path.narinfo(), HugeHeaders(count=1000, size=1000))
+        self.assertEqual(200, self.narinfo(self.daemon(bad, good), self.path).status)
+
+    def test_slow_upstream_delays_nobody(self) -> None:
+        """An upstream that is silent costs the others' answers less than 200 ms (P3)."""
+        bad, good = self.mounted(), self.mounted()
+        bad.serve(self.target, self.path.narinfo(), Silence())
+        daemon = self.daemon(bad, good)
+        self.assertEqual(200, self.narinfo(daemon, self.path).status)
+        (line,) = (line for line in requests(daemon) if line["path"] == self.target)
+        self.assertLess(line["duration_ms"], 250)
+
+    def test_absence_at_one_upstream_is_no_failure(self) -> None:
+        """What the first upstream has not is fetched from the second, without a warning."""
+        empty, good = self.origin(), self.mounted()
+        daemon = self.daemon(empty, good)
+        self.assertEqual(200, self.narinfo(daemon, self.path).status)
+        self.assertNotIn("failed for", daemon.log)
+
+    def test_trailing_bytes_are_not_taken_for_the_next_answer(self) -> None:
+        """Bytes smuggled behind an answer never become the answer to another request."""
+        other = self.cache.paths[0]
+        origin = self.mounted()
+        origin.serve(self.target, self.path.narinfo(), Trailing())
+        daemon = self.daemon(origin)
+        self.assertEqual(200, self.narinfo(daemon, self.path).status)
+        self.assertEqual(other.path, self.narinfo(daemon, other).fields["StorePath"])
+
+    def test_redirected_narinfo_arrives(self) -> None:
+        """A redirect to another host is followed."""
+        origin, good = self.origin(), self.mounted()
+        origin.serve(self.target, b"", Redirect(good.url + self.target))
+        self.assertEqual(200, self.narinfo(self.daemon(origin), self.path).status)
+
+    def test_chunked_narinfo_arrives(self) -> None:
+        """A narinfo without a Content-Length is one, too."""
+        origin = self.mounted()
+        origin.serve(self.target, self.path.narinfo(), Chunked())
+        self.assertEqual(200, self.narinfo(self.daemon(origin), self.path).status)
+
+
+class NoOtherUpstreamTests(NarInfoStage):
+    """Nobody has it, or nobody can tell: the client learns which."""
+
+    def test_absence_is_404_and_remembered_briefly(self) -> None:
+        """What no upstream has is 404, asked for once while that is remembered."""
+        origin = self.origin()
+        daemon = self.daemon(origin, options=["--cache-negative-ttl", "1s"])
+        self.assertEqual((404, "miss"), self._seen(daemon))
+        self.assertEqual((404, "negative"), self._seen(daemon))
+        self.assertEqual(1, origin.gets(self.target))
+        self.cache.mount(origin)
+        wait_until(lambda: self._seen(daemon) == (200, "miss"), "the absence to be forgotten")
+
+    def _seen(self, daemon: Daemon) -> tuple[int, str]:
+        answer = self.narinfo(daemon, self.path)
+        return answer.status, answer.outcome
+
+    def test_bad_facts_are_502(self) -> None:
+        """Where the only narinfo is signed by a stranger, the client gets 502, not 404."""
+        bad = forged(self.path, key=TestKey.of("evil.test-1"))
+        daemon, bad_origin = self.assert_told(502, bad.narinfo(), reason="no good signature")
+        self.cache.mount(bad_origin)
+        self.assertEqual(200, self.narinfo(daemon, self.path).status)
+
+    def test_web_page_is_502(self) -> None:
+        """Where the only answer is a web page, the client gets 502, not 404."""
+        self.assert_told(502, None, Html(), reason="not a narinfo")
+
+    def test_cut_narinfo_is_not_served(self) -> None:
+        """A narinfo that ends in the middle is not taken for a whole one."""
+        size = len(self.path.narinfo())
+        self.assert_told(502, None, Short(size // 2), reason="failed for")
+
+    def test_server_error_is_503_with_retry_after(self) -> None:
+        """Where the only upstream is broken, the client gets 503 and when to come again."""
+        self.assert_told(503, None, Status(500), reason="status 500")
+
+    def test_retry_after_of_the_upstream_is_passed_on(self) -> None:
+        """An upstream that asks for patience gets it, and the client hears of it."""
+        origin = self.mounted()
+        origin.serve(self.target, b"", Status(503, retry_after=7))
+        daemon = self.daemon(origin)
+        answer = self.narinfo(daemon, self.path)
+        self.assertEqual(503, answer.status)
+        self.assertIn(answer.headers["retry-after"], {"6", "7"})
+        self.assertEqual(503, self.narinfo(daemon, self.path).status)
+        self.assertEqual(1, origin.gets(self.target))
+
+    def test_silence_is_504(self) -> None:
+        """Where the only upstream does not answer, the client gets 504 and when to come again."""
+        self.assert_told(504, None, Silence(), reason="no answer within")
+
+    def test_failure_beside_absence_is_not_404(self) -> None:
+        """One upstream has it not, the other cannot tell: that is no 404."""
+        empty, broken = self.origin(), self.origin()
+        broken.serve(self.target, b"", Status(500))
+        daemon = self.daemon(empty, broken)
+        self.assertEqual(503, self.narinfo(daemon, self.path).status)
+
+    def test_refused_connection_is_503_and_recovers(self) -> None:
+        """With every upstream down ncps starts, says 503, and recovers by itself."""
+        origin = self.mounted()
+        origin.stop()
+        daemon = self.daemon(origin)
+        wait_until(
+            lambda: (
+                self.narinfo(daemon, self.path).status == 503
+                and "away" in self.ask(daemon, "/readyz").json["parts"]["upstreams"]
+            ),
+            "the upstream to be given up",
+        )
+        self.assertEqual(200, self.ask(daemon, "/nix-cache-info").status)
+        origin.start()
+        wait_until(lambda: self.narinfo(daemon, self.path).status == 200, "the recovery")
+        self.wait_for_log(daemon, "answers again")
+
+    def test_late_answer_within_the_deadline_is_served(self) -> None:
+        """A slow upstream that keeps its deadline is served from."""
+        origin = self.mounted()
+        origin.serve(self.target, self.path.narinfo(), Delay(0.3))
+        self.assertEqual(200, self.narinfo(self.daemon(origin), self.path).status)
+
+
+class NarInfoContentTests(NarInfoStage):
+    """What a served narinfo says."""
+
+    def signatures(self, path: StorePath, daemon: Daemon) -> list[str]:
+        """Return the signatures of a served narinfo."""
+        text = self.narinfo(daemon, path).body.decode()
+        return [line[5:] for line in text.splitlines() if line.startswith("Sig: ")]
+
+    def test_upstream_signature_is_kept_and_ours_added(self) -> None:
+        """A served narinfo has the upstream's signature and that of ncps."""
+        daemon = self.daemon(self.mounted())
+        found = self.signatures(self.path, daemon)
+        self.assertIn(dict(self.path.fields())["Sig"], found)
+        name = daemon.public_key().partition(":")[0]
+        self.assertEqual(1, sum(text.startswith(f"{name}:") for text in found))
+
+    def test_signing_can_be_off(self) -> None:
+        """Without signing the upstream's signatures are passed on alone."""
+        daemon = self.daemon(self.mounted(), options=["--cache-sign-narinfo=false"])
+        self.assertEqual([dict(self.path.fields())["Sig"]], self.signatures(self.path, daemon))
+
+    def test_many_clients_cause_one_request(self) -> None:
+        """Ten clients at once cause one request to the upstream (P4)."""
+        origin = self.mounted()
+        origin.serve(self.target, self.path.narinfo(), Delay(0.3))
+        daemon = self.daemon(origin)
+        answers = self.at_once(*[lambda: self.narinfo(daemon, self.path)] * 10)
+        self.assertEqual({200}, {answer.status for answer in answers})
+        self.assertEqual(1, origin.gets(self.target))
+
+    def test_head_says_what_get_says(self) -> None:
+        """HEAD of a narinfo has the headers of GET and no body."""
+        daemon = self.daemon(self.mounted())
+        whole = self.narinfo(daemon, self.path)
+        head = self.ask(daemon, self.target, method="HEAD")
+        self.assertEqual((200, b""), (head.status, head.body))
+        for name in ("content-length", "content-type", "etag", "cache-control"):
+            self.assertEqual(whole.headers[name], head.headers[name])
+        self.assertEqual("text/x-nix-narinfo", head.headers["content-type"])
+        self.assertIn("max-age=", head.headers["cache-control"])
+
+    def test_known_etag_is_304(self) -> None:
+        """A proxy in front that has the narinfo is told that it still holds."""
+        daemon = self.daemon(self.mounted())
+        etag = self.narinfo(daemon, self.path).headers["etag"]
+        again = self.ask(daemon, self.target, If_None_Match=etag)
+        self.assertEqual((304, b""), (again.status, again.body))
+
+    def test_answers_say_where_they_came_from(self) -> None:
+        """X-Cache is miss, then hit, and Server-Timing is there on both."""
+        daemon = self.daemon(self.mounted())
+        first, second = (self.narinfo(daemon, self.path) for _ in range(2))
+        self.assertEqual(["miss", "hit"], [first.outcome, second.outcome])
+        for answer in (first, second):
+            self.assertRegex(answer.headers["server-timing"], r"total;dur=[0-9.]+")
