@@ -5,14 +5,24 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+from collections import Counter
+from contextlib import closing, suppress
+from itertools import pairwise
 from pathlib import Path
 
 from attrs import frozen
 
+from ncps import assembly
+from ncps.database.pool import READERS
 from tests.chaos.score import Score
 from tests.chaos.weather import is_clean
 from tests.chaos.world import World
 from tests.e2e.daemon import Daemon
+
+NAME_THREADS = 10  # the reactor's own pool, which resolves names
+THREADS_AT_MOST = 1 + assembly.THREADS + READERS + 1 + NAME_THREADS
+DATABASE_FILES = 3 * (1 + READERS + 1) + 1
+"""File, log and index of each connection, and the lock."""
 
 JUST_BEFORE_S = 15.0
 """A transfer that ended so long before a kill may have been lost with it."""
@@ -20,22 +30,45 @@ JUST_BEFORE_S = 15.0
 
 @frozen
 class Vitals:
-    """What a process holds."""
+    """What a process holds.
 
-    descriptors: int
+    :param descriptors: by kind: `socket`, `database`, `store` (NARs and unfinished ones), `other`.
+    """
+
+    descriptors: Counter[str]
     threads: int
     peak_kib: int
 
     @classmethod
-    def of(cls, pid: int) -> Vitals:
+    def of(cls, daemon: Daemon) -> Vitals:
         """Look into /proc."""
-        proc = Path(f"/proc/{pid}")
+        proc = Path(f"/proc/{daemon.pid}")
         peak = re.search(r"VmHWM:\s+(\d+)", (proc / "status").read_text())
-        return cls(
-            len(list((proc / "fd").iterdir())),
-            len(list((proc / "task").iterdir())),
-            int(peak[1]) if peak else 0,
-        )
+        kinds: Counter[str] = Counter()
+        for link in (proc / "fd").iterdir():
+            with suppress(FileNotFoundError):
+                kinds[_kind(str(link.readlink()), daemon)] += 1
+        return cls(kinds, len(list((proc / "task").iterdir())), int(peak[1]) if peak else 0)
+
+    def exceeds(self, before: Vitals) -> dict[str, int]:
+        """What it holds beyond what it held before and may hold, by kind.
+
+        Connections to the database and threads are made as they are needed, up to fixed numbers.
+        """
+        allowed = before.descriptors | Counter(database=DATABASE_FILES)
+        beyond = dict(self.descriptors - allowed)
+        if self.threads > THREADS_AT_MOST:
+            beyond["threads"] = self.threads - THREADS_AT_MOST
+        return beyond
+
+
+def _kind(target: str, daemon: Daemon) -> str:
+    if target.startswith("socket:"):
+        return "socket"
+    if "/catalog.sqlite" in target:
+        return "database"
+    is_unfinished = target.startswith(str(daemon.directory / "tmp"))
+    return "store" if is_unfinished or target.startswith(f"{daemon.storage}/store") else "other"
 
 
 def unfinished(daemon: Daemon) -> list[Path]:
@@ -54,12 +87,11 @@ def examine_store(daemon: Daemon, world: World, score: Score) -> None:
     for name, sha256 in hashes.items():
         if sha256 not in world.by_sha256:
             score.blame("wrong bytes stored", f"{name} ({files[name].stat().st_size} bytes)")
-    with sqlite3.connect(f"file:{daemon.directory}/catalog.sqlite?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(daemon.directory / "catalog.sqlite")) as database:
         rows = database.execute(
             "SELECT i.hash, n.name, n.extension, n.stored_size FROM nar_files n"
             " LEFT JOIN narinfos i ON i.nar_file_id = n.id WHERE n.stored_at IS NOT NULL"
         ).fetchall()
-    database.close()
     known = set()
     for digest, name, extension, size in rows:
         file = f"{name}.nar" + (f".{extension}" if extension else "")
@@ -109,7 +141,7 @@ def count_downloads(
     score.add("objects fetched", len(begun))
     score.add("whole healthy transfers", sum(map(len, begun.values())))
     for sha256, times in begun.items():
-        for before, after in zip(times, times[1:], strict=False):
+        for before, after in pairwise(times):
             is_explained = any(before < at < after for at in damages.get(sha256, ())) or any(
                 before - 1 < at < before + JUST_BEFORE_S for at in kills
             )

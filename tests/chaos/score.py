@@ -57,4 +57,6 @@ class Score:
         ordinary = sorted(set(self.counts) - set(MUST_BE_ZERO))
         rows = [(name, self.counts[name], "") for name in ordinary]
         rows += [(name, self.counts[name], meaning) for name, meaning in MUST_BE_ZERO.items()]
-        return "\n".join(f"{name:28} {count:>10}  {meaning}".rstrip() for name, count, meaning in rows)
+        return "\n".join(
+            f"{name:28} {count:>10}  {meaning}".rstrip() for name, count, meaning in rows
+        )

@@ -15,7 +15,7 @@ from tests.chaos import audit
 from tests.chaos.audit import Vitals
 from tests.chaos.clients import Client, Gate
 from tests.chaos.score import Score
-from tests.chaos.world import World
+from tests.chaos.world import Thing, World
 from tests.e2e.daemon import Daemon
 
 OPTIONS = (
@@ -26,7 +26,6 @@ OPTIONS = (
 )
 """Patience cut short, so that a run is long in requests and not in waiting."""
 
-WARM_UP = 24
 SETTLE_S = 15.0
 DAMAGE_EVERY = 25
 
@@ -84,6 +83,7 @@ class Storm:
     daemon: Daemon = field(init=False)
     baseline: Vitals = field(init=False)
     _gate: Gate = field(factory=Gate, init=False)
+    _progress: asyncio.Condition = field(factory=asyncio.Condition, init=False)
     _done: int = field(default=0, init=False)
     _next: int = field(default=0, init=False)
 
@@ -93,9 +93,11 @@ class Storm:
         scale = self.scale
         self.tell(f"seed {self.seed}: making {scale.things} objects")
         self.world = World(self.seed, count=scale.things, turn_s=scale.turn_s)
-        self.world.start()
+        self.world.mount()
         self.daemon = Daemon(self.directory, self.world.upstreams, options=OPTIONS)
-        self.daemon.start()
+        self.daemon.start()  # with all upstreams away
+        self.baseline = Vitals.of(self.daemon)
+        self.world.start()
         try:
             asyncio.run(self._weather())
             self._settle()
@@ -119,9 +121,8 @@ class Storm:
         return Client(self.world, self.score, self._gate, self.daemon.port)
 
     async def _weather(self) -> None:
-        self._gate = Gate()
         self._gate.up.set()
-        await self._warm_up()
+        await self._fetch(self.world.things[0])
         self.tell("the storm begins")
         self.world.weather.begin()
         moods = asyncio.create_task(self.world.keep_moods())
@@ -137,17 +138,10 @@ class Storm:
         await asyncio.gather(*others, moods, return_exceptions=True)
         await self._heal()
 
-    async def _warm_up(self) -> None:
-        """Let the daemon make its threads and connections; then look what it holds."""
-        some = self.world.things[:WARM_UP]
-        await asyncio.gather(*(self._fetch(thing) for thing in some))
-        await asyncio.sleep(0.5)
-        self.baseline = Vitals.of(self.daemon.pid)
-
-    async def _fetch(self, thing: object) -> bool:
+    async def _fetch(self, thing: Thing) -> bool:
         client = self._client()
         try:
-            return await client.attempt("again", thing, client.install(thing, Random(0)))  # type: ignore[arg-type]
+            return await client.attempt("again", thing, client.install(thing, Random(0)))
         finally:
             client.close()
 
@@ -157,13 +151,14 @@ class Storm:
             number = self._next
             self._next += 1
             await client.run(number, Random(f"{self.seed}/op/{number}"))
-            self._done += 1
+            async with self._progress:
+                self._done += 1
+                self._progress.notify_all()
         client.close()
 
     async def _kill_now_and_then(self) -> None:
         for share in self.scale.kills:
-            while self._done < share * self.scale.requests:
-                await asyncio.sleep(0.02)
+            await self._until(share * self.scale.requests)
             self._gate.up.clear()
             if share in self.scale.asks:
                 self.tell(f"SIGTERM after {self._done} requests")
@@ -185,14 +180,18 @@ class Storm:
                 raise
             self._gate.up.set()
 
+    async def _until(self, number: float) -> None:
+        """Wait until so many requests are done."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._done >= number)
+
     async def _damage_now_and_then(self) -> None:
         """Delete and truncate stored files behind the daemon's back."""
         chance = Random(f"{self.seed}/damage")
         at = 0
         while True:
             at += DAMAGE_EVERY
-            while self._done < at:
-                await asyncio.sleep(0.02)
+            await self._until(at)
             stored = sorted(self.daemon.stored_nars())
             if stored:
                 self._damage(chance.choice(stored), chance)
@@ -220,13 +219,13 @@ class Storm:
         """In fine weather everything can be had."""
         limit = asyncio.Semaphore(8)
 
-        async def fetch(thing: object) -> None:
+        async def fetch(thing: Thing) -> None:
             async with limit:
                 for _ in range(5):  # as long as a breaker may stay open
                     if await self._fetch(thing):
                         return
                     await asyncio.sleep(2)
-                self.score.blame("unhealed", str(thing)[:100])
+                self.score.blame("unhealed", thing.path.base_name)
 
         await asyncio.gather(*map(fetch, self.world.things))
 
@@ -235,17 +234,13 @@ class Storm:
         self.world.stop()
         deadline = time.monotonic() + SETTLE_S
         while True:
-            now = Vitals.of(self.daemon.pid)
-            left = audit.unfinished(self.daemon)
-            is_settled = now.descriptors <= self.baseline.descriptors and not left
-            if (is_settled and now.threads <= self.baseline.threads) or time.monotonic() > deadline:
+            now = Vitals.of(self.daemon)
+            beyond, left = now.exceeds(self.baseline), audit.unfinished(self.daemon)
+            if (not beyond and not left) or time.monotonic() > deadline:
                 break
             time.sleep(0.1)
         self.tell(f"at first {self.baseline}, at the end {now}")
-        for name, before, after in (
-            ("leaked descriptors", self.baseline.descriptors, now.descriptors),
-            ("leaked threads", self.baseline.threads, now.threads),
-        ):
-            self.score.blame(name, f"{after} instead of {before}", max(0, after - before))
+        self.score.blame("leaked threads", str(now), beyond.pop("threads", 0))
+        self.score.blame("leaked descriptors", str(beyond), sum(beyond.values()))
         self.score.blame("leaked spools", str(left), len(left))
         self.score.add("peak memory of the last life, MiB", now.peak_kib // 1024)

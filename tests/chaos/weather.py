@@ -34,6 +34,9 @@ NOTICE_S = 3.0
 
 LONGEST_PAUSE_S = 30.0
 
+RATES = {0: 0.85, 1: 0.4}
+"""Share of bad answers of the sour origins: one that one soon leaves alone, one that one trusts."""
+
 Draw = Callable[[Random, int], Fault]
 
 
@@ -69,7 +72,9 @@ CATALOGUE: Mapping[str, Draw] = {
     "429": lambda r, _: faults.Status(429, retry_after=r.choice([None, 1, 2, "soon"])),
     "404": lambda r, _: faults.Status(r.choice([403, 404, 410])),
     "html": lambda _r, _: faults.Html(),
-    "redirect loop": lambda r, _: faults.Redirect(r.choice(["", "/loop", "?again", "/nix-cache-info"])),
+    "redirect loop": lambda r, _: faults.Redirect(
+        r.choice(["", "/loop", "?again", "/nix-cache-info"])
+    ),
     "trickle": lambda r, size: faults.Trickle(max(2000.0, size / r.uniform(0.5, 3.0))),
     "late": lambda r, _: faults.Delay(r.uniform(0.1, 1.0)),
     "huge headers": lambda r, _: faults.HugeHeaders(r.choice([20, 600]), r.choice([50, 20_000])),
@@ -182,15 +187,13 @@ class Weather:
     def plan(self, origin: int, request: Request) -> Sequence[Fault]:
         """The faults of one answer."""
         mood = self.mood(origin)
-        chance = Random(
-            f"{self._seed}/{origin}/{request.method}/{request.target}/{request.number}"
-        )
+        chance = Random(f"{self._seed}/{origin}/{request.method}/{request.target}/{request.number}")
         size = self._sizes.get(request.target, 40)
         if mood is Mood.WELL:
             return [chance.choice(QUIRKS)(chance, size)] if chance.random() < 0.2 else []
         if mood is Mood.SILENT:
             return [faults.Silence()]
-        if chance.random() < 0.15:
+        if chance.random() >= RATES.get(origin, 0.85):
             return []
         name = chance.choice([n for n in CATALOGUE if origin < SOURS or n not in _SOUR_ONLY])
         self.drawn[name] += 1

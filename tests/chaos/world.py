@@ -91,14 +91,20 @@ class World:
         }
         return Thing(path, homes, file_hash.hexdigest(), facts)
 
-    def start(self) -> None:
-        """Start the origins; all of them are well until the storm begins."""
+    def mount(self) -> None:
+        """Put everything onto the origins and find ports for them; they do not listen yet."""
         for number, origin in enumerate(self.origins):
             origin.plan = partial(self.weather.plan, number)
             origin.serve("/nix-cache-info", self.cache.info())
             for thing in self.things:
                 if number in thing.homes:
                     self.cache.mount_path(origin, thing.path)
+            origin.start()
+            origin.stop()
+
+    def start(self) -> None:
+        """Start the origins; all of them are well until the storm begins."""
+        for origin in self.origins:
             origin.start()
 
     def stop(self) -> None:
