@@ -50,12 +50,14 @@ class Entry:
 class Visit:
     """One line of the log: a request, and what became of it.
 
+    :param faults: what was to go wrong with the answer.
     :param sent: body bytes handed to the kernel.
     :param outcome: `open` while being answered, `done`, `cut` by a fault, `left` by the client,
         `silent` where no answer was meant.
     """
 
     request: Request
+    faults: tuple[Fault, ...] = ()
     status: int = 0
     sent: int = 0
     outcome: Outcome = "open"
@@ -230,7 +232,7 @@ class Origin:
         with self._changed:
             self.log.append(visit)
             self._changed.notify_all()
-        reply = self._reply(request)
+        reply = self._reply(request, visit)
         visit.status = reply.status
         try:
             going = await self._send(reply, request, visit, reader, writer)
@@ -248,13 +250,14 @@ class Origin:
         number = self._numbers[method, target]
         return Request(method=method, target=target, headers=headers, number=number)
 
-    def _reply(self, request: Request) -> Reply:
+    def _reply(self, request: Request, visit: Visit) -> Reply:
         entry = self.find(request.target)
         if entry is None:
             reply = Reply(status=404, content=b"not found\n", ranges="ignored")
         else:
             reply = Reply(status=200, content=entry.content, headers=list(entry.headers))
-        for fault in (*self.plan(request), *(entry.plan(request) if entry else ())):
+        visit.faults = (*self.plan(request), *(entry.plan(request) if entry else ()))
+        for fault in visit.faults:
             fault.spoil(reply, request)
         return reply
 

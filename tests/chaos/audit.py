@@ -1,0 +1,150 @@
+"""The audit of a chaos run: what lies in the store, in the database and in the process."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from collections import Counter
+from contextlib import closing, suppress
+from itertools import pairwise
+from pathlib import Path
+
+from attrs import frozen
+
+from ncps import assembly
+from ncps.database.pool import READERS
+from tests.chaos.score import Score
+from tests.chaos.weather import is_clean
+from tests.chaos.world import World
+from tests.e2e.daemon import Daemon
+
+NAME_THREADS = 10  # the reactor's own pool, which resolves names
+THREADS_AT_MOST = 1 + assembly.THREADS + READERS + 1 + NAME_THREADS
+DATABASE_FILES = 3 * (1 + READERS + 1) + 1
+"""File, log and index of each connection, and the lock."""
+
+JUST_BEFORE_S = 15.0
+"""A transfer that ended so long before a kill may have been lost with it."""
+
+
+@frozen
+class Vitals:
+    """What a process holds.
+
+    :param descriptors: by kind: `socket`, `database`, `store` (NARs and unfinished ones), `other`.
+    """
+
+    descriptors: Counter[str]
+    threads: int
+    peak_kib: int
+
+    @classmethod
+    def of(cls, daemon: Daemon) -> Vitals:
+        """Look into /proc."""
+        proc = Path(f"/proc/{daemon.pid}")
+        peak = re.search(r"VmHWM:\s+(\d+)", (proc / "status").read_text())
+        kinds: Counter[str] = Counter()
+        for link in (proc / "fd").iterdir():
+            with suppress(FileNotFoundError):
+                kinds[_kind(str(link.readlink()), daemon)] += 1
+        return cls(kinds, len(list((proc / "task").iterdir())), int(peak[1]) if peak else 0)
+
+    def exceeds(self, before: Vitals) -> dict[str, int]:
+        """What it holds beyond what it held before and may hold, by kind.
+
+        Connections to the database and threads are made as they are needed, up to fixed numbers.
+        """
+        allowed = before.descriptors | Counter(database=DATABASE_FILES)
+        beyond = dict(self.descriptors - allowed)
+        if self.threads > THREADS_AT_MOST:
+            beyond["threads"] = self.threads - THREADS_AT_MOST
+        return beyond
+
+
+def _kind(target: str, daemon: Daemon) -> str:
+    if target.startswith("socket:"):
+        return "socket"
+    if "/catalog.sqlite" in target:
+        return "database"
+    is_unfinished = target.startswith(str(daemon.directory / "tmp"))
+    return "store" if is_unfinished or target.startswith(f"{daemon.storage}/store") else "other"
+
+
+def unfinished(daemon: Daemon) -> list[Path]:
+    """The unfinished files of a daemon."""
+    places = (daemon.directory / "tmp", daemon.storage / "store" / "tmp")
+    return [path for place in places if place.is_dir() for path in place.iterdir()]
+
+
+def examine_store(daemon: Daemon, world: World, score: Score) -> None:
+    """Hash every stored NAR and compare it with the truth and with its row."""
+    files = {path.name: path for path in daemon.stored_nars()}
+    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    score.add("stored NARs", len(files))
+    quarantine = daemon.storage / "store" / "quarantine"
+    score.add("set aside", len(list(quarantine.iterdir())))
+    for name, sha256 in hashes.items():
+        if sha256 not in world.by_sha256:
+            score.blame("wrong bytes stored", f"{name} ({files[name].stat().st_size} bytes)")
+    with closing(sqlite3.connect(daemon.directory / "catalog.sqlite")) as database:
+        rows = database.execute(
+            "SELECT i.hash, n.name, n.extension, n.stored_size FROM nar_files n"
+            " LEFT JOIN narinfos i ON i.nar_file_id = n.id WHERE n.stored_at IS NOT NULL"
+        ).fetchall()
+    known = set()
+    for digest, name, extension, size in rows:
+        file = f"{name}.nar" + (f".{extension}" if extension else "")
+        known.add(file)
+        path = files.get(file)
+        if path is None:
+            score.blame("rows without bytes", file)
+        elif path.stat().st_size != size:
+            score.blame("rows without bytes", f"{file} has {path.stat().st_size} of {size} bytes")
+        elif digest is not None and hashes[file] != world.by_digest[digest].sha256:
+            score.blame("wrong bytes stored", f"{file} is not the NAR of {digest}")
+    for file in sorted(set(files) - known):
+        score.blame("bytes without row", file)
+    score.add("rows", len(known))
+
+
+def examine_log(daemon: Daemon, score: Score) -> None:
+    """Look for what nobody expected."""
+    log = daemon.log
+    for mark in ("Traceback (most recent call last)", "Unhandled", "never retrieved"):
+        at = log.find(mark)
+        if at >= 0:
+            score.blame("tracebacks", log[max(0, at - 300) : at + 1500], log.count(mark))
+
+
+def count_downloads(
+    world: World, kills: list[float], damages: dict[str, list[float]], score: Score
+) -> None:
+    """Count whole transfers of each object from healthy origins, and how many are unexplained.
+
+    After the first, each needs a reason: the stored file was damaged since, or the daemon was
+    killed so soon after the transfer before that it may have lost it.
+
+    :param damages: when the stored bytes were damaged, by their true hash.
+    """
+    begun: dict[str, list[float]] = {}
+    requests = 0
+    for visit in world.visits():
+        thing = world.by_target.get(visit.target)
+        if thing is None or visit.method != "GET":
+            continue
+        requests += 1
+        is_whole = visit.status == 200 and visit.outcome == "done"
+        if is_whole and is_clean(visit.faults):
+            begun.setdefault(thing.sha256, []).append(visit.began)
+    score.add("upstream NAR requests", requests)
+    score.add("objects fetched", len(begun))
+    score.add("whole healthy transfers", sum(map(len, begun.values())))
+    for sha256, times in begun.items():
+        for before, after in pairwise(times):
+            is_explained = any(before < at < after for at in damages.get(sha256, ())) or any(
+                before - 1 < at < before + JUST_BEFORE_S for at in kills
+            )
+            if not is_explained:
+                target = world.by_sha256[sha256].path.nar_target
+                score.blame("excess downloads", f"{target} after {after - before:.1f} s")

@@ -1,0 +1,346 @@
+"""The clients of a chaos run: they behave like Nix, and know what they should have got.
+
+An install is a narinfo and its NAR, each asked for up to five times more when cut or told to come
+again; a NAR that was cut goes on by Range from the byte there is, without If-Range, as Nix does.
+Others read slowly, leave early, ask for heads or for pieces. Every answer that looks complete is
+compared with the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+
+from attrs import define, field
+
+from tests.chaos.http import Answer, Connection, Cut, Garbled, Hung, Refused
+from tests.chaos.score import Score
+from tests.chaos.world import Thing, World
+
+RETRIES = 5
+LONGEST_WAIT_S = 8.0
+
+
+class Failed(Exception):
+    """A client has given up: what it saw, attempt by attempt."""
+
+
+@define
+class Gate:
+    """Whether the daemon is up; clients that find nobody wait here as `systemd` users would."""
+
+    up: asyncio.Event = field(factory=asyncio.Event)
+
+
+@define(eq=False)
+class Client:
+    """One client; `run` does one of the things that clients do.
+
+    :param number: of the operation, for the details.
+    """
+
+    world: World
+    score: Score
+    gate: Gate
+    port: int
+    _connection: Connection | None = None
+
+    # What clients do
+
+    async def run(self, number: int, chance: Random) -> None:
+        """Do one thing, and note whether it should have worked."""
+        kinds: list[tuple[float, str, Callable[[Thing, Random], Awaitable[None]]]] = [
+            (0.66, "installs", self.install),
+            (0.74, "slow readers", self.read_slowly),
+            (0.82, "early leavers", self.leave_early),
+            (0.88, "heads", self.head),
+            (0.97, "pieces", self.piece),
+        ]
+        at = chance.random()
+        for limit, name, act in kinds:
+            if at < limit:
+                thing = self._choose(chance)
+                self.score.add(name)
+                await self.attempt(f"#{number} {name}", thing, act(thing, chance))
+                return
+        self.score.add("absent paths")
+        await self._ask_absent(chance.choice(self.world.absent))
+
+    def _choose(self, chance: Random) -> Thing:
+        """Some things are asked for much more than others."""
+        things = self.world.things
+        if chance.random() < 0.3:
+            return things[int(len(things) * chance.random() ** 3)]
+        return chance.choice(things)
+
+    async def attempt(self, what: str, thing: Thing, act: Awaitable[None]) -> bool:
+        """Await what a client does; blame the daemon if it fails without an excuse."""
+        began = time.monotonic()
+        try:
+            await act
+        except Failed as failure:
+            now = time.monotonic()
+            moments = [began + (now - began) * step / 20 for step in range(21)]
+            if all(self.world.is_served(thing, at) for at in moments):
+                self.score.blame(
+                    "failed though healthy", f"{what} {thing.path.base_name}: {failure}"
+                )
+            else:
+                self.score.add("failed while no upstream was well")
+            return False
+        except Hung as error:
+            self.score.blame("hung", f"{what} {thing.path.base_name}: {error}")
+            return False
+        except Cut:
+            self.score.add("cut before the end")
+            return False
+        else:
+            return True
+        finally:
+            self._leave_if_unfinished()
+
+    async def install(self, thing: Thing, _chance: Random) -> None:
+        """Narinfo and NAR, whole."""
+        url = await self.narinfo(thing)
+        await self.nar(thing, url)
+
+    async def read_slowly(self, thing: Thing, chance: Random) -> None:
+        """An install over a thin line."""
+        url = await self.narinfo(thing)
+        self.close()
+        self._connection = Connection(self.port, is_slow=True)
+        try:
+            await self.nar(thing, url, pause=lambda: chance.uniform(0.0, 0.1), budget=3.0)
+        finally:
+            self.close()
+
+    async def leave_early(self, thing: Thing, chance: Random) -> None:
+        """An install that somebody interrupts."""
+        url = await self.narinfo(thing)
+        enough = chance.randint(0, len(thing.file))
+        got = 0
+        try:
+            answer = await self._ask("/" + url)
+            if answer.status == 200:
+                async for piece in answer.pieces():
+                    got += len(piece)
+                    if got >= enough:
+                        break
+        except Cut:
+            pass
+        self.close()
+
+    async def head(self, thing: Thing, _chance: Random) -> None:
+        """HEAD of a NAR."""
+        url = await self.narinfo(thing)
+        answer = await self._patiently(lambda: self._ask("/" + url, method="HEAD"))
+        length = answer.headers.get("content-length")
+        if answer.status == 404:
+            self._deny(thing, "HEAD")
+        elif answer.status == 200 and length not in {None, str(len(thing.file))}:
+            self.score.blame("lies", f"HEAD says {length} for {thing.path.nar_target}")
+
+    async def piece(self, thing: Thing, chance: Random) -> None:
+        """A piece of a NAR, with and without If-Range."""
+        url = await self.narinfo(thing)
+        size = len(thing.file)
+        start = chance.randrange(size)
+        stop = chance.randint(start + 1, size)
+        wanted, text = chance.choice(
+            [
+                (thing.file[start:stop], f"bytes={start}-{stop - 1}"),
+                (thing.file[start:], f"bytes={start}-"),
+                (thing.file[start:], f"bytes={start}-{size + 100}"),
+                (thing.file[size - min(size, stop) :], f"bytes=-{stop}"),
+            ]
+        )
+        headers = {"Range": text}
+        if chance.random() < 0.2:
+            headers["If-Range"] = '"another"'
+            wanted = thing.file
+
+        async def once() -> Answer:
+            answer = await self._ask("/" + url, headers=headers)
+            if answer.status in {200, 206}:
+                got = await answer.whole()
+                if got != wanted or (answer.status == 206) == ("If-Range" in headers):
+                    self.score.blame(
+                        "lies",
+                        f"{text} of {thing.path.nar_target}: status {answer.status},"
+                        f" {len(got)} bytes instead of {len(wanted)}",
+                    )
+            return answer
+
+        answer = await self._patiently(once)
+        if answer.status == 404:
+            self._deny(thing, "piece")
+
+    async def _ask_absent(self, digest: str) -> None:
+        try:
+            answer = await self._ask(f"/{digest}.narinfo")
+            await answer.whole()
+            if answer.status == 200:
+                self.score.blame("false presences", digest)
+        except (Cut, Hung):
+            pass
+        finally:
+            self._leave_if_unfinished()
+
+    # The two questions
+
+    async def narinfo(self, thing: Thing) -> str:
+        """Ask for a narinfo until there is one. Failed."""
+        target = f"/{thing.path.digest}.narinfo"
+        texts: list[bytes] = []
+
+        async def once() -> Answer:
+            answer = await self._ask(target)
+            texts.append(await answer.whole())
+            return answer
+
+        answer = await self._patiently(once)
+        if answer.status == 404:
+            self._deny(thing, "narinfo")
+            raise Failed("narinfo: 404")
+        pairs = (line.partition(": ") for line in texts[-1].decode().splitlines())
+        fields = {key: value for key, _, value in pairs}
+        for key, value in thing.facts.items():
+            if fields.get(key, value if key.startswith("File") else None) != value:
+                self.score.blame("wrong narinfos", f"{key} {fields.get(key)!r} in {target}")
+        url = fields.get("URL", "")
+        if not url:
+            self.score.blame("wrong narinfos", f"no URL in {target}")
+            raise Failed("narinfo without URL")
+        return url
+
+    async def nar(
+        self,
+        thing: Thing,
+        url: str,
+        *,
+        pause: Callable[[], float] | None = None,
+        budget: float = 0.0,
+    ) -> None:
+        """Fetch a NAR to its end, going on where it was cut. Failed."""
+        got = bytearray()
+        saw: list[str] = []
+        for attempt in range(RETRIES + 1):
+            if attempt:
+                self.score.add("attempts repeated")
+            headers = {"Range": f"bytes={len(got)}-"} if got else {}
+            start, wait = len(got), 0.25 * 2**attempt
+            try:
+                answer = await self._ask("/" + url, headers=headers)
+                saw.append(str(answer.status))
+                if answer.status not in {200, 206}:
+                    await answer.whole()
+                    if answer.status == 404:
+                        self._deny(thing, "NAR")
+                        raise Failed(f"NAR: {' '.join(saw)}")
+                    wait = self._wait_of(answer, wait)
+                elif (answer.status == 206) != bool(got):
+                    self.score.blame("resume refused", f"{answer.status} for {headers}")
+                    raise Failed("resume refused")
+                else:
+                    async for piece in answer.pieces():
+                        got += piece
+                        if pause is not None and budget > 0:
+                            nap = pause()
+                            budget -= nap
+                            await asyncio.sleep(nap)
+                    self._judge(thing, bytes(got), start, url)
+                    if bytes(got) == thing.file:
+                        self.score.add("NARs got whole")
+                        self.score.add("bytes got", len(got))
+                        return
+                    raise Failed("a lie")
+            except Cut as error:
+                saw.append(f"cut at {len(got)}")
+                del error
+            if bytes(got) != thing.file[: len(got)]:
+                # Wrong bytes of an upstream were passed on and then broken off, visibly. Nix would
+                # go on from there, find the hash wrong and ask anew; so do we.
+                self.score.add("broken off after wrong bytes")
+                got.clear()
+            self._leave_if_unfinished()
+            await asyncio.sleep(wait)
+        raise Failed(f"NAR: {' '.join(saw)}")
+
+    def _judge(self, thing: Thing, got: bytes, start: int, url: str) -> None:
+        """Judge what came after `start` in an answer that looked complete."""
+        if got[start:] != thing.file[start:]:
+            self.score.blame(
+                "lies",
+                f"{url} from {start}: {len(got) - start} bytes of {len(thing.file) - start}",
+            )
+
+    def _deny(self, thing: Thing, what: str) -> None:
+        self.score.blame("false absences", f"{what} of {thing.path.base_name} ({thing.path.url})")
+
+    # Asking
+
+    async def _patiently(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Ask up to five times more until the answer is no server error. Failed."""
+        saw = []
+        for attempt in range(RETRIES + 1):
+            if attempt:
+                self.score.add("attempts repeated")
+            wait = 0.25 * 2**attempt
+            try:
+                answer = await once()
+                saw.append(str(answer.status))
+                if answer.status < 500:
+                    return answer
+                if answer.has_body and not answer.is_complete:
+                    await answer.whole()
+                wait = self._wait_of(answer, wait)
+            except Cut:
+                saw.append("cut")
+            self._leave_if_unfinished()
+            await asyncio.sleep(wait)
+        raise Failed(" ".join(saw))
+
+    def _wait_of(self, answer: Answer, usual: float) -> float:
+        after = answer.headers.get("retry-after", "")
+        wait = max(usual, float(after)) if after.isdigit() else usual
+        return min(wait, LONGEST_WAIT_S)
+
+    async def _ask(
+        self, target: str, *, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Ask, waiting as long as the daemon is down. Cut, Failed."""
+        if self._connection is None:
+            self._connection = Connection(self.port)
+        while True:
+            try:
+                answer = await self._connection.request(target, method=method, headers=headers)
+            except Refused:
+                await asyncio.sleep(0.05)
+                await self.gate.up.wait()
+                continue
+            except Hung as error:
+                self.score.blame("hung", f"{method} {target} {headers or ''}: {error}")
+                self.close()
+                raise Failed("hung") from error
+            except Garbled as error:
+                self.score.blame("internal errors", f"{method} {target}: {error}")
+                self.close()
+                raise Failed("garbled") from error
+            self.score.add("answers")
+            self.score.add(f"answers {answer.status}")
+            if answer.status == 500:
+                self.score.blame("internal errors", f"500 for {method} {target} {headers or ''}")
+            return answer
+
+    def _leave_if_unfinished(self) -> None:
+        """Drop a connection on which more would come."""
+        if self._connection is not None and not self._connection.is_fresh:
+            self.close()
+
+    def close(self) -> None:
+        """Leave."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

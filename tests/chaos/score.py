@@ -1,0 +1,62 @@
+"""The score of a chaos run: everything counted, and what counts as broken promises."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from attrs import define, field
+
+MUST_BE_ZERO = {
+    "lies": "wrong or truncated answers that looked complete",
+    "wrong narinfos": "narinfos that say something untrue",
+    "false absences": "404 for what an upstream has",
+    "false presences": "200 for what nobody has",
+    "failed though healthy": "requests that failed although a healthy upstream had the object",
+    "hung": "answers in which nothing came for a minute",
+    "internal errors": "answers with status 500, and answers that are not HTTP",
+    "resume refused": "Range requests on a cut NAR that got no 206",
+    "unhealed": "objects that could not be had at the end, in fine weather",
+    "wrong bytes stored": "stored NARs that are not what their name and row say",
+    "rows without bytes": "rows that promise bytes that are not there",
+    "bytes without row": "stored NARs without a row, at the end",
+    "excess downloads": "whole transfers that no kill, damage or fault explains",
+    "leaked descriptors": "descriptors above the baseline after idling",
+    "leaked threads": "threads above the baseline after idling",
+    "leaked spools": "unfinished files after idling",
+    "tracebacks": "errors in the log that nobody expected",
+    "bad exits": "ends after SIGTERM with another exit code than 0, and starts that failed",
+}
+"""What must not happen, and what it means."""
+
+
+@define
+class Score:
+    """Counts by name; those of `MUST_BE_ZERO` come with details."""
+
+    counts: Counter[str] = field(factory=Counter)
+    details: list[str] = field(factory=list)
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count something ordinary."""
+        self.counts[name] += number
+
+    def blame(self, name: str, detail: str, number: int = 1) -> None:
+        """Count a broken promise."""
+        assert name in MUST_BE_ZERO, name
+        self.counts[name] += number
+        if number:
+            self.details.append(f"{name}: {detail}")
+
+    @property
+    def broken(self) -> dict[str, int]:
+        """The broken promises."""
+        return {name: self.counts[name] for name in MUST_BE_ZERO if self.counts[name]}
+
+    def table(self) -> str:
+        """Everything, one count a line."""
+        ordinary = sorted(set(self.counts) - set(MUST_BE_ZERO))
+        rows = [(name, self.counts[name], "") for name in ordinary]
+        rows += [(name, self.counts[name], meaning) for name, meaning in MUST_BE_ZERO.items()]
+        return "\n".join(
+            f"{name:28} {count:>10}  {meaning}".rstrip() for name, count, meaning in rows
+        )

@@ -1,0 +1,209 @@
+"""The weather: which origin is well at what time, and what goes wrong with the others.
+
+    sour 0, 1     asked first, and wrong in most of what they do, all of the time
+    relay 0..2    take turns at being ill, so that one at least has been well for long enough
+                  to be known for it; in the dark spells all three are ill
+
+    relay 0   ill......--------------------------ill......------------
+    relay 1   ---------------ill......--------------------------ill...
+    relay 2   ----------------------------ill......-------------------
+
+When an origin comes back, the daemon may take as long to notice as it was away (its pauses
+double); only then is it counted as known to be well. Who is ill when and every fault of every
+answer follow from the seed; a fault depends on origin, method, target and the how-manieth such
+request it is, not on the order in which clients come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from random import Random
+
+from attrs import frozen
+
+from tests.system import faults
+from tests.system.faults import Fault, Request
+
+SOURS = 2
+RELAYS = 3
+ORIGINS = SOURS + RELAYS
+NOTICE_S = 3.0
+"""Beyond the time that an origin was ill: how long its recovery may go unnoticed."""
+
+LONGEST_PAUSE_S = 30.0
+
+RATES = {0: 0.85, 1: 0.4}
+"""Share of bad answers of the sour origins: one that one soon leaves alone, one that one trusts."""
+
+Draw = Callable[[Random, int], Fault]
+
+
+class Mood(Enum):
+    """How an origin feels."""
+
+    WELL = "well"
+    FAULTY = "faulty"
+    SILENT = "silent"
+    AWAY = "away"
+
+
+@frozen
+class Spell:
+    """A stretch of time in which an origin is ill, in seconds since the storm began."""
+
+    start: float
+    stop: float
+    mood: Mood
+
+
+CATALOGUE: Mapping[str, Draw] = {
+    "cut": lambda r, size: faults.Cut(r.randint(0, size)),
+    "reset": lambda r, size: faults.Cut(r.randint(0, size), reset=True),
+    "stall": lambda r, size: faults.Stall(r.randint(0, size)),
+    "pause": lambda r, size: faults.Stall(r.randint(0, size), r.uniform(0.1, 1.0)),
+    "wrong bytes": lambda r, size: faults.WrongBytes(r.randint(0, max(0, size - 9))),
+    "short": lambda r, size: faults.Short(r.randint(0, size)),
+    "long": lambda r, _: faults.Long(r.randbytes(r.randint(1, 5000))),
+    "length too large": lambda r, size: faults.Claim(size + r.randint(1, 5000)),
+    "length too small": lambda r, size: faults.Claim(r.randint(0, size)),
+    "5xx": lambda r, _: faults.Status(r.choice([500, 502, 503, 504])),
+    "429": lambda r, _: faults.Status(429, retry_after=r.choice([None, 1, 2, "soon"])),
+    "404": lambda r, _: faults.Status(r.choice([403, 404, 410])),
+    "html": lambda _r, _: faults.Html(),
+    "redirect loop": lambda r, _: faults.Redirect(
+        r.choice(["", "/loop", "?again", "/nix-cache-info"])
+    ),
+    "trickle": lambda r, size: faults.Trickle(max(2000.0, size / r.uniform(0.5, 3.0))),
+    "late": lambda r, _: faults.Delay(r.uniform(0.1, 1.0)),
+    "huge headers": lambda r, _: faults.HugeHeaders(r.choice([20, 600]), r.choice([50, 20_000])),
+    "silence": lambda _r, _: faults.Silence(),
+    "hangup": lambda r, _: faults.Hangup(reset=r.random() < 0.5),
+    "garbage": lambda r, _: faults.Raw(r.randbytes(200)),
+    "half a head": lambda _r, _: faults.Raw(b"HTTP/1.1 200 OK\r\nContent-Le"),
+    "garbage body": lambda _r, _: faults.GarbageBody(),
+    "trailing": lambda _r, _: faults.Trailing(),
+    "range ignored": lambda r, _: faults.NoRanges(advertised=r.random() < 0.5),
+    "range wrong": lambda _r, _: faults.WrongRange(),
+    "no length": lambda _r, _: faults.NoLength(),
+    "encoded": lambda r, _: faults.Encoded(r.choice(["zstd", "gzip"])),
+}
+"""Everything that may go wrong with an answer, by name."""
+
+QUIRKS: Sequence[Draw] = (
+    lambda _r, _: faults.Chunked(),
+    lambda r, _: faults.Delay(r.uniform(0.0, 0.05)),
+    lambda _r, _: faults.NoRanges(),
+    lambda r, _: faults.Encoded(r.choice(["zstd", "gzip"]), asked_only=True),
+)
+"""What a healthy server may do as well."""
+
+_SOUR_ONLY = frozenset({"404"})  # a relay that has an object never denies it: that would be true
+
+
+class Weather:
+    """See the module.
+
+    :param seed: decides everything.
+    :param turn_s: how long after one relay the next one falls ill.
+    :param sizes: sizes of what is served, by target.
+    """
+
+    def __init__(self, seed: int, *, turn_s: float, sizes: Mapping[str, int]) -> None:
+        self._seed = seed
+        self._turn_s = turn_s
+        self._sizes = sizes
+        self._began: float | None = None
+        self._ended: float | None = None
+        self._spells: list[list[Spell]] = [[] for _ in range(RELAYS)]
+        self._horizon = 0
+        self.drawn: dict[str, int] = dict.fromkeys(CATALOGUE, 0)
+
+    def begin(self) -> None:
+        """From now on it storms."""
+        self._began = time.monotonic()
+
+    def end(self) -> None:
+        """From now on everybody is well."""
+        self._ended = time.monotonic()
+
+    def _since(self, at: float) -> float | None:
+        """Seconds since the storm began; None before and after it."""
+        if self._began is None or at < self._began or (self._ended and at >= self._ended):
+            return None
+        return at - self._began
+
+    def _spells_of(self, relay: int, until: float) -> list[Spell]:
+        while self._horizon * RELAYS * self._turn_s <= until + 1:
+            self._add_cycle(self._horizon)
+            self._horizon += 1
+        return self._spells[relay]
+
+    def _add_cycle(self, cycle: int) -> None:
+        """Each relay is ill once in a cycle; in every other cycle there is a dark spell, too."""
+        chance = Random(f"{self._seed}/cycle/{cycle}")
+        start = cycle * RELAYS * self._turn_s
+        for relay in range(RELAYS):
+            mood = chance.choice([Mood.FAULTY, Mood.FAULTY, Mood.SILENT, Mood.AWAY])
+            begins = start + relay * self._turn_s + chance.uniform(0, 0.05) * self._turn_s
+            self._spells[relay].append(Spell(begins, begins + 0.7 * self._turn_s, mood))
+        if cycle % 2:
+            mood = chance.choice([Mood.FAULTY, Mood.SILENT, Mood.AWAY])
+            begins = start + 1.8 * self._turn_s
+            for spells in self._spells:
+                spells.append(Spell(begins, begins + chance.uniform(1.5, 3.0), mood))
+
+    def mood(self, origin: int, at: float | None = None) -> Mood:
+        """How an origin feels at a time (`time.monotonic`)."""
+        since = self._since(time.monotonic() if at is None else at)
+        if since is None:
+            return Mood.WELL
+        if origin < SOURS:
+            return Mood.FAULTY
+        for spell in self._spells_of(origin - SOURS, since):
+            if spell.start <= since < spell.stop:
+                return spell.mood
+        return Mood.WELL
+
+    def is_known_well(self, origin: int, at: float) -> bool:
+        """Whether an origin has been well for so long that the daemon must know."""
+        if origin < SOURS:
+            return False
+        if self._began is None or at < self._began:
+            return True
+        since = at - self._began
+        calm = float("inf") if self._ended is None else self._ended - self._began
+        start = known_at = float("-inf")
+        for spell in sorted(self._spells_of(origin - SOURS, since), key=lambda s: s.start):
+            if spell.start > min(since, calm):
+                break
+            stop = min(spell.stop, calm)
+            if spell.start > known_at:  # else it falls ill again before it was known to be well
+                start = spell.start
+            known_at = max(known_at, stop + min(LONGEST_PAUSE_S, stop - start) + NOTICE_S)
+        return since >= known_at
+
+    def plan(self, origin: int, request: Request) -> Sequence[Fault]:
+        """The faults of one answer."""
+        mood = self.mood(origin)
+        chance = Random(f"{self._seed}/{origin}/{request.method}/{request.target}/{request.number}")
+        size = self._sizes.get(request.target, 40)
+        if mood is Mood.WELL:
+            return [chance.choice(QUIRKS)(chance, size)] if chance.random() < 0.2 else []
+        if mood is Mood.SILENT:
+            return [faults.Silence()]
+        if chance.random() >= RATES.get(origin, 0.85):
+            return []
+        name = chance.choice([n for n in CATALOGUE if origin < SOURS or n not in _SOUR_ONLY])
+        self.drawn[name] += 1
+        return [CATALOGUE[name](chance, size)]
+
+
+def is_clean(visit_faults: Sequence[Fault]) -> bool:
+    """Whether an answer with these faults is one a healthy server may give."""
+    kinds = (faults.Chunked, faults.NoRanges, faults.Encoded)
+    return all(
+        isinstance(fault, kinds) or (isinstance(fault, faults.Delay) and fault.seconds <= 0.05)
+        for fault in visit_faults
+    )

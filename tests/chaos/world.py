@@ -1,0 +1,148 @@
+"""The world of a chaos run: what there is to fetch, and the origins that have it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from functools import partial
+from random import Random
+from typing import Any
+
+from attrs import frozen
+
+from tests.chaos.weather import ORIGINS, SOURS, Mood, Weather
+from tests.e2e.daemon import UpstreamCache
+from tests.system.caches import Dialect, StorePath, SyntheticCache, to_base32
+from tests.system.origin import Origin
+
+COMPRESSIONS = ("none", "xz", "zstd", "zstd", "bzip2")
+ODD = tuple(dialect for dialect in Dialect if dialect is not Dialect.PLAIN)
+SIZES = ((0.40, 500, 20_000), (0.40, 20_000, 200_000), (0.18, 200_000, 1_000_000))
+LARGEST = (1_000_000, 6_000_000)
+
+
+@frozen
+class Thing:
+    """An object of the world.
+
+    :param homes: the origins that have it.
+    :param sha256: of the bytes behind its URL, hexadecimal.
+    :param facts: what every narinfo of it must say, by field.
+    """
+
+    path: StorePath
+    homes: frozenset[int]
+    sha256: str
+    facts: dict[str, str]
+
+    @property
+    def file(self) -> bytes:
+        """The bytes behind its URL."""
+        return self.path.file
+
+
+def _size(chance: Random) -> int:
+    at = chance.random()
+    for share, low, high in SIZES:
+        if at < share:
+            return chance.randint(low, high)
+        at -= share
+    return chance.randint(*LARGEST)
+
+
+class World:
+    """Origins on loopback, what they hold, and the weather over them.
+
+    :param count: how many objects there are.
+    """
+
+    def __init__(self, seed: int, *, count: int, turn_s: float) -> None:
+        self.cache = SyntheticCache(seed)
+        self.origins = [Origin() for _ in range(ORIGINS)]
+        self._sizes: dict[str, int] = {}
+        self.weather = Weather(seed, turn_s=turn_s, sizes=self._sizes)
+        chance = Random(f"{seed}/world")
+        self.things = [self._make(chance) for _ in range(count)]
+        self.by_digest = {thing.path.digest: thing for thing in self.things}
+        self.by_sha256 = {thing.sha256: thing for thing in self.things}
+        self.by_target = {thing.path.nar_target: thing for thing in self.things}
+        self.absent = [to_base32(chance.randbytes(20)) for _ in range(max(3, count // 20))]
+
+    def _make(self, chance: Random) -> Thing:
+        dialect = chance.choice(ODD) if chance.random() < 0.15 else Dialect.PLAIN
+        compression = chance.choice(COMPRESSIONS)
+        if dialect is Dialect.ENCODED:
+            compression = "none"  # a compressed file under a compressed wire chokes Nix itself
+        path = self.cache.add(_size(chance), compression=compression, dialect=dialect)
+        relays = list(range(SOURS, ORIGINS))
+        if chance.random() < 0.1:
+            relays.remove(chance.choice(relays))
+        self._sizes[f"/{path.digest}.narinfo"] = len(path.narinfo())
+        self._sizes[path.nar_target] = len(path.file)
+        homes = frozenset([*range(SOURS), *relays])
+        file_hash, nar_hash = hashlib.sha256(path.file), hashlib.sha256(path.nar)
+        facts = {
+            "StorePath": path.path,
+            "NarHash": f"sha256:{to_base32(nar_hash.digest())}",
+            "NarSize": str(len(path.nar)),
+            "FileHash": f"sha256:{to_base32(file_hash.digest())}",
+            "FileSize": str(len(path.file)),
+            "References": "",
+        }
+        return Thing(path, homes, file_hash.hexdigest(), facts)
+
+    def mount(self) -> None:
+        """Put everything onto the origins and find ports for them; they do not listen yet."""
+        for number, origin in enumerate(self.origins):
+            origin.plan = partial(self.weather.plan, number)
+            origin.serve("/nix-cache-info", self.cache.info())
+            for thing in self.things:
+                if number in thing.homes:
+                    self.cache.mount_path(origin, thing.path)
+            origin.start()
+            origin.stop()
+
+    def start(self) -> None:
+        """Start the origins; all of them are well until the storm begins."""
+        for origin in self.origins:
+            origin.start()
+
+    def stop(self) -> None:
+        """Stop the origins."""
+        for origin in self.origins:
+            origin.stop()
+
+    @property
+    def upstreams(self) -> list[UpstreamCache]:
+        """As the daemon is told of them: the sour ones come first."""
+        return [
+            UpstreamCache(f"{origin.url}?priority={10 if number < SOURS else 40}", key)
+            for number, origin in enumerate(self.origins)
+            for key in [self.cache.key.public]
+        ]
+
+    def is_served(self, thing: Thing, at: float) -> bool:
+        """Whether some origin that has the object was well and known to be, at a time."""
+        return any(self.weather.is_known_well(number, at) for number in thing.homes)
+
+    async def keep_moods(self) -> None:
+        """Stop and start those that are to be away; runs until cancelled, then all run."""
+        away: set[int] = set()
+        try:
+            while True:
+                for number, origin in enumerate(self.origins):
+                    is_away = self.weather.mood(number) is Mood.AWAY
+                    if is_away and number not in away:
+                        away.add(number)
+                        await asyncio.to_thread(origin.stop)
+                    elif not is_away and number in away:
+                        await asyncio.to_thread(origin.start)
+                        away.discard(number)
+                await asyncio.sleep(0.05)
+        finally:
+            for number in away:
+                self.origins[number].start()
+
+    def visits(self) -> list[Any]:
+        """All lines of all logs, by time."""
+        return sorted((v for o in self.origins for v in list(o.log)), key=lambda v: v.began)
