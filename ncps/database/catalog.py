@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from ncps.database import narinfos, nars
+from ncps.database.narinfos import touch as touch_narinfos
+from ncps.database.nars import touch as touch_nars
 from ncps.database.pool import Database
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, NarInfoEntry, NarRecord, Totals
 
+K = TypeVar("K")
+
+TOUCH_BATCH: Final = 1000
+"""Times of last use per transaction."""
+
 
 class SqlCatalog(Catalog):
-    """See `ncps.ports.Catalog`."""
+    """See `ncps.ports.Catalog`.
+
+    A narinfo and the record of its NAR are one row of one join, its text ready to parse: reading
+    both takes 70 to 100 microseconds on the reactor's thread, of which SQLite takes 17 and the
+    values the rest. Whoever asks often holds what was parsed.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def narinfo(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
-        return self._database.point(narinfos.find, digest)
+        return await self._database.point(narinfos.find, digest)
 
     async def nar(self, key: NarKey) -> NarRecord | None:
-        found = self._database.point(nars.find, key)
+        found = await self._database.point(nars.find, key)
         return None if found is None else found[1]
 
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
-        return self._database.point(narinfos.of_nar, key)
+        return await self._database.read(narinfos.of_nar, key)
 
     async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         await self._database.write(_add_narinfo, entry, nar)
@@ -52,7 +65,11 @@ class SqlCatalog(Catalog):
     async def touch(
         self, narinfos: Mapping[str, datetime], nars: Mapping[NarKey, datetime]
     ) -> None:
-        await self._database.write(_touch, narinfos, nars)
+        # In batches, each a transaction of its own: nothing else waits for all of them.
+        for batch in _batches(narinfos):
+            await self._database.write(touch_narinfos, batch)
+        for nar_batch in _batches(nars):
+            await self._database.write(touch_nars, nar_batch)
 
     async def totals(self) -> Totals:
         return await self._database.read(_totals)
@@ -66,11 +83,10 @@ def _mark_stored(txn: Any, nar: NarRecord) -> None:
     narinfos.fill_file_facts(txn, nar, nars.mark_stored(txn, nar))
 
 
-def _touch(
-    txn: Any, narinfo_uses: Mapping[str, datetime], nar_uses: Mapping[NarKey, datetime]
-) -> None:
-    narinfos.touch(txn, narinfo_uses)
-    nars.touch(txn, nar_uses)
+def _batches(uses: Mapping[K, datetime]) -> Iterator[dict[K, datetime]]:
+    items = iter(uses.items())
+    while batch := dict(islice(items, TOUCH_BATCH)):
+        yield batch
 
 
 def _totals(txn: Any) -> Totals:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
-from ncps.errors import NcpsError, StorageFull, Unavailable
+from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
-BUSY_TIMEOUT_S = 10.0
+BUSY_TIMEOUT_S: Final = 10.0
+"""How long a connection of a thread waits for a lock of another process."""
+
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
+_UNUSABLE = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH})
 
 
 class SQLite:
@@ -20,16 +26,31 @@ class SQLite:
     """
 
     name = "sqlite"
-    errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+    errors: tuple[type[Exception], ...] = (sqlite3.Error, OverflowError)
+    begin_read = "BEGIN"
+    begin_write = "BEGIN IMMEDIATE"
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def connect(self, *, read_only: bool = False) -> sqlite3.Connection:
+    def connect(
+        self, *, read_only: bool = False, timeout_s: float = BUSY_TIMEOUT_S
+    ) -> sqlite3.Connection:
         """Open a connection for direct use; the caller closes it."""
-        connection: sqlite3.Connection = sqlite3.connect(self.path, **self.arguments)
-        self.prepare(connection, read_only=read_only)
+        arguments = self.arguments | {"timeout": timeout_s}
+        connection: sqlite3.Connection = sqlite3.connect(self.path, **arguments)
+        try:
+            self.prepare(connection, read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def inspect(self) -> sqlite3.Connection:
+        """Open an existing file to look at it, whatever it is; nothing is written."""
+        return sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
+        )
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -57,11 +78,21 @@ class SQLite:
 
     def is_retryable(self, error: Exception) -> bool:
         """Whether the whole interaction may be tried again."""
-        return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+        return _code(error) in _BUSY
 
     def translated(self, error: Exception) -> NcpsError:
         """Our error for the driver's."""
-        text = str(error)
-        if "full" in text or "readonly" in text or "read-only" in text:
-            return StorageFull(f"the database cannot be written: {text}")
-        return Unavailable(f"the database does not answer: {text}")
+        code = _code(error)
+        if code in _FULL:
+            return StorageFull(f"the database cannot be written: {error}")
+        if code == sqlite3.SQLITE_CONSTRAINT or isinstance(error, OverflowError):
+            return Corrupt(f"the database refuses these facts: {error}")
+        if code in _UNUSABLE:
+            return Refused(f"{self.path} cannot be used as an SQLite database: {error}")
+        retry_after = 1.0 if code in _BUSY else None
+        return Unavailable(f"the database does not answer: {error}", retry_after=retry_after)
+
+
+def _code(error: Exception) -> int:
+    """Primary result code; 0 if the error is not the engine's but the driver's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

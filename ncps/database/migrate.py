@@ -2,21 +2,22 @@
 
 What is applied stands in the table `schema_migrations`, with a checksum of each step. A schema
 newer than this program is refused, and so is a database of another program. Several processes
-that start at once take turns: all of it happens under the database's exclusive lock.
+that start at once take turns: each step happens under the database's exclusive lock.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
 from ncps.database.dialects import SQLite
-from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.errors import Refused
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -27,13 +28,15 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 """
 
+_GO_TABLES = {"narinfos", "nar_files", "narinfo_nar_files"}
+
+ATTEMPTS: Final = 20
+PAUSE_S: Final = 0.1
+
 
 @frozen(kw_only=True)
 class Migration:
-    """One step.
-
-    :param checksum: SHA-256 of its text, in hex.
-    """
+    """One step."""
 
     version: int
     name: str
@@ -41,7 +44,9 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """SHA-256 of its statements, in hex; comments and layout do not count."""
+        words = " ; ".join(" ".join(statement.split()) for statement in self.statements)
+        return hashlib.sha256(words.encode()).hexdigest()
 
     @property
     def statements(self) -> list[str]:
@@ -78,42 +83,55 @@ def status(dialect: SQLite) -> Status:
     """
     if not dialect.path.exists():
         return Status(applied=(), pending=known(dialect.name))
+    if not dialect.path.is_file():
+        raise Refused(f"{dialect.path} cannot be used as an SQLite database: it is no file")
     try:
-        with closing(dialect.connect(read_only=True)) as connection:
+        with closing(dialect.inspect()) as connection:
             return _status(connection, dialect)
     except dialect.errors as error:
-        raise _unusable(dialect, error) from error
+        raise dialect.translated(error) from error
 
 
-def up(dialect: SQLite) -> tuple[Migration, ...]:
-    """Apply what is pending; return it. Refused, StorageFull, Unavailable. Blocks."""
+def up(dialect: SQLite, sleep: Callable[[float], object] = time.sleep) -> tuple[Migration, ...]:
+    """Apply what is pending; return it. Refused, StorageFull, Unavailable. Blocks.
+
+    :param sleep: waits so many seconds, while another process is at it.
+    """
     try:
         dialect.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(
             f"the database directory {dialect.path.parent} cannot be made: {error.strerror}"
         ) from error
+    status(dialect)  # refuses a file that is not ours before anything in it is changed
+    for attempt in range(ATTEMPTS):
+        try:
+            return _up(dialect)
+        except dialect.errors as error:
+            # Two that set a new file to WAL at one time collide without waiting for each other.
+            if not dialect.is_retryable(error) or attempt + 1 == ATTEMPTS:
+                raise dialect.translated(error) from error
+        sleep(PAUSE_S)
+    raise AssertionError("unreachable")
+
+
+def _up(dialect: SQLite) -> tuple[Migration, ...]:
     done: list[Migration] = []
-    try:
-        with closing(dialect.connect()) as connection:
+    with closing(dialect.connect()) as connection:
+        while True:
             connection.execute("BEGIN EXCLUSIVE")
             try:
-                for migration in _status(connection, dialect).pending:
-                    _apply(connection, migration)
-                    done.append(migration)
+                # Looked at anew under the lock: another process may have done it meanwhile.
+                pending = _status(connection, dialect).pending
+                if pending:
+                    _apply(connection, pending[0])
+                    done.append(pending[0])
             except BaseException:
                 connection.rollback()
                 raise
             connection.commit()
-    except dialect.errors as error:
-        raise _unusable(dialect, error) from error
-    return tuple(done)
-
-
-def _unusable(dialect: SQLite, error: Exception) -> NcpsError:
-    if "not a database" in str(error) or "unable to open" in str(error):
-        return Refused(f"{dialect.path} cannot be used as an SQLite database: {error}")
-    return dialect.translated(error)
+            if not pending:
+                return tuple(done)
 
 
 def _apply(connection: Any, migration: Migration) -> None:
@@ -157,14 +175,9 @@ def _applied(connection: Any, dialect: SQLite) -> dict[int, str]:
         row[1] for row in connection.execute("PRAGMA table_info(schema_migrations)").fetchall()
     }
     if not {"version", "checksum"} <= columns:
+        whose = "the Go program ncps" if tables >= _GO_TABLES else "another program"
         raise Refused(
-            f"the database {dialect.path} belongs to another program: name another one"
-            " (cache-database-url) and fill it from the store with `ncps rebuild`"
+            f"the database {dialect.path} belongs to {whose}: name another one"
+            " (--cache-database-url) and fill it from the store with `ncps rebuild`"
         )
     return dict(connection.execute("SELECT version, checksum FROM schema_migrations").fetchall())
-
-
-def check_current(dialect: SQLite) -> None:
-    """Raise Unavailable if migrations are pending."""
-    if status(dialect).pending:
-        raise Unavailable(f"the database {dialect.path} needs `ncps migrate up`")

@@ -10,6 +10,9 @@ from ncps.database.rows import NAR_COLUMNS, columns_of, milliseconds, nar_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
 
+_FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
+_ORIGIN = ("upstream", "origin_url")
+
 
 def find(txn: Any, key: NarKey) -> tuple[int, NarRecord] | None:
     """Return the id and the record of a NAR."""
@@ -51,22 +54,24 @@ def announce(txn: Any, nar: NarRecord) -> int:
     told = columns_of(nar)
     if there.is_stored:
         kept = columns_of(there)
-        columns = {name: told[name] for name in told if kept[name] in {None, ""}}
-        for name in ("stored_size", "stored_at", "verified_at", "last_used_at"):
-            columns.pop(name, None)
+        columns = {name: told[name] for name in _FACTS if kept[name] in {None, ""}}
+        if not (there.upstream or there.origin_url):
+            columns |= {name: told[name] for name in _ORIGIN}
     else:
-        advertised = "compression file_size file_hash nar_size nar_hash upstream origin_url"
-        columns = {name: told[name] for name in advertised.split()}
+        columns = {name: told[name] for name in _FACTS + _ORIGIN}
     update(txn, row_id, columns)
     return row_id
 
 
 def mark_stored(txn: Any, nar: NarRecord) -> int:
-    """Insert or replace a row; return its id."""
+    """Insert or replace a row, except that its last use is not forgotten; return its id."""
     found = find(txn, nar.key)
     if found is None:
         return insert(txn, nar)
-    update(txn, found[0], columns_of(nar))
+    columns = columns_of(nar)
+    if nar.last_used_at is None:
+        del columns["last_used_at"]
+    update(txn, found[0], columns)
     return found[0]
 
 

@@ -2,43 +2,60 @@
 
 A write interaction runs inside BEGIN IMMEDIATE on the only writing connection, so writers queue
 and never collide. Point reads run on the reactor's thread, on a read-only connection of their own:
-8 microseconds against a thread hop of 70. That decision is made here and nowhere else.
+8 microseconds against a thread hop of 70. That decision is made here and nowhere else. In WAL mode
+readers never wait for the writer; in the rare moment when they would (recovery after a crash of
+another process), a point read goes the way of the others instead of holding up the reactor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import uniform
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.task import deferLater
 
 from ncps.database.dialects import SQLite
-from ncps.errors import Unavailable
+from ncps.errors import Refused, Unavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-READERS = 3
-ATTEMPTS = 3
-PAUSE_S = 0.05
+READERS: Final = 3
+ATTEMPTS: Final = 3
+PAUSE_S: Final = 0.05
+
+Observer = Callable[[str, float], object]
+"""Told of each finished call: "point", "read" or "write", and its seconds, waits included."""
 
 
 class Database:
-    """Runs plain functions `(txn, ...) -> value`; raises Unavailable and StorageFull only."""
+    """Runs plain functions `(txn, ...) -> value`; raises errors of ours only.
 
-    def __init__(self, reactor: Any, dialect: SQLite) -> None:
+    Unavailable, StorageFull (writes), Corrupt (facts that break a constraint). Cancelling the await
+    of a call does not stop the call.
+
+    :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
+    """
+
+    def __init__(
+        self, reactor: Any, dialect: SQLite, observe: Observer = lambda _kind, _seconds: None
+    ) -> None:
         self._reactor = reactor
         self._dialect = dialect
+        self._observe = observe
         self._writer: ConnectionPool | None = None
         self._readers: ConnectionPool | None = None
         self._inline: Any = None
 
     def open(self) -> None:
-        """Connect; Unavailable if that fails. The schema must be up to date already."""
+        """Connect; Unavailable, StorageFull or Refused if that fails.
+
+        The schema must be up to date already.
+        """
         try:
-            self._inline = self._dialect.connect(read_only=True)
+            self._inline = self._dialect.connect(read_only=True, timeout_s=0.0)
         except self._dialect.errors as error:
             raise self._dialect.translated(error) from error
         self._writer = self._pool(1, read_only=False)
@@ -59,7 +76,10 @@ class Database:
         return pool
 
     def close(self) -> None:
-        """Disconnect; what is under way ends first."""
+        """Disconnect; idempotent. What is under way ends first, and this thread waits for it.
+
+        Calls are short; still, close after whoever makes them has stopped.
+        """
         for pool in (self._readers, self._writer):
             if pool is not None:
                 pool.close()
@@ -67,48 +87,72 @@ class Database:
             self._inline.close()
         self._readers = self._writer = self._inline = None
 
-    def point(
+    async def point(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run a read of a few rows by index, here and now."""
-        if self._inline is None:
-            raise Unavailable("the database is not open")
+        """Run one statement that reads a few rows by index, here and now."""
+        since = self._reactor.seconds()
         try:
+            if self._inline is None:
+                raise Unavailable("the database is not open")
             return function(self._inline, *args, **kwargs)
         except self._dialect.errors as error:
-            raise self._dialect.translated(error) from error
+            if not self._dialect.is_retryable(error):
+                raise self._translated(error) from error
+        finally:
+            self._observe("point", self._reactor.seconds() - since)
+        return await self.read(function, *args, **kwargs)
 
     async def read(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run a read of any size in a thread."""
-        return await self._run(self._readers, function, *args, **kwargs)
+        """Run a read of any size in a thread, all of it on one state of the database."""
+        since = self._reactor.seconds()
+        try:
+            return await self._run(
+                self._readers, self._dialect.begin_read, function, *args, **kwargs
+            )
+        finally:
+            self._observe("read", self._reactor.seconds() - since)
 
     async def write(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run one transaction; committed on return, rolled back on any error."""
-
-        def interaction(txn: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            txn.execute("BEGIN IMMEDIATE")
-            return function(txn, *args, **kwargs)
-
-        return await self._run(self._writer, interaction, *args, **kwargs)
+        since = self._reactor.seconds()
+        try:
+            return await self._run(
+                self._writer, self._dialect.begin_write, function, *args, **kwargs
+            )
+        finally:
+            self._observe("write", self._reactor.seconds() - since)
 
     async def _run(
         self,
         pool: ConnectionPool | None,
+        begin: str,
         function: Callable[Concatenate[Any, P], R],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
+        """Run an interaction, again while another process holds a lock, at most ATTEMPTS times."""
+
+        def interaction(txn: Any) -> R:
+            txn.execute(begin)
+            return function(txn, *args, **kwargs)
+
         for attempt in range(ATTEMPTS):
             if pool is None or not pool.running:
                 raise Unavailable("the database is not open")
             try:
-                return cast("R", await pool.runInteraction(function, *args, **kwargs))
+                return cast("R", await pool.runInteraction(interaction))
             except self._dialect.errors as error:
                 if not self._dialect.is_retryable(error) or attempt + 1 == ATTEMPTS:
-                    raise self._dialect.translated(error) from error
+                    raise self._translated(error) from error
             await deferLater(self._reactor, PAUSE_S * 2**attempt * uniform(0.5, 1.5))  # noqa: S311 - jitter
         raise AssertionError("unreachable")
+
+    def _translated(self, error: Exception) -> Exception:
+        found = self._dialect.translated(error)
+        # What is refused at the start is an accident while running: it says nothing of a request.
+        return Unavailable(str(found)) if isinstance(found, Refused) else found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ncps.errors import Malformed, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
@@ -39,7 +40,14 @@ def _hash(text: str | None) -> Hash | None:
 
 
 def nar_of(row: Sequence[Any]) -> NarRecord:
-    """The record in a row of `NAR_COLUMNS`."""
+    """The record in a row of `NAR_COLUMNS`. Unavailable if it makes no sense."""
+    try:
+        return _nar_of(row)
+    except Malformed as error:
+        raise Unavailable(f"the row of NAR {row[0]} is damaged: {error}") from error
+
+
+def _nar_of(row: Sequence[Any]) -> NarRecord:
     return NarRecord(
         key=NarKey(row[0], row[1]),
         compression=row[2],
@@ -76,12 +84,16 @@ def columns_of(nar: NarRecord) -> dict[str, object]:
 
 
 def entry_of(row: Sequence[Any]) -> NarInfoEntry:
-    """The narinfo in a row of `NARINFO_COLUMNS`."""
+    """The narinfo in a row of `NARINFO_COLUMNS`. Unavailable if it makes no sense."""
+    try:
+        narinfo = NarInfo.parse(row[1].encode())
+    except Malformed as error:
+        raise Unavailable(f"the row of narinfo {row[0]} is damaged: {error}") from error
     fetched_at = _moment(row[5])
     assert fetched_at is not None
     return NarInfoEntry(
         digest=row[0],
-        narinfo=NarInfo.parse(row[1].encode()),
+        narinfo=narinfo,
         upstream=row[2],
         upstream_url=row[3],
         verified=bool(row[4]),

@@ -129,20 +129,30 @@ class Tree:
         :raises Corrupt: if the source is not what it is said to be. StorageFull, Unavailable.
         """
         with writing(self.path(key)):
-            there = self.stat(key)
-            if there is None or there.st_size != size:
-                self._sync_file(source, size)
+            facts = self._existing(key, size)
+            if facts is None:
+                facts = self._sync_file(source, size)
                 try:
                     self._install(os.rename, source, key)
                 except OSError as error:
                     if error.errno != errno.EXDEV:
                         raise
-                    self._copy(source, key, digest)
-            else:
-                _sync_directory(self.path(key).rpartition("/")[0])
+                    facts = self._copy(source, key, digest)
             with suppress(FileNotFoundError):
                 source.unlink()
-            return Path(self.path(key)).stat()
+        return facts
+
+    def _existing(self, key: str, size: int) -> os.stat_result | None:
+        """Facts of an object of this size that is durably there."""
+        facts = self.stat(key)
+        if facts is None or facts.st_size != size:
+            return None
+        try:
+            # Whoever published it may not have come to syncing the name yet.
+            _sync_directory(self.path(key).rpartition("/")[0])
+        except FileNotFoundError:  # deleted and pruned just now
+            return None
+        return facts
 
     def remove(self, key: str) -> bool:
         """Remove the object; False if absent. StorageFull (read-only), Unavailable.
@@ -224,25 +234,28 @@ class Tree:
             raise
         return temp
 
-    def _sync_file(self, source: Path, size: int) -> None:
+    def _sync_file(self, source: Path, size: int) -> os.stat_result:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            actual = os.fstat(fd).st_size
-            if actual != size:
-                raise Corrupt(f"{source} has {actual} bytes, not {size}")
+            facts = os.fstat(fd)
+            if facts.st_size != size:
+                raise Corrupt(f"{source} has {facts.st_size} bytes, not {size}")
             _seal(fd)
+            return facts
         finally:
             os.close(fd)
 
-    def _copy(self, source: Path, key: str, digest: bytes) -> None:
+    def _copy(self, source: Path, key: str, digest: bytes) -> os.stat_result:
         temp = self.temps.create("temp")
         try:
             _copy_checked(source, temp, digest)
             _seal(temp.fd)
+            facts = os.fstat(temp.fd)
             self._install(os.rename, temp.path, key)
         finally:
             temp.discard()
             temp.close()
+        return facts
 
     def _install(self, operation: Callable[[Path, str], None], source: Path, key: str) -> None:
         """Rename or link a sealed file to its key, durably."""

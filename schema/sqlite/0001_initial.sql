@@ -15,10 +15,14 @@ CREATE TABLE nar_files (
     stored_at BIGINT,
     verified_at BIGINT,
     last_used_at BIGINT,
-    UNIQUE (name, extension)
+    UNIQUE (name, extension),
+    CHECK ((stored_at IS NULL) = (stored_size IS NULL))
 );
 
 CREATE INDEX nar_files_last_used_at ON nar_files (last_used_at);
+
+-- Counts and sums are read from here alone.
+CREATE INDEX nar_files_stored_at ON nar_files (stored_at, stored_size);
 
 CREATE INDEX nar_files_verified_at ON nar_files (verified_at, stored_at);
 
@@ -31,7 +35,7 @@ CREATE TABLE narinfos (
     narinfo TEXT NOT NULL,
     upstream TEXT NOT NULL,
     upstream_url TEXT NOT NULL,
-    verified SMALLINT NOT NULL,
+    verified SMALLINT NOT NULL CHECK (verified IN (0, 1)),
     fetched_at BIGINT NOT NULL,
     last_used_at BIGINT
 );

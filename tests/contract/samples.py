@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ncps.nix.storepath import StorePath
 from ncps.ports import NarInfoEntry, NarRecord, Spooled
 
 EARLY = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+_numbers = count()
+
 UPSTREAM = "https://cache.example.org"
 
 
@@ -101,6 +104,6 @@ def entry(number: int, **changes: Any) -> NarInfoEntry:
 def spooled(directory: Path, data: bytes) -> Spooled:
     """A finished file with these bytes."""
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"source-{len(list(directory.iterdir()))}-{sha256_of(data).nix32[:8]}"
+    path = directory / f"source-{next(_numbers)}"
     path.write_bytes(data)
     return Spooled(path=path, size=len(data), sha256=sha256_of(data))

@@ -1,0 +1,275 @@
+"""The SQLite catalog: its contract, and its faults."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+from attrs import evolve
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError
+from twisted.trial.unittest import TestCase
+
+from ncps.database import migrate, nars, pool
+from ncps.database.catalog import SqlCatalog
+from ncps.database.dialects import SQLite
+from ncps.database.pool import Database
+from ncps.errors import Corrupt, Refused, StorageFull, Unavailable
+from ncps.ports import Totals
+from tests.contract.catalog import CatalogContract
+from tests.contract.running import start
+from tests.contract.samples import EARLY, digest_of, entry, key_of, record, stored
+
+reactor = cast("Any", _reactor)
+
+
+class Narrow(SQLite):
+    """SQLite that waits for no lock, with pragmas of the test's own on each connection."""
+
+    def __init__(self, path: Path, *pragmas: str) -> None:
+        super().__init__(path)
+        self.pragmas = pragmas
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return super().arguments | {"timeout": 0.0}
+
+    def prepare(self, connection: Any, *, read_only: bool) -> None:
+        super().prepare(connection, read_only=read_only)
+        for pragma in self.pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+
+class SqliteTestCase(TestCase):
+    """A fresh database file."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()).absolute() / "db.sqlite"
+        self.dialect = SQLite(self.path)
+        migrate.up(self.dialect)
+        self.seen: list[str] = []
+
+    def opened(self, dialect: SQLite) -> Database:
+        database = Database(reactor, dialect, lambda kind, _seconds: self.seen.append(kind))
+        database.open()
+        self.addCleanup(database.close)
+        return database
+
+
+class SqliteCatalogTests(CatalogContract, SqliteTestCase):
+    """The contract."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.catalog = SqlCatalog(self.opened(self.dialect))
+
+
+class FaultTests(SqliteTestCase):
+    """What a sick database does to the catalog."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(pool, "PAUSE_S", 0.01)
+
+    def catalog(self, *pragmas: str) -> SqlCatalog:
+        return SqlCatalog(self.opened(Narrow(self.path, *pragmas)))
+
+    async def test_a_full_database_is_a_full_store(self) -> None:
+        """Without room for a row the write says so, nothing is half there, and reads go on."""
+        catalog = self.catalog("max_page_count = 20")
+        with self.assertRaises(StorageFull):
+            for number in range(200):
+                await catalog.add_narinfo(entry(number), record(number))
+        count = (await catalog.totals()).narinfos
+        self.assertTrue(0 < count < 200)
+        self.assertIsNotNone(await catalog.narinfo(digest_of(0)))
+        self.assertIsNone(await catalog.narinfo(digest_of(count)))
+        self.assertIsNone(await catalog.nar(key_of(count)))
+
+    async def test_a_read_only_database_is_a_full_store(self) -> None:
+        """Where nothing may be written, writes say so and reads go on."""
+        await self.catalog().mark_stored(stored(1))
+        catalog = self.catalog("query_only = ON")
+        with self.assertRaises(StorageFull):
+            await catalog.mark_stored(stored(2))
+        self.assertEqual(await catalog.nar(key_of(1)), stored(1))
+
+    async def test_a_lock_of_another_process_is_waited_for(self) -> None:
+        """A write that finds the database locked is tried again, and works once it is free."""
+        other = self.dialect.connect()
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        self.patch(pool, "PAUSE_S", 0.3)
+        write = start(self.catalog().mark_stored(stored(1)))
+        reactor.callLater(0.05, other.rollback)
+        await write
+        self.assertEqual(await self.catalog().nar(key_of(1)), stored(1))
+
+    async def test_a_lock_that_stays_is_unavailable(self) -> None:
+        """A database locked for long gives up the write with a time to try again; reads go on."""
+        await self.catalog().mark_stored(stored(1))
+        other = self.dialect.connect()
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        catalog = self.catalog()
+        with self.assertRaises(Unavailable) as caught:
+            await catalog.mark_stored(stored(2))
+        self.assertIsNotNone(caught.exception.retry_after)
+        self.assertEqual(await catalog.nar(key_of(1)), stored(1))
+        self.assertEqual(await catalog.totals(), Totals(0, 1, 1001))
+
+    async def test_a_damaged_file_is_unavailable(self) -> None:
+        """Garbage in the file is an error of the database, never an absent row."""
+        catalog = self.catalog()
+        for number in range(50):
+            await catalog.add_narinfo(entry(number), stored(number))
+        await catalog.forget_nar(key_of(0))
+        sick = self.sick_copy()
+        for ask in (sick.narinfo(digest_of(7)), sick.nar(key_of(7)), sick.totals()):
+            with self.assertRaises(Unavailable):
+                await ask
+        with self.assertRaises(Unavailable):
+            await sick.mark_stored(stored(7))
+
+    def sick_copy(self) -> SqlCatalog:
+        """A copy of the database whose rows and indexes were overwritten."""
+        path = self.path.with_name("sick.sqlite")
+        with sqlite3.connect(self.path) as source, sqlite3.connect(path) as target:
+            source.backup(target)
+        source.close()
+        target.close()
+        data = path.read_bytes()
+        path.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
+        return SqlCatalog(self.opened(Narrow(path)))
+
+    async def test_a_row_that_makes_no_sense_is_unavailable(self) -> None:
+        """A row somebody edited is neither served nor taken for absent."""
+        catalog = self.catalog()
+        await catalog.add_narinfo(entry(1), stored(1))
+        other = self.dialect.connect()
+        self.addCleanup(other.close)
+        other.execute("UPDATE narinfos SET narinfo = 'nonsense'")
+        with self.assertRaises(Unavailable):
+            await catalog.narinfo(digest_of(1))
+        with self.assertRaises(Unavailable):
+            await catalog.narinfos_of(key_of(1))
+        other.execute("UPDATE nar_files SET nar_hash = 'nonsense'")
+        with self.assertRaises(Unavailable):
+            await catalog.nar(key_of(1))
+        with self.assertRaises(Unavailable):
+            await catalog.unverified(10)
+
+    async def test_impossible_facts_are_corrupt(self) -> None:
+        """Sizes below zero or beyond all numbers, or bytes without a size, are never recorded."""
+        catalog = self.catalog()
+        for nar in (
+            stored(1, file_size=-1),
+            stored(1, nar_size=2**63),
+            evolve(stored(1), stored_size=None),
+        ):
+            with self.assertRaises(Corrupt):
+                await catalog.mark_stored(nar)
+        self.assertIsNone(await catalog.nar(key_of(1)))
+
+    async def test_a_closed_database_is_unavailable(self) -> None:
+        """Before the start and after the end every call says so at once."""
+        database = Database(reactor, self.dialect)
+        catalog = SqlCatalog(database)
+        for _ in range(2):
+            for call in (catalog.nar(key_of(1)), catalog.totals(), catalog.mark_stored(stored(1))):
+                with self.assertRaises(Unavailable):
+                    await call
+            database.open()
+            database.close()
+            database.close()
+
+    async def test_a_missing_directory_is_one_of_our_errors(self) -> None:
+        """A database that cannot be opened is no error of the driver."""
+        database = Database(reactor, SQLite(self.path / "missing" / "db.sqlite"))
+        with self.assertRaises(Refused):
+            database.open()
+
+
+class DatabaseTests(SqliteTestCase):
+    """How interactions run."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.database = self.opened(self.dialect)
+
+    async def test_a_failing_write_leaves_nothing(self) -> None:
+        """What a transaction did before it failed is undone."""
+
+        def failing(txn: Any) -> None:
+            nars.insert(txn, stored(1))
+            raise Corrupt("no")
+
+        with self.assertRaises(Corrupt):
+            await self.database.write(failing)
+        self.assertIsNone(await self.database.read(nars.find, key_of(1)))
+
+    async def test_a_cancelled_write_is_done_all_the_same(self) -> None:
+        """Whoever stops waiting does not stop the transaction, and the next one comes after it."""
+        write = start(self.database.write(nars.mark_stored, stored(1)))
+        write.cancel()
+        with self.assertRaises(CancelledError):
+            await write
+        await self.database.write(nars.mark_stored, stored(2))
+        self.assertIsNotNone(await self.database.read(nars.find, key_of(1)))
+
+    async def test_readers_cannot_write(self) -> None:
+        """A write by mistake in a reading function is refused by the engine."""
+        with self.assertRaises(StorageFull):
+            await self.database.read(nars.insert, stored(1))
+        with self.assertRaises(StorageFull):
+            await self.database.point(nars.insert, stored(1))
+
+    async def test_a_read_sees_one_state(self) -> None:
+        """What is committed in the middle of a read is not seen by its second half."""
+        between, committed = threading.Event(), threading.Event()
+
+        def twice(txn: Any) -> tuple[int, int]:
+            first = nars.count_stored(txn)[0]
+            between.set()
+            committed.wait(10)
+            return first, nars.count_stored(txn)[0]
+
+        read = start(self.database.read(twice))
+        await self.database.read(lambda _txn: between.wait(10))
+        await self.database.write(nars.mark_stored, stored(1))
+        committed.set()
+        self.assertEqual(await read, (0, 0))
+
+    async def test_point_reads_stay_on_this_thread(self) -> None:
+        """A point read hops to no thread, unless it would have to wait for a lock."""
+        here = threading.get_ident()
+        tries: list[int] = []
+
+        def busy_here(_txn: Any) -> int:
+            tries.append(threading.get_ident())
+            if tries[-1] == here:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+                raise error
+            return 17
+
+        self.assertEqual(await self.database.point(lambda _txn: threading.get_ident()), here)
+        self.assertEqual(await self.database.point(busy_here), 17)
+        self.assertEqual(len(tries), 2)
+
+    async def test_point_reads_see_the_last_write(self) -> None:
+        """What a write has returned from is seen by every read after it."""
+        for number in range(20):
+            await self.database.write(nars.mark_stored, stored(number))
+            self.assertIsNotNone(await self.database.point(nars.find, key_of(number)))
+
+    async def test_every_call_is_timed(self) -> None:
+        """Metrics learn of each call, of which kind it was, failed ones included."""
+        await self.database.point(nars.find, key_of(1))
+        await self.database.read(nars.find, key_of(1))
+        await self.database.write(nars.mark_verified, key_of(1), EARLY)
+        with self.assertRaises(ZeroDivisionError):
+            await self.database.read(lambda _txn: 1 // 0)
+        self.assertEqual(self.seen, ["point", "read", "write", "read"])
