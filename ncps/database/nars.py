@@ -91,6 +91,8 @@ def mark_verified(txn: Any, key: NarKey, at: datetime) -> None:
 
 def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRecord]:
     """Return stored NARs never checked against their NarHash, oldest first."""
+    if not compressions:  # an empty list is no SQL for some engines
+        return []
     rows = txn.execute(
         f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.verified_at IS NULL"  # noqa: S608 - columns
         " AND n.stored_at IS NOT NULL AND n.nar_hash IS NOT NULL"

@@ -290,6 +290,7 @@ class StoredContract(Contract):
         self.assertEqual([nar.key for nar in waiting], [key_of(1), key_of(2), key_of(3)])
         self.assertEqual(waiting[0], stored(1, stored_at=later(1)))
         self.assertEqual(await self.catalog.unverified(10, {"zstd"}), [])
+        self.assertEqual(await self.catalog.unverified(10, ()), [])
         self.assertEqual([nar.key for nar in await self.catalog.unverified(1, {"xz"})], [key_of(1)])
 
     async def test_uses_are_noted_and_never_go_back(self) -> None:

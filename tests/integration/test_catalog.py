@@ -159,7 +159,7 @@ class FaultTests(SqliteTestCase):
         with self.assertRaises(Unavailable):
             await catalog.nar(key_of(1))
         with self.assertRaises(Unavailable):
-            await catalog.unverified(10)
+            await catalog.unverified(10, {"xz"})
 
     async def test_impossible_facts_are_corrupt(self) -> None:
         """Sizes below zero or beyond all numbers, or bytes without a size, are never recorded."""
