@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, gatherResults
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import TestCase
 
 from ncps.database import migrate
 from ncps.database.catalog import SqlCatalog
@@ -35,6 +35,7 @@ from tests.contract.narinfo_store import NarInfoStoreContract
 from tests.contract.running import start
 from tests.contract.samples import digest_of, key_of, spooled, stored
 from tests.integration.processes import die, finish, spawn, together
+from tests.services import require
 
 reactor = cast("Any", _reactor)
 
@@ -157,8 +158,7 @@ class DiskTests(LocalTestCase):
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True
         )
-        if mounted.returncode:
-            raise SkipTest(f"no leave to mount: {mounted.stderr.decode().strip()}")
+        require(mounted.returncode == 0, "leave to mount a small disk (root has it)")
         self.addCleanup(subprocess.run, ["umount", "--lazy", str(place)], check=True)
         return place / "root"
 
