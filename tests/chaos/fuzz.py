@@ -169,7 +169,10 @@ def _trees() -> list[bytes]:
 
     link = text(b"nix-archive-1", b"(", b"type", b"symlink", b"target", b"../x", b")")
     inner = text(b"(", b"type", b"regular", b"contents", b"hello", b")")
-    nodes = [b"".join([text(b"entry", b"(", b"name", n, b"node"), inner, text(b")")]) for n in (b"a", b"b")]
+    nodes = [
+        b"".join([text(b"entry", b"(", b"name", n, b"node"), inner, text(b")")])
+        for n in (b"a", b"b")
+    ]
     tree = text(b"nix-archive-1", b"(", b"type", b"directory") + b"".join(nodes) + text(b")")
     return [pack_nar(b"hello"), pack_nar(b"x" * 300, executable=True), link, tree]
 
@@ -250,8 +253,10 @@ def config() -> Target:
         finally:
             path.unlink()
 
-    yaml = b"cache:\n  hostname: a.b\n  upstream:\n    urls: [http://x?priority=1]\nserver:\n  addr: ':8501'\n"
-    toml = b'[cache]\nhostname = "a.b"\n[cache.upstream]\nurls = ["http://x"]\ndialer-timeout = "3s"\n'
+    yaml = b"cache:\n  hostname: a.b\n  upstream:\n    urls: [http://x?priority=1]\nlog: {level: info}\n"
+    toml = (
+        b'[cache]\nhostname = "a.b"\n[cache.upstream]\nurls = ["http://x"]\ndialer-timeout = "3s"\n'
+    )
     json = b'{"cache": {"hostname": "a.b", "negative": {"ttl": "10s"}}, "log": {"level": "info"}}'
     return check, [b"\0" + yaml, b"\1" + toml, b"\2" + json, b"\3" + toml]
 
