@@ -88,7 +88,8 @@ class NcpsService(Service):
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
         self._parts.spools.probe()
-        swept = self._parts.spools.sweep()
+        places = {self._parts.spools, self._parts.tree.temps}
+        swept = sum(temps.sweep() for temps in places)
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
 

@@ -27,7 +27,8 @@ class CacheInfo:
     priority: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        if not self.store_dir.startswith("/") or not self.store_dir.isprintable():
+        text = self.store_dir
+        if not (text.startswith("/") and text.isascii() and text.isprintable()):
             raise Malformed(f"StoreDir is not an absolute path: {self.store_dir[:64]!r}")
 
     @classmethod

@@ -82,6 +82,7 @@ class Storm:
     world: World = field(init=False)
     daemon: Daemon = field(init=False)
     baseline: Vitals = field(init=False)
+    _names: dict[str, str] = field(factory=dict, init=False)
     _gate: Gate = field(factory=Gate, init=False)
     _progress: asyncio.Condition = field(factory=asyncio.Condition, init=False)
     _done: int = field(default=0, init=False)
@@ -211,7 +212,9 @@ class Storm:
             return
         self.score.add("stored files damaged")
         sha256 = hashlib.sha256(content).hexdigest()
-        self.damages.setdefault(sha256, []).append(now)
+        if sha256 in self.world.by_sha256:  # else it had been damaged before
+            self._names[path.name] = sha256
+        self.damages.setdefault(self._names.get(path.name, ""), []).append(now)
 
     # The end
 

@@ -67,6 +67,7 @@ class CacheInfoTests(SynchronousTestCase):
             b"Priority: 99999999999",
             b"StoreDir: relative",
             b"StoreDir: /a\0b",
+            b"StoreDir: /a\xcb",
         ):
             with self.assertRaises(Malformed):
                 CacheInfo.parse(text)
