@@ -44,11 +44,12 @@ from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
 from ncps.upstream.remote import Observers, RemoteCache
 from ncps.web import info
+from ncps.web.limits import Limits
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
 from ncps.web.routes import Page, Routes
-from ncps.web.site import Limits, NcpsSite
+from ncps.web.site import NcpsSite
 from ncps.workers import Workers
 
 THREADS = 4
@@ -320,7 +321,13 @@ def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics
         idle=server.idle_timeout_s,
         head=server.header_timeout_s,
         stall=server.write_stall_timeout_s,
+        rate=server.min_send_rate_bytes,
+        window=server.min_send_window_s,
         connections=server.max_connections,
+        connections_per_address=server.max_connections_per_address,
+        requests=server.max_requests,
+        head_size=server.max_header_size_bytes,
+        headers=server.max_headers,
     )
     return NcpsSite(root, clock=reactor, metrics=counters, limits=limits)
 

@@ -33,6 +33,18 @@ OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a k
 ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
 DOWNLOAD_OUTCOMES = ("published", "unkept", "failed", "cancelled")
 
+LIMITS = (
+    "server-header-timeout",
+    "server-max-connections",
+    "server-max-connections-per-address",
+    "server-max-header-size",
+    "server-max-headers",
+    "server-max-requests",
+    "server-min-send-rate",
+    "server-write-stall-timeout",
+)
+"""Limits are called by the settings that set them, so that one knows where to turn."""
+
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TRANSFER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -71,6 +83,7 @@ class Metrics:
         self._add_upstreams(names)
         self._add_locks()
         self._add_http()
+        self._add_limits()
         self.loop_lag = Histogram(
             "ncps_event_loop_lag_seconds",
             "How late the reactor ran a timer, looked at every second.",
@@ -222,6 +235,16 @@ class Metrics:
         self.connections_refused = self._counter(
             "ncps_http_connections_refused_total",
             "Connections of clients closed at once because too many were open.",
+        )
+
+    def _add_limits(self) -> None:
+        self.limit_reached = Labelled(
+            self._counter(
+                "ncps_limit_reached_total",
+                "What was refused, cut or not kept because of a limit, by the limit's setting.",
+                "limit",
+            ),
+            LIMITS,
         )
 
     def set_totals(self, totals: Totals) -> None:

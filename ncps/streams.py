@@ -86,12 +86,14 @@ def unsent(transport: Any) -> int:
 class ResponseWriter:
     """Writes a response body at the pace of the client that reads it.
 
-    Registers itself with the outlet, and must be closed. A transport that drains nothing for
-    `stall_after` seconds (measured with `unsent`, noticed within twice that) is aborted.
+    Registers itself with the outlet, and must be closed. Aborted is a transport that drains
+    nothing for `stall_after` seconds, and one that takes less than `rate` bytes a second on average
+    over `window` seconds in which it was waited for: time that the source takes is not its own.
+    Both are measured with `unsent`, and noticed within twice the time.
 
     :param outlet: the request, not yet disconnected.
     :param unsent: bytes on their way to the client; compared, never added up.
-    :param abort: cuts the connection; called once, on a stall.
+    :param abort: cuts the connection; called once, with "stalled" or "slow".
     """
 
     def __init__(
@@ -101,13 +103,23 @@ class ResponseWriter:
         clock: IReactorTime,
         stall_after: float,
         unsent: Callable[[], int],
-        abort: Callable[[], None],
+        abort: Callable[[str], None],
+        rate: float = 0.0,
+        window: float = 300.0,
     ) -> None:
         self._outlet = outlet
+        self._clock = clock
         self._unsent = unsent
         self._abort = abort
-        self._watch = _Watch(clock, stall_after, self._stalled)
+        self._stall_after = stall_after
+        self._rate = rate
+        self._window = window
+        self._watch = _Watch(clock, min(stall_after, window), self._look)
         self._seen = 0
+        self._seen_at = 0.0
+        self._waited = 0.0  # of the window, up to `_waiting_since`
+        self._waiting_since = 0.0
+        self._taken: int | None = None  # by the client, when the window began
         self._paused = False
         self._gone = False
         self._closed = False
@@ -137,6 +149,9 @@ class ResponseWriter:
         assert self._waiter is None, "one coroutine writes"
         waiter = self._waiter = Deferred()
         self._seen = self._unsent()
+        if self._taken is None:
+            self._taken = self.written - self._seen
+        self._seen_at = self._waiting_since = self._clock.seconds()
         self._watch.start()
         try:
             await waiter
@@ -145,14 +160,36 @@ class ResponseWriter:
             self._watch.stop()
         if self._gone:
             raise ClientGone("client has left")
+        self._waited += self._clock.seconds() - self._waiting_since
+        if self._waited >= self._window and self._is_too_slow(self._unsent()):
+            self._cut("slow")
+            raise ClientGone("client is too slow")
 
-    def _stalled(self) -> None:
-        left = self._unsent()
+    def _look(self) -> None:
+        """See how the client gets on; called while it is waited for, now and then."""
+        now, left = self._clock.seconds(), self._unsent()
         if left != self._seen:
-            self._seen = left
-            self._watch.start()
+            self._seen, self._seen_at = left, now
+        elif now - self._seen_at >= self._stall_after:
+            self._cut("stalled")
             return
-        self._abort()
+        self._waited += now - self._waiting_since
+        self._waiting_since = now
+        if self._waited >= self._window and self._is_too_slow(left):
+            self._cut("slow")
+        else:
+            self._watch.start()
+
+    def _is_too_slow(self, left: int) -> bool:
+        """Judge a window that is over; begin the next one."""
+        assert self._taken is not None
+        taken = self.written - left
+        is_slow = taken - self._taken < self._rate * self._waited
+        self._taken, self._waited = taken, 0.0
+        return is_slow
+
+    def _cut(self, why: str) -> None:
+        self._abort(why)
         self.stopProducing()
 
     def _wake(self) -> None:

@@ -61,7 +61,13 @@ class ServerSettings:
     header_timeout_s: float
     write_stall_timeout_s: float
     drain_timeout_s: float
+    min_send_rate_bytes: int
+    min_send_window_s: float
     max_connections: int
+    max_connections_per_address: int
+    max_requests: int
+    max_header_size_bytes: int
+    max_headers: int
 
 
 @frozen(kw_only=True)

@@ -198,6 +198,18 @@ def integer(at_least: int = 0, at_most: int = 2**31 - 1) -> Kind:
     return Kind(metavar="N", expected="a whole number", parse=parse, natives=(int,))
 
 
+def size(*, at_least: int = 0, at_most: int = 2**63 - 1) -> Kind:
+    """Make the kind of sizes within bounds, in bytes."""
+
+    def parse(text: str) -> int:
+        value = parse_size(text)
+        if not at_least <= value <= at_most:
+            raise ValueError(f"should be between {show_size(at_least)} and {show_size(at_most)}")
+        return value
+
+    return Kind(metavar="SIZE", expected=_BYTES, parse=parse, show=show_size, suffix="_bytes")
+
+
 def choice(words: Sequence[str]) -> Kind:
     """Make the kind that is one of a few words."""
     expected = "one of " + ", ".join(words)

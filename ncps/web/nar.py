@@ -105,12 +105,21 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
 
 async def _pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int | None) -> None:
     """Write all chunks, which must be `length` bytes in all if that is known; else Corrupt."""
+    limits = request.site.limits
+
+    def cut(why: str) -> None:
+        limit = "server-write-stall-timeout" if why == "stalled" else "server-min-send-rate"
+        request.site.metrics.limit_reached(limit).inc()
+        request.abort()
+
     writer = ResponseWriter(
         request,
         clock=request.site.clock,
-        stall_after=request.site.limits.stall,
+        stall_after=limits.stall,
         unsent=request.unsent,
-        abort=request.abort,
+        abort=cut,
+        rate=limits.rate,
+        window=limits.window,
     )
     due, last = length, b""
     try:

@@ -2,9 +2,10 @@
 
 Stock `twisted.web` with four things added. A connection must finish the head of a request within
 a deadline, however it trickles. A request that brings a body is refused before the body is read,
-as long as no route takes one. The number of connections is bounded. Every request, also one whose
-client left, is counted once and gives one structured log event. The names of Twisted that are
-private are all used here, each under a test that fails when Twisted renames it.
+as long as no route takes one. Connections, heads and requests under way are bounded (`Limits`).
+Every request, also one whose client left, is counted once and gives one structured log event. The
+names of Twisted that are private are all used here, each under a test that fails when Twisted
+renames it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ from io import BytesIO
 from time import time
 from typing import Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.resource import IResource
@@ -26,27 +25,11 @@ from twisted.web.server import Request, Site
 
 from ncps.metrics import METHODS, NO_ROUTE, OTHER_METHOD, PROBES, Metrics
 from ncps.streams import unsent
-from ncps.web import respond
+from ncps.web import accesslog, respond
+from ncps.web.limits import Limits, Peers
 
-LONGEST_LOGGED_PATH = 256
-
-
-@frozen(kw_only=True)
-class Limits:
-    """What one client may take of the server; times in seconds.
-
-    :param idle: silence between requests; Nix keeps connections for 90 s.
-    :param head: from the first byte of a request to the end of its head.
-    :param stall: a response of which the client takes no byte.
-    :param linger: a refused body is still read for this long, so that the client sees why.
-    :param connections: open at once, of all clients.
-    """
-
-    idle: float = 120.0
-    head: float = 10.0
-    stall: float = 300.0
-    linger: float = 2.0
-    connections: int = 4096
+_ALWAYS = frozenset(path.encode("ascii") for path in PROBES)
+"""Answered however busy we are: by these one learns that we are."""
 
 
 class NcpsRequest(Request):
@@ -89,6 +72,10 @@ class NcpsRequest(Request):
 
     def process(self) -> None:
         """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""
+        if self.site.answering > self.site.limits.requests and self.path not in _ALWAYS:
+            self.site.metrics.limit_reached("server-max-requests").inc()
+            respond.tell(self, 503, "too busy", retry_after=respond.RETRY_AFTER)
+            return
         try:
             self.render(self.site.resource)
         except Exception:  # noqa: BLE001 - nothing awaits here; a request must not take the rest down
@@ -101,7 +88,7 @@ class NcpsRequest(Request):
         self.channel.head_complete()
         self.site = self.channel.site
         self.began = self.site.clock.seconds()
-        self.site.metrics.active_requests.inc()
+        self.site.begun()
         self.setHeader(b"Server", b"ncps")
         self.setHeader(b"Date", self.site.date())
         if self.site.is_draining:
@@ -149,6 +136,8 @@ class NcpsChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """See `IProtocol`."""
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
+        self.totalHeadersSize = self.MAX_LENGTH = self.site.limits.head_size
+        self.maxHeaders = self.site.limits.headers
         super().connectionMade()
         self.site.opened(self)
 
@@ -178,6 +167,7 @@ class NcpsChannel(HTTPChannel):
         """See `HTTPChannel`: a response is complete."""
         if self.site.is_draining:
             self.persistent = 0
+        self._left_when_idle = 0
         super().requestDone(request)
         self._watch_head()
 
@@ -201,13 +191,30 @@ class NcpsChannel(HTTPChannel):
 
     def _head_too_slow(self) -> None:
         self._head_call = None
-        self._close_with(b"408 Request Timeout")
+        self._close_with(b"408 Request Timeout", "server-header-timeout")
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """See `LineReceiver`."""
-        self._close_with(b"431 Request Header Fields Too Large")
+        self._close_with(b"431 Request Header Fields Too Large", "server-max-header-size")
 
-    def _close_with(self, status: bytes) -> None:
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """See `HTTPChannel`, which has one answer for whatever is wrong with a head."""
+        if self._lingering is not None:
+            return
+        if self._receivedHeaderSize > self.totalHeadersSize:
+            self.lineLengthExceeded(b"")
+        elif self._receivedHeaderCount > self.maxHeaders:
+            self._close_with(b"431 Request Header Fields Too Large", "server-max-headers")
+        else:
+            super()._respondToBadRequestAndDisconnect()
+
+    def _close_with(self, status: bytes, limit: str) -> None:
+        """Answer what is not yet a request, and close.
+
+        :param limit: the setting that was overstepped.
+        """
+        self.site.metrics.limit_reached(limit).inc()
+        self.clearLineBuffer()
         self.transport.write(
             b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         )
@@ -235,11 +242,14 @@ class NcpsChannel(HTTPChannel):
 
     def timeoutConnection(self) -> None:
         """See `TimeoutMixin`: silent for too long, unless it still takes an earlier response."""
-        left = unsent(self.transport)
-        if left and left != self._left_when_idle:
+        left, before = unsent(self.transport), self._left_when_idle
+        limits = self.site.limits
+        if left and (not before or before - left >= max(1.0, limits.rate * limits.idle)):
             self._left_when_idle = left
             self.setTimeout(self.timeOut)
         else:
+            if left:
+                self.site.metrics.limit_reached("server-min-send-rate").inc()
             super().timeoutConnection()
 
 
@@ -257,7 +267,6 @@ class NcpsSite(Site):
     protocol = NcpsChannel  # type: ignore[assignment]  # the stock wrapper only serves HTTP/2
     requestFactory = NcpsRequest
     noisy = False
-    _log = Logger()
 
     def __init__(
         self,
@@ -272,8 +281,10 @@ class NcpsSite(Site):
         self.metrics = metrics
         self.limits = limits or Limits()
         self.is_draining = False
-        self._access_log = access_log or self._log_event
+        self._access_log = access_log or accesslog.write
+        self.answering = 0
         self._channels: set[NcpsChannel] = set()
+        self._peers = Peers()
         self._emptied: Deferred[None] | None = None
         self._date = (0, b"")
         super().__init__(
@@ -295,19 +306,32 @@ class NcpsSite(Site):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See `Factory`: None, which closes the connection, when there are too many."""
-        if len(self._channels) >= self.limits.connections:
-            self.metrics.connections_refused.inc()
-            return None
+        limits, of_address = self.limits, self.limits.connections_per_address
+        if len(self._channels) >= limits.connections:
+            return self._refuse("server-max-connections")
+        if of_address and self._peers.count(addr) >= of_address:
+            return self._refuse("server-max-connections-per-address")
         return super().buildProtocol(addr)
+
+    def _refuse(self, limit: str) -> None:
+        self.metrics.connections_refused.inc()
+        self.metrics.limit_reached(limit).inc()
+
+    def begun(self) -> None:
+        """Count a request in; `log` counts it out."""
+        self.answering += 1
+        self.metrics.active_requests.inc()
 
     def opened(self, channel: NcpsChannel) -> None:
         """Count a connection in."""
         self._channels.add(channel)
+        self._peers.opened(channel.getPeer())
         self.metrics.connections.set(len(self._channels))
 
     def closed(self, channel: NcpsChannel) -> None:
         """Count a connection out."""
         self._channels.discard(channel)
+        self._peers.closed(channel.getPeer())
         self.metrics.connections.set(len(self._channels))
         if not self._channels and self._emptied is not None:
             emptied, self._emptied = self._emptied, None
@@ -339,6 +363,7 @@ class NcpsSite(Site):
     def log(self, request: NcpsRequest) -> None:  # type: ignore[override]
         """See `HTTPFactory`: account for a request that has ended."""
         metrics = self.metrics
+        self.answering -= 1
         metrics.active_requests.dec()
         method = request.method.decode("ascii")
         metrics.request_seconds(
@@ -348,23 +373,3 @@ class NcpsSite(Site):
             metrics.bytes_served(request.route).inc(request.sentLength)
         if request.route not in PROBES:
             self._access_log(request)
-
-    def _log_event(self, request: NcpsRequest) -> None:
-        self._log.info(
-            "{method} {path} {status} {bytes} bytes in {duration_ms} ms {cache}",
-            method=request.method.decode("ascii"),
-            path=request.path[:LONGEST_LOGGED_PATH].decode("ascii", "backslashreplace"),
-            status=request.code,
-            bytes=request.sentLength,
-            duration_ms=round(request.elapsed * 1000, 1),
-            complete=not request.gone,
-            cache=request.cache,
-            hash=request.digest,
-            upstream=request.upstream,
-            client=_host(request.client),
-        )
-
-
-def _host(peer: Any) -> str:
-    """Name a peer without its port; peers on a UNIX socket have no name."""
-    return getattr(peer, "host", None) or "unix"

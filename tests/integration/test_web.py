@@ -6,6 +6,7 @@ import hashlib
 import random
 from typing import Any, Self
 
+from attrs import evolve
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -19,7 +20,8 @@ from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
-from ncps.web.site import Limits, NcpsSite
+from ncps.web.limits import Limits
+from ncps.web.site import NcpsSite
 from tests.fakes.cache import ScriptedBody, StubCache, StubNar
 from tests.unit.web.wire import Response, parse_response, routes_for
 
@@ -134,9 +136,10 @@ class WebTests(TestCase):
         return bytes(client.data), reason
 
     async def test_thousand_headers_are_refused(self) -> None:
-        """A thousand headers end in 400 and a closed connection."""
-        data, _ = await self.exchange(b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 1000 + b"\r\n")
-        self.assertTrue(data.startswith(b"HTTP/1.1 400 "))
+        """A thousand headers end in 431 and a closed connection."""
+        data, reason = await self.exchange(b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 1000 + b"\r\n")
+        self.assertTrue(data.startswith(b"HTTP/1.1 431 "))
+        self.assertIsInstance(reason, ConnectionDone)
 
     async def test_half_request_and_silence_is_timed_out(self) -> None:
         """Half a request and silence end in 408 and a closed connection."""
@@ -194,6 +197,60 @@ class WebTests(TestCase):
         while not nar.closed:
             await self.pause(0.05)
         self.assertTrue(self.logged[-1].gone)
+
+    async def test_reader_that_crawls_below_the_rate_is_cut(self) -> None:
+        """A trickle of reading is not enough where a rate is asked for."""
+        self.site.limits = evolve(self.site.limits, rate=1e9, window=0.5)
+        nar = self.cache.nars[KEY] = LargeNar(4000)
+        client = await self.connect()
+        client.keep = False
+        client.ask(PATH)
+        for _ in range(30):
+            client.transport.pauseProducing()
+            await self.pause(0.1)
+            if client.ended.called or nar.closed:
+                break
+            client.transport.resumeProducing()
+            await self.pause(0)
+        client.transport.resumeProducing()
+        await client.ended
+        self.assertEqual(nar.closed, 1)
+        self.assertEqual(self.reached("server-min-send-rate"), 1)
+
+    def reached(self, limit: str) -> float | None:
+        return self.metrics.registry.get_sample_value("ncps_limit_reached_total", {"limit": limit})
+
+    async def test_requests_over_the_limit_are_told_to_come_back(self) -> None:
+        """Beyond the limit clients get 503 with Retry-After on connections that stay open."""
+        self.site.limits = evolve(self.site.limits, requests=3)
+        gate = self.cache.gate = Deferred()
+        self.cache.narinfos[DIGEST] = ServedNarInfo(text=b"x", outcome=Outcome.HIT)
+        clients = [await self.connect() for _ in range(10)]
+        for client in clients:
+            client.ask(f"/{DIGEST}.narinfo".encode())
+        await self.pause(0.2)
+        told = [client for client in clients if client.data]
+        self.assertEqual([client.response.status for client in told], [503] * 7)
+        self.assertEqual({client.response.headers["retry-after"] for client in told}, {"5"})
+        gate.callback(None)
+        self.cache.gate = None
+        await self.pause(0.1)
+        self.assertEqual([client.response.status for client in clients].count(200), 3)
+        told[0].data.clear()
+        told[0].ask(f"/{DIGEST}.narinfo".encode())
+        await self.pause(0.1)
+        self.assertEqual(told[0].response.status, 200)
+
+    async def test_connections_of_one_address_over_the_limit_are_closed(self) -> None:
+        """One address that opens more connections than it may loses the new ones only."""
+        self.site.limits = evolve(self.site.limits, connections_per_address=2)
+        kept = [await self.connect() for _ in range(2)]
+        refused = await self.connect()
+        await refused.ended
+        self.assertEqual(self.reached("server-max-connections-per-address"), 1)
+        kept[0].ask(b"/pubkey")
+        await self.pause(0.1)
+        self.assertEqual(kept[0].response.status, 200)
 
     async def test_client_leaving_closes_nar(self) -> None:
         """A reader that drops its connection lets go of the NAR at once."""

@@ -62,18 +62,25 @@ class ResponseWriterTests(SynchronousTestCase):
         self.clock = Clock()
         self.outlet = Outlet()
         self.aborted = 0
+        self.why = ""
         self.pending = 0
-        self.writer = ResponseWriter(
+        self.writer = self.writer_with(rate=0.0)
+        self.addCleanup(self.writer.close)
+
+    def writer_with(self, *, rate: float) -> ResponseWriter:
+        return ResponseWriter(
             self.outlet,
             clock=self.clock,
             stall_after=60.0,
             unsent=lambda: self.pending,
             abort=self.abort,
+            rate=rate,
+            window=100.0,
         )
-        self.addCleanup(self.writer.close)
 
-    def abort(self) -> None:
+    def abort(self, why: str) -> None:
         self.aborted += 1
+        self.why = why
 
     def test_writer_is_push_producer(self) -> None:
         """Twisted can drive the writer."""
@@ -116,8 +123,79 @@ class ResponseWriterTests(SynchronousTestCase):
         self.clock.advance(59.9)
         self.assertEqual(self.aborted, 0)
         self.clock.advance(0.1)
-        self.assertEqual(self.aborted, 1)
+        self.assertEqual((self.aborted, self.why), (1, "stalled"))
         self.failureResultOf(d, ClientGone)
+
+    def slow(self, rate: float) -> Deferred[Any]:
+        """Begin to write 64 KiB to a client that has enough, on a writer with this bound."""
+        self.writer.close()
+        self.writer = self.writer_with(rate=rate)
+        self.addCleanup(self.writer.close)
+        self.outlet.full_at, self.pending = 1, 64 * 1024
+        return start(self.writer.write(bytes(self.pending)))
+
+    def test_client_that_trickles_is_aborted(self) -> None:
+        """Taking a byte now and then does not hold a response open for ever."""
+        d = self.slow(rate=10.0)
+        for _ in range(9):
+            self.clock.advance(10)
+            self.pending -= 1
+        self.assertEqual(self.aborted, 0)
+        for _ in range(11):
+            self.clock.advance(10)
+            self.pending -= 1
+        self.assertEqual((self.aborted, self.why), (1, "slow"))
+        self.failureResultOf(d, ClientGone)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_client_just_fast_enough_is_served_to_the_end(self) -> None:
+        """A slow reader of a large NAR is legal, however long it takes."""
+        d = self.slow(rate=10.0)
+        while self.pending > 110:
+            self.clock.advance(10)
+            self.pending -= 110
+        self.assertNoResult(d)
+        self.assertEqual(self.aborted, 0)
+
+    def test_client_that_reads_in_bursts_is_served(self) -> None:
+        """What counts is the average over the window, not every single look."""
+        d = self.slow(rate=10.0)
+        for _ in range(40):
+            self.clock.pump([5] * 11)
+            self.pending -= 700
+        self.assertNoResult(d)
+        self.assertEqual(self.aborted, 0)
+
+    def test_slowness_over_many_short_waits_is_seen(self) -> None:
+        """The window goes on from one piece to the next."""
+        self.writer.close()
+        self.writer = self.writer_with(rate=10.0)
+        self.outlet.full_at = 1
+        for _ in range(9):
+            d = start(self.writer.write(b"x"))
+            self.clock.advance(11)
+            self.writer.resumeProducing()
+            self.successResultOf(d)
+        d = start(self.writer.write(b"x"))
+        self.clock.advance(11)
+        self.writer.resumeProducing()
+        self.failureResultOf(d, ClientGone)
+        self.assertEqual((self.aborted, self.why), (1, "slow"))
+        self.writer.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_time_of_the_source_is_not_held_against_the_client(self) -> None:
+        """A slow upstream does not make its clients look slow."""
+        self.slow(rate=10.0)
+        self.pending = 0
+        self.writer.resumeProducing()
+        for _ in range(50):
+            self.clock.advance(100)
+            d = start(self.writer.write(b"x"))
+            self.clock.advance(0.05)
+            self.writer.resumeProducing()
+            self.successResultOf(d)
+        self.assertEqual(self.aborted, 0)
 
     def test_client_that_drains_slowly_is_served_for_ever(self) -> None:
         """A slow client is legal as long as it takes some bytes."""

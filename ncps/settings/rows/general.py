@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from ncps.settings.network import ADDRESS
 from ncps.settings.setting import Setting
-from ncps.settings.values import BOOLEAN, PATH, TEXT, choice, duration, integer, show_boolean
+from ncps.settings.values import (
+    BOOLEAN,
+    PATH,
+    SIZE,
+    TEXT,
+    choice,
+    duration,
+    integer,
+    show_boolean,
+    size,
+)
 
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
 
@@ -89,8 +99,8 @@ ROWS = (
         kind=duration(at_least_s=1),
         default="5m",
         group="Server",
-        help="Cut off a client that has taken no byte of its answer for so long. Slow clients that "
-        "make progress are never cut off.",
+        help="Cut off a client that has taken no byte of its answer for so long. What slow clients "
+        "must take is said by --server-min-send-rate.",
     ),
     Setting(
         flag="server-drain-timeout",
@@ -101,11 +111,65 @@ ROWS = (
         help="Time that running answers have to finish after SIGTERM, before they are cut off.",
     ),
     Setting(
+        flag="server-min-send-rate",
+        key="server.min-send-rate",
+        kind=SIZE,
+        default="1K",
+        group="Server",
+        help="Bytes a second that a client must take of its answer, on average over "
+        "--server-min-send-window; a slower one is cut off and may resume. 0 for no such limit.",
+    ),
+    Setting(
+        flag="server-min-send-window",
+        key="server.min-send-window",
+        kind=duration(at_least_s=1),
+        default="5m",
+        group="Server",
+        help="Time over which --server-min-send-rate is averaged. Only time in which a client "
+        "is waited for counts, not that in which an upstream is.",
+    ),
+    Setting(
         flag="server-max-connections",
         key="server.max-connections",
         kind=integer(at_least=1),
         default="10000",
         group="Server",
-        help="Open connections of clients, at most; more wait until one closes.",
+        help="Open connections of clients, at most; more are closed at once.",
+    ),
+    Setting(
+        flag="server-max-connections-per-address",
+        key="server.max-connections-per-address",
+        kind=integer(),
+        default="1000",
+        group="Server",
+        help="Open connections from one IPv4 address or one IPv6 /64 network, at most; more are "
+        "closed at once. 0 for no such limit, which suits a cache behind a reverse proxy or a "
+        "large NAT. Connections over a UNIX socket are not counted.",
+    ),
+    Setting(
+        flag="server-max-requests",
+        key="server.max-requests",
+        kind=integer(at_least=1),
+        default="5000",
+        group="Server",
+        help="Requests of clients that are being answered at once, at most, slow readers of NARs "
+        "included; more are told to come back (503 with Retry-After). /healthz, /readyz and "
+        "/metrics are always answered.",
+    ),
+    Setting(
+        flag="server-max-header-size",
+        key="server.max-header-size",
+        kind=size(at_least=1024, at_most=1024 * 1024),
+        default="16K",
+        group="Server",
+        help="Size of the head of a request, at most, its first line included; 431 beyond.",
+    ),
+    Setting(
+        flag="server-max-headers",
+        key="server.max-headers",
+        kind=integer(at_least=16, at_most=10000),
+        default="500",
+        group="Server",
+        help="Fields in the head of a request, at most; 431 beyond.",
     ),
 )

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.web.site import Limits
+from ncps.web.limits import Limits
 from tests.fakes.cache import StubNar
 from tests.unit.web.wire import Response, Server, parse_response
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.web.site import Limits, NcpsSite
+from ncps.web.limits import Limits
+from ncps.web.site import NcpsSite
 from tests.unit.web.wire import PEER, Client, Server
 
 DIGEST = "0" * 32
@@ -126,14 +128,37 @@ class DeadlineTests(ServerTestCase):
         """A slow client that still takes the last response is not idle."""
         client = self.server.connect()
         client.ask("/pubkey")
-        client.dataBuffer = b"x" * 1000  # type: ignore[attr-defined]
+        client.dataBuffer = bytes(300 * 1024)  # type: ignore[attr-defined]
         self.clock.advance(120)
         self.assertFalse(client.disconnecting)
-        client.dataBuffer = b"x" * 500  # type: ignore[attr-defined]
+        client.dataBuffer = bytes(180 * 1024)  # type: ignore[attr-defined]
         self.clock.advance(120)
         self.assertFalse(client.disconnecting)
         self.clock.advance(120)
         self.assertTrue(client.disconnecting)
+        self.assertEqual(self.server.reached("server-min-send-rate"), 1)
+        client.leave()
+
+    def test_response_taken_by_the_byte_is_cut(self) -> None:
+        """Taking a byte now and then does not keep a connection for ever."""
+        client = self.server.connect()
+        client.ask("/pubkey")
+        client.dataBuffer = bytes(1000)  # type: ignore[attr-defined]
+        self.clock.advance(120)
+        self.assertFalse(client.disconnecting)
+        client.dataBuffer = bytes(999)  # type: ignore[attr-defined]
+        self.clock.advance(120)
+        self.assertTrue(client.disconnecting)
+        client.leave()
+
+    def test_each_response_has_its_own_time(self) -> None:
+        """What was left of an earlier response is not held against the next one."""
+        client = self.server.connect()
+        for left in (1000, 2000):
+            client.ask("/pubkey")
+            client.dataBuffer = bytes(left)  # type: ignore[attr-defined]
+            self.clock.advance(120)
+            self.assertFalse(client.disconnecting)
         client.leave()
 
 
@@ -144,18 +169,84 @@ class LimitTests(ServerTestCase):
         self.assertIsNone(self.server.site.buildProtocol(PEER))
         self.assertEqual(self.server.sample("ncps_http_connections"), 5)
         self.assertEqual(self.server.sample("ncps_http_connections_refused_total"), 1)
+        self.assertEqual(self.server.reached("server-max-connections"), 1)
         clients[0].leave()
         self.assertEqual(self.server.sample("ncps_http_connections"), 4)
         self.server.connect()
 
     def test_too_many_headers_are_refused(self) -> None:
-        """A thousand headers are more than anybody needs."""
-        client = self.server.connect()
-        client.send(b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 1000 + b"\r\n")
-        self.assertTrue(client.value().startswith(b"HTTP/1.1 400 "))
-        self.assertTrue(client.disconnecting)
-        client.leave()
+        """A thousand headers are more than anybody needs; the client is told, once."""
+        for split in (False, True):
+            client = self.server.connect()
+            head = b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 1000 + b"\r\n"
+            for piece in head.splitlines(keepends=True) if split else [head]:
+                client.send(piece)
+            self.assertEqual(self.statuses(client), [431])
+            client.send(b"GET /pubkey HTTP/1.1\r\n\r\n")
+            self.clock.advance(2)
+            self.assertEqual((client.value(), client.disconnecting), (b"", True))
+            client.leave()
+        self.assertEqual(self.server.reached("server-max-headers"), 2)
+        self.assertEqual(self.cache.asked, [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_too_large_head_is_refused(self) -> None:
+        """Few headers that are long add up, wherever they are cut."""
+        for split in (False, True):
+            client = self.server.connect()
+            head = b"GET / HTTP/1.1\r\n" + (b"X-A: " + b"b" * 1000 + b"\r\n") * 20
+            for piece in head.splitlines(keepends=True) if split else [head]:
+                client.send(piece)
+            self.assertEqual(self.statuses(client), [431])
+            client.leave()
+        self.assertEqual(self.server.reached("server-max-header-size"), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_size_and_number_of_headers_are_settings(self) -> None:
+        """An operator can allow more and less than the defaults."""
+        for limits, field, status in (
+            (Limits(head_size=40_000), b"X: " + b"a" * 30_000, 200),
+            (Limits(head_size=100), b"X: " + b"a" * 100, 431),
+            (Limits(headers=2), b"A: a\r\nB: b\r\nC: c", 431),
+            (Limits(headers=3), b"A: a\r\nB: b\r\nC: c", 200),
+        ):
+            client = Server(limits).connect()
+            client.send(b"GET /pubkey HTTP/1.1\r\n" + field + b"\r\n\r\n")
+            self.assertEqual(self.statuses(client), [status], limits)
+            client.leave()
+
+    def test_requests_beyond_the_limit_are_told_to_come_back(self) -> None:
+        """A flood of requests is turned away with 503 and Retry-After, and ends with the flood."""
+        self.server = Server(Limits(requests=2))
+        gate = self.server.cache.gate = Deferred()
+        clients = [self.server.connect() for _ in range(4)]
+        for client in clients:
+            client.ask(PATH)
+        self.assertEqual([client.value() for client in clients[:2]], [b"", b""])
+        for client in clients[2:]:
+            response = client.response()
+            self.assertEqual((response.status, response.headers["retry-after"]), (503, "5"))
+            self.assertFalse(client.disconnecting)
+        self.assertEqual(self.server.reached("server-max-requests"), 2)
+        for path in ("/healthz", "/readyz", "/metrics"):
+            self.assertEqual(self.server.get(path).status, 200)
+        clients[0].leave()
+        self.assertEqual(self.server.get("/pubkey").status, 200)
+        gate.callback(None)
+        clients[1].response()
+        self.assertEqual(self.server.site.answering, 0)
+
+    def test_one_address_cannot_have_all_connections(self) -> None:
+        """One address is bounded, others still get in, and what was closed is free again."""
+        self.server = Server(Limits(connections=5, connections_per_address=2))
+        clients = [self.server.connect() for _ in range(2)]
+        self.assertIsNone(self.server.site.buildProtocol(PEER))
+        self.assertEqual(self.server.reached("server-max-connections-per-address"), 1)
+        self.assertEqual(self.server.sample("ncps_http_connections_refused_total"), 1)
+        other = IPv4Address("TCP", "192.0.2.2", 4711)
+        self.assertIsNotNone(self.server.site.buildProtocol(other))
+        clients[0].leave()
+        self.server.connect()
 
     def test_too_long_line_is_refused(self) -> None:
         """A request line without end is not collected."""

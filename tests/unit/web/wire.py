@@ -14,11 +14,12 @@ from twisted.python.failure import Failure
 from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.web import info
+from ncps.web.limits import Limits
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
 from ncps.web.routes import Routes
-from ncps.web.site import Limits, NcpsRequest, NcpsSite
+from ncps.web.site import NcpsRequest, NcpsSite
 from tests.fakes.cache import StubCache
 
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
@@ -152,6 +153,10 @@ class Server:
         response = client.response(head_only=method == b"HEAD")
         client.leave()
         return response
+
+    def reached(self, limit: str) -> float | None:
+        """How often a limit was reached."""
+        return self.sample("ncps_limit_reached_total", limit=limit)
 
     def sample(self, name: str, **labels: str) -> float | None:
         """Read a metric."""

@@ -1,0 +1,57 @@
+"""What counts as one address."""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.web.limits import Peers
+
+
+def v6(host: str) -> IPv6Address:
+    return IPv6Address("TCP", host, 1)
+
+
+class PeersTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.peers = Peers()
+
+    def both(self, first: IAddress, second: IAddress) -> int:
+        """How many the second one sees when the first has a connection."""
+        self.peers.opened(first)
+        found = self.peers.count(second)
+        self.peers.closed(first)
+        return found
+
+    def test_ports_do_not_matter(self) -> None:
+        """All connections of a machine count together."""
+        first, second = (IPv4Address("TCP", "192.0.2.1", port) for port in (1, 2))
+        self.assertEqual(self.both(first, second), 1)
+        self.assertEqual(self.both(first, IPv4Address("TCP", "192.0.2.2", 1)), 0)
+
+    def test_ipv6_counts_by_network(self) -> None:
+        """Whoever has one address of a /64 has them all; scopes and spellings do not matter."""
+        self.assertEqual(self.both(v6("2001:db8::1"), v6("2001:db8:0:0:1::2")), 1)
+        self.assertEqual(self.both(v6("2001:db8::1"), v6("2001:db8:0:1::1")), 0)
+        self.assertEqual(self.both(v6("fe80::1%eth0"), v6("fe80::2%eth0")), 1)
+
+    def test_ipv4_on_a_socket_of_both_families_counts_by_address(self) -> None:
+        """Mapped addresses are what they are, not one network of all of IPv4."""
+        self.assertEqual(self.both(v6("::ffff:192.0.2.1"), v6("::ffff:192.0.2.2")), 0)
+        self.assertEqual(self.both(v6("::ffff:192.0.2.1"), IPv4Address("TCP", "192.0.2.1", 1)), 1)
+
+    def test_unix_sockets_have_no_address(self) -> None:
+        """Peers behind a UNIX socket, such as a reverse proxy, are not counted."""
+        self.assertEqual(self.both(UNIXAddress(None), UNIXAddress(None)), 0)
+        self.assertEqual(self.peers.count(None), 0)
+
+    def test_what_has_closed_leaves_nothing(self) -> None:
+        """Memory does not grow with the number of addresses ever seen."""
+        addresses = [IPv4Address("TCP", f"192.0.2.{n}", 1) for n in range(200)]
+        for address in addresses:
+            self.peers.opened(address)
+        self.assertEqual(len(self.peers), 200)
+        for address in addresses:
+            self.peers.closed(address)
+        self.assertEqual(len(self.peers), 0)
