@@ -81,6 +81,12 @@ class Daemon:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """Everything it has printed so far, over all its lives."""
         path = self.directory / "log"
