@@ -8,7 +8,6 @@ wrk.headers["Accept-Encoding"] = "deflate, gzip, br, zstd"
 local requests, turn = {}, 0
 
 function init(args)
-  wrk.init(args)
   for path in io.lines(args[1]) do
     requests[#requests + 1] = wrk.format("GET", path)
   end
