@@ -29,6 +29,8 @@ from ncps.streams import unsent
 from ncps.web import respond
 
 LONGEST_LOGGED_PATH = 256
+SEND_LIMIT = 1024 * 1024
+"""Bytes a connection offers the kernel at once; Twisted's 128 KiB cut every chunk in pieces."""
 
 
 @frozen(kw_only=True)
@@ -149,6 +151,7 @@ class NcpsChannel(HTTPChannel):
     def connectionMade(self) -> None:
         """See `IProtocol`."""
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
+        self.transport.SEND_LIMIT = SEND_LIMIT
         super().connectionMade()
         self.site.opened(self)
 
