@@ -32,9 +32,7 @@ def _direct(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
 
 
 def _through(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
-    daemon = Daemon(
-        stand.fresh("daemon"), [UpstreamCache(origin.url(), closure.public_key)]
-    )
+    daemon = Daemon(stand.fresh("daemon"), [UpstreamCache(origin.url(), closure.public_key)])
     daemon.start()
     try:
         copy = partial(_copy, stand, closure, daemon.url, daemon.public_key())

@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import twisted
-
 from ncps import __version__
 
 PROJECT = Path(__file__).parents[1]

@@ -37,9 +37,7 @@ def measure(stand: Stand) -> list[Figure]:
             raise AssertionError("wrong bytes")
     figures = []
     for connections, least in BOUNDS.items():
-        run = partial(
-            _pull, path=made.path, connections=connections, seconds=min(stand.seconds, 2)
-        )
+        run = partial(_pull, path=made.path, connections=connections, seconds=min(stand.seconds, 2))
         contenders = {
             ANCHOR: partial(run, stand.nar_port, stand.nginx.pid),
             OURS: partial(run, stand.daemon.port, stand.daemon.pid),

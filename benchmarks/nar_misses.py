@@ -37,9 +37,7 @@ def _wait_for(path: Path) -> Path:
     return path
 
 
-def _bulk(
-    stand: Stand, port: int, pid: int, stored: Callable[[MadeNar], Path] | None
-) -> Sample:
+def _bulk(stand: Stand, port: int, pid: int, stored: Callable[[MadeNar], Path] | None) -> Sample:
     made = stand.material.nar(SIZE)
     get(stand.daemon.port, f"/{made.digest}.narinfo")
     before = cpu_seconds(pid)
@@ -93,9 +91,7 @@ def measure(stand: Stand) -> list[Figure]:
         stand.nginx.pid,
         lambda made: _wait_for(Path(f"{stand.nginx.store}{made.path}")),
     )
-    by_ncps = partial(
-        _bulk, stand, stand.daemon.port, stand.daemon.pid, stand.wait_until_stored
-    )
+    by_ncps = partial(_bulk, stand, stand.daemon.port, stand.daemon.pid, stand.wait_until_stored)
     direct = partial(_bulk, stand, stand.origin_port, stand.origin.pid, None)
     forget_peak(stand.daemon.pid)
     series = alternate(

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from attrs import field, frozen
+from attrs import frozen
 
 ANCHOR = "nginx"
 OURS = "ncps"
@@ -26,7 +26,7 @@ Sample = Mapping[str, float]
 class Spread:
     """Median, least and greatest of what was measured."""
 
-    values: tuple[float, ...] = field(converter=tuple)
+    values: Sequence[float]
 
     @property
     def median(self) -> float:

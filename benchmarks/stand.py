@@ -29,9 +29,7 @@ class Stand:
     :param seconds: of every measurement that has a length.
     """
 
-    def __init__(
-        self, directory: Path, noise: random.Random, *, rounds: int, seconds: int
-    ) -> None:
+    def __init__(self, directory: Path, noise: random.Random, *, rounds: int, seconds: int) -> None:
         self.directory = directory
         self.noise = noise
         self.rounds = rounds
