@@ -275,6 +275,7 @@ class NcpsSite(Site):
         self.metrics = metrics
         self.limits = limits or Limits()
         self.is_draining = False
+        self._info = self._log.info  # Twisted makes a logger anew whenever one is asked for
         self._access_log = access_log or self._log_event
         self._channels: set[NcpsChannel] = set()
         self._emptied: Deferred[None] | None = None
@@ -353,7 +354,7 @@ class NcpsSite(Site):
             self._access_log(request)
 
     def _log_event(self, request: NcpsRequest) -> None:
-        self._log.info(
+        self._info(
             "{method} {path} {status} {bytes} bytes in {duration_ms} ms {cache}",
             method=request.method.decode("ascii"),
             path=request.path[:LONGEST_LOGGED_PATH].decode("ascii", "backslashreplace"),
