@@ -1,1 +1,1 @@
-"""Benchmarks: speed and memory beside nginx on the same machine."""
+"""Benchmarks: speed and memory beside nginx on the same machine, by `python -m benchmarks`."""

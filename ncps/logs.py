@@ -13,17 +13,16 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TextIO
 
 from attrs import field, frozen
 from twisted.logger import (
-    FilteringLogObserver,
     ILogObserver,
     LogBeginner,
     LogEvent,
     Logger,
     LogLevel,
-    LogLevelFilterPredicate,
     formatEvent,
     globalLogBeginner,
     globalLogPublisher,
@@ -50,6 +49,7 @@ _SECRET = re.compile(
     r"(?:_|$)|(?:secret|private|signing|access)_?key",
     re.IGNORECASE,
 )
+_PLAIN_TEMPLATE = re.compile(r"(?:[^{}]|\{[a-z_][a-z0-9_]*\})*")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _OURS = frozenset({"time", "level", "message", "logger", "error", "traceback"})
 #: What `twisted.python.log` adds to an event for observers of the old kind.
@@ -62,6 +62,8 @@ _log = Logger(namespace="ncps")
 
 def _plain(value: object) -> str | int | float | bool | None:
     """Return a value that JSON can say, of bounded length."""
+    if type(value) is str and len(value) <= _LONGEST_VALUE:
+        return value
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and abs(value) < 2**63:
@@ -77,12 +79,15 @@ def _plain(value: object) -> str | int | float | bool | None:
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return not name.startswith("log_") and _SECRET.search(name) is not None
+
+
 def redacted(event: LogEvent) -> LogEvent:
     """Return the event with the values of secret fields replaced."""
-    return {
-        name: REDACTED if not name.startswith("log_") and _SECRET.search(name) else value
-        for name, value in event.items()
-    }
+    secret = [name for name in event if _is_secret(name)]
+    return {**event, **dict.fromkeys(secret, REDACTED)} if secret else event
 
 
 def _moment(event: LogEvent) -> datetime:
@@ -95,14 +100,47 @@ def _moment(event: LogEvent) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
 
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _stamp(event: LogEvent) -> str:
+    """Time of an event, as RFC 3339 has it: the second is written once for all its events."""
+    moment = event.get("log_time")
+    try:
+        if isinstance(moment, int | float):
+            seconds, micro = divmod(round(moment * 1_000_000), 1_000_000)
+            return f"{_second(seconds)}.{micro // 1000:03d}Z"
+    except (ValueError, OverflowError, OSError):
+        pass
+    return "1970-01-01T00:00:00.000Z"
+
+
 def _level_name(event: LogEvent) -> str:
     level = event.get("log_level")
     name = str(getattr(level, "name", "info"))
     return {"critical": "fatal"}.get(name, name)
 
 
+@lru_cache(maxsize=1024)
+def _is_plain(template: str) -> bool:
+    """Whether a template holds names of fields alone, which Python's own formatting fills in."""
+    return _PLAIN_TEMPLATE.fullmatch(template) is not None
+
+
+def _filled_in(event: LogEvent) -> str:
+    template = event.get("log_format")
+    if isinstance(template, str) and _is_plain(template):
+        try:
+            return template.format_map(event)
+        except Exception:  # noqa: BLE001 - whatever a field's own code may raise; Twisted tells it
+            return formatEvent(event)
+    return formatEvent(event)
+
+
 def _message(event: LogEvent) -> str:
-    text = formatEvent(event)
+    text = _filled_in(event)
     failure = event.get("log_failure")
     if not text and isinstance(failure, Failure):
         text = safe_repr(failure.value)
@@ -118,7 +156,7 @@ def json_line(event: LogEvent) -> str:
     event = redacted(event)
     legacy = _LEGACY if "isError" in event else frozenset()
     found: dict[str, object] = {
-        "time": _moment(event).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": _stamp(event),
         "level": _level_name(event),
         "message": _message(event),
         "logger": str(event.get("log_namespace", "")),
@@ -128,9 +166,10 @@ def json_line(event: LogEvent) -> str:
         found["error"] = _plain(f"{type(failure.value).__name__}: {failure.value}")
         found["traceback"] = _traceback(failure)
     for name, value in event.items():
-        if name.startswith("log_") or name in legacy:
+        if name[:4] == "log_" or name in legacy:
             continue
-        found[f"{name}_" if name in _OURS and name in found else name] = _plain(value)
+        key = f"{name}_" if name in _OURS and name in found else name
+        found[key] = _plain(value)
     return json.dumps(found)
 
 
@@ -185,13 +224,16 @@ def demoted(event: LogEvent) -> LogEvent:
 
 @implementer(ILogObserver)
 @frozen
-class _Demoting:
-    """Passes events on, after `demoted`."""
+class _Selecting:
+    """Passes on events of some levels, after `demoted`."""
 
+    levels: frozenset[object]
     inner: ILogObserver
 
     def __call__(self, event: LogEvent) -> None:
-        self.inner(demoted(event))
+        event = demoted(event)
+        if event.get("log_level") in self.levels:
+            self.inner(event)
 
 
 def observer(level: str, stream: TextIO, *, human: bool, prefix: str = "") -> ILogObserver:
@@ -201,8 +243,8 @@ def observer(level: str, stream: TextIO, *, human: bool, prefix: str = "") -> IL
     :param prefix: put in front of lines for people.
     """
     lines = LineObserver(stream, (lambda event: human_line(event, prefix)) if human else json_line)
-    predicate = LogLevelFilterPredicate(defaultLogLevel=LEVELS[level])
-    return _Demoting(FilteringLogObserver(lines, [predicate]))
+    levels = frozenset(each for each in LogLevel.iterconstants() if each >= LEVELS[level])
+    return _Selecting(levels, lines)
 
 
 def observer_from(settings: Settings, stream: TextIO | None = None) -> ILogObserver:

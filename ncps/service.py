@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from ncps import __version__, assembly
+from ncps.allocator import keep_large_blocks
 from ncps.cache.identity import signing_key
 from ncps.database import migrate
 from ncps.database.dialects import SQLite
@@ -124,6 +125,7 @@ class NcpsService(Service):
         parts = self._parts
         assert parts is not None, "check() comes first"
         settings = self._settings
+        keep_large_blocks()
         parts.workers.start()
         parts.database.open()
         counters = assembly.metrics(settings)

@@ -26,6 +26,9 @@ from ncps.errors import NcpsError, Unavailable
 HIGH_WATER = 1024 * 1024
 """Bytes a BodyReader holds before it pauses its source; it resumes at half of them."""
 
+RECEIVE_SIZE = 256 * 1024
+"""Bytes a BodyReader takes from a socket at once: large chunks cost no more than small ones."""
+
 
 class ClientGone(NcpsError):
     """Whoever was to receive the bytes has left or takes no more: nobody is to be told."""
@@ -299,6 +302,9 @@ class BodyReader(Protocol):
         """See `IProtocol`; a reader closed before its body began gives it up at once."""
         if self._ended:
             _abort(self.transport)
+        socket = _behind(self.transport)
+        if hasattr(socket, "bufferSize"):  # TLS has none, and gives its records one by one
+            socket.bufferSize = RECEIVE_SIZE
 
     def dataReceived(self, data: bytes) -> None:
         """See `IProtocol`."""
@@ -330,12 +336,17 @@ def _describe(reason: Failure) -> str:
     return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
 
 
+def _behind(transport: Any) -> Any:
+    """Return the transport behind the proxy that Twisted hands out; None if it was let go."""
+    return getattr(transport, "_producer", transport)
+
+
 def _abort(transport: Any) -> None:
     """Abort the connection under a response body.
 
-    Twisted hands out a proxy that offers no abort, and its `loseConnection` waits for ever on
-    a paused TLS connection whose peer goes on sending: look behind it.
+    Twisted's proxy offers no abort, and its `loseConnection` waits for ever on a paused TLS
+    connection whose peer goes on sending: look behind it.
     """
-    behind = getattr(transport, "_producer", transport)
+    behind = _behind(transport)
     if behind is not None:
         behind.abortConnection()

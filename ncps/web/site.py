@@ -31,6 +31,9 @@ from ncps.web.limits import Limits, Peers
 _ALWAYS = frozenset(path.encode("ascii") for path in PROBES)
 """Answered however busy we are: by these one learns that we are."""
 
+SEND_LIMIT = 1024 * 1024
+"""Bytes a connection offers the kernel at once; Twisted's 128 KiB cut every chunk in pieces."""
+
 
 class NcpsRequest(Request):
     """A request that refuses bodies, knows when its client has gone, and is accounted for."""
@@ -138,6 +141,7 @@ class NcpsChannel(HTTPChannel):
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         self.totalHeadersSize = self.MAX_LENGTH = self.site.limits.head_size
         self.maxHeaders = self.site.limits.headers
+        self.transport.SEND_LIMIT = SEND_LIMIT
         super().connectionMade()
         self.site.opened(self)
 

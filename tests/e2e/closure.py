@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -51,7 +52,7 @@ class BinaryCache:
     large: str
 
 
-def _write_sources(directory: Path, seed: int) -> str:
+def _write_sources(directory: Path, seed: int, small: int, large: Sequence[int]) -> str:
     """Write the sources and an expression for them; return the expression's text."""
     noise = random.Random(seed)
     tree = directory / "tree"
@@ -65,14 +66,12 @@ def _write_sources(directory: Path, seed: int) -> str:
     (tree / "grüße.txt").write_text("ä\n")
     lines = [f'tree = builtins.path {{ path = {tree}; name = "tree"; }};']
     names = ["tree"]
-    for number, size in enumerate(LARGE):
-        large = directory / f"large{number}"
-        large.write_bytes(noise.randbytes(size))
-        lines.append(
-            f'large{number} = builtins.path {{ path = {large}; name = "large{number}"; }};'
-        )
+    for number, size in enumerate(large):
+        file = directory / f"large{number}"
+        file.write_bytes(noise.randbytes(size))
+        lines.append(f'large{number} = builtins.path {{ path = {file}; name = "large{number}"; }};')
         names.append(f"large{number}")
-    for number in range(SMALL):
+    for number in range(small):
         needs = noise.sample(names, min(len(names), 1 + number % 4)) + names[-1:]
         text = f"file {number}, seed {seed}: " + " ".join(f"${{{name}}}" for name in needs)
         lines.append(f'small{number} = builtins.toFile "small{number}.txt" "{text}\\n";')
@@ -82,11 +81,22 @@ def _write_sources(directory: Path, seed: int) -> str:
     return "let\n" + "\n".join(lines) + "\nin root\n"
 
 
-def make_closure(client: NixClient, directory: Path, *, seed: int = 1) -> Closure:
-    """Make the closure in the client's store; the same seed gives the same paths."""
+def make_closure(
+    client: NixClient,
+    directory: Path,
+    *,
+    seed: int = 1,
+    small: int = SMALL,
+    large: Sequence[int] = LARGE,
+) -> Closure:
+    """Make the closure in the client's store; the same arguments give the same paths.
+
+    :param small: how many paths of a few bytes.
+    :param large: sizes of the others.
+    """
     directory.mkdir(parents=True)
     expression = directory / "closure.nix"
-    expression.write_text(_write_sources(directory, seed))
+    expression.write_text(_write_sources(directory, seed, small, large))
     printed = client.run(
         "nix-instantiate",
         *("--store", str(client.store), "--eval", "--strict", "--read-write-mode"),

@@ -50,7 +50,7 @@ FLOORS: Final = (
     Floor(
         2,
         "1½ (tools)",
-        rooms("streams spool flights workers tasks endpoints lockfile looplag metrics"),
+        rooms("streams spool flights workers tasks endpoints lockfile looplag metrics allocator"),
         never=_DRIVERS,
     ),
     Floor(3, "2 (adapters)", rooms("storage database locks upstream"), is_open=False),

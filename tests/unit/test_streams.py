@@ -26,7 +26,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from ncps.errors import Unavailable
-from ncps.streams import BodyReader, ClientGone, ResponseWriter, unsent
+from ncps.streams import RECEIVE_SIZE, BodyReader, ClientGone, ResponseWriter, unsent
 
 
 def start(coro: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:
@@ -442,6 +442,13 @@ class RealClientTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(start(anext(reader))), b"abc")
         reader.close()
         self.assertTrue(transport.disconnected)
+
+    def test_bodies_are_taken_from_sockets_in_large_pieces(self) -> None:
+        """A chunk costs the same whatever its size, so chunks are large."""
+        transport = StringTransport()
+        transport.bufferSize = 65536  # type: ignore[attr-defined]  # as sockets have it
+        self.response(transport).deliverBody(BodyReader(clock=Clock(), idle_after=20.0))
+        self.assertEqual(transport.bufferSize, RECEIVE_SIZE)  # type: ignore[attr-defined]
 
     def test_body_of_real_client_ends(self) -> None:
         """A whole body from the client ends well."""

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.storage.local_body import READ_SIZE
 from ncps.web.limits import Limits
 from ncps.web.site import NcpsSite
 from tests.unit.web.wire import PEER, Client, Server
@@ -35,6 +36,13 @@ class ServerTestCase(SynchronousTestCase):
         while client.value():
             found.append(client.response().status)
         return found
+
+
+class ConnectionTests(ServerTestCase):
+    def test_connections_offer_the_kernel_whole_chunks(self) -> None:
+        """A chunk of a NAR goes out in one call where the socket has room."""
+        client = self.server.connect()
+        self.assertGreaterEqual(client.SEND_LIMIT, READ_SIZE)
 
 
 class DeadlineTests(ServerTestCase):

@@ -73,6 +73,8 @@ def parse_response(data: bytes, *, head_only: bool = False) -> tuple[Response, b
 class Client(StringTransport):
     """A client's end of one connection."""
 
+    SEND_LIMIT = 128 * 1024  # as Twisted's sockets have it
+
     def __init__(self, protocol: Any) -> None:
         super().__init__(hostAddress=PEER, peerAddress=PEER, lenient=True)
         self.protocol = protocol

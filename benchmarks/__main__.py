@@ -1,0 +1,81 @@
+"""Measure ncps beside nginx on this machine: `python -m benchmarks`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks import closure, machine, nar_hits, nar_misses, narinfo_hits, slow_readers
+from benchmarks.report import Figure, table
+from benchmarks.stand import Stand
+from tests.e2e.bench import remove_tree
+
+POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
+    "narinfo": narinfo_hits.measure,
+    "hit": nar_hits.measure,
+    "miss": nar_misses.measure,
+    "slow": slow_readers.measure,
+    "closure": closure.measure,
+}
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", choices=list(POINTS), action="append", help="one point; repeatable"
+    )
+    parser.add_argument("--quick", action="store_true", help="short and rough")
+    parser.add_argument("--rounds", type=int, help="of each point; default 7, quick 3")
+    parser.add_argument("--seed", type=int, default=1, help="of all data; default 1")
+    parser.add_argument("--log", type=Path, help="append the run as one line of JSON to this file")
+    parser.add_argument("--directory", type=Path, help="where temporary files go; needs 5 GB")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run; the exit code is 1 if a bound was missed."""
+    options = _options()
+    directory = Path(tempfile.mkdtemp(prefix="ncps-benchmarks-", dir=options.directory))
+    load_before = machine.load()
+    began = time.time()
+    rounds = options.rounds or (3 if options.quick else 7)
+    figures: list[Figure] = []
+    try:
+        stand = Stand(
+            directory,
+            random.Random(options.seed),
+            rounds=rounds,
+            seconds=1 if options.quick else 3,
+        )
+        try:
+            for name in options.only or POINTS:
+                sys.stderr.write(f"{name} (load {machine.load():.2f}) ...\n")
+                figures += POINTS[name](stand)
+        finally:
+            stand.stop()
+    finally:
+        remove_tree(directory)
+    about = machine.describe()
+    load = [load_before, machine.load()]
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    print(
+        f"{rounds} rounds, median [least..greatest];"
+        f" load before {load[0]:.2f}, after {load[1]:.2f}\n"
+    )
+    print(table(figures))
+    if options.log is not None:
+        run = {"began": began, "rounds": rounds, "quick": options.quick, "load": load, **about}
+        line = json.dumps({**run, "figures": [figure.as_json() for figure in figures]})
+        with options.log.open("a") as log:
+            log.write(f"{line}\n")
+    return 0 if all(figure.is_met for figure in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Wall time of a real `nix copy` of a closure: from the origin, and through ncps, cold and warm."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from benchmarks.nginx import Nginx
+from benchmarks.report import Figure
+from benchmarks.rounds import OURS, Sample, alternate
+from benchmarks.stand import Stand
+from tests.e2e.closure import BinaryCache, Closure, export, make_closure
+from tests.e2e.daemon import Daemon, UpstreamCache
+from tests.e2e.nixclient import NixClient, find_release
+
+SMALL = 300
+LARGE = (1 << 20,) * 40
+DIRECT = "direct"
+
+
+def _copy(stand: Stand, closure: Closure, url: str, key: str) -> float:
+    """Copy with a client that knows nothing yet; return the seconds."""
+    client = NixClient(closure.client.release, stand.fresh("client"))
+    began = time.monotonic()
+    client.copy(url, [key], closure.root)
+    return time.monotonic() - began
+
+
+def _direct(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
+    copy = partial(_copy, stand, closure, origin.url(), closure.public_key)
+    return {"cold": copy(), "warm": copy(), "errors": 0}
+
+
+def _through(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
+    daemon = Daemon(stand.fresh("daemon"), [UpstreamCache(origin.url(), closure.public_key)])
+    daemon.start()
+    try:
+        copy = partial(_copy, stand, closure, daemon.url, daemon.public_key())
+        return {"cold": copy(), "warm": copy(), "errors": 0}
+    finally:
+        daemon.kill()
+
+
+def _made(stand: Stand) -> tuple[Closure, BinaryCache]:
+    release = find_release("system")
+    if release is None:
+        raise AssertionError("no nix on PATH")
+    maker = NixClient(release, stand.fresh("maker"))
+    closure = make_closure(maker, stand.fresh("sources"), small=SMALL, large=LARGE)
+    return closure, export(closure, stand.fresh("cache"), compression="xz")
+
+
+def measure(stand: Stand) -> list[Figure]:
+    """Measure."""
+    closure, cache = _made(stand)
+    origin = Nginx(stand.fresh("closure-origin"), cache.directory, hold_open=True)
+    try:
+        series = alternate(
+            {
+                DIRECT: partial(_direct, stand, closure, origin),
+                OURS: partial(_through, stand, closure, origin),
+            },
+            rounds=stand.rounds,
+            noise=stand.noise,
+        )
+    finally:
+        origin.stop()
+    return [
+        Figure(
+            point=f"nix copy of {len(closure.paths)} paths, {temperature}",
+            quantity="s (nginx: direct)",
+            anchor=series.spread(DIRECT, temperature),
+            ours=series.spread(OURS, temperature),
+            ratio=series.ratio(temperature, anchor=DIRECT),
+            digits=".2f",
+        )
+        for temperature in ("cold", "warm")
+    ]

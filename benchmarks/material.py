@@ -1,0 +1,126 @@
+"""What is served: narinfos and NARs from a fixed seed, in a directory that nginx can serve.
+
+A NAR holds one file of blocks that differ only in a counter at their start, which is as good as
+random to everything that does not compress, and quickly made in any size without keeping it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+from tests.system.caches import TestKey, pack_nar, to_base32
+
+KEY = TestKey.of("benchmarks.test-1")
+BLOCK = 1 << 20
+_END = 16  # bytes of the NAR after the padding of the contents
+
+
+@frozen(kw_only=True)
+class MadeNar:
+    """A NAR and what its narinfo says.
+
+    :param digest: the 32 characters that name the narinfo.
+    :param sha256: of the NAR, which is its file, too.
+    """
+
+    digest: str
+    path: str
+    narinfo: bytes
+    size: int
+    sha256: bytes
+
+
+def nar_blocks(contents: int, seed: int) -> Iterator[bytes]:
+    """Yield a NAR of one file with `contents` bytes, a multiple of 8."""
+    base = random.Random(seed).randbytes(BLOCK)
+    empty = pack_nar(b"")
+    yield empty[: -_END - 8] + struct.pack("<Q", contents)
+    for number in range(0, contents, BLOCK):
+        block = struct.pack("<QQ", seed, number) + base[16:]
+        yield block[: contents - number]
+    yield empty[-_END:]
+
+
+def describe(sha256: bytes, size: int, noise: random.Random) -> MadeNar:
+    """Write the narinfo of an uncompressed NAR."""
+    base_name = f"{to_base32(noise.randbytes(20))}-measured"
+    url = f"nar/{to_base32(sha256)}.nar"
+    return MadeNar(
+        digest=base_name[:32],
+        path=f"/{url}",
+        narinfo=_narinfo(base_name, url, "none", sha256, size, sha256, size, ()),
+        size=size,
+        sha256=sha256,
+    )
+
+
+def _narinfo(
+    base_name: str,
+    url: str,
+    compression: str,
+    file_hash: bytes,
+    file_size: int,
+    nar_hash: bytes,
+    nar_size: int,
+    references: tuple[str, ...],
+) -> bytes:
+    spelled = f"sha256:{to_base32(nar_hash)}"
+    full = ",".join(f"/nix/store/{name}" for name in references)
+    fingerprint = f"1;/nix/store/{base_name};{spelled};{nar_size};{full}"
+    return (
+        f"StorePath: /nix/store/{base_name}\nURL: {url}\nCompression: {compression}\n"
+        f"FileHash: sha256:{to_base32(file_hash)}\nFileSize: {file_size}\n"
+        f"NarHash: {spelled}\nNarSize: {nar_size}\nReferences: {' '.join(references)}\n"
+        f"Sig: {KEY.sign(fingerprint)}\n"
+    ).encode()
+
+
+class Material:
+    """A binary cache in a directory.
+
+    :param noise: where names and bytes come from.
+    """
+
+    def __init__(self, directory: Path, noise: random.Random) -> None:
+        self.directory = directory
+        self._noise = noise
+        (directory / "nar").mkdir(parents=True)
+        info = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n"
+        (directory / "nix-cache-info").write_text(info)
+
+    def narinfos(self, count: int) -> list[str]:
+        """Write narinfos of about 1,100 bytes, no NARs; return their digests."""
+        noise = self._noise
+        names = [f"{to_base32(noise.randbytes(20))}-package-{n}.{n % 7}" for n in range(count)]
+        for name in names:
+            references = tuple(sorted(noise.sample(names, noise.randrange(1, 20))))
+            file_hash, nar_hash = noise.randbytes(32), noise.randbytes(32)
+            size = noise.randrange(1000, 10**7)
+            url = f"nar/{to_base32(file_hash)}.nar.xz"
+            text = _narinfo(name, url, "xz", file_hash, size, nar_hash, size * 4, references)
+            (self.directory / f"{name[:32]}.narinfo").write_bytes(text)
+        return [name[:32] for name in names]
+
+    def nar(self, contents: int) -> MadeNar:
+        """Write one more NAR and its narinfo."""
+        digest = hashlib.sha256()
+        size = 0
+        unfinished = self.directory / "nar" / "unfinished"
+        with unfinished.open("wb") as file:
+            for block in nar_blocks(contents, self._noise.getrandbits(63)):
+                digest.update(block)
+                size += file.write(block)
+        made = describe(digest.digest(), size, self._noise)
+        unfinished.rename(f"{self.directory}{made.path}")
+        (self.directory / f"{made.digest}.narinfo").write_bytes(made.narinfo)
+        return made
+
+    def remove(self, made: MadeNar) -> None:
+        """Delete a NAR, but not its narinfo."""
+        Path(f"{self.directory}{made.path}").unlink()

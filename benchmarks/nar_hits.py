@@ -1,0 +1,65 @@
+"""NAR hits: one large NAR that lies in the page cache, on one connection and on 25."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+
+from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
+from benchmarks.report import Figure
+from benchmarks.rounds import ANCHOR, OURS, Sample, Spread, alternate
+from benchmarks.stand import Stand, get, sink
+
+SIZE = 256 << 20
+BOUNDS = {1: 0.6, 25: None}  # connections: least ratio
+
+
+def _pull(port: int, pid: int, path: str, connections: int, seconds: int) -> Sample:
+    before = cpu_seconds(pid)
+    found = sink("pull", port, path, connections, seconds)
+    cpu = cpu_seconds(pid) - before
+    return {
+        "rate": found["bytes"] / found["seconds"] / 2**20,
+        "cpu": cpu / (found["bytes"] / 2**30),
+        "errors": found["errors"],
+    }
+
+
+def measure(stand: Stand) -> list[Figure]:
+    """Measure."""
+    stand.pretouch()
+    made = stand.material.nar(SIZE)
+    get(stand.daemon.port, f"/{made.digest}.narinfo")
+    get(stand.daemon.port, made.path)
+    stand.wait_until_stored(made)
+    for port in (stand.daemon.port, stand.nar_port):
+        if hashlib.sha256(get(port, made.path)).digest() != made.sha256:
+            raise AssertionError("wrong bytes")
+    figures = []
+    for connections, least in BOUNDS.items():
+        run = partial(_pull, path=made.path, connections=connections, seconds=min(stand.seconds, 2))
+        contenders = {
+            ANCHOR: partial(run, stand.nar_port, stand.nginx.pid),
+            OURS: partial(run, stand.daemon.port, stand.daemon.pid),
+        }
+        forget_peak(stand.daemon.pid)
+        series = alternate(contenders, rounds=stand.rounds, noise=stand.noise, steady="rate")
+        peak = rss_peak_bytes(stand.daemon.pid) / 2**20
+        point = f"NAR hit, {connections} connection{'s' * (connections > 1)}"
+        for quantity, label, digits in (
+            ("rate", "MiB/s", ",.0f"),
+            ("cpu", "CPU, s/GiB", ".3f"),
+        ):
+            figures.append(
+                Figure(
+                    point=point,
+                    quantity=label,
+                    anchor=series.spread(ANCHOR, quantity),
+                    ours=series.spread(OURS, quantity),
+                    ratio=series.ratio(quantity),
+                    least=least if quantity == "rate" else None,
+                    digits=digits,
+                )
+            )
+        figures.append(Figure(point=point, quantity="RSS peak, MiB", ours=Spread([peak])))
+    return figures

@@ -1,0 +1,143 @@
+"""NAR misses: a NAR that the origin alone has, through ncps and through nginx with proxy_store.
+
+Every fetch has a NAR of its own, deleted afterwards. CPU time counts until the NAR is stored;
+ncps hashes it and syncs it to disk, which nginx does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from benchmarks.material import MadeNar
+from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
+from benchmarks.report import Figure
+from benchmarks.rounds import ANCHOR, OURS, Sample, Spread, alternate
+from benchmarks.sink import Fetch
+from benchmarks.stand import Stand, get, sink
+
+SIZE = 256 << 20
+SMALL = 1 << 20
+SMALL_COUNT = 20
+DIRECT = "direct"
+LEAST = 0.35
+MOST_ADDED_MS = 20.0
+
+
+def _wait_for(path: Path) -> Path:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{path} does not appear")
+        time.sleep(0.005)
+    return path
+
+
+def _bulk(stand: Stand, port: int, pid: int, stored: Callable[[MadeNar], Path] | None) -> Sample:
+    made = stand.material.nar(SIZE)
+    get(stand.daemon.port, f"/{made.digest}.narinfo")
+    before = cpu_seconds(pid)
+    found = dict(sink("once", port, made.path))
+    if stored is not None:
+        stored(made).unlink()
+    found["cpu"] = (cpu_seconds(pid) - before) / (made.size / 2**30)
+    found["rate"] = found["bytes"] / found["seconds"] / 2**20
+    stand.material.remove(made)
+    return found
+
+
+def _first_bytes(stand: Stand, port: int) -> Sample:
+    """Fetch small NARs one after another on one connection."""
+    waits = []
+    connection = Fetch(port, "/nix-cache-info")
+    for number in range(SMALL_COUNT + 2):
+        made = stand.material.nar(SMALL)
+        get(stand.daemon.port, f"/{made.digest}.narinfo")
+        began = time.monotonic()
+        connection.ask(made.path)
+        connection.received = 0
+        is_whole = False
+        while not connection.received:
+            is_whole = connection.take()
+        if number >= 2:  # the first ones open connections
+            waits.append(time.monotonic() - began)
+        while not is_whole:
+            is_whole = connection.take()
+    return {"first_ms": median(waits) * 1000, "errors": 0}
+
+
+def _check(stand: Stand) -> None:
+    """See that both hand out the right bytes, in a pass that is not measured."""
+    for port in (stand.daemon.port, stand.proxy_port):
+        made = stand.material.nar(SIZE)
+        get(stand.daemon.port, f"/{made.digest}.narinfo")
+        if hashlib.sha256(get(port, made.path)).digest() != made.sha256:
+            raise AssertionError("wrong bytes")
+        stand.material.remove(made)
+
+
+def measure(stand: Stand) -> list[Figure]:
+    """Measure."""
+    stand.pretouch()
+    _check(stand)
+    by_nginx = partial(
+        _bulk,
+        stand,
+        stand.proxy_port,
+        stand.nginx.pid,
+        lambda made: _wait_for(Path(f"{stand.nginx.store}{made.path}")),
+    )
+    by_ncps = partial(_bulk, stand, stand.daemon.port, stand.daemon.pid, stand.wait_until_stored)
+    direct = partial(_bulk, stand, stand.origin_port, stand.origin.pid, None)
+    forget_peak(stand.daemon.pid)
+    series = alternate(
+        {ANCHOR: by_nginx, OURS: by_ncps, DIRECT: direct},
+        rounds=stand.rounds,
+        noise=stand.noise,
+        steady="rate",
+    )
+    peak = rss_peak_bytes(stand.daemon.pid) / 2**20
+    point = f"NAR miss, {SIZE >> 20} MiB"
+
+    def figure(label: str, quantity: str, digits: str, least: float | None = None) -> Figure:
+        return Figure(
+            point=point,
+            quantity=label,
+            anchor=series.spread(ANCHOR, quantity),
+            ours=series.spread(OURS, quantity),
+            ratio=series.ratio(quantity),
+            least=least,
+            digits=digits,
+        )
+
+    return [
+        figure("MiB/s", "rate", ",.0f", LEAST),
+        figure("CPU, s/GiB", "cpu", ".2f"),
+        Figure(point=point, quantity="RSS peak, MiB", ours=Spread([peak])),
+        _added(stand),
+    ]
+
+
+def _added(stand: Stand) -> Figure:
+    ports = {
+        ANCHOR: stand.proxy_port,
+        OURS: stand.daemon.port,
+        DIRECT: stand.origin_port,
+    }
+    series = alternate(
+        {name: partial(_first_bytes, stand, port) for name, port in ports.items()},
+        rounds=stand.rounds,
+        noise=stand.noise,
+    )
+    return Figure(
+        point=f"NAR miss, {SMALL >> 20} MiB",
+        quantity="first byte after direct, ms",
+        anchor=series.difference("first_ms", ANCHOR, DIRECT),
+        ours=series.difference("first_ms", OURS, DIRECT),
+        most=MOST_ADDED_MS,
+        digits=".2f",
+    )

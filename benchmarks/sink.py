@@ -1,0 +1,153 @@
+"""Clients that take NARs and drop them, as fast as they come or slowly, in a process of their own.
+
+    python -m benchmarks.sink pull PORT PATH CONNECTIONS SECONDS
+    python -m benchmarks.sink once PORT PATH
+    python -m benchmarks.sink slow PORT PATH CONNECTIONS BYTES_PER_SECOND
+
+Body bytes are dropped in the kernel (MSG_TRUNC, tcp(7)), so that the sink costs next to nothing
+beside the server. Each prints one line of JSON; `slow` reads until its standard input closes.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import sys
+import time
+from contextlib import ExitStack
+
+PIECE = 1 << 20
+_buffer = bytearray(PIECE)
+
+
+class Fetch:
+    """One keep-alive connection that asks for one path, again and again."""
+
+    def __init__(self, port: int, path: str, receive_buffer: int = 0) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(("127.0.0.1", port))
+        self.received = 0
+        self.responses = 0
+        self.left = 0
+        self._head = b""
+        self._path = path
+
+    def ask(self, path: str = "") -> None:
+        """Send the request, or the one for another path."""
+        path = path or self._path
+        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n"
+        self.socket.sendall(head.encode())
+
+    def take(self, most: int = PIECE) -> bool:
+        """Receive once; return whether a whole response has arrived. OSError: anything amiss."""
+        if self.left:
+            count = self.socket.recv_into(_buffer, min(self.left, most), socket.MSG_TRUNC)
+            if not count:
+                raise OSError("cut off")
+        else:
+            count = self._take_head()
+        self.received += count
+        self.left -= count
+        if self.left or self._head:
+            return False
+        self.responses += 1
+        return True
+
+    def _take_head(self) -> int:
+        data = self.socket.recv(4096)
+        if not data:
+            raise OSError("closed")
+        head, end, body = (self._head + data).partition(b"\r\n\r\n")
+        if not end:
+            self._head = head
+            return 0
+        self._head = b""
+        status, *lines = head.decode("latin-1").lower().split("\r\n")
+        if status.split()[1] != "200":
+            raise OSError(status)
+        fields = dict(line.split(": ", 1) for line in lines)
+        self.left = int(fields["content-length"])
+        return len(body)
+
+
+def pull(port: int, path: str, connections: int, seconds: float) -> dict[str, float]:
+    """Take as much as comes in a time; what is on its way at the end is dropped."""
+    poll = select.epoll()
+    fetches: dict[int, Fetch] = {}
+    errors = 0
+    began = time.monotonic()
+    for _ in range(connections):
+        fetch = Fetch(port, path)
+        fetches[fetch.socket.fileno()] = fetch
+        poll.register(fetch.socket, select.EPOLLIN)
+        fetch.ask()
+    while (now := time.monotonic()) < began + seconds and errors < connections:
+        for number, _ in poll.poll(1):
+            try:
+                if fetches[number].take():
+                    fetches[number].ask()
+            except OSError:
+                errors += 1
+                poll.unregister(number)
+    received = sum(fetch.received for fetch in fetches.values())
+    return {"bytes": received, "seconds": now - began, "errors": errors}
+
+
+def once(port: int, path: str) -> dict[str, float]:
+    """Take one response whole."""
+    fetch = Fetch(port, path)
+    began = time.monotonic()
+    first = 0.0
+    try:
+        fetch.ask()
+        while not fetch.take():
+            first = first or (time.monotonic() if fetch.received else 0.0)
+    except OSError:
+        return {"errors": 1, "bytes": fetch.received, "seconds": 1.0, "first": 1.0}
+    seconds = time.monotonic() - began
+    return {"bytes": fetch.received, "seconds": seconds, "first": first - began, "errors": 0}
+
+
+def slow(port: int, path: str, connections: int, rate: int) -> dict[str, float]:
+    """Take `rate` bytes a second on each connection until told to stop."""
+    tick = 0.1
+    with ExitStack() as stack:
+        fetches = [Fetch(port, path, receive_buffer=65536) for _ in range(connections)]
+        for fetch in fetches:
+            stack.enter_context(fetch.socket)
+            fetch.ask()
+            fetch.socket.setblocking(False)
+        errors, lost = 0, set()
+        began = time.monotonic()
+        while not select.select([sys.stdin], [], [], tick)[0]:
+            for fetch in fetches:
+                try:
+                    if fetch not in lost:
+                        fetch.take(int(rate * tick))
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    errors += 1
+                    lost.add(fetch)
+        seconds = time.monotonic() - began
+        received = sum(fetch.received for fetch in fetches)
+        started = sum(fetch.received > 0 for fetch in fetches)
+    return {"bytes": received, "seconds": seconds, "errors": errors, "started": started}
+
+
+def main(kind: str, port: str, path: str, *numbers: str) -> None:
+    """Run one kind of client."""
+    if kind == "pull":
+        found = pull(int(port), path, int(numbers[0]), float(numbers[1]))
+    elif kind == "slow":
+        found = slow(int(port), path, int(numbers[0]), int(numbers[1]))
+    else:
+        found = once(int(port), path)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
