@@ -148,9 +148,9 @@ class Weather:
             mood = chance.choice([Mood.FAULTY, Mood.FAULTY, Mood.SILENT, Mood.AWAY])
             begins = start + relay * self._turn_s + chance.uniform(0, 0.05) * self._turn_s
             self._spells[relay].append(Spell(begins, begins + 0.7 * self._turn_s, mood))
-        if cycle % 2:
+        if cycle % 2 == 0:
             mood = chance.choice([Mood.FAULTY, Mood.SILENT, Mood.AWAY])
-            begins = start + 1.8 * self._turn_s
+            begins = start + 0.9 * self._turn_s
             for spells in self._spells:
                 spells.append(Spell(begins, begins + chance.uniform(1.5, 3.0), mood))
 
