@@ -29,6 +29,8 @@ from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
+from ncps.storage.temps import Temps
+from ncps.storage.tree import Tree
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
 from ncps.web.site import NcpsSite
@@ -73,26 +75,31 @@ class NcpsService(Service):
         cache = self._settings.cache
         self._parts = assembly.adapters(self._reactor, self._settings)
         assembly.imported_key(self._settings)
-        try:
-            self._parts.tree.probe()
-        except StorageFull as error:
-            self._log.warn("{reason}: nothing new will be kept", reason=str(error))
+        self._probe(self._parts.tree)
         store_lock = StoreLock(cache.storage.local)
         store_lock.acquire()
         self._locks.append(store_lock)
-        cache.database_url.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        dialect = SQLite(cache.database_url.path)
+        migrate.make_directory(dialect)
         database_lock = DatabaseLock(cache.database_url.path)
         database_lock.acquire()
         self._locks.append(database_lock)
-        for migration in migrate.up(SQLite(cache.database_url.path)):
+        for migration in migrate.up(dialect):
             self._log.info(
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
-        self._parts.spools.probe()
+        self._probe(self._parts.spools)
         places = {self._parts.spools, self._parts.tree.temps}
         swept = sum(temps.sweep() for temps in places)
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
+
+    def _probe(self, place: Tree | Temps) -> None:
+        """Look whether a place can be written; a full one still holds what can be served."""
+        try:
+            place.probe()
+        except StorageFull as error:
+            self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
     def privilegedStartService(self) -> None:
         """See `IService`: what can stop the start is looked at before anything runs."""

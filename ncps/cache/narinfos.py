@@ -210,12 +210,13 @@ class NarInfos:
     async def same_nar(self, upstream: Upstream, nar: NarRecord) -> NarRecord | None:
         """What an upstream says of the very file of a NAR; None if it has another or none.
 
-        Where FileHash is not known, the same NAR in the same compression is as good, though the
-        file may differ. NotFound, Unavailable, Corrupt: as the upstream answers.
+        Where one of the two has no FileHash (ours is filled in once the file was stored), the same
+        NAR in the same compression is as good, though the file may differ. NotFound, Unavailable,
+        Corrupt: as the upstream answers.
         """
         for entry in await self._catalog.narinfos_of(nar.key):
             other = (await self._ask(upstream, entry.digest)).nar
-            if nar.file_hash is None:
+            if nar.file_hash is None or other.file_hash is None:
                 is_same = other.nar_hash == nar.nar_hash
             else:
                 is_same = other.file_hash == nar.file_hash

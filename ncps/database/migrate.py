@@ -92,17 +92,22 @@ def status(dialect: SQLite) -> Status:
         raise dialect.translated(error) from error
 
 
-def up(dialect: SQLite, sleep: Callable[[float], object] = time.sleep) -> tuple[Migration, ...]:
-    """Apply what is pending; return it. Refused, StorageFull, Unavailable. Blocks.
-
-    :param sleep: waits so many seconds, while another process is at it.
-    """
+def make_directory(dialect: SQLite) -> None:
+    """Make the directory of the database file, where it is missing. Refused."""
     try:
         dialect.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(
             f"the database directory {dialect.path.parent} cannot be made: {error.strerror}"
         ) from error
+
+
+def up(dialect: SQLite, sleep: Callable[[float], object] = time.sleep) -> tuple[Migration, ...]:
+    """Apply what is pending; return it. Refused, StorageFull, Unavailable. Blocks.
+
+    :param sleep: waits so many seconds, while another process is at it.
+    """
+    make_directory(dialect)
     status(dialect)  # refuses a file that is not ours before anything in it is changed
     for attempt in range(ATTEMPTS):
         try:

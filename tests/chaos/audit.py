@@ -18,6 +18,7 @@ from tests.chaos.score import Score
 from tests.chaos.weather import is_clean
 from tests.chaos.world import World
 from tests.e2e.daemon import Daemon
+from tests.system.stage import ALARMS
 
 NAME_THREADS = 10  # the reactor's own pool, which resolves names
 THREADS_AT_MOST = 1 + assembly.THREADS + READERS + 1 + NAME_THREADS
@@ -111,7 +112,7 @@ def examine_store(daemon: Daemon, world: World, score: Score) -> None:
 def examine_log(daemon: Daemon, score: Score) -> None:
     """Look for what nobody expected."""
     log = daemon.log
-    for mark in ("Traceback (most recent call last)", "Unhandled", "never retrieved"):
+    for mark in ALARMS:
         at = log.find(mark)
         if at >= 0:
             score.blame("tracebacks", log[max(0, at - 300) : at + 1500], log.count(mark))

@@ -17,6 +17,7 @@ from attrs import define, field
 
 from tests.chaos.http import Answer, Connection, Cut, Garbled, Hung, Refused
 from tests.chaos.score import Score
+from tests.chaos.weather import SOURS
 from tests.chaos.world import Thing, World
 
 RETRIES = 5
@@ -277,6 +278,9 @@ class Client:
             )
 
     def _deny(self, thing: Thing, what: str) -> None:
+        if thing.homes <= frozenset(range(SOURS)):
+            self.score.add("absences that upstreams made up")
+            return
         self.score.blame("false absences", f"{what} of {thing.path.base_name} ({thing.path.url})")
 
     # Asking

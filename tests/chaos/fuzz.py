@@ -253,10 +253,7 @@ def config() -> Target:
         finally:
             path.unlink()
 
-    yaml = (
-        b"cache:\n  hostname: a.b\n  upstream:\n    urls: [http://x?priority=1]\n"
-        b"log: {level: info}\n"
-    )
+    yaml = b"cache:\n  hostname: a.b\n  upstream:\n    urls: [http://x]\nlog: {level: info}\n"
     toml = (
         b'[cache]\nhostname = "a.b"\n[cache.upstream]\nurls = ["http://x"]\ndialer-timeout = "3s"\n'
     )

@@ -224,7 +224,7 @@ class Storm:
 
         async def fetch(thing: Thing) -> None:
             async with limit:
-                for _ in range(5):  # as long as a breaker may stay open
+                for _ in range(8):  # as long as absences are remembered and breakers open
                     if await self._fetch(thing):
                         return
                     await asyncio.sleep(2)

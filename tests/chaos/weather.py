@@ -95,10 +95,10 @@ QUIRKS: Sequence[Draw] = (
     lambda _r, _: faults.Chunked(),
     lambda r, _: faults.Delay(r.uniform(0.0, 0.05)),
     lambda _r, _: faults.NoRanges(),
-    lambda r, _: faults.Encoded(r.choice(["zstd", "gzip"]), asked_only=True),
 )
 """What a healthy server may do as well."""
 
+_OFTEN = ("cut", "stall", "wrong bytes")
 _SOUR_ONLY = frozenset({"404"})  # a relay that has an object never denies it: that would be true
 
 
@@ -148,9 +148,9 @@ class Weather:
             mood = chance.choice([Mood.FAULTY, Mood.FAULTY, Mood.SILENT, Mood.AWAY])
             begins = start + relay * self._turn_s + chance.uniform(0, 0.05) * self._turn_s
             self._spells[relay].append(Spell(begins, begins + 0.7 * self._turn_s, mood))
-        if cycle % 2:
+        if cycle % 2 == 0:
             mood = chance.choice([Mood.FAULTY, Mood.SILENT, Mood.AWAY])
-            begins = start + 1.8 * self._turn_s
+            begins = start + 0.9 * self._turn_s
             for spells in self._spells:
                 spells.append(Spell(begins, begins + chance.uniform(1.5, 3.0), mood))
 
@@ -195,7 +195,8 @@ class Weather:
             return [faults.Silence()]
         if chance.random() >= RATES.get(origin, 0.85):
             return []
-        name = chance.choice([n for n in CATALOGUE if origin < SOURS or n not in _SOUR_ONLY])
+        names = [*CATALOGUE, *_OFTEN, *_OFTEN]
+        name = chance.choice([n for n in names if origin < SOURS or n not in _SOUR_ONLY])
         self.drawn[name] += 1
         return [CATALOGUE[name](chance, size)]
 
@@ -203,7 +204,8 @@ class Weather:
 def is_clean(visit_faults: Sequence[Fault]) -> bool:
     """Whether an answer with these faults is one a healthy server may give."""
     kinds = (faults.Chunked, faults.NoRanges, faults.Encoded)
-    return all(
+    is_encoded_twice = sum(isinstance(fault, faults.Encoded) for fault in visit_faults) > 1
+    return not is_encoded_twice and all(
         isinstance(fault, kinds) or (isinstance(fault, faults.Delay) and fault.seconds <= 0.05)
         for fault in visit_faults
     )

@@ -71,17 +71,21 @@ class World:
         self.absent = [to_base32(chance.randbytes(20)) for _ in range(max(3, count // 20))]
 
     def _make(self, chance: Random) -> Thing:
-        dialect = chance.choice(ODD) if chance.random() < 0.15 else Dialect.PLAIN
+        dialect = chance.choice(ODD) if chance.random() < 0.2 else Dialect.PLAIN
         compression = chance.choice(COMPRESSIONS)
+        relays = list(range(SOURS, ORIGINS))
+        match chance.randrange(12):
+            case 0:
+                relays.remove(chance.choice(relays))
+            case 1:
+                relays.clear()  # only the sour ones have it: here nothing works but the truth
+                dialect = chance.choice([dialect, Dialect.BARE])  # of unknown size: in chunks
         if dialect is Dialect.ENCODED:
             compression = "none"  # a compressed file under a compressed wire chokes Nix itself
         size = _size(chance)
         if compression in {"xz", "bzip2"}:
             size //= 5  # they are slow to make
         path = self.cache.add(size, compression=compression, dialect=dialect)
-        relays = list(range(SOURS, ORIGINS))
-        if chance.random() < 0.1:
-            relays.remove(chance.choice(relays))
         narinfo = path.narinfo()
         self._sizes[f"/{path.digest}.narinfo"] = len(narinfo)
         self._sizes[path.nar_target] = len(path.file)
