@@ -257,6 +257,7 @@ def core(
         adoption=adoption(reactor, parts, tasks),
         negatives=negatives,
         uses=uses,
+        workers=parts.workers,
         new_spool=partial(_new_spool, parts),
         patience_s=settings.cache.download.resume_timeout_s,
         ended=lambda outcome: counters.downloads(outcome).inc(),

@@ -10,7 +10,8 @@ from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ncps.cache.seal import Seal, Verdict
+from ncps.cache.negatives import Negatives
+from ncps.cache.seal import Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
 from ncps.cache.uses import utc_now
 from ncps.errors import Corrupt, NotFound
@@ -22,6 +23,11 @@ from ncps.tasks import Tasks
 from ncps.workers import Threads
 
 _RECOMPRESSED = ("zstd", "xz")
+
+UNVOUCHED_S = 600.0
+"""How long bytes that their name does not vouch for are not hashed again."""
+
+UNVOUCHED_ENTRIES = 10_000
 
 
 def _feed_blocking(digests: tuple[Digest, ...], data: bytes) -> None:
@@ -47,6 +53,7 @@ class Adoption:
         self._catalog = catalog
         self._store = store
         self._workers = workers
+        self._unvouched = Negatives(clock, ttl_s=UNVOUCHED_S, max_entries=UNVOUCHED_ENTRIES)
         self._flights: Flights[NarKey, NarRecord | None] = Flights(tasks, "adopt")
 
     async def adopt(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
@@ -54,8 +61,11 @@ class Adoption:
 
         None if there are none; wrong ones are quarantined. Unavailable.
 
-        :param nar: what is known; None if no narinfo is: then only the name can vouch for it.
+        :param nar: what is known; None if no narinfo is: then only the name can vouch for it,
+            and bytes of another hash may still be right, since not all names are file hashes.
         """
+        if nar is None and key in self._unvouched:
+            return None
         if await self._locate(key, nar) is None:
             return None
         return await self._flights.join(key, lambda: self._take(key, nar))
@@ -80,20 +90,15 @@ class Adoption:
         if stat is None:
             return None
         try:
+            seal = Seal(key, nar)
             body = await self._store.open(where, size=stat.size)
             if where != key:
-                body = DecodedBody(body, encoding, 0, None)
-            verdict = await self._verify(Seal(key, nar), body)
+                body = DecodedBody(body, self._workers, encoding, 0, None)
+            verdict = await self._verify(seal, body)
         except NotFound:
             return None
         except Corrupt as error:
-            if where == key:
-                await self._store.quarantine(where)
-            self._log.error(
-                "stored NAR {key} is not what it should be and is set aside: {reason}",
-                key=where.file_name,
-                reason=str(error),
-            )
+            await self._refuse(key, nar, where, error)
             return None
         now = utc_now(self._clock)
         record = evolve(
@@ -108,6 +113,22 @@ class Adoption:
         await self._catalog.mark_stored(record)
         self._log.info("took over stored NAR {key}", key=where.file_name)
         return record
+
+    async def _refuse(
+        self, key: NarKey, nar: NarRecord | None, where: NarKey, error: Corrupt
+    ) -> None:
+        """Leave bytes alone that nothing vouches for; set aside those that are surely wrong."""
+        is_wrong = nar is not None and where == key and not isinstance(error, Unverifiable)
+        self._log.error(
+            "NAR {key} in the store is not taken over{fate}: {reason}",
+            key=where.file_name,
+            fate=" but set aside" if is_wrong else "",
+            reason=str(error),
+        )
+        if is_wrong:
+            await self._store.quarantine(where)
+        elif nar is None:
+            self._unvouched.add(key)
 
     async def _verify(self, seal: Seal, body: Body) -> Verdict:
         size = 0

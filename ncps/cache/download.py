@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from ncps.cache.policy import verdict
 from ncps.cache.seal import Seal, Verdict
 from ncps.cache.sources import Source, Sources
-from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord, Segment, UpstreamBody
@@ -63,6 +63,8 @@ class Download:
     :param expected: what the narinfo says; None if none is known.
     :param new_spool: makes a spool for a file of this size (None: unknown) and these digests.
     :param patience_s: how long no byte may come, in mid-file, before the download is given up.
+    :ivar arrived: the file's size, once all of it is here and right.
+    :ivar has_failed: whether it is of no use to join any more; set before anybody hears of it.
     """
 
     _log = Logger()
@@ -80,6 +82,7 @@ class Download:
         self.key = key
         self.upstream = ""
         self.arrived: Shared[int] = Shared()
+        self.has_failed = False
         self._clock = clock
         self._expected = expected
         self._sources = sources
@@ -131,6 +134,7 @@ class Download:
 
     def give_up(self, error: BaseException) -> None:
         """Let everybody who still waits for this download raise an error; idempotent."""
+        self.has_failed = self.has_failed or not self.arrived.is_set
         if self._spool is not None and not self.arrived.is_set:
             self._spool.fail(error)
             self._spool.release()
@@ -144,12 +148,11 @@ class Download:
         while True:
             before = self._length, self._restarts
             self._sources.failures.clear()
-            async with aclosing(self._sources.each()) as sources:
+            async with aclosing(self._sources.each(self._distrusted)) as sources:
                 async for source in sources:
-                    if source.upstream.name not in self._distrusted:
-                        arrived = await self._exhaust(source)
-                        if arrived is not None:
-                            return arrived
+                    arrived = await self._exhaust(source)
+                    if arrived is not None:
+                        return arrived
             failures = self._sources.failures | self._distrusted
             rounds += 1
             if (self._length, self._restarts) != before:
@@ -174,14 +177,9 @@ class Download:
                 spool = await self._pump(source)
                 return Arrived(spool, self._judge(spool))
             except (NotFound, Unavailable, Corrupt) as error:
-                self._sources.failures[name] = error
-                self._log.warn(
-                    "upstream {upstream} failed for {what} at byte {offset}: {reason}",
-                    upstream=name,
-                    what=self.key.file_name,
-                    offset=self._length,
-                    reason=str(error),
-                )
+                if self._spool is not None and self._spool.error is error:
+                    raise  # the trouble is ours: no source can help
+                self._note(name, error)
                 if isinstance(error, WrongBytes):
                     self._start_over(name, error)
                 elif isinstance(error, Corrupt):
@@ -189,32 +187,43 @@ class Download:
                 if not isinstance(error, Unavailable) or self._length <= before:
                     return None
 
+    def _note(self, name: str, error: NcpsError) -> None:
+        self._sources.failures[name] = error
+        self._log.warn(
+            "upstream {upstream} failed for {what} at byte {offset}: {reason}",
+            upstream=name,
+            what=self.key.file_name,
+            offset=self._length,
+            reason=str(error),
+        )
+
     async def _pump(self, source: Source) -> Spool:
-        """Append what the source sends, from the byte there is, up to the end of the file."""
-        offset = 0
-        if self._spool is not None and self._file == source.file:
-            await self._spool.flush()
-            offset = self._spool.length
+        """Append what the source sends, from the byte there is, up to the end of the file.
+
+        On return and after every error but a cancel, all that came is written and hashed.
+        """
+        is_other = self._spool is not None and self._file != source.file
+        offset = 0 if is_other else self._length
         body = await source.open(offset, allow_encoding=self._is_uncompressed)
+        trouble: Unavailable | Corrupt | None = None
         try:
-            if self._spool is not None and self._file != source.file:
+            if is_other:
                 self._drop_spool(f"{source.upstream.name} has another file of the same NAR")
             spool = self._admit(source, body)
             try:
                 await self._append(spool, body, offset)
-                await spool.flush()
-            except Unavailable as error:
-                await spool.flush()
-                if self.size is None or spool.length != self.size:
-                    source.candidate.health.failed(str(error))
-                    raise
-            except Corrupt as error:
-                if spool.error is not None:  # a digest has found the bytes wrong
-                    raise WrongBytes(str(error)) from error
-                raise
+            except (Unavailable, Corrupt) as error:
+                trouble = error
+            await _settled(spool)
         finally:
             body.close()
-        if self.size is not None and spool.length < self.size:
+        is_whole = self.size is not None and spool.length == self.size
+        if isinstance(trouble, Unavailable) and not is_whole:
+            source.candidate.health.failed(str(trouble))
+            raise trouble
+        if isinstance(trouble, Corrupt):
+            raise trouble
+        if self.size is not None and not is_whole:
             raise Unavailable(f"the body ended at byte {spool.length} of {self.size}")
         return spool
 
@@ -278,6 +287,14 @@ class Download:
         spool.release()
 
 
+async def _settled(spool: Spool) -> None:
+    """Wait until all bytes are written and hashed. WrongBytes: a digest has found them wrong."""
+    try:
+        await spool.flush()
+    except Corrupt as error:
+        raise WrongBytes(str(error)) from error
+
+
 class DownloadReader:
     """A Body that follows a download, also from one spool to the next; see `ncps.ports.Body`."""
 
@@ -307,10 +324,16 @@ class DownloadReader:
                     yield chunk
                 return
             except Superseded as error:
-                if has_begun or self._is_closed:
+                if has_begun:
                     raise Corrupt(str(error)) from error
-                self._body.close()
-                self._body = await self._download.reader(self._start, self._stop)
+            await self._move()
+
+    async def _move(self) -> None:
+        """Go over to the spool that takes the place of this one."""
+        self._body.close()
+        self._body = await self._download.reader(self._start, self._stop)
+        if self._is_closed:  # meanwhile
+            self._body.close()
 
     def close(self) -> None:
         """Stop reading; idempotent."""

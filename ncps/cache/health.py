@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 FAILURES = 3
 FIRST_PAUSE_S = 1.0
-MAX_PAUSE_S = 30.0
+MAX_PAUSE_S = 10.0  # well below the patience of downloads: they have to notice that it is back
 MAX_RETRY_AFTER_S = 60.0
 SLOWEST_HEDGE_S = 0.15
 FASTEST_HEDGE_S = 0.02

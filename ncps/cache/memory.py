@@ -16,7 +16,6 @@ _OVERHEAD = 600  # bytes of Python objects per entry, beside the text
 class KnownNarInfo:
     """A narinfo ready to serve.
 
-    :param stored: whether its NAR's bytes are published.
     :param fetched_at: seconds since the epoch.
     """
 
@@ -43,9 +42,12 @@ class NarInfoMemory:
     """Least recently used narinfos go first.
 
     :param max_bytes: bound on texts and their overhead; 0 holds nothing.
+    :ivar changes: how often a NAR's state was said to have changed; what was read from the
+        catalog before such a change must not be put in after it.
     """
 
     def __init__(self, max_bytes: int) -> None:
+        self.changes = 0
         self._max_bytes = max_bytes
         self._size = 0
         self._by_digest: OrderedDict[str, KnownNarInfo] = OrderedDict()
@@ -93,5 +95,6 @@ class NarInfoMemory:
 
     def drop_nar(self, key: NarKey) -> None:
         """Forget every narinfo of this NAR: its state has changed."""
+        self.changes += 1
         for digest in self.digests_of(key):
             self.drop(digest)

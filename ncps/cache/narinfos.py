@@ -7,18 +7,20 @@ upstream is not known to be away (P1). Otherwise it is fetched anew, from whoeve
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache import sidecar
-from ncps.cache.choose import Upstreams
+from ncps.cache.choose import Candidate, Upstreams
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.negatives import Negatives
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
-from ncps.errors import NotFound, StorageFull, Unavailable
+from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
@@ -87,13 +89,20 @@ class NarInfos:
     async def _find(self, digest: str) -> KnownNarInfo | None:
         """Return what is known and may be shown now."""
         item = self._memory.get(digest)
-        if item is None:
-            row = await self._catalog.narinfo(digest)
-            if row is None:
-                return None
-            item = known(*row)
+        if item is None or not self._may_show(item):  # another replica may have stored its NAR
+            item = await self._look_up(digest)
+        return item if item is not None and self._may_show(item) else None
+
+    async def _look_up(self, digest: str) -> KnownNarInfo | None:
+        """Read the catalog, and hold what it says unless that may be old already."""
+        changes = self._memory.changes
+        row = await self._catalog.narinfo(digest)
+        if row is None:
+            return None
+        item = known(*row)
+        if self._memory.changes == changes:
             self._memory.put(item)
-        return item if self._may_show(item) else None
+        return item
 
     def _may_show(self, item: KnownNarInfo) -> bool:
         if item.is_stored or self._is_arriving(item.nar.key):
@@ -108,7 +117,7 @@ class NarInfos:
                 return item
             try:
                 found = await self._upstreams.first(
-                    f"{digest}.narinfo", lambda upstream: self._ask(upstream, digest)
+                    f"{digest}.narinfo", partial(self._ask, digest=digest)
                 )
             except NotFound as error:
                 self._negatives.add(digest)
@@ -128,25 +137,22 @@ class NarInfos:
         self._negatives.forget(nar.key)
         try:
             row = await self._catalog.narinfo(entry.digest)
-            if row is not None and self._is_overruled(entry, *row):
-                item = known(*row)
-                self._memory.put(item)
-                return item
-            await self._catalog.add_narinfo(entry, nar)
-            row = await self._catalog.narinfo(entry.digest)
+            if row is None or not self._is_overruled(entry, *row):
+                entry = _agreeing(entry, await self._catalog.nar(nar.key))
+                await self._catalog.add_narinfo(entry, nar)
+            item = await self._look_up(entry.digest)
+            if item is not None and item.is_stored:
+                await self.keep_beside(entry)
         except (Unavailable, StorageFull) as error:
             self._log.warn(
                 "narinfo {hash} is served but not recorded: {reason}",
                 hash=entry.digest,
                 reason=str(error),
             )
-            row = None
-        if row is not None:
-            entry, nar = row
-            if nar.is_stored:
-                await self.keep_beside(entry)
-        item = known(entry, nar)
-        self._memory.put(item)
+            item = None
+        if item is None:
+            item = known(entry, nar)
+            self._memory.put(item)
         return item
 
     def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
@@ -190,32 +196,41 @@ class NarInfos:
 
     async def lost(self, key: NarKey) -> None:
         """Take note that no upstream has this NAR: its narinfos are to be fetched anew."""
-        held = self._memory.digests_of(key)
-        self._memory.drop_nar(key)
-        for digest in {entry.digest for entry in await self._catalog.narinfos_of(key)} | held:
+        for digest in await self._digests_of(key):
             await self._catalog.forget_narinfo(digest)
+        self._memory.drop_nar(key)
 
     async def withdraw(self, key: NarKey) -> None:
         """Take back every narinfo of a NAR that is not what they say. Unavailable."""
-        digests = self._memory.digests_of(key)
-        self._memory.drop_nar(key)
-        for digest in {entry.digest for entry in await self._catalog.narinfos_of(key)} | digests:
+        for digest in await self._digests_of(key):
             await self._catalog.forget_narinfo(digest)
             await self._store.delete(digest)
+        self._memory.drop_nar(key)
+
+    async def _digests_of(self, key: NarKey) -> set[str]:
+        """Hashes of every narinfo of a NAR, recorded or not; none of them is held any more."""
+        held = self._memory.digests_of(key)
+        self._memory.drop_nar(key)
+        return held | {entry.digest for entry in await self._catalog.narinfos_of(key)}
 
     def changed(self, key: NarKey) -> None:
         """Take note that the state of a NAR has changed: look it up anew."""
         self._memory.drop_nar(key)
 
-    async def same_nar(self, upstream: Upstream, nar: NarRecord) -> NarRecord | None:
+    async def same_nar(self, candidate: Candidate, nar: NarRecord) -> NarRecord | None:
         """What an upstream says of the very file of a NAR; None if it has another or none.
 
         Where one of the two has no FileHash (ours is filled in once the file was stored), the same
-        NAR in the same compression is as good, though the file may differ. NotFound, Unavailable,
-        Corrupt: as the upstream answers.
+        NAR in the same compression is as good, though the file may differ. Unavailable, Corrupt:
+        as the upstream answers.
         """
-        for entry in await self._catalog.narinfos_of(nar.key):
-            other = (await self._ask(upstream, entry.digest)).nar
+        digests = [entry.digest for entry in await self._catalog.narinfos_of(nar.key)]
+        for digest in digests or self._memory.digests_of(nar.key):
+            try:
+                vetted = await candidate.ask(partial(self._ask, digest=digest), self._clock)
+            except NotFound:
+                continue
+            other = vetted.nar
             if nar.file_hash is None or other.file_hash is None:
                 is_same = other.nar_hash == nar.nar_hash
             else:
@@ -223,3 +238,20 @@ class NarInfos:
             if is_same and other.compression == nar.compression:
                 return other
         return None
+
+
+def _agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:
+    """The narinfo as it fits the bytes that are stored under its URL, if some are.
+
+    Upstreams compress one NAR differently; where its URL here is named by the NarHash, the bytes
+    that came first stay. Corrupt: the URL is another NAR's.
+    """
+    if nar is None or not nar.is_stored:
+        return entry
+    if nar.nar_hash not in {None, entry.narinfo.nar_hash}:
+        raise Corrupt(f"narinfo of {entry.digest} points at another path's NAR")
+    known_hash, known_size = nar.file_hash, nar.file_size
+    if known_hash is None or entry.narinfo.file_hash in {None, known_hash}:
+        return entry
+    narinfo = evolve(entry.narinfo, file_hash=known_hash, file_size=known_size)
+    return evolve(entry, narinfo=narinfo)

@@ -14,7 +14,7 @@ from ncps.cache.choose import Upstreams
 from ncps.cache.download import Arrived, Download
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
-from ncps.cache.served import ArrivingNar, StoredNar, open_stored
+from ncps.cache.served import ArrivingNar, StoredNar, open_stored, stored_key
 from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNar
@@ -23,6 +23,7 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore
 from ncps.spool import Digest, Overtaken, Spool
 from ncps.tasks import Tasks
+from ncps.workers import Threads
 
 
 class _AlreadyStored(Unavailable):
@@ -32,6 +33,7 @@ class _AlreadyStored(Unavailable):
 class Nars:
     """See the module.
 
+    :param workers: undoes encodings of stored NARs.
     :param new_spool: makes a spool for a file of this size (None: unknown) and these digests.
     :param patience_s: see `Download`.
     :param ended: told how each download ended: "published", "unkept", "failed" or "cancelled".
@@ -52,6 +54,7 @@ class Nars:
         adoption: Adoption,
         negatives: Negatives,
         uses: Uses,
+        workers: Threads,
         new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
         patience_s: float,
         ended: Callable[[str], object] = lambda _: None,
@@ -66,6 +69,7 @@ class Nars:
         self._adoption = adoption
         self._negatives = negatives
         self._uses = uses
+        self._workers = workers
         self._new_spool = new_spool
         self._patience_s = patience_s
         self._ended = ended
@@ -78,7 +82,12 @@ class Nars:
 
     def is_arriving(self, key: NarKey) -> bool:
         """Whether a NAR is being downloaded."""
-        return key in self._downloads
+        return self._arriving(key) is not None
+
+    def _arriving(self, key: NarKey) -> Download | None:
+        """The download to join. One that has failed is not, though its job may not be over yet."""
+        download = self._downloads.get(key)
+        return None if download is None or download.has_failed else download
 
     async def open(self, key: NarKey) -> ServedNar:
         """Return a NAR to serve. NotFound, Unavailable, Corrupt."""
@@ -88,7 +97,7 @@ class Nars:
             return StoredNar(
                 nar=nar, upstream=self._upstreams.name_of(nar.upstream), open_body=self._open_stored
             )
-        outcome = Outcome.COALESCED if key in self._downloads else Outcome.MISS
+        outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         download = self._download(key, nar)
         try:
             await download.opened()
@@ -103,19 +112,19 @@ class Nars:
             body = await self._open_stored(nar, 0, None)
             body.close()
             return nar.file_size, Outcome.HIT
-        download = self._downloads.get(key)
+        download = self._arriving(key)
         if download is not None:
-            await download.opened()
+            try:
+                await download.opened()
+            except _AlreadyStored:
+                return await self.stat(key)
             return download.size, Outcome.COALESCED
-        size: int | None = None
-        sources = self._sources(key, nar)
-        found = await sources.stat()
-        size = found if nar is None or nar.file_size is None else nar.file_size
-        return size, Outcome.MISS
+        found = await self._sources(key, nar).stat()
+        return found if nar is None or nar.file_size is None else nar.file_size, Outcome.MISS
 
     async def _find(self, key: NarKey) -> NarRecord | None:
         """Return what is known of a NAR; bytes without a row are taken over first."""
-        if key in self._downloads:
+        if self.is_arriving(key):
             return None
         nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
         if nar is not None and nar.is_stored:
@@ -133,33 +142,54 @@ class Nars:
     async def _open_stored(self, nar: NarRecord, start: int, stop: int | None) -> Body:
         """Open stored bytes; if they turn out lost or damaged, heal and fetch them again."""
         try:
-            return await open_stored(self._store, nar, start, stop)
+            return await open_stored(self._store, self._workers, nar, start, stop)
         except (NotFound, Corrupt) as error:
-            self._log.error(
-                "stored NAR {key} is {what}; it will be fetched again: {reason}",
-                key=nar.key.file_name,
-                what="missing" if isinstance(error, NotFound) else "damaged",
-                reason=str(error),
-            )
-            if isinstance(error, Corrupt):
-                await self._store.quarantine(nar.key)
+            trouble = error
+        if not self.is_arriving(nar.key):  # else somebody is healing it already
+            current = await self._catalog.nar(nar.key)
+            if current is not None and current.stored_at not in {None, nar.stored_at}:
+                return await self._open_stored(current, start, stop)  # somebody has healed it
+            await self._heal(nar, trouble)
+        lost = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
+        return await self._follow(nar.key, self._download(nar.key, lost), start, stop)
+
+    async def _heal(self, nar: NarRecord, trouble: NcpsError) -> None:
+        """Correct the row of bytes that are lost or damaged; set damaged ones aside."""
+        self._log.error(
+            "stored NAR {key} is {what}; it will be fetched again: {reason}",
+            key=nar.key.file_name,
+            what="missing" if isinstance(trouble, NotFound) else "damaged",
+            reason=str(trouble),
+        )
+        if isinstance(trouble, Corrupt):
+            try:
+                await self._store.quarantine(stored_key(nar))
+            except Unavailable as error:
+                self._log.warn(
+                    "{key} cannot be set aside: {reason}",
+                    key=stored_key(nar).file_name,
+                    reason=str(error),
+                )
         await self._catalog.mark_missing(nar.key)
         self._narinfos.changed(nar.key)
-        lost = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
-        return await self._download(nar.key, lost).reader(start, stop)
 
     # Arriving bytes
 
     async def _follow(self, key: NarKey, download: Download, start: int, stop: int | None) -> Body:
+        """Follow a download; if its bytes have passed, take them from the store or fetch anew."""
         try:
             return await download.reader(start, stop)
-        except Overtaken:  # passes through without being kept: this reader needs its own
-            nar = await self._catalog.nar(key)
-            return await self._start(key, nar, exclusive=False).reader(start, stop)
+        except (Overtaken, _AlreadyStored) as error:
+            nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
+            if nar is not None and nar.is_stored:
+                return await self._open_stored(nar, start, stop)
+            if isinstance(error, _AlreadyStored):
+                raise
+        return await self._start(key, nar, exclusive=False).reader(start, stop)
 
     def _download(self, key: NarKey, nar: NarRecord | None) -> Download:
         """Return the download of a NAR, starting it unless it runs."""
-        return self._downloads.get(key) or self._start(key, nar)
+        return self._arriving(key) or self._start(key, nar)
 
     def _sources(self, key: NarKey, nar: NarRecord | None) -> Sources:
         return Sources(self._clock, self._upstreams, key, nar, self._narinfos.same_nar)
@@ -208,11 +238,11 @@ class Nars:
             raise _AlreadyStored("stored meanwhile")
         try:
             arrived = await download.run()
-        except (NotFound, Corrupt):
-            if nar is None:
-                self._negatives.add(key)
-            else:
+        except (NotFound, Corrupt) as error:
+            if nar is not None:
                 await self._narinfos.lost(key)
+            elif isinstance(error, NotFound):
+                self._negatives.add(key)
             raise
         try:
             await self._publish(download, nar, arrived)

@@ -7,7 +7,7 @@ import hashlib
 from attrs import frozen
 
 from ncps.codec import is_supported
-from ncps.errors import Corrupt
+from ncps.errors import Corrupt, Malformed, NotFound
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
 from ncps.nix.narurl import NarKey
@@ -16,6 +16,10 @@ from ncps.spool import Digest
 
 _CHEAP = frozenset({"zstd"})
 """Compressions undone while the bytes arrive, to check NarHash too; others are checked later."""
+
+
+class Unverifiable(Corrupt):
+    """There is nothing to tell right bytes from wrong ones by."""
 
 
 @frozen(kw_only=True)
@@ -41,18 +45,25 @@ class _Sha256:
         return Hash.of_sha256(self._hash.digest())
 
 
+def _named(key: NarKey) -> Hash:
+    try:
+        return key.as_hash()
+    except Malformed as error:
+        raise NotFound(f"{key.file_name} is named by no hash") from error
+
+
 class Seal:
     """The judge of one spool.
 
     Where no narinfo is known, the file's name is taken for its hash. Where the narinfo names no
-    FileHash, NarHash decides.
+    FileHash, NarHash decides. NotFound: there can be no such file. Unverifiable: see there.
 
     :param expected: what the narinfo says; None if none is known.
     """
 
     def __init__(self, key: NarKey, expected: NarRecord | None) -> None:
         self.size = expected.file_size if expected is not None else None
-        self._file_hash = expected.file_hash if expected is not None else key.as_hash()
+        self._file_hash = expected.file_hash if expected is not None else _named(key)
         self._nar_hash = expected.nar_hash if expected is not None else None
         self._nar_size = expected.nar_size if expected is not None else None
         self._file = _Sha256()
@@ -62,7 +73,7 @@ class Seal:
         if self._nar_hash is not None and is_wanted and is_supported(compression):
             self._nar = NarDigest(compression, max_size=self._nar_size)
         if self._file_hash is None and self._nar is None:
-            raise Corrupt(f"{key.file_name} has no FileHash and cannot be verified otherwise")
+            raise Unverifiable(f"{key.file_name} has no FileHash, and {compression} is not read")
 
     @property
     def digests(self) -> tuple[Digest, ...]:

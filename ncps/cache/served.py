@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
 from attrs import field, frozen
 
 from ncps.cache.download import Download
 from ncps.cache.verbs import NO_TIMINGS, Outcome
 from ncps.codec import decoder
+from ncps.errors import Corrupt
 from ncps.nix.narurl import EXTENSIONS, NarKey
 from ncps.ports import Body, NarRecord, NarStore, Segment
+from ncps.workers import Threads
 
 
 def stored_key(nar: NarRecord) -> NarKey:
@@ -20,19 +22,35 @@ def stored_key(nar: NarRecord) -> NarKey:
     return NarKey(nar.key.name, EXTENSIONS.get(nar.encoding, ""))
 
 
-async def open_stored(store: NarStore, nar: NarRecord, start: int, stop: int | None) -> Body:
+async def open_stored(
+    store: NarStore, workers: Threads, nar: NarRecord, start: int, stop: int | None
+) -> Body:
     """Open the bytes the URL stands for. NotFound, Corrupt, Unavailable."""
     if stored_key(nar) == nar.key:
         return await store.open(nar.key, start, stop, size=nar.stored_size)
     body = await store.open(stored_key(nar), size=nar.stored_size)
-    return DecodedBody(body, nar.encoding, start, nar.file_size if stop is None else stop)
+    end = nar.file_size if stop is None else stop
+    return DecodedBody(body, workers, nar.encoding, start, end)
+
+
+def _next_blocking(pieces: Iterator[bytes]) -> bytes:
+    return next(pieces, b"")
 
 
 class DecodedBody:
-    """A Body that undoes the encoding of another one and gives a part of what comes out."""
+    """A Body that undoes the encoding of another one and gives a part of what comes out.
 
-    def __init__(self, body: Body, encoding: str, start: int, stop: int | None) -> None:
+    The work is done in threads: what lies before `start` has to be undone, too, and on the
+    reactor's thread nothing else would be served meanwhile.
+
+    :param stop: None: the end, wherever that is.
+    """
+
+    def __init__(
+        self, body: Body, workers: Threads, encoding: str, start: int, stop: int | None
+    ) -> None:
         self._body = body
+        self._workers = workers
         self._encoding = encoding
         self._start = start
         self._stop = stop
@@ -50,15 +68,18 @@ class DecodedBody:
         codec = decoder(self._encoding)
         position = 0
         async for chunk in self._body:
-            for piece in codec.feed(chunk):
+            pieces = codec.feed(chunk)
+            while piece := await self._workers.run(_next_blocking, pieces):
                 first = max(0, self._start - position)
-                last = len(piece) if self._stop is None else self._stop - position
+                last = len(piece) if self._stop is None else max(0, self._stop - position)
                 position += len(piece)
-                if piece[first : max(0, last)]:
-                    yield piece[first : max(0, last)]
+                if part := piece[first:last]:
+                    yield part
                 if self._stop is not None and position > self._stop:
                     return
         codec.finish()
+        if self._stop is not None and position < self._stop:
+            raise Corrupt(f"{position} bytes are encoded instead of {self._stop}")
 
     def close(self) -> None:
         """Close the inner Body."""

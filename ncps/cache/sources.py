@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 from contextlib import aclosing
 
 from attrs import frozen
@@ -62,7 +62,7 @@ class Sources:
         upstreams: Upstreams,
         key: NarKey,
         nar: NarRecord | None,
-        same_nar: Callable[[Upstream, NarRecord], Awaitable[NarRecord | None]],
+        same_nar: Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]],
     ) -> None:
         self._clock = clock
         self._upstreams = upstreams
@@ -72,11 +72,16 @@ class Sources:
         self._places: dict[str, tuple[str, str]] = {}
         self.failures: dict[str, NcpsError] = {}
 
-    async def each(self) -> AsyncGenerator[Source, None]:
-        """One round through all sources that may be asked now; failures to find one are noted."""
+    async def each(self, shunned: Container[str] = ()) -> AsyncGenerator[Source, None]:
+        """One round through all sources that may be asked now; failures to find one are noted.
+
+        :param shunned: names of upstreams to leave out.
+        """
         first = self._nar.upstream if self._nar is not None else ""
         for candidate in self._upstreams.ordered(first):
             name = candidate.upstream.name
+            if name in shunned:
+                continue
             health = candidate.health
             if not health.may_ask:
                 self.failures[name] = Unavailable(
@@ -113,12 +118,8 @@ class Sources:
         if nar is None or not nar.origin_url:
             return self._key.url, self._key.file_name
         if nar.upstream != upstream.base_url:
-            other = await candidate.ask(self._ask_same, self._clock)
+            other = await self._same_nar(candidate, nar)
             if other is None:
                 raise NotFound("has not the same file")
             nar = other
         return nar.origin_url, str(nar.file_hash or upstream.base_url)
-
-    async def _ask_same(self, upstream: Upstream) -> NarRecord | None:
-        assert self._nar is not None
-        return await self._same_nar(upstream, self._nar)

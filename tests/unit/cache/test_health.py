@@ -74,7 +74,7 @@ class BreakerTests(SynchronousTestCase):
             self.clock.advance(self.health.retry_after_s)
             self.assertTrue(self.health.may_ask)
             self.fail()
-        self.assertEqual([1, 2, 4, 8, 16, MAX_PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S], pauses)
+        self.assertEqual([1, 2, 4, 8, *[MAX_PAUSE_S] * 4], pauses)
 
     def test_recovery_forgets_the_doubling(self) -> None:
         """The next outage begins with a short pause again."""

@@ -1,0 +1,200 @@
+"""A whole cache core on fakes, and clients for it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.adopt import Adoption
+from ncps.cache.choose import Upstreams
+from ncps.cache.memory import NarInfoMemory
+from ncps.cache.narinfos import NarInfos
+from ncps.cache.nars import Nars
+from ncps.cache.negatives import Negatives
+from ncps.cache.uses import Uses
+from ncps.cache.verbs import ServedNar
+from ncps.cache.vet import Vetting
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body
+from ncps.spool import Digest, Spool
+from ncps.tasks import Tasks
+from ncps.workers import Threads
+from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.leases import MemoryLeases
+from tests.fakes.samples import OWN_KEY, UPSTREAM_KEY, Sample
+from tests.fakes.spoolfile import CountedFile
+from tests.fakes.stores import MemoryNarInfoStore, MemoryNarStore
+from tests.fakes.threads import InlineThreads
+from tests.fakes.upstream import ScriptedUpstream
+
+T = TypeVar("T")
+
+PATIENCE_S = 60.0
+
+
+class Client:
+    """Reads a body to its end; `hold` makes it wait after every chunk until `go`."""
+
+    def __init__(self, body: Body, *, hold: bool = False) -> None:
+        self.body = body
+        self.data = b""
+        self._hold = hold
+        self._held: Deferred[None] | None = None
+        self.done = Deferred.fromCoroutine(self._read())
+
+    async def _read(self) -> None:
+        try:
+            async for chunk in self.body:
+                self.data += chunk
+                if self._hold:
+                    self._held = Deferred()
+                    await self._held
+        finally:
+            self.body.close()
+
+    def go(self) -> None:
+        """Take the next chunk."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.callback(None)
+
+    def leave(self) -> None:
+        """Disconnect."""
+        self.done.addErrback(lambda _: None)
+        self.done.cancel()
+
+
+class CoreCase(SynchronousTestCase):
+    """`setUp` makes a core with two upstreams, of which the first is `origin`."""
+
+    priorities = (10, 20)
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_750_000_000)
+        self.tasks = Tasks(self.clock)
+        self.catalog = MemoryCatalog()
+        self.store = MemoryNarStore()
+        self.sidecars = MemoryNarInfoStore()
+        self.leases = MemoryLeases()
+        self.threads: Threads = InlineThreads()
+        self.scripted = [
+            ScriptedUpstream(f"{chr(97 + n)}.example.org", priority)
+            for n, priority in enumerate(self.priorities)
+        ]
+        self.origin, self.mirror = self.scripted[:2]
+        self.files: list[CountedFile] = []
+        self.is_full = False
+        self.ended: list[str] = []
+        self.disagreements = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Make the core anew, as after a restart: what is only in memory is gone."""
+        clock, tasks, catalog = self.clock, self.tasks, self.catalog
+        self.upstreams = Upstreams(clock, tasks, self.scripted)
+        self.negatives = Negatives(clock, ttl_s=30, max_entries=100)
+        self.uses = Uses(clock, catalog)
+        self.memory = NarInfoMemory(1_000_000)
+        self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
+        self.narinfos = NarInfos(
+            clock=clock,
+            tasks=tasks,
+            catalog=catalog,
+            store=self.sidecars,
+            leases=self.leases,
+            upstreams=self.upstreams,
+            vetting=self.vetting,
+            memory=self.memory,
+            negatives=self.negatives,
+            uses=self.uses,
+            is_arriving=lambda key: self.nars.is_arriving(key),
+            disagreed=self._disagreed,
+        )
+        self.adoption = Adoption(
+            clock=clock, tasks=tasks, catalog=catalog, store=self.store, workers=self.threads
+        )
+        self.nars = Nars(
+            clock=clock,
+            tasks=tasks,
+            catalog=catalog,
+            store=self.store,
+            leases=self.leases,
+            upstreams=self.upstreams,
+            narinfos=self.narinfos,
+            adoption=self.adoption,
+            negatives=self.negatives,
+            uses=self.uses,
+            workers=self.threads,
+            new_spool=self.new_spool,
+            patience_s=PATIENCE_S,
+            ended=self.ended.append,
+        )
+
+    def _disagreed(self) -> None:
+        self.disagreements += 1
+
+    def new_spool(self, total: int | None, digests: tuple[Digest, ...]) -> Spool:
+        file = None
+        if not self.is_full:
+            file = CountedFile()
+            self.files.append(file)
+        why = "disk full" if self.is_full else ""
+        return Spool(file=file, workers=self.threads, digests=digests, total=total, keep_error=why)
+
+    def tearDown(self) -> None:
+        stopping = self.start(self.tasks.stop(0))
+        self.clock.advance(0)
+        self.clock.advance(10)
+        self.successResultOf(stopping)
+        self.assertEqual([], self.tasks.names, "left running")
+        self.assertEqual([1] * len(self.files), [file.closed for file in self.files], "closed")
+        self.assertEqual([], [file.path for file in self.files if file.path.exists()], "left over")
+        self.assertEqual(0, sum(upstream.bodies for upstream in self.scripted), "bodies open")
+        self.assertEqual({}, self.leases.held, "leases held")
+        self.assertEqual([], [body for body in self.store.bodies if not body.is_closed], "open")
+        self.assertEqual([], self.clock.getDelayedCalls(), "timers left")
+
+    # Asking
+
+    def start(self, coro: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+        return Deferred.fromCoroutine(coro)
+
+    def get(self, coro: Coroutine[Deferred[Any], Any, T]) -> T:
+        value: T = self.successResultOf(self.start(coro))
+        return value
+
+    def refused(self, coro: Coroutine[Deferred[Any], Any, Any], kind: type[Exception]) -> Any:
+        return self.failureResultOf(self.start(coro), kind).value
+
+    def learn(self, *samples: Sample) -> None:
+        """Have the narinfos of these known, as clients ask for them first."""
+        for sample in samples:
+            self.get(self.narinfos.get(sample.digest))
+
+    async def _reading(
+        self, key: NarKey, start: int, stop: int | None, *, hold: bool
+    ) -> tuple[ServedNar, Client]:
+        nar = await self.nars.open(key)
+        return nar, Client(await nar.body(start, stop), hold=hold)
+
+    def open(
+        self, key: NarKey, start: int = 0, stop: int | None = None, *, hold: bool = False
+    ) -> Deferred[tuple[ServedNar, Client]]:
+        """Open a NAR as the web floor does."""
+        return self.start(self._reading(key, start, stop, hold=hold))
+
+    def client(self, key: NarKey, start: int = 0, stop: int | None = None) -> Client:
+        """A client that has its head already."""
+        _, client = self.successResultOf(self.open(key, start, stop))
+        return client
+
+    def download(self, key: NarKey) -> bytes:
+        """Fetch a NAR in one go."""
+        client = self.client(key)
+        self.successResultOf(client.done)
+        return client.data

@@ -1,0 +1,94 @@
+"""NarInfoMemory: rendered narinfos, bounded in bytes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
+from ncps.cache.vet import Vetting
+from tests.fakes.samples import UPSTREAM_KEY, Sample, sample
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def item(of: Sample) -> KnownNarInfo:
+    vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=None, name="here")
+    vetted = vetting.vet(of.narinfo, digest=of.digest, upstream="http://u", now=NOW)
+    return known(vetted.entry, vetted.nar)
+
+
+class NarInfoMemoryTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.memory = NarInfoMemory(100_000)
+        self.samples = [sample(name, 1000) for name in "abc"]
+        self.items = [item(one) for one in self.samples]
+
+    def test_item_is_what_is_served(self) -> None:
+        """What is held is the text itself and what is needed to judge it."""
+        held = self.items[0]
+        self.assertEqual(self.samples[0].narinfo.render(), held.text)
+        self.assertEqual(NOW.timestamp(), held.fetched_at)
+        self.assertFalse(held.is_stored)
+        self.assertTrue(evolve(held, nar=evolve(held.nar, stored_at=NOW)).is_stored)
+
+    def test_put_get_drop(self) -> None:
+        """What is held is found, by the path's hash and by its NAR, until it is dropped."""
+        held = self.items[0]
+        self.memory.put(held)
+        self.memory.put(held)
+        self.assertEqual(1, len(self.memory))
+        self.assertIs(held, self.memory.get(held.digest))
+        self.assertIs(held.nar, self.memory.nar(held.nar.key))
+        self.assertEqual({held.digest}, self.memory.digests_of(held.nar.key))
+        self.memory.drop(held.digest)
+        self.memory.drop(held.digest)
+        self.assertIsNone(self.memory.get(held.digest))
+        self.assertIsNone(self.memory.nar(held.nar.key))
+        self.assertEqual(
+            (set(), 0, {}),
+            (self.memory.digests_of(held.nar.key), self.memory._size, self.memory._by_key),
+        )
+
+    def test_paths_that_share_a_nar_are_dropped_together(self) -> None:
+        """When a NAR's state changes, every narinfo of it is looked up anew."""
+        first, other, third = self.items
+        second = evolve(other, nar=first.nar)
+        for one in (first, second, third):
+            self.memory.put(one)
+        self.memory.drop(first.digest)
+        self.assertIs(first.nar, self.memory.nar(first.nar.key))
+        self.memory.put(first)
+        self.memory.drop_nar(first.nar.key)
+        self.assertEqual(
+            [None, None, third], [self.memory.get(i.digest) for i in (first, second, third)]
+        )
+
+    def test_bound_in_bytes_least_recently_used_goes(self) -> None:
+        """Memory is bounded, and what is asked for often stays."""
+        size = len(self.items[0].text) + 600
+        self.memory = NarInfoMemory(2 * size + 10)
+        first, second, third = self.items
+        self.memory.put(first)
+        self.memory.put(second)
+        self.memory.get(first.digest)
+        self.memory.put(third)
+        self.assertIsNone(self.memory.get(second.digest))
+        self.assertEqual(2, len(self.memory))
+        self.assertLessEqual(self.memory._size, 2 * size + 10)
+
+    def test_no_room_holds_nothing(self) -> None:
+        """A memory of no size is none."""
+        memory = NarInfoMemory(0)
+        memory.put(self.items[0])
+        self.assertEqual(0, len(memory))
+
+    def test_changes_are_counted(self) -> None:
+        """Whoever reads the catalog can tell whether a NAR changed meanwhile."""
+        before = self.memory.changes
+        self.memory.put(self.items[0])
+        self.assertEqual(before, self.memory.changes)
+        self.memory.drop_nar(self.items[1].nar.key)
+        self.assertNotEqual(before, self.memory.changes)
