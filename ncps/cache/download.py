@@ -91,6 +91,7 @@ class Download:
         self._file = ""
         self._contributors: set[str] = set()
         self._distrusted: dict[str, Corrupt] = {}
+        self._suspects: set[str] = set()
         self._restarts = 0
 
     # The readers' side
@@ -144,7 +145,7 @@ class Download:
         while True:
             before = self._length, self._restarts
             self._sources.failures.clear()
-            async with aclosing(self._sources.each()) as sources:
+            async with aclosing(self._sources.each(self._suspects)) as sources:
                 async for source in sources:
                     if source.upstream.name not in self._distrusted:
                         arrived = await self._exhaust(source)
@@ -259,9 +260,13 @@ class Download:
         return judgement
 
     def _start_over(self, name: str, error: WrongBytes) -> None:
-        """Drop the spool; shun the source if all of the wrong bytes were its own."""
+        """Drop the spool; shun the source if all of the wrong bytes were its own.
+
+        Where several had a part in it, the last one is to show what it has on its own, first.
+        """
         if self._contributors == {name}:
             self._distrusted[name] = error
+        self._suspects = self._contributors - {name}
         self._drop_spool(str(error))
 
     def _drop_spool(self, reason: str) -> None:

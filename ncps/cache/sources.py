@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 
 from attrs import frozen
@@ -72,10 +72,14 @@ class Sources:
         self._places: dict[str, tuple[str, str]] = {}
         self.failures: dict[str, NcpsError] = {}
 
-    async def each(self) -> AsyncGenerator[Source, None]:
-        """One round through all sources that may be asked now; failures to find one are noted."""
+    async def each(self, suspects: Collection[str] = ()) -> AsyncGenerator[Source, None]:
+        """One round through all sources that may be asked now; failures to find one are noted.
+
+        :param suspects: names of upstreams to be asked after all others.
+        """
         first = self._nar.upstream if self._nar is not None else ""
-        for candidate in self._upstreams.ordered(first):
+        candidates = self._upstreams.ordered(first)
+        for candidate in sorted(candidates, key=lambda c: c.upstream.name in suspects):
             name = candidate.upstream.name
             health = candidate.health
             if not health.may_ask:
