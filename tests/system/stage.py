@@ -7,7 +7,6 @@ ends.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.e2e.bench import is_kept, remove_tree
 from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.system.caches import StorePath, SyntheticCache
 from tests.system.faults import Fault
@@ -80,7 +80,10 @@ class Stage(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="ncps-system-"))
-        self.addCleanup(shutil.rmtree, self.directory)
+        if is_kept():
+            print(f"\n{self.id()}: {self.directory}")
+        else:
+            self.addCleanup(remove_tree, self.directory)
         self.cache = SyntheticCache()
         self._made = 0
 
