@@ -120,7 +120,7 @@ SUITES: dict[str, Callable[[], Outcome]] = {
     "types": partial(check, ["mypy"]),
     "unit": partial(trial, "tests.unit", "tests.structure", jobs=2),
     "integration": partial(trial, "tests.integration"),
-    "system": partial(trial, "tests.system"),
+    "system": partial(trial, "tests.system", jobs=2),
     "chaos": partial(trial, "tests.chaos"),
     "e2e": partial(trial, "tests.e2e"),
 }

@@ -94,6 +94,7 @@ class Download:
         self._file = ""
         self._contributors: set[str] = set()
         self._distrusted: dict[str, Corrupt] = {}
+        self._suspects: set[str] = set()
         self._restarts = 0
 
     # The readers' side
@@ -148,7 +149,8 @@ class Download:
         while True:
             before = self._length, self._restarts
             self._sources.failures.clear()
-            async with aclosing(self._sources.each(self._distrusted)) as sources:
+            each = self._sources.each(self._distrusted, self._suspects)
+            async with aclosing(each) as sources:
                 async for source in sources:
                     arrived = await self._exhaust(source)
                     if arrived is not None:
@@ -268,9 +270,13 @@ class Download:
         return judgement
 
     def _start_over(self, name: str, error: WrongBytes) -> None:
-        """Drop the spool; shun the source if all of the wrong bytes were its own."""
+        """Drop the spool; shun the source if all of the wrong bytes were its own.
+
+        Where several had a part in it, the last one is to show what it has on its own, first.
+        """
         if self._contributors == {name}:
             self._distrusted[name] = error
+        self._suspects = self._contributors - {name}
         self._drop_spool(str(error))
 
     def _drop_spool(self, reason: str) -> None:

@@ -72,13 +72,17 @@ class Sources:
         self._places: dict[str, tuple[str, str]] = {}
         self.failures: dict[str, NcpsError] = {}
 
-    async def each(self, shunned: Container[str] = ()) -> AsyncGenerator[Source, None]:
+    async def each(
+        self, shunned: Container[str] = (), suspects: Container[str] = ()
+    ) -> AsyncGenerator[Source, None]:
         """One round through all sources that may be asked now; failures to find one are noted.
 
         :param shunned: names of upstreams to leave out.
+        :param suspects: names of upstreams to be asked after all others.
         """
         first = self._nar.upstream if self._nar is not None else ""
-        for candidate in self._upstreams.ordered(first):
+        candidates = self._upstreams.ordered(first)
+        for candidate in sorted(candidates, key=lambda c: c.upstream.name in suspects):
             name = candidate.upstream.name
             if name in shunned:
                 continue

@@ -179,7 +179,9 @@ def _check_status(answer: Answer) -> None:
 def _extent(answer: Answer, offset: int) -> tuple[int, int | None]:
     """Offset of the first byte of the answer, and the size of the whole object if it says so."""
     if answer.status == 416:
-        raise Corrupt(f"the upstream's file ends before byte {offset}")
+        if answer.header("content-range") != f"bytes */{offset}":
+            raise Corrupt(f"the upstream's file ends before byte {offset}")
+        return offset, offset  # all of it had come, only its end was in doubt
     _check_status(answer)
     if "text/html" in answer.header("content-type").lower():
         raise Corrupt("a web page instead of a NAR")
@@ -189,6 +191,11 @@ def _extent(answer: Answer, offset: int) -> tuple[int, int | None]:
             raise Corrupt("a range that was not asked for")
         return offset, None if match[3] == "*" else int(match[3])
     return 0, None if answer.encoding else answer.content_length
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for chunk in ():
+        yield chunk
 
 
 async def _decoded(answer: Answer, fetched: Callable[[int], object]) -> AsyncIterator[bytes]:
@@ -241,6 +248,8 @@ class _NarBody(UpstreamBody):
         return None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._answer.status == 416:
+            return _nothing()
         return _decoded(self._answer, self._fetched)
 
     def close(self) -> None:

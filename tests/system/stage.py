@@ -7,16 +7,16 @@ ends.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.e2e.bench import is_kept, remove_tree
 from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.system.caches import StorePath, SyntheticCache
 from tests.system.faults import Fault
@@ -40,13 +40,23 @@ QUICK = (
 )
 
 
-def wait_until(what: Callable[[], object], why: str, *, deadline: float = DEADLINE) -> None:
-    """Wait until something is true; AssertionError after `deadline` seconds."""
+def wait_until(
+    what: Callable[[], object],
+    why: str,
+    *,
+    deadline: float = DEADLINE,
+    daemon: Daemon | None = None,
+) -> None:
+    """Wait until something is true; AssertionError after `deadline` seconds.
+
+    :param daemon: whose log goes into the error.
+    """
     until = time.monotonic() + deadline
     while not what():
         if time.monotonic() > until:
-            raise AssertionError(f"not within {deadline} s: {why}")
-        time.sleep(0.01)
+            log = "" if daemon is None else f"\n{daemon.log}"
+            raise AssertionError(f"not within {deadline} s: {why}{log}")
+        time.sleep(0.02)
 
 
 def log_lines(daemon: Daemon) -> list[dict[str, Any]]:
@@ -70,7 +80,10 @@ class Stage(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="ncps-system-"))
-        self.addCleanup(shutil.rmtree, self.directory)
+        if is_kept():
+            print(f"\n{self.id()}: {self.directory}")
+        else:
+            self.addCleanup(remove_tree, self.directory)
         self.cache = SyntheticCache()
         self._made = 0
 
@@ -155,6 +168,12 @@ class Stage(SynchronousTestCase):
         with ThreadPoolExecutor(len(calls)) as threads:
             return [future.result() for future in [threads.submit(call) for call in calls]]
 
+    def in_background(self, call: Callable[[], T]) -> Future[T]:
+        """Make a call in a thread; the test asks for its result."""
+        threads = ThreadPoolExecutor(1)
+        self.addCleanup(threads.shutdown)
+        return threads.submit(call)
+
     # Looking
 
     def assert_served(self, daemon: Daemon, path: StorePath) -> Answer:
@@ -168,7 +187,8 @@ class Stage(SynchronousTestCase):
         """Wait until one line of the daemon's log has all of these words."""
         wait_until(
             lambda: any(all(w in line for w in words) for line in daemon.log.splitlines()),
-            f"a log line with {words} in\n{daemon.log}",
+            f"a log line with {words}",
+            daemon=daemon,
         )
 
     def wait_until_stored(self, daemon: Daemon, *paths: StorePath) -> None:
@@ -177,5 +197,6 @@ class Stage(SynchronousTestCase):
             target = self.nar_target(daemon, path)
             wait_until(
                 lambda: self.ask(daemon, target, method="HEAD").outcome == "hit",  # noqa: B023
-                f"{target} to be stored:\n{daemon.log}",
+                f"{target} to be stored",
+                daemon=daemon,
             )

@@ -147,6 +147,15 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         self.http.status = "416 Range Not Satisfiable"
         self.refused(self.open(offset=100_000), Corrupt)
 
+    def test_offset_at_the_very_end_is_the_end(self) -> None:
+        """A cut at the end of a file of unknown size was no cut: a server says so by 416."""
+        self.http.status = "416 Range Not Satisfiable"
+        self.http.headers = {"content_range": "bytes */100000"}
+        body = self.get(self.open(offset=100_000))
+        self.assertEqual((100_000, 100_000), (body.start, body.total))
+        self.assertEqual(b"", self.get(self.read(body)))
+        body.close()
+
     def test_partial_answer_with_encoding_is_corrupt(self) -> None:
         """A piece of a compressed stream is of no use."""
         self.http.headers = {"content_encoding": "gzip"}

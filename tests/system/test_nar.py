@@ -1,0 +1,468 @@
+"""NARs that upstreams get wrong: resumed, fetched elsewhere, or a visibly broken connection."""
+
+from __future__ import annotations
+
+from tests.e2e.daemon import Daemon
+from tests.system.caches import Dialect, StorePath, to_base32
+from tests.system.faults import (
+    Chunked,
+    Claim,
+    Cut,
+    Fault,
+    From,
+    GarbageBody,
+    Hangup,
+    Html,
+    Long,
+    NoLength,
+    NoRanges,
+    Only,
+    Raw,
+    Redirect,
+    Short,
+    Silence,
+    Stall,
+    Status,
+    WrongBytes,
+    WrongRange,
+)
+from tests.system.stage import Stage, wait_until
+from tests.system.wire import Answer
+
+SIZE = 600_000
+MIDDLE = 300_000
+
+
+class NarStage(Stage):
+    """One path with a NAR of some size."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.cache.add(SIZE, compression="xz")
+
+    def assert_recovers(self, *faults: Fault) -> Daemon:
+        """Check that the NAR arrives whole from the one upstream, and is stored."""
+        origin = self.mounted(*faults)
+        daemon = self.daemon(origin)
+        self.assert_served(daemon, self.path)
+        self.wait_until_stored(daemon, self.path)
+        return daemon
+
+    def assert_elsewhere(self, *faults: Fault, is_asked_elsewhere: bool = True) -> Daemon:
+        """Check that what one upstream does not manage the next one does."""
+        bad, good = self.mounted(*faults), self.mounted()
+        daemon = self.daemon(bad, good)
+        self.assert_served(daemon, self.path)
+        self.wait_until_stored(daemon, self.path)
+        self.assertEqual(is_asked_elsewhere, bool(good.gets(self.path.nar_target)))
+        return daemon
+
+    def assert_broken(self, *faults: Fault, reason: str, first: int = 1) -> Answer:
+        """Check that without hope nothing looks whole or is kept, and that the next try works."""
+        origin = self.mounted(*faults)
+        daemon = self.daemon(origin)
+        target = self.nar_target(daemon, self.path)
+        answer = self.ask(daemon, target)
+        self.assertFalse(answer.whole and answer.status == 200, "it looks whole")
+        self.wait_for_log(daemon, "download of", "failed", reason)
+        self.assertEqual([], daemon.stored_nars())
+        self.cache.mount(origin)
+        wait_until(lambda: self._is_whole(daemon), "the recovery", daemon=daemon)
+        return answer
+
+    def _is_whole(self, daemon: Daemon) -> bool:
+        narinfo = self.narinfo(daemon, self.path)
+        if narinfo.status != 200:
+            return False
+        answer = self.ask(daemon, "/" + narinfo.fields["URL"])
+        return answer.status == 200 and answer.whole and answer.body == self.path.file
+
+
+class ResumeTests(NarStage):
+    """A cut upstream is resumed from the byte it was cut at."""
+
+    def test_reset_is_resumed(self) -> None:
+        """A reset in the middle is not noticed by the client, and no byte is fetched twice."""
+        origin = self.mounted(Only(Cut(MIDDLE, reset=True), 1))
+        daemon = self.daemon(origin)
+        self.assert_served(daemon, self.path)
+        self.wait_until_stored(daemon, self.path)
+        first, second = origin.visits(self.path.nar_target)
+        self.assertIsNone(first.request.range)
+        assert second.request.range is not None
+        start = int(second.request.range.removeprefix("bytes=").removesuffix("-"))
+        self.assertGreater(start, 0)
+        self.assertEqual(len(self.path.file), start + second.sent)
+
+    def test_many_cuts_are_resumed(self) -> None:
+        """An upstream that cuts every hundred kilobytes is worn down in the end."""
+        self.assert_recovers(Cut(100_000))
+
+    def test_stall_is_resumed(self) -> None:
+        """An upstream that falls silent in the middle is asked again for the rest."""
+        self.assert_recovers(Only(Stall(MIDDLE), 1))
+
+    def test_upstream_without_ranges_starts_over(self) -> None:
+        """Where ranges are ignored the bytes that are there already are skipped."""
+        self.assert_recovers(Only(Cut(MIDDLE), 1), NoRanges())
+
+    def test_end_without_length_is_noticed(self) -> None:
+        """A body whose end is the connection's end, cut in the middle, is resumed."""
+        self.assert_recovers(Only(Cut(MIDDLE), 1), NoLength())
+
+    def test_chunked_body_arrives(self) -> None:
+        """A body in chunks, cut in the middle, is resumed."""
+        self.assert_recovers(Only(Cut(MIDDLE), 1), Chunked())
+
+    def test_hang_up_before_the_head_is_tried_again(self) -> None:
+        """A connection closed without an answer is tried again."""
+        self.assert_recovers(Only(Hangup(reset=True), 1))
+
+    def test_server_error_once_is_tried_again(self) -> None:
+        """A single 500 is overcome."""
+        self.assert_recovers(Only(Status(500), 1))
+
+    def test_redirect_is_followed(self) -> None:
+        """A redirected NAR arrives."""
+        origin, storage = self.mounted(), self.mounted()
+        origin.serve(self.path.nar_target, b"", Redirect(storage.url + self.path.nar_target))
+        self.assert_served(self.daemon(origin), self.path)
+
+
+class ElsewhereTests(NarStage):
+    """What one upstream does not manage, the next does, from the byte there is."""
+
+    def test_broken_for_good_in_the_middle(self) -> None:
+        """An upstream that dies in the middle is taken over from at the byte it reached."""
+        bad = self.mounted(Only(Cut(MIDDLE, reset=True), 1), From(Hangup(), 2))
+        good = self.mounted()
+        daemon = self.daemon(bad, good)
+        self.assert_served(daemon, self.path)
+        (visit,) = good.visits(self.path.nar_target)
+        self.assertRegex(visit.request.range or "", r"^bytes=[1-9][0-9]*-$")
+        self.wait_for_log(daemon, "failed for", f"127.0.0.1:{bad.port}")
+
+    def test_missing_nar(self) -> None:
+        """A NAR that is 404 at the upstream of its narinfo is fetched from the next one."""
+        self.assert_elsewhere(Status(404))
+
+    def test_server_error(self) -> None:
+        """A NAR that is 500 at the upstream of its narinfo is fetched from the next one."""
+        self.assert_elsewhere(Status(500))
+
+    def test_silence(self) -> None:
+        """A NAR whose upstream does not answer is fetched from the next one."""
+        self.assert_elsewhere(Silence())
+
+    def test_stall(self) -> None:
+        """A NAR whose upstream stalls at the same byte for ever is fetched from the next one."""
+        self.assert_elsewhere(Stall(0))
+
+    def test_web_page(self) -> None:
+        """A web page instead of a NAR is not taken for one."""
+        self.assert_elsewhere(Html())
+
+    def test_garbage(self) -> None:
+        """Bytes that are no HTTP are not taken for a NAR."""
+        self.assert_elsewhere(Raw(b"\x00\x01\x02\xff" * 1000 + b"\r\n\r\n"))
+
+    def test_garbage_after_the_head(self) -> None:
+        """Garbage behind a good head is not served: the rest or all comes from elsewhere."""
+        bad, good = self.mounted(GarbageBody()), self.mounted()
+        daemon = self.daemon(bad, good)
+        target = self.nar_target(daemon, self.path)
+        self.assertFalse(self.ask(daemon, target).whole)
+        self.wait_until_stored(daemon, self.path)
+        self.assert_served(daemon, self.path)
+
+    def test_short_object(self) -> None:
+        """A NAR that is shorter than its FileSize at one upstream is fetched from the next."""
+        self.assert_elsewhere(Short(MIDDLE))
+
+    def test_long_object(self) -> None:
+        """A NAR that is longer than its FileSize at one upstream is fetched from the next."""
+        self.assert_elsewhere(Long())
+
+    def test_wrong_range(self) -> None:
+        """A resumed answer that starts at another byte is not spliced in."""
+        self.assert_elsewhere(Only(Cut(MIDDLE), 1), From(WrongRange(), 2))
+
+    def test_other_file_of_the_next_upstream_is_not_spliced_in(self) -> None:
+        """Another compression of the same path at the next upstream is never mixed in."""
+        bad = self.mounted(Only(Cut(MIDDLE), 1), From(Hangup(), 2))
+        other = type(self.cache)().add(SIZE, compression="zstd")
+        self.assertEqual(self.path.nar, other.nar)
+        good = self.origin()
+        good.serve(f"/{other.digest}.narinfo", other.narinfo())
+        good.serve(other.nar_target, other.file)
+        daemon = self.daemon(bad, good)
+        target = self.nar_target(daemon, self.path)
+        answer = self.ask(daemon, target)
+        self.assertFalse(answer.whole)
+        self.assertTrue(self.path.file.startswith(answer.body))
+        self.assertEqual([], daemon.stored_nars())
+
+
+class BrokenTests(NarStage):
+    """Without hope the client sees a broken connection, and nothing is kept."""
+
+    def test_wrong_hash(self) -> None:
+        """Wrong bytes of the right number never look whole and are never published."""
+        self.assert_broken(WrongBytes(MIDDLE), reason="hash")
+
+    def test_wrong_last_byte(self) -> None:
+        """Bytes that are wrong at the very end only never look whole either."""
+        self.assert_broken(WrongBytes(len(self.path.file) - 1, b"\xee"), reason="hash")
+
+    def test_short(self) -> None:
+        """A NAR shorter than its FileSize never looks whole."""
+        self.assert_broken(Short(MIDDLE), reason="bytes instead of")
+
+    def test_long(self) -> None:
+        """A NAR longer than its FileSize never looks whole."""
+        self.assert_broken(Long(), reason="bytes instead of")
+
+    def test_short_in_chunks(self) -> None:
+        """A NAR that ends early without having said its length never looks whole."""
+        self.assert_broken(Short(MIDDLE), Chunked(), reason="")
+
+    def test_long_in_chunks(self) -> None:
+        """A NAR that goes on too long without having said its length never looks whole."""
+        self.assert_broken(Long(), Chunked(), reason="longer")
+
+    def test_endless_length(self) -> None:
+        """A Content-Length that is too large is found out."""
+        self.assert_broken(Claim(10**15), reason="")
+
+    def test_cut_for_ever(self) -> None:
+        """An upstream that never gets beyond a byte makes a broken connection, not a wait."""
+        self.assert_broken(Only(Cut(MIDDLE), 1), From(Hangup(), 2), reason="")
+
+    def test_stalled_for_ever(self) -> None:
+        """An upstream that stalls again and again makes a broken connection, not a wait."""
+        self.assert_broken(Only(Stall(MIDDLE), 1), From(Silence(), 2), reason="")
+
+    def test_web_page(self) -> None:
+        """A web page instead of a NAR is told as what it is: 502."""
+        self.assertEqual(502, self.assert_broken(Html(), reason="web page").status)
+
+    def test_server_error(self) -> None:
+        """An upstream that only says 500 makes a 503 with Retry-After, before any byte."""
+        answer = self.assert_broken(Status(500), reason="status 500")
+        self.assertEqual(503, answer.status)
+        self.assertIn("retry-after", answer.headers)
+
+    def test_silence(self) -> None:
+        """An upstream that says nothing makes a 504 with Retry-After, before any byte."""
+        answer = self.assert_broken(Silence(), reason="no answer within")
+        self.assertEqual(504, answer.status)
+        self.assertIn("retry-after", answer.headers)
+
+    def test_wrong_nar_inside_a_right_file(self) -> None:
+        """A zstd file with the right FileHash and another NAR in it is refused (P7)."""
+        other = self.cache.add(SIZE, compression="zstd")
+        origin = self.mounted()
+        path = self.cache.add(SIZE, compression="zstd")
+        narinfo = path.narinfo(
+            URL=other.url,
+            FileHash=dict(other.fields())["FileHash"],
+            FileSize=dict(other.fields())["FileSize"],
+        )
+        origin.serve(f"/{path.digest}.narinfo", narinfo)
+        origin.serve(other.nar_target, other.file)
+        daemon = self.daemon(origin)
+        answer = self.ask(daemon, self.nar_target(daemon, path))
+        self.assertFalse(answer.whole and answer.status == 200)
+        self.wait_for_log(daemon, "download of", "NAR hash")
+        self.assertEqual([], daemon.stored_nars())
+
+
+class MissingTests(NarStage):
+    """There is no NAR behind a narinfo."""
+
+    def test_missing_nar_is_404_and_the_narinfo_is_fetched_anew(self) -> None:
+        """A NAR that no upstream has is 404, and its narinfo is no hit any more."""
+        origin = self.mounted()
+        origin.withdraw(self.path.nar_target)
+        daemon = self.daemon(origin)
+        target = self.nar_target(daemon, self.path)
+        self.assertEqual("hit", self.narinfo(daemon, self.path).outcome)
+        self.assertEqual(404, self.ask(daemon, target).status)
+        again = self.narinfo(daemon, self.path)
+        self.assertEqual((200, "miss"), (again.status, again.outcome))
+        self.assertEqual(2, origin.gets(f"/{self.path.digest}.narinfo"))
+        self.cache.mount(origin)
+        self.assert_served(daemon, self.path)
+
+    def test_missing_nar_on_head_is_404(self) -> None:
+        """HEAD of a NAR that no upstream has is 404, too."""
+        origin = self.mounted()
+        origin.withdraw(self.path.nar_target)
+        daemon = self.daemon(origin)
+        target = self.nar_target(daemon, self.path)
+        self.assertEqual(404, self.ask(daemon, target, method="HEAD").status)
+
+    def test_narinfo_is_withdrawn_when_its_nar_has_gone_everywhere(self) -> None:
+        """When the upstream has collected NAR and narinfo, both become 404."""
+        origin = self.mounted()
+        daemon = self.daemon(origin)
+        target = self.nar_target(daemon, self.path)
+        origin.withdraw(self.path.nar_target)
+        origin.withdraw(f"/{self.path.digest}.narinfo")
+        self.assertEqual(404, self.ask(daemon, target).status)
+        self.assertEqual(404, self.narinfo(daemon, self.path).status)
+
+    def test_lost_file_is_fetched_again(self) -> None:
+        """A stored NAR whose file has vanished is fetched again, without the client's notice."""
+        daemon = self.daemon(self.mounted())
+        self.assert_served(daemon, self.path)
+        self.wait_until_stored(daemon, self.path)
+        (file,) = daemon.stored_nars()
+        file.unlink()
+        self.assert_served(daemon, self.path)
+        self.wait_for_log(daemon, "is missing", "fetched again")
+        self.wait_until_stored(daemon, self.path)
+
+    def test_cut_off_file_is_fetched_again(self) -> None:
+        """A stored NAR whose file has become shorter is set aside and fetched again."""
+        daemon = self.daemon(self.mounted())
+        self.assert_served(daemon, self.path)
+        self.wait_until_stored(daemon, self.path)
+        (file,) = daemon.stored_nars()
+        file.chmod(0o600)
+        with file.open("r+b") as opened:
+            opened.truncate(MIDDLE)
+        self.assert_served(daemon, self.path)
+        self.wait_for_log(daemon, "is damaged", "fetched again")
+
+
+class UnknownNarTests(Stage):
+    """NARs that are asked for without their narinfo."""
+
+    def test_name_vouches_for_the_bytes(self) -> None:
+        """A client with an old narinfo gets the NAR by its name alone, verified by it."""
+        path = self.cache.add(SIZE)
+        daemon = self.daemon(self.mounted())
+        answer = self.ask(daemon, path.nar_target)
+        self.assertEqual((200, path.file), (answer.status, answer.body))
+
+    def test_wrong_bytes_under_a_name_are_not_served(self) -> None:
+        """Bytes that do not match the name never look whole."""
+        path = self.cache.add(SIZE)
+        daemon = self.daemon(self.mounted(WrongBytes(MIDDLE)))
+        answer = self.ask(daemon, path.nar_target)
+        self.assertFalse(answer.whole and answer.status == 200)
+        self.assertEqual([], daemon.stored_nars())
+
+    def test_unknown_nar_is_404_and_remembered(self) -> None:
+        """A NAR that nobody has is 404 and asked for once."""
+        origin = self.origin()
+        daemon = self.daemon(origin)
+        target = f"/nar/{to_base32(bytes(32))}.nar.xz"
+        self.assertEqual([404, 404], [self.ask(daemon, target).status for _ in range(2)])
+        self.assertEqual(1, origin.gets(target))
+
+
+class DialectTests(Stage):
+    """Every dialect of upstreams (see `Dialect`)."""
+
+    def assert_speaks(self, dialect: Dialect, *faults: Fault, compression: str = "zstd") -> None:
+        """Check that a path in this dialect is served and stored, cold, warm and in part."""
+        path = self.cache.add(SIZE, dialect=dialect, compression=compression)
+        origin = self.mounted(*faults)
+        daemon = self.daemon(origin)
+        narinfo = self.narinfo(daemon, path)
+        self.assertEqual(200, narinfo.status, daemon.log)
+        self.assertRegex(
+            narinfo.fields["URL"],
+            r"^nar/([0-9a-df-np-sv-z]{52}|[0-9a-f]{64})\.nar(\.[a-z0-9]+)?$",
+        )
+        self.assertEqual(path.compression, narinfo.fields["Compression"])
+        self.assertEqual(dict(path.fields())["Sig"], self._upstream_signature(narinfo))
+        self.assert_same(daemon, path)
+        self.wait_until_stored(daemon, path)
+        origin.stop()
+        self.assert_same(daemon, path)
+        target = self.nar_target(daemon, path)
+        part = self.ask(daemon, target, Range="bytes=1000-1999")
+        self.assertEqual((206, path.file[1000:2000]), (part.status, part.body))
+        again = self.narinfo(daemon, path)
+        self.assertEqual(narinfo.fields["URL"], again.fields["URL"])
+        self.assertEqual(str(len(path.file)), again.fields["FileSize"])
+
+    def _upstream_signature(self, narinfo: Answer) -> str:
+        lines = narinfo.body.decode().splitlines()
+        start = f"Sig: {self.cache.key.name}:"
+        return next(line[5:] for line in lines if line.startswith(start))
+
+    def assert_same(self, daemon: Daemon, path: StorePath) -> None:
+        self.assert_served(daemon, path)
+
+    def test_plain(self) -> None:
+        """A cache made by Nix."""
+        self.assert_speaks(Dialect.PLAIN)
+
+    def test_hex(self) -> None:
+        """File names in hexadecimal."""
+        self.assert_speaks(Dialect.HEX)
+
+    def test_nix_serve(self) -> None:
+        """nix-serve's prefixed names."""
+        self.assert_speaks(Dialect.NIX_SERVE)
+
+    def test_uuid(self) -> None:
+        """Cachix's UUIDs."""
+        self.assert_speaks(Dialect.UUID)
+
+    def test_snix(self) -> None:
+        """snix' opaque paths with queries."""
+        self.assert_speaks(Dialect.SNIX)
+
+    def test_attic(self) -> None:
+        """Attic's .nar that is compressed by zstd all the same."""
+        self.assert_speaks(Dialect.ATTIC)
+
+    def test_bare(self) -> None:
+        """Neither FileHash nor FileSize."""
+        self.assert_speaks(Dialect.BARE)
+
+    def test_bare_cut_in_the_middle(self) -> None:
+        """Neither FileHash nor FileSize, and a connection that breaks: resumed all the same."""
+        self.assert_speaks(Dialect.BARE, Only(Cut(MIDDLE, reset=True), 1))
+
+    def test_bare_xz(self) -> None:
+        """Neither FileHash nor FileSize of an xz file: NarHash decides."""
+        self.assert_speaks(Dialect.BARE, compression="xz")
+
+    def test_zero_size(self) -> None:
+        """FileSize 0."""
+        self.assert_speaks(Dialect.ZERO_SIZE)
+
+    def test_encoded(self) -> None:
+        """Harmonia's Content-Encoding on the wire is undone."""
+        self.assert_speaks(Dialect.ENCODED, compression="none")
+
+    def test_encoded_xz(self) -> None:
+        """Content-Encoding around a compressed file is undone once, not twice."""
+        self.assert_speaks(Dialect.ENCODED, compression="xz")
+
+    def test_encoded_cut_in_the_middle(self) -> None:
+        """A Content-Encoding and a connection that breaks: fetched again, never mixed."""
+        self.assert_speaks(Dialect.ENCODED, Only(Cut(MIDDLE), 1), compression="none")
+
+    def test_unstated(self) -> None:
+        """No Compression means bzip2."""
+        self.assert_speaks(Dialect.UNSTATED)
+
+    def test_hex_fields(self) -> None:
+        """Hashes in hexadecimal within the narinfo."""
+        self.assert_speaks(Dialect.HEX_FIELDS)
+
+    def test_every_compression(self) -> None:
+        """none, xz, zstd, bzip2, br, gzip and lz4 pass through unchanged."""
+        names = ("none", "xz", "zstd", "bzip2", "br", "gzip", "lz4")
+        paths = [self.cache.add(SIZE, compression=name) for name in names]
+        daemon = self.daemon(self.mounted())
+        for _ in range(2):
+            for path in paths:
+                self.assert_served(daemon, path)
