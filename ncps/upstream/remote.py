@@ -194,7 +194,8 @@ def _extent(answer: Answer, offset: int) -> tuple[int, int | None]:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    for chunk in ():
+    nothing: tuple[bytes, ...] = ()
+    for chunk in nothing:
         yield chunk
 
 
