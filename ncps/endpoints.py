@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any, cast
 
 from twisted.internet.endpoints import serverFromString
@@ -12,7 +13,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from ncps.errors import Refused
 
 BACKLOG = 1024
-_ANY_V6 = r"interface=\:\:"
+_ANY_V6 = re.compile(r"interface=\\:\\:(?=:|\Z)")
 
 
 async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
@@ -29,8 +30,8 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
             errno.EAFNOSUPPORT,
             errno.EADDRNOTAVAIL,
         }
-        if no_v6 and _ANY_V6 in description:
-            return await listen(reactor, description.replace(_ANY_V6, "interface=0.0.0.0"), factory)
+        if no_v6 and _ANY_V6.search(description):
+            return await listen(reactor, _ANY_V6.sub("interface=0.0.0.0", description), factory)
         reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
         raise Refused(f"cannot listen on {description}: {reason}") from error
     except (OSError, ValueError, TypeError, LookupError) as error:

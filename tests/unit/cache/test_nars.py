@@ -14,7 +14,7 @@ from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarRecord
+from ncps.ports import Body, NarRecord
 from ncps.spool import HOLD_BACK, WINDOW_HIGH
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.samples import sample
@@ -410,6 +410,23 @@ class ResumeTests(NarsCase):
         client = self.begun(self.key, script=Script(hold=True, cut_at=100_000))
         self.failureResultOf(client.done, Corrupt)
         self.assertEqual([], self.asked(self.mirror))
+
+    def test_other_file_of_the_same_nar_is_taken_from_its_start(self) -> None:
+        """Where only NarHash is known another file will do, but not to go on with."""
+        bare = sample("bare", SIZE).altered(file_hash=None, file_size=None)
+        maker = encoder("xz", 0)
+        other = evolve(bare, file=maker.feed(bare.nar) + maker.finish())
+        self.origin.add(bare)
+        self.mirror.add(other)
+        self.learn(bare)
+        self.script(Script(error=Corrupt("416")))
+        begun = self.begun(bare.key, script=Script(hold=True, stall_at=100_000))
+        late = self.client(bare.key, 150_000)
+        self.origin.release(Unavailable("idle"))
+        self.failureResultOf(begun.done, Corrupt)
+        self.successResultOf(late.done)
+        self.assertEqual(other.file[150_000:], late.data)
+        self.assertEqual([0], self.asked(self.mirror))
 
     def test_database_trouble_is_not_the_mirrors(self) -> None:
         """If our own database fails, no upstream is held to be sick."""
@@ -823,17 +840,18 @@ class HealingTests(NarsCase):
         self.store.objects.clear()
         self.clock.advance(5)
         self.download(self.key)
-        stored_at = self.record().stored_at
-        objects = dict(self.store.objects)
-        self.store.objects.clear()
-        opening = self.start(self.slow_open(objects))
-        body = self.get(nar.body(0, 10))
-        body.close()
-        self.successResultOf(opening)
-        self.assertEqual(stored_at, self.record().stored_at)
+        healed_at = self.record().stored_at
+        opened, troubles = self.store.open, [NotFound("not there yet")]
 
-    async def slow_open(self, objects: dict[NarKey, bytes]) -> None:
-        self.store.objects.update(objects)
+        async def open_(*args: Any, **options: Any) -> Body:
+            if troubles:
+                raise troubles.pop()
+            return await opened(*args, **options)
+
+        self.patch(self.store, "open", open_)
+        client = Client(self.get(nar.body(0, 10)))
+        self.assertEqual(self.sample.file[:10], client.data)
+        self.assertEqual((healed_at, [0]), (self.record().stored_at, self.asked()))
 
     def test_quarantine_that_fails_does_not_stop_the_healing(self) -> None:
         """On a read-only store damaged bytes stay, but clients get right ones."""

@@ -1,0 +1,170 @@
+"""Adoption: bytes that lie in the store already, as they are or recompressed."""
+
+from __future__ import annotations
+
+from ncps.cache.adopt import UNVOUCHED_S
+from ncps.cache.served import stored_key
+from ncps.cache.verbs import Outcome
+from ncps.codec import encoder
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.ports import Stat
+from tests.fakes.samples import sample
+from tests.fakes.threads import HeldThreads
+from tests.unit.cache.rig import CoreCase
+
+SIZE = 400_000
+
+
+def packed(data: bytes, compression: str = "zstd") -> bytes:
+    maker = encoder(compression)
+    return maker.feed(data) + maker.finish()
+
+
+class AdoptionTests(CoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=SIZE)
+        self.key = self.sample.key
+        self.plain = sample("plain", SIZE, "none")
+        self.zst = NarKey(self.plain.key.name, "zst")
+        self.origin.add(self.sample, self.plain)
+
+    def test_bytes_named_by_their_hash_need_no_narinfo(self) -> None:
+        """What a crash left without a row, or another program stored, is served at once."""
+        self.store.put(self.key, self.sample.file)
+        nar, client = self.successResultOf(self.open(self.key))
+        self.assertEqual((Outcome.HIT, self.sample.file), (nar.outcome, client.data))
+        record = self.catalog.records[self.key]
+        self.assertEqual((True, None), (record.is_stored, record.verified_at))
+        self.assertEqual([], self.origin.asked("nar"))
+
+    def test_bytes_of_a_known_narinfo_are_verified(self) -> None:
+        """With a narinfo the bytes are checked against it, and its sidecar is written."""
+        self.learn(self.plain)
+        self.store.put(self.plain.key, self.plain.file)
+        self.assertEqual(self.plain.file, self.download(self.plain.key))
+        self.assertIsNotNone(self.catalog.records[self.plain.key].verified_at)
+        self.assertIn(self.plain.digest, self.sidecars.texts)
+        self.assertEqual([], self.origin.asked("nar"))
+
+    def test_wrong_bytes_of_a_known_narinfo_are_set_aside(self) -> None:
+        """What is surely wrong goes into quarantine, and the right bytes are fetched."""
+        self.learn(self.sample)
+        self.store.put(self.key, b"wrong")
+        self.assertEqual(self.sample.file, self.download(self.key))
+        self.assertEqual([(self.key, b"wrong")], self.store.quarantined)
+
+    def test_bytes_nobody_vouches_for_are_left_alone(self) -> None:
+        """A name need not be the hash of its file: without a narinfo nothing is called wrong."""
+        named_by_nar = NarKey(self.sample.narinfo.nar_hash.nix32, "xz")
+        self.store.put(named_by_nar, self.sample.file)
+        for _ in range(2):
+            self.failureResultOf(self.open(named_by_nar), NotFound)
+        self.assertEqual([], self.store.quarantined)
+        self.assertEqual(1, len(self.store.bodies))
+        self.clock.advance(UNVOUCHED_S)
+        self.failureResultOf(self.open(named_by_nar), NotFound)
+        self.assertEqual(2, len(self.store.bodies))
+
+    def test_unvouched_bytes_are_taken_over_once_the_narinfo_is_known(self) -> None:
+        """When the narinfo comes, the bytes are looked at again."""
+        told = self.sample.altered(url="https://cdn/some/uuid")
+        named_by_nar = NarKey(self.sample.narinfo.nar_hash.nix32, "xz")
+        self.store.put(named_by_nar, self.sample.file)
+        self.failureResultOf(self.open(named_by_nar), NotFound)
+        self.origin.narinfos[told.digest] = told.narinfo
+        self.learn(told)
+        self.assertEqual(self.sample.file, self.download(named_by_nar))
+        self.assertEqual([0], [offset for _, offset in self.origin.asked("nar")])
+
+    def test_bytes_that_cannot_be_verified_are_left_alone(self) -> None:
+        """A compression that we cannot read is no proof of wrong bytes."""
+        odd = self.sample.altered(file_hash=None, compression="lzip")
+        self.origin.add(odd)
+        self.learn(odd)
+        self.store.put(self.key, self.sample.file)
+        self.failureResultOf(self.open(self.key), Corrupt)
+        self.assertEqual([], self.store.quarantined)
+
+    def test_name_that_is_no_hash(self) -> None:
+        """An object under an impossible name is not served."""
+        odd = NarKey("z" * 52, "xz")
+        self.store.put(odd, b"x")
+        self.failureResultOf(self.open(odd), NotFound)
+        self.assertEqual([], self.store.bodies)
+
+    def test_store_that_cannot_tell(self) -> None:
+        """A store that does not answer is no reason to fetch."""
+        self.store.failing = Unavailable("EIO")
+        self.failureResultOf(self.open(self.key), Unavailable)
+        self.assertEqual([], self.origin.log)
+
+    def test_many_clients_verify_once(self) -> None:
+        """Clients at once share one reading of the bytes."""
+        held = self.threads = HeldThreads()
+        self.restart()
+        self.store.put(self.key, self.sample.file)
+        opening = [self.open(self.key) for _ in range(5)]
+        held.release()
+        for one in opening:
+            self.assertEqual(self.sample.file, self.successResultOf(one)[1].data)
+        self.assertEqual(1 + 5, len(self.store.bodies))
+
+    def test_object_that_vanishes_while_it_is_looked_at(self) -> None:
+        """If it is gone by the time it is read, whenever that is, it is a miss."""
+        for last in (1, 2, 3):
+            self.setUp()
+            self.store.put(self.key, self.sample.file)
+            self.vanish_after(last)
+            self.assertEqual(self.sample.file, self.download(self.key))
+            self.assertEqual(1, len(self.origin.asked("nar")))
+
+    def vanish_after(self, looks: int) -> None:
+        stat, seen = self.store.stat, []
+
+        async def vanishing(key: NarKey) -> Stat | None:
+            found = await stat(key)
+            seen.append(key)
+            if len(seen) == looks:
+                del self.store.objects[self.key]
+            return found
+
+        self.patch(self.store, "stat", vanishing)
+
+    # Trees of the Go program: X.nar kept as X.nar.zst
+
+    def recompressed(self, data: bytes | None = None) -> None:
+        self.learn(self.plain)
+        self.store.put(self.zst, packed(self.plain.nar) if data is None else data)
+
+    def test_recompressed_nar_is_taken_over(self) -> None:
+        """An uncompressed NAR that is kept as zstd is served as what it is, whole and in part."""
+        self.recompressed()
+        nar, client = self.successResultOf(self.open(self.plain.key))
+        self.successResultOf(client.done)
+        self.assertEqual((self.plain.nar, SIZE), (client.data, nar.size))
+        part = self.client(self.plain.key, 200_000, 200_010)
+        self.successResultOf(part.done)
+        self.assertEqual(self.plain.nar[200_000:200_010], part.data)
+        self.assertEqual([], self.origin.asked("nar"))
+        record = self.catalog.records[self.plain.key]
+        self.assertEqual(("zstd", self.zst), (record.encoding, stored_key(record)))
+        self.assertEqual(len(self.store.objects[self.zst]), record.stored_size)
+
+    def test_recompressed_nar_that_is_wrong(self) -> None:
+        """Wrong bytes in a foreign tree are left there, and the right ones fetched."""
+        for data in (packed(b"other"), packed(self.plain.nar)[:-5]):
+            self.setUp()
+            self.recompressed(data)
+            self.assertEqual(self.plain.file, self.download(self.plain.key))
+            self.assertEqual([], self.store.quarantined)
+
+    def test_recompressed_nar_that_is_damaged_later(self) -> None:
+        """The damaged object itself is set aside, not one of the NAR's own name."""
+        self.recompressed()
+        self.download(self.plain.key)
+        self.store.objects[self.zst] = b"truncated"
+        self.assertEqual(self.plain.file, self.download(self.plain.key))
+        self.assertEqual([(self.zst, b"truncated")], self.store.quarantined)
+        self.assertEqual(self.plain.file, self.store.objects[self.plain.key])

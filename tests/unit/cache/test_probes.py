@@ -1,0 +1,50 @@
+"""Probes: the health of upstreams, asked for in the background."""
+
+from __future__ import annotations
+
+from ncps.cache.health import FAILURES, FIRST_PAUSE_S
+from ncps.cache.probes import HEALTHY_S, SICK_S, Probes
+from ncps.errors import Corrupt, NotFound
+from tests.unit.cache.rig import CoreCase
+
+
+class ProbesTests(CoreCase):
+    def probe(self) -> None:
+        self.get(self.probes.probe(self.upstreams.candidates[0]))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.probes = Probes(self.clock, self.tasks, self.upstreams)
+        self.health = self.upstreams.candidates[0].health
+
+    def test_any_answer_will_do(self) -> None:
+        """An upstream that answers is well, whatever it says."""
+        for answer in (NotFound("404"), Corrupt("html")):
+            for _ in range(FAILURES):
+                self.health.failed("refused")
+            self.clock.advance(FIRST_PAUSE_S)
+            self.origin.info = answer
+            self.probe()
+            self.assertTrue(self.health.is_healthy)
+
+    def test_open_breaker_is_respected(self) -> None:
+        """An upstream that is given a pause is not probed in it."""
+        for _ in range(FAILURES):
+            self.health.failed("refused")
+        self.probe()
+        self.assertEqual([], self.origin.log)
+
+    def test_probed_seldom_while_well_and_often_while_sick(self) -> None:
+        """A recovery is noticed within seconds, at the price of a request a minute."""
+        self.probes.start()
+        self.assertEqual(1, len(self.origin.log))
+        self.clock.advance(HEALTHY_S)
+        self.assertEqual(2, len(self.origin.log))
+        for _ in range(FAILURES):
+            self.health.failed("refused")
+        self.origin.is_away = True
+        self.clock.advance(HEALTHY_S)
+        self.assertFalse(self.health.is_healthy)
+        self.origin.is_away = False
+        self.clock.pump([SICK_S] * 12)
+        self.assertTrue(self.health.is_healthy)

@@ -1,0 +1,62 @@
+"""PullThrough: the core as the web floor sees it."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from ncps.cache.health import FAILURES
+from ncps.cache.pullthrough import PullThrough
+from ncps.errors import Unavailable
+from tests.fakes.samples import OWN_KEY, sample
+from tests.fakes.stores import MemoryConfigStore
+from tests.unit.cache.rig import CoreCase
+
+
+class PullThroughTests(CoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.config = MemoryConfigStore()
+        self.cache = PullThrough(
+            public_key=OWN_KEY.public,
+            narinfos=self.narinfos,
+            nars=self.nars,
+            catalog=self.catalog,
+            config=self.config,
+            upstreams=self.upstreams,
+        )
+
+    def test_verbs_are_passed_on(self) -> None:
+        """The web floor gets narinfos and NARs."""
+        one = sample(size=1000)
+        self.origin.add(one)
+        self.assertEqual(str(OWN_KEY.public), self.cache.public_key)
+        self.assertIn(one.key.url.encode(), self.get(self.cache.narinfo(one.digest)).text)
+        self.assertEqual(len(one.file), self.get(self.cache.stat_nar(one.key))[0])
+        nar = self.get(self.cache.nar(one.key))
+        self.get(nar.body()).close()
+        nar.close()
+
+    def test_readiness(self) -> None:
+        """Database and storage are needed; upstreams that are away are only named."""
+        ready = self.get(self.cache.readiness())
+        self.assertTrue(ready.is_ready)
+        for _ in range(FAILURES):
+            self.upstreams.candidates[0].health.failed("refused")
+        ready = self.get(self.cache.readiness())
+        self.assertTrue(ready.is_ready)
+        self.assertEqual("away: a.example.org", ready.parts["upstreams"])
+        for part in (self.catalog, self.config):
+            part.failing = Unavailable("broken")
+            self.assertFalse(self.get(self.cache.readiness()).is_ready)
+            part.failing = None
+
+    def test_waiting_client_that_leaves(self) -> None:
+        """A client that goes away while its narinfo is fetched costs nothing more."""
+        self.origin.is_silent = self.mirror.is_silent = True
+        asking = Deferred.fromCoroutine(self.cache.narinfo("0" * 32))
+        asking.addErrback(lambda _: None)
+        asking.cancel()
+        self.assertEqual(2, len(self.tasks.names))
+        self.origin.release()
+        self.clock.advance(1)
+        self.mirror.release()

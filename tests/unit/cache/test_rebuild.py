@@ -1,0 +1,95 @@
+"""Rebuild: a catalog made anew from the store alone."""
+
+from __future__ import annotations
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+
+from ncps.cache.rebuild import Rebuild, Tally
+from ncps.codec import encoder
+from ncps.errors import Unavailable
+from tests.fakes.samples import Sample, sample
+from tests.unit.cache.rig import CoreCase
+
+SIZE = 400_000
+
+
+def packed(data: bytes, compression: str = "zstd") -> bytes:
+    maker = encoder(compression)
+    return maker.feed(data) + maker.finish()
+
+
+class RebuildTests(CoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.samples = [sample(name, 50_000) for name in "abc"]
+        self.origin.add(*self.samples)
+        self.learn(*self.samples)
+        for one in self.samples:
+            self.download(one.key)
+        self.texts = {
+            one.digest: self.get(self.narinfos.get(one.digest)).text for one in self.samples
+        }
+        self.catalog = type(self.catalog)()
+        self.restart()
+        self.origin.log.clear()
+
+    def rebuild(self) -> Tally:
+        rebuild = Rebuild(
+            clock=self.clock,
+            catalog=self.catalog,
+            store=self.sidecars,
+            adoption=self.adoption,
+            vetting=self.vetting,
+        )
+        return self.get(rebuild.run())
+
+    def served(self, one: Sample) -> bytes:
+        return self.get(self.narinfos.get(one.digest)).text
+
+    def test_lost_catalog_is_made_anew(self) -> None:
+        """Without its database the cache is what it was, without asking any upstream."""
+        self.assertEqual(Tally(narinfos=3, nars=3), self.rebuild())
+        for one in self.samples:
+            self.assertEqual(self.texts[one.digest], self.served(one))
+            self.assertEqual(one.file, self.download(one.key))
+        self.assertEqual([], self.origin.log)
+        self.assertEqual(Tally(narinfos=3), self.rebuild())
+
+    def test_broken_pieces_are_passed_over(self) -> None:
+        """What is not right in the store is named and left out; the rest is there."""
+        first, second, third = self.samples
+        del self.store.objects[first.key]
+        self.store.objects[second.key] = b"wrong"
+        self.sidecars.texts[third.digest] = b"<html>"
+        self.sidecars.texts["0" * 32] = self.sidecars.texts[first.digest]
+        self.assertEqual(Tally(narinfos=2, without_bytes=2, refused=2), self.rebuild())
+
+    def test_text_that_vanishes_is_no_trouble(self) -> None:
+        """A narinfo that is deleted meanwhile is not counted."""
+
+        async def gone(_: str) -> None:
+            return None
+
+        self.patch(self.sidecars, "get", gone)
+        self.assertEqual(Tally(), self.rebuild())
+
+    def test_store_that_fails_ends_it(self) -> None:
+        """A store that cannot be read ends the rebuild, to be run again."""
+        self.store.failing = Unavailable("EIO")
+        rebuild = Rebuild(
+            clock=self.clock,
+            catalog=self.catalog,
+            store=self.sidecars,
+            adoption=self.adoption,
+            vetting=self.vetting,
+        )
+        self.failureResultOf(Deferred.fromCoroutine(rebuild.run()), Unavailable)
+
+    def test_sidecar_of_an_untrusted_key_is_refused(self) -> None:
+        """The store is believed no more than an upstream."""
+        self.vetting = evolve(
+            self.vetting,
+            trusted=(evolve(self.vetting.trusted[0], name="x"),),
+        )
+        self.assertEqual(Tally(refused=3), self.rebuild())

@@ -1,0 +1,33 @@
+"""Uses: times of last use, written in batches."""
+
+from __future__ import annotations
+
+from ncps.cache.uses import MAX_WAITING, Uses
+from ncps.errors import Unavailable
+from tests.fakes.samples import sample
+from tests.unit.cache.rig import CoreCase
+
+
+class UsesTests(CoreCase):
+    def test_batches_and_bound(self) -> None:
+        """Times of use are written in batches, and a flood of names fills no memory."""
+        self.patch(__import__("ncps.cache.uses").cache.uses, "MAX_WAITING", 2)
+        self.assertGreater(MAX_WAITING, 1000)
+        uses = Uses(self.clock, self.catalog)
+        self.get(uses.flush())
+        keys = [sample(name, 10).key for name in "abc"]
+        for number, key in enumerate(keys):
+            uses.nar(key)
+            uses.narinfo(str(number))
+        self.assertEqual((2, 2), (len(uses._nars), len(uses._narinfos)))
+        self.get(uses.flush())
+        self.assertEqual((0, 0), (len(uses._nars), len(uses._narinfos)))
+
+    def test_failure_loses_only_times(self) -> None:
+        """If they cannot be written they are forgotten, not collected for ever."""
+        uses = Uses(self.clock, self.catalog)
+        uses.narinfo("x")
+        self.catalog.failing_writes = Unavailable("locked")
+        self.refused(uses.flush(), Unavailable)
+        self.catalog.failing_writes = None
+        self.get(uses.flush())
