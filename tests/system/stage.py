@@ -54,8 +54,8 @@ def wait_until(
     until = time.monotonic() + deadline
     while not what():
         if time.monotonic() > until:
-            log = "" if daemon is None else f"\n{daemon.log}"
-            raise AssertionError(f"not within {deadline} s: {why}{log}")
+            tail = [] if daemon is None else daemon.log.splitlines()[-30:]
+            raise AssertionError("\n".join([f"not within {deadline} s: {why}", *tail]))
         time.sleep(0.02)
 
 
@@ -195,8 +195,13 @@ class Stage(SynchronousTestCase):
         """Wait until the NARs of these paths are hits."""
         for path in paths:
             target = self.nar_target(daemon, path)
+            name = target.rpartition("/")[2]
+            # Asking would start a download where there is none, so that comes last.
             wait_until(
-                lambda: self.ask(daemon, target, method="HEAD").outcome == "hit",  # noqa: B023
+                lambda: (
+                    name in [file.name for file in daemon.stored_nars()]  # noqa: B023
+                    and self.ask(daemon, target, method="HEAD").outcome == "hit"  # noqa: B023
+                ),
                 f"{target} to be stored",
                 daemon=daemon,
             )

@@ -1,0 +1,314 @@
+"""The store: full, read-only, left behind by a crash, of another make, or without its database."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import zstandard
+
+from tests.e2e.daemon import Daemon
+from tests.services import require
+from tests.system.caches import StorePath
+from tests.system.faults import Stall
+from tests.system.program import run_ncps
+from tests.system.stage import Stage, wait_until
+
+SIZE = 3_000_000
+MIDDLE = 1_000_000
+ROOM = "1m"  # of a file system that is too small
+
+
+class SmallDiskTests(Stage):
+    """A file system without room."""
+
+    def mount(self, directory: Path, *options: str) -> None:
+        """Put a tmpfs onto a directory until the test ends."""
+        directory.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(directory)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        require(done.returncode == 0, "permission to mount")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(directory)], check=True)
+
+    def assert_streams_through(self, daemon: Daemon, path: StorePath, *words: str) -> None:
+        """Check that clients get a NAR whole again and again, though it is never kept."""
+        for _ in range(2):
+            self.assert_served(daemon, path)
+        self.wait_for_log(daemon, "passed through but is not kept", *words)
+        self.assertEqual([], daemon.stored_nars())
+
+    def test_full_directory_for_downloads(self) -> None:
+        """With the download directory full, clients get their bytes, and the log says why."""
+        path = self.cache.add(SIZE)
+        daemon = self.make_daemon(self.mounted())
+        self.mount(daemon.directory / "tmp", f"size={ROOM}")
+        daemon.start()
+        self.assert_streams_through(daemon, path, "No space left")
+
+    def test_many_clients_on_a_full_disk(self) -> None:
+        """With the disk full, several clients at once all get the whole NAR."""
+        path = self.cache.add(SIZE)
+        daemon = self.make_daemon(self.mounted())
+        self.mount(daemon.directory / "tmp", f"size={ROOM}")
+        daemon.start()
+        target = self.nar_target(daemon, path)
+        for answer in self.at_once(*[lambda: self.ask(daemon, target)] * 4):
+            self.assertEqual((200, True, path.file), (answer.status, answer.whole, answer.body))
+
+    def test_full_store(self) -> None:
+        """With the store full, clients get their bytes, and what fits later is kept."""
+        path, small = self.cache.add(SIZE), self.cache.add(1000)
+        daemon = self.make_daemon(self.mounted())
+        self.mount(daemon.storage, f"size={ROOM}")
+        daemon.start()
+        self.assert_streams_through(daemon, path, "No space left")
+        self.assert_served(daemon, small)
+        self.wait_until_stored(daemon, small)
+
+    def test_full_disk_and_a_cut_upstream(self) -> None:
+        """With the disk full, a client whose NAR is wrong still sees a broken connection."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted()
+        origin.serve(path.nar_target, path.file[:-1] + b"\xee")
+        daemon = self.make_daemon(origin)
+        self.mount(daemon.directory / "tmp", f"size={ROOM}")
+        daemon.start()
+        self.assertFalse(self.nar(daemon, path).whole)
+
+    def test_store_that_must_not_be_written(self) -> None:
+        """A store that turns read-only still serves what it has and streams the rest through."""
+        old, new = self.cache.add(SIZE), self.cache.add(SIZE)
+        daemon = self.daemon(self.mounted())
+        self.assert_served(daemon, old)
+        self.wait_until_stored(daemon, old)
+        nars = str(daemon.storage / "store" / "nar")
+        done = subprocess.run(["chattr", "-R", "+i", nars], capture_output=True, check=False)
+        require(done.returncode == 0, "permission to make a directory immutable")
+        self.addCleanup(subprocess.run, ["chattr", "-R", "-i", nars], check=True)
+        self.assertEqual("hit", self.assert_served(daemon, old).outcome)
+        for _ in range(2):
+            self.assert_served(daemon, new)
+        self.wait_for_log(daemon, "passed through but is not kept", "not permitted")
+        self.assertEqual(200, self.ask(daemon, "/readyz").status)
+        self.assertEqual(1, len(daemon.stored_nars()))
+
+
+class CrashTests(Stage):
+    """What SIGKILL leaves behind."""
+
+    def test_unfinished_download_is_swept_and_fetched_again(self) -> None:
+        """Killed in the middle of a download, ncps leaves no NAR, sweeps up and starts over."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted(Stall(MIDDLE))
+        daemon = self.daemon(origin, options=["--cache-upstream-idle-timeout", "60s"])
+        self.exchange(daemon, self.nar_target(daemon, path))
+        origin.wait_for_stall(path.nar_target)
+        daemon.kill()
+        spools = daemon.directory / "tmp"
+        self.assertEqual(1, len(list(spools.iterdir())))
+        self.assertEqual([], daemon.stored_nars())
+        (spools / "not-ours").write_bytes(b"x")
+        origin.release()
+        daemon.start()
+        self.wait_for_log(daemon, "removed 1 unfinished file")
+        self.assertEqual(["not-ours"], [file.name for file in spools.iterdir()])
+        self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, path)
+
+    def test_bytes_without_a_row_are_taken_over(self) -> None:
+        """A NAR that was published when the row was not yet written is not fetched again."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted()
+        daemon = self.daemon(origin)
+        self.nar_target(daemon, path)
+        daemon.kill()
+        self.put(daemon, path.url.removeprefix("nar/"), path.file)
+        daemon.start()
+        self.assert_served(daemon, path)
+        self.wait_for_log(daemon, "took over")
+        self.assertEqual(0, origin.gets(path.nar_target))
+
+    def test_wrong_bytes_without_a_row_are_set_aside(self) -> None:
+        """A file under a final name that is not what it should be is never served."""
+        path = self.cache.add(SIZE)
+        daemon = self.daemon(self.mounted())
+        self.nar_target(daemon, path)
+        self.put(daemon, path.url.removeprefix("nar/"), path.file[:-1] + b"\xee")
+        self.assert_served(daemon, path)
+        self.wait_for_log(daemon, "set aside")
+
+    def test_kill_at_any_time_leaves_a_store_that_works(self) -> None:
+        """Killed at several moments of a busy life, ncps serves everything after a restart."""
+        paths = [self.cache.add(50_000 + 1000 * i) for i in range(10)]
+        origin = self.mounted()
+        daemon = self.make_daemon(origin)
+        for number in range(3):
+            daemon.start()
+            target = self.nar_target(daemon, paths[number])
+            calls = [lambda p=path: self.narinfo(daemon, p) for path in paths]
+            self.at_once(lambda t=target: self.ask(daemon, t), *calls)  # type: ignore[misc]
+            daemon.kill()
+        daemon.start()
+        for path in paths:
+            self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, *paths)
+        for file in daemon.stored_nars():
+            self.assertIn(file.read_bytes(), [path.file for path in paths])
+
+    def put(self, daemon: Daemon, name: str, content: bytes) -> None:
+        """Put a file under a NAR's final name."""
+        directory = daemon.storage / "store" / "nar" / name[0] / name[:2]
+        directory.mkdir(parents=True)
+        (directory / name).write_bytes(content)
+
+
+class RebuildTests(Stage):
+    """The database is gone."""
+
+    def test_rebuilt_database_serves_all_without_upstream(self) -> None:
+        """After the database's loss `ncps rebuild` makes it anew: same key, same answers."""
+        paths = [self.cache.add(1000, compression=c) for c in ("none", "xz", "zstd", "bzip2")]
+        origin = self.mounted()
+        daemon = self.daemon(origin)
+        for path in paths:
+            self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, *paths)
+        before = [self.narinfo(daemon, path).body for path in paths]
+        key = daemon.public_key()
+        daemon.stop()
+        origin.stop()
+        for file in daemon.directory.glob("catalog.sqlite*"):
+            file.unlink()
+        done = run_ncps(daemon, "rebuild")
+        self.assertEqual(0, done.returncode, done.stderr)
+        for word in ("warn", "error", "Traceback"):
+            self.assertNotIn(word, done.stderr)
+        self.assertIn("4 narinfos and 4 NARs recorded", done.stdout)
+        daemon.start()
+        self.assertEqual(key, daemon.public_key())
+        self.assertEqual(before, [self.narinfo(daemon, path).body for path in paths])
+        for path in paths:
+            self.assertEqual("hit", self.assert_served(daemon, path).outcome)
+
+    def test_rebuild_does_not_believe_the_store(self) -> None:
+        """A damaged NAR and a damaged narinfo of the store are not taken into the database."""
+        paths = [self.cache.add(1000) for _ in range(3)]
+        daemon = self.daemon(self.mounted())
+        for path in paths:
+            self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, *paths)
+        daemon.stop()
+        (bad,) = (f for f in daemon.stored_nars() if f.read_bytes() == paths[0].file)
+        bad.chmod(0o600)
+        bad.write_bytes(b"x" * len(paths[0].file))
+        name = f"{paths[1].digest}.narinfo"
+        (text,) = (daemon.storage / "store" / "narinfo").rglob(name)
+        text.chmod(0o600)
+        text.write_bytes(text.read_bytes().replace(b"NarSize: ", b"NarSize: 1"))
+        (daemon.directory / "catalog.sqlite").unlink()
+        done = run_ncps(daemon, "rebuild")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertIn("1 narinfos without their NAR, 1 refused", done.stdout)
+        daemon.start()
+        for path in paths:
+            self.assert_served(daemon, path)
+
+    def test_rebuild_beside_a_running_daemon_is_refused(self) -> None:
+        """`ncps rebuild` names the daemon that holds the store, and does nothing."""
+        daemon = self.daemon(self.origin())
+        done = run_ncps(daemon, "rebuild")
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(done.stderr, r"is in use by process \d+ on ")
+        self.assertNotIn("Traceback", done.stderr)
+
+
+class InspectionTests(Stage):
+    """NarHash is checked of everything before it counts as verified (P7)."""
+
+    def test_wrong_nar_inside_a_right_xz_file_is_withdrawn(self) -> None:
+        """An xz file with the right FileHash and a wrong NAR in it does not stay."""
+        other, path = self.cache.add(1000), self.cache.add(1000)
+        origin = self.mounted()
+        fields = dict(other.fields())
+        narinfo = path.narinfo(
+            URL=other.url, FileHash=fields["FileHash"], FileSize=fields["FileSize"]
+        )
+        origin.serve(f"/{path.digest}.narinfo", narinfo)
+        daemon = self.daemon(origin)
+        self.ask(daemon, self.nar_target(daemon, path))
+        daemon.stop()
+        daemon.start()
+        self.wait_for_log(daemon, "is not what its narinfo says")
+        wait_until(lambda: not daemon.stored_nars(), "the NAR to be set aside", daemon=daemon)
+
+
+class OtherMakeTests(Stage):
+    """A tree of the Go program."""
+
+    def test_recompressed_tree_is_served(self) -> None:
+        """An uncompressed NAR that lies there as .nar.zst is served as named, in parts too."""
+        path = self.cache.add(SIZE, compression="none")
+        origin = self.mounted()
+        origin.withdraw(path.nar_target)
+        daemon = self.make_daemon(origin)
+        name = path.url.removeprefix("nar/")
+        directory = daemon.storage / "store" / "nar" / name[0] / name[:2]
+        directory.mkdir(parents=True)
+        stored = zstandard.ZstdCompressor().compress(path.file)
+        (directory / f"{name}.zst").write_bytes(stored)
+        daemon.start()
+        for _ in range(2):
+            self.assert_served(daemon, path)
+            part = self.nar(daemon, path, Range="bytes=100000-199999")
+            self.assertEqual((206, path.file[100_000:200_000]), (part.status, part.body))
+            tail = self.nar(daemon, path, Range="bytes=-10")
+            self.assertEqual((206, path.file[-10:]), (tail.status, tail.body))
+            head = self.ask(daemon, path.nar_target, method="HEAD")
+            self.assertEqual(str(len(path.file)), head.headers["content-length"])
+            daemon.stop()
+            daemon.start()
+        self.assertEqual(0, origin.gets(path.nar_target))
+
+    def test_plain_tree_is_served(self) -> None:
+        """A compressed NAR of an old tree is taken over, not fetched."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted()
+        origin.withdraw(path.nar_target)
+        daemon = self.make_daemon(origin)
+        name = path.url.removeprefix("nar/")
+        directory = daemon.storage / "store" / "nar" / name[0] / name[:2]
+        directory.mkdir(parents=True)
+        (directory / name).write_bytes(path.file)
+        (daemon.storage / "store" / "tmp").mkdir()
+        daemon.start()
+        self.assert_served(daemon, path)
+
+    def test_key_of_an_old_tree_is_used(self) -> None:
+        """The secret key that lies in the tree's config/cache.key goes on signing."""
+        first = self.daemon(self.origin())
+        key = first.public_key()
+        first.stop()
+        second = self.make_daemon(self.origin())
+        shutil.copytree(first.storage / "config", second.storage / "config")
+        second.start()
+        self.assertEqual(key, second.public_key())
+
+
+class LockTests(Stage):
+    """Two daemons on one store or database."""
+
+    def test_second_daemon_on_the_same_store_refuses(self) -> None:
+        """The second daemon says who holds the store, with exit code 1 and no traceback."""
+        daemon = self.daemon(self.origin())
+        for option in (
+            ("--cache-database-url", f"sqlite:{self.directory}/other.sqlite"),
+            ("--cache-storage-local", str(self.directory / "other")),
+        ):
+            done = run_ncps(daemon, "serve", flags=option)
+            self.assertEqual(1, done.returncode, done.stderr)
+            self.assertRegex(done.stderr, r"ncps: error: .* is in use by process \d+ on ")
+            self.assertNotIn("Traceback", done.stderr + done.stdout)
+        self.assertEqual(200, self.ask(daemon, "/readyz").status)
+        daemon.kill()
+        daemon.start()
