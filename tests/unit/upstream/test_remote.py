@@ -12,25 +12,29 @@ from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.ports import Upstream
 from ncps.upstream.agent import Client, Timeouts
+from ncps.upstream.bounds import Bounds
 from ncps.upstream.remote import QUERY_S, Observers, RemoteCache
 from tests.contract.upstream import Origin, UpstreamContract
 from tests.fakes.samples import Sample
 from tests.fakes.wire import Line, Wire
 
 BASE = "http://127.0.0.1:8080/sub"
+FEW = Bounds(connections=2, queries=2)
 _RANGE = re.compile(rb"range: bytes=([0-9]+)-\r\n", re.IGNORECASE)
 
 
 class HttpOrigin(Origin):
     """A small HTTP server on `Wire`, and the client to it."""
 
-    def __init__(self, max_connections: int = 2) -> None:
+    def __init__(self, bounds: Bounds = FEW) -> None:
         self.wire = Wire()
+        self.reached: list[str] = []
         self.client = Client(
             self.wire,
             base_url=BASE,
             timeouts=Timeouts(connect_s=3, first_byte_s=3, idle_s=20),
-            max_connections=max_connections,
+            bounds=bounds,
+            reached=self.reached.append,
         )
         self.fetched: list[int] = []
         self.upstream: Upstream = RemoteCache(
@@ -293,7 +297,7 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
             self.http.work()
         self.successResultOf(third).close()
         second.close()
-        self.assertEqual(2, self.http.client.transfers.tokens)
+        self.assertEqual(2, self.http.client.transfers.free)
 
     def test_body_closed_in_the_middle_ends_its_connection(self) -> None:
         """A NAR that nobody wants any more is not fetched to its end."""
