@@ -13,6 +13,7 @@ from uuid import uuid4
 from attrs import frozen
 from twisted.logger import Logger
 
+from ncps import limits
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
 from ncps.cache.inspect import Inspection
@@ -27,7 +28,7 @@ from ncps.cache.vet import Vetting
 from ncps.database.catalog import SqlCatalog
 from ncps.database.dialects import SQLite
 from ncps.database.pool import Database
-from ncps.errors import Corrupt, Malformed, NcpsError, Refused, StorageFull, Unavailable
+from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Refused, StorageFull, Unavailable
 from ncps.locks.local import LocalLeases
 from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
@@ -44,7 +45,6 @@ from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
 from ncps.upstream.remote import Observers, RemoteCache
 from ncps.web import info
-from ncps.web.limits import Limits
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
@@ -133,6 +133,8 @@ def vetting(settings: Settings, key: SecretKey) -> Vetting:
 def upstreaming(reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks) -> Upstreaming:
     """Make the upstreams and their HTTP clients."""
     netrc = _netrc(settings)
+    bounds = limits.of_upstream(settings)
+    reached = limits.reached(counters)
     clients: list[Client] = []
     caches: list[Upstream] = []
     for setting in settings.cache.upstream.upstreams:
@@ -145,7 +147,8 @@ def upstreaming(reactor: Any, settings: Settings, counters: Metrics, tasks: Task
                 idle_s=setting.idle_timeout_s,
             ),
             credentials=_credentials(setting, netrc),
-            max_connections=settings.cache.upstream.max_connections,
+            bounds=bounds,
+            reached=reached,
             via=VIA,
         )
         observers = Observers(
@@ -174,6 +177,8 @@ def upstreaming(reactor: Any, settings: Settings, counters: Metrics, tasks: Task
 
 
 def _count_failure(counters: Metrics, upstream: Upstream, error: NcpsError) -> None:
+    if isinstance(error, Busy):
+        return  # no fault of the upstream's
     if isinstance(error, Corrupt):
         counters.upstream_errors(upstream.name, "corrupt").inc()
     elif isinstance(error, Unavailable):
@@ -246,6 +251,9 @@ def core(
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
+    admission = limits.admission(
+        reactor, settings, counters, (parts.spools.directory, parts.tree.root)
+    )
     nars = Nars(
         clock=reactor,
         tasks=tasks,
@@ -259,6 +267,8 @@ def core(
         uses=uses,
         workers=parts.workers,
         new_spool=partial(_new_spool, parts),
+        admission=admission,
+        new_seal=limits.new_seal(settings, counters),
         patience_s=settings.cache.download.resume_timeout_s,
         ended=lambda outcome: counters.downloads(outcome).inc(),
     )
@@ -283,11 +293,14 @@ def core(
     return Core(cache=cache, nars=nars, uses=uses, inspection=inspection)
 
 
-def _new_spool(parts: Adapters, total: int | None, digests: tuple[Digest, ...]) -> Spool:
-    """Make a spool; without room for its file it is made without one."""
-    file, why = None, ""
+def _new_spool(parts: Adapters, total: int | None, digests: tuple[Digest, ...], why: str) -> Spool:
+    """Make a spool; without room for its file it is made without one.
+
+    :param why: a reason not to have a file.
+    """
+    file = None
     try:
-        file = parts.spools.create("spool")
+        file = None if why else parts.spools.create("spool")
     except (StorageFull, Unavailable) as error:
         why = str(error)
     return Spool(file=file, workers=parts.workers, digests=digests, total=total, keep_error=why)
@@ -317,20 +330,7 @@ def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics
         nars=NarPages(cache, counters),
         via=VIA.encode(),
     )
-    server = settings.server
-    limits = Limits(
-        idle=server.idle_timeout_s,
-        head=server.header_timeout_s,
-        stall=server.write_stall_timeout_s,
-        rate=server.min_send_rate_bytes,
-        window=server.min_send_window_s,
-        connections=server.max_connections,
-        connections_per_address=server.max_connections_per_address,
-        requests=server.max_requests,
-        head_size=server.max_header_size_bytes,
-        headers=server.max_headers,
-    )
-    return NcpsSite(root, clock=reactor, metrics=counters, limits=limits)
+    return NcpsSite(root, clock=reactor, metrics=counters, limits=limits.of_clients(settings))
 
 
 def imported_key(settings: Settings) -> str | None:

@@ -34,6 +34,10 @@ class Unavailable(NcpsError):
         self.timed_out = timed_out
 
 
+class Busy(Unavailable):
+    """A limit of our own is reached: try later. Says nothing about anybody's health."""
+
+
 class Corrupt(NcpsError):
     """Bytes or facts are not what they were said to be: distrust the source. Clients: 502."""
 

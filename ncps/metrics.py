@@ -34,6 +34,14 @@ ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
 DOWNLOAD_OUTCOMES = ("published", "unkept", "failed", "cancelled")
 
 LIMITS = (
+    "cache-download-max-count",
+    "cache-download-max-spool-size",
+    "cache-max-decompression-ratio",
+    "cache-narinfo-max-size",
+    "cache-storage-min-free",
+    "cache-upstream-max-queue",
+    "cache-upstream-max-redirects",
+    "cache-upstream-queue-timeout",
     "server-header-timeout",
     "server-max-connections",
     "server-max-connections-per-address",
@@ -191,6 +199,11 @@ class Metrics:
         )
         self.downloads_in_flight = self._gauge(
             "ncps_downloads_in_flight", "Downloads of NARs that are running."
+        )
+
+        self.spool_bytes = self._gauge(
+            "ncps_spool_bytes",
+            "Bytes that running downloads hold, or were promised room for, unpublished.",
         )
 
     def _add_locks(self) -> None:

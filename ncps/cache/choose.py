@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from ncps.cache.health import Health
 from ncps.cache.policy import verdict
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
 from ncps.ports import Upstream
 from ncps.tasks import Tasks
@@ -65,6 +65,9 @@ class Candidate:
             answer = await question(self.upstream)
         except (NotFound, Corrupt):
             self.health.answered(clock.seconds() - began)
+            raise
+        except (Busy, CancelledError):  # our doing
+            self.health.gave_up()
             raise
         except Unavailable as error:
             self.health.failed(str(error), error.retry_after)

@@ -63,6 +63,7 @@ class Download:
     :param expected: what the narinfo says; None if none is known.
     :param new_spool: makes a spool for a file of this size (None: unknown) and these digests.
     :param patience_s: how long no byte may come, in mid-file, before the download is given up.
+    :param new_seal: makes the judge of a file.
     :ivar arrived: the file's size, once all of it is here and right.
     :ivar has_failed: whether it is of no use to join any more; set before anybody hears of it.
     """
@@ -78,6 +79,7 @@ class Download:
         sources: Sources,
         new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
         patience_s: float,
+        new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
     ) -> None:
         self.key = key
         self.upstream = ""
@@ -88,7 +90,8 @@ class Download:
         self._sources = sources
         self._new_spool = new_spool
         self._patience_s = patience_s
-        self._seal = Seal(key, expected)
+        self._new_seal = new_seal
+        self._seal = new_seal(key, expected)
         self._current: Shared[Spool] = Shared()
         self._spool: Spool | None = None
         self._file = ""
@@ -285,7 +288,7 @@ class Download:
         if self._restarts > MAX_RESTARTS:
             raise Corrupt(reason)
         spool, self._spool = self._spool, None
-        self._seal = Seal(self.key, self._expected)
+        self._seal = self._new_seal(self.key, self._expected)
         self._contributors = set()
         self._current = Shared()
         assert spool is not None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps.cache.admission import Admission, Ticket
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
 from ncps.cache.download import Arrived, Download
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
+from ncps.cache.seal import Seal
 from ncps.cache.served import ArrivingNar, StoredNar, open_stored, stored_key
 from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses, utc_now
@@ -34,7 +37,8 @@ class Nars:
     """See the module.
 
     :param workers: undoes encodings of stored NARs.
-    :param new_spool: makes a spool for a file of this size (None: unknown) and these digests.
+    :param new_spool: makes a spool for a file of this size (None: unknown) and these digests; one
+        that keeps nothing, if there is a reason for that (else empty).
     :param patience_s: see `Download`.
     :param ended: told how each download ended: "published", "unkept", "failed" or "cancelled".
     """
@@ -55,8 +59,10 @@ class Nars:
         negatives: Negatives,
         uses: Uses,
         workers: Threads,
-        new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
+        new_spool: Callable[[int | None, tuple[Digest, ...], str], Spool],
+        admission: Admission,
         patience_s: float,
+        new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
         ended: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._clock = clock
@@ -71,6 +77,8 @@ class Nars:
         self._uses = uses
         self._workers = workers
         self._new_spool = new_spool
+        self._new_seal = new_seal
+        self._admission = admission
         self._patience_s = patience_s
         self._ended = ended
         self._downloads: dict[NarKey, Download] = {}
@@ -195,26 +203,40 @@ class Nars:
         return Sources(self._clock, self._upstreams, key, nar, self._narinfos.same_nar)
 
     def _start(self, key: NarKey, nar: NarRecord | None, *, exclusive: bool = True) -> Download:
-        download = Download(
-            clock=self._clock,
-            key=key,
-            expected=nar,
-            sources=self._sources(key, nar),
-            new_spool=self._new_spool,
-            patience_s=self._patience_s,
-        )
+        ticket = self._admission.begin()
+        try:
+            download = Download(
+                clock=self._clock,
+                key=key,
+                expected=nar,
+                sources=self._sources(key, nar),
+                new_spool=partial(self._spool, ticket),
+                patience_s=self._patience_s,
+                new_seal=self._new_seal,
+            )
+        except NcpsError:
+            ticket.close()
+            raise
         self._downloads[key] = download
-        self._tasks.start(f"download {key.file_name}", self._run(download, nar, exclusive))
+        job = self._run(download, nar, ticket, exclusive=exclusive)
+        self._tasks.start(f"download {key.file_name}", job)
         return download
 
-    async def _run(self, download: Download, nar: NarRecord | None, exclusive: bool) -> None:
+    def _spool(self, ticket: Ticket, total: int | None, digests: tuple[Digest, ...]) -> Spool:
+        spool = self._new_spool(total, digests, ticket.room(total))
+        ticket.follow(lambda: spool.length)
+        return spool
+
+    async def _run(
+        self, download: Download, nar: NarRecord | None, ticket: Ticket, *, exclusive: bool
+    ) -> None:
         key = download.key
         try:
             if exclusive:
                 async with self._leases.hold(f"download:nar:{key.name}"):
-                    await self._fetch(download, nar)
+                    await self._fetch(download, nar, ticket)
             else:
-                await self._fetch(download, nar)
+                await self._fetch(download, nar, ticket)
         except _AlreadyStored as error:
             download.give_up(error)
         except CancelledError:
@@ -228,14 +250,16 @@ class Nars:
             )
         finally:
             download.give_up(Unavailable("the download has ended"))
+            ticket.close()
             if self._downloads.get(key) is download:
                 del self._downloads[key]
 
-    async def _fetch(self, download: Download, nar: NarRecord | None) -> None:
+    async def _fetch(self, download: Download, nar: NarRecord | None, ticket: Ticket) -> None:
         key = download.key
         current = await self._catalog.nar(key)
         if current is not None and current.is_stored:
             raise _AlreadyStored("stored meanwhile")
+        await ticket.admit(nar.file_size if nar is not None else None)
         try:
             arrived = await download.run()
         except (NotFound, Corrupt) as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from attrs import frozen
 
 from ncps.codec import is_supported
+from ncps.codec.ratio import USUAL, Ratio, most
 from ncps.errors import Corrupt, Malformed, NotFound
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
@@ -59,9 +61,19 @@ class Seal:
     FileHash, NarHash decides. NotFound: there can be no such file. Unverifiable: see there.
 
     :param expected: what the narinfo says; None if none is known.
+    :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
+        into here, where every miss pays for it, unless it cannot be verified otherwise.
+    :param reached: told of a file that goes beyond.
     """
 
-    def __init__(self, key: NarKey, expected: NarRecord | None) -> None:
+    def __init__(
+        self,
+        key: NarKey,
+        expected: NarRecord | None,
+        *,
+        max_ratio: int = USUAL,
+        reached: Callable[[], object] = lambda: None,
+    ) -> None:
         self.size = expected.file_size if expected is not None else None
         self._file_hash = expected.file_hash if expected is not None else _named(key)
         self._nar_hash = expected.nar_hash if expected is not None else None
@@ -70,10 +82,20 @@ class Seal:
         self._nar: NarDigest | None = None
         compression = expected.compression if expected is not None else ""
         is_wanted = compression in _CHEAP or self._file_hash is None
+        if is_wanted and self._file_hash is not None and self._is_beyond(max_ratio):
+            is_wanted = False
+            reached()
         if self._nar_hash is not None and is_wanted and is_supported(compression):
-            self._nar = NarDigest(compression, max_size=self._nar_size)
+            ratio = None if self.size is not None else Ratio(max_ratio, reached)
+            self._nar = NarDigest(compression, max_size=self._nar_size, ratio=ratio)
         if self._file_hash is None and self._nar is None:
             raise Unverifiable(f"{key.file_name} has no FileHash, and {compression} is not read")
+
+    def _is_beyond(self, max_ratio: int) -> bool:
+        """Whether the file promises to become more than it is looked into for."""
+        if self._nar_size is None or self.size is None:
+            return False
+        return self._nar_size > most(self.size, max_ratio)
 
     @property
     def digests(self) -> tuple[Digest, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from ncps import codec
+from ncps.codec.ratio import Ratio
 from ncps.errors import Corrupt
 from ncps.nix.hashes import Hash
 from ncps.nix.nar import Listing, NarParser
@@ -21,16 +22,23 @@ class NarDigest:
     :param compression: as in the narinfo. Refused, if it is one that cannot be looked into.
     :param max_size: of the NAR in bytes; more is Corrupt at once, so that a decompression bomb
         costs no more than the NAR that was promised. None: unbounded.
+    :param ratio: bounds what the file becomes where its size, and so the promise, is not known.
     :param listing: whether to parse the NAR too, which also proves that it is one.
     """
 
     def __init__(
-        self, compression: str, *, max_size: int | None = None, listing: bool = False
+        self,
+        compression: str,
+        *,
+        max_size: int | None = None,
+        ratio: Ratio | None = None,
+        listing: bool = False,
     ) -> None:
         self._decoder = codec.decoder(compression)
         self._hash = hashlib.sha256()
         self._size = 0
         self._max_size = max_size
+        self._ratio = ratio
         self._parser = NarParser() if listing else None
         self._listing: Listing | None = None
 
@@ -41,8 +49,12 @@ class NarDigest:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the file; they are not kept. Corrupt."""
+        if self._ratio is not None:
+            self._ratio.took(len(data))
         for piece in self._decoder.feed(data):
             self._size += len(piece)
+            if self._ratio is not None:
+                self._ratio.gave(len(piece))
             if self._max_size is not None and self._size > self._max_size:
                 raise Corrupt(f"the NAR is longer than {self._max_size} bytes")
             self._hash.update(piece)

@@ -75,13 +75,17 @@ class StorageSettings:
     """Where objects are kept."""
 
     local: Path
+    min_free_bytes: int
 
 
 @frozen(kw_only=True)
 class DownloadSettings:
-    """How downloads go on after trouble."""
+    """How many downloads, how large, and how they go on after trouble."""
 
     resume_timeout_s: float
+    max_count: int
+    max_spool_size_bytes: int
+    queue_timeout_s: float
 
 
 @frozen(kw_only=True)
@@ -115,6 +119,10 @@ class UpstreamsSettings:
     response_header_timeout_s: float
     idle_timeout_s: float
     max_connections: int
+    max_queries: int
+    max_queue: int
+    queue_timeout_s: float
+    max_redirects: int
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -140,6 +148,8 @@ class CacheSettings:
     download: DownloadSettings
     negative: NegativeSettings
     narinfo_memory_size_bytes: int
+    narinfo_max_size_bytes: int
+    max_decompression_ratio: int
     verify_rate_bytes: int
     nix_cache_info: NixCacheInfoSettings
     upstream: UpstreamsSettings

@@ -8,6 +8,7 @@ below takes the encoding out of treq's hands, and redirects are followed here.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from time import time
@@ -18,7 +19,7 @@ import treq
 from attrs import frozen
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
     ConnectionClosed,
@@ -40,9 +41,10 @@ from zope.interface import implementer
 
 from ncps import __version__
 from ncps.errors import Corrupt, Unavailable
+from ncps.slots import Slots
 from ncps.streams import BodyReader
+from ncps.upstream.bounds import USUAL_BOUNDS, Bounds
 
-MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ENCODING = b"x-ncps-wire-encoding"
 _CUTS = (ConnectionClosed, RequestTransmissionFailed, ResponseFailed)
@@ -151,8 +153,8 @@ class Client:
     """Requests to one upstream.
 
     :param reactor: for connections and deadlines.
-    :param max_connections: how many connections are kept, how many transfers run at once, and
-        beside them how many queries (for narinfos and the like).
+    :param bounds: see there.
+    :param reached: told of each request turned away for a bound, by the name of its setting.
     :param via: our name in the Via header (RFC 9110 section 7.6.3), by which we know ourselves.
     """
 
@@ -163,7 +165,8 @@ class Client:
         base_url: str,
         timeouts: Timeouts,
         credentials: Credentials | None = None,
-        max_connections: int = 32,
+        bounds: Bounds = USUAL_BOUNDS,
+        reached: Callable[[str], object] = lambda _: None,
         via: str = "ncps",
     ) -> None:
         self._via = f"1.1 {via}"
@@ -172,14 +175,27 @@ class Client:
         self._credentials = credentials
         self._origin = _origin(base_url)
         self._pool = HTTPConnectionPool(reactor, persistent=True)
-        self._pool.maxPersistentPerHost = max_connections
+        self._pool.maxPersistentPerHost = bounds.connections + bounds.queries
         self._pool.retryAutomatically = True
         agent = Agent(reactor, connectTimeout=timeouts.connect_s, pool=self._pool)
         # No cookies: caches need none, and a jar is memory that an upstream can fill.
         jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
-        self.transfers = DeferredSemaphore(max_connections)
-        self.queries = DeferredSemaphore(max_connections)
+        self.bounds = bounds
+        self.reached = reached
+        self.transfers = self._slots("a NAR transfer", bounds.connections)
+        self.queries = self._slots("a query", bounds.queries)
+
+    def _slots(self, what: str, size: int) -> Slots:
+        names = {"queue": "cache-upstream-max-queue", "patience": "cache-upstream-queue-timeout"}
+        return Slots(
+            self._clock,
+            f"{what} at {self._origin[1]}",
+            size=size,
+            queue=self.bounds.queue,
+            patience_s=self.bounds.queue_s,
+            reached=lambda why: self.reached(names[why]),
+        )
 
     @staticmethod
     def host_of(url: str) -> str:
@@ -202,7 +218,7 @@ class Client:
 
         The caller reads the body to its end or closes it. Unavailable, Corrupt.
         """
-        for _ in range(MAX_REDIRECTS + 1):
+        for _ in range(self.bounds.redirects + 1):
             try:
                 answer = await self._once(method, url, headers or {}, accept_encoding)
             except _Cut:  # before any byte of the answer: once more, as for a stale connection
@@ -212,7 +228,8 @@ class Client:
             location = answer.header("location")
             answer.body.close()
             url = _redirected(url, location)
-        raise Unavailable(f"more than {MAX_REDIRECTS} redirects")
+        self.reached("cache-upstream-max-redirects")
+        raise Unavailable(f"more than {self.bounds.redirects} redirects")
 
     async def _once(
         self, method: str, url: str, extra: dict[str, str], accept_encoding: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from urllib.parse import urljoin, urlsplit
 
 from attrs import frozen
@@ -12,9 +13,9 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.codec import decoder
+from ncps.codec.ratio import Ratio
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
 from ncps.nix.cacheinfo import CacheInfo
-from ncps.nix.narinfo import MAX_SIZE as MAX_NARINFO_SIZE
 from ncps.nix.narinfo import NarInfo
 from ncps.ports import Segment, Upstream, UpstreamBody
 from ncps.upstream.agent import Answer, Client
@@ -83,7 +84,8 @@ class RemoteCache(Upstream):
     async def narinfo(self, digest: str) -> NarInfo:
         """See `Upstream.narinfo`."""
         began = self._clock.seconds()
-        text = await self._small(f"{digest}.narinfo", MAX_NARINFO_SIZE)
+        limit = self._client.bounds.narinfo_size
+        text = await self._small(f"{digest}.narinfo", limit, "cache-narinfo-max-size")
         self._observers.narinfo_seconds(self._clock.seconds() - began)
         try:
             return NarInfo.parse(text)
@@ -98,34 +100,40 @@ class RemoteCache(Upstream):
         except Malformed as error:
             raise Corrupt(f"not a nix-cache-info: {error}") from error
 
-    async def _small(self, path: str, limit: int) -> bytes:
-        """Fetch a text of at most `limit` bytes, all of it within `QUERY_S`."""
-        text = Deferred.fromCoroutine(self._read_small(path, limit))
-        try:
-            return await text.addTimeout(QUERY_S, self._clock)
-        except DeferredTimeout:
-            raise Unavailable(f"{path} took more than {QUERY_S:g} s", timed_out=True) from None
+    async def _small(self, path: str, limit: int, name: str = "") -> bytes:
+        """Fetch a text of at most `limit` bytes, all of it within `QUERY_S`.
 
-    async def _read_small(self, path: str, limit: int) -> bytes:
+        :param name: of the limit, if it is a setting.
+        """
         async with self._client.queries:
-            answer = await self._client.request("GET", f"{self._base_url}/{path}")
+            text = Deferred.fromCoroutine(self._read_small(path, limit, name))
             try:
-                _check_status(answer)
-                pieces: list[bytes] = []
-                size = 0
-                async for piece in _decoded(answer, self._fetched):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > limit:
-                        raise Corrupt(f"{path} is larger than {limit} bytes")
-                return b"".join(pieces)
-            finally:
-                answer.body.close()
+                return await text.addTimeout(QUERY_S, self._clock)
+            except DeferredTimeout:
+                raise Unavailable(f"{path} took more than {QUERY_S:g} s", timed_out=True) from None
+
+    async def _read_small(self, path: str, limit: int, name: str) -> bytes:
+        answer = await self._client.request("GET", f"{self._base_url}/{path}")
+        try:
+            _check_status(answer)
+            pieces: list[bytes] = []
+            size = 0
+            async for piece in _decoded(answer, self._fetched):
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    if name:
+                        self._client.reached(name)
+                    raise Corrupt(f"{path} is larger than {limit} bytes")
+            return b"".join(pieces)
+        finally:
+            answer.body.close()
 
     async def stat_nar(self, url: str) -> int | None:
         """See `Upstream.stat_nar`."""
-        answer = await self._client.request("HEAD", self._nar_url(url))
-        answer.body.close()
+        async with self._client.queries:
+            answer = await self._client.request("HEAD", self._nar_url(url))
+            answer.body.close()
         _check_status(answer)
         return None if answer.encoding else answer.content_length
 
@@ -145,12 +153,19 @@ class RemoteCache(Upstream):
             )
             start, total = _extent(answer, offset)
             self._observers.nar_seconds(self._clock.seconds() - began)
-            return _NarBody(answer, start, total, self._fetched, self._client.transfers.release)
+            # What was asked for has a size to be held to; what was not has nothing but this.
+            ratio = None if allow_encoding else self._ratio()
+            chunks = _decoded(answer, self._fetched, ratio)
+            return _NarBody(answer, chunks, start, total, self._client.transfers.release)
         except BaseException:
             if answer is not None:
                 answer.body.close()
             self._client.transfers.release()
             raise
+
+    def _ratio(self) -> Ratio:
+        client = self._client
+        return Ratio(client.bounds.ratio, partial(client.reached, "cache-max-decompression-ratio"))
 
     def _nar_url(self, url: str) -> str:
         try:
@@ -199,7 +214,9 @@ async def _nothing() -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _decoded(answer: Answer, fetched: Callable[[int], object]) -> AsyncIterator[bytes]:
+async def _decoded(
+    answer: Answer, fetched: Callable[[int], object], ratio: Ratio | None = None
+) -> AsyncIterator[bytes]:
     if not answer.encoding:
         async for chunk in answer.body:
             fetched(len(chunk))
@@ -211,7 +228,11 @@ async def _decoded(answer: Answer, fetched: Callable[[int], object]) -> AsyncIte
     codec = decoder(name)
     async for chunk in answer.body:
         fetched(len(chunk))
+        if ratio is not None:
+            ratio.took(len(chunk))
         for piece in codec.feed(chunk):
+            if ratio is not None:
+                ratio.gave(len(piece))
             yield piece
     codec.finish()
 
@@ -222,15 +243,15 @@ class _NarBody(UpstreamBody):
     def __init__(
         self,
         answer: Answer,
+        chunks: AsyncIterator[bytes],
         start: int,
         total: int | None,
-        fetched: Callable[[int], object],
         release: Callable[[], object],
     ) -> None:
         self._answer = answer
+        self._chunks = chunks
         self._start = start
         self._total = total
-        self._fetched = fetched
         self._release: Callable[[], object] | None = release
 
     @property
@@ -249,9 +270,7 @@ class _NarBody(UpstreamBody):
         return None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        if self._answer.status == 416:
-            return _nothing()
-        return _decoded(self._answer, self._fetched)
+        return _nothing() if self._answer.status == 416 else self._chunks
 
     def close(self) -> None:
         self._answer.body.close()

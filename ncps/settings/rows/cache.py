@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ncps.nix.narinfo import MAX_SIZE as MAX_NARINFO_SIZE
 from ncps.settings.network import DATABASE_URL
 from ncps.settings.setting import Names, Setting
 from ncps.settings.values import (
@@ -14,6 +15,7 @@ from ncps.settings.values import (
     duration,
     hostname_of_machine,
     integer,
+    size,
 )
 
 ROWS = (
@@ -57,6 +59,17 @@ ROWS = (
         help="Directory that keeps NARs, narinfos and the signing key. It is made if missing.",
     ),
     Setting(
+        flag="cache-storage-min-free",
+        key="cache.storage.min-free",
+        kind=SIZE,
+        default="1G",
+        group="Cache",
+        help="Room that downloads leave free on the file systems of the storage and of unfinished "
+        "downloads, for the database and for others. What would take of it, counting what running "
+        "downloads will still write, is passed on to clients without being kept. An amount and no "
+        "share: what the neighbours need does not grow with the disk. 0 to fill it.",
+    ),
+    Setting(
         flag="cache-database-url",
         key="cache.database-url",
         kind=DATABASE_URL,
@@ -95,6 +108,53 @@ ROWS = (
         group="Cache",
         help="Bytes per second that are read in the background to check stored NARs against their "
         "NarHash where that was too dear while they arrived (xz, bzip2); 0 for never.",
+    ),
+    Setting(
+        flag="cache-download-max-count",
+        key="cache.download.max-count",
+        kind=integer(at_least=1),
+        default="1000",
+        group="Cache",
+        help="Downloads of NARs that run or wait at once, at most. Requests that need one more are "
+        "told to come back (503 with Retry-After); what is stored or arriving is served.",
+    ),
+    Setting(
+        flag="cache-download-max-spool-size",
+        key="cache.download.max-spool-size",
+        kind=SIZE,
+        default="64G",
+        group="Cache",
+        help="Bytes of unfinished downloads, at most, each counted whole from its start if its "
+        "size is known; further ones wait. A NAR larger than this is fetched alone. 0 for no such "
+        "limit.",
+    ),
+    Setting(
+        flag="cache-download-queue-timeout",
+        key="cache.download.queue-timeout",
+        kind=duration(at_least_s=0.001),
+        default="1m",
+        group="Cache",
+        help="Time that a download may wait for --cache-download-max-spool-size, before its "
+        "clients are told to come back (503 with Retry-After).",
+    ),
+    Setting(
+        flag="cache-max-decompression-ratio",
+        key="cache.max-decompression-ratio",
+        kind=integer(at_least=2),
+        default="1000",
+        group="Cache",
+        help="Bytes that one compressed byte may become, beyond the first 64 MiB. A NAR that says "
+        "that it becomes more is not unpacked while it arrives, but checked later; a transfer of "
+        "unknown size that does is broken off.",
+    ),
+    Setting(
+        flag="cache-narinfo-max-size",
+        key="cache.narinfo-max-size",
+        kind=size(at_least=4096, at_most=MAX_NARINFO_SIZE),
+        default="4M",
+        group="Cache",
+        help="Size of a narinfo of an upstream, at most, and at most 4M; larger ones are not "
+        "believed.",
     ),
     Setting(
         flag="cache-negative-ttl",

@@ -79,7 +79,43 @@ ROWS = (
         kind=integer(at_least=1, at_most=10000),
         default="32",
         group="Upstreams",
-        help="Connections to each upstream, at most; further requests wait for one.",
+        help="NARs fetched from each upstream at once, at most, each on a connection of its own; "
+        "further ones wait for one to end.",
+    ),
+    Setting(
+        flag="cache-upstream-max-queries",
+        key="cache.upstream.max-queries",
+        kind=integer(at_least=1, at_most=10000),
+        default="64",
+        group="Upstreams",
+        help="Narinfos and other small things asked of each upstream at once, at most, on "
+        "connections besides those for NARs, so that these cannot hold them up.",
+    ),
+    Setting(
+        flag="cache-upstream-max-queue",
+        key="cache.upstream.max-queue",
+        kind=integer(),
+        default="5000",
+        group="Upstreams",
+        help="Requests that may wait for their turn at each upstream: so many for NARs, and so "
+        "many for small things. More are told to come back (503 with Retry-After).",
+    ),
+    Setting(
+        flag="cache-upstream-queue-timeout",
+        key="cache.upstream.queue-timeout",
+        kind=duration(at_least_s=0.001),
+        default="1m",
+        group="Upstreams",
+        help="Time that a request may wait for its turn at an upstream. After that another "
+        "upstream is asked, or the client is told to come back.",
+    ),
+    Setting(
+        flag="cache-upstream-max-redirects",
+        key="cache.upstream.max-redirects",
+        kind=integer(at_most=100),
+        default="10",
+        group="Upstreams",
+        help="Redirects of an upstream that are followed for one request, at most.",
     ),
     Setting(
         flag="netrc-file",

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.choose import Found, Upstreams
 from ncps.cache.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
-from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
+from ncps.errors import Busy, Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.ports import Upstream
 from ncps.tasks import Tasks
 from tests.fakes.upstream import ScriptedUpstream
@@ -227,6 +227,15 @@ class UpstreamsTests(SynchronousTestCase):
         self.reply("a", NotFound("404"))
         self.assertEqual(["a"], self.asked)
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_our_own_limits_spoil_no_health(self) -> None:
+        """An upstream is not away because we ask too much of it ourselves."""
+        for _ in range(FAILURES + 1):
+            asking = self.first()
+            for name in "abc":
+                self.reply(name, Busy("waited"))
+            self.assertIsInstance(self.failureResultOf(asking).value, Unavailable)
+        self.assertTrue(all(c.health.is_healthy for c in self.upstreams.candidates))
 
     def test_stop_ends_the_round(self) -> None:
         """At shutdown nobody waits for an upstream."""

@@ -13,7 +13,8 @@ from twisted.web.http_headers import Headers
 
 from ncps.errors import Corrupt, NcpsError, Unavailable
 from ncps.streams import BodyReader
-from ncps.upstream.agent import MAX_REDIRECTS, Answer, Client, Credentials, Timeouts
+from ncps.upstream.agent import Answer, Client, Credentials, Timeouts
+from ncps.upstream.bounds import Bounds
 from tests.fakes.wire import Line, Wire
 
 BASE = "http://127.0.0.1:8080"
@@ -29,7 +30,7 @@ class ClientCase(SynchronousTestCase):
             base_url=BASE,
             timeouts=Timeouts(connect_s=3, first_byte_s=4, idle_s=20),
             credentials=self.credentials,
-            max_connections=2,
+            bounds=Bounds(connections=2, queries=2),
         )
 
     def ask(self, path: str = "/x", method: str = "GET", **options: str) -> Deferred[Answer]:
@@ -259,7 +260,7 @@ class RedirectTests(ClientCase):
         """A loop of redirects is given up."""
         asking = self.ask()
         line = self.wire.accept()
-        for _ in range(MAX_REDIRECTS + 1):
+        for _ in range(Bounds().redirects + 1):
             self.assertNoResult(asking)
             self.redirect(line, "/x")
         self.failureResultOf(asking, Unavailable)

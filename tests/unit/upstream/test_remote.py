@@ -6,31 +6,36 @@ import re
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.codec import encoder
-from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.errors import Busy, Corrupt, NotFound, Unavailable
 from ncps.ports import Upstream
 from ncps.upstream.agent import Client, Timeouts
+from ncps.upstream.bounds import Bounds
 from ncps.upstream.remote import QUERY_S, Observers, RemoteCache
 from tests.contract.upstream import Origin, UpstreamContract
 from tests.fakes.samples import Sample
 from tests.fakes.wire import Line, Wire
 
 BASE = "http://127.0.0.1:8080/sub"
+FEW = Bounds(connections=2, queries=2)
 _RANGE = re.compile(rb"range: bytes=([0-9]+)-\r\n", re.IGNORECASE)
 
 
 class HttpOrigin(Origin):
     """A small HTTP server on `Wire`, and the client to it."""
 
-    def __init__(self, max_connections: int = 2) -> None:
+    def __init__(self, bounds: Bounds = FEW) -> None:
         self.wire = Wire()
+        self.reached: list[str] = []
         self.client = Client(
             self.wire,
             base_url=BASE,
             timeouts=Timeouts(connect_s=3, first_byte_s=3, idle_s=20),
-            max_connections=max_connections,
+            bounds=bounds,
+            reached=self.reached.append,
         )
         self.fetched: list[int] = []
         self.upstream: Upstream = RemoteCache(
@@ -239,6 +244,69 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         self.http.headers = {"content_encoding": "zstd"}
         self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
 
+    def bounded(self, **bounds: Any) -> None:
+        """Go on with an origin whose client has these bounds."""
+        self.http = self.there = HttpOrigin(Bounds(**bounds))
+        self.http.add(self.sample)
+        self.upstream = self.http.upstream
+
+    def test_size_of_a_narinfo_is_a_setting(self) -> None:
+        """An operator may believe smaller narinfos only."""
+        size = len(self.sample.narinfo.render())
+        self.bounded(narinfo_size=size)
+        self.assertEqual(self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest)))
+        self.bounded(narinfo_size=size - 1)
+        self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
+        self.assertEqual(["cache-narinfo-max-size"], self.http.reached)
+
+    def test_bomb_on_the_wire_is_broken_off(self) -> None:
+        """An encoding that nobody asked for may not make much of little."""
+        maker = encoder("zstd")
+        bomb = b"".join(maker.feed(bytes(1024 * 1024)) for _ in range(70)) + maker.finish()
+        self.http.files[self.sample.url] = bomb
+        self.http.headers = {"content_encoding": "zstd"}
+        self.refused(self.read(self.get(self.open())), Corrupt)
+        self.assertEqual(["cache-max-decompression-ratio"], self.http.reached)
+        asked_for = self.get(self.read(self.get(self.open(allow_encoding=True))))
+        self.assertEqual(70 * 1024 * 1024, len(asked_for))  # the core knows its size
+
+    def test_full_queue_is_told_at_once(self) -> None:
+        """More than so many do not wait, for NARs and for small things each."""
+        self.bounded(connections=1, queries=1, queue=1)
+        held = self.get(self.open())
+        for make, name in ((self.open, "NAR"), (self.upstream.cache_info, "query")):
+            waiting = [Deferred.fromCoroutine(make()) for _ in range(3)]
+            refused = [d for d in waiting if isinstance(getattr(d, "result", None), Failure)]
+            self.assertEqual(1 if name == "query" else 2, len(refused), name)
+            for asking in refused:
+                self.assertIn(name, str(self.failureResultOf(asking, Busy).value))
+            for asking in set(waiting) - set(refused):
+                asking.cancel()
+                self.failureResultOf(asking, CancelledError)
+        self.assertEqual(["cache-upstream-max-queue"] * 3, self.http.reached)
+        held.close()
+
+    def test_waiting_for_a_slot_is_bounded(self) -> None:
+        """Who has waited too long for a slot is told that we are busy, not that it is away."""
+        self.bounded(connections=1, queue_s=10)
+        held = self.get(self.open())
+        waiting = Deferred.fromCoroutine(self.open())
+        self.http.wire.advance(9)
+        self.assertNoResult(waiting)
+        self.http.wire.advance(1)
+        self.failureResultOf(waiting, Busy)
+        self.assertEqual(["cache-upstream-queue-timeout"], self.http.reached)
+        held.close()
+        self.get(self.open()).close()
+
+    def test_nars_do_not_hold_up_narinfos(self) -> None:
+        """With every place for NARs taken, a narinfo is fetched all the same."""
+        self.bounded(connections=1, queries=1)
+        held = self.get(self.open())
+        self.get(self.upstream.narinfo(self.sample.digest))
+        self.get(self.upstream.stat_nar(self.sample.url))
+        held.close()
+
     def test_nonsense_cache_info_is_corrupt(self) -> None:
         """An upstream's introduction has to make sense."""
         self.http.files["nix-cache-info"] = b"<html>"
@@ -293,7 +361,7 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
             self.http.work()
         self.successResultOf(third).close()
         second.close()
-        self.assertEqual(2, self.http.client.transfers.tokens)
+        self.assertEqual(2, self.http.client.transfers.free)
 
     def test_body_closed_in_the_middle_ends_its_connection(self) -> None:
         """A NAR that nobody wants any more is not fetched to its end."""

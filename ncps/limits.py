@@ -1,0 +1,86 @@
+"""Limits: those of each floor, made from the settings that bear their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.cache.admission import Admission
+from ncps.cache.seal import Seal
+from ncps.metrics import Metrics
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarRecord
+from ncps.settings.model import Settings
+from ncps.storage.room import free_bytes
+from ncps.upstream.bounds import Bounds
+from ncps.web.limits import Limits
+
+
+def reached(counters: Metrics) -> Callable[[str], object]:
+    """Make what is told of each limit that is reached, by the flag of its setting."""
+    return lambda limit: counters.limit_reached(limit).inc()
+
+
+def of_clients(settings: Settings) -> Limits:
+    """What clients may take of the server."""
+    server = settings.server
+    return Limits(
+        idle=server.idle_timeout_s,
+        head=server.header_timeout_s,
+        stall=server.write_stall_timeout_s,
+        rate=server.min_send_rate_bytes,
+        window=server.min_send_window_s,
+        connections=server.max_connections,
+        connections_per_address=server.max_connections_per_address,
+        requests=server.max_requests,
+        head_size=server.max_header_size_bytes,
+        headers=server.max_headers,
+    )
+
+
+def of_upstream(settings: Settings) -> Bounds:
+    """What each upstream may cost, and how much of it is used."""
+    upstream = settings.cache.upstream
+    return Bounds(
+        connections=upstream.max_connections,
+        queries=upstream.max_queries,
+        queue=upstream.max_queue,
+        queue_s=upstream.queue_timeout_s,
+        redirects=upstream.max_redirects,
+        narinfo_size=settings.cache.narinfo_max_size_bytes,
+        ratio=settings.cache.max_decompression_ratio,
+    )
+
+
+def admission(
+    clock: IReactorTime, settings: Settings, counters: Metrics, directories: tuple[Path, ...]
+) -> Admission:
+    """Who may begin a download, and keep it.
+
+    :param directories: that must have room.
+    """
+    limits = settings.cache.download
+    door = Admission(
+        clock,
+        downloads=limits.max_count,
+        spooled=limits.max_spool_size_bytes,
+        patience_s=limits.queue_timeout_s,
+        reserve=settings.cache.storage.min_free_bytes,
+        free=partial(free_bytes, *directories),
+        reached=reached(counters),
+    )
+    counters.spool_bytes.set_function(lambda: door.in_flight)
+    return door
+
+
+def new_seal(settings: Settings, counters: Metrics) -> Callable[[NarKey, NarRecord | None], Seal]:
+    """Make what makes the judge of a file."""
+    limit = "cache-max-decompression-ratio"
+    return partial(
+        Seal,
+        max_ratio=settings.cache.max_decompression_ratio,
+        reached=partial(reached(counters), limit),
+    )

@@ -1,0 +1,77 @@
+"""Slots: so many at once; the others wait in line, so many of them and for so long.
+
+A queue without bounds only moves a flood to where it is not seen: whoever waits in it holds
+memory and a client, and by its turn perhaps nobody wants the answer any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.errors import Busy
+
+
+class Slots:
+    """Use as `async with`, or `acquire` and later `release`.
+
+    :param what: they are for, in the plural, for messages.
+    :param size: how many at once.
+    :param queue: how many may wait.
+    :param patience_s: how long each may wait.
+    :param reached: told of each that is turned away: "queue" or "patience".
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        what: str,
+        *,
+        size: int,
+        queue: int,
+        patience_s: float,
+        reached: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._clock = clock
+        self._what = what
+        self._semaphore = DeferredSemaphore(size)
+        self._queue = queue
+        self._patience_s = patience_s
+        self._reached = reached
+
+    @property
+    def free(self) -> int:
+        """How many could be had at once."""
+        return self._semaphore.tokens
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in line."""
+        return len(self._semaphore.waiting)
+
+    async def acquire(self) -> None:
+        """Take a slot, in the order of asking. Busy: not in time, or too many wait already."""
+        if self.free:
+            await self._semaphore.acquire()
+            return
+        if self.waiting >= self._queue:
+            self._reached("queue")
+            raise Busy(f"{self.waiting} wait for {self._what} already")
+        try:
+            await self._semaphore.acquire().addTimeout(self._patience_s, self._clock)
+        except DeferredTimeout:
+            self._reached("patience")
+            raise Busy(f"waited {self._patience_s:g} s for {self._what}") from None
+
+    def release(self) -> None:
+        """Give a slot back; once for each that was taken."""
+        self._semaphore.release()
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()

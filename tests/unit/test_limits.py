@@ -1,0 +1,95 @@
+"""Limits reach the floors they are for, and bear the names of their settings."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import attrs
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps import limits
+from ncps.errors import Busy
+from ncps.metrics import LIMITS, Metrics
+from ncps.nix.narinfo import MAX_SIZE
+from ncps.settings.table import by_flag
+from ncps.upstream.bounds import Bounds
+from tests.unit.settings.around import load_with, problems_of
+
+
+class LimitsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.metrics = Metrics()
+
+    def reached(self, limit: str) -> float | None:
+        return self.metrics.registry.get_sample_value("ncps_limit_reached_total", {"limit": limit})
+
+    def test_each_limit_is_called_by_its_setting(self) -> None:
+        """Whoever sees a limit reached knows which setting to turn."""
+        self.assertEqual(set(LIMITS) - set(by_flag()), set())
+        self.assertEqual({self.reached(limit) for limit in LIMITS}, {0})
+
+    def test_limits_of_clients_are_those_of_the_settings(self) -> None:
+        """Every number that is set arrives at the web floor."""
+        made = limits.of_clients(
+            load_with(
+                {
+                    "server-min-send-rate": "2K",
+                    "server-min-send-window": "7m",
+                    "server-max-connections-per-address": "17",
+                    "server-max-requests": "18",
+                    "server-max-header-size": "19K",
+                    "server-max-headers": "20",
+                }
+            )
+        )
+        self.assertEqual(
+            (made.rate, made.window, made.connections_per_address, made.requests),
+            (2048, 420.0, 17, 18),
+        )
+        self.assertEqual((made.head_size, made.headers), (19 * 1024, 20))
+
+    def test_bounds_of_upstreams_are_those_of_the_settings(self) -> None:
+        """Every number that is set arrives at the clients of upstreams; defaults agree."""
+        self.assertEqual(attrs.asdict(limits.of_upstream(load_with())), attrs.asdict(Bounds()))
+        made = limits.of_upstream(
+            load_with(
+                {
+                    "cache-upstream-max-connections": "11",
+                    "cache-upstream-max-queries": "12",
+                    "cache-upstream-max-queue": "13",
+                    "cache-upstream-queue-timeout": "14s",
+                    "cache-upstream-max-redirects": "0",
+                    "cache-narinfo-max-size": "16K",
+                    "cache-max-decompression-ratio": "17",
+                }
+            )
+        )
+        expected = Bounds(
+            connections=11,
+            queries=12,
+            queue=13,
+            queue_s=14.0,
+            redirects=0,
+            narinfo_size=16384,
+            ratio=17,
+        )
+        self.assertEqual(made, expected)
+
+    def test_narinfos_are_never_larger_than_the_parser_reads(self) -> None:
+        """A setting beyond what can be read is an error at the start."""
+        (problem,) = problems_of({"cache-narinfo-max-size": f"{MAX_SIZE + 1}B"})
+        self.assertIn("should be between 4K and 4M", problem)
+
+    def test_admission_is_counted_and_shown(self) -> None:
+        """A download turned away is counted; what is in flight can be seen."""
+        settings = load_with({"cache-download-max-count": "1", "cache-storage-min-free": "900000T"})
+        here = Path(tempfile.gettempdir())
+        admission = limits.admission(Clock(), settings, self.metrics, (here,))
+        ticket = admission.begin()
+        self.assertRaises(Busy, admission.begin)
+        self.assertEqual(self.reached("cache-download-max-count"), 1)
+        self.assertNotEqual(ticket.room(1), "")
+        self.assertEqual(self.reached("cache-storage-min-free"), 1)
+        self.assertEqual(self.metrics.registry.get_sample_value("ncps_spool_bytes"), 0)
