@@ -60,15 +60,20 @@ class Admission:
         self._waiting: deque[tuple[Ticket, Deferred[None]]] = deque()
 
     @property
+    def running(self) -> int:
+        """Downloads that run or wait."""
+        return len(self._tickets)
+
+    @property
     def in_flight(self) -> int:
         """Bytes that running downloads hold or were promised, and have not published."""
         return sum([ticket.held for ticket in self._tickets])
 
     def begin(self) -> Ticket:
         """Count a download in. Busy: there are too many."""
-        if len(self._tickets) >= self._downloads:
+        if self.running >= self._downloads:
             self._reached("cache-download-max-count")
-            raise Busy(f"{len(self._tickets)} downloads are running already")
+            raise Busy(f"{self.running} downloads are running already")
         ticket = Ticket(self)
         self._tickets[ticket] = None
         return ticket

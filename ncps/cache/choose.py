@@ -66,7 +66,7 @@ class Candidate:
         except (NotFound, Corrupt):
             self.health.answered(clock.seconds() - began)
             raise
-        except (Busy, CancelledError):  # our doing
+        except Busy:
             self.health.gave_up()
             raise
         except Unavailable as error:

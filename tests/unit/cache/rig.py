@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.cache.admission import Admission
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
 from ncps.cache.memory import NarInfoMemory
@@ -89,6 +90,9 @@ class CoreCase(SynchronousTestCase):
         self.origin, self.mirror = self.scripted[:2]
         self.files: list[CountedFile] = []
         self.is_full = False
+        self.free = 10**12
+        self.most_downloads, self.most_spooled = 100, 10**12
+        self.reached: list[str] = []
         self.ended: list[str] = []
         self.disagreements = 0
         self.restart()
@@ -118,6 +122,15 @@ class CoreCase(SynchronousTestCase):
         self.adoption = Adoption(
             clock=clock, tasks=tasks, catalog=catalog, store=self.store, workers=self.threads
         )
+        self.admission = Admission(
+            clock,
+            downloads=self.most_downloads,
+            spooled=self.most_spooled,
+            patience_s=PATIENCE_S,
+            reserve=1000,
+            free=lambda: self.free,
+            reached=self.reached.append,
+        )
         self.nars = Nars(
             clock=clock,
             tasks=tasks,
@@ -131,6 +144,7 @@ class CoreCase(SynchronousTestCase):
             uses=self.uses,
             workers=self.threads,
             new_spool=self.new_spool,
+            admission=self.admission,
             patience_s=PATIENCE_S,
             ended=self.ended.append,
         )
@@ -138,12 +152,12 @@ class CoreCase(SynchronousTestCase):
     def _disagreed(self) -> None:
         self.disagreements += 1
 
-    def new_spool(self, total: int | None, digests: tuple[Digest, ...]) -> Spool:
+    def new_spool(self, total: int | None, digests: tuple[Digest, ...], why: str) -> Spool:
         file = None
-        if not self.is_full:
+        why = "disk full" if self.is_full else why
+        if not why:
             file = CountedFile()
             self.files.append(file)
-        why = "disk full" if self.is_full else ""
         return Spool(file=file, workers=self.threads, digests=digests, total=total, keep_error=why)
 
     def tearDown(self) -> None:
@@ -156,6 +170,7 @@ class CoreCase(SynchronousTestCase):
         self.assertEqual([], [file.path for file in self.files if file.path.exists()], "left over")
         self.assertEqual(0, sum(upstream.bodies for upstream in self.scripted), "bodies open")
         self.assertEqual({}, self.leases.held, "leases held")
+        self.assertEqual((0, 0), (self.admission.running, self.admission.in_flight), "admitted")
         self.assertEqual([], [body for body in self.store.bodies if not body.is_closed], "open")
         self.assertEqual([], self.clock.getDelayedCalls(), "timers left")
 

@@ -11,7 +11,7 @@ from ncps.cache import nars as nars_module
 from ncps.cache.download import MAX_RESTARTS
 from ncps.cache.verbs import Absent, Outcome
 from ncps.codec import encoder
-from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
+from ncps.errors import Busy, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord
@@ -701,6 +701,84 @@ class AbsentTests(NarsCase):
         self.origin.add(bare)
         self.learn(bare)
         self.assertEqual((len(bare.file), Outcome.MISS), self.get(self.nars.stat(bare.key)))
+
+
+class AdmissionTests(NarsCase):
+    def second(self) -> NarKey:
+        """Another NAR that could be fetched."""
+        other = sample("other", SIZE)
+        self.origin.add(other)
+        self.learn(other)
+        return other.key
+
+    def test_one_download_too_many_is_turned_away(self) -> None:
+        """Clients of another NAR come back later; those of one that arrives are served."""
+        self.most_downloads = 1
+        self.restart()
+        other = self.second()
+        self.script(Script(stall_at=100_000))
+        first = self.client(self.key)
+        self.assertIsNone(self.refused(self.nars.open(other), Busy).retry_after)
+        joined = self.client(self.key)
+        self.origin.release()
+        for client in (first, joined):
+            self.successResultOf(client.done)
+        self.assertStored()
+        self.download(other)
+        self.assertEqual(["cache-download-max-count"], self.reached)
+
+    def test_download_waits_for_spools_to_be_published(self) -> None:
+        """What has no place yet asks no upstream, and goes on when there is one."""
+        self.most_spooled = SIZE
+        self.restart()
+        other = self.second()
+        self.script(Script(stall_at=100_000))
+        first = self.client(self.key)
+        waiting = self.open(other)
+        self.assertNoResult(waiting)
+        self.assertEqual(1, len(self.asked()))
+        self.origin.release()
+        self.successResultOf(first.done)
+        self.successResultOf(self.successResultOf(waiting)[1].done)
+        self.assertEqual(["published", "published"], self.ended)
+
+    def test_download_waits_in_vain_for_so_long(self) -> None:
+        """Its clients are told to come back; what it waited for goes on."""
+        self.most_spooled = SIZE
+        self.restart()
+        other = self.second()
+        self.script(Script(stall_at=100_000))
+        first = self.client(self.key)
+        waiting = self.open(other)
+        self.clock.advance(PATIENCE_S)
+        self.failureResultOf(waiting, Busy)
+        self.assertEqual(["cache-download-max-spool-size"], self.reached)
+        self.origin.release()
+        self.successResultOf(first.done)
+        self.assertStored()
+        self.download(other)
+
+    def test_short_of_space_streams_through(self) -> None:
+        """With less free than the reserve clients get every byte, and nothing is kept."""
+        self.free = len(self.sample.file) + 999
+        client = self.begun(self.key, script=Script(hold=True))
+        self.successResultOf(client.done)
+        self.assertEqual(self.sample.file, client.data)
+        self.assertNotStored()
+        self.assertEqual((["unkept"], []), (self.ended, self.files))
+        self.assertEqual(["cache-storage-min-free"], self.reached)
+        self.free += 1
+        self.download(self.key)
+        self.assertStored()
+
+    def test_upstreams_busy_by_us_are_told_as_such(self) -> None:
+        """Waiting in vain for a place at an upstream harms its health in no way."""
+        self.script(Script(error=Busy("waited")), Script(error=Busy("waited")))
+        opening = self.open(self.key)
+        self.clock.pump([1, 1, 1])
+        self.failureResultOf(opening, Unavailable)
+        self.assertTrue(all(c.health.is_healthy for c in self.upstreams.candidates))
+        self.download(self.key)
 
 
 class FullDiskTests(NarsCase):
