@@ -177,14 +177,23 @@ def upstreaming(reactor: Any, settings: Settings, counters: Metrics, tasks: Task
 
 
 def _count_failure(counters: Metrics, upstream: Upstream, error: NcpsError) -> None:
-    if isinstance(error, Busy):
-        return  # no fault of the upstream's
-    if isinstance(error, Corrupt):
-        counters.upstream_errors(upstream.name, "corrupt").inc()
-    elif isinstance(error, Unavailable):
-        is_status = str(error).startswith("status")
-        kind = "timeout" if error.timed_out else "status" if is_status else "connect"
+    kind = _kind_of_failure(error)
+    if kind:
         counters.upstream_errors(upstream.name, kind).inc()
+
+
+def _kind_of_failure(error: NcpsError) -> str:
+    """Value of the label `kind`; empty for what is no failure of its own."""
+    text = str(error)
+    if isinstance(error, Corrupt):
+        return "malformed" if text.startswith("not ") else "corrupt"
+    if isinstance(error, Busy) or not isinstance(error, Unavailable):
+        return ""
+    if error.timed_out:
+        return "timeout"
+    if text.startswith("status"):
+        return "status"
+    return "broken" if "body" in text else "connect"
 
 
 def _netrc(settings: Settings) -> Netrc:

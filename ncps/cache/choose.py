@@ -148,7 +148,7 @@ class Upstreams:
         """
 
         def failed(candidate: Candidate, error: NcpsError) -> None:
-            self._report(what, candidate, error)
+            self.report(what, candidate, error)
 
         round_ = _Round[T](self._clock, self._tasks, self.ordered(preferred), question, failed)
         found = await round_.run()
@@ -156,8 +156,13 @@ class Upstreams:
             raise verdict({c.upstream.name: e for c, e in round_.failures}, what)
         return found
 
-    def _report(self, what: str, candidate: Candidate, error: NcpsError) -> None:
+    def count(self, candidate: Candidate, error: NcpsError) -> None:
+        """Count a failure of one upstream."""
         self._failed(candidate.upstream, error)
+
+    def report(self, what: str, candidate: Candidate, error: NcpsError) -> None:
+        """Count a failure of one upstream and log it; an absence is none."""
+        self.count(candidate, error)
         if not isinstance(error, NotFound):
             self._log.warn(
                 "upstream {upstream} failed for {what}: {reason}",

@@ -184,7 +184,7 @@ class Download:
             except (NotFound, Unavailable, Corrupt) as error:
                 if self._spool is not None and self._spool.error is error:
                     raise  # the trouble is ours: no source can help
-                self._note(name, error)
+                self._note(source, error)
                 if isinstance(error, WrongBytes):
                     self._start_over(name, error)
                 elif isinstance(error, Corrupt):
@@ -192,11 +192,11 @@ class Download:
                 if not isinstance(error, Unavailable) or self._length <= before:
                     return None
 
-    def _note(self, name: str, error: NcpsError) -> None:
-        self._sources.failures[name] = error
+    def _note(self, source: Source, error: NcpsError) -> None:
+        self._sources.failed(source, error)
         self._log.warn(
             "upstream {upstream} failed for {what} at byte {offset}: {reason}",
-            upstream=name,
+            upstream=source.upstream.name,
             what=self.key.file_name,
             offset=self._length,
             reason=str(error),

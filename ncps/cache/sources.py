@@ -96,8 +96,14 @@ class Sources:
                 url, file = await self._place(candidate)
             except (NotFound, Unavailable, Corrupt) as error:
                 self.failures[name] = error
+                self._upstreams.report(self._key.file_name, candidate, error)
                 continue
             yield Source(candidate, url, file, self._clock)
+
+    def failed(self, source: Source, error: NcpsError) -> None:
+        """Note, for the verdict, how a source failed, and count it."""
+        self.failures[source.upstream.name] = error
+        self._upstreams.count(source.candidate, error)
 
     async def stat(self) -> int | None:
         """Return the file's size if a source says one; raises the verdict if none has the file."""
@@ -107,6 +113,7 @@ class Sources:
                     return await source.stat()
                 except (NotFound, Unavailable, Corrupt) as error:
                     self.failures[source.upstream.name] = error
+                    self._upstreams.report(self._key.file_name, source.candidate, error)
         raise verdict(self.failures, self._key.file_name)
 
     async def _place(self, candidate: Candidate) -> tuple[str, str]:
