@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -38,9 +40,12 @@ class Answer:
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a loopback port that is free now, and that no outgoing connection will take."""
+    # Below the kernel's ephemeral ports (32768 and up): those come and go all the time.
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
 
 
 def fetch(url: str, *, headers: dict[str, str] | None = None, deadline: float = 30.0) -> Answer:

@@ -18,6 +18,7 @@ from tests.system.stage import Stage, wait_until
 SIZE = 3_000_000
 MIDDLE = 1_000_000
 ROOM = "1m"  # of a file system that is too small
+NO_RESERVE = ("--cache-storage-min-free", "0")
 
 
 class SmallDiskTests(Stage):
@@ -41,7 +42,7 @@ class SmallDiskTests(Stage):
     def test_full_directory_for_downloads(self) -> None:
         """With the download directory full, clients get their bytes, and the log says why."""
         path = self.cache.add(SIZE)
-        daemon = self.make_daemon(self.mounted())
+        daemon = self.make_daemon(self.mounted(), options=NO_RESERVE)
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
         daemon.start()
         self.assert_streams_through(daemon, path, "No space left")
@@ -49,7 +50,7 @@ class SmallDiskTests(Stage):
     def test_many_clients_on_a_full_disk(self) -> None:
         """With the disk full, several clients at once all get the whole NAR."""
         path = self.cache.add(SIZE)
-        daemon = self.make_daemon(self.mounted())
+        daemon = self.make_daemon(self.mounted(), options=NO_RESERVE)
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
         daemon.start()
         target = self.nar_target(daemon, path)
@@ -59,7 +60,7 @@ class SmallDiskTests(Stage):
     def test_full_store(self) -> None:
         """With the store full, clients get their bytes, and what fits later is kept."""
         path, small = self.cache.add(SIZE), self.cache.add(1000)
-        daemon = self.make_daemon(self.mounted())
+        daemon = self.make_daemon(self.mounted(), options=NO_RESERVE)
         self.mount(daemon.storage, f"size={ROOM}")
         daemon.start()
         self.assert_streams_through(daemon, path, "No space left")
@@ -71,7 +72,7 @@ class SmallDiskTests(Stage):
         path = self.cache.add(SIZE)
         origin = self.mounted()
         origin.serve(path.nar_target, path.file[:-1] + b"\xee")
-        daemon = self.make_daemon(origin)
+        daemon = self.make_daemon(origin, options=NO_RESERVE)
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
         daemon.start()
         self.assertFalse(self.nar(daemon, path).whole)
