@@ -208,7 +208,11 @@ class Client:
         pairs = (line.partition(": ") for line in texts[-1].decode().splitlines())
         fields = {key: value for key, _, value in pairs}
         for key, value in thing.facts.items():
-            if fields.get(key, value if key.startswith("File") else None) != value:
+            said = fields.get(key, value if key.startswith("File") else None)
+            if said != value and key.startswith("File"):
+                # Not signed: it takes the bytes to find a liar out.
+                self.score.add("narinfos with a false FileHash or FileSize")
+            elif said != value:
                 self.score.blame("wrong narinfos", f"{key} {fields.get(key)!r} in {target}")
         url = fields.get("URL", "")
         if not url:
