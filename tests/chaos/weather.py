@@ -58,8 +58,6 @@ class Spell:
     mood: Mood
 
 
-FALSE = "false narinfo"
-
 CATALOGUE: Mapping[str, Draw] = {
     "cut": lambda r, size: faults.Cut(r.randint(0, size)),
     "reset": lambda r, size: faults.Cut(r.randint(0, size), reset=True),
@@ -89,12 +87,6 @@ CATALOGUE: Mapping[str, Draw] = {
     "range ignored": lambda r, _: faults.NoRanges(advertised=r.random() < 0.5),
     "range wrong": lambda _r, _: faults.WrongRange(),
     "no length": lambda _r, _: faults.NoLength(),
-    FALSE: lambda r, size: r.choice(
-        [
-            faults.FalseField("FileHash", "sha256:" + r.choice("01") * 52),
-            faults.FalseField("FileSize", str(size + r.randint(1, 5000))),
-        ]
-    ),
     "encoded": lambda r, _: faults.Encoded(r.choice(["zstd", "gzip"])),
 }
 """Everything that may go wrong with an answer, by name."""
@@ -107,7 +99,7 @@ QUIRKS: Sequence[Draw] = (
 """What a healthy server may do as well."""
 
 _OFTEN = ("cut", "stall", "wrong bytes")
-_SOUR_ONLY = frozenset({"404", FALSE})  # what only a real liar does
+_SOUR_ONLY = frozenset({"404"})  # a relay that has an object never denies it: that would be true
 
 
 class Weather:
@@ -204,8 +196,6 @@ class Weather:
         if chance.random() >= RATES.get(origin, 0.85):
             return []
         names = [*CATALOGUE, *_OFTEN, *_OFTEN]
-        if request.target.endswith(".narinfo"):
-            names += [FALSE] * 5
         name = chance.choice([n for n in names if origin < SOURS or n not in _SOUR_ONLY])
         self.drawn[name] += 1
         return [CATALOGUE[name](chance, size)]

@@ -11,7 +11,6 @@ it; `Cut`, `Stall` and `Trickle` count the body bytes of this one answer.
 from __future__ import annotations
 
 import gzip
-import re
 from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import Literal, Protocol
@@ -201,18 +200,6 @@ class WrongBytes:
         end = min(self.at + len(self.data), len(reply.content))
         data = self.data[: end - self.at]
         reply.content = reply.content[: self.at] + data + reply.content[end:]
-
-
-@frozen
-class FalseField:
-    """A field of a text of `Key: value` lines says something else."""
-
-    key: str
-    value: str
-
-    def spoil(self, reply: Reply, request: Request) -> None:
-        line = re.compile(rb"^%s: .*$" % self.key.encode(), re.MULTILINE)
-        reply.content = line.sub(f"{self.key}: {self.value}".encode(), reply.content)
 
 
 @frozen
