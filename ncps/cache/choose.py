@@ -8,7 +8,7 @@ Every failure is kept, for the verdict of `policy`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 from attrs import define, frozen
@@ -141,16 +141,19 @@ class Upstreams:
         question: Callable[[Upstream], Coroutine[Any, Any, T]],
         *,
         preferred: str = "",
+        without: Collection[str] = (),
     ) -> Found[T]:
         """Ask until somebody has a good answer; raise the verdict if nobody has.
 
         :param question: raises NotFound, Unavailable or Corrupt where the upstream has none.
+        :param without: base URLs of upstreams that are not asked.
         """
 
         def failed(candidate: Candidate, error: NcpsError) -> None:
             self.report(what, candidate, error)
 
-        round_ = _Round[T](self._clock, self._tasks, self.ordered(preferred), question, failed)
+        asked = [c for c in self.ordered(preferred) if c.upstream.base_url not in without]
+        round_ = _Round[T](self._clock, self._tasks, asked, question, failed)
         found = await round_.run()
         if found is None:
             raise verdict({c.upstream.name: e for c, e in round_.failures}, what)

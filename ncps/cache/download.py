@@ -13,7 +13,7 @@ checked before the last bytes leave the spool and before anything is published (
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 from attrs import frozen
@@ -64,6 +64,8 @@ class Download:
     :param new_spool: makes a spool for a file of this size (None: unknown) and these digests.
     :param patience_s: how long no byte may come, in mid-file, before the download is given up.
     :param new_seal: makes the judge of a file.
+    :param hopeless: awaited with the verdict that nobody has the file as it was said to be, before
+        any reader is told: when one comes again at once, the consequences have been drawn.
     :ivar arrived: the file's size, once all of it is here and right.
     :ivar has_failed: whether it is of no use to join any more; set before anybody hears of it.
     """
@@ -79,6 +81,7 @@ class Download:
         sources: Sources,
         new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
         patience_s: float,
+        hopeless: Callable[[NcpsError], Awaitable[None]],
         new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
     ) -> None:
         self.key = key
@@ -90,6 +93,7 @@ class Download:
         self._sources = sources
         self._new_spool = new_spool
         self._patience_s = patience_s
+        self._hopeless = hopeless
         self._new_seal = new_seal
         self._seal = new_seal(key, expected)
         self._current: Shared[Spool] = Shared()
@@ -129,6 +133,12 @@ class Download:
             arrived = await self._fetch()
         except CancelledError:
             self.give_up(Unavailable("the daemon is stopping"))
+            raise
+        except (NotFound, Corrupt) as error:
+            try:
+                await self._hopeless(error)
+            finally:
+                self.give_up(error)
             raise
         except BaseException as error:
             self.give_up(error)

@@ -73,6 +73,10 @@ class NarInfoMemory:
         """Return the hashes of the held narinfos that point at this NAR."""
         return set(self._by_key.get(key, ()))
 
+    def origins_of(self, key: NarKey) -> dict[str, str]:
+        """Return the same hashes, each with the base URL its narinfo came from."""
+        return {digest: self._by_digest[digest].upstream for digest in self.digests_of(key)}
+
     def put(self, item: KnownNarInfo) -> None:
         """Hold a narinfo, in place of an older one of the same hash."""
         self.drop(item.digest)

@@ -14,7 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache import sidecar
-from ncps.cache.choose import Candidate, Upstreams
+from ncps.cache.choose import Candidate, Found, Upstreams
+from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.negatives import Negatives
 from ncps.cache.uses import Uses, utc_now
@@ -66,6 +67,7 @@ class NarInfos:
         self._uses = uses
         self._is_arriving = is_arriving
         self._disagreed = disagreed
+        self._doubts = Doubts(clock)
         self._flights: Flights[str, KnownNarInfo] = Flights(tasks, "narinfo")
 
     async def get(self, digest: str) -> ServedNarInfo:
@@ -116,13 +118,22 @@ class NarInfos:
             if item is not None:
                 return item
             try:
-                found = await self._upstreams.first(
-                    f"{digest}.narinfo", partial(self._ask, digest=digest)
-                )
+                found = await self._first(digest)
             except NotFound as error:
                 self._negatives.add(digest)
                 raise Absent(str(error), outcome=Outcome.MISS) from error
             return await self._record(found.value)
+
+    async def _first(self, digest: str) -> Found[Vetted]:
+        """Ask for a narinfo; those that are in doubt about the path only if no other has it."""
+        what, ask = f"{digest}.narinfo", partial(self._ask, digest=digest)
+        doubted = self._doubts.about(digest)
+        if doubted:
+            try:
+                return await self._upstreams.first(what, ask, without=doubted)
+            except (NotFound, Corrupt):
+                pass
+        return await self._upstreams.first(what, ask)
 
     async def _ask(self, upstream: Upstream, digest: str) -> Vetted:
         narinfo = await upstream.narinfo(digest)
@@ -195,10 +206,32 @@ class NarInfos:
             await self.keep_beside(entry)
 
     async def lost(self, key: NarKey) -> None:
-        """Take note that no upstream has this NAR: its narinfos are to be fetched anew."""
-        for digest in await self._digests_of(key):
+        """Take note that this NAR cannot be had as its narinfos say: they are fetched anew.
+
+        What other upstreams say of them is asked for at once, so that a client that comes again
+        with the same URL may find it right.
+        """
+        digests = await self._digests_of(key)
+        for digest in digests:
             await self._catalog.forget_narinfo(digest)
         self._memory.drop_nar(key)
+        for digest in digests:
+            await self._relearn(digest)
+
+    async def _relearn(self, digest: str) -> None:
+        """Record what somebody beyond doubt says of a path, if anybody says something."""
+        async with self._leases.hold(f"download:narinfo:{digest}"):
+            if await self._find(digest) is not None:
+                return
+            try:
+                found = await self._upstreams.first(
+                    f"{digest}.narinfo",
+                    partial(self._ask, digest=digest),
+                    without=self._doubts.about(digest),
+                )
+            except (NotFound, Unavailable, Corrupt):
+                return  # whoever asks next is told
+            await self._record(found.value)
 
     async def withdraw(self, key: NarKey) -> None:
         """Take back every narinfo of a NAR that is not what they say. Unavailable."""
@@ -208,10 +241,14 @@ class NarInfos:
         self._memory.drop_nar(key)
 
     async def _digests_of(self, key: NarKey) -> set[str]:
-        """Hashes of every narinfo of a NAR, recorded or not; none of them is held any more."""
-        held = self._memory.digests_of(key)
+        """Hashes of all narinfos of a NAR, recorded or not; none is held any more, all in doubt."""
+        origins = self._memory.origins_of(key)
         self._memory.drop_nar(key)
-        return held | {entry.digest for entry in await self._catalog.narinfos_of(key)}
+        for entry in await self._catalog.narinfos_of(key):
+            origins[entry.digest] = entry.upstream
+        for digest, upstream in origins.items():
+            self._doubts.add(digest, upstream)
+        return set(origins)
 
     def changed(self, key: NarKey) -> None:
         """Take note that the state of a NAR has changed: look it up anew."""

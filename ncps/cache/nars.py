@@ -213,6 +213,7 @@ class Nars:
                 new_spool=partial(self._spool, ticket),
                 patience_s=self._patience_s,
                 new_seal=self._new_seal,
+                hopeless=partial(self._hopeless, key, nar),
             )
         except NcpsError:
             ticket.close()
@@ -260,18 +261,17 @@ class Nars:
         if current is not None and current.is_stored:
             raise _AlreadyStored("stored meanwhile")
         await ticket.admit(nar.file_size if nar is not None else None)
-        try:
-            arrived = await download.run()
-        except (NotFound, Corrupt) as error:
-            if nar is not None:
-                await self._narinfos.lost(key)
-            elif isinstance(error, NotFound):
-                self._negatives.add(key)
-            raise
+        arrived = await download.run()
         try:
             await self._publish(download, nar, arrived)
         finally:
             arrived.spool.release()
+
+    async def _hopeless(self, key: NarKey, nar: NarRecord | None, error: NcpsError) -> None:
+        if nar is not None:
+            await self._narinfos.lost(key)
+        elif isinstance(error, NotFound):
+            self._negatives.add(key)
 
     async def _publish(self, download: Download, nar: NarRecord | None, arrived: Arrived) -> None:
         """Store what arrived: bytes first, then the row. What cannot be kept was served anyway."""

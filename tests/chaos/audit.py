@@ -135,7 +135,9 @@ def count_downloads(
         if thing is None or visit.method != "GET":
             continue
         requests += 1
-        is_whole = visit.status == 200 and visit.outcome == "done"
+        # A 200 to a Range request goes on with what there was, at a server without ranges.
+        is_begun_anew = visit.status == 200 and visit.request.range is None
+        is_whole = is_begun_anew and visit.outcome == "done"
         if is_whole and is_clean(visit.faults):
             begun.setdefault(thing.sha256, []).append(visit.began)
     score.add("upstream NAR requests", requests)

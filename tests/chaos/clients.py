@@ -208,7 +208,8 @@ class Client:
         pairs = (line.partition(": ") for line in texts[-1].decode().splitlines())
         fields = {key: value for key, _, value in pairs}
         for key, value in thing.facts.items():
-            if fields.get(key, value if key.startswith("File") else None) != value:
+            said = fields.get(key, value if key.startswith("File") else None)
+            if said != value:
                 self.score.blame("wrong narinfos", f"{key} {fields.get(key)!r} in {target}")
         url = fields.get("URL", "")
         if not url:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from tests.system.caches import Dialect
+import hashlib
+
+from tests.system.caches import Dialect, StorePath, compress, pack_nar, to_base32
 from tests.system.faults import Status
+from tests.system.origin import Origin
 from tests.system.stage import Stage
 
 
@@ -32,4 +35,41 @@ class FindingTests(Stage):
         [stored] = daemon.stored_nars()
         stored.unlink()
         self.cache.mount_path(first, path, "", Status(404))
+        self.assert_served(daemon, path)
+
+    def lying(self, path: StorePath, **fields: str) -> Origin:
+        """Return an origin with the cache on it, that says something else of one path."""
+        origin = self.mounted()
+        origin.serve(f"/{path.digest}.narinfo", path.narinfo(**fields))
+        return origin
+
+    def test_false_file_hash_of_one_upstream_harms_once(self) -> None:
+        """A liar asked first costs one failure: who comes again gets what the other one has."""
+        path = self.cache.add(5000)
+        liar = self.lying(path, FileHash="sha256:" + "0" * 52)
+        daemon = self.daemon(liar, self.mounted())
+        target = self.nar_target(daemon, path)
+        self.assertEqual(502, self.ask(daemon, target).status)
+        again = self.ask(daemon, target)
+        self.assertEqual((200, path.file), (again.status, again.body))
+
+    def test_false_nar_of_one_upstream_harms_once(self) -> None:
+        """Nor does a liar keep a path from anybody whose narinfo and NAR agree on false bytes."""
+        path = self.cache.add(5000, compression="zstd")
+        evil = compress(pack_nar(b"evil" * 1000), "zstd")
+        name = to_base32(hashlib.sha256(evil).digest())
+        fields = {"FileHash": f"sha256:{name}", "FileSize": str(len(evil))}
+        liar = self.lying(path, URL=f"nar/{name}.nar.zst", **fields)
+        liar.serve(f"/nar/{name}.nar.zst", evil)
+        daemon = self.daemon(liar, self.mounted())
+        self.assertEqual(502, self.nar(daemon, path).status)
+        self.assert_served(daemon, path)
+
+    def test_lone_upstream_in_doubt_is_asked_again(self) -> None:
+        """An upstream that told something false is believed again when it is the only one."""
+        path = self.cache.add(5000)
+        origin = self.lying(path, FileHash="sha256:" + "0" * 52)
+        daemon = self.daemon(origin)
+        self.assertEqual(502, self.nar(daemon, path).status)
+        self.cache.mount_path(origin, path)
         self.assert_served(daemon, path)
