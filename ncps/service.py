@@ -113,6 +113,7 @@ class NcpsService(Service):
 
     def startService(self) -> None:
         """See `IService`."""
+        self.privilegedStartService()  # `twist` does not
         super().startService()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._start_failed)
@@ -125,8 +126,7 @@ class NcpsService(Service):
         else:
             self._log.failure("cannot start", failure)
             self.failure = NcpsError("an unexpected error")
-        if self._reactor.running:
-            self._reactor.stop()
+        self._reactor.callWhenRunning(self._reactor.stop)
 
     async def _start(self) -> None:
         parts = self._parts
