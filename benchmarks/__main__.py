@@ -64,10 +64,7 @@ def main() -> int:
     about = machine.describe()
     load = [load_before, machine.load()]
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    print(
-        f"{rounds} rounds, median [least..greatest];"
-        f" load before {load[0]:.2f}, after {load[1]:.2f}\n"
-    )
+    print(f"{rounds} rounds, median [least..greatest]; load {load[0]:.2f} to {load[1]:.2f}\n")
     print(table(figures))
     if options.log is not None:
         run = {"began": began, "rounds": rounds, "quick": options.quick, "load": load, **about}
