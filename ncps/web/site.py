@@ -20,19 +20,18 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from ncps.metrics import METHODS, NO_ROUTE, OTHER_METHOD, PROBES, Metrics
 from ncps.streams import unsent
 from ncps.web import accesslog, respond
+from ncps.web.heads import Head, KnownHeads, head_of
 from ncps.web.limits import Limits, Peers
 
-_ALWAYS = frozenset(path.encode("ascii") for path in PROBES)
-"""Answered however busy we are: by these one learns that we are."""
-
-SEND_LIMIT = 1024 * 1024
-"""Bytes a connection offers the kernel at once; Twisted's 128 KiB cut every chunk in pieces."""
+_ALWAYS = frozenset(path.encode("ascii") for path in PROBES)  # by these one learns that we are busy
+SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel at once; stock cuts at 128 KiB
 
 
 class NcpsRequest(Request):
@@ -90,6 +89,8 @@ class NcpsRequest(Request):
         self.args = {}
         self.channel.head_complete()
         self.site = self.channel.site
+        if self.channel.new_head is not None:
+            self.site.heads.learn(self.channel.new_head, self.requestHeaders)
         self.began = self.site.clock.seconds()
         self.site.begun()
         self.setHeader(b"Server", b"ncps")
@@ -135,6 +136,7 @@ class NcpsChannel(HTTPChannel):
     _head_call: IDelayedCall | None = None
     _lingering: IDelayedCall | None = None
     _left_when_idle = 0
+    new_head: Head | None = None  # the one being parsed, if it came in one piece
 
     def connectionMade(self) -> None:
         """See `IProtocol`."""
@@ -162,10 +164,28 @@ class NcpsChannel(HTTPChannel):
         return self._host
 
     def dataReceived(self, data: bytes) -> None:
-        """See `IProtocol`."""
-        if self._lingering is None:
+        """See `IProtocol`; bytes that were parsed before are not parsed again."""
+        if self._lingering is not None:
+            return
+        is_between = self.is_idle and self.line_mode and self.persistent
+        head = head_of(data) if is_between and len(data) <= self.totalHeadersSize else None
+        headers = None if head is None else self.site.heads.find(head)
+        self.new_head = head if headers is None else None
+        if head is not None and headers is not None:
+            self._known_head_received(head, headers)
+        else:
             super().dataReceived(data)
             self._watch_head()
+
+    def _known_head_received(self, head: Head, headers: Headers) -> None:
+        """Do what `HTTPChannel` does at the end of a head without a body."""
+        self.resetTimeout()
+        request = self.requestFactory(self, 0)
+        request.requestHeaders = headers
+        self.requests.append(request)
+        self._command, self._path, self._version = b"GET", head.target, b"HTTP/1.1"
+        request.gotLength(0)
+        self.allContentReceived()
 
     def requestDone(self, request: Request) -> None:
         """See `HTTPChannel`: a response is complete."""
@@ -291,6 +311,7 @@ class NcpsSite(Site):
         self._peers = Peers()
         self._emptied: Deferred[None] | None = None
         self._date = (0, b"")
+        self.heads = KnownHeads()
         super().__init__(
             root, parsePOSTFormSubmission=False, timeout=self.limits.idle, reactor=clock
         )

@@ -1,0 +1,144 @@
+"""Heads that are remembered: the answer is the same, byte for byte, as if they were parsed."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+
+from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.web.heads import LONGEST, KnownHeads, head_of
+from ncps.web.limits import Limits
+from tests.unit.web.wire import Server
+
+DIGEST = "0" * 32
+REST = b" HTTP/1.1\r\nHost: cache\r\nUser-Agent: curl/8.14.1 Nix/2.28.4\r\nAccept: */*\r\n\r\n"
+PATHS = (b"/pubkey", b"/%s.narinfo" % DIGEST.encode(), b"/nowhere?x=%00", b"//")
+LINES = (
+    b"Host: cache",
+    b"Accept: */*",
+    b"If-None-Match: *",
+    b"Connection: close",
+    b"Content-Length: 0",
+    b"Content-Length: 3",
+    b"Transfer-Encoding: chunked",
+    b"Expect: 100-continue",
+    b"Cookie: a=b",
+    b"Range: bytes=0-1",
+    b"X: a\nConnection: close",
+    b"X:\x00",
+    b" folded",
+    b"no colon",
+    b"",
+)
+TARGETS = st.one_of(
+    st.sampled_from(PATHS),
+    st.sampled_from([b"/a\r\nX: y", b"/a\tb", b"/\xff", b"/a HTTP/1.0\r\nX:", b"", b"*", b"/a b"]),
+)
+HEADS = st.tuples(
+    st.sampled_from([b"GET", b"HEAD", b"get", b"PUT"]),
+    TARGETS,
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.1 ", b"http/1.1"]),
+    st.lists(st.sampled_from(LINES), max_size=4),
+).map(lambda parts: b"%s %s %s\r\n%s\r\n\r\n" % (*parts[:3], b"\r\n".join(parts[3])))
+
+
+def _server(*, is_forgetful: bool) -> Server:
+    server = Server()
+    server.cache.narinfos[DIGEST] = ServedNarInfo(
+        text=b"StorePath: x\n", outcome=Outcome.HIT, upstream="up.example"
+    )
+    server.site.date = lambda: b"now"  # type: ignore[method-assign]
+    if is_forgetful:
+        server.site.heads.learn = lambda head, headers: None  # type: ignore[method-assign]
+    return server
+
+
+class SameAnswersTests(SynchronousTestCase):
+    @given(st.lists(HEADS, min_size=1, max_size=6))
+    @settings(deadline=None)
+    def test_any_requests_are_answered_as_without_memory(self, heads: list[bytes]) -> None:
+        """Whatever a client sends, and sends again, a known head changes nothing."""
+        answers = []
+        for is_forgetful in (True, False):
+            server = _server(is_forgetful=is_forgetful)
+            said = []
+            for _ in range(2):
+                client = server.connect()
+                for head in heads:
+                    if not (client.disconnecting or client.disconnected):
+                        client.send(head)
+                said.append((client.value(), client.disconnecting, client.disconnected))
+                client.leave()
+            answers.append(said)
+        self.assertEqual(answers[0], answers[1])
+
+
+class KnownHeadsTests(SynchronousTestCase):
+    def test_repeated_head_is_not_parsed_again(self) -> None:
+        """The second request of a client costs no parsing, whatever path it asks for."""
+        server = _server(is_forgetful=False)
+        client = server.connect()
+        client.send(b"GET /pubkey" + REST)
+        self.assertEqual(client.response().status, 200)
+        parsed: list[bytes] = []
+        client.protocol.lineReceived = parsed.append
+        client.send(b"GET /%s.narinfo" % DIGEST.encode() + REST)
+        self.assertEqual(client.response().status, 200)
+        self.assertEqual(parsed, [])
+
+    def test_headers_are_those_of_the_first_time(self) -> None:
+        """Conditions in a known head are obeyed again."""
+        server = _server(is_forgetful=False)
+        client = server.connect()
+        rest = REST[:-2] + b"If-None-Match: *\r\n\r\n"
+        for _ in range(2):
+            client.send(b"GET /%s.narinfo" % DIGEST.encode() + rest)
+            self.assertEqual(client.response().status, 304)
+
+    def test_known_head_with_a_longer_path_still_has_the_limit_of_heads(self) -> None:
+        """A head above the limit is refused, also when all but its path is known."""
+        server = Server(Limits(head_size=1000))
+        client = server.connect()
+        client.send(b"GET /pubkey" + REST)
+        self.assertEqual(client.response().status, 200)
+        client.send(b"GET /" + b"a" * 1000 + REST)
+        self.assertIn(client.response().status, {414, 431})
+
+    def test_head_that_concerns_more_than_itself_is_never_known(self) -> None:
+        """What closes connections or brings bodies is always parsed."""
+        known = KnownHeads()
+        for line in (b"Connection: close", b"content-length : 0", b"EXPECT: x", b"Cookie: a=b"):
+            head = head_of(b"GET / HTTP/1.1\r\nHost: h\r\n" + line + b"\r\n\r\n")
+            assert head is not None
+            known.learn(head, Headers())
+            self.assertIsNone(known.find(head))
+
+    def test_what_is_not_one_whole_head_is_not_looked_at(self) -> None:
+        """Pieces of heads, other verbs and odd targets take the ordinary road."""
+        for data in (
+            b"GET /" + REST[:-1],
+            b"HEAD /" + REST,
+            b"GET /\x01" + REST,
+            b"GET /\r\n" + REST,
+            b"GET /" + b"a" * LONGEST + REST,
+        ):
+            self.assertIsNone(head_of(data))
+
+    def test_two_heads_at_once_are_never_known(self) -> None:
+        """Pipelined requests do not become one."""
+        known = KnownHeads()
+        head = head_of(b"GET /a" + REST + b"GET /b" + REST)
+        assert head is not None
+        known.learn(head, Headers())
+        self.assertIsNone(known.find(head))
+
+    def test_memory_is_bounded(self) -> None:
+        """A client that never sends the same head twice fills no memory."""
+        known = KnownHeads()
+        for number in range(3000):
+            head = head_of(b"GET / HTTP/1.1\r\nX: %d\r\n\r\n" % number)
+            assert head is not None
+            known.learn(head, Headers())
+        self.assertLessEqual(len(known), 1024)
