@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TextIO
+from typing import TextIO, cast
 
 from attrs import field, frozen
 from twisted.logger import (
@@ -51,7 +51,9 @@ _SECRET = re.compile(
 )
 _PLAIN_TEMPLATE = re.compile(r"(?:[^{}]|\{[a-z_][a-z0-9_]*\})*")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_OURS = frozenset({"time", "level", "message", "logger", "error", "traceback"})
+_ALWAYS = frozenset({"time", "level", "message", "logger"})
+_OURS = _ALWAYS | {"error", "traceback"}
+_quoted = json.encoder.encode_basestring_ascii
 #: What `twisted.python.log` adds to an event for observers of the old kind.
 _LEGACY = frozenset(
     {"message", "time", "system", "isError", "format", "failure", "why", "logLevel"}
@@ -155,22 +157,35 @@ def json_line(event: LogEvent) -> str:
     """Return the event as one JSON object, without the end of line."""
     event = redacted(event)
     legacy = _LEGACY if "isError" in event else frozenset()
-    found: dict[str, object] = {
-        "time": _stamp(event),
-        "level": _level_name(event),
-        "message": _message(event),
-        "logger": str(event.get("log_namespace", "")),
-    }
+    parts = [
+        f'{{"time": "{_stamp(event)}", "level": "{_level_name(event)}"',
+        f'"message": {_quoted(_message(event))}',
+        f'"logger": {_quoted(str(event.get("log_namespace", "")))}',
+    ]
+    taken = _ALWAYS
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
-        found["error"] = _plain(f"{type(failure.value).__name__}: {failure.value}")
-        found["traceback"] = _traceback(failure)
+        taken = _OURS
+        parts.append(f'"error": {_json(f"{type(failure.value).__name__}: {failure.value}")}')
+        parts.append(f'"traceback": {_quoted(_traceback(failure))}')
     for name, value in event.items():
         if name[:4] == "log_" or name in legacy:
             continue
-        key = f"{name}_" if name in _OURS and name in found else name
-        found[key] = _plain(value)
-    return json.dumps(found)
+        key = f"{name}_" if name in taken else name
+        parts.append(f"{_quoted(key)}: {_json(value)}")
+    return ", ".join(parts) + "}"
+
+
+def _json(value: object) -> str:
+    """Write a value; the usual kinds without the machinery of `json.dumps`."""
+    kind = type(value)
+    if kind is str and len(cast("str", value)) <= _LONGEST_VALUE:
+        return _quoted(cast("str", value))
+    if kind is int:
+        number = cast("int", value)
+        if -(2**63) < number < 2**63:
+            return str(number)
+    return json.dumps(_plain(value))
 
 
 def human_line(event: LogEvent, prefix: str = "") -> str:
