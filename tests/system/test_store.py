@@ -10,15 +10,15 @@ import zstandard
 
 from tests.e2e.daemon import Daemon
 from tests.services import require
-from tests.system.caches import StorePath
-from tests.system.faults import Stall
+from tests.system.caches import Dialect, StorePath
+from tests.system.faults import Chunked, Stall
 from tests.system.program import run_ncps
 from tests.system.stage import Stage, wait_until
 
 SIZE = 3_000_000
 MIDDLE = 1_000_000
 ROOM = "1m"  # of a file system that is too small
-NO_RESERVE = ("--cache-storage-min-free", "0")
+NO_RESERVE = ("--cache-storage-min-free", "0")  # so that only the system says that it is full
 
 
 class SmallDiskTests(Stage):
@@ -45,6 +45,14 @@ class SmallDiskTests(Stage):
         daemon = self.make_daemon(self.mounted(), options=NO_RESERVE)
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
         daemon.start()
+        self.assert_streams_through(daemon, path, "would leave less than")
+
+    def test_disk_that_fills_unforeseen(self) -> None:
+        """A NAR of unknown size that fills the disk in the middle reaches its clients whole."""
+        path = self.cache.add(SIZE, dialect=Dialect.BARE, compression="zstd")
+        daemon = self.make_daemon(self.mounted(Chunked()), options=NO_RESERVE)
+        self.mount(daemon.directory / "tmp", f"size={ROOM}")
+        daemon.start()
         self.assert_streams_through(daemon, path, "No space left")
 
     def test_many_clients_on_a_full_disk(self) -> None:
@@ -63,7 +71,7 @@ class SmallDiskTests(Stage):
         daemon = self.make_daemon(self.mounted(), options=NO_RESERVE)
         self.mount(daemon.storage, f"size={ROOM}")
         daemon.start()
-        self.assert_streams_through(daemon, path, "No space left")
+        self.assert_streams_through(daemon, path, "would leave less than")
         self.assert_served(daemon, small)
         self.wait_until_stored(daemon, small)
 
