@@ -322,6 +322,7 @@ class DownloadReader:
         self._body = body
         self._start = start
         self._stop = stop
+        self._promised = download.size
         self._is_closed = False
 
     @property
@@ -348,9 +349,14 @@ class DownloadReader:
             await self._move()
 
     async def _move(self) -> None:
-        """Go over to the spool that takes the place of this one."""
+        """Go over to the spool that takes the place of this one.
+
+        Corrupt, if the size was wrong, too: whoever asked for a piece may have been told of it.
+        """
         self._body.close()
         self._body = await self._download.reader(self._start, self._stop)
+        if self._promised not in {None, self._download.size}:
+            raise Corrupt(f"the file was said to have {self._promised} bytes, and has not")
         if self._is_closed:  # meanwhile
             self._body.close()
 

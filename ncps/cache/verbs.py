@@ -62,7 +62,10 @@ class ServedNar(Protocol):
 
     @property
     def size(self) -> int | None:
-        """Bytes behind the URL in all, if known by now."""
+        """Bytes behind the URL in all, if known by now.
+
+        While they arrive it may be an upstream's word, and change when that is found out to lie.
+        """
 
     @property
     def outcome(self) -> Outcome:
@@ -77,7 +80,10 @@ class ServedNar(Protocol):
         """Seconds spent by named parts until it was open, for `Server-Timing`."""
 
     async def known_size(self) -> int:
-        """Wait until the size is known, perhaps for a download's end. Unavailable, Corrupt."""
+        """Wait until the size is known, perhaps for a download's end; `size` says it from then on.
+
+        Unavailable, Corrupt.
+        """
 
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """Bytes `start` to `stop` (exclusive, default the end), also while they are arriving.

@@ -135,15 +135,16 @@ class NarInfo:
     def parse(cls, text: bytes) -> Self:
         """Read a narinfo as binary caches in the wild write it.
 
-        A Sig line that cannot be read is left out; a missing Compression is bzip2, as for Nix.
-        Malformed, naming the field: required ones missing, fields given twice, values that
-        contradict each other, other stores, HTML, texts over `MAX_SIZE`.
+        A Sig line that cannot be read is left out; a missing Compression is bzip2, as for Nix,
+        unless the URL names another one. Malformed, naming the field: required ones missing,
+        fields given twice, values that contradict each other, other stores, HTML, texts over
+        `MAX_SIZE`.
         """
         fields, signatures = _fields(text)
         return cls(
             store_path=_store_path(_required(fields, "StorePath")),
             url=_required(fields, "URL"),
-            compression=fields.get("Compression") or "bzip2",
+            compression=fields.get("Compression") or _unstated_compression(fields["URL"]),
             file_hash=_hash("FileHash", value) if (value := fields.get("FileHash")) else None,
             file_size=_size("FileSize", fields.get("FileSize") or "0") or None,
             nar_hash=_hash("NarHash", _required(fields, "NarHash")),
@@ -211,6 +212,13 @@ def _required(fields: dict[str, str], key: str) -> str:
     if not value:
         raise Malformed(f"{key} is missing")
     return value
+
+
+def _unstated_compression(url: str) -> str:
+    ending = url.partition("?")[0].rpartition(".nar")[2]
+    if ending not in {"", ".bz2"} and ending.isprintable() and "/" not in ending:
+        raise Malformed(f"Compression is missing, and bzip2 does not go with {ending[:16]!r}")
+    return "bzip2"
 
 
 def _store_path(text: str) -> StorePath:

@@ -98,6 +98,8 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
         request.setHeader(b"Content-Length", b"%d" % length)
     body = await nar.body(start, stop)
     try:
+        if size is not None and nar.size != size:
+            raise Corrupt(f"the file was said to have {size} bytes, and has not")
         await _pour(aiter(body), request, length)
     finally:
         body.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from tests.system.caches import Dialect, StorePath, compress, pack_nar, to_base32
-from tests.system.faults import Status
+from tests.system.faults import Short, Status
 from tests.system.origin import Origin
 from tests.system.stage import Stage
 
@@ -73,3 +73,16 @@ class FindingTests(Stage):
         self.assertEqual(502, self.nar(daemon, path).status)
         self.cache.mount_path(origin, path)
         self.assert_served(daemon, path)
+
+    def test_piece_of_a_nar_whose_size_was_a_lie_is_no_answer(self) -> None:
+        """Nobody gets a short piece because an upstream that was found out had said a size."""
+        path = self.cache.add(5000, compression="zstd", dialect=Dialect.BARE)
+        liar = self.origin()
+        self.cache.mount(liar, "", Short(4000))
+        daemon = self.daemon(liar, self.mounted())
+        target = self.nar_target(daemon, path)
+        answer = self.ask(daemon, target, Range="bytes=857-")
+        if answer.status != 502:
+            self.assertEqual((206, path.file[857:]), (answer.status, answer.body))
+        again = self.ask(daemon, target, Range="bytes=857-")
+        self.assertEqual((206, path.file[857:]), (again.status, again.body))

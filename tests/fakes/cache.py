@@ -109,8 +109,10 @@ class StubNar(ServedNar):
 
     async def known_size(self) -> int:
         if self._sized is not None:
-            return self._sized()
-        return sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))
+            self._size = self._sized()
+        else:
+            self._size = sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))
+        return self._size
 
     async def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
         body = ScriptedBody(self._pieces, start, stop)

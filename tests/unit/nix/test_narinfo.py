@@ -113,7 +113,19 @@ class ParseTests(SynchronousTestCase):
     def test_a_missing_compression_is_bzip2(self) -> None:
         """As for Nix; an empty one too."""
         for text in (without(b"Compression"), replaced(b"Compression", b"")):
+            text = text.replace(b".nar.xz\n", b".nar.bz2\n")
             self.assertEqual(NarInfo.parse(text).compression, "bzip2")
+
+    def test_a_missing_compression_that_does_not_go_with_the_url_is_refused(self) -> None:
+        """A lost Compression line is noticed where the URL names another one than bzip2."""
+        text = without(b"Compression")
+        for ending, is_read in ((b"", True), (b".bz2", True), (b".xz", False), (b".zst", False)):
+            said = text.replace(b".nar.xz\n", b".nar%s\n" % ending)
+            if is_read:
+                self.assertEqual("bzip2", NarInfo.parse(said).compression)
+            else:
+                with self.assertRaises(Malformed):
+                    NarInfo.parse(said)
 
     def test_what_is_said_to_be_unknown_is_none(self) -> None:
         """FileSize 0, empty optional fields and unknown-deriver say nothing."""
