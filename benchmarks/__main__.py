@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,7 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Run; the exit code is 1 if a bound was missed."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     directory = Path(tempfile.mkdtemp(prefix="ncps-benchmarks-", dir=options.directory))
     load_before = machine.load()
     began = time.time()
