@@ -6,15 +6,14 @@ import asyncio
 import hashlib
 from functools import partial
 from random import Random
-from typing import Any
 
 from attrs import frozen
 
-from tests.chaos.weather import ORIGINS, SOURS, Mood, Weather
+from tests.chaos.weather import ORIGINS, SOURS, Mood, Weather, is_clean
 from tests.e2e.daemon import UpstreamCache
 from tests.system.caches import Dialect, StorePath, SyntheticCache, to_base32
-from tests.system.faults import Encoded
-from tests.system.origin import Origin
+from tests.system.faults import Encoded, Trailing
+from tests.system.origin import Origin, Visit
 
 COMPRESSIONS = ("none", "xz", "zstd", "zstd", "bzip2")
 ODD = tuple(dialect for dialect in Dialect if dialect is not Dialect.PLAIN)
@@ -155,6 +154,18 @@ class World:
             for number in away:
                 self.origins[number].start()
 
-    def visits(self) -> list[Any]:
-        """All lines of all logs, by time."""
-        return sorted((v for o in self.origins for v in list(o.log)), key=lambda v: v.began)
+    def clean_visits(self) -> list[Visit]:
+        """The answers of all origins as healthy servers give them, by the time they were asked.
+
+        An answer behind smuggled bytes on the same connection is none: the daemon took those for
+        the answer.
+        """
+        found: list[Visit] = []
+        for origin in self.origins:
+            smuggled: set[int] = set()
+            for visit in list(origin.log):
+                if is_clean(visit.faults) and visit.peer not in smuggled:
+                    found.append(visit)
+                if any(isinstance(fault, Trailing) for fault in visit.faults):
+                    smuggled.add(visit.peer)
+        return sorted(found, key=lambda visit: visit.began)

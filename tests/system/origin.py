@@ -50,6 +50,7 @@ class Entry:
 class Visit:
     """One line of the log: a request, and what became of it.
 
+    :param peer: the client's port: the same for all requests of one connection.
     :param faults: what was to go wrong with the answer.
     :param sent: body bytes handed to the kernel.
     :param outcome: `open` while being answered, `done`, `cut` by a fault, `left` by the client,
@@ -57,6 +58,7 @@ class Visit:
     """
 
     request: Request
+    peer: int = 0
     faults: tuple[Fault, ...] = ()
     status: int = 0
     sent: int = 0
@@ -228,7 +230,7 @@ class Origin:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         request = self._parse(head)
         await reader.readexactly(int(request.headers.get("content-length", "0")))
-        visit = Visit(request)
+        visit = Visit(request, peer=writer.get_extra_info("peername")[1])
         with self._changed:
             self.log.append(visit)
             self._changed.notify_all()
