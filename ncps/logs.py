@@ -185,6 +185,10 @@ def _json(value: object) -> str:
         number = cast("int", value)
         if -(2**63) < number < 2**63:
             return str(number)
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is float and math.isfinite(cast("float", value)):
+        return repr(value)
     return json.dumps(_plain(value))
 
 
