@@ -102,6 +102,7 @@ class FindingTests(Stage):
         target = self.nar_target(daemon, path)
         head = self.ask(daemon, target, method="HEAD")
         self.assertEqual((200, None), (head.status, head.headers.get("content-length")))
+        self.nar(daemon, path)  # fails visibly, if the size had been told by then
         self.assert_served(daemon, path)
         self.wait_until_stored(daemon, path)
         head = self.ask(daemon, target, method="HEAD")
