@@ -113,6 +113,13 @@ class Download:
             return self._spool.total
         return self._seal.size
 
+    @property
+    def sure_size(self) -> int | None:
+        """Bytes in all, as the narinfo or the verdict has it; an upstream's word does not count."""
+        if self.arrived.is_set and not self.has_failed:
+            return self.size
+        return self._seal.size
+
     async def opened(self) -> None:
         """Wait until the head of an upstream's answer is there; raises what the job came to."""
         await self._current.wait()

@@ -114,7 +114,10 @@ class Nars:
         return ArrivingNar(download=download, outcome=outcome, open_body=self._follow)
 
     async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Say whether `open` would succeed, and the size if it is known. Errors as for `open`."""
+        """Say whether `open` would succeed, and the size if it is sure. Errors as for `open`.
+
+        What an upstream says of a size is not: no bytes follow that would find it out.
+        """
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
             body = await self._open_stored(nar, 0, None)
@@ -126,9 +129,9 @@ class Nars:
                 await download.opened()
             except _AlreadyStored:
                 return await self.stat(key)
-            return download.size, Outcome.COALESCED
-        found = await self._sources(key, nar).stat()
-        return found if nar is None or nar.file_size is None else nar.file_size, Outcome.MISS
+            return download.sure_size, Outcome.COALESCED
+        await self._sources(key, nar).stat()
+        return nar.file_size if nar is not None else None, Outcome.MISS
 
     async def _find(self, key: NarKey) -> NarRecord | None:
         """Return what is known of a NAR; bytes without a row are taken over first."""

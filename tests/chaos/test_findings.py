@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from tests.system.caches import Dialect, StorePath, compress, pack_nar, to_base32
-from tests.system.faults import Short, Status
+from tests.system.faults import Delay, Short, Status
 from tests.system.origin import Origin
 from tests.system.stage import Stage
 
@@ -43,11 +43,17 @@ class FindingTests(Stage):
         origin.serve(f"/{path.digest}.narinfo", path.narinfo(**fields))
         return origin
 
+    def late(self, path: StorePath) -> Origin:
+        """Return an honest origin that no hedged request makes the first to answer."""
+        origin = self.mounted()
+        origin.serve(f"/{path.digest}.narinfo", path.narinfo(), Delay(0.6))
+        return origin
+
     def test_false_file_hash_of_one_upstream_harms_once(self) -> None:
         """A liar asked first costs one failure: who comes again gets what the other one has."""
         path = self.cache.add(5000)
         liar = self.lying(path, FileHash="sha256:" + "0" * 52)
-        daemon = self.daemon(liar, self.mounted())
+        daemon = self.daemon(liar, self.late(path))
         target = self.nar_target(daemon, path)
         self.assertEqual(502, self.ask(daemon, target).status)
         again = self.ask(daemon, target)
@@ -61,7 +67,7 @@ class FindingTests(Stage):
         fields = {"FileHash": f"sha256:{name}", "FileSize": str(len(evil))}
         liar = self.lying(path, URL=f"nar/{name}.nar.zst", **fields)
         liar.serve(f"/nar/{name}.nar.zst", evil)
-        daemon = self.daemon(liar, self.mounted())
+        daemon = self.daemon(liar, self.late(path))
         self.assertEqual(502, self.nar(daemon, path).status)
         self.assert_served(daemon, path)
 
@@ -86,3 +92,18 @@ class FindingTests(Stage):
             self.assertEqual((206, path.file[857:]), (answer.status, answer.body))
         again = self.ask(daemon, target, Range="bytes=857-")
         self.assertEqual((206, path.file[857:]), (again.status, again.body))
+
+    def test_head_does_not_repeat_a_size_that_nobody_vouches_for(self) -> None:
+        """Without a FileSize, HEAD says no length before the bytes have been seen, then theirs."""
+        path = self.cache.add(5000, compression="zstd", dialect=Dialect.BARE)
+        liar = self.origin()
+        self.cache.mount(liar, "", Short(4000))
+        daemon = self.daemon(liar, self.mounted())
+        target = self.nar_target(daemon, path)
+        head = self.ask(daemon, target, method="HEAD")
+        self.assertEqual((200, None), (head.status, head.headers.get("content-length")))
+        self.nar(daemon, path)  # fails visibly, if the size had been told by then
+        self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, path)
+        head = self.ask(daemon, target, method="HEAD")
+        self.assertEqual(str(len(path.file)), head.headers.get("content-length"))

@@ -696,11 +696,11 @@ class AbsentTests(NarsCase):
         self.refused(self.nars.stat(self.key), Unavailable)
 
     def test_stat_of_unknown_size(self) -> None:
-        """The upstream's word counts where the narinfo says nothing."""
+        """An upstream's word for a size does not count: no bytes follow to find it out."""
         bare = sample("bare", SIZE).altered(file_size=None)
         self.origin.add(bare)
         self.learn(bare)
-        self.assertEqual((len(bare.file), Outcome.MISS), self.get(self.nars.stat(bare.key)))
+        self.assertEqual((None, Outcome.MISS), self.get(self.nars.stat(bare.key)))
 
 
 class AdmissionTests(NarsCase):
