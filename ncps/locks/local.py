@@ -1,35 +1,32 @@
-"""LocalLeases: mutual exclusion within this process."""
+"""Leases within this process, and notices where there is nobody to tell."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from attrs import define
-from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.ports import Lease, Leases
+from ncps.locks.lines import Leave, Lines
+from ncps.ports import Lease, Leases, Notice, Notices
 
 Observer = Callable[[str, float], object]
-"""Told of each attempt's result ("success", "contention") or hold: ("held", seconds)."""
-
-
-@define(eq=False)
-class _Place:
-    lock: DeferredLock
-    interested: int = 0
+"""Told of each attempt's result ("success", "contention", "failure") or hold: ("held", seconds)."""
 
 
 class LocalLease(Lease):
     """A held lease; never lost, since nobody else can take it."""
 
-    def __init__(self, release: Callable[[], None]) -> None:
-        self._release: Callable[[], None] | None = release
+    def __init__(self, release: Leave) -> None:
+        self._release: Leave | None = release
 
     @property
     def is_lost(self) -> bool:
         return False
+
+    @property
+    def fence(self) -> int:
+        return 0
 
     async def release(self) -> None:
         release, self._release = self._release, None
@@ -38,51 +35,59 @@ class LocalLease(Lease):
 
 
 class LocalLeases(Leases):
-    """See `ncps.ports.Leases`; a name is forgotten when nobody holds it or waits for it."""
+    """See `ncps.ports.Leases`.
 
-    def __init__(self, clock: IReactorTime, observe: Observer = lambda _what, _s: None) -> None:
+    :param address: where this process can be reached.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        observe: Observer = lambda _what, _s: None,
+        *,
+        address: str = "",
+    ) -> None:
         self._clock = clock
         self._observe = observe
-        self._places: dict[str, _Place] = {}
+        self._address = address
+        self._lines = Lines()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._lines)
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[Lease]:
-        place = self._places.setdefault(name, _Place(DeferredLock()))
-        place.interested += 1
-        try:
-            await place.lock.acquire()
-        except BaseException:
-            self._left(name, place)
-            raise
-        lease = self._taken(name, place)
+        lease = self._taken(await self._lines.turn(name))
         try:
             yield lease
         finally:
             await lease.release()
 
     async def try_hold(self, name: str) -> Lease | None:
-        if name in self._places:
+        if name in self._lines:
             self._observe("contention", 0.0)
             return None
-        place = self._places[name] = _Place(DeferredLock(), 1)
-        await place.lock.acquire()
-        return self._taken(name, place)
+        return self._taken(await self._lines.turn(name))
 
-    def _taken(self, name: str, place: _Place) -> LocalLease:
+    async def holder(self, name: str) -> str:
+        return self._address if name in self._lines else ""
+
+    def _taken(self, leave: Leave) -> LocalLease:
         self._observe("success", 0.0)
         since = self._clock.seconds()
 
         def release() -> None:
             self._observe("held", self._clock.seconds() - since)
-            place.lock.release()
-            self._left(name, place)
+            leave()
 
         return LocalLease(release)
 
-    def _left(self, name: str, place: _Place) -> None:
-        place.interested -= 1
-        if not place.interested:
-            del self._places[name]
+
+class LocalNotices(Notices):
+    """Notices of a process that is alone: there is nobody to tell, and nobody tells anything."""
+
+    async def publish(self, notice: Notice) -> None:
+        pass
+
+    def subscribe(self, told: Callable[[Notice], None]) -> None:
+        pass

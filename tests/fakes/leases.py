@@ -1,27 +1,34 @@
-"""MemoryLeases: leases that a test can take away."""
+"""MemoryLeases and MemoryNotices: what a test can take away, and what it can listen to."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from attrs import Factory, define
 from twisted.internet.defer import Deferred
 
 from ncps.errors import NcpsError
-from ncps.ports import Lease, Leases
+from ncps.ports import Lease, Leases, Notice, Notices
 
 
 class MemoryLease(Lease):
     """A lease; `is_lost` is for the test to set."""
 
-    def __init__(self, leases: MemoryLeases, name: str) -> None:
+    def __init__(self, leases: MemoryLeases, name: str, fence: int) -> None:
         self.name = name
         self.lost = False
+        self.address = leases.address
+        self._fence = fence
         self._leases: MemoryLeases | None = leases
 
     @property
     def is_lost(self) -> bool:
         return self.lost
+
+    @property
+    def fence(self) -> int:
+        return self._fence
 
     async def release(self) -> None:
         leases, self._leases = self._leases, None
@@ -29,20 +36,38 @@ class MemoryLease(Lease):
             leases.pass_on(self.name)
 
 
+@define
+class _Table:
+    """What all replicas see.
+
+    :ivar fence: of the last grant of any name.
+    """
+
+    held: dict[str, MemoryLease] = Factory(dict)
+    lines: dict[str, list[Deferred[None]]] = Factory(dict)
+    fence: int = 0
+
+
 class MemoryLeases(Leases):
     """See `ncps.ports.Leases`.
 
     :param failing: raised by every attempt while it is set.
-    :param held: what is held now, by name.
+    :param beside: another replica whose leases these are, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "", *, beside: MemoryLeases | None = None) -> None:
         self.failing: NcpsError | None = None
-        self.held: dict[str, MemoryLease] = {}
-        self._lines: dict[str, list[Deferred[None]]] = {}
+        self.address = address
+        self._table: _Table = beside._table if beside else _Table()
+
+    @property
+    def held(self) -> dict[str, MemoryLease]:
+        """What is held now, by name."""
+        return self._table.held
 
     def _take(self, name: str) -> MemoryLease:
-        self.held[name] = lease = MemoryLease(self, name)
+        self._table.fence += 1
+        self.held[name] = lease = MemoryLease(self, name, self._table.fence)
         return lease
 
     def _check(self) -> None:
@@ -53,7 +78,7 @@ class MemoryLeases(Leases):
     async def hold(self, name: str) -> AsyncIterator[Lease]:
         self._check()
         if name in self.held:
-            line = self._lines.setdefault(name, [])
+            line = self._table.lines.setdefault(name, [])
             turn: Deferred[None] = Deferred(line.remove)
             line.append(turn)
             await turn
@@ -67,11 +92,44 @@ class MemoryLeases(Leases):
         self._check()
         return None if name in self.held else self._take(name)
 
+    async def holder(self, name: str) -> str:
+        self._check()
+        lease = self.held.get(name)
+        return lease.address if lease is not None else ""
+
     def pass_on(self, name: str) -> None:
         """Let the first in line have the lease."""
-        line = self._lines.get(name)
+        line = self._table.lines.get(name)
         if line:
             line.pop(0).callback(None)
         else:
             del self.held[name]
-            self._lines.pop(name, None)
+            self._table.lines.pop(name, None)
+
+
+class MemoryNotices(Notices):
+    """See `ncps.ports.Notices`.
+
+    :param beside: another replica on the same line.
+    :ivar published: what was published here, oldest first.
+    """
+
+    def __init__(self, *, beside: MemoryNotices | None = None) -> None:
+        self.published: list[Notice] = []
+        self._subscribers: list[Callable[[Notice], None]] = []
+        self._replicas: list[MemoryNotices] = beside._replicas if beside else []
+        self._replicas.append(self)
+
+    async def publish(self, notice: Notice) -> None:
+        self.published.append(notice)
+        for replica in self._replicas:
+            if replica is not self:
+                replica.tell(notice)
+
+    def subscribe(self, told: Callable[[Notice], None]) -> None:
+        self._subscribers.append(told)
+
+    def tell(self, notice: Notice) -> None:
+        """Let the subscribers here hear it."""
+        for told in self._subscribers:
+            told(notice)

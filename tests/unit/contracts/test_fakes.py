@@ -8,13 +8,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import Unavailable
 from tests.contract.catalog import CatalogContract
 from tests.contract.config_store import ConfigStoreContract
-from tests.contract.leases import LeasesContract
+from tests.contract.leases import SharedLeasesContract
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.narinfo_store import NarInfoStoreContract
+from tests.contract.notices import NoticesContract
 from tests.contract.running import Contract, start, synchronously
 from tests.contract.samples import digest_of, key_of
 from tests.fakes.catalog import MemoryCatalog
-from tests.fakes.leases import MemoryLeases
+from tests.fakes.leases import MemoryLeases, MemoryNotices
 from tests.fakes.stores import MemoryConfigStore, MemoryNarInfoStore, MemoryNarStore
 
 
@@ -61,18 +62,26 @@ class MemoryCatalogTests(CatalogContract, SynchronousTestCase):
 
 
 @synchronously
-class MemoryLeasesTests(LeasesContract, SynchronousTestCase):
+class MemoryLeasesTests(SharedLeasesContract, SynchronousTestCase):
     leases: MemoryLeases
 
     def setUp(self) -> None:
         super().setUp()
-        self.leases = MemoryLeases()
+        self.leases = MemoryLeases(self.address)
+        self.other = MemoryLeases(self.other_address, beside=self.leases)
 
     def test_a_lease_can_be_lost(self) -> None:
         """A test may take a lease away from its holder."""
         lease = self.successResultOf(self.leases.try_hold("a"))
         self.leases.held["a"].lost = True
         self.assertTrue(lease.is_lost)
+
+
+@synchronously
+class MemoryNoticesTests(NoticesContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.notices = MemoryNotices()
+        self.other = MemoryNotices(beside=self.notices)
 
 
 class RunningTests(SynchronousTestCase):

@@ -4,7 +4,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.locks.local import LocalLeases
+from ncps.locks.local import LocalLeases, LocalNotices
+from ncps.ports import Notice
 from tests.contract.leases import LeasesContract
 from tests.contract.running import start, synchronously
 
@@ -12,12 +13,15 @@ from tests.contract.running import start, synchronously
 @synchronously
 class LocalLeasesTests(LeasesContract, SynchronousTestCase):
     leases: LocalLeases
+    is_fencing = False
 
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
         self.seen: list[tuple[str, float]] = []
-        self.leases = LocalLeases(self.clock, lambda what, s: self.seen.append((what, s)))
+        self.leases = LocalLeases(
+            self.clock, lambda what, s: self.seen.append((what, s)), address=self.address
+        )
 
     def tearDown(self) -> None:
         """No name stays behind that nobody holds, whatever a test did."""
@@ -49,7 +53,7 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
         self.successResultOf(done)
         self.successResultOf(second)
         self.failureResultOf(last[0])
-        self.assertNotIn("z in", self.log)
+        self.assertNotIn("z in", self.log.lines)
 
     def test_attempts_and_holds_are_observed(self) -> None:
         """Metrics learn of every success, every refusal, and how long a lease was held."""
@@ -58,3 +62,13 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
         self.clock.advance(3)
         self.successResultOf(lease.release())
         self.assertEqual(self.seen, [("success", 0.0), ("contention", 0.0), ("held", 3.0)])
+
+
+class LocalNoticesTests(SynchronousTestCase):
+    def test_there_is_nobody_to_tell(self) -> None:
+        """What is published comes to nobody."""
+        heard: list[Notice] = []
+        notices = LocalNotices()
+        notices.subscribe(heard.append)
+        self.successResultOf(start(notices.publish(Notice("nar", "x"))))
+        self.assertEqual(heard, [])
