@@ -8,11 +8,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from ncps import assembly
+from ncps.assembly.databases import dialect
+from ncps.assembly.keys import imported_key, vetting
+from ncps.assembly.parts import adapters, adoption
 from ncps.cache.identity import signing_key
 from ncps.cache.rebuild import Rebuild, Tally
 from ncps.database import migrate
-from ncps.database.dialects import SQLite
 from ncps.errors import NcpsError
 from ncps.service import NcpsService
 from ncps.settings.model import Settings
@@ -25,8 +26,8 @@ def _say(line: str) -> None:
 
 def migrate_up(settings: Settings, dry_run: bool) -> int:
     """Apply what is pending, or only say what that is."""
-    dialect = SQLite(settings.cache.database_url.path)
-    done = migrate.status(dialect).pending if dry_run else migrate.up(dialect)
+    engine = dialect(settings)
+    done = migrate.status(engine).pending if dry_run else migrate.up(engine)
     for migration in done:
         _say(f"{'pending' if dry_run else 'applied'} {migration.version:04} {migration.name}")
     if not done:
@@ -36,7 +37,7 @@ def migrate_up(settings: Settings, dry_run: bool) -> int:
 
 def migrate_status(settings: Settings) -> int:
     """Say what is applied and what is pending."""
-    found = migrate.status(SQLite(settings.cache.database_url.path))
+    found = migrate.status(dialect(settings))
     for word, migrations in (("applied", found.applied), ("pending", found.pending)):
         for migration in migrations:
             _say(f"{word} {migration.version:04} {migration.name}")
@@ -71,20 +72,20 @@ def rebuild(settings: Settings) -> int:
 
 
 async def _rebuild(reactor: Any, settings: Settings) -> Tally:
-    parts = assembly.adapters(reactor, settings)
+    parts = adapters(reactor, settings)
     parts.workers.start()
     tasks = Tasks(reactor)
     try:
         parts.database.open()
         key = await signing_key(
-            parts.config_store, settings.cache.hostname, assembly.imported_key(settings)
+            parts.stores.config, settings.cache.hostname, imported_key(settings)
         )
         return await Rebuild(
             clock=reactor,
             catalog=parts.catalog,
-            store=parts.narinfo_store,
-            adoption=assembly.adoption(reactor, parts, tasks),
-            vetting=assembly.vetting(settings, key),
+            store=parts.stores.narinfos,
+            adoption=adoption(reactor, parts, tasks),
+            vetting=vetting(settings, key),
         ).run()
     finally:
         await tasks.stop(0.0)

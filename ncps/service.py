@@ -18,11 +18,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from ncps import __version__, assembly
+from ncps import __version__
 from ncps.allocator import keep_large_blocks
+from ncps.assembly.core import Core, core
+from ncps.assembly.databases import dialect
+from ncps.assembly.edge import site
+from ncps.assembly.fetching import metrics, upstreaming
+from ncps.assembly.keys import imported_key
+from ncps.assembly.parts import Adapters, adapters
 from ncps.cache.identity import signing_key
 from ncps.database import migrate
-from ncps.database.dialects import SQLite
 from ncps.database.lock import DatabaseLock
 from ncps.endpoints import listen
 from ncps.errors import NcpsError, StorageFull
@@ -59,8 +64,8 @@ class NcpsService(Service):
         self._reactor = reactor
         self._locks: list[StoreLock | DatabaseLock] = []
         self._tasks = Tasks(reactor)
-        self._parts: assembly.Adapters | None = None
-        self._core: assembly.Core | None = None
+        self._parts: Adapters | None = None
+        self._core: Core | None = None
         self._clients: tuple[Client, ...] = ()
         self._site: NcpsSite | None = None
         self._ports: list[IListeningPort] = []
@@ -73,23 +78,23 @@ class NcpsService(Service):
         Refused, StorageFull, Unavailable: what is wrong and what would be right.
         """
         cache = self._settings.cache
-        self._parts = assembly.adapters(self._reactor, self._settings)
-        assembly.imported_key(self._settings)
-        self._probe(self._parts.tree)
+        self._parts = adapters(self._reactor, self._settings)
+        imported_key(self._settings)
+        self._probe(self._parts.stores.tree)
         store_lock = StoreLock(cache.storage.local)
         store_lock.acquire()
         self._locks.append(store_lock)
-        dialect = SQLite(cache.database_url.path)
-        migrate.make_directory(dialect)
+        engine = dialect(self._settings)
+        migrate.make_directory(engine)
         database_lock = DatabaseLock(cache.database_url.path)
         database_lock.acquire()
         self._locks.append(database_lock)
-        for migration in migrate.up(dialect):
+        for migration in migrate.up(engine):
             self._log.info(
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
-        self._probe(self._parts.spools)
-        places = {self._parts.spools, self._parts.tree.temps}
+        self._probe(self._parts.stores.spools)
+        places = {self._parts.stores.spools, self._parts.stores.tree.temps}
         swept = sum(temps.sweep() for temps in places)
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
@@ -135,13 +140,13 @@ class NcpsService(Service):
         keep_large_blocks()
         parts.workers.start()
         parts.database.open()
-        counters = assembly.metrics(settings)
+        counters = metrics(settings)
         key = await signing_key(
-            parts.config_store, settings.cache.hostname, assembly.imported_key(settings)
+            parts.stores.config, settings.cache.hostname, imported_key(settings)
         )
-        whom = assembly.upstreaming(self._reactor, settings, counters, self._tasks)
+        whom = upstreaming(self._reactor, settings, counters, self._tasks)
         self._clients = whom.clients
-        self._core = assembly.core(self._reactor, settings, parts, whom, counters, self._tasks, key)
+        self._core = core(self._reactor, settings, parts, whom, counters, self._tasks, key)
         whom.probes.start()
 
         async def count() -> None:
@@ -152,7 +157,7 @@ class NcpsService(Service):
         self._tick("times of use", self._core.uses.flush, USES_S)
         self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
         self._lag.start()
-        self._site = assembly.site(self._reactor, settings, self._core.cache, counters)
+        self._site = site(self._reactor, settings, self._core.cache, counters)
         for description in settings.server.addr:
             self._ports.append(await listen(self._reactor, description, self._site))
         self._log.info(

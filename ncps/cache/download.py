@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from ncps.cache.policy import verdict
 from ncps.cache.seal import Seal, Verdict
-from ncps.cache.sources import Source, Sources
+from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
 from ncps.nix.narurl import NarKey
@@ -78,7 +78,7 @@ class Download:
         clock: IReactorTime,
         key: NarKey,
         expected: NarRecord | None,
-        sources: Sources,
+        sources: Supply,
         new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
         patience_s: float,
         hopeless: Callable[[NcpsError], Awaitable[None]],
@@ -192,7 +192,7 @@ class Download:
 
     async def _exhaust(self, source: Source) -> Arrived | None:
         """Take what one source gives, again and again as long as it adds something."""
-        name = source.upstream.name
+        name = source.name
         while True:
             before = self._length
             try:
@@ -213,7 +213,7 @@ class Download:
         self._sources.failed(source, error)
         self._log.warn(
             "upstream {upstream} failed for {what} at byte {offset}: {reason}",
-            upstream=source.upstream.name,
+            upstream=source.name,
             what=self.key.file_name,
             offset=self._length,
             reason=str(error),
@@ -230,7 +230,7 @@ class Download:
         trouble: Unavailable | Corrupt | None = None
         try:
             if is_other:
-                self._drop_spool(f"{source.upstream.name} has another file of the same NAR")
+                self._drop_spool(f"{source.name} has another file of the same NAR")
             spool = self._admit(source, body)
             try:
                 await self._append(spool, body, offset)
@@ -241,7 +241,7 @@ class Download:
             body.close()
         is_whole = self.size is not None and spool.length == self.size
         if isinstance(trouble, Unavailable) and not is_whole:
-            source.candidate.health.failed(str(trouble))
+            source.broke_off(str(trouble))
             raise trouble
         if isinstance(trouble, Corrupt):
             raise trouble
@@ -257,7 +257,7 @@ class Download:
         """Check the head of an answer; the first good one opens the spool."""
         if body.total is not None and self.size is not None and body.total != self.size:
             raise Corrupt(f"the file has {body.total} bytes instead of {self.size}")
-        name = source.upstream.name
+        name = source.name
         if self._spool is None:
             total = self._seal.size if self._seal.size is not None else body.total
             self._spool = self._new_spool(total, self._seal.digests)

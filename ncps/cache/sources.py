@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 from contextlib import aclosing
+from typing import Protocol
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
@@ -15,24 +16,61 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord, Upstream, UpstreamBody
 
 
-@frozen
-class Source:
-    """One upstream and the URL under which it has the bytes.
+class Source(Protocol):
+    """Somebody who may have the bytes of a NAR."""
 
-    :param file: names the file that lies there: sources of one file can go on for each other,
-        others only agree in NarHash.
+    @property
+    def name(self) -> str:
+        """Short and unique, for logs."""
+
+    @property
+    def file(self) -> str:
+        """Names the file that lies there.
+
+        Sources of one file can go on for each other, others only agree in NarHash.
+        """
+
+    async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
+        """Open the bytes from `offset` on; see `Upstream.open_nar`."""
+
+    def broke_off(self, reason: str) -> None:
+        """Note that a body ended before its time."""
+
+
+class Supply(Protocol):
+    """Where a download gets its sources from, round after round.
+
+    :ivar failures: how each failed that was asked since this was last cleared, by name.
     """
+
+    failures: dict[str, NcpsError]
+
+    def each(
+        self, shunned: Container[str] = (), suspects: Container[str] = ()
+    ) -> AsyncGenerator[Source, None]:
+        """One round; names in `shunned` are left out, those in `suspects` come last."""
+
+    def failed(self, source: Source, error: NcpsError) -> None:
+        """Note, for the verdict, how a source failed."""
+
+
+@frozen
+class UpstreamSource(Source):
+    """One upstream and the URL under which it has the bytes."""
 
     candidate: Candidate
     url: str
     file: str
-
     clock: IReactorTime
 
     @property
     def upstream(self) -> Upstream:
         """Whom to ask."""
         return self.candidate.upstream
+
+    @property
+    def name(self) -> str:
+        return self.upstream.name
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
         """See `Upstream.open_nar`; its health learns from how it went."""
@@ -43,13 +81,16 @@ class Source:
             self.clock,
         )
 
+    def broke_off(self, reason: str) -> None:
+        self.candidate.health.failed(reason)
+
     async def stat(self) -> int | None:
         """See `Upstream.stat_nar`."""
         return await self.candidate.ask(lambda upstream: upstream.stat_nar(self.url), self.clock)
 
 
-class Sources:
-    """All sources of one NAR: its origin, then whoever says it has the very same file.
+class Sources(Supply):
+    """All upstream sources of one NAR: its origin, then whoever says it has the very same file.
 
     :param nar: what is known of it; None if no narinfo is known: then the file's name is taken
         for its hash, and every upstream may have it under the conventional URL.
@@ -74,7 +115,7 @@ class Sources:
 
     async def each(
         self, shunned: Container[str] = (), suspects: Container[str] = ()
-    ) -> AsyncGenerator[Source, None]:
+    ) -> AsyncGenerator[UpstreamSource, None]:
         """One round through all sources that may be asked now; failures to find one are noted.
 
         :param shunned: names of upstreams to leave out.
@@ -98,12 +139,13 @@ class Sources:
                 self.failures[name] = error
                 self._upstreams.report(self._key.file_name, candidate, error)
                 continue
-            yield Source(candidate, url, file, self._clock)
+            yield UpstreamSource(candidate, url, file, self._clock)
 
     def failed(self, source: Source, error: NcpsError) -> None:
         """Note, for the verdict, how a source failed, and count it."""
-        self.failures[source.upstream.name] = error
-        self._upstreams.count(source.candidate, error)
+        self.failures[source.name] = error
+        if isinstance(source, UpstreamSource):
+            self._upstreams.count(source.candidate, error)
 
     async def stat(self) -> int | None:
         """Return the file's size if a source says one; raises the verdict if none has the file."""

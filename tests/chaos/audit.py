@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from ncps import assembly
+from ncps.assembly.parts import THREADS
 from ncps.database.pool import READERS
 from tests.chaos.score import Score
 from tests.chaos.world import World
@@ -20,7 +20,7 @@ from tests.e2e.daemon import Daemon
 from tests.system.stage import ALARMS
 
 NAME_THREADS = 10  # the reactor's own pool, which resolves names
-THREADS_AT_MOST = 1 + assembly.THREADS + READERS + 1 + NAME_THREADS
+THREADS_AT_MOST = 1 + THREADS + READERS + 1 + NAME_THREADS
 DATABASE_FILES = 3 * (1 + READERS + 1) + 1
 """File, log and index of each connection, and the lock."""
 

@@ -1,0 +1,115 @@
+"""The cache core, put together."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from attrs import frozen
+
+from ncps import limits
+from ncps.assembly.fetching import Upstreaming
+from ncps.assembly.keys import vetting
+from ncps.assembly.parts import Adapters, adoption, new_spool
+from ncps.cache.inspect import Inspection
+from ncps.cache.memory import NarInfoMemory
+from ncps.cache.narinfos import NarInfos
+from ncps.cache.nars import Nars
+from ncps.cache.negatives import Negatives
+from ncps.cache.pullthrough import PullThrough
+from ncps.cache.uses import Uses
+from ncps.locks.local import LocalLeases
+from ncps.metrics import Metrics
+from ncps.nix.keys import SecretKey
+from ncps.settings.model import Settings
+from ncps.tasks import Tasks
+
+
+@frozen(kw_only=True)
+class Core:
+    """The cache core."""
+
+    cache: PullThrough
+    nars: Nars
+    uses: Uses
+    inspection: Inspection
+
+
+def core(
+    reactor: Any,
+    settings: Settings,
+    parts: Adapters,
+    whom: Upstreaming,
+    counters: Metrics,
+    tasks: Tasks,
+    key: SecretKey,
+) -> Core:
+    """Put the cache together."""
+
+    def held(what: str, seconds: float) -> None:
+        if what == "held":
+            counters.lock_hold_seconds("exclusive", "local").observe(seconds)
+        else:
+            counters.lock_acquisitions("exclusive", "local", what).inc()
+
+    leases = LocalLeases(reactor, held)
+    negatives = Negatives(
+        reactor,
+        ttl_s=settings.cache.negative.ttl_s,
+        max_entries=settings.cache.negative.max_entries,
+    )
+    uses = Uses(reactor, parts.catalog)
+    narinfos = NarInfos(
+        clock=reactor,
+        tasks=tasks,
+        catalog=parts.catalog,
+        store=parts.stores.narinfos,
+        leases=leases,
+        upstreams=whom.upstreams,
+        vetting=vetting(settings, key),
+        memory=NarInfoMemory(settings.cache.narinfo_memory_size_bytes),
+        negatives=negatives,
+        uses=uses,
+        disagreed=counters.disagreements.inc,
+        is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
+    )
+    admission = limits.admission(
+        reactor, settings, counters, (parts.stores.spools.directory, parts.stores.tree.root)
+    )
+    nars = Nars(
+        clock=reactor,
+        tasks=tasks,
+        catalog=parts.catalog,
+        store=parts.stores.nars,
+        leases=leases,
+        upstreams=whom.upstreams,
+        narinfos=narinfos,
+        adoption=adoption(reactor, parts, tasks),
+        negatives=negatives,
+        uses=uses,
+        workers=parts.workers,
+        new_spool=partial(new_spool, parts),
+        admission=admission,
+        new_seal=limits.new_seal(settings, counters),
+        patience_s=settings.cache.download.resume_timeout_s,
+        ended=lambda outcome: counters.downloads(outcome).inc(),
+    )
+    counters.downloads_in_flight.set_function(lambda: nars.arriving)
+    inspection = Inspection(
+        clock=reactor,
+        catalog=parts.catalog,
+        store=parts.stores.nars,
+        narinfos=narinfos,
+        workers=parts.workers,
+        bytes_per_second=settings.cache.verify_rate_bytes,
+        inspected=lambda result: counters.inspections(result).inc(),
+    )
+    cache = PullThrough(
+        public_key=key.public,
+        narinfos=narinfos,
+        nars=nars,
+        catalog=parts.catalog,
+        config=parts.stores.config,
+        upstreams=whom.upstreams,
+    )
+    return Core(cache=cache, nars=nars, uses=uses, inspection=inspection)

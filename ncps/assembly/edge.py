@@ -1,0 +1,45 @@
+"""The HTTP floor, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ncps import limits
+from ncps.assembly.fetching import VIA
+from ncps.cache.pullthrough import PullThrough
+from ncps.metrics import Metrics
+from ncps.nix.cacheinfo import CacheInfo
+from ncps.settings.model import Settings
+from ncps.web import info
+from ncps.web.metrics import Scrape
+from ncps.web.nar import NarPages
+from ncps.web.narinfo import NarInfoPages
+from ncps.web.routes import Page, Routes
+from ncps.web.site import NcpsSite
+
+
+def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics) -> NcpsSite:
+    """Make the HTTP floor."""
+    advertised = settings.cache.nix_cache_info
+    pages: dict[bytes, Page] = {
+        b"/": info.index(settings.cache.hostname, cache.public_key),
+        b"/nix-cache-info": info.cache_info(
+            CacheInfo(
+                store_dir=advertised.store_dir,
+                want_mass_query=advertised.want_mass_query,
+                priority=advertised.priority,
+            )
+        ),
+        b"/pubkey": info.public_key(cache.public_key),
+        b"/healthz": info.heartbeat(),
+        b"/readyz": info.Readiness(cache),
+    }
+    if settings.prometheus.enabled:
+        pages[b"/metrics"] = Scrape(counters.registry)
+    root = Routes(
+        pages,
+        narinfos=NarInfoPages(cache, counters),
+        nars=NarPages(cache, counters),
+        via=VIA.encode(),
+    )
+    return NcpsSite(root, clock=reactor, metrics=counters, limits=limits.of_clients(settings))

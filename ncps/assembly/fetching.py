@@ -1,0 +1,127 @@
+"""The upstreams, their HTTP clients, and what their health lives on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from ncps import limits
+from ncps.cache.choose import Upstreams
+from ncps.cache.probes import Probes
+from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
+from ncps.metrics import Metrics
+from ncps.ports import Upstream
+from ncps.settings.model import Settings, UpstreamSetting
+from ncps.tasks import Tasks
+from ncps.upstream.agent import Client, Credentials, Timeouts
+from ncps.upstream.netrc import Netrc
+from ncps.upstream.netrc import read as read_netrc
+from ncps.upstream.remote import Observers, RemoteCache
+
+VIA = f"ncps-{uuid4().hex[:12]}"
+"""Name of this process in Via headers."""
+_log = Logger()
+
+
+@frozen(kw_only=True)
+class Upstreaming:
+    """The upstreams and what their health lives on."""
+
+    upstreams: Upstreams
+    clients: tuple[Client, ...]
+    probes: Probes
+
+
+def metrics(settings: Settings) -> Metrics:
+    """Make the metrics, with the series of the configured upstreams."""
+    return Metrics([_name(setting.url) for setting in settings.cache.upstream.upstreams])
+
+
+def _name(url: str) -> str:
+    """Name of an upstream in logs and metrics: its URL without the scheme."""
+    return url.partition("://")[2]
+
+
+def upstreaming(reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks) -> Upstreaming:
+    """Make the upstreams and their HTTP clients."""
+    netrc = _netrc(settings)
+    bounds = limits.of_upstream(settings)
+    reached = limits.reached(counters)
+    clients: list[Client] = []
+    caches: list[Upstream] = []
+    for setting in settings.cache.upstream.upstreams:
+        client = Client(
+            reactor,
+            base_url=setting.url,
+            timeouts=Timeouts(
+                connect_s=setting.dialer_timeout_s,
+                first_byte_s=setting.response_header_timeout_s,
+                idle_s=setting.idle_timeout_s,
+            ),
+            credentials=_credentials(setting, netrc),
+            bounds=bounds,
+            reached=reached,
+            via=VIA,
+        )
+        observers = Observers(
+            fetched=counters.bytes_fetched(_name(setting.url)).inc,
+            narinfo_seconds=counters.narinfo_fetch_seconds.observe,
+            nar_seconds=counters.nar_fetch_seconds.observe,
+        )
+        clients.append(client)
+        caches.append(
+            RemoteCache(
+                client,
+                name=_name(setting.url),
+                base_url=setting.url,
+                priority=setting.priority,
+                clock=reactor,
+                observers=observers,
+            )
+        )
+    upstreams = Upstreams(reactor, tasks, caches, partial(_count_failure, counters))
+    counters.upstream_healthy.set_function(
+        lambda: sum(candidate.health.is_healthy for candidate in upstreams.candidates)
+    )
+    return Upstreaming(
+        upstreams=upstreams, clients=tuple(clients), probes=Probes(reactor, tasks, upstreams)
+    )
+
+
+def _count_failure(counters: Metrics, upstream: Upstream, error: NcpsError) -> None:
+    kind = _kind_of_failure(error)
+    if kind:
+        counters.upstream_errors(upstream.name, kind).inc()
+
+
+def _kind_of_failure(error: NcpsError) -> str:
+    """Value of the label `kind`; empty for what is no failure of its own."""
+    text = str(error)
+    if isinstance(error, Corrupt):
+        return "malformed" if text.startswith("not ") else "corrupt"
+    if isinstance(error, Busy) or not isinstance(error, Unavailable):
+        return ""
+    if error.timed_out:
+        return "timeout"
+    if text.startswith("status"):
+        return "status"
+    return "broken" if "body" in text else "connect"
+
+
+def _netrc(settings: Settings) -> Netrc:
+    try:
+        return read_netrc(settings.cache.netrc_file)
+    except (Malformed, Unavailable) as error:
+        _log.warn("the netrc file is not used: {reason}", reason=str(error))
+        return Netrc()
+
+
+def _credentials(setting: UpstreamSetting, netrc: Netrc) -> Credentials | None:
+    if setting.user is not None:
+        return Credentials(user=setting.user, password=setting.password or "")
+    found = netrc.credentials(Client.host_of(setting.url))
+    return Credentials(user=found[0], password=found[1]) if found is not None else None

@@ -1,0 +1,66 @@
+"""The adapters of one machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from ncps.assembly.databases import database
+from ncps.assembly.stores import Stores, stores
+from ncps.cache.adopt import Adoption
+from ncps.database.catalog import SqlCatalog
+from ncps.database.pool import Database
+from ncps.errors import StorageFull, Unavailable
+from ncps.settings.model import Settings
+from ncps.spool import Digest, Spool
+from ncps.tasks import Tasks
+from ncps.workers import Workers
+
+THREADS = 4
+
+
+@frozen(kw_only=True)
+class Adapters:
+    """The adapters of one machine; the service opens and closes what needs it."""
+
+    workers: Workers
+    stores: Stores
+    database: Database
+    catalog: SqlCatalog
+
+
+def adapters(reactor: Any, settings: Settings) -> Adapters:
+    """Make the adapters; nothing is opened yet."""
+    workers = Workers(reactor, "disk", THREADS)
+    connected = database(reactor, settings)
+    return Adapters(
+        workers=workers,
+        stores=stores(settings, workers),
+        database=connected,
+        catalog=SqlCatalog(connected),
+    )
+
+
+def adoption(reactor: Any, parts: Adapters, tasks: Tasks) -> Adoption:
+    """Make what takes over bytes without a row."""
+    return Adoption(
+        clock=reactor,
+        tasks=tasks,
+        catalog=parts.catalog,
+        store=parts.stores.nars,
+        workers=parts.workers,
+    )
+
+
+def new_spool(parts: Adapters, total: int | None, digests: tuple[Digest, ...], why: str) -> Spool:
+    """Make a spool; without room for its file it is made without one.
+
+    :param why: a reason not to have a file.
+    """
+    file = None
+    try:
+        file = None if why else parts.stores.spools.create("spool")
+    except (StorageFull, Unavailable) as error:
+        why = str(error)
+    return Spool(file=file, workers=parts.workers, digests=digests, total=total, keep_error=why)
