@@ -8,6 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from ncps import limits
+from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
 from ncps.assembly.parts import Adapters, adoption, new_spool
@@ -23,6 +24,7 @@ from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
 from ncps.settings.model import Settings
 from ncps.tasks import Tasks
+from ncps.upstream.peers import PeerClients
 
 
 @frozen(kw_only=True)
@@ -43,6 +45,7 @@ def core(
     counters: Metrics,
     tasks: Tasks,
     key: SecretKey,
+    peers: PeerClients,
 ) -> Core:
     """Put the cache together."""
 
@@ -81,7 +84,7 @@ def core(
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
-        leases=leases,
+        cluster=cluster(settings, leases, peers),
         upstreams=whom.upstreams,
         narinfos=narinfos,
         adoption=adoption(reactor, parts, tasks),
