@@ -1,0 +1,27 @@
+"""One server of each kind per test process, started when first asked for."""
+
+from __future__ import annotations
+
+import atexit
+from functools import cache
+
+from tests.integration.servers.mariadb import MariaDB
+from tests.integration.servers.postgresql import PostgreSQL
+
+
+@cache
+def postgresql() -> PostgreSQL:
+    """The PostgreSQL that tests share, each with a database of its own; not to be stopped."""
+    server = PostgreSQL()
+    atexit.register(server.close)
+    server.start()
+    return server
+
+
+@cache
+def mariadb() -> MariaDB:
+    """The MariaDB that tests share, each with a database of its own; not to be stopped."""
+    server = MariaDB()
+    atexit.register(server.close)
+    server.start()
+    return server

@@ -1,0 +1,43 @@
+"""The database servers of the tests do what tests count on."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.servers import shared
+from tests.integration.servers.mariadb import MariaDB
+from tests.integration.servers.postgresql import PostgreSQL
+
+
+class ServerTests(SynchronousTestCase):
+    def check(self, server: PostgreSQL | MariaDB) -> None:
+        name = server.new_database().rpartition("/")[2]
+        server.execute("CREATE TABLE there (id INTEGER)", name)
+        server.execute("INSERT INTO there VALUES (17)", name)
+        port = server.port
+        for end in (server.stop, server.crash):
+            end()
+            server.start()
+            self.assertEqual(server.port, port)
+            self.assertEqual(server.execute("SELECT id FROM there", name), [(17,)])
+        server.freeze()
+        server.thaw()
+        self.assertEqual(server.kill_connections(name), 0)
+        server.close()
+        self.assertFalse(server.directory.exists())
+
+    def test_postgresql(self) -> None:
+        """It starts, makes databases, survives its ends with what was committed, and goes."""
+        with PostgreSQL() as server:
+            self.check(server)
+
+    def test_mariadb(self) -> None:
+        """It starts, makes databases, survives its ends with what was committed, and goes."""
+        with MariaDB() as server:
+            self.check(server)
+
+    def test_tests_share_servers(self) -> None:
+        """The same server each time, a new database each time."""
+        for ask in (shared.postgresql, shared.mariadb):
+            self.assertIs(ask(), ask())
+            self.assertNotEqual(ask().new_database(), ask().new_database())
