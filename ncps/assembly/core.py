@@ -17,9 +17,10 @@ from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
+from ncps.cache.notices import Noticeboard
 from ncps.cache.pullthrough import PullThrough
 from ncps.cache.uses import Uses
-from ncps.locks.local import LocalLeases
+from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
 from ncps.settings.model import Settings
@@ -62,6 +63,9 @@ def core(
         max_entries=settings.cache.negative.max_entries,
     )
     uses = Uses(reactor, parts.catalog)
+    memory = NarInfoMemory(settings.cache.narinfo_memory_size_bytes)
+    board = Noticeboard(LocalNotices(), tasks, memory, negatives)
+    board.listen()
     narinfos = NarInfos(
         clock=reactor,
         tasks=tasks,
@@ -70,8 +74,9 @@ def core(
         leases=leases,
         upstreams=whom.upstreams,
         vetting=vetting(settings, key),
-        memory=NarInfoMemory(settings.cache.narinfo_memory_size_bytes),
+        memory=memory,
         negatives=negatives,
+        board=board,
         uses=uses,
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
