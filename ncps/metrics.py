@@ -25,13 +25,14 @@ from ncps.ports import Totals
 M = TypeVar("M", Counter, Gauge, Histogram)
 
 ROUTES = ("/", "/nix-cache-info", "/pubkey", "/{hash}.narinfo", "/nar/{file}")
+PEER_ROUTE = "/cluster/nar/{file}"
 PROBES = ("/healthz", "/readyz", "/metrics")
 NO_ROUTE = "other"
 METHODS = ("GET", "HEAD")
 OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a known one
 
 ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
-DOWNLOAD_OUTCOMES = ("published", "unkept", "failed", "cancelled")
+DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 
 LIMITS = (
     "cache-download-max-count",
@@ -137,7 +138,7 @@ class Metrics:
             self._counter(
                 "ncps_served_bytes_total", "Bytes of response bodies, by route.", "route"
             ),
-            (*ROUTES, *PROBES, NO_ROUTE),
+            (*ROUTES, PEER_ROUTE, *PROBES, NO_ROUTE),
         )
 
     def _add_store(self) -> None:
@@ -169,6 +170,10 @@ class Metrics:
                 "upstream_hostname",
             ),
             upstreams,
+        )
+        self.bytes_relayed = self._counter(
+            "ncps_relayed_bytes_total",
+            "Bytes of NARs that came from another process of this cache while it fetched them.",
         )
         self.upstream_errors = Labelled(
             self._counter(

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from ncps import __version__
 from ncps.allocator import keep_large_blocks
+from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
 from ncps.assembly.databases import dialect
 from ncps.assembly.edge import site
@@ -38,6 +39,7 @@ from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
+from ncps.upstream.peers import PeerClients
 from ncps.web.site import NcpsSite
 
 TOTALS_S = 30.0
@@ -67,6 +69,7 @@ class NcpsService(Service):
         self._parts: Adapters | None = None
         self._core: Core | None = None
         self._clients: tuple[Client, ...] = ()
+        self._peers: PeerClients | None = None
         self._site: NcpsSite | None = None
         self._ports: list[IListeningPort] = []
         self._lag: LoopLag | None = None
@@ -146,7 +149,10 @@ class NcpsService(Service):
         )
         whom = upstreaming(self._reactor, settings, counters, self._tasks)
         self._clients = whom.clients
-        self._core = core(self._reactor, settings, parts, whom, counters, self._tasks, key)
+        self._peers = peer_clients(self._reactor, settings, counters)
+        self._core = core(
+            self._reactor, settings, parts, whom, counters, self._tasks, key, self._peers
+        )
         whom.probes.start()
 
         async def count() -> None:
@@ -193,6 +199,8 @@ class NcpsService(Service):
             await self._flush_uses()
         for client in self._clients:
             await client.close()
+        if self._peers is not None:
+            await self._peers.close()
         if self._parts is not None:
             self._parts.database.close()
             await self._parts.workers.stop(AFTERMATH_S)

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from ncps import limits
+from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
 from ncps.assembly.parts import Adapters, adoption, new_spool
@@ -16,13 +17,15 @@ from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
+from ncps.cache.notices import Noticeboard
 from ncps.cache.pullthrough import PullThrough
 from ncps.cache.uses import Uses
-from ncps.locks.local import LocalLeases
+from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
 from ncps.settings.model import Settings
 from ncps.tasks import Tasks
+from ncps.upstream.peers import PeerClients
 
 
 @frozen(kw_only=True)
@@ -43,6 +46,7 @@ def core(
     counters: Metrics,
     tasks: Tasks,
     key: SecretKey,
+    peers: PeerClients,
 ) -> Core:
     """Put the cache together."""
 
@@ -59,6 +63,9 @@ def core(
         max_entries=settings.cache.negative.max_entries,
     )
     uses = Uses(reactor, parts.catalog)
+    memory = NarInfoMemory(settings.cache.narinfo_memory_size_bytes)
+    board = Noticeboard(LocalNotices(), tasks, memory, negatives)
+    board.listen()
     narinfos = NarInfos(
         clock=reactor,
         tasks=tasks,
@@ -67,8 +74,9 @@ def core(
         leases=leases,
         upstreams=whom.upstreams,
         vetting=vetting(settings, key),
-        memory=NarInfoMemory(settings.cache.narinfo_memory_size_bytes),
+        memory=memory,
         negatives=negatives,
+        board=board,
         uses=uses,
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
@@ -81,7 +89,7 @@ def core(
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
-        leases=leases,
+        cluster=cluster(settings, leases, peers),
         upstreams=whom.upstreams,
         narinfos=narinfos,
         adoption=adoption(reactor, parts, tasks),

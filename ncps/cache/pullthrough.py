@@ -5,7 +5,7 @@ from __future__ import annotations
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
-from ncps.cache.verbs import Cache, Outcome, Readiness, ServedNar, ServedNarInfo
+from ncps.cache.verbs import ArrivingNar, Cache, Outcome, Readiness, ServedNar, ServedNarInfo
 from ncps.errors import NcpsError
 from ncps.nix.keys import PublicKey
 from ncps.nix.narurl import NarKey
@@ -44,6 +44,10 @@ class PullThrough(Cache):
     async def nar(self, key: NarKey) -> ServedNar:
         """See `Cache`."""
         return await self._nars.open(key)
+
+    async def arriving_nar(self, key: NarKey) -> ArrivingNar:
+        """See `Cache`."""
+        return await self._nars.arriving_nar(key)
 
     async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
         """See `Cache`."""

@@ -83,6 +83,7 @@ class DownloadSettings:
     """How many downloads, how large, and how they go on after trouble."""
 
     resume_timeout_s: float
+    poll_timeout_s: float
     max_count: int
     max_spool_size_bytes: int
     queue_timeout_s: float
@@ -156,6 +157,17 @@ class CacheSettings:
 
 
 @frozen(kw_only=True)
+class ClusterSettings:
+    """How several instances that are one cache know each other.
+
+    :ivar advertise_url: empty if the others cannot reach this one.
+    """
+
+    advertise_url: str
+    secret: str = field(repr=False)
+
+
+@frozen(kw_only=True)
 class Settings:
     """All settings, and where each came from.
 
@@ -167,6 +179,7 @@ class Settings:
     prometheus: PrometheusSettings
     server: ServerSettings
     cache: CacheSettings
+    cluster: ClusterSettings
     config_file: Path | None = None
     warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(

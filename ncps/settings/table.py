@@ -6,13 +6,14 @@ adds fields to `model`; a test compares the two.
 
 from __future__ import annotations
 
-from ncps.settings.rows import cache, general, ignored, later, upstream
+from ncps.settings.rows import cache, cluster, general, ignored, later, upstream
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
     *general.ROWS,
     *cache.ROWS,
     *upstream.ROWS,
+    *cluster.ROWS,
     *later.ROWS,
     *ignored.ROWS,
 )

@@ -24,6 +24,10 @@ def _row(
 
 
 _CDC = "Tuning of content-defined chunking, which is off."
+_STAGING = (
+    "Running downloads are shared between instances directly (--cluster-advertise-url), without "
+    "staging."
+)
 _LOCK = "Tuning of locks that other instances see; there are none."
 _POOL = "Size of the database's connection pool; SQLite has a fixed one."
 _XZ = "Nothing here runs the xz program: a library decompresses."
@@ -117,20 +121,26 @@ ROWS = (
     _row(
         "cache-lock-allow-degraded-mode", "cache.lock.allow-degraded-mode", BOOLEAN, "false", _LOCK
     ),
-    _row("cache-download-poll-timeout", "cache.download.poll-timeout", duration(), "30s", _LOCK),
+    _row(
+        "cache-inflight-staging-enabled",
+        "cache.inflight-staging.enabled",
+        BOOLEAN,
+        "false",
+        _STAGING,
+    ),
     _row(
         "cache-inflight-staging-retention",
         "cache.inflight-staging.retention",
         duration(),
         "5m",
-        _LOCK,
+        _STAGING,
     ),
     _row(
         "cache-inflight-staging-part-size",
         "cache.inflight-staging.part-size",
         integer(),
         "8388608",
-        _LOCK,
+        _STAGING,
     ),
     _row(
         "cache-fsck-dechunk-residue-grace",

@@ -136,12 +136,5 @@ ROWS = (
         "local",
         "Where locks are held: local for one instance, redis for several.",
     ),
-    _row(
-        "cache-inflight-staging-enabled",
-        "cache.inflight-staging.enabled",
-        BOOLEAN,
-        "false",
-        "Share running downloads between instances.",
-    ),
     _row("pprof-addr", "pprof.addr", TEXT, "", "Address of the profiler of the Go program."),
 )

@@ -7,6 +7,7 @@ from functools import cache
 
 from tests.integration.servers.mariadb import MariaDB
 from tests.integration.servers.postgresql import PostgreSQL
+from tests.integration.servers.radosgw import RadosGW
 from tests.integration.servers.redis import Redis
 
 
@@ -23,6 +24,15 @@ def postgresql() -> PostgreSQL:
 def mariadb() -> MariaDB:
     """The MariaDB that tests share, each with a database of its own; not to be stopped."""
     server = MariaDB()
+    atexit.register(server.close)
+    server.start()
+    return server
+
+
+@cache
+def radosgw() -> RadosGW:
+    """The S3 server that tests share, each with a bucket of its own; not to be stopped."""
+    server = RadosGW()
     atexit.register(server.close)
     server.start()
     return server

@@ -126,7 +126,6 @@ cache:
   cdc: {enabled: true}
   redis: {addrs: ["redis:6379"], username: "u", password: "hunter2", db: 1, use-tls: true}
   lock: {backend: "redis"}
-  inflight-staging: {enabled: true}
 pprof: {addr: ":6060"}
 """
 _IGNORED = {
@@ -157,7 +156,6 @@ _IGNORED = {
     "cache.lock.retry.max-delay",
     "cache.lock.retry.jitter",
     "cache.lock.allow-degraded-mode",
-    "cache.download.poll-timeout",
     "cache.inflight-staging.retention",
     "cache.inflight-staging.part-size",
 }
@@ -195,6 +193,7 @@ class GoConfigurationTests(SynchronousTestCase):
             [("https://cache.nixos.org", 40), ("https://nix-community.cachix.org", 41)],
         )
         self.assertEqual(len(cache.upstream.public_keys), 2)
+        self.assertEqual(cache.download.poll_timeout_s, 60.0)
         self.assertEqual(cache.upstream.dialer_timeout_s, 2.0)
         self.assertEqual(cache.upstream.response_header_timeout_s, 4.0)
         warned = [re.findall(r": key (\S+) has no effect", line) for line in found.warnings]
