@@ -11,6 +11,7 @@ from ncps import limits
 from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
+from ncps.assembly.leases import Locking
 from ncps.assembly.parts import Adapters, adoption, new_spool
 from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
@@ -20,7 +21,6 @@ from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.pullthrough import PullThrough
 from ncps.cache.uses import Uses
-from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
 from ncps.settings.model import Settings
@@ -47,16 +47,10 @@ def core(
     tasks: Tasks,
     key: SecretKey,
     peers: PeerClients,
+    agreed: Locking,
 ) -> Core:
     """Put the cache together."""
 
-    def held(what: str, seconds: float) -> None:
-        if what == "held":
-            counters.lock_hold_seconds("exclusive", "local").observe(seconds)
-        else:
-            counters.lock_acquisitions("exclusive", "local", what).inc()
-
-    leases = LocalLeases(reactor, held)
     negatives = Negatives(
         reactor,
         ttl_s=settings.cache.negative.ttl_s,
@@ -64,14 +58,14 @@ def core(
     )
     uses = Uses(reactor, parts.catalog)
     memory = NarInfoMemory(settings.cache.narinfo_memory_size_bytes)
-    board = Noticeboard(LocalNotices(), tasks, memory, negatives)
+    board = Noticeboard(agreed.notices, tasks, memory, negatives)
     board.listen()
     narinfos = NarInfos(
         clock=reactor,
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.narinfos,
-        leases=leases,
+        leases=agreed.leases,
         upstreams=whom.upstreams,
         vetting=vetting(settings, key),
         memory=memory,
@@ -89,7 +83,7 @@ def core(
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
-        cluster=cluster(settings, leases, peers),
+        cluster=cluster(settings, agreed.leases, peers),
         upstreams=whom.upstreams,
         narinfos=narinfos,
         adoption=adoption(reactor, parts, tasks),
@@ -119,5 +113,6 @@ def core(
         catalog=parts.catalog,
         config=parts.stores.config,
         upstreams=whom.upstreams,
+        trouble_with_leases=lambda: agreed.trouble,
     )
     return Core(cache=cache, nars=nars, uses=uses, inspection=inspection)

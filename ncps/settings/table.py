@@ -6,7 +6,7 @@ adds fields to `model`; a test compares the two.
 
 from __future__ import annotations
 
-from ncps.settings.rows import cache, cluster, general, ignored, later, upstream
+from ncps.settings.rows import cache, cluster, general, ignored, later, locks, upstream
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
@@ -14,6 +14,7 @@ TABLE: tuple[Setting, ...] = (
     *cache.ROWS,
     *upstream.ROWS,
     *cluster.ROWS,
+    *locks.ROWS,
     *later.ROWS,
     *ignored.ROWS,
 )
