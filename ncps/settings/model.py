@@ -10,7 +10,7 @@ from typing import TypeVar, get_type_hints
 import attrs
 from attrs import field, frozen
 
-from ncps.settings.network import DatabaseURL
+from ncps.settings.database_url import DatabaseURL
 
 _T = TypeVar("_T")
 
@@ -79,6 +79,27 @@ class StorageSettings:
 
 
 @frozen(kw_only=True)
+class DatabasePoolSettings:
+    """How many connections; 0 for what is usual."""
+
+    max_open_conns: int
+    max_idle_conns: int
+
+
+@frozen(kw_only=True)
+class DatabaseSettings:
+    """How a database server is used.
+
+    :ivar password: empty where the URL has it or none is needed.
+    """
+
+    password: str = field(repr=False)
+    pool: DatabasePoolSettings
+    connect_timeout_s: float
+    statement_timeout_s: float
+
+
+@frozen(kw_only=True)
 class DownloadSettings:
     """How many downloads, how large, and how they go on after trouble."""
 
@@ -143,6 +164,7 @@ class CacheSettings:
     sign_narinfo: bool
     storage: StorageSettings
     database_url: DatabaseURL
+    database: DatabaseSettings
     temp_path: Path | None
     netrc_file: Path
     download: DownloadSettings

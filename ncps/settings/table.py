@@ -6,12 +6,13 @@ adds fields to `model`; a test compares the two.
 
 from __future__ import annotations
 
-from ncps.settings.rows import cache, general, ignored, later, upstream
+from ncps.settings.rows import cache, database, general, ignored, later, upstream
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
     *general.ROWS,
     *cache.ROWS,
+    *database.ROWS,
     *upstream.ROWS,
     *later.ROWS,
     *ignored.ROWS,
