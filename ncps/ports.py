@@ -103,6 +103,15 @@ class NarStore(Protocol):
     def walk(self) -> AsyncIterator[Stat]:
         """Every object, in no order; objects that come or go meanwhile may or may not appear."""
 
+    async def location(self, key: NarKey, *, size: int) -> str | None:
+        """A URL where a client may fetch the object itself for some minutes; None: here only.
+
+        Says nothing about whether the object is there. Unavailable.
+
+        :param size: of the object, which decides whether it is worth it.
+        """
+        return None
+
 
 class NarInfoStore(Protocol):
     """Keeps beside each published NAR the narinfo as verified (text, D13), by store path hash."""
