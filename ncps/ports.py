@@ -104,12 +104,7 @@ class NarStore(Protocol):
         """Every object, in no order; objects that come or go meanwhile may or may not appear."""
 
     async def location(self, key: NarKey, *, size: int) -> str | None:
-        """A URL where a client may fetch the object itself for some minutes; None: here only.
-
-        Says nothing about whether the object is there. Unavailable.
-
-        :param size: of the object, which decides whether it is worth it.
-        """
+        """A URL where for minutes clients get the object, if it exists; None: get it here."""
         return None
 
 

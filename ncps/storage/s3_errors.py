@@ -58,6 +58,10 @@ _MEANINGS: Final[Mapping[str, str]] = {
 }
 
 
+class Denied(StorageFull):
+    """The credentials do not allow to write."""
+
+
 class OutOfRange(Exception):
     """No byte of the range is in the object. Never leaves the adapter."""
 
@@ -93,7 +97,9 @@ def _answered(what: str, response: Mapping[str, Any], *, writing: bool) -> NcpsE
     message = f"{what}: {_why(code, status, response)}"
     if status == 501:
         return Refused(message)
-    if code in _FULL or (writing and code in _DENIED):
+    if writing and code in _DENIED:
+        return Denied(message)
+    if code in _FULL:
         return StorageFull(message)
     return Unavailable(message, retry_after=RETRY_AFTER_S)
 

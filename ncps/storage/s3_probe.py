@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,9 +11,14 @@ from typing import Final
 from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.storage import keys
 from ncps.storage.s3_bucket import Bucket, md5_of
+from ncps.storage.s3_errors import Denied
 
 ABANDONED_AFTER: Final = timedelta(days=1)
 """Age at which nobody can still be sending the parts of an upload."""
+
+_PRIVILEGES: Final = (
+    "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket"
+)
 
 
 def probe_blocking(bucket: Bucket, options: Mapping[str, str]) -> None:
@@ -24,9 +28,14 @@ def probe_blocking(bucket: Bucket, options: Mapping[str, str]) -> None:
 
     :param options: of NARs, as S3 spells them.
     """
-    name = secrets.token_hex(8)
-    key = keys.probe_key(name)
-    data = hashlib.sha256(name.encode()).digest()
+    try:
+        _try(bucket, keys.probe_key(secrets.token_hex(8)), options)
+    except Denied as error:
+        raise Refused(f"{error}; needed are {_PRIVILEGES}") from error
+
+
+def _try(bucket: Bucket, key: str, options: Mapping[str, str]) -> None:
+    data = key.encode()
     bucket.put(key, data, md5_of(data), options)
     try:
         if bucket.read(key) != data:
@@ -37,7 +46,7 @@ def probe_blocking(bucket: Bucket, options: Mapping[str, str]) -> None:
         is_there = bucket.stat(key) is not None
     except Unavailable as error:
         # Without leave to list, AWS answers 403 for what is not there: nothing could be told.
-        raise Refused(f"{error} (to see what is absent, s3:ListBucket is needed)") from error
+        raise Refused(f"{error}; needed are {_PRIVILEGES}") from error
     if is_there:
         raise Refused(f"{bucket.name(key)}: what was removed is still there")
     bucket.page(f"{keys.PROBES}/")

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any, cast
 
 from attrs import evolve
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import CancelledError, gatherResults
 from twisted.trial.unittest import TestCase
 
-from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.slots import Slots
-from ncps.storage import keys
 from ncps.storage.s3 import Requests, S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.s3_bucket import Access, Bucket, connect
 from ncps.workers import Workers
-from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.narinfo_store import NarInfoStoreContract
 from tests.contract.running import start
-from tests.contract.samples import digest_of, key_of, narinfo, spooled
 from tests.integration.servers import shared
 from tests.integration.servers.radosgw import RadosGW
 
@@ -68,8 +62,13 @@ class S3TestCase(TestCase):
 
     def nar_store(self, **changes: Any) -> S3NarStore:
         uploads = Slots(reactor, "uploads", size=4, queue=1000, patience_s=60)
-        arguments: dict[str, Any] = {"requests": self.requests, "uploads": uploads} | changes
-        return S3NarStore(**({"part": PART, "options": {}} | arguments))
+        plain: dict[str, Any] = {
+            "requests": self.requests,
+            "uploads": uploads,
+            "part": PART,
+            "options": {},
+        }
+        return S3NarStore(**(plain | changes))
 
 
 class S3NarStoreTests(NarStoreContract, S3TestCase):
