@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
@@ -22,7 +23,7 @@ from ncps import __version__
 from ncps.allocator import keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
-from ncps.assembly.databases import dialect
+from ncps.assembly.databases import database_lock, dialect
 from ncps.assembly.edge import site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
@@ -30,14 +31,13 @@ from ncps.assembly.leases import Locking, locking
 from ncps.assembly.parts import Adapters, adapters
 from ncps.cache.identity import signing_key
 from ncps.database import migrate
+from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
 from ncps.endpoints import listen
 from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
-from ncps.storage.temps import Temps
-from ncps.storage.tree import Tree
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
@@ -82,32 +82,40 @@ class NcpsService(Service):
 
         Refused, StorageFull, Unavailable: what is wrong and what would be right.
         """
-        cache = self._settings.cache
         self._parts = adapters(self._reactor, self._settings)
         imported_key(self._settings)
-        self._probe(self._parts.stores.tree)
-        store_lock = StoreLock(cache.storage.local)
-        store_lock.acquire()
-        self._locks.append(store_lock)
+        stores = self._parts.stores
+        self._probe(stores.probe)
+        if stores.lock is not None:
+            stores.lock.acquire()
+            self._locks.append(stores.lock)
         engine = dialect(self._settings)
-        migrate.make_directory(engine)
-        database_lock = DatabaseLock(cache.database_url.path)
-        database_lock.acquire()
-        self._locks.append(database_lock)
+        engine.prepare()
+        alone = database_lock(self._settings)
+        if alone is not None:
+            alone.acquire()
+            self._locks.append(alone)
         for migration in migrate.up(engine):
             self._log.info(
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
-        self._probe(self._parts.stores.spools)
-        places = {self._parts.stores.spools, self._parts.stores.tree.temps}
-        swept = sum(temps.sweep() for temps in places)
+        self._may_write(engine)
+        self._probe(stores.spools.probe)
+        swept = stores.sweep()
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
 
-    def _probe(self, place: Tree | Temps) -> None:
+    def _may_write(self, engine: Dialect) -> None:
+        """Look whether the database can be written; a full one still tells what is there."""
+        try:
+            migrate.probe(engine)
+        except StorageFull as error:
+            self._log.warn("{reason}: nothing new will be kept", reason=str(error))
+
+    def _probe(self, probe: Callable[[], None]) -> None:
         """Look whether a place can be written; a full one still holds what can be served."""
         try:
-            place.probe()
+            probe()
         except StorageFull as error:
             self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
@@ -144,6 +152,7 @@ class NcpsService(Service):
         settings = self._settings
         keep_large_blocks()
         parts.workers.start()
+        parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
         key = await signing_key(
@@ -219,6 +228,7 @@ class NcpsService(Service):
             await self._agreed.stop(AFTERMATH_S)
         if self._parts is not None:
             self._parts.database.close()
+            await self._parts.stores.stop(AFTERMATH_S)
             await self._parts.workers.stop(AFTERMATH_S)
         self.release_locks()
         self._log.info("ncps has stopped")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from ncps.nix.narinfo import MAX_SIZE as MAX_NARINFO_SIZE
-from ncps.settings.network import DATABASE_URL
+from ncps.settings.database_url import DATABASE_URL
 from ncps.settings.setting import Names, Setting
 from ncps.settings.values import (
     BOOLEAN,
     HOSTNAME,
     OPTIONAL_PATH,
-    PATH,
     SIZE,
     STORE_DIR,
     duration,
@@ -49,14 +48,15 @@ ROWS = (
     Setting(
         flag="cache-storage-local",
         key="cache.storage.local",
-        kind=PATH,
+        kind=OPTIONAL_PATH,
         default=lambda around: str(around.state_dir / "storage"),
         default_note="storage under $STATE_DIRECTORY or the user's state directory",
         aliases=(
             Names(flag="cache-data-path", environment="CACHE_DATA_PATH", key="cache.data-path"),
         ),
         group="Cache",
-        help="Directory that keeps NARs, narinfos and the signing key. It is made if missing.",
+        help="Directory that keeps NARs, narinfos and the signing key, unless "
+        "--cache-storage-s3-bucket does. It is made if missing.",
     ),
     Setting(
         flag="cache-storage-min-free",
@@ -78,15 +78,17 @@ ROWS = (
         aliases=(Names(key="cache.database.url"),),
         is_secret=True,
         group="Cache",
-        help="Database of what is stored: sqlite:/path/to/file. The file is made if missing and "
-        "its schema is brought up to date at start.",
+        help="Database of what is stored: sqlite:/path/to/file for one machine, or "
+        "postgresql://user:password@host/database or mysql://user:password@host/database for "
+        "several. An SQLite file is made if missing; the schema is brought up to date at start.",
     ),
     Setting(
         flag="cache-temp-path",
         key="cache.temp-path",
         kind=OPTIONAL_PATH,
         default="",
-        default_note="store/tmp inside the storage directory",
+        default_note="store/tmp inside the storage directory; with a bucket, spool under "
+        "$STATE_DIRECTORY or the user's state directory",
         group="Cache",
         help="Directory for downloads that are not finished. The default lies on the file system "
         "of the store, so that finishing is a rename; elsewhere every NAR is copied once more.",
