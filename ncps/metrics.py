@@ -25,13 +25,15 @@ from ncps.ports import Totals
 M = TypeVar("M", Counter, Gauge, Histogram)
 
 ROUTES = ("/", "/nix-cache-info", "/pubkey", "/{hash}.narinfo", "/nar/{file}")
+PEER_ROUTE = "/cluster/nar/{file}"
 PROBES = ("/healthz", "/readyz", "/metrics")
 NO_ROUTE = "other"
 METHODS = ("GET", "HEAD")
 OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a known one
 
 ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
-DOWNLOAD_OUTCOMES = ("published", "unkept", "failed", "cancelled")
+LOCK_MODES = ("local", "files", "redis", "postgresql")
+DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 
 LIMITS = (
     "cache-download-max-count",
@@ -137,7 +139,7 @@ class Metrics:
             self._counter(
                 "ncps_served_bytes_total", "Bytes of response bodies, by route.", "route"
             ),
-            (*ROUTES, *PROBES, NO_ROUTE),
+            (*ROUTES, PEER_ROUTE, *PROBES, NO_ROUTE),
         )
 
     def _add_store(self) -> None:
@@ -169,6 +171,10 @@ class Metrics:
                 "upstream_hostname",
             ),
             upstreams,
+        )
+        self.bytes_relayed = self._counter(
+            "ncps_relayed_bytes_total",
+            "Bytes of NARs that came from another process of this cache while it fetched them.",
         )
         self.upstream_errors = Labelled(
             self._counter(
@@ -212,7 +218,7 @@ class Metrics:
                 "ncps_lock_acquisitions_total", "Attempts to take a lock.", "type mode result"
             ),
             ("exclusive",),
-            ("local",),
+            LOCK_MODES,
             ("success", "failure", "contention"),
         )
         self.lock_hold_seconds = Labelled(
@@ -223,7 +229,15 @@ class Metrics:
                 _TRANSFER,
             ),
             ("exclusive",),
-            ("local",),
+            LOCK_MODES,
+        )
+        self.lock_backend_up = self._gauge(
+            "ncps_lock_backend_up", "Whether locks can be had from where they are kept."
+        )
+        self.lock_backend_up.set(1)
+        self.lock_degraded = self._gauge(
+            "ncps_lock_degraded",
+            "Whether locks are this process's own because their backend is away.",
         )
 
     def _add_http(self) -> None:

@@ -376,3 +376,22 @@ class Upstream(Protocol):
 
     async def cache_info(self) -> CacheInfo:
         """Fetch nix-cache-info. NotFound, Unavailable, Corrupt."""
+
+
+class Peers(Protocol):
+    """The other processes of this cache, each at the address it holds its leases under.
+
+    Nothing is fetched for a peer: it follows what is arriving anyway.
+    """
+
+    async def find_nar(self, address: str, key: NarKey) -> str:
+        """Say which file of a NAR is arriving there; files of one name have the same bytes.
+
+        NotFound: none is. Unavailable, Corrupt: cannot tell.
+        """
+
+    async def open_nar(self, address: str, key: NarKey, *, offset: int = 0) -> UpstreamBody:
+        """Follow a NAR that is arriving there, from this byte on. Errors as for `find_nar`.
+
+        A Body that ends without raising was found right there, to its last byte.
+        """

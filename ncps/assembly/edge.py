@@ -14,6 +14,7 @@ from ncps.web import info
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
+from ncps.web.peers import PeerPages
 from ncps.web.routes import Page, Routes
 from ncps.web.site import NcpsSite
 
@@ -40,6 +41,7 @@ def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics
         pages,
         narinfos=NarInfoPages(cache, counters),
         nars=NarPages(cache, counters),
+        peers=PeerPages(cache, settings.cluster.secret),
         via=VIA.encode(),
     )
     return NcpsSite(root, clock=reactor, metrics=counters, limits=limits.of_clients(settings))

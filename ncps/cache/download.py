@@ -66,6 +66,7 @@ class Download:
     :param new_seal: makes the judge of a file.
     :param hopeless: awaited with the verdict that nobody has the file as it was said to be, before
         any reader is told: when one comes again at once, the consequences have been drawn.
+    :ivar file: names the file whose bytes lie in the spool; see `sources.Source`.
     :ivar arrived: the file's size, once all of it is here and right.
     :ivar has_failed: whether it is of no use to join any more; set before anybody hears of it.
     """
@@ -86,6 +87,7 @@ class Download:
     ) -> None:
         self.key = key
         self.upstream = ""
+        self.file = ""
         self.arrived: Shared[int] = Shared()
         self.has_failed = False
         self._clock = clock
@@ -98,7 +100,6 @@ class Download:
         self._seal = new_seal(key, expected)
         self._current: Shared[Spool] = Shared()
         self._spool: Spool | None = None
-        self._file = ""
         self._contributors: set[str] = set()
         self._distrusted: dict[str, Corrupt] = {}
         self._suspects: set[str] = set()
@@ -224,7 +225,7 @@ class Download:
 
         On return and after every error but a cancel, all that came is written and hashed.
         """
-        is_other = self._spool is not None and self._file != source.file
+        is_other = self._spool is not None and self.file != source.file
         offset = 0 if is_other else self._length
         body = await source.open(offset, allow_encoding=self._is_uncompressed)
         trouble: Unavailable | Corrupt | None = None
@@ -262,7 +263,7 @@ class Download:
             total = self._seal.size if self._seal.size is not None else body.total
             self._spool = self._new_spool(total, self._seal.digests)
             self.upstream = name
-            self._file = source.file
+            self.file = source.file
             self._current.succeed(self._spool)
         self._contributors.add(name)
         return self._spool

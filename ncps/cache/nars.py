@@ -16,6 +16,7 @@ from ncps.cache.choose import Upstreams
 from ncps.cache.download import Arrived, Download
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
+from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
 from ncps.cache.served import ArrivingNar, StoredNar, open_stored, stored_key
 from ncps.cache.sources import Sources
@@ -23,14 +24,10 @@ from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNar
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore
+from ncps.ports import Body, Catalog, NarRecord, NarStore
 from ncps.spool import Digest, Overtaken, Spool
 from ncps.tasks import Tasks
 from ncps.workers import Threads
-
-
-class _AlreadyStored(Unavailable):
-    """While the lease was waited for, somebody else stored the NAR."""
 
 
 class Nars:
@@ -40,7 +37,8 @@ class Nars:
     :param new_spool: makes a spool for a file of this size (None: unknown) and these digests; one
         that keeps nothing, if there is a reason for that (else empty).
     :param patience_s: see `Download`.
-    :param ended: told how each download ended: "published", "unkept", "failed" or "cancelled".
+    :param ended: told how each download ended: "published", "relayed" (published by another
+        process), "unkept", "failed" or "cancelled".
     """
 
     _log = Logger()
@@ -52,7 +50,7 @@ class Nars:
         tasks: Tasks,
         catalog: Catalog,
         store: NarStore,
-        leases: Leases,
+        cluster: Cluster,
         upstreams: Upstreams,
         narinfos: NarInfos,
         adoption: Adoption,
@@ -69,7 +67,7 @@ class Nars:
         self._tasks = tasks
         self._catalog = catalog
         self._store = store
-        self._leases = leases
+        self._cluster = cluster
         self._upstreams = upstreams
         self._narinfos = narinfos
         self._adoption = adoption
@@ -109,9 +107,17 @@ class Nars:
         download = self._download(key, nar)
         try:
             await download.opened()
-        except _AlreadyStored:
+        except AlreadyStored:
             return await self.open(key)
         return ArrivingNar(download=download, outcome=outcome, open_body=self._follow)
+
+    async def arriving_nar(self, key: NarKey) -> ArrivingNar:
+        """Return a NAR that is being downloaded. NotFound: it is not; else as for `open`."""
+        download = self._arriving(key)
+        if download is None:
+            raise NotFound(f"{key.file_name} is not arriving here")
+        await download.opened()
+        return ArrivingNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
 
     async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
         """Say whether `open` would succeed, and the size if it is sure. Errors as for `open`.
@@ -127,7 +133,7 @@ class Nars:
         if download is not None:
             try:
                 await download.opened()
-            except _AlreadyStored:
+            except AlreadyStored:
                 return await self.stat(key)
             return download.sure_size, Outcome.COALESCED
         await self._sources(key, nar).stat()
@@ -190,11 +196,11 @@ class Nars:
         """Follow a download; if its bytes have passed, take them from the store or fetch anew."""
         try:
             return await download.reader(start, stop)
-        except (Overtaken, _AlreadyStored) as error:
+        except (Overtaken, AlreadyStored) as error:
             nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
             if nar is not None and nar.is_stored:
                 return await self._open_stored(nar, start, stop)
-            if isinstance(error, _AlreadyStored):
+            if isinstance(error, AlreadyStored):
                 raise
         return await self._start(key, nar, exclusive=False).reader(start, stop)
 
@@ -207,12 +213,14 @@ class Nars:
 
     def _start(self, key: NarKey, nar: NarRecord | None, *, exclusive: bool = True) -> Download:
         ticket = self._admission.begin()
+        sources = self._sources(key, nar)
+        relay = self._relay(key, sources) if exclusive else None
         try:
             download = Download(
                 clock=self._clock,
                 key=key,
                 expected=nar,
-                sources=self._sources(key, nar),
+                sources=relay or sources,
                 new_spool=partial(self._spool, ticket),
                 patience_s=self._patience_s,
                 new_seal=self._new_seal,
@@ -222,7 +230,7 @@ class Nars:
             ticket.close()
             raise
         self._downloads[key] = download
-        job = self._run(download, nar, ticket, exclusive=exclusive)
+        job = self._run(download, nar, ticket, relay)
         self._tasks.start(f"download {key.file_name}", job)
         return download
 
@@ -231,17 +239,23 @@ class Nars:
         ticket.follow(lambda: spool.length)
         return spool
 
+    def _relay(self, key: NarKey, sources: Sources) -> Relay:
+        return Relay(
+            clock=self._clock,
+            cluster=self._cluster,
+            catalog=self._catalog,
+            key=key,
+            sources=sources,
+            open_stored=partial(open_stored, self._store, self._workers),
+        )
+
     async def _run(
-        self, download: Download, nar: NarRecord | None, ticket: Ticket, *, exclusive: bool
+        self, download: Download, nar: NarRecord | None, ticket: Ticket, relay: Relay | None
     ) -> None:
         key = download.key
         try:
-            if exclusive:
-                async with self._leases.hold(f"download:nar:{key.name}"):
-                    await self._fetch(download, nar, ticket)
-            else:
-                await self._fetch(download, nar, ticket)
-        except _AlreadyStored as error:
+            await self._fetch(download, nar, ticket, relay)
+        except AlreadyStored as error:
             download.give_up(error)
         except CancelledError:
             self._ended("cancelled")
@@ -257,16 +271,28 @@ class Nars:
             ticket.close()
             if self._downloads.get(key) is download:
                 del self._downloads[key]
+            if relay is not None:
+                await relay.release()
 
-    async def _fetch(self, download: Download, nar: NarRecord | None, ticket: Ticket) -> None:
-        key = download.key
-        current = await self._catalog.nar(key)
-        if current is not None and current.is_stored:
-            raise _AlreadyStored("stored meanwhile")
+    async def _fetch(
+        self, download: Download, nar: NarRecord | None, ticket: Ticket, relay: Relay | None
+    ) -> None:
+        """Fetch a NAR and have it published, by us or by whoever shares the fetch.
+
+        :param relay: None where the lease is somebody's whose bytes have passed us.
+        """
+        if relay is None:
+            current = await self._catalog.nar(download.key)
+            if current is not None and current.is_stored:
+                raise AlreadyStored("stored meanwhile")
         await ticket.admit(nar.file_size if nar is not None else None)
         arrived = await download.run()
         try:
-            await self._publish(download, nar, arrived)
+            if relay is not None and await relay.settle() is None:
+                self._narinfos.changed(download.key)
+                self._ended("relayed")
+            else:
+                await self._publish(download, nar, arrived)
         finally:
             arrived.spool.release()
 

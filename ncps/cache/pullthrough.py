@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
-from ncps.cache.verbs import Cache, Outcome, Readiness, ServedNar, ServedNarInfo
+from ncps.cache.verbs import ArrivingNar, Cache, Outcome, Readiness, ServedNar, ServedNarInfo
 from ncps.errors import NcpsError
 from ncps.nix.keys import PublicKey
 from ncps.nix.narurl import NarKey
@@ -24,6 +26,7 @@ class PullThrough(Cache):
         catalog: Catalog,
         config: ConfigStore,
         upstreams: Upstreams,
+        trouble_with_leases: Callable[[], str] = lambda: "",
     ) -> None:
         self._public_key = str(public_key)
         self._narinfos = narinfos
@@ -31,6 +34,7 @@ class PullThrough(Cache):
         self._catalog = catalog
         self._config = config
         self._upstreams = upstreams
+        self._trouble_with_leases = trouble_with_leases
 
     @property
     def public_key(self) -> str:
@@ -45,13 +49,18 @@ class PullThrough(Cache):
         """See `Cache`."""
         return await self._nars.open(key)
 
+    async def arriving_nar(self, key: NarKey) -> ArrivingNar:
+        """See `Cache`."""
+        return await self._nars.arriving_nar(key)
+
     async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
         """See `Cache`."""
         return await self._nars.stat(key)
 
     async def readiness(self) -> Readiness:
-        """See `Cache`; upstreams that are away do not make the cache unready."""
+        """See `Cache`; hits need neither upstreams nor leases, so these do not make it unready."""
         parts = {"database": "ok", "storage": "ok", "upstreams": "ok"}
+        parts["leases"] = self._trouble_with_leases() or "ok"
         try:
             await self._catalog.totals()
         except NcpsError as error:

@@ -23,7 +23,7 @@ def stored_key(nar: NarRecord) -> NarKey:
 
 
 async def open_stored(
-    store: NarStore, workers: Threads, nar: NarRecord, start: int, stop: int | None
+    store: NarStore, workers: Threads, nar: NarRecord, start: int, stop: int | None = None
 ) -> Body:
     """Open the bytes the URL stands for. NotFound, Corrupt, Unavailable."""
     if stored_key(nar) == nar.key:
@@ -132,6 +132,11 @@ class ArrivingNar:
     def key(self) -> NarKey:
         """The name it was asked by."""
         return self.download.key
+
+    @property
+    def file(self) -> str:
+        """Names the file; see `sources.Source`."""
+        return self.download.file
 
     @property
     def upstream(self) -> str:

@@ -96,6 +96,14 @@ class ServedNar(Protocol):
         """Let go of it; a download goes on without its readers."""
 
 
+class ArrivingNar(ServedNar, Protocol):
+    """A NAR on its way into the store."""
+
+    @property
+    def file(self) -> str:
+        """Names the file that arrives: files of one name have the same bytes."""
+
+
 @frozen(kw_only=True)
 class Readiness:
     """Whether the cache can serve.
@@ -130,6 +138,12 @@ class Cache(Protocol):
         """Open a NAR, from the store or from a download that it starts or joins.
 
         NotFound, Unavailable, Corrupt.
+        """
+
+    async def arriving_nar(self, key: NarKey) -> ArrivingNar:
+        """Open a NAR that is being downloaded, for another process of this cache.
+
+        Nothing is fetched for it. NotFound: it is not arriving here; else as for `nar`.
         """
 
     async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:

@@ -15,8 +15,10 @@ from attrs import Factory, define
 from ncps.errors import Malformed
 from ncps.settings.convert import convert, convert_default
 from ncps.settings.files import read_file
+from ncps.settings.locks import decide_locks
 from ncps.settings.model import (
     CacheSettings,
+    ClusterSettings,
     LogSettings,
     PrometheusSettings,
     ServerSettings,
@@ -213,6 +215,11 @@ def load(
         if setting.flag != "config":
             loading.resolve(setting)
     decide_upstreams(loading.values, loading.problems, loading.warnings)
+    decide_locks(loading.values, loading.problems, loading.warnings)
+    if loading.values.get("cluster.advertise_url") and not loading.values.get("cluster.secret"):
+        loading.problems.append(
+            "cluster-advertise-url needs cluster-secret, by which instances know each other"
+        )
     if loading.problems:
         raise InvalidSettings(loading.problems)
     values = loading.values
@@ -227,6 +234,7 @@ def load(
         prometheus=build(PrometheusSettings, values, "prometheus."),
         server=build(ServerSettings, values, "server."),
         cache=build(CacheSettings, values, "cache."),
+        cluster=build(ClusterSettings, values, "cluster."),
         config_file=config_file if isinstance(config_file, Path) else None,
         warnings=tuple(dict.fromkeys(loading.warnings)),
         origins=MappingProxyType(loading.origins),

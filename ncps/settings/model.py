@@ -11,6 +11,7 @@ import attrs
 from attrs import field, frozen
 
 from ncps.settings.database_url import DatabaseURL
+from ncps.settings.locks import RedisAddress
 
 _T = TypeVar("_T")
 
@@ -104,6 +105,7 @@ class DownloadSettings:
     """How many downloads, how large, and how they go on after trouble."""
 
     resume_timeout_s: float
+    poll_timeout_s: float
     max_count: int
     max_spool_size_bytes: int
     queue_timeout_s: float
@@ -152,6 +154,58 @@ class UpstreamsSettings:
 
 
 @frozen(kw_only=True)
+class RetrySettings:
+    """How often those who wait for a lock look for themselves."""
+
+    initial_delay_s: float
+    max_delay_s: float
+    jitter: bool
+
+
+@frozen(kw_only=True)
+class LockKeySettings:
+    """What locks are called in Redis."""
+
+    key_prefix: str
+
+
+@frozen(kw_only=True)
+class LockSettings:
+    """Where it is written down who fetches what.
+
+    :ivar backend: local, redis or postgresql.
+    """
+
+    backend: str
+    redis: LockKeySettings
+    download_lock_ttl_s: float
+    lru_lock_ttl_s: float
+    retry: RetrySettings
+    allow_degraded_mode: bool
+
+
+@frozen(kw_only=True)
+class RedisSettings:
+    """The Redis server.
+
+    :ivar addrs: of the one server, or of its Sentinels if `sentinel_master` is not empty.
+    """
+
+    addrs: tuple[RedisAddress, ...]
+    username: str
+    password: str = field(repr=False)
+    db: int
+    timeout_s: float
+    use_tls: bool
+    tls_ca_file: Path | None
+    tls_cert_file: Path | None
+    tls_key_file: Path | None
+    sentinel_master: str
+    sentinel_username: str
+    sentinel_password: str = field(repr=False)
+
+
+@frozen(kw_only=True)
 class CacheSettings:
     """The cache.
 
@@ -175,6 +229,19 @@ class CacheSettings:
     verify_rate_bytes: int
     nix_cache_info: NixCacheInfoSettings
     upstream: UpstreamsSettings
+    lock: LockSettings
+    redis: RedisSettings
+
+
+@frozen(kw_only=True)
+class ClusterSettings:
+    """How several instances that are one cache know each other.
+
+    :ivar advertise_url: empty if the others cannot reach this one.
+    """
+
+    advertise_url: str
+    secret: str = field(repr=False)
 
 
 @frozen(kw_only=True)
@@ -189,6 +256,7 @@ class Settings:
     prometheus: PrometheusSettings
     server: ServerSettings
     cache: CacheSettings
+    cluster: ClusterSettings
     config_file: Path | None = None
     warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(

@@ -166,6 +166,19 @@ def show_upstream(value: object) -> str:
     return url if priority == DEFAULT_PRIORITY else f"{url}?priority={priority}"
 
 
+def parse_peer_url(text: str) -> str:
+    """Read the base URL of an instance of ours; empty for none."""
+    if not text:
+        return ""
+    upstream = parse_upstream(text)
+    if "?" in text:
+        raise ValueError("should have no parameters")
+    if upstream.user is not None:
+        raise ValueError("should hold no credentials: instances know each other by cluster-secret")
+    return upstream.url
+
+
+PEER_URL = Kind(metavar="URL", expected="a URL such as http://10.0.0.7:8501", parse=parse_peer_url)
 ADDRESS = Kind(metavar="ADDRESS", expected=_ADDRESS, parse=parse_address)
 UPSTREAM_URL = Kind(
     metavar="URL",

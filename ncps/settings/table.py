@@ -6,7 +6,16 @@ adds fields to `model`; a test compares the two.
 
 from __future__ import annotations
 
-from ncps.settings.rows import cache, database, general, ignored, later, upstream
+from ncps.settings.rows import (
+    cache,
+    cluster,
+    database,
+    general,
+    ignored,
+    later,
+    locks,
+    upstream,
+)
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
@@ -14,6 +23,8 @@ TABLE: tuple[Setting, ...] = (
     *cache.ROWS,
     *database.ROWS,
     *upstream.ROWS,
+    *cluster.ROWS,
+    *locks.ROWS,
     *later.ROWS,
     *ignored.ROWS,
 )

@@ -225,6 +225,17 @@ def choice(words: Sequence[str]) -> Kind:
     return Kind(metavar="WORD", expected=expected, parse=parse)
 
 
+def secret(at_least: int) -> Kind:
+    """Make the kind of secrets of so many characters at least, or none."""
+
+    def parse(text: str) -> str:
+        if text and len(text) < at_least:
+            raise ValueError(f"should have at least {at_least} characters")
+        return parse_text(text)
+
+    return Kind(metavar="SECRET", expected=f"at least {at_least} characters", parse=parse)
+
+
 TEXT = Kind(metavar="TEXT", expected="text (in quotes)", parse=parse_text)
 BOOLEAN = Kind(
     metavar="BOOL",

@@ -36,7 +36,13 @@ from twisted.web.client import (
 from twisted.web.error import Error as WebError
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import (
+    UNKNOWN_LENGTH,
+    IAgent,
+    IAgentEndpointFactory,
+    IBodyProducer,
+    IResponse,
+)
 from zope.interface import implementer
 
 from ncps import __version__
@@ -156,6 +162,7 @@ class Client:
     :param bounds: see there.
     :param reached: told of each request turned away for a bound, by the name of its setting.
     :param via: our name in the Via header (RFC 9110 section 7.6.3), by which we know ourselves.
+    :param endpoints: how to connect, if not as URLs say.
     """
 
     def __init__(
@@ -168,6 +175,7 @@ class Client:
         bounds: Bounds = USUAL_BOUNDS,
         reached: Callable[[str], object] = lambda _: None,
         via: str = "ncps",
+        endpoints: IAgentEndpointFactory | None = None,
     ) -> None:
         self._via = f"1.1 {via}"
         self._clock = cast("IReactorTime", reactor)
@@ -177,7 +185,10 @@ class Client:
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = bounds.connections + bounds.queries
         self._pool.retryAutomatically = True
-        agent = Agent(reactor, connectTimeout=timeouts.connect_s, pool=self._pool)
+        if endpoints is None:
+            agent = Agent(reactor, connectTimeout=timeouts.connect_s, pool=self._pool)
+        else:
+            agent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
         # No cookies: caches need none, and a jar is memory that an upstream can fill.
         jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
@@ -205,6 +216,10 @@ class Client:
     async def close(self) -> None:
         """Close the idle connections."""
         await self._pool.closeCachedConnections()
+
+    def discard(self) -> None:
+        """Close the idle connections, whenever that is done."""
+        self._pool.closeCachedConnections()
 
     async def request(
         self,

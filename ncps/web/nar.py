@@ -100,13 +100,13 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
     try:
         if size is not None and nar.size != size:
             raise Corrupt(f"the file was said to have {size} bytes, and has not")
-        await _pour(aiter(body), request, length)
+        await pour(aiter(body), request, length)
     finally:
         body.close()
 
 
-async def _pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int | None) -> None:
-    """Write all chunks, which must be `length` bytes in all if that is known; else Corrupt."""
+async def pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int | None) -> None:
+    """Write a body, which must have `length` bytes in all if that is known; else Corrupt."""
     limits = request.site.limits
 
     def cut(why: str) -> None:

@@ -8,6 +8,7 @@ Query strings are no part of a name. GET and HEAD are all there is.
     /nix-cache-info       /pubkey
     /<32>.narinfo         <32>: hash part of a store path
     /nar/<H>.nar[.<ext>]  <H>: 52 digits of nix32 or 64 of hexadecimal
+    /cluster/nar/<same>   a NAR on its way, for the other processes of this cache
     /healthz /readyz /metrics
 """
 
@@ -30,7 +31,9 @@ from ncps.web.site import NcpsRequest
 
 _NIX32 = re.escape(ALPHABET).encode()
 _NARINFO = re.compile(rb"/([%b]{32})\.narinfo" % _NIX32)
-_NAR = re.compile(rb"/nar/((?:[%b]{52}|[0-9a-f]{64})\.nar(?:\.[A-Za-z0-9]{0,16})?)" % _NIX32)
+_NAR = re.compile(
+    rb"(/cluster)?/nar/((?:[%b]{52}|[0-9a-f]{64})\.nar(?:\.[A-Za-z0-9]{0,16})?)" % _NIX32
+)
 _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
 
@@ -73,12 +76,14 @@ class Routes:
         *,
         narinfos: NarInfos,
         nars: Nars,
+        peers: Nars,
         via: bytes = b"",
     ) -> None:
         self._via = via
         self._pages = {path: (path.decode("ascii"), page) for path, page in pages.items()}
         self._narinfos = narinfos
         self._nars = nars
+        self._peers = peers
 
     def render(self, request: NcpsRequest) -> int:
         """See `IResource`."""
@@ -93,9 +98,10 @@ class Routes:
             return NOT_DONE_YET
         match = _NAR.fullmatch(path)
         if match is not None:
-            request.route = "/nar/{file}"
+            request.route = "/cluster/nar/{file}" if match[1] else "/nar/{file}"
             if _is_read(request) and not self._is_loop(request):
-                return self._render_nar(request, match[1].decode("ascii"))
+                pages = self._peers if match[1] else self._nars
+                return _render_nar(request, match[2].decode("ascii"), pages)
             return NOT_DONE_YET
         route, page = self._pages.get(path, ("", None))
         if page is None:
@@ -103,17 +109,6 @@ class Routes:
             return NOT_DONE_YET
         request.route = route
         return page.render(request) if _is_read(request) else NOT_DONE_YET
-
-    def _render_nar(self, request: NcpsRequest, file_name: str) -> int:
-        try:
-            key = NarKey.parse(file_name)
-        except UnknownExtension:
-            tell(request, 400, "unknown compression extension")
-        except Malformed:
-            tell(request, 404, "no such path")
-        else:
-            return self._nars.render(request, key)
-        return NOT_DONE_YET
 
     def _is_loop(self, request: NcpsRequest) -> bool:
         """Whether the request is our own; if so, answer it."""
@@ -130,6 +125,18 @@ class Routes:
     def putChild(self, path: bytes, child: IResource) -> None:
         """See `IResource`."""
         raise TypeError("routes are fixed")
+
+
+def _render_nar(request: NcpsRequest, file_name: str, pages: Nars) -> int:
+    try:
+        key = NarKey.parse(file_name)
+    except UnknownExtension:
+        tell(request, 400, "unknown compression extension")
+    except Malformed:
+        tell(request, 404, "no such path")
+    else:
+        return pages.render(request, key)
+    return NOT_DONE_YET
 
 
 def _is_read(request: NcpsRequest) -> bool:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from ncps.cache.verbs import (
     NO_TIMINGS,
     Absent,
+    ArrivingNar,
     Cache,
     Outcome,
     Readiness,
@@ -123,6 +124,12 @@ class StubNar(ServedNar):
         self.closed += 1
 
 
+class StubArrivingNar(StubNar, ArrivingNar):
+    """One on its way."""
+
+    file = "a file"
+
+
 class StubCache(Cache):
     """What tests put into `narinfos` and `nars` is there: an answer, or an error to raise.
 
@@ -166,6 +173,12 @@ class StubCache(Cache):
         if isinstance(found, Exception):
             raise found
         return found
+
+    async def arriving_nar(self, key: NarKey) -> StubArrivingNar:
+        nar = await self.nar(key)
+        if not isinstance(nar, StubArrivingNar):
+            raise Absent("it is not arriving", outcome=Outcome.MISS)
+        return nar
 
     async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
         nar = await self.nar(key)

@@ -1,4 +1,4 @@
-"""The database servers of the tests do what tests count on."""
+"""The servers of the tests do what tests count on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.servers import shared
 from tests.integration.servers.mariadb import MariaDB
 from tests.integration.servers.postgresql import PostgreSQL
+from tests.integration.servers.radosgw import RadosGW
+from tests.integration.servers.redis import Redis
 
 
 class ServerTests(SynchronousTestCase):
@@ -36,8 +38,40 @@ class ServerTests(SynchronousTestCase):
         with MariaDB() as server:
             self.check(server)
 
+    def test_radosgw(self) -> None:
+        """It starts, makes buckets, keeps objects while the gateway is away, and goes."""
+        with RadosGW() as server:
+            path = f"/{server.new_bucket()}/some object"
+            self.assertEqual(server.request("PUT", path, body=b"bytes")[0], 200)
+            endpoint = server.endpoint
+            for end in (server.stop, server.crash):
+                end()
+                server.start()
+                self.assertEqual(server.endpoint, endpoint)
+                self.assertEqual(server.request("GET", path), (200, b"bytes"))
+            server.freeze()
+            server.thaw()
+            self.assertEqual(server.request("GET", path, secret_key="another")[0], 403)
+        self.assertFalse(server.directory.exists())
+
+    def test_redis(self) -> None:
+        """It starts, forgets everything when it is killed, and goes."""
+        with Redis() as server:
+            port = server.port
+            server.say("SET", "there", "17")
+            self.assertEqual(server.say("GET", "there"), "17")
+            server.kill()
+            server.start()
+            self.assertEqual((server.port, server.say("GET", "there")), (port, ""))
+            server.freeze()
+            server.thaw()
+        self.assertFalse(server.directory.exists())
+
     def test_tests_share_servers(self) -> None:
         """The same server each time, a new database each time."""
         for ask in (shared.postgresql, shared.mariadb):
             self.assertIs(ask(), ask())
             self.assertNotEqual(ask().new_database(), ask().new_database())
+        self.assertIs(shared.radosgw(), shared.radosgw())
+        self.assertIs(shared.redis(), shared.redis())
+        self.assertNotEqual(shared.radosgw().new_bucket(), shared.radosgw().new_bucket())

@@ -16,6 +16,8 @@ from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
+from ncps.cache.notices import Noticeboard
+from ncps.cache.relay import Cluster
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import ServedNar
 from ncps.cache.vet import Vetting
@@ -25,7 +27,8 @@ from ncps.spool import Digest, Spool
 from ncps.tasks import Tasks
 from ncps.workers import Threads
 from tests.fakes.catalog import MemoryCatalog
-from tests.fakes.leases import MemoryLeases
+from tests.fakes.leases import MemoryLeases, MemoryNotices
+from tests.fakes.peers import ScriptedPeers
 from tests.fakes.samples import OWN_KEY, UPSTREAM_KEY, Sample
 from tests.fakes.spoolfile import CountedFile
 from tests.fakes.stores import MemoryNarInfoStore, MemoryNarStore
@@ -81,7 +84,9 @@ class CoreCase(SynchronousTestCase):
         self.catalog = MemoryCatalog()
         self.store = MemoryNarStore()
         self.sidecars = MemoryNarInfoStore()
-        self.leases = MemoryLeases()
+        self.leases = MemoryLeases("here")
+        self.peers = ScriptedPeers()
+        self.notices = MemoryNotices()
         self.threads: Threads = InlineThreads()
         self.scripted = [
             ScriptedUpstream(f"{chr(97 + n)}.example.org", priority)
@@ -104,6 +109,8 @@ class CoreCase(SynchronousTestCase):
         self.negatives = Negatives(clock, ttl_s=30, max_entries=100)
         self.uses = Uses(clock, catalog)
         self.memory = NarInfoMemory(1_000_000)
+        self.board = Noticeboard(self.notices, tasks, self.memory, self.negatives)
+        self.board.listen()
         self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
         self.narinfos = NarInfos(
             clock=clock,
@@ -115,6 +122,7 @@ class CoreCase(SynchronousTestCase):
             vetting=self.vetting,
             memory=self.memory,
             negatives=self.negatives,
+            board=self.board,
             uses=self.uses,
             is_arriving=lambda key: self.nars.is_arriving(key),
             disagreed=self._disagreed,
@@ -136,7 +144,9 @@ class CoreCase(SynchronousTestCase):
             tasks=tasks,
             catalog=catalog,
             store=self.store,
-            leases=self.leases,
+            cluster=Cluster(
+                leases=self.leases, peers=self.peers, address="here", patience_s=PATIENCE_S
+            ),
             upstreams=self.upstreams,
             narinfos=self.narinfos,
             adoption=self.adoption,
@@ -168,7 +178,8 @@ class CoreCase(SynchronousTestCase):
         self.assertEqual([], self.tasks.names, "left running")
         self.assertEqual([1] * len(self.files), [file.closed for file in self.files], "closed")
         self.assertEqual([], [file.path for file in self.files if file.path.exists()], "left over")
-        self.assertEqual(0, sum(upstream.bodies for upstream in self.scripted), "bodies open")
+        lines = [*self.scripted, self.peers.line]
+        self.assertEqual(0, sum(upstream.bodies for upstream in lines), "bodies open")
         self.assertEqual({}, self.leases.held, "leases held")
         self.assertEqual((0, 0), (self.admission.running, self.admission.in_flight), "admitted")
         self.assertEqual([], [body for body in self.store.bodies if not body.is_closed], "open")

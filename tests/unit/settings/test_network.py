@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st

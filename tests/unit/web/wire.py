@@ -18,10 +18,12 @@ from ncps.web.limits import Limits
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
+from ncps.web.peers import PeerPages
 from ncps.web.routes import Routes
 from ncps.web.site import NcpsRequest, NcpsSite
 from tests.fakes.cache import StubCache
 
+SECRET = "a secret of the cluster"
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
 
 
@@ -178,5 +180,6 @@ def routes_for(cache: StubCache, metrics: Metrics) -> Routes:
         },
         narinfos=NarInfoPages(cache, metrics),
         nars=NarPages(cache, metrics),
+        peers=PeerPages(cache, SECRET),
         via=b"ncps-0123",
     )

@@ -1,0 +1,286 @@
+"""Relay: one fetch for all processes that share a store (P4).
+
+Whoever holds the lease of a NAR fetches it from the upstreams. The others follow the holder's
+growing file, at the address that it leases under, into spools of their own, which their clients
+read. When the holder is gone, one of the others gets the lease and goes on from the byte it has.
+
+    lease free? --yes--> ours; stored meanwhile? --no--> upstreams, from the byte we have
+        | no                          +----------yes--> the store, from the byte we have
+        v
+    its holder can be reached? --yes--> its file, from the byte we have --(broken off)--> again
+        | no
+        v
+    wait for the lease a while --> again
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Final
+
+from attrs import define, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.cache.sources import Source, Sources, Supply
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body, Catalog, Lease, Leases, NarRecord, Peers, Segment, UpstreamBody
+
+PEER: Final = "peer"
+"""Name of all other processes of this cache, among the names of upstreams."""
+
+TURN_S: Final = 1.0
+"""How long the lease is waited for before its holder is asked once more."""
+
+SETTLE_S: Final = 60.0
+"""How long the holder may take to publish a file whose last byte it has let go."""
+
+
+class AlreadyStored(Unavailable):
+    """While the lease was waited for, somebody else stored the NAR."""
+
+
+def lease_of(key: NarKey) -> str:
+    """Name of the lease under which a NAR is fetched, or deleted."""
+    return f"download:nar:{key.file_name}"
+
+
+class NoPeers(Peers):
+    """No other process of this cache can be reached."""
+
+    async def find_nar(self, address: str, key: NarKey) -> str:
+        raise Unavailable("no address of another process is trusted")
+
+    async def open_nar(self, address: str, key: NarKey, *, offset: int = 0) -> UpstreamBody:
+        raise Unavailable("no address of another process is trusted")
+
+
+NO_PEERS: Final = NoPeers()
+
+
+@frozen(kw_only=True)
+class Cluster:
+    """What a process needs of the others.
+
+    :param address: where the others reach this one; empty if they cannot.
+    :param patience_s: how long a holder that cannot be reached is waited for.
+    """
+
+    leases: Leases
+    peers: Peers = NO_PEERS
+    address: str = ""
+    patience_s: float = 30.0
+
+
+class Relay(Supply):
+    """The supply of one download; see the module. Released by whoever made it.
+
+    :param sources: what is asked while the lease is ours.
+    :param open_stored: opens the bytes of a stored NAR from an offset on.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        cluster: Cluster,
+        catalog: Catalog,
+        key: NarKey,
+        sources: Sources,
+        open_stored: Callable[[NarRecord, int], Awaitable[Body]],
+    ) -> None:
+        self.failures = sources.failures
+        self._clock = clock
+        self._cluster = cluster
+        self._catalog = catalog
+        self._key = key
+        self._sources = sources
+        self._open_stored = open_stored
+        self._lease: Lease | None = None
+        self._hold: AbstractAsyncContextManager[Lease] | None = None
+        self._is_checked = False
+        self._relayed = 0
+
+    @property
+    def _name(self) -> str:
+        return lease_of(self._key)
+
+    async def each(
+        self, shunned: Container[str] = (), suspects: Container[str] = ()
+    ) -> AsyncGenerator[Source, None]:
+        """One round, which ends when there is nobody left to ask. AlreadyStored."""
+        until = self._clock.seconds() + self._cluster.patience_s
+        while await self._has_lease() is False:
+            before = self._relayed
+            peer = None if PEER in shunned else await self._peer()
+            if peer is not None:
+                yield peer
+            if self._relayed > before:
+                until = self._clock.seconds() + self._cluster.patience_s
+            elif self._clock.seconds() >= until:
+                why = self.failures.get(PEER) or "it told no address"
+                self.failures[PEER] = Unavailable(f"waited for in vain: {why}", timed_out=True)
+                return
+            await self._wait(TURN_S)
+        if self._lease is not None:
+            async with aclosing(self._ours(shunned, suspects)) as sources:
+                async for source in sources:
+                    yield source
+
+    async def _has_lease(self) -> bool | None:
+        """Whether the lease is ours now; None: cannot tell."""
+        if self._lease is None:
+            try:
+                self._lease = await self._cluster.leases.try_hold(self._name)
+            except Unavailable as error:
+                if not self._relayed:
+                    raise  # nobody waits for more than a status yet
+                self.failures["leases"] = error
+                return None
+        return self._lease is not None
+
+    async def _ours(
+        self, shunned: Container[str], suspects: Container[str]
+    ) -> AsyncGenerator[Source, None]:
+        stored = await self._stored()
+        if stored is not None:
+            if not self._relayed:
+                raise AlreadyStored("stored meanwhile")
+            yield _StoredSource(stored, self._open_stored)
+        async with aclosing(self._sources.each(shunned, suspects)) as sources:
+            async for source in sources:
+                yield source
+
+    async def _stored(self) -> NarRecord | None:
+        """The NAR's record, if a former holder of the lease has stored it. Unavailable."""
+        if self._is_checked:
+            return None
+        nar = await self._catalog.nar(self._key)
+        self._is_checked = nar is None or not nar.is_stored
+        return None if self._is_checked else nar
+
+    async def _peer(self) -> Source | None:
+        """The holder of the lease, if it can be reached and has the file on its way."""
+        try:
+            address = await self._cluster.leases.holder(self._name)
+            if not address or address == self._cluster.address:
+                return None
+            file = await self._cluster.peers.find_nar(address, self._key)
+        except (NotFound, Unavailable, Corrupt) as error:
+            self.failures[PEER] = Unavailable(f"the process that fetches it: {error}")
+            return None
+        return _PeerSource(self._cluster.peers, address, self._key, file, self._took)
+
+    def _took(self, count: int) -> None:
+        self._relayed += count
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait for the lease for a while."""
+        hold = self._cluster.leases.hold(self._name)
+        waiting = Deferred.fromCoroutine(hold.__aenter__())
+        try:
+            self._lease = await waiting.addTimeout(seconds, self._clock)
+        except DeferredTimeout:
+            return
+        except Unavailable as error:
+            self.failures["leases"] = error
+            return
+        self._hold = hold
+
+    def failed(self, source: Source, error: NcpsError) -> None:
+        """See `Supply`."""
+        self._sources.failed(source, error)
+
+    async def settle(self) -> Lease | None:
+        """After the last byte: have the lease, to publish. Unavailable: it cannot be had.
+
+        None: there is no need, the NAR is stored already.
+        """
+        if self._lease is None or self._lease.is_lost:
+            await self.release()
+            await self._wait(SETTLE_S)
+        if self._lease is None:
+            raise self.failures.get("leases") or Unavailable("whoever fetches it does not end")
+        return None if await self._stored() is not None else self._lease
+
+    async def release(self) -> None:
+        """Give the lease back, if we have it; idempotent."""
+        lease, self._lease = self._lease, None
+        hold, self._hold = self._hold, None
+        self._is_checked = False
+        if hold is not None:
+            await hold.__aexit__(None, None, None)
+        elif lease is not None:
+            await lease.release()
+
+
+@frozen
+class _PeerSource(Source):
+    """Another process of this cache, which is fetching the file."""
+
+    peers: Peers
+    address: str
+    key: NarKey
+    file: str
+    took: Callable[[int], object]
+
+    @property
+    def name(self) -> str:
+        return PEER
+
+    async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
+        body = await self.peers.open_nar(self.address, self.key, offset=offset)
+        return _Passing(body, body.start, body.total, self.took)
+
+    def broke_off(self, reason: str) -> None:
+        """Nothing is remembered of it: whether it lives is for the leases to say."""
+
+
+@frozen
+class _StoredSource(Source):
+    """The store, into which a former holder of the lease has put the file."""
+
+    nar: NarRecord
+    open_stored: Callable[[NarRecord, int], Awaitable[Body]]
+
+    @property
+    def name(self) -> str:
+        return "store"
+
+    @property
+    def file(self) -> str:
+        return str(self.nar.file_hash)
+
+    async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
+        return _Passing(await self.open_stored(self.nar, offset), offset, self.nar.file_size)
+
+    def broke_off(self, reason: str) -> None:
+        """The next request for it heals it."""
+
+
+@define
+class _Passing(UpstreamBody):
+    """A Body that counts what it gives."""
+
+    body: Body
+    start: int
+    total: int | None
+    took: Callable[[int], object] = lambda _: None
+
+    @property
+    def size(self) -> int | None:
+        return self.body.size
+
+    def segment(self) -> Segment | None:
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self.body:
+            self.took(len(chunk))
+            yield chunk
+
+    def close(self) -> None:
+        self.body.close()

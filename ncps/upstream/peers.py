@@ -1,0 +1,148 @@
+"""PeerClients: the other processes of this cache, reached over HTTP, as the `Peers` port.
+
+An address is an http URL, or `unix:/path` of a socket on this machine. What is asked and answered
+is described in `ncps.web.peers`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from attrs import define
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.web.client import URI
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.ports import Peers, Segment, UpstreamBody
+from ncps.upstream.agent import Answer, Client, Timeouts
+
+TIMEOUTS: Final = Timeouts(connect_s=2.0, first_byte_s=10.0, idle_s=30.0)
+"""The first byte waits for the peer's own upstream; a body stalls as long as that stalls."""
+
+MAX_CLIENTS: Final = 64
+"""Peers whose connections are kept; beyond, those of who was not asked for longest are closed."""
+
+
+@implementer(IAgentEndpointFactory)
+class UnixEndpoints:
+    """Connects to one socket, whatever the URL says."""
+
+    def __init__(self, reactor: Any, path: str, timeout_s: float) -> None:
+        self._endpoint = UNIXClientEndpoint(reactor, path, timeout=timeout_s)
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """See `IAgentEndpointFactory`."""
+        return self._endpoint
+
+
+class PeerClients(Peers):
+    """See `ncps.ports.Peers`.
+
+    :param secret: shared by all processes of the cache.
+    :param via: our name in the Via header.
+    :param took: told of each number of bytes that came from a peer.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        secret: str,
+        via: str = "ncps",
+        timeouts: Timeouts = TIMEOUTS,
+        took: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._reactor = reactor
+        self._secret = secret
+        self._via = via
+        self._timeouts = timeouts
+        self._took = took
+        self._clients: OrderedDict[str, Client] = OrderedDict()
+
+    async def find_nar(self, address: str, key: NarKey) -> str:
+        answer = await self._ask("HEAD", address, key, 0)
+        answer.body.close()
+        return answer.header("x-ncps-file")
+
+    async def open_nar(self, address: str, key: NarKey, *, offset: int = 0) -> UpstreamBody:
+        answer = await self._ask("GET", address, key, offset)
+        if answer.header("x-ncps-offset") != str(offset):
+            answer.body.close()
+            raise Corrupt("a peer sends another part than it was asked for")
+        return _PeerBody(answer, offset, self._took)
+
+    async def _ask(self, method: str, address: str, key: NarKey, offset: int) -> Answer:
+        """Send a request; return its answer if that is 200."""
+        base = "http://peer" if address.startswith("unix:") else address.rstrip("/")
+        answer = await self._client(address).request(
+            method,
+            f"{base}/cluster/nar/{key.file_name}",
+            headers={"authorization": f"Bearer {self._secret}", "x-ncps-offset": str(offset)},
+        )
+        if answer.status == 200:
+            return answer
+        answer.body.close()
+        if answer.status == 404:
+            raise NotFound(f"{key.file_name} is not arriving there")
+        if answer.status == 401:
+            raise Unavailable("a peer has another cluster-secret than this process")
+        raise Unavailable(f"status {answer.status}", retry_after=answer.retry_after_s)
+
+    def _client(self, address: str) -> Client:
+        client = self._clients.get(address)
+        if client is None:
+            client = self._clients[address] = self._new(address)
+            if len(self._clients) > MAX_CLIENTS:
+                self._clients.popitem(last=False)[1].discard()
+        self._clients.move_to_end(address)
+        return client
+
+    def _new(self, address: str) -> Client:
+        kind, _, path = address.partition(":")
+        connect_s = self._timeouts.connect_s
+        return Client(
+            self._reactor,
+            base_url="http://peer" if kind == "unix" else address,
+            timeouts=self._timeouts,
+            via=self._via,
+            endpoints=UnixEndpoints(self._reactor, path, connect_s) if kind == "unix" else None,
+        )
+
+    async def close(self) -> None:
+        """Close the idle connections."""
+        while self._clients:
+            await self._clients.popitem()[1].close()
+
+
+@define
+class _PeerBody(UpstreamBody):
+    """The body of a peer's answer."""
+
+    answer: Answer
+    start: int
+    took: Callable[[int], object]
+
+    @property
+    def total(self) -> int | None:
+        return None if self.size is None else self.start + self.size
+
+    @property
+    def size(self) -> int | None:
+        return self.answer.content_length
+
+    def segment(self) -> Segment | None:
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self.answer.body:
+            self.took(len(chunk))
+            yield chunk
+
+    def close(self) -> None:
+        self.answer.body.close()

@@ -1,0 +1,85 @@
+"""NARs on their way, for the other processes of this cache.
+
+    GET  /cluster/nar/<file>     Authorization: Bearer <the cluster's secret>
+                                 X-Ncps-Offset: <first byte wanted>, default 0
+    200  X-Ncps-File: <which file it is>
+         X-Ncps-Offset: <first byte of this body>
+
+A range would not do: it must be answered with the size of the whole, which may not be known before
+the download ends. HEAD says which file arrives, without its bytes. Nothing is fetched here, and
+what is not arriving is 404.
+"""
+
+from __future__ import annotations
+
+import re
+from hmac import compare_digest
+from typing import Protocol
+
+from twisted.web.server import NOT_DONE_YET
+
+from ncps.cache.verbs import ArrivingNar
+from ncps.nix.narurl import NarKey
+from ncps.ranges import Unsatisfiable
+from ncps.web.nar import CONTENT_TYPE, pour
+from ncps.web.respond import respond, tell
+from ncps.web.site import NcpsRequest
+
+FILE = b"X-Ncps-File"
+OFFSET = b"X-Ncps-Offset"
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+
+class Arrivals(Protocol):
+    """What is asked of the cache; see `verbs.Cache`."""
+
+    async def arriving_nar(self, key: NarKey) -> ArrivingNar:
+        """Open a NAR that is being downloaded."""
+
+
+class PeerPages:
+    """Answers `/cluster/nar/<file>`.
+
+    :param secret: shared by all processes of the cache; without one nobody is let in.
+    """
+
+    def __init__(self, cache: Arrivals, secret: str) -> None:
+        self._cache = cache
+        self._expected = f"Bearer {secret}".encode() if secret else b""
+
+    def render(self, request: NcpsRequest, key: NarKey) -> int:
+        """See `routes.Nars`."""
+        request.digest = key.file_name
+        given = request.getHeader(b"authorization") or b""
+        if not self._expected or not compare_digest(given, self._expected):
+            request.setHeader(b"WWW-Authenticate", b"Bearer")
+            tell(request, 401, "for the processes of this cache only")
+            return NOT_DONE_YET
+        offset = request.getHeader(OFFSET) or b"0"
+        if _DIGITS.fullmatch(offset) is None:
+            tell(request, 400, "the offset should be a number")
+            return NOT_DONE_YET
+        return respond(request, self._deliver(request, key, int(offset)))
+
+    async def _deliver(self, request: NcpsRequest, key: NarKey, offset: int) -> None:
+        nar = await self._cache.arriving_nar(key)
+        try:
+            size = nar.size
+            if size is not None and offset > size:
+                raise Unsatisfiable(size)
+            request.setHeader(b"Content-Type", CONTENT_TYPE)
+            request.setHeader(b"Cache-Control", b"no-store")
+            request.setHeader(FILE, nar.file.encode("ascii", "replace"))
+            request.setHeader(OFFSET, b"%d" % offset)
+            length = None if size is None else size - offset
+            if length is not None:
+                request.setHeader(b"Content-Length", b"%d" % length)
+            if request.method == b"HEAD":
+                return
+            body = await nar.body(offset)
+            try:
+                await pour(aiter(body), request, length)
+            finally:
+                body.close()
+        finally:
+            nar.close()

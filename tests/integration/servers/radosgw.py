@@ -1,0 +1,262 @@
+"""Ceph's S3 server for tests: `with RadosGW() as s3: bucket = s3.new_bucket()`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import shutil
+import signal
+import subprocess
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
+
+from tests.integration.servers import process
+from tests.services import require
+
+_SEARCH = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
+_PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "monmaptool", "radosgw", "radosgw-admin")
+_SYSTEM_PYTHON = "/usr/bin/python3"  # the only one that has Ceph's modules
+
+# Cryptography between the parts would take long to settle; they talk to each other here alone.
+# Without the two paxos lines the start takes six seconds more.
+_CONFIGURATION = """\
+[global]
+fsid = {cluster}
+mon_host = v2:127.0.0.1:{monitor_port}
+auth_cluster_required = none
+auth_service_required = none
+auth_client_required = none
+ms_mon_cluster_mode = crc
+ms_mon_client_mode = crc
+ms_cluster_mode = crc
+ms_service_mode = crc
+ms_client_mode = crc
+ms_bind_msgr1 = false
+ms_bind_ipv6 = false
+public_network = 127.0.0.0/8
+paxos_propose_interval = 0.05
+paxos_min_wait = 0.01
+osd_pool_default_size = 1
+osd_pool_default_min_size = 1
+osd_pool_default_pg_num = 1
+osd_pool_default_pg_autoscale_mode = off
+mon_allow_pool_size_one = true
+mon_max_pg_per_osd = 5000
+osd_crush_chooseleaf_type = 0
+osd_client_watch_timeout = 5
+osd_objectstore = memstore
+memstore_device_bytes = 4294967296
+mon_data_avail_warn = 1
+mon_data_avail_crit = 1
+mon_cluster_log_file = none
+run_dir = {directory}/run
+log_file = {directory}/$name.log
+admin_socket = {directory}/run/$name.$pid.asok
+pid_file = {directory}/run/$name.pid
+mon_data = {directory}/mon
+osd_data = {directory}/osd
+[client]
+rgw_data = {directory}/rgw
+rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_thread_pool_size = 64
+rgw_enable_usage_log = false
+rgw_dynamic_resharding = false
+"""
+
+
+class RadosGW:
+    """One server that keeps everything in memory; skips the test where it is not installed.
+
+    :ivar endpoint: for path-style requests; the same over `stop` and `start` of the gateway.
+    :ivar access_key: of a user that may do everything with its buckets, with `secret_key`.
+    """
+
+    region = "default"
+
+    def __init__(self) -> None:
+        found = {name: shutil.which(name, path=_SEARCH) for name in _PROGRAMS}
+        require(all(found.values()), "Ceph (packages ceph-mon, ceph-osd, ceph-common, radosgw)")
+        self._programs = {name: str(path) for name, path in found.items()}
+        self._account = process.Account("ceph")
+        self._cluster: list[subprocess.Popen[bytes]] = []
+        self._gateway: subprocess.Popen[bytes] | None = None
+        self.port = process.free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.access_key = "TESTKEY"
+        self.secret_key = "test/secret+with=signs"
+        self.directory = self._account.directory("ncps-s3-")
+        self._configuration = self.directory / "ceph.conf"
+        for name in ("mon", "osd", "run", "rgw"):
+            path = self.directory / name
+            path.mkdir()
+            self._account.own(path)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [self._programs[program], "-c", str(self._configuration), *arguments]
+        if program == "ceph":
+            command.insert(0, _SYSTEM_PYTHON)
+        self._account.run(*command, cwd=self.directory)
+
+    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return self._account.start(
+            *(self._programs[program], "-c", str(self._configuration), "-f", *arguments),
+            cwd=self.directory,
+            log=self.directory / f"{program}.out",
+        )
+
+    def _start_cluster(self) -> None:
+        cluster, disk, monitor_port = str(uuid4()), str(uuid4()), process.free_port()
+        self._configuration.write_text(
+            _CONFIGURATION.format(
+                cluster=cluster, directory=self.directory, monitor_port=monitor_port, port=self.port
+            )
+        )
+        monitors = str(self.directory / "monmap")
+        self._account.run(
+            *(self._programs["monmaptool"], "--create", "--fsid", cluster),
+            *("--addv", "a", f"[v2:127.0.0.1:{monitor_port}]", monitors),
+            cwd=self.directory,
+        )
+        self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monitors)
+        self._cluster.append(self._spawn("ceph-mon", "-i", "a"))
+        self._run(
+            *("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk),
+            *("--no-mon-config", "--monmap", monitors),
+        )
+        self._run("ceph", "--connect-timeout", "30", "osd", "new", disk)
+        self._run("ceph", "osd", "crush", "add", "osd.0", "1", "root=default", "host=h")
+        self._cluster.append(self._spawn("ceph-osd", "-i", "0"))
+
+    def start(self) -> None:
+        """Start it and wait until it answers; what was stored before a `stop` is still there."""
+        is_new = not self._cluster
+        try:
+            if is_new:
+                self._start_cluster()
+            self._gateway = self._spawn("radosgw", "-n", "client.admin")
+            process.wait_until(self._answers, "radosgw to start")
+            if is_new:
+                self.new_user(self.access_key, self.secret_key)
+        except BaseException:
+            self.close()
+            raise
+
+    def _answers(self) -> bool:
+        assert self._gateway is not None
+        if self._gateway.poll() is not None:
+            raise AssertionError((self.directory / "radosgw.out").read_text(errors="replace"))
+        return process.listens(self.port)
+
+    def stop(self) -> None:
+        """End the gateway as an administrator would; the objects stay."""
+        self._end(signal.SIGTERM)
+
+    def crash(self) -> None:
+        """End the gateway in the middle of what it does; the objects stay.
+
+        For five seconds after, changes of users and buckets wait for the dead one's consent.
+        """
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        gateway, self._gateway = self._gateway, None
+        if gateway is not None:
+            process.end(gateway, how)
+
+    def freeze(self) -> None:
+        """Let the gateway answer nothing, with all connections open, until `thaw`."""
+        assert self._gateway is not None
+        process.freeze(self._gateway)
+
+    def thaw(self) -> None:
+        """Go on."""
+        assert self._gateway is not None
+        process.thaw(self._gateway)
+
+    def close(self) -> None:
+        """End everything and remove its files; all that was stored is gone."""
+        # Nothing of it lasts, so nothing has to end in order.
+        self._end(signal.SIGKILL)
+        while self._cluster:
+            process.end(self._cluster.pop(), signal.SIGKILL)
+        process.remove(self.directory)
+
+    def new_user(self, access_key: str, secret_key: str) -> None:
+        """Add somebody who owns nothing yet."""
+        self._run(
+            *("radosgw-admin", "user", "create", "--uid", access_key.lower()),
+            *("--display-name", access_key, "--access-key", access_key),
+            *("--secret-key", secret_key),
+        )
+
+    def new_bucket(self) -> str:
+        """Make an empty bucket of the first user and return its name."""
+        name = f"ncps-{uuid4().hex[:12]}"
+        status, body = self.request("PUT", f"/{name}")
+        if status != 200:
+            raise AssertionError(f"no bucket: {status} {body!r}")
+        return name
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: str = "",
+        body: bytes = b"",
+        secret_key: str | None = None,
+    ) -> tuple[int, bytes]:
+        """Send one signed request, without any client library; return status and body.
+
+        :param query: already in the form and order in which it is signed.
+        """
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        host = urlsplit(self.endpoint).netloc
+        digest = hashlib.sha256(body).hexdigest()
+        signed = "host;x-amz-content-sha256;x-amz-date"
+        path = quote(path)
+        canonical = "\n".join(
+            [
+                *(method, path, query, f"host:{host}", f"x-amz-content-sha256:{digest}"),
+                *(f"x-amz-date:{now}", "", signed, digest),
+            ]
+        )
+        scope = f"{now[:8]}/{self.region}/s3/aws4_request"
+        subject = hashlib.sha256(canonical.encode()).hexdigest()
+        text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{subject}"
+        key = f"AWS4{secret_key or self.secret_key}".encode()
+        for part in (*scope.split("/"), text):
+            key = hmac.digest(key, part.encode(), "sha256")
+        connection = http.client.HTTPConnection(host, timeout=60)
+        try:
+            connection.request(
+                method,
+                path + (f"?{query}" if query else ""),
+                body,
+                {
+                    "x-amz-date": now,
+                    "x-amz-content-sha256": digest,
+                    "Authorization": f"AWS4-HMAC-SHA256 Credential={self.access_key}/{scope}, "
+                    f"SignedHeaders={signed}, Signature={key.hex()}",
+                },
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()

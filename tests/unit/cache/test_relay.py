@@ -1,0 +1,273 @@
+"""Relays: whoever has not the lease follows who has it, and takes its place when it is gone."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from ncps.cache.relay import SETTLE_S, TURN_S, lease_of
+from ncps.cache.uses import utc_now
+from ncps.cache.verbs import Outcome
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.nix.hashes import sha256_of
+from ncps.ports import Lease
+from ncps.spool import HOLD_BACK
+from tests.fakes.leases import MemoryLeases
+from tests.fakes.samples import sample
+from tests.fakes.upstream import Script
+from tests.unit.cache.rig import PATIENCE_S, Client, CoreCase
+
+SIZE = 300_000
+HALF = 150_000
+GONE = Script(error=Unavailable("connection refused"))
+
+
+class RelayCase(CoreCase):
+    """Another process, `there`, has the lease of a NAR."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=SIZE)
+        self.origin.add(self.sample)
+        self.key = self.sample.key
+        self.learn(self.sample)
+        self.there = MemoryLeases("there", beside=self.leases)
+        self.lease = self.taken()
+        self.peers.file = str(sha256_of(self.sample.file))
+        self.peers.line.add(self.sample)
+
+    def taken(self) -> Lease:
+        lease = self.get(self.there.try_hold(lease_of(self.key)))
+        assert lease is not None
+        return lease
+
+    def script(self, *scripts: Script) -> None:
+        self.peers.line.scripts.extend(scripts)
+
+    def asked(self) -> list[int]:
+        """Offsets of the NAR asked of the upstream."""
+        return [offset for _, offset in self.origin.asked("nar")]
+
+    def relayed(self) -> list[int]:
+        """Offsets of the NAR asked of the other process."""
+        return [offset for _, offset in self.peers.line.asked("nar")]
+
+    def publish(self) -> None:
+        """Let the other process store the NAR."""
+        self.store.put(self.key, self.sample.file)
+        record = self.catalog.records[self.key]
+        assert record is not None
+        self.get(
+            self.catalog.mark_stored(
+                evolve(
+                    record,
+                    stored_at=utc_now(self.clock),
+                    stored_size=len(self.sample.file),
+                    file_size=len(self.sample.file),
+                    file_hash=sha256_of(self.sample.file),
+                    encoding=record.compression,
+                )
+            )
+        )
+
+    def end(self) -> None:
+        """Let the other process give the lease back."""
+        self.get(self.lease.release())
+
+    def turns(self, seconds: float) -> None:
+        """Let time pass, in small steps."""
+        for _ in range(int(seconds / TURN_S * 2) + 1):
+            self.clock.advance(TURN_S / 2)
+
+    def assertWhole(self, client: Client) -> None:
+        self.successResultOf(client.done)
+        self.assertEqual(self.sample.file, client.data)
+
+
+class FollowTests(RelayCase):
+    def test_bytes_come_from_who_fetches_them(self) -> None:
+        """The NAR streams from the other process; the upstream is not asked once more."""
+        self.script(Script(stall_at=HALF))
+        client = self.client(self.key)
+        self.assertEqual(self.sample.file[:HALF], client.data)
+        self.assertEqual(["there"], self.peers.asked)
+        self.peers.line.release()
+        self.assertWhole(client)
+        self.publish()
+        self.end()
+        self.assertEqual(["relayed"], self.ended)
+        self.assertEqual([], self.asked())
+        hit, again = self.successResultOf(self.open(self.key))
+        self.successResultOf(again.done)
+        self.assertEqual((Outcome.HIT, self.sample.file), (hit.outcome, again.data))
+
+    def test_clients_share_what_is_relayed(self) -> None:
+        """Many clients here are one client there, also one that wants a part."""
+        self.script(Script(stall_at=HALF))
+        first = self.client(self.key)
+        second = self.client(self.key, 1000)
+        self.assertEqual(self.sample.file[1000:HALF], second.data)
+        self.peers.line.release()
+        self.assertWhole(first)
+        self.assertEqual(self.sample.file[1000:], second.data)
+        self.assertEqual([0], self.relayed())
+        self.publish()
+        self.end()
+
+    def test_end_waits_for_a_verdict_of_our_own(self) -> None:
+        """What another process sends is believed no more than what an upstream sends."""
+        self.script(Script(lie_at=1000, stall_at=HALF))
+        client = self.client(self.key)
+        self.peers.line.release()
+        self.failureResultOf(client.done, Corrupt)
+        self.assertLessEqual(len(client.data), len(self.sample.file) - HOLD_BACK)
+        self.end()
+        self.turns(2)
+        self.assertEqual([0], self.asked(), "fetched anew, by ourselves")
+        self.assertEqual(["published"], self.ended)
+
+    def test_nar_that_is_arriving_can_be_followed(self) -> None:
+        """What is asked of another process is answered by this one: no byte is fetched for it."""
+        self.refused(self.nars.arriving_nar(self.key), NotFound)
+        self.end()
+        self.origin.scripts.append(Script(stall_at=HALF))
+        client = self.client(self.key)
+        nar = self.get(self.nars.arriving_nar(self.key))
+        self.assertEqual(self.peers.file, nar.file)
+        follower = Client(self.get(nar.body(1000)))
+        self.assertEqual(self.sample.file[1000:HALF], follower.data)
+        self.origin.release()
+        self.assertWhole(client)
+        self.successResultOf(follower.done)
+        self.assertEqual(self.sample.file[1000:], follower.data)
+        self.assertEqual([0], self.asked())
+
+
+class TakeOverTests(RelayCase):
+    def test_holder_dies_in_the_middle(self) -> None:
+        """Its bytes are not lost: the rest is asked of the upstream, by Range."""
+        self.script(Script(cut_at=HALF), GONE)
+        client = self.client(self.key)
+        self.assertEqual(self.sample.file[:HALF], client.data)
+        self.peers.failure = Unavailable("connection refused")
+        self.turns(5)
+        self.assertEqual([], self.asked(), "the lease is not ours yet")
+        self.end()
+        self.turns(1)
+        self.assertWhole(client)
+        self.assertEqual([HALF], self.asked())
+        self.assertEqual(["published"], self.ended)
+        self.assertEqual(self.sample.file, self.store.objects[self.key])
+
+    def test_connection_breaks_while_the_holder_lives(self) -> None:
+        """It is followed again, from the byte there is."""
+        self.script(Script(cut_at=HALF), GONE, Script(cut_at=HALF + 1000))
+        client = self.client(self.key)
+        self.turns(3)
+        self.assertWhole(client)
+        self.assertEqual([0, HALF, HALF, HALF + 1000], self.relayed())
+        self.publish()
+        self.end()
+        self.assertEqual([], self.asked())
+
+    def test_holder_dies_before_the_first_byte(self) -> None:
+        """Clients wait for the lease, not for nothing."""
+        self.peers.failure = Unavailable("connection refused")
+        opening = self.open(self.key)
+        self.turns(10)
+        self.assertNoResult(opening)
+        self.end()
+        self.turns(1)
+        _, client = self.successResultOf(opening)
+        self.assertWhole(client)
+        self.assertEqual([0], self.asked())
+
+    def test_holder_that_is_never_reached_nor_gone(self) -> None:
+        """After a while clients are told to come back: nobody fetches it twice."""
+        self.peers.failure = Unavailable("no route")
+        opening = self.open(self.key)
+        self.turns(PATIENCE_S - 5)
+        self.assertNoResult(opening)
+        self.turns(2 * PATIENCE_S + 10)
+        error = self.failureResultOf(opening, Unavailable).value
+        self.assertTrue(error.timed_out)
+        self.assertEqual([], self.asked())
+        self.end()
+
+    def test_holder_without_address_is_waited_for(self) -> None:
+        """Where processes cannot reach each other, the catalog says when the NAR is there."""
+        self.get(self.lease.release())
+        self.there = MemoryLeases("", beside=self.leases)
+        self.lease = self.taken()
+        opening = self.open(self.key)
+        self.turns(5)
+        self.assertNoResult(opening)
+        self.assertEqual([], self.peers.asked)
+        self.publish()
+        self.end()
+        self.turns(1)
+        hit, client = self.successResultOf(opening)
+        self.assertWhole(client)
+        self.assertEqual((Outcome.HIT, []), (hit.outcome, self.asked()))
+
+    def test_holder_stores_it_while_we_are_cut_off(self) -> None:
+        """The rest comes out of the store."""
+        self.script(Script(cut_at=HALF), GONE)
+        client = self.client(self.key)
+        self.peers.failure = NotFound("not arriving any more")
+        self.publish()
+        self.end()
+        self.turns(1)
+        self.assertWhole(client)
+        self.assertEqual(([], ["relayed"]), (self.asked(), self.ended))
+
+    def test_holder_dies_before_it_publishes(self) -> None:
+        """Whoever has followed it to the end publishes in its place."""
+        client = self.client(self.key)
+        self.assertWhole(client)
+        self.assertEqual({}, self.store.objects)
+        self.end()
+        self.assertEqual(self.sample.file, self.store.objects[self.key])
+        self.assertEqual((["published"], []), (self.ended, self.asked()))
+
+    def test_holder_never_ends(self) -> None:
+        """What was followed to its end was served; publishing it is not waited for for ever."""
+        client = self.client(self.key)
+        self.assertWhole(client)
+        self.clock.advance(SETTLE_S)
+        self.assertEqual(["failed"], self.ended)
+        self.assertEqual({}, self.store.objects)
+        self.end()
+
+    def test_lease_lost_on_the_way(self) -> None:
+        """Who lost the lease publishes only after its successor, if that has not done it."""
+        self.end()
+        self.origin.scripts.append(Script(stall_at=HALF))
+        client = self.client(self.key)
+        ours = self.leases.held[lease_of(self.key)]
+        ours.lost = True
+        self.origin.release()
+        self.assertWhole(client)
+        self.assertEqual(["published"], self.ended)
+        self.assertIsNot(ours, self.leases.held.get(lease_of(self.key)))
+
+
+class LeaselessTests(RelayCase):
+    def test_leases_fail_before_the_first_byte(self) -> None:
+        """Without leases nothing is fetched: clients are told to come back, at once."""
+        self.leases.failing = Unavailable("no leases")
+        self.failureResultOf(self.open(self.key), Unavailable)
+        self.leases.failing = None
+        self.end()
+
+    def test_leases_fail_in_the_middle(self) -> None:
+        """A client in the middle waits for them as it would for an upstream."""
+        self.script(Script(cut_at=HALF), GONE)
+        client = self.client(self.key)
+        self.leases.failing = Unavailable("no leases")
+        self.turns(5)
+        self.assertNoResult(client.done)
+        self.leases.failing = None
+        self.end()
+        self.turns(5)
+        self.assertWhole(client)
+        self.assertEqual([HALF], self.asked())

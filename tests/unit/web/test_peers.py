@@ -1,0 +1,95 @@
+"""NARs on their way, for the other processes of the cache."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Unavailable
+from ncps.nix.narurl import NarKey
+from tests.fakes.cache import Piece, StubArrivingNar
+from tests.unit.web.wire import SECRET, Server
+
+KEY = NarKey("0" * 52, "xz")
+PATH = f"/cluster/nar/{KEY.file_name}"
+
+
+class PeerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server()
+        self.cache = self.server.cache
+
+    def arrive(self, *pieces: Piece, size: int | None = None) -> StubArrivingNar:
+        nar = StubArrivingNar(KEY, pieces, size=size)
+        self.cache.nars[KEY] = nar
+        return nar
+
+    def test_bytes_from_an_offset_on(self) -> None:
+        """A peer gets the rest of the file, told which file it is."""
+        nar = self.arrive(b"0123", b"456789", size=10)
+        whole = self.server.get(PATH, Authorization=f"Bearer {SECRET}")
+        self.assertEqual((200, b"0123456789"), (whole.status, whole.body))
+        self.assertEqual(
+            ("a file", "0"), (whole.headers["x-ncps-file"], whole.headers["x-ncps-offset"])
+        )
+        self.assertEqual("10", whole.headers["content-length"])
+        rest = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset="3")
+        self.assertEqual((b"3456789", "7"), (rest.body, rest.headers["content-length"]))
+        self.assertEqual("no-store", rest.headers["cache-control"])
+        self.assertEqual(2, nar.closed)
+
+    def test_size_need_not_be_known(self) -> None:
+        """Where nobody knows the size yet, the rest comes all the same, and ends visibly."""
+        self.arrive(b"0123", b"456789")
+        rest = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset="8")
+        self.assertEqual((200, b"89", True), (rest.status, rest.body, rest.whole))
+
+    def test_failure_is_visible(self) -> None:
+        """A download that fails does not end politely."""
+        for size in (None, 10):
+            self.arrive(b"0123", Unavailable("cut"), size=size)
+            client = self.server.connect()
+            client.ask(PATH, Authorization=f"Bearer {SECRET}")
+            self.assertFalse(client.response().whole)
+            self.assertTrue(client.lost)
+
+    def test_head_names_the_file(self) -> None:
+        """HEAD says which file arrives, and takes no byte."""
+        nar = self.arrive(b"0123", size=4)
+        head = self.server.get(PATH, b"HEAD", Authorization=f"Bearer {SECRET}")
+        self.assertEqual((200, "a file"), (head.status, head.headers["x-ncps-file"]))
+        self.assertEqual(([], 1), (nar.bodies, nar.closed))
+
+    def test_without_the_secret_nothing_is_told(self) -> None:
+        """Whoever does not show the secret learns nothing, not even whether a NAR is arriving."""
+        self.arrive(b"0123", size=4)
+        for given in ("", "Bearer wrong", f"bearer {SECRET}", SECRET):
+            answer = self.server.get(PATH, Authorization=given)
+            self.assertEqual((401, "Bearer"), (answer.status, answer.headers["www-authenticate"]))
+            self.assertNotIn("x-ncps-file", answer.headers)
+        self.assertEqual([], self.cache.asked)
+
+    def test_what_is_not_arriving_is_404(self) -> None:
+        """Nothing is fetched for a peer, and what is stored it finds in the store."""
+        self.cache.add_nar(KEY, b"0123", size=4)
+        self.assertEqual(404, self.server.get(PATH, Authorization=f"Bearer {SECRET}").status)
+
+    def test_nonsense_is_refused(self) -> None:
+        """Offsets that are none are 400, those beyond the file 416, other verbs 405."""
+        self.arrive(b"0123", size=4)
+        for offset in ("-1", "x", "1" * 19, ""):
+            answer = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset=offset)
+            self.assertEqual(400 if offset else 200, answer.status, offset)
+        beyond = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset="5")
+        self.assertEqual(416, beyond.status)
+        self.assertEqual(405, self.server.get(PATH, b"PUT").status)
+        self.assertEqual(404, self.server.get("/cluster/nar/x").status)
+
+    def test_who_leaves_stops_its_reader(self) -> None:
+        """A peer that is gone holds nothing."""
+        gate: Deferred[None] = Deferred()
+        nar = self.arrive(b"0123", gate, b"4567", size=8)
+        client = self.server.connect()
+        client.ask(PATH, Authorization=f"Bearer {SECRET}")
+        client.leave()
+        self.assertEqual((1, 1), (nar.bodies[0].closed, nar.closed))
