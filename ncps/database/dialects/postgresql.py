@@ -36,15 +36,15 @@ _REFUSED = {
     "42703": "columns are missing in {where}: {says}; run `ncps migrate up`",
 }
 _TOLD = (
+    ("the database system is ", "57P03"),
     ("password authentication failed", "28P01"),
     ("no password supplied", "28P01"),
     ("no pg_hba.conf entry", "28000"),
-    ("role ", "28000"),
-    ("database ", "3D000"),
+    ('role "', "28000"),
+    ('database "', "3D000"),
     ("too many connections", "53300"),
     ("too many clients", "53300"),
     ("remaining connection slots", "53300"),
-    ("the database system is ", "57P03"),
 )
 """What the server says when it refuses a connection, of which libpq passes on no code."""
 
