@@ -12,7 +12,17 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import closure, machine, nar_hits, nar_misses, narinfo_hits, slow_readers
+from benchmarks import (
+    closure,
+    databases,
+    machine,
+    nar_hits,
+    nar_misses,
+    narinfo_hits,
+    replicas,
+    s3_hits,
+    slow_readers,
+)
 from benchmarks.report import Figure, table
 from benchmarks.stand import Stand
 from tests.e2e.bench import remove_tree
@@ -23,6 +33,9 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "miss": nar_misses.measure,
     "slow": slow_readers.measure,
     "closure": closure.measure,
+    "databases": databases.measure,
+    "s3": s3_hits.measure,
+    "replicas": replicas.measure,
 }
 
 

@@ -38,7 +38,12 @@ def _prepare(stand: Stand) -> tuple[Path, int]:
     return listed, size
 
 
-def _wrk(port: int, pid: int, listed: Path, seconds: int, least_bytes: float) -> Sample:
+def wrk(port: int, pid: int, listed: Path, seconds: int, least_bytes: float) -> Sample:
+    """Ask for all listed paths, again and again.
+
+    :param listed: file with a path per line.
+    :param least_bytes: of an answer on average, else something is wrong.
+    """
     before = cpu_seconds(pid)
     done = subprocess.run(
         [
@@ -62,7 +67,7 @@ def _wrk(port: int, pid: int, listed: Path, seconds: int, least_bytes: float) ->
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
     listed, size = _prepare(stand)
-    run = partial(_wrk, listed=listed, seconds=stand.seconds, least_bytes=size / COUNT)
+    run = partial(wrk, listed=listed, seconds=stand.seconds, least_bytes=size / COUNT)
     contenders = {
         ANCHOR: partial(run, stand.narinfo_port, stand.nginx.pid),
         OURS: partial(run, stand.daemon.port, stand.daemon.pid),

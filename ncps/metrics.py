@@ -32,6 +32,7 @@ METHODS = ("GET", "HEAD")
 OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a known one
 
 ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
+LOCK_MODES = ("local", "files", "redis", "postgresql")
 DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 
 LIMITS = (
@@ -217,7 +218,7 @@ class Metrics:
                 "ncps_lock_acquisitions_total", "Attempts to take a lock.", "type mode result"
             ),
             ("exclusive",),
-            ("local",),
+            LOCK_MODES,
             ("success", "failure", "contention"),
         )
         self.lock_hold_seconds = Labelled(
@@ -228,7 +229,15 @@ class Metrics:
                 _TRANSFER,
             ),
             ("exclusive",),
-            ("local",),
+            LOCK_MODES,
+        )
+        self.lock_backend_up = self._gauge(
+            "ncps_lock_backend_up", "Whether locks can be had from where they are kept."
+        )
+        self.lock_backend_up.set(1)
+        self.lock_degraded = self._gauge(
+            "ncps_lock_degraded",
+            "Whether locks are this process's own because their backend is away.",
         )
 
     def _add_http(self) -> None:

@@ -1,9 +1,9 @@
 """NcpsService: everything started in order, ready only when it can serve, stopped in order.
 
 start   settings -> locks -> storage -> schema -> threads -> database -> key -> upstreams
-        -> listen -> READY
+        -> leases -> listen -> READY
 stop    no new connections -> drain responses -> end downloads -> times of use -> upstreams
-        -> database -> threads -> locks
+        -> leases -> database -> threads -> locks
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ncps.assembly.databases import dialect
 from ncps.assembly.edge import site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
+from ncps.assembly.leases import Locking, locking
 from ncps.assembly.parts import Adapters, adapters
 from ncps.cache.identity import signing_key
 from ncps.database import migrate
@@ -69,6 +70,7 @@ class NcpsService(Service):
         self._core: Core | None = None
         self._clients: tuple[Client, ...] = ()
         self._peers: PeerClients | None = None
+        self._agreed: Locking | None = None
         self._site: NcpsSite | None = None
         self._ports: list[IListeningPort] = []
         self._lag: LoopLag | None = None
@@ -150,8 +152,20 @@ class NcpsService(Service):
         whom = upstreaming(self._reactor, settings, counters, self._tasks)
         self._clients = whom.clients
         self._peers = peer_clients(self._reactor, settings, counters)
+        self._agreed = locking(
+            self._reactor, settings, counters, address=settings.cluster.advertise_url
+        )
+        await self._agreed.start()
         self._core = core(
-            self._reactor, settings, parts, whom, counters, self._tasks, key, self._peers
+            self._reactor,
+            settings,
+            parts,
+            whom,
+            counters,
+            self._tasks,
+            key,
+            self._peers,
+            self._agreed,
         )
         whom.probes.start()
 
@@ -201,6 +215,8 @@ class NcpsService(Service):
             await client.close()
         if self._peers is not None:
             await self._peers.close()
+        if self._agreed is not None:
+            await self._agreed.stop(AFTERMATH_S)
         if self._parts is not None:
             self._parts.database.close()
             await self._parts.stores.stop(AFTERMATH_S)

@@ -11,15 +11,16 @@ from ncps import limits
 from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
+from ncps.assembly.leases import Locking
 from ncps.assembly.parts import Adapters, adoption, new_spool
 from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
+from ncps.cache.notices import Noticeboard
 from ncps.cache.pullthrough import PullThrough
 from ncps.cache.uses import Uses
-from ncps.locks.local import LocalLeases
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
 from ncps.settings.model import Settings
@@ -46,32 +47,30 @@ def core(
     tasks: Tasks,
     key: SecretKey,
     peers: PeerClients,
+    agreed: Locking,
 ) -> Core:
     """Put the cache together."""
 
-    def held(what: str, seconds: float) -> None:
-        if what == "held":
-            counters.lock_hold_seconds("exclusive", "local").observe(seconds)
-        else:
-            counters.lock_acquisitions("exclusive", "local", what).inc()
-
-    leases = LocalLeases(reactor, held)
     negatives = Negatives(
         reactor,
         ttl_s=settings.cache.negative.ttl_s,
         max_entries=settings.cache.negative.max_entries,
     )
     uses = Uses(reactor, parts.catalog)
+    memory = NarInfoMemory(settings.cache.narinfo_memory_size_bytes)
+    board = Noticeboard(agreed.notices, tasks, memory, negatives)
+    board.listen()
     narinfos = NarInfos(
         clock=reactor,
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.narinfos,
-        leases=leases,
+        leases=agreed.leases,
         upstreams=whom.upstreams,
         vetting=vetting(settings, key),
-        memory=NarInfoMemory(settings.cache.narinfo_memory_size_bytes),
+        memory=memory,
         negatives=negatives,
+        board=board,
         uses=uses,
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
@@ -82,7 +81,7 @@ def core(
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
-        cluster=cluster(settings, leases, peers),
+        cluster=cluster(settings, agreed.leases, peers),
         upstreams=whom.upstreams,
         narinfos=narinfos,
         adoption=adoption(reactor, parts, tasks),
@@ -112,5 +111,6 @@ def core(
         catalog=parts.catalog,
         config=parts.stores.config,
         upstreams=whom.upstreams,
+        trouble_with_leases=lambda: agreed.trouble,
     )
     return Core(cache=cache, nars=nars, uses=uses, inspection=inspection)

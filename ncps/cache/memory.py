@@ -102,3 +102,9 @@ class NarInfoMemory:
         self.changes += 1
         for digest in self.digests_of(key):
             self.drop(digest)
+
+    def clear(self) -> None:
+        """Forget everything: nobody knows what has changed."""
+        self.changes += 1
+        for digest in list(self._by_digest):
+            self.drop(digest)

@@ -18,6 +18,7 @@ from ncps.cache.choose import Candidate, Found, Upstreams
 from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.negatives import Negatives
+from ncps.cache.notices import Noticeboard
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
@@ -52,6 +53,7 @@ class NarInfos:
         vetting: Vetting,
         memory: NarInfoMemory,
         negatives: Negatives,
+        board: Noticeboard,
         uses: Uses,
         is_arriving: Callable[[NarKey], bool],
         disagreed: Callable[[], object] = lambda: None,
@@ -64,6 +66,7 @@ class NarInfos:
         self._vetting = vetting
         self._memory = memory
         self._negatives = negatives
+        self._board = board
         self._uses = uses
         self._is_arriving = is_arriving
         self._disagreed = disagreed
@@ -144,8 +147,7 @@ class NarInfos:
     async def _record(self, vetted: Vetted) -> KnownNarInfo:
         """Write a narinfo down and hold it; what cannot be written is served all the same."""
         entry, nar = vetted.entry, vetted.nar
-        self._negatives.forget(entry.digest)
-        self._negatives.forget(nar.key)
+        self._board.appeared(entry.digest, nar.key)
         try:
             row = await self._catalog.narinfo(entry.digest)
             if row is None or not self._is_overruled(entry, *row):
@@ -201,7 +203,7 @@ class NarInfos:
 
     async def published(self, nar: NarRecord) -> None:
         """Take note that a NAR's bytes are published and marked in the catalog."""
-        self._memory.drop_nar(nar.key)
+        self._board.nar_changed(nar.key)
         for entry in await self._catalog.narinfos_of(nar.key):
             await self.keep_beside(entry)
 
@@ -214,7 +216,7 @@ class NarInfos:
         digests = await self._digests_of(key)
         for digest in digests:
             await self._catalog.forget_narinfo(digest)
-        self._memory.drop_nar(key)
+        self._board.nar_changed(key)
         for digest in digests:
             await self._relearn(digest)
 
@@ -238,7 +240,7 @@ class NarInfos:
         for digest in await self._digests_of(key):
             await self._catalog.forget_narinfo(digest)
             await self._store.delete(digest)
-        self._memory.drop_nar(key)
+        self._board.nar_changed(key)
 
     async def _digests_of(self, key: NarKey) -> set[str]:
         """Hashes of all narinfos of a NAR, recorded or not; none is held any more, all in doubt."""
@@ -252,7 +254,7 @@ class NarInfos:
 
     def changed(self, key: NarKey) -> None:
         """Take note that the state of a NAR has changed: look it up anew."""
-        self._memory.drop_nar(key)
+        self._board.nar_changed(key)
 
     async def same_nar(self, candidate: Candidate, nar: NarRecord) -> NarRecord | None:
         """What an upstream says of the very file of a NAR; None if it has another or none.

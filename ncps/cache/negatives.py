@@ -42,6 +42,10 @@ class Negatives:
         while len(self._until) > self._max_entries:
             self._until.popitem(last=False)
 
+    def clear(self) -> None:
+        """Take everything back."""
+        self._until.clear()
+
     def forget(self, key: Hashable) -> None:
         """Take it back: it may be there now."""
         self._until.pop(key, None)

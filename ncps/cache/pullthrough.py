@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
@@ -24,6 +26,7 @@ class PullThrough(Cache):
         catalog: Catalog,
         config: ConfigStore,
         upstreams: Upstreams,
+        trouble_with_leases: Callable[[], str] = lambda: "",
     ) -> None:
         self._public_key = str(public_key)
         self._narinfos = narinfos
@@ -31,6 +34,7 @@ class PullThrough(Cache):
         self._catalog = catalog
         self._config = config
         self._upstreams = upstreams
+        self._trouble_with_leases = trouble_with_leases
 
     @property
     def public_key(self) -> str:
@@ -54,8 +58,9 @@ class PullThrough(Cache):
         return await self._nars.stat(key)
 
     async def readiness(self) -> Readiness:
-        """See `Cache`; upstreams that are away do not make the cache unready."""
+        """See `Cache`; hits need neither upstreams nor leases, so these do not make it unready."""
         parts = {"database": "ok", "storage": "ok", "upstreams": "ok"}
+        parts["leases"] = self._trouble_with_leases() or "ok"
         try:
             await self._catalog.totals()
         except NcpsError as error:

@@ -15,6 +15,7 @@ from attrs import Factory, define
 from ncps.errors import Malformed
 from ncps.settings.convert import convert, convert_default
 from ncps.settings.files import read_file
+from ncps.settings.locks import decide_locks
 from ncps.settings.model import (
     CacheSettings,
     ClusterSettings,
@@ -216,6 +217,7 @@ def load(
             loading.resolve(setting)
     decide_upstreams(loading.values, loading.problems, loading.warnings)
     decide_storage(loading.values, loading.origins, loading.problems, surroundings.state_dir)
+    decide_locks(loading.values, loading.problems, loading.warnings)
     if loading.values.get("cluster.advertise_url") and not loading.values.get("cluster.secret"):
         loading.problems.append(
             "cluster-advertise-url needs cluster-secret, by which instances know each other"

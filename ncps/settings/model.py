@@ -10,6 +10,7 @@ from typing import TypeVar, get_type_hints
 import attrs
 from attrs import field, frozen
 
+from ncps.settings.locks import RedisAddress
 from ncps.settings.network import DatabaseURL
 
 _T = TypeVar("_T")
@@ -165,6 +166,58 @@ class UpstreamsSettings:
 
 
 @frozen(kw_only=True)
+class RetrySettings:
+    """How often those who wait for a lock look for themselves."""
+
+    initial_delay_s: float
+    max_delay_s: float
+    jitter: bool
+
+
+@frozen(kw_only=True)
+class LockKeySettings:
+    """What locks are called in Redis."""
+
+    key_prefix: str
+
+
+@frozen(kw_only=True)
+class LockSettings:
+    """Where it is written down who fetches what.
+
+    :ivar backend: local, redis or postgresql.
+    """
+
+    backend: str
+    redis: LockKeySettings
+    download_lock_ttl_s: float
+    lru_lock_ttl_s: float
+    retry: RetrySettings
+    allow_degraded_mode: bool
+
+
+@frozen(kw_only=True)
+class RedisSettings:
+    """The Redis server.
+
+    :ivar addrs: of the one server, or of its Sentinels if `sentinel_master` is not empty.
+    """
+
+    addrs: tuple[RedisAddress, ...]
+    username: str
+    password: str = field(repr=False)
+    db: int
+    timeout_s: float
+    use_tls: bool
+    tls_ca_file: Path | None
+    tls_cert_file: Path | None
+    tls_key_file: Path | None
+    sentinel_master: str
+    sentinel_username: str
+    sentinel_password: str = field(repr=False)
+
+
+@frozen(kw_only=True)
 class CacheSettings:
     """The cache.
 
@@ -187,6 +240,8 @@ class CacheSettings:
     verify_rate_bytes: int
     nix_cache_info: NixCacheInfoSettings
     upstream: UpstreamsSettings
+    lock: LockSettings
+    redis: RedisSettings
 
 
 @frozen(kw_only=True)

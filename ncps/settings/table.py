@@ -6,7 +6,7 @@ adds fields to `model`; a test compares the two.
 
 from __future__ import annotations
 
-from ncps.settings.rows import cache, cluster, general, ignored, later, s3, upstream
+from ncps.settings.rows import cache, cluster, general, ignored, later, locks, s3, upstream
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
@@ -15,6 +15,7 @@ TABLE: tuple[Setting, ...] = (
     *s3.ROWS,
     *upstream.ROWS,
     *cluster.ROWS,
+    *locks.ROWS,
     *later.ROWS,
     *ignored.ROWS,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from ncps.ports import Leases
 from tests.contract.running import Contract, start
@@ -26,6 +27,14 @@ class Log:
         if line not in self.lines:
             waiting = self._waiting[line] = Deferred()
             await waiting
+            await _when_all_is_quiet()
+
+
+async def _when_all_is_quiet() -> None:
+    """Let whoever wrote the line come to rest; only on a reactor is a line waited for."""
+    from twisted.internet import reactor
+
+    await deferLater(reactor, 0)
 
 
 class LeasesContract(Contract):

@@ -32,23 +32,23 @@ class NoticesContract(Contract):
     """Two objects stand for two replicas.
 
     :ivar notices: one of them, listening.
-    :ivar other: the other, listening, too.
+    :ivar other_notices: the other, listening, too.
     """
 
     notices: Notices
-    other: Notices
+    other_notices: Notices
 
     async def test_the_other_replica_is_told_and_oneself_is_not(self) -> None:
         """A notice comes once to each subscriber of the others, and not back."""
         here, there, there_too = Ears(), Ears(), Ears()
         self.notices.subscribe(here)
-        self.other.subscribe(there)
-        self.other.subscribe(there_too)
+        self.other_notices.subscribe(there)
+        self.other_notices.subscribe(there_too)
         first, second = Notice("narinfo", "a" * 32), Notice("nar", "b.nar.xz")
         await self.notices.publish(first)
         await there.hears(first)
         await there_too.hears(first)
-        await self.other.publish(second)
+        await self.other_notices.publish(second)
         await here.hears(second)
         self.assertEqual(here.heard, [second])
         self.assertEqual(there.heard, [first])
@@ -57,7 +57,7 @@ class NoticesContract(Contract):
     async def test_every_kind_arrives_as_it_was(self) -> None:
         """Kind and name come out as they went in."""
         there = Ears()
-        self.other.subscribe(there)
+        self.other_notices.subscribe(there)
         sent = [
             Notice("narinfo", "0" * 32),
             Notice("nar", f"{'1' * 52}-{'2' * 32}.nar.zst"),

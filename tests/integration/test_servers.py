@@ -8,6 +8,7 @@ from tests.integration.servers import shared
 from tests.integration.servers.mariadb import MariaDB
 from tests.integration.servers.postgresql import PostgreSQL
 from tests.integration.servers.radosgw import RadosGW
+from tests.integration.servers.redis import Redis
 
 
 class ServerTests(SynchronousTestCase):
@@ -53,10 +54,24 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(server.request("GET", path, secret_key="another")[0], 403)
         self.assertFalse(server.directory.exists())
 
+    def test_redis(self) -> None:
+        """It starts, forgets everything when it is killed, and goes."""
+        with Redis() as server:
+            port = server.port
+            server.say("SET", "there", "17")
+            self.assertEqual(server.say("GET", "there"), "17")
+            server.kill()
+            server.start()
+            self.assertEqual((server.port, server.say("GET", "there")), (port, ""))
+            server.freeze()
+            server.thaw()
+        self.assertFalse(server.directory.exists())
+
     def test_tests_share_servers(self) -> None:
         """The same server each time, a new database each time."""
         for ask in (shared.postgresql, shared.mariadb):
             self.assertIs(ask(), ask())
             self.assertNotEqual(ask().new_database(), ask().new_database())
         self.assertIs(shared.radosgw(), shared.radosgw())
+        self.assertIs(shared.redis(), shared.redis())
         self.assertNotEqual(shared.radosgw().new_bucket(), shared.radosgw().new_bucket())

@@ -290,7 +290,8 @@ class ReadinessTests(Stage):
         ready = self.ask(daemon, "/readyz")
         self.assertEqual((200, True), (ready.status, ready.json["ready"]))
         self.assertEqual(
-            {"database": "ok", "storage": "ok", "upstreams": "ok"}, ready.json["parts"]
+            {"database": "ok", "storage": "ok", "upstreams": "ok", "leases": "ok"},
+            ready.json["parts"],
         )
         origin.stop()
         path = self.cache.add()

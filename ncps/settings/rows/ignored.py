@@ -28,7 +28,6 @@ _STAGING = (
     "Running downloads are shared between instances directly (--cluster-advertise-url), without "
     "staging."
 )
-_LOCK = "Tuning of locks that other instances see; there are none."
 _POOL = "Size of the database's connection pool; SQLite has a fixed one."
 _XZ = "Nothing here runs the xz program: a library decompresses."
 _OTEL = "There is no OpenTelemetry yet."
@@ -104,22 +103,19 @@ ROWS = (
         "Time zone of a schedule that is not supported yet.",
         environment="CACHE_LRU_SCHEDULE_TZ",
     ),
-    _row("cache-redis-pool-size", "cache.redis.pool-size", integer(), "10", _LOCK),
-    _row("cache-lock-redis-key-prefix", "cache.lock.redis.key-prefix", TEXT, "ncps:lock:", _LOCK),
-    _row("cache-lock-download-ttl", "cache.lock.download-lock-ttl", duration(), "5m", _LOCK),
-    _row("cache-lock-lru-ttl", "cache.lock.lru-lock-ttl", duration(), "30m", _LOCK),
-    _row("cache-lock-retry-max-attempts", "cache.lock.retry.max-attempts", integer(), "3", _LOCK),
     _row(
-        "cache-lock-retry-initial-delay",
-        "cache.lock.retry.initial-delay",
-        duration(),
-        "100ms",
-        _LOCK,
+        "cache-redis-pool-size",
+        "cache.redis.pool-size",
+        integer(),
+        "10",
+        "Two connections to Redis carry everything.",
     ),
-    _row("cache-lock-retry-max-delay", "cache.lock.retry.max-delay", duration(), "2s", _LOCK),
-    _row("cache-lock-retry-jitter", "cache.lock.retry.jitter", BOOLEAN, "true", _LOCK),
     _row(
-        "cache-lock-allow-degraded-mode", "cache.lock.allow-degraded-mode", BOOLEAN, "false", _LOCK
+        "cache-lock-retry-max-attempts",
+        "cache.lock.retry.max-attempts",
+        integer(),
+        "3",
+        "Who waits for a lock waits as long as whoever asked does.",
     ),
     _row(
         "cache-inflight-staging-enabled",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncps.settings.setting import Kind, Setting, Status
-from ncps.settings.values import BOOLEAN, PUBLIC_KEY, SIZE, TEXT, choice, integer
+from ncps.settings.values import BOOLEAN, PUBLIC_KEY, SIZE, TEXT
 
 GROUP = "Not supported by this version"
 
@@ -78,37 +78,6 @@ ROWS = (
         BOOLEAN,
         "false",
         "Store NARs as content-defined chunks.",
-    ),
-    _row(
-        "cache-redis-addrs",
-        "cache.redis.addrs",
-        TEXT,
-        (),
-        "Redis servers that hold the locks of several instances.",
-    ),
-    _row(
-        "cache-redis-username",
-        "cache.redis.username",
-        TEXT,
-        "",
-        "User name for Redis.",
-    ),
-    _row(
-        "cache-redis-password",
-        "cache.redis.password",
-        TEXT,
-        "",
-        "Password for Redis.",
-        is_secret=True,
-    ),
-    _row("cache-redis-db", "cache.redis.db", integer(), "0", "Number of the Redis database."),
-    _row("cache-redis-use-tls", "cache.redis.use-tls", BOOLEAN, "false", "Use TLS to Redis."),
-    _row(
-        "cache-lock-backend",
-        "cache.lock.backend",
-        choice(("local", "redis")),
-        "local",
-        "Where locks are held: local for one instance, redis for several.",
     ),
     _row("pprof-addr", "pprof.addr", TEXT, "", "Address of the profiler of the Go program."),
 )

@@ -8,6 +8,7 @@ from functools import cache
 from tests.integration.servers.mariadb import MariaDB
 from tests.integration.servers.postgresql import PostgreSQL
 from tests.integration.servers.radosgw import RadosGW
+from tests.integration.servers.redis import Redis
 
 
 @cache
@@ -32,6 +33,15 @@ def mariadb() -> MariaDB:
 def radosgw() -> RadosGW:
     """The S3 server that tests share, each with a bucket of its own; not to be stopped."""
     server = RadosGW()
+    atexit.register(server.close)
+    server.start()
+    return server
+
+
+@cache
+def redis() -> Redis:
+    """The Redis that tests share, each with a key prefix of its own; not to be stopped."""
+    server = Redis()
     atexit.register(server.close)
     server.start()
     return server

@@ -16,6 +16,7 @@ from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
+from ncps.cache.notices import Noticeboard
 from ncps.cache.relay import Cluster
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import ServedNar
@@ -26,7 +27,7 @@ from ncps.spool import Digest, Spool
 from ncps.tasks import Tasks
 from ncps.workers import Threads
 from tests.fakes.catalog import MemoryCatalog
-from tests.fakes.leases import MemoryLeases
+from tests.fakes.leases import MemoryLeases, MemoryNotices
 from tests.fakes.peers import ScriptedPeers
 from tests.fakes.samples import OWN_KEY, UPSTREAM_KEY, Sample
 from tests.fakes.spoolfile import CountedFile
@@ -85,6 +86,7 @@ class CoreCase(SynchronousTestCase):
         self.sidecars = MemoryNarInfoStore()
         self.leases = MemoryLeases("here")
         self.peers = ScriptedPeers()
+        self.notices = MemoryNotices()
         self.threads: Threads = InlineThreads()
         self.scripted = [
             ScriptedUpstream(f"{chr(97 + n)}.example.org", priority)
@@ -107,6 +109,8 @@ class CoreCase(SynchronousTestCase):
         self.negatives = Negatives(clock, ttl_s=30, max_entries=100)
         self.uses = Uses(clock, catalog)
         self.memory = NarInfoMemory(1_000_000)
+        self.board = Noticeboard(self.notices, tasks, self.memory, self.negatives)
+        self.board.listen()
         self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
         self.narinfos = NarInfos(
             clock=clock,
@@ -118,6 +122,7 @@ class CoreCase(SynchronousTestCase):
             vetting=self.vetting,
             memory=self.memory,
             negatives=self.negatives,
+            board=self.board,
             uses=self.uses,
             is_arriving=lambda key: self.nars.is_arriving(key),
             disagreed=self._disagreed,

@@ -81,7 +81,7 @@ class MemoryLeasesTests(SharedLeasesContract, SynchronousTestCase):
 class MemoryNoticesTests(NoticesContract, SynchronousTestCase):
     def setUp(self) -> None:
         self.notices = MemoryNotices()
-        self.other = MemoryNotices(beside=self.notices)
+        self.other_notices = MemoryNotices(beside=self.notices)
 
 
 class RunningTests(SynchronousTestCase):

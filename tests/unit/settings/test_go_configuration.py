@@ -129,8 +129,6 @@ cache:
   require-trusted-signature: true
   trusted-upload-keys: ["a-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]
   cdc: {enabled: true}
-  redis: {addrs: ["redis:6379"], username: "u", password: "hunter2", db: 1, use-tls: true}
-  lock: {backend: "redis"}
 pprof: {addr: ":6060"}
 """
 _IGNORED = {
@@ -153,14 +151,7 @@ _IGNORED = {
     "cache.cdc.lazy-cleanup-schedule",
     "cache.cdc.chunk-wait-timeout",
     "cache.redis.pool-size",
-    "cache.lock.redis.key-prefix",
-    "cache.lock.download-lock-ttl",
-    "cache.lock.lru-lock-ttl",
     "cache.lock.retry.max-attempts",
-    "cache.lock.retry.initial-delay",
-    "cache.lock.retry.max-delay",
-    "cache.lock.retry.jitter",
-    "cache.lock.allow-degraded-mode",
     "cache.inflight-staging.retention",
     "cache.inflight-staging.part-size",
 }
@@ -201,6 +192,11 @@ class GoConfigurationTests(SynchronousTestCase):
         self.assertEqual(cache.download.poll_timeout_s, 60.0)
         self.assertEqual(cache.upstream.dialer_timeout_s, 2.0)
         self.assertEqual(cache.upstream.response_header_timeout_s, 4.0)
+        lock = cache.lock
+        self.assertEqual((lock.backend, lock.redis.key_prefix), ("local", "mine:"))
+        self.assertEqual((lock.download_lock_ttl_s, lock.lru_lock_ttl_s), (600.0, 3600.0))
+        self.assertEqual((lock.retry.initial_delay_s, lock.retry.max_delay_s), (0.2, 4.0))
+        self.assertEqual((lock.retry.jitter, lock.allow_degraded_mode), (False, True))
         warned = [re.findall(r": key (\S+) has no effect", line) for line in found.warnings]
         self.assertEqual(sorted(key for keys in warned for key in keys), sorted(_IGNORED))
 

@@ -393,18 +393,17 @@ class WithoutEffectTests(FileCase):
     def test_what_cannot_be_done_yet_is_an_error(self) -> None:
         """A setting whose absence would surprise stops the start."""
         self.assertEqual(
-            problems_of({"cache-lock-backend": "redis"}, CACHE_MAX_SIZE="10G"),
+            problems_of({"cache-cdc-enabled": "true"}, CACHE_MAX_SIZE="10G"),
             (
                 "environment CACHE_MAX_SIZE: not supported by this version of ncps: leave it out",
                 (
-                    "flag --cache-lock-backend: not supported by this version of ncps: leave it"
-                    " out or set it to local"
+                    "flag --cache-cdc-enabled: not supported by this version of ncps: leave it"
+                    " out or set it to false"
                 ),
             ),
         )
         self.assertEqual(len(problems_of({"cache-get-token-file": "/nonexistent"})), 1)
         self.assertEqual(len(problems_of({"cache-allow-put-verb": "maybe"})), 1)
-        self.assertEqual(len(problems_of({"cache-redis-addrs": "a:1,b:2"})), 1)
 
     def test_their_defaults_are_welcome(self) -> None:
         """An existing configuration that switches such a thing off works."""

@@ -1,0 +1,51 @@
+"""Daemons of the points about databases, S3 and replicas, each over servers of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.e2e.daemon import HOSTNAME, Daemon, UpstreamCache
+from tests.integration.servers.radosgw import RadosGW
+
+
+class SharedDaemon(Daemon):
+    """A daemon whose database and store are given by flags.
+
+    :param flags: in place of a directory and an SQLite file.
+    """
+
+    def __init__(self, directory: Path, upstreams: Sequence[UpstreamCache], *flags: str) -> None:
+        super().__init__(directory, upstreams)
+        self._flags = flags
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        command = [
+            *(sys.executable, "-m", "ncps", "serve"),
+            *("--server-addr", f"127.0.0.1:{self.port}"),
+            *("--cache-hostname", HOSTNAME),
+            *("--cache-temp-path", str(self.directory / "tmp")),
+            *self._flags,
+        ]
+        for upstream in self.upstreams:
+            command += ["--cache-upstream-url", upstream.url]
+            command += ["--cache-upstream-public-key", upstream.public_key]
+        return command
+
+    def extend(self, *flags: str) -> None:
+        """Add flags before it is started."""
+        self._flags += flags
+
+
+def s3_flags(server: RadosGW) -> tuple[str, ...]:
+    """Flags of a new bucket."""
+    return (
+        *("--cache-storage-s3-endpoint", server.endpoint),
+        *("--cache-storage-s3-bucket", server.new_bucket()),
+        *("--cache-storage-s3-region", server.region),
+        *("--cache-storage-s3-access-key-id", server.access_key),
+        *("--cache-storage-s3-secret-access-key", server.secret_key),
+        "--cache-storage-s3-force-path-style",
+    )

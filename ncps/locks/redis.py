@@ -1,0 +1,243 @@
+"""Leases in Redis: a key with a token and a time to live for each, changed by scripts only.
+
+    <prefix><name>    "<token> <fence> <address>", expires after the TTL unless renewed
+    <prefix>#fence    number of the last grant of any name; never expires
+
+Names of leases do not begin with "#". Everything lies under the prefix, channels too (see
+`redis_channels`), so that an ACL can be written for it.
+
+A script is one step for Redis, so nothing comes between looking and writing. A token is made for
+each attempt, so that an attempt may be repeated where its answer was lost, and only the holder
+renews and releases. The number of a grant is the time of Redis in microseconds, or one more than
+the last one if that is larger: Redis may lose its memory, the numbers still grow.
+
+A lease is held for certain until its TTL has passed since the last renewal was *sent*. From then
+on it counts as lost, whatever Redis says later.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from ncps.errors import Refused, Unavailable
+from ncps.locks.bells import Bells
+from ncps.locks.redis_channels import RedisChannels
+from ncps.locks.redis_checks import examine
+from ncps.locks.redis_link import Away, RedisLink, RedisPlace
+from ncps.locks.redis_wire import Wire
+from ncps.locks.shared import Registry, since_boot
+from ncps.tasks import Tasks
+
+TAKE = """
+local held = redis.call('GET', KEYS[1])
+if held then
+    if string.sub(held, 1, 32) == ARGV[1] then
+        return string.match(held, '^%x+ (%d+)')
+    end
+    return 0
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local last = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+local fence = string.format('%.0f', math.max(last + 1, now))
+redis.call('SET', KEYS[2], fence)
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. fence .. ' ' .. ARGV[3], 'PX', ARGV[2])
+return fence
+"""
+
+RENEW = """
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, 32) == ARGV[1] then
+    return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return 0
+"""
+
+RELEASE = """
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, 32) == ARGV[1] then
+    redis.call('DEL', KEYS[1])
+    redis.pcall('PUBLISH', ARGV[2], ARGV[3])
+    return 1
+end
+return 0
+"""
+
+DRIFT = 0.01
+"""Part of a TTL by which two clocks may disagree over its length."""
+
+
+class RedisGrant:
+    """A lease in Redis; renewed by its registry until it is given back or lost."""
+
+    def __init__(self, registry: RedisRegistry, name: str, token: str, fence: int) -> None:
+        self.name = name
+        self.token = token
+        self._registry = registry
+        self._fence = fence
+        self._is_lost = False
+        self.until = 0.0
+        self.renewals: Deferred[None] | None = None
+
+    @property
+    def fence(self) -> int:
+        return self._fence
+
+    @property
+    def is_lost(self) -> bool:
+        if not self._is_lost and self._registry.now() >= self.until:
+            self._is_lost = True  # for good: somebody else may have had it meanwhile
+        return self._is_lost
+
+    def lose(self) -> None:
+        """Somebody else has it, or may have had it."""
+        self._is_lost = True
+
+    async def give_back(self) -> None:
+        """See `ncps.locks.shared.Grant`."""
+        if self.renewals is not None:
+            self.renewals.cancel()
+        await self._registry.give_back(self)
+
+
+class RedisRegistry(Registry):
+    """See the module.
+
+    :param ttl_of: for the name of a lease, seconds after which a dead holder's is free.
+    :param now: seconds on a clock that nobody sets.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        place: RedisPlace,
+        channels: RedisChannels,
+        *,
+        prefix: str,
+        ttl_of: Callable[[str], float],
+        address: str = "",
+        now: Callable[[], float] = since_boot,
+        subject: str = "what must be fetched cannot be",
+    ) -> None:
+        self.bells = Bells()
+        self.now = now
+        self._reactor = reactor
+        self._prefix = prefix
+        self._ttl_of = ttl_of
+        self._address = address
+        self._link = RedisLink(reactor, place, subject=subject, greet=self._greet)
+        self._channels = channels
+        self._tasks = Tasks(reactor)
+        self._is_examined = False
+        channels.on_release(self.bells.ring, self.bells.ring_all)
+
+    @property
+    def link(self) -> RedisLink:
+        """The connection, for who wants to say something else over it."""
+        return self._link
+
+    @property
+    def trouble(self) -> str:
+        return self._link.trouble
+
+    async def start(self) -> None:
+        await self._link.start()
+        await self._channels.start()
+
+    async def stop(self) -> None:
+        await self._tasks.stop(0.0)
+        await self._channels.stop()
+        await self._link.stop()
+
+    async def take(self, name: str) -> RedisGrant | None:
+        token = secrets.token_hex(16)
+        ttl = self._ttl_of(name)
+        sent = self.now()
+        keys: list[bytes | str] = [self._prefix + name, f"{self._prefix}#fence"]
+        words: list[bytes | str | int] = [token, int(ttl * 1000), self._address]
+        try:
+            fence = await self._link.call(lambda wire: wire.run(TAKE, keys, words))
+        except Away:
+            raise
+        except Unavailable:
+            self._tasks.start("take back", self._take_back(name, token, ttl))
+            raise
+        if not fence:
+            return None
+        grant = RedisGrant(self, name, token, int(fence))
+        grant.until = _until(sent, ttl)
+        grant.renewals = self._tasks.start("renew", self._renew(grant, ttl))
+        return grant
+
+    async def holder(self, name: str) -> str:
+        held = await self._link.call(lambda wire: wire.say("GET", self._prefix + name))
+        parts = (held or b"").decode("utf-8", "replace").split(" ", 2)
+        return parts[2] if len(parts) == 3 else ""
+
+    async def give_back(self, grant: RedisGrant) -> None:
+        """Release; where Redis does not answer the lease ends by itself."""
+        try:
+            await self._release(grant.name, grant.token)
+        except Unavailable as error:
+            self._log.debug(
+                "lease {name} was not released: {reason}", name=grant.name, reason=str(error)
+            )
+
+    async def _release(self, name: str, token: str) -> None:
+        await self._link.call(
+            lambda wire: wire.run(
+                RELEASE, [self._prefix + name], [token, self._channels.released, name]
+            )
+        )
+
+    async def _take_back(self, name: str, token: str, ttl: float) -> None:
+        """Release what an attempt may have got whose answer did not come."""
+        try:
+            await self._link.up(ttl)
+            await self._release(name, token)
+        except Unavailable:
+            pass  # by now it has expired
+
+    async def _renew(self, grant: RedisGrant, ttl: float) -> None:
+        keys: list[bytes | str] = [self._prefix + grant.name]
+        words: list[bytes | str | int] = [grant.token, int(ttl * 1000)]
+        pause = ttl / 3
+        while True:
+            await deferLater(self._reactor, pause)
+            if grant.is_lost:
+                break
+            sent = self.now()
+            try:
+                is_ours = await self._link.call(lambda wire: wire.run(RENEW, keys, words))
+            except Unavailable:
+                pause = ttl / 12
+                continue
+            if not is_ours:
+                grant.lose()
+                break
+            if not grant.is_lost:
+                grant.until = _until(sent, ttl)
+            pause = ttl / 3
+        self._log.warn("lease {name} was lost", name=grant.name)
+
+    async def _greet(self, wire: Wire) -> None:
+        """Look whether this Redis will do; one that did is not refused later."""
+        try:
+            await examine(wire)
+        except Refused as error:
+            if not self._is_examined:
+                raise
+            self._log.error("{reason}", reason=str(error))
+        self._is_examined = True
+
+
+def _until(sent: float, ttl: float) -> float:
+    return sent + ttl * (1 - DRIFT)

@@ -1,0 +1,213 @@
+"""Wire: one connection to one Redis server; the only importer of txredisapi.
+
+Of txredisapi only the protocol is used: its pools queue calls without end while the server is away,
+and reconnect on the global reactor with delays of their own (see `redis_link` for ours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import cache
+from typing import Any
+
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+
+from ncps.errors import Refused, Unavailable
+
+TLS = Callable[[str], IOpenSSLClientConnectionCreator]
+"""Makes, for the name of a host, what sees to it that the server is that host."""
+
+_NOT_ALLOWED = ("WRONGPASS", "NOAUTH", "NOPERM", "Client sent AUTH", "AUTH <password> called")
+_NO_SUCH_DB = ("DB index", "invalid DB")
+_CLUSTER = ("MOVED", "CROSSSLOT", "CLUSTERDOWN", "SELECT is not allowed in cluster")
+_NOT_NOW = ("READONLY", "MASTERDOWN", "LOADING")
+
+
+class Lost(Unavailable):
+    """The connection is of no use any more; the command may have been carried out or not."""
+
+
+class _Factory(Factory):
+    """Makes one protocol, which expects more of its factory than others do."""
+
+    noisy = False
+    isLazy = False
+
+    def __init__(self, is_subscriber: bool) -> None:
+        self._is_subscriber = is_subscriber
+
+    def buildProtocol(self, _address: object) -> Any:
+        protocol = _protocol(self._is_subscriber)(charset=None, convertNumbers=False)
+        protocol.factory = self
+        return protocol
+
+
+@cache
+def _protocol(is_subscriber: bool) -> Any:
+    import txredisapi  # noqa: PLC0415 - it installs a reactor when it is imported
+
+    kind: Any = txredisapi.SubscriberProtocol if is_subscriber else txredisapi.RedisProtocol
+
+    class Protocol(kind):  # type: ignore[misc]
+        """Keeps the reason of a loss, and reads all that has come without waiting for turns."""
+
+        reason: BaseException | None = None
+        _rest = b""
+
+        def connectionLost(self, reason: Failure) -> None:
+            self.reason = reason.value
+            super().connectionLost(reason)
+
+        def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+            self._rest = data
+            while self._rest:
+                data, self._rest = self._rest, b""
+                super().dataReceived(data)
+
+        def setLineMode(self, extra: bytes = b"") -> None:
+            self.line_mode = 1
+            self._rest = extra
+
+    return Protocol
+
+
+async def dial(
+    reactor: Any,
+    address: tuple[str, int],
+    *,
+    tls: TLS | None,
+    timeout_s: float,
+    is_subscriber: bool = False,
+) -> Wire:
+    """Connect. Unavailable. With TLS it is the first answer that says the server is the right one.
+
+    :param is_subscriber: whether the connection is for SUBSCRIBE.
+    """
+    host, port = address
+    endpoint: Any = HostnameEndpoint(reactor, host.encode("idna"), port, timeout=timeout_s)
+    if tls is not None:
+        endpoint = wrapClientTLS(tls(host), endpoint)
+    name = f"{host}:{port}"
+    attempt = _cancellable(endpoint.connect(_Factory(is_subscriber)))
+    try:
+        protocol = await within(reactor, timeout_s, name, attempt)
+    except (ConnectError, ConnectionClosed, DNSLookupError, OSError) as error:
+        raise Unavailable(f"{name}: {_reason(error)}") from error
+    return Wire(reactor, name, protocol, timeout_s)
+
+
+def _cancellable(attempt: Deferred[Any]) -> Deferred[Any]:
+    """Make cancelling end in CancelledError; a HostnameEndpoint makes a failed look-up of it."""
+
+    def cancel(result: Deferred[Any]) -> None:
+        result.errback(CancelledError())
+        attempt.cancel()
+
+    result: Deferred[Any] = Deferred(cancel)
+
+    def ended(outcome: Any) -> None:
+        if not result.called:
+            result.callback(outcome)
+        elif not isinstance(outcome, Failure):
+            outcome.transport.abortConnection()
+
+    attempt.addBoth(ended)
+    return result
+
+
+async def within(
+    reactor: Any, seconds: float, who: str, work: Deferred[Any] | Coroutine[Any, Any, Any]
+) -> Any:
+    """Await at most so long. Unavailable: timed out."""
+    done = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
+    try:
+        return await done.addTimeout(seconds, reactor)
+    except DeferredTimeout:
+        raise Unavailable(f"{who} does not answer within {seconds:g}s", timed_out=True) from None
+
+
+class Wire:
+    """See the module; made by `dial`. Commands are pipelined."""
+
+    def __init__(self, reactor: Any, name: str, protocol: Any, timeout_s: float) -> None:
+        self.name = name
+        self._reactor = reactor
+        self._protocol = protocol
+        self._timeout_s = timeout_s
+
+    def end(self) -> Deferred[object]:
+        """Return what fires when the connection has ended."""
+        ended: Deferred[object] = self._protocol.whenDisconnected()
+        if self._protocol.reason is not None and not ended.called:
+            ended.callback(None)
+        return ended
+
+    def close(self) -> None:
+        """End the connection at once; idempotent."""
+        transport = self._protocol.transport
+        if transport is not None:
+            transport.abortConnection()
+
+    def listen(self, told: Callable[[bytes, bytes], None]) -> None:
+        """Hear messages, each a channel and a text; before the first SUBSCRIBE."""
+        self._protocol.messageReceived = lambda _pattern, channel, text: told(channel, text)
+
+    async def say(self, *words: bytes | str | int) -> Any:
+        """Send a command; return its answer. Lost, Refused, Unavailable."""
+        return await self._answered(lambda: self._protocol.execute_command(*words))
+
+    async def run(
+        self, script: str, keys: list[bytes | str], words: list[bytes | str | int]
+    ) -> Any:
+        """Run a Lua script; return its answer. Lost, Refused, Unavailable."""
+        return await self._answered(lambda: self._protocol.eval(script, keys, words))
+
+    async def _answered(self, send: Callable[[], Deferred[Any]]) -> Any:
+        import txredisapi  # noqa: PLC0415 - see above
+
+        try:
+            return await within(self._reactor, self._timeout_s, self.name, send())
+        except txredisapi.ResponseError as error:
+            raise self._translated(str(error).strip().removeprefix("ERR ")) from error
+        except txredisapi.RedisError as error:
+            raise self._lost(error) from error
+
+    def _translated(self, text: str) -> Unavailable | Refused:
+        """Make ours of what Redis says; it never repeats what it was told in secret."""
+        text = text[:200]
+        if text.startswith(_NOT_ALLOWED):
+            return Refused(f"{self.name} does not let us in: {text}")
+        if text.startswith(_NO_SUCH_DB):
+            return Refused(f"{self.name} has no such database: {text}")
+        if text.startswith(_CLUSTER):
+            return Refused(f"{self.name} is part of a Redis Cluster, which is not supported")
+        if text.startswith(_NOT_NOW):
+            return Lost(f"{self.name}: {text}")
+        return Unavailable(f"{self.name}: {text}")
+
+    def _lost(self, error: Exception) -> Unavailable | Refused:
+        reason = self._protocol.reason
+        if isinstance(reason, CertificateError | VerificationError) or (
+            isinstance(reason, SSL.Error) and "verify failed" in _reason(reason)
+        ):
+            return Refused(f"the certificate of {self.name} is not trusted: {_reason(reason)}")
+        return Lost(f"{self.name}: {_reason(reason or error)}")
+
+
+def _reason(error: BaseException) -> str:
+    """Return a line about an error of the network or of OpenSSL."""
+    if isinstance(error, SSL.Error) and error.args and error.args[0]:
+        return ", ".join(str(entry[-1]) for entry in error.args[0])
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, VerificationError):
+        return "it is for another host"
+    return str(error) or type(error).__name__

@@ -1,0 +1,116 @@
+"""Addresses of Redis, and what is decided about locks once all settings are read."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+from ncps.settings.setting import Kind
+from ncps.settings.values import show_duration
+
+DEFAULT_PORT = 6379
+_ADDRESS = "HOST, HOST:PORT or [IPV6]:PORT"
+_PATTERN = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+))(?::(?P<port>\d{1,5}))?", re.ASCII
+)
+_LOCK, _REDIS = "cache.lock.", "cache.redis."
+
+
+@frozen
+class RedisAddress:
+    """Where a Redis server or a Sentinel listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_redis_address(text: str) -> RedisAddress:
+    """Read HOST:PORT; a URL is refused with a hint."""
+    if "://" in text:
+        raise ValueError(
+            f"should be {_ADDRESS}: user, password, database and TLS have settings of their own"
+        )
+    match = _PATTERN.fullmatch(text)
+    port = int(match["port"] or DEFAULT_PORT) if match else 0
+    if match is None or not 0 < port < 65536:
+        raise ValueError(f"should be {_ADDRESS}")
+    return RedisAddress(match["ipv6"] or match["host"], port)
+
+
+REDIS_ADDRESS = Kind(metavar="ADDRESS", expected=_ADDRESS, parse=parse_redis_address)
+
+
+def decide_locks(values: dict[str, object], problems: list[str], warnings: list[str]) -> None:
+    """Choose the backend, and see whether it has what it needs.
+
+    :param values: by attribute; changed in place. What could not be parsed is missing.
+    """
+    backend, addrs = values.get(f"{_LOCK}backend"), values.get(f"{_REDIS}addrs")
+    if not isinstance(addrs, tuple):
+        return
+    if backend == "local" and addrs:
+        values[f"{_LOCK}backend"] = backend = "redis"
+        warnings.append(
+            "cache-redis-addrs is given: locks are kept there as if cache-lock-backend were redis"
+        )
+    if backend == "redis":
+        problems.extend(_problems_of_redis(values, addrs))
+    elif backend == "postgresql":
+        database = getattr(values.get("cache.database_url"), "dialect", "postgresql")
+        if database != "postgresql":
+            problems.append(
+                "cache-lock-backend: postgresql needs a cache-database-url of PostgreSQL, not of"
+                f" {database}"
+            )
+        if addrs:
+            warnings.append("cache-redis-addrs has no effect with cache-lock-backend postgresql")
+    problems.extend(_problems_of_times(values))
+
+
+def _problems_of_redis(values: dict[str, object], addrs: tuple[object, ...]) -> list[str]:
+    problems = []
+    has_sentinel = bool(values.get(f"{_REDIS}sentinel_master"))
+    if not addrs:
+        problems.append("cache-redis-addrs: cache-lock-backend redis needs the address of a server")
+    if len(addrs) > 1 and not has_sentinel:
+        problems.append(
+            "cache-redis-addrs: should be one server, or the Sentinels of one together with"
+            " cache-redis-sentinel-master. Redlock (several independent servers) and Redis Cluster"
+            " are not supported: neither makes locks safer than one server does"
+        )
+    certificate = values.get(f"{_REDIS}tls_cert_file")
+    key = values.get(f"{_REDIS}tls_key_file")
+    if (certificate is None) != (key is None):
+        problems.append("cache-redis-tls-cert-file and cache-redis-tls-key-file go together")
+    files = (certificate, key, values.get(f"{_REDIS}tls_ca_file"))
+    if any(file is not None for file in files) and not values.get(f"{_REDIS}use_tls"):
+        problems.append("cache-redis-use-tls: should be true if TLS files are given")
+    return problems
+
+
+def _problems_of_times(values: dict[str, object]) -> list[str]:
+    problems = []
+    timeout = values.get(f"{_REDIS}timeout_s")
+    for flag, attribute in (
+        ("cache-lock-download-ttl", "download_lock_ttl_s"),
+        ("cache-lock-lru-ttl", "lru_lock_ttl_s"),
+    ):
+        ttl = values.get(_LOCK + attribute)
+        if isinstance(ttl, float) and isinstance(timeout, float) and ttl < 3 * timeout:
+            problems.append(
+                f"{flag}: should be at least {show_duration(3 * timeout)}, three times"
+                " cache-redis-timeout, or a slow answer loses the lock"
+            )
+    first, longest = (
+        values.get(f"{_LOCK}retry.initial_delay_s"),
+        values.get(f"{_LOCK}retry.max_delay_s"),
+    )
+    if isinstance(first, float) and isinstance(longest, float) and first > longest:
+        problems.append(
+            "cache-lock-retry-initial-delay: should not be more than cache-lock-retry-max-delay"
+        )
+    return problems

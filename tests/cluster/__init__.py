@@ -1,0 +1,1 @@
+"""Several replicas that are one cache: over a database server, S3 and Redis, all of them real."""

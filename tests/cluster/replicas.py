@@ -1,0 +1,193 @@
+"""Replicas that share a database, a bucket and their leases, and the servers behind them."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.cluster.reader import Reader
+from tests.e2e.daemon import HOSTNAME, Daemon, UpstreamCache
+from tests.integration.servers.mariadb import MariaDB
+from tests.integration.servers.postgresql import PostgreSQL
+from tests.integration.servers.radosgw import RadosGW
+from tests.integration.servers.redis import Redis
+from tests.system.caches import StorePath
+from tests.system.stage import Stage, wait_until
+
+LEASE_S = 3
+"""How long the lease of a dead replica is waited for."""
+
+BIG = 200 * 1024 * 1024
+
+READ_S = 240.0
+"""For all readers of one test, in seconds, on a machine that has other things to do."""
+
+
+class DatabaseServer(Protocol):
+    """A server whose databases replicas may share."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def new_database(self) -> str: ...
+
+
+class Backends:
+    """What the replicas of one test case share; a database and a bucket are made for each test."""
+
+    def __init__(self, database: type[PostgreSQL | MariaDB]) -> None:
+        self.database: DatabaseServer = database()
+        self.redis = Redis()
+        self.s3 = RadosGW()
+
+    def start(self) -> None:
+        """Start all servers."""
+        self.database.start()
+        self.redis.start()
+        self.s3.start()
+
+    def close(self) -> None:
+        """End all servers and remove their files."""
+        self.database.close()
+        self.redis.close()
+        self.s3.close()
+
+
+class Replica(Daemon):
+    """One of several daemons that are one cache; its own directory has spools alone."""
+
+    def __init__(
+        self,
+        directory: Path,
+        upstreams: Sequence[UpstreamCache],
+        *,
+        shared: Sequence[str],
+        options: Sequence[str] = (),
+    ) -> None:
+        super().__init__(directory, upstreams, options=options)
+        self._shared = tuple(shared)
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        command = [
+            *(sys.executable, "-m", "ncps", "serve"),
+            *("--server-addr", f"127.0.0.1:{self.port}"),
+            *("--cache-hostname", HOSTNAME),
+            *("--cache-temp-path", str(self.directory / "tmp")),
+            *("--cluster-advertise-url", self.url),
+            *self._shared,
+        ]
+        for upstream in self.upstreams:
+            command += ["--cache-upstream-url", upstream.url]
+            command += ["--cache-upstream-public-key", upstream.public_key]
+        return [*command, *self.options]
+
+
+class ClusterStage(Stage):
+    """A stage with replicas."""
+
+    database_server: type[PostgreSQL | MariaDB] = PostgreSQL
+    backends: Backends
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Start the servers of this class."""
+        cls.backends = Backends(cls.database_server)
+        try:
+            cls.backends.start()
+        except BaseException:
+            cls.backends.close()
+            raise
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        """End them."""
+        cls.backends.close()
+
+    def setUp(self) -> None:
+        super().setUp()
+        backends = self.backends
+        self.shared = (
+            *("--cache-database-url", backends.database.new_database()),
+            *("--cache-storage-s3-endpoint", backends.s3.endpoint),
+            *("--cache-storage-s3-bucket", backends.s3.new_bucket()),
+            *("--cache-storage-s3-region", "us-east-1"),
+            *("--cache-storage-s3-access-key-id", backends.s3.access_key),
+            *("--cache-storage-s3-secret-access-key", backends.s3.secret_key),
+            "--cache-storage-s3-force-path-style",
+            *("--cache-redis-addrs", f"127.0.0.1:{backends.redis.port}"),
+            *("--cache-lock-backend", "redis"),
+            *("--cache-lock-redis-key-prefix", f"ncps:{secrets.token_hex(4)}:"),
+            *("--cache-lock-download-ttl", f"{LEASE_S}s"),
+            *("--cluster-secret", secrets.token_hex(16)),
+            *("--cache-upstream-dialer-timeout", "1s"),
+            *("--cache-upstream-response-header-timeout", "2s"),
+            *("--server-drain-timeout", "5s"),
+            "--prometheus-enabled",
+        )
+
+    def make_replicas(self, count: int, *urls: str, options: Sequence[str] = ()) -> list[Replica]:
+        """Return replicas over these upstreams, to be started."""
+        caches = [UpstreamCache(url, self.cache.key.public) for url in urls]
+        made = []
+        for _ in range(count):
+            self._made += 1
+            replica = Replica(
+                self.directory / f"ncps{self._made}", caches, shared=self.shared, options=options
+            )
+            self.addCleanup(self.check_log, replica)
+            self.addCleanup(replica.kill)
+            made.append(replica)
+        return made
+
+    def replicas(self, count: int, *urls: str, options: Sequence[str] = ()) -> list[Replica]:
+        """Return started replicas."""
+        made = self.make_replicas(count, *urls, options=options)
+        self.at_once(*(replica.start for replica in made))
+        return made
+
+    # Reading
+
+    def readers(
+        self, replicas: list[Replica], path: StorePath, count: int, **options: Any
+    ) -> list[Reader]:
+        """Start clients, spread over the replicas, each with the others to turn to."""
+        target = self.nar_target(replicas[0], path)
+        ports = [replica.port for replica in replicas]
+        made = []
+        for number in range(count):
+            turn = number % len(ports)
+            reader = Reader(ports[turn:] + ports[:turn], target, path.file, **options)
+            reader.start()
+            made.append(reader)
+        return made
+
+    def assert_all_read(self, readers: list[Reader]) -> None:
+        """Wait for readers and check that each has the whole file."""
+        for reader in readers:
+            reader.join(READ_S)
+            self.assertFalse(reader.is_alive(), "stuck")
+        self.assertEqual([], [reader.trouble for reader in readers if reader.trouble])
+        self.assertTrue(all(reader.is_done for reader in readers))
+
+    def metric(self, replica: Replica, name: str) -> float:
+        """Read one metric of a replica."""
+        text = self.ask(replica, "/metrics").body.decode()
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+    def assert_hit(self, replica: Replica, path: StorePath) -> None:
+        """Check that a replica serves a NAR from the shared store, in the end."""
+        target = self.nar_target(replica, path)
+        wait_until(
+            lambda: self.ask(replica, target, method="HEAD").outcome == "hit",
+            f"a hit for {target}",
+            daemon=replica,
+        )
+        part = self.ask(replica, target, Range="bytes=1000-1999")
+        self.assertEqual((206, path.file[1000:2000]), (part.status, part.body))

@@ -1,0 +1,142 @@
+"""One fetch for all replicas; test_postgresql and test_mariadb have the databases."""
+
+from __future__ import annotations
+
+from tests.cluster.replicas import BIG, LEASE_S, ClusterStage, Replica
+from tests.system.faults import Only, Stall
+from tests.system.stage import wait_until
+
+SIZE = 24 * 1024 * 1024
+MIDDLE = SIZE // 2
+
+
+class Streaming(ClusterStage):
+    """What replicas owe their clients, whatever the database."""
+
+    def test_hundred_clients_one_fetch(self) -> None:
+        """A hundred clients of three replicas get a large cold NAR from one upstream transfer."""
+        path = self.cache.add(BIG, compression="none")
+        origin = self.mounted()
+        replicas = self.replicas(3, origin.url)
+        readers = self.readers(replicas, path, 100)
+        self.assert_all_read(readers)
+        self.assertEqual(1, origin.gets(path.nar_target))
+        self.assertEqual([0], sorted({reader.cuts for reader in readers}))
+        for replica in replicas:
+            self.assert_hit(replica, path)
+        self.assertEqual(1, origin.gets(path.nar_target))
+
+    def test_second_replica_streams_what_the_first_is_fetching(self) -> None:
+        """Bytes flow to clients of another replica while they arrive at the first one."""
+        path = self.cache.add(SIZE, compression="none")
+        origin = self.mounted(Stall(MIDDLE))
+        first, second = self.replicas(
+            2, origin.url, options=["--cache-upstream-idle-timeout", "60s"]
+        )
+        leader = self.readers([first], path, 1)
+        origin.wait_for_stall(path.nar_target)
+        follower = self.readers([second], path, 2)
+        wait_until(
+            lambda: min(reader.position for reader in follower) >= MIDDLE - 1024 * 1024,
+            "bytes at the second replica",
+            daemon=second,
+        )
+        # A client may resume at the second replica what the first one is still fetching.
+        part = self.exchange(second, self.nar_target(second, path), Range="bytes=1000-")
+        self.assertEqual((206, path.file[1000:5000]), (part.status, part.read(4000)))
+        origin.release()
+        self.assert_all_read(leader + follower)
+        self.assertEqual(1, origin.gets(path.nar_target))
+        self.assertGreaterEqual(self.metric(second, "ncps_relayed_bytes_total"), SIZE)
+
+    def test_holder_is_killed_in_the_middle(self) -> None:
+        """SIGKILL of the replica that fetches: another one goes on from the byte it has."""
+        path = self.cache.add(SIZE, compression="none")
+        origin = self.mounted(Only(Stall(MIDDLE), 1))
+        replicas = self.replicas(3, origin.url, options=["--cache-upstream-idle-timeout", "60s"])
+        holder, *others = replicas
+        at_holder = self.readers([holder, *others], path, 3)
+        origin.wait_for_stall(path.nar_target)
+        elsewhere = self.readers(others, path, 9)
+        wait_until(
+            lambda: min(reader.position for reader in elsewhere) >= MIDDLE - 1024 * 1024,
+            "bytes at the other replicas",
+            daemon=others[0],
+        )
+        holder.kill()
+        self.assert_all_read(at_holder + elsewhere)
+        self.assertEqual({0}, {reader.cuts for reader in elsewhere}, "these notice a pause at most")
+        visits = origin.visits(path.nar_target)
+        self.assertLessEqual(len(visits), 2)
+        self.assertIsNotNone(visits[1].request.range, "from the byte it had")
+        for replica in others:
+            self.assert_hit(replica, path)
+        holder.start()
+        self.assert_hit(holder, path)
+
+    def test_holder_is_killed_before_the_first_byte(self) -> None:
+        """SIGKILL while the upstream has not answered: the others ask it when the lease is free."""
+        path = self.cache.add(SIZE, compression="none")
+        origin = self.mounted(Only(Stall(0), 1))
+        holder, other = self.replicas(2, origin.url)
+        at_holder = self.readers([holder, other], path, 1)
+        origin.wait_for_stall(path.nar_target)
+        elsewhere = self.readers([other], path, 2)
+        holder.kill()
+        self.assert_all_read(at_holder + elsewhere)
+        self.assertLessEqual(origin.gets(path.nar_target), 3)
+
+    def test_many_small_paths_once_each(self) -> None:
+        """Whatever the replicas are asked at the same time, each object is fetched once."""
+        paths = [self.cache.add(20_000) for _ in range(60)]
+        origin = self.mounted()
+        replicas = self.replicas(3, origin.url)
+
+        def install(replica: Replica) -> list[bool]:
+            return [self.nar(replica, path).body == path.file for path in paths]
+
+        for found in self.at_once(*(lambda r=r: install(r) for r in replicas * 2)):
+            self.assertEqual([True] * len(paths), found)
+        repeated = {target: n for target, n in origin.get_counts().items() if n > 1}
+        self.assertEqual({}, repeated)
+
+    def test_one_key_for_all(self) -> None:
+        """Replicas that start on nothing at the same time sign with one key."""
+        origin = self.mounted()
+        replicas = self.replicas(4, origin.url)
+        self.assertEqual(1, len({replica.public_key() for replica in replicas}))
+
+    def test_absence_is_taken_back_everywhere(self) -> None:
+        """A path that was absent a moment ago is found by all replicas once one has it."""
+        path = self.cache.add(1000)
+        origin = self.origin()
+        first, second = self.replicas(2, origin.url, options=["--cache-negative-ttl", "1h"])
+        self.assertEqual([404, 404], [self.narinfo(r, path).status for r in (first, second)])
+        self.cache.mount(origin)
+        first.kill()
+        first.start()  # forgets that it was absent
+        self.assertEqual(200, self.narinfo(first, path).status)
+        wait_until(
+            lambda: self.narinfo(second, path).status == 200, "the word to spread", daemon=second
+        )
+
+    def test_lease_outlives_nobody(self) -> None:
+        """A replica that is asked to stop gives its leases back at once."""
+        path = self.cache.add(SIZE, compression="none")
+        origin = self.mounted(Only(Stall(MIDDLE), 1))
+        first, second = self.replicas(
+            2,
+            origin.url,
+            options=[
+                *("--server-drain-timeout", "100ms"),
+                *("--cache-upstream-idle-timeout", "60s"),
+            ],
+        )
+        at_first = self.readers([first, second], path, 1)
+        origin.wait_for_stall(path.nar_target)
+        first.stop()
+        self.assert_all_read(at_first)
+        self.assertLessEqual(origin.gets(path.nar_target), 2)
+
+
+assert LEASE_S < 10  # else the tests above wait for longer than their clients do

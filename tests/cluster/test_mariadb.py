@@ -1,0 +1,18 @@
+"""Replicas on MariaDB, S3 and Redis."""
+
+from __future__ import annotations
+
+from tests.cluster import faults, streaming
+from tests.integration.servers.mariadb import MariaDB
+
+
+class StreamingTests(streaming.Streaming):
+    """One fetch for all."""
+
+    database_server = MariaDB
+
+
+class FaultTests(faults.Faults):
+    """Servers that go away."""
+
+    database_server = MariaDB

@@ -1,0 +1,18 @@
+"""Replicas on PostgreSQL, S3 and Redis."""
+
+from __future__ import annotations
+
+from tests.cluster import faults, streaming
+from tests.integration.servers.postgresql import PostgreSQL
+
+
+class StreamingTests(streaming.Streaming):
+    """One fetch for all."""
+
+    database_server = PostgreSQL
+
+
+class FaultTests(faults.Faults):
+    """Servers that go away."""
+
+    database_server = PostgreSQL

@@ -1,0 +1,73 @@
+"""Certificates for servers of the tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+class Authority:
+    """Somebody who signs certificates.
+
+    :param directory: for all files; made if it is not there.
+    :ivar path: PEM file of its own certificate, to be trusted or not.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        directory.mkdir(exist_ok=True)
+        self._directory = directory
+        self._name = _name(name)
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.path = directory / f"{name}.pem"
+        certificate = self._sign(
+            self._builder(self._name, self._key.public_key()).add_extension(
+                x509.BasicConstraints(ca=True, path_length=0), critical=True
+            )
+        )
+        self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey
+    ) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+        )
+
+    def _sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        return builder.sign(self._key, hashes.SHA256())
+
+    def issue(self, name: str, *, address: str = "127.0.0.1") -> tuple[Path, Path]:
+        """Make a certificate for an IP address; return the PEM files of it and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._sign(
+            self._builder(_name(name), key.public_key()).add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False
+            )
+        )
+        paths = self._directory / f"{name}.crt", self._directory / f"{name}.key"
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return paths

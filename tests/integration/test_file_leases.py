@@ -1,0 +1,191 @@
+"""Leases in files, between processes that are killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+from unittest.mock import patch
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from ncps.errors import Refused, Unavailable
+from ncps.locks.files import FileRegistry
+from ncps.locks.shared import Polls, SharedLeases
+from tests.contract.leases import SharedLeasesContract
+from tests.integration.processes import finish, spawn, together
+
+HOLD = """
+import sys
+from pathlib import Path
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from ncps.locks.files import FileRegistry
+
+async def main():
+    registry = FileRegistry(Path(sys.argv[1]), address="http://victim")
+    await registry.start()
+    grant = await registry.take("a")
+    print(grant.fence, flush=True)
+    sys.stdin.readline()
+    await grant.give_back()
+
+react(lambda _: Deferred.fromCoroutine(main()))
+"""
+COUNT = """
+import sys
+from pathlib import Path
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from ncps.locks.files import FileRegistry
+from ncps.locks.shared import Polls, SharedLeases
+
+async def main():
+    directory = Path(sys.argv[1])
+    leases = SharedLeases(
+        reactor, FileRegistry(directory), polls=Polls(initial_s=0.001, longest_s=0.004)
+    )
+    await leases.start()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    counter = directory.parent / "counter"
+    for _ in range(50):
+        async with leases.hold("counter") as lease:
+            lines = counter.read_text().splitlines() if counter.exists() else ["0 0"]
+            count, fence = map(int, lines[-1].split())
+            assert lease.fence > fence, (lease.fence, fence)
+            counter.write_text("\\n".join([*lines, f"{count + 1} {lease.fence}"]))
+    await leases.stop(1)
+
+react(lambda _: Deferred.fromCoroutine(main()))
+"""
+
+
+class FileLeasesTests(SharedLeasesContract, TestCase):
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        super().setUp()
+        self.directory = self.new_directory()
+        here = FileRegistry(self.directory, address=self.address)
+        there = FileRegistry(self.directory, address=self.other_address)
+        polls = Polls(initial_s=0.02, longest_s=0.2)
+        self.leases = SharedLeases(reactor, here, polls=polls)
+        self.other = SharedLeases(reactor, there, polls=polls)
+        for leases in (self.leases, self.other):
+            await leases.start()
+            self.addCleanup(leases.stop, 5)
+
+    def new_directory(self) -> Path:
+        return Path(self.mktemp()).absolute() / "leases"
+
+    def tearDown(self) -> None:
+        """Nothing stays behind but the number, and no file is open."""
+        self.assertEqual([path.name for path in self.directory.glob("*.lease")], [])
+        self.assertEqual(
+            [
+                target
+                for path in Path("/proc/self/fd").iterdir()
+                if os.path.lexists(path) and str(self.directory) in (target := str(path.readlink()))
+            ],
+            [],
+        )
+
+    def victim(self) -> tuple[subprocess.Popen[str], int]:
+        """A process that holds the lease; its fence."""
+        process = spawn(HOLD, str(self.directory))
+        assert process.stdout is not None
+        return process, int(process.stdout.readline())
+
+    async def test_a_killed_process_frees_its_lease(self) -> None:
+        """At once, and it is not taken for the holder any more."""
+        process, fence = self.victim()
+        self.assertEqual(await self.leases.holder("a"), "http://victim")
+        self.assertIsNone(await self.leases.try_hold("a"))
+        process.kill()
+        process.communicate()
+        self.assertEqual(await self.leases.holder("a"), "")
+        lease = await self.leases.try_hold("a")
+        assert lease is not None
+        self.assertGreater(lease.fence, fence)
+        self.assertEqual(await self.leases.holder("a"), self.address)
+        await lease.release()
+
+    async def test_who_waits_for_a_killed_process_is_next(self) -> None:
+        """A wait ends with the process it waits for."""
+        process, _ = self.victim()
+        leave, done = self.holder("x")
+        await deferLater(reactor, 0)
+        self.assertEqual(self.log.lines, [])
+        process.kill()
+        process.communicate()
+        await self.log.seen("x in")
+        leave.callback(None)
+        await done
+
+    async def test_a_start_sweeps_what_the_dead_left(self) -> None:
+        """Files nobody holds go; held ones and those of others stay."""
+        process, _ = self.victim()
+        process.kill()
+        process.communicate()
+        other = self.directory / "README"
+        other.write_text("")
+        self.assertEqual(len(list(self.directory.glob("*.lease"))), 1)
+        lease = await self.leases.try_hold("b")
+        assert lease is not None
+        await FileRegistry(self.directory).start()
+        self.assertEqual(len(list(self.directory.glob("*.lease"))), 1)
+        self.assertTrue(other.exists())
+        self.assertIsNone(await self.other.try_hold("b"))
+        await lease.release()
+
+    async def test_numbers_survive_the_directory(self) -> None:
+        """A directory that was removed does not let numbers start again, nor does rubbish in it."""
+        first = await self.leases.try_hold("a")
+        assert first is not None
+        await first.release()
+        for text in (None, "", "rubbish"):
+            fence = self.directory / "fence"
+            fence.unlink()
+            if text is not None:
+                fence.write_text(text)
+            lease = await self.leases.try_hold("a")
+            assert lease is not None
+            self.assertGreater(lease.fence, first.fence)
+            await lease.release()
+        fence.write_text(f"{10**19:020}")
+        lease = await self.leases.try_hold("a")
+        assert lease is not None
+        self.assertEqual(lease.fence, 10**19 + 1)
+        await lease.release()
+
+    async def test_a_full_disk(self) -> None:
+        """Leases cannot be had, and nothing is left held."""
+        with patch("os.pwrite", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+            await self.assert_raises(Unavailable, self.leases.try_hold("a"))
+        lease = await self.leases.try_hold("a")
+        assert lease is not None
+        await lease.release()
+
+    async def test_a_directory_that_cannot_be(self) -> None:
+        """A start-up error that names it."""
+        path = self.directory / "fence"
+        path.touch()
+        error = await self.assert_raises(Refused, FileRegistry(path).start())
+        self.assertIn(str(path), str(error))
+
+    def test_many_processes_count_without_loss(self) -> None:
+        """Four processes change one file two hundred times, one after the other, numbered."""
+        together(COUNT, [str(self.directory)], 4)
+        lines = (self.directory.parent / "counter").read_text().splitlines()
+        self.assertEqual([int(line.split()[0]) for line in lines], list(range(201)))
+
+    def test_a_process_that_ends_well_removes_its_file(self) -> None:
+        """A release in another process is seen here."""
+        process, _ = self.victim()
+        finish(process, "\n")
+        self.assertEqual(list(self.directory.glob("*.lease")), [])

@@ -1,0 +1,105 @@
+"""A daemon whose locks are kept in Redis, which comes and goes."""
+
+from __future__ import annotations
+
+from tests.e2e.daemon import Daemon
+from tests.integration.servers.redis import Redis
+from tests.system.program import run_ncps
+from tests.system.stage import Stage, wait_until
+
+QUICK_REDIS = ("--cache-redis-timeout", "500ms", "--cache-lock-download-ttl", "2s")
+
+
+class RedisTests(Stage):
+    def redis(self, *lines: str) -> Redis:
+        server = Redis(*lines)
+        self.addCleanup(server.close)
+        return server
+
+    def options(self, server: Redis, *more: str) -> tuple[str, ...]:
+        address = f"127.0.0.1:{server.port}"
+        return (
+            "--cache-redis-addrs",
+            address,
+            "--cache-lock-backend",
+            "redis",
+            *QUICK_REDIS,
+            *more,
+        )
+
+    def metrics(self, daemon: Daemon) -> str:
+        return self.ask(daemon, "/metrics").body.decode()
+
+    def wait_for_leases(self, daemon: Daemon, *, ok: bool) -> None:
+        def is_so() -> bool:
+            return (self.ask(daemon, "/readyz").json["parts"]["leases"] == "ok") is ok
+
+        wait_until(is_so, "readiness to change", daemon=daemon)
+
+    def test_redis_comes_goes_and_comes_back(self) -> None:
+        """Without Redis what is stored is served, the rest is 503; it needs no restart to heal."""
+        server = self.redis()
+        first, second = self.cache.add(), self.cache.add()
+        origin = self.mounted()
+        daemon = self.daemon(origin, options=self.options(server))
+        ready = self.ask(daemon, "/readyz")
+        self.assertEqual((200, True), (ready.status, ready.json["ready"]))
+        self.assertIn("refused", ready.json["parts"]["leases"])
+        answer = self.narinfo(daemon, first)
+        self.assertEqual(503, answer.status, answer.body)
+        self.assertIn("retry-after", answer.headers)
+        self.assertEqual(0, origin.gets(f"/{first.digest}.narinfo"))
+        self.assertIn("ncps_lock_backend_up 0.0", self.metrics(daemon))
+        server.start()
+        self.wait_for_leases(daemon, ok=True)
+        self.assert_served(daemon, first)
+        self.wait_until_stored(daemon, first)
+        server.kill()
+        self.wait_for_leases(daemon, ok=False)
+        self.assert_served(daemon, first)
+        self.assertEqual(503, self.narinfo(daemon, second).status)
+        server.start()
+        self.wait_for_leases(daemon, ok=True)
+        self.assert_served(daemon, second)
+        shown = self.metrics(daemon)
+        self.assertIn("ncps_lock_backend_up 1.0", shown)
+        failures = (
+            'ncps_lock_acquisitions_total{mode="redis",result="failure",type="exclusive"} 2.0'
+        )
+        self.assertIn(failures, shown)
+        daemon.stop()
+        self.assertEqual(server.say("--scan", "--pattern", "ncps:*"), "ncps:lock:#fence")
+
+    def test_degraded_mode(self) -> None:
+        """Where it is allowed, everything is served without Redis, and metrics and log say so."""
+        server = self.redis()
+        path = self.cache.add()
+        daemon = self.daemon(
+            self.mounted(), options=self.options(server, "--cache-lock-allow-degraded-mode=true")
+        )
+        self.assert_served(daemon, path)
+        self.assertIn("ncps_lock_degraded 1.0", self.metrics(daemon))
+        server.start()
+        self.wait_for_leases(daemon, ok=True)
+        self.assertIn("ncps_lock_degraded 0.0", self.metrics(daemon))
+        self.wait_for_log(daemon, "is away", "cache-lock-allow-degraded-mode")
+        self.wait_for_log(daemon, "is there again")
+
+    def test_wrong_password_is_a_start_up_error(self) -> None:
+        """One line that names what is wrong, without the password."""
+        server = self.redis("requirepass right")
+        server.start()
+        secret = self.directory / "password"
+        secret.write_text("wr0ng\n")
+        options = self.options(server, "--cache-redis-password-file", str(secret))
+        path = self.cache.add()
+        daemon = self.make_daemon(self.mounted(), options=options)
+        done = run_ncps(daemon, "serve")
+        self.assertNotEqual(0, done.returncode)
+        self.assertIn("WRONGPASS", done.stdout + done.stderr)
+        self.assertNotIn("wr0ng", done.stdout + done.stderr)
+        self.assertNotIn("Traceback", done.stdout + done.stderr)
+        secret.write_text("right\n")
+        daemon.start()
+        self.assert_served(daemon, path)
+        self.assertNotIn("right", daemon.log)

@@ -1,0 +1,92 @@
+"""Tests of the settings of locks and of Redis."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.settings.locks import RedisAddress, parse_redis_address
+from tests.unit.settings.around import load_with, problems_of
+
+
+class AddressTests(SynchronousTestCase):
+    def test_addresses(self) -> None:
+        """Names and both kinds of IP addresses, with a port or with the usual one."""
+        for text, host, port, shown in (
+            ("redis", "redis", 6379, "redis:6379"),
+            ("redis.example.org:7000", "redis.example.org", 7000, "redis.example.org:7000"),
+            ("192.0.2.1:1", "192.0.2.1", 1, "192.0.2.1:1"),
+            ("[2001:db8::1]", "2001:db8::1", 6379, "[2001:db8::1]:6379"),
+        ):
+            found = parse_redis_address(text)
+            self.assertEqual(found, RedisAddress(host, port))
+            self.assertEqual(str(found), shown)
+            self.assertEqual(parse_redis_address(shown), found)
+
+    def test_what_is_no_address(self) -> None:
+        """A start-up error that says what would be right."""
+        for text in ("a:0", "a:65536", "a:b", "::1", "a b", "a:1:2", "unix:/x"):
+            (problem,) = problems_of({"cache-redis-addrs": text})
+            self.assertIn("should be HOST, HOST:PORT", problem)
+
+    def test_a_url(self) -> None:
+        """The parts of a URL have settings of their own; its password is not repeated."""
+        (problem,) = problems_of({"cache-redis-addrs": "rediss://me:hunter2@redis:1/2"})
+        self.assertIn("settings of their own", problem)
+        self.assertNotIn("hunter2", problem)
+
+
+class LockSettingsTests(SynchronousTestCase):
+    def test_defaults(self) -> None:
+        """One process needs nothing; a dead holder blocks others for seconds, not for minutes."""
+        cache = load_with().cache
+        self.assertEqual((cache.lock.backend, cache.redis.addrs), ("local", ()))
+        self.assertEqual((cache.lock.download_lock_ttl_s, cache.lock.lru_lock_ttl_s), (15.0, 15.0))
+
+    def test_an_address_is_enough(self) -> None:
+        """As in the Go program the address of a Redis means that it is used, with a warning."""
+        for more in ({}, {"cache-lock-backend": "local"}):
+            found = load_with({"cache-redis-addrs": "redis", **more})
+            self.assertEqual(found.cache.lock.backend, "redis")
+            self.assertEqual(len(found.warnings), 1)
+        found = load_with({"cache-redis-addrs": "redis", "cache-lock-backend": "redis"})
+        self.assertEqual(found.warnings, ())
+
+    def test_secrets_do_not_show(self) -> None:
+        """Neither password is in the settings as they print themselves."""
+        found = load_with(
+            {"cache-redis-password": "hunter2", "cache-redis-sentinel-password": "hunter2"}
+        )
+        self.assertEqual(found.cache.redis.password, "hunter2")
+        self.assertNotIn("hunter2", repr(found))
+
+    def test_what_does_not_fit(self) -> None:
+        """Each mistake is one start-up error, named by its setting."""
+        redis = {"cache-redis-addrs": "redis", "cache-lock-backend": "redis"}
+        for flags, expected in (
+            ({"cache-lock-backend": "redis"}, "cache-redis-addrs: cache-lock-backend redis needs"),
+            ({**redis, "cache-redis-addrs": "a,b"}, "Redlock"),
+            ({**redis, "cache-redis-tls-ca-file": "/x"}, "cache-redis-use-tls: should be true"),
+            (
+                {**redis, "cache-redis-use-tls": "true", "cache-redis-tls-key-file": "/x"},
+                "go together",
+            ),
+            ({**redis, "cache-lock-download-ttl": "5s"}, "cache-lock-download-ttl: should be at"),
+            ({**redis, "cache-lock-lru-ttl": "5s"}, "at least 6s"),
+            ({"cache-lock-retry-initial-delay": "1s"}, "cache-lock-retry-max-delay"),
+            ({"cache-lock-backend": "postgresql"}, "cache-database-url of PostgreSQL"),
+            ({"cache-lock-backend": "postgres"}, "did you mean postgresql?"),
+        ):
+            problems = problems_of(flags)
+            self.assertEqual(len(problems), 1, (flags, problems))
+            self.assertIn(expected, problems[0])
+
+    def test_sentinels(self) -> None:
+        """Several addresses are those of Sentinels, if the server's name is given."""
+        found = load_with(
+            {
+                "cache-redis-addrs": "a:26379,b:26379",
+                "cache-lock-backend": "redis",
+                "cache-redis-sentinel-master": "mymaster",
+            }
+        )
+        self.assertEqual([address.host for address in found.cache.redis.addrs], ["a", "b"])
