@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
@@ -37,8 +38,6 @@ from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
-from ncps.storage.temps import Temps
-from ncps.storage.tree import Tree
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
@@ -83,13 +82,13 @@ class NcpsService(Service):
 
         Refused, StorageFull, Unavailable: what is wrong and what would be right.
         """
-        cache = self._settings.cache
         self._parts = adapters(self._reactor, self._settings)
         imported_key(self._settings)
-        self._probe(self._parts.stores.tree)
-        store_lock = StoreLock(cache.storage.local)
-        store_lock.acquire()
-        self._locks.append(store_lock)
+        stores = self._parts.stores
+        self._probe(stores.probe)
+        if stores.lock is not None:
+            stores.lock.acquire()
+            self._locks.append(stores.lock)
         engine = dialect(self._settings)
         engine.prepare()
         alone = database_lock(self._settings)
@@ -101,9 +100,8 @@ class NcpsService(Service):
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
         self._may_write(engine)
-        self._probe(self._parts.stores.spools)
-        places = {self._parts.stores.spools, self._parts.stores.tree.temps}
-        swept = sum(temps.sweep() for temps in places)
+        self._probe(stores.spools.probe)
+        swept = stores.sweep()
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
 
@@ -114,10 +112,10 @@ class NcpsService(Service):
         except StorageFull as error:
             self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
-    def _probe(self, place: Tree | Temps) -> None:
+    def _probe(self, probe: Callable[[], None]) -> None:
         """Look whether a place can be written; a full one still holds what can be served."""
         try:
-            place.probe()
+            probe()
         except StorageFull as error:
             self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
@@ -154,6 +152,7 @@ class NcpsService(Service):
         settings = self._settings
         keep_large_blocks()
         parts.workers.start()
+        parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
         key = await signing_key(
@@ -229,6 +228,7 @@ class NcpsService(Service):
             await self._agreed.stop(AFTERMATH_S)
         if self._parts is not None:
             self._parts.database.close()
+            await self._parts.stores.stop(AFTERMATH_S)
             await self._parts.workers.stop(AFTERMATH_S)
         self.release_locks()
         self._log.info("ncps has stopped")

@@ -14,6 +14,7 @@ from ncps.settings.rows import (
     ignored,
     later,
     locks,
+    s3,
     upstream,
 )
 from ncps.settings.setting import Setting
@@ -22,6 +23,7 @@ TABLE: tuple[Setting, ...] = (
     *general.ROWS,
     *cache.ROWS,
     *database.ROWS,
+    *s3.ROWS,
     *upstream.ROWS,
     *cluster.ROWS,
     *locks.ROWS,
