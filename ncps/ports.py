@@ -220,11 +220,15 @@ class Catalog(Protocol):
         the origin from `nar`. References and signatures are sets.
         """
 
-    async def mark_stored(self, nar: NarRecord) -> None:
+    async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
         """Insert or replace a NAR's row after its bytes were published.
 
         Narinfos of this key that lack FileHash or FileSize get them from the record, unless
         their compression is none.
+
+        :param fence: of the lease under which they were fetched; Conflict, and nothing is written,
+            if bytes were recorded under a later one. 0 for no lease, which always writes and
+            leaves the number of the last lease.
         """
 
     async def mark_missing(self, key: NarKey) -> None:

@@ -20,7 +20,7 @@ from ncps import __version__
 from ncps.allocator import keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
-from ncps.assembly.databases import dialect
+from ncps.assembly.databases import database_lock, dialect
 from ncps.assembly.edge import peer_pages, site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
@@ -28,6 +28,7 @@ from ncps.assembly.leases import Locking, alone, locking
 from ncps.assembly.parts import Adapters, adapters
 from ncps.cache.identity import signing_key
 from ncps.database import migrate
+from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
 from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
@@ -95,19 +96,28 @@ class NcpsService(Service):
         store_lock.acquire()
         self._locks.append(store_lock)
         engine = dialect(self._settings)
-        migrate.make_directory(engine)
-        database_lock = DatabaseLock(cache.database_url.path)
-        database_lock.acquire()
-        self._locks.append(database_lock)
+        engine.prepare()
+        lock = database_lock(self._settings)
+        if lock is not None:
+            lock.acquire()
+            self._locks.append(lock)
         for migration in migrate.up(engine):
             self._log.info(
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
+        self._may_write(engine)
         self._probe(self._parts.stores.spools)
         places = {self._parts.stores.spools, self._parts.stores.tree.temps}
         swept = sum(temps.sweep() for temps in places)
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
+
+    def _may_write(self, engine: Dialect) -> None:
+        """Look whether the database can be written; a full one still tells what is there."""
+        try:
+            migrate.probe(engine)
+        except StorageFull as error:
+            self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
     def _probe(self, place: Tree | Temps) -> None:
         """Look whether a place can be written; a full one still holds what can be served."""

@@ -21,6 +21,7 @@ def share(settings: Settings) -> Settings:
 
     server, cache = settings.server, settings.cache
     download, negative, upstream = cache.download, cache.negative, cache.upstream
+    pool = cache.database.pool
     return evolve(
         settings,
         server=evolve(
@@ -31,6 +32,14 @@ def share(settings: Settings) -> Settings:
         ),
         cache=evolve(
             cache,
+            database=evolve(
+                cache.database,
+                pool=evolve(
+                    pool,
+                    max_open_conns=part(pool.max_open_conns),
+                    max_idle_conns=part(pool.max_idle_conns),
+                ),
+            ),
             narinfo_memory_size_bytes=part(cache.narinfo_memory_size_bytes),
             download=evolve(
                 download,

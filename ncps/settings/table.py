@@ -6,13 +6,24 @@ adds fields to `model`; a test compares the two.
 
 from __future__ import annotations
 
-from ncps.settings.rows import cache, cluster, general, ignored, later, locks, upstream, workers
+from ncps.settings.rows import (
+    cache,
+    cluster,
+    database,
+    general,
+    ignored,
+    later,
+    locks,
+    upstream,
+    workers,
+)
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
     *general.ROWS,
     *workers.ROWS,
     *cache.ROWS,
+    *database.ROWS,
     *upstream.ROWS,
     *cluster.ROWS,
     *locks.ROWS,
