@@ -8,7 +8,6 @@ them. The workers go with it, however it ends.
 from __future__ import annotations
 
 import os
-import pickle
 import secrets
 import sys
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from ncps.doors import Doors
 from ncps.errors import NcpsError, Refused
 from ncps.place import address_of, closed, new_name, notify
 from ncps.service import NcpsService
+from ncps.settings.carried import pack
 from ncps.settings.model import Settings
 from ncps.shares import share
 from ncps.siblings import rundir
@@ -193,10 +193,10 @@ def _written(settings: Settings) -> int:
     cluster = settings.cluster
     if not cluster.secret:  # the workers need one among themselves
         cluster = evolve(cluster, secret=secrets.token_hex(32))
-    plain = evolve(share(settings), cluster=cluster, origins={}, warnings=())
+    plain = evolve(share(settings), cluster=cluster)
     fd = os.memfd_create("ncps-settings")
     with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(pickle.dumps(plain))
+        file.write(pack(plain))
     return fd
 
 

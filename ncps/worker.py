@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -38,6 +37,7 @@ from ncps.figures import Collector
 from ncps.metrics import Metrics
 from ncps.place import Place, closed
 from ncps.service import NcpsService
+from ncps.settings.carried import unpack
 from ncps.settings.model import Settings
 from ncps.siblings.gathering import Gathering, Sibling
 from ncps.siblings.notices import DatagramNotices
@@ -190,9 +190,8 @@ def _settings() -> Settings:
     """Read what the supervisor has written into our descriptor."""
     size = os.fstat(SETTINGS).st_size
     # The offset is shared by all workers, so nobody moves it.
-    found = pickle.loads(os.pread(SETTINGS, size, 0))  # noqa: S301 - from the parent process
+    found = unpack(os.pread(SETTINGS, size, 0))
     os.close(SETTINGS)
-    assert isinstance(found, Settings)
     return found
 
 

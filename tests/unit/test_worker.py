@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-
-from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cli import WORKER
 from ncps.doors import Door
 from ncps.errors import Refused
 from ncps.worker import Plan
-from tests.unit.settings.around import load_with
 
 PLAN = Plan(
     number=2,
@@ -41,10 +37,3 @@ class PlanTests(SynchronousTestCase):
             error = self.assertRaises(Refused, Plan.take, {WORKER: text})
             self.assertIn(WORKER, str(error))
         self.assertRaises(Refused, Plan.take, {})
-
-
-class SettingsTests(SynchronousTestCase):
-    def test_settings_can_be_passed_on(self) -> None:
-        """Every value in the tree survives the way to another process."""
-        settings = evolve(load_with(), origins={}, warnings=())
-        self.assertEqual(settings, pickle.loads(pickle.dumps(settings)))
