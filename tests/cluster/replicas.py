@@ -62,7 +62,7 @@ class Backends:
 
 
 @cache
-def started(database: type[PostgreSQL | MariaDB]) -> Backends:
+def started(database: type[Any]) -> Backends:
     """The servers that the tests of this process share; whoever stops one starts it again."""
     made = Backends(database)
     atexit.register(made.close)
