@@ -23,7 +23,7 @@ from ncps import __version__
 from ncps.allocator import keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
-from ncps.assembly.databases import dialect
+from ncps.assembly.databases import database_lock, dialect
 from ncps.assembly.edge import site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
@@ -31,6 +31,7 @@ from ncps.assembly.leases import Locking, locking
 from ncps.assembly.parts import Adapters, adapters
 from ncps.cache.identity import signing_key
 from ncps.database import migrate
+from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
 from ncps.endpoints import listen
 from ncps.errors import NcpsError, StorageFull
@@ -81,7 +82,6 @@ class NcpsService(Service):
 
         Refused, StorageFull, Unavailable: what is wrong and what would be right.
         """
-        cache = self._settings.cache
         self._parts = adapters(self._reactor, self._settings)
         imported_key(self._settings)
         stores = self._parts.stores
@@ -90,18 +90,27 @@ class NcpsService(Service):
             stores.lock.acquire()
             self._locks.append(stores.lock)
         engine = dialect(self._settings)
-        migrate.make_directory(engine)
-        database_lock = DatabaseLock(cache.database_url.path)
-        database_lock.acquire()
-        self._locks.append(database_lock)
+        engine.prepare()
+        alone = database_lock(self._settings)
+        if alone is not None:
+            alone.acquire()
+            self._locks.append(alone)
         for migration in migrate.up(engine):
             self._log.info(
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
+        self._may_write(engine)
         self._probe(stores.spools.probe)
         swept = stores.sweep()
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
+
+    def _may_write(self, engine: Dialect) -> None:
+        """Look whether the database can be written; a full one still tells what is there."""
+        try:
+            migrate.probe(engine)
+        except StorageFull as error:
+            self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
     def _probe(self, probe: Callable[[], None]) -> None:
         """Look whether a place can be written; a full one still holds what can be served."""

@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from ncps.database.dialects import SQLite
+from ncps.database.dialects.base import Dialect, Server
+from ncps.database.dialects.mysql import MySQL
+from ncps.database.dialects.postgresql import PostgreSQL
+from ncps.database.dialects.sqlite import SQLite
+from ncps.database.local import LocalDatabase
+from ncps.database.lock import DatabaseLock
 from ncps.database.pool import Database
+from ncps.database.server import PATIENCE_S, ServerDatabase
 from ncps.settings.model import Settings
 
+CONNECTIONS: Final = 10
+"""To a server, where the settings do not say."""
 
-def dialect(settings: Settings) -> SQLite:
-    """Make the dialect of the database; nothing is opened."""
-    return SQLite(settings.cache.database_url.path)
+
+def dialect(settings: Settings) -> Dialect:
+    """Make the dialect of the database; nothing is opened. Refused if its driver is missing."""
+    where = settings.cache.database_url
+    if where.is_file:
+        return SQLite(where.path)
+    patience = settings.cache.database
+    server = Server(
+        host=where.host,
+        port=where.port,
+        socket=where.socket,
+        user=where.user,
+        password=where.password or patience.password or None,
+        database=where.database,
+        options=dict(where.options),
+        connect_timeout_s=patience.connect_timeout_s,
+        statement_timeout_s=patience.statement_timeout_s,
+    )
+    return PostgreSQL(server) if where.dialect == "postgresql" else MySQL(server)
 
 
 def database(reactor: Any, settings: Settings) -> Database:
-    """Make the database; the service opens and closes it."""
-    return Database(reactor, dialect(settings))
+    """Make the database; the service opens and closes it. Refused if its driver is missing."""
+    engine = dialect(settings)
+    if isinstance(engine, SQLite):
+        return LocalDatabase(reactor, engine)
+    patience = settings.cache.database
+    size = patience.pool.max_open_conns or CONNECTIONS
+    return ServerDatabase(
+        reactor,
+        engine,
+        size=size,
+        idle=patience.pool.max_idle_conns or size,
+        deadline_s=patience.connect_timeout_s + patience.statement_timeout_s + PATIENCE_S,
+    )
+
+
+def database_lock(settings: Settings) -> DatabaseLock | None:
+    """The lock of a database that is for one daemon alone; None for one that is for many."""
+    where = settings.cache.database_url
+    return DatabaseLock(where.path) if where.is_file else None

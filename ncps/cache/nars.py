@@ -22,7 +22,7 @@ from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored
 from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNar
-from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
+from ncps.errors import Conflict, Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore
 from ncps.spool import Digest, Overtaken, Spool
@@ -291,11 +291,13 @@ class Nars:
         await ticket.admit(nar.file_size if nar is not None else None)
         arrived = await download.run()
         try:
-            if relay is not None and await relay.settle() is None:
+            lease = None if relay is None else await relay.settle()
+            if relay is not None and lease is None:
                 self._narinfos.changed(download.key)
                 self._ended("relayed")
             else:
-                await self._publish(download, nar, arrived)
+                fence = 0 if lease is None else lease.fence
+                await self._publish(download, nar, arrived, fence)
         finally:
             arrived.spool.release()
 
@@ -305,8 +307,13 @@ class Nars:
         elif isinstance(error, NotFound):
             self._negatives.add(key)
 
-    async def _publish(self, download: Download, nar: NarRecord | None, arrived: Arrived) -> None:
-        """Store what arrived: bytes first, then the row. What cannot be kept was served anyway."""
+    async def _publish(
+        self, download: Download, nar: NarRecord | None, arrived: Arrived, fence: int
+    ) -> None:
+        """Store what arrived: bytes first, then the row. What cannot be kept was served anyway.
+
+        :param fence: of the lease; a successor's row is left alone.
+        """
         key, spool, verdict = download.key, arrived.spool, arrived.verdict
         if not spool.is_kept:
             self._log.warn(
@@ -330,8 +337,13 @@ class Nars:
         )
         try:
             await self._store.publish(key, spool.spooled(verdict.sha256))
-            await self._catalog.mark_stored(record)
+            await self._catalog.mark_stored(record, fence)
             await self._narinfos.published(record)
+        except Conflict as error:
+            self._log.warn("{key}: {reason}", key=key.file_name, reason=str(error))
+            self._narinfos.changed(key)
+            self._ended("relayed")
+            return
         except (StorageFull, Unavailable) as error:
             self._log.warn(
                 "{key} was passed through but is not kept: {reason}",

@@ -16,7 +16,7 @@ from ncps.ports import Catalog, NarInfoEntry, NarRecord, Totals
 
 K = TypeVar("K")
 
-TOUCH_BATCH: Final = 1000
+TOUCH_BATCH: Final = 250
 """Times of last use per transaction."""
 
 
@@ -35,8 +35,7 @@ class SqlCatalog(Catalog):
         return await self._database.point(narinfos.find, digest)
 
     async def nar(self, key: NarKey) -> NarRecord | None:
-        found = await self._database.point(nars.find, key)
-        return None if found is None else found[1]
+        return await self._database.point(nars.find, key)
 
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
         return await self._database.read(narinfos.of_nar, key)
@@ -44,8 +43,8 @@ class SqlCatalog(Catalog):
     async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         await self._database.write(_add_narinfo, entry, nar)
 
-    async def mark_stored(self, nar: NarRecord) -> None:
-        await self._database.write(_mark_stored, nar)
+    async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
+        await self._database.write(_mark_stored, nar, fence)
 
     async def mark_missing(self, key: NarKey) -> None:
         await self._database.write(nars.mark_missing, key)
@@ -79,8 +78,8 @@ def _add_narinfo(txn: Any, entry: NarInfoEntry, nar: NarRecord) -> None:
     narinfos.put(txn, entry, nars.announce(txn, nar))
 
 
-def _mark_stored(txn: Any, nar: NarRecord) -> None:
-    narinfos.fill_file_facts(txn, nar, nars.mark_stored(txn, nar))
+def _mark_stored(txn: Any, nar: NarRecord, fence: int) -> None:
+    narinfos.fill_file_facts(txn, nar, nars.mark_stored(txn, nar, fence))
 
 
 def _batches(uses: Mapping[K, datetime]) -> Iterator[dict[K, datetime]]:

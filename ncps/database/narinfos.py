@@ -32,12 +32,19 @@ def find(txn: Any, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
     return entry_of(row), nar_of(row[NARINFO_WIDTH:])
 
 
-def of_nar(txn: Any, key: NarKey) -> list[NarInfoEntry]:
-    """Return every narinfo of a NAR."""
+_OF_NAR = (
+    f"SELECT {NARINFO_COLUMNS} FROM nar_files n JOIN narinfos i ON i.nar_file_id = n.id"  # noqa: S608
+    " WHERE n.name = ? AND n.extension = ? ORDER BY i.hash"
+)
+
+
+def of_nar(txn: Any, key: NarKey, *, is_locked: bool = False) -> list[NarInfoEntry]:
+    """Return every narinfo of a NAR.
+
+    :param is_locked: whether nobody else may change them until the end of the transaction.
+    """
     rows = txn.execute(
-        f"SELECT {NARINFO_COLUMNS} FROM nar_files n JOIN narinfos i ON i.nar_file_id = n.id"  # noqa: S608
-        " WHERE n.name = ? AND n.extension = ? ORDER BY i.id",
-        (key.name, key.extension),
+        f"{_OF_NAR} FOR UPDATE" if is_locked else _OF_NAR, (key.name, key.extension)
     ).fetchall()
     return [entry_of(row) for row in rows]
 
@@ -53,23 +60,18 @@ def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
         "verified": int(entry.verified),
         "fetched_at": milliseconds(entry.fetched_at),
     }
-    there = txn.execute("SELECT id FROM narinfos WHERE hash = ?", (entry.digest,)).fetchone()
-    if there is not None:
-        txn.execute(
-            f"UPDATE narinfos SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?",  # noqa: S608
-            (*columns.values(), there[0]),
-        )
-        return
+    replaced = ", ".join(f"{name} = excluded.{name}" for name in columns)
     columns |= {"hash": entry.digest, "last_used_at": milliseconds(entry.last_used_at)}
     txn.execute(
-        f"INSERT INTO narinfos ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
+        f"INSERT INTO narinfos ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+        f" ON CONFLICT (hash) DO UPDATE SET {replaced}",
         tuple(columns.values()),
     )
 
 
 def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> None:
     """Give narinfos that lack FileHash or FileSize those of their stored NAR."""
-    for entry in of_nar(txn, nar.key):
+    for entry in of_nar(txn, nar.key, is_locked=True):
         narinfo = entry.narinfo
         if narinfo.compression == "none" or None not in {narinfo.file_hash, narinfo.file_size}:
             continue
@@ -83,17 +85,15 @@ def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> None:
 
 def forget(txn: Any, digest: str) -> bool:
     """Delete a narinfo; False if there is none."""
-    if txn.execute("SELECT id FROM narinfos WHERE hash = ?", (digest,)).fetchone() is None:
-        return False
-    txn.execute("DELETE FROM narinfos WHERE hash = ?", (digest,))
-    return True
+    return int(txn.execute("DELETE FROM narinfos WHERE hash = ?", (digest,)).rowcount) > 0
 
 
 def touch(txn: Any, uses: Mapping[str, datetime]) -> None:
     """Set times of last use, never backwards."""
     txn.executemany(
         "UPDATE narinfos SET last_used_at = ? WHERE hash = ? AND COALESCE(last_used_at, 0) < ?",
-        [(milliseconds(at), digest, milliseconds(at)) for digest, at in uses.items()],
+        # All in one order: two that touch the same rows wait for each other, and no longer.
+        [(milliseconds(at), digest, milliseconds(at)) for digest, at in sorted(uses.items())],
     )
 
 

@@ -4,36 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+from attrs import frozen
 
 from ncps.database.rows import NAR_COLUMNS, columns_of, milliseconds, nar_of
+from ncps.errors import Conflict, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
 
 _FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
 _ORIGIN = ("upstream", "origin_url")
 
+CLAIMS: Final = 4
+"""How often a row is looked for and made before somebody is said to be at work against us."""
 
-def find(txn: Any, key: NarKey) -> tuple[int, NarRecord] | None:
-    """Return the id and the record of a NAR."""
+
+def find(txn: Any, key: NarKey) -> NarRecord | None:
+    """Return the record of a NAR."""
     row = txn.execute(
-        f"SELECT {NAR_COLUMNS}, n.id FROM nar_files n WHERE n.name = ? AND n.extension = ?",  # noqa: S608 - columns
+        f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.name = ? AND n.extension = ?",  # noqa: S608 - columns
         (key.name, key.extension),
     ).fetchone()
-    return None if row is None else (row[-1], nar_of(row))
+    return None if row is None else nar_of(row)
 
 
-def insert(txn: Any, nar: NarRecord) -> int:
-    """Add a row; return its id."""
+@frozen(kw_only=True)
+class Claim:
+    """A row that nobody else changes until the end of the transaction.
+
+    :ivar fence: of the lease under which its bytes were stored; 0: of none.
+    """
+
+    row_id: int
+    fence: int
+    there: NarRecord
+
+
+def claim(txn: Any, nar: NarRecord) -> Claim:
+    """Return the row of a NAR, locked, inserted as given where it is missing."""
     columns = {"name": nar.key.name, "extension": nar.key.extension, **columns_of(nar)}
-    txn.execute(
-        f"INSERT INTO nar_files ({', '.join(columns)})"  # noqa: S608 - our own names
-        f" VALUES ({', '.join('?' * len(columns))})",
-        tuple(columns.values()),
-    )
-    found = find(txn, nar.key)
-    assert found is not None
-    return found[0]
+    for _ in range(CLAIMS):
+        row = txn.execute(
+            f"SELECT {NAR_COLUMNS}, n.fence, n.id FROM nar_files n"  # noqa: S608 - columns
+            " WHERE n.name = ? AND n.extension = ? FOR UPDATE",
+            (nar.key.name, nar.key.extension),
+        ).fetchone()
+        if row is not None:
+            return Claim(row_id=row[-1], fence=row[-2], there=nar_of(row))
+        txn.execute(
+            f"INSERT INTO nar_files ({', '.join(columns)})"  # noqa: S608 - our own names
+            f" VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING",
+            tuple(columns.values()),
+        )
+    raise Unavailable(f"the row of NAR {nar.key.name} is deleted as fast as it is made")
 
 
 def update(txn: Any, row_id: int, columns: Mapping[str, object]) -> None:
@@ -47,46 +71,58 @@ def update(txn: Any, row_id: int, columns: Mapping[str, object]) -> None:
 
 def announce(txn: Any, nar: NarRecord) -> int:
     """See to a row for a NAR that a narinfo names; return its id. See `Catalog.add_narinfo`."""
-    found = find(txn, nar.key)
-    if found is None:
-        return insert(txn, nar)
-    row_id, there = found
-    told = columns_of(nar)
-    if there.is_stored:
-        kept = columns_of(there)
+    row = claim(txn, nar)
+    told, kept = columns_of(nar), columns_of(row.there)
+    if row.there.is_stored:
         columns = {name: told[name] for name in _FACTS if kept[name] in {None, ""}}
-        if not (there.upstream or there.origin_url):
+        if not (row.there.upstream or row.there.origin_url):
             columns |= {name: told[name] for name in _ORIGIN}
     else:
         columns = {name: told[name] for name in _FACTS + _ORIGIN}
-    update(txn, row_id, columns)
-    return row_id
+    update(txn, row.row_id, _changes(kept, columns))
+    return row.row_id
 
 
-def mark_stored(txn: Any, nar: NarRecord) -> int:
-    """Insert or replace a row, except that its last use is not forgotten; return its id."""
-    found = find(txn, nar.key)
-    if found is None:
-        return insert(txn, nar)
+def _changes(kept: Mapping[str, object], columns: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in columns.items() if kept[name] != value}
+
+
+def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> int:
+    """Insert or replace a row, except that its last use is not forgotten; return its id.
+
+    Conflict if bytes were stored under a later lease; see `Catalog.mark_stored`.
+    """
+    row = claim(txn, nar)
+    if 0 < fence < row.fence:
+        raise Conflict(
+            f"NAR {nar.key.name} was stored under lease {row.fence}, after this one ({fence})"
+        )
     columns = columns_of(nar)
     if nar.last_used_at is None:
         del columns["last_used_at"]
-    update(txn, found[0], columns)
-    return found[0]
+    columns = _changes(columns_of(row.there), columns)
+    if fence > row.fence:
+        columns["fence"] = fence
+    update(txn, row.row_id, columns)
+    return row.row_id
 
 
 def mark_missing(txn: Any, key: NarKey) -> None:
     """Note that the bytes are gone."""
-    found = find(txn, key)
-    if found is not None:
-        update(txn, found[0], {"stored_at": None, "stored_size": None, "verified_at": None})
+    txn.execute(
+        "UPDATE nar_files SET stored_at = NULL, stored_size = NULL, verified_at = NULL"
+        " WHERE name = ? AND extension = ?",
+        (key.name, key.extension),
+    )
 
 
 def mark_verified(txn: Any, key: NarKey, at: datetime) -> None:
     """Note that the bytes have the right NarHash."""
-    found = find(txn, key)
-    if found is not None and found[1].is_stored:
-        update(txn, found[0], {"verified_at": milliseconds(at)})
+    txn.execute(
+        "UPDATE nar_files SET verified_at = ?"
+        " WHERE name = ? AND extension = ? AND stored_at IS NOT NULL",
+        (milliseconds(at), key.name, key.extension),
+    )
 
 
 def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRecord]:
@@ -105,11 +141,10 @@ def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRec
 
 def forget(txn: Any, key: NarKey) -> bool:
     """Delete a row and, through the foreign key, its narinfos; False if there is none."""
-    found = find(txn, key)
-    if found is None:
-        return False
-    txn.execute("DELETE FROM nar_files WHERE id = ?", (found[0],))
-    return True
+    deleted = txn.execute(
+        "DELETE FROM nar_files WHERE name = ? AND extension = ?", (key.name, key.extension)
+    )
+    return int(deleted.rowcount) > 0
 
 
 def touch(txn: Any, uses: Mapping[NarKey, datetime]) -> None:
@@ -117,7 +152,11 @@ def touch(txn: Any, uses: Mapping[NarKey, datetime]) -> None:
     txn.executemany(
         "UPDATE nar_files SET last_used_at = ? WHERE name = ? AND extension = ?"
         " AND COALESCE(last_used_at, 0) < ?",
-        [(milliseconds(at), key.name, key.extension, milliseconds(at)) for key, at in uses.items()],
+        [
+            (milliseconds(at), key.name, key.extension, milliseconds(at))
+            # All in one order: two that touch the same rows wait for each other, and no longer.
+            for key, at in sorted(uses.items(), key=lambda use: (use[0].name, use[0].extension))
+        ],
     )
 
 

@@ -1,158 +1,50 @@
-"""Database: interactions with SQLite through adbapi, one writer and several readers.
-
-A write interaction runs inside BEGIN IMMEDIATE on the only writing connection, so writers queue
-and never collide. Point reads run on the reactor's thread, on a read-only connection of their own:
-8 microseconds against a thread hop of 70. That decision is made here and nowhere else. In WAL mode
-readers never wait for the writer; in the rare moment when they would (recovery after a crash of
-another process), a point read goes the way of the others instead of holding up the reactor.
-"""
+"""Database: what the catalog runs its functions on, whatever the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import uniform
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
-
-from twisted.enterprise.adbapi import ConnectionPool
-from twisted.internet.task import deferLater
-
-from ncps.database.dialects import SQLite
-from ncps.errors import Refused, Unavailable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-READERS: Final = 3
-ATTEMPTS: Final = 3
-PAUSE_S: Final = 0.05
 
 Observer = Callable[[str, float], object]
 """Told of each finished call: "point", "read" or "write", and its seconds, waits included."""
 
 
-class Database:
+class Database(Protocol):
     """Runs plain functions `(txn, ...) -> value`; raises errors of ours only.
 
-    Unavailable, StorageFull (writes), Corrupt (facts that break a constraint). Cancelling the await
-    of a call does not stop the call.
+    Functions may be run again from their beginning, and after a connection broke in the very
+    moment of a commit also when that had succeeded: what they do must bear being done twice.
 
-    :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
+    Unavailable, StorageFull (writes), Corrupt (facts that break a constraint), and what the
+    function itself raises. Cancelling the await of a call does not stop the call.
     """
 
-    def __init__(
-        self, reactor: Any, dialect: SQLite, observe: Observer = lambda _kind, _seconds: None
-    ) -> None:
-        self._reactor = reactor
-        self._dialect = dialect
-        self._observe = observe
-        self._writer: ConnectionPool | None = None
-        self._readers: ConnectionPool | None = None
-        self._inline: Any = None
-
     def open(self) -> None:
-        """Connect; Unavailable, StorageFull or Refused if that fails.
+        """Make ready for calls; Unavailable, StorageFull or Refused if that fails.
 
         The schema must be up to date already.
         """
-        try:
-            self._inline = self._dialect.connect(read_only=True, timeout_s=0.0)
-        except self._dialect.errors as error:
-            raise self._dialect.translated(error) from error
-        self._writer = self._pool(1, read_only=False)
-        self._readers = self._pool(READERS, read_only=True)
-
-    def _pool(self, size: int, *, read_only: bool) -> ConnectionPool:
-        pool = ConnectionPool(
-            "sqlite3",
-            str(self._dialect.path),
-            cp_min=0,
-            cp_max=size,
-            cp_noisy=False,
-            cp_reactor=self._reactor,
-            cp_openfun=lambda connection: self._dialect.prepare(connection, read_only=read_only),
-            **self._dialect.arguments,
-        )
-        pool.start()
-        return pool
 
     def close(self) -> None:
         """Disconnect; idempotent. What is under way ends first, and this thread waits for it.
 
         Calls are short; still, close after whoever makes them has stopped.
         """
-        for pool in (self._readers, self._writer):
-            if pool is not None:
-                pool.close()
-        if self._inline is not None:
-            self._inline.close()
-        self._readers = self._writer = self._inline = None
 
     async def point(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run one statement that reads a few rows by index, here and now."""
-        since = self._reactor.seconds()
-        try:
-            if self._inline is None:
-                raise Unavailable("the database is not open")
-            return function(self._inline, *args, **kwargs)
-        except self._dialect.errors as error:
-            if not self._dialect.is_retryable(error):
-                raise self._translated(error) from error
-        finally:
-            self._observe("point", self._reactor.seconds() - since)
-        return await self.read(function, *args, **kwargs)
+        """Run one statement that reads a few rows by index."""
 
     async def read(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run a read of any size in a thread, all of it on one state of the database."""
-        since = self._reactor.seconds()
-        try:
-            return await self._run(
-                self._readers, self._dialect.begin_read, function, *args, **kwargs
-            )
-        finally:
-            self._observe("read", self._reactor.seconds() - since)
 
     async def write(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run one transaction; committed on return, rolled back on any error."""
-        since = self._reactor.seconds()
-        try:
-            return await self._run(
-                self._writer, self._dialect.begin_write, function, *args, **kwargs
-            )
-        finally:
-            self._observe("write", self._reactor.seconds() - since)
-
-    async def _run(
-        self,
-        pool: ConnectionPool | None,
-        begin: str,
-        function: Callable[Concatenate[Any, P], R],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> R:
-        """Run an interaction, again while another process holds a lock, at most ATTEMPTS times."""
-
-        def interaction(txn: Any) -> R:
-            txn.execute(begin)
-            return function(txn, *args, **kwargs)
-
-        for attempt in range(ATTEMPTS):
-            if pool is None or not pool.running:
-                raise Unavailable("the database is not open")
-            try:
-                return cast("R", await pool.runInteraction(interaction))
-            except self._dialect.errors as error:
-                if not self._dialect.is_retryable(error) or attempt + 1 == ATTEMPTS:
-                    raise self._translated(error) from error
-            await deferLater(self._reactor, PAUSE_S * 2**attempt * uniform(0.5, 1.5))  # noqa: S311 - jitter
-        raise AssertionError("unreachable")
-
-    def _translated(self, error: Exception) -> Exception:
-        found = self._dialect.translated(error)
-        # What is refused at the start is an accident while running: it says nothing of a request.
-        return Unavailable(str(found)) if isinstance(found, Refused) else found

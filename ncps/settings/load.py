@@ -216,8 +216,8 @@ def load(
         if setting.flag != "config":
             loading.resolve(setting)
     decide_upstreams(loading.values, loading.problems, loading.warnings)
-    decide_storage(loading.values, loading.origins, loading.problems, surroundings.state_dir)
     decide_locks(loading.values, loading.problems, loading.warnings)
+    decide_storage(loading.values, loading.origins, loading.problems, surroundings.state_dir)
     if loading.values.get("cluster.advertise_url") and not loading.values.get("cluster.secret"):
         loading.problems.append(
             "cluster-advertise-url needs cluster-secret, by which instances know each other"

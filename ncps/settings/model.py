@@ -10,8 +10,8 @@ from typing import TypeVar, get_type_hints
 import attrs
 from attrs import field, frozen
 
+from ncps.settings.database_url import DatabaseURL
 from ncps.settings.locks import RedisAddress
-from ncps.settings.network import DatabaseURL
 
 _T = TypeVar("_T")
 
@@ -110,6 +110,27 @@ class StorageSettings:
     local: Path | None
     min_free_bytes: int
     s3: S3Settings
+
+
+@frozen(kw_only=True)
+class DatabasePoolSettings:
+    """How many connections; 0 for what is usual."""
+
+    max_open_conns: int
+    max_idle_conns: int
+
+
+@frozen(kw_only=True)
+class DatabaseSettings:
+    """How a database server is used.
+
+    :ivar password: empty where the URL has it or none is needed.
+    """
+
+    password: str = field(repr=False)
+    pool: DatabasePoolSettings
+    connect_timeout_s: float
+    statement_timeout_s: float
 
 
 @frozen(kw_only=True)
@@ -230,6 +251,7 @@ class CacheSettings:
     sign_narinfo: bool
     storage: StorageSettings
     database_url: DatabaseURL
+    database: DatabaseSettings
     temp_path: Path | None
     netrc_file: Path
     download: DownloadSettings

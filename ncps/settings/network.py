@@ -1,18 +1,17 @@
-"""Kinds of values that name places: listening addresses, databases and upstream caches."""
+"""Kinds of values that name places: listening addresses and upstream caches."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import evolve, field, frozen
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
 from ncps.settings.setting import Kind
-from ncps.settings.values import parse_duration, parse_integer, parse_path
+from ncps.settings.values import parse_duration, parse_integer
 
 DEFAULT_PRIORITY = 40
 _HOST = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
@@ -54,39 +53,6 @@ def parse_address(text: str) -> str:
 def _check_port(port: int) -> None:
     if not 0 <= port <= 65535:
         raise ValueError("has a port above 65535")
-
-
-@frozen(kw_only=True)
-class DatabaseURL:
-    """Which database, without secrets so far: only SQLite is supported.
-
-    :param path: absolute path of the database file.
-    """
-
-    dialect: str
-    path: Path
-
-    def __str__(self) -> str:
-        return f"{self.dialect}:{self.path}"
-
-
-def parse_database_url(text: str) -> DatabaseURL:
-    """Read `sqlite:/path`, `sqlite:///path` or the same with `sqlite3`."""
-    scheme, _, rest = text.partition(":")
-    base = scheme.lower().partition("+")[0]
-    if base in {"postgres", "postgresql", "mysql", "mariadb"}:
-        raise ValueError(f"{base} is not supported by this version of ncps: use sqlite:/path")
-    if base not in {"sqlite", "sqlite3"} or not rest:
-        raise ValueError("should be like sqlite:/var/lib/ncps/db/db.sqlite")
-    if rest.startswith("//"):
-        rest = rest[2:]
-        if rest and not rest.startswith("/"):
-            raise ValueError("should have no host: write sqlite:/path or sqlite:///path")
-    if "?" in rest:
-        raise ValueError("should have no parameters after the path")
-    if rest in {"", "/"} or rest.endswith(":memory:"):
-        raise ValueError("should name a file, like sqlite:/var/lib/ncps/db/db.sqlite")
-    return DatabaseURL(dialect="sqlite", path=parse_path(rest))
 
 
 @frozen(kw_only=True)
@@ -193,11 +159,6 @@ def upstream_from_table(table: Mapping[str, object]) -> UpstreamURL:
     return evolve(parse_upstream(url), **_parse_parameters(pairs))  # type: ignore[arg-type]
 
 
-def show_database_url(value: object) -> str:
-    """Write a database URL; there is no secret in it while only SQLite is supported."""
-    return str(value)
-
-
 def show_upstream(value: object) -> str:
     """Write an upstream without its credentials."""
     url: str = getattr(value, "url", "")
@@ -219,9 +180,6 @@ def parse_peer_url(text: str) -> str:
 
 PEER_URL = Kind(metavar="URL", expected="a URL such as http://10.0.0.7:8501", parse=parse_peer_url)
 ADDRESS = Kind(metavar="ADDRESS", expected=_ADDRESS, parse=parse_address)
-DATABASE_URL = Kind(
-    metavar="URL", expected="a database URL", parse=parse_database_url, show=show_database_url
-)
 UPSTREAM_URL = Kind(
     metavar="URL",
     expected="a URL such as https://cache.example.org",

@@ -6,12 +6,23 @@ adds fields to `model`; a test compares the two.
 
 from __future__ import annotations
 
-from ncps.settings.rows import cache, cluster, general, ignored, later, locks, s3, upstream
+from ncps.settings.rows import (
+    cache,
+    cluster,
+    database,
+    general,
+    ignored,
+    later,
+    locks,
+    s3,
+    upstream,
+)
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
     *general.ROWS,
     *cache.ROWS,
+    *database.ROWS,
     *s3.ROWS,
     *upstream.ROWS,
     *cluster.ROWS,

@@ -13,7 +13,7 @@ from pathlib import Path
 from attrs import frozen
 
 from ncps.assembly.parts import THREADS
-from ncps.database.pool import READERS
+from ncps.database.local import READERS
 from tests.chaos.score import Score
 from tests.chaos.world import World
 from tests.e2e.daemon import Daemon

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from attrs import evolve
 
-from ncps.errors import NcpsError
+from ncps.errors import Conflict, NcpsError
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, NarInfoEntry, NarRecord, Totals
 
@@ -29,6 +29,7 @@ class MemoryCatalog(Catalog):
         self.failing: NcpsError | None = None
         self.failing_writes: NcpsError | None = None
         self._key_of: dict[str, NarKey] = {}
+        self._fences: dict[NarKey, int] = {}
 
     def _reading(self) -> None:
         if self.failing is not None:
@@ -64,8 +65,12 @@ class MemoryCatalog(Catalog):
         self.entries[entry.digest] = entry
         self._key_of[entry.digest] = nar.key
 
-    async def mark_stored(self, nar: NarRecord) -> None:
+    async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
         self._writing()
+        last = self._fences.get(nar.key, 0)
+        if 0 < fence < last:
+            raise Conflict(f"stored under lease {last}, after {fence}")
+        self._fences[nar.key] = max(fence, last)
         old = self.records.get(nar.key)
         if old is not None and nar.last_used_at is None:
             nar = evolve(nar, last_used_at=old.last_used_at)
@@ -111,6 +116,7 @@ class MemoryCatalog(Catalog):
         self._writing()
         for digest in self._digests_of(key):
             del self.entries[digest], self._key_of[digest]
+        self._fences.pop(key, None)
         return self.records.pop(key, None) is not None
 
     async def touch(

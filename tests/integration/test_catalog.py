@@ -12,10 +12,10 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 
-from ncps.database import migrate, nars, pool
+from ncps.database import local, migrate, nars
 from ncps.database.catalog import SqlCatalog
-from ncps.database.dialects import SQLite
-from ncps.database.pool import Database
+from ncps.database.dialects.sqlite import SQLite
+from ncps.database.local import LocalDatabase
 from ncps.errors import Corrupt, Refused, StorageFull, Unavailable
 from ncps.ports import Totals
 from tests.contract.catalog import CatalogContract
@@ -36,8 +36,8 @@ class Narrow(SQLite):
     def arguments(self) -> dict[str, Any]:
         return super().arguments | {"timeout": 0.0}
 
-    def prepare(self, connection: Any, *, read_only: bool) -> None:
-        super().prepare(connection, read_only=read_only)
+    def set_up(self, connection: Any, *, read_only: bool) -> None:
+        super().set_up(connection, read_only=read_only)
         for pragma in self.pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
@@ -51,8 +51,8 @@ class SqliteTestCase(TestCase):
         migrate.up(self.dialect)
         self.seen: list[str] = []
 
-    def opened(self, dialect: SQLite) -> Database:
-        database = Database(reactor, dialect, lambda kind, _seconds: self.seen.append(kind))
+    def opened(self, dialect: SQLite) -> LocalDatabase:
+        database = LocalDatabase(reactor, dialect, lambda kind, _seconds: self.seen.append(kind))
         database.open()
         self.addCleanup(database.close)
         return database
@@ -71,7 +71,7 @@ class FaultTests(SqliteTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(pool, "PAUSE_S", 0.01)
+        self.patch(local, "PAUSE_S", 0.01)
 
     def catalog(self, *pragmas: str) -> SqlCatalog:
         return SqlCatalog(self.opened(Narrow(self.path, *pragmas)))
@@ -101,7 +101,7 @@ class FaultTests(SqliteTestCase):
         other = self.dialect.connect()
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
-        self.patch(pool, "PAUSE_S", 0.3)
+        self.patch(local, "PAUSE_S", 0.3)
         write = start(self.catalog().mark_stored(stored(1)))
         reactor.callLater(0.05, other.rollback)
         await write
@@ -175,7 +175,7 @@ class FaultTests(SqliteTestCase):
 
     async def test_a_closed_database_is_unavailable(self) -> None:
         """Before the start and after the end every call says so at once."""
-        database = Database(reactor, self.dialect)
+        database = LocalDatabase(reactor, self.dialect)
         catalog = SqlCatalog(database)
         for _ in range(2):
             for call in (catalog.nar(key_of(1)), catalog.totals(), catalog.mark_stored(stored(1))):
@@ -187,7 +187,7 @@ class FaultTests(SqliteTestCase):
 
     async def test_a_missing_directory_is_one_of_our_errors(self) -> None:
         """A database that cannot be opened is no error of the driver."""
-        database = Database(reactor, SQLite(self.path / "missing" / "db.sqlite"))
+        database = LocalDatabase(reactor, SQLite(self.path / "missing" / "db.sqlite"))
         with self.assertRaises(Refused):
             database.open()
 
@@ -203,7 +203,7 @@ class DatabaseTests(SqliteTestCase):
         """What a transaction did before it failed is undone."""
 
         def failing(txn: Any) -> None:
-            nars.insert(txn, stored(1))
+            nars.mark_stored(txn, stored(1))
             raise Corrupt("no")
 
         with self.assertRaises(Corrupt):
@@ -222,9 +222,9 @@ class DatabaseTests(SqliteTestCase):
     async def test_readers_cannot_write(self) -> None:
         """A write by mistake in a reading function is refused by the engine."""
         with self.assertRaises(StorageFull):
-            await self.database.read(nars.insert, stored(1))
+            await self.database.read(nars.touch, {key_of(1): EARLY})
         with self.assertRaises(StorageFull):
-            await self.database.point(nars.insert, stored(1))
+            await self.database.point(nars.forget, key_of(1))
 
     async def test_a_read_sees_one_state(self) -> None:
         """What is committed in the middle of a read is not seen by its second half."""

@@ -15,9 +15,9 @@ from twisted.trial.unittest import TestCase
 
 from ncps.database import migrate
 from ncps.database.catalog import SqlCatalog
-from ncps.database.dialects import SQLite
+from ncps.database.dialects.sqlite import SQLite
+from ncps.database.local import LocalDatabase
 from ncps.database.lock import DatabaseLock
-from ncps.database.pool import Database
 from ncps.errors import NotFound, Refused, StorageFull
 from ncps.lockfile import LockFile
 from ncps.nix.hashes import sha256_of
@@ -261,11 +261,11 @@ import os, signal, sys
 from pathlib import Path
 from twisted.internet import reactor
 from ncps.database.catalog import SqlCatalog
-from ncps.database.dialects import SQLite
-from ncps.database.pool import Database
+from ncps.database.dialects.sqlite import SQLite
+from ncps.database.local import LocalDatabase
 from tests.contract.running import start
 from tests.contract.samples import stored
-database = Database(reactor, SQLite(Path(sys.argv[1])))
+database = LocalDatabase(reactor, SQLite(Path(sys.argv[1])))
 catalog = SqlCatalog(database)
 async def main():
     database.open()
@@ -302,7 +302,7 @@ class DeathTests(LocalTestCase):
     def catalog(self) -> SqlCatalog:
         dialect = SQLite(self.root / "db.sqlite")
         migrate.up(dialect)
-        database = Database(reactor, dialect)
+        database = LocalDatabase(reactor, dialect)
         database.open()
         self.addCleanup(database.close)
         return SqlCatalog(database)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncps.nix.narinfo import MAX_SIZE as MAX_NARINFO_SIZE
-from ncps.settings.network import DATABASE_URL
+from ncps.settings.database_url import DATABASE_URL
 from ncps.settings.setting import Names, Setting
 from ncps.settings.values import (
     BOOLEAN,
@@ -78,8 +78,9 @@ ROWS = (
         aliases=(Names(key="cache.database.url"),),
         is_secret=True,
         group="Cache",
-        help="Database of what is stored: sqlite:/path/to/file. The file is made if missing and "
-        "its schema is brought up to date at start.",
+        help="Database of what is stored: sqlite:/path/to/file for one machine, or "
+        "postgresql://user:password@host/database or mysql://user:password@host/database for "
+        "several. An SQLite file is made if missing; the schema is brought up to date at start.",
     ),
     Setting(
         flag="cache-temp-path",

@@ -28,7 +28,6 @@ _STAGING = (
     "Running downloads are shared between instances directly (--cluster-advertise-url), without "
     "staging."
 )
-_POOL = "Size of the database's connection pool; SQLite has a fixed one."
 _XZ = "Nothing here runs the xz program: a library decompresses."
 _OTEL = "There is no OpenTelemetry yet."
 
@@ -81,20 +80,6 @@ ROWS = (
         _CDC,
     ),
     _row("cache-cdc-chunk-wait-timeout", "cache.cdc.chunk-wait-timeout", duration(), "30s", _CDC),
-    _row(
-        "cache-database-pool-max-open-conns",
-        "cache.database.pool.max-open-conns",
-        integer(),
-        "0",
-        _POOL,
-    ),
-    _row(
-        "cache-database-pool-max-idle-conns",
-        "cache.database.pool.max-idle-conns",
-        integer(),
-        "0",
-        _POOL,
-    ),
     _row(
         "cache-lru-schedule-timezone",
         "cache.lru.timezone",

@@ -123,7 +123,6 @@ cache:
   allow-put-verb: true
   allow-delete-verb: true
   get-token: "hunter2"
-  database-url: "postgresql://ncps:hunter2@db/ncps"
   max-size: "100G"
   lru: {schedule: "0 2 * * *"}
   require-trusted-signature: true
@@ -137,8 +136,6 @@ _IGNORED = {
     "opentelemetry.grpc-url",
     "xz-binary-path",
     "use-xz-binary",
-    "cache.database.pool.max-open-conns",
-    "cache.database.pool.max-idle-conns",
     "cache.lru.timezone",
     "cache.cdc.min",
     "cache.cdc.avg",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.settings.network import (
     parse_address,
-    parse_database_url,
     parse_upstream,
-    show_database_url,
     show_upstream,
     upstream_from_table,
 )
@@ -71,38 +68,6 @@ class AddressTests(SynchronousTestCase):
         """No text breaks the parser."""
         with contextlib.suppress(ValueError):
             parse_address(text)
-
-
-class DatabaseTests(SynchronousTestCase):
-    def test_sqlite_in_all_spellings(self) -> None:
-        """Existing SQLite URLs work."""
-        for text in ("sqlite:/a/b.db", "sqlite:///a/b.db", "sqlite3:/a/b.db", "SQLite:/a/b.db"):
-            url = parse_database_url(text)
-            self.assertEqual((url.dialect, url.path), ("sqlite", Path("/a/b.db")))
-            self.assertEqual(show_database_url(url), "sqlite:/a/b.db")
-        self.assertEqual(parse_database_url("sqlite:b.db").path, Path.cwd() / "b.db")
-
-    def test_other_databases_are_refused_for_now(self) -> None:
-        """A PostgreSQL URL is not mistaken for something else."""
-        for text in ("postgres://u:p@h/d", "postgresql://h/d", "mysql://h/d", "postgres+unix:/a"):
-            with self.assertRaisesRegex(ValueError, "not supported by this version"):
-                parse_database_url(text)
-
-    def test_nonsense_is_refused(self) -> None:
-        """A database URL must name a file."""
-        for text in (
-            "",
-            "sqlite",
-            "sqlite:",
-            "sqlite:///",
-            "sqlite://host/a",
-            "sqlite::memory:",
-            "sqlite:/a?mode=ro",
-            "/a/b",
-            "oracle:x",
-        ):
-            with self.assertRaises(ValueError, msg=text):
-                parse_database_url(text)
 
 
 class UpstreamTests(SynchronousTestCase):

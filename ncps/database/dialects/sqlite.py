@@ -1,12 +1,15 @@
-"""Dialects: what differs between database engines, one object each."""
+"""SQLite in a file, for one process (D10)."""
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from ncps.database.dialects.base import Dialect, Sleep, Trouble
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
 BUSY_TIMEOUT_S: Final = 10.0
@@ -17,8 +20,8 @@ _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_
 _UNUSABLE = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH})
 
 
-class SQLite:
-    """SQLite in a file, for one process (D10).
+class SQLite(Dialect):
+    """See `Dialect`.
 
     `synchronous=NORMAL` in WAL mode: after a power loss the last transactions may be missing, never
     half there. Bytes are synced before their row is written, so a missing row is a miss whose
@@ -26,31 +29,57 @@ class SQLite:
     """
 
     name = "sqlite"
-    errors: tuple[type[Exception], ...] = (sqlite3.Error, OverflowError)
-    begin_read = "BEGIN"
-    begin_write = "BEGIN IMMEDIATE"
+    has_transactional_ddl = True
+    begin_read = ("BEGIN",)
+    begin_write = ("BEGIN IMMEDIATE",)
+    begin_migration = ("BEGIN EXCLUSIVE",)
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        return (sqlite3.Error, OverflowError)
+
     def connect(
         self, *, read_only: bool = False, timeout_s: float = BUSY_TIMEOUT_S
     ) -> sqlite3.Connection:
-        """Open a connection for direct use; the caller closes it."""
         arguments = self.arguments | {"timeout": timeout_s}
         connection: sqlite3.Connection = sqlite3.connect(self.path, **arguments)
         try:
-            self.prepare(connection, read_only=read_only)
+            self.set_up(connection, read_only=read_only)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def inspect(self) -> sqlite3.Connection:
-        """Open an existing file to look at it, whatever it is; nothing is written."""
+    def file_number(self, connection: Any) -> int:
+        raise NotImplementedError("a file has no socket")
+
+    def inspect(self) -> sqlite3.Connection | None:
+        if not self.path.exists():
+            return None
+        if not self.path.is_file():
+            raise Refused(f"{self.path} cannot be used as an SQLite database: it is no file")
         return sqlite3.connect(
             f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
         )
+
+    def prepare(self) -> None:
+        """Make the directory of the file, where it is missing. Refused."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(
+                f"the database directory {self.path.parent} cannot be made: {error.strerror}"
+            ) from error
+
+    def alone(self, connection: Any, sleep: Sleep) -> AbstractContextManager[object]:
+        return nullcontext()  # BEGIN EXCLUSIVE sees to it
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -63,7 +92,7 @@ class SQLite:
             "cached_statements": 256,
         }
 
-    def prepare(self, connection: Any, *, read_only: bool) -> None:
+    def set_up(self, connection: Any, *, read_only: bool) -> None:
         """Set up a new connection."""
         for pragma in (
             "journal_mode = WAL",
@@ -76,12 +105,24 @@ class SQLite:
         if read_only:
             connection.execute("PRAGMA query_only = ON")
 
-    def is_retryable(self, error: Exception) -> bool:
-        """Whether the whole interaction may be tried again."""
-        return _code(error) in _BUSY
+    def translate(self, statement: str) -> str:
+        return _translate(statement)
+
+    def tables(self, connection: Any) -> set[str]:
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return {name for (name,) in rows if not name.startswith("sqlite_")}
+
+    def columns(self, connection: Any, table: str) -> set[str]:
+        rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
+        return {name for (name,) in rows}
+
+    def is_done_already(self, error: Exception) -> bool:
+        return False
+
+    def trouble(self, error: Exception) -> Trouble:
+        return Trouble.CONFLICT if _code(error) in _BUSY else Trouble.FINAL
 
     def translated(self, error: Exception) -> NcpsError:
-        """Our error for the driver's."""
         code = _code(error)
         if code in _FULL:
             return StorageFull(f"the database cannot be written: {error}")
@@ -91,6 +132,12 @@ class SQLite:
             return Refused(f"{self.path} cannot be used as an SQLite database: {error}")
         retry_after = 1.0 if code in _BUSY else None
         return Unavailable(f"the database does not answer: {error}", retry_after=retry_after)
+
+
+@lru_cache(maxsize=256)
+def _translate(statement: str) -> str:
+    # The only writer has the database to itself already.
+    return statement.removesuffix(" FOR UPDATE")
 
 
 def _code(error: Exception) -> int:

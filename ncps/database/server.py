@@ -1,0 +1,233 @@
+"""ServerDatabase: interactions with a database on a server, shared with other processes.
+
+An interaction is tried again as a whole when another transaction was in its way, and when its
+connection broke: a server that restarts within `PATIENCE_S` fails no call. A server that is away
+for longer fails calls at once, but for one at a time that looks whether it is back. Whatever the
+server and the network do, no call takes longer than its deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from random import uniform
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+
+from ncps.database.connections import Connections
+from ncps.database.dialects.base import Dialect, Transaction, Trouble
+from ncps.database.pool import Database, Observer
+from ncps.errors import Busy, Refused, Unavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PATIENCE_S: Final = 5.0
+"""How long a server may be away before calls fail."""
+STALE_S: Final = 30.0
+"""How long a server that was away is taken to be so still."""
+ATTEMPTS: Final = 6
+"""How often an interaction is tried that others are in the way of."""
+PAUSE_S: Final = 0.02
+LONGEST_PAUSE_S: Final = 0.5
+RETRY_AFTER_S: Final = 5.0
+MAX_CALLS: Final = 2000
+"""Calls at one time, those that wait for a connection included."""
+CLOSE_S: Final = 3.0
+"""How long the end waits for what is under way."""
+
+
+@define
+class _Attempt:
+    """One try of a call in a thread.
+
+    :ivar thread: which one, once it has started.
+    :ivar is_over: whether nobody waits for it any more.
+    """
+
+    thread: int | None = None
+    is_over: bool = False
+
+    def started(self, thread: int) -> None:
+        """Told in the thread."""
+        self.thread = thread
+        if self.is_over:
+            raise Unavailable("the call had ended before its turn came")
+
+
+class ServerDatabase(Database):
+    """See `Database`.
+
+    :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
+    :param size: connections at most.
+    :param idle: connections that stay open without work.
+    :param deadline_s: longest time of one call.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        dialect: Dialect,
+        *,
+        size: int,
+        idle: int,
+        deadline_s: float,
+        observe: Observer = lambda _kind, _seconds: None,
+    ) -> None:
+        self._reactor = reactor
+        self._dialect = dialect
+        self._size = size
+        self._idle = idle
+        self._deadline_s = deadline_s
+        self._observe = observe
+        self._pool: Connections | None = None
+        self._calls = 0
+        self._pauses: set[Deferred[None]] = set()
+        self._away_since: float | None = None
+        self._missed_at = 0.0
+        self._is_probing = False
+
+    def open(self) -> None:
+        """See `Database`; connections are made by the calls that need them."""
+        self._pool = Connections(
+            self._reactor, self._dialect, size=self._size, idle=min(self._idle, self._size)
+        )
+        self._pool.start()
+
+    def close(self) -> None:
+        pool, self._pool = self._pool, None
+        for pause in list(self._pauses):
+            pause.cancel()
+        if pool is not None:
+            pool.close_within(CLOSE_S)
+
+    async def point(
+        self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        return await self._call("point", (), lambda txn: function(txn, *args, **kwargs))
+
+    async def read(
+        self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        begin = self._dialect.begin_read
+        return await self._call("read", begin, lambda txn: function(txn, *args, **kwargs))
+
+    async def write(
+        self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        begin = self._dialect.begin_write
+        return await self._call("write", begin, lambda txn: function(txn, *args, **kwargs))
+
+    def _call(self, kind: str, begin: Any, function: Callable[[Transaction], R]) -> Deferred[R]:
+        """Start a call that goes on when nobody waits for it any more."""
+        since = self._reactor.seconds()
+        done: Deferred[R] = Deferred()
+
+        def ended(result: Any) -> None:
+            self._calls -= 1
+            self._observe(kind, self._reactor.seconds() - since)
+            done.callback(result)
+
+        self._calls += 1
+        Deferred.fromCoroutine(self._tried(begin, function, since)).addBoth(ended)
+        return done
+
+    async def _tried(self, begin: Any, function: Callable[[Transaction], R], since: float) -> R:
+        """Try until it works or there is no hope."""
+        if self._calls > MAX_CALLS:
+            raise Busy("too many calls of the database at one time", retry_after=1.0)
+        conflicts, pause = 0, PAUSE_S
+        while True:
+            try:
+                return await self._attempt(begin, function, since)
+            except self._dialect.errors as error:
+                trouble = self._dialect.trouble(error)
+                conflicts += trouble is Trouble.CONFLICT
+                if trouble is Trouble.FINAL or conflicts == ATTEMPTS:
+                    raise self._translated(error) from error
+                if trouble is Trouble.AWAY and self._is_away_for_long():
+                    raise self._translated(error) from error
+            await self._pause(pause * uniform(0.5, 1.5))  # noqa: S311 - jitter
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _missed(self) -> None:
+        """Note that the server did not answer."""
+        self._missed_at = self._reactor.seconds()
+        if self._away_since is None:
+            self._away_since = self._missed_at
+
+    def _is_away_for_long(self) -> bool:
+        """Whether patience is over, and that not long ago: what is old says nothing of today."""
+        if self._away_since is None:
+            return False
+        if self._reactor.seconds() - self._missed_at > STALE_S:
+            self._away_since = None
+            return False
+        return bool(self._missed_at - self._away_since > PATIENCE_S)
+
+    async def _attempt(self, begin: Any, function: Callable[[Transaction], R], since: float) -> R:
+        pool = self._pool
+        if pool is None or not pool.running:
+            raise Unavailable("the database is not open")
+        is_probe = self._is_away_for_long()
+        if is_probe and self._is_probing:
+            raise Unavailable(
+                f"the database {self._dialect.where} does not answer", retry_after=RETRY_AFTER_S
+            )
+        attempt = _Attempt()
+        running = pool.call(begin, function, attempt.started)
+        self._is_probing = self._is_probing or is_probe
+        late = self._reactor.callLater(
+            max(0.0, since + self._deadline_s - self._reactor.seconds()),
+            partial(self._give_up, pool, attempt, running),
+        )
+        is_away = False
+        try:
+            return await running
+        except CancelledError:
+            is_away = True
+            raise Unavailable(
+                f"the database {self._dialect.where} does not answer in time",
+                retry_after=RETRY_AFTER_S,
+                timed_out=True,
+            ) from None
+        except self._dialect.errors as error:
+            is_away = self._dialect.trouble(error) is Trouble.AWAY
+            raise
+        finally:
+            if is_away:
+                self._missed()
+            else:
+                self._away_since = None
+            attempt.is_over = True
+            if late.active():
+                late.cancel()
+            if is_probe:
+                self._is_probing = False
+
+    def _give_up(self, pool: Connections, attempt: _Attempt, running: Deferred[Any]) -> None:
+        """The deadline: free the thread that waits for the server, and whoever waits for it."""
+        attempt.is_over = True
+        if attempt.thread is not None:
+            pool.cut(attempt.thread)
+        running.cancel()
+
+    async def _pause(self, seconds: float) -> None:
+        pause: Deferred[None] = Deferred()
+        self._pauses.add(pause)
+        delayed = self._reactor.callLater(seconds, pause.callback, None)
+        try:
+            await pause
+        except CancelledError:
+            raise Unavailable("the database is closed") from None
+        finally:
+            self._pauses.discard(pause)
+            if delayed.active():
+                delayed.cancel()
+
+    def _translated(self, error: Exception) -> Exception:
+        found = self._dialect.translated(error)
+        # What is refused at the start is an accident while running: it says nothing of a request.
+        return Unavailable(str(found)) if isinstance(found, Refused) else found

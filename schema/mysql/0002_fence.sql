@@ -1,0 +1,2 @@
+-- Number of the lease under which the bytes were stored; 0: of none.
+ALTER TABLE nar_files ADD COLUMN fence BIGINT NOT NULL DEFAULT 0;
