@@ -9,6 +9,7 @@ stop    no new connections -> drain responses -> end downloads -> times of use -
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
@@ -35,8 +36,6 @@ from ncps.looplag import LoopLag
 from ncps.place import Alone, Place, address_of, closed
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
-from ncps.storage.temps import Temps
-from ncps.storage.tree import Tree
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
@@ -86,15 +85,15 @@ class NcpsService(Service):
         A worker leaves all that to its supervisor.
         Refused, StorageFull, Unavailable: what is wrong and what would be right.
         """
-        cache = self._settings.cache
         self._parts = adapters(self._reactor, self._settings)
         imported_key(self._settings)
         if not self._place.is_in_charge:
             return
-        self._probe(self._parts.stores.tree)
-        store_lock = StoreLock(cache.storage.local)
-        store_lock.acquire()
-        self._locks.append(store_lock)
+        stores = self._parts.stores
+        self._probe(stores.probe)
+        if stores.lock is not None:
+            stores.lock.acquire()
+            self._locks.append(stores.lock)
         engine = dialect(self._settings)
         engine.prepare()
         lock = database_lock(self._settings)
@@ -106,9 +105,8 @@ class NcpsService(Service):
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
         self._may_write(engine)
-        self._probe(self._parts.stores.spools)
-        places = {self._parts.stores.spools, self._parts.stores.tree.temps}
-        swept = sum(temps.sweep() for temps in places)
+        self._probe(stores.spools.probe)
+        swept = stores.sweep()
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
 
@@ -119,10 +117,10 @@ class NcpsService(Service):
         except StorageFull as error:
             self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
-    def _probe(self, place: Tree | Temps) -> None:
+    def _probe(self, probe: Callable[[], None]) -> None:
         """Look whether a place can be written; a full one still holds what can be served."""
         try:
-            place.probe()
+            probe()
         except StorageFull as error:
             self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
@@ -159,6 +157,7 @@ class NcpsService(Service):
         settings = self._settings
         keep_large_blocks()
         parts.workers.start()
+        parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
         self._place.begin(counters)
@@ -237,6 +236,7 @@ class NcpsService(Service):
             await self._agreed.stop(AFTERMATH_S)
         if self._parts is not None:
             self._parts.database.close()
+            await self._parts.stores.stop(AFTERMATH_S)
             await self._parts.workers.stop(AFTERMATH_S)
         self.release_locks()
         self._log.info("ncps has stopped")

@@ -77,9 +77,7 @@ def core(
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
-    admission = limits.admission(
-        reactor, settings, counters, (parts.stores.spools.directory, parts.stores.tree.root)
-    )
+    admission = limits.admission(reactor, settings, counters, parts.stores.room)
     nars = Nars(
         clock=reactor,
         tasks=tasks,

@@ -13,7 +13,7 @@ from ncps.errors import Unavailable
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.locks.redis import RedisRegistry
-from ncps.locks.redis_channels import RedisChannels, RedisNotices
+from ncps.locks.redis_channels import RedisChannels, redis_notices
 from ncps.locks.redis_link import Login, RedisPlace
 from ncps.locks.redis_tls import verified_tls
 from ncps.locks.shared import Polls, Registry, SharedLeases
@@ -117,7 +117,7 @@ def _of_redis(reactor: Any, settings: Settings, counters: Metrics, address: str)
         subject=_without(settings),
     )
     shared = _shared(reactor, settings, counters, registry, address)
-    return Locking(leases=shared, notices=RedisNotices(registry.link, channels), shared=shared)
+    return Locking(leases=shared, notices=redis_notices(registry.link, channels), shared=shared)
 
 
 def _shared(

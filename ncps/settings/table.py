@@ -14,6 +14,7 @@ from ncps.settings.rows import (
     ignored,
     later,
     locks,
+    s3,
     upstream,
     workers,
 )
@@ -24,6 +25,7 @@ TABLE: tuple[Setting, ...] = (
     *workers.ROWS,
     *cache.ROWS,
     *database.ROWS,
+    *s3.ROWS,
     *upstream.ROWS,
     *cluster.ROWS,
     *locks.ROWS,
