@@ -255,13 +255,24 @@ class _Selecting:
             self.inner(event)
 
 
-def observer(level: str, stream: TextIO, *, human: bool, prefix: str = "") -> ILogObserver:
+def observer(
+    level: str, stream: TextIO, *, human: bool, prefix: str = "", worker: int = 0
+) -> ILogObserver:
     """Make an observer that writes events of a level and above.
 
     :param level: one of `LEVELS`.
     :param prefix: put in front of lines for people.
+    :param worker: number of this process among several; 0 for none.
     """
-    lines = LineObserver(stream, (lambda event: human_line(event, prefix)) if human else json_line)
+    if worker:
+        prefix += f"[{worker}] "
+    last = f', "worker": {worker}}}'
+
+    def of_worker(event: LogEvent) -> str:
+        return json_line(event)[:-1] + last
+
+    line_of = of_worker if worker else json_line
+    lines = LineObserver(stream, (lambda event: human_line(event, prefix)) if human else line_of)
     levels = frozenset(each for each in LogLevel.iterconstants() if each >= LEVELS[level])
     return _Selecting(levels, lines)
 
@@ -309,14 +320,16 @@ def start_logging(
     human: bool,
     prefix: str = "",
     *,
+    worker: int = 0,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
     """Send all events of this process to a stream; called again, change level and stream.
 
     :param level: one of `LEVELS`.
     :param human: lines for people instead of JSON.
+    :param worker: see `observer`.
     """
-    chosen = observer(level, stream, human=human, prefix=prefix)
+    chosen = observer(level, stream, human=human, prefix=prefix, worker=worker)
     if _current and beginner is globalLogBeginner:
         globalLogPublisher.removeObserver(_current.pop())
         globalLogPublisher.addObserver(chosen)
