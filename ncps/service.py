@@ -42,6 +42,7 @@ from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
 from ncps.web.site import NcpsSite
+from ncps.web.transport import adopt
 
 TOTALS_S = 30.0
 USES_S = 60.0
@@ -188,7 +189,9 @@ class NcpsService(Service):
         self._lag.start()
         self._site = site(self._reactor, settings, self._core.cache, counters)
         for description in settings.server.addr:
-            self._ports.append(await listen(self._reactor, description, self._site))
+            port = await listen(self._reactor, description, self._site)
+            adopt(port)
+            self._ports.append(port)
         self._log.info(
             "ncps {version} serves {hostname} on {addresses}, public key {key}",
             version=__version__,
@@ -288,6 +291,10 @@ def notify(state: str) -> None:
 
 def serve(settings: Settings) -> int:
     """Run until told to stop; return the exit code."""
+    if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:
+        from ncps.reactor import install  # noqa: PLC0415 - epoll, which others do not have
+
+        install()
     from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
 
     service = NcpsService(settings, reactor)

@@ -11,6 +11,7 @@ from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.settings.model import Settings
 from ncps.web import info
+from ncps.web.hot import HotNarInfos
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
@@ -22,6 +23,7 @@ from ncps.web.site import NcpsSite
 def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics) -> NcpsSite:
     """Make the HTTP floor."""
     advertised = settings.cache.nix_cache_info
+    hot = HotNarInfos(limits.memory_shares(settings)[1])
     pages: dict[bytes, Page] = {
         b"/": info.index(settings.cache.hostname, cache.public_key),
         b"/nix-cache-info": info.cache_info(
@@ -39,9 +41,11 @@ def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics
         pages[b"/metrics"] = Scrape(counters.registry)
     root = Routes(
         pages,
-        narinfos=NarInfoPages(cache, counters),
+        narinfos=NarInfoPages(cache, counters, hot),
         nars=NarPages(cache, counters),
         peers=PeerPages(cache, settings.cluster.secret),
         via=VIA.encode(),
     )
-    return NcpsSite(root, clock=reactor, metrics=counters, limits=limits.of_clients(settings))
+    return NcpsSite(
+        root, clock=reactor, metrics=counters, limits=limits.of_clients(settings), hot=hot
+    )

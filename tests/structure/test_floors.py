@@ -51,7 +51,8 @@ FLOORS: Final = (
         2,
         "1½ (tools)",
         rooms(
-            "streams spool slots flights workers tasks endpoints lockfile looplag metrics allocator"
+            "streams spool slots flights workers tasks endpoints lockfile looplag loglines metrics"
+            " allocator reactor"
         ),
         never=_DRIVERS,
     ),
