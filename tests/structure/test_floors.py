@@ -51,8 +51,8 @@ FLOORS: Final = (
         2,
         "1½ (tools)",
         rooms(
-            "streams spool slots flights workers tasks endpoints lockfile looplag metrics allocator"
-            " figures"
+            "streams spool slots flights workers tasks endpoints lockfile looplag loglines metrics"
+            " allocator epoll figures reactor"
         ),
         never=_DRIVERS,
     ),
