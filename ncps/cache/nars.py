@@ -18,7 +18,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
-from ncps.cache.served import ArrivingNar, StoredNar, open_stored, stored_key
+from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored, stored_key
 from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNar
@@ -101,7 +101,10 @@ class Nars:
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
             return StoredNar(
-                nar=nar, upstream=self._upstreams.name_of(nar.upstream), open_body=self._open_stored
+                nar=nar,
+                upstream=self._upstreams.name_of(nar.upstream),
+                open_body=self._open_stored,
+                locate=partial(locate_stored, self._store),
             )
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         download = self._download(key, nar)
@@ -126,7 +129,7 @@ class Nars:
         """
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
-            body = await self._open_stored(nar, 0, None)
+            body = await self._open_stored(nar, 0, 0)  # no byte is wanted, so none shall be sent
             body.close()
             return nar.file_size, Outcome.HIT
         download = self._arriving(key)
@@ -168,7 +171,9 @@ class Nars:
             current = await self._catalog.nar(nar.key)
             if current is not None and current.stored_at not in {None, nar.stored_at}:
                 return await self._open_stored(current, start, stop)  # somebody has healed it
-            await self._heal(nar, trouble)
+            is_noted = current is not None and not current.is_stored
+            if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
+                await self._heal(nar, trouble)
         lost = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
         return await self._follow(nar.key, self._download(nar.key, lost), start, stop)
 

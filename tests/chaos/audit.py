@@ -101,7 +101,10 @@ def examine_store(daemon: Daemon, world: World, score: Score) -> None:
             score.blame("rows without bytes", file)
         elif path.stat().st_size != size:
             score.blame("rows without bytes", f"{file} has {path.stat().st_size} of {size} bytes")
-        elif digest is not None and hashes[file] != world.by_digest[digest].sha256:
+        elif (
+            digest is not None
+            and world.by_sha256.get(hashes[file]) is not (world.by_digest[digest])
+        ):
             score.blame("wrong bytes stored", f"{file} is not the NAR of {digest}")
     for file in sorted(set(files) - known):
         score.blame("bytes without row", file)
@@ -129,13 +132,13 @@ def count_downloads(
     """
     begun: dict[str, list[float]] = {}
     for visit in world.clean_visits():
-        thing = world.by_target.get(visit.target)
-        if thing is None or visit.method != "GET":
+        sha256 = world.by_target.get(visit.target)
+        if sha256 is None or visit.method != "GET":
             continue
         # A 200 to a Range request goes on with what there was, at a server without ranges.
         is_begun_anew = visit.status == 200 and visit.request.range is None
         if is_begun_anew and visit.outcome == "done":
-            begun.setdefault(thing.sha256, []).append(visit.began)
+            begun.setdefault(sha256, []).append(visit.began)
     targets = [v.target for o in world.origins for v in o.log if v.method == "GET"]
     score.add("upstream NAR requests", sum(map(world.by_target.__contains__, targets)))
     score.add("objects fetched", len(begun))
@@ -146,5 +149,5 @@ def count_downloads(
                 before - 1 < at < before + JUST_BEFORE_S for at in kills
             )
             if not is_explained:
-                target = world.by_sha256[sha256].path.nar_target
+                target = next(t for t, named in world.by_target.items() if named == sha256)
                 score.blame("excess downloads", f"{target} after {after - before:.1f} s")
