@@ -41,7 +41,8 @@ def _through(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
         daemon.kill()
 
 
-def _made(stand: Stand) -> tuple[Closure, BinaryCache]:
+def made(stand: Stand) -> tuple[Closure, BinaryCache]:
+    """Make a closure and a binary cache of it."""
     release = find_release("system")
     if release is None:
         raise AssertionError("no nix on PATH")
@@ -52,7 +53,7 @@ def _made(stand: Stand) -> tuple[Closure, BinaryCache]:
 
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
-    closure, cache = _made(stand)
+    closure, cache = made(stand)
     origin = Nginx(stand.fresh("closure-origin"), cache.directory, hold_open=True)
     try:
         series = alternate(

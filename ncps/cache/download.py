@@ -269,14 +269,13 @@ class Download:
         finally:
             body.close()
         is_whole = self.size is not None and spool.length == self.size
-        if isinstance(trouble, Unavailable) and not is_whole:
-            raise trouble
-        if isinstance(trouble, Corrupt):
+        if trouble is not None and (isinstance(trouble, Corrupt) or not is_whole):
             raise trouble
         if self.size is not None and not is_whole:
             text = f"the body ended at byte {spool.length} of {self.size}"
-            is_end = trouble is None and spool.length == offset
-            raise Disputed(text) if is_end and self._is_disputable else Unavailable(text)
+            if self._is_disputable and trouble is None and spool.length == offset:
+                raise Disputed(text)
+            raise Unavailable(text, kind="broken")
         return spool
 
     @property
@@ -333,8 +332,7 @@ class Download:
                 judgement = await self._look_inside(spool, doubt)
         except Corrupt as error:
             raise WrongBytes(str(error)) from error
-        complaint = judgement.complaint or self._false_word
-        if complaint:
+        if complaint := judgement.complaint or self._false_word:
             self._sources.lied(complaint)
         spool.commit()
         return Arrived(spool, judgement)

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from ncps.cache.health import SLOWEST_HEDGE_S, Health
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
@@ -31,6 +32,10 @@ class Opener(Protocol):
         """For logs."""
 
     @property
+    def url(self) -> str:
+        """Where the bytes are there."""
+
+    @property
     def health(self) -> Health:
         """Of whom is asked."""
 
@@ -48,6 +53,8 @@ class Hedge(Generic[O]):
     :param rivals: who else may be asked, found out as needed.
     :param failed: told of each failure of a rival, also of one that comes too late.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -102,6 +109,13 @@ class Hedge(Generic[O]):
         try:
             async for rival in self._rivals:
                 if not self._is_over:
+                    self._log.info(
+                        "upstream {upstream} is late with {what}; {rival} is asked, too",
+                        upstream=self._first.name,
+                        what=self._first.url,
+                        rival=rival.name,
+                        url=rival.url,
+                    )
                     self._begin(rival)
                 break
         except Unavailable:  # ours: a rival that fails is passed over

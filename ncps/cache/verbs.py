@@ -26,7 +26,6 @@ class Outcome(enum.Enum):
     HIT = "hit"  # from what is kept here
     MISS = "miss"  # fetched for this request
     COALESCED = "coalesced"  # shares a fetch that was on its way already
-    STALE = "stale"  # kept here, shown because no upstream could be asked
     NEGATIVE = "negative"  # an absence that is still remembered
 
 
