@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from benchmarks.nginx import Nginx
@@ -41,13 +42,15 @@ def _through(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
         daemon.kill()
 
 
-def made(stand: Stand) -> tuple[Closure, BinaryCache]:
-    """Make a closure and a binary cache of it."""
+def made(
+    stand: Stand, *, small: int = SMALL, large: Sequence[int] = LARGE
+) -> tuple[Closure, BinaryCache]:
+    """Make a closure and a binary cache of it; see `make_closure`."""
     release = find_release("system")
     if release is None:
         raise AssertionError("no nix on PATH")
     maker = NixClient(release, stand.fresh("maker"))
-    closure = make_closure(maker, stand.fresh("sources"), small=SMALL, large=LARGE)
+    closure = make_closure(maker, stand.fresh("sources"), small=small, large=large)
     return closure, export(closure, stand.fresh("cache"), compression="xz")
 
 

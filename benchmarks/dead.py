@@ -20,6 +20,7 @@ from tests.e2e.nixclient import NixClient
 
 ALONE, REFUSED, SILENT = "alone", "refused", "silent"
 MOST = 1.10
+SMALL, LARGE = 150, (1 << 20,) * 10
 
 
 def _cold(stand: Stand, closure: Closure, live: str, dead: str) -> Sample:
@@ -40,7 +41,7 @@ def _cold(stand: Stand, closure: Closure, live: str, dead: str) -> Sample:
 
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
-    closure, cache = made(stand)
+    closure, cache = made(stand, small=SMALL, large=LARGE)
     origin = Nginx(stand.fresh("dead-origin"), cache.directory, hold_open=True)
     # Never accepted by us: the kernel does that, and holds what is sent.
     silence = socket.create_server(("127.0.0.1", 0), backlog=4096)

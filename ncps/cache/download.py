@@ -12,8 +12,8 @@ checked before the last bytes leave the spool and before anything is published (
 signed; where the bytes contradict them, the NAR inside decides:
 
     FileHash differs at the end           the spool is read once more, through the decompressor
-    FileSize differs from an answer's     others are asked first; if nobody has a file of that
-                                          size, the next round goes by NarHash alone
+    FileSize differs from an answer's     unless another narinfo agrees with it against the answer,
+                                          all goes by NarHash alone from now on
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twisted.logger import Logger
 
 from ncps.cache.follow import DownloadReader, Superseded
 from ncps.cache.policy import verdict
-from ncps.cache.seal import Doubtful, Seal, Verdict
+from ncps.cache.seal import Disputed, Doubtful, Seal, Verdict, WrongBytes
 from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
@@ -45,14 +45,6 @@ OPENING_ROUNDS = 2
 
 MAX_RESTARTS = 3
 """How often wrong bytes are fetched anew within one download."""
-
-
-class WrongBytes(Corrupt):
-    """What lies in the spool is not, or not the beginning of, what was asked for."""
-
-
-class Disputed(Corrupt):
-    """A file has another size than its narinfo says: one of the two is wrong."""
 
 
 @frozen
@@ -260,7 +252,7 @@ class Download:
                 self._drop_spool(f"{source.name} has another file of the same NAR")
             if source.is_other_file:
                 self._relax(f"there is only another file of it, at {source.name}")
-            spool = self._admit(source, body)
+            spool = await self._admit(source, body)
             try:
                 await self._append(spool, body, offset)
             except (Unavailable, Corrupt) as error:
@@ -282,11 +274,17 @@ class Download:
     def _is_uncompressed(self) -> bool:
         return self._expected is not None and self._expected.compression == "none"
 
-    def _admit(self, source: Source, body: UpstreamBody) -> Spool:
+    async def _admit(self, source: Source, body: UpstreamBody) -> Spool:
         """Check the head of an answer; the first good one opens the spool."""
         if body.total is not None and self.size is not None and body.total != self.size:
             text = f"the file has {body.total} bytes instead of {self.size}"
-            raise Disputed(text) if self._is_disputable else Corrupt(text)
+            if not self._is_disputable:
+                raise Corrupt(text)
+            if self._spool is not None:
+                raise Disputed(text)
+            if await self._sources.contradicts(body.total):
+                raise Corrupt(text)
+            self._relax(text)
         if body.total is not None and body.total == self._seal.size:
             self._is_confirmed = True
         name = source.name

@@ -200,6 +200,10 @@ class Relay(Supply):
         """See `Supply`."""
         self._sources.failed(source, error)
 
+    async def contradicts(self, size: int) -> bool:
+        """See `Supply`."""
+        return await self._sources.contradicts(size)
+
     def lied(self, reason: str) -> None:
         """See `Supply`."""
         self._sources.lied(reason)

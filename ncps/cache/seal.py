@@ -32,6 +32,14 @@ class Doubtful(Corrupt):
     """The file is not what its narinfo says of it; whether the NAR is has not been seen."""
 
 
+class WrongBytes(Corrupt):
+    """What lies in the spool is not, or not the beginning of, what was asked for."""
+
+
+class Disputed(Corrupt):
+    """A file has another size than its narinfo says: one of the two is wrong."""
+
+
 @frozen(kw_only=True)
 class Verdict:
     """Facts of a file that is what it should be.

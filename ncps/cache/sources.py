@@ -65,6 +65,9 @@ class Supply(Protocol):
     ) -> tuple[Source, UpstreamBody]:
         """Open a source, or another one of the same file if that is quicker. As `Source.open`."""
 
+    async def contradicts(self, size: int) -> bool:
+        """Whether other narinfos than the one in doubt say another size than an answer does."""
+
     def failed(self, source: Source, error: NcpsError) -> None:
         """Note, for the verdict, how a source failed."""
 
@@ -74,13 +77,17 @@ class Supply(Protocol):
 
 @frozen
 class UpstreamSource(Source):
-    """One upstream and the URL under which it has the bytes."""
+    """One upstream and the URL under which it has the bytes.
+
+    :param size: of the file, as its narinfo says.
+    """
 
     candidate: Candidate
     url: str
     file: str
     clock: IReactorTime
     is_other_file: bool = False
+    size: int | None = None
 
     @property
     def health(self) -> Health:
@@ -263,6 +270,19 @@ class Sources(Supply):
             if source is not None and source.file == first.file:
                 yield source
 
+    async def contradicts(self, size: int) -> bool:
+        """See `Supply`. One that agrees with the answer settles it."""
+        said: set[int] = set()
+        for candidate in self._candidates():
+            health = candidate.health
+            is_in_doubt = self._nar is None or candidate.upstream.base_url == self._nar.upstream
+            if is_in_doubt or health.is_suspect or not health.is_healthy:
+                continue
+            other = await self._source(candidate)
+            if other is not None and not other.is_other_file and other.size is not None:
+                said.add(other.size)
+        return bool(said) and size not in said
+
     def _rival_failed(self, source: UpstreamSource, error: NcpsError) -> None:
         self.failures[source.name] = error
         self._upstreams.report(self._key.file_name, source.candidate, error)
@@ -305,7 +325,7 @@ class Sources(Supply):
             return UpstreamSource(candidate, self._key.url, self._key.file_name, self._clock)
         file = str(nar.file_hash or nar.upstream)
         if nar.upstream == base_url:
-            return UpstreamSource(candidate, nar.origin_url, file, self._clock)
+            return UpstreamSource(candidate, nar.origin_url, file, self._clock, size=nar.file_size)
         other = await self._same_nar(candidate, nar)
         if other is None:
             raise NotFound("has not the same NAR")
@@ -318,4 +338,5 @@ class Sources(Supply):
             file,
             self._clock,
             is_other_file=bool(ours and theirs and not ours & theirs),
+            size=other.file_size,
         )

@@ -129,6 +129,7 @@ class Weather:
     :param seed: decides everything.
     :param turn_s: how long after one relay the next one falls ill.
     :param sizes: sizes of what is served, by target.
+    :ivar doomed: targets that are wrong at their end, always.
     """
 
     def __init__(self, seed: int, *, turn_s: float, sizes: Mapping[str, int]) -> None:
@@ -139,6 +140,7 @@ class Weather:
         self._ended: float | None = None
         self._spells: list[list[Spell]] = [[] for _ in range(RELAYS)]
         self._horizon = 0
+        self.doomed: set[str] = set()
         self.drawn: dict[str, int] = dict.fromkeys([*CATALOGUE, *LIES], 0)
 
     def begin(self) -> None:
@@ -208,6 +210,8 @@ class Weather:
     def plan(self, origin: int, request: Request) -> Sequence[Fault]:
         """The faults of one answer."""
         mood = self.mood(origin)
+        if mood is Mood.FAULTY and origin < SOURS and request.target in self.doomed:
+            return [faults.WrongBytes(self._sizes[request.target] - 30), faults.Chunked()]
         chance = Random(f"{self._seed}/{origin}/{request.method}/{request.target}/{request.number}")
         size = self._sizes.get(request.target, 40)
         if mood is Mood.WELL:

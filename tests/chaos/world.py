@@ -18,6 +18,8 @@ from tests.system.origin import Origin, Visit
 COMPRESSIONS = ("none", "xz", "zstd", "zstd", "bzip2")
 ODD = tuple(dialect for dialect in Dialect if dialect is not Dialect.PLAIN)
 SIZES = ((0.40, 500, 20_000), (0.40, 20_000, 200_000), (0.18, 200_000, 1_000_000))
+DOOMED = 3
+"""Objects that nobody can have while it storms."""
 DIFFERENT = 0.15
 """Share of the compressed objects that two kinds of origins have in two files."""
 LARGEST = (1_000_000, 6_000_000)
@@ -89,6 +91,7 @@ class World:
         self.weather = Weather(seed, turn_s=turn_s, sizes=self._sizes)
         chance = Random(f"{seed}/world")
         self.things = [self._make(chance) for _ in range(count)]
+        self.things += [self._make_doomed(chance) for _ in range(DOOMED)]
         self.by_digest = {thing.path.digest: thing for thing in self.things}
         paths = [
             (thing, path)
@@ -135,6 +138,24 @@ class World:
             "References": "",
         }
         return Thing(path, homes, facts, other, strangers & homes)
+
+    def _make_doomed(self, chance: Random) -> Thing:
+        """Make an object whose only file is wrong at its end, in all of the storm.
+
+        Its size is told by nobody, so that only the way in which an answer ends tells a client.
+        """
+        size = chance.randint(200_000, 400_000)
+        path = self.cache.add(size, compression="zstd", dialect=Dialect.BARE)
+        self._sizes[path.nar_target] = len(path.file)
+        self.weather.doomed.add(path.nar_target)
+        nar_hash = f"sha256:{to_base32(hashlib.sha256(path.nar).digest())}"
+        facts = {
+            "StorePath": path.path,
+            "NarHash": nar_hash,
+            "NarSize": str(len(path.nar)),
+            "References": "",
+        }
+        return Thing(path, frozenset(range(SOURS)), facts)
 
     def mount(self) -> None:
         """Put everything onto the origins and find ports for them; they do not listen yet."""

@@ -57,17 +57,23 @@ class BadInputTests(Stage):
         self.wait_for_log(daemon, "leads back to this cache")
 
     def test_two_ncps_that_have_each_other_for_upstreams(self) -> None:
-        """A ring ends where it began: what nobody has is absent, what an origin has is served."""
+        """A ring holds nobody up for long: what an origin has is served, the rest is told soon.
+
+        Each waits for the other's answer, so an absence cannot be told from a failure.
+        """
         path = self.cache.add(5000)
-        first, second = self.make_daemon(self.mounted()), self.make_daemon(self.mounted())
+        origin = self.mounted()
+        first, second = self.make_daemon(origin), self.make_daemon(origin)
         for one, other in ((first, second), (second, first)):
             ring = UpstreamCache(f"{other.url}?priority=1", self.cache.key.public)
             one.upstreams = (ring, *one.upstreams)
         first.start()
         second.start()
-        self.assertEqual(404, self.ask(first, f"/{'0' * 32}.narinfo").status)
         self.assert_served(first, path)
         self.assert_served(second, path)
+        absent = f"/{'0' * 32}.narinfo"
+        self.assertIn(self.ask(first, absent).status, {404, 503, 504})
+        self.assertLessEqual(origin.gets(absent), 2)
 
     # Disagreement
 
@@ -106,12 +112,18 @@ class BadInputTests(Stage):
         self.assert_passed_over(path, text, "larger than")
 
     def test_references_to_hundred_thousand_paths(self) -> None:
-        """However well it is signed, no such narinfo is held in memory."""
+        """As it is well signed it is served, and costs little more than its bytes."""
         path = self.cache.add(5000)
         noise = random.Random(1)
         names = sorted(f"{to_base32(noise.randbytes(20))}-x" for _ in range(100_000))
         text = evolve(path, references=tuple(names)).narinfo()
-        self.assert_passed_over(path, text, "narinfo")
+        daemon = self.daemon(self.said(path, text))
+        for _ in range(5):
+            answer = self.narinfo(daemon, path)
+            self.assertEqual((200, True), (answer.status, answer.whole))
+            self.assertEqual(sorted(answer.fields["References"].split()), names)
+        self.assert_served(daemon, path)
+        self.assertLess(self.peak_mib(daemon), MEMORY_MIB)
 
     def test_nar_size_of_two_to_the_63(self) -> None:
         """A number that no database column holds is refused where it is read."""
@@ -120,16 +132,16 @@ class BadInputTests(Stage):
             self.assert_passed_over(path, path.narinfo(NarSize=str(size)), "NarSize")
 
     def test_nar_size_just_below_two_to_the_63(self) -> None:
-        """The largest number that fits is promised in vain: the NAR is shorter, and wrong."""
+        """The largest number that fits is promised in vain: the NAR is found wrong afterwards.
+
+        A file that promises a bomb is not looked into while it arrives, only at leisure.
+        """
         path = self.cache.add(5000, compression="zstd")
         huge = _Huge(path)
         daemon = self.daemon(self.said(path, huge.narinfo()))
-        answer = self.narinfo(daemon, path)
-        if answer.status == 200:
-            self.assertNotEqual(200, self.nar(daemon, path).status)
-        else:
-            self.assertEqual(502, answer.status)
-        self.assertEqual([], daemon.stored_nars())
+        self.assert_served(daemon, path)
+        self.wait_for_log(daemon, "is set aside", "NAR of")
+        wait_until(lambda: not daemon.stored_nars(), "its file to be moved", daemon=daemon)
 
     def test_nar_with_a_path_upwards_is_never_unpacked(self) -> None:
         """A NAR that names `../..` is bytes like any other: nothing of it is written elsewhere."""

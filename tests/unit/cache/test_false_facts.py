@@ -152,6 +152,7 @@ class FileSizeTests(FalseFactsCase):
             self.successResultOf(client.done)
             self.assertEqual(self.sample.file, client.data)
             self.assertCorrected()
+            self.assertEqual((1, 0), (len(self.origin.asked("nar")), len(self.mirror.asked("nar"))))
 
     def test_size_that_is_found_out_at_the_end(self) -> None:
         """Without Content-Length, who was told a false size is broken off; who comes again is not.
