@@ -19,6 +19,7 @@ from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
+from ncps.cache.paths import Paths
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
@@ -71,6 +72,7 @@ class NarInfos:
         self._is_arriving = is_arriving
         self._disagreed = disagreed
         self._doubts = Doubts(clock)
+        self._paths = Paths()
         self._flights: Flights[str, KnownNarInfo] = Flights(tasks, "narinfo")
 
     async def get(self, digest: str) -> ServedNarInfo:
@@ -188,6 +190,7 @@ class NarInfos:
         if item is None:
             item = known(entry, nar)
             self._memory.put(item)
+        self._paths.note(item.nar.key, item.digest)
         return item
 
     def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
@@ -283,8 +286,9 @@ class NarInfos:
 
         The file may be another. Unavailable, Corrupt: as the upstream answers.
         """
-        digests = [entry.digest for entry in await self._catalog.narinfos_of(nar.key)]
-        for digest in digests or self._memory.digests_of(nar.key):
+        digests = {entry.digest for entry in await self._catalog.narinfos_of(nar.key)}
+        digests = digests or self._memory.digests_of(nar.key) or self._paths.of(nar.key)
+        for digest in digests:
             try:
                 vetted = await candidate.ask(partial(self._ask, digest=digest), self._clock)
             except NotFound:

@@ -117,6 +117,17 @@ class UrlTests(FalseFactsCase):
         self.failureResultOf(opening, Unavailable)
         self.assertEqual([], self.mirror.asked("nar"))
 
+    def test_url_that_no_narinfo_names_any_more(self) -> None:
+        """Who has the old narinfo of a path gets its NAR, though another one is known by now."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.nars.clear()
+        for _ in range(3):
+            self.upstreams.candidates[0].health.failed("refused")
+        self.assertEqual(self.sample.key, self.learned())
+        self.assertEqual([], self.get(self.catalog.narinfos_of(key)))
+        self.upstreams.candidates[0].health.answered()
+        self.assertEqual(self.sample.file, self.download(key))
+
     def test_other_file_that_is_wrong_as_well(self) -> None:
         """What comes in its place is judged like everything else."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
