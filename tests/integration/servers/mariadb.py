@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -23,6 +24,7 @@ class MariaDB:
     The server's own defaults stay, such as its latin1 or case-blind collations and REPEATABLE
     READ: they are what a site has.
 
+    :ivar options: of the next start.
     :ivar port: of 127.0.0.1; stays the same over `stop` and `start`.
     :ivar socket: path of the server's socket.
     """
@@ -34,7 +36,7 @@ class MariaDB:
         assert server is not None
         assert install is not None
         self._server = server
-        self._options = options
+        self.options = list(options)
         self._account = process.Account("mysql")
         self._process: subprocess.Popen[bytes] | None = None
         self.port = process.free_port()
@@ -59,6 +61,10 @@ class MariaDB:
     ) -> None:
         self.close()
 
+    def own(self, path: Path) -> None:
+        """Let the server read a file that is for its owner alone."""
+        self._account.own(path)
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._process = self._account.start(
@@ -68,7 +74,7 @@ class MariaDB:
             *("--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M"),
             *("--innodb-log-file-size=8M", "--innodb-flush-method=nosync", "--skip-log-bin"),
             "--max-connections=200",
-            *self._options,
+            *self.options,
             cwd=self.directory,
             log=self.directory / "log",
         )
