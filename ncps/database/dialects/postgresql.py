@@ -41,6 +41,8 @@ _TOLD = (
     ("password authentication failed", "28P01"),
     ("no password supplied", "28P01"),
     ("no pg_hba.conf entry", "28000"),
+    (r'role ".*" (does not exist|is not permitted)', "28000"),
+    ("permission denied for database", "42501"),
     (r'database ".*" does not exist', "3D000"),
     ("too many connections", "53300"),
     ("too many clients", "53300"),
@@ -51,7 +53,6 @@ _TOLD = (
     ("server certificate for", "TLS"),
     ("certificate file", "TLS"),
     ("private key file", "TLS"),
-    ("FATAL:", "28000"),
 )
 """What is said where a connection is refused, of which libpq passes on no code."""
 
