@@ -42,10 +42,15 @@ class MariaDB:
         self.port = process.free_port()
         self.directory = self._account.directory("ncps-maria-")
         self.socket = self.directory / "s.sock"
+        # A server that starts clears up in its directory for temporary tables, whoever's they are.
+        self._temporary = self.directory / "tmp"
+        self._temporary.mkdir()
+        self._account.own(self._temporary)
         self._account.run(
             *(install, "--no-defaults", f"--datadir={self.directory / 'data'}"),
             *("--auth-root-authentication-method=normal", "--skip-test-db"),
             *("--skip-name-resolve", "--innodb-log-file-size=8M"),
+            f"--tmpdir={self._temporary}",
             cwd=self.directory,
         )
 
@@ -73,7 +78,7 @@ class MariaDB:
             *(f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve"),
             *("--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M"),
             *("--innodb-log-file-size=8M", "--innodb-flush-method=nosync", "--skip-log-bin"),
-            "--max-connections=200",
+            *("--max-connections=200", f"--tmpdir={self._temporary}"),
             *self.options,
             cwd=self.directory,
             log=self.directory / "log",
