@@ -23,6 +23,7 @@ from ncps.cache.pullthrough import PullThrough
 from ncps.cache.uses import Uses
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
+from ncps.place import Place
 from ncps.settings.model import Settings
 from ncps.tasks import Tasks
 from ncps.upstream.peers import PeerClients
@@ -48,6 +49,7 @@ def core(
     key: SecretKey,
     peers: PeerClients,
     agreed: Locking,
+    place: Place,
 ) -> Core:
     """Put the cache together."""
 
@@ -57,7 +59,7 @@ def core(
         max_entries=settings.cache.negative.max_entries,
     )
     uses = Uses(reactor, parts.catalog)
-    memory = NarInfoMemory(settings.cache.narinfo_memory_size_bytes)
+    memory = NarInfoMemory(limits.memory_shares(settings)[0])
     board = Noticeboard(agreed.notices, tasks, memory, negatives)
     board.listen()
     narinfos = NarInfos(
@@ -81,10 +83,10 @@ def core(
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
-        cluster=cluster(settings, agreed.leases, peers),
+        cluster=cluster(settings, agreed.leases, peers, place),
         upstreams=whom.upstreams,
         narinfos=narinfos,
-        adoption=adoption(reactor, parts, tasks),
+        adoption=adoption(reactor, parts, tasks, agreed.leases),
         negatives=negatives,
         uses=uses,
         workers=parts.workers,
