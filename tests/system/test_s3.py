@@ -74,6 +74,20 @@ class ServingTests(BucketStage):
         self.assertEqual([1] * len(paths), [origin.gets(path.nar_target) for path in paths])
         daemon.stop()
 
+    def test_two_workers_share_a_bucket(self) -> None:
+        """One key, one fetch, whichever worker answers."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted()
+        daemon = self.bucket_daemon(origin, options=("--workers", "2"))
+        daemon.start()
+        target = self.nar_target(daemon, path)
+        for answer in self.at_once(*[lambda: self.ask(daemon, target)] * 6):
+            self.assertEqual((200, path.file), (answer.status, answer.body))
+        self.wait_until_stored(daemon, path)
+        self.assertEqual(1, origin.gets(path.nar_target))
+        self.assertEqual(1, len({self.ask(daemon, "/pubkey").body for _ in range(8)}))
+        daemon.stop()
+
     def test_ranges_and_heads(self) -> None:
         """Every part of a stored NAR can be had, and HEAD tells its size."""
         path = self.cache.add(SIZE)
