@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 from urllib.request import Request, urlopen
 
+import botocore.auth
 from attrs import evolve
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError
@@ -20,7 +22,7 @@ from ncps.ports import Spooled
 from ncps.slots import Slots
 from ncps.storage import keys
 from ncps.storage.s3 import Requests, S3ConfigStore, S3NarInfoStore, S3NarStore
-from ncps.storage.s3_bucket import Access, Bucket, connect
+from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
 from ncps.workers import Workers
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
@@ -247,6 +249,24 @@ class AbsenceTests(S3TestCase):
         """Nor for a stranger."""
         self.assertIn("secret", await self.assert_unknown(secret_access_key="wrong"))
 
+    async def test_a_clock_that_is_wrong(self) -> None:
+        """The server refuses what was signed two hours from now, and the message says why."""
+        signing: Any = botocore.auth
+        clock = signing.get_current_datetime
+
+        def late(*args: Any, **kwargs: Any) -> Any:
+            return clock(*args, **kwargs) + timedelta(hours=2)
+
+        self.patch(signing, "get_current_datetime", late)
+        self.assertIn("clock", await self.assert_unknown())
+
+    async def test_an_upload_that_is_damaged_on_its_way(self) -> None:
+        """The server refuses bytes that are not those that were sent."""
+        with self.assertRaises(Unavailable) as caught:
+            self.bucket.put("x", b"other bytes", md5_of(b"some bytes"), {})
+        self.assertIn("damaged", str(caught.exception))
+        self.assertIs(self.bucket.stat("x"), None)
+
     async def test_a_server_that_is_away(self) -> None:
         """Nor where nobody answers."""
         self.assertIn("connect", await self.assert_unknown(endpoint="http://127.0.0.1:9"))
@@ -256,7 +276,7 @@ _CREATOR = """
 import sys
 from attrs import evolve
 from ncps.storage.s3 import S3ConfigStore, Requests
-from ncps.storage.s3_bucket import Access, Bucket, connect
+from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
 from ncps.slots import Slots
 from ncps.storage import keys
 from tests.contract.running import start
