@@ -11,6 +11,7 @@ from ncps.nix.cacheinfo import CacheInfo
 from ncps.place import Place
 from ncps.settings.model import Settings
 from ncps.web import info
+from ncps.web.hot import HotNarInfos
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
@@ -29,6 +30,7 @@ def site(
 ) -> NcpsSite:
     """Make the HTTP floor."""
     advertised = settings.cache.nix_cache_info
+    hot = HotNarInfos(limits.memory_shares(settings)[1])
     pages: dict[bytes, Page] = {
         b"/": info.index(settings.cache.hostname, cache.public_key),
         b"/nix-cache-info": info.cache_info(
@@ -46,9 +48,11 @@ def site(
         pages[b"/metrics"] = Scrape(counters.registry, place.gather)
     root = Routes(
         pages,
-        narinfos=NarInfoPages(cache, counters),
+        narinfos=NarInfoPages(cache, counters, hot),
         nars=NarPages(cache, counters),
         peers=peer_pages(settings, cache),
         via=place.via.encode(),
     )
-    return NcpsSite(root, clock=reactor, metrics=counters, limits=limits.of_clients(settings))
+    return NcpsSite(
+        root, clock=reactor, metrics=counters, limits=limits.of_clients(settings), hot=hot
+    )
