@@ -231,17 +231,29 @@ class _Selecting:
             self.inner(event)
 
 
-def observer(level: str, stream: TextIO, *, human: bool, prefix: str = "") -> ILogObserver:
+def observer(
+    level: str, stream: TextIO, *, human: bool, prefix: str = "", worker: int = 0
+) -> ILogObserver:
     """Make an observer that writes events of a level and above.
 
     :param level: one of `LEVELS`.
     :param prefix: put in front of lines for people.
+    :param worker: number of this process among several; 0 for none.
     """
+    if worker:
+        prefix += f"[{worker}] "
     if human:
         lines = LineObserver(
             stream,
             lambda event: human_line(event, prefix),
             lambda batch: batch.human_lines(prefix),
+        )
+    elif worker:
+        last = f', "worker": {worker}}}'
+        lines = LineObserver(
+            stream,
+            lambda event: json_line(event)[:-1] + last,
+            lambda batch: batch.json_lines(last),
         )
     else:
         lines = LineObserver(stream, json_line, lambda batch: batch.json_lines())
@@ -292,14 +304,16 @@ def start_logging(
     human: bool,
     prefix: str = "",
     *,
+    worker: int = 0,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
     """Send all events of this process to a stream; called again, change level and stream.
 
     :param level: one of `LEVELS`.
     :param human: lines for people instead of JSON.
+    :param worker: see `observer`.
     """
-    chosen = observer(level, stream, human=human, prefix=prefix)
+    chosen = observer(level, stream, human=human, prefix=prefix, worker=worker)
     if _current and beginner is globalLogBeginner:
         globalLogPublisher.removeObserver(_current.pop())
         globalLogPublisher.addObserver(chosen)

@@ -22,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ncps.figures import Way
 from ncps.ports import Totals
 
 M = TypeVar("M", Counter, Gauge, Histogram)
@@ -96,6 +97,7 @@ class Metrics:
 
     :param upstreams: names of the configured upstreams, for the series that carry them; the
         empty name stands for "unknown".
+    :ivar ways: how the gauges of several workers become one, by name.
     """
 
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
@@ -103,6 +105,7 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self._settling = _Settling()
         self.registry.register(self._settling)  # before all others, which it brings up to date
+        self.ways: dict[str, Way] = {}
         names = tuple(upstreams)
         self._add_serving(("", *names))
         self._add_store()
@@ -110,6 +113,7 @@ class Metrics:
         self._add_locks()
         self._add_http()
         self._add_limits()
+        self._add_workers()
         self.loop_lag = Histogram(
             "ncps_event_loop_lag_seconds",
             "How late the reactor ran a timer, looked at every second.",
@@ -120,7 +124,9 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: str = "") -> Counter:
         return Counter(name, text, labels.split(), registry=self.registry)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
+    def _gauge(self, name: str, text: str, way: Way = "sum") -> Gauge:
+        """Make a gauge; `way` is how those of several workers become one."""
+        self.ways[name] = way
         return Gauge(name, text, registry=self.registry)
 
     def _histogram(
@@ -159,9 +165,13 @@ class Metrics:
         )
 
     def _add_store(self) -> None:
-        self.store_size = self._gauge("ncps_store_total_size_bytes", "Bytes of all stored NARs.")
-        self.narinfo_count = self._gauge("ncps_narinfo_count", "narinfos in the catalog.")
-        self.nar_file_count = self._gauge("ncps_nar_file_count", "NARs in the store.")
+        self.store_size = self._gauge(
+            "ncps_store_total_size_bytes", "Bytes of all stored NARs.", way="own"
+        )
+        self.narinfo_count = self._gauge(
+            "ncps_narinfo_count", "narinfos in the catalog.", way="own"
+        )
+        self.nar_file_count = self._gauge("ncps_nar_file_count", "NARs in the store.", way="own")
 
     def _add_upstreams(self, upstreams: tuple[str, ...]) -> None:
         self.narinfo_fetch_seconds = self._histogram(
@@ -174,11 +184,11 @@ class Metrics:
         )
         # Two gauges, though the first is called _total: the names are given.
         self.upstream_count = self._gauge(
-            "ncps_upstream_count_total", "Upstreams that are configured."
+            "ncps_upstream_count_total", "Upstreams that are configured.", way="own"
         )
         self.upstream_count.set(len(upstreams))
         self.upstream_healthy = self._gauge(
-            "ncps_upstream_count_healthy", "Upstreams that are thought to be well."
+            "ncps_upstream_count_healthy", "Upstreams that are thought to be well.", way="least"
         )
         self.bytes_fetched = Labelled(
             self._counter(
@@ -248,12 +258,15 @@ class Metrics:
             LOCK_MODES,
         )
         self.lock_backend_up = self._gauge(
-            "ncps_lock_backend_up", "Whether locks can be had from where they are kept."
+            "ncps_lock_backend_up",
+            "Whether locks can be had from where they are kept.",
+            way="least",
         )
         self.lock_backend_up.set(1)
         self.lock_degraded = self._gauge(
             "ncps_lock_degraded",
             "Whether locks are this process's own because their backend is away.",
+            way="most",
         )
 
     def _add_http(self) -> None:
@@ -293,6 +306,17 @@ class Metrics:
     def before_scrape(self, settle: Callable[[], object]) -> None:
         """Have `settle` called before metrics are read: it counts what was not counted yet."""
         self._settling.calls.append(settle)
+
+    def _add_workers(self) -> None:
+        self.workers = self._gauge("ncps_workers", "Processes that shall serve.", way="own")
+        self.workers.set(1)
+        self.workers_answering = self._gauge(
+            "ncps_workers_answering", "Processes whose figures are in this answer, gauges included."
+        )
+        self.workers_answering.set(1)
+        self.worker_restarts = self._counter(
+            "ncps_worker_restarts_total", "Workers that took the place of one that had ended."
+        )
 
     def set_totals(self, totals: Totals) -> None:
         """Show what the catalog counted."""

@@ -23,6 +23,7 @@ from ncps.cache.pullthrough import PullThrough
 from ncps.cache.uses import Uses
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
+from ncps.place import Place
 from ncps.settings.model import Settings
 from ncps.tasks import Tasks
 from ncps.upstream.peers import PeerClients
@@ -48,6 +49,7 @@ def core(
     key: SecretKey,
     peers: PeerClients,
     agreed: Locking,
+    place: Place,
 ) -> Core:
     """Put the cache together."""
 
@@ -81,7 +83,7 @@ def core(
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
-        cluster=cluster(settings, agreed.leases, peers),
+        cluster=cluster(settings, agreed.leases, peers, place),
         upstreams=whom.upstreams,
         narinfos=narinfos,
         adoption=adoption(reactor, parts, tasks),

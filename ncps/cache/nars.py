@@ -18,7 +18,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
-from ncps.cache.served import ArrivingNar, StoredNar, open_stored, stored_key
+from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored, stored_key
 from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNar
@@ -101,7 +101,10 @@ class Nars:
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
             return StoredNar(
-                nar=nar, upstream=self._upstreams.name_of(nar.upstream), open_body=self._open_stored
+                nar=nar,
+                upstream=self._upstreams.name_of(nar.upstream),
+                open_body=self._open_stored,
+                locate=partial(locate_stored, self._store),
             )
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         download = self._download(key, nar)
@@ -126,7 +129,7 @@ class Nars:
         """
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
-            body = await self._open_stored(nar, 0, None)
+            body = await self._open_stored(nar, 0, 0)  # no byte is wanted, so none shall be sent
             body.close()
             return nar.file_size, Outcome.HIT
         download = self._arriving(key)

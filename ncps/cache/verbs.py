@@ -89,6 +89,12 @@ class ServedNar(Protocol):
         Unavailable, Corrupt.
         """
 
+    async def location(self) -> str | None:
+        """Return a URL to send the client to for the bytes, which are there; None: send them.
+
+        Unavailable.
+        """
+
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """Bytes `start` to `stop` (exclusive, default the end), also while they are arriving.
 

@@ -55,9 +55,11 @@ class ServerSettings:
     """Our own listening sockets.
 
     :ivar addr: endpoint strings of Twisted.
+    :ivar workers: processes that serve.
     """
 
     addr: tuple[str, ...]
+    workers: int
     idle_timeout_s: float
     header_timeout_s: float
     write_stall_timeout_s: float

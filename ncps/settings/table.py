@@ -16,11 +16,13 @@ from ncps.settings.rows import (
     locks,
     s3,
     upstream,
+    workers,
 )
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
     *general.ROWS,
+    *workers.ROWS,
     *cache.ROWS,
     *database.ROWS,
     *s3.ROWS,

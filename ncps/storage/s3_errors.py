@@ -35,6 +35,15 @@ _FULL: Final = frozenset(
     {"QuotaExceeded", "EntityTooLarge", "InsufficientCapacity", "XMinioStorageFull", "507"}
 )
 
+_SKEWED: Final = (
+    "the clocks of this machine and of the server differ by too much: set this machine's (NTP)"
+)
+_ELSEWHERE: Final = f"the bucket is in another region: correct {_FLAG}region"
+_NOT_TAKEN: Final = (
+    "the server does not take the request as it is: does it know what is set as"
+    f" {_FLAG}storage-class and {_FLAG}server-side-encryption?"
+)
+
 _MEANINGS: Final[Mapping[str, str]] = {
     "NoSuchBucket": f"the bucket does not exist: make it, or correct {_FLAG}bucket",
     "InvalidBucketName": f"this is no name of a bucket: correct {_FLAG}bucket",
@@ -43,13 +52,14 @@ _MEANINGS: Final[Mapping[str, str]] = {
     f" correct {_FLAG}secret-access-key",
     "InvalidToken": f"the session token is not valid: correct {_FLAG}session-token",
     "ExpiredToken": f"the session token has expired: renew {_FLAG}session-token",
-    "RequestTimeTooSkewed": "the clocks of this machine and of the server differ by too much:"
-    " set this machine's clock (NTP)",
-    "RequestExpired": "the clocks of this machine and of the server differ by too much:"
-    " set this machine's clock (NTP)",
-    "PermanentRedirect": f"the bucket is in another region: correct {_FLAG}region",
-    "AuthorizationHeaderMalformed": f"the bucket is in another region: correct {_FLAG}region",
-    "IllegalLocationConstraintException": f"the bucket is in another region: correct {_FLAG}region",
+    "RequestTimeTooSkewed": _SKEWED,
+    "RequestExpired": _SKEWED,
+    "PermanentRedirect": _ELSEWHERE,
+    "AuthorizationHeaderMalformed": _ELSEWHERE,
+    "IllegalLocationConstraintException": _ELSEWHERE,
+    "InvalidArgument": _NOT_TAKEN,
+    "InvalidRequest": _NOT_TAKEN,
+    "NotImplemented": _NOT_TAKEN,
     "InvalidStorageClass": f"there is no such storage class: correct {_FLAG}storage-class",
     "KMS.NotFoundException": f"there is no such key: correct {_FLAG}kms-key-id",
     "BadDigest": "the bytes were damaged on their way",
@@ -113,7 +123,7 @@ def _why(code: str, status: int, response: Mapping[str, Any]) -> str:
     region = response.get("Error", {}).get("Region") or response.get("ResponseMetadata", {}).get(
         "HTTPHeaders", {}
     ).get("x-amz-bucket-region")
-    return f"{why} to {region}" if region and why.endswith("-region") else why
+    return f"{why} to {region}" if region and why is _ELSEWHERE else why
 
 
 def _unanswered(what: str, error: Exception) -> Unavailable:

@@ -62,7 +62,7 @@ class Backends:
 
 
 @cache
-def started(database: type[PostgreSQL | MariaDB]) -> Backends:
+def started(database: type[Any]) -> Backends:
     """The servers that the tests of this process share; whoever stops one starts it again."""
     made = Backends(database)
     atexit.register(made.close)
@@ -151,14 +151,23 @@ class ClusterStage(Stage):
     # Reading
 
     def readers(
-        self, replicas: list[Replica], path: StorePath, count: int, **options: Any
+        self,
+        replicas: list[Replica],
+        path: StorePath,
+        count: int,
+        *,
+        first: Replica | None = None,
+        **options: Any,
     ) -> list[Reader]:
-        """Start clients, spread over the replicas, each with the others to turn to."""
-        target = self.nar_target(replicas[0], path)
+        """Start clients, spread over the replicas, each with the others to turn to.
+
+        :param first: whom all of them ask first.
+        """
+        target = self.nar_target(first or replicas[0], path)
         ports = [replica.port for replica in replicas]
         made = []
         for number in range(count):
-            turn = number % len(ports)
+            turn = number % len(ports) if first is None else replicas.index(first)
             reader = Reader(ports[turn:] + ports[:turn], target, path.file, **options)
             reader.start()
             made.append(reader)

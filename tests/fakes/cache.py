@@ -89,6 +89,7 @@ class StubNar(ServedNar):
         self._outcome = outcome
         self._upstream = upstream
         self._sized = sized
+        self.elsewhere: str | None = None
         self.bodies: list[ScriptedBody] = []
         self.closed = 0
 
@@ -114,6 +115,9 @@ class StubNar(ServedNar):
         else:
             self._size = sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))
         return self._size
+
+    async def location(self) -> str | None:
+        return self.elsewhere
 
     async def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
         body = ScriptedBody(self._pieces, start, stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from itertools import product
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,12 +68,15 @@ class AccessLogTests(SynchronousTestCase):
     @given(st.lists(ACCESSES, min_size=1, max_size=3))
     def test_lines_are_those_of_events(self, accesses: list[Access]) -> None:
         """As JSON and for people, byte for byte."""
-        for human in (False, True):
-            alone, together = StringIO(), StringIO()
+        for human, worker in product((False, True), (0, 2)):
+            alone, together = (
+                (stream, logs.observer("info", stream, human=human, prefix="p> ", worker=worker))
+                for stream in (StringIO(), StringIO())
+            )
             for access in accesses:
-                logs.observer("info", alone, human=human, prefix="p> ")(event_of(access))
-            logs.observer("info", together, human=human, prefix="p> ")(self.batch(*accesses))
-            self.assertEqual(together.getvalue(), alone.getvalue())
+                alone[1](event_of(access))
+            together[1](self.batch(*accesses))
+            self.assertEqual(together[0].getvalue(), alone[0].getvalue())
 
     @given(ACCESSES)
     def test_no_value_can_break_a_line(self, access: Access) -> None:

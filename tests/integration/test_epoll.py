@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 if sys.platform == "linux":
-    from ncps.reactor import LeanReactor
+    from ncps.epoll import LeanReactor
 
 
 class Echo(Protocol):
