@@ -103,9 +103,9 @@ class Metrics:
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry(auto_describe=True)
+        self.ways: dict[str, Way] = {}
         self._settling = _Settling()
         self.registry.register(self._settling)  # before all others, which it brings up to date
-        self.ways: dict[str, Way] = {}
         names = tuple(upstreams)
         self._add_serving(("", *names))
         self._add_store()
@@ -303,10 +303,6 @@ class Metrics:
             LIMITS,
         )
 
-    def before_scrape(self, settle: Callable[[], object]) -> None:
-        """Have `settle` called before metrics are read: it counts what was not counted yet."""
-        self._settling.calls.append(settle)
-
     def _add_workers(self) -> None:
         self.workers = self._gauge("ncps_workers", "Processes that shall serve.", way="own")
         self.workers.set(1)
@@ -317,6 +313,10 @@ class Metrics:
         self.worker_restarts = self._counter(
             "ncps_worker_restarts_total", "Workers that took the place of one that had ended."
         )
+
+    def before_scrape(self, settle: Callable[[], object]) -> None:
+        """Have `settle` called before metrics are read: it counts what was not counted yet."""
+        self._settling.calls.append(settle)
 
     def set_totals(self, totals: Totals) -> None:
         """Show what the catalog counted."""

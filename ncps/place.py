@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,14 +21,6 @@ from ncps.ports import Notices
 from ncps.settings.model import Settings
 from ncps.web.routes import Nars
 from ncps.web.site import NcpsSite
-
-
-def prefer_lean_reactor() -> None:
-    """Have `ncps.epoll` run this process, where there is epoll and nothing else was chosen."""
-    if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:
-        from ncps.epoll import install  # noqa: PLC0415 - cannot be imported elsewhere
-
-        install()
 
 
 def new_name() -> str:

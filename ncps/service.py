@@ -33,7 +33,8 @@ from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
 from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
-from ncps.place import Alone, Place, address_of, closed, prefer_lean_reactor
+from ncps.place import Alone, Place, address_of, closed
+from ncps.reactor import chosen_reactor
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
 from ncps.tasks import Tasks, Ticker
@@ -276,17 +277,14 @@ async def _pause(reactor: Any, seconds: float) -> None:
 
 def serve(settings: Settings) -> int:
     """Run alone until told to stop; return the exit code."""
-    prefer_lean_reactor()
-    from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
-
-    service = NcpsService(settings, reactor)
+    run = chosen_reactor()
+    service = NcpsService(settings, run)
     try:
         service.check()
     except NcpsError as error:
         service.release_locks()
         sys.stderr.write(f"ncps: error: {error}\n")
         return 1
-    run: Any = reactor
     run.addSystemEventTrigger("before", "shutdown", service.stopService)
     run.callWhenRunning(service.startService)
     run.run()

@@ -35,7 +35,8 @@ from ncps.endpoints import listen
 from ncps.errors import NcpsError, Refused
 from ncps.figures import Collector
 from ncps.metrics import Metrics
-from ncps.place import Place, closed, prefer_lean_reactor
+from ncps.place import Place, closed
+from ncps.reactor import chosen_reactor
 from ncps.service import NcpsService
 from ncps.settings.carried import unpack
 from ncps.settings.model import Settings
@@ -208,10 +209,7 @@ def work() -> int:
         prefix=settings.log.console_writer_prefix,
         worker=plan.number,
     )
-    prefer_lean_reactor()
-    from twisted.internet import reactor as _reactor  # noqa: PLC0415 - only here, to be chosen
-
-    reactor: Any = _reactor
+    reactor = chosen_reactor()
     service = NcpsService(settings, reactor, Member(plan, reactor))
     try:
         service.check()

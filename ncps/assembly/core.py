@@ -86,7 +86,7 @@ def core(
         cluster=cluster(settings, agreed.leases, peers, place),
         upstreams=whom.upstreams,
         narinfos=narinfos,
-        adoption=adoption(reactor, parts, tasks),
+        adoption=adoption(reactor, parts, tasks, agreed.leases),
         negatives=negatives,
         uses=uses,
         workers=parts.workers,

@@ -9,11 +9,13 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.daemon import Daemon
 from tests.system.caches import StorePath
 from tests.system.faults import Stall
+from tests.system.origin import Origin
 from tests.system.program import environment, run, run_ncps, settings_of
 from tests.system.stage import log_lines, requests, wait_until
 from tests.system.test_life import GET_INDEX, PASS_SOCKETS, LifeStage
@@ -22,6 +24,8 @@ from tests.system.wire import Exchange, raw_status, send_raw
 SIZE = 300_000
 #: Connections enough that each of three workers gets one: it fails once in 10^10 runs.
 MANY = 60
+PATIENT = ("--cache-upstream-idle-timeout", "60s")
+START_DEADLINE = 120.0  # seconds for the start of several Python processes on a busy machine
 
 SABOTAGE = """
 import json, os
@@ -55,10 +59,12 @@ def is_alive(pid: int) -> bool:
 class WorkersStage(LifeStage):
     """Daemons of several processes."""
 
-    def crew(self, *upstreams: object, count: int = 3) -> tuple[Daemon, list[int]]:
+    def crew(
+        self, upstream: Origin, count: int = 3, options: Sequence[str] = ()
+    ) -> tuple[Daemon, list[int]]:
         """Return a daemon that can serve, and the process ids of its workers."""
-        daemon = self.make_daemon(*upstreams, options=["--workers", str(count)])  # type: ignore[arg-type]
-        daemon.start()
+        daemon = self.make_daemon(upstream, options=["--workers", str(count), *options])
+        daemon.start(deadline=START_DEADLINE)
         self.wait_until_all_serve(daemon)
         workers = children(daemon.pid)
         self.assertEqual(count, len(workers))
@@ -66,11 +72,21 @@ class WorkersStage(LifeStage):
 
     def wait_until_all_serve(self, daemon: Daemon) -> None:
         """Wait until the supervisor is content."""
-        self.wait_for_log(daemon, "ncps", "workers on")
+        wait_until(
+            lambda: "workers on http" in daemon.log or "workers on unix" in daemon.log,
+            "all workers to serve",
+            deadline=START_DEADLINE,
+            daemon=daemon,
+        )
 
     def wait_for_starts(self, daemon: Daemon, count: int) -> None:
         """Wait until so many workers have begun to serve, in all."""
-        wait_until(lambda: len(self.starts(daemon)) >= count, "a start", daemon=daemon)
+        wait_until(
+            lambda: len(self.starts(daemon)) >= count,
+            "a start",
+            deadline=START_DEADLINE,
+            daemon=daemon,
+        )
 
     def starts(self, daemon: Daemon) -> list[dict[str, object]]:
         """The lines by which workers say that they serve."""
@@ -145,7 +161,7 @@ class TogetherTests(WorkersStage):
         """Clients of all workers get a NAR while it arrives, and it arrives once."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(SIZE // 2))
-        daemon, _ = self.crew(origin)
+        daemon, _ = self.crew(origin, options=PATIENT)
         readers = self.arriving(daemon, path)
         origin.release()
         for answer in [reader.finish() for reader in readers]:
@@ -162,8 +178,7 @@ class TogetherTests(WorkersStage):
         """`kill -9` in the middle costs its own clients their connections, and nobody else."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(SIZE // 2))
-        options = ["--workers", "3", "--cache-upstream-idle-timeout", "60s"]
-        daemon = self.make_daemon(origin, options=options)
+        daemon = self.make_daemon(origin, options=["--workers", "3", *PATIENT])
         run = daemon.directory / "run"
         run.mkdir()
         command = ["-m", "ncps", "serve", *settings_of(daemon)]
@@ -190,9 +205,7 @@ class TogetherTests(WorkersStage):
         """What one worker has found is absent for no other, though it was a moment ago."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
-        options = ["--workers", "3", "--cache-negative-ttl", "1h"]
-        daemon = self.daemon(origin, options=options)
-        self.wait_until_all_serve(daemon)
+        daemon, _ = self.crew(origin, options=["--cache-negative-ttl", "1h"])
         target = f"/{path.digest}.narinfo"
         entry = origin.find(target)
         assert entry is not None
@@ -302,10 +315,7 @@ class EndTests(WorkersStage):
         """An answer that ends before the deadline reaches its client whole."""
         path = self.cache.add(SIZE)
         origin = self.mounted(Stall(SIZE // 2))
-        options = ["--workers", "2", "--cache-upstream-idle-timeout", "60s"]
-        options += ["--server-drain-timeout", "20s"]
-        daemon = self.daemon(origin, options=options)
-        self.wait_until_all_serve(daemon)
+        daemon, _ = self.crew(origin, 2, [*PATIENT, "--server-drain-timeout", "20s"])
         reader = self.exchange(daemon, self.nar_target(daemon, path))
         origin.wait_for_stall(path.nar_target)
         stopped = self.in_background(daemon.stop)
