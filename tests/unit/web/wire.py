@@ -167,7 +167,7 @@ class Server:
         return self.metrics.registry.get_sample_value(name, labels)
 
 
-def routes_for(cache: StubCache, metrics: Metrics) -> Routes:
+def routes_for(cache: StubCache, metrics: Metrics, peers: PeerPages | None = None) -> Routes:
     """Assemble the routes as the service does."""
     return Routes(
         {
@@ -180,6 +180,6 @@ def routes_for(cache: StubCache, metrics: Metrics) -> Routes:
         },
         narinfos=NarInfoPages(cache, metrics),
         nars=NarPages(cache, metrics),
-        peers=PeerPages(cache, SECRET),
+        peers=peers or PeerPages(cache, SECRET),
         via=b"ncps-0123",
     )
