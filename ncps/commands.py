@@ -15,6 +15,7 @@ from ncps.cache.identity import signing_key
 from ncps.cache.rebuild import Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError
+from ncps.locks.local import LocalLeases
 from ncps.service import NcpsService
 from ncps.settings.model import Settings
 from ncps.tasks import Tasks
@@ -85,7 +86,7 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
             clock=reactor,
             catalog=parts.catalog,
             store=parts.stores.narinfos,
-            adoption=adoption(reactor, parts, tasks),
+            adoption=adoption(reactor, parts, tasks, LocalLeases(reactor)),
             vetting=vetting(settings, key),
         ).run()
     finally:

@@ -8,7 +8,7 @@ label values at the start exists with 0 from the start, so that a rate never mis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Generic, TypeVar
 
@@ -19,6 +19,8 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from ncps.figures import Way
 from ncps.ports import Totals
@@ -78,6 +80,18 @@ class Labelled(Generic[M]):
         return child
 
 
+class _Settling(Collector):
+    """Has no metrics, and is asked for them before all others are."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        for call in self.calls:
+            call()
+        return ()
+
+
 class Metrics:
     """All metrics of one process.
 
@@ -90,6 +104,8 @@ class Metrics:
         disable_created_metrics()
         self.registry = CollectorRegistry(auto_describe=True)
         self.ways: dict[str, Way] = {}
+        self._settling = _Settling()
+        self.registry.register(self._settling)  # before all others, which it brings up to date
         names = tuple(upstreams)
         self._add_serving(("", *names))
         self._add_store()
@@ -297,6 +313,10 @@ class Metrics:
         self.worker_restarts = self._counter(
             "ncps_worker_restarts_total", "Workers that took the place of one that had ended."
         )
+
+    def before_scrape(self, settle: Callable[[], object]) -> None:
+        """Have `settle` called before metrics are read: it counts what was not counted yet."""
+        self._settling.calls.append(settle)
 
     def set_totals(self, totals: Totals) -> None:
         """Show what the catalog counted."""

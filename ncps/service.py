@@ -34,12 +34,14 @@ from ncps.database.lock import DatabaseLock
 from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
 from ncps.place import Alone, Place, address_of, closed
+from ncps.reactor import chosen_reactor
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
 from ncps.web.site import NcpsSite
+from ncps.web.transport import adopt
 
 TOTALS_S = 30.0
 USES_S = 60.0
@@ -197,6 +199,7 @@ class NcpsService(Service):
         )
         await self._place.enter(inner_pages(settings, self._core.cache))
         async for port in self._place.open(settings, self._site):
+            adopt(port)
             self._ports.append(port)
         self._log.info(
             "ncps {version} serves {hostname} on {addresses}, public key {key}",
@@ -276,16 +279,14 @@ async def _pause(reactor: Any, seconds: float) -> None:
 
 def serve(settings: Settings) -> int:
     """Run alone until told to stop; return the exit code."""
-    from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
-
-    service = NcpsService(settings, reactor)
+    run = chosen_reactor()
+    service = NcpsService(settings, run)
     try:
         service.check()
     except NcpsError as error:
         service.release_locks()
         sys.stderr.write(f"ncps: error: {error}\n")
         return 1
-    run: Any = reactor
     run.addSystemEventTrigger("before", "shutdown", service.stopService)
     run.callWhenRunning(service.startService)
     run.run()

@@ -36,6 +36,7 @@ from ncps.errors import NcpsError, Refused
 from ncps.figures import Collector
 from ncps.metrics import Metrics
 from ncps.place import Place, closed
+from ncps.reactor import chosen_reactor
 from ncps.service import NcpsService
 from ncps.settings.carried import unpack
 from ncps.settings.model import Settings
@@ -209,9 +210,7 @@ def work() -> int:
         prefix=settings.log.console_writer_prefix,
         worker=plan.number,
     )
-    from twisted.internet import reactor as _reactor  # noqa: PLC0415 - only here, to be chosen
-
-    reactor: Any = _reactor
+    reactor = chosen_reactor()
     service = NcpsService(settings, reactor, Member(plan, reactor))
     try:
         service.check()

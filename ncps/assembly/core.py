@@ -59,7 +59,7 @@ def core(
         max_entries=settings.cache.negative.max_entries,
     )
     uses = Uses(reactor, parts.catalog)
-    memory = NarInfoMemory(settings.cache.narinfo_memory_size_bytes)
+    memory = NarInfoMemory(limits.memory_shares(settings)[0])
     board = Noticeboard(agreed.notices, tasks, memory, negatives)
     board.listen()
     narinfos = NarInfos(
@@ -86,7 +86,7 @@ def core(
         cluster=cluster(settings, agreed.leases, peers, place),
         upstreams=whom.upstreams,
         narinfos=narinfos,
-        adoption=adoption(reactor, parts, tasks),
+        adoption=adoption(reactor, parts, tasks, agreed.leases),
         negatives=negatives,
         uses=uses,
         workers=parts.workers,

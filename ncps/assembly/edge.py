@@ -12,6 +12,7 @@ from ncps.place import Place
 from ncps.ports import Peers
 from ncps.settings.model import Settings
 from ncps.web import info
+from ncps.web.hot import HotNarInfos
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
@@ -35,6 +36,7 @@ def site(
 ) -> NcpsSite:
     """Make the HTTP floor."""
     advertised = settings.cache.nix_cache_info
+    hot = HotNarInfos(limits.memory_shares(settings)[1])
     pages: dict[bytes, Page] = {
         b"/": info.index(settings.cache.hostname, cache.public_key),
         b"/nix-cache-info": info.cache_info(
@@ -52,9 +54,11 @@ def site(
         pages[b"/metrics"] = Scrape(counters.registry, place.gather)
     root = Routes(
         pages,
-        narinfos=NarInfoPages(cache, counters),
+        narinfos=NarInfoPages(cache, counters, hot),
         nars=NarPages(cache, counters),
         peers=PeerPages(cache, settings.cluster.secret, siblings=place.siblings, peers=peers),
         via=place.via.encode(),
     )
-    return NcpsSite(root, clock=reactor, metrics=counters, limits=limits.of_clients(settings))
+    return NcpsSite(
+        root, clock=reactor, metrics=counters, limits=limits.of_clients(settings), hot=hot
+    )

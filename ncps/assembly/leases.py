@@ -9,9 +9,11 @@ from typing import Any
 from attrs import frozen
 
 from ncps.assembly.cluster import address_of
+from ncps.assembly.databases import dialect
 from ncps.errors import Unavailable
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases, LocalNotices
+from ncps.locks.postgresql import PostgresRegistry
 from ncps.locks.redis import RedisRegistry
 from ncps.locks.redis_channels import RedisChannels, redis_notices
 from ncps.locks.redis_link import Login, RedisPlace
@@ -69,6 +71,8 @@ def locking(
     backend = settings.cache.lock.backend
     if backend == "redis":
         return _of_redis(reactor, settings, counters, address)
+    if backend == "postgresql":
+        return _of_postgresql(reactor, settings, counters, address)
     notices = place.notices or LocalNotices()
     if place.leases is None:
         leases = LocalLeases(reactor, partial(_observe, counters, "local"), address=address)
@@ -118,6 +122,18 @@ def _of_redis(reactor: Any, settings: Settings, counters: Metrics, address: str)
     )
     shared = _shared(reactor, settings, counters, registry, address)
     return Locking(leases=shared, notices=redis_notices(registry.link, channels), shared=shared)
+
+
+def _of_postgresql(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
+    registry = PostgresRegistry(
+        reactor,
+        dialect(settings),
+        ttl_s=settings.cache.lock.download_lock_ttl_s,
+        address=address,
+        subject=_without(settings),
+    )
+    shared = _shared(reactor, settings, counters, registry, address)
+    return Locking(leases=shared, notices=registry.notices, shared=shared)
 
 
 def _shared(

@@ -12,6 +12,7 @@ from ncps.cache.adopt import Adoption
 from ncps.database.catalog import SqlCatalog
 from ncps.database.pool import Database
 from ncps.errors import StorageFull, Unavailable
+from ncps.ports import Leases
 from ncps.settings.model import Settings
 from ncps.spool import Digest, Spool
 from ncps.tasks import Tasks
@@ -42,7 +43,7 @@ def adapters(reactor: Any, settings: Settings) -> Adapters:
     )
 
 
-def adoption(reactor: Any, parts: Adapters, tasks: Tasks) -> Adoption:
+def adoption(reactor: Any, parts: Adapters, tasks: Tasks, leases: Leases) -> Adoption:
     """Make what takes over bytes without a row."""
     return Adoption(
         clock=reactor,
@@ -50,6 +51,7 @@ def adoption(reactor: Any, parts: Adapters, tasks: Tasks) -> Adoption:
         catalog=parts.catalog,
         store=parts.stores.nars,
         workers=parts.workers,
+        leases=leases,
     )
 
 

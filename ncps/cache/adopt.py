@@ -11,13 +11,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache.negatives import Negatives
+from ncps.cache.objects import Objects
 from ncps.cache.seal import Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
 from ncps.cache.uses import utc_now
 from ncps.errors import Corrupt, NotFound
 from ncps.flights import Flights
 from ncps.nix.narurl import EXTENSIONS, NarKey
-from ncps.ports import Body, Catalog, NarRecord, NarStore
+from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore
 from ncps.spool import Digest
 from ncps.tasks import Tasks
 from ncps.workers import Threads
@@ -48,18 +49,21 @@ class Adoption:
         catalog: Catalog,
         store: NarStore,
         workers: Threads,
+        leases: Leases,
     ) -> None:
         self._clock = clock
         self._catalog = catalog
         self._store = store
         self._workers = workers
+        self._objects = Objects(catalog=catalog, store=store, leases=leases)
         self._unvouched = Negatives(clock, ttl_s=UNVOUCHED_S, max_entries=UNVOUCHED_ENTRIES)
         self._flights: Flights[NarKey, NarRecord | None] = Flights(tasks, "adopt")
 
     async def adopt(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
         """Return the record of a NAR whose bytes were found, right, and marked as stored.
 
-        None if there are none; wrong ones are quarantined. Unavailable.
+        None if there are none, or somebody is at them who fetches, removes or takes them over;
+        wrong ones are quarantined. Unavailable.
 
         :param nar: what is known; None if no narinfo is: then only the name can vouch for it,
             and bytes of another hash may still be right, since not all names are file hashes.
@@ -85,7 +89,17 @@ class Adoption:
         located = await self._locate(key, nar)
         if located is None:
             return None
-        where, encoding = located
+        async with self._objects.holding() as held:
+            if not (await held.take_object(key) and await held.take_object(located[0])):
+                return None
+            current = await self._catalog.nar(key)
+            if current is not None and current.is_stored:
+                return current
+            return await self._take_alone(key, nar, *located)
+
+    async def _take_alone(
+        self, key: NarKey, nar: NarRecord | None, where: NarKey, encoding: str
+    ) -> NarRecord | None:
         stat = await self._store.stat(where)
         if stat is None:
             return None

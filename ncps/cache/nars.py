@@ -169,7 +169,9 @@ class Nars:
             current = await self._catalog.nar(nar.key)
             if current is not None and current.stored_at not in {None, nar.stored_at}:
                 return await self._open_stored(current, start, stop)  # somebody has healed it
-            await self._heal(nar, trouble)
+            is_noted = current is not None and not current.is_stored
+            if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
+                await self._heal(nar, trouble)
         lost = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
         return await self._follow(nar.key, self._download(nar.key, lost), start, stop)
 

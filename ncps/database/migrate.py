@@ -28,6 +28,8 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 """
 
+_WRITTEN = (("narinfos", "last_used_at"), ("nar_files", "last_used_at"), ("accounts", "bytes"))
+
 _GO_TABLES = {"narinfos", "nar_files", "narinfo_nar_files"}
 
 ATTEMPTS: Final = 20
@@ -122,9 +124,9 @@ def probe(dialect: Dialect) -> None:
             txn = Transaction(connection.cursor(), dialect.translate)
             for statement in dialect.begin_write:
                 txn.execute(statement)
-            for table in ("narinfos", "nar_files"):
+            for table, column in _WRITTEN:
                 txn.execute(f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0")  # noqa: S608
-                txn.execute(f"UPDATE {table} SET last_used_at = 0 WHERE 1 = 0")  # noqa: S608
+                txn.execute(f"UPDATE {table} SET {column} = 0 WHERE 1 = 0")  # noqa: S608
                 txn.execute(f"DELETE FROM {table} WHERE 1 = 0")  # noqa: S608
             connection.rollback()
     except dialect.errors as error:

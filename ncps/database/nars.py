@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from ncps.database import accounts
+from ncps.database.accounts import NOTHING, Change
 from ncps.database.rows import NAR_COLUMNS, columns_of, milliseconds, nar_of
 from ncps.errors import Conflict, Unavailable
 from ncps.nix.narurl import NarKey
@@ -34,24 +36,38 @@ class Claim:
     """A row that nobody else changes until the end of the transaction.
 
     :ivar fence: of the lease under which its bytes were stored; 0: of none.
+    :ivar was_missing: whether it was inserted for the claim, or just before it.
     """
 
     row_id: int
     fence: int
     there: NarRecord
+    was_missing: bool
+
+
+@frozen(kw_only=True)
+class Written:
+    """A row that was written, and what that means to the accounts."""
+
+    row_id: int
+    change: Change
 
 
 def claim(txn: Any, nar: NarRecord) -> Claim:
-    """Return the row of a NAR, locked, inserted as given where it is missing."""
-    columns = {"name": nar.key.name, "extension": nar.key.extension, **columns_of(nar)}
-    for _ in range(CLAIMS):
+    """Return the row of a NAR, locked, inserted where it is missing.
+
+    It is inserted as not stored: whoever updates it sees what to tell the accounts.
+    """
+    missing = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
+    columns = {"name": nar.key.name, "extension": nar.key.extension, **columns_of(missing)}
+    for attempt in range(CLAIMS):
         row = txn.execute(
             f"SELECT {NAR_COLUMNS}, n.fence, n.id FROM nar_files n"  # noqa: S608 - columns
             " WHERE n.name = ? AND n.extension = ? FOR UPDATE",
             (nar.key.name, nar.key.extension),
         ).fetchone()
         if row is not None:
-            return Claim(row_id=row[-1], fence=row[-2], there=nar_of(row))
+            return Claim(row_id=row[-1], fence=row[-2], there=nar_of(row), was_missing=attempt > 0)
         txn.execute(
             f"INSERT INTO nar_files ({', '.join(columns)})"  # noqa: S608 - our own names
             f" VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING",
@@ -69,26 +85,37 @@ def update(txn: Any, row_id: int, columns: Mapping[str, object]) -> None:
         )
 
 
-def announce(txn: Any, nar: NarRecord) -> int:
-    """See to a row for a NAR that a narinfo names; return its id. See `Catalog.add_narinfo`."""
+def announce(txn: Any, nar: NarRecord) -> Written:
+    """See to a row for a NAR that a narinfo names. See `Catalog.add_narinfo`."""
     row = claim(txn, nar)
     told, kept = columns_of(nar), columns_of(row.there)
     if row.there.is_stored:
         columns = {name: told[name] for name in _FACTS if kept[name] in {None, ""}}
         if not (row.there.upstream or row.there.origin_url):
             columns |= {name: told[name] for name in _ORIGIN}
+    elif row.was_missing:
+        columns = told
     else:
         columns = {name: told[name] for name in _FACTS + _ORIGIN}
-    update(txn, row.row_id, _changes(kept, columns))
-    return row.row_id
+    return _write(txn, row, _changes(kept, columns))
+
+
+def _write(txn: Any, row: Claim, columns: Mapping[str, object]) -> Written:
+    update(txn, row.row_id, columns)
+    if "stored_size" not in columns:
+        return Written(row_id=row.row_id, change=NOTHING)
+    size = columns["stored_size"]
+    assert size is None or isinstance(size, int)
+    change = accounts.of_size(size) - accounts.of_size(row.there.stored_size)
+    return Written(row_id=row.row_id, change=change)
 
 
 def _changes(kept: Mapping[str, object], columns: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in columns.items() if kept[name] != value}
 
 
-def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> int:
-    """Insert or replace a row, except that its last use is not forgotten; return its id.
+def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> Written:
+    """Insert or replace a row, except that its last use is not forgotten.
 
     Conflict if bytes were stored under a later lease; see `Catalog.mark_stored`.
     """
@@ -103,17 +130,27 @@ def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> int:
     columns = _changes(columns_of(row.there), columns)
     if fence > row.fence:
         columns["fence"] = fence
-    update(txn, row.row_id, columns)
-    return row.row_id
+    return _write(txn, row, columns)
 
 
-def mark_missing(txn: Any, key: NarKey) -> None:
+def mark_missing(txn: Any, key: NarKey) -> Change:
     """Note that the bytes are gone."""
+    change = _locked(txn, key)
     txn.execute(
         "UPDATE nar_files SET stored_at = NULL, stored_size = NULL, verified_at = NULL"
         " WHERE name = ? AND extension = ?",
         (key.name, key.extension),
     )
+    return change
+
+
+def _locked(txn: Any, key: NarKey) -> Change:
+    """Lock a row, if there is one; return what it will mean to the accounts that it is gone."""
+    row = txn.execute(
+        "SELECT stored_size FROM nar_files WHERE name = ? AND extension = ? FOR UPDATE",
+        (key.name, key.extension),
+    ).fetchone()
+    return NOTHING if row is None else NOTHING - accounts.of_size(row[0])
 
 
 def mark_verified(txn: Any, key: NarKey, at: datetime) -> None:
@@ -139,12 +176,13 @@ def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRec
     return [nar_of(row) for row in rows]
 
 
-def forget(txn: Any, key: NarKey) -> bool:
+def forget(txn: Any, key: NarKey) -> tuple[bool, Change]:
     """Delete a row and, through the foreign key, its narinfos; False if there is none."""
+    change = _locked(txn, key)
     deleted = txn.execute(
         "DELETE FROM nar_files WHERE name = ? AND extension = ?", (key.name, key.extension)
     )
-    return int(deleted.rowcount) > 0
+    return int(deleted.rowcount) > 0, change
 
 
 def touch(txn: Any, uses: Mapping[NarKey, datetime]) -> None:
@@ -158,11 +196,3 @@ def touch(txn: Any, uses: Mapping[NarKey, datetime]) -> None:
             for key, at in sorted(uses.items(), key=lambda use: (use[0].name, use[0].extension))
         ],
     )
-
-
-def count_stored(txn: Any) -> tuple[int, int]:
-    """Return how many NARs are stored and their bytes."""
-    count, size = txn.execute(
-        "SELECT COUNT(*), COALESCE(SUM(stored_size), 0) FROM nar_files WHERE stored_at IS NOT NULL"
-    ).fetchone()
-    return int(count), int(size)

@@ -31,8 +31,13 @@ def milliseconds(moment: datetime | None) -> int | None:
     return None if moment is None else (moment - _EPOCH) // _MILLISECOND
 
 
+def moment(value: int) -> datetime:
+    """A stored time."""
+    return _EPOCH + value * _MILLISECOND
+
+
 def _moment(value: int | None) -> datetime | None:
-    return None if value is None else _EPOCH + value * _MILLISECOND
+    return None if value is None else moment(value)
 
 
 def _hash(text: str | None) -> Hash | None:
@@ -89,14 +94,12 @@ def entry_of(row: Sequence[Any]) -> NarInfoEntry:
         narinfo = NarInfo.parse(row[1].encode())
     except Malformed as error:
         raise Unavailable(f"the row of narinfo {row[0]} is damaged: {error}") from error
-    fetched_at = _moment(row[5])
-    assert fetched_at is not None
     return NarInfoEntry(
         digest=row[0],
         narinfo=narinfo,
         upstream=row[2],
         upstream_url=row[3],
         verified=bool(row[4]),
-        fetched_at=fetched_at,
+        fetched_at=moment(row[5]),
         last_used_at=_moment(row[6]),
     )

@@ -38,7 +38,7 @@ SLOW_S = 1.0
 
 
 class Engine(Protocol):
-    """The database, as `ncps.database` knows it; blocks.
+    """The database, as its dialect in `ncps.database` knows it; blocks.
 
     :ivar where: for messages.
     :ivar errors: of the driver, and what they mean.
@@ -340,7 +340,12 @@ class PostgresSessions:
             is_first = False
             pings = self.tasks.start("ping", self._ping(session))
             try:
-                await session.ended
+                why = await session.ended
+                self._log.warn(
+                    "the session with the leases in {where} has ended, they are lost: {reason}",
+                    where=self.where,
+                    reason=str(why),
+                )
             finally:
                 pings.cancel()
                 self.tasks.start("close", session.close())

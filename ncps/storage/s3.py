@@ -13,14 +13,16 @@ from threading import Event
 from typing import Final, ParamSpec, TypeVar
 from uuid import uuid4
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from ncps.errors import Conflict, Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import ConfigStore, NarInfoStore, NarStore, Spooled, Stat
 from ncps.slots import Slots
 from ncps.storage import keys
-from ncps.storage.s3_body import Ahead, S3Body, S3Source
+from ncps.storage.s3_body import Ahead, Opening, S3Body, S3Source
 from ncps.storage.s3_bucket import LARGEST_COPY, Bucket, Facts, Listed, Opened
 from ncps.storage.s3_election import elect, honours_conditions_blocking
 from ncps.storage.s3_errors import OutOfRange
@@ -33,6 +35,28 @@ R = TypeVar("R")
 AHEAD: Final = 64
 """Bodies that may read ahead at once: 16 MiB."""
 _ATTEMPTS: Final = 5
+
+
+async def run_in_line(
+    slots: Slots, workers: Threads, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Take a slot, call in a thread, return its result. Busy: the line is too long.
+
+    The slot is the call's, not the caller's: who leaves does not make room while a thread is busy
+    for nobody. Else a crowd that comes and goes would fill the threads without bound.
+    """
+    await slots.acquire()
+    result: Deferred[R] = Deferred()
+
+    def ended(value: R | Failure) -> None:
+        slots.release()
+        if not isinstance(value, Failure):
+            result.callback(value)
+        elif not result.called:
+            result.errback(value)
+
+    Deferred.fromCoroutine(workers.run(function, *args, **kwargs)).addBoth(ended)
+    return await result
 
 
 class Requests:
@@ -48,8 +72,7 @@ class Requests:
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call what asks the bucket, in a thread. Busy: the line is too long."""
-        async with self._slots:
-            return await self.workers.run(function, *args, **kwargs)
+        return await run_in_line(self._slots, self.workers, function, *args, **kwargs)
 
     async def walk(self, base: str) -> AsyncIterator[Listed]:
         """Objects below a key, one hop for each page."""
@@ -103,11 +126,18 @@ class S3NarStore(NarStore):
     async def open(
         self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
     ) -> S3Body:
-        source, first = await self._requests.run(self._open_blocking, key, start, stop, size)
+        opening = Opening()
+        try:
+            source, first = await self._requests.run(
+                self._open_blocking, opening, key, start, stop, size
+            )
+        except CancelledError:
+            opening.abandon()
+            raise
         return S3Body(source, first=first, workers=self._requests.workers, ahead=self._ahead)
 
     def _open_blocking(
-        self, key: NarKey, start: int, stop: int | None, size: int | None
+        self, opening: Opening, key: NarKey, start: int, stop: int | None, size: int | None
     ) -> tuple[S3Source, bytes]:
         """Open and read a first piece: for most NARs that is all of it, in one hop."""
         where = keys.nar_key(key)
@@ -135,10 +165,12 @@ class S3NarStore(NarStore):
         if start == end:
             source.close()
         try:
-            return source, source.read_blocking()
+            first = source.read_blocking()
         except BaseException:
             source.close()
             raise
+        opening.done_blocking(source)
+        return source, first
 
     def _size(self, key: NarKey) -> int:
         facts = self._bucket.stat(keys.nar_key(key))
@@ -156,10 +188,9 @@ class S3NarStore(NarStore):
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         given_up = Event()
         try:
-            async with self._uploads:
-                facts = await self._requests.workers.run(
-                    self._publish_blocking, key, source, given_up
-                )
+            facts = await run_in_line(
+                self._uploads, self._requests.workers, self._publish_blocking, key, source, given_up
+            )
         finally:
             given_up.set()  # a cancelled upload ends after the part that it is sending
         return _stat(key, facts)

@@ -1,7 +1,8 @@
 """A Body that lies in S3: read in threads, a little ahead, and taken up again where it broke off.
 
 Each read is a hop into a thread. While the reader works on one piece the next is fetched, but only
-for so many bodies at once: a crowd of slow readers must not hold two pieces each.
+for so many bodies at once: a crowd of slow readers must not hold two pieces each. A reader that is
+found waiting for S3 gets larger pieces, which cost less each; it does not hold them for long.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ncps.workers import Threads
 
 READ_SIZE: Final = 256 * 1024
 """One read: far more than a hop into a thread costs, little enough to hold for each reader."""
+LARGE_READ_SIZE: Final = 1024 * 1024
+"""One read for a reader that is quicker than S3."""
 
 
 class Ahead:
@@ -39,6 +42,31 @@ class Ahead:
     def give(self) -> None:
         """One less does."""
         self._free += 1
+
+
+class Opening:
+    """What a thread opens for somebody who may have left before it was done: then it is closed."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._source: S3Source | None = None
+        self._is_abandoned = False
+
+    def done_blocking(self, source: S3Source) -> None:
+        """Hand over what was opened."""
+        with self._lock:
+            self._source = source
+            is_abandoned = self._is_abandoned
+        if is_abandoned:
+            source.close()
+
+    def abandon(self) -> None:
+        """Leave."""
+        with self._lock:
+            self._is_abandoned = True
+            source = self._source
+        if source is not None:
+            source.close()
 
 
 class S3Source:
@@ -71,14 +99,14 @@ class S3Source:
         """Bytes that are still to be read."""
         return self._stop - self._position
 
-    def read_blocking(self) -> bytes:
+    def read_blocking(self, size: int = READ_SIZE) -> bytes:
         """The next piece; nothing at the end, or after `close`. Unavailable, Corrupt."""
         with self._lock:
             if self._is_closed or not self.left:
                 return b""
             self._is_reading = True
         try:
-            data = self._read_or_resume()
+            data = self._read_or_resume(min(size, self.left))
             self._position += len(data)
             return data
         finally:
@@ -87,21 +115,21 @@ class S3Source:
                 if self._is_closed or not self.left:
                     self._end()
 
-    def _read_or_resume(self) -> bytes:
+    def _read_or_resume(self, size: int) -> bytes:
         """Read; after a failure ask once for the rest, since the server may be back already."""
         try:
-            return self._read()
+            return self._read(size)
         except Unavailable:
             self._stream.close()
         try:
             self._stream = self._reopen(self._position).stream
         except (NotFound, Conflict, OutOfRange) as error:
             raise Corrupt(f"{self._name} was replaced or removed while it was read") from error
-        return self._read()
+        return self._read(size)
 
-    def _read(self) -> bytes:
+    def _read(self, size: int) -> bytes:
         with calling(self._name):
-            data: bytes = self._stream.read(min(READ_SIZE, self.left))
+            data: bytes = self._stream.read(size)
         if not data:
             raise Unavailable(f"{self._name} ended {self.left} bytes early")
         return data
@@ -132,6 +160,7 @@ class S3Body:
         self._ahead = ahead
         self._reading: Deferred[bytes] | None = None
         self._is_ahead = False
+        self._piece = READ_SIZE
         self._is_closed = False
 
     @property
@@ -158,11 +187,13 @@ class S3Body:
             data = b""
 
     def _start(self) -> Deferred[bytes]:
-        return Deferred.fromCoroutine(self._workers.run(self._source.read_blocking))
+        return Deferred.fromCoroutine(self._workers.run(self._source.read_blocking, self._piece))
 
     async def _next(self) -> bytes:
         if self._reading is None:
             self._reading = self._start()
+        else:
+            self._piece = READ_SIZE if self._reading.called else LARGE_READ_SIZE
         try:
             return await self._reading
         finally:

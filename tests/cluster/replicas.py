@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,11 +40,14 @@ class DatabaseServer(Protocol):
     def new_database(self) -> str: ...
 
 
+SERVERS: dict[str, Callable[[], DatabaseServer]] = {"PostgreSQL": PostgreSQL, "MariaDB": MariaDB}
+
+
 class Backends:
     """What the replicas of one test case share; a database and a bucket are made for each test."""
 
-    def __init__(self, database: type[PostgreSQL | MariaDB]) -> None:
-        self.database: DatabaseServer = database()
+    def __init__(self, database: DatabaseServer) -> None:
+        self.database = database
         self.redis = Redis()
         self.s3 = RadosGW()
 
@@ -62,9 +65,9 @@ class Backends:
 
 
 @cache
-def started(database: type[Any]) -> Backends:
+def started(name: str) -> Backends:
     """The servers that the tests of this process share; whoever stops one starts it again."""
-    made = Backends(database)
+    made = Backends(SERVERS[name]())
     atexit.register(made.close)
     made.start()
     return made
@@ -103,7 +106,7 @@ class Replica(Daemon):
 class ClusterStage(Stage):
     """A stage with replicas."""
 
-    database_server: type[PostgreSQL | MariaDB] = PostgreSQL
+    database_server = "PostgreSQL"
 
     def setUp(self) -> None:
         super().setUp()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.cluster.replicas import ClusterStage
-from tests.integration.servers.postgresql import PostgreSQL
 from tests.system.faults import Stall
 from tests.system.stage import wait_until
 
@@ -12,7 +11,7 @@ MIDDLE = SIZE // 2
 
 
 class WorkersTests(ClusterStage):
-    database_server = PostgreSQL
+    database_server = "PostgreSQL"
 
     def test_one_fetch_for_all_workers_of_all_replicas(self) -> None:
         """Whichever worker of whichever replica is asked, the bytes flow while they arrive once."""

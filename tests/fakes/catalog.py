@@ -1,23 +1,24 @@
-"""MemoryCatalog: a catalog of two dictionaries."""
+"""MemoryCatalog: a catalog of two dictionaries, whose counter is a sum."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from attrs import evolve
 
 from ncps.errors import Conflict, NcpsError
+from ncps.inventory import EvictedNar, IdleNar, Inventory
 from ncps.nix.narurl import NarKey
-from ncps.ports import Catalog, NarInfoEntry, NarRecord, Totals
+from ncps.ports import NarInfoEntry, NarRecord, Totals
 
 _ORIGIN = ("upstream", "origin_url")
 _FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
-class MemoryCatalog(Catalog):
-    """See `ncps.ports.Catalog`.
+class MemoryCatalog(Inventory):
+    """See `ncps.ports.Catalog` and `ncps.inventory.Inventory`.
 
     :param failing: raised by every method while it is set; `failing_writes` only by those that
         write.
@@ -26,6 +27,7 @@ class MemoryCatalog(Catalog):
     def __init__(self) -> None:
         self.entries: dict[str, NarInfoEntry] = {}
         self.records: dict[NarKey, NarRecord] = {}
+        self.made_at = datetime(2020, 1, 1, tzinfo=UTC)
         self.failing: NcpsError | None = None
         self.failing_writes: NcpsError | None = None
         self._key_of: dict[str, NarKey] = {}
@@ -136,6 +138,61 @@ class MemoryCatalog(Catalog):
         self._reading()
         sizes = [nar.stored_size or 0 for nar in self.records.values() if nar.is_stored]
         return Totals(len(self.entries), len(sizes), sum(sizes))
+
+    async def stored_bytes(self) -> int:
+        return (await self.totals()).bytes_stored
+
+    async def recount(self) -> int:
+        self._writing()
+        return 0
+
+    async def created_at(self) -> datetime:
+        self._reading()
+        return self.made_at
+
+    def _used_at(self, nar: NarRecord) -> datetime:
+        """Last use of a NAR and its narinfos, and the time when it was stored."""
+        times = [nar.last_used_at, nar.stored_at]
+        times += [self.entries[digest].last_used_at for digest in self._digests_of(nar.key)]
+        return max((at for at in times if at is not None), default=_NEVER)
+
+    async def idle(self, before: datetime, limit: int) -> list[IdleNar]:
+        self._reading()
+        found = [IdleNar(nar, self._used_at(nar)) for nar in self.records.values() if nar.is_stored]
+        found.sort(key=lambda idle: idle.used_at)
+        return [idle for idle in found if idle.used_at < before][:limit]
+
+    async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
+        self._writing()
+        evicted = []
+        for victim in idle:
+            key = victim.nar.key
+            nar = self.records.get(key)
+            if nar is None or nar.stored_at != victim.nar.stored_at:
+                continue
+            if not nar.is_stored or self._used_at(nar) > victim.used_at:
+                continue
+            await self.mark_missing(key)
+            if nar.last_used_at is None:
+                self.records[key] = evolve(self.records[key], last_used_at=victim.used_at)
+            evicted.append(EvictedNar(victim.nar, tuple(sorted(self._digests_of(key)))))
+        return evicted
+
+    async def forget_unused(self, before: datetime, now: datetime, limit: int) -> list[NarKey]:
+        self._writing()
+        forgotten = []
+        for key, nar in list(self.records.items()):
+            entries = [self.entries[digest] for digest in self._digests_of(key)]
+            times = [entry.fetched_at for entry in entries] + [self._used_at(nar)]
+            if nar.is_stored or max(times) >= before or limit <= 0:
+                continue
+            limit -= 1
+            if nar.last_used_at is None and not entries:
+                self.records[key] = evolve(nar, last_used_at=now)
+            else:
+                await self.forget_nar(key)
+                forgotten.append(key)
+        return forgotten
 
 
 def _announced(there: NarRecord | None, told: NarRecord) -> NarRecord:

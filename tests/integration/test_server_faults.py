@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from ncps.database import connections, migrate, nars, server
+from ncps.database import accounts, connections, migrate, nars, server
 from ncps.database.catalog import SqlCatalog
 from ncps.database.server import ServerDatabase
 from ncps.errors import Busy, Corrupt, StorageFull, Unavailable
@@ -115,10 +115,10 @@ class CallTests:
         between, committed = threading.Event(), threading.Event()
 
         def twice(txn: Any) -> tuple[int, int]:
-            first = nars.count_stored(txn)[0]
+            first = accounts.read(txn).nars
             between.set()
             committed.wait(10)
-            return first, nars.count_stored(txn)[0]
+            return first, accounts.read(txn).nars
 
         read = start(self.database.read(twice))
         await deferToThread(between.wait, 10)
@@ -365,7 +365,7 @@ class FaultTests:
 
         def together(txn: Any) -> None:
             calls.append(1)
-            nars.count_stored(txn)
+            accounts.read(txn)
 
         await gatherResults([start(self.database.write(together)) for _ in range(8)])
         self.assertEqual(len(calls), 8)

@@ -128,7 +128,12 @@ class CoreCase(SynchronousTestCase):
             disagreed=self._disagreed,
         )
         self.adoption = Adoption(
-            clock=clock, tasks=tasks, catalog=catalog, store=self.store, workers=self.threads
+            clock=clock,
+            tasks=tasks,
+            catalog=catalog,
+            store=self.store,
+            workers=self.threads,
+            leases=self.leases,
         )
         self.admission = Admission(
             clock,

@@ -294,7 +294,7 @@ class BrokenNarTests(SynchronousTestCase):
             1,
         )
         self.assertEqual(len(self.server.logged), 1)
-        self.assertEqual(self.server.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
         return response, nar
 
     def test_error_after_first_byte_aborts_with_length(self) -> None:
@@ -359,7 +359,7 @@ class BrokenNarTests(SynchronousTestCase):
         client.ask(PATH)
         client.leave()
         self.assertEqual(len(cancelled), 1)
-        self.assertEqual([request.gone for request in self.server.logged], [True])
+        self.assertEqual([access.is_complete for access in self.server.logged], [False])
 
     def test_client_leaving_during_body_closes_it(self) -> None:
         """A reader that leaves lets go of the NAR at once."""
@@ -370,7 +370,7 @@ class BrokenNarTests(SynchronousTestCase):
         client.leave()
         self.assertTrue(never.called)
         self.assertEqual((nar.closed, nar.bodies[0].closed), (1, 1))
-        self.assertEqual(self.server.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_client_that_reads_slowly_holds_body_back(self) -> None:
         """Bytes are pulled at the pace of the client."""
@@ -396,4 +396,4 @@ class BrokenNarTests(SynchronousTestCase):
         self.server.clock.advance(1)
         self.assertTrue(client.disconnected)
         self.assertEqual(nar.closed, 1)
-        self.assertEqual(self.server.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])

@@ -164,7 +164,9 @@ class SiblingTests(SynchronousTestCase):
         self.server = Server()
         self.sibling = _Sibling()
         pages = PeerPages(self.server.cache, SECRET, siblings=["unix:/run/2"], peers=self.sibling)
-        self.server.site.resource = routes_for(self.server.cache, self.server.metrics, pages)
+        self.server.site.resource = routes_for(
+            self.server.cache, self.server.metrics, self.server.hot, pages
+        )
 
     def get(self, path: str = PATH, method: bytes = b"GET", **headers: str) -> Response:
         given = {"Authorization": f"Bearer {SECRET}", "X_Ncps_Worker": "unix:/run/2", **headers}
