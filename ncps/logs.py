@@ -11,8 +11,9 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from select import PIPE_BUF
 from typing import TextIO, cast
 
 from attrs import field, frozen
@@ -181,11 +182,14 @@ class LineObserver:
     """Writes the line of an event, or those of a batch.
 
     Never raises: a broken log must not break the cache.
+
+    :param most: bytes that are written at once, if that matters, beside longer lines.
     """
 
     stream: TextIO
     line_of: Callable[[LogEvent], str] = field(repr=False)
     lines_of: Callable[[Batch], str] = field(repr=False, default=str)
+    most: int = 0
 
     def __call__(self, event: LogEvent) -> None:
         """Write an event."""
@@ -196,11 +200,25 @@ class LineObserver:
             what = {"level": "error", "message": f"unloggable event: {type(error)}"}
             lines = f"{json.dumps(what)}\n"
         try:
-            self.stream.write(lines)
-            self.stream.flush()
+            for piece in pieces(lines, self.most) if self.most else (lines,):
+                self.stream.write(piece)
+                self.stream.flush()
         except (OSError, ValueError):
             # The stream is gone or full; there is nobody left to tell.
             return
+
+
+def pieces(lines: str, most: int) -> Iterator[str]:
+    """Cut between lines, so that no piece has more bytes, but for lines that alone have more."""
+    piece, size = "", 0
+    for line in lines.removesuffix("\n").split("\n"):
+        length = len(line.encode("utf-8", "replace")) + 1
+        if piece and size + length > most:
+            yield piece
+            piece, size = "", 0
+        piece += f"{line}\n"
+        size += length
+    yield piece
 
 
 def demoted(event: LogEvent) -> LogEvent:
@@ -243,6 +261,8 @@ def observer(
     if worker:
         prefix += f"[{worker}] "
     last = f', "worker": {worker}}}' if worker else "}"
+    # What several processes write into one pipe stays in one piece only up to this size.
+    most = PIPE_BUF if worker else 0
 
     def line_of(event: LogEvent) -> str:
         return json_line(event)[:-1] + last
@@ -255,9 +275,10 @@ def observer(
             stream,
             lambda event: human_line(event, prefix),
             lambda batch: batch.human_lines(prefix),
+            most,
         )
     else:
-        lines = LineObserver(stream, line_of if worker else json_line, lines_of)
+        lines = LineObserver(stream, line_of if worker else json_line, lines_of, most)
     levels = frozenset(each for each in LogLevel.iterconstants() if each >= LEVELS[level])
     return _Selecting(levels, lines)
 

@@ -368,3 +368,14 @@ class WorkerTests(SynchronousTestCase):
         self.assertTrue(self.lines(human=True, worker=3).startswith("x [3] 1970-"))
         self.assertNotIn("worker", json.loads(self.lines(human=False, worker=0)))
         self.assertTrue(self.lines(human=True, worker=0).startswith("x 1970-"))
+
+    def test_no_write_is_too_long_for_a_pipe(self) -> None:
+        """Lines of a batch are written in pieces that the kernel keeps together."""
+        lines = [f"{number} {'ä' * 30}" for number in range(200)]
+        lines[50] = "x" * 5000
+        found = list(logs.pieces("".join(f"{line}\n" for line in lines), 4096))
+        self.assertEqual("".join(f"{line}\n" for line in lines), "".join(found))
+        sizes = [len(piece.encode()) for piece in found]
+        self.assertEqual([5001], [size for size in sizes if size > 4096])
+        self.assertLess(len(found), 10)
+        self.assertTrue(all(piece.endswith("\n") for piece in found))
