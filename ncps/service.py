@@ -22,7 +22,7 @@ from ncps.allocator import keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
 from ncps.assembly.databases import database_lock, dialect
-from ncps.assembly.edge import peer_pages, site
+from ncps.assembly.edge import inner_pages, site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, alone, locking
@@ -194,8 +194,10 @@ class NcpsService(Service):
         self._tick("times of use", self._core.uses.flush, USES_S)
         self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
         self._lag.start()
-        self._site = site(self._reactor, settings, self._core.cache, counters, self._place)
-        await self._place.enter(peer_pages(settings, self._core.cache))
+        self._site = site(
+            self._reactor, settings, self._core.cache, counters, self._place, self._peers
+        )
+        await self._place.enter(inner_pages(settings, self._core.cache))
         async for port in self._place.open(settings, self._site):
             adopt(port)
             self._ports.append(port)
