@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
+from ncps.cache.evict import LEASE as LRU
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.locks.redis import RedisRegistry
@@ -19,8 +20,6 @@ from ncps.metrics import Metrics
 from ncps.ports import Leases, Notices
 from ncps.settings.model import RedisSettings, Settings
 
-LRU = "lru"
-"""Name of the lease of whoever removes old NARs."""
 FILE_POLLS = Polls(initial_s=0.02, longest_s=0.2)
 """Nobody announces that the lease of another process is free; to look costs a few microseconds."""
 

@@ -307,13 +307,9 @@ class Nars:
     async def _publish(self, download: Download, nar: NarRecord | None, arrived: Arrived) -> None:
         """Store what arrived: bytes first, then the row. What cannot be kept was served anyway."""
         key, spool, verdict = download.key, arrived.spool, arrived.verdict
-        if not spool.is_kept:
-            self._log.warn(
-                "{key} was passed through but is not kept: {reason}",
-                key=key.file_name,
-                reason=spool.keep_error,
-            )
-            self._ended("unkept")
+        refusal = self._admission.too_large(verdict.size) if spool.is_kept else spool.keep_error
+        if refusal:
+            self._unkept(key, refusal)
             return
         now = utc_now(self._clock)
         base = nar if nar is not None else NarRecord(key=key, compression="")
@@ -332,12 +328,7 @@ class Nars:
             await self._catalog.mark_stored(record)
             await self._narinfos.published(record)
         except (StorageFull, Unavailable) as error:
-            self._log.warn(
-                "{key} was passed through but is not kept: {reason}",
-                key=key.file_name,
-                reason=str(error),
-            )
-            self._ended("unkept")
+            self._unkept(key, str(error))
             return
         self._ended("published")
         self._log.info(
@@ -346,3 +337,9 @@ class Nars:
             size=verdict.size,
             upstream=download.upstream,
         )
+
+    def _unkept(self, key: NarKey, reason: str) -> None:
+        self._log.warn(
+            "{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason
+        )
+        self._ended("unkept")

@@ -80,6 +80,18 @@ class Orphans:
         self._grace_s = grace_s
         self._swept = swept
 
+    async def recount(self) -> None:
+        """See that the count of stored bytes is right. Never fails, as `sweep`."""
+        try:
+            off = await self._catalog.recount()
+        except NcpsError as error:
+            self._log.warn("stored NARs cannot be counted now: {reason}", reason=str(error))
+            return
+        if off:
+            self._log.warn(
+                "the count of stored bytes was wrong by {off}, and is right now", off=off
+            )
+
     async def sweep(self) -> None:
         """Go through everything once. Never fails: what fails is logged, and the rest stays."""
         tally = Swept()

@@ -14,6 +14,7 @@ from attrs import Factory, define
 
 from ncps.errors import Malformed
 from ncps.settings.convert import convert, convert_default
+from ncps.settings.eviction import decide_eviction
 from ncps.settings.files import read_file
 from ncps.settings.locks import decide_locks
 from ncps.settings.model import (
@@ -216,6 +217,7 @@ def load(
             loading.resolve(setting)
     decide_upstreams(loading.values, loading.problems, loading.warnings)
     decide_locks(loading.values, loading.problems, loading.warnings)
+    decide_eviction(loading.values, loading.problems)
     if loading.values.get("cluster.advertise_url") and not loading.values.get("cluster.secret"):
         loading.problems.append(
             "cluster-advertise-url needs cluster-secret, by which instances know each other"

@@ -6,13 +6,24 @@ adds fields to `model`; a test compares the two.
 
 from __future__ import annotations
 
-from ncps.settings.rows import cache, cluster, database, general, ignored, later, locks, upstream
+from ncps.settings.rows import (
+    cache,
+    cluster,
+    database,
+    eviction,
+    general,
+    ignored,
+    later,
+    locks,
+    upstream,
+)
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
     *general.ROWS,
     *cache.ROWS,
     *database.ROWS,
+    *eviction.ROWS,
     *upstream.ROWS,
     *cluster.ROWS,
     *locks.ROWS,
