@@ -21,6 +21,7 @@ from typing import Final
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.cache.narinfos import NarInfos
@@ -40,7 +41,9 @@ SCAN: Final = 2000
 BATCH: Final = 50
 """NARs that one transaction marks."""
 REST_S: Final = 30.0
-"""How long writes start no further run after one that did not get below its mark."""
+"""How long writes start no further run after one that found nothing to remove."""
+REST_SHARE: Final = 10.0
+"""Likewise after one that removed something, but not enough, as a multiple of its duration."""
 
 
 @frozen(kw_only=True)
@@ -110,21 +113,28 @@ class Eviction:
         self._bounds = bounds
         self._ended = ended
         self._is_running = False
+        self._is_watching = False
         self._is_asked = False
         self._rests_until = 0.0
 
     def stored(self) -> None:
         """Take note that something was stored: look soon whether that was too much."""
-        if self._is_running:
-            self._is_asked = True
-        elif self._clock.seconds() >= self._rests_until:
-            self._tasks.start("eviction", self._after_writes())
-
-    async def _after_writes(self) -> None:
         self._is_asked = True
-        while self._is_asked and self._clock.seconds() >= self._rests_until:
-            self._is_asked = False
-            await self.check()
+        if not self._is_watching:
+            self._is_watching = True
+            self._tasks.start("eviction", self._watch())
+
+    async def _watch(self) -> None:
+        """Look once for all writes that came while the last look was taken."""
+        try:
+            while self._is_asked:
+                rest = self._rests_until - self._clock.seconds()
+                if rest > 0:
+                    await deferLater(self._clock, min(rest, REST_S))
+                self._is_asked = False
+                await self.check()
+        finally:
+            self._is_watching = False
 
     async def check(self) -> None:
         """Make room if the store is over its limit. Never fails: what fails is logged."""
@@ -146,12 +156,12 @@ class Eviction:
                     await self._run_under(lease)
         except NcpsError as error:
             self._log.warn("old NARs cannot be removed now: {reason}", reason=str(error))
-            self._rest()
+            self._rest(REST_S)
         finally:
             self._is_running = False
 
-    def _rest(self) -> None:
-        self._rests_until = self._clock.seconds() + REST_S
+    def _rest(self, seconds: float) -> None:
+        self._rests_until = self._clock.seconds() + min(seconds, REST_S)
 
     async def _run_under(self, lease: Lease) -> None:
         since = self._clock.seconds()
@@ -165,7 +175,8 @@ class Eviction:
             tally.seconds = self._clock.seconds() - since
             self._ended(tally)
         if left > self._bounds.low:
-            self._rest()
+            # All that is left is in use: to look for more again and again would be all we do.
+            self._rest(REST_SHARE * tally.seconds if tally.nars else REST_S)
         self._log.info(
             "removed {nars} NARs ({freed} bytes) in {seconds:.1f} s, {passed} in use were passed"
             " over; {left} bytes are left, at most {high} are allowed{remark}",
@@ -180,9 +191,9 @@ class Eviction:
 
     async def _shrink(self, lease: Lease, tally: Tally) -> None:
         """Remove NARs until the low mark is reached or none is left that may go."""
-        before = utc_now(self._clock) - timedelta(seconds=self._bounds.grace_s)
+        grace = timedelta(seconds=self._bounds.grace_s)
         while (over := await self._over()) > 0:
-            nars = tally.nars
+            nars, before = tally.nars, utc_now(self._clock) - grace
             candidates = iter(await self._catalog.idle(before, SCAN))
             while over > 0 and (batch := _enough(candidates, over)):
                 if lease.is_lost:
