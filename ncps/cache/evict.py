@@ -168,13 +168,13 @@ class Eviction:
         tally = Tally()
         try:
             await self._uses.flush()
-            await self._shrink(lease, tally)
+            is_stuck = not await self._shrink(lease, tally)
             left = await self._catalog.stored_bytes()
         finally:
             await lease.release()
             tally.seconds = self._clock.seconds() - since
             self._ended(tally)
-        if left > self._bounds.low:
+        if is_stuck:
             # All that is left is in use: to look for more again and again would be all we do.
             self._rest(REST_SHARE * tally.seconds if tally.nars else REST_S)
         self._log.info(
@@ -186,11 +186,14 @@ class Eviction:
             passed=tally.passed_over,
             left=left,
             high=self._bounds.high,
-            remark="; nothing else may go yet" if left > self._bounds.low else "",
+            remark="; nothing else may go yet" if is_stuck else "",
         )
 
-    async def _shrink(self, lease: Lease, tally: Tally) -> None:
-        """Remove NARs until the low mark is reached or none is left that may go."""
+    async def _shrink(self, lease: Lease, tally: Tally) -> bool:
+        """Remove NARs until the low mark is reached; False: none is left that may go.
+
+        That the mark is passed again right afterwards says nothing: under load it always is.
+        """
         grace = timedelta(seconds=self._bounds.grace_s)
         while (over := await self._over()) > 0:
             nars, before = tally.nars, utc_now(self._clock) - grace
@@ -198,11 +201,12 @@ class Eviction:
             while over > 0 and (batch := _enough(candidates, over)):
                 if lease.is_lost:
                     self._log.warn("stopped removing NARs: another process may have begun")
-                    return
+                    return True
                 await self._evict(batch, tally)
                 over = await self._over()
             if tally.nars == nars:
-                return
+                return False
+        return True
 
     async def _over(self) -> int:
         return await self._catalog.stored_bytes() - self._bounds.low
