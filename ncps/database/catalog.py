@@ -87,7 +87,10 @@ class SqlCatalog(Inventory):
         return await self._database.read(idle.find, before, limit)
 
     async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
-        return await self._database.write(_evict, idle)
+        evicted = await self._database.write(_evict, idle)
+        if evicted:
+            await self._database.settle()
+        return evicted
 
     async def forget_unused(self, before: datetime, now: datetime, limit: int) -> list[NarKey]:
         return await self._database.write(idle.forget, before, now, limit)
