@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from ncps.settings.setting import Setting, Status
 from ncps.settings.table import by_flag
 
 USAGE_ERROR = 2
+WORKER = "NCPS_WORKER"
+"""The variable by which a process learns that it is one of several workers; see `worker`."""
 
 
 @frozen(kw_only=True)
@@ -51,11 +54,14 @@ def _later(name: str) -> Callable[..., int]:
 
 
 COMMANDS = Commands(
-    serve=_later("ncps.service.serve"),
+    serve=_later("ncps.crew.serve"),
     migrate_up=_later("ncps.commands.migrate_up"),
     migrate_status=_later("ncps.commands.migrate_status"),
     rebuild=_later("ncps.commands.rebuild"),
 )
+
+
+_work = _later("ncps.worker.work")
 
 
 class _UsageError(Exception):
@@ -279,6 +285,8 @@ def run(
     :param commands: what to run instead of the real ones.
     :param surroundings: what to see instead of this process.
     """
+    if surroundings is None and WORKER in os.environ:
+        return _work()
     given: dict[str, list[str]] = {}
     try:
         options, left = build_parser(given).parse_known_args(_spell_out(arguments))

@@ -75,6 +75,7 @@ def rebuild(settings: Settings) -> int:
 async def _rebuild(reactor: Any, settings: Settings) -> Tally:
     parts = adapters(reactor, settings)
     parts.workers.start()
+    parts.stores.start()
     tasks = Tasks(reactor)
     try:
         parts.database.open()
@@ -91,4 +92,5 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
     finally:
         await tasks.stop(0.0)
         parts.database.close()
+        await parts.stores.stop(5.0)
         await parts.workers.stop(5.0)

@@ -41,6 +41,13 @@ def of_clients(settings: Settings) -> Limits:
     )
 
 
+def memory_shares(settings: Settings) -> tuple[int, int]:
+    """Bytes for narinfos, and beside them for what makes answers of them that lie ready."""
+    size = settings.cache.narinfo_memory_size_bytes
+    hot = size * 3 // 8
+    return size - hot, hot
+
+
 def of_upstream(settings: Settings) -> Bounds:
     """What each upstream may cost, and how much of it is used."""
     upstream = settings.cache.upstream

@@ -36,6 +36,16 @@ class LockFile:
         """Whether this object holds the lock."""
         return self._fd is not None
 
+    @property
+    def fd(self) -> int:
+        """The descriptor that the lock is on.
+
+        A child process that inherits it holds the lock, too: it is free when the last of them has
+        closed it or died.
+        """
+        assert self._fd is not None, "not held"
+        return self._fd
+
     def acquire(self) -> None:
         """Take the lock or raise Refused, naming the holder; holding it already is an error."""
         if self._fd is not None:

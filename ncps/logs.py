@@ -12,7 +12,6 @@ import math
 import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TextIO, cast
 
@@ -31,6 +30,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr
 from zope.interface import implementer
 
+from ncps.loglines import Batch, harmless, human_head, quoted, stamp
 from ncps.settings import Settings
 
 LEVELS = {
@@ -50,10 +50,8 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _PLAIN_TEMPLATE = re.compile(r"(?:[^{}]|\{[a-z_][a-z0-9_]*\})*")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ALWAYS = frozenset({"time", "level", "message", "logger"})
 _OURS = _ALWAYS | {"error", "traceback"}
-_quoted = json.encoder.encode_basestring_ascii
 #: What `twisted.python.log` adds to an event for observers of the old kind.
 _LEGACY = frozenset(
     {"message", "time", "system", "isError", "format", "failure", "why", "logLevel"}
@@ -90,33 +88,6 @@ def redacted(event: LogEvent) -> LogEvent:
     """Return the event with the values of secret fields replaced."""
     secret = [name for name in event if _is_secret(name)]
     return {**event, **dict.fromkeys(secret, REDACTED)} if secret else event
-
-
-def _moment(event: LogEvent) -> datetime:
-    seconds = event.get("log_time")
-    if not isinstance(seconds, int | float):
-        return datetime.fromtimestamp(0, UTC)
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, UTC)
-
-
-@lru_cache(maxsize=8)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _stamp(event: LogEvent) -> str:
-    """Time of an event, as RFC 3339 has it: the second is written once for all its events."""
-    moment = event.get("log_time")
-    try:
-        if isinstance(moment, int | float):
-            seconds, micro = divmod(round(moment * 1_000_000), 1_000_000)
-            return f"{_second(seconds)}.{micro // 1000:03d}Z"
-    except (ValueError, OverflowError, OSError):
-        pass
-    return "1970-01-01T00:00:00.000Z"
 
 
 def _level_name(event: LogEvent) -> str:
@@ -158,21 +129,21 @@ def json_line(event: LogEvent) -> str:
     event = redacted(event)
     legacy = _LEGACY if "isError" in event else frozenset()
     parts = [
-        f'{{"time": "{_stamp(event)}", "level": "{_level_name(event)}"',
-        f'"message": {_quoted(_message(event))}',
-        f'"logger": {_quoted(str(event.get("log_namespace", "")))}',
+        f'{{"time": "{stamp(event.get("log_time"))}", "level": "{_level_name(event)}"',
+        f'"message": {quoted(_message(event))}',
+        f'"logger": {quoted(str(event.get("log_namespace", "")))}',
     ]
     taken = _ALWAYS
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         taken = _OURS
         parts.append(f'"error": {_json(f"{type(failure.value).__name__}: {failure.value}")}')
-        parts.append(f'"traceback": {_quoted(_traceback(failure))}')
+        parts.append(f'"traceback": {quoted(_traceback(failure))}')
     for name, value in event.items():
         if name[:4] == "log_" or name in legacy:
             continue
         key = f"{name}_" if name in taken else name
-        parts.append(f"{_quoted(key)}: {_json(value)}")
+        parts.append(f"{quoted(key)}: {_json(value)}")
     return ", ".join(parts) + "}"
 
 
@@ -180,7 +151,7 @@ def _json(value: object) -> str:
     """Write a value; the usual kinds without the machinery of `json.dumps`."""
     kind = type(value)
     if kind is str and len(cast("str", value)) <= _LONGEST_VALUE:
-        return _quoted(cast("str", value))
+        return quoted(cast("str", value))
     if kind is int:
         number = cast("int", value)
         if -(2**63) < number < 2**63:
@@ -195,32 +166,37 @@ def _json(value: object) -> str:
 def human_line(event: LogEvent, prefix: str = "") -> str:
     """Return the event for people; a traceback follows in indented lines."""
     event = redacted(event)
-    moment = _moment(event).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    message = _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], _message(event))
-    line = f"{prefix}{moment} {_level_name(event).upper():<5} {message}"
+    head = human_head(event.get("log_time"), _level_name(event))
+    line = f"{prefix}{head} {harmless(_message(event))}"
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         for part in _traceback(failure).splitlines():
-            line += "\n    " + _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], part)
+            line += "\n    " + harmless(part)
     return line
 
 
 @implementer(ILogObserver)
 @frozen
 class LineObserver:
-    """Writes one line an event, and never raises: a broken log must not break the cache."""
+    """Writes the line of an event, or those of a batch.
+
+    Never raises: a broken log must not break the cache.
+    """
 
     stream: TextIO
     line_of: Callable[[LogEvent], str] = field(repr=False)
+    lines_of: Callable[[Batch], str] = field(repr=False, default=str)
 
     def __call__(self, event: LogEvent) -> None:
         """Write an event."""
+        batch = event.get("log_batch")
         try:
-            line = self.line_of(event)
+            lines = self.lines_of(batch) if batch is not None else f"{self.line_of(event)}\n"
         except Exception as error:  # noqa: BLE001  # whatever a field's own code may raise
-            line = json.dumps({"level": "error", "message": f"unloggable event: {type(error)}"})
+            what = {"level": "error", "message": f"unloggable event: {type(error)}"}
+            lines = f"{json.dumps(what)}\n"
         try:
-            self.stream.write(f"{line}\n")
+            self.stream.write(lines)
             self.stream.flush()
         except (OSError, ValueError):
             # The stream is gone or full; there is nobody left to tell.
@@ -255,13 +231,33 @@ class _Selecting:
             self.inner(event)
 
 
-def observer(level: str, stream: TextIO, *, human: bool, prefix: str = "") -> ILogObserver:
+def observer(
+    level: str, stream: TextIO, *, human: bool, prefix: str = "", worker: int = 0
+) -> ILogObserver:
     """Make an observer that writes events of a level and above.
 
     :param level: one of `LEVELS`.
     :param prefix: put in front of lines for people.
+    :param worker: number of this process among several; 0 for none.
     """
-    lines = LineObserver(stream, (lambda event: human_line(event, prefix)) if human else json_line)
+    if worker:
+        prefix += f"[{worker}] "
+    last = f', "worker": {worker}}}' if worker else "}"
+
+    def line_of(event: LogEvent) -> str:
+        return json_line(event)[:-1] + last
+
+    def lines_of(batch: Batch) -> str:
+        return batch.json_lines().replace("}\n", f"{last}\n") if worker else batch.json_lines()
+
+    if human:
+        lines = LineObserver(
+            stream,
+            lambda event: human_line(event, prefix),
+            lambda batch: batch.human_lines(prefix),
+        )
+    else:
+        lines = LineObserver(stream, line_of if worker else json_line, lines_of)
     levels = frozenset(each for each in LogLevel.iterconstants() if each >= LEVELS[level])
     return _Selecting(levels, lines)
 
@@ -309,14 +305,16 @@ def start_logging(
     human: bool,
     prefix: str = "",
     *,
+    worker: int = 0,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
     """Send all events of this process to a stream; called again, change level and stream.
 
     :param level: one of `LEVELS`.
     :param human: lines for people instead of JSON.
+    :param worker: see `observer`.
     """
-    chosen = observer(level, stream, human=human, prefix=prefix)
+    chosen = observer(level, stream, human=human, prefix=prefix, worker=worker)
     if _current and beginner is globalLogBeginner:
         globalLogPublisher.removeObserver(_current.pop())
         globalLogPublisher.addObserver(chosen)

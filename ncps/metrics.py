@@ -8,7 +8,7 @@ label values at the start exists with 0 from the start, so that a rate never mis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 from typing import Generic, TypeVar
 
@@ -19,7 +19,10 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
+from ncps.figures import Way
 from ncps.ports import Totals
 
 M = TypeVar("M", Counter, Gauge, Histogram)
@@ -79,16 +82,32 @@ class Labelled(Generic[M]):
         return child
 
 
+class _Settling(Collector):
+    """Has no metrics, and is asked for them before all others are."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        for call in self.calls:
+            call()
+        return ()
+
+
 class Metrics:
     """All metrics of one process.
 
     :param upstreams: names of the configured upstreams, for the series that carry them; the
         empty name stands for "unknown".
+    :ivar ways: how the gauges of several workers become one, by name.
     """
 
     def __init__(self, upstreams: Iterable[str] = ()) -> None:
         disable_created_metrics()
         self.registry = CollectorRegistry(auto_describe=True)
+        self.ways: dict[str, Way] = {}
+        self._settling = _Settling()
+        self.registry.register(self._settling)  # before all others, which it brings up to date
         names = tuple(upstreams)
         self._add_serving(("", *names))
         self._add_store()
@@ -97,6 +116,7 @@ class Metrics:
         self._add_locks()
         self._add_http()
         self._add_limits()
+        self._add_workers()
         self.loop_lag = Histogram(
             "ncps_event_loop_lag_seconds",
             "How late the reactor ran a timer, looked at every second.",
@@ -107,7 +127,9 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: str = "") -> Counter:
         return Counter(name, text, labels.split(), registry=self.registry)
 
-    def _gauge(self, name: str, text: str) -> Gauge:
+    def _gauge(self, name: str, text: str, way: Way = "sum") -> Gauge:
+        """Make a gauge; `way` is how those of several workers become one."""
+        self.ways[name] = way
         return Gauge(name, text, registry=self.registry)
 
     def _histogram(
@@ -146,16 +168,24 @@ class Metrics:
         )
 
     def _add_store(self) -> None:
-        self.store_size = self._gauge("ncps_store_total_size_bytes", "Bytes of all stored NARs.")
-        self.narinfo_count = self._gauge("ncps_narinfo_count", "narinfos in the catalog.")
-        self.nar_file_count = self._gauge("ncps_nar_file_count", "NARs in the store.")
+        self.store_size = self._gauge(
+            "ncps_store_total_size_bytes", "Bytes of all stored NARs.", way="own"
+        )
+        self.narinfo_count = self._gauge(
+            "ncps_narinfo_count", "narinfos in the catalog.", way="own"
+        )
+        self.nar_file_count = self._gauge("ncps_nar_file_count", "NARs in the store.", way="own")
 
     def _add_eviction(self) -> None:
         self.max_size = self._gauge(
-            "ncps_cache_max_size_bytes", "Bytes of NARs the store may hold; 0 for any number."
+            "ncps_cache_max_size_bytes",
+            "Bytes of NARs the store may hold; 0 for any number.",
+            way="own",
         )
         self.utilization = self._gauge(
-            "ncps_cache_utilization_ratio", "Bytes of all stored NARs by those it may hold."
+            "ncps_cache_utilization_ratio",
+            "Bytes of all stored NARs by those it may hold.",
+            way="own",
         )
         self.lru_runs = self._counter(
             "ncps_lru_cleanup_runs_total", "Runs that removed old NARs, or tried to."
@@ -188,11 +218,11 @@ class Metrics:
         )
         # Two gauges, though the first is called _total: the names are given.
         self.upstream_count = self._gauge(
-            "ncps_upstream_count_total", "Upstreams that are configured."
+            "ncps_upstream_count_total", "Upstreams that are configured.", way="own"
         )
         self.upstream_count.set(len(upstreams))
         self.upstream_healthy = self._gauge(
-            "ncps_upstream_count_healthy", "Upstreams that are thought to be well."
+            "ncps_upstream_count_healthy", "Upstreams that are thought to be well.", way="least"
         )
         self.bytes_fetched = Labelled(
             self._counter(
@@ -262,12 +292,15 @@ class Metrics:
             LOCK_MODES,
         )
         self.lock_backend_up = self._gauge(
-            "ncps_lock_backend_up", "Whether locks can be had from where they are kept."
+            "ncps_lock_backend_up",
+            "Whether locks can be had from where they are kept.",
+            way="least",
         )
         self.lock_backend_up.set(1)
         self.lock_degraded = self._gauge(
             "ncps_lock_degraded",
             "Whether locks are this process's own because their backend is away.",
+            way="most",
         )
 
     def _add_http(self) -> None:
@@ -303,6 +336,21 @@ class Metrics:
             ),
             LIMITS,
         )
+
+    def _add_workers(self) -> None:
+        self.workers = self._gauge("ncps_workers", "Processes that shall serve.", way="own")
+        self.workers.set(1)
+        self.workers_answering = self._gauge(
+            "ncps_workers_answering", "Processes whose figures are in this answer, gauges included."
+        )
+        self.workers_answering.set(1)
+        self.worker_restarts = self._counter(
+            "ncps_worker_restarts_total", "Workers that took the place of one that had ended."
+        )
+
+    def before_scrape(self, settle: Callable[[], object]) -> None:
+        """Have `settle` called before metrics are read: it counts what was not counted yet."""
+        self._settling.calls.append(settle)
 
     def set_totals(self, totals: Totals, max_size: int = 0) -> None:
         """Show what the catalog counted, beside what the store may hold (0: any number)."""

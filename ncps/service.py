@@ -8,9 +8,8 @@ stop    no new connections -> drain responses -> end downloads -> times of use -
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
@@ -23,26 +22,26 @@ from ncps.allocator import keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
 from ncps.assembly.databases import database_lock, dialect
-from ncps.assembly.edge import site
+from ncps.assembly.edge import peer_pages, site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
-from ncps.assembly.leases import Locking, locking
+from ncps.assembly.leases import Locking, alone, locking
 from ncps.assembly.parts import Adapters, adapters
 from ncps.cache.identity import signing_key
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
-from ncps.endpoints import listen
 from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
+from ncps.place import Alone, Place, address_of, closed
+from ncps.reactor import chosen_reactor
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
-from ncps.storage.temps import Temps
-from ncps.storage.tree import Tree
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
 from ncps.web.site import NcpsSite
+from ncps.web.transport import adopt
 
 TOTALS_S = 30.0
 USES_S = 60.0
@@ -55,17 +54,21 @@ class NcpsService(Service):
     """See the module.
 
     :param reactor: runs everything; stopped when the start fails.
+    :param place: how this process stands to others; by default it is alone.
     :ivar failure: why the start failed, for the exit code.
+    :ivar drain_s: time that running answers have at the end.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, reactor: Any = None) -> None:
+    def __init__(self, settings: Settings, reactor: Any = None, place: Place | None = None) -> None:
         if reactor is None:
             from twisted.internet import reactor  # noqa: PLC0415 - the operator's choice
         self.failure: NcpsError | None = None
+        self.drain_s = settings.server.drain_timeout_s
         self._settings = settings
         self._reactor = reactor
+        self._place = place if place is not None else Alone(reactor)
         self._locks: list[StoreLock | DatabaseLock] = []
         self._tasks = Tasks(reactor)
         self._parts: Adapters | None = None
@@ -81,29 +84,31 @@ class NcpsService(Service):
     def check(self) -> None:
         """Take the locks, probe the storage, bring the schema up to date; before the reactor runs.
 
+        A worker leaves all that to its supervisor.
         Refused, StorageFull, Unavailable: what is wrong and what would be right.
         """
-        cache = self._settings.cache
         self._parts = adapters(self._reactor, self._settings)
         imported_key(self._settings)
-        self._probe(self._parts.stores.tree)
-        store_lock = StoreLock(cache.storage.local)
-        store_lock.acquire()
-        self._locks.append(store_lock)
+        if not self._place.is_in_charge:
+            return
+        stores = self._parts.stores
+        self._probe(stores.probe)
+        if stores.lock is not None:
+            stores.lock.acquire()
+            self._locks.append(stores.lock)
         engine = dialect(self._settings)
         engine.prepare()
-        alone = database_lock(self._settings)
-        if alone is not None:
-            alone.acquire()
-            self._locks.append(alone)
+        lock = database_lock(self._settings)
+        if lock is not None:
+            lock.acquire()
+            self._locks.append(lock)
         for migration in migrate.up(engine):
             self._log.info(
                 "applied migration {version} {name}", version=migration.version, name=migration.name
             )
         self._may_write(engine)
-        self._probe(self._parts.stores.spools)
-        places = {self._parts.stores.spools, self._parts.stores.tree.temps}
-        swept = sum(temps.sweep() for temps in places)
+        self._probe(stores.spools.probe)
+        swept = stores.sweep()
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
 
@@ -114,10 +119,10 @@ class NcpsService(Service):
         except StorageFull as error:
             self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
-    def _probe(self, place: Tree | Temps) -> None:
+    def _probe(self, probe: Callable[[], None]) -> None:
         """Look whether a place can be written; a full one still holds what can be served."""
         try:
-            place.probe()
+            probe()
         except StorageFull as error:
             self._log.warn("{reason}: nothing new will be kept", reason=str(error))
 
@@ -154,17 +159,17 @@ class NcpsService(Service):
         settings = self._settings
         keep_large_blocks()
         parts.workers.start()
+        parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
+        self._place.begin(counters)
         key = await signing_key(
             parts.stores.config, settings.cache.hostname, imported_key(settings)
         )
-        whom = upstreaming(self._reactor, settings, counters, self._tasks)
+        whom = upstreaming(self._reactor, settings, counters, self._tasks, self._place.via)
         self._clients = whom.clients
-        self._peers = peer_clients(self._reactor, settings, counters)
-        self._agreed = locking(
-            self._reactor, settings, counters, address=settings.cluster.advertise_url
-        )
+        self._peers = peer_clients(self._reactor, settings, counters, self._place)
+        self._agreed = locking(self._reactor, settings, counters, self._place)
         await self._agreed.start()
         self._core = core(
             self._reactor,
@@ -176,6 +181,7 @@ class NcpsService(Service):
             key,
             self._peers,
             self._agreed,
+            self._place,
         )
         whom.probes.start()
 
@@ -184,23 +190,26 @@ class NcpsService(Service):
             counters.set_totals(totals, settings.cache.max_size_bytes)
 
         self._tick("totals", count, TOTALS_S)
-        self._tick("inspection", self._core.inspection.run, INSPECTION_S)
+        inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)
+        self._tick("inspection", inspection, INSPECTION_S)
         self._tick("times of use", self._core.uses.flush, USES_S)
         for ticker in self._core.upkeep.tickers:
             self._tasks.start(ticker.name, ticker.run())
         self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
         self._lag.start()
-        self._site = site(self._reactor, settings, self._core.cache, counters)
-        for description in settings.server.addr:
-            self._ports.append(await listen(self._reactor, description, self._site))
+        self._site = site(self._reactor, settings, self._core.cache, counters, self._place)
+        await self._place.enter(peer_pages(settings, self._core.cache))
+        async for port in self._place.open(settings, self._site):
+            adopt(port)
+            self._ports.append(port)
         self._log.info(
             "ncps {version} serves {hostname} on {addresses}, public key {key}",
             version=__version__,
             hostname=settings.cache.hostname,
-            addresses=", ".join(_address(port) for port in self._ports),
+            addresses=", ".join(address_of(port) for port in self._ports),
             key=str(key.public),
         )
-        notify("READY=1")
+        self._place.tell("READY=1")
 
     def _tick(self, name: str, function: Any, interval_s: float) -> None:
         self._tasks.start(name, Ticker(self._reactor, name, function, interval_s).run())
@@ -211,10 +220,10 @@ class NcpsService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        notify("STOPPING=1")
-        deadline = self._reactor.seconds() + self._settings.server.drain_timeout_s
+        self._place.tell("STOPPING=1")
+        deadline = self._reactor.seconds() + self.drain_s
         for port in self._ports:
-            await _stopped(port)
+            await closed(port)
         if self._site is not None:
             cut = await self._site.drain(max(0.0, deadline - self._reactor.seconds()))
             if cut:
@@ -222,6 +231,7 @@ class NcpsService(Service):
         if self._lag is not None:
             self._lag.stop()
         await self._end_tasks(deadline)
+        await self._place.leave(max(0.0, deadline - self._reactor.seconds()))
         if self._core is not None:
             await self._flush_uses()
         for client in self._clients:
@@ -232,6 +242,7 @@ class NcpsService(Service):
             await self._agreed.stop(AFTERMATH_S)
         if self._parts is not None:
             self._parts.database.close()
+            await self._parts.stores.stop(AFTERMATH_S)
             await self._parts.workers.stop(AFTERMATH_S)
         self.release_locks()
         self._log.info("ncps has stopped")
@@ -250,6 +261,11 @@ class NcpsService(Service):
         except NcpsError as error:
             self._log.warn("times of last use are lost: {reason}", reason=str(error))
 
+    @property
+    def lock_fds(self) -> list[int]:
+        """Descriptors of the locks, for processes that shall hold them, too."""
+        return [lock.fd for lock in self._locks]
+
     def release_locks(self) -> None:
         """Let another process have the store and the database; idempotent."""
         while self._locks:
@@ -262,45 +278,16 @@ async def _pause(reactor: Any, seconds: float) -> None:
     await waiting
 
 
-async def _stopped(port: IListeningPort) -> None:
-    ended = port.stopListening()
-    if ended is not None:
-        await ended
-
-
-def _address(port: IListeningPort) -> str:
-    where = port.getHost()
-    host, number = getattr(where, "host", None), getattr(where, "port", 0)
-    if host is None:
-        return f"unix:{getattr(where, 'name', b'?')!r}"
-    return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
-
-
-def notify(state: str) -> None:
-    """Tell systemd, if it asked to be told (sd_notify(3)); never fails."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path.startswith(("/", "@")):
-        return
-    address = "\0" + path[1:] if path.startswith("@") else path
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.sendto(state.encode(), address)
-    except OSError:
-        pass
-
-
 def serve(settings: Settings) -> int:
-    """Run until told to stop; return the exit code."""
-    from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
-
-    service = NcpsService(settings, reactor)
+    """Run alone until told to stop; return the exit code."""
+    run = chosen_reactor()
+    service = NcpsService(settings, run)
     try:
         service.check()
     except NcpsError as error:
         service.release_locks()
         sys.stderr.write(f"ncps: error: {error}\n")
         return 1
-    run: Any = reactor
     run.addSystemEventTrigger("before", "shutdown", service.stopService)
     run.callWhenRunning(service.startService)
     run.run()

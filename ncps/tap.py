@@ -83,6 +83,10 @@ class Options(usage.Options):
             self.settings = load(self.given)
         except InvalidSettings as error:
             raise usage.UsageError(str(error)) from None
+        if self.settings.server.workers > 1:
+            raise usage.UsageError(
+                "server-workers: twistd runs one process: use `ncps serve`, or leave it out"
+            )
         _last_loaded[:] = [self.settings]
         self._choose_observer(self.parent)
 

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncps.assembly.fetching import VIA
 from ncps.cache.relay import Cluster
 from ncps.metrics import Metrics
+from ncps.place import Place
 from ncps.ports import Leases
 from ncps.settings.model import Settings
 from ncps.upstream.peers import PeerClients
 
 
-def peer_clients(reactor: Any, settings: Settings, counters: Metrics) -> PeerClients:
+def peer_clients(reactor: Any, settings: Settings, counters: Metrics, place: Place) -> PeerClients:
     """Make what reaches the others; the service closes it."""
     return PeerClients(
-        reactor, secret=settings.cluster.secret, via=VIA, took=counters.bytes_relayed.inc
+        reactor, secret=settings.cluster.secret, via=place.via, took=counters.bytes_relayed.inc
     )
 
 
-def cluster(settings: Settings, leases: Leases, peers: PeerClients) -> Cluster:
+def cluster(settings: Settings, leases: Leases, peers: PeerClients, place: Place) -> Cluster:
     """Put together what a process needs of the others."""
     return Cluster(
         leases=leases,
         peers=peers,
-        address=settings.cluster.advertise_url,
+        address=address_of(settings, place),
         patience_s=settings.cache.download.poll_timeout_s,
     )
+
+
+def address_of(settings: Settings, place: Place) -> str:
+    """Where the other processes of this cache reach this one; empty if they cannot."""
+    return place.address or settings.cluster.advertise_url

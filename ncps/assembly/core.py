@@ -24,6 +24,7 @@ from ncps.cache.pullthrough import PullThrough
 from ncps.cache.uses import Uses
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
+from ncps.place import Place
 from ncps.settings.model import Settings
 from ncps.tasks import Tasks
 from ncps.upstream.peers import PeerClients
@@ -50,6 +51,7 @@ def core(
     key: SecretKey,
     peers: PeerClients,
     agreed: Locking,
+    place: Place,
 ) -> Core:
     """Put the cache together."""
 
@@ -59,7 +61,7 @@ def core(
         max_entries=settings.cache.negative.max_entries,
     )
     uses = Uses(reactor, parts.catalog)
-    memory = NarInfoMemory(settings.cache.narinfo_memory_size_bytes)
+    memory = NarInfoMemory(limits.memory_shares(settings)[0])
     board = Noticeboard(agreed.notices, tasks, memory, negatives)
     board.listen()
     narinfos = NarInfos(
@@ -77,15 +79,13 @@ def core(
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
-    admission = limits.admission(
-        reactor, settings, counters, (parts.stores.spools.directory, parts.stores.tree.root)
-    )
+    admission = limits.admission(reactor, settings, counters, parts.stores.room)
     nars = Nars(
         clock=reactor,
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
-        cluster=cluster(settings, agreed.leases, peers),
+        cluster=cluster(settings, agreed.leases, peers, place),
         upstreams=whom.upstreams,
         narinfos=narinfos,
         adoption=adoption(reactor, parts, tasks, agreed.leases),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ncps import limits
-from ncps.assembly.fetching import VIA
 from ncps.cache.pullthrough import PullThrough
 from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
+from ncps.place import Place
 from ncps.settings.model import Settings
 from ncps.web import info
+from ncps.web.hot import HotNarInfos
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
@@ -19,9 +20,17 @@ from ncps.web.routes import Page, Routes
 from ncps.web.site import NcpsSite
 
 
-def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics) -> NcpsSite:
+def peer_pages(settings: Settings, cache: PullThrough) -> PeerPages:
+    """Make what answers for NARs on their way."""
+    return PeerPages(cache, settings.cluster.secret)
+
+
+def site(
+    reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics, place: Place
+) -> NcpsSite:
     """Make the HTTP floor."""
     advertised = settings.cache.nix_cache_info
+    hot = HotNarInfos(limits.memory_shares(settings)[1])
     pages: dict[bytes, Page] = {
         b"/": info.index(settings.cache.hostname, cache.public_key),
         b"/nix-cache-info": info.cache_info(
@@ -36,12 +45,14 @@ def site(reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics
         b"/readyz": info.Readiness(cache),
     }
     if settings.prometheus.enabled:
-        pages[b"/metrics"] = Scrape(counters.registry)
+        pages[b"/metrics"] = Scrape(counters.registry, place.gather)
     root = Routes(
         pages,
-        narinfos=NarInfoPages(cache, counters),
+        narinfos=NarInfoPages(cache, counters, hot),
         nars=NarPages(cache, counters),
-        peers=PeerPages(cache, settings.cluster.secret),
-        via=VIA.encode(),
+        peers=peer_pages(settings, cache),
+        via=place.via.encode(),
     )
-    return NcpsSite(root, clock=reactor, metrics=counters, limits=limits.of_clients(settings))
+    return NcpsSite(
+        root, clock=reactor, metrics=counters, limits=limits.of_clients(settings), hot=hot
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from attrs import frozen
 from twisted.logger import Logger
@@ -22,8 +21,6 @@ from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
 from ncps.upstream.remote import Observers, RemoteCache
 
-VIA = f"ncps-{uuid4().hex[:12]}"
-"""Name of this process in Via headers."""
 _log = Logger()
 
 
@@ -46,8 +43,13 @@ def _name(url: str) -> str:
     return url.partition("://")[2]
 
 
-def upstreaming(reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks) -> Upstreaming:
-    """Make the upstreams and their HTTP clients."""
+def upstreaming(
+    reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks, via: str
+) -> Upstreaming:
+    """Make the upstreams and their HTTP clients.
+
+    :param via: our name in Via headers.
+    """
     netrc = _netrc(settings)
     bounds = limits.of_upstream(settings)
     reached = limits.reached(counters)
@@ -65,7 +67,7 @@ def upstreaming(reactor: Any, settings: Settings, counters: Metrics, tasks: Task
             credentials=_credentials(setting, netrc),
             bounds=bounds,
             reached=reached,
-            via=VIA,
+            via=via,
         )
         observers = Observers(
             fetched=counters.bytes_fetched(_name(setting.url)).inc,

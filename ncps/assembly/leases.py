@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
+from ncps.assembly.cluster import address_of
+from ncps.assembly.databases import dialect
 from ncps.cache.evict import LEASE as LRU
+from ncps.errors import Unavailable
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases, LocalNotices
+from ncps.locks.postgresql import PostgresRegistry
 from ncps.locks.redis import RedisRegistry
-from ncps.locks.redis_channels import RedisChannels, RedisNotices
+from ncps.locks.redis_channels import RedisChannels, redis_notices
 from ncps.locks.redis_link import Login, RedisPlace
 from ncps.locks.redis_tls import verified_tls
 from ncps.locks.shared import Polls, Registry, SharedLeases
 from ncps.metrics import Metrics
+from ncps.place import Place
 from ncps.ports import Leases, Notices
 from ncps.settings.model import RedisSettings, Settings
 
@@ -55,32 +60,50 @@ def locking(
     reactor: Any,
     settings: Settings,
     counters: Metrics,
-    *,
-    address: str,
-    directory: Path | None = None,
-    notices: Notices | None = None,
+    place: Place,
 ) -> Locking:
     """Make them; nothing is connected yet. Refused: a file of the settings cannot be used.
 
-    :param address: where the other processes reach this one; empty if they cannot.
-    :param directory: for the leases of several workers on this machine; None for one process.
-    :param notices: how workers tell each other, where nothing reaches farther.
+    :param place: what reaches no farther than this machine is for workers of one daemon.
     """
+    address = address_of(settings, place)
     backend = settings.cache.lock.backend
     if backend == "redis":
         return _of_redis(reactor, settings, counters, address)
-    notices = notices or LocalNotices()
-    if directory is None:
+    if backend == "postgresql":
+        return _of_postgresql(reactor, settings, counters, address)
+    notices = place.notices or LocalNotices()
+    if place.leases is None:
         leases = LocalLeases(reactor, partial(_observe, counters, "local"), address=address)
         return Locking(leases=leases, notices=notices)
     shared = SharedLeases(
         reactor,
-        FileRegistry(directory, address=address),
+        FileRegistry(place.leases, address=address),
         polls=FILE_POLLS,
         observe=partial(_observe, counters, "files"),
         address=address,
     )
     return Locking(leases=shared, notices=notices, shared=shared)
+
+
+def alone(
+    leases: Leases, name: str, work: Callable[[], Awaitable[None]]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Make work that does nothing while another process of this cache is at it."""
+
+    async def unless_held() -> None:
+        try:
+            lease = await leases.try_hold(name)
+        except Unavailable:
+            return  # said elsewhere; the next time will do
+        if lease is None:
+            return
+        try:
+            await work()
+        finally:
+            await lease.release()
+
+    return unless_held
 
 
 def _of_redis(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
@@ -97,7 +120,19 @@ def _of_redis(reactor: Any, settings: Settings, counters: Metrics, address: str)
         subject=_without(settings),
     )
     shared = _shared(reactor, settings, counters, registry, address)
-    return Locking(leases=shared, notices=RedisNotices(registry.link, channels), shared=shared)
+    return Locking(leases=shared, notices=redis_notices(registry.link, channels), shared=shared)
+
+
+def _of_postgresql(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
+    registry = PostgresRegistry(
+        reactor,
+        dialect(settings),
+        ttl_s=settings.cache.lock.download_lock_ttl_s,
+        address=address,
+        subject=_without(settings),
+    )
+    shared = _shared(reactor, settings, counters, registry, address)
+    return Locking(leases=shared, notices=registry.notices, shared=shared)
 
 
 def _shared(

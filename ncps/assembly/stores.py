@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from attrs import frozen
 
 from ncps.ports import ConfigStore, NarInfoStore, NarStore
 from ncps.settings.model import Settings
 from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.lock import StoreLock
 from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
 from ncps.workers import Workers
@@ -14,23 +19,59 @@ from ncps.workers import Workers
 
 @frozen(kw_only=True)
 class Stores:
-    """The three storage ports, and where unfinished downloads lie."""
+    """The three storage ports, and where unfinished downloads lie.
 
-    tree: Tree
+    :param room: directories whose file systems must have room for a download.
+    :param probe: looks, blocking, whether the store can be used, and makes what is missing.
+    :param sweep: removes, blocking, what dead processes left; returns how many files.
+    :param lock: against another daemon; None where several may share the store.
+    :param threads: of the store's own; None if it has none.
+    :param disconnect: closes what idle threads leave open.
+    """
+
     spools: Temps
     nars: NarStore
     narinfos: NarInfoStore
     config: ConfigStore
+    room: tuple[Path, ...]
+    probe: Callable[[], None]
+    sweep: Callable[[], int]
+    lock: StoreLock | None = None
+    threads: Workers | None = None
+    disconnect: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Accept calls from now on."""
+        if self.threads is not None:
+            self.threads.start()
+
+    async def stop(self, deadline_s: float) -> None:
+        """Let calls end, so long at most, and close what is open."""
+        if self.threads is not None:
+            await self.threads.stop(deadline_s)
+        self.disconnect()
 
 
-def stores(settings: Settings, workers: Workers) -> Stores:
-    """Make the stores; nothing is opened."""
-    tree = Tree(settings.cache.storage.local)
-    temp_path = settings.cache.temp_path
+def stores(reactor: Any, settings: Settings, workers: Workers) -> Stores:
+    """Make the stores; nothing is opened. Unavailable."""
+    root = settings.cache.storage.local
+    if root is None:
+        from ncps.assembly.bucket import in_bucket  # noqa: PLC0415 - half a second for boto3
+
+        return in_bucket(reactor, settings)
+    return _in_directory(root, settings.cache.temp_path, workers)
+
+
+def _in_directory(root: Path, temp_path: Path | None, workers: Workers) -> Stores:
+    tree = Tree(root)
+    spools = tree.temps if temp_path is None else Temps(temp_path)
     return Stores(
-        tree=tree,
-        spools=tree.temps if temp_path is None else Temps(temp_path),
+        spools=spools,
         nars=LocalNarStore(tree=tree, workers=workers),
         narinfos=LocalNarInfoStore(tree=tree, workers=workers),
         config=LocalConfigStore(tree=tree, workers=workers),
+        room=(spools.directory, root),
+        probe=tree.probe,
+        sweep=lambda: sum(temps.sweep() for temps in {spools, tree.temps}),
+        lock=StoreLock(root),
     )

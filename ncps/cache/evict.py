@@ -28,9 +28,8 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.objects import Objects
 from ncps.cache.uses import Uses, utc_now
 from ncps.errors import NcpsError
-from ncps.inventory import EvictedNar, IdleNar, Inventory
 from ncps.nix.narurl import NarKey
-from ncps.ports import Lease, Leases, NarInfoStore
+from ncps.ports import EvictedNar, IdleNar, Inventory, Lease, Leases, NarInfoStore
 from ncps.tasks import Tasks
 
 LEASE: Final = "lru"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from attrs import define
 
@@ -41,13 +42,18 @@ def known(entry: NarInfoEntry, nar: NarRecord) -> KnownNarInfo:
 class NarInfoMemory:
     """Least recently used narinfos go first.
 
+    Whatever says that a narinfo or the state of a NAR has changed, here or on another replica,
+    drops it from here, and by that from all that is made of what is held: see `forgotten`.
+
     :param max_bytes: bound on texts and their overhead; 0 holds nothing.
+    :ivar forgotten: told the hash of every narinfo that is held no more, or was replaced.
     :ivar changes: how often a NAR's state was said to have changed; what was read from the
         catalog before such a change must not be put in after it.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.changes = 0
+        self.forgotten: Callable[[str], object] = len
         self._max_bytes = max_bytes
         self._size = 0
         self._by_digest: OrderedDict[str, KnownNarInfo] = OrderedDict()
@@ -96,6 +102,7 @@ class NarInfoMemory:
         siblings.discard(digest)
         if not siblings:
             del self._by_key[item.nar.key]
+        self.forgotten(digest)
 
     def drop_nar(self, key: NarKey) -> None:
         """Forget every narinfo of this NAR: its state has changed."""

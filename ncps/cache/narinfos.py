@@ -6,7 +6,7 @@ upstream is not known to be away (P1). Otherwise it is fetched anew, from whoeve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from attrs import evolve
@@ -87,9 +87,25 @@ class NarInfos:
         return self._served(item, outcome)
 
     def _served(self, item: KnownNarInfo, outcome: Outcome) -> ServedNarInfo:
+        may_repeat: Callable[[], bool] | None = None
+        if outcome is Outcome.HIT and self._memory.get(item.digest) is item:
+            may_repeat = _always if item.is_stored else partial(self._may_show, item)
         return ServedNarInfo(
-            text=item.text, outcome=outcome, upstream=self._upstreams.name_of(item.upstream)
+            text=item.text,
+            outcome=outcome,
+            upstream=self._upstreams.name_of(item.upstream),
+            may_repeat=may_repeat,
         )
+
+    def watch(self, forgotten: Callable[[str], object]) -> None:
+        """See `Cache`: whatever changes a narinfo or its NAR drops it from memory."""
+        self._memory.forgotten = forgotten
+
+    def repeated(self, digests: Collection[str]) -> None:
+        """See `Cache`."""
+        for digest in digests:
+            self._uses.narinfo(digest)
+            self._memory.get(digest)  # is younger by that
 
     async def _find(self, digest: str) -> KnownNarInfo | None:
         """Return what is known and may be shown now."""
@@ -277,6 +293,10 @@ class NarInfos:
             if is_same and other.compression == nar.compression:
                 return other
         return None
+
+
+def _always() -> bool:
+    return True
 
 
 def _agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:

@@ -18,11 +18,11 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
-from ncps.cache.served import ArrivingNar, StoredNar, open_stored, stored_key
+from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored, stored_key
 from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNar
-from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
+from ncps.errors import Conflict, Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore
 from ncps.spool import Digest, Overtaken, Spool
@@ -101,7 +101,10 @@ class Nars:
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
             return StoredNar(
-                nar=nar, upstream=self._upstreams.name_of(nar.upstream), open_body=self._open_stored
+                nar=nar,
+                upstream=self._upstreams.name_of(nar.upstream),
+                open_body=self._open_stored,
+                locate=partial(locate_stored, self._store),
             )
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         download = self._download(key, nar)
@@ -126,7 +129,7 @@ class Nars:
         """
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
-            body = await self._open_stored(nar, 0, None)
+            body = await self._open_stored(nar, 0, 0)  # no byte is wanted, so none shall be sent
             body.close()
             return nar.file_size, Outcome.HIT
         download = self._arriving(key)
@@ -290,11 +293,13 @@ class Nars:
         await ticket.admit(nar.file_size if nar is not None else None)
         arrived = await download.run()
         try:
-            if relay is not None and await relay.settle() is None:
+            lease = None if relay is None else await relay.settle()
+            if relay is not None and lease is None:
                 self._narinfos.changed(download.key)
                 self._ended("relayed")
             else:
-                await self._publish(download, nar, arrived)
+                fence = 0 if lease is None else lease.fence
+                await self._publish(download, nar, arrived, fence)
         finally:
             arrived.spool.release()
 
@@ -304,8 +309,13 @@ class Nars:
         elif isinstance(error, NotFound):
             self._negatives.add(key)
 
-    async def _publish(self, download: Download, nar: NarRecord | None, arrived: Arrived) -> None:
-        """Store what arrived: bytes first, then the row. What cannot be kept was served anyway."""
+    async def _publish(
+        self, download: Download, nar: NarRecord | None, arrived: Arrived, fence: int
+    ) -> None:
+        """Store what arrived: bytes first, then the row. What cannot be kept was served anyway.
+
+        :param fence: of the lease; a successor's row is left alone.
+        """
         key, spool, verdict = download.key, arrived.spool, arrived.verdict
         refusal = self._admission.too_large(verdict.size) if spool.is_kept else spool.keep_error
         if refusal:
@@ -325,8 +335,13 @@ class Nars:
         )
         try:
             await self._store.publish(key, spool.spooled(verdict.sha256))
-            await self._catalog.mark_stored(record)
+            await self._catalog.mark_stored(record, fence)
             await self._narinfos.published(record)
+        except Conflict as error:
+            self._log.warn("{key}: {reason}", key=key.file_name, reason=str(error))
+            self._narinfos.changed(key)
+            self._ended("relayed")
+            return
         except (StorageFull, Unavailable) as error:
             self._unkept(key, str(error))
             return

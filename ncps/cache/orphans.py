@@ -22,8 +22,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.objects import Objects
 from ncps.cache.uses import Uses, utc_now
 from ncps.errors import NcpsError
-from ncps.inventory import Inventory
-from ncps.ports import Leases, NarStore, Stat
+from ncps.ports import Inventory, Leases, NarStore, Stat
 
 INTERVAL_S: Final = 24 * 3600.0
 FIRST_S: Final = 600.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
@@ -44,6 +44,14 @@ class PullThrough(Cache):
     async def narinfo(self, digest: str) -> ServedNarInfo:
         """See `Cache`."""
         return await self._narinfos.get(digest)
+
+    def watch(self, forgotten: Callable[[str], object]) -> None:
+        """See `Cache`."""
+        self._narinfos.watch(forgotten)
+
+    def repeated(self, digests: Collection[str]) -> None:
+        """See `Cache`."""
+        self._narinfos.repeated(digests)
 
     async def nar(self, key: NarKey) -> ServedNar:
         """See `Cache`."""

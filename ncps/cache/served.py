@@ -9,7 +9,7 @@ from attrs import field, frozen
 from ncps.cache.download import Download
 from ncps.cache.verbs import NO_TIMINGS, Outcome
 from ncps.codec import decoder
-from ncps.errors import Corrupt
+from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import EXTENSIONS, NarKey
 from ncps.ports import Body, NarRecord, NarStore, Segment
 from ncps.workers import Threads
@@ -31,6 +31,23 @@ async def open_stored(
     body = await store.open(stored_key(nar), size=nar.stored_size)
     end = nar.file_size if stop is None else stop
     return DecodedBody(body, workers, nar.encoding, start, end)
+
+
+async def locate_stored(store: NarStore, nar: NarRecord) -> str | None:
+    """A URL for the bytes the URL of ours stands for; None: they are to be had here. Unavailable.
+
+    Looks whether they are there, since whoever is sent away to bytes that are lost cannot be
+    helped any more.
+    """
+    if nar.stored_size is None or stored_key(nar) != nar.key:
+        return None
+    location = await store.location(nar.key, size=nar.stored_size)
+    if location is not None:
+        try:
+            (await store.open(nar.key, 0, 0, size=nar.stored_size)).close()
+        except (NotFound, Corrupt):
+            return None
+    return location
 
 
 def _next_blocking(pieces: Iterator[bytes]) -> bytes:
@@ -93,6 +110,7 @@ class StoredNar:
     nar: NarRecord
     upstream: str
     open_body: Callable[[NarRecord, int, int | None], Awaitable[Body]]
+    locate: Callable[[NarRecord], Awaitable[str | None]]
     outcome: Outcome = Outcome.HIT
     timings: Mapping[str, float] = field(default=NO_TIMINGS)
 
@@ -110,6 +128,10 @@ class StoredNar:
         """Return the size; a stored NAR has one."""
         assert self.nar.file_size is not None
         return self.nar.file_size
+
+    async def location(self) -> str | None:
+        """See `ServedNar.location`."""
+        return await self.locate(self.nar)
 
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """See `ServedNar.body`."""
@@ -152,6 +174,10 @@ class ArrivingNar:
         """Wait for the size: at once, or with the end of the download."""
         size = self.download.size
         return await self.download.arrived.wait() if size is None else size
+
+    async def location(self) -> str | None:
+        """See `ServedNar.location`: it lies nowhere yet."""
+        return None
 
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """See `ServedNar.body`."""

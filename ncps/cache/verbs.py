@@ -7,7 +7,7 @@ everything else means that nothing is known. An answer is whole or it is an erro
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -44,6 +44,9 @@ class ServedNarInfo:
 
     :param text: rendered and signed.
     :param upstream: name of the upstream it came from; empty if unknown.
+    :param may_repeat: says each time it is called whether `narinfo` would give this answer again;
+        good until what was given to `Cache.watch` is told of the digest, and to be kept before
+        the next await or not at all. None: `narinfo` must be asked.
     :param timings: seconds spent by named parts, for `Server-Timing`; names are tokens.
     """
 
@@ -51,6 +54,7 @@ class ServedNarInfo:
     outcome: Outcome
     upstream: str = ""
     timings: Mapping[str, float] = NO_TIMINGS
+    may_repeat: Callable[[], bool] | None = None
 
 
 class ServedNar(Protocol):
@@ -83,6 +87,12 @@ class ServedNar(Protocol):
         """Wait until the size is known, perhaps for a download's end; `size` says it from then on.
 
         Unavailable, Corrupt.
+        """
+
+    async def location(self) -> str | None:
+        """Return a URL to send the client to for the bytes, which are there; None: send them.
+
+        Unavailable.
         """
 
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
@@ -133,6 +143,12 @@ class Cache(Protocol):
 
         NotFound, Unavailable, Corrupt.
         """
+
+    def watch(self, forgotten: Callable[[str], object]) -> None:
+        """Have `forgotten` told of each digest whose answer may be another from now on."""
+
+    def repeated(self, digests: Collection[str]) -> None:
+        """Take note that answers were given again, without asking `narinfo`."""
 
     async def nar(self, key: NarKey) -> ServedNar:
         """Open a NAR, from the store or from a download that it starts or joins.

@@ -1,7 +1,7 @@
 """What replicas tell each other through Redis: leases that were released, and notices.
 
     <prefix>#<db>:released    the name of a lease
-    <prefix>#<db>:notices     "<sender> <kind> <name>"
+    <prefix>#<db>:notices     see `notices`
 
 Channels are the same in all databases of a server, hence the number in their names. What is
 published while nobody listens is gone: after every connection but the first all who wait for a
@@ -10,36 +10,15 @@ lease look for themselves, and subscribers hear of a gap.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 from twisted.logger import Logger
 
-from ncps.errors import Refused, Unavailable
+from ncps.errors import Refused
+from ncps.locks.notices import SharedNotices
 from ncps.locks.redis_link import RedisLink, RedisPlace
 from ncps.locks.redis_wire import Wire
-from ncps.ports import Notice, NoticeKind, Notices
-
-LONGEST_NAME = 512
-MOST_UNSENT = 1000
-KINDS: frozenset[str] = frozenset(get_args(NoticeKind)) - {"gap"}
-
-
-def pack(sender: str, notice: Notice) -> str:
-    """Write a notice as one line."""
-    return f"{sender} {notice.kind} {notice.name}"
-
-
-def unpack(sender: str, text: bytes) -> Notice | None:
-    """Read a notice; None for our own, and for what a newer version may say."""
-    if len(text) > LONGEST_NAME + 100:
-        return None
-    who, _, rest = text.decode("utf-8", "replace").partition(" ")
-    kind, _, name = rest.partition(" ")
-    if who == sender or kind not in KINDS:
-        return None
-    return Notice(kind, name)  # type: ignore[arg-type]  # just looked up
 
 
 class RedisChannels:
@@ -53,7 +32,7 @@ class RedisChannels:
         self._link = RedisLink(reactor, place, subject="", greet=self._greet, is_subscriber=True)
         self._ring: Callable[[str], None] = lambda _name: None
         self._ring_all: Callable[[], None] = lambda: None
-        self._told: Callable[[bytes], None] = lambda _text: None
+        self._told: Callable[[str], None] = lambda _text: None
         self._missed: Callable[[], None] = lambda: None
         self._may_have_missed = False
         self._is_forbidden = False
@@ -62,7 +41,7 @@ class RedisChannels:
         """Name who is called with the name of a lease, and who when some may have been missed."""
         self._ring, self._ring_all = ring, ring_all
 
-    def on_notice(self, told: Callable[[bytes], None], missed: Callable[[], None]) -> None:
+    def on_notice(self, told: Callable[[str], None], missed: Callable[[], None]) -> None:
         """Name who is called with the text of a notice, and who when some may have been missed."""
         self._told, self._missed = told, missed
 
@@ -97,46 +76,15 @@ class RedisChannels:
         if channel == self.released.encode():
             self._ring(text.decode("utf-8", "replace"))
         elif channel == self.notices.encode():
-            self._told(text)
+            self._told(text.decode("utf-8", "replace"))
 
 
-class RedisNotices(Notices):
-    """See `ncps.ports.Notices`.
+def redis_notices(link: RedisLink, channels: RedisChannels) -> SharedNotices:
+    """Make notices that are said over `link` and heard over `channels`."""
 
-    :param link: for what is said here; `channels` are listened to.
-    """
+    async def send(text: str) -> None:
+        await link.call(lambda wire: wire.say("PUBLISH", channels.notices, text))
 
-    def __init__(self, link: RedisLink, channels: RedisChannels) -> None:
-        self._link = link
-        self._channels = channels
-        self._sender = secrets.token_hex(8)
-        self._subscribers: list[Callable[[Notice], None]] = []
-        self._unsent = 0
-        channels.on_notice(self._heard, self._missed)
-
-    async def publish(self, notice: Notice) -> None:
-        if notice.kind == "gap" or len(notice.name) > LONGEST_NAME or self._unsent >= MOST_UNSENT:
-            return
-        words = ("PUBLISH", self._channels.notices, pack(self._sender, notice))
-        self._unsent += 1
-        try:
-            await self._link.call(lambda wire: wire.say(*words))
-        except Unavailable:
-            pass  # best effort
-        finally:
-            self._unsent -= 1
-
-    def subscribe(self, told: Callable[[Notice], None]) -> None:
-        self._subscribers.append(told)
-
-    def _heard(self, text: bytes) -> None:
-        notice = unpack(self._sender, text)
-        if notice is not None:
-            self._tell(notice)
-
-    def _missed(self) -> None:
-        self._tell(Notice("gap"))
-
-    def _tell(self, notice: Notice) -> None:
-        for told in self._subscribers:
-            told(notice)
+    notices = SharedNotices(send)
+    channels.on_notice(notices.heard, notices.missed)
+    return notices

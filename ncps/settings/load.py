@@ -27,6 +27,7 @@ from ncps.settings.model import (
     build,
 )
 from ncps.settings.problems import InvalidSettings
+from ncps.settings.s3 import decide_storage
 from ncps.settings.setting import Setting, Status
 from ncps.settings.sources import Environment, File, Flags, Given, Source
 from ncps.settings.surroundings import Surroundings
@@ -218,6 +219,7 @@ def load(
     decide_upstreams(loading.values, loading.problems, loading.warnings)
     decide_locks(loading.values, loading.problems, loading.warnings)
     decide_eviction(loading.values, loading.problems)
+    decide_storage(loading.values, loading.origins, loading.problems, surroundings.state_dir)
     if loading.values.get("cluster.advertise_url") and not loading.values.get("cluster.secret"):
         loading.problems.append(
             "cluster-advertise-url needs cluster-secret, by which instances know each other"

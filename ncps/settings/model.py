@@ -56,9 +56,11 @@ class ServerSettings:
     """Our own listening sockets.
 
     :ivar addr: endpoint strings of Twisted.
+    :ivar workers: processes that serve.
     """
 
     addr: tuple[str, ...]
+    workers: int
     idle_timeout_s: float
     header_timeout_s: float
     write_stall_timeout_s: float
@@ -73,11 +75,44 @@ class ServerSettings:
 
 
 @frozen(kw_only=True)
-class StorageSettings:
-    """Where objects are kept."""
+class S3Settings:
+    """Which bucket, and how to come to it; an empty text says nothing.
 
-    local: Path
+    :ivar bucket: empty if a directory is used.
+    """
+
+    bucket: str
+    endpoint: str
+    region: str
+    prefix: str
+    force_path_style: bool
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    storage_class: str
+    server_side_encryption: str
+    kms_key_id: str
+    connect_timeout_s: float
+    read_timeout_s: float
+    max_attempts: int
+    threads: int
+    queue_timeout_s: float
+    part_size_bytes: int
+    redirect: bool
+    redirect_min_size_bytes: int
+    redirect_ttl_s: float
+
+
+@frozen(kw_only=True)
+class StorageSettings:
+    """Where objects are kept: in a directory or in a bucket.
+
+    :ivar local: the directory; None if a bucket is used.
+    """
+
+    local: Path | None
     min_free_bytes: int
+    s3: S3Settings
 
 
 @frozen(kw_only=True)
@@ -225,7 +260,7 @@ class EvictionSettings:
 class CacheSettings:
     """The cache.
 
-    :ivar temp_path: None for the store's own directory.
+    :ivar temp_path: None for the store's own directory; never None if a bucket is used.
     :ivar max_size_bytes: 0 for any size.
     :ivar secret_key_path: None for a key of our own making.
     """

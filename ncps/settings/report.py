@@ -47,6 +47,8 @@ def shown_value(setting: Setting, value: object) -> str:
     """Write a value for people; a secret is `***`."""
     if isinstance(value, tuple):
         return ", ".join(shown_value(setting, item) for item in value)
+    if value is None:
+        return ""
     if setting.kind.show is not None:
         return setting.kind.show(value)
     return "***" if setting.is_secret and value else str(value)

@@ -15,15 +15,19 @@ from ncps.settings.rows import (
     ignored,
     later,
     locks,
+    s3,
     upstream,
+    workers,
 )
 from ncps.settings.setting import Setting
 
 TABLE: tuple[Setting, ...] = (
     *general.ROWS,
+    *workers.ROWS,
     *cache.ROWS,
     *database.ROWS,
     *eviction.ROWS,
+    *s3.ROWS,
     *upstream.ROWS,
     *cluster.ROWS,
     *locks.ROWS,

@@ -4,6 +4,7 @@
     store/narinfo/<h>/<hh>/<hash part>.narinfo          narinfos as verified, beside their NARs
     store/quarantine/<file name>.<time>                 NARs set aside, for an operator
     store/tmp/                                          unfinished files; local directories only
+    store/probe/<name>                                  written and removed again; buckets only
     config/<name>                                       the signing key and few small secrets
 
 `<h>` and `<hh>` are the first one and two characters of the name, as the Go program lays them out
@@ -22,6 +23,7 @@ NARS = "store/nar"
 NARINFOS = "store/narinfo"
 QUARANTINE = "store/quarantine"
 TEMPS = "store/tmp"
+PROBES = "store/probe"
 CONFIG = "config"
 
 _NARINFO_END = ".narinfo"
@@ -60,6 +62,14 @@ def quarantine_key(key: NarKey, mark: str) -> str:
     :param mark: tells apart several of one name; digits.
     """
     return f"{QUARANTINE}/{key.file_name}.{mark}"
+
+
+def probe_key(name: str) -> str:
+    """Where an object lies that is only made to see whether that is possible.
+
+    :param name: letters and digits, used by nobody else.
+    """
+    return f"{PROBES}/{name}"
 
 
 def nar_of(object_key: str) -> NarKey | None:

@@ -1,44 +1,85 @@
-"""The access log: one structured event for each request that has ended."""
+"""The access log: a line for each request that has ended, many written at a time.
+
+To `twisted.logger` a batch is one event. Observers of ours write it as as many lines as if each
+request had been an event of its own, with a template and fields; any other observer prints the
+messages, one to a line.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import time
-from typing import TYPE_CHECKING, Any
 
-from twisted.logger import Logger, LogLevel
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
-if TYPE_CHECKING:
-    from ncps.web.site import NcpsRequest
-
-LONGEST_LOGGED_PATH = 256
+from ncps.loglines import Batch, harmless, human_head, quoted, stamp
+from ncps.web.ledger import Access
 
 _log = Logger()
 
 
-def write(request: NcpsRequest) -> None:
-    """Log a request; never its query or a header, which may hold secrets."""
-    # What `_log.info` does, without its looking through all levels for this one.
-    event = {
-        "log_logger": _log,
-        "log_level": LogLevel.info,
-        "log_namespace": _log.namespace,
-        "log_source": None,
-        "log_time": time(),
-        "log_format": "{method} {path} {status} {bytes} bytes in {duration_ms} ms {cache}",
-        "method": request.method.decode("ascii"),
-        "path": request.path[:LONGEST_LOGGED_PATH].decode("ascii", "backslashreplace"),
-        "status": request.code,
-        "bytes": request.sentLength,
-        "duration_ms": round(request.elapsed * 1000, 1),
-        "complete": not request.gone,
-        "cache": request.cache,
-        "hash": request.digest,
-        "upstream": request.upstream,
-        "client": _host(request.client),
-    }
-    _log.observer(event)
+class AccessLog:
+    """Logs batches.
+
+    :param clock: that the accesses were timed by.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+
+    def __call__(self, accesses: Sequence[Access]) -> None:
+        """Log requests in the order they ended."""
+        offset = time() - self._clock.seconds()
+        _log.info("{log_batch}", log_batch=Requests(accesses, offset))
 
 
-def _host(peer: Any) -> str:
-    """Name a peer without its port; peers on a UNIX socket have no name."""
-    return getattr(peer, "host", None) or "unix"
+@frozen
+class Requests(Batch):
+    """Requests, as the lines of a log.
+
+    :param offset: what makes seconds since the epoch of a clock's time.
+    """
+
+    accesses: Sequence[Access]
+    offset: float
+
+    def __str__(self) -> str:
+        return "\n".join(map(_message, self.accesses))
+
+    def human_lines(self, prefix: str) -> str:
+        """See `loglines.Batch`."""
+        offset = self.offset
+        return "".join(
+            f"{prefix}{human_head(access.ended + offset, 'info')} {harmless(_message(access))}\n"
+            for access in self.accesses
+        )
+
+    def json_lines(self) -> str:
+        """See `loglines.Batch`."""
+        return "".join([_json_line(access, self.offset) for access in self.accesses])
+
+
+def _json_line(access: Access, offset: float) -> str:
+    ended, _, method, path, status, size, elapsed, complete, cache, digest, upstream, client, _ = (
+        access
+    )
+    verb, target, took = quoted(method), quoted(path), repr(round(elapsed * 1000, 1))
+    # In the message the quotes between the method and the path are cut out, and those at the end.
+    message = f"{verb[:-1]} {target[1:-1]} {status} {size} bytes in {took} ms {cache}"
+    return (
+        f'{{"time": "{stamp(ended + offset)}", "level": "info", "message": {message}",'
+        f' "logger": "{_log.namespace}", "method": {verb}, "path": {target}, "status": {status},'
+        f' "bytes": {size}, "duration_ms": {took}, "complete": {"true" if complete else "false"},'
+        f' "cache": "{cache}", "hash": {quoted(digest)}, "upstream": {quoted(upstream)},'
+        f' "client": {quoted(client)}}}\n'
+    )
+
+
+def _message(access: Access) -> str:
+    took = round(access.elapsed * 1000, 1)
+    return (
+        f"{access.method} {access.path} {access.status} {access.size} bytes in {took} ms"
+        f" {access.cache}"
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from attrs import frozen
 from twisted.web.http_headers import Headers
 
 LONGEST = 4096
@@ -21,16 +22,28 @@ _NOT_SIMPLE = re.compile(
     rb"|transfer-encoding|upgrade)[ \t]*:",
     re.IGNORECASE,
 )
+_NOT_PLAIN = (b"range", b"via", b"authorization", b"proxy-authorization", b"if-")
 
 
+@frozen
 class Head:
     """The target of a GET, and the bytes after it."""
 
-    __slots__ = ("rest", "target")
+    target: bytes
+    rest: bytes
 
-    def __init__(self, target: bytes, rest: bytes) -> None:
-        self.target = target
-        self.rest = rest
+
+@frozen
+class KnownHead:
+    """What was parsed from the bytes after a target.
+
+    :param headers: shared by requests: nobody may change them.
+    :param is_plain: whether they ask for no more than the page itself: no part of it, under no
+        condition, as nobody in particular and through no proxy that says so.
+    """
+
+    headers: Headers
+    is_plain: bool
 
 
 def head_of(data: bytes) -> Head | None:
@@ -45,17 +58,15 @@ def head_of(data: bytes) -> Head | None:
 
 
 class KnownHeads:
-    """What follows the path, and its headers; nobody may change those. Forgets all when full."""
+    """Heads by what follows the target. Forgets all when full."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Headers] = {}
+        self._known: dict[bytes, KnownHead] = {}
+        self.find = self._known.get
+        """Return what was parsed from these very bytes; None if they are new."""
 
     def __len__(self) -> int:
         return len(self._known)
-
-    def find(self, head: Head) -> Headers | None:
-        """Return the headers, if these very bytes were parsed before."""
-        return self._known.get(head.rest)
 
     def learn(self, head: Head, headers: Headers) -> None:
         """Remember what Twisted has parsed from a head, if it is a simple one."""
@@ -66,4 +77,7 @@ class KnownHeads:
             return
         if len(self._known) >= _MOST:
             self._known.clear()
-        self._known[rest] = headers
+        names = [name.lower() for name, _ in headers.getAllRawHeaders()]
+        self._known[rest] = KnownHead(
+            headers, is_plain=not any(name.startswith(_NOT_PLAIN) for name in names)
+        )

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from ncps.figures import Collector
 from ncps.web.respond import respond, send
 from ncps.web.site import NcpsRequest
 
 
 class Scrape:
-    """Renders a registry."""
+    """Renders a registry, or what is gathered at each scrape instead."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        gather: Callable[[], Awaitable[Collector]] | None = None,
+    ) -> None:
+        self._registry: Collector = registry
+        self._gather = gather
 
     def render(self, request: NcpsRequest) -> int:
         """See `routes.Page`."""
@@ -21,11 +29,12 @@ class Scrape:
 
     async def _answer(self, request: NcpsRequest) -> None:
         accept = (request.getHeader(b"accept") or b"").decode("latin-1")
+        found = self._registry if self._gather is None else await self._gather()
         try:
             encode, content_type = choose_encoder(accept)
-            body = encode(self._registry)
+            body = encode(found)
         except (TypeError, ValueError):  # the library's answer to a version that is no number
             encode, content_type = choose_encoder("")
-            body = encode(self._registry)
+            body = encode(found)
         request.setHeader(b"Cache-Control", b"no-store")
         send(request, body, content_type.encode("ascii"))

@@ -17,7 +17,7 @@ from ncps.nix.narurl import NarKey
 from ncps.ranges import Unsatisfiable, content_range, if_none_match, if_range_matches, parse
 from ncps.streams import ResponseWriter
 from ncps.web.narinfo import outcome_of, result_of
-from ncps.web.respond import explain, respond
+from ncps.web.respond import TEXT, explain, respond, send
 from ncps.web.site import NcpsRequest
 
 CONTENT_TYPE = b"application/x-nix-nar"
@@ -68,11 +68,29 @@ class NarPages:
         status = "error"
         try:
             explain(request, nar.outcome, nar.upstream, nar.timings)
-            await _send(request, nar, etag)
+            location = await nar.location()
+            if location is None:
+                await _send(request, nar, etag)
+            else:
+                _send_elsewhere(request, location)
             status = "success"
         finally:
             nar.close()
             self._served(result_of(nar.outcome), status, nar.upstream).inc()
+
+
+def _send_elsewhere(request: NcpsRequest, location: str) -> None:
+    """Name the place where the bytes are, for this once: the URL of ours stays the one to ask.
+
+    A range and its condition are the client's to repeat there; HEAD is always answered here,
+    since the address is signed for GET.
+    """
+    for name in (b"ETag", b"Accept-Ranges"):
+        request.responseHeaders.removeHeader(name)
+    request.setResponseCode(307)
+    request.setHeader(b"Location", location.encode("ascii"))
+    request.setHeader(b"Cache-Control", b"no-store")
+    send(request, b"", TEXT)
 
 
 async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
-from ncps.cache.verbs import Absent, Cache, Outcome
+from ncps.cache.verbs import Absent, Cache, Outcome, ServedNarInfo
 from ncps.errors import NcpsError
 from ncps.metrics import Metrics
 from ncps.ranges import if_none_match
+from ncps.web.hot import HotNarInfo, HotNarInfos
+from ncps.web.ledger import Access
 from ncps.web.respond import explain, respond, send
 from ncps.web.site import NcpsRequest
 
@@ -17,13 +21,26 @@ CACHE_CONTROL = b"public, max-age=60"
 """Nix ignores it and keeps narinfos for 30 days. It is for proxies in front of us, which may take
 a burst off us, but should see a new signature or a lost NAR within a minute."""
 
+_OF_THE_MOMENT = {
+    b"Server": None,  # begins every answer, as does the next
+    b"Date": None,
+    b"Connection": None,
+    b"Server-Timing": b"total;dur=0.0",  # in tenths of milliseconds, of which it takes none
+}
+
 
 class NarInfoPages:
-    """Answers `/<32>.narinfo`."""
+    """Answers `/<32>.narinfo`.
 
-    def __init__(self, cache: Cache, metrics: Metrics) -> None:
+    :param hot: where answers are put that may be given again.
+    """
+
+    def __init__(self, cache: Cache, metrics: Metrics, hot: HotNarInfos) -> None:
         self._cache = cache
         self._served = metrics.narinfo_served
+        self._hot = hot
+        hot.repeated = self._repeated
+        cache.watch(hot.drop)
 
     def render(self, request: NcpsRequest, digest: str) -> int:
         """See `routes.NarInfos`."""
@@ -44,8 +61,37 @@ class NarInfoPages:
         request.setHeader(b"Cache-Control", CACHE_CONTROL)
         if if_none_match(request.getHeader(b"if-none-match"), etag):
             request.setResponseCode(304)
-        else:
-            send(request, found.text, CONTENT_TYPE)
+            return
+        send(request, found.text, CONTENT_TYPE)
+        if found.may_repeat is not None and request.method == b"GET":
+            self._hot.put(_answer_of(request, digest, found, found.may_repeat))
+
+    def _repeated(self, accesses: Sequence[Access]) -> None:
+        """Count answers that were given without asking here."""
+        self._cache.repeated({access.digest for access in accesses})
+        for upstream, count in Counter(access.upstream for access in accesses).items():
+            self._served("hit", "success", "database", upstream).inc(count)
+
+
+def _answer_of(
+    request: NcpsRequest, digest: str, found: ServedNarInfo, may_repeat: Callable[[], bool]
+) -> HotNarInfo:
+    """What any client would be told that asks for the same."""
+    lines = []
+    for name, values in request.responseHeaders.getAllRawHeaders():
+        value = _OF_THE_MOMENT.get(name, values[0])
+        if value is not None:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    return HotNarInfo(
+        digest=digest,
+        path=f"/{digest}.narinfo",
+        route=request.route,
+        head=b"".join(lines) + b"\r\n",
+        text=found.text,
+        may_repeat=may_repeat,
+        cache=found.outcome.value,
+        upstream=found.upstream,
+    )
 
 
 @lru_cache(maxsize=4096)

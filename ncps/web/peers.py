@@ -78,6 +78,7 @@ class PeerPages:
                 return
             body = await nar.body(offset)
             try:
+                request.write(b"")  # the head at once: the next byte may be long in coming
                 await pour(aiter(body), request, length)
             finally:
                 body.close()

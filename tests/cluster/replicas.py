@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,11 +40,14 @@ class DatabaseServer(Protocol):
     def new_database(self) -> str: ...
 
 
+SERVERS: dict[str, Callable[[], DatabaseServer]] = {"PostgreSQL": PostgreSQL, "MariaDB": MariaDB}
+
+
 class Backends:
     """What the replicas of one test case share; a database and a bucket are made for each test."""
 
-    def __init__(self, database: type[PostgreSQL | MariaDB]) -> None:
-        self.database: DatabaseServer = database()
+    def __init__(self, database: DatabaseServer) -> None:
+        self.database = database
         self.redis = Redis()
         self.s3 = RadosGW()
 
@@ -57,6 +62,15 @@ class Backends:
         self.database.close()
         self.redis.close()
         self.s3.close()
+
+
+@cache
+def started(name: str) -> Backends:
+    """The servers that the tests of this process share; whoever stops one starts it again."""
+    made = Backends(SERVERS[name]())
+    atexit.register(made.close)
+    made.start()
+    return made
 
 
 class Replica(Daemon):
@@ -92,32 +106,16 @@ class Replica(Daemon):
 class ClusterStage(Stage):
     """A stage with replicas."""
 
-    database_server: type[PostgreSQL | MariaDB] = PostgreSQL
-    backends: Backends
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        """Start the servers of this class."""
-        cls.backends = Backends(cls.database_server)
-        try:
-            cls.backends.start()
-        except BaseException:
-            cls.backends.close()
-            raise
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        """End them."""
-        cls.backends.close()
+    database_server = "PostgreSQL"
 
     def setUp(self) -> None:
         super().setUp()
-        backends = self.backends
+        self.backends = backends = started(self.database_server)
         self.shared = (
             *("--cache-database-url", backends.database.new_database()),
             *("--cache-storage-s3-endpoint", backends.s3.endpoint),
             *("--cache-storage-s3-bucket", backends.s3.new_bucket()),
-            *("--cache-storage-s3-region", "us-east-1"),
+            *("--cache-storage-s3-region", backends.s3.region),
             *("--cache-storage-s3-access-key-id", backends.s3.access_key),
             *("--cache-storage-s3-secret-access-key", backends.s3.secret_key),
             "--cache-storage-s3-force-path-style",
@@ -125,6 +123,7 @@ class ClusterStage(Stage):
             *("--cache-lock-backend", "redis"),
             *("--cache-lock-redis-key-prefix", f"ncps:{secrets.token_hex(4)}:"),
             *("--cache-lock-download-ttl", f"{LEASE_S}s"),
+            *("--cache-redis-timeout", "1s"),
             *("--cluster-secret", secrets.token_hex(16)),
             *("--cache-upstream-dialer-timeout", "1s"),
             *("--cache-upstream-response-header-timeout", "2s"),
@@ -155,14 +154,23 @@ class ClusterStage(Stage):
     # Reading
 
     def readers(
-        self, replicas: list[Replica], path: StorePath, count: int, **options: Any
+        self,
+        replicas: list[Replica],
+        path: StorePath,
+        count: int,
+        *,
+        first: Replica | None = None,
+        **options: Any,
     ) -> list[Reader]:
-        """Start clients, spread over the replicas, each with the others to turn to."""
-        target = self.nar_target(replicas[0], path)
+        """Start clients, spread over the replicas, each with the others to turn to.
+
+        :param first: whom all of them ask first.
+        """
+        target = self.nar_target(first or replicas[0], path)
         ports = [replica.port for replica in replicas]
         made = []
         for number in range(count):
-            turn = number % len(ports)
+            turn = number % len(ports) if first is None else replicas.index(first)
             reader = Reader(ports[turn:] + ports[:turn], target, path.file, **options)
             reader.start()
             made.append(reader)

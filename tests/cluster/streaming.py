@@ -55,7 +55,7 @@ class Streaming(ClusterStage):
         origin = self.mounted(Only(Stall(MIDDLE), 1))
         replicas = self.replicas(3, origin.url, options=["--cache-upstream-idle-timeout", "60s"])
         holder, *others = replicas
-        at_holder = self.readers([holder, *others], path, 3)
+        at_holder = self.readers(replicas, path, 3, first=holder)
         origin.wait_for_stall(path.nar_target)
         elsewhere = self.readers(others, path, 9)
         wait_until(
@@ -79,7 +79,7 @@ class Streaming(ClusterStage):
         path = self.cache.add(SIZE, compression="none")
         origin = self.mounted(Only(Stall(0), 1))
         holder, other = self.replicas(2, origin.url)
-        at_holder = self.readers([holder, other], path, 1)
+        at_holder = self.readers([holder, other], path, 1, first=holder)
         origin.wait_for_stall(path.nar_target)
         elsewhere = self.readers([other], path, 2)
         holder.kill()
@@ -97,7 +97,8 @@ class Streaming(ClusterStage):
 
         for found in self.at_once(*(lambda r=r: install(r) for r in replicas * 2)):
             self.assertEqual([True] * len(paths), found)
-        repeated = {target: n for target, n in origin.get_counts().items() if n > 1}
+        counts = origin.get_counts()
+        repeated = {target: n for target, n in counts.items() if n > 1 and "." in target}
         self.assertEqual({}, repeated)
 
     def test_one_key_for_all(self) -> None:
@@ -132,7 +133,7 @@ class Streaming(ClusterStage):
                 *("--cache-upstream-idle-timeout", "60s"),
             ],
         )
-        at_first = self.readers([first, second], path, 1)
+        at_first = self.readers([first, second], path, 1, first=first)
         origin.wait_for_stall(path.nar_target)
         first.stop()
         self.assert_all_read(at_first)

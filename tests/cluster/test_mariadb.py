@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from tests.cluster import faults, streaming
-from tests.integration.servers.mariadb import MariaDB
 
 
 class StreamingTests(streaming.Streaming):
     """One fetch for all."""
 
-    database_server = MariaDB
+    database_server = "MariaDB"
 
 
 class FaultTests(faults.Faults):
     """Servers that go away."""
 
-    database_server = MariaDB
+    database_server = "MariaDB"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from tests.cluster import faults, streaming
-from tests.integration.servers.postgresql import PostgreSQL
 
 
 class StreamingTests(streaming.Streaming):
     """One fetch for all."""
 
-    database_server = PostgreSQL
+    database_server = "PostgreSQL"
 
 
 class FaultTests(faults.Faults):
     """Servers that go away."""
 
-    database_server = PostgreSQL
+    database_server = "PostgreSQL"

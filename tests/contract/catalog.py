@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,10 +10,9 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
 
 from ncps.errors import Conflict
-from ncps.inventory import Inventory
 from ncps.nix.keys import Signature
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarRecord, Totals
+from ncps.ports import Inventory, NarRecord, Totals
 from tests.contract.running import Contract, start
 from tests.contract.samples import (
     EARLY,
@@ -512,5 +512,72 @@ class InventoryContract(Contract):
         self.assertEqual(await self.catalog.forget_unused(later(201), later(300), 10), [key_of(1)])
 
 
-class CatalogContract(NarInfoContract, StoredContract, InventoryContract):
+class FenceContract(Contract):
+    """Who held a lease, and lost it without noticing, does not write over who held it next."""
+
+    catalog: Inventory
+
+    async def test_an_earlier_lease_does_not_write_over_a_later_one(self) -> None:
+        """What was fetched under an expired lease is refused, and changes nothing."""
+        await self.catalog.add_narinfo(
+            entry(1, narinfo=narinfo(1, file_hash=None, file_size=None)), record(1)
+        )
+        await self.catalog.mark_stored(stored(1, stored_size=8), 8)
+        before = await self.catalog.narinfo(digest_of(1))
+        with self.assertRaises(Conflict):
+            await self.catalog.mark_stored(stored(1, stored_size=7, file_size=7), 7)
+        self.assertEqual(await self.catalog.narinfo(digest_of(1)), before)
+
+    async def test_the_same_and_later_leases_write(self) -> None:
+        """A lease may write again, and the next one after it."""
+        for fence, size in ((8, 1), (8, 2), (9, 3), (2**62, 4)):
+            await self.catalog.mark_stored(stored(1, stored_size=size), fence)
+            self.assertEqual(await self.catalog.nar(key_of(1)), stored(1, stored_size=size))
+        with self.assertRaises(Conflict):
+            await self.catalog.mark_stored(stored(1), 9)
+
+    async def test_without_a_lease_all_is_written_and_the_last_lease_remembered(self) -> None:
+        """Bytes found in the store are recorded; a lease that had expired stays so."""
+        await self.catalog.mark_stored(stored(1, stored_size=8), 8)
+        await self.catalog.mark_stored(stored(1, stored_size=1))
+        self.assertEqual(await self.catalog.nar(key_of(1)), stored(1, stored_size=1))
+        with self.assertRaises(Conflict):
+            await self.catalog.mark_stored(stored(1, stored_size=7), 7)
+        await self.catalog.mark_stored(stored(2), 1)
+        self.assertEqual(await self.catalog.nar(key_of(2)), stored(2))
+
+    async def test_missing_bytes_leave_the_number_of_the_lease(self) -> None:
+        """Bytes that are gone are no reason to let an expired lease write."""
+        await self.catalog.mark_stored(stored(1), 8)
+        await self.catalog.mark_missing(key_of(1))
+        await self.catalog.add_narinfo(entry(1), record(1))
+        with self.assertRaises(Conflict):
+            await self.catalog.mark_stored(stored(1), 7)
+        await self.catalog.mark_stored(stored(1), 9)
+        self.assertEqual(await self.catalog.nar(key_of(1)), stored(1))
+
+    async def test_of_many_leases_at_once_the_last_remains(self) -> None:
+        """Whatever the order in which they arrive."""
+        writes = [
+            start(self.catalog.mark_stored(stored(1, stored_size=fence), fence))
+            for fence in (3, 9, 1, 8, 2, 7, 4, 6, 5)
+        ]
+        results = [result async for result in _settled(writes)]
+        self.assertEqual(await self.catalog.nar(key_of(1)), stored(1, stored_size=9))
+        self.assertIs(results[1], None)
+        for result in results:
+            self.assertTrue(result is None or isinstance(result, Conflict), result)
+
+
+async def _settled(writes: list[Deferred[None]]) -> AsyncIterator[Exception | None]:
+    for write in writes:
+        try:
+            await write
+        except Conflict as error:
+            yield error
+        else:
+            yield None
+
+
+class CatalogContract(NarInfoContract, StoredContract, InventoryContract, FenceContract):
     """All of it."""

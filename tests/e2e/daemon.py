@@ -112,8 +112,8 @@ class Daemon:
             command += ["--cache-upstream-public-key", upstream.public_key]
         return [*command, *self.options]
 
-    def start(self) -> None:
-        """Start it and wait until it says that it can serve."""
+    def start(self, deadline: float = READY_DEADLINE) -> None:
+        """Start it and wait until it says that it can serve, for so many seconds."""
         environment = {
             "HOME": str(self.directory / "home"),
             "PATH": os.environ["PATH"],
@@ -130,12 +130,12 @@ class Daemon:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._wait_until_ready()
+        self._wait_until_ready(deadline)
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, deadline: float) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + READY_DEADLINE
-        while time.monotonic() < deadline:
+        until = time.monotonic() + deadline
+        while time.monotonic() < until:
             if self._process.poll() is not None:
                 raise AssertionError(f"ncps ended by itself:\n{self._tail()}")
             try:
@@ -144,7 +144,7 @@ class Daemon:
             except (URLError, OSError):
                 pass
             time.sleep(0.05)
-        raise AssertionError(f"ncps was not ready within {READY_DEADLINE} s:\n{self._tail()}")
+        raise AssertionError(f"ncps was not ready within {deadline} s:\n{self._tail()}")
 
     def _tail(self) -> str:
         return "\n".join(self.log.splitlines()[-40:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Self
 
 from twisted.internet.defer import Deferred
@@ -89,6 +89,7 @@ class StubNar(ServedNar):
         self._outcome = outcome
         self._upstream = upstream
         self._sized = sized
+        self.elsewhere: str | None = None
         self.bodies: list[ScriptedBody] = []
         self.closed = 0
 
@@ -115,6 +116,9 @@ class StubNar(ServedNar):
             self._size = sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))
         return self._size
 
+    async def location(self) -> str | None:
+        return self.elsewhere
+
     async def body(self, start: int = 0, stop: int | None = None) -> ScriptedBody:
         body = ScriptedBody(self._pieces, start, stop)
         self.bodies.append(body)
@@ -134,6 +138,8 @@ class StubCache(Cache):
     """What tests put into `narinfos` and `nars` is there: an answer, or an error to raise.
 
     :ivar asked: every digest and key asked for, in order.
+    :ivar used: digests that were said to be repeated.
+    :ivar forget: what was given to `watch`.
     :ivar gate: if set, narinfo and nar wait for it first.
     """
 
@@ -142,6 +148,8 @@ class StubCache(Cache):
         self.nars: dict[NarKey, StubNar | Exception] = {}
         self.asked: list[str | NarKey] = []
         self.gate: Deferred[None] | None = None
+        self.used: list[str] = []
+        self.forget: Callable[[str], object] = len
         self.state = Readiness(parts={"database": "ok"}, needed=frozenset({"database"}))
 
     @property
@@ -162,6 +170,12 @@ class StubCache(Cache):
         if isinstance(found, Exception):
             raise found
         return found
+
+    def watch(self, forgotten: Callable[[str], object]) -> None:
+        self.forget = forgotten
+
+    def repeated(self, digests: Collection[str]) -> None:
+        self.used += digests
 
     async def nar(self, key: NarKey) -> StubNar:
         self.asked.append(key)

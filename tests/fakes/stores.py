@@ -52,12 +52,14 @@ class _Failing:
 class MemoryNarStore(_Failing, NarStore):
     """NARs in a dictionary; `objects` and `quarantined` may be looked at and changed.
 
+    :param elsewhere: if set, `location` gives it with the file name after it.
     :param bodies: every body that was opened, to see that all of them were closed.
     """
 
     def __init__(self) -> None:
         self.objects: dict[NarKey, bytes] = {}
         self.quarantined: list[tuple[NarKey, bytes]] = []
+        self.elsewhere = ""
         self.bodies: list[MemoryBody] = []
         self._modified: dict[NarKey, datetime] = {}
 
@@ -116,6 +118,10 @@ class MemoryNarStore(_Failing, NarStore):
         for key in list(self.objects):
             if key in self.objects:
                 yield self._stat(key)
+
+    async def location(self, key: NarKey, *, size: int) -> str | None:
+        self._check()
+        return f"{self.elsewhere}{key.file_name}" if self.elsewhere else None
 
 
 class MemoryNarInfoStore(_Failing, NarInfoStore):

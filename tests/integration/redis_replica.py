@@ -7,7 +7,7 @@ from uuid import uuid4
 from twisted.internet import reactor
 
 from ncps.locks.redis import RedisRegistry
-from ncps.locks.redis_channels import RedisChannels, RedisNotices
+from ncps.locks.redis_channels import RedisChannels, redis_notices
 from ncps.locks.redis_link import RedisPlace
 from ncps.locks.shared import Polls, SharedLeases
 
@@ -34,7 +34,7 @@ class Replica:
             ttl_of=lambda _name: ttl,
             address=address,
         )
-        self.notices = RedisNotices(self.registry.link, self.channels)
+        self.notices = redis_notices(self.registry.link, self.channels)
         self.observed: list[tuple[str, float]] = []
         self.leases = SharedLeases(
             reactor,

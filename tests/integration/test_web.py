@@ -9,7 +9,11 @@ from typing import Any, Self
 from attrs import evolve
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    UNIXClientEndpoint,
+    connectProtocol,
+)
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -20,8 +24,11 @@ from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.web.hot import HotNarInfos
+from ncps.web.ledger import Access
 from ncps.web.limits import Limits
 from ncps.web.site import NcpsSite
+from ncps.web.transport import adopt
 from tests.fakes.cache import ScriptedBody, StubCache, StubNar
 from tests.unit.web.wire import Response, parse_response, routes_for
 
@@ -99,16 +106,25 @@ class WebTests(TestCase):
     def setUp(self) -> None:
         self.cache = StubCache()
         self.metrics = Metrics()
-        self.logged: list[Any] = []
+        self._logged: list[Access] = []
+        hot = HotNarInfos(100_000)
         self.clients: list[Client] = []
         self.site = NcpsSite(
-            routes_for(self.cache, self.metrics),
+            routes_for(self.cache, self.metrics, hot),
             clock=reactor,
             metrics=self.metrics,
             limits=Limits(idle=5.0, head=0.3, stall=0.4, linger=0.2, connections=40),
-            access_log=self.logged.append,
+            hot=hot,
+            access_log=self._logged.extend,
         )
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        adopt(self.port)
+
+    @property
+    def logged(self) -> list[Access]:
+        """What the access log was told until now."""
+        self.site.ledger.settle()
+        return self._logged
 
     async def tearDown(self) -> None:  # type: ignore[override]
         for client in self.clients:
@@ -196,7 +212,7 @@ class WebTests(TestCase):
         client.transport.pauseProducing()
         while not nar.closed:
             await self.pause(0.05)
-        self.assertTrue(self.logged[-1].gone)
+        self.assertFalse(self.logged[-1].is_complete)
 
     async def test_reader_that_crawls_below_the_rate_is_cut(self) -> None:
         """A trickle of reading is not enough where a rate is asked for."""
@@ -263,7 +279,7 @@ class WebTests(TestCase):
         client.transport.abortConnection()
         while not nar.closed:
             await self.pause(0.01)
-        self.assertTrue(self.logged[-1].gone)
+        self.assertFalse(self.logged[-1].is_complete)
 
     async def test_client_leaving_cancels_wait(self) -> None:
         """A client that leaves while the cache is still asking upstreams stops its request."""
@@ -338,3 +354,61 @@ class WebTests(TestCase):
         clients[0].ask(b"/healthz", b"Connection: close")
         await clients[0].ended
         self.assertEqual(clients[0].response.body, b".")
+
+    async def heat(self) -> bytes:
+        """Have an answer ready; return the request for it."""
+        self.cache.narinfos[DIGEST] = ServedNarInfo(
+            text=b"x" * 1000, outcome=Outcome.HIT, may_repeat=lambda: True
+        )
+        request = b"GET /%b.narinfo HTTP/1.1\r\nHost: x\r\n\r\n" % DIGEST.encode()
+        client = await self.connect()
+        for _ in range(2):
+            await self.answer_on(client, request)
+        self.cache.asked.clear()
+        return request
+
+    async def answer_on(self, client: Client, request: bytes) -> Response:
+        """Send a request and wait for its answer."""
+        client.data.clear()
+        client.transport.write(request)
+        while not (client.data and client.response.whole):
+            await self.pause(0)
+        return client.response
+
+    async def test_hot_answers_are_whole(self) -> None:
+        """What lies ready arrives as what the page has made, on any connection, TCP or UNIX."""
+        request = await self.heat()
+        socket = self.mktemp()
+        port = reactor.listenUNIX(socket, self.site)
+        adopt(port)
+        over_unix = Client()
+        await connectProtocol(UNIXClientEndpoint(reactor, socket), over_unix)
+        self.clients.append(over_unix)
+        for client in (await self.connect(), await self.connect(), over_unix):
+            for _ in range(3):
+                response = await self.answer_on(client, request)
+                self.assertEqual((response.status, response.body), (200, b"x" * 1000))
+        self.assertEqual(self.cache.asked, [])
+        self.assertEqual({access.client for access in self.logged}, {"127.0.0.1", "unix"})
+        await port.stopListening()
+
+    async def test_hot_answers_nobody_reads_are_bounded(self) -> None:
+        """A client that asks on and on and reads nothing is not listened to any more."""
+        request = await self.heat()
+        before = set(self.site._channels)
+        client = await self.connect()
+        await self.answer_on(client, request)
+        (channel,) = self.site._channels - before
+        client.data.clear()
+        client.transport.pauseProducing()
+        asked = 0
+        while not channel.transport.producerPaused:
+            client.transport.write(request)
+            asked += 1
+            await self.pause(0)
+        held = len(channel.transport.dataBuffer) + channel.transport._tempDataLen
+        self.assertLess(held, 200_000)
+        client.transport.resumeProducing()
+        while client.data.count(b"X-Cache: hit") < asked:
+            await self.pause(0.01)
+        self.assertFalse(channel.transport.producerPaused)

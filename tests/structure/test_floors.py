@@ -46,20 +46,26 @@ _DRIVERS = ("sqlite3", "psycopg", "pymysql", "boto3", "botocore", "txredisapi")
 
 FLOORS: Final = (
     Floor(0, "0 (formats)", rooms("errors ranges nix codec"), never=(*_NETWORK, *_DRIVERS)),
-    Floor(1, "1 (ports)", rooms("ports inventory"), never=(*_NETWORK, *_DRIVERS)),
+    Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
     Floor(
         2,
         "1½ (tools)",
         rooms(
-            "streams spool slots flights workers tasks endpoints lockfile looplag metrics allocator"
+            "streams spool slots flights workers tasks endpoints lockfile looplag loglines metrics"
+            " allocator epoll figures reactor"
         ),
         never=_DRIVERS,
     ),
-    Floor(3, "2 (adapters)", rooms("storage database locks upstream"), is_open=False),
+    Floor(3, "2 (adapters)", rooms("storage database locks upstream siblings"), is_open=False),
     Floor(4, "3 (cache)", rooms("cache"), never=("twisted.web", "treq", *_DRIVERS)),
     Floor(5, "4 (web)", rooms("web"), never=("treq", *_DRIVERS)),
     Floor(
-        6, "5 (assembly)", rooms("settings logs cli tap limits assembly service commands __main__")
+        6,
+        "5 (assembly)",
+        rooms(
+            "settings logs cli tap limits assembly service commands __main__"
+            " supervisor doors shares place worker crew"
+        ),
     ),
 )
 """Where everything lives. A new top-level module goes here, on the lowest floor that its imports

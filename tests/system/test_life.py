@@ -384,7 +384,7 @@ class StartTests(LifeStage):
             (["--cache-upstream-url=ftp://x"], ["cache-upstream-url", "ftp"]),
             (["--cache-upstream-public-key=x"], ["cache-upstream-public-key"]),
             (["--log-level=loud"], ["log-level", "loud", "info"]),
-            (["--cache-database-url=postgresql://x/y"], ["cache-database-url"]),
+            (["--cache-database-url=oracle://x/y"], ["cache-database-url", "postgresql:"]),
             (["--cache-lru-schedule=@daily"], ["cache-lru-schedule", "cache-max-size"]),
             (["--config=/nonexistent.yaml"], ["/nonexistent.yaml"]),
             (["nonsense"], ["nonsense"]),

@@ -1,8 +1,9 @@
-"""A daemon whose locks are kept in Redis, which comes and goes."""
+"""Daemons whose locks are kept in Redis or PostgreSQL, which come and go."""
 
 from __future__ import annotations
 
 from tests.e2e.daemon import Daemon
+from tests.integration.servers import shared
 from tests.integration.servers.redis import Redis
 from tests.system.program import run_ncps
 from tests.system.stage import Stage, wait_until
@@ -10,7 +11,18 @@ from tests.system.stage import Stage, wait_until
 QUICK_REDIS = ("--cache-redis-timeout", "500ms", "--cache-lock-download-ttl", "2s")
 
 
-class RedisTests(Stage):
+class LocksStage(Stage):
+    def metrics(self, daemon: Daemon) -> str:
+        return self.ask(daemon, "/metrics").body.decode()
+
+    def wait_for_leases(self, daemon: Daemon, *, ok: bool) -> None:
+        def is_so() -> bool:
+            return (self.ask(daemon, "/readyz").json["parts"]["leases"] == "ok") is ok
+
+        wait_until(is_so, "readiness to change", daemon=daemon)
+
+
+class RedisTests(LocksStage):
     def redis(self, *lines: str) -> Redis:
         server = Redis(*lines)
         self.addCleanup(server.close)
@@ -26,15 +38,6 @@ class RedisTests(Stage):
             *QUICK_REDIS,
             *more,
         )
-
-    def metrics(self, daemon: Daemon) -> str:
-        return self.ask(daemon, "/metrics").body.decode()
-
-    def wait_for_leases(self, daemon: Daemon, *, ok: bool) -> None:
-        def is_so() -> bool:
-            return (self.ask(daemon, "/readyz").json["parts"]["leases"] == "ok") is ok
-
-        wait_until(is_so, "readiness to change", daemon=daemon)
 
     def test_redis_comes_goes_and_comes_back(self) -> None:
         """Without Redis what is stored is served, the rest is 503; it needs no restart to heal."""
@@ -103,3 +106,28 @@ class RedisTests(Stage):
         daemon.start()
         self.assert_served(daemon, path)
         self.assertNotIn("right", daemon.log)
+
+
+class PostgreSQLTests(LocksStage):
+    def test_postgresql_keeps_the_locks_too(self) -> None:
+        """No Redis is needed, and a session that is cut is followed by another."""
+        paths = [self.cache.add(), self.cache.add()]
+        url = shared.postgresql().new_database()
+        where = ("--cache-database-url", url, "--cache-lock-backend", "postgresql")
+        daemon = self.daemon(self.mounted(), options=where)
+        self.assert_served(daemon, paths[0])
+        self.wait_until_stored(daemon, paths[0])
+        name = url.rpartition("/")[2]
+        sessions = "SELECT count(*) FROM lease_sessions"
+        self.assertEqual([(1,)], shared.postgresql().execute(sessions, name))
+        fences = "SELECT n.fence > 0, n.fence <= l.fence FROM nar_files n, lease_fence l"
+        self.assertEqual([(True, True)], shared.postgresql().execute(fences, name))
+        shared.postgresql().kill_connections(name)
+        self.wait_for_log(daemon, "session with the leases", "ended")
+        self.wait_for_leases(daemon, ok=True)
+        self.assert_served(daemon, paths[1])
+        labels = 'mode="postgresql",result="success",type="exclusive"'
+        self.assertIn(f"ncps_lock_acquisitions_total{{{labels}}}", self.metrics(daemon))
+        daemon.stop()
+        locks = "SELECT * FROM pg_locks WHERE locktype = 'advisory'"
+        self.assertEqual([], shared.postgresql().execute(locks, name))

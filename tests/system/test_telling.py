@@ -241,6 +241,7 @@ class LogTests(Stage):
         daemon = self.daemon(self.origin())
         for target in ("/healthz", "/readyz", "/metrics"):
             self.assertEqual(200, self.ask(daemon, target).status)
+        daemon.stop()
         self.assertEqual([], requests(daemon))
 
     def test_log_level_holds(self) -> None:

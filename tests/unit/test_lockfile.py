@@ -83,3 +83,13 @@ class LockFileTests(SynchronousTestCase):
         self.assertIn(f"the store in {self.path}", message)
         message = str(self.assertRaises(Refused, DatabaseLock(self.path / "db.sqlite").acquire))
         self.assertIn(f"the database {self.path}/db.sqlite", message)
+
+    def test_a_copy_of_the_descriptor_holds_the_lock(self) -> None:
+        """So a child process does: the lock is free when the last of them is gone."""
+        first = self.lock()
+        first.acquire()
+        copy = os.dup(first.fd)
+        first.release()
+        self.assertRaises(Refused, self.lock().acquire)
+        os.close(copy)
+        self.lock().acquire()

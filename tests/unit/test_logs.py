@@ -351,3 +351,20 @@ class BridgeTests(SynchronousTestCase):
         (event,) = self.emitted(emit)
         self.assertEqual(json.loads(logs.json_line(event))["error"], "ValueError: it broke")
         self.flushLoggedErrors(ValueError)
+
+
+class WorkerTests(SynchronousTestCase):
+    """Lines of several processes."""
+
+    def lines(self, *, human: bool, worker: int) -> str:
+        stream = io.StringIO()
+        write = logs.observer("info", stream, human=human, prefix="x ", worker=worker)
+        write({"log_format": "a {b}", "b": 1, "log_level": LogLevel.info, "log_time": 0.0})
+        return stream.getvalue()
+
+    def test_each_line_says_whose_it_is(self) -> None:
+        """As a field for programs, in front for people; without workers as ever."""
+        self.assertEqual(3, json.loads(self.lines(human=False, worker=3))["worker"])
+        self.assertTrue(self.lines(human=True, worker=3).startswith("x [3] 1970-"))
+        self.assertNotIn("worker", json.loads(self.lines(human=False, worker=0)))
+        self.assertTrue(self.lines(human=True, worker=0).startswith("x 1970-"))

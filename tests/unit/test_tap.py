@@ -94,6 +94,14 @@ class ObserverTests(TapCase):
         self.assertNotIn("logger", twist)
 
 
+class WorkersTests(TapCase):
+    def test_several_workers_are_not_for_twistd(self) -> None:
+        """The error says what is."""
+        error = self.assertRaises(usage.UsageError, self.parse, "--workers=2")
+        self.assertIn("ncps serve", str(error))
+        self.parse("--workers=1")
+
+
 class MakeServiceTests(TapCase):
     def test_the_service_gets_the_settings(self) -> None:
         """The service is made of what the options said, parsed or not."""

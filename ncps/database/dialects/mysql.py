@@ -16,8 +16,6 @@ from ncps.database.dialects.base import Dialect, Server, Sleep, Transaction, Tro
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
 OLDEST: Final = {"MySQL": (8, 0, 16), "MariaDB": (10, 11, 0)}
-LOCK_PATIENCE_S: Final = 300.0
-"""How long other processes may take to migrate."""
 LOCK_PAUSE_S: Final = 0.1
 _GRACE_S: Final = 5.0
 
@@ -65,6 +63,8 @@ class MySQL(Dialect):
         "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
     )
     begin_write = ("START TRANSACTION READ WRITE",)
+    lock_patience_s = 300.0
+    """How long other processes may take to migrate."""
     begin_migration = ()
 
     def __init__(self, server: Server) -> None:
@@ -151,13 +151,13 @@ class MySQL(Dialect):
 
     @contextmanager
     def alone(self, connection: Any, sleep: Sleep) -> Iterator[None]:
-        end = time.monotonic() + LOCK_PATIENCE_S
+        end = time.monotonic() + self.lock_patience_s
         # Tries instead of one long wait, which would look like a server that hangs.
         while not self._try_lock(connection):
             if time.monotonic() > end:
                 raise Unavailable(
                     f"another process has been migrating {self.where} for more than"
-                    f" {LOCK_PATIENCE_S:.0f} s"
+                    f" {self.lock_patience_s:.0f} s"
                 )
             sleep(LOCK_PAUSE_S)
         yield  # the lock goes with the connection

@@ -16,8 +16,6 @@ from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 OLDEST: Final = 12
 MIGRATION_LOCK: Final = 0x6E637073
 """Key of the advisory lock; "ncps" in ASCII."""
-LOCK_PATIENCE_S: Final = 300.0
-"""How long other processes may take to migrate."""
 LOCK_PAUSE_S: Final = 0.1
 _GRACE_S: Final = 5.0
 
@@ -38,15 +36,15 @@ _REFUSED = {
     "42703": "columns are missing in {where}: {says}; run `ncps migrate up`",
 }
 _TOLD = (
+    ("the database system is ", "57P03"),
     ("password authentication failed", "28P01"),
     ("no password supplied", "28P01"),
     ("no pg_hba.conf entry", "28000"),
-    ("role ", "28000"),
-    ("database ", "3D000"),
+    ('role "', "28000"),
+    ('database "', "3D000"),
     ("too many connections", "53300"),
     ("too many clients", "53300"),
     ("remaining connection slots", "53300"),
-    ("the database system is ", "57P03"),
 )
 """What the server says when it refuses a connection, of which libpq passes on no code."""
 
@@ -62,6 +60,8 @@ class PostgreSQL(Dialect):
     has_transactional_ddl = True
     begin_read = ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",)
     begin_write = ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",)
+    lock_patience_s = 300.0
+    """How long other processes may take to migrate."""
     begin_migration = begin_write
 
     def __init__(self, server: Server) -> None:
@@ -142,13 +142,13 @@ class PostgreSQL(Dialect):
 
     @contextmanager
     def alone(self, connection: Any, sleep: Sleep) -> Iterator[None]:
-        end = time.monotonic() + LOCK_PATIENCE_S
+        end = time.monotonic() + self.lock_patience_s
         # Tries instead of one long wait, which a transaction that is cut off would leave behind.
         while not self._try_lock(connection):
             if time.monotonic() > end:
                 raise Unavailable(
                     f"another process has been migrating {self.where} for more than"
-                    f" {LOCK_PATIENCE_S:.0f} s"
+                    f" {self.lock_patience_s:.0f} s"
                 )
             sleep(LOCK_PAUSE_S)
         # Indexes of large tables take their time; locks that others hold are not waited for long.

@@ -1,4 +1,4 @@
-"""SQLite in a file, for one process (D10)."""
+"""SQLite in a file, for the processes of one machine (D10)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from ncps.settings.values import (
     BOOLEAN,
     HOSTNAME,
     OPTIONAL_PATH,
-    PATH,
     SIZE,
     STORE_DIR,
     duration,
@@ -49,14 +48,15 @@ ROWS = (
     Setting(
         flag="cache-storage-local",
         key="cache.storage.local",
-        kind=PATH,
+        kind=OPTIONAL_PATH,
         default=lambda around: str(around.state_dir / "storage"),
         default_note="storage under $STATE_DIRECTORY or the user's state directory",
         aliases=(
             Names(flag="cache-data-path", environment="CACHE_DATA_PATH", key="cache.data-path"),
         ),
         group="Cache",
-        help="Directory that keeps NARs, narinfos and the signing key. It is made if missing.",
+        help="Directory that keeps NARs, narinfos and the signing key, unless "
+        "--cache-storage-s3-bucket does. It is made if missing.",
     ),
     Setting(
         flag="cache-storage-min-free",
@@ -87,7 +87,8 @@ ROWS = (
         key="cache.temp-path",
         kind=OPTIONAL_PATH,
         default="",
-        default_note="store/tmp inside the storage directory",
+        default_note="store/tmp inside the storage directory; with a bucket, spool under "
+        "$STATE_DIRECTORY or the user's state directory",
         group="Cache",
         help="Directory for downloads that are not finished. The default lies on the file system "
         "of the store, so that finishing is a rename; elsewhere every NAR is copied once more.",

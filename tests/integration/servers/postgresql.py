@@ -24,7 +24,7 @@ def _programs() -> Path | None:
 
 
 class PostgreSQL:
-    """One server, without durability, with passwords; skips the test where it is not installed.
+    """One server, with passwords and durable but for power cuts; skips the test if not installed.
 
     :ivar port: of 127.0.0.1; stays the same over `stop` and `start`.
     :ivar directory: holds the server's socket, too.
@@ -65,7 +65,6 @@ class PostgreSQL:
         """Start it and wait until it answers."""
         settings = {
             "fsync": "off",
-            "synchronous_commit": "off",
             "full_page_writes": "off",
             "shared_buffers": "32MB",
             "max_connections": "200",

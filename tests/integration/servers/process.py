@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import shutil
@@ -17,7 +16,8 @@ from typing import Any
 
 PATIENCE_S = 60.0
 """How long a server may take to start or to end, on a machine that has other things to do."""
-_PR_SET_PDEATHSIG = 1
+_guards: dict[int, subprocess.Popen[bytes]] = {}
+"""Processes that end a server when this process has ended without doing so."""
 
 
 def free_port() -> int:
@@ -80,25 +80,28 @@ class Account:
     def start(self, *command: str | Path, cwd: Path, log: Path) -> subprocess.Popen[bytes]:
         """Start a server; it ends with this process, however that ends."""
         with log.open("ab") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                preexec_fn=_end_with_parent,
                 **self._identity,
             )
+        # Reads until this process ends, by whatever cause; PR_SET_PDEATHSIG would end the server
+        # with the thread that started it.
+        _guards[process.pid] = subprocess.Popen(
+            ("sh", "-c", 'cat >/dev/null; kill -INT "$0"; kill -CONT "$0"', str(process.pid)),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        return process
 
     @property
     def _identity(self) -> dict[str, Any]:
         if not self.is_other:
             return {}
         return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
@@ -109,6 +112,10 @@ def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    guard = _guards.pop(process.pid, None)
+    if guard is not None:
+        guard.kill()
+        guard.communicate()
 
 
 def family(pid: int) -> list[int]:
@@ -122,8 +129,19 @@ def family(pid: int) -> list[int]:
 
 def freeze(process: subprocess.Popen[bytes]) -> None:
     """Stop a server and all its processes in the middle of what they do; see `thaw`."""
-    for pid in family(process.pid):
+    pids = family(process.pid)
+    for pid in pids:
         os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(map(_is_stopped, pids)), "the server to stand still")
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread of a process has stopped, or the process has ended."""
+    try:
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return True
+    return all(stat.rpartition(") ")[2][0] in "TtZX" for stat in stats)
 
 
 def thaw(process: subprocess.Popen[bytes]) -> None:

@@ -61,7 +61,7 @@ mon_data = {directory}/mon
 osd_data = {directory}/osd
 [client]
 rgw_data = {directory}/rgw
-rgw_frontends = beast endpoint=127.0.0.1:{port}
+rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw_thread_pool_size = 64
 rgw_enable_usage_log = false
 rgw_dynamic_resharding = false

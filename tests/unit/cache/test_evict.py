@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from attrs import evolve
@@ -13,9 +13,8 @@ from ncps.cache.evict import LEASE, Bounds, Eviction, Tally
 from ncps.cache.objects import Objects
 from ncps.cache.relay import lease_of
 from ncps.errors import Unavailable
-from ncps.inventory import EvictedNar, IdleNar
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarRecord
+from ncps.ports import EvictedNar, IdleNar, NarRecord
 from tests.contract.samples import digest_of, entry, key_of, narinfo, stored
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.samples import sample
@@ -30,13 +29,11 @@ class Meddled(MemoryCatalog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.meddle: list[object] = []
+        self.meddle: list[Callable[[], object]] = []
 
     async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
         while self.meddle:
-            act = self.meddle.pop()
-            assert callable(act)
-            act()
+            self.meddle.pop()()
         return await super().evict(idle)
 
 
@@ -45,7 +42,7 @@ class EvictionCase(CoreCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.catalog = Meddled()
+        self.catalog = self.meddled = Meddled()
         self.restart()
         self.runs: list[Tally] = []
         self.objects = Objects(catalog=self.catalog, store=self.store, leases=self.leases)
@@ -187,7 +184,7 @@ class StayingTests(EvictionCase):
         """Who is used after the candidates were read stays, and the next older ones go."""
         for number in range(11):
             self.keep(number)
-        self.catalog.meddle.append(
+        self.meddled.meddle.append(
             lambda: self.get(self.catalog.touch({}, {key_of(10): self.at(0)}))
         )
         self.check()
@@ -339,7 +336,7 @@ class TroubleTests(EvictionCase):
         """After the batch in which the lease was lost nothing more is removed."""
         self.patch(evict, "BATCH", 1)
         self.fill()
-        self.catalog.meddle.append(lambda: setattr(self.leases.held[LEASE], "lost", True))
+        self.meddled.meddle.append(lambda: setattr(self.leases.held[LEASE], "lost", True))
         self.check()
         self.assertEqual(len(self.left()), 10)
         self.assertEqual(self.leases.held, {})
@@ -410,7 +407,7 @@ class TriggerTests(EvictionCase):
                 self.keep(number, ago_s=0)
                 self.eviction.stored()
 
-        self.catalog.meddle.append(more)
+        self.meddled.meddle.append(more)
         self.stores(10)
         self.assertEqual(len(self.left()), 8)
         self.assertEqual([run.nars for run in self.runs], [8])
@@ -429,7 +426,7 @@ class TriggerTests(EvictionCase):
     def test_a_look_during_a_run_is_none(self) -> None:
         """A tick that comes in the middle of a run does not begin another."""
         self.stores(*range(10))
-        self.catalog.meddle.append(lambda: self.get(self.eviction.check()))
+        self.meddled.meddle.append(lambda: self.get(self.eviction.check()))
         self.stores(10)
         self.assertEqual(len(self.runs), 1)
 

@@ -92,3 +92,24 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.assertEqual(before, self.memory.changes)
         self.memory.drop_nar(self.items[1].nar.key)
         self.assertNotEqual(before, self.memory.changes)
+
+    def test_whatever_is_held_no_more_is_told_of(self) -> None:
+        """Who made something of a held narinfo learns when it is gone or replaced."""
+        told: list[str] = []
+        self.memory.forgotten = told.append
+        first, second, third = self.items
+        self.memory.put(first)
+        self.assertEqual([], told)
+        self.memory.put(evolve(first))
+        self.memory.drop_nar(first.nar.key)
+        self.memory.drop_nar(first.nar.key)
+        self.assertEqual([first.digest] * 2, told)
+        self.memory.put(second)
+        self.memory.put(third)
+        self.memory.clear()
+        self.assertEqual({second.digest, third.digest}, set(told[2:]))
+        self.assertEqual(0, len(self.memory))
+        small = NarInfoMemory(1)
+        small.forgotten = told.append
+        small.put(first)
+        self.assertEqual(first.digest, told[-1])

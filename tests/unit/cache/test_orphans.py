@@ -15,6 +15,7 @@ from ncps.cache.relay import lease_of
 from ncps.cache.uses import Uses
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.ports import Lease
 from tests.contract.samples import digest_of, entry, key_of, record, stored
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.leases import MemoryLeases
@@ -70,6 +71,12 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual(self.leases.held, {})
         return set(self.store.objects)
 
+    def held(self, name: str) -> Lease:
+        """A lease that somebody else has."""
+        lease = self.successResultOf(Deferred.fromCoroutine(self.leases.try_hold(name)))
+        assert lease is not None
+        return lease
+
     def run_now(self, coro: object) -> None:
         self.successResultOf(Deferred.fromCoroutine(coro))  # type: ignore[arg-type]
 
@@ -112,9 +119,7 @@ class OrphanTests(SynchronousTestCase):
     def test_objects_in_use_stay(self) -> None:
         """What somebody fetches or takes over is left to him."""
         self.put(key_of(1), 2)
-        lease = self.successResultOf(
-            Deferred.fromCoroutine(self.leases.try_hold(lease_of(key_of(1))))
-        )
+        lease = self.held(lease_of(key_of(1)))
         self.successResultOf(self.sweep())
         self.assertEqual(set(self.store.objects), {key_of(1)})
         self.run_now(lease.release())
@@ -122,7 +127,7 @@ class OrphanTests(SynchronousTestCase):
     def test_an_eviction_elsewhere_is_waited_for(self) -> None:
         """Only one process removes at a time; what was taken over meanwhile stays."""
         self.put(key_of(1), 2)
-        lease = self.successResultOf(Deferred.fromCoroutine(self.leases.try_hold(LEASE)))
+        lease = self.held(LEASE)
         sweep = self.sweep()
         self.assertNoResult(sweep)
         self.run_now(self.catalog.mark_stored(stored(1)))

@@ -36,6 +36,19 @@ class PullThroughTests(CoreCase):
         self.get(nar.body()).close()
         nar.close()
 
+    def test_repeating_is_passed_on(self) -> None:
+        """What the web floor repeats is held and dropped by the core."""
+        one = sample(size=1000)
+        self.origin.add(one)
+        forgotten: list[str] = []
+        self.cache.watch(forgotten.append)
+        for _ in range(2):
+            found = self.get(self.cache.narinfo(one.digest))
+        self.assertIsNotNone(found.may_repeat)
+        self.cache.repeated([one.digest])
+        self.narinfos.changed(one.key)
+        self.assertEqual([one.digest], forgotten)
+
     def test_readiness(self) -> None:
         """Database and storage are needed; upstreams that are away are only named."""
         ready = self.get(self.cache.readiness())

@@ -250,6 +250,23 @@ class TakeOverTests(RelayCase):
         self.assertEqual(["published"], self.ended)
         self.assertIsNot(ours, self.leases.held.get(lease_of(self.key)))
 
+    def test_successor_has_stored_it_meanwhile(self) -> None:
+        """Who lost the lease without noticing does not overwrite its successor's row."""
+        self.end()
+        self.origin.scripts.append(Script(stall_at=HALF))
+        client = self.client(self.key)
+        record = self.catalog.records[self.key]
+        assert record is not None
+        later = self.leases.held[lease_of(self.key)].fence + 1
+        theirs = evolve(record, stored_at=utc_now(self.clock), stored_size=7)
+        self.get(self.catalog.mark_stored(theirs, later))
+        self.origin.release()
+        self.assertWhole(client)
+        self.assertEqual(["relayed"], self.ended)
+        kept = self.catalog.records[self.key]
+        assert kept is not None
+        self.assertEqual(7, kept.stored_size)
+
 
 class LeaselessTests(RelayCase):
     def test_leases_fail_before_the_first_byte(self) -> None:

@@ -1,10 +1,12 @@
-"""NARs kept in another encoding than they are served in."""
+"""NARs kept in another encoding than they are served in, and NARs kept where clients can go."""
 
 from __future__ import annotations
 
-from ncps.cache.served import DecodedBody
+from attrs import evolve
+
+from ncps.cache.served import DecodedBody, locate_stored
 from ncps.codec import encoder
-from ncps.errors import Corrupt
+from ncps.errors import Corrupt, Unavailable
 from tests.fakes.samples import sample
 from tests.fakes.stores import MemoryBody
 from tests.fakes.threads import HeldThreads, InlineThreads
@@ -64,3 +66,55 @@ class DecodedBodyTests(CoreCase):
             turns += 1
         self.successResultOf(client.done)
         self.assertGreaterEqual(turns, SIZE // (256 * 1024))
+
+
+class ElsewhereTests(CoreCase):
+    """Clients are sent to where the store says that the bytes are."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=SIZE)
+        self.origin.add(self.sample)
+        self.learn(self.sample)
+        self.key = self.sample.key
+        self.download(self.key)
+        self.store.elsewhere = "https://s3.example/"
+
+    def location(self) -> str | None:
+        return self.get(self.get(self.nars.open(self.key)).location())
+
+    def test_stored_nar_has_a_location(self) -> None:
+        """One request finds out that it is there, and moves no byte of it."""
+        self.store.bodies.clear()
+        self.assertEqual(f"https://s3.example/{self.key.file_name}", self.location())
+        self.assertEqual([0], [body.size for body in self.store.bodies])
+        self.store.elsewhere = ""
+        self.assertIs(None, self.location())
+
+    def test_arriving_nar_has_none(self) -> None:
+        """While it arrives, its bytes are only here."""
+        other = sample("y", SIZE)
+        self.origin.add(other)
+        self.learn(other)
+        nar = self.get(self.nars.open(other.key))
+        self.assertIs(None, self.get(nar.location()))
+
+    def test_nobody_is_sent_to_lost_or_damaged_bytes(self) -> None:
+        """Then they are to be had here, where they are fetched again."""
+        for damage in (lambda: self.store.objects.clear(), lambda: self.store.put(self.key, b"x")):
+            damage()
+            nar = self.get(self.nars.open(self.key))
+            self.assertIs(None, self.get(nar.location()))
+            self.assertEqual(self.sample.file, self.download(self.key))
+
+    def test_store_that_cannot_tell_sends_nobody_away(self) -> None:
+        """The client is told to come back."""
+        nar = self.get(self.nars.open(self.key))
+        self.store.failing = Unavailable("away")
+        self.refused(nar.location(), Unavailable)
+        self.store.failing = None
+
+    def test_bytes_of_another_encoding_are_to_be_had_here(self) -> None:
+        """What lies in the store is not what the URL stands for."""
+        record = evolve(self.catalog.records[self.key], encoding="zstd", compression="none")
+        self.assertIs(None, self.get(locate_stored(self.store, record)))

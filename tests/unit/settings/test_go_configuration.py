@@ -105,6 +105,19 @@ cache:
 pprof:
   addr: ""
 """
+_IN_A_BUCKET = """\
+cache:
+  upstream: {urls: ["https://cache.nixos.org"]}
+  storage:
+    local: ""
+    s3:
+      bucket: "nix"
+      endpoint: "https://s3.example.com"
+      region: "eu"
+      access-key-id: "name"
+      secret-access-key: "hunter2"
+      force-path-style: true
+"""
 _WAITS = """\
 cache:
   allow-put-verb: true
@@ -112,14 +125,6 @@ cache:
   get-token: "hunter2"
   require-trusted-signature: true
   trusted-upload-keys: ["a-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]
-  storage:
-    s3:
-      bucket: "nix"
-      endpoint: "https://s3.example.com"
-      region: "eu"
-      access-key-id: "hunter2"
-      secret-access-key: "hunter2"
-      force-path-style: true
   cdc: {enabled: true}
 pprof: {addr: ":6060"}
 """
@@ -191,6 +196,19 @@ class GoConfigurationTests(SynchronousTestCase):
         self.assertEqual((lock.retry.jitter, lock.allow_degraded_mode), (False, True))
         warned = [re.findall(r": key (\S+) has no effect", line) for line in found.warnings]
         self.assertEqual(sorted(key for keys in warned for key in keys), sorted(_IGNORED))
+
+    def test_a_store_in_a_bucket_works_unchanged(self) -> None:
+        """What the Go program knows of S3 means the same here."""
+        found = self.load_text(_IN_A_BUCKET)
+        self.assertIs(found.cache.storage.local, None)
+        s3 = found.cache.storage.s3
+        self.assertEqual(
+            (s3.bucket, s3.endpoint, s3.region, s3.access_key_id, s3.secret_access_key),
+            ("nix", "https://s3.example.com", "eu", "name", "hunter2"),
+        )
+        self.assertIs(s3.force_path_style, True)
+        self.assertNotIn("hunter2", repr(found))
+        self.assertEqual(found.cache.temp_path, Path("/state/spool"))
 
     def test_what_waits_for_its_feature_is_named(self) -> None:
         """Every key that cannot be honoured yet is named, all at once, without its secrets."""

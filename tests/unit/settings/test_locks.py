@@ -80,6 +80,18 @@ class LockSettingsTests(SynchronousTestCase):
             self.assertEqual(len(problems), 1, (flags, problems))
             self.assertIn(expected, problems[0])
 
+    def test_postgresql(self) -> None:
+        """The database of the catalog keeps the locks, too; Redis is then of no use."""
+        found = load_with(
+            {
+                "cache-lock-backend": "postgresql",
+                "cache-database-url": "postgresql://ncps@db/ncps",
+                "cache-redis-addrs": "redis",
+            }
+        )
+        self.assertEqual(found.cache.lock.backend, "postgresql")
+        self.assertEqual(len(found.warnings), 1)
+
     def test_sentinels(self) -> None:
         """Several addresses are those of Sentinels, if the server's name is given."""
         found = load_with(

@@ -113,7 +113,7 @@ class KnownHeadsTests(SynchronousTestCase):
             head = head_of(b"GET / HTTP/1.1\r\nHost: h\r\n" + line + b"\r\n\r\n")
             assert head is not None
             known.learn(head, Headers())
-            self.assertIsNone(known.find(head))
+            self.assertIsNone(known.find(head.rest))
 
     def test_what_is_not_one_whole_head_is_not_looked_at(self) -> None:
         """Pieces of heads, other verbs and odd targets take the ordinary road."""
@@ -132,7 +132,7 @@ class KnownHeadsTests(SynchronousTestCase):
         head = head_of(b"GET /a" + REST + b"GET /b" + REST)
         assert head is not None
         known.learn(head, Headers())
-        self.assertIsNone(known.find(head))
+        self.assertIsNone(known.find(head.rest))
 
     def test_memory_is_bounded(self) -> None:
         """A client that never sends the same head twice fills no memory."""

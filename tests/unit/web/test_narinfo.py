@@ -101,8 +101,8 @@ class NarInfoTests(SynchronousTestCase):
         client.ask(PATH)
         client.leave()
         self.assertEqual(len(cancelled), 1)
-        (request,) = self.server.logged
-        self.assertEqual((request.gone, request.digest), (True, DIGEST))
+        (access,) = self.server.logged
+        self.assertEqual((access.is_complete, access.digest), (False, DIGEST))
 
     def test_answer_after_wait_is_sent(self) -> None:
         """A narinfo that has to be fetched is sent when it comes."""

@@ -44,6 +44,17 @@ class PeerTests(SynchronousTestCase):
         rest = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset="8")
         self.assertEqual((200, b"89", True), (rest.status, rest.body, rest.whole))
 
+    def test_head_comes_at_once(self) -> None:
+        """A peer that waits for the next byte knows that it is being answered."""
+        for size in (None, 4):
+            gate: Deferred[None] = Deferred()
+            self.arrive(gate, b"0123", size=size)
+            client = self.server.connect()
+            client.ask(PATH, Authorization=f"Bearer {SECRET}")
+            self.assertIn(b"X-Ncps-File: a file\r\n", client.value())
+            self.assertFalse(client.response().whole)
+            client.leave()
+
     def test_failure_is_visible(self) -> None:
         """A download that fails does not end politely."""
         for size in (None, 10):

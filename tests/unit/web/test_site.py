@@ -13,8 +13,8 @@ from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.storage.local_body import READ_SIZE
+from ncps.web.ledger import Access
 from ncps.web.limits import Limits
-from ncps.web.site import NcpsSite
 from tests.unit.web.wire import PEER, Client, Server
 
 DIGEST = "0" * 32
@@ -57,7 +57,7 @@ class DeadlineTests(ServerTestCase):
         self.clock.advance(2)
         self.assertTrue(client.disconnecting)
         client.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_trickling_head_is_timed_out(self) -> None:
         """A byte now and then does not keep an unfinished request alive."""
@@ -67,7 +67,7 @@ class DeadlineTests(ServerTestCase):
             self.clock.advance(0.5)
         self.assertEqual(client.response().status, 408)
         client.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_request_byte_by_byte_in_time_is_answered(self) -> None:
         """A slow but honest client is served, and the deadline is off afterwards."""
@@ -79,7 +79,7 @@ class DeadlineTests(ServerTestCase):
         self.clock.advance(100)
         self.assertFalse(client.disconnecting)
         client.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_deadline_starts_with_each_request(self) -> None:
         """The second request of a connection has the whole time again."""
@@ -109,7 +109,7 @@ class DeadlineTests(ServerTestCase):
         self.clock.advance(0.1)
         self.assertEqual(self.statuses(client), [408])
         client.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_idle_connection_outlives_nix_and_is_closed_then(self) -> None:
         """Nix may come back after 90 seconds; nobody stays for ever."""
@@ -130,7 +130,7 @@ class DeadlineTests(ServerTestCase):
         self.clock.advance(120)
         self.assertTrue(client.disconnecting)
         client.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_idle_time_does_not_cut_response_still_being_read(self) -> None:
         """A slow client that still takes the last response is not idle."""
@@ -196,7 +196,7 @@ class LimitTests(ServerTestCase):
             client.leave()
         self.assertEqual(self.server.reached("server-max-headers"), 2)
         self.assertEqual(self.cache.asked, [])
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_too_large_head_is_refused(self) -> None:
         """Few headers that are long add up, wherever they are cut."""
@@ -208,7 +208,7 @@ class LimitTests(ServerTestCase):
             self.assertEqual(self.statuses(client), [431])
             client.leave()
         self.assertEqual(self.server.reached("server-max-header-size"), 2)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_size_and_number_of_headers_are_settings(self) -> None:
         """An operator can allow more and less than the defaults."""
@@ -266,7 +266,7 @@ class LimitTests(ServerTestCase):
             client.send(b"a" * 8000)
         self.assertEqual(client.value(), b"")
         client.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_garbage_is_400(self) -> None:
         """What is not HTTP is told so, without a traceback."""
@@ -316,7 +316,7 @@ class BodyTests(ServerTestCase):
         self.clock.advance(2)
         self.assertTrue(client.disconnecting)
         client.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_get_with_body_is_413(self) -> None:
         """A GET has no use for a body."""
@@ -334,7 +334,7 @@ class BodyTests(ServerTestCase):
         client.send(b"GET /pubkey HTTP/1.1\r\n\r\n")
         self.assertEqual(client.value(), b"")
         client.leave()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_whole_small_body_and_next_request_are_dropped(self) -> None:
         """After a refusal nothing on the connection is trusted to be a request."""
@@ -348,8 +348,8 @@ class BodyTests(ServerTestCase):
         """A refused request is logged and counted like any other."""
         client = self.refused(b"POST /x HTTP/1.1\r\nContent-Length: 3", b"abc")
         client.leave()
-        (request,) = self.server.logged
-        self.assertEqual((request.method, request.path, request.code), (b"POST", b"/x", 405))
+        (access,) = self.server.logged
+        self.assertEqual((access.method, access.path, access.status), ("POST", "/x", 405))
         self.assertEqual(self.server.sample("http_server_active_requests"), 0)
 
     def test_empty_body_is_no_body(self) -> None:
@@ -360,31 +360,32 @@ class BodyTests(ServerTestCase):
 
 
 class AccountTests(ServerTestCase):
-    def test_request_is_logged_with_fields(self) -> None:
-        """One event per request says what, how much, how long, from where and for whom."""
-        site = NcpsSite(self.server.site.resource, clock=self.clock, metrics=self.server.metrics)
+    def test_request_is_noted_with_all_that_the_log_tells(self) -> None:
+        """One record per request says what, how much, how long, from where and for whom."""
         gate = self.cache.gate = Deferred()
-        client = Client(site.buildProtocol(PEER))
+        client = self.server.connect()
         client.ask(PATH + "?token=secret", authorization="Bearer secret")
         self.clock.advance(0.25)
-        with capturedLogs() as events:
-            gate.callback(None)
-        (event,) = events
-        fields = {
-            "method": "GET",
-            "path": PATH,
-            "status": 200,
-            "bytes": 13,
-            "duration_ms": 250.0,
-            "complete": True,
-            "cache": "hit",
-            "hash": DIGEST,
-            "upstream": "up.example",
-            "client": "192.0.2.1",
-        }
-        self.assertEqual({name: event[name] for name in fields}, fields)
-        self.assertIs(event["log_level"], LogLevel.info)
-        self.assertNotIn("secret", repr(event))
+        gate.callback(None)
+        self.assertEqual(
+            self.server.logged,
+            [
+                Access(
+                    ended=0.25,
+                    route="/{hash}.narinfo",
+                    method="GET",
+                    path=PATH,
+                    status=200,
+                    size=13,
+                    elapsed=0.25,
+                    is_complete=True,
+                    cache="hit",
+                    digest=DIGEST,
+                    upstream="up.example",
+                    client="192.0.2.1",
+                )
+            ],
+        )
         client.leave()
 
     def test_probes_are_not_logged_but_counted(self) -> None:
@@ -432,7 +433,7 @@ class AccountTests(ServerTestCase):
         client.ask(PATH)
         self.assertEqual(self.server.sample("http_server_active_requests"), 1)
         client.leave()
-        self.assertEqual([request.gone for request in self.server.logged], [True])
+        self.assertEqual([access.is_complete for access in self.server.logged], [False])
         self.assertEqual(self.server.sample("http_server_active_requests"), 0)
 
     def test_half_a_request_is_not_logged(self) -> None:
@@ -448,7 +449,7 @@ class AccountTests(ServerTestCase):
         self.server.site.startFactory()
         self.server.get("/pubkey")
         self.server.site.stopFactory()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
 
 class DrainTests(ServerTestCase):
@@ -458,7 +459,7 @@ class DrainTests(ServerTestCase):
     def test_draining_nothing_is_done_at_once(self) -> None:
         """A server without connections stops without waiting."""
         self.assertEqual(self.successResultOf(self.drain()), 0)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_idle_connections_close_at_once(self) -> None:
         """Who is not being served is let go."""
@@ -468,7 +469,7 @@ class DrainTests(ServerTestCase):
         self.assertTrue(client.disconnecting)
         client.leave()
         self.assertEqual(self.successResultOf(done), 0)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
     def test_running_response_ends_and_connection_closes(self) -> None:
         """A response that is under way is completed."""
@@ -507,7 +508,7 @@ class DrainTests(ServerTestCase):
         self.clock.advance(1)
         self.assertTrue(client.disconnected)
         self.assertEqual(self.successResultOf(done), 1)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.server.timers, [])
 
 
 class ErrorTests(ServerTestCase):

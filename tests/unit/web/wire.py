@@ -7,6 +7,7 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -14,13 +15,15 @@ from twisted.python.failure import Failure
 from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.web import info
+from ncps.web.hot import HotNarInfos
+from ncps.web.ledger import Access
 from ncps.web.limits import Limits
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
 from ncps.web.narinfo import NarInfoPages
 from ncps.web.peers import PeerPages
 from ncps.web.routes import Routes
-from ncps.web.site import NcpsRequest, NcpsSite
+from ncps.web.site import NcpsSite
 from tests.fakes.cache import StubCache
 
 SECRET = "a secret of the cluster"
@@ -131,18 +134,32 @@ class Client(StringTransport):
 class Server:
     """The web floor over a stub core."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, hot_bytes: int = 100_000) -> None:
         self.clock = Clock()
         self.cache = StubCache()
         self.metrics = Metrics(["up.example"])
-        self.logged: list[NcpsRequest] = []
+        self._logged: list[Access] = []
+        self.hot = HotNarInfos(hot_bytes)
         self.site = NcpsSite(
-            routes_for(self.cache, self.metrics),
+            routes_for(self.cache, self.metrics, self.hot),
             clock=self.clock,
             metrics=self.metrics,
             limits=limits,
-            access_log=self.logged.append,
+            hot=self.hot,
+            access_log=self._logged.extend,
         )
+
+    @property
+    def logged(self) -> list[Access]:
+        """What the access log was told until now."""
+        self.site.ledger.settle()
+        return self._logged
+
+    @property
+    def timers(self) -> list[IDelayedCall]:
+        """What runs beside the ledger's timer."""
+        self.site.ledger.settle()
+        return list(self.clock.getDelayedCalls())
 
     def connect(self) -> Client:
         """Open a connection."""
@@ -167,7 +184,7 @@ class Server:
         return self.metrics.registry.get_sample_value(name, labels)
 
 
-def routes_for(cache: StubCache, metrics: Metrics) -> Routes:
+def routes_for(cache: StubCache, metrics: Metrics, hot: HotNarInfos) -> Routes:
     """Assemble the routes as the service does."""
     return Routes(
         {
@@ -178,7 +195,7 @@ def routes_for(cache: StubCache, metrics: Metrics) -> Routes:
             b"/readyz": info.Readiness(cache),
             b"/metrics": Scrape(metrics.registry),
         },
-        narinfos=NarInfoPages(cache, metrics),
+        narinfos=NarInfoPages(cache, metrics, hot),
         nars=NarPages(cache, metrics),
         peers=PeerPages(cache, SECRET),
         via=b"ncps-0123",

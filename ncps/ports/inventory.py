@@ -1,4 +1,4 @@
-"""Inventory: the catalog as whoever keeps the store small sees it; a port like those of `ports`."""
+"""Inventory: the catalog as whoever keeps the store small sees it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from attrs import frozen
 
 from ncps.nix.narurl import NarKey
-from ncps.ports import Catalog, NarRecord
+from ncps.ports.catalog import Catalog, NarRecord
 
 
 @frozen

@@ -1,0 +1,107 @@
+"""The stores in a bucket of S3; imported only where one is configured, since boto3 takes long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from ncps.assembly.stores import Stores
+from ncps.errors import Refused
+from ncps.settings.model import S3Settings, Settings
+from ncps.slots import Slots
+from ncps.storage.s3 import Requests, S3ConfigStore, S3NarInfoStore, S3NarStore
+from ncps.storage.s3_bucket import Access, Bucket, connect
+from ncps.storage.s3_probe import probe_blocking, sweep_blocking
+from ncps.storage.temps import Temps
+from ncps.workers import Workers
+
+QUEUE: Final = 10_000
+"""Requests, and uploads, that may wait for a thread. Each belongs to a client, whose number has
+limits of its own, or to a download, likewise."""
+UPLOAD_PATIENCE_S: Final = 600.0
+"""How long a finished download may wait to be uploaded before it is dropped."""
+
+
+def access(settings: S3Settings) -> Access:
+    """The way to the bucket."""
+    return Access(
+        bucket=settings.bucket,
+        endpoint=settings.endpoint,
+        region=settings.region,
+        prefix=settings.prefix,
+        access_key_id=settings.access_key_id,
+        secret_access_key=settings.secret_access_key,
+        session_token=settings.session_token,
+        force_path_style=settings.force_path_style,
+        connect_timeout_s=settings.connect_timeout_s,
+        read_timeout_s=settings.read_timeout_s,
+        attempts=settings.max_attempts,
+        connections=settings.threads,
+        encryption=settings.server_side_encryption,
+        kms_key_id=settings.kms_key_id,
+    )
+
+
+def in_bucket(reactor: Any, settings: Settings) -> Stores:
+    """Make the stores; nothing is opened. Unavailable."""
+    s3 = settings.cache.storage.s3
+    assert settings.cache.temp_path is not None, "decided when the settings were read"
+    spools = Temps(settings.cache.temp_path)
+    way = access(s3)
+    bucket = Bucket(connect(way), way)
+    workers = Workers(reactor, "s3", s3.threads)
+    uploads = max(1, s3.threads // 4)
+    requests = Requests(
+        bucket=bucket,
+        workers=workers,
+        slots=Slots(
+            reactor,
+            "a thread for S3",
+            size=s3.threads - uploads,
+            queue=QUEUE,
+            patience_s=s3.queue_timeout_s,
+        ),
+    )
+    options = {"StorageClass": s3.storage_class} if s3.storage_class else {}
+    nars = S3NarStore(
+        requests=requests,
+        uploads=Slots(
+            reactor,
+            "an upload to S3",
+            size=uploads,
+            queue=QUEUE,
+            patience_s=UPLOAD_PATIENCE_S,
+        ),
+        part=s3.part_size_bytes,
+        options=options,
+        redirect_from=s3.redirect_min_size_bytes if s3.redirect else None,
+        redirect_ttl_s=s3.redirect_ttl_s,
+    )
+
+    def probe() -> None:
+        _make(spools.directory)
+        probe_blocking(bucket, options)
+
+    def sweep() -> int:
+        sweep_blocking(bucket)
+        return spools.sweep()
+
+    return Stores(
+        spools=spools,
+        nars=nars,
+        narinfos=S3NarInfoStore(requests=requests),
+        config=S3ConfigStore(clock=reactor, requests=requests),
+        room=(spools.directory,),
+        probe=probe,
+        sweep=sweep,
+        threads=workers,
+        disconnect=bucket.close,
+    )
+
+
+def _make(directory: Path) -> None:
+    """Make the directory of unfinished downloads, private like a store."""
+    try:
+        directory.mkdir(0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"cache-temp-path: {directory} cannot be made: {error.strerror}") from error

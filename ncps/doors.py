@@ -1,0 +1,156 @@
+"""Doors: the listening addresses of several workers, opened once and passed on to each.
+
+A TCP address becomes a socket in every worker (SO_REUSEPORT): the kernel spreads connections over
+sockets, while of several processes at one socket the quickest takes whole bursts. The supervisor
+holds the number with a socket of its own that never listens. A UNIX socket, or one that systemd
+has opened, is one socket: it is opened here, and the workers inherit it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, cast
+
+from attrs import Factory, define, frozen
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.internet.protocol import Factory as ProtocolFactory
+from twisted.internet.tcp import makeBinding
+from zope.interface import implementer
+
+from ncps.endpoints import BACKLOG, inherited, listen
+from ncps.errors import Refused
+
+
+@frozen(kw_only=True)
+class Door:
+    """Where a worker listens: at a TCP address, or on a descriptor.
+
+    :param fd: of a listening socket, -1 for a TCP address.
+    :param family: of the descriptor's socket.
+    """
+
+    host: str = ""
+    port: int = 0
+    backlog: int = BACKLOG
+    fd: int = -1
+    family: int = 0
+
+
+@implementer(IListeningPort)
+@define(eq=False)
+class _Held:
+    """A TCP address that is ours, though nobody listens there yet."""
+
+    socket: socket.socket
+
+    def startListening(self) -> None:
+        """See `IListeningPort`."""
+
+    def stopListening(self) -> None:
+        """See `IListeningPort`."""
+        self.socket.close()
+
+    def getHost(self) -> IAddress:
+        """See `IListeningPort`."""
+        kind = IPv6Address if self.socket.family == socket.AF_INET6 else IPv4Address
+        return kind("TCP", *self.socket.getsockname()[:2])
+
+
+@define(eq=False)
+class Doors:
+    """The addresses of a daemon; stands in for the reactor where endpoints want to listen.
+
+    :param reactor: `IReactorUNIX`.
+    :ivar doors: what workers need to know, in the order of the settings.
+    :ivar ports: what holds the addresses; each is closed by its owner.
+    """
+
+    reactor: Any
+    doors: list[Door] = Factory(list)
+    ports: list[IListeningPort] = Factory(list)
+
+    async def open(self, descriptions: Sequence[str]) -> None:
+        """Take every address. Refused: what cannot be had, as if one process asked for it."""
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise Refused("server-workers: more than one worker needs SO_REUSEPORT of Linux")
+        for description in descriptions:
+            self.ports.append(await listen(self, description, ProtocolFactory()))
+
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        """See `IReactorTCP`: hold an address that nobody else listens at."""
+        del factory
+        for door in self.doors:
+            if port and (door.host, door.port) == (interface, port):
+                taken = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+                raise CannotListenError(interface, port, taken)
+        # A socket that shares would be given a foreign process's port, if that one shares, too.
+        _bound(interface, port, share=False).close()
+        held = _Held(_bound(interface, port, share=True))
+        number = held.socket.getsockname()[1]
+        self.doors.append(Door(host=interface, port=number, backlog=backlog))
+        return held
+
+    def listenUNIX(
+        self,
+        address: str,
+        factory: IProtocolFactory,
+        backlog: int = 50,
+        mode: int = 0o666,
+        wantPID: bool = False,
+    ) -> IListeningPort:
+        """See `IReactorUNIX`: make the socket, and leave its connections to the workers."""
+        port = self.reactor.listenUNIX(address, factory, backlog, mode, wantPID)
+        port.stopReading()
+        self.doors.append(Door(fd=port.fileno(), family=socket.AF_UNIX, backlog=backlog))
+        return cast("IListeningPort", port)
+
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
+    ) -> IListeningPort:
+        """See `IReactorSocket`: keep a socket of systemd's for the workers."""
+        del factory
+        held = _Held(socket.socket(fileno=os.dup(fileDescriptor)))
+        self.doors.append(Door(fd=held.socket.fileno(), family=addressFamily))
+        return held
+
+
+def _bound(host: str, port: int, *, share: bool) -> socket.socket:
+    """Return a socket bound as Twisted would bind it. CannotListenError.
+
+    :param share: whether other sockets of this user may have the same address.
+    """
+    family = socket.AF_INET6 if isIPv6Address(host) else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+            made.bind(socket.getaddrinfo(host, port, family, 0, 0, numeric)[0][4])
+        else:
+            made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise CannotListenError(host, port, error) from error
+    return made
+
+
+def enter(reactor: Any, door: Door, factory: IProtocolFactory) -> IListeningPort:
+    """Listen as a worker. Refused."""
+    try:
+        if door.fd >= 0:
+            return inherited(reactor, door.fd, door.family, factory, door.backlog)
+        binding = makeBinding(door.host, door.port, reuseAddress=True, reusePort=True)
+        port = reactor.listenTCP(binding, factory, door.backlog, door.host)
+        return cast("IListeningPort", port)
+    except (CannotListenError, OSError) as error:
+        raise Refused(f"a worker cannot listen: {error}") from error

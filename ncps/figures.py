@@ -1,0 +1,123 @@
+"""Figures: what a registry of metrics says at one moment, to be carried about and added up.
+
+Counters and histograms of several processes are summed. Of a gauge it depends on what it means,
+which `ncps.metrics` says where it makes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, Protocol
+
+from attrs import Factory, define
+from prometheus_client import Metric
+
+from ncps.errors import Malformed
+
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+"""A name and its labels."""
+
+Way = Literal["sum", "own", "least", "most"]
+"""How a gauge of several processes becomes one: added up, that of the one asked, an extreme."""
+
+
+class Collector(Protocol):
+    """What the exposition formats need of a registry."""
+
+    def collect(self) -> Iterable[Metric]:
+        """All metrics, as they are now."""
+
+
+@define
+class Family:
+    """One metric with all its series, in their order."""
+
+    name: str
+    kind: str
+    text: str
+    samples: dict[Sample, float] = Factory(dict)
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether its values only ever grow, and outlive a process in the sums of scrapers."""
+        return self.kind in {"counter", "histogram"}
+
+
+@define
+class Figures:
+    """See the module."""
+
+    families: dict[str, Family] = Factory(dict)
+
+    @classmethod
+    def of(cls, registry: Collector) -> Figures:
+        """Read a registry."""
+        found = cls()
+        for metric in registry.collect():
+            family = Family(metric.name, metric.type, metric.documentation)
+            for sample in metric.samples:
+                family.samples[sample.name, tuple(sample.labels.items())] = sample.value
+            found.families[family.name] = family
+        return found
+
+    @classmethod
+    def read(cls, data: bytes) -> Figures:
+        """Read what `render` wrote. Malformed."""
+        found = cls()
+        try:
+            for name, kind, text, samples in json.loads(data):
+                family = Family(str(name), str(kind), str(text))
+                for sample, labels, value in samples:
+                    pairs = tuple((str(label), str(of)) for label, of in labels)
+                    family.samples[str(sample), pairs] = float(value)
+                found.families[family.name] = family
+        except (ValueError, TypeError) as error:
+            raise Malformed("not figures of metrics") from error
+        return found
+
+    def render(self) -> bytes:
+        """Write as JSON."""
+        rows = [
+            (
+                family.name,
+                family.kind,
+                family.text,
+                [(name, labels, value) for (name, labels), value in family.samples.items()],
+            )
+            for family in self.families.values()
+        ]
+        return json.dumps(rows, separators=(",", ":")).encode()
+
+    def growing(self) -> Figures:
+        """Only what outlives a process."""
+        return Figures({f.name: f for f in self.families.values() if f.is_growing})
+
+    def add(self, other: Figures, ways: Mapping[str, Way]) -> None:
+        """Take in the figures of another process.
+
+        :param ways: for gauges by name; those that are not named are summed.
+        """
+        for family in other.families.values():
+            ours = self.families.get(family.name)
+            if ours is None:
+                ours = self.families[family.name] = Family(family.name, family.kind, family.text)
+            way = "sum" if family.is_growing else ways.get(family.name, "sum")
+            for sample, value in family.samples.items():
+                before = ours.samples.get(sample)
+                if before is None:
+                    ours.samples[sample] = value
+                elif way == "sum":
+                    ours.samples[sample] = before + value
+                elif way == "least":
+                    ours.samples[sample] = min(before, value)
+                elif way == "most":
+                    ours.samples[sample] = max(before, value)
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        for family in self.families.values():
+            metric = Metric(family.name, family.text, family.kind)
+            for (name, labels), value in family.samples.items():
+                metric.add_sample(name, dict(labels), value)
+            yield metric

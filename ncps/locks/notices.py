@@ -1,0 +1,72 @@
+"""SharedNotices: notices as lines of text, over whatever carries lines to all replicas."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import get_args
+
+from ncps.errors import Unavailable
+from ncps.ports import Notice, NoticeKind, Notices
+
+LONGEST_NAME = 512
+MOST_UNSENT = 1000
+"""How many may be on their way out of this process; those beyond are not sent."""
+KINDS: frozenset[str] = frozenset(get_args(NoticeKind)) - {"gap"}
+
+
+def pack(sender: str, notice: Notice) -> str:
+    """Write a notice as one line: `<sender> <kind> <name>`."""
+    return f"{sender} {notice.kind} {notice.name}"
+
+
+def unpack(sender: str, text: str) -> Notice | None:
+    """Read a line; None for our own, and for what a newer version may say."""
+    if len(text) > LONGEST_NAME + 100:
+        return None
+    who, _, rest = text.partition(" ")
+    kind, _, name = rest.partition(" ")
+    if who == sender or kind not in KINDS:
+        return None
+    return Notice(kind, name)  # type: ignore[arg-type]  # just looked up
+
+
+class SharedNotices(Notices):
+    """See `ncps.ports.Notices`.
+
+    :param send: carries a line to all replicas, this one perhaps included. Unavailable.
+    """
+
+    def __init__(self, send: Callable[[str], Awaitable[object]]) -> None:
+        self._send = send
+        self._sender = secrets.token_hex(8)
+        self._subscribers: list[Callable[[Notice], None]] = []
+        self._unsent = 0
+
+    async def publish(self, notice: Notice) -> None:
+        if notice.kind == "gap" or len(notice.name) > LONGEST_NAME or self._unsent >= MOST_UNSENT:
+            return
+        self._unsent += 1
+        try:
+            await self._send(pack(self._sender, notice))
+        except Unavailable:
+            pass  # best effort
+        finally:
+            self._unsent -= 1
+
+    def subscribe(self, told: Callable[[Notice], None]) -> None:
+        self._subscribers.append(told)
+
+    def heard(self, text: str) -> None:
+        """Take a line that arrived."""
+        notice = unpack(self._sender, text)
+        if notice is not None:
+            self._tell(notice)
+
+    def missed(self) -> None:
+        """Lines may have been lost."""
+        self._tell(Notice("gap"))
+
+    def _tell(self, notice: Notice) -> None:
+        for told in self._subscribers:
+            told(notice)

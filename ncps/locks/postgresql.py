@@ -1,0 +1,248 @@
+"""Leases in PostgreSQL: advisory locks, all of a process on one session.
+
+The server frees them when the session ends, so a process that is killed holds nothing, and there
+is no time to live. But a process that is cut off cannot know whether its session lives: its leases
+count as lost when it has had no answer for so long, and the server is told to wait longer than
+that before it takes a silent session for dead.
+
+    lock       64 bits of the SHA-256 of the name; there is no harm in two names being one now
+               and then, they only exclude each other
+    fence      the table lease_fence: time of the server in microseconds, or one more than the last
+    address    the table lease_sessions, by the process id of the session
+    releases   NOTIFY ncps_leases, the name
+    notices    NOTIFY ncps_notices, see `notices`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.locks.bells import Bells
+from ncps.locks.notices import SharedNotices
+from ncps.locks.postgresql_session import Engine, PostgresSessions, Session
+from ncps.locks.shared import Grant, Registry, since_boot
+
+RELEASES, NOTICES = "ncps_leases", "ncps_notices"
+LONGEST_PAYLOAD = 7999
+GRACE_S = 15
+"""The server waits so much longer than we do before it takes a silent session for dead."""
+
+_MICROSECONDS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_TAKE = f"""
+WITH taken AS MATERIALIZED (SELECT pg_try_advisory_lock(%s) AS is_ours),
+counted AS (
+    INSERT INTO lease_fence (id, fence) SELECT 1, {_MICROSECONDS} FROM taken WHERE is_ours
+    ON CONFLICT (id) DO UPDATE SET fence = greatest(lease_fence.fence + 1, excluded.fence)
+    RETURNING fence
+)
+SELECT fence FROM counted
+"""  # noqa: S608 - a constant
+_RELEASE = "SELECT pg_advisory_unlock(%s), pg_notify(%s, %s)"
+_HOLDER = """
+SELECT s.address FROM pg_locks l JOIN lease_sessions s ON s.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.classid = %s AND l.objid = %s
+AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_SWEEP = """
+DELETE FROM lease_sessions
+WHERE NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.pid = lease_sessions.pid)
+"""
+_ENTER = """
+INSERT INTO lease_sessions (pid, address) VALUES (pg_backend_pid(), %s)
+ON CONFLICT (pid) DO UPDATE SET address = excluded.address
+"""
+
+
+def key_of(name: str) -> int:
+    """Return the number of a name's lock, a signed 64-bit integer."""
+    digest = hashlib.sha256(b"ncps lease " + name.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+class PostgresGrant(Grant):
+    """A lease; it lives and dies with its session."""
+
+    def __init__(self, registry: PostgresRegistry, name: str, session: Session, fence: int) -> None:
+        self._registry = registry
+        self._name = name
+        self._session = session
+        self._fence = fence
+        self._is_lost = False
+
+    @property
+    def fence(self) -> int:
+        return self._fence
+
+    @property
+    def is_lost(self) -> bool:
+        if not self._is_lost and not self._registry.is_certain(self._session):
+            self._is_lost = True  # for good, so that nobody who has seen it is contradicted
+        return self._is_lost
+
+    async def give_back(self) -> None:
+        await self._registry.give_back(self._name, self._session)
+
+
+class PostgresRegistry(Registry):
+    """See the module.
+
+    :param engine: the database.
+    :param ttl_s: without an answer for so long, leases count as lost.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        engine: Engine,
+        *,
+        ttl_s: float,
+        address: str = "",
+        subject: str = "what is not stored cannot be fetched",
+        now: Callable[[], float] = since_boot,
+    ) -> None:
+        self.bells = Bells()
+        self.notices = SharedNotices(self._say)
+        self._address = address
+        self._ttl_s = ttl_s
+        self._now = now
+        self._held: set[str] = set()
+        self._sessions = PostgresSessions(
+            reactor,
+            engine,
+            greet=self._greet_blocking,
+            told=self._told,
+            began=self._began,
+            deadline_s=ttl_s * 2 / 3,
+            ping_s=ttl_s / 3,
+            subject=subject,
+            now=now,
+        )
+
+    @property
+    def trouble(self) -> str:
+        return self._sessions.trouble
+
+    async def start(self) -> None:
+        await self._sessions.start()
+
+    async def stop(self) -> None:
+        await self._sessions.stop()
+
+    async def take(self, name: str) -> PostgresGrant | None:
+        if name in self._held:  # the server would let one session have it twice
+            return None
+        self._held.add(name)
+        grant = None
+        try:
+            grant = await self._take(name)
+        finally:
+            if grant is None:
+                self._held.discard(name)
+        return grant
+
+    async def _take(self, name: str) -> PostgresGrant | None:
+        session = await self._sessions.current()
+        key = key_of(name)
+        try:
+            row = await session.run(lambda connection: connection.execute(_TAKE, (key,)).fetchone())
+        except NcpsError as error:
+            # The lock may be ours although the rest of the statement failed.
+            await self._release(name, session)
+            if isinstance(error, Unavailable):
+                raise
+            raise Unavailable(str(error)) from error
+        return PostgresGrant(self, name, session, row[0]) if row is not None else None
+
+    async def holder(self, name: str) -> str:
+        session = await self._sessions.current()
+        key = key_of(name) & (2**64 - 1)
+        halves = (key >> 32, key & (2**32 - 1))
+        try:
+            row = await session.run(
+                lambda connection: connection.execute(_HOLDER, halves).fetchone()
+            )
+        except NcpsError as error:
+            raise Unavailable(str(error)) from error
+        address: str = row[0] if row is not None else ""
+        return address
+
+    def is_certain(self, session: Session) -> bool:
+        """Whether what is locked in a session is locked for certain."""
+        return not session.is_dead and self._now() < session.confirmed + self._ttl_s
+
+    async def give_back(self, name: str, session: Session) -> None:
+        """Release; where the server does not answer the lock goes with the session."""
+        await self._release(name, session)
+        self._held.discard(name)
+        self.bells.ring(name)
+
+    async def _release(self, name: str, session: Session) -> None:
+        if session.is_dead:
+            return
+        payload = name if len(name.encode()) <= LONGEST_PAYLOAD else ""
+        words = (key_of(name), RELEASES, payload)
+        try:
+            await session.run(lambda connection: connection.execute(_RELEASE, words))
+        except NcpsError as error:
+            # Who holds a lock without knowing would keep it from everybody.
+            session.die(error)
+
+    async def _say(self, text: str) -> None:
+        session = await self._sessions.current()
+        try:
+            await session.run(
+                lambda connection: connection.execute("SELECT pg_notify(%s, %s)", (NOTICES, text))
+            )
+        except NcpsError as error:
+            raise Unavailable(str(error)) from error
+
+    def _told(self, channel: str, text: str) -> None:
+        if channel == NOTICES:
+            self.notices.heard(text)
+        elif text:
+            self.bells.ring(text)
+        else:
+            self.bells.ring_all()
+
+    def _began(self, is_first: bool) -> None:
+        """Start anew: what was said before this session is lost."""
+        if not is_first:
+            self.bells.ring_all()
+            self.notices.missed()
+
+    def _greet_blocking(self, connection: Any) -> None:
+        """Make a new session ours. Refused."""
+        pid, is_standby = connection.execute(
+            "SELECT pg_backend_pid(), pg_is_in_recovery()"
+        ).fetchone()
+        where = self._sessions.where
+        if pid != connection.info.backend_pid:
+            raise Refused(
+                f"cache-lock-backend: {where} is reached through a connection pooler, where"
+                " sessions, and locks with them, are not ours: name the server itself in"
+                " cache-database-url, or use Redis"
+            )
+        if is_standby:
+            raise Refused(f"cache-lock-backend: {where} is a standby, where nothing can be written")
+        for name, value in (
+            ("statement_timeout", f"{math.ceil(self._ttl_s * 1000)}"),
+            # What a client that vanished has locked is free after this.
+            ("tcp_keepalives_idle", f"{math.ceil(self._ttl_s)}"),
+            ("tcp_keepalives_interval", f"{GRACE_S // 3}"),
+            ("tcp_keepalives_count", "3"),
+            ("tcp_user_timeout", f"{(math.ceil(self._ttl_s) + GRACE_S) * 1000}"),
+            ("synchronous_commit", "off"),
+        ):
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        connection.execute(f"LISTEN {RELEASES}")
+        connection.execute(f"LISTEN {NOTICES}")
+        connection.execute(_SWEEP)
+        connection.execute(_ENTER, (self._address,))

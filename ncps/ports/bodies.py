@@ -1,0 +1,38 @@
+"""Bodies: bytes being pulled."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from attrs import frozen
+
+
+@frozen
+class Segment:
+    """A run of bytes of an open local file, fit for `os.sendfile`; the Body owns the descriptor."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+class Body(Protocol):
+    """Bytes being pulled, in order, once.
+
+    Whoever got the Body closes it, also after an error; `close` is idempotent, may be called
+    between chunks, and gives up the source. Cancelling the await of a chunk is allowed and must
+    be followed by `close`. A source that fails raises `Unavailable` or `Corrupt` out of the
+    iteration: a Body that ends without raising has delivered everything.
+    """
+
+    @property
+    def size(self) -> int | None:
+        """Bytes in all, counted from the Body's first byte, if known before the end."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    def segment(self) -> Segment | None:
+        """The same bytes as a piece of a local file, if they lie in one; only before iterating."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,137 @@
+"""The catalog: what is known of narinfos and NARs, as requests ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from attrs import frozen
+
+from ncps.nix.hashes import Hash
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import NarKey
+
+
+@frozen(kw_only=True)
+class NarRecord:
+    """How the bytes behind one NAR URL are kept (D3); every path reads this one record.
+
+    :param compression: as the narinfo advertises it (`none`, `xz`, ...).
+    :param file_size: size of the bytes the URL stands for, if known; likewise `file_hash`.
+    :param nar_size: size of the uncompressed NAR, if known; likewise `nar_hash`.
+    :param upstream: base URL of the upstream it came or would come from, without credentials;
+        empty if unknown.
+    :param origin_url: the URL field of that upstream's narinfo, query included.
+    :param encoding: how the stored bytes are compressed; differs from `compression` only in
+        trees taken over from elsewhere.
+    :param stored_size: size of the stored object; None while nothing is stored.
+    :param stored_at: when the bytes were published; None while nothing is stored.
+    :param verified_at: when NarHash was last found right; None if never.
+    """
+
+    key: NarKey
+    compression: str
+    file_size: int | None = None
+    file_hash: Hash | None = None
+    nar_size: int | None = None
+    nar_hash: Hash | None = None
+    upstream: str = ""
+    origin_url: str = ""
+    encoding: str = ""
+    stored_size: int | None = None
+    stored_at: datetime | None = None
+    verified_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the bytes are published."""
+        return self.stored_at is not None
+
+
+@frozen(kw_only=True)
+class NarInfoEntry:
+    """A narinfo as it is served, and where it came from.
+
+    :param digest: hash part of the store path, 32 characters.
+    :param narinfo: rewritten and signed, ready to render.
+    :param upstream: base URL of the upstream it came from, without credentials.
+    :param upstream_url: the URL field as that upstream gave it.
+    :param verified: whether a configured key vouched for it.
+    """
+
+    digest: str
+    narinfo: NarInfo
+    upstream: str
+    upstream_url: str
+    verified: bool
+    fetched_at: datetime
+    last_used_at: datetime | None = None
+
+
+@frozen
+class Totals:
+    """Counts for metrics and the status page."""
+
+    narinfos: int
+    nars_stored: int
+    bytes_stored: int
+
+
+class Catalog(Protocol):
+    """The index that requests use; each method is one transaction. Errors: Unavailable."""
+
+    async def narinfo(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
+        """Return a narinfo and the record of its NAR, or None."""
+
+    async def nar(self, key: NarKey) -> NarRecord | None:
+        """Return the record of a NAR, or None."""
+
+    async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
+        """Return every narinfo whose URL is this key."""
+
+    async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
+        """Insert or replace a narinfo and see to its NAR's row.
+
+        A new NAR row takes all of `nar`. Of an existing one that is stored only what is unknown
+        in it (None or empty) is filled in; one that is not stored takes the advertised facts and
+        the origin from `nar`. References and signatures are sets.
+        """
+
+    async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
+        """Insert or replace a NAR's row after its bytes were published.
+
+        Narinfos of this key that lack FileHash or FileSize get them from the record, unless
+        their compression is none.
+
+        :param fence: of the lease under which they were fetched; Conflict, and nothing is written,
+            if bytes were recorded under a later one. 0 for no lease, which always writes and
+            leaves the number of the last lease.
+        """
+
+    async def mark_missing(self, key: NarKey) -> None:
+        """Note that the bytes are gone: stored_at, stored_size, verified_at become None."""
+
+    async def mark_verified(self, key: NarKey, at: datetime) -> None:
+        """Note that the stored bytes were found to have the right NarHash."""
+
+    async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
+        """Return stored NARs with a known NarHash never checked, oldest first.
+
+        :param compressions: only NARs kept in one of these.
+        """
+
+    async def forget_narinfo(self, digest: str) -> bool:
+        """Delete a narinfo (its NAR's row stays); False if absent."""
+
+    async def forget_nar(self, key: NarKey) -> bool:
+        """Delete a NAR's row and every narinfo of it; False if absent."""
+
+    async def touch(
+        self, narinfos: Mapping[str, datetime], nars: Mapping[NarKey, datetime]
+    ) -> None:
+        """Set times of last use, many at once; unknown ones are ignored; never backwards."""
+
+    async def totals(self) -> Totals:
+        """Count what is there."""

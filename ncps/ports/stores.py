@@ -1,0 +1,101 @@
+"""Stores: NARs, the narinfos beside them, and few small secrets (D13)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from attrs import frozen
+
+from ncps.nix.hashes import Hash
+from ncps.nix.narurl import NarKey
+from ncps.ports.bodies import Body
+
+
+@frozen(kw_only=True)
+class Stat:
+    """What a store says of an object it has."""
+
+    key: NarKey
+    size: int
+    modified: datetime
+
+
+@frozen(kw_only=True)
+class Spooled:
+    """A finished file on local disk that a store may take over (rename) or copy.
+
+    :param sha256: hash of the file's bytes as they lie there.
+    """
+
+    path: Path
+    size: int
+    sha256: Hash
+
+
+class NarStore(Protocol):
+    """Keeps NAR files under their keys. Nothing partial is ever seen under a key."""
+
+    async def stat(self, key: NarKey) -> Stat | None:
+        """Return facts of the object; None means surely absent. Unavailable: could not tell."""
+
+    async def open(
+        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+    ) -> Body:
+        """Open bytes `start` to `stop` (exclusive, default the end). NotFound, Unavailable.
+
+        :param size: what the object's size should be; Corrupt if it is another.
+        """
+
+    async def publish(self, key: NarKey, source: Spooled) -> Stat:
+        """Make the spooled file the object: atomic, durable on return, idempotent.
+
+        Consumes the source file. An object that is there already with the same size stays;
+        one with another size is replaced (the caller has verified the source). StorageFull,
+        Unavailable.
+        """
+
+    async def delete(self, key: NarKey) -> bool:
+        """Remove the object; False if it was absent. Unavailable."""
+
+    async def quarantine(self, key: NarKey) -> bool:
+        """Set the object aside where no request finds it but an operator can; False if absent."""
+
+    def walk(self) -> AsyncIterator[Stat]:
+        """Every object, in no order; objects that come or go meanwhile may or may not appear."""
+
+    async def location(self, key: NarKey, *, size: int) -> str | None:
+        """A URL where for minutes clients get the object, if it exists; None: get it here."""
+        return None
+
+
+class NarInfoStore(Protocol):
+    """Keeps beside each published NAR the narinfo as verified (text, D13), by store path hash."""
+
+    async def put(self, digest: str, text: bytes) -> None:
+        """Write or replace, atomic and durable on return. StorageFull, Unavailable."""
+
+    async def get(self, digest: str) -> bytes | None:
+        """Return the text; None means surely absent. Unavailable."""
+
+    async def delete(self, digest: str) -> bool:
+        """Remove it; False if it was absent. Unavailable."""
+
+    def walk(self) -> AsyncIterator[str]:
+        """Every digest, in no order."""
+
+
+class ConfigStore(Protocol):
+    """Keeps the signing key and few small secrets, each created exactly once."""
+
+    async def get(self, name: str) -> bytes | None:
+        """Return the value; None means surely absent. Unavailable."""
+
+    async def create(self, name: str, value: bytes) -> bytes:
+        """Create `name` unless it exists; return the value that is there afterwards.
+
+        Of any number of concurrent creators, in any number of processes, one wins and all
+        return its value. Durable on return. StorageFull, Unavailable.
+        """

@@ -1,0 +1,39 @@
+"""Settings carried from one process to another of the same program, secrets and all."""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+from types import MappingProxyType
+from typing import Any
+
+from ncps.settings.model import Settings
+
+
+def _wrap(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(mapping)
+
+
+def _unwrapped(mapping: MappingProxyType[Any, Any]) -> tuple[Any, ...]:
+    return _wrap, (dict(mapping),)
+
+
+class _Pickler(pickle.Pickler):
+    """Knows read-only dictionaries, too."""
+
+    dispatch_table = copyreg.dispatch_table | {MappingProxyType: _unwrapped}
+
+
+def pack(settings: Settings) -> bytes:
+    """Write settings; only for a place that nobody else can read."""
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(settings)
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> Settings:
+    """Read what `pack` wrote; only from a place that nobody else can write."""
+    found = pickle.loads(data)  # noqa: S301 - see above
+    assert isinstance(found, Settings)
+    return found

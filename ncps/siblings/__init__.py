@@ -1,0 +1,1 @@
+"""Siblings: the workers of one daemon, and how they reach each other."""

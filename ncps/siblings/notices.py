@@ -1,0 +1,165 @@
+"""DatagramNotices: workers of one daemon tell each other what to forget, over UNIX datagrams.
+
+Nothing depends on an arrival, so nothing is answered. What a busy sibling cannot take now is kept
+for a moment, and tried again; when too much has piled up, it becomes one "gap": forget all. A
+sibling that is not there needs no notice, since its successor remembers nothing yet.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from ncps.errors import Unavailable
+from ncps.ports import Notice, NoticeKind, Notices
+
+GAP = Notice("gap")
+RETRY_S = 0.05
+MAX_WAITING = 1000
+MAX_DATAGRAM = 8192
+_KINDS = frozenset(get_args(NoticeKind))
+_FULL = frozenset({errno.EAGAIN, errno.ENOBUFS})
+
+Send = Callable[[bytes, Path], bool]
+"""Sends a datagram; False if its receiver has no room now. OSError: it is not there."""
+
+
+class _Ear(DatagramProtocol):
+    """Receives datagrams, in the order in which they were sent."""
+
+    def __init__(self, told: Callable[[bytes], object]) -> None:
+        self._told = told
+
+    def datagramReceived(self, datagram: bytes, addr: object) -> None:
+        """See `DatagramProtocol`."""
+        del addr
+        self._told(datagram)
+
+
+@define(eq=False)
+class _Sibling:
+    """What waits to be told to one of the others."""
+
+    path: Path
+    waiting: dict[Notice, None] = field(factory=dict)
+    retry: IDelayedCall | None = None
+
+
+class DatagramNotices(Notices):
+    """See the module and `ncps.ports.Notices`.
+
+    :param reactor: `IReactorUNIXDatagram` and `IReactorTime`.
+    :param own: where this worker listens.
+    :param others: where its siblings do, whether they are there now or not.
+    :param send: instead of the kernel's `sendto`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, own: Path, others: Sequence[Path], send: Send | None = None
+    ) -> None:
+        self._reactor = reactor
+        self._own = own
+        self._siblings = [_Sibling(path) for path in others]
+        self._send = send or self._send_now
+        self._told: list[Callable[[Notice], None]] = []
+        self._port: IListeningPort | None = None
+        self._mouth: socket.socket | None = None
+
+    def open(self) -> None:
+        """Listen; to be done before anything is remembered. Unavailable."""
+        try:
+            self._own.unlink(missing_ok=True)  # what a predecessor left
+            self._port = self._reactor.listenUNIXDatagram(
+                str(self._own), _Ear(self.received), MAX_DATAGRAM, 0o600
+            )
+            self._mouth = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        except (CannotListenError, OSError) as error:
+            raise Unavailable(f"notices cannot be received: {error}") from error
+
+    async def close(self) -> None:
+        """Tell and be told no more; idempotent."""
+        for sibling in self._siblings:
+            sibling.waiting.clear()
+            if sibling.retry is not None:
+                sibling.retry.cancel()
+                sibling.retry = None
+        if self._mouth is not None:
+            self._mouth.close()
+            self._mouth = None
+        port, self._port = self._port, None
+        if port is not None:
+            stopped: Deferred[object] = maybeDeferred(port.stopListening)
+            await stopped
+            self._own.unlink(missing_ok=True)
+
+    async def publish(self, notice: Notice) -> None:
+        for sibling in self._siblings:
+            if GAP not in sibling.waiting:
+                sibling.waiting[notice] = None
+            if len(sibling.waiting) > MAX_WAITING:
+                sibling.waiting = {GAP: None}
+            if sibling.retry is None:
+                self._flush(sibling)
+
+    def subscribe(self, told: Callable[[Notice], None]) -> None:
+        self._told.append(told)
+
+    def _flush(self, sibling: _Sibling) -> None:
+        sibling.retry = None
+        while sibling.waiting:
+            taken, datagram = _packed(sibling.waiting)
+            try:
+                if not self._send(datagram, sibling.path):
+                    sibling.retry = self._reactor.callLater(RETRY_S, self._flush, sibling)
+                    return
+            except OSError:
+                sibling.waiting.clear()  # nobody is there
+                return
+            for notice in taken:
+                del sibling.waiting[notice]
+
+    def _send_now(self, datagram: bytes, path: Path) -> bool:
+        if self._mouth is None:
+            raise OSError(errno.EBADF, "closed")
+        try:
+            self._mouth.sendto(datagram, str(path))
+        except OSError as error:
+            if error.errno in _FULL:
+                return False
+            raise
+        return True
+
+    def received(self, datagram: bytes) -> None:
+        """Pass on what a datagram says; what makes no sense is logged and dropped."""
+        for line in datagram.decode("ascii", "replace").splitlines():
+            kind, _, name = line.partition(" ")
+            if kind not in _KINDS:
+                self._log.warn("a notice of unknown kind {kind}", kind=kind)
+                continue
+            for told in self._told:
+                told(Notice(kind, name))  # type: ignore[arg-type]  # just looked at
+
+
+def _packed(waiting: dict[Notice, None]) -> tuple[list[Notice], bytes]:
+    """The first notices, as many as one datagram takes."""
+    taken: list[Notice] = []
+    lines = b""
+    for notice in waiting:
+        line = f"{notice.kind} {notice.name}\n".encode("ascii")
+        if taken and len(lines) + len(line) > MAX_DATAGRAM:
+            break
+        taken.append(notice)
+        lines += line
+    return taken, lines

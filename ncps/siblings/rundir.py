@@ -1,0 +1,108 @@
+"""The run directory: where the workers of one daemon find each other, for as long as it lives.
+
+It is private (0700) and short, since a UNIX socket's path has at most 107 bytes. A lock file in
+it, which the workers inherit, tells a directory in use from what a killed daemon left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+
+from ncps.errors import Refused
+from ncps.lockfile import LockFile
+
+PREFIX = "ncps-run-"
+LONGEST = 107
+_LOCK = "lock"
+
+
+@frozen
+class Rooms:
+    """The names in a run directory, by worker."""
+
+    path: Path
+
+    def socket(self, number: int) -> Path:
+        """Where a worker answers its siblings."""
+        return self.path / f"worker-{number}.sock"
+
+    def notices(self, number: int) -> Path:
+        """Where a worker is told what to forget."""
+        return self.path / f"worker-{number}.notices"
+
+    def figures(self, number: int) -> Path:
+        """What a worker has last shown of its metrics."""
+        return self.path / f"worker-{number}.figures"
+
+    @property
+    def leases(self) -> Path:
+        """Where workers lease; free when a holder dies, so it need not outlive the daemon."""
+        return self.path / "leases"
+
+    def address(self, number: int) -> str:
+        """How a worker is called towards its siblings."""
+        return f"unix:{self.socket(number)}"
+
+
+class RunDirectory:
+    """A run directory that is ours; made by the supervisor alone."""
+
+    def __init__(self, path: Path, lock: LockFile) -> None:
+        self.path = path
+        self.lock = lock
+
+    def remove(self) -> None:
+        """Remove it with everything in it, once the last worker has ended."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.lock.release()
+
+
+def parents(environ: Mapping[str, str]) -> list[Path]:
+    """Where a run directory may be, best place first."""
+    runtime, _, _ = environ.get("RUNTIME_DIRECTORY", "").partition(":")
+    found = [runtime, environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108
+    return [Path(name) for name in found if name.startswith("/")]
+
+
+def make(candidates: Sequence[Path]) -> RunDirectory:
+    """Make a run directory in the first place that takes one, and remove dead ones there. Refused.
+
+    :param candidates: see `parents`.
+    """
+    why = "no place is known"
+    for parent in candidates:
+        if len(os.fsencode(parent)) + len(f"/{PREFIX}12345678/worker-256.notices") > LONGEST:
+            why = f"{parent} is too long a name for sockets"
+            continue
+        try:
+            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        except OSError as error:
+            why = f"{parent}: {error.strerror}"
+            continue
+        lock = LockFile(path / _LOCK, f"the run directory {path}")
+        try:
+            lock.acquire()
+        except Refused as error:  # somebody who sweeps took it for a dead one's
+            why = str(error)
+            continue
+        _sweep(parent)
+        return RunDirectory(path, lock)
+    raise Refused(f"the sockets of the workers find no place: {why}")
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the run directories of dead daemons of this user."""
+    for path in parent.glob(f"{PREFIX}*"):
+        lock = LockFile(path / _LOCK, str(path))
+        with suppress(OSError, Refused):
+            if path.stat().st_uid == os.getuid() and lock.path.exists():
+                lock.acquire()
+                shutil.rmtree(path, ignore_errors=True)
+        lock.release()

@@ -1,0 +1,325 @@
+"""A bucket: the few requests that stores make of S3, one method each.
+
+All methods block and are meant for `Workers`; their errors are ours (`s3_errors.calling`). The one
+client is shared by all threads. Keys are those of `ncps.storage.keys`, with the prefix before them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+import boto3
+from attrs import field, frozen
+from botocore.config import Config
+
+from ncps.errors import NotFound, Unavailable
+from ncps.storage.s3_errors import OutOfRange, calling
+
+DEFAULT_REGION: Final = "us-east-1"
+PAGE: Final = 1000
+"""Keys per page of a listing; servers give no more."""
+LARGEST_COPY: Final = 5 * 1024**3
+"""What one request can copy; more takes parts."""
+
+
+@frozen(kw_only=True)
+class Access:
+    """How to come to a bucket.
+
+    :param endpoint: URL of the server; empty for AWS's own.
+    :param region: empty for what AWS's own tools would use, or else `us-east-1`.
+    :param access_key_id: empty, like `secret_access_key`, for AWS's own chain of credentials.
+    :param attempts: at each request, in all.
+    :param encryption: at rest, as S3 spells it; empty for the server's default.
+    """
+
+    bucket: str
+    endpoint: str = ""
+    region: str = ""
+    prefix: str = ""
+    access_key_id: str = ""
+    secret_access_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    force_path_style: bool = False
+    connect_timeout_s: float
+    read_timeout_s: float
+    attempts: int
+    connections: int
+    encryption: str = ""
+    kms_key_id: str = ""
+
+
+@frozen(kw_only=True)
+class Facts:
+    """What a server says of an object; `etag` changes with its bytes."""
+
+    size: int
+    modified: datetime
+    etag: str
+
+
+@frozen(kw_only=True)
+class Opened:
+    """An object that is being read; `stream` is botocore's, and is closed by whoever got it."""
+
+    facts: Facts
+    stream: Any
+
+
+@frozen
+class Listed:
+    """One object of a listing."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+def connect(access: Access) -> Any:
+    """Make the client. Unavailable: what AWS's own files of settings say makes no sense."""
+    with calling(f"S3 bucket {access.bucket}"):
+        session = boto3.session.Session(
+            aws_access_key_id=access.access_key_id or None,
+            aws_secret_access_key=access.secret_access_key or None,
+            aws_session_token=access.session_token or None,
+        )
+        return session.client(
+            "s3",
+            endpoint_url=access.endpoint or None,
+            region_name=access.region or session.region_name or DEFAULT_REGION,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if access.force_path_style else "auto"},
+                connect_timeout=access.connect_timeout_s,
+                read_timeout=access.read_timeout_s,
+                retries={"mode": "standard", "total_max_attempts": access.attempts},
+                max_pool_connections=access.connections,
+                # Many servers that are not AWS refuse the trailers of the default.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+
+def md5_of(data: bytes) -> str:
+    """The value of Content-MD5, which every server checks."""
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+class Bucket:
+    """See the module.
+
+    :param client: of `connect`, or something that has its methods.
+    """
+
+    def __init__(self, client: Any, access: Access) -> None:
+        self._client = client
+        self._access = access
+        self._prefix = f"{access.prefix}/" if access.prefix else ""
+        self._at_rest: Mapping[str, str] = MappingProxyType(
+            {
+                name: value
+                for name, value in (
+                    ("ServerSideEncryption", access.encryption),
+                    ("SSEKMSKeyId", access.kms_key_id),
+                )
+                if value
+            }
+        )
+
+    def name(self, key: str = "") -> str:
+        """What the object is called in messages."""
+        return f"S3 bucket {self._access.bucket}" + (f", {self._prefix}{key}" if key else "")
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._access.bucket, "Key": self._prefix + key}
+
+    # Reading
+
+    def open(self, key: str, start: int = 0, stop: int | None = None, *, etag: str = "") -> Opened:
+        """Begin to read some bytes, at least one. NotFound, OutOfRange, Unavailable.
+
+        :param etag: the object must still be this one; Conflict if it is not.
+        """
+        wanted: dict[str, str] = {}
+        if start or stop is not None:
+            wanted["Range"] = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
+        if etag:
+            wanted["IfMatch"] = etag
+        with calling(self.name(key)):
+            answer = self._client.get_object(**self._at(key), **wanted)
+        size = int(answer["ContentLength"])
+        if "Range" in wanted:
+            first, total = _content_range(str(answer.get("ContentRange", "")))
+            if first != start:
+                answer["Body"].close()
+                raise Unavailable(f"{self.name(key)}: the server sent other bytes than asked for")
+            size = total
+        facts = Facts(size=size, modified=answer["LastModified"], etag=answer.get("ETag", ""))
+        return Opened(facts=facts, stream=answer["Body"])
+
+    def stat(self, key: str) -> Facts | None:
+        """Facts of an object; None: surely absent. Unavailable.
+
+        Asks for one byte: the answer to HEAD does not tell a missing key from a missing bucket.
+        """
+        try:
+            opened = self.open(key, 0, 1)
+        except NotFound:
+            return None
+        except OutOfRange:
+            return self._stat_empty(key)
+        try:
+            with calling(self.name(key)):
+                opened.stream.read()  # to its end, so that the connection can be used again
+        finally:
+            opened.stream.close()
+        return opened.facts
+
+    def _stat_empty(self, key: str) -> Facts | None:
+        try:
+            opened = self.open(key)
+        except NotFound:
+            return None
+        opened.stream.close()
+        return opened.facts
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes of a small object; None: surely absent. Unavailable."""
+        try:
+            opened = self.open(key)
+        except NotFound:
+            return None
+        try:
+            with calling(self.name(key)):
+                data: bytes = opened.stream.read()
+        finally:
+            opened.stream.close()
+        return data
+
+    def page(self, base: str, after: str = "") -> tuple[list[Listed], str]:
+        """Some objects whose keys begin with `base`, and where to go on (empty: the end).
+
+        Unavailable.
+        """
+        more = {"ContinuationToken": after} if after else {}
+        with calling(self.name(base)):
+            answer = self._client.list_objects_v2(
+                Bucket=self._access.bucket, Prefix=self._prefix + base, MaxKeys=PAGE, **more
+            )
+        found = [
+            Listed(entry["Key"][len(self._prefix) :], int(entry["Size"]), entry["LastModified"])
+            for entry in answer.get("Contents", ())
+        ]
+        return found, answer.get("NextContinuationToken", "") if answer["IsTruncated"] else ""
+
+    # Writing
+
+    def write(self, key: str, data: bytes, *, create: bool = False) -> None:
+        """Make a small object, replacing what is there. StorageFull, Unavailable.
+
+        :param create: only if nothing is there; Conflict if something is.
+        """
+        self.put(key, data, md5_of(data), {"IfNoneMatch": "*"} if create else {})
+
+    def put(self, key: str, body: Any, md5: str, options: Mapping[str, Any]) -> None:
+        """Make an object in one request. StorageFull, Unavailable, Conflict.
+
+        :param body: bytes, or a file that can be read again for another attempt.
+        """
+        with calling(self.name(key), writing=True):
+            self._client.put_object(
+                **self._at(key), Body=body, ContentMD5=md5, **self._at_rest, **options
+            )
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there. StorageFull, Unavailable."""
+        with calling(self.name(key), writing=True):
+            self._client.delete_object(**self._at(key))
+
+    def copy(self, key: str, target: str, options: Mapping[str, Any]) -> None:
+        """Copy an object of at most `LARGEST_COPY` bytes. NotFound, StorageFull, Unavailable."""
+        with calling(self.name(key), writing=True):
+            self._client.copy_object(
+                **self._at(target), CopySource=self._at(key), **self._at_rest, **options
+            )
+
+    # In parts
+
+    def begin(self, key: str, options: Mapping[str, Any]) -> str:
+        """Begin an upload in parts; return its id. StorageFull, Unavailable."""
+        with calling(self.name(key), writing=True):
+            answer = self._client.create_multipart_upload(
+                **self._at(key), **self._at_rest, **options
+            )
+        return str(answer["UploadId"])
+
+    def put_part(self, key: str, upload: str, number: int, body: Any, md5: str) -> str:
+        """Send one part, counted from 1; return its tag. StorageFull, Unavailable."""
+        with calling(self.name(key), writing=True):
+            answer = self._client.upload_part(
+                **self._at(key), UploadId=upload, PartNumber=number, Body=body, ContentMD5=md5
+            )
+        return str(answer["ETag"])
+
+    def copy_part(self, key: str, upload: str, number: int, source: str, span: range) -> str:
+        """Make one part of bytes of another object. NotFound, StorageFull, Unavailable."""
+        with calling(self.name(key), writing=True):
+            answer = self._client.upload_part_copy(
+                **self._at(key),
+                UploadId=upload,
+                PartNumber=number,
+                CopySource=self._at(source),
+                CopySourceRange=f"bytes={span.start}-{span.stop - 1}",
+            )
+        return str(answer["CopyPartResult"]["ETag"])
+
+    def complete(self, key: str, upload: str, tags: list[str]) -> None:
+        """Make the object of its parts. StorageFull, Unavailable."""
+        parts = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, 1)]
+        with calling(self.name(key), writing=True):
+            self._client.complete_multipart_upload(
+                **self._at(key), UploadId=upload, MultipartUpload={"Parts": parts}
+            )
+
+    def abort(self, key: str, upload: str) -> None:
+        """Give an upload up and free its parts. StorageFull, Unavailable."""
+        with calling(self.name(key), writing=True):
+            self._client.abort_multipart_upload(**self._at(key), UploadId=upload)
+
+    def uploads(self, base: str) -> list[tuple[str, str, datetime]]:
+        """Up to a page of unfinished uploads: key, id, when they began. Unavailable."""
+        with calling(self.name(base)):
+            answer = self._client.list_multipart_uploads(
+                Bucket=self._access.bucket, Prefix=self._prefix + base
+            )
+        return [
+            (entry["Key"][len(self._prefix) :], entry["UploadId"], entry["Initiated"])
+            for entry in answer.get("Uploads", ())
+        ]
+
+    def address(self, key: str, ttl_s: float) -> str:
+        """A URL that anybody may GET the object from for so long. Unavailable."""
+        with calling(self.name(key)):
+            url: str = self._client.generate_presigned_url(
+                "get_object", Params=self._at(key), ExpiresIn=int(ttl_s)
+            )
+        return url
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._client.close()
+
+
+def _content_range(text: str) -> tuple[int, int]:
+    """First byte and size of the whole; -1 where the header says neither."""
+    span, _, total = text.removeprefix("bytes ").partition("/")
+    first = span.partition("-")[0]
+    if not (first.isdecimal() and total.isdecimal()):
+        return -1, -1
+    return int(first), int(total)

@@ -1,0 +1,64 @@
+"""Whether a bucket can be used, and what earlier processes left in it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.storage import keys
+from ncps.storage.s3_bucket import Bucket, md5_of
+from ncps.storage.s3_errors import Denied
+
+ABANDONED_AFTER: Final = timedelta(days=1)
+"""Age at which nobody can still be sending the parts of an upload."""
+
+_PRIVILEGES: Final = (
+    "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket"
+)
+
+
+def probe_blocking(bucket: Bucket, options: Mapping[str, str]) -> None:
+    """Write an object, read it, find its absence and remove it, as the stores will.
+
+    Refused, StorageFull, Unavailable: what is wrong and what would be right.
+
+    :param options: of NARs, as S3 spells them.
+    """
+    try:
+        _try(bucket, keys.probe_key(secrets.token_hex(8)), options)
+    except Denied as error:
+        raise Refused(f"{error}; needed are {_PRIVILEGES}") from error
+
+
+def _try(bucket: Bucket, key: str, options: Mapping[str, str]) -> None:
+    data = key.encode()
+    bucket.put(key, data, md5_of(data), options)
+    try:
+        if bucket.read(key) != data:
+            raise Refused(f"{bucket.name(key)}: other bytes are read than were written")
+    finally:
+        bucket.delete(key)
+    try:
+        is_there = bucket.stat(key) is not None
+    except Unavailable as error:
+        # Without leave to list, AWS answers 403 for what is not there: nothing could be told.
+        raise Refused(f"{error}; needed are {_PRIVILEGES}") from error
+    if is_there:
+        raise Refused(f"{bucket.name(key)}: what was removed is still there")
+    bucket.page(f"{keys.PROBES}/")
+
+
+def sweep_blocking(bucket: Bucket) -> int:
+    """Abort uploads in parts that were begun long ago; return how many."""
+    before = datetime.now(UTC) - ABANDONED_AFTER
+    count = 0
+    with suppress(NcpsError):  # some servers do not list uploads; nothing depends on it
+        for key, upload, begun in bucket.uploads("store/"):
+            if begun < before:
+                bucket.abort(key, upload)
+                count += 1
+    return count

@@ -1,0 +1,107 @@
+"""The ledger: what was answered, noted while it is answered and written down in batches.
+
+A line in the log and half a dozen counters cost more than the answer itself, one by one. So each
+request that has ended leaves a record, and once there are many of them, or the first has waited
+for `DELAY_S`, all go into the metrics and the access log together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from ncps.metrics import METHODS, OTHER_METHOD, PROBES, Metrics
+
+DELAY_S = 0.25
+MOST = 256
+
+
+class Access(NamedTuple):
+    """One request that has ended.
+
+    :param ended: clock's time.
+    :param route: pattern of the path, for metrics.
+    :param size: bytes of the body that were handed to the connection.
+    :param elapsed: seconds from the end of the request to the end of the response.
+    :param is_complete: whether the client was there to the end.
+    :param cache: outcome, if the cache was asked; likewise `digest` and `upstream`.
+    :param is_hot: whether the answer was one that lay ready.
+    """
+
+    ended: float
+    route: str
+    method: str
+    path: str
+    status: int
+    size: int
+    elapsed: float
+    is_complete: bool
+    cache: str
+    digest: str
+    upstream: str
+    client: str
+    is_hot: bool = False
+
+
+class Ledger:
+    """Collects accesses; `settle` writes them down.
+
+    :param access_log: given batches, in the order of `ended`.
+    :param repeated: given the digests of narinfos that were answered without asking the page.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        metrics: Metrics,
+        access_log: Callable[[Sequence[Access]], object],
+        repeated: Callable[[Sequence[Access]], object],
+    ) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._access_log = access_log
+        self._repeated = repeated
+        self._waiting: list[Access] = []
+        self._call: IDelayedCall | None = None
+        metrics.before_scrape(self.settle)
+
+    def add(self, access: Access) -> None:
+        """Note a request that has ended."""
+        waiting = self._waiting
+        waiting.append(access)
+        if self._call is None:
+            self._call = self._clock.callLater(DELAY_S, self.settle)
+        elif len(waiting) >= MOST:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write down what waits."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        self._count(waiting)
+        hot = [access for access in waiting if access.is_hot]
+        if hot:
+            self._repeated(hot)
+        logged = [access for access in waiting if access.route not in PROBES]
+        if logged:
+            self._access_log(logged)
+
+    def _count(self, accesses: Sequence[Access]) -> None:
+        sizes: Counter[str] = Counter()
+        for access in accesses:
+            method = access.method if access.method in METHODS else OTHER_METHOD
+            self._metrics.request_seconds(access.route, method, str(access.status)).observe(
+                access.elapsed
+            )
+            sizes[access.route] += access.size
+        for route, size in sizes.items():
+            if size:
+                self._metrics.bytes_served(route).inc(size)

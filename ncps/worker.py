@@ -1,0 +1,244 @@
+"""A worker: one of several processes that serve, started and watched by a supervisor.
+
+It is told what it is by one environment variable, and inherits what it needs as descriptors:
+
+    3   lifeline: its end is the supervisor's end, and that of the worker
+    4   reports: READY=1 when it serves
+    5   settings, as the supervisor has read them: all workers have the same, whenever they start
+    6+  the daemon's locks, which are free when the last process that has them is gone; then doors
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, frozen
+from twisted.internet.error import ConnectionDone, ReactorNotRunning
+from twisted.internet.interfaces import IListeningPort, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ncps import logs
+from ncps.assembly.siblings import SiblingClient
+from ncps.cli import WORKER
+from ncps.doors import Door, enter
+from ncps.endpoints import listen
+from ncps.errors import NcpsError, Refused
+from ncps.figures import Collector
+from ncps.metrics import Metrics
+from ncps.place import Place, closed
+from ncps.reactor import chosen_reactor
+from ncps.service import NcpsService
+from ncps.settings.carried import unpack
+from ncps.settings.model import Settings
+from ncps.siblings.gathering import Gathering, Sibling
+from ncps.siblings.notices import DatagramNotices
+from ncps.siblings.rundir import Rooms
+from ncps.web.inner import FIGURES, inner_site
+from ncps.web.routes import Nars
+from ncps.web.site import NcpsSite
+
+LIFELINE, REPORTS, SETTINGS, FIRST_LOCK = 3, 4, 5, 6
+ASK_S = 1.0
+"""How long a sibling may take to tell its figures."""
+ORPHAN_DRAIN_S = 1.0
+ORPHAN_END_S = 10.0
+_log = Logger()
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What a worker is told of itself and its siblings.
+
+    :param number: from 1 to `count`.
+    :param life: which process this is in that place, from 1.
+    :param run: the run directory.
+    :param locks: how many descriptors of locks it inherits.
+    """
+
+    number: int
+    count: int
+    life: int
+    run: str
+    via: str
+    locks: int
+    doors: tuple[Door, ...]
+
+    def render(self) -> str:
+        """Write for the environment."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str]) -> Plan:
+        """Read it from the environment, and leave nothing there. Refused."""
+        try:
+            found = json.loads(environ.pop(WORKER))
+            doors = tuple(Door(**door) for door in found.pop("doors"))
+            return cls(**found, doors=doors)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Refused(f"{WORKER} is for workers alone: leave it out") from error
+
+    def descriptors(self) -> list[int]:
+        """What this process inherits beyond standard streams."""
+        doors = [door.fd for door in self.doors if door.fd >= 0]
+        return [LIFELINE, REPORTS, SETTINGS, *range(FIRST_LOCK, FIRST_LOCK + self.locks), *doors]
+
+
+class Member(Place):
+    """The place of a worker among its siblings."""
+
+    def __init__(self, plan: Plan, reactor: Any) -> None:
+        self._plan = plan
+        self._reactor = reactor
+        self._rooms = rooms = Rooms(Path(plan.run))
+        self._others = [n for n in range(1, plan.count + 1) if n != plan.number]
+        self._gathering: Gathering | None = None
+        self._inner: tuple[IListeningPort, NcpsSite] | None = None
+        self._clients = {
+            number: SiblingClient(reactor, rooms.socket(number), ASK_S) for number in self._others
+        }
+        self._notices = DatagramNotices(
+            reactor, rooms.notices(plan.number), [rooms.notices(n) for n in self._others]
+        )
+        self.via = plan.via
+        self.address = rooms.address(plan.number)
+        self.is_in_charge = False
+        self.notices = self._notices
+        self.leases = rooms.leases
+        self.gather: Callable[[], Awaitable[Collector]] | None = None
+
+    def begin(self, metrics: Metrics) -> None:
+        """See `Place`."""
+        rooms = self._rooms
+        siblings = [
+            Sibling(ask=partial(self._clients[number].ask, FIGURES), shown=rooms.figures(number))
+            for number in self._others
+        ]
+        metrics.workers.set(self._plan.count)
+        self._gathering = Gathering(metrics, rooms.figures(self._plan.number), siblings)
+        self._gathering.count_lives(self._plan.life)
+        self.gather = self._gathering.all
+        self._notices.open()
+
+    async def enter(self, peers: Nars) -> None:
+        """See `Place`."""
+        assert self._gathering is not None, "begin() comes first"
+        site = inner_site(self._reactor, self._gathering.own, peers)
+        path = self._rooms.socket(self._plan.number)
+        path.unlink(missing_ok=True)  # what a predecessor left
+        description = f"unix:{path}:mode=600:lockfile=0:backlog=64"
+        self._inner = await listen(self._reactor, description, site), site
+
+    async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[IListeningPort]:
+        """See `Place`: at the doors that the supervisor has opened."""
+        del settings
+        for door in self._plan.doors:
+            yield enter(self._reactor, door, site)
+
+    def tell(self, state: str) -> None:
+        """See `Place`."""
+        with suppress(OSError):
+            os.write(REPORTS, f"{state}\n".encode())
+
+    async def leave(self, deadline_s: float) -> None:
+        """See `Place`."""
+        if self._inner is not None:
+            port, site = self._inner
+            self._inner = None
+            await closed(port)
+            await site.drain(deadline_s)
+        for client in self._clients.values():
+            await client.close()
+        await self._notices.close()
+
+
+@implementer(IReadDescriptor)
+class _Lifeline:
+    """Tells when the supervisor is gone."""
+
+    def __init__(self, reactor: Any, gone: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._gone = gone
+
+    def fileno(self) -> int:
+        """See `IFileDescriptor`."""
+        return LIFELINE
+
+    def logPrefix(self) -> str:
+        """See `ILoggingContext`."""
+        return "lifeline"
+
+    def doRead(self) -> Failure:
+        """See `IReadDescriptor`: nothing is ever sent, so this is the end."""
+        return Failure(ConnectionDone())
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See `IFileDescriptor`; the reactor lets go of everything when it has stopped, too."""
+        if self._reactor.running:
+            self._gone()
+
+
+def _settings() -> Settings:
+    """Read what the supervisor has written into our descriptor."""
+    size = os.fstat(SETTINGS).st_size
+    # The offset is shared by all workers, so nobody moves it.
+    found = unpack(os.pread(SETTINGS, size, 0))
+    os.close(SETTINGS)
+    return found
+
+
+def work() -> int:
+    """Be the worker that the environment says; return the exit code."""
+    plan = Plan.take(os.environ)
+    for fd in plan.descriptors():
+        os.set_inheritable(fd, False)
+    settings = _settings()
+    logs.start_logging(
+        settings.log.level,
+        sys.stdout,
+        human=settings.log.console_writer_enabled,
+        prefix=settings.log.console_writer_prefix,
+        worker=plan.number,
+    )
+    reactor = chosen_reactor()
+    service = NcpsService(settings, reactor, Member(plan, reactor))
+    try:
+        service.check()
+    except NcpsError as error:
+        _log.critical("cannot start: {reason}", reason=str(error))
+        return 1
+
+    def stop() -> None:
+        if reactor.running:
+            reactor.removeReader(lifeline)
+            with suppress(ReactorNotRunning):
+                reactor.stop()
+
+    def orphaned() -> None:
+        _log.error("the supervisor is gone: this worker ends")
+        service.drain_s = min(service.drain_s, ORPHAN_DRAIN_S)
+        # Nobody is left to kill a worker that does not end, and it holds the locks.
+        reactor.callLater(ORPHAN_END_S, os._exit, 1)
+        stop()
+
+    def heed() -> None:
+        # The supervisor says when to end. A terminal, or systemd, may say so to all at once.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop))
+        reactor.addReader(lifeline)
+
+    lifeline = _Lifeline(reactor, orphaned)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.callWhenRunning(heed)
+    reactor.callWhenRunning(service.startService)
+    reactor.run()
+    return 0 if service.failure is None else 1

@@ -1,0 +1,258 @@
+"""Leases in a real PostgreSQL that fails, or is not what it should be."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from ncps.errors import Refused, Unavailable
+from ncps.ports import Lease, Notice
+from tests.contract.notices import Ears
+from tests.contract.running import Contract, start
+from tests.integration.postgresql_replica import Replica, make_tables
+from tests.integration.processes import spawn
+from tests.integration.servers import shared
+from tests.integration.servers.postgresql import PostgreSQL
+
+HOLD = """
+import sys
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from tests.integration.postgresql_replica import Replica
+
+async def main():
+    replica = Replica(sys.stdin.readline().strip(), address="http://victim")
+    await replica.leases.start()
+    lease = await replica.leases.try_hold("a")
+    print(lease.fence, flush=True)
+
+reactor.callWhenRunning(lambda: Deferred.fromCoroutine(main()))
+reactor.run()
+"""
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Look again and again; trial's time-out is the end of it."""
+    while not is_so():
+        await deferLater(reactor, 0.01)
+
+
+class PostgresCase(Contract, TestCase):
+    timeout = 120
+
+    def server(self) -> tuple[PostgreSQL, str]:
+        server = PostgreSQL()
+        self.addCleanup(server.close)
+        server.start()
+        url = server.new_database()
+        make_tables(url)
+        return server, url
+
+    def database(self) -> str:
+        url = shared.postgresql().new_database()
+        make_tables(url)
+        return url
+
+    async def running(self, url: str, **more: object) -> Replica:
+        replica = Replica(url, **more)  # type: ignore[arg-type]
+        self.addCleanup(replica.stop)
+        await replica.leases.start()
+        return replica
+
+    async def take(self, replica: Replica, name: str = "a") -> Lease:
+        lease = await replica.leases.try_hold(name)
+        assert lease is not None, "somebody has it"
+        return lease
+
+    def waiting(self, replica: Replica, name: str = "a") -> Deferred[int]:
+        """Wait for a lease; the fence of it once it was held."""
+
+        async def wait() -> int:
+            async with replica.leases.hold(name) as lease:
+                return lease.fence
+
+        return start(wait())
+
+    def cut(self, url: str) -> int:
+        return shared.postgresql().kill_connections(url.rpartition("/")[2])
+
+
+class LossTests(PostgresCase):
+    async def test_a_cut_session_loses_its_leases_at_once(self) -> None:
+        """All of them, without a question asked; a new session follows by itself."""
+        url = self.database()
+        replica = await self.running(url)
+        leases = [await self.take(replica, name) for name in "ab"]
+        self.assertFalse(any(lease.is_lost for lease in leases))
+        self.assertEqual(self.cut(url), 1)
+        await until(lambda: all(lease.is_lost for lease in leases))
+        await until(lambda: not replica.leases.trouble)
+        for lease in leases:
+            await lease.release()
+        again = await self.take(replica)
+        self.assertFalse(again.is_lost)
+        self.assertGreater(again.fence, leases[0].fence)
+        await again.release()
+
+    async def test_what_a_cut_session_held_goes_to_who_waits(self) -> None:
+        """Another process gets it within a poll."""
+        url = self.database()
+        here = await self.running(url)
+        lease = await self.take(here)
+        there = await self.running(url)
+        waiter = self.waiting(there)
+        await deferLater(reactor, 0)
+        rows = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        shared.postgresql().execute(rows, url.rpartition("/")[2])
+        self.assertGreater(await waiter, lease.fence)
+        self.assertTrue(lease.is_lost)
+
+    async def test_a_killed_process_frees_its_lease(self) -> None:
+        """At once; its address is not given to anybody after that."""
+        url = self.database()
+        replica = await self.running(url)
+        process = spawn(HOLD)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(url + "\n")
+        process.stdin.flush()
+        fence = int(process.stdout.readline())
+        self.assertEqual(await replica.leases.holder("a"), "http://victim")
+        waiter = self.waiting(replica)
+        process.kill()
+        self.assertGreater(await waiter, fence)
+        self.assertEqual(await replica.leases.holder("a"), "")
+
+    async def test_the_server_dies_under_holders_and_waiters(self) -> None:
+        """Leases are lost, waiters are told, and all heals when it is back."""
+        server, url = self.server()
+        here, there = await self.running(url), await self.running(url, may_degrade=True)
+        lease = await self.take(here)
+        waiter = self.waiting(here, "a")
+        server.crash()
+        await until(lambda: lease.is_lost)
+        await until(lambda: here.leases.trouble and there.leases.is_degraded)
+        await self.assert_raises(Unavailable, here.leases.try_hold("b"))
+        own = await self.take(there)
+        self.assertGreater(own.fence, lease.fence)
+        await own.release()
+        await lease.release()
+        await self.assert_raises(Unavailable, waiter)
+        server.start()
+        await until(lambda: not here.leases.trouble and not there.leases.trouble)
+        again = await self.take(here)
+        self.assertGreater(again.fence, own.fence)
+        await again.release()
+
+    async def test_a_stalled_server(self) -> None:
+        """Leases count as lost when their time is up, later questions fail at once, all heals."""
+        server, url = self.server()
+        replica = await self.running(url, ttl=3.0)
+        lease = await self.take(replica)
+        server.freeze()
+        began = time.monotonic()
+        with contextlib.suppress(Unavailable):
+            await replica.leases.try_hold("b")
+        await until(lambda: lease.is_lost)
+        self.assertLess(time.monotonic() - began, 3.5)
+        await until(lambda: replica.leases.trouble)
+        began = time.monotonic()
+        for number in range(100):
+            await self.assert_raises(Unavailable, replica.leases.try_hold(str(number)))
+        self.assertLess(time.monotonic() - began, 0.5)
+        server.thaw()
+        await until(lambda: not replica.leases.trouble)
+        await lease.release()
+        await (await self.take(replica, "b")).release()
+
+    async def test_a_lease_without_questions_stays(self) -> None:
+        """Nothing has to be asked for a lease to be held: that is done in the background."""
+        replica = await self.running(self.database(), ttl=0.6)
+        lease = await self.take(replica)
+        await deferLater(reactor, 1.5)
+        self.assertFalse(lease.is_lost)
+        await lease.release()
+
+    async def test_notices_after_a_gap(self) -> None:
+        """Who was cut off is told that something may have been missed, then hears again."""
+        url = self.database()
+        here, there = await self.running(url), await self.running(url)
+        ears = Ears()
+        there.notices.subscribe(ears)
+        self.cut(url)
+        await ears.hears(Notice("gap"))
+        await until(lambda: not here.leases.trouble)
+        await here.notices.publish(Notice("gap"))
+        await here.notices.publish(Notice("nar", "x" * 600))
+        await here.notices.publish(Notice("nar", "x"))
+        await ears.hears(Notice("nar", "x"))
+        self.assertEqual(ears.heard, [Notice("gap"), Notice("nar", "x")])
+
+    async def test_numbers_survive_the_table(self) -> None:
+        """A table that was emptied does not let numbers start again; one ahead is kept to."""
+        url = self.database()
+        name = url.rpartition("/")[2]
+        replica = await self.running(url)
+        first = await self.take(replica)
+        await first.release()
+        shared.postgresql().execute("DELETE FROM lease_fence", name)
+        second = await self.take(replica)
+        self.assertGreater(second.fence, first.fence)
+        await second.release()
+        shared.postgresql().execute("UPDATE lease_fence SET fence = 10::numeric ^ 18", name)
+        third = await self.take(replica)
+        self.assertEqual(third.fence, 10**18 + 1)
+        await third.release()
+
+    async def test_a_failure_after_the_lock(self) -> None:
+        """Where the number cannot be had, the lock is given back."""
+        url = self.database()
+        name = url.rpartition("/")[2]
+        replica = await self.running(url)
+        shared.postgresql().execute("ALTER TABLE lease_fence RENAME TO gone", name)
+        await self.assert_raises(Unavailable, replica.leases.try_hold("a"))
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        self.assertEqual(shared.postgresql().execute(locks, name), [(0,)])
+        shared.postgresql().execute("ALTER TABLE gone RENAME TO lease_fence", name)
+        await (await self.take(replica)).release()
+
+
+class StartTests(PostgresCase):
+    async def test_no_server_at_the_start(self) -> None:
+        """The start succeeds, attempts fail at once and say why, and it heals by itself."""
+        server, url = self.server()
+        server.stop()
+        replica = await self.running(url)
+        self.assertIn("refused", replica.leases.trouble)
+        ears = Ears()
+        replica.notices.subscribe(ears)
+        await self.assert_raises(Unavailable, replica.leases.try_hold("a"))
+        await self.assert_raises(Unavailable, replica.leases.holder("a"))
+        server.start()
+        await until(lambda: not replica.leases.trouble)
+        await (await self.take(replica)).release()
+        self.assertEqual(ears.heard, [Notice("gap")])
+
+    async def test_wrong_password(self) -> None:
+        """A start-up error, after which nothing runs on."""
+        url = self.database().replace("p%25w%3A%2F%40%20rd", "wr0ng")
+        replica = Replica(url)
+        self.addCleanup(replica.stop)
+        await self.assert_raises(Refused, replica.leases.start())
+
+    async def test_leftovers_of_dead_sessions_are_swept(self) -> None:
+        """The table of sessions holds those that live."""
+        url = self.database()
+        name = url.rpartition("/")[2]
+        shared.postgresql().execute("INSERT INTO lease_sessions VALUES (-1, 'http://dead')", name)
+        await self.running(url, address="http://here")
+        rows = shared.postgresql().execute("SELECT address FROM lease_sessions", name)
+        self.assertEqual(rows, [("http://here",)])

@@ -1,0 +1,116 @@
+"""The lean reactor: what Twisted's own does, with less ado."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import skipUnless
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+if sys.platform == "linux":
+    from ncps.epoll import LeanReactor
+
+
+class Echo(Protocol):
+    """Sends back what it gets; chokes on one word."""
+
+    transport: Any
+    lost: list[object]
+
+    def dataReceived(self, data: bytes) -> None:
+        if data == b"choke":
+            raise ZeroDivisionError
+        self.transport.write(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.append(type(reason.value))
+
+
+@skipUnless(sys.platform == "linux", "epoll")
+class LeanReactorTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor: Any = LeanReactor()
+        self.factory = Factory.forProtocol(Echo)
+        self.factory.noisy = False
+        self.lost: list[object] = []
+        Echo.lost = self.lost
+        self.port = self.reactor.listenTCP(0, self.factory, interface="127.0.0.1")
+
+    def tearDown(self) -> None:
+        self.port.stopListening()
+        self.turn()
+        for reader in self.reactor.removeAll():
+            reader.connectionLost(Failure(ConnectionDone()))
+        self.reactor._poller.close()
+
+    def turn(self) -> None:
+        """Let the reactor do what can be done now."""
+        for _ in range(5):
+            self.reactor.runUntilCurrent()
+            self.reactor.doIteration(0.05)
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", self.port.getHost().port))
+        client.settimeout(5)
+        self.addCleanup(client.close)
+        return client
+
+    def test_reads_and_writes(self) -> None:
+        """Bytes arrive and are sent, of many connections."""
+        clients = [self.connect() for _ in range(10)]
+        for number, client in enumerate(clients):
+            client.sendall(b"%d" % number)
+        self.turn()
+        self.assertEqual([client.recv(9) for client in clients], [b"%d" % n for n in range(10)])
+
+    def test_client_that_leaves_is_noticed(self) -> None:
+        """A closed connection is told as such."""
+        client = self.connect()
+        self.turn()
+        client.close()
+        self.turn()
+        self.assertEqual(self.lost, [ConnectionDone])
+
+    def test_protocol_that_raises_costs_its_own_connection(self) -> None:
+        """A fault in one connection is logged, ends that one, and no other."""
+        bad, good = self.connect(), self.connect()
+        bad.sendall(b"choke")
+        good.sendall(b"fine")
+        self.turn()
+        self.assertEqual(self.lost, [ZeroDivisionError])
+        self.assertEqual(good.recv(9), b"fine")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_connection_that_cannot_even_be_closed_ends_nothing(self) -> None:
+        """A protocol that raises when it is told of its end is logged, too."""
+
+        def refuse(_: object, reason: Failure = connectionDone) -> None:
+            raise ZeroDivisionError
+
+        self.patch(Echo, "connectionLost", refuse)
+        bad, good = self.connect(), self.connect()
+        self.turn()
+        bad.close()
+        good.sendall(b"fine")
+        self.turn()
+        self.assertEqual(good.recv(9), b"fine")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_twistd_knows_it(self) -> None:
+        """`twistd --reactor=ncps ncps` runs on it."""
+        code = (
+            "from twisted.application.reactors import installReactor; "
+            "print(type(installReactor('ncps')).__name__)"
+        )
+        root = Path(__file__).parents[2]
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+        )
+        self.assertEqual(done.stdout.strip(), "LeanReactor")

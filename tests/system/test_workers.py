@@ -1,0 +1,492 @@
+"""Several processes on one port: one is killed, the supervisor is killed, all are told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.e2e.daemon import Daemon
+from tests.system.caches import StorePath
+from tests.system.faults import Stall
+from tests.system.origin import Origin
+from tests.system.program import environment, run, run_ncps, settings_of
+from tests.system.stage import log_lines, requests, wait_until
+from tests.system.test_life import GET_INDEX, PASS_SOCKETS, LifeStage
+from tests.system.wire import Exchange, raw_status, send_raw
+
+SIZE = 300_000
+#: Connections enough that each of three workers gets one: it fails once in 10^10 runs.
+MANY = 60
+PATIENT = ("--cache-upstream-idle-timeout", "60s")
+START_DEADLINE = 120.0  # seconds for the start of several Python processes on a busy machine
+
+SABOTAGE = """
+import json, os
+if json.loads(os.environ.get("NCPS_WORKER", "{}")).get("number") == 2:
+    os._exit(7)
+"""
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the children of a process; empty if it is gone."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(word) for word in text.split()]
+    return []
+
+
+def number_of(pid: int) -> int:
+    """Number of a worker, as it was started."""
+    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (plan,) = [word for word in words if word.startswith(b"NCPS_WORKER=")]
+    return int(json.loads(plan.partition(b"=")[2])["number"])
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs, and is not just waiting to be buried."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+class WorkersStage(LifeStage):
+    """Daemons of several processes."""
+
+    def crew(
+        self, upstream: Origin, count: int = 3, options: Sequence[str] = ()
+    ) -> tuple[Daemon, list[int]]:
+        """Return a daemon that can serve, and the process ids of its workers."""
+        daemon = self.make_daemon(upstream, options=["--workers", str(count), *options])
+        daemon.start(deadline=START_DEADLINE)
+        self.wait_until_all_serve(daemon)
+        workers = children(daemon.pid)
+        self.assertEqual(count, len(workers))
+        return daemon, workers
+
+    def wait_until_all_serve(self, daemon: Daemon) -> None:
+        """Wait until the supervisor is content."""
+        wait_until(
+            lambda: "workers on http" in daemon.log or "workers on unix" in daemon.log,
+            "all workers to serve",
+            deadline=START_DEADLINE,
+            daemon=daemon,
+        )
+
+    def wait_for_starts(self, daemon: Daemon, count: int) -> None:
+        """Wait until so many workers have begun to serve, in all."""
+        wait_until(
+            lambda: len(self.starts(daemon)) >= count,
+            "a start",
+            deadline=START_DEADLINE,
+            daemon=daemon,
+        )
+
+    def starts(self, daemon: Daemon) -> list[dict[str, object]]:
+        """The lines by which workers say that they serve."""
+        return [line for line in log_lines(daemon) if " serves test on " in line["message"]]
+
+    def wait_until_gone(self, pids: list[int], why: str) -> None:
+        """Wait until none of these processes lives."""
+        wait_until(lambda: not any(map(is_alive, pids)), why)
+
+
+class ServingTests(WorkersStage):
+    """What clients see."""
+
+    def test_all_workers_serve_the_same_cold_and_warm(self) -> None:
+        """Every worker gives every client the right bytes, of what is new and what is stored."""
+        paths = [self.cache.add(SIZE) for _ in range(3)]
+        daemon, _ = self.crew(self.mounted())
+        for path in paths:
+            self.at_once(*[lambda p=path: self.assert_served(daemon, p)] * 8)
+        self.wait_until_stored(daemon, *paths)
+        for _ in range(MANY // 3):
+            for path in paths:
+                self.assert_served(daemon, path)
+        served = {line["worker"] for line in requests(daemon) if line["status"] == 200}
+        self.assertEqual({1, 2, 3}, served)
+        daemon.stop()
+
+    def test_one_is_killed_and_replaced(self) -> None:
+        """After `kill -9` of a worker the service goes on, and soon all are there again."""
+        path = self.cache.add(SIZE)
+        daemon, workers = self.crew(self.mounted())
+        self.assert_served(daemon, path)
+        os.kill(workers[1], signal.SIGKILL)
+        self.wait_for_log(daemon, "ended with signal 9", "takes its place")
+        self.wait_for_starts(daemon, 4)
+        now = children(daemon.pid)
+        self.assertEqual({workers[0], workers[2]}, set(now) & set(workers))
+        for _ in range(MANY):
+            self.assert_served(daemon, path)
+        served = {line["worker"] for line in requests(daemon)[-MANY:]}
+        self.assertEqual({1, 2, 3}, served)
+        daemon.stop()
+
+    def test_the_others_serve_while_one_is_away(self) -> None:
+        """A worker that hangs costs its own connections, not those of the others."""
+        path = self.cache.add(SIZE)
+        daemon, workers = self.crew(self.mounted())
+        self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, path)
+        target = self.nar_target(daemon, path)
+        os.kill(workers[0], signal.SIGKILL)
+        done = 0
+        for _ in range(MANY):
+            with contextlib.suppress(ConnectionError):
+                self.assertEqual(path.file, self.ask(daemon, target).body)
+                done += 1
+        self.assertGreater(done, MANY // 2)
+
+
+class TogetherTests(WorkersStage):
+    """What workers do once for all of them."""
+
+    def arriving(self, daemon: Daemon, path: StorePath) -> list[Exchange]:
+        """Ask for a NAR on many connections; each has got some of it, which cannot be all."""
+        target = self.nar_target(daemon, path)
+        readers = self.at_once(*[lambda: self.exchange(daemon, target)] * 24)
+        for reader in readers:
+            self.assertEqual(path.file[: SIZE // 4], reader.read(SIZE // 4))
+        return readers
+
+    def test_one_fetch_for_all(self) -> None:
+        """Clients of all workers get a NAR while it arrives, and it arrives once."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted(Stall(SIZE // 2))
+        daemon, _ = self.crew(origin, options=PATIENT)
+        readers = self.arriving(daemon, path)
+        origin.release()
+        for answer in [reader.finish() for reader in readers]:
+            self.assertEqual((200, True), (answer.status, answer.whole))
+            self.assertEqual(path.file, answer.body)
+        self.assertEqual(1, origin.gets(path.nar_target))
+        self.assertEqual(1, origin.gets(f"/{path.digest}.narinfo"))
+        served = {line["worker"] for line in requests(daemon) if "/nar/" in line["path"]}
+        self.assertGreater(len(served), 1)
+        self.wait_until_stored(daemon, path)
+        daemon.stop()
+
+    def test_another_goes_on_when_the_one_that_fetches_dies(self) -> None:
+        """`kill -9` in the middle costs its own clients their connections, and nobody else."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted(Stall(SIZE // 2))
+        daemon = self.make_daemon(origin, options=["--workers", "3", *PATIENT])
+        run = daemon.directory / "run"
+        run.mkdir()
+        command = ["-m", "ncps", "serve", *settings_of(daemon)]
+        process = self.spawn(daemon, command, more={"RUNTIME_DIRECTORY": str(run)})
+        self.wait_until_all_serve(daemon)
+        readers = self.arriving(daemon, path)
+        (lease,) = [file for file in run.glob("ncps-run-*/leases/*.lease") if file.read_text()]
+        holder = int(lease.read_text().partition("worker-")[2].partition(".")[0])
+        (pid,) = [pid for pid in children(process.pid) if number_of(pid) == holder]
+        os.kill(pid, signal.SIGKILL)
+        self.wait_for_log(daemon, "ended with signal 9")
+        origin.release()
+        answers = [reader.finish() for reader in readers]
+        for answer in answers:
+            self.assertTrue(path.file.startswith(answer.body))
+            self.assertEqual(answer.whole, answer.body == path.file)
+        cut = sum(not answer.whole for answer in answers)
+        self.assertTrue(0 < cut < len(answers), cut)
+        self.assertEqual(2, origin.gets(path.nar_target))
+        self.assert_served(daemon, path)
+        self.end(process)
+
+    def test_all_hear_that_something_is_there_now(self) -> None:
+        """What one worker has found is absent for no other, though it was a moment ago."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted()
+        daemon, _ = self.crew(origin, options=["--cache-negative-ttl", "1h"])
+        target = f"/{path.digest}.narinfo"
+        entry = origin.find(target)
+        assert entry is not None
+        origin.withdraw(target)
+        self.assertEqual(404, self.narinfo(daemon, path).status)
+        origin.serve(target, entry.content, headers=entry.headers)
+        wait_until(
+            lambda: all(self.narinfo(daemon, path).status == 200 for _ in range(MANY)),
+            "all workers to know it",
+            daemon=daemon,
+        )
+
+
+class MetricsTests(WorkersStage):
+    """`/metrics` of several processes."""
+
+    def scrape(self, daemon: Daemon) -> dict[str, float]:
+        """Read all series by their text."""
+        lines = self.ask(daemon, "/metrics").body.decode().splitlines()
+        rows = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+        return {name: float(value) for name, _, value in rows}
+
+    def asked(self, found: dict[str, float]) -> float:
+        """How often `/nix-cache-info` was answered."""
+        words = ("duration_seconds_count", '"/nix-cache-info"', '"GET"', '"200"')
+        (value,) = [found[name] for name in found if all(word in name for word in words)]
+        return value
+
+    def test_any_worker_tells_the_sum(self) -> None:
+        """Counters are summed over the workers, whoever is asked; totals are told once."""
+        path = self.cache.add(SIZE)
+        daemon, _ = self.crew(self.mounted())
+        self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, path)
+        for _ in range(MANY):
+            self.ask(daemon, "/nix-cache-info")
+        for _ in range(12):
+            found = self.scrape(daemon)
+            self.assertEqual(MANY, self.asked(found))
+            self.assertEqual((3, 3), (found["ncps_workers"], found["ncps_workers_answering"]))
+            self.assertEqual(1, found["ncps_upstream_count_total"])
+            self.assertEqual(1, found['ncps_downloads_total{outcome="published"}'])
+
+    def test_no_counter_falls_when_a_worker_dies(self) -> None:
+        """What was shown once stays in the sum, while a worker is away and after it is back."""
+        daemon, workers = self.crew(self.origin())
+        for _ in range(MANY):
+            self.ask(daemon, "/nix-cache-info")
+        self.assertEqual(MANY, self.asked(self.scrape(daemon)))
+        os.kill(workers[2], signal.SIGSTOP)
+        began = time.monotonic()
+        found = self.scrape_until_answered(daemon)
+        self.assertEqual((MANY, 2), (self.asked(found), found["ncps_workers_answering"]))
+        self.assertLess(time.monotonic() - began, 15)
+        os.kill(workers[2], signal.SIGKILL)
+        self.wait_for_starts(daemon, 4)
+        found = self.scrape(daemon)
+        self.assertEqual(MANY, self.asked(found))
+        self.assertEqual(3, found["ncps_workers_answering"])
+        self.assertEqual(1, found["ncps_worker_restarts_total"])
+
+    def scrape_until_answered(self, daemon: Daemon) -> dict[str, float]:
+        """Scrape on connections that the kernel may give to a worker that hangs."""
+        for _ in range(MANY):
+            with socket.create_connection(("127.0.0.1", daemon.port), 5) as line:
+                line.settimeout(3)
+                line.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                data = b""
+                with contextlib.suppress(TimeoutError):
+                    while more := line.recv(65536):
+                        data += more
+                    rows = [
+                        row.rpartition(" ")
+                        for row in data.partition(b"\r\n\r\n")[2].decode().splitlines()
+                        if not row.startswith("#")
+                    ]
+                    return {name: float(value) for name, _, value in rows}
+        raise AssertionError("no worker answers")
+
+
+class EndTests(WorkersStage):
+    """How they end."""
+
+    def test_all_end_with_the_supervisor(self) -> None:
+        """SIGTERM ends every process, with exit code 0 and nothing left behind."""
+        daemon, workers = self.crew(self.origin())
+        os.kill(daemon.pid, signal.SIGTERM)
+        daemon.stop()
+        self.assertFalse(any(map(is_alive, workers)))
+        lines = [line["message"] for line in log_lines(daemon)]
+        self.assertEqual(3, lines.count("ncps has stopped"))
+        self.assertEqual("the supervisor has stopped", lines[-1])
+
+    def test_a_terminal_ends_all_at_once(self) -> None:
+        """SIGINT or SIGTERM to every process of the group is one orderly end."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            daemon = self.make_daemon(self.origin(), options=["--workers", "2"])
+            process = self.spawn(daemon, ["-m", "ncps", "serve", *settings_of(daemon)])
+            self.wait_until_all_serve(daemon)
+            workers = children(process.pid)
+            os.killpg(process.pid, number)
+            self.assertEqual(0, process.wait(20))
+            self.assertFalse(any(map(is_alive, workers)))
+            self.assertNotIn("takes its place", daemon.log)
+
+    def test_running_answers_finish(self) -> None:
+        """An answer that ends before the deadline reaches its client whole."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted(Stall(SIZE // 2))
+        daemon, _ = self.crew(origin, 2, [*PATIENT, "--server-drain-timeout", "20s"])
+        reader = self.exchange(daemon, self.nar_target(daemon, path))
+        origin.wait_for_stall(path.nar_target)
+        stopped = self.in_background(daemon.stop)
+        self.wait_for_log(daemon, "ncps has stopped")  # the other worker
+        origin.release()
+        answer = reader.finish()
+        self.assertEqual((True, path.file), (answer.whole, answer.body))
+        stopped.result(20)
+        self.assertEqual(1, len(daemon.stored_nars()))
+
+    def test_workers_go_with_a_killed_supervisor(self) -> None:
+        """After `kill -9` of the supervisor its workers end, and only then another may start."""
+        daemon, workers = self.crew(self.origin())
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(daemon.pid, signal.SIGKILL)
+        wait_until(lambda: not is_alive(daemon.pid), "the supervisor to be gone")
+        self.assertTrue(all(map(is_alive, workers)))
+        refused = run_ncps(daemon, "serve")
+        self.assertEqual(1, refused.returncode, refused.stdout)
+        self.assertRegex(refused.stderr, r"is in use by process \d+ on ")
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        self.wait_until_gone(workers, "the workers to end by themselves")
+        again = self.make_daemon(self.origin(), options=["--workers", "2"])
+        flags = [*settings_of(daemon), "--workers", "2"]
+        process = self.spawn(again, ["-m", "ncps", "serve", *flags])
+        self.wait_until_all_serve(again)
+        self.end(process)
+
+    def test_a_second_daemon_is_refused(self) -> None:
+        """The store and the database are in use, whether the second has one process or several."""
+        daemon, _ = self.crew(self.origin(), count=2)
+        for count in ("1", "2"):
+            done = run_ncps(daemon, "serve", flags=["--workers", count])
+            self.assertEqual(1, done.returncode)
+            self.assertIn(f"is in use by process {daemon.pid} on ", done.stderr)
+            self.assertNotIn("Traceback", done.stdout + done.stderr)
+
+
+class StartTests(WorkersStage):
+    """How they start, or not."""
+
+    def test_port_in_use_is_told(self) -> None:
+        """A port that is taken is the error it always was, also if its holder would share it."""
+        for share in (False, True):
+            with socket.socket() as taken:
+                if share:
+                    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                taken.bind(("127.0.0.1", 0))
+                taken.listen()
+                port = taken.getsockname()[1]
+                daemon = self.make_daemon(self.origin())
+                flags = ["--workers", "2", "--server-addr", f"127.0.0.1:{port}"]
+                done = run_ncps(daemon, "serve", flags=flags)
+            self.assertEqual(1, done.returncode, done.stdout)
+            said = done.stdout + done.stderr
+            self.assertIn(f"cannot listen on tcp:{port}", said)
+            self.assertIn("in use", said)
+            self.assertNotIn("Traceback", said)
+
+    def test_a_worker_that_cannot_start_is_told(self) -> None:
+        """A worker that dies at the start ends the daemon with exit code 1, and says which."""
+        (self.directory / "sitecustomize.py").write_text(SABOTAGE)
+        daemon = self.make_daemon(self.origin())
+        home = daemon.directory / "home"
+        place = {"PYTHONPATH": f"{self.directory}:{environment(home)['PYTHONPATH']}"}
+        done = run(["-m", "ncps", "serve", "--workers", "3", *settings_of(daemon)], home, place)
+        self.assertEqual(1, done.returncode, done.stdout)
+        said = done.stdout + done.stderr
+        self.assertIn("worker 2 ended before it could serve, with exit code 7", said)
+        self.assertNotIn("Traceback", said)
+
+    def test_usual_errors_are_as_usual(self) -> None:
+        """What is wrong with the settings or the storage is told once, by the supervisor."""
+        file = self.directory / "file"
+        file.write_text("not a directory")
+        daemon = self.make_daemon(self.origin())
+        done = run_ncps(
+            daemon, "serve", flags=["--workers", "2", "--cache-storage-local", str(file)]
+        )
+        self.assertEqual(1, done.returncode)
+        self.assertEqual(1, done.stderr.count("error: "), done.stderr)
+        done = run_ncps(daemon, "serve", flags=["--workers", "0"])
+        self.assertEqual(2, done.returncode)
+        self.assertIn("--workers", done.stderr)
+
+    def test_twistd_has_one_process(self) -> None:
+        """Under twistd several workers are an error that says what to use instead."""
+        command = ["-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+        done = run([*command, "ncps", "--workers", "2"], self.directory)
+        self.assertNotEqual(0, done.returncode)
+        self.assertIn("ncps serve", done.stdout + done.stderr)
+
+    def test_systemd_is_notified_once(self) -> None:
+        """READY=1 comes when all serve, and from the process that systemd started."""
+        path = self.directory / "notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.bind(str(path))
+            channel.settimeout(20)
+            daemon = self.make_daemon(self.origin())
+            command = ["-m", "ncps", "serve", *settings_of(daemon), "--workers", "3"]
+            process = self.spawn(daemon, command, more={"NOTIFY_SOCKET": str(path)})
+            self.assertEqual(b"READY=1", channel.recv(4096))
+            self.assertEqual(3, len(self.starts(daemon)))
+            self.end(process)
+            self.assertEqual(b"STOPPING=1", channel.recv(4096))
+            channel.setblocking(False)
+            self.assertRaises(BlockingIOError, channel.recv, 4096)
+
+
+class DoorTests(WorkersStage):
+    """Where they listen."""
+
+    def replaced(self, daemon: Daemon, process: subprocess.Popen[bytes]) -> None:
+        """End one worker in order, and wait until another serves in its place."""
+        workers = children(process.pid)
+        os.kill(workers[0], signal.SIGTERM)
+        self.wait_for_log(daemon, "ended with exit code 0", "takes its place")
+        self.wait_for_starts(daemon, 3)
+
+    def test_a_unix_socket_outlives_a_worker(self) -> None:
+        """A worker that ends leaves the socket of all alone; the supervisor removes it."""
+        path = self.directory / "web.sock"
+        daemon = self.make_daemon(self.origin())
+        flags = settings_of(daemon)
+        flags[flags.index("--server-addr") + 1] = f"unix:{path}:mode=640"
+        command = ["-m", "ncps", "serve", *flags, "--workers", "2"]
+        process = self.spawn(daemon, command)
+        self.wait_until_all_serve(daemon)
+        self.replaced(daemon, process)
+        self.assertEqual(0o640, path.stat().st_mode & 0o777)
+        for _ in range(10):
+            self.assertEqual(200, raw_status(send_raw(str(path), GET_INDEX)))
+        self.end(process)
+        self.assertFalse(path.exists())
+
+    def test_sockets_of_systemd_outlive_a_worker(self) -> None:
+        """Sockets that systemd has opened are served by all workers and stay systemd's."""
+        daemon = self.make_daemon(self.origin())
+        path = self.directory / "passed.sock"
+        with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
+            unix.bind(str(path))
+            path.chmod(0o600)
+            unix.listen()
+            flags = settings_of(daemon)
+            at = flags.index("--server-addr")
+            flags[at + 1] = "systemd:domain=INET:index=0"
+            flags += ["--server-addr", "systemd:domain=UNIX:name=unix", "--workers", "2"]
+            fds = [tcp.fileno(), unix.fileno()]
+            command = ["-c", PASS_SOCKETS, json.dumps(fds), "web:unix", "-m", "ncps", "serve"]
+            process = self.spawn(daemon, [*command, *flags], fds=fds)
+            self.wait_until_all_serve(daemon)
+            daemon.port = tcp.getsockname()[1]
+            self.replaced(daemon, process)
+            for _ in range(10):
+                self.assertEqual(200, self.ask(daemon, "/nix-cache-info").status)
+                self.assertEqual(200, raw_status(send_raw(str(path), GET_INDEX)))
+            self.end(process)
+            self.assertEqual(0o600, path.stat().st_mode & 0o777)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))  # systemd could start it again
+
+    def test_any_port_is_the_same_for_all(self) -> None:
+        """Port 0 becomes one number, for all workers."""
+        daemon = self.make_daemon(self.origin())
+        flags = settings_of(daemon)
+        flags[flags.index("--server-addr") + 1] = "127.0.0.1:0"
+        process = self.spawn(daemon, ["-m", "ncps", "serve", *flags, "--workers", "3"])
+        self.wait_until_all_serve(daemon)
+        (where,) = {line["addresses"] for line in log_lines(daemon) if "addresses" in line}
+        daemon.port = int(where.rpartition(":")[2])
+        self.assertEqual(200, self.ask(daemon, "/nix-cache-info").status)
+        self.end(process)

@@ -1,0 +1,86 @@
+"""The supervisor's own part: what it tells workers, and what it makes of their ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest import mock
+
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps import crew
+from ncps.cli import WORKER
+from ncps.crew import _environment, _how, _Line
+from ncps.worker import REPORTS
+from tests.unit.settings.around import load_with
+from tests.unit.test_worker import PLAN
+
+
+class Life:
+    """Notes what is told of a worker."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def ready(self) -> None:
+        self.told.append("ready")
+
+    def ended(self, how: str) -> None:
+        self.told.append(how)
+
+
+class LineTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.life = Life()
+        self.line = _Line(self.life)
+
+    def test_readiness_is_heard_in_pieces(self) -> None:
+        """A report may come in any number of parts; other reports and descriptors are none."""
+        for part in (b"STATUS=x\nREA", b"DY=", b"1"):
+            self.line.childDataReceived(REPORTS, part)
+        self.line.childDataReceived(REPORTS + 1, b"READY=1\n")
+        self.assertEqual([], self.life.told)
+        self.line.childDataReceived(REPORTS, b"\nSTOPPING=1\n")
+        self.assertEqual(["ready"], self.life.told)
+
+    def test_chatter_is_bounded(self) -> None:
+        """A worker that only talks costs no memory."""
+        for _ in range(100):
+            self.line.childDataReceived(REPORTS, b"x" * 1000)
+        self.assertLessEqual(len(self.line._said), 256)
+
+    def test_ends_are_told_apart(self) -> None:
+        """An exit code, a signal, or whatever else it was."""
+        for reason, how in (
+            (ProcessDone(None), "exit code 0"),
+            (ProcessTerminated(exitCode=7), "exit code 7"),
+            (ProcessTerminated(signal=9), "signal 9"),
+            (ValueError("odd"), "odd"),
+        ):
+            self.assertEqual(how, _how(reason))
+        self.line.processEnded(Failure(ProcessTerminated(signal=9)))
+        self.assertEqual(["signal 9"], self.life.told)
+
+
+class ServeTests(SynchronousTestCase):
+    def test_one_worker_is_the_program_itself(self) -> None:
+        """Without the setting nothing is different from a program that has none."""
+        settings = load_with()
+        with mock.patch("ncps.service.serve", return_value=6) as serve:
+            self.assertEqual(6, crew.serve(settings))
+        serve.assert_called_once_with(settings)
+
+    def test_workers_have_no_word_with_systemd(self) -> None:
+        """Neither its notifications nor its sockets are for them; everything else is."""
+        environ = {"NOTIFY_SOCKET": "/x", "LISTEN_FDS": "1", "WATCHDOG_USEC": "1", "HOME": "/"}
+        found = _environment(environ, PLAN)
+        self.assertEqual({"HOME": "/", WORKER: PLAN.render()}, found)
+
+    def test_settings_lie_in_no_file(self) -> None:
+        """What workers read has a secret for them to know each other by, and no name."""
+        fd = crew._written(load_with({"workers": "2"}))
+        self.addCleanup(os.close, fd)
+        self.assertIn("memfd:", str(Path(f"/proc/self/fd/{fd}").readlink()))
+        self.assertGreater(os.fstat(fd).st_size, 100)

@@ -1,0 +1,201 @@
+"""Workers kept running: starts, replacements, pauses and ends, on processes that are made up."""
+
+from __future__ import annotations
+
+from attrs import Factory, define
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Unavailable
+from ncps.supervisor import GOOD_LIFE_S, LONGEST_PAUSE_S, START_S, Supervisor, Watch
+
+
+@define
+class Child:
+    """A process in name only.
+
+    :ivar is_stubborn: whether it ignores TERM.
+    """
+
+    number: int
+    life: int
+    watch: Watch
+    pid: int = 1
+    is_stubborn: bool = False
+    is_alive: bool = True
+    signals: list[str] = Factory(list)
+
+    def signal(self, name: str) -> None:
+        self.signals.append(name)
+        if self.is_alive and (name == "KILL" or not self.is_stubborn):
+            self.end(f"signal {name}")
+
+    def end(self, how: str = "exit code 1") -> None:
+        self.is_alive = False
+        self.watch.ended(how)
+
+
+class SupervisorTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.children: list[Child] = []
+        self.fails: OSError | None = None
+        self.supervisor = Supervisor(self.clock, 3, self.spawn)
+
+    def spawn(self, number: int, life: int, watch: Watch) -> Child:
+        if self.fails is not None:
+            raise self.fails
+        child = Child(number, life, watch)
+        self.children.append(child)
+        return child
+
+    def start(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.supervisor.start())
+
+    def stop(self, deadline_s: float = 30.0) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.supervisor.stop(deadline_s))
+
+    def serve(self) -> None:
+        """Start all and let all serve."""
+        started = self.start()
+        for child in self.children:
+            child.watch.ready()
+        self.successResultOf(started)
+
+    def lives(self) -> list[tuple[int, int]]:
+        """Who was started, and for which time."""
+        return [(child.number, child.life) for child in self.children]
+
+    def pause(self) -> float:
+        """How many seconds pass until the next start; fails if none is planned."""
+        before = len(self.children)
+        alive = sum(child.is_alive for child in self.children)
+        self.assertEqual(2, alive)
+        soonest = min(call.getTime() for call in self.clock.getDelayedCalls())
+        pause = soonest - self.clock.seconds()
+        self.clock.advance(pause)
+        self.assertEqual(before + 1, len(self.children))
+        return float(pause)
+
+    def test_the_start_is_over_when_all_serve(self) -> None:
+        """All are started at once; the last to be ready completes the start."""
+        started = self.start()
+        self.assertEqual([(1, 1), (2, 1), (3, 1)], self.lives())
+        for child in self.children:
+            self.assertNoResult(started)
+            child.watch.ready()
+        self.successResultOf(started)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_a_worker_that_cannot_serve_fails_the_start(self) -> None:
+        """The error says which and how; the others are ended, nobody is replaced."""
+        started = self.start()
+        self.children[0].watch.ready()
+        self.children[1].end("exit code 1")
+        error = self.failureResultOf(started, Unavailable).value
+        self.assertEqual("worker 2 ended before it could serve, with exit code 1", str(error))
+        self.children[0].end()
+        self.assertTrue(self.supervisor.has_failed)
+        self.successResultOf(self.stop())
+        self.assertEqual(["TERM"], self.children[2].signals)
+        self.assertEqual(3, len(self.children))
+
+    def test_a_worker_that_does_not_begin_is_killed(self) -> None:
+        """Waiting for a worker has an end."""
+        started = self.start()
+        self.children[0].watch.ready()
+        self.children[2].watch.ready()
+        self.clock.advance(START_S)
+        self.failureResultOf(started, Unavailable)
+        self.assertEqual(["KILL"], self.children[1].signals)
+        self.assertEqual([], self.children[0].signals)
+
+    def test_no_process_at_all_fails_the_start(self) -> None:
+        """What the kernel says is passed on."""
+        self.fails = OSError(11, "Resource temporarily unavailable")
+        error = self.failureResultOf(self.start(), Unavailable).value
+        self.assertIn("Resource temporarily unavailable", str(error))
+        self.successResultOf(self.stop())
+
+    def test_a_dead_worker_is_replaced_at_once(self) -> None:
+        """The first death costs no pause, and nobody else notices."""
+        self.serve()
+        self.children[1].end("signal KILL")
+        self.assertEqual(0.0, self.pause())
+        self.assertEqual((2, 2), self.lives()[-1])
+        self.assertEqual([[], [], []], [child.signals for child in self.children[:3]])
+
+    def test_pauses_grow_while_it_dies_young(self) -> None:
+        """Each short life doubles the pause, up to a bound; readiness alone is no good life."""
+        self.serve()
+        pauses = []
+        for _ in range(8):
+            self.children[-1].end()
+            pauses.append(self.pause())
+            self.children[-1].watch.ready()
+        self.assertEqual([0.0, 1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S], pauses)
+
+    def test_a_good_life_ends_the_pauses(self) -> None:
+        """A worker that served for a while is replaced at once again."""
+        self.serve()
+        for _ in range(3):
+            self.children[-1].end()
+            self.pause()
+        self.children[-1].watch.ready()
+        self.clock.advance(GOOD_LIFE_S)
+        self.children[-1].end()
+        self.assertEqual(0.0, self.pause())
+
+    def test_a_start_that_fails_later_is_tried_again(self) -> None:
+        """No process for a replacement now is no end of the service."""
+        self.serve()
+        self.fails = OSError(12, "Cannot allocate memory")
+        self.children[0].end()
+        self.clock.advance(0)
+        self.assertEqual(2, self.supervisor.running)
+        self.fails = None
+        self.assertEqual(1.0, self.pause())
+        self.assertEqual(3, self.supervisor.running)
+
+    def test_all_are_told_to_end(self) -> None:
+        """The stop is over when the last is gone; nobody is replaced."""
+        self.serve()
+        for child in self.children:
+            child.is_stubborn = True
+        stopped = self.stop()
+        for child in self.children:
+            self.assertEqual(["TERM"], child.signals)
+            self.assertNoResult(stopped)
+            child.end("exit code 0")
+        self.successResultOf(stopped)
+        self.assertEqual(3, len(self.children))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_a_stubborn_worker_is_killed_at_the_deadline(self) -> None:
+        """The stop has an end, too."""
+        self.serve()
+        self.children[2].is_stubborn = True
+        stopped = self.stop(30.0)
+        self.clock.advance(29.9)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(stopped)
+        self.assertEqual(["TERM", "KILL"], self.children[2].signals)
+
+    def test_a_stop_in_the_middle_of_the_start(self) -> None:
+        """Being told to end while starting is an end like any other."""
+        started = self.start()
+        self.children[0].watch.ready()
+        self.successResultOf(self.stop())
+        self.successResultOf(started)
+        self.assertFalse(self.supervisor.has_failed)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_a_stop_during_a_pause(self) -> None:
+        """A replacement that was planned does not come."""
+        self.serve()
+        self.children[0].end()
+        self.successResultOf(self.stop())
+        self.clock.advance(LONGEST_PAUSE_S)
+        self.assertEqual(3, len(self.children))

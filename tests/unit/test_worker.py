@@ -1,0 +1,39 @@
+"""What a worker is told, and how."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cli import WORKER
+from ncps.doors import Door
+from ncps.errors import Refused
+from ncps.worker import Plan
+
+PLAN = Plan(
+    number=2,
+    count=3,
+    life=4,
+    run="/run/x",
+    via="ncps-1",
+    locks=2,
+    doors=(Door(host="::1", port=80, backlog=9), Door(fd=8, family=1)),
+)
+
+
+class PlanTests(SynchronousTestCase):
+    def test_it_is_read_once(self) -> None:
+        """What was written is read, and children of the worker do not see it."""
+        environ = {WORKER: PLAN.render(), "HOME": "/"}
+        self.assertEqual(PLAN, Plan.take(environ))
+        self.assertEqual({"HOME": "/"}, environ)
+
+    def test_descriptors_are_known(self) -> None:
+        """Lifeline, reports, settings, locks, and doors that are descriptors."""
+        self.assertEqual([3, 4, 5, 6, 7, 8], PLAN.descriptors())
+
+    def test_nonsense_is_refused(self) -> None:
+        """A variable that somebody else has set is an error that says so."""
+        for text in ("", "1", "[]", "{}", '{"number": 1}', '{"doors": [{"x": 1}]}'):
+            error = self.assertRaises(Refused, Plan.take, {WORKER: text})
+            self.assertIn(WORKER, str(error))
+        self.assertRaises(Refused, Plan.take, {})

@@ -1,0 +1,121 @@
+"""The access log: as many lines, and the same, as if each request were an event of its own."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps import logs
+from ncps.web.accesslog import AccessLog
+from ncps.web.ledger import Access
+
+TEMPLATE = "{method} {path} {status} {bytes} bytes in {duration_ms} ms {cache}"
+TEXTS = st.text(max_size=20)
+ACCESSES = st.builds(
+    Access,
+    ended=st.floats(0, 2e9),
+    route=st.just("/"),
+    method=st.one_of(st.just("GET"), TEXTS),
+    path=TEXTS,
+    status=st.integers(100, 599),
+    size=st.integers(0, 2**40),
+    elapsed=st.floats(0, 1e5),
+    is_complete=st.booleans(),
+    cache=st.sampled_from(["", "hit", "miss"]),
+    digest=TEXTS,
+    upstream=TEXTS,
+    client=TEXTS,
+    is_hot=st.booleans(),
+)
+
+
+def event_of(access: Access) -> LogEvent:
+    """The event that says the same as one line of the access log."""
+    return {
+        "log_level": LogLevel.info,
+        "log_namespace": "ncps.web.accesslog",
+        "log_time": access.ended,
+        "log_format": TEMPLATE,
+        "method": access.method,
+        "path": access.path,
+        "status": access.status,
+        "bytes": access.size,
+        "duration_ms": round(access.elapsed * 1000, 1),
+        "complete": access.is_complete,
+        "cache": access.cache,
+        "hash": access.digest,
+        "upstream": access.upstream,
+        "client": access.client,
+    }
+
+
+class AccessLogTests(SynchronousTestCase):
+    def batch(self, *accesses: Access) -> LogEvent:
+        with capturedLogs() as events:
+            AccessLog(Clock())(accesses)
+        (event,) = events
+        # The epoch for a clock that stands at 0, so that both tell the same time.
+        event["log_batch"] = type(event["log_batch"])(accesses, 0.0)
+        return event
+
+    @given(st.lists(ACCESSES, min_size=1, max_size=3))
+    def test_lines_are_those_of_events(self, accesses: list[Access]) -> None:
+        """As JSON and for people, byte for byte."""
+        for human in (False, True):
+            alone, together = StringIO(), StringIO()
+            for access in accesses:
+                logs.observer("info", alone, human=human, prefix="p> ")(event_of(access))
+            logs.observer("info", together, human=human, prefix="p> ")(self.batch(*accesses))
+            self.assertEqual(together.getvalue(), alone.getvalue())
+
+    @given(ACCESSES)
+    def test_no_value_can_break_a_line(self, access: Access) -> None:
+        """Whatever a client sends is inside of one line of JSON with all its fields."""
+        stream = StringIO()
+        logs.observer("info", stream, human=False)(self.batch(access))
+        self.assertEqual(stream.getvalue().count("\n"), 1)
+        found = json.loads(stream.getvalue())
+        self.assertEqual((found["path"], found["hash"]), (access.path, access.digest))
+
+    def test_levels_above_info_have_no_access_log(self) -> None:
+        """Who wants warnings only gets no line for each request."""
+        stream = StringIO()
+        logs.observer("warn", stream, human=False)(self.batch(access()))
+        self.assertEqual(stream.getvalue(), "")
+
+    def test_other_observers_print_the_messages(self) -> None:
+        """Under a log that is not ours nothing is lost but the fields."""
+        text = formatEvent(self.batch(access(), access(path="/b")))
+        self.assertEqual(text, "GET /a 200 3 bytes in 2.0 ms hit\nGET /b 200 3 bytes in 2.0 ms hit")
+
+    def test_time_is_that_of_the_request(self) -> None:
+        """A line written later tells when its request ended."""
+        clock = Clock()
+        with capturedLogs() as events:
+            AccessLog(clock)([access(ended=-100.0)])
+        batch = events[0]["log_batch"]
+        self.assertLess(abs(events[0]["log_time"] - batch.offset), 10)
+
+
+def access(path: str = "/a", ended: float = 0.0) -> Access:
+    """Return a request that has ended."""
+    return Access(
+        ended=ended,
+        route="/",
+        method="GET",
+        path=path,
+        status=200,
+        size=3,
+        elapsed=0.002,
+        is_complete=True,
+        cache="hit",
+        digest="0" * 32,
+        upstream="up",
+        client="192.0.2.1",
+    )

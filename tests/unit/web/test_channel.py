@@ -1,0 +1,321 @@
+"""The short cuts of a connection: the same bytes in, the same bytes out, on either road."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.errors import Unavailable
+from ncps.web.heads import KnownHeads
+from ncps.web.limits import Limits
+from tests.unit.web.wire import Client, Server
+
+DIGESTS = ("0" * 32, "1" * 32, "2" * 32)
+REST = b" HTTP/1.1\r\nHost: cache\r\nUser-Agent: curl/8.14.1 Nix/2.28.4\r\nAccept: */*\r\n\r\n"
+LIMITS = Limits(head=10.0, idle=120.0, head_size=700, headers=6)
+
+
+def head(digest: str, rest: bytes = REST) -> bytes:
+    return b"GET /%b.narinfo%b" % (digest.encode(), rest)
+
+
+_LINES = (
+    b"If-None-Match: *",
+    b"Range: bytes=0-1",
+    b"Authorization: Bearer x",
+    b"Via: 1.1 ncps-0123",
+    b"Connection: close",
+    b"Connection: keep-alive",
+    b"Content-Length: 0",
+    b"Content-Length: 3",
+    b"Transfer-Encoding: chunked",
+    b"Expect: 100-continue",
+    b"Cookie: a=b",
+    b"X: a\nConnection: close",
+    b"X:\x00",
+    b"X: " + b"y" * (LIMITS.head_size - len(b"GET /pubkey" + REST + b"X: \r\n")),
+    b"X: y\r\n" * 5 + b"X: y",
+    b" folded",
+    b"no colon",
+)
+RESTS = (
+    REST,
+    b" HTTP/1.0\r\n\r\n",
+    b" HTTP/1.1\r\n\r\n",
+    b" http/1.1\r\n\r\n",
+    *(REST[:-2] + line + b"\r\n\r\n" for line in _LINES),
+)
+
+
+@cache
+def _heads() -> KnownHeads:
+    """What a server knows that has seen all of these."""
+    server = Server(LIMITS)
+    for rest in RESTS:
+        client = server.connect()
+        client.send(b"GET /pubkey" + rest)
+        client.leave()
+    return server.site.heads
+
+
+class Road:
+    """A server and one client, with short cuts or without, and everything that can be seen."""
+
+    def __init__(self, *, is_short: bool) -> None:
+        self.server = Server(LIMITS, hot_bytes=100_000 if is_short else 0)
+        self.server.site.date = lambda: b"now"  # type: ignore[method-assign]
+        if not is_short:
+            self.server.site.heads.learn = lambda head, headers: None  # type: ignore[method-assign]
+        self.is_away = False
+        for digest in DIGESTS[:2]:
+            self.put(digest, "")
+        if is_short:
+            self.server.site.heads = _heads()
+        client = self.server.connect()
+        for digest in DIGESTS[:2]:
+            client.send(head(digest) * 2)
+        client.leave()
+        self.server.site.ledger.settle()
+        self.server.cache.asked.clear()
+        self.server.cache.used.clear()
+        self.told: list[tuple[bytes, bool]] = []
+        self.client = self.server.connect()
+
+    def put(self, digest: str, note: str) -> None:
+        self.server.cache.narinfos[digest] = ServedNarInfo(
+            text=f"StorePath: {digest}{note}\n".encode(),
+            outcome=Outcome.HIT,
+            upstream="up.example",
+            may_repeat=lambda: not self.is_away,
+        )
+
+    def send(self, data: bytes) -> None:
+        """Let bytes arrive; on a connection of their own if the last one has come to its end."""
+        if self.client.disconnecting or self.client.disconnected:
+            self.told.append((self.client.value(), self.client.disconnected))
+            self.client.leave()
+            self.client = self.server.connect()
+        self.client.send(data)
+
+    def change(self, digest: str, note: str) -> None:
+        self.put(digest, note)
+        self.server.cache.forget(digest)
+
+    def lose(self, digest: str) -> None:
+        self.server.cache.narinfos[digest] = Unavailable("its upstream is away")
+        self.server.cache.forget(digest)
+
+    def go_away(self) -> None:
+        """All upstreams are away: what is not stored may not be shown."""
+        self.is_away = True
+        for digest in DIGESTS:
+            self.server.cache.narinfos[digest] = Unavailable("all upstreams are away")
+
+    def advance(self, seconds: float) -> None:
+        self.server.clock.advance(seconds)
+
+    def seen(self) -> tuple[object, ...]:
+        core = self.server.cache
+        logged = [access._replace(is_hot=False) for access in self.server.logged]
+        return (
+            self.told,
+            self.client.value(),
+            self.client.disconnecting,
+            self.client.disconnected,
+            logged,
+            sorted({*map(str, core.asked), *core.used}),
+            generate_latest(self.server.metrics.registry),
+            [call.getTime() for call in self.server.timers],
+        )
+
+
+TARGETS = st.sampled_from(
+    [
+        *(f"/{digest}.narinfo".encode() for digest in DIGESTS),
+        b"/%b.narinfo?x" % DIGESTS[0].encode(),
+        b"/pubkey",
+        b"/\xff",
+        b"/a\r\nX: y",
+        b"/" + b"a" * 600,
+    ]
+)
+VERBS = st.sampled_from([b"GET ", b"GET ", b"GET ", b"HEAD ", b"get ", b"PUT ", b"GET  "])
+PLAIN = st.sampled_from(DIGESTS).map(head)
+MESSAGES = st.one_of(
+    PLAIN,
+    st.tuples(st.sampled_from(DIGESTS), st.sampled_from(RESTS)).map(lambda parts: head(*parts)),
+    st.tuples(VERBS, TARGETS, st.sampled_from(RESTS)).map(b"".join),
+    st.sampled_from([b"\r\n", b"\r\n\r\n", b"\n", b"G", b"GET /pubkey HTTP/1.1\r\n"]),
+)
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> list[bytes]:
+    """Requests, cut wherever it pleases the network: mostly between them, or nowhere."""
+    messages = draw(st.lists(MESSAGES, min_size=1, max_size=4))
+    stream = b"".join(messages)
+    ends = {sum(map(len, messages[:n])) for n in range(1, len(messages))}
+    anywhere = st.sets(st.integers(0, len(stream)), max_size=5)
+    cuts = draw(st.one_of(st.just(ends), st.just(ends), st.just(set()), anywhere))
+    return [stream[a:b] for a, b in pairwise(sorted({0, len(stream), *cuts}))]
+
+
+Deed = Callable[[Road], object]
+
+
+def _send(pieces: Sequence[bytes]) -> Deed:
+    def deed(road: Road) -> None:
+        for piece in pieces:
+            road.send(piece)
+
+    return deed
+
+
+def _change(digest: str, note: str) -> Deed:
+    return lambda road: road.change(digest, note)
+
+
+DEEDS: st.SearchStrategy[Deed] = st.one_of(
+    PLAIN.map(lambda data: _send([data])),
+    segments().map(_send),
+    segments().map(_send),
+    st.builds(_change, st.sampled_from(DIGESTS), st.sampled_from("ab")),
+    st.sampled_from(DIGESTS).map(lambda digest: lambda road: road.lose(digest)),
+    st.just(Road.go_away),
+    st.sampled_from([0.1, 9.0, 70.0]).map(lambda s: lambda road: road.advance(s)),
+)
+
+
+class SameAnswersTests(SynchronousTestCase):
+    @given(st.lists(DEEDS, min_size=1, max_size=8))
+    @settings(deadline=None, max_examples=300)
+    def test_short_cuts_change_nothing_that_can_be_seen(self, deeds: list[Deed]) -> None:
+        """Answers, log, metrics, times of use and deadlines are those of the ordinary road."""
+        roads = [Road(is_short=False), Road(is_short=True)]
+        for road in roads:
+            for deed in deeds:
+                deed(road)
+        for ordinary, short in zip(*(road.seen() for road in roads), strict=True):
+            self.assertEqual(ordinary, short)
+        for road in roads:
+            road.client.leave()
+
+
+class ShortCutTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.road = Road(is_short=True)
+        self.server, self.client = self.road.server, self.road.client
+        self.asked = len(self.server.cache.asked)
+
+    def is_taken(self, data: bytes, client: Client | None = None) -> bool:
+        """Whether a request is answered without asking the cache."""
+        before = len(self.server.cache.asked)
+        (client or self.client).send(data)
+        return len(self.server.cache.asked) == before
+
+    def test_plain_request_for_a_hot_narinfo_is_not_passed_on(self) -> None:
+        """A narinfo that was shown before costs no question to the cache."""
+        self.assertTrue(self.is_taken(head(DIGESTS[0])))
+        response = self.client.response()
+        self.assertEqual(response.status, 200)
+        self.assertEqual(response.body, f"StorePath: {DIGESTS[0]}\n".encode())
+        self.assertEqual(response.headers["x-cache"], "hit")
+        self.assertTrue(self.server.logged[-1].is_hot)
+
+    def test_uses_are_told_in_time(self) -> None:
+        """Eviction learns of hot narinfos, too, within a quarter of a second."""
+        self.server.site.ledger.settle()
+        used = self.server.cache.used
+        used.clear()
+        self.client.send(head(DIGESTS[0]))
+        self.assertEqual(used, [])
+        self.server.clock.advance(0.25)
+        self.assertEqual(used, [DIGESTS[0]])
+
+    def test_what_asks_for_more_takes_the_ordinary_road(self) -> None:
+        """Ranges, conditions, credentials and proxies are for the pages to deal with."""
+        for line in (b"Range: bytes=0-", b"If-Match: *", b"Authorization: x", b"Via: 1.1 p"):
+            rest = REST[:-2] + line + b"\r\n\r\n"
+            for _ in range(2):
+                self.assertFalse(self.is_taken(head(DIGESTS[0], rest)), line)
+        self.assertFalse(self.is_taken(b"HEAD" + head(DIGESTS[0])[3:]))
+
+    def test_what_was_changed_or_may_not_be_shown_is_asked_for(self) -> None:
+        """Nothing is shown from here that the cache would not show now."""
+        self.server.cache.forget(DIGESTS[0])
+        self.assertFalse(self.is_taken(head(DIGESTS[0])))
+        self.assertTrue(self.is_taken(head(DIGESTS[0])))
+        self.road.is_away = True
+        self.assertFalse(self.is_taken(head(DIGESTS[0])))
+
+    def test_what_is_of_one_connection_alone_is_not_repeated(self) -> None:
+        """A client that closes its connection does not close those of others."""
+        self.server.cache.forget(DIGESTS[0])
+        other = self.server.connect()
+        other.ask(f"/{DIGESTS[0]}.narinfo", connection="close")
+        self.assertEqual(other.response().headers["connection"], "close")
+        self.assertTrue(self.is_taken(head(DIGESTS[0])))
+        self.assertNotIn("connection", self.client.response().headers)
+
+    def test_busy_server_takes_no_short_cuts(self) -> None:
+        """The bound on requests under way holds for hot narinfos as well."""
+        self.server = Server(Limits(requests=1))
+        core = self.server.cache
+        core.narinfos[DIGESTS[0]] = ServedNarInfo(
+            text=b"x", outcome=Outcome.HIT, may_repeat=lambda: True
+        )
+        client = self.server.connect()
+        for _ in range(2):
+            client.send(head(DIGESTS[0]))
+            client.response()
+        core.gate = Deferred()
+        other = self.server.connect()
+        other.ask(f"/{DIGESTS[1]}.narinfo")
+        client.send(head(DIGESTS[0]))
+        self.assertEqual(client.response().status, 503)
+        other.leave()
+        self.assertTrue(self.is_taken(head(DIGESTS[0]), client))
+
+    def test_draining_server_takes_no_short_cuts(self) -> None:
+        """A server that stops tells its clients to go elsewhere."""
+        self.client.send(head(DIGESTS[0])[:-2])
+        draining = Deferred.fromCoroutine(self.server.site.drain(30.0))
+        self.client.send(b"\r\n")
+        self.assertEqual(self.client.response().headers["connection"], "close")
+        self.client.leave()
+        self.successResultOf(draining)
+        self.assertEqual(len(self.server.hot), 0)
+
+    def test_hot_answers_keep_a_connection_open_and_silence_closes_it(self) -> None:
+        """The time for silence begins anew with each answer."""
+        for _ in range(3):
+            self.server.clock.advance(100)
+            self.client.send(head(DIGESTS[0]))
+        self.server.clock.advance(119)
+        self.assertFalse(self.client.disconnecting)
+        self.server.clock.advance(1)
+        self.assertTrue(self.client.disconnecting)
+
+    def test_client_that_takes_nothing_is_not_idle_at_once(self) -> None:
+        """What is left of a hot answer is not held against the next one."""
+        for left in (1000, 2000):
+            self.client.send(head(DIGESTS[0]))
+            self.client.dataBuffer = bytes(left)  # type: ignore[attr-defined]
+            self.server.clock.advance(120)
+            self.assertFalse(self.client.disconnecting)
+
+
+class NamesTests(SynchronousTestCase):
+    def test_names_of_twisted_that_are_private_are_still_there(self) -> None:
+        """The short cuts end with these; Twisted may rename them."""
+        channel = Road(is_short=True).client.protocol
+        for name in ("_buffer", "_handlingRequest", "_respondToBadRequestAndDisconnect"):
+            self.assertTrue(hasattr(channel, name), name)
