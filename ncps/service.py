@@ -186,12 +186,15 @@ class NcpsService(Service):
         whom.probes.start()
 
         async def count() -> None:
-            counters.set_totals(await parts.catalog.totals())
+            totals = await parts.catalog.totals()
+            counters.set_totals(totals, settings.cache.max_size_bytes)
 
         self._tick("totals", count, TOTALS_S)
         inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)
         self._tick("inspection", inspection, INSPECTION_S)
         self._tick("times of use", self._core.uses.flush, USES_S)
+        for ticker in self._core.upkeep.tickers:
+            self._tasks.start(ticker.name, ticker.run())
         self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
         self._lag.start()
         self._site = site(
