@@ -16,6 +16,7 @@ from benchmarks import (
     closure,
     databases,
     dead,
+    leases,
     machine,
     nar_hits,
     nar_misses,
@@ -38,6 +39,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "databases": databases.measure,
     "s3": s3_hits.measure,
     "replicas": replicas.measure,
+    "leases": leases.measure,
 }
 
 

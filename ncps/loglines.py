@@ -24,8 +24,8 @@ class Batch(Protocol):
     Its text is the messages, one to a line, for observers that are not ours.
     """
 
-    def json_lines(self) -> str:
-        """Return a line of JSON for each, every one with its end."""
+    def json_lines(self, last: str = "}") -> str:
+        """Return a line of JSON for each, every one with its end; `last` closes the objects."""
 
     def human_lines(self, prefix: str) -> str:
         """Return a line for people for each, likewise; `prefix` is put in front of each."""

@@ -11,8 +11,9 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from select import PIPE_BUF
 from typing import TextIO, cast
 
 from attrs import field, frozen
@@ -181,11 +182,15 @@ class LineObserver:
     """Writes the line of an event, or those of a batch.
 
     Never raises: a broken log must not break the cache.
+
+    :param is_shared: whether other processes write there, too: then no more goes out at once than
+        a pipe takes in one piece, so that no line gets into the middle of another.
     """
 
     stream: TextIO
     line_of: Callable[[LogEvent], str] = field(repr=False)
     lines_of: Callable[[Batch], str] = field(repr=False, default=str)
+    is_shared: bool = False
 
     def __call__(self, event: LogEvent) -> None:
         """Write an event."""
@@ -196,11 +201,25 @@ class LineObserver:
             what = {"level": "error", "message": f"unloggable event: {type(error)}"}
             lines = f"{json.dumps(what)}\n"
         try:
-            self.stream.write(lines)
-            self.stream.flush()
+            for piece in _pieces(lines) if batch is not None and self.is_shared else (lines,):
+                self.stream.write(piece)
+                self.stream.flush()
         except (OSError, ValueError):
             # The stream is gone or full; there is nobody left to tell.
             return
+
+
+def _pieces(lines: str) -> Iterator[str]:
+    """Divide lines into pieces that a pipe takes whole; a line longer than that is one."""
+    piece, size = "", 0
+    for line in lines.split("\n")[:-1]:
+        length = len(line.encode("utf-8", "replace")) + 1
+        if piece and size + length > PIPE_BUF:
+            yield piece
+            piece, size = "", 0
+        piece += f"{line}\n"
+        size += length
+    yield piece
 
 
 def demoted(event: LogEvent) -> LogEvent:
@@ -242,22 +261,23 @@ def observer(
     """
     if worker:
         prefix += f"[{worker}] "
-    last = f', "worker": {worker}}}' if worker else "}"
-
-    def line_of(event: LogEvent) -> str:
-        return json_line(event)[:-1] + last
-
-    def lines_of(batch: Batch) -> str:
-        return batch.json_lines().replace("}\n", f"{last}\n") if worker else batch.json_lines()
-
     if human:
         lines = LineObserver(
             stream,
             lambda event: human_line(event, prefix),
             lambda batch: batch.human_lines(prefix),
+            is_shared=bool(worker),
+        )
+    elif worker:
+        last = f', "worker": {worker}}}'
+        lines = LineObserver(
+            stream,
+            lambda event: json_line(event)[:-1] + last,
+            lambda batch: batch.json_lines(last),
+            is_shared=True,
         )
     else:
-        lines = LineObserver(stream, line_of if worker else json_line, lines_of)
+        lines = LineObserver(stream, json_line, lambda batch: batch.json_lines())
     levels = frozenset(each for each in LogLevel.iterconstants() if each >= LEVELS[level])
     return _Selecting(levels, lines)
 

@@ -56,12 +56,13 @@ class Requests(Batch):
             for access in self.accesses
         )
 
-    def json_lines(self) -> str:
+    def json_lines(self, last: str = "}") -> str:
         """See `loglines.Batch`."""
-        return "".join([_json_line(access, self.offset) for access in self.accesses])
+        end = f"{last}\n"
+        return "".join([_json_line(access, self.offset, end) for access in self.accesses])
 
 
-def _json_line(access: Access, offset: float) -> str:
+def _json_line(access: Access, offset: float, end: str) -> str:
     ended, _, method, path, status, size, elapsed, complete, cache, digest, upstream, client, _ = (
         access
     )
@@ -73,7 +74,7 @@ def _json_line(access: Access, offset: float) -> str:
         f' "logger": "{_log.namespace}", "method": {verb}, "path": {target}, "status": {status},'
         f' "bytes": {size}, "duration_ms": {took}, "complete": {"true" if complete else "false"},'
         f' "cache": "{cache}", "hash": {quoted(digest)}, "upstream": {quoted(upstream)},'
-        f' "client": {quoted(client)}}}\n'
+        f' "client": {quoted(client)}{end}'
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +23,7 @@ from ncps.errors import Corrupt, Refused, StorageFull, Unavailable
 from ncps.ports import Totals
 from tests.contract.catalog import CatalogContract
 from tests.contract.running import start
-from tests.contract.samples import EARLY, digest_of, entry, key_of, record, stored
+from tests.contract.samples import EARLY, digest_of, entry, key_of, later, record, stored
 
 reactor = cast("Any", _reactor)
 
@@ -72,6 +75,39 @@ class SqliteCatalogTests(CatalogContract, SqliteTestCase):
         self.catalog = SqlCatalog(self.opened(self.dialect))
 
 
+class DurabilityTests(SqliteTestCase):
+    """What survives the death of the machine."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.synced: list[str] = []
+        self.catalog = SqlCatalog(self.opened(self.dialect))
+        self.patch(
+            os, "fsync", lambda fd: self.synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        )
+
+    async def test_what_is_evicted_is_on_the_disk_before_its_bytes_go(self) -> None:
+        """No loss of power brings back a row whose bytes are removed; nothing else waits for it."""
+        await self.catalog.mark_stored(stored(1))
+        idle = await self.catalog.idle(later(60), 10)
+        self.assertEqual(self.synced, [])
+        self.assertEqual(len(await self.catalog.evict(idle)), 1)
+        self.assertEqual(self.synced, [f"{self.path}-wal"])
+        self.assertEqual(await self.catalog.evict(idle), [])
+        self.assertEqual(len(self.synced), 1)
+
+    async def test_a_disk_that_fails_to_sync_is_unavailable(self) -> None:
+        """The bytes stay: whoever was to remove them is told."""
+        await self.catalog.mark_stored(stored(1))
+
+        def failing(_fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.patch(os, "fsync", failing)
+        with self.assertRaisesRegex(Unavailable, "cannot be synced"):
+            await self.catalog.evict(await self.catalog.idle(later(60), 10))
+
+
 class FaultTests(SqliteTestCase):
     """What a sick database does to the catalog."""
 
@@ -93,6 +129,33 @@ class FaultTests(SqliteTestCase):
         self.assertIsNotNone(await catalog.narinfo(digest_of(0)))
         self.assertIsNone(await catalog.narinfo(digest_of(count)))
         self.assertIsNone(await catalog.nar(key_of(count)))
+
+    async def test_a_wrong_count_is_put_right(self) -> None:
+        """Whatever has meddled with the counter, or has removed it: counting anew tells the sum."""
+        catalog = self.catalog()
+        await catalog.mark_stored(stored(1, stored_size=100))
+        for meddling in ("UPDATE accounts SET bytes = 30", "DELETE FROM accounts"):
+            with closing(self.dialect.connect()) as other:
+                other.execute(meddling)
+            self.assertEqual(await catalog.recount(), 70 if "30" in meddling else 100)
+            self.assertEqual(await catalog.stored_bytes(), 100)
+            self.assertEqual(await catalog.recount(), 0)
+        self.assertEqual(await catalog.totals(), Totals(0, 1, 100))
+
+    async def test_the_count_begins_with_what_is_there(self) -> None:
+        """A database that had no counter gets one of what it holds."""
+        path = self.path.with_name("old.sqlite")
+        old = SQLite(path)
+        migrate.up(old)
+        with closing(old.connect()) as other:
+            await SqlCatalog(self.opened(old)).mark_stored(stored(1, stored_size=100))
+            other.execute("DROP TABLE accounts")
+            other.execute("DROP INDEX narinfos_nar_file_id_used")
+            other.execute("CREATE INDEX narinfos_nar_file_id ON narinfos (nar_file_id)")
+            other.execute("CREATE INDEX narinfos_last_used_at ON narinfos (last_used_at)")
+            other.execute("DELETE FROM schema_migrations WHERE version = 4")
+        self.assertEqual([migration.version for migration in migrate.up(old)], [4])
+        self.assertEqual(await SqlCatalog(self.opened(old)).stored_bytes(), 100)
 
     async def test_a_read_only_database_is_a_full_store(self) -> None:
         """Where nothing may be written, writes say so and reads go on."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from itertools import product
+from select import PIPE_BUF
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,12 +69,15 @@ class AccessLogTests(SynchronousTestCase):
     @given(st.lists(ACCESSES, min_size=1, max_size=3))
     def test_lines_are_those_of_events(self, accesses: list[Access]) -> None:
         """As JSON and for people, byte for byte."""
-        for human in (False, True):
-            alone, together = StringIO(), StringIO()
+        for human, worker in product((False, True), (0, 2)):
+            alone, together = (
+                (stream, logs.observer("info", stream, human=human, prefix="p> ", worker=worker))
+                for stream in (StringIO(), StringIO())
+            )
             for access in accesses:
-                logs.observer("info", alone, human=human, prefix="p> ")(event_of(access))
-            logs.observer("info", together, human=human, prefix="p> ")(self.batch(*accesses))
-            self.assertEqual(together.getvalue(), alone.getvalue())
+                alone[1](event_of(access))
+            together[1](self.batch(*accesses))
+            self.assertEqual(together[0].getvalue(), alone[0].getvalue())
 
     @given(ACCESSES)
     def test_no_value_can_break_a_line(self, access: Access) -> None:
@@ -82,6 +87,26 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual(stream.getvalue().count("\n"), 1)
         found = json.loads(stream.getvalue())
         self.assertEqual((found["path"], found["hash"]), (access.path, access.digest))
+
+    def test_lines_of_many_processes_stay_whole(self) -> None:
+        """What several write to one pipe goes out in pieces that it takes at once."""
+
+        class Pieces(StringIO):
+            def write(self, text: str) -> int:
+                pieces.append(text)
+                return len(text)
+
+        for human, worker in product((False, True), (0, 2)):
+            pieces: list[str] = []
+            accesses = [access("/" + "é" * 250) for _ in range(100)]
+            logs.observer("info", Pieces(), human=human, worker=worker)(self.batch(*accesses))
+            if worker:
+                self.assertGreater(len(pieces), 10)
+                self.assertLessEqual(max(len(piece.encode()) for piece in pieces), PIPE_BUF)
+            else:
+                self.assertEqual(len(pieces), 1)
+            self.assertEqual({piece[-1] for piece in pieces}, {"\n"})
+            self.assertEqual("".join(pieces).count("\n"), 100)
 
     def test_levels_above_info_have_no_access_log(self) -> None:
         """Who wants warnings only gets no line for each request."""
