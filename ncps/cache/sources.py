@@ -2,8 +2,8 @@
 
 URL, FileHash and FileSize of a narinfo are not signed, so another upstream's narinfo of the same
 NAR is held to be of the same file if either FileHash or the hash in the URL agrees. A file that
-differs is a last resort: bytes behind a URL never change (P5), so it comes only after everybody
-has said for sure that the file of the narinfo is not to be had, which proves that one wrong.
+differs is a last resort: bytes behind a URL never change (P5), so it comes only where none was ever
+stored, and after everybody has said for sure that the file of the narinfo is not to be had.
 """
 
 from __future__ import annotations
@@ -221,7 +221,9 @@ class Sources(Supply):
                 self.failures[source.name] = NotFound("has another file of the same NAR")
             elif source is not None:
                 yield source
-        if not any(isinstance(error, Unavailable) for error in self.failures.values()):
+        was_stored = self._nar is not None and self._nar.was_stored
+        is_sure = not any(isinstance(error, Unavailable) for error in self.failures.values())
+        if is_sure and not was_stored:
             for source in others:
                 yield source
 

@@ -196,6 +196,15 @@ class Client:
         finally:
             self._leave_if_unfinished()
 
+    async def touch(self, target: str) -> None:
+        """Ask for the head of a NAR, whatever comes of it."""
+        try:
+            await self._ask(target, method="HEAD")
+        except (Cut, Failed):
+            pass
+        finally:
+            self._leave_if_unfinished()
+
     # The two questions
 
     async def narinfo(self, thing: Thing) -> str:

@@ -217,6 +217,7 @@ class Storm:
         if sha256 in self.world.by_sha256:  # else it had been damaged before
             self._names[path.name] = sha256
         true = self._names.get(path.name, "")
+        self._names.setdefault(path.name, "")
         self.damages.setdefault(true, []).append(now)
         if true:
             self.world.whole.pop(self.world.by_sha256[true].path.digest, None)
@@ -236,6 +237,10 @@ class Storm:
                 self.score.blame("unhealed", thing.path.base_name)
 
         await asyncio.gather(*map(fetch, self.world.things))
+        client = self._client()
+        for name in sorted(self._names):  # URLs that no narinfo names any more heal, too, if asked
+            await client.touch(f"/nar/{name}")
+        client.close()
 
     def _settle(self) -> None:
         """Without clients and upstreams the daemon holds no more than at the beginning."""

@@ -130,6 +130,7 @@ class Weather:
     :param turn_s: how long after one relay the next one falls ill.
     :param sizes: sizes of what is served, by target.
     :ivar doomed: targets that are wrong at their end, always.
+    :ivar honest: narinfos that are not falsified.
     """
 
     def __init__(self, seed: int, *, turn_s: float, sizes: Mapping[str, int]) -> None:
@@ -141,6 +142,7 @@ class Weather:
         self._spells: list[list[Spell]] = [[] for _ in range(RELAYS)]
         self._horizon = 0
         self.doomed: set[str] = set()
+        self.honest: set[str] = set()
         self.drawn: dict[str, int] = dict.fromkeys([*CATALOGUE, *LIES], 0)
 
     def begin(self) -> None:
@@ -220,7 +222,8 @@ class Weather:
             return [faults.Silence()]
         if chance.random() >= RATES.get(origin, 0.85):
             return []
-        if origin < SOURS and request.target.endswith(".narinfo") and chance.random() < LIARS:
+        may_lie = origin < SOURS and request.target.endswith(".narinfo")
+        if may_lie and request.target not in self.honest and chance.random() < LIARS:
             name = chance.choice(list(LIES))
             self.drawn[name] += 1
             return [LIES[name](chance, size)]

@@ -123,10 +123,13 @@ class World:
             size //= 5  # they are slow to make
         path = self.cache.add(size, compression=compression, dialect=dialect)
         other, strangers = None, frozenset[int]()
-        if dialect is Dialect.PLAIN and compression != "none" and chance.random() < DIFFERENT:
+        can_differ = dialect is Dialect.PLAIN and compression != "none" and len(relays) > 1
+        if can_differ and chance.random() < DIFFERENT:
             other = recompressed(path)
-            strangers = frozenset(chance.sample(range(ORIGINS), chance.choice([1, 2])))
+            # Each file at a relay: those never deny what they have, and so no file is replaced.
+            strangers = frozenset([chance.choice(relays), *chance.sample(range(SOURS), 1)])
             self._sizes[other.nar_target] = len(other.file)
+            self.weather.honest.add(f"/{path.digest}.narinfo")
         self._sizes[f"/{path.digest}.narinfo"] = len(path.narinfo())
         self._sizes[path.nar_target] = len(path.file)
         homes = frozenset([*range(SOURS), *relays])

@@ -232,6 +232,15 @@ class OtherCompressorTests(CoreCase):
         told = NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
         self.assertEqual(self.other.narinfo.file_hash, told.file_hash)
 
+    def test_bytes_that_were_stored_once_are_the_only_ones(self) -> None:
+        """After a loss, too, a URL stands for the bytes that it stood for (P5)."""
+        self.download(self.sample.key)
+        self.store.objects.clear()
+        self.origin.nars.clear()
+        self.failureResultOf(self.open(self.sample.key), NotFound)
+        self.origin.add(self.sample)
+        self.assertEqual(self.sample.file, self.download(self.sample.key))
+
     def test_clients_that_have_some_get_nothing_else(self) -> None:
         """Where bytes of one file have left, the other one is no way to go on."""
         self.origin.scripts.extend([Script(hold=True, stall_at=100_000)])
