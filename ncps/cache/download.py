@@ -64,6 +64,7 @@ class Download:
     :param new_seal: makes the judge of a file.
     :param hopeless: awaited with the verdict that nobody has the file as it was said to be, before
         any reader is told: when one comes again at once, the consequences have been drawn.
+    :param tasted: told when clients have had some of the bytes.
     :ivar file: names the file in the spool; see `sources.Source`.
     :ivar arrived: the file's size, once all of it is here and right.
     :ivar has_failed: whether it is of no use to join any more; set before anybody hears of it.
@@ -81,6 +82,7 @@ class Download:
         new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
         patience_s: float,
         hopeless: Callable[[NcpsError], Awaitable[None]],
+        tasted: Callable[[], object] = lambda: None,
         new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
     ) -> None:
         self.key = key
@@ -94,6 +96,7 @@ class Download:
         self._new_spool = new_spool
         self._patience_s = patience_s
         self._hopeless = hopeless
+        self._tasted = tasted
         self._new_seal = new_seal
         self._seal = new_seal(key, expected)
         self._current: Shared[Spool] = Shared()
@@ -124,7 +127,7 @@ class Download:
         return self._seal.size if self._is_confirmed else None
 
     async def opened(self) -> None:
-        """Wait until the head of an upstream's answer is there; raises what the job came to."""
+        """Wait for the head of an upstream's answer; raises what the job came to."""
         await self._current.wait()
 
     async def reader(self, start: int = 0, stop: int | None = None) -> Body:
@@ -138,6 +141,7 @@ class Download:
     def tasted(self) -> None:
         """Note that a client has had bytes of what is there."""
         self._is_tasted = True
+        self._tasted()
 
     # The job
 
@@ -237,13 +241,9 @@ class Download:
 
     def _note(self, source: Source, error: NcpsError) -> None:
         self._sources.failed(source, error)
-        self._log.warn(
-            "upstream {upstream} failed for {what} at byte {offset}: {reason}",
-            upstream=source.name,
-            what=self.key.file_name,
-            offset=self._length,
-            reason=str(error),
-        )
+        text = "upstream {upstream} failed for {what} at byte {offset}: {reason}"
+        what, offset, reason = self.key.file_name, self._length, str(error)
+        self._log.warn(text, upstream=source.name, what=what, offset=offset, reason=reason)
 
     async def _pump(self, source: Source, body: UpstreamBody, offset: int) -> Spool:
         """Append what the source sends, from the byte there is, up to the end of the file.

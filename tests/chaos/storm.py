@@ -164,7 +164,7 @@ class Storm:
             if share in self.scale.asks:
                 self.tell(f"SIGTERM after {self._done} requests")
                 self.kills.append(time.monotonic())
-                self.world.whole.clear()
+                self.world.lose(time.monotonic() - audit.JUST_BEFORE_S)
                 try:
                     await asyncio.to_thread(self.daemon.stop)
                 except AssertionError as error:
@@ -173,7 +173,7 @@ class Storm:
             else:
                 self.tell(f"SIGKILL after {self._done} requests")
                 self.kills.append(time.monotonic())
-                self.world.whole.clear()
+                self.world.lose(time.monotonic() - audit.JUST_BEFORE_S)
                 await asyncio.to_thread(self.daemon.kill)
                 self.score.add("SIGKILLs")
             try:

@@ -17,6 +17,7 @@ request it is, not on the order in which clients come.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from random import Random
@@ -130,7 +131,7 @@ class Weather:
     :param turn_s: how long after one relay the next one falls ill.
     :param sizes: sizes of what is served, by target.
     :ivar doomed: targets that are wrong at their end, always.
-    :ivar honest: narinfos that are not falsified.
+    :ivar lies: how often each narinfo was falsified.
     """
 
     def __init__(self, seed: int, *, turn_s: float, sizes: Mapping[str, int]) -> None:
@@ -142,7 +143,7 @@ class Weather:
         self._spells: list[list[Spell]] = [[] for _ in range(RELAYS)]
         self._horizon = 0
         self.doomed: set[str] = set()
-        self.honest: set[str] = set()
+        self.lies: Counter[str] = Counter()
         self.drawn: dict[str, int] = dict.fromkeys([*CATALOGUE, *LIES], 0)
 
     def begin(self) -> None:
@@ -222,10 +223,10 @@ class Weather:
             return [faults.Silence()]
         if chance.random() >= RATES.get(origin, 0.85):
             return []
-        may_lie = origin < SOURS and request.target.endswith(".narinfo")
-        if may_lie and request.target not in self.honest and chance.random() < LIARS:
+        if origin < SOURS and request.target.endswith(".narinfo") and chance.random() < LIARS:
             name = chance.choice(list(LIES))
             self.drawn[name] += 1
+            self.lies[request.target] += 1
             return [LIES[name](chance, size)]
         names = [*CATALOGUE, *_OFTEN, *_OFTEN]
         name = chance.choice([n for n in names if origin < SOURS or n not in _SOUR_ONLY])
