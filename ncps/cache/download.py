@@ -29,7 +29,7 @@ from twisted.logger import Logger
 
 from ncps.cache.follow import DownloadReader, Superseded
 from ncps.cache.policy import verdict
-from ncps.cache.seal import Disputed, Doubtful, Seal, Verdict, WrongBytes
+from ncps.cache.seal import Disputed, Doubtful, Seal, Verdict, WrongBytes, settled
 from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
@@ -67,6 +67,7 @@ class Download:
     :param tasted: told when clients have had some of the bytes.
     :ivar file: names the file in the spool; see `sources.Source`.
     :ivar sources: where it gets its bytes from.
+    :ivar origin: where the bytes came from; see there, too.
     :ivar arrived: the file's size, once all of it is here and right.
     :ivar has_failed: whether it is of no use to join any more; set before anybody hears of it.
     """
@@ -89,6 +90,7 @@ class Download:
         self.key = key
         self.upstream = ""
         self.file = ""
+        self.origin: tuple[str, str] | None = None
         self.arrived: Shared[int] = Shared()
         self.has_failed = False
         self._clock = clock
@@ -262,7 +264,7 @@ class Download:
                 await self._append(spool, body, offset)
             except (Unavailable, Corrupt) as error:
                 trouble = error
-            await _settled(spool)
+            await settled(spool)
         finally:
             body.close()
         is_whole = self.size is not None and spool.length == self.size
@@ -297,7 +299,7 @@ class Download:
             total = self._seal.size if self._seal.size is not None else body.total
             self._spool = self._new_spool(total, self._seal.digests)
             self.upstream = name
-            self.file = source.file
+            self.file, self.origin = source.file, source.origin
             self._current.succeed(self._spool)
         self._contributors.add(name)
         return self._spool
@@ -391,11 +393,3 @@ class Download:
         assert spool is not None
         spool.fail(Superseded(reason))
         spool.release()
-
-
-async def _settled(spool: Spool) -> None:
-    """Wait until all bytes are written and hashed. WrongBytes."""
-    try:
-        await spool.flush()
-    except Corrupt as error:
-        raise WrongBytes(str(error)) from error

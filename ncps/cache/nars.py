@@ -355,6 +355,8 @@ class Nars:
             return
         now = utc_now(self._clock)
         base = nar if nar is not None else NarRecord(key=key, compression="")
+        if nar is not None and download.origin is not None:
+            base = evolve(base, upstream=download.origin[0], origin_url=download.origin[1])
         record = evolve(
             base,
             file_size=verdict.size,

@@ -250,6 +250,10 @@ class _PeerSource(Source):
         return PEER
 
     @property
+    def origin(self) -> None:
+        return None
+
+    @property
     def is_other_file(self) -> bool:
         return False
 
@@ -268,6 +272,10 @@ class _StoredSource(Source):
     @property
     def name(self) -> str:
         return "store"
+
+    @property
+    def origin(self) -> None:
+        return None
 
     @property
     def is_other_file(self) -> bool:

@@ -18,7 +18,7 @@ from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
-from ncps.spool import Digest
+from ncps.spool import Digest, Spool
 
 _CHEAP = frozenset({"zstd"})
 """Compressions undone while the bytes arrive, to check NarHash too; others are checked later."""
@@ -182,3 +182,11 @@ class Seal:
         if self._nar_size is not None and nar_size != self._nar_size:
             raise Corrupt(f"{prefix}NAR of {nar_size} bytes instead of NarSize {self._nar_size}")
         return Verdict(size=size, sha256=self._sha256, nar_verified=True, complaint=complaint)
+
+
+async def settled(spool: Spool) -> None:
+    """Wait until all bytes are written and hashed. WrongBytes: a digest has found them wrong."""
+    try:
+        await spool.flush()
+    except Corrupt as error:
+        raise WrongBytes(str(error)) from error

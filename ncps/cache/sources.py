@@ -41,6 +41,10 @@ class Source(Protocol):
         """
 
     @property
+    def origin(self) -> tuple[str, str] | None:
+        """Base URL of an upstream and the URL there, from which the bytes can be had again."""
+
+    @property
     def is_other_file(self) -> bool:
         """Whether the file is surely not the one of the narinfo, though the NAR inside is."""
 
@@ -92,6 +96,11 @@ class UpstreamSource(Source):
     clock: IReactorTime
     is_other_file: bool = False
     size: int | None = None
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """The upstream and the URL there."""
+        return self.upstream.base_url, self.url
 
     @property
     def health(self) -> Health:
