@@ -147,6 +147,36 @@ class UrlTests(FalseFactsCase):
         self.upstreams.candidates[0].health.answered()
         self.assertEqual(self.sample.file, self.download(key))
 
+    def test_url_that_no_narinfo_names_any_more_after_a_restart(self) -> None:
+        """The newer narinfo is found by its NarHash."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.nars.clear()
+        for _ in range(3):
+            self.upstreams.candidates[0].health.failed("refused")
+        self.assertEqual(self.sample.key, self.learned())
+        self.restart()
+        self.assertEqual(self.sample.file, self.download(key))
+
+    def test_url_that_no_path_is_known_of(self) -> None:
+        """Where no narinfo is left, others cannot be asked, so it is no absence."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.nars.clear()
+        self.get(self.catalog.forget_narinfo(self.sample.digest))
+        self.restart()
+        opening = self.open(key)
+        self.clock.pump([0.2] * 5)
+        self.failureResultOf(opening, Unavailable)
+
+    def test_same_opaque_url_is_the_same_file(self) -> None:
+        """Whatever is said of it: a name that is no hash is nobody else's."""
+        url = "https://cdn.example.org/x/uuid"
+        self.sample = evolve(self.sample.altered(url=url), file=self.sample.file)
+        self.mirror.add(self.sample)
+        key = self.lie(file_hash=FALSE_HASH)
+        self.origin.nars.clear()
+        self.assertEqual(self.sample.file, self.download(key))
+        self.assertCorrected()
+
     def test_other_file_that_is_wrong_as_well(self) -> None:
         """What comes in its place is judged like everything else."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
