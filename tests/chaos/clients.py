@@ -229,16 +229,16 @@ class Client:
         for key, value in thing.facts.items():
             if fields.get(key) != value:
                 self.score.blame("wrong narinfos", f"{key} {fields.get(key)!r} in {target}")
-        if not thing.is_told_truly(fields.get("FileHash"), fields.get("FileSize")):
-            if self.world.whole.get(thing.path.digest, asked) < asked - STORED_S:
-                facts = f"{fields.get('FileHash')}, {fields.get('FileSize')}"
-                self.score.blame("wrong narinfos", f"{facts} in {target}, though it is stored")
-            else:
-                self.score.add("false facts of files passed on before they were seen")
         url = fields.get("URL", "")
         if not url:
             self.score.blame("wrong narinfos", f"no URL in {target}")
             raise Failed("narinfo without URL")
+        if not thing.is_told_truly(fields.get("FileHash"), fields.get("FileSize")):
+            if self.world.whole.get(url, asked) < asked - STORED_S:
+                facts = f"{fields.get('FileHash')}, {fields.get('FileSize')}"
+                self.score.blame("wrong narinfos", f"{facts} in {target}, though it is stored")
+            else:
+                self.score.add("false facts of files passed on before they were seen")
         return url
 
     async def nar(
@@ -280,7 +280,7 @@ class Client:
                     self._judge(files, bytes(got), start, url)
                     if bytes(got) in files:
                         self._compare(url, bytes(got))
-                        self.world.whole.setdefault(thing.path.digest, time.monotonic())
+                        self.world.whole.setdefault(url, time.monotonic())
                         self.score.add("NARs got whole")
                         self.score.add("bytes got", len(got))
                         return

@@ -219,8 +219,7 @@ class Storm:
         true = self._names.get(path.name, "")
         self._names.setdefault(path.name, "")
         self.damages.setdefault(true, []).append(now)
-        if true:
-            self.world.whole.pop(self.world.by_sha256[true].path.digest, None)
+        self.world.whole.pop(f"nar/{path.name}", None)
 
     # The end
 
