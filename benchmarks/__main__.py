@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks import (
     closure,
     databases,
+    leases,
     machine,
     nar_hits,
     nar_misses,
@@ -36,6 +37,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "databases": databases.measure,
     "s3": s3_hits.measure,
     "replicas": replicas.measure,
+    "leases": leases.measure,
 }
 
 

@@ -77,6 +77,7 @@ def admission(
         patience_s=limits.queue_timeout_s,
         reserve=settings.cache.storage.min_free_bytes,
         free=partial(free_bytes, *directories),
+        largest=settings.cache.max_size_bytes,
         reached=reached(counters),
     )
     counters.spool_bytes.set_function(lambda: door.in_flight)

@@ -42,6 +42,7 @@ LIMITS = (
     "cache-download-max-count",
     "cache-download-max-spool-size",
     "cache-max-decompression-ratio",
+    "cache-max-size",
     "cache-narinfo-max-size",
     "cache-storage-min-free",
     "cache-upstream-max-queue",
@@ -60,6 +61,7 @@ LIMITS = (
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TRANSFER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_RUN = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -109,6 +111,7 @@ class Metrics:
         names = tuple(upstreams)
         self._add_serving(("", *names))
         self._add_store()
+        self._add_eviction()
         self._add_upstreams(names)
         self._add_locks()
         self._add_http()
@@ -172,6 +175,37 @@ class Metrics:
             "ncps_narinfo_count", "narinfos in the catalog.", way="own"
         )
         self.nar_file_count = self._gauge("ncps_nar_file_count", "NARs in the store.", way="own")
+
+    def _add_eviction(self) -> None:
+        self.max_size = self._gauge(
+            "ncps_cache_max_size_bytes",
+            "Bytes of NARs the store may hold; 0 for any number.",
+            way="own",
+        )
+        self.utilization = self._gauge(
+            "ncps_cache_utilization_ratio",
+            "Bytes of all stored NARs by those it may hold.",
+            way="own",
+        )
+        self.lru_runs = self._counter(
+            "ncps_lru_cleanup_runs_total", "Runs that removed old NARs, or tried to."
+        )
+        self.lru_nars = self._counter("ncps_lru_nar_files_evicted_total", "NARs removed by them.")
+        self.lru_narinfos = self._counter(
+            "ncps_lru_narinfos_evicted_total", "narinfos whose NAR was removed by them."
+        )
+        self.lru_freed = self._counter(
+            "ncps_lru_bytes_freed_total", "Bytes that objects had which were removed by them."
+        )
+        self.lru_seconds = self._histogram(
+            "ncps_lru_cleanup_duration_seconds", "How long such a run took.", buckets=_RUN
+        )
+        self.orphans = self._counter(
+            "ncps_orphans_removed_total", "Objects removed that no record knew."
+        )
+        self.orphans_freed = self._counter(
+            "ncps_orphans_bytes_freed_total", "Bytes of objects removed that no record knew."
+        )
 
     def _add_upstreams(self, upstreams: tuple[str, ...]) -> None:
         self.narinfo_fetch_seconds = self._histogram(
@@ -318,8 +352,10 @@ class Metrics:
         """Have `settle` called before metrics are read: it counts what was not counted yet."""
         self._settling.calls.append(settle)
 
-    def set_totals(self, totals: Totals) -> None:
-        """Show what the catalog counted."""
+    def set_totals(self, totals: Totals, max_size: int = 0) -> None:
+        """Show what the catalog counted, beside what the store may hold (0: any number)."""
+        self.max_size.set(max_size)
+        self.utilization.set(totals.bytes_stored / max_size if max_size else 0)
         self.store_size.set(totals.bytes_stored)
         self.narinfo_count.set(totals.narinfos)
         self.nar_file_count.set(totals.nars_stored)

@@ -33,6 +33,7 @@ class Place(Protocol):
 
     :ivar via: name in Via headers, which all workers of one cache share.
     :ivar address: where siblings reach this process; empty where it has none.
+    :ivar siblings: where this process reaches each of them.
     :ivar is_in_charge: whether locks, schema and leftovers are seen to here, and not by a
         supervisor.
     :ivar notices: what siblings tell each other; None without siblings.
@@ -42,6 +43,7 @@ class Place(Protocol):
 
     via: str
     address: str
+    siblings: tuple[str, ...]
     is_in_charge: bool
     notices: Notices | None
     leases: Path | None
@@ -72,6 +74,7 @@ class Alone(Place):
     def __init__(self, reactor: Any) -> None:
         self.via = new_name()
         self.address = ""
+        self.siblings = ()
         self.is_in_charge = True
         self.notices = None
         self.leases = None

@@ -22,7 +22,7 @@ from ncps.allocator import keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
 from ncps.assembly.databases import database_lock, dialect
-from ncps.assembly.edge import peer_pages, site
+from ncps.assembly.edge import inner_pages, site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, alone, locking
@@ -186,16 +186,21 @@ class NcpsService(Service):
         whom.probes.start()
 
         async def count() -> None:
-            counters.set_totals(await parts.catalog.totals())
+            totals = await parts.catalog.totals()
+            counters.set_totals(totals, settings.cache.max_size_bytes)
 
         self._tick("totals", count, TOTALS_S)
         inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)
         self._tick("inspection", inspection, INSPECTION_S)
         self._tick("times of use", self._core.uses.flush, USES_S)
+        for ticker in self._core.upkeep.tickers:
+            self._tasks.start(ticker.name, ticker.run())
         self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
         self._lag.start()
-        self._site = site(self._reactor, settings, self._core.cache, counters, self._place)
-        await self._place.enter(peer_pages(settings, self._core.cache))
+        self._site = site(
+            self._reactor, settings, self._core.cache, counters, self._place, self._peers
+        )
+        await self._place.enter(inner_pages(settings, self._core.cache))
         async for port in self._place.open(settings, self._site):
             adopt(port)
             self._ports.append(port)

@@ -101,6 +101,11 @@ class Ticker:
         self._tick = tick
         self._interval_s = interval_s
 
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
+        return self._name
+
     async def run(self) -> None:
         """Tick until cancelled; meant for `Tasks.start`. The first tick comes at once."""
         while True:

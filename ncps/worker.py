@@ -111,6 +111,7 @@ class Member(Place):
         )
         self.via = plan.via
         self.address = rooms.address(plan.number)
+        self.siblings = tuple(rooms.address(n) for n in self._others)
         self.is_in_charge = False
         self.notices = self._notices
         self.leases = rooms.leases

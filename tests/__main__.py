@@ -121,6 +121,7 @@ SUITES: dict[str, Callable[[], Outcome]] = {
     "unit": partial(trial, "tests.unit", "tests.structure", jobs=2),
     "integration": partial(trial, "tests.integration"),
     "system": partial(trial, "tests.system", jobs=2),
+    "cluster": partial(trial, "tests.cluster"),
     "chaos": partial(trial, "tests.chaos"),
     "e2e": partial(trial, "tests.e2e"),
 }

@@ -15,7 +15,11 @@ from ncps.upstream.peers import PeerClients
 def peer_clients(reactor: Any, settings: Settings, counters: Metrics, place: Place) -> PeerClients:
     """Make what reaches the others; the service closes it."""
     return PeerClients(
-        reactor, secret=settings.cluster.secret, via=place.via, took=counters.bytes_relayed.inc
+        reactor,
+        secret=settings.cluster.secret,
+        via=place.via,
+        took=counters.bytes_relayed.inc,
+        siblings=place.siblings,
     )
 
 
@@ -31,4 +35,4 @@ def cluster(settings: Settings, leases: Leases, peers: PeerClients, place: Place
 
 def address_of(settings: Settings, place: Place) -> str:
     """Where the other processes of this cache reach this one; empty if they cannot."""
-    return place.address or settings.cluster.advertise_url
+    return "#".join(filter(None, (settings.cluster.advertise_url, place.address)))

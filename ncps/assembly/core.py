@@ -13,6 +13,7 @@ from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
 from ncps.assembly.parts import Adapters, adoption, new_spool
+from ncps.assembly.upkeep import Upkeep, upkeep
 from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
@@ -37,6 +38,7 @@ class Core:
     nars: Nars
     uses: Uses
     inspection: Inspection
+    upkeep: Upkeep
 
 
 def core(
@@ -94,7 +96,7 @@ def core(
         admission=admission,
         new_seal=limits.new_seal(settings, counters),
         patience_s=settings.cache.download.resume_timeout_s,
-        ended=lambda outcome: counters.downloads(outcome).inc(),
+        ended=lambda outcome: ended(outcome),  # noqa: PLW0108 - made below
     )
     counters.downloads_in_flight.set_function(lambda: nars.arriving)
     inspection = Inspection(
@@ -115,4 +117,21 @@ def core(
         upstreams=whom.upstreams,
         trouble_with_leases=lambda: agreed.trouble,
     )
-    return Core(cache=cache, nars=nars, uses=uses, inspection=inspection)
+    kept = upkeep(
+        reactor,
+        settings,
+        parts,
+        counters,
+        tasks,
+        agreed,
+        nars=nars,
+        narinfos=narinfos,
+        uses=uses,
+    )
+
+    def ended(outcome: str) -> None:
+        counters.downloads(outcome).inc()
+        if outcome == "published" and kept.eviction is not None:
+            kept.eviction.stored()
+
+    return Core(cache=cache, nars=nars, uses=uses, inspection=inspection, upkeep=kept)

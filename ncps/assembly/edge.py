@@ -9,6 +9,7 @@ from ncps.cache.pullthrough import PullThrough
 from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.place import Place
+from ncps.ports import Peers
 from ncps.settings.model import Settings
 from ncps.web import info
 from ncps.web.hot import HotNarInfos
@@ -20,13 +21,18 @@ from ncps.web.routes import Page, Routes
 from ncps.web.site import NcpsSite
 
 
-def peer_pages(settings: Settings, cache: PullThrough) -> PeerPages:
-    """Make what answers for NARs on their way."""
+def inner_pages(settings: Settings, cache: PullThrough) -> PeerPages:
+    """Make what answers siblings for NARs on their way."""
     return PeerPages(cache, settings.cluster.secret)
 
 
 def site(
-    reactor: Any, settings: Settings, cache: PullThrough, counters: Metrics, place: Place
+    reactor: Any,
+    settings: Settings,
+    cache: PullThrough,
+    counters: Metrics,
+    place: Place,
+    peers: Peers,
 ) -> NcpsSite:
     """Make the HTTP floor."""
     advertised = settings.cache.nix_cache_info
@@ -50,7 +56,7 @@ def site(
         pages,
         narinfos=NarInfoPages(cache, counters, hot),
         nars=NarPages(cache, counters),
-        peers=peer_pages(settings, cache),
+        peers=PeerPages(cache, settings.cluster.secret, siblings=place.siblings, peers=peers),
         via=place.via.encode(),
     )
     return NcpsSite(

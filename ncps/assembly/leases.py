@@ -10,6 +10,7 @@ from attrs import frozen
 
 from ncps.assembly.cluster import address_of
 from ncps.assembly.databases import dialect
+from ncps.cache import evict
 from ncps.errors import Unavailable
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases, LocalNotices
@@ -24,8 +25,6 @@ from ncps.place import Place
 from ncps.ports import Leases, Notices
 from ncps.settings.model import RedisSettings, Settings
 
-LRU = "lru"
-"""Name of the lease of whoever removes old NARs."""
 FILE_POLLS = Polls(initial_s=0.02, longest_s=0.2)
 """Nobody announces that the lease of another process is free; to look costs a few microseconds."""
 
@@ -166,7 +165,7 @@ def _observe(counters: Metrics, mode: str, what: str, seconds: float) -> None:
 
 def _ttl(settings: Settings, name: str) -> float:
     lock = settings.cache.lock
-    return lock.lru_lock_ttl_s if name == LRU else lock.download_lock_ttl_s
+    return lock.lru_lock_ttl_s if name == evict.LEASE else lock.download_lock_ttl_s
 
 
 def _without(settings: Settings) -> str:

@@ -4,7 +4,8 @@
       |
     admit --(spools hold too much, patience is over)---> Busy
       |
-    room  --(the disk would go below the reserve)------> streams through, is not kept
+    room  --(the disk would go below the reserve,------> streams through, is not kept
+      |      or the NAR is larger than the store)
       |
     close
 
@@ -34,6 +35,7 @@ class Admission:
         hold more. 0: any number.
     :param patience_s: how long a download may wait for others to be published.
     :param reserve: bytes of the file system that downloads leave free.
+    :param largest: bytes that one NAR may have to be kept; 0: any number.
     :param free: says how many bytes are free; its errors count as "enough".
     :param reached: told of each limit that is reached, by the name of its setting.
     """
@@ -47,6 +49,7 @@ class Admission:
         patience_s: float,
         reserve: int,
         free: Callable[[], int],
+        largest: int = 0,
         reached: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._clock = clock
@@ -55,6 +58,7 @@ class Admission:
         self._patience_s = patience_s
         self._reserve = reserve
         self._free = free
+        self._largest = largest
         self._reached = reached
         self._tickets: dict[Ticket, None] = {}
         self._waiting: deque[tuple[Ticket, Deferred[None]]] = deque()
@@ -77,6 +81,13 @@ class Admission:
         ticket = Ticket(self)
         self._tickets[ticket] = None
         return ticket
+
+    def too_large(self, size: int) -> str:
+        """Say why a NAR of so many bytes is never kept, or nothing."""
+        if not self._largest or size <= self._largest:
+            return ""
+        self._reached("cache-max-size")
+        return f"its {size} bytes are more than the store may hold, {self._largest}"
 
     async def _admit(self, ticket: Ticket) -> None:
         if self._waiting or not self._has_place(ticket):
@@ -106,6 +117,8 @@ class Admission:
             turn.callback(None)
 
     def _room(self, ticket: Ticket, size: int) -> str:
+        if why := self.too_large(size):
+            return why
         try:
             free = self._free()
         except NcpsError:

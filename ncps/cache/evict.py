@@ -21,15 +21,15 @@ from typing import Final
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.objects import Objects
 from ncps.cache.uses import Uses, utc_now
 from ncps.errors import NcpsError
-from ncps.inventory import EvictedNar, IdleNar, Inventory
 from ncps.nix.narurl import NarKey
-from ncps.ports import Lease, Leases, NarInfoStore
+from ncps.ports import EvictedNar, IdleNar, Inventory, Lease, Leases, NarInfoStore
 from ncps.tasks import Tasks
 
 LEASE: Final = "lru"
@@ -40,7 +40,9 @@ SCAN: Final = 2000
 BATCH: Final = 50
 """NARs that one transaction marks."""
 REST_S: Final = 30.0
-"""How long writes start no further run after one that did not get below its mark."""
+"""How long writes start no further run after one that found nothing to remove."""
+REST_SHARE: Final = 10.0
+"""Likewise after one that removed something, but not enough, as a multiple of its duration."""
 
 
 @frozen(kw_only=True)
@@ -110,21 +112,28 @@ class Eviction:
         self._bounds = bounds
         self._ended = ended
         self._is_running = False
+        self._is_watching = False
         self._is_asked = False
         self._rests_until = 0.0
 
     def stored(self) -> None:
         """Take note that something was stored: look soon whether that was too much."""
-        if self._is_running:
-            self._is_asked = True
-        elif self._clock.seconds() >= self._rests_until:
-            self._tasks.start("eviction", self._after_writes())
-
-    async def _after_writes(self) -> None:
         self._is_asked = True
-        while self._is_asked and self._clock.seconds() >= self._rests_until:
-            self._is_asked = False
-            await self.check()
+        if not self._is_watching:
+            self._is_watching = True
+            self._tasks.start("eviction", self._watch())
+
+    async def _watch(self) -> None:
+        """Look once for all writes that came while the last look was taken."""
+        try:
+            while self._is_asked:
+                rest = self._rests_until - self._clock.seconds()
+                if rest > 0:
+                    await deferLater(self._clock, min(rest, REST_S))
+                self._is_asked = False
+                await self.check()
+        finally:
+            self._is_watching = False
 
     async def check(self) -> None:
         """Make room if the store is over its limit. Never fails: what fails is logged."""
@@ -146,26 +155,27 @@ class Eviction:
                     await self._run_under(lease)
         except NcpsError as error:
             self._log.warn("old NARs cannot be removed now: {reason}", reason=str(error))
-            self._rest()
+            self._rest(REST_S)
         finally:
             self._is_running = False
 
-    def _rest(self) -> None:
-        self._rests_until = self._clock.seconds() + REST_S
+    def _rest(self, seconds: float) -> None:
+        self._rests_until = self._clock.seconds() + min(seconds, REST_S)
 
     async def _run_under(self, lease: Lease) -> None:
         since = self._clock.seconds()
         tally = Tally()
         try:
             await self._uses.flush()
-            await self._shrink(lease, tally)
+            is_stuck = not await self._shrink(lease, tally)
             left = await self._catalog.stored_bytes()
         finally:
             await lease.release()
             tally.seconds = self._clock.seconds() - since
             self._ended(tally)
-        if left > self._bounds.low:
-            self._rest()
+        if is_stuck:
+            # All that is left is in use: to look for more again and again would be all we do.
+            self._rest(REST_SHARE * tally.seconds if tally.nars else REST_S)
         self._log.info(
             "removed {nars} NARs ({freed} bytes) in {seconds:.1f} s, {passed} in use were passed"
             " over; {left} bytes are left, at most {high} are allowed{remark}",
@@ -175,23 +185,27 @@ class Eviction:
             passed=tally.passed_over,
             left=left,
             high=self._bounds.high,
-            remark="; nothing else may go yet" if left > self._bounds.low else "",
+            remark="; nothing else may go yet" if is_stuck else "",
         )
 
-    async def _shrink(self, lease: Lease, tally: Tally) -> None:
-        """Remove NARs until the low mark is reached or none is left that may go."""
-        before = utc_now(self._clock) - timedelta(seconds=self._bounds.grace_s)
+    async def _shrink(self, lease: Lease, tally: Tally) -> bool:
+        """Remove NARs until the low mark is reached; False: none is left that may go.
+
+        That the mark is passed again right afterwards says nothing: under load it always is.
+        """
+        grace = timedelta(seconds=self._bounds.grace_s)
         while (over := await self._over()) > 0:
-            nars = tally.nars
+            nars, before = tally.nars, utc_now(self._clock) - grace
             candidates = iter(await self._catalog.idle(before, SCAN))
             while over > 0 and (batch := _enough(candidates, over)):
                 if lease.is_lost:
                     self._log.warn("stopped removing NARs: another process may have begun")
-                    return
+                    return True
                 await self._evict(batch, tally)
                 over = await self._over()
             if tally.nars == nars:
-                return
+                return False
+        return True
 
     async def _over(self) -> int:
         return await self._catalog.stored_bytes() - self._bounds.low

@@ -317,13 +317,9 @@ class Nars:
         :param fence: of the lease; a successor's row is left alone.
         """
         key, spool, verdict = download.key, arrived.spool, arrived.verdict
-        if not spool.is_kept:
-            self._log.warn(
-                "{key} was passed through but is not kept: {reason}",
-                key=key.file_name,
-                reason=spool.keep_error,
-            )
-            self._ended("unkept")
+        refusal = self._admission.too_large(verdict.size) if spool.is_kept else spool.keep_error
+        if refusal:
+            self._unkept(key, refusal)
             return
         now = utc_now(self._clock)
         base = nar if nar is not None else NarRecord(key=key, compression="")
@@ -347,12 +343,7 @@ class Nars:
             self._ended("relayed")
             return
         except (StorageFull, Unavailable) as error:
-            self._log.warn(
-                "{key} was passed through but is not kept: {reason}",
-                key=key.file_name,
-                reason=str(error),
-            )
-            self._ended("unkept")
+            self._unkept(key, str(error))
             return
         self._ended("published")
         self._log.info(
@@ -361,3 +352,9 @@ class Nars:
             size=verdict.size,
             upstream=download.upstream,
         )
+
+    def _unkept(self, key: NarKey, reason: str) -> None:
+        self._log.warn(
+            "{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason
+        )
+        self._ended("unkept")

@@ -22,8 +22,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.objects import Objects
 from ncps.cache.uses import Uses, utc_now
 from ncps.errors import NcpsError
-from ncps.inventory import Inventory
-from ncps.ports import Leases, NarStore, Stat
+from ncps.ports import Inventory, Leases, NarStore, Stat
 
 INTERVAL_S: Final = 24 * 3600.0
 FIRST_S: Final = 600.0
@@ -79,6 +78,18 @@ class Orphans:
         self._uses = uses
         self._grace_s = grace_s
         self._swept = swept
+
+    async def recount(self) -> None:
+        """See that the count of stored bytes is right. Never fails, as `sweep`."""
+        try:
+            off = await self._catalog.recount()
+        except NcpsError as error:
+            self._log.warn("stored NARs cannot be counted now: {reason}", reason=str(error))
+            return
+        if off:
+            self._log.warn(
+                "the count of stored bytes was wrong by {off}, and is right now", off=off
+            )
 
     async def sweep(self) -> None:
         """Go through everything once. Never fails: what fails is logged, and the rest stays."""

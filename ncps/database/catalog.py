@@ -11,9 +11,8 @@ from ncps.database import accounts, idle, narinfos, nars
 from ncps.database.narinfos import touch as touch_narinfos
 from ncps.database.nars import touch as touch_nars
 from ncps.database.pool import Database
-from ncps.inventory import EvictedNar, IdleNar, Inventory
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarInfoEntry, NarRecord, Totals
+from ncps.ports import EvictedNar, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
 
 K = TypeVar("K")
 
@@ -22,7 +21,7 @@ TOUCH_BATCH: Final = 250
 
 
 class SqlCatalog(Inventory):
-    """See `ncps.ports.Catalog` and `ncps.inventory.Inventory`.
+    """See `ncps.ports.Catalog` and `ncps.ports.Inventory`.
 
     A narinfo and the record of its NAR are one row of one join, its text ready to parse: reading
     both takes 70 to 100 microseconds on the reactor's thread, of which SQLite takes 17 and the
@@ -87,7 +86,10 @@ class SqlCatalog(Inventory):
         return await self._database.read(idle.find, before, limit)
 
     async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
-        return await self._database.write(_evict, idle)
+        evicted = await self._database.write(_evict, idle)
+        if evicted:
+            await self._database.settle()
+        return evicted
 
     async def forget_unused(self, before: datetime, now: datetime, limit: int) -> list[NarKey]:
         return await self._database.write(idle.forget, before, now, limit)

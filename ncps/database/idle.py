@@ -9,8 +9,8 @@ from typing import Any, Final
 from ncps.database import accounts
 from ncps.database.accounts import NOTHING, Change
 from ncps.database.rows import NAR_COLUMNS, milliseconds, moment, nar_of
-from ncps.inventory import EvictedNar, IdleNar
 from ncps.nix.narurl import NarKey
+from ncps.ports import EvictedNar, IdleNar
 
 # The engines have no name in common for the largest of several values.
 _FIND: Final = f"""

@@ -17,7 +17,7 @@ from attrs import frozen
 from ncps.database import steps
 from ncps.database.dialects.base import Dialect, Sleep, Transaction, Trouble
 from ncps.database.migration import Migration, known
-from ncps.errors import Refused
+from ncps.errors import NcpsError, Refused, Unavailable
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -56,7 +56,7 @@ def status(dialect: Dialect) -> Status:
         with closing(connection):
             return _status(connection, dialect)
     except dialect.errors as error:
-        raise dialect.translated(error) from error
+        raise _told(dialect, error) from error
 
 
 def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
@@ -75,9 +75,17 @@ def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
             # Two that set a new SQLite file to WAL at one time collide without waiting.
             is_hopeless = dialect.trouble(error) is not Trouble.CONFLICT
             if is_hopeless or attempt + 1 == ATTEMPTS:
-                raise dialect.translated(error) from error
+                raise _told(dialect, error) from error
         sleep(PAUSE_S)
     raise AssertionError("unreachable")
+
+
+def _told(dialect: Dialect, error: Exception) -> NcpsError:
+    """Our error, with what an operator can do about a server that does not answer."""
+    found = dialect.translated(error)
+    if dialect.trouble(error) is Trouble.AWAY and isinstance(found, Unavailable):
+        return Unavailable(f"{found}; is it running, and is cache-database-url right?")
+    return found
 
 
 def _up(dialect: Dialect, sleep: Sleep) -> tuple[Migration, ...]:
@@ -130,7 +138,7 @@ def probe(dialect: Dialect) -> None:
                 txn.execute(f"DELETE FROM {table} WHERE 1 = 0")  # noqa: S608
             connection.rollback()
     except dialect.errors as error:
-        raise dialect.translated(error) from error
+        raise _told(dialect, error) from error
 
 
 def _status(connection: Any, dialect: Dialect) -> Status:

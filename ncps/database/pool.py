@@ -47,4 +47,10 @@ class Database(Protocol):
     async def write(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run one transaction; committed on return, rolled back on any error."""
+        """Run one transaction; committed on return, rolled back on any error.
+
+        SQLite's commits survive the death of this process, but perhaps not that of the machine.
+        """
+
+    async def settle(self) -> None:
+        """Have all that was committed survive a loss of power, too."""

@@ -120,6 +120,9 @@ class ServerDatabase(Database):
         begin = self._dialect.begin_write
         return await self._call("write", begin, lambda txn: function(txn, *args, **kwargs))
 
+    async def settle(self) -> None:
+        """See `Database`: a server's commits are as durable as they get."""
+
     def _call(self, kind: str, begin: Any, function: Callable[[Transaction], R]) -> Deferred[R]:
         """Start a call that goes on when nobody waits for it any more."""
         since = self._reactor.seconds()

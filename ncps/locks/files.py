@@ -98,9 +98,9 @@ class FileRegistry(Registry):
                 return None
             try:
                 fence = self._next_fence()
-                text = f"{fence} {self._address}".encode()
-                os.ftruncate(fd, 0)
+                text = f"{fence} {self._address}\n".encode()
                 os.pwrite(fd, text, 0)
+                os.ftruncate(fd, len(text))  # not to nothing: ext4 would write it out at close
             except BaseException:
                 os.close(fd)
                 raise
@@ -120,7 +120,7 @@ class FileRegistry(Registry):
             text = os.pread(fd, _LONGEST, 0)
         finally:
             os.close(fd)
-        return text.decode("utf-8", "replace").partition(" ")[2]
+        return text.decode("utf-8", "replace").partition("\n")[0].partition(" ")[2]
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()}.lease"

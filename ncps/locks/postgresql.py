@@ -30,6 +30,7 @@ from ncps.locks.shared import Grant, Registry, since_boot
 
 RELEASES, NOTICES = "ncps_leases", "ncps_notices"
 LONGEST_PAYLOAD = 7999
+LONGEST_ANSWER_S = 10.0
 GRACE_S = 15
 """The server waits so much longer than we do before it takes a silent session for dead."""
 
@@ -120,8 +121,8 @@ class PostgresRegistry(Registry):
             greet=self._greet_blocking,
             told=self._told,
             began=self._began,
-            deadline_s=ttl_s * 2 / 3,
-            ping_s=ttl_s / 3,
+            deadline_s=min(ttl_s * 2 / 3, LONGEST_ANSWER_S),
+            ping_s=min(ttl_s / 3, LONGEST_ANSWER_S / 2),
             subject=subject,
             now=now,
         )
@@ -233,7 +234,7 @@ class PostgresRegistry(Registry):
         if is_standby:
             raise Refused(f"cache-lock-backend: {where} is a standby, where nothing can be written")
         for name, value in (
-            ("statement_timeout", f"{math.ceil(self._ttl_s * 1000)}"),
+            ("statement_timeout", f"{math.ceil(LONGEST_ANSWER_S * 1000)}"),
             # What a client that vanished has locked is free after this.
             ("tcp_keepalives_idle", f"{math.ceil(self._ttl_s)}"),
             ("tcp_keepalives_interval", f"{GRACE_S // 3}"),

@@ -5,7 +5,7 @@
        └─────► away ◄─────┘             away: calls fail at once; the next attempt is due soon
                  └──► up
 
-A server that accepts and does not answer is as far away as one that is not there: a call without
+A server that accepts and does not answer is as far away as one that is not there: a command without
 an answer within its deadline ends the connection. An idle connection is tried every few seconds, so
 that its loss is known before somebody suffers it.
 """
@@ -191,14 +191,9 @@ class RedisLink:
         """
         if self._error is not None:
             raise self._away()
+        most = 2 * self.place.timeout_s  # once for a connection that is being made
         try:
-            return await within(
-                self._reactor, self.place.timeout_s, str(self.place), self._ask(send)
-            )
-        except Unavailable as error:
-            if error.timed_out:
-                self._drop()
-            raise
+            return await within(self._reactor, most, str(self.place), self._ask(send))
         except Refused as error:  # what was allowed at the start may be forbidden later
             raise Unavailable(str(error)) from error
 
@@ -206,14 +201,14 @@ class RedisLink:
         """Ask, once more after a loss: a server that restarts breaks every connection once."""
         loss: Lost | None = None
         while True:
-            while self._wire is None:
+            while (wire := self._wire) is None:
                 if self._error is not None:
                     raise loss or self._away()
                 await self._change()
             try:
-                return await send(self._wire)
+                return await send(wire)
             except Lost as error:
-                self._drop()
+                self._drop(wire)
                 if loss is not None:
                     raise
                 loss = error
@@ -226,11 +221,11 @@ class RedisLink:
         self._changes.append(changed)
         await changed
 
-    def _drop(self) -> None:
-        """Give the connection up; another one is made at once."""
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.close()
+    def _drop(self, wire: Wire) -> None:
+        """Give a connection up; another one is made at once."""
+        wire.close()
+        if self._wire is wire:
+            self._wire = None
 
     def _set(self, wire: Wire | None, error: NcpsError | None) -> None:
         self._wire, self._error = wire, error
@@ -275,7 +270,7 @@ class RedisLink:
                     wire.close()
                 self._set(None, None)
         finally:
-            self._drop()
+            self._wire = None
 
     async def _join(self) -> Wire:
         wire = await join(self._reactor, self.place, is_subscriber=self._is_subscriber)

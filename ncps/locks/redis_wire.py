@@ -113,13 +113,17 @@ def _cancellable(attempt: Deferred[Any]) -> Deferred[Any]:
 
     result: Deferred[Any] = Deferred(cancel)
 
-    def ended(outcome: Any) -> None:
-        if not result.called:
-            result.callback(outcome)
-        elif not isinstance(outcome, Failure):
-            outcome.transport.abortConnection()
+    def connected(protocol: Any) -> None:
+        if result.called:
+            protocol.transport.abortConnection()
+        else:
+            result.callback(protocol)
 
-    attempt.addBoth(ended)
+    def failed(failure: Failure) -> None:
+        if not result.called:
+            result.errback(failure)
+
+    attempt.addCallbacks(connected, failed)
     return result
 
 
@@ -161,7 +165,10 @@ class Wire:
         self._protocol.messageReceived = lambda _pattern, channel, text: told(channel, text)
 
     async def say(self, *words: bytes | str | int) -> Any:
-        """Send a command; return its answer. Lost, Refused, Unavailable."""
+        """Send a command; return its answer. Lost, Refused, Unavailable.
+
+        A server that does not answer in time loses the connection.
+        """
         return await self._answered(lambda: self._protocol.execute_command(*words))
 
     async def run(
@@ -175,6 +182,9 @@ class Wire:
 
         try:
             return await within(self._reactor, self._timeout_s, self.name, send())
+        except Unavailable:
+            self.close()  # whoever does not answer one will not answer the others
+            raise
         except txredisapi.ResponseError as error:
             raise self._translated(str(error).strip().removeprefix("ERR ")) from error
         except txredisapi.RedisError as error:

@@ -17,6 +17,11 @@ from ncps.ports.catalog import (
     NarRecord,
     Totals,
 )
+from ncps.ports.inventory import (
+    EvictedNar,
+    IdleNar,
+    Inventory,
+)
 from ncps.ports.leases import (
     Lease,
     Leases,
@@ -41,6 +46,9 @@ __all__ = [
     "Body",
     "Catalog",
     "ConfigStore",
+    "EvictedNar",
+    "IdleNar",
+    "Inventory",
     "Lease",
     "Leases",
     "NarInfoEntry",

@@ -103,7 +103,9 @@ class DatabaseURL:
         if self.is_file:
             return f"{self.dialect}:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        place = "" if self.socket else f"{host}:{self.port}"
+        # Sockets of PostgreSQL bear the port in their names.
+        has_port = not self.socket or self.port != _PORTS[self.dialect]
+        place = f"{host}:{self.port}" if has_port else ""
         pairs = ([("host", self.socket)] if self.socket else []) + sorted(self.options.items())
         query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in pairs)
         user = f"{quote(self.user, safe='')}@" if self.user else ""

@@ -14,6 +14,7 @@ from attrs import Factory, define
 
 from ncps.errors import Malformed
 from ncps.settings.convert import convert, convert_default
+from ncps.settings.eviction import decide_eviction
 from ncps.settings.files import read_file
 from ncps.settings.locks import decide_locks
 from ncps.settings.model import (
@@ -217,6 +218,7 @@ def load(
             loading.resolve(setting)
     decide_upstreams(loading.values, loading.problems, loading.warnings)
     decide_locks(loading.values, loading.problems, loading.warnings)
+    decide_eviction(loading.values, loading.problems)
     decide_storage(loading.values, loading.origins, loading.problems, surroundings.state_dir)
     if loading.values.get("cluster.advertise_url") and not loading.values.get("cluster.secret"):
         loading.problems.append(

@@ -11,6 +11,7 @@ import attrs
 from attrs import field, frozen
 
 from ncps.settings.database_url import DatabaseURL
+from ncps.settings.eviction import ScheduleSetting
 from ncps.settings.locks import RedisAddress
 
 _T = TypeVar("_T")
@@ -241,10 +242,26 @@ class RedisSettings:
 
 
 @frozen(kw_only=True)
+class EvictionSettings:
+    """What is removed from the store, and when.
+
+    :ivar low_mark: percentage of the size the store may have.
+    :ivar timezone: a name, or Local.
+    """
+
+    schedule: ScheduleSetting
+    timezone: str
+    low_mark: int
+    grace_s: float
+    orphan_grace_s: float
+
+
+@frozen(kw_only=True)
 class CacheSettings:
     """The cache.
 
     :ivar temp_path: None for the store's own directory; never None if a bucket is used.
+    :ivar max_size_bytes: 0 for any size.
     :ivar secret_key_path: None for a key of our own making.
     """
 
@@ -264,6 +281,8 @@ class CacheSettings:
     verify_rate_bytes: int
     nix_cache_info: NixCacheInfoSettings
     upstream: UpstreamsSettings
+    max_size_bytes: int
+    lru: EvictionSettings
     lock: LockSettings
     redis: RedisSettings
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -82,6 +83,8 @@ class Listed:
 
 def connect(access: Access) -> Any:
     """Make the client. Unavailable: what AWS's own files of settings say makes no sense."""
+    # Each body has a connection; that not all are kept afterwards is no reason to warn.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     with calling(f"S3 bucket {access.bucket}"):
         session = boto3.session.Session(
             aws_access_key_id=access.access_key_id or None,

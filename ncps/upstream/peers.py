@@ -1,13 +1,14 @@
 """PeerClients: the other processes of this cache, reached over HTTP, as the `Peers` port.
 
-An address is an http URL, or `unix:/path` of a socket on this machine. What is asked and answered
-is described in `ncps.web.peers`.
+An address is an http URL, or `unix:/path` of a socket on this machine, or both, joined by `#`: one
+of several workers, which its siblings reach at its socket, and the others through whichever worker
+answers at the URL. What is asked and answered is described in `ncps.web.peers`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, Final
 
 from attrs import define
@@ -47,6 +48,7 @@ class PeerClients(Peers):
     :param secret: shared by all processes of the cache.
     :param via: our name in the Via header.
     :param took: told of each number of bytes that came from a peer.
+    :param siblings: sockets of the other workers of this daemon, as addresses.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class PeerClients(Peers):
         via: str = "ncps",
         timeouts: Timeouts = TIMEOUTS,
         took: Callable[[int], object] = lambda _: None,
+        siblings: Collection[str] = (),
     ) -> None:
+        self._siblings = frozenset(siblings)
         self._reactor = reactor
         self._secret = secret
         self._via = via
@@ -79,11 +83,14 @@ class PeerClients(Peers):
 
     async def _ask(self, method: str, address: str, key: NarKey, offset: int) -> Answer:
         """Send a request; return its answer if that is 200."""
-        base = "http://peer" if address.startswith("unix:") else address.rstrip("/")
-        answer = await self._client(address).request(
-            method,
-            f"{base}/cluster/nar/{key.file_name}",
-            headers={"authorization": f"Bearer {self._secret}", "x-ncps-offset": str(offset)},
+        url, _, worker = address.partition("#")
+        where = worker if worker in self._siblings else url
+        base = "http://peer" if where.startswith("unix:") else where.rstrip("/")
+        headers = {"authorization": f"Bearer {self._secret}", "x-ncps-offset": str(offset)}
+        if worker and where == url:
+            headers["x-ncps-worker"] = worker
+        answer = await self._client(where).request(
+            method, f"{base}/cluster/nar/{key.file_name}", headers=headers
         )
         if answer.status == 200:
             return answer

@@ -2,6 +2,7 @@
 
     GET  /cluster/nar/<file>     Authorization: Bearer <the cluster's secret>
                                  X-Ncps-Offset: <first byte wanted>, default 0
+                                 X-Ncps-Worker: <who is meant>, if not whoever answers
     200  X-Ncps-File: <which file it is>
          X-Ncps-Offset: <first byte of this body>
 
@@ -13,6 +14,7 @@ what is not arriving is 404.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from hmac import compare_digest
 from typing import Protocol
 
@@ -20,6 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from ncps.cache.verbs import ArrivingNar
 from ncps.nix.narurl import NarKey
+from ncps.ports import Peers
 from ncps.ranges import Unsatisfiable
 from ncps.web.nar import CONTENT_TYPE, pour
 from ncps.web.respond import respond, tell
@@ -27,6 +30,7 @@ from ncps.web.site import NcpsRequest
 
 FILE = b"X-Ncps-File"
 OFFSET = b"X-Ncps-Offset"
+WORKER = b"X-Ncps-Worker"
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -41,10 +45,21 @@ class PeerPages:
     """Answers `/cluster/nar/<file>`.
 
     :param secret: shared by all processes of the cache; without one nobody is let in.
+    :param siblings: addresses of other workers of this daemon, for which we answer, too.
+    :param peers: reaches them.
     """
 
-    def __init__(self, cache: Arrivals, secret: str) -> None:
+    def __init__(
+        self,
+        cache: Arrivals,
+        secret: str,
+        *,
+        siblings: Collection[str] = (),
+        peers: Peers | None = None,
+    ) -> None:
         self._cache = cache
+        self._siblings = frozenset(siblings)
+        self._peers = peers
         self._expected = f"Bearer {secret}".encode() if secret else b""
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
@@ -59,7 +74,25 @@ class PeerPages:
         if _DIGITS.fullmatch(offset) is None:
             tell(request, 400, "the offset should be a number")
             return NOT_DONE_YET
+        worker = (request.getHeader(WORKER) or b"").decode("latin-1")
+        if worker in self._siblings and self._peers is not None:
+            return respond(request, self._pass_on(request, self._peers, worker, key, int(offset)))
         return respond(request, self._deliver(request, key, int(offset)))
+
+    async def _pass_on(
+        self, request: NcpsRequest, peers: Peers, worker: str, key: NarKey, offset: int
+    ) -> None:
+        """Answer with what another worker answers: the kernel chose us, and not who was meant."""
+        if request.method == b"HEAD":
+            _describe(request, offset, file=await peers.find_nar(worker, key))
+            return
+        body = await peers.open_nar(worker, key, offset=offset)
+        try:
+            _describe(request, offset, length=body.size)
+            request.write(b"")
+            await pour(aiter(body), request, body.size)
+        finally:
+            body.close()
 
     async def _deliver(self, request: NcpsRequest, key: NarKey, offset: int) -> None:
         nar = await self._cache.arriving_nar(key)
@@ -67,13 +100,8 @@ class PeerPages:
             size = nar.size
             if size is not None and offset > size:
                 raise Unsatisfiable(size)
-            request.setHeader(b"Content-Type", CONTENT_TYPE)
-            request.setHeader(b"Cache-Control", b"no-store")
-            request.setHeader(FILE, nar.file.encode("ascii", "replace"))
-            request.setHeader(OFFSET, b"%d" % offset)
             length = None if size is None else size - offset
-            if length is not None:
-                request.setHeader(b"Content-Length", b"%d" % length)
+            _describe(request, offset, file=nar.file, length=length)
             if request.method == b"HEAD":
                 return
             body = await nar.body(offset)
@@ -84,3 +112,14 @@ class PeerPages:
                 body.close()
         finally:
             nar.close()
+
+
+def _describe(
+    request: NcpsRequest, offset: int, *, file: str = "", length: int | None = None
+) -> None:
+    request.setHeader(b"Content-Type", CONTENT_TYPE)
+    request.setHeader(b"Cache-Control", b"no-store")
+    request.setHeader(FILE, file.encode("ascii", "replace"))
+    request.setHeader(OFFSET, b"%d" % offset)
+    if length is not None:
+        request.setHeader(b"Content-Length", b"%d" % length)

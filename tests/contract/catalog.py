@@ -10,10 +10,9 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, gatherResults
 
 from ncps.errors import Conflict
-from ncps.inventory import Inventory
 from ncps.nix.keys import Signature
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarRecord, Totals
+from ncps.ports import Inventory, NarRecord, Totals
 from tests.contract.running import Contract, start
 from tests.contract.samples import (
     EARLY,

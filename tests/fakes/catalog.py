@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from attrs import evolve
 
 from ncps.errors import Conflict, NcpsError
-from ncps.inventory import EvictedNar, IdleNar, Inventory
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarInfoEntry, NarRecord, Totals
+from ncps.ports import EvictedNar, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
 
 _ORIGIN = ("upstream", "origin_url")
 _FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
@@ -18,7 +17,7 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class MemoryCatalog(Inventory):
-    """See `ncps.ports.Catalog` and `ncps.inventory.Inventory`.
+    """See `ncps.ports.Catalog` and `ncps.ports.Inventory`.
 
     :param failing: raised by every method while it is set; `failing_writes` only by those that
         write.

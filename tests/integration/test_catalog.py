@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -20,7 +22,7 @@ from ncps.errors import Corrupt, Refused, StorageFull, Unavailable
 from ncps.ports import Totals
 from tests.contract.catalog import CatalogContract
 from tests.contract.running import start
-from tests.contract.samples import EARLY, digest_of, entry, key_of, record, stored
+from tests.contract.samples import EARLY, digest_of, entry, key_of, later, record, stored
 
 reactor = cast("Any", _reactor)
 
@@ -70,6 +72,39 @@ class SqliteCatalogTests(CatalogContract, SqliteTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.catalog = SqlCatalog(self.opened(self.dialect))
+
+
+class DurabilityTests(SqliteTestCase):
+    """What survives the death of the machine."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.synced: list[str] = []
+        self.catalog = SqlCatalog(self.opened(self.dialect))
+        self.patch(
+            os, "fsync", lambda fd: self.synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        )
+
+    async def test_what_is_evicted_is_on_the_disk_before_its_bytes_go(self) -> None:
+        """No loss of power brings back a row whose bytes are removed; nothing else waits for it."""
+        await self.catalog.mark_stored(stored(1))
+        idle = await self.catalog.idle(later(60), 10)
+        self.assertEqual(self.synced, [])
+        self.assertEqual(len(await self.catalog.evict(idle)), 1)
+        self.assertEqual(self.synced, [f"{self.path}-wal"])
+        self.assertEqual(await self.catalog.evict(idle), [])
+        self.assertEqual(len(self.synced), 1)
+
+    async def test_a_disk_that_fails_to_sync_is_unavailable(self) -> None:
+        """The bytes stay: whoever was to remove them is told."""
+        await self.catalog.mark_stored(stored(1))
+
+        def failing(_fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.patch(os, "fsync", failing)
+        with self.assertRaisesRegex(Unavailable, "cannot be synced"):
+            await self.catalog.evict(await self.catalog.idle(later(60), 10))
 
 
 class FaultTests(SqliteTestCase):

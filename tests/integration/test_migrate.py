@@ -15,7 +15,14 @@ from ncps.database.migration import Migration, known
 from ncps.errors import NcpsError, Refused, StorageFull, Unavailable
 from tests.integration.processes import together
 
-TABLES = {"lease_fence", "lease_sessions", "nar_files", "narinfos", "schema_migrations"}
+TABLES = {
+    "accounts",
+    "lease_fence",
+    "lease_sessions",
+    "nar_files",
+    "narinfos",
+    "schema_migrations",
+}
 
 UP = """
 import json, sys

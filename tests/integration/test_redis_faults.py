@@ -6,9 +6,11 @@ import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
@@ -394,5 +396,15 @@ class RefusalTests(RedisCase):
 
     async def test_something_else_listens(self) -> None:
         """A server of another kind is trouble, not a crash."""
-        replica = await self.running(place_of(self.server().port, tls=None, master="x"))
+
+        class Web(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                assert self.transport is not None
+                self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n\xff\xfe")
+
+        web: Any = Factory.forProtocol(Web)
+        port = reactor.listenTCP(0, web, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        host: Any = port.getHost()
+        replica = await self.running(place_of(host.port, timeout_s=0.5))
         self.assertNotEqual(replica.leases.trouble, "")

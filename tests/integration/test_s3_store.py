@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
+from urllib.request import Request, urlopen
 
+import botocore.auth
 from attrs import evolve
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 
+from ncps.errors import Unavailable
+from ncps.nix.hashes import Hash
+from ncps.ports import Spooled
 from ncps.slots import Slots
+from ncps.storage import keys
 from ncps.storage.s3 import Requests, S3ConfigStore, S3NarInfoStore, S3NarStore
-from ncps.storage.s3_bucket import Access, Bucket, connect
+from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
 from ncps.workers import Workers
+from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.narinfo_store import NarInfoStoreContract
 from tests.contract.running import start
+from tests.contract.samples import digest_of, key_of, spooled
+from tests.integration.processes import together
 from tests.integration.servers import shared
 from tests.integration.servers.radosgw import RadosGW
 
@@ -89,3 +103,269 @@ class S3ConfigStoreTests(ConfigStoreContract, S3TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.store = S3ConfigStore(clock=reactor, requests=self.requests)
+
+
+class TransferTests(S3TestCase):
+    """Large objects, slow readers, readers that leave, and servers that go away."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.nar_store()
+
+    async def test_a_large_object_goes_and_comes_in_parts(self) -> None:
+        """Three hundred mebibytes arrive as they were sent, with little of them in memory."""
+        block = os.urandom(1024 * 1024)
+        source = self.sources / "large"
+        whole = hashlib.sha256()
+        with source.open("wb") as file:
+            for number in range(300):
+                piece = number.to_bytes(4, "big") + block[4:]
+                whole.update(piece)
+                file.write(piece)
+        size = source.stat().st_size
+        digest = Hash("sha256", whole.digest())
+        before = memory_used()
+        await self.store.publish(key_of(1), Spooled(path=source, size=size, sha256=digest))
+        body = await self.store.open(key_of(1), size=size)
+        read = hashlib.sha256()
+        async for chunk in body:
+            read.update(chunk)
+        body.close()
+        self.assertEqual(read.digest(), whole.digest())
+        self.assertLess(memory_used() - before, 64 * 1024**2)
+        self.assertEqual(await self.workers.run(self.bucket.uploads, "store/"), [])
+
+    async def test_slow_readers_cost_little_memory(self) -> None:
+        """A hundred readers that stand still hold some pieces of a large object, not all of it."""
+        await self.publish(os.urandom(1024 * 1024) * 32)
+        before = memory_used()
+        bodies = []
+        for _ in range(100):
+            body = await self.store.open(key_of(1))
+            await anext(aiter(body))
+            bodies.append(body)
+        self.assertLess(memory_used() - before, 150 * 1024**2)
+        for body in bodies:
+            body.close()
+
+    async def test_a_reader_that_leaves_frees_its_connection(self) -> None:
+        """In the middle, under a read, and before the first byte."""
+        await self.publish(os.urandom(1024 * 1024) * 32)
+        for _ in range(10):
+            body = await self.store.open(key_of(1))
+            pieces: Any = aiter(body)
+            await anext(pieces)
+            reading = start(anext(pieces))
+            reading.cancel()
+            with contextlib.suppress(CancelledError):
+                await reading
+            body.close()
+            opening = start(self.store.open(key_of(1)))
+            opening.cancel()
+            with contextlib.suppress(CancelledError):
+                await opening
+        await self.workers.stop(30)
+        # Idle connections that may be used again are fine, more than there are threads is not.
+        self.assertLessEqual(connections_to(self.server.port), THREADS)
+
+    async def publish(self, data: bytes) -> None:
+        await self.store.publish(key_of(1), spooled(self.sources, data))
+
+    async def test_a_cancelled_publish_is_done_or_not_done(self) -> None:
+        """Whoever stops waiting leaves a whole object behind or none, and no parts."""
+        publishing = start(self.publish(os.urandom(1024 * 1024) * 24))
+        publishing.cancel()
+        with self.assertRaises(CancelledError):
+            await publishing
+        await self.workers.stop(30)
+        facts = self.bucket.stat(keys.nar_key(key_of(1)))
+        self.assertIn(None if facts is None else facts.size, (None, 24 * 1024**2))
+        self.assertEqual(self.bucket.uploads("store/"), [])
+
+    async def test_a_redirect_leads_to_the_bytes(self) -> None:
+        """Whoever has the address gets the object, whole and in part, without credentials."""
+        await self.publish(DATA)
+        store = self.nar_store(redirect_from=0, redirect_ttl_s=60.0)
+        url = await store.location(key_of(1), size=len(DATA))
+        assert url is not None
+        for header, expected in ((None, DATA), ("bytes=5-99", DATA[5:100])):
+            request = Request(url, headers={"Range": header} if header else {})
+            with await self.workers.run(urlopen, request) as answer:
+                self.assertEqual(answer.read(), expected)
+
+    async def test_what_the_go_program_stored_is_read(self) -> None:
+        """Its layout is ours, in a bucket as in a directory; its key stays the key."""
+        name = key_of(1).name
+        for key, data in (
+            (f"store/nar/{name[0]}/{name[:2]}/{name}.nar.xz", b"some bytes"),
+            ("config/cache.key", b"the key"),
+        ):
+            path = f"/{self.access.bucket}/{self.access.prefix}/{key}"
+            self.assertEqual(self.server.request("PUT", path, body=data)[0], 200)
+        self.assertEqual([stat.key async for stat in self.store.walk()], [key_of(1, "xz")])
+        self.assertEqual(await content(await self.store.open(key_of(1, "xz"))), b"some bytes")
+        config = S3ConfigStore(clock=reactor, requests=self.requests)
+        self.assertEqual(await config.create("cache.key", b"another"), b"the key")
+
+
+class AbsenceTests(S3TestCase):
+    """What is not known to be absent is not absent."""
+
+    async def assert_unknown(self, **changes: Any) -> str:
+        access = evolve(self.access, **changes)
+        bucket = Bucket(connect(access), access)
+        self.addCleanup(bucket.close)
+        slots = Slots(reactor, "requests", size=THREADS, queue=1000, patience_s=60)
+        self.requests = Requests(bucket=bucket, workers=self.workers, slots=slots)
+        store = self.nar_store()
+        source = spooled(self.sources, b"some bytes")
+        said = ""
+        for verb in (
+            store.stat(key_of(1)),
+            store.open(key_of(1)),
+            store.delete(key_of(1)),
+            store.quarantine(key_of(1)),
+            store.publish(key_of(1), source),
+            S3NarInfoStore(requests=self.requests).get(digest_of(1)),
+            S3ConfigStore(clock=reactor, requests=self.requests).get("cache.key"),
+        ):
+            try:
+                await verb
+            except Unavailable as error:
+                said = str(error)
+            else:
+                self.fail("nothing could be known")
+        self.assertTrue(source.path.exists())
+        with self.assertRaises(Unavailable):
+            async for _ in store.walk():
+                pass
+        return said
+
+    async def test_a_missing_bucket(self) -> None:
+        """Nothing in it is absent."""
+        self.assertIn("s3-bucket", await self.assert_unknown(bucket="no-such-bucket"))
+
+    async def test_wrong_credentials(self) -> None:
+        """Nor for a stranger."""
+        self.assertIn("secret", await self.assert_unknown(secret_access_key="wrong"))
+
+    async def test_a_clock_that_is_wrong(self) -> None:
+        """The server refuses what was signed two hours from now, and the message says why."""
+        signing: Any = botocore.auth
+        clock = signing.get_current_datetime
+
+        def late(*args: Any, **kwargs: Any) -> Any:
+            return clock(*args, **kwargs) + timedelta(hours=2)
+
+        self.patch(signing, "get_current_datetime", late)
+        self.assertIn("clock", await self.assert_unknown())
+
+    async def test_an_upload_that_is_damaged_on_its_way(self) -> None:
+        """The server refuses bytes that are not those that were sent."""
+        with self.assertRaises(Unavailable) as caught:
+            self.bucket.put("x", b"other bytes", md5_of(b"some bytes"), {})
+        self.assertIn("damaged", str(caught.exception))
+        self.assertIs(self.bucket.stat("x"), None)
+
+    async def test_a_server_that_is_away(self) -> None:
+        """Nor where nobody answers."""
+        self.assertIn("connect", await self.assert_unknown(endpoint="http://127.0.0.1:9"))
+
+
+_CREATOR = """
+import sys
+from attrs import evolve
+from ncps.storage.s3 import S3ConfigStore, Requests
+from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
+from ncps.slots import Slots
+from ncps.storage import keys
+from tests.contract.running import start
+from tests.contract.samples import digest_of, key_of, spooled
+from tests.integration.processes import together
+from tests.fakes.threads import InlineThreads
+from twisted.internet.task import Clock
+endpoint, access_key, secret_key, name, number = sys.argv[1:]
+access = Access(
+    bucket=name, endpoint=endpoint, access_key_id=access_key, secret_access_key=secret_key,
+    force_path_style=True, connect_timeout_s=5, read_timeout_s=20, attempts=2, connections=1,
+)
+slots = Slots(Clock(), "requests", size=1, queue=1, patience_s=1)
+requests = Requests(bucket=Bucket(connect(access), access), workers=InlineThreads(), slots=slots)
+store = S3ConfigStore(clock=Clock(), requests=requests)
+print("ready", flush=True)
+sys.stdin.readline()
+found = []
+start(store.create("cache.key", b"value of " + number.encode())).addBoth(found.append)
+print(found[0].decode())
+"""
+
+
+class CreatorTests(S3TestCase):
+    async def test_of_many_processes_one_creates(self) -> None:
+        """Ten processes that create at one time all end up with one and the same value."""
+        bucket = self.server.new_bucket()
+        arguments = [
+            *(self.server.endpoint, self.server.access_key, self.server.secret_key, bucket)
+        ]
+        values = await self.workers.run(together, _CREATOR, arguments, 10)
+        self.assertEqual(len(set(values)), 1, values)
+        self.assertRegex(values[0], r"^value of \d\n$")
+
+
+class OutageTests(S3TestCase):
+    """A server that goes away and comes back, under a reader."""
+
+    def new_server(self) -> RadosGW:
+        server = RadosGW()
+        self.addCleanup(server.close)
+        server.start()
+        return server
+
+    async def test_a_body_survives_a_restart_of_the_server(self) -> None:
+        """The rest is asked for again, and the reader notices nothing."""
+        store = self.nar_store()
+        data = os.urandom(1024 * 1024) * 32
+        await store.publish(key_of(1), spooled(self.sources, data))
+        body = await store.open(key_of(1))
+        pieces = aiter(body)
+        read = await anext(pieces)
+        await self.workers.run(self.server.crash)
+        await self.workers.run(self.server.start)
+        async for chunk in pieces:
+            read += chunk
+        body.close()
+        self.assertEqual(read, data)
+
+    async def test_a_server_that_is_frozen_is_given_up_in_time(self) -> None:
+        """Whoever asks is told so, and gets everything once it answers again."""
+        self.access = evolve(self.access, read_timeout_s=0.5, attempts=1)
+        self.bucket = Bucket(connect(self.access), self.access)
+        self.addCleanup(self.bucket.close)
+        slots = Slots(reactor, "requests", size=THREADS, queue=1000, patience_s=60)
+        self.requests = Requests(bucket=self.bucket, workers=self.workers, slots=slots)
+        store = self.nar_store()
+        await store.publish(key_of(1), spooled(self.sources, DATA))
+        self.server.freeze()
+        try:
+            with self.assertRaises(Unavailable) as caught:
+                await store.open(key_of(1))
+        finally:
+            self.server.thaw()
+        self.assertTrue(caught.exception.timed_out)
+        self.assertEqual(await content(await store.open(key_of(1))), DATA)
+
+
+def memory_used() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def connections_to(port: int) -> int:
+    """Connections of this process to a port of 127.0.0.1."""
+    ours = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            ours.add(entry.readlink().name)
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    wanted = f"0100007F:{port:04X}"
+    return sum(line[2] == wanted and f"socket:[{line[9]}]" in ours for line in lines)

@@ -8,10 +8,9 @@ from typing import Any, cast
 from twisted.internet import reactor as _reactor
 from twisted.trial.unittest import TestCase
 
-from ncps.database import migrate
 from ncps.database.catalog import SqlCatalog
 from tests.contract.catalog import CatalogContract
-from tests.integration.databases import database_of, dialect_of
+from tests.integration.databases import database_of, emptied
 from tests.integration.servers import shared
 from tests.integration.servers.mariadb import MariaDB
 from tests.integration.servers.postgresql import PostgreSQL
@@ -26,9 +25,7 @@ class ServerCatalog(CatalogContract):
 
     def setUp(self) -> None:
         super().setUp()
-        dialect = dialect_of(type(self).server().new_database())
-        migrate.up(dialect)
-        database = database_of(reactor, dialect)
+        database = database_of(reactor, emptied(type(self).server()))
         database.open()
         self.addCleanup(database.close)
         self.catalog = SqlCatalog(database)

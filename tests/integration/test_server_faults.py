@@ -13,13 +13,13 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from ncps.database import accounts, connections, migrate, nars, server
+from ncps.database import accounts, connections, nars, server
 from ncps.database.catalog import SqlCatalog
 from ncps.database.server import ServerDatabase
 from ncps.errors import Busy, Corrupt, StorageFull, Unavailable
 from tests.contract.running import start
 from tests.contract.samples import EARLY, digest_of, entry, key_of, later, record, stored
-from tests.integration.databases import database_of, dialect_of
+from tests.integration.databases import database_of, emptied
 from tests.integration.servers import shared
 from tests.integration.servers.mariadb import MariaDB
 from tests.integration.servers.postgresql import PostgreSQL
@@ -46,10 +46,8 @@ class ServerTestCase(TestCase):
 
     def setUp(self) -> None:
         self.server = type(self).engine()
-        url = self.server.new_database()
-        self.name = url.rpartition("/")[2]
-        self.dialect = dialect_of(url)
-        migrate.up(self.dialect)
+        self.dialect = emptied(self.server)
+        self.name = self.dialect.where.split("'")[1]
         self.seen: list[str] = []
         self.database = self.opened()
         self.catalog = SqlCatalog(self.database)

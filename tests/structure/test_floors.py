@@ -46,7 +46,7 @@ _DRIVERS = ("sqlite3", "psycopg", "pymysql", "boto3", "botocore", "txredisapi")
 
 FLOORS: Final = (
     Floor(0, "0 (formats)", rooms("errors ranges nix codec"), never=(*_NETWORK, *_DRIVERS)),
-    Floor(1, "1 (ports)", rooms("ports inventory"), never=(*_NETWORK, *_DRIVERS)),
+    Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
     Floor(
         2,
         "1½ (tools)",

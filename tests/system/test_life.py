@@ -385,7 +385,7 @@ class StartTests(LifeStage):
             (["--cache-upstream-public-key=x"], ["cache-upstream-public-key"]),
             (["--log-level=loud"], ["log-level", "loud", "info"]),
             (["--cache-database-url=oracle://x/y"], ["cache-database-url", "postgresql:"]),
-            (["--cache-max-size=10G"], ["cache-max-size"]),
+            (["--cache-lru-schedule=@daily"], ["cache-lru-schedule", "cache-max-size"]),
             (["--config=/nonexistent.yaml"], ["/nonexistent.yaml"]),
             (["nonsense"], ["nonsense"]),
         ):

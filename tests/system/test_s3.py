@@ -5,57 +5,18 @@ from __future__ import annotations
 import atexit
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
+from itertools import cycle
+from threading import Event
 
-from tests.e2e.daemon import Daemon, UpstreamCache
+from tests.e2e.bucket import BucketDaemon
 from tests.integration.servers.radosgw import RadosGW
 from tests.system.caches import StorePath
 from tests.system.origin import Origin
 from tests.system.program import run_ncps
 from tests.system.stage import Stage, wait_until
+from tests.system.wire import ask
 
 SIZE = 3_000_000
-
-
-class BucketDaemon(Daemon):
-    """`ncps serve` on a bucket; its own directory has the database and the spools."""
-
-    def __init__(
-        self,
-        directory: Path,
-        upstreams: Sequence[UpstreamCache],
-        *,
-        server: RadosGW,
-        bucket: str,
-        options: Sequence[str] = (),
-    ) -> None:
-        self.server = server
-        self.bucket = bucket
-        super().__init__(directory, upstreams, options=options)
-
-    def command(self) -> list[str]:
-        """Return the command line."""
-        command = super().command()
-        at = command.index("--cache-storage-local")
-        secret = self.directory / "secret"
-        secret.write_text(f"{self.server.secret_key}\n")
-        command[at : at + 2] = [
-            *("--cache-storage-s3-bucket", self.bucket),
-            *("--cache-storage-s3-endpoint", self.server.endpoint),
-            *("--cache-storage-s3-access-key-id", self.server.access_key),
-            *("--cache-storage-s3-secret-access-key-file", str(secret)),
-            "--cache-storage-s3-force-path-style",
-        ]
-        return command
-
-    def stored_nars(self) -> list[Path]:
-        """Return the keys of NARs in the bucket, as if they were paths."""
-        status, body = self.server.request(
-            "GET", f"/{self.bucket}", query="list-type=2&prefix=store%2Fnar%2F"
-        )
-        if status != 200:
-            raise AssertionError(f"no listing: {status} {body!r}")
-        return [Path(part.partition("<")[0]) for part in body.decode().split("<Key>")[1:]]
 
 
 @cache
@@ -113,6 +74,20 @@ class ServingTests(BucketStage):
         self.assertEqual([1] * len(paths), [origin.gets(path.nar_target) for path in paths])
         daemon.stop()
 
+    def test_two_workers_share_a_bucket(self) -> None:
+        """One key, one fetch, whichever worker answers."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted()
+        daemon = self.bucket_daemon(origin, options=("--workers", "2"))
+        daemon.start()
+        target = self.nar_target(daemon, path)
+        for answer in self.at_once(*[lambda: self.ask(daemon, target)] * 6):
+            self.assertEqual((200, path.file), (answer.status, answer.body))
+        self.wait_until_stored(daemon, path)
+        self.assertEqual(1, origin.gets(path.nar_target))
+        self.assertEqual(1, len({self.ask(daemon, "/pubkey").body for _ in range(8)}))
+        daemon.stop()
+
     def test_ranges_and_heads(self) -> None:
         """Every part of a stored NAR can be had, and HEAD tells its size."""
         path = self.cache.add(SIZE)
@@ -145,6 +120,38 @@ class ServingTests(BucketStage):
             self.assert_served(daemon, path)
             self.wait_until_stored(daemon, path)
             self.assertEqual(count, origin.gets(path.nar_target))
+
+    def test_large_nars_are_redirected(self) -> None:
+        """GET is sent into the bucket, HEAD and small NARs are not; lost ones are fetched again."""
+        large, small = self.cache.add(SIZE), self.cache.add(1000)
+        origin = self.mounted()
+        daemon = self.bucket_daemon(
+            origin,
+            options=(
+                "--cache-storage-s3-redirect",
+                *("--cache-storage-s3-redirect-min-size", "1M"),
+            ),
+        )
+        daemon.start()
+        for path in (large, small):
+            self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, large, small)
+        target = self.nar_target(daemon, large)
+        self.assertEqual("hit", self.assert_served(daemon, small).outcome)
+        answer = self.ask(daemon, target, Range="bytes=5-9")
+        self.assertEqual((307, "hit", b""), (answer.status, answer.outcome, answer.body))
+        location = answer.headers["location"]
+        self.assertTrue(location.startswith(f"{self.server.endpoint}/{daemon.bucket}/store/nar/"))
+        self.assertNotIn(self.server.secret_key, location)
+        fetched = ask(self.server.port, location.removeprefix(self.server.endpoint))
+        self.assertEqual((200, large.file), (fetched.status, fetched.body))
+        head = self.ask(daemon, target, method="HEAD")
+        self.assertEqual((200, str(len(large.file))), (head.status, head.headers["content-length"]))
+        for key in daemon.stored_nars():
+            self.server.request("DELETE", f"/{daemon.bucket}/{key}")
+        self.assert_served(daemon, large)
+        self.assertEqual(2, origin.gets(large.nar_target))
+        self.assertNotIn("X-Amz", daemon.log)
 
     def test_lost_database_is_rebuilt_from_the_bucket(self) -> None:
         """With its database gone, a daemon serves everything again, without the upstream."""
@@ -234,6 +241,63 @@ class TroubleTests(BucketStage):
         wait_until(lambda: self.ask(daemon, "/readyz").status == 200, "ready again", daemon=daemon)
         self.assertEqual("hit", self.assert_served(daemon, stored).outcome)
         self.assert_kept(daemon, new)
+
+    def test_server_away_under_load(self) -> None:
+        """Whole answers are right, the others say to come back or are cut; then all is well."""
+        paths = [self.cache.add(size) for size in (SIZE, 200_000, 1000)]
+        daemon = self.bucket_daemon(
+            self.mounted(), options=("--cache-storage-s3-max-attempts", "1")
+        )
+        daemon.start()
+        for path in paths:
+            self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, *paths)
+        targets = [(self.nar_target(daemon, path), path.file) for path in paths]
+        seen = {"right": 0, "refused": 0, "cut": 0}
+        wrong: list[str] = []
+        is_over = Event()
+
+        def load() -> None:
+            for target, expected in cycle(targets):
+                if is_over.is_set():
+                    return
+                try:
+                    answer = self.ask(daemon, target)
+                except OSError as error:
+                    wrong.append(f"{target}: {error!r}")
+                    return
+                if answer.status == 503 and "retry-after" in answer.headers:
+                    seen["refused"] += 1
+                elif answer.status == 200 and not answer.whole:
+                    seen["cut"] += 1
+                elif answer.status == 200 and answer.body == expected:
+                    seen["right"] += 1
+                else:
+                    wrong.append(f"{target}: {answer.status}, {len(answer.body)} bytes")
+                    return
+
+        clients = [self.in_background(load) for _ in range(6)]
+        self.addCleanup(is_over.set)
+
+        def wait_for(what: str) -> None:
+            goal = seen[what] + 20
+            wait_until(
+                lambda: wrong or seen[what] >= goal, f"twenty more are {what}", daemon=daemon
+            )
+
+        wait_for("right")
+        self.server.crash()
+        try:
+            wait_for("refused")
+        finally:
+            self.server.start()
+        wait_for("right")
+        is_over.set()
+        for client in clients:
+            client.result(60)
+        self.assertEqual([], wrong)
+        for path in paths:
+            self.assertEqual("hit", self.assert_served(daemon, path).outcome)
 
     def assert_unavailable(self, daemon: BucketDaemon, target: str) -> None:
         for method in ("GET", "HEAD"):

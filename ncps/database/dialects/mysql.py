@@ -31,11 +31,13 @@ _FULL = frozenset({3, 28, 1021, 1114, 1290, 1792, 1836})
 _CORRUPT = frozenset({1048, 1062, 1264, 1366, 1406, 1451, 1452, 3819, 4025, 1022, 1265, 1292})
 _LATE = frozenset({1969, 3024, 1317})
 _DONE_ALREADY = frozenset({1050, 1060, 1061, 1091, 1826, 3822})
+_NOT_LET_IN = (
+    "{where} does not accept the user or the password: {says}; check cache-database-url, its TLS"
+    " options, or the password file"
+)
 _REFUSED = {
-    1045: "{where} does not accept the user or the password: check cache-database-url or the"
-    " password file",
-    1698: "{where} does not accept the user or the password: check cache-database-url or the"
-    " password file",
+    1045: _NOT_LET_IN,
+    1698: _NOT_LET_IN,
     1044: "the user may not use {where}: {says}; grant it, or correct cache-database-url",
     1049: "there is no database {where}: create it, or correct cache-database-url",
     1142: "the user may not do this in {where}: {says}; grant it, or let `ncps migrate up` be run"
@@ -43,6 +45,7 @@ _REFUSED = {
     1143: "the user may not do this in {where}: {says}",
     1227: "the user may not do this in {where}: {says}",
     1370: "the user may not do this in {where}: {says}",
+    2026: "{where} and we do not agree on TLS: {says}; correct the options in cache-database-url",
     1054: "columns are missing in {where}: {says}; run `ncps migrate up`",
     1146: "tables are missing in {where}: {says}; run `ncps migrate up`",
 }
@@ -203,7 +206,7 @@ class MySQL(Dialect):
         return Trouble.AWAY if code in _AWAY else Trouble.FINAL
 
     def translated(self, error: Exception) -> NcpsError:
-        code, says = _code(error), one_line(error)
+        code, says = _code(error), _says(error)
         if code in _REFUSED:
             return Refused(_REFUSED[code].format(where=self.where, says=says))
         if code in _FULL:
@@ -259,3 +262,10 @@ def _code(error: Exception) -> int:
     """Number of the error; 0 if it is not the server's but the driver's own."""
     code = error.args[0] if error.args else 0
     return code if isinstance(code, int) else 0
+
+
+def _says(error: Exception) -> str:
+    """What the server or the driver says, the number last."""
+    if len(error.args) == 2:
+        return f"{' '.join(str(error.args[1]).split())[:500]} ({error.args[0]})"
+    return one_line(error)

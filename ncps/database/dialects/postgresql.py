@@ -32,6 +32,7 @@ _REFUSED = {
     "3D000": "there is no database {where}: create it, or correct cache-database-url",
     "42501": "the user may not do this in {where}: {says}; grant it, or let `ncps migrate up` be"
     " run by a user who may",
+    "TLS": "{where} and we do not agree on TLS: {says}; correct the options in cache-database-url",
     "42P01": "tables are missing in {where}: {says}; run `ncps migrate up`",
     "42703": "columns are missing in {where}: {says}; run `ncps migrate up`",
 }
@@ -40,13 +41,20 @@ _TOLD = (
     ("password authentication failed", "28P01"),
     ("no password supplied", "28P01"),
     ("no pg_hba.conf entry", "28000"),
-    ('role "', "28000"),
-    ('database "', "3D000"),
+    (r'role ".*" (does not exist|is not permitted)', "28000"),
+    ("permission denied for database", "42501"),
+    (r'database ".*" does not exist', "3D000"),
     ("too many connections", "53300"),
     ("too many clients", "53300"),
     ("remaining connection slots", "53300"),
+    ("does not support SSL", "TLS"),
+    ("certificate verify failed", "TLS"),
+    ("root certificate file", "TLS"),
+    ("server certificate for", "TLS"),
+    ("certificate file", "TLS"),
+    ("private key file", "TLS"),
 )
-"""What the server says when it refuses a connection, of which libpq passes on no code."""
+"""What is said where a connection is refused, of which libpq passes on no code."""
 
 
 class PostgreSQL(Dialect):
@@ -196,7 +204,7 @@ class PostgreSQL(Dialect):
         return Trouble.AWAY if not code and isinstance(error, lost) else Trouble.FINAL
 
     def translated(self, error: Exception) -> NcpsError:
-        code, says = self._code(error), one_line(error)
+        code, says = self._code(error), one_line(error).partition(" Is the server running")[0]
         if code in _REFUSED:
             return Refused(_REFUSED[code].format(where=self.where, says=says))
         if code in _FULL:
@@ -213,11 +221,10 @@ class PostgreSQL(Dialect):
         code: str | None = getattr(error, "sqlstate", None)
         if code is not None:
             return code
-        if isinstance(error, self._driver.OperationalError):
-            _, fatal, told = str(error).partition("FATAL:")
-            if fatal:
-                return next((code for words, code in _TOLD if words in told), "28000")
-        return ""
+        if not isinstance(error, self._driver.OperationalError):
+            return ""
+        told = str(error)
+        return next((code for pattern, code in _TOLD if re.search(pattern, told)), "")
 
 
 @lru_cache(maxsize=256)

@@ -81,14 +81,6 @@ ROWS = (
     ),
     _row("cache-cdc-chunk-wait-timeout", "cache.cdc.chunk-wait-timeout", duration(), "30s", _CDC),
     _row(
-        "cache-lru-schedule-timezone",
-        "cache.lru.timezone",
-        TEXT,
-        "Local",
-        "Time zone of a schedule that is not supported yet.",
-        environment="CACHE_LRU_SCHEDULE_TZ",
-    ),
-    _row(
         "cache-redis-pool-size",
         "cache.redis.pool-size",
         integer(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncps.settings.setting import Kind, Setting, Status
-from ncps.settings.values import BOOLEAN, PUBLIC_KEY, SIZE, TEXT
+from ncps.settings.values import BOOLEAN, PUBLIC_KEY, TEXT
 
 GROUP = "Not supported by this version"
 
@@ -70,8 +70,6 @@ ROWS = (
         "Public keys that uploads may be signed with.",
         environment="CACHE_TRUSTED_UPLOAD_KEYS",
     ),
-    _row("cache-max-size", "cache.max-size", SIZE, "", "Size the store is kept below."),
-    _row("cache-lru-schedule", "cache.lru.schedule", TEXT, "", "When old NARs are removed."),
     _row(
         "cache-cdc-enabled",
         "cache.cdc.enabled",

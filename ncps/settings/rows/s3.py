@@ -97,7 +97,7 @@ ROWS = (
     _row(
         "read-timeout",
         duration(at_least_s=0.1),
-        "15s",
+        "10s",
         "Time for which the S3 server may send nothing while an answer is waited for.",
     ),
     _row(

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -23,6 +24,7 @@ class MariaDB:
     The server's own defaults stay, such as its latin1 or case-blind collations and REPEATABLE
     READ: they are what a site has.
 
+    :ivar options: of the next start.
     :ivar port: of 127.0.0.1; stays the same over `stop` and `start`.
     :ivar socket: path of the server's socket.
     """
@@ -34,16 +36,21 @@ class MariaDB:
         assert server is not None
         assert install is not None
         self._server = server
-        self._options = options
+        self.options = list(options)
         self._account = process.Account("mysql")
         self._process: subprocess.Popen[bytes] | None = None
         self.port = process.free_port()
         self.directory = self._account.directory("ncps-maria-")
         self.socket = self.directory / "s.sock"
+        # A server that starts clears up in its directory for temporary tables, whoever's they are.
+        self._temporary = self.directory / "tmp"
+        self._temporary.mkdir()
+        self._account.own(self._temporary)
         self._account.run(
             *(install, "--no-defaults", f"--datadir={self.directory / 'data'}"),
             *("--auth-root-authentication-method=normal", "--skip-test-db"),
             *("--skip-name-resolve", "--innodb-log-file-size=8M"),
+            f"--tmpdir={self._temporary}",
             cwd=self.directory,
         )
 
@@ -59,6 +66,10 @@ class MariaDB:
     ) -> None:
         self.close()
 
+    def own(self, path: Path) -> None:
+        """Let the server read a file that is for its owner alone."""
+        self._account.own(path)
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._process = self._account.start(
@@ -67,8 +78,8 @@ class MariaDB:
             *(f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve"),
             *("--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M"),
             *("--innodb-log-file-size=8M", "--innodb-flush-method=nosync", "--skip-log-bin"),
-            "--max-connections=200",
-            *self._options,
+            *("--max-connections=200", f"--tmpdir={self._temporary}"),
+            *self.options,
             cwd=self.directory,
             log=self.directory / "log",
         )

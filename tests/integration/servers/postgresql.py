@@ -26,6 +26,7 @@ def _programs() -> Path | None:
 class PostgreSQL:
     """One server, with passwords and durable but for power cuts; skips the test if not installed.
 
+    :ivar options: of the next start.
     :ivar port: of 127.0.0.1; stays the same over `stop` and `start`.
     :ivar directory: holds the server's socket, too.
     """
@@ -35,7 +36,7 @@ class PostgreSQL:
         require(programs, "PostgreSQL (package postgresql)")
         assert programs is not None
         self._programs = programs
-        self._options = options
+        self.options = list(options)
         self._account = process.Account("postgres")
         self._process: subprocess.Popen[bytes] | None = None
         self.port = process.free_port()
@@ -61,6 +62,10 @@ class PostgreSQL:
     ) -> None:
         self.close()
 
+    def own(self, path: Path) -> None:
+        """Let the server read a file that is for its owner alone."""
+        self._account.own(path)
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         settings = {
@@ -73,7 +78,7 @@ class PostgreSQL:
             *(self._programs / "postgres", "-D", "data", "-h", "127.0.0.1"),
             *("-p", str(self.port), "-k", self.directory),
             *(part for item in settings.items() for part in ("-c", "=".join(item))),
-            *self._options,
+            *self.options,
             cwd=self.directory,
             log=self.directory / "log",
         )

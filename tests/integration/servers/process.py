@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,9 @@ def family(pid: int) -> list[int]:
     """A process and all its descendants."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += family(int(child))
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            for child in task.read_text().split():
+                found += family(int(child))
     return found
 
 
@@ -131,7 +133,7 @@ def freeze(process: subprocess.Popen[bytes]) -> None:
     """Stop a server and all its processes in the middle of what they do; see `thaw`."""
     pids = family(process.pid)
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        _signal(pid, signal.SIGSTOP)
     wait_until(lambda: all(map(_is_stopped, pids)), "the server to stand still")
 
 
@@ -147,7 +149,12 @@ def _is_stopped(pid: int) -> bool:
 def thaw(process: subprocess.Popen[bytes]) -> None:
     """Let a frozen server go on."""
     for pid in family(process.pid):
-        os.kill(pid, signal.SIGCONT)
+        _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, what: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # children of servers come and go
+        os.kill(pid, what)
 
 
 def remove(directory: Path) -> None:

@@ -97,6 +97,7 @@ class CoreCase(SynchronousTestCase):
         self.is_full = False
         self.free = 10**12
         self.most_downloads, self.most_spooled = 100, 10**12
+        self.largest = 0
         self.reached: list[str] = []
         self.ended: list[str] = []
         self.disagreements = 0
@@ -142,6 +143,7 @@ class CoreCase(SynchronousTestCase):
             patience_s=PATIENCE_S,
             reserve=1000,
             free=lambda: self.free,
+            largest=self.largest,
             reached=self.reached.append,
         )
         self.nars = Nars(

@@ -19,7 +19,7 @@ class AdmissionTests(SynchronousTestCase):
         self.reached: list[str] = []
         self.admission = self.made()
 
-    def made(self, *, downloads: int = 10, spooled: int = 50 * MIB) -> Admission:
+    def made(self, *, downloads: int = 10, spooled: int = 50 * MIB, largest: int = 0) -> Admission:
         return Admission(
             self.clock,
             downloads=downloads,
@@ -27,6 +27,7 @@ class AdmissionTests(SynchronousTestCase):
             patience_s=60.0,
             reserve=20 * MIB,
             free=self.free_now,
+            largest=largest,
             reached=self.reached.append,
         )
 
@@ -186,3 +187,15 @@ class AdmissionTests(SynchronousTestCase):
         self.free = 60 * MIB
         self.assertEqual(ticket.room(40 * MIB), "")
         self.assertEqual((ticket.held, ticket.due), (40 * MIB, 40 * MIB))
+
+    def test_what_is_larger_than_the_store_is_not_kept(self) -> None:
+        """There is no room for a NAR that the store may never hold, however much is free."""
+        self.admission = self.made(largest=5 * MIB)
+        ticket = self.admission.begin()
+        self.assertEqual(ticket.room(5 * MIB), "")
+        self.assertIn(str(5 * MIB), ticket.room(5 * MIB + 1))
+        self.assertEqual(self.reached, ["cache-max-size"])
+        self.assertEqual(ticket.room(None), "")
+        self.assertEqual(self.admission.too_large(5 * MIB), "")
+        self.assertNotEqual(self.admission.too_large(5 * MIB + 1), "")
+        ticket.close()

@@ -103,6 +103,9 @@ class ServerTests(SynchronousTestCase):
             url = parse_database_url(text)
             self.assertEqual((url.host, url.socket, url.database), ("", socket, "d"), text)
             self.assertEqual(parse_database_url(shown(url)).socket, socket)
+        url = parse_database_url("postgresql://u@:5433/d?host=/run/postgresql")
+        self.assertEqual((url.socket, url.port), ("/run/postgresql", 5433))
+        self.assertEqual(parse_database_url(shown(url)), url)
 
     def test_options_of_tls(self) -> None:
         """By the names that the engines know, in any case, and as the Go program had them."""

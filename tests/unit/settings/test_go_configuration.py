@@ -37,9 +37,9 @@ cache:
     pool:
       max-open-conns: 25
       max-idle-conns: 5
-  max-size: ""
+  max-size: "100G"
   lru:
-    schedule: ""
+    schedule: "0 2 * * *"
     timezone: "Europe/Berlin"
   secret-key-path: "/run/keys/ncps"
   sign-narinfo: true
@@ -123,20 +123,18 @@ cache:
   allow-put-verb: true
   allow-delete-verb: true
   get-token: "hunter2"
-  max-size: "100G"
-  lru: {schedule: "0 2 * * *"}
   require-trusted-signature: true
   trusted-upload-keys: ["a-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]
   cdc: {enabled: true}
 pprof: {addr: ":6060"}
 """
+_SCHEDULE = ("0 2 * * *", "Europe/Berlin")
 _IGNORED = {
     "analytics.reporting.enabled",
     "opentelemetry.enabled",
     "opentelemetry.grpc-url",
     "xz-binary-path",
     "use-xz-binary",
-    "cache.lru.timezone",
     "cache.cdc.min",
     "cache.cdc.avg",
     "cache.cdc.max",
@@ -189,6 +187,8 @@ class GoConfigurationTests(SynchronousTestCase):
         self.assertEqual(cache.download.poll_timeout_s, 60.0)
         self.assertEqual(cache.upstream.dialer_timeout_s, 2.0)
         self.assertEqual(cache.upstream.response_header_timeout_s, 4.0)
+        self.assertEqual(cache.max_size_bytes, 100 * 2**30)
+        self.assertEqual((cache.lru.schedule.cron, cache.lru.timezone), _SCHEDULE)
         lock = cache.lock
         self.assertEqual((lock.backend, lock.redis.key_prefix), ("local", "mine:"))
         self.assertEqual((lock.download_lock_ttl_s, lock.lru_lock_ttl_s), (600.0, 3600.0))

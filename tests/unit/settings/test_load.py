@@ -393,13 +393,13 @@ class WithoutEffectTests(FileCase):
     def test_what_cannot_be_done_yet_is_an_error(self) -> None:
         """A setting whose absence would surprise stops the start."""
         self.assertEqual(
-            problems_of({"cache-cdc-enabled": "true"}, CACHE_MAX_SIZE="10G"),
+            problems_of({"cache-cdc-enabled": "true"}, PPROF_ADDR=":6060"),
             (
-                "environment CACHE_MAX_SIZE: not supported by this version of ncps: leave it out",
                 (
                     "flag --cache-cdc-enabled: not supported by this version of ncps: leave it"
                     " out or set it to false"
                 ),
+                "environment PPROF_ADDR: not supported by this version of ncps: leave it out",
             ),
         )
         self.assertEqual(len(problems_of({"cache-get-token-file": "/nonexistent"})), 1)

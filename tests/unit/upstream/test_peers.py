@@ -103,6 +103,27 @@ class PeerClientsTests(SynchronousTestCase):
         opening.addErrback(lambda _: None)
         opening.cancel()
 
+    def test_worker_of_another_machine(self) -> None:
+        """One of several workers is asked for by name, at the address of all."""
+        line, opening = self.open(f"{THERE}#unix:/run/there/worker-2.sock")
+        sent = line.sent.lower()
+        self.assertTrue(sent.startswith(f"get /cluster/nar/{KEY.file_name} http".encode()))
+        self.assertIn(b"x-ncps-worker: unix:/run/there/worker-2.sock\r\n", sent)
+        self.assertIn(b"host: 10.0.0.7:8501\r\n", sent)
+        line.answer(body=b"abc", x_ncps_offset="0")
+        self.successResultOf(opening).close()
+
+    def test_worker_of_this_machine(self) -> None:
+        """A sibling is asked at its own socket, whatever else its address says."""
+        sibling = "unix:/run/here/worker-2.sock"
+        self.peers = PeerClients(self.wire, secret="the secret", siblings=[sibling])
+        for address in (sibling, f"{THERE}#{sibling}"):
+            opening = Deferred.fromCoroutine(self.peers.open_nar(address, KEY))
+            opening.addErrback(lambda _: None)
+            opening.cancel()
+        sockets = [client[0] for client in self.wire.unixClients]
+        self.assertEqual(["/run/here/worker-2.sock"] * 2, sockets)
+
     def test_silence_ends(self) -> None:
         """A peer that accepts and says nothing is given up."""
         line, opening = self.open()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.errors import Unavailable
+from ncps.errors import NotFound, Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.ports import Peers, Segment, UpstreamBody
+from ncps.web.peers import PeerPages
 from tests.fakes.cache import Piece, StubArrivingNar
-from tests.unit.web.wire import SECRET, Server
+from tests.unit.web.wire import SECRET, Response, Server, routes_for
 
 KEY = NarKey("0" * 52, "xz")
 PATH = f"/cluster/nar/{KEY.file_name}"
@@ -104,3 +108,91 @@ class PeerTests(SynchronousTestCase):
         client.ask(PATH, Authorization=f"Bearer {SECRET}")
         client.leave()
         self.assertEqual((1, 1), (nar.bodies[0].closed, nar.closed))
+
+
+class _Sibling(Peers):
+    """Another worker, which has one NAR on its way."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self.body: _Body | None = None
+
+    async def find_nar(self, address: str, key: NarKey) -> str:
+        return f"file of {address}"
+
+    async def open_nar(self, address: str, key: NarKey, *, offset: int = 0) -> UpstreamBody:
+        if key != KEY:
+            raise NotFound("not there")
+        self.asked.append((address, offset))
+        self.body = _Body(offset)
+        return self.body
+
+
+class _Body(UpstreamBody):
+    """What comes from it."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self.closed = 0
+
+    @property
+    def start(self) -> int:
+        return self._start
+
+    @property
+    def total(self) -> int:
+        return 10
+
+    @property
+    def size(self) -> int:
+        return 10 - self._start
+
+    def segment(self) -> Segment | None:
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"0123456789"[self.start :]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class SiblingTests(SynchronousTestCase):
+    """The kernel gives a peer's connection to any of several workers."""
+
+    def setUp(self) -> None:
+        self.server = Server()
+        self.sibling = _Sibling()
+        pages = PeerPages(self.server.cache, SECRET, siblings=["unix:/run/2"], peers=self.sibling)
+        self.server.site.resource = routes_for(
+            self.server.cache, self.server.metrics, self.server.hot, pages
+        )
+
+    def get(self, path: str = PATH, method: bytes = b"GET", **headers: str) -> Response:
+        given = {"Authorization": f"Bearer {SECRET}", "X_Ncps_Worker": "unix:/run/2", **headers}
+        return self.server.get(path, method, **given)
+
+    def test_what_is_meant_for_a_sibling_is_passed_on(self) -> None:
+        """Its bytes come through us, from the offset on."""
+        answer = self.get(X_Ncps_Offset="3")
+        self.assertEqual((200, b"3456789", True), (answer.status, answer.body, answer.whole))
+        self.assertEqual("3", answer.headers["x-ncps-offset"])
+        self.assertEqual([("unix:/run/2", 3)], self.sibling.asked)
+        assert self.sibling.body is not None
+        self.assertEqual(1, self.sibling.body.closed)
+
+    def test_its_file_is_named(self) -> None:
+        """HEAD says what the sibling says."""
+        head = self.get(method=b"HEAD")
+        self.assertEqual("file of unix:/run/2", head.headers["x-ncps-file"])
+
+    def test_its_absence_is_ours(self) -> None:
+        """What is not arriving there is 404."""
+        self.assertEqual(404, self.get(f"/cluster/nar/{'1' * 52}.nar").status)
+
+    def test_nobody_else_is_asked(self) -> None:
+        """An address that is no sibling's, our own too, is not followed, nor one without leave."""
+        for address in ("unix:/run/1", "unix:/etc/passwd", "http://10.0.0.7", "\xff"):
+            self.assertEqual(404, self.get(X_Ncps_Worker=address).status)
+        self.assertEqual(401, self.get(Authorization="Bearer wrong").status)
+        self.assertEqual([], self.sibling.asked)

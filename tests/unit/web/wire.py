@@ -184,7 +184,9 @@ class Server:
         return self.metrics.registry.get_sample_value(name, labels)
 
 
-def routes_for(cache: StubCache, metrics: Metrics, hot: HotNarInfos) -> Routes:
+def routes_for(
+    cache: StubCache, metrics: Metrics, hot: HotNarInfos, peers: PeerPages | None = None
+) -> Routes:
     """Assemble the routes as the service does."""
     return Routes(
         {
@@ -197,6 +199,6 @@ def routes_for(cache: StubCache, metrics: Metrics, hot: HotNarInfos) -> Routes:
         },
         narinfos=NarInfoPages(cache, metrics, hot),
         nars=NarPages(cache, metrics),
-        peers=PeerPages(cache, SECRET),
+        peers=peers or PeerPages(cache, SECRET),
         via=b"ncps-0123",
     )

@@ -1,4 +1,4 @@
-"""Inventory: the catalog as whoever keeps the store small sees it; a port like those of `ports`."""
+"""Inventory: the catalog as whoever keeps the store small sees it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from attrs import frozen
 
 from ncps.nix.narurl import NarKey
-from ncps.ports import Catalog, NarRecord
+from ncps.ports.catalog import Catalog, NarRecord
 
 
 @frozen
@@ -56,6 +56,9 @@ class Inventory(Catalog, Protocol):
 
     async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
         """Note that the bytes are to go, as `mark_missing` does, of what is still as it was.
+
+        Durable on return, like no other method: a loss of power must not bring the row back after
+        the bytes are gone. Unavailable may mean that it is noted but not durable.
 
         What was used, stored anew or removed since `idle` said so is left out. The last use of a
         NAR that had none becomes `used_at`, so that its record is forgotten no earlier.

@@ -1,0 +1,158 @@
+"""Upkeep of the store: what keeps it small and its books right, and when."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from attrs import frozen
+
+from ncps.assembly.leases import Locking
+from ncps.assembly.parts import Adapters
+from ncps.cache.evict import Bounds, Eviction, Tally
+from ncps.cache.narinfos import NarInfos
+from ncps.cache.nars import Nars
+from ncps.cache.objects import Objects
+from ncps.cache.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
+from ncps.cache.schedule import Appointments, Cron, Every, Schedule
+from ncps.cache.uses import Uses
+from ncps.errors import Refused
+from ncps.metrics import Metrics
+from ncps.settings.eviction import LOCAL, ScheduleSetting
+from ncps.settings.model import Settings
+from ncps.tasks import Tasks, Ticker
+
+CHECK_S = 60.0
+"""How often the size is looked at, whoever stored something."""
+_LOCALTIME = Path("/etc/localtime")
+
+
+@frozen(kw_only=True)
+class Upkeep:
+    """What is done for the store in the background.
+
+    :ivar eviction: None where the store may have any size.
+    :ivar tickers: to be run by whoever owns the tasks.
+    """
+
+    eviction: Eviction | None
+    tickers: tuple[Ticker, ...]
+
+
+def upkeep(
+    reactor: Any,
+    settings: Settings,
+    parts: Adapters,
+    counters: Metrics,
+    tasks: Tasks,
+    agreed: Locking,
+    *,
+    nars: Nars,
+    narinfos: NarInfos,
+    uses: Uses,
+) -> Upkeep:
+    """Make it; nothing runs yet. Refused: the machine's time zone cannot be told."""
+    objects = Objects(catalog=parts.catalog, store=parts.stores.nars, leases=agreed.leases)
+    orphans = Orphans(
+        clock=reactor,
+        catalog=parts.catalog,
+        store=parts.stores.nars,
+        objects=objects,
+        leases=agreed.leases,
+        narinfos=narinfos,
+        uses=uses,
+        grace_s=settings.cache.lru.orphan_grace_s,
+        swept=lambda swept: _count_orphans(counters, swept),
+    )
+    sweeps = Appointments(reactor, Every(INTERVAL_S), orphans.sweep, first_s=FIRST_S)
+    tickers = [
+        Ticker(reactor, "recount", orphans.recount, INTERVAL_S),
+        Ticker(reactor, "sweep", sweeps.tick, sweeps.pause_s),
+    ]
+    if not settings.cache.max_size_bytes:
+        return Upkeep(eviction=None, tickers=tuple(tickers))
+    eviction = Eviction(
+        clock=reactor,
+        tasks=tasks,
+        catalog=parts.catalog,
+        objects=objects,
+        sidecars=parts.stores.narinfos,
+        leases=agreed.leases,
+        narinfos=narinfos,
+        uses=uses,
+        is_arriving=nars.is_arriving,
+        bounds=_bounds(settings),
+        ended=lambda tally: _count_run(counters, tally),
+    )
+    tickers.append(Ticker(reactor, "size", eviction.check, CHECK_S))
+    if settings.cache.lru.schedule:
+        schedule = schedule_of(settings.cache.lru.schedule, settings.cache.lru.timezone)
+        runs = Appointments(reactor, schedule, eviction.run)
+        tickers.append(Ticker(reactor, "schedule", runs.tick, runs.pause_s))
+    return Upkeep(eviction=eviction, tickers=tuple(tickers))
+
+
+def _bounds(settings: Settings) -> Bounds:
+    high = settings.cache.max_size_bytes
+    lru = settings.cache.lru
+    return Bounds(high=high, low=high * lru.low_mark // 100, grace_s=lru.grace_s)
+
+
+def _count_run(counters: Metrics, tally: Tally) -> None:
+    counters.lru_runs.inc()
+    counters.lru_nars.inc(tally.nars)
+    counters.lru_narinfos.inc(tally.narinfos)
+    counters.lru_freed.inc(tally.freed)
+    counters.lru_seconds.observe(tally.seconds)
+
+
+def _count_orphans(counters: Metrics, swept: Swept) -> None:
+    counters.orphans.inc(swept.objects)
+    counters.orphans_freed.inc(swept.freed)
+
+
+def schedule_of(
+    setting: ScheduleSetting,
+    timezone: str,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    localtime: Path = _LOCALTIME,
+) -> Schedule:
+    """Make the schedule of a setting. Refused: the machine's time zone cannot be told.
+
+    :param timezone: counts where the setting itself names none.
+    """
+    if not setting.cron:
+        return Every(setting.every_s)
+    name = setting.zone or timezone
+    return Cron(setting.cron, local_zone(environ, localtime) if name == LOCAL else ZoneInfo(name))
+
+
+def local_zone(environ: Mapping[str, str], localtime: Path) -> tzinfo:
+    """The machine's time zone, summer time included. Refused."""
+    name = environ.get("TZ")
+    try:
+        if name is not None:
+            name = name.removeprefix(":")
+            return UTC if not name else _zone(name)
+        if not localtime.exists():  # so says glibc
+            return UTC
+        with localtime.open("rb") as file:
+            return ZoneInfo.from_file(file, LOCAL)
+    except (KeyError, ValueError, OSError) as error:
+        where = f"TZ={name}" if name is not None else str(localtime)
+        raise Refused(
+            f"{where} does not say the time zone of this machine: name it in"
+            " cache-lru-schedule-timezone, such as Europe/Berlin"
+        ) from error
+
+
+def _zone(name: str) -> ZoneInfo:
+    if not name.startswith("/"):
+        return ZoneInfo(name)
+    with Path(name).open("rb") as file:
+        return ZoneInfo.from_file(file, LOCAL)

@@ -1,0 +1,78 @@
+"""Leases in a Redis that Sentinels look after."""
+
+from __future__ import annotations
+
+from ncps.errors import Refused, Unavailable
+from ncps.locks.redis_link import Login, RedisPlace
+from tests.integration.servers.process import free_port
+from tests.integration.servers.redis import Redis
+from tests.integration.test_redis_faults import RedisCase, until
+
+SECRET = "s3cret"
+
+
+class SentinelTests(RedisCase):
+    def sentinel(self, master: Redis) -> Redis:
+        server = Redis(
+            f"sentinel monitor ours 127.0.0.1 {master.port} 1",
+            f"sentinel auth-pass ours {SECRET}",
+            "sentinel down-after-milliseconds ours 500",
+            "sentinel failover-timeout ours 3000",
+            "requirepass guard",
+            sentinel=True,
+        )
+        self.addCleanup(server.close)
+        server.start()
+        return server
+
+    def place(self, *ports: int, name: str = "ours", password: str = "guard") -> RedisPlace:
+        return RedisPlace(
+            addresses=tuple(("127.0.0.1", port) for port in ports),
+            master=name,
+            login=Login(password=SECRET),
+            sentinel_login=Login(password=password),
+            timeout_s=1.0,
+        )
+
+    async def test_a_failover_is_followed(self) -> None:
+        """When the master dies its replica takes over; leases of before are lost, numbers grow."""
+        secrets = (f"requirepass {SECRET}", f"masterauth {SECRET}")
+        master = self.server(*secrets)
+        spare = self.server(*secrets, f"replicaof 127.0.0.1 {master.port}")
+        sentinel = self.sentinel(master)
+
+        def knows_spare() -> bool:
+            known = sentinel.say("SENTINEL", "replicas", "ours", password="guard")
+            return str(spare.port) in known and "master-link-status\nok" in known
+
+        await until(knows_spare)
+        # One of the Sentinels is away: the other one is asked.
+        replica = await self.running(self.place(free_port(), sentinel.port), ttl=3.0)
+        lease = await self.take(replica)
+        await until(lambda: spare.say("EXISTS", "ncps:lock:a", password=SECRET) == "1")
+        master.kill()
+        await until(lambda: lease.is_lost or spare.say("ROLE", password=SECRET)[:6] == "master")
+        fence = None
+        while fence is None:
+            try:
+                fence = (await self.take(replica, "b")).fence
+            except Unavailable:
+                await until(lambda: not replica.leases.trouble)
+        self.assertGreater(fence, lease.fence)
+        await lease.release()
+
+    async def test_what_the_sentinels_do_not_know(self) -> None:
+        """Another name is trouble that is told; a wrong password for them is a start-up error."""
+        sentinel = self.sentinel(self.server(f"requirepass {SECRET}"))
+        replica = await self.running(self.place(sentinel.port, name="theirs"))
+        self.assertIn("knows no master theirs", replica.leases.trouble)
+        wrong = self.replica(self.place(sentinel.port, password="wr0ng"))
+        error = await self.assert_raises(Refused, wrong.leases.start())
+        self.assertNotIn("wr0ng", str(error))
+
+    async def test_a_server_that_is_no_sentinel(self) -> None:
+        """Its own address is not that of a Sentinel, and the trouble says so."""
+        replica = await self.running(
+            RedisPlace(addresses=(("127.0.0.1", self.server().port),), master="ours")
+        )
+        self.assertIn("SENTINEL", replica.leases.trouble)

@@ -1,0 +1,65 @@
+"""The time zone that a schedule goes by."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.assembly.upkeep import local_zone, schedule_of
+from ncps.cache.schedule import Cron, Every
+from ncps.errors import Refused
+from ncps.settings.eviction import parse_schedule
+
+NOWHERE = Path("/nonexistent")
+ZONES = Path("/usr/share/zoneinfo")
+
+
+class ZoneTests(SynchronousTestCase):
+    def offset(self, zone: tzinfo, month: int = 7) -> float:
+        """Hours before UTC in the middle of a month."""
+        offset = datetime(2026, month, 15, tzinfo=zone).utcoffset()
+        assert offset is not None
+        return offset.total_seconds() / 3600
+
+    def test_the_machine_says_it(self) -> None:
+        """TZ beats /etc/localtime, which knows of summer time; without both it is UTC."""
+        self.assertIs(local_zone({}, NOWHERE), UTC)
+        self.assertIs(local_zone({"TZ": ""}, NOWHERE), UTC)
+        self.assertEqual(self.offset(local_zone({"TZ": "Asia/Tokyo"}, NOWHERE)), 9)
+        self.assertEqual(self.offset(local_zone({"TZ": ":Asia/Tokyo"}, NOWHERE)), 9)
+        if not ZONES.exists():
+            self.skipTest("the machine has no time zones of its own")
+        tokyo = ZONES / "Asia" / "Tokyo"
+        self.assertEqual(self.offset(local_zone({"TZ": str(tokyo)}, NOWHERE)), 9)
+        berlin = local_zone({}, ZONES / "Europe" / "Berlin")
+        self.assertEqual((self.offset(berlin), self.offset(berlin, 1)), (2, 1))
+
+    def test_a_machine_that_does_not_know_is_told(self) -> None:
+        """The error says where the nonsense stands and which setting helps."""
+        broken = Path(self.mktemp())
+        broken.write_bytes(b"nonsense")
+        for environ, localtime, word in (
+            ({"TZ": "Middle/Earth"}, NOWHERE, "TZ=Middle/Earth"),
+            ({"TZ": "/nonexistent"}, NOWHERE, "TZ=/nonexistent"),
+            ({}, broken, str(broken)),
+        ):
+            with self.assertRaises(Refused) as caught:
+                local_zone(environ, localtime)
+            self.assertIn(word, str(caught.exception))
+            self.assertIn("cache-lru-schedule-timezone", str(caught.exception))
+
+    def test_whose_zone_counts(self) -> None:
+        """The zone in the schedule itself, then the setting, then the machine's."""
+        for text, timezone, expected in (
+            ("TZ=Asia/Tokyo @daily", "Europe/Berlin", 9),
+            ("@daily", "Europe/Berlin", 2),
+            ("@daily", "Local", -4),
+        ):
+            schedule = schedule_of(
+                parse_schedule(text), timezone, environ={"TZ": "America/New_York"}
+            )
+            assert isinstance(schedule, Cron)
+            self.assertEqual(self.offset(schedule.zone), expected)
+        self.assertEqual(schedule_of(parse_schedule("@every 5s"), "Local"), Every(5.0))

@@ -1,0 +1,172 @@
+"""The sweep: objects nobody knows, records nobody wants."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.evict import LEASE
+from ncps.cache.objects import Objects
+from ncps.cache.orphans import FORGET_BATCH, PACE, PAUSE_S, Orphans, Swept
+from ncps.cache.relay import lease_of
+from ncps.cache.uses import Uses
+from ncps.errors import Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.ports import Lease
+from tests.contract.samples import digest_of, entry, key_of, record, stored
+from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.leases import MemoryLeases
+from tests.fakes.stores import MemoryNarStore
+
+DAY = 86400.0
+
+
+class Changes:
+    """What the sweep needs of the narinfos."""
+
+    def __init__(self) -> None:
+        self.keys: list[NarKey] = []
+
+    def changed(self, key: NarKey) -> None:
+        self.keys.append(key)
+
+
+class OrphanTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.rightNow = datetime(2026, 6, 10, tzinfo=UTC).timestamp()
+        self.catalog = MemoryCatalog()
+        self.catalog.made_at = self.ago(100 * DAY)
+        self.store = MemoryNarStore()
+        self.leases = MemoryLeases()
+        self.changes = Changes()
+        self.swept: list[Swept] = []
+
+    def ago(self, seconds: float) -> datetime:
+        return datetime.fromtimestamp(self.clock.seconds() - seconds, UTC)
+
+    def put(self, key: NarKey, days: float) -> None:
+        self.store.put(key, b"x" * 10)
+        self.store._modified[key] = self.ago(days * DAY)
+
+    def sweep(self, grace_s: float = DAY) -> Deferred[None]:
+        orphans = Orphans(
+            clock=self.clock,
+            catalog=self.catalog,
+            store=self.store,
+            objects=Objects(catalog=self.catalog, store=self.store, leases=self.leases),
+            leases=self.leases,
+            narinfos=self.changes,  # type: ignore[arg-type]  # of which it needs no more
+            uses=Uses(self.clock, self.catalog),
+            grace_s=grace_s,
+            swept=self.swept.append,
+        )
+        return Deferred.fromCoroutine(orphans.sweep())
+
+    def left(self) -> set[NarKey]:
+        self.successResultOf(self.sweep())
+        self.assertEqual(self.leases.held, {})
+        return set(self.store.objects)
+
+    def held(self, name: str) -> Lease:
+        """A lease that somebody else has."""
+        lease = self.successResultOf(Deferred.fromCoroutine(self.leases.try_hold(name)))
+        assert lease is not None
+        return lease
+
+    def run_now(self, coro: object) -> None:
+        self.successResultOf(Deferred.fromCoroutine(coro))  # type: ignore[arg-type]
+
+    def test_old_objects_that_no_record_knows_go(self) -> None:
+        """Known ones stay; those that a row knows as not stored are unknown, too."""
+        for number in (1, 2, 3):
+            self.put(key_of(number), 2)
+        self.run_now(self.catalog.mark_stored(stored(1)))
+        self.run_now(self.catalog.add_narinfo(entry(2, fetched_at=self.ago(1)), record(2)))
+        self.assertEqual(self.left(), {key_of(1)})
+        self.assertEqual(self.swept, [Swept(objects=2, freed=20)])
+
+    def test_young_objects_stay(self) -> None:
+        """What was published a moment ago may get its row any moment."""
+        self.put(key_of(1), 0.9)
+        self.put(key_of(2), 1.1)
+        self.assertEqual(self.left(), {key_of(1)})
+
+    def test_objects_older_than_the_catalog_stay(self) -> None:
+        """What was there before the catalog comes from elsewhere and waits for being taken over."""
+        self.put(key_of(1), 100.1)
+        self.put(key_of(2), 99.9)
+        self.assertEqual(self.left(), {key_of(1)})
+
+    def test_objects_of_a_nar_of_another_name_stay(self) -> None:
+        """The compressed object of an uncompressed NAR is known by that one's record."""
+        name = key_of(1).name
+        plain = stored(1, key=NarKey(name, ""), compression="none", encoding="zstd")
+        self.run_now(self.catalog.mark_stored(plain))
+        self.put(NarKey(name, "zst"), 2)
+        self.put(NarKey(name, "xz"), 2)
+        self.assertEqual(self.left(), {NarKey(name, "zst")})
+
+    def test_no_grace_is_no_sweep(self) -> None:
+        """The setting 0 removes nothing."""
+        self.put(key_of(1), 50)
+        self.successResultOf(self.sweep(grace_s=0))
+        self.assertEqual(set(self.store.objects), {key_of(1)})
+
+    def test_objects_in_use_stay(self) -> None:
+        """What somebody fetches or takes over is left to him."""
+        self.put(key_of(1), 2)
+        lease = self.held(lease_of(key_of(1)))
+        self.successResultOf(self.sweep())
+        self.assertEqual(set(self.store.objects), {key_of(1)})
+        self.run_now(lease.release())
+
+    def test_an_eviction_elsewhere_is_waited_for(self) -> None:
+        """Only one process removes at a time; what was taken over meanwhile stays."""
+        self.put(key_of(1), 2)
+        lease = self.held(LEASE)
+        sweep = self.sweep()
+        self.assertNoResult(sweep)
+        self.run_now(self.catalog.mark_stored(stored(1)))
+        self.run_now(lease.release())
+        self.successResultOf(sweep)
+        self.assertEqual(set(self.store.objects), {key_of(1)})
+
+    def test_could_not_tell_removes_nothing(self) -> None:
+        """Without the catalog, the store or the leases nothing goes, and no error comes out."""
+        self.put(key_of(1), 2)
+        for sick in (self.catalog, self.store, self.leases):
+            sick.failing = Unavailable("away")
+            self.successResultOf(self.sweep())
+            sick.failing = None
+            self.assertEqual(set(self.store.objects), {key_of(1)})
+        self.assertEqual(self.left(), set())
+
+    def test_the_sweep_is_slow(self) -> None:
+        """It pauses after every hundred objects."""
+        for number in range(2 * PACE + 1):
+            self.put(key_of(number), 0.1)
+        sweep = self.sweep()
+        for _ in range(2):
+            self.assertNoResult(sweep)
+            self.clock.advance(PAUSE_S)
+        self.successResultOf(sweep)
+
+    def test_records_unwanted_for_a_month_go(self) -> None:
+        """Only those of NARs that are not stored, however many, and memory is told."""
+        count = FORGET_BATCH + 5
+        for number in range(count):
+            fetched = entry(number, fetched_at=self.ago(32 * DAY))
+            self.run_now(self.catalog.add_narinfo(fetched, record(number)))
+        self.run_now(
+            self.catalog.add_narinfo(entry(900, fetched_at=self.ago(29 * DAY)), record(900))
+        )
+        self.run_now(self.catalog.add_narinfo(entry(901), record(901)))
+        self.run_now(self.catalog.mark_stored(stored(901)))
+        self.successResultOf(self.sweep())
+        self.assertEqual(set(self.catalog.entries), {digest_of(900), digest_of(901)})
+        self.assertEqual(set(self.changes.keys), {key_of(number) for number in range(count)})
+        self.assertEqual(self.swept[0].records, count)

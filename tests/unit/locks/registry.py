@@ -1,0 +1,76 @@
+"""A registry in memory whose answers a test may hold back."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from ncps.errors import NcpsError
+from ncps.locks.bells import Bells
+from ncps.locks.shared import Grant, Registry
+
+
+class MemoryGrant(Grant):
+    """A grant; `is_lost` is for the test to set."""
+
+    is_lost = False
+
+    def __init__(self, registry: MemoryRegistry, name: str, fence: int) -> None:
+        self._registry = registry
+        self._name = name
+        self._fence = fence
+
+    @property
+    def fence(self) -> int:
+        return self._fence
+
+    async def give_back(self) -> None:
+        if self._registry.gate is not None:
+            await self._registry.gate
+        del self._registry.held[self._name]
+        if self._registry.announces:
+            self._registry.bells.ring(self._name)
+
+
+class MemoryRegistry(Registry):
+    """What several processes see.
+
+    :ivar gate: while it is set, answers wait for it.
+    :ivar failing: raised by every attempt while it is set.
+    :ivar attempts: how many there were.
+    :ivar announces: whether releases ring.
+    """
+
+    def __init__(self) -> None:
+        self.bells = Bells()
+        self.held: dict[str, str] = {}
+        self.gate: Deferred[None] | None = None
+        self.failing: NcpsError | None = None
+        self.attempts = 0
+        self.announces = True
+        self.is_running = False
+        self._fence = 0
+
+    @property
+    def trouble(self) -> str:
+        return "" if self.failing is None else str(self.failing)
+
+    async def start(self) -> None:
+        self.is_running = True
+
+    async def stop(self) -> None:
+        self.is_running = False
+
+    async def take(self, name: str) -> MemoryGrant | None:
+        self.attempts += 1
+        if self.gate is not None:
+            await self.gate
+        if self.failing is not None:
+            raise self.failing.with_traceback(None)
+        if name in self.held:
+            return None
+        self.held[name] = "us"
+        self._fence += 1
+        return MemoryGrant(self, name, self._fence)
+
+    async def holder(self, name: str) -> str:
+        return self.held.get(name, "")

@@ -1,0 +1,69 @@
+"""Tests of what a database must be like to keep leases."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import NcpsError, Refused
+from ncps.locks.postgresql import PostgresRegistry, key_of
+from ncps.locks.postgresql_session import Engine
+
+
+class Database(Engine):
+    """One that answers the first question as the test says, and is a connection to itself."""
+
+    where = "the database"
+    errors = ()
+
+    def __init__(self, pid: int, is_standby: bool) -> None:
+        self.answer = (pid, is_standby)
+        self.info = SimpleNamespace(backend_pid=17)
+        self.asked: list[str] = []
+
+    def connect(self) -> Any:
+        return self
+
+    def translated(self, error: Exception) -> NcpsError:
+        raise AssertionError
+
+    def execute(self, statement: str, _words: object = ()) -> Database:
+        self.asked.append(statement)
+        return self
+
+    def fetchone(self) -> tuple[int, bool]:
+        return self.answer
+
+
+class GreetingTests(SynchronousTestCase):
+    def greet(self, database: Database) -> None:
+        PostgresRegistry(Clock(), database, ttl_s=15.0)._greet_blocking(database)
+
+    def test_a_pooler_between_us_and_the_server(self) -> None:
+        """Its sessions are not ours, and so the locks in them would not be."""
+        error = self.assertRaises(Refused, self.greet, Database(18, False))
+        self.assertIn("pooler", str(error))
+
+    def test_a_standby(self) -> None:
+        """Nothing can be written there."""
+        error = self.assertRaises(Refused, self.greet, Database(17, True))
+        self.assertIn("standby", str(error))
+
+    def test_a_server(self) -> None:
+        """It is listened to."""
+        database = Database(17, False)
+        self.greet(database)
+        self.assertIn("LISTEN ncps_leases", database.asked)
+
+
+class KeyTests(SynchronousTestCase):
+    def test_keys_are_signed_and_differ(self) -> None:
+        """As PostgreSQL wants them: 64 bits with a sign, the same in every process."""
+        keys = {key_of(str(number)) for number in range(1000)}
+        self.assertEqual(len(keys), 1000)
+        self.assertTrue(all(-(2**63) <= key < 2**63 for key in keys))
+        self.assertTrue(any(key < 0 for key in keys))
+        self.assertEqual(key_of("a"), key_of("a"))

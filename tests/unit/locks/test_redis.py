@@ -1,0 +1,191 @@
+"""Tests of how long a lease in Redis is held for certain, and of what Redis must be like."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.locks.redis import RELEASE, RENEW, TAKE, RedisGrant, RedisRegistry
+from ncps.locks.redis_channels import RedisChannels
+from ncps.locks.redis_checks import facts, judge
+from ncps.locks.redis_link import Away, Login, RedisPlace
+from tests.contract.running import start
+
+PLACE = RedisPlace(addresses=(("redis", 6379),))
+
+
+class ScriptedLink:
+    """Answers scripts as the test says, and is a wire to itself.
+
+    :ivar answer: of the next scripts: a value, an error, or a Deferred of them.
+    :ivar asked: scripts that were run.
+    """
+
+    trouble = ""
+
+    def __init__(self) -> None:
+        self.answer: Any = b"7"
+        self.asked: list[str] = []
+        self.is_up = True
+
+    async def call(self, send: Callable[[Any], Awaitable[Any]]) -> Any:
+        return await send(self)
+
+    async def up(self, _seconds: float) -> None:
+        if not self.is_up:
+            raise Unavailable("not in time")
+
+    async def run(self, script: str, _keys: list[str], _words: list[object]) -> Any:
+        self.asked.append(script)
+        answer = self.answer
+        if isinstance(answer, Deferred):
+            answer = await answer
+        if isinstance(answer, NcpsError):
+            raise answer
+        return answer
+
+
+class GrantTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        channels = RedisChannels(self.clock, PLACE, prefix="p:")
+        self.registry = RedisRegistry(
+            self.clock,
+            PLACE,
+            channels,
+            prefix="p:",
+            ttl_of=lambda _name: 12.0,
+            now=self.clock.seconds,
+        )
+        self.link = ScriptedLink()
+        self.registry._link = self.link  # type: ignore[assignment]
+
+    def take(self) -> RedisGrant:
+        grant = self.successResultOf(start(self.registry.take("a")))
+        assert isinstance(grant, RedisGrant)
+        return grant
+
+    def give_back(self, grant: RedisGrant) -> None:
+        self.link.answer = 1
+        self.successResultOf(start(grant.give_back()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_is_certain_from_when_the_question_was_sent(self) -> None:
+        """A slow answer does not lengthen a lease, and clocks may differ by a hundredth."""
+        answer: Deferred[bytes] = Deferred()
+        self.link.answer = answer
+        taking = start(self.registry.take("a"))
+        self.clock.advance(3)
+        self.link.answer = Unavailable("away")
+        answer.callback(b"7")
+        grant = self.successResultOf(taking)
+        self.assertEqual(grant.fence, 7)
+        self.clock.advance(8.8)
+        self.assertFalse(grant.is_lost)
+        self.clock.advance(0.1)
+        self.assertTrue(grant.is_lost)
+        self.give_back(grant)
+
+    def test_it_is_renewed_at_a_third_of_its_time(self) -> None:
+        """Renewals keep it for ever, and stop with it."""
+        grant = self.take()
+        self.link.answer = 1
+        self.clock.pump([1.0] * 60)
+        self.assertFalse(grant.is_lost)
+        self.assertEqual(self.link.asked, [TAKE] + [RENEW] * 15)
+        self.give_back(grant)
+        self.assertEqual(self.link.asked[-1], RELEASE)
+
+    def test_renewals_that_fail_are_repeated_sooner(self) -> None:
+        """Until the time is up, and not after."""
+        grant = self.take()
+        self.link.answer = Unavailable("away")
+        self.clock.pump([0.5] * 16)
+        self.assertFalse(grant.is_lost)
+        self.assertEqual(self.link.asked.count(RENEW), 5)
+        self.link.answer = 1
+        self.clock.advance(1)
+        self.clock.advance(11)
+        self.assertFalse(grant.is_lost)
+        self.give_back(grant)
+
+    def test_lost_is_lost(self) -> None:
+        """A renewal that arrives too late, or a token that is another, ends it for good."""
+        grant = self.take()
+        answer: Deferred[int] = Deferred()
+        self.link.answer = answer
+        self.clock.advance(4)
+        self.clock.advance(8)
+        self.assertTrue(grant.is_lost)
+        answer.callback(1)
+        self.assertTrue(grant.is_lost)
+        self.give_back(grant)
+        self.link.answer = b"8"
+        grant = self.take()
+        self.link.answer = 0
+        self.clock.advance(4)
+        self.assertTrue(grant.is_lost)
+        self.give_back(grant)
+
+    def test_what_may_have_been_granted_is_taken_back(self) -> None:
+        """An attempt without an answer is undone later; one that was not sent needs no undoing."""
+        self.link.answer = Unavailable("no answer", timed_out=True)
+        self.failureResultOf(start(self.registry.take("a")), Unavailable)
+        self.assertEqual(self.link.asked, [TAKE, RELEASE])
+        self.link.is_up = False
+        self.failureResultOf(start(self.registry.take("a")), Unavailable)
+        self.link.answer = Away("away")
+        self.failureResultOf(start(self.registry.take("a")), Away)
+        self.assertEqual(self.link.asked[2:], [TAKE, TAKE])
+
+    def test_a_release_that_fails_is_nobodys_concern(self) -> None:
+        """The lease ends by itself."""
+        grant = self.take()
+        self.link.answer = Unavailable("away")
+        self.successResultOf(start(grant.give_back()))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_somebody_has_it(self) -> None:
+        """An attempt that finds a key gets nothing."""
+        self.link.answer = 0
+        self.assertIsNone(self.successResultOf(start(self.registry.take("a"))))
+
+
+class PlaceTests(SynchronousTestCase):
+    def test_it_shows_itself_without_secrets(self) -> None:
+        """Where it is, and nothing of how one gets in."""
+        login = Login(username="me", password="hunter2")
+        place = RedisPlace(
+            addresses=(("a", 1), ("b", 2)), master="m", login=login, sentinel_login=login
+        )
+        self.assertEqual(str(place), "Redis m (Sentinel a:1, b:2)")
+        self.assertEqual(str(PLACE), "Redis (redis:6379)")
+        self.assertNotIn("hunter2", repr(place))
+
+
+class JudgeTests(SynchronousTestCase):
+    GOOD = "# Server\r\nredis_version:7.0.15\r\n\r\nrole:master\r\nmaxmemory:0\r\n"
+
+    def test_a_good_server(self) -> None:
+        """What INFO says is read, and nothing is said of it."""
+        known = facts(self.GOOD + "maxmemory_policy:noeviction\r\ncluster_enabled:0\r\n")
+        self.assertEqual(known["redis_version"], "7.0.15")
+        judge("x", known)
+        judge("x", {})
+
+    def test_servers_that_will_not_do(self) -> None:
+        """Each is refused with what would help."""
+        for line, expected in (
+            ("redis_version:4.0.9", "Redis 5 or newer"),
+            ("cluster_enabled:1", "name a single server"),
+            ("role:slave", "master"),
+            ("maxmemory:1000\r\nmaxmemory_policy:allkeys-lru", "noeviction"),
+            ("maxmemory:1000\r\nmaxmemory_policy:volatile-lru", "noeviction"),
+        ):
+            error = self.assertRaises(Refused, judge, "x", facts(f"{self.GOOD}{line}\r\n"))
+            self.assertIn(expected, str(error))
