@@ -36,6 +36,7 @@ TOGETHER = 32
 QUANTITIES = {
     "alone": "take and release, ms",
     "together": f"the same, {TOGETHER} names at once, ms each",
+    "cpu": "CPU time of this process for one of these, ms",
     "handed": "released here, had by another process, ms",
 }
 MOST_MS = {"local": 1.0, "files": 2.0, "redis": 5.0, "postgresql": 10.0}
@@ -98,11 +99,13 @@ async def _times(here: Leases, there: Leases) -> dict[str, float]:
         began = time.perf_counter()
         await _cycle(here, f"download:nar:{number:052}.nar.xz")
         alone.append(time.perf_counter() - began)
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     for _ in range(CYCLES // TOGETHER):
         names = [f"download:nar:{number:052}.nar.xz" for number in range(TOGETHER)]
         await gatherResults([Deferred.fromCoroutine(_cycle(here, name)) for name in names])
-    together = (time.perf_counter() - began) / (CYCLES // TOGETHER * TOGETHER)
+    count = CYCLES // TOGETHER * TOGETHER
+    together = (time.perf_counter() - began) / count
+    cpu = (time.process_time() - began_cpu) / count
     for _ in range(CYCLES // 10):
         lease = await here.try_hold("handed")
         assert lease is not None, "released before"
@@ -115,6 +118,7 @@ async def _times(here: Leases, there: Leases) -> dict[str, float]:
     return {
         "alone": median(alone) * 1000,
         "together": together * 1000,
+        "cpu": cpu * 1000,
         "handed": median(handed) * 1000,
     }
 

@@ -12,21 +12,25 @@ from ncps.database.rows import NAR_COLUMNS, milliseconds, moment, nar_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar
 
-# The engines have no name in common for the largest of several values.
+# The engines have no name in common for the largest of several values. Rows are sorted by what
+# little is needed for that, and read whole once it is known which; grouping keeps SQLite from
+# looking for the uses of narinfos again in each comparison.
 _FIND: Final = f"""
-SELECT {NAR_COLUMNS}, n.used_at FROM (
-    SELECT m.*, CASE
+SELECT {NAR_COLUMNS}, t.used_at FROM (
+    SELECT m.id, CASE
         WHEN m.nar_used >= m.narinfo_used AND m.nar_used >= m.stored_at THEN m.nar_used
         WHEN m.narinfo_used >= m.stored_at THEN m.narinfo_used
         ELSE m.stored_at END AS used_at
     FROM (
-        SELECT k.*, COALESCE(k.last_used_at, 0) AS nar_used, COALESCE(
-            (SELECT MAX(i.last_used_at) FROM narinfos i WHERE i.nar_file_id = k.id), 0
-        ) AS narinfo_used
-        FROM nar_files k
-        WHERE k.stored_at < ? AND COALESCE(k.last_used_at, 0) < ?
+        SELECT k.id, k.stored_at, COALESCE(k.last_used_at, 0) AS nar_used,
+            COALESCE(MAX(i.last_used_at), 0) AS narinfo_used
+        FROM nar_files k LEFT JOIN narinfos i ON i.nar_file_id = k.id
+        WHERE k.stored_at < ? AND (k.last_used_at IS NULL OR k.last_used_at < ?)
+        GROUP BY k.id, k.stored_at, k.last_used_at
     ) m
-) n WHERE n.used_at < ? ORDER BY n.used_at, n.id LIMIT ?
+    WHERE m.nar_used < ? AND m.narinfo_used < ?
+    ORDER BY used_at, m.id LIMIT ?
+) t JOIN nar_files n ON n.id = t.id ORDER BY t.used_at, t.id
 """  # noqa: S608 - columns
 
 _EVICT: Final = """
@@ -51,7 +55,7 @@ ORDER BY n.id LIMIT ?
 def find(txn: Any, before: datetime, limit: int) -> list[IdleNar]:
     """Return stored NARs that were last wanted before then, the longest unwanted first."""
     then = milliseconds(before)
-    rows = txn.execute(_FIND, (then, then, then, limit)).fetchall()
+    rows = txn.execute(_FIND, (then, then, then, then, limit)).fetchall()
     return [IdleNar(nar_of(row), moment(int(row[-1]))) for row in rows]
 
 

@@ -19,6 +19,7 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 class MemoryCatalog(Inventory):
     """See `ncps.ports.Catalog` and `ncps.ports.Inventory`.
 
+    :ivar off: what the next recount says.
     :param failing: raised by every method while it is set; `failing_writes` only by those that
         write.
     """
@@ -27,6 +28,7 @@ class MemoryCatalog(Inventory):
         self.entries: dict[str, NarInfoEntry] = {}
         self.records: dict[NarKey, NarRecord] = {}
         self.made_at = datetime(2020, 1, 1, tzinfo=UTC)
+        self.off = 0
         self.failing: NcpsError | None = None
         self.failing_writes: NcpsError | None = None
         self._key_of: dict[str, NarKey] = {}
@@ -143,7 +145,8 @@ class MemoryCatalog(Inventory):
 
     async def recount(self) -> int:
         self._writing()
-        return 0
+        off, self.off = self.off, 0
+        return off
 
     async def created_at(self) -> datetime:
         self._reading()

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,6 +129,33 @@ class FaultTests(SqliteTestCase):
         self.assertIsNotNone(await catalog.narinfo(digest_of(0)))
         self.assertIsNone(await catalog.narinfo(digest_of(count)))
         self.assertIsNone(await catalog.nar(key_of(count)))
+
+    async def test_a_wrong_count_is_put_right(self) -> None:
+        """Whatever has meddled with the counter, or has removed it: counting anew tells the sum."""
+        catalog = self.catalog()
+        await catalog.mark_stored(stored(1, stored_size=100))
+        for meddling in ("UPDATE accounts SET bytes = 30", "DELETE FROM accounts"):
+            with closing(self.dialect.connect()) as other:
+                other.execute(meddling)
+            self.assertEqual(await catalog.recount(), 70 if "30" in meddling else 100)
+            self.assertEqual(await catalog.stored_bytes(), 100)
+            self.assertEqual(await catalog.recount(), 0)
+        self.assertEqual(await catalog.totals(), Totals(0, 1, 100))
+
+    async def test_the_count_begins_with_what_is_there(self) -> None:
+        """A database that had no counter gets one of what it holds."""
+        path = self.path.with_name("old.sqlite")
+        old = SQLite(path)
+        migrate.up(old)
+        with closing(old.connect()) as other:
+            await SqlCatalog(self.opened(old)).mark_stored(stored(1, stored_size=100))
+            other.execute("DROP TABLE accounts")
+            other.execute("DROP INDEX narinfos_nar_file_id_used")
+            other.execute("CREATE INDEX narinfos_nar_file_id ON narinfos (nar_file_id)")
+            other.execute("CREATE INDEX narinfos_last_used_at ON narinfos (last_used_at)")
+            other.execute("DELETE FROM schema_migrations WHERE version = 4")
+        self.assertEqual([migration.version for migration in migrate.up(old)], [4])
+        self.assertEqual(await SqlCatalog(self.opened(old)).stored_bytes(), 100)
 
     async def test_a_read_only_database_is_a_full_store(self) -> None:
         """Where nothing may be written, writes say so and reads go on."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.evict import LEASE
@@ -52,8 +53,8 @@ class OrphanTests(SynchronousTestCase):
         self.store.put(key, b"x" * 10)
         self.store._modified[key] = self.ago(days * DAY)
 
-    def sweep(self, grace_s: float = DAY) -> Deferred[None]:
-        orphans = Orphans(
+    def made(self, grace_s: float = DAY) -> Orphans:
+        return Orphans(
             clock=self.clock,
             catalog=self.catalog,
             store=self.store,
@@ -64,7 +65,9 @@ class OrphanTests(SynchronousTestCase):
             grace_s=grace_s,
             swept=self.swept.append,
         )
-        return Deferred.fromCoroutine(orphans.sweep())
+
+    def sweep(self, grace_s: float = DAY) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.made(grace_s).sweep())
 
     def left(self) -> set[NarKey]:
         self.successResultOf(self.sweep())
@@ -170,3 +173,15 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual(set(self.catalog.entries), {digest_of(900), digest_of(901)})
         self.assertEqual(set(self.changes.keys), {key_of(number) for number in range(count)})
         self.assertEqual(self.swept[0].records, count)
+
+    def test_a_count_that_was_off_is_told(self) -> None:
+        """A difference is one line of the log; a database that is away is no error."""
+        with capturedLogs() as events:
+            self.run_now(self.made().recount())
+            self.assertEqual(events, [])
+            self.catalog.off = -7
+            self.run_now(self.made().recount())
+            self.assertEqual([event["off"] for event in events], [-7])
+            self.catalog.failing = Unavailable("away")
+            self.run_now(self.made().recount())
+            self.assertEqual(len(events), 2)
