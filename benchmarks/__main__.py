@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks import (
     closure,
     databases,
+    dead,
     leases,
     machine,
     nar_hits,
@@ -34,6 +35,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "miss": nar_misses.measure,
     "slow": slow_readers.measure,
     "closure": closure.measure,
+    "dead": dead.measure,
     "databases": databases.measure,
     "s3": s3_hits.measure,
     "replicas": replicas.measure,

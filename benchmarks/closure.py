@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from benchmarks.nginx import Nginx
@@ -41,18 +42,21 @@ def _through(stand: Stand, closure: Closure, origin: Nginx) -> Sample:
         daemon.kill()
 
 
-def _made(stand: Stand) -> tuple[Closure, BinaryCache]:
+def made(
+    stand: Stand, *, small: int = SMALL, large: Sequence[int] = LARGE
+) -> tuple[Closure, BinaryCache]:
+    """Make a closure and a binary cache of it; see `make_closure`."""
     release = find_release("system")
     if release is None:
         raise AssertionError("no nix on PATH")
     maker = NixClient(release, stand.fresh("maker"))
-    closure = make_closure(maker, stand.fresh("sources"), small=SMALL, large=LARGE)
+    closure = make_closure(maker, stand.fresh("sources"), small=small, large=large)
     return closure, export(closure, stand.fresh("cache"), compression="xz")
 
 
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
-    closure, cache = _made(stand)
+    closure, cache = made(stand)
     origin = Nginx(stand.fresh("closure-origin"), cache.directory, hold_open=True)
     try:
         series = alternate(

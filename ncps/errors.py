@@ -6,6 +6,12 @@ adapters ever sees another one. `web.respond` has the table from error to status
 
 from __future__ import annotations
 
+from typing import Literal
+
+FailureKind = Literal["connect", "timeout", "status", "broken", "corrupt", "malformed"]
+"""How an upstream fails: no connection or no answer; too late; a status that is no answer; an
+answer that broke off; bytes or facts that are wrong; what is not what it should be at all."""
+
 
 class NcpsError(Exception):
     """Base of all errors below; `str()` of it is fit for a log line, never holds a secret."""
@@ -24,14 +30,21 @@ class Unavailable(NcpsError):
 
     :param retry_after: seconds after which trying again makes sense, if known.
     :param timed_out: whether the cause was a deadline (clients: 504 instead of 502).
+    :param kind: what kind of failure it is, where it is an upstream's; for metrics.
     """
 
     def __init__(
-        self, message: str, *, retry_after: float | None = None, timed_out: bool = False
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        timed_out: bool = False,
+        kind: FailureKind = "connect",
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.timed_out = timed_out
+        self.kind: FailureKind = "timeout" if timed_out else kind
 
 
 class Busy(Unavailable):
@@ -39,7 +52,14 @@ class Busy(Unavailable):
 
 
 class Corrupt(NcpsError):
-    """Bytes or facts are not what they were said to be: distrust the source. Clients: 502."""
+    """Bytes or facts are not what they were said to be: distrust the source. Clients: 502.
+
+    :param kind: as for Unavailable.
+    """
+
+    def __init__(self, message: str, *, kind: FailureKind = "corrupt") -> None:
+        super().__init__(message)
+        self.kind: FailureKind = kind
 
 
 class Refused(NcpsError):

@@ -45,7 +45,7 @@ from ncps.web.transport import adopt
 
 TOTALS_S = 30.0
 USES_S = 60.0
-INSPECTION_S = 30.0
+INSPECTION_S = 10.0
 AFTERMATH_S = 5.0
 """How long ends that should be quick may take, each."""
 

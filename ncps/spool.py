@@ -148,6 +148,14 @@ class Spool:
             await self._drained.wait()
         self._check()
 
+    async def reread(self, digest: Digest) -> None:
+        """Let a digest see all bytes once more; only if `is_kept`. Raises what it raises."""
+        position = 0
+        while position < self.length:
+            data = self._read(position, self.length)
+            position += len(data)
+            await self._workers.run(digest.feed, data)
+
     def commit(self) -> None:
         """Let readers have the end: everything is there and right."""
         self.total = self.length

@@ -260,7 +260,7 @@ class BodyReader(Protocol):
     def close(self) -> None:
         """Drop what was not read and, before the body's end, abort the connection; idempotent."""
         if not self._ended:
-            self._fail(Unavailable("body was closed before its end"))
+            self._fail(Unavailable("body was closed before its end", kind="broken"))
         self._chunks.clear()
         self._watch.close()
 
@@ -326,7 +326,7 @@ class BodyReader(Protocol):
         if reason.check(ResponseDone) is not None:
             self._end(None)
         else:
-            self._end(Unavailable(f"body broke off: {_describe(reason)}"))
+            self._end(Unavailable(f"body broke off: {_describe(reason)}", kind="broken"))
 
 
 def _describe(reason: Failure) -> str:

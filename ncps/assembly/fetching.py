@@ -102,16 +102,9 @@ def _count_failure(counters: Metrics, upstream: Upstream, error: NcpsError) -> N
 
 def _kind_of_failure(error: NcpsError) -> str:
     """Value of the label `kind`; empty for what is no failure of its own."""
-    text = str(error)
-    if isinstance(error, Corrupt):
-        return "malformed" if text.startswith("not ") else "corrupt"
-    if isinstance(error, Busy) or not isinstance(error, Unavailable):
+    if isinstance(error, Busy) or not isinstance(error, Unavailable | Corrupt):
         return ""
-    if error.timed_out:
-        return "timeout"
-    if text.startswith("status"):
-        return "status"
-    return "broken" if "body" in text else "connect"
+    return error.kind
 
 
 def _netrc(settings: Settings) -> Netrc:

@@ -90,6 +90,7 @@ class Found(Generic[T]):
 class Upstreams:
     """All configured upstreams.
 
+    :ivar tasks: own the requests that outlive their round.
     :param failed: told of each failure: upstream, error; for metrics.
     """
 
@@ -103,7 +104,7 @@ class Upstreams:
         failed: Callable[[Upstream, NcpsError], object] = lambda _u, _e: None,
     ) -> None:
         self._clock = clock
-        self._tasks = tasks
+        self.tasks = tasks
         self._failed = failed
         self.candidates = [Candidate(upstream, Health(clock)) for upstream in upstreams]
         self._names = {c.upstream.base_url: c.upstream.name for c in self.candidates}
@@ -153,7 +154,7 @@ class Upstreams:
             self.report(what, candidate, error)
 
         asked = [c for c in self.ordered(preferred) if c.upstream.base_url not in without]
-        round_ = _Round[T](self._clock, self._tasks, asked, question, failed)
+        round_ = _Round[T](self._clock, self.tasks, asked, question, failed)
         found = await round_.run()
         if found is None:
             raise verdict({c.upstream.name: e for c, e in round_.failures}, what)

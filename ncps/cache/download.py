@@ -8,27 +8,33 @@
                                                                         byte; the others break off
 
 The job belongs to the cache, not to a request: readers come and go (D5). Size and FileHash are
-checked before the last bytes leave the spool and before anything is published (P7).
+checked before the last bytes leave the spool and before anything is published (P7). They are not
+signed; where the bytes contradict them, the NAR inside decides:
+
+    FileHash differs at the end           the spool is read once more, through the decompressor
+    FileSize differs from an answer's     unless another narinfo agrees with it against the answer,
+                                          all goes by NarHash alone from now on
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.cache.follow import DownloadReader, Superseded
 from ncps.cache.policy import verdict
-from ncps.cache.seal import Seal, Verdict
+from ncps.cache.seal import Disputed, Doubtful, Seal, Verdict, WrongBytes
 from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, NarRecord, Segment, UpstreamBody
+from ncps.ports import Body, NarRecord, UpstreamBody
 from ncps.spool import Digest, Spool
 
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -39,14 +45,6 @@ OPENING_ROUNDS = 2
 
 MAX_RESTARTS = 3
 """How often wrong bytes are fetched anew within one download."""
-
-
-class Superseded(Unavailable):
-    """The spool had wrong bytes; another one takes its place."""
-
-
-class WrongBytes(Corrupt):
-    """What lies in the spool is not, or not the beginning of, what was asked for."""
 
 
 @frozen
@@ -103,6 +101,9 @@ class Download:
         self._contributors: set[str] = set()
         self._distrusted: dict[str, Corrupt] = {}
         self._suspects: set[str] = set()
+        self._disputed = ""
+        self._false_word = ""
+        self._is_confirmed = False
         self._restarts = 0
 
     # The readers' side
@@ -116,10 +117,10 @@ class Download:
 
     @property
     def sure_size(self) -> int | None:
-        """Bytes in all, as the narinfo or the verdict has it; an upstream's word does not count."""
+        """Bytes in all, as the verdict has it, or the narinfo and an upstream's answer agree."""
         if self.arrived.is_set and not self.has_failed:
             return self.size
-        return self._seal.size
+        return self._seal.size if self._is_confirmed else None
 
     async def opened(self) -> None:
         """Wait until the head of an upstream's answer is there; raises what the job came to."""
@@ -173,13 +174,22 @@ class Download:
             each = self._sources.each(self._distrusted, self._suspects)
             async with aclosing(each) as sources:
                 async for source in sources:
+                    if source.is_other_file and self._spool is not None:
+                        continue  # clients have some of the one already
                     arrived = await self._exhaust(source)
                     if arrived is not None:
                         return arrived
             failures = self._sources.failures | self._distrusted
+            if self._disputed:
+                arrived = await self._settle()
+                if arrived is not None:
+                    return arrived
+                continue
             rounds += 1
             if (self._length, self._restarts) != before:
                 rounds, progress_at = 0, self._clock.seconds()
+            if self._restarts != before[1]:
+                continue  # who had a part in wrong bytes may do better alone
             patience = self._patience_s if self._length else 0.0
             is_hopeless = not any(isinstance(error, Unavailable) for error in failures.values())
             is_over = rounds >= OPENING_ROUNDS and self._clock.seconds() - progress_at >= patience
@@ -193,22 +203,33 @@ class Download:
 
     async def _exhaust(self, source: Source) -> Arrived | None:
         """Take what one source gives, again and again as long as it adds something."""
-        name = source.name
         while True:
             before = self._length
+            offset = 0 if self._is_other(source) else before
             try:
-                spool = await self._pump(source)
-                return Arrived(spool, self._judge(spool))
+                source, body = await self._sources.open(
+                    source, offset, allow_encoding=self._is_uncompressed
+                )
+                spool = await self._pump(source, body, offset)
+                return await self._judge(spool)
             except (NotFound, Unavailable, Corrupt) as error:
                 if self._spool is not None and self._spool.error is error:
                     raise  # the trouble is ours: no source can help
+                if isinstance(error, WrongBytes) and self._false_word:
+                    error = WrongBytes(f"{self._false_word}; {error}")
                 self._note(source, error)
                 if isinstance(error, WrongBytes):
-                    self._start_over(name, error)
+                    self._start_over(source.name, error)
+                elif isinstance(error, Disputed):
+                    self._disputed = str(error)
                 elif isinstance(error, Corrupt):
-                    self._distrusted[name] = error
+                    self._distrusted[source.name] = error
                 if not isinstance(error, Unavailable) or self._length <= before:
                     return None
+
+    def _is_other(self, source: Source) -> bool:
+        """Whether a source has another file than the one that lies in the spool."""
+        return self._spool is not None and self.file != source.file
 
     def _note(self, source: Source, error: NcpsError) -> None:
         self._sources.failed(source, error)
@@ -220,19 +241,18 @@ class Download:
             reason=str(error),
         )
 
-    async def _pump(self, source: Source) -> Spool:
+    async def _pump(self, source: Source, body: UpstreamBody, offset: int) -> Spool:
         """Append what the source sends, from the byte there is, up to the end of the file.
 
         On return and after every error but a cancel, all that came is written and hashed.
         """
-        is_other = self._spool is not None and self.file != source.file
-        offset = 0 if is_other else self._length
-        body = await source.open(offset, allow_encoding=self._is_uncompressed)
         trouble: Unavailable | Corrupt | None = None
         try:
-            if is_other:
+            if self._is_other(source):
                 self._drop_spool(f"{source.name} has another file of the same NAR")
-            spool = self._admit(source, body)
+            if source.is_other_file:
+                self._relax(f"there is only another file of it, at {source.name}")
+            spool = await self._admit(source, body)
             try:
                 await self._append(spool, body, offset)
             except (Unavailable, Corrupt) as error:
@@ -241,23 +261,32 @@ class Download:
         finally:
             body.close()
         is_whole = self.size is not None and spool.length == self.size
-        if isinstance(trouble, Unavailable) and not is_whole:
-            source.broke_off(str(trouble))
-            raise trouble
-        if isinstance(trouble, Corrupt):
+        if trouble is not None and (isinstance(trouble, Corrupt) or not is_whole):
             raise trouble
         if self.size is not None and not is_whole:
-            raise Unavailable(f"the body ended at byte {spool.length} of {self.size}")
+            text = f"the body ended at byte {spool.length} of {self.size}"
+            if self._is_disputable and trouble is None and spool.length == offset:
+                raise Disputed(text)
+            raise Unavailable(text, kind="broken")
         return spool
 
     @property
     def _is_uncompressed(self) -> bool:
         return self._expected is not None and self._expected.compression == "none"
 
-    def _admit(self, source: Source, body: UpstreamBody) -> Spool:
+    async def _admit(self, source: Source, body: UpstreamBody) -> Spool:
         """Check the head of an answer; the first good one opens the spool."""
         if body.total is not None and self.size is not None and body.total != self.size:
-            raise Corrupt(f"the file has {body.total} bytes instead of {self.size}")
+            text = f"the file has {body.total} bytes instead of {self.size}"
+            if not self._is_disputable:
+                raise Corrupt(text)
+            if self._spool is not None:
+                raise Disputed(text)
+            if await self._sources.contradicts(body.total):
+                raise Corrupt(text)
+            self._relax(text)
+        if body.total is not None and body.total == self._seal.size:
+            self._is_confirmed = True
         name = source.name
         if self._spool is None:
             total = self._seal.size if self._seal.size is not None else body.total
@@ -279,16 +308,61 @@ class Download:
             skip = 0
             handed += len(data)
             if self.size is not None and handed > self.size:
-                raise WrongBytes(f"the body is longer than {self.size} bytes")
+                text = f"the body is longer than {self.size} bytes"
+                self._disputed = text if self._is_disputable else self._disputed
+                raise WrongBytes(text)
             await spool.write(data)
 
-    def _judge(self, spool: Spool) -> Verdict:
+    @property
+    def _is_disputable(self) -> bool:
+        """Whether the file's size is a narinfo's word that no answer has agreed with."""
+        has_word = self._seal.size is not None and not self._is_confirmed
+        return has_word and self._seal.can_overrule
+
+    async def _judge(self, spool: Spool) -> Arrived:
+        """Let the seal judge a spool, and commit it. WrongBytes."""
         try:
-            judgement = self._seal.judge(spool.length)
+            try:
+                judgement = self._seal.judge(spool.length)
+            except Doubtful as doubt:
+                if not spool.is_kept:
+                    raise
+                judgement = await self._look_inside(spool, doubt)
         except Corrupt as error:
             raise WrongBytes(str(error)) from error
+        if complaint := judgement.complaint or self._false_word:
+            self._sources.lied(complaint)
         spool.commit()
-        return judgement
+        return Arrived(spool, judgement)
+
+    async def _look_inside(self, spool: Spool, doubt: Doubtful) -> Verdict:
+        """Let the NAR inside decide over a file that is not what its narinfo says. Corrupt."""
+        inspector = self._seal.inspector()
+        try:
+            await spool.reread(inspector)
+        except Corrupt as error:
+            raise Corrupt(f"{doubt}; {error}") from error
+        return self._seal.overrule(inspector, spool.length)
+
+    async def _settle(self) -> Arrived | None:
+        """After nobody had a file of the size that the narinfo tells: let the NAR decide."""
+        reason, self._disputed = self._disputed, ""
+        if self._spool is not None:
+            try:
+                return await self._judge(self._spool)
+            except WrongBytes as error:
+                self._drop_spool(str(error))
+        self._relax(reason)
+        self._distrusted.clear()
+        return None
+
+    def _relax(self, reason: str) -> None:
+        """Go by NarHash alone from now on. Corrupt: that is not possible."""
+        if self._expected is None or not self._seal.can_overrule:
+            return
+        self._false_word = reason
+        self._expected = evolve(self._expected, file_hash=None, file_size=None)
+        self._seal = self._new_seal(self.key, self._expected)
 
     def _start_over(self, name: str, error: WrongBytes) -> None:
         """Drop the spool; shun the source if all of the wrong bytes were its own.
@@ -320,55 +394,3 @@ async def _settled(spool: Spool) -> None:
         await spool.flush()
     except Corrupt as error:
         raise WrongBytes(str(error)) from error
-
-
-class DownloadReader:
-    """A Body that follows a download, also from one spool to the next; see `ncps.ports.Body`."""
-
-    def __init__(self, download: Download, body: Body, start: int, stop: int | None) -> None:
-        self._download = download
-        self._body = body
-        self._start = start
-        self._stop = stop
-        self._promised = download.size
-        self._is_closed = False
-
-    @property
-    def size(self) -> int | None:
-        """Bytes in all, if known by now."""
-        stop = self._stop if self._stop is not None else self._download.size
-        return None if stop is None else stop - self._start
-
-    def segment(self) -> Segment | None:
-        """None: the file may still grow."""
-        return None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        has_begun = False
-        while True:
-            try:
-                async for chunk in self._body:
-                    has_begun = True
-                    yield chunk
-                return
-            except Superseded as error:
-                if has_begun:
-                    raise Corrupt(str(error)) from error
-            await self._move()
-
-    async def _move(self) -> None:
-        """Go over to the spool that takes the place of this one.
-
-        Corrupt, if the size was wrong, too: whoever asked for a piece may have been told of it.
-        """
-        self._body.close()
-        self._body = await self._download.reader(self._start, self._stop)
-        if self._promised not in {None, self._download.size}:
-            raise Corrupt(f"the file was said to have {self._promised} bytes, and has not")
-        if self._is_closed:  # meanwhile
-            self._body.close()
-
-    def close(self) -> None:
-        """Stop reading; idempotent."""
-        self._is_closed = True
-        self._body.close()

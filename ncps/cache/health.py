@@ -1,10 +1,12 @@
-"""Health of one upstream, learned from traffic: a circuit breaker and its recent latency.
+"""Health of one upstream, learned from traffic: circuit breakers and its recent latency.
 
     closed --(FAILURES in a row, or Retry-After)--> open --(pause over)--> half-open
       ^------------------(an answer)---------------------------------------/   |
                                      open (pause doubled) <--(a failure)------/
 
 Open: nobody asks. Half-open: one request or probe may ask, the others still count it as away.
+A second breaker of the same kind is for bodies: an upstream whose heads are fine but whose NARs
+stall is asked for no NAR, until one has come whole.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ SLOWEST_HEDGE_S = 0.15
 FASTEST_HEDGE_S = 0.02
 
 
-class Health:
-    """What is known of one upstream's health; times are the clock's seconds."""
+class Breaker:
+    """See the module; times are the clock's seconds."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -28,14 +30,10 @@ class Health:
         self._pause_s = FIRST_PAUSE_S
         self._open_until: float | None = None
         self._is_probing = False
-        self._is_suspect = False
-        self._latency_s: float | None = None
-        self._deviation_s = 0.0
-        self.last_error = ""
 
     @property
-    def is_healthy(self) -> bool:
-        """Whether the breaker is closed."""
+    def is_closed(self) -> bool:
+        """Whether everybody may ask."""
         return self._open_until is None
 
     @property
@@ -46,58 +44,26 @@ class Health:
         return not self._is_probing and self._clock.seconds() >= self._open_until
 
     @property
-    def latency_s(self) -> float:
-        """Recent latency to the head of an answer; 0 while unknown, so that all get tried."""
-        return self._latency_s or 0.0
-
-    @property
-    def hedge_s(self) -> float:
-        """How long to wait for this upstream before another one is asked too."""
-        if self._latency_s is None:
-            return SLOWEST_HEDGE_S / 2
-        usual = self._latency_s + 4 * self._deviation_s
-        return min(SLOWEST_HEDGE_S, max(FASTEST_HEDGE_S, usual))
-
-    @property
-    def retry_after_s(self) -> float:
-        """Seconds until it may be asked again; 0 if it may be asked now."""
+    def wait_s(self) -> float:
+        """Seconds until one may ask again; 0 if one may now."""
         if self._open_until is None:
             return 0.0
         return max(0.0, self._open_until - self._clock.seconds())
 
-    @property
-    def is_suspect(self) -> bool:
-        """Whether it let a hedge run out and has not answered since."""
-        return self._is_suspect
-
-    def suspect(self) -> None:
-        """Note that an answer is overdue."""
-        self._is_suspect = True
-
     def asked(self) -> None:
-        """Note that a request goes out; ends in `answered`, `failed` or `gave_up`."""
+        """Note that a request goes out."""
         if self._open_until is not None:
             self._is_probing = True
 
-    def answered(self, latency_s: float | None = None) -> None:
-        """Note an answer, whatever it said."""
+    def succeeded(self) -> None:
+        """Close."""
         self._failures = 0
         self._pause_s = FIRST_PAUSE_S
         self._open_until = None
         self._is_probing = False
-        self._is_suspect = False
-        self.last_error = ""
-        if latency_s is None:
-            return
-        if self._latency_s is None:
-            self._latency_s, self._deviation_s = latency_s, latency_s / 2
-        else:  # as TCP estimates round trips (RFC 6298 section 2)
-            self._deviation_s += (abs(self._latency_s - latency_s) - self._deviation_s) / 4
-            self._latency_s += (latency_s - self._latency_s) / 8
 
-    def failed(self, reason: str, retry_after_s: float | None = None) -> None:
-        """Note that no usable answer came."""
-        self.last_error = reason
+    def failed(self, retry_after_s: float | None = None) -> None:
+        """Count a failure, and open if that was enough."""
         self._failures += 1
         now = self._clock.seconds()
         pause_s = None if retry_after_s is None else min(MAX_RETRY_AFTER_S, retry_after_s)
@@ -119,3 +85,109 @@ class Health:
     def _open(self, pause_s: float) -> None:
         self._is_probing = False
         self._open_until = self._clock.seconds() + pause_s
+
+
+class Health:
+    """What is known of one upstream's health; times are the clock's seconds.
+
+    :ivar answered_at: when it last answered anything.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._answers = Breaker(clock)
+        self._bodies = Breaker(clock)
+        self._is_suspect = False
+        self._latency_s: float | None = None
+        self._deviation_s = 0.0
+        self.answered_at = float("-inf")
+        self.last_error = ""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether both breakers are closed."""
+        return self._answers.is_closed and self._bodies.is_closed
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a request may go out now."""
+        return self._answers.may_ask
+
+    @property
+    def may_fetch(self) -> bool:
+        """Whether a NAR may be asked for now."""
+        return self._answers.may_ask and self._bodies.may_ask
+
+    @property
+    def latency_s(self) -> float:
+        """Recent latency to the head of an answer; 0 while unknown, so that all get tried."""
+        return self._latency_s or 0.0
+
+    @property
+    def hedge_s(self) -> float:
+        """How long to wait for this upstream before another one is asked too."""
+        if self._latency_s is None:
+            return SLOWEST_HEDGE_S / 2
+        usual = self._latency_s + 4 * self._deviation_s
+        return min(SLOWEST_HEDGE_S, max(FASTEST_HEDGE_S, usual))
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until it may be asked again, for a NAR too; 0 if it may be asked now."""
+        return max(self._answers.wait_s, self._bodies.wait_s)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it let a hedge run out and has not answered since."""
+        return self._is_suspect
+
+    def suspect(self) -> None:
+        """Note that an answer is overdue."""
+        self._is_suspect = True
+
+    def asked(self) -> None:
+        """Note that a request goes out; ends in `answered`, `failed` or `gave_up`."""
+        self._answers.asked()
+
+    def answered(self, latency_s: float | None = None) -> None:
+        """Note an answer, whatever it said."""
+        self._answers.succeeded()
+        self._is_suspect = False
+        self.answered_at = self._clock.seconds()
+        if self._bodies.is_closed:
+            self.last_error = ""
+        if latency_s is None:
+            return
+        if self._latency_s is None:
+            self._latency_s, self._deviation_s = latency_s, latency_s / 2
+        else:  # as TCP estimates round trips (RFC 6298 section 2)
+            self._deviation_s += (abs(self._latency_s - latency_s) - self._deviation_s) / 4
+            self._latency_s += (latency_s - self._latency_s) / 8
+
+    def failed(self, reason: str, retry_after_s: float | None = None) -> None:
+        """Note that no usable answer came."""
+        self.last_error = reason
+        self._answers.failed(retry_after_s)
+
+    def gave_up(self) -> None:
+        """Note that the request was called off by us: nothing was learned."""
+        self._answers.gave_up()
+
+    # Bodies of NARs
+
+    def fetching(self) -> None:
+        """Note that a NAR is asked for; ends in `delivered`, `stalled` or `let_go`."""
+        self._bodies.asked()
+
+    def delivered(self) -> None:
+        """Note that a body has come to its end."""
+        self._bodies.succeeded()
+
+    def stalled(self, reason: str) -> None:
+        """Note that a body stood still until our patience ended."""
+        self.last_error = reason
+        self._bodies.failed()
+
+    def let_go(self) -> None:
+        """Note that a body has ended otherwise: nothing was learned of whether they stall."""
+        self._bodies.gave_up()

@@ -19,6 +19,7 @@ from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
+from ncps.cache.paths import Paths
 from ncps.cache.uses import Uses, utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
@@ -71,6 +72,7 @@ class NarInfos:
         self._is_arriving = is_arriving
         self._disagreed = disagreed
         self._doubts = Doubts(clock)
+        self._paths = Paths()
         self._flights: Flights[str, KnownNarInfo] = Flights(tasks, "narinfo")
 
     async def get(self, digest: str) -> ServedNarInfo:
@@ -163,16 +165,22 @@ class NarInfos:
     async def _record(self, vetted: Vetted) -> KnownNarInfo:
         """Write a narinfo down and hold it; what cannot be written is served all the same."""
         entry, nar = vetted.entry, vetted.nar
-        self._board.appeared(entry.digest, nar.key)
         try:
+            known_nar = await self._catalog.nar(nar.key)
+            if known_nar is not None and known_nar.nar_hash not in {None, nar.nar_hash}:
+                vetted = self._vetting.renamed(vetted)  # one of the two URLs is false
+                entry, nar = vetted.entry, vetted.nar
+                known_nar = await self._catalog.nar(nar.key)
+            self._board.appeared(entry.digest, nar.key)
             row = await self._catalog.narinfo(entry.digest)
             if row is None or not self._is_overruled(entry, *row):
-                entry = _agreeing(entry, await self._catalog.nar(nar.key))
+                entry = _agreeing(entry, known_nar)
                 await self._catalog.add_narinfo(entry, nar)
             item = await self._look_up(entry.digest)
             if item is not None and item.is_stored:
                 await self.keep_beside(entry)
         except (Unavailable, StorageFull) as error:
+            self._board.appeared(entry.digest, nar.key)
             self._log.warn(
                 "narinfo {hash} is served but not recorded: {reason}",
                 hash=entry.digest,
@@ -182,6 +190,7 @@ class NarInfos:
         if item is None:
             item = known(entry, nar)
             self._memory.put(item)
+        self._paths.note(item.nar.key, item.digest)
         return item
 
     def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
@@ -273,24 +282,19 @@ class NarInfos:
         self._board.nar_changed(key)
 
     async def same_nar(self, candidate: Candidate, nar: NarRecord) -> NarRecord | None:
-        """What an upstream says of the very file of a NAR; None if it has another or none.
+        """What an upstream says of the same NAR in the same compression; None: it has none.
 
-        Where one of the two has no FileHash (ours is filled in once the file was stored), the same
-        NAR in the same compression is as good, though the file may differ. Unavailable, Corrupt:
-        as the upstream answers.
+        The file may be another. Unavailable, Corrupt: as the upstream answers.
         """
-        digests = [entry.digest for entry in await self._catalog.narinfos_of(nar.key)]
-        for digest in digests or self._memory.digests_of(nar.key):
+        digests = {entry.digest for entry in await self._catalog.narinfos_of(nar.key)}
+        digests = digests or self._memory.digests_of(nar.key) or self._paths.of(nar.key)
+        for digest in digests:
             try:
                 vetted = await candidate.ask(partial(self._ask, digest=digest), self._clock)
             except NotFound:
                 continue
             other = vetted.nar
-            if nar.file_hash is None or other.file_hash is None:
-                is_same = other.nar_hash == nar.nar_hash
-            else:
-                is_same = other.file_hash == nar.file_hash
-            if is_same and other.compression == nar.compression:
+            if other.nar_hash == nar.nar_hash and other.compression == nar.compression:
                 return other
         return None
 
@@ -302,15 +306,12 @@ def _always() -> bool:
 def _agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:
     """The narinfo as it fits the bytes that are stored under its URL, if some are.
 
-    Upstreams compress one NAR differently; where its URL here is named by the NarHash, the bytes
-    that came first stay. Corrupt: the URL is another NAR's.
+    Upstreams compress one NAR differently, and may say something untrue of the file; the bytes
+    that came first stay.
     """
-    if nar is None or not nar.is_stored:
+    if nar is None or not nar.is_stored or entry.narinfo.compression == "none":
         return entry
-    if nar.nar_hash not in {None, entry.narinfo.nar_hash}:
-        raise Corrupt(f"narinfo of {entry.digest} points at another path's NAR")
-    known_hash, known_size = nar.file_hash, nar.file_size
-    if known_hash is None or entry.narinfo.file_hash in {None, known_hash}:
-        return entry
-    narinfo = evolve(entry.narinfo, file_hash=known_hash, file_size=known_size)
-    return evolve(entry, narinfo=narinfo)
+    narinfo = entry.narinfo
+    file_hash = None if narinfo.file_hash is None else nar.file_hash or narinfo.file_hash
+    file_size = None if narinfo.file_size is None else nar.file_size or narinfo.file_size
+    return evolve(entry, narinfo=evolve(narinfo, file_hash=file_hash, file_size=file_size))

@@ -139,8 +139,10 @@ class Nars:
             except AlreadyStored:
                 return await self.stat(key)
             return download.sure_size, Outcome.COALESCED
-        await self._sources(key, nar).stat()
-        return nar.file_size if nar is not None else None, Outcome.MISS
+        size = await self._sources(key, nar).stat()
+        # Neither the narinfo's word nor the upstream's is enough: no bytes will find it out.
+        is_sure = nar is not None and (nar.compression == "none" or nar.file_size == size)
+        return nar.file_size if nar is not None and is_sure else None, Outcome.MISS
 
     async def _find(self, key: NarKey) -> NarRecord | None:
         """Return what is known of a NAR; bytes without a row are taken over first."""

@@ -190,9 +190,23 @@ class Relay(Supply):
             return
         self._hold = hold
 
+    async def open(
+        self, source: Source, offset: int, *, allow_encoding: bool
+    ) -> tuple[Source, UpstreamBody]:
+        """See `Supply`; only upstreams stand in for each other."""
+        return await self._sources.open(source, offset, allow_encoding=allow_encoding)
+
     def failed(self, source: Source, error: NcpsError) -> None:
         """See `Supply`."""
         self._sources.failed(source, error)
+
+    async def contradicts(self, size: int) -> bool:
+        """See `Supply`."""
+        return await self._sources.contradicts(size)
+
+    def lied(self, reason: str) -> None:
+        """See `Supply`."""
+        self._sources.lied(reason)
 
     async def settle(self) -> Lease | None:
         """After the last byte: have the lease, to publish. Unavailable: it cannot be had.
@@ -231,12 +245,13 @@ class _PeerSource(Source):
     def name(self) -> str:
         return PEER
 
+    @property
+    def is_other_file(self) -> bool:
+        return False
+
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
         body = await self.peers.open_nar(self.address, self.key, offset=offset)
         return _Passing(body, body.start, body.total, self.took)
-
-    def broke_off(self, reason: str) -> None:
-        """Nothing is remembered of it: whether it lives is for the leases to say."""
 
 
 @frozen
@@ -251,14 +266,15 @@ class _StoredSource(Source):
         return "store"
 
     @property
+    def is_other_file(self) -> bool:
+        return False
+
+    @property
     def file(self) -> str:
         return str(self.nar.file_hash)
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
         return _Passing(await self.open_stored(self.nar, offset), offset, self.nar.file_size)
-
-    def broke_off(self, reason: str) -> None:
-        """The next request for it heals it."""
 
 
 @define

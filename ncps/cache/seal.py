@@ -1,4 +1,8 @@
-"""Seal: what the bytes of a file must turn out to be, and the digests that tell."""
+"""Seal: what the bytes of a file must turn out to be, and the digests that tell.
+
+FileHash and FileSize of a narinfo are not signed, NarHash is. So where they say something else of a
+file than its bytes do, the NAR inside has the last word: if that is right, so is the file.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +28,30 @@ class Unverifiable(Corrupt):
     """There is nothing to tell right bytes from wrong ones by."""
 
 
+class Doubtful(Corrupt):
+    """The file is not what its narinfo says of it; whether the NAR is has not been seen."""
+
+
+class WrongBytes(Corrupt):
+    """What lies in the spool is not, or not the beginning of, what was asked for."""
+
+
+class Disputed(Corrupt):
+    """A file has another size than its narinfo says: one of the two is wrong."""
+
+
 @frozen(kw_only=True)
 class Verdict:
     """Facts of a file that is what it should be.
 
     :param nar_verified: whether NarHash was found right, too.
+    :param complaint: what the narinfo said of the file that is not true; empty: nothing.
     """
 
     size: int
     sha256: Hash
     nar_verified: bool
+    complaint: str = ""
 
 
 class _Sha256:
@@ -79,17 +97,34 @@ class Seal:
         self._nar_hash = expected.nar_hash if expected is not None else None
         self._nar_size = expected.nar_size if expected is not None else None
         self._file = _Sha256()
+        self._sha256: Hash | None = None
         self._nar: NarDigest | None = None
-        compression = expected.compression if expected is not None else ""
-        is_wanted = compression in _CHEAP or self._file_hash is None
+        self._compression = expected.compression if expected is not None else ""
+        self._max_ratio = max_ratio
+        self._reached = reached
+        is_wanted = self._compression in _CHEAP or self._file_hash is None
         if is_wanted and self._file_hash is not None and self._is_beyond(max_ratio):
             is_wanted = False
             reached()
-        if self._nar_hash is not None and is_wanted and is_supported(compression):
+        if is_wanted and self._is_legible:
             ratio = None if self.size is not None else Ratio(max_ratio, reached)
-            self._nar = NarDigest(compression, max_size=self._nar_size, ratio=ratio)
+            self._nar = self._new_digest(ratio)
         if self._file_hash is None and self._nar is None:
-            raise Unverifiable(f"{key.file_name} has no FileHash, and {compression} is not read")
+            raise Unverifiable(
+                f"{key.file_name} has no FileHash, and {self._compression} is not read"
+            )
+
+    @property
+    def can_overrule(self) -> bool:
+        """Whether the NAR inside can decide over FileHash and FileSize."""
+        return self._file_hash is not None and self._is_legible
+
+    @property
+    def _is_legible(self) -> bool:
+        return self._nar_hash is not None and is_supported(self._compression)
+
+    def _new_digest(self, ratio: Ratio | None) -> NarDigest:
+        return NarDigest(self._compression, max_size=self._nar_size, ratio=ratio)
 
     def _is_beyond(self, max_ratio: int) -> bool:
         """Whether the file promises to become more than it is looked into for."""
@@ -103,18 +138,47 @@ class Seal:
         return (self._file,) if self._nar is None else (self._file, self._nar)
 
     def judge(self, size: int) -> Verdict:
-        """Say what the bytes are; Corrupt if not what they should be. May take CPU time."""
-        sha256 = self._file.finish()
-        if self.size is not None and size != self.size:
-            raise Corrupt(f"{size} bytes instead of FileSize {self.size}")
-        if self._file_hash is not None and sha256 != self._file_hash:
-            raise Corrupt(f"hash {sha256} instead of FileHash {self._file_hash}")
-        nar_verified = sha256 == self._nar_hash
+        """Say what the bytes are; Corrupt if not what they should be. May take CPU time.
+
+        Doubtful: only `inspector` can tell.
+        """
+        self._sha256 = self._sha256 or self._file.finish()
+        complaint = self._complaint(size, self._sha256)
         if self._nar is not None:
-            nar_hash, nar_size = self._nar.finish()
-            if nar_hash != self._nar_hash:
-                raise Corrupt(f"NAR hash {nar_hash} instead of NarHash {self._nar_hash}")
-            if self._nar_size is not None and nar_size != self._nar_size:
-                raise Corrupt(f"NAR of {nar_size} bytes instead of NarSize {self._nar_size}")
-            nar_verified = True
-        return Verdict(size=size, sha256=sha256, nar_verified=nar_verified)
+            return self._inspected(self._nar, size, complaint)
+        if complaint:
+            raise Doubtful(complaint) if self._is_legible else Corrupt(complaint)
+        is_plain = self._sha256 == self._nar_hash
+        return Verdict(size=size, sha256=self._sha256, nar_verified=is_plain)
+
+    def _complaint(self, size: int, sha256: Hash) -> str:
+        if self.size is not None and size != self.size:
+            return f"{size} bytes instead of FileSize {self.size}"
+        if self._file_hash is not None and sha256 != self._file_hash:
+            return f"hash {sha256} instead of FileHash {self._file_hash}"
+        return ""
+
+    def inspector(self) -> NarDigest:
+        """What is to see every byte of a doubtful file once more, for `overrule`.
+
+        Bounded by NarSize, and by the ratio, as what made the file may be anything.
+        """
+        return self._new_digest(Ratio(self._max_ratio, self._reached))
+
+    def overrule(self, inspector: NarDigest, size: int) -> Verdict:
+        """The last word on a doubtful file. Corrupt, if it is wrong indeed."""
+        assert self._sha256 is not None
+        return self._inspected(inspector, size, self._complaint(size, self._sha256))
+
+    def _inspected(self, nar: NarDigest, size: int, complaint: str) -> Verdict:
+        assert self._sha256 is not None
+        prefix = f"{complaint}; " if complaint else ""
+        try:
+            nar_hash, nar_size = nar.finish()
+        except Corrupt as error:
+            raise Corrupt(f"{prefix}{error}") from error
+        if nar_hash != self._nar_hash:
+            raise Corrupt(f"{prefix}NAR hash {nar_hash} instead of NarHash {self._nar_hash}")
+        if self._nar_size is not None and nar_size != self._nar_size:
+            raise Corrupt(f"{prefix}NAR of {nar_size} bytes instead of NarSize {self._nar_size}")
+        return Verdict(size=size, sha256=self._sha256, nar_verified=True, complaint=complaint)

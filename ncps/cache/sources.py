@@ -1,8 +1,14 @@
-"""Sources: where the bytes of one NAR can be fetched, the best first, found out as needed."""
+"""Sources: where the bytes of one NAR can be fetched, the best first, found out as needed.
+
+URL, FileHash and FileSize of a narinfo are not signed, so another upstream's narinfo of the same
+NAR is held to be of the same file if either FileHash or the hash in the URL agrees. A file that
+differs is a last resort: bytes behind a URL never change (P5), so it comes only after everybody
+has said for sure that the file of the narinfo is not to be had, which proves that one wrong.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container
 from contextlib import aclosing
 from typing import Protocol
 
@@ -10,10 +16,13 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.cache.choose import Candidate, Upstreams
+from ncps.cache.health import Health
+from ncps.cache.hedge import Hedge
 from ncps.cache.policy import verdict
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
-from ncps.nix.narurl import NarKey
-from ncps.ports import NarRecord, Upstream, UpstreamBody
+from ncps.nix.hashes import Hash
+from ncps.nix.narurl import NarKey, named_hash
+from ncps.ports import NarRecord, Segment, Upstream, UpstreamBody
 
 
 class Source(Protocol):
@@ -30,11 +39,12 @@ class Source(Protocol):
         Sources of one file can go on for each other, others only agree in NarHash.
         """
 
+    @property
+    def is_other_file(self) -> bool:
+        """Whether the file is surely not the one of the narinfo, though the NAR inside is."""
+
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
         """Open the bytes from `offset` on; see `Upstream.open_nar`."""
-
-    def broke_off(self, reason: str) -> None:
-        """Note that a body ended before its time."""
 
 
 class Supply(Protocol):
@@ -50,18 +60,39 @@ class Supply(Protocol):
     ) -> AsyncGenerator[Source, None]:
         """One round; names in `shunned` are left out, those in `suspects` come last."""
 
+    async def open(
+        self, source: Source, offset: int, *, allow_encoding: bool
+    ) -> tuple[Source, UpstreamBody]:
+        """Open a source, or another one of the same file if that is quicker. As `Source.open`."""
+
+    async def contradicts(self, size: int) -> bool:
+        """Whether other narinfos than the one in doubt say another size than an answer does."""
+
     def failed(self, source: Source, error: NcpsError) -> None:
         """Note, for the verdict, how a source failed."""
+
+    def lied(self, reason: str) -> None:
+        """Note that the narinfo says something untrue of a file that is right."""
 
 
 @frozen
 class UpstreamSource(Source):
-    """One upstream and the URL under which it has the bytes."""
+    """One upstream and the URL under which it has the bytes.
+
+    :param size: of the file, as its narinfo says.
+    """
 
     candidate: Candidate
     url: str
     file: str
     clock: IReactorTime
+    is_other_file: bool = False
+    size: int | None = None
+
+    @property
+    def health(self) -> Health:
+        """Of the upstream."""
+        return self.candidate.health
 
     @property
     def upstream(self) -> Upstream:
@@ -73,20 +104,77 @@ class UpstreamSource(Source):
         return self.upstream.name
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
-        """See `Upstream.open_nar`; its health learns from how it went."""
-        return await self.candidate.ask(
-            lambda upstream: upstream.open_nar(
-                self.url, offset=offset, allow_encoding=allow_encoding
-            ),
-            self.clock,
-        )
-
-    def broke_off(self, reason: str) -> None:
-        self.candidate.health.failed(reason)
+        """See `Upstream.open_nar`; its health learns from how it went, to the body's end."""
+        self.health.fetching()
+        try:
+            body = await self.candidate.ask(
+                lambda upstream: upstream.open_nar(
+                    self.url, offset=offset, allow_encoding=allow_encoding
+                ),
+                self.clock,
+            )
+        except BaseException:
+            self.health.let_go()
+            raise
+        return _Watched(body, self.health)
 
     async def stat(self) -> int | None:
         """See `Upstream.stat_nar`."""
         return await self.candidate.ask(lambda upstream: upstream.stat_nar(self.url), self.clock)
+
+
+class _Watched(UpstreamBody):
+    """A Body whose end is told to its upstream's health."""
+
+    def __init__(self, body: UpstreamBody, health: Health) -> None:
+        self._body = body
+        self._health = health
+        self._is_noted = False
+
+    @property
+    def start(self) -> int:
+        return self._body.start
+
+    @property
+    def total(self) -> int | None:
+        return self._body.total
+
+    @property
+    def size(self) -> int | None:
+        return self._body.size
+
+    def segment(self) -> Segment | None:
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        position = self.start
+        try:
+            async for chunk in self._body:
+                position += len(chunk)
+                yield chunk
+        except Unavailable as error:
+            if position != self.total:  # else only the end of the connection was rude
+                self._health.failed(str(error), error.retry_after)
+                if error.timed_out:
+                    self._is_noted = True
+                    self._health.stalled(str(error))
+            raise
+        self._is_noted = True
+        self._health.delivered()
+
+    def close(self) -> None:
+        self._body.close()
+        if not self._is_noted:
+            self._is_noted = True
+            self._health.let_go()
+
+
+def _names(nar: NarRecord) -> set[Hash]:
+    """Hashes that a narinfo says are those of the file."""
+    names = {named_hash(nar.origin_url), nar.file_hash}
+    if nar.compression != "none":
+        names.discard(nar.nar_hash)  # whatever the compressor made of it
+    return {name for name in names if name is not None}
 
 
 class Sources(Supply):
@@ -110,7 +198,8 @@ class Sources(Supply):
         self._key = key
         self._nar = nar
         self._same_nar = same_nar
-        self._places: dict[str, tuple[str, str]] = {}
+        self._places: dict[str, UpstreamSource] = {}
+        self._shunned: Container[str] = ()
         self.failures: dict[str, NcpsError] = {}
 
     async def each(
@@ -121,25 +210,89 @@ class Sources(Supply):
         :param shunned: names of upstreams to leave out.
         :param suspects: names of upstreams to be asked after all others.
         """
+        self._shunned = shunned
+        others: list[UpstreamSource] = []
+        for candidate in self._candidates(suspects):
+            if candidate.upstream.name in shunned:
+                continue
+            source = await self._source(candidate)
+            if source is not None and source.is_other_file:
+                others.append(source)
+                self.failures[source.name] = NotFound("has another file of the same NAR")
+            elif source is not None:
+                yield source
+        if not any(isinstance(error, Unavailable) for error in self.failures.values()):
+            for source in others:
+                yield source
+
+    def _candidates(self, suspects: Container[str] = ()) -> list[Candidate]:
         first = self._nar.upstream if self._nar is not None else ""
-        candidates = self._upstreams.ordered(first)
-        for candidate in sorted(candidates, key=lambda c: c.upstream.name in suspects):
-            name = candidate.upstream.name
-            if name in shunned:
+
+        def rank(candidate: Candidate) -> tuple[bool, bool]:
+            health = candidate.health  # the origin, too, comes last while it does not answer
+            is_sick = not health.is_healthy or health.is_suspect
+            return candidate.upstream.name in suspects, is_sick
+
+        return sorted(self._upstreams.ordered(first), key=rank)
+
+    async def _source(self, candidate: Candidate) -> UpstreamSource | None:
+        """What one upstream has; None, and a failure noted, if nothing now. Unavailable: ours."""
+        name, health = candidate.upstream.name, candidate.health
+        if not health.may_fetch:
+            self.failures[name] = Unavailable(
+                f"away ({health.last_error})", retry_after=health.retry_after_s
+            )
+            return None
+        try:
+            return await self._place(candidate)
+        except (NotFound, Unavailable, Corrupt) as error:
+            self.failures[name] = error
+            self._upstreams.report(self._key.file_name, candidate, error)
+            return None
+
+    async def open(
+        self, source: Source, offset: int, *, allow_encoding: bool
+    ) -> tuple[Source, UpstreamBody]:
+        """See `Supply`."""
+        if not isinstance(source, UpstreamSource) or len(self._upstreams.candidates) == 1:
+            return source, await source.open(offset, allow_encoding=allow_encoding)
+        hedge = Hedge(
+            self._clock, self._upstreams.tasks, source, self._rivals(source), self._rival_failed
+        )
+        return await hedge.open(offset, allow_encoding=allow_encoding)
+
+    async def _rivals(self, first: UpstreamSource) -> AsyncIterator[UpstreamSource]:
+        """Whoever else has the same file."""
+        for candidate in self._candidates():
+            if candidate is first.candidate or candidate.upstream.name in self._shunned:
                 continue
+            source = await self._source(candidate)
+            if source is not None and source.file == first.file:
+                yield source
+
+    async def contradicts(self, size: int) -> bool:
+        """See `Supply`. One that agrees with the answer settles it."""
+        said: set[int] = set()
+        for candidate in self._candidates():
             health = candidate.health
-            if not health.may_ask:
-                self.failures[name] = Unavailable(
-                    f"away ({health.last_error})", retry_after=health.retry_after_s
-                )
+            is_in_doubt = self._nar is None or candidate.upstream.base_url == self._nar.upstream
+            if is_in_doubt or health.is_suspect or not health.is_healthy:
                 continue
-            try:
-                url, file = await self._place(candidate)
-            except (NotFound, Unavailable, Corrupt) as error:
-                self.failures[name] = error
+            other = await self._source(candidate)
+            if other is not None and not other.is_other_file and other.size is not None:
+                said.add(other.size)
+        return bool(said) and size not in said
+
+    def _rival_failed(self, source: UpstreamSource, error: NcpsError) -> None:
+        self.failures[source.name] = error
+        self._upstreams.report(self._key.file_name, source.candidate, error)
+
+    def lied(self, reason: str) -> None:
+        """Note that the narinfo says something untrue of a file that is right."""
+        for candidate in self._upstreams.candidates:
+            if self._nar is not None and candidate.upstream.base_url == self._nar.upstream:
+                error = Corrupt(f"its narinfo is wrong, the NAR is right: {reason}")
                 self._upstreams.report(self._key.file_name, candidate, error)
-                continue
-            yield UpstreamSource(candidate, url, file, self._clock)
 
     def failed(self, source: Source, error: NcpsError) -> None:
         """Note, for the verdict, how a source failed, and count it."""
@@ -158,21 +311,32 @@ class Sources(Supply):
                     self._upstreams.report(self._key.file_name, source.candidate, error)
         raise verdict(self.failures, self._key.file_name)
 
-    async def _place(self, candidate: Candidate) -> tuple[str, str]:
-        """URL and file at an upstream; found out once."""
-        upstream = candidate.upstream
-        place = self._places.get(upstream.base_url)
+    async def _place(self, candidate: Candidate) -> UpstreamSource:
+        """URL and file at an upstream; found out once. NotFound, Unavailable, Corrupt."""
+        base_url = candidate.upstream.base_url
+        place = self._places.get(base_url)
         if place is None:
-            place = self._places[upstream.base_url] = await self._find_place(candidate)
+            place = self._places[base_url] = await self._find_place(candidate)
         return place
 
-    async def _find_place(self, candidate: Candidate) -> tuple[str, str]:
-        nar, upstream = self._nar, candidate.upstream
+    async def _find_place(self, candidate: Candidate) -> UpstreamSource:
+        nar, base_url = self._nar, candidate.upstream.base_url
         if nar is None or not nar.origin_url:
-            return self._key.url, self._key.file_name
-        if nar.upstream != upstream.base_url:
-            other = await self._same_nar(candidate, nar)
-            if other is None:
-                raise NotFound("has not the same file")
-            nar = other
-        return nar.origin_url, str(nar.file_hash or upstream.base_url)
+            return UpstreamSource(candidate, self._key.url, self._key.file_name, self._clock)
+        file = str(nar.file_hash or nar.upstream)
+        if nar.upstream == base_url:
+            return UpstreamSource(candidate, nar.origin_url, file, self._clock, size=nar.file_size)
+        other = await self._same_nar(candidate, nar)
+        if other is None:
+            raise NotFound("has not the same NAR")
+        ours, theirs = _names(nar), _names(other)
+        if not ours & theirs:
+            file = str(other.file_hash or base_url)
+        return UpstreamSource(
+            candidate,
+            other.origin_url,
+            file,
+            self._clock,
+            is_other_file=bool(ours and theirs and not ours & theirs),
+            size=other.file_size,
+        )

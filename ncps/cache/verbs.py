@@ -13,7 +13,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from ncps.errors import NotFound
+from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
 
@@ -26,7 +26,6 @@ class Outcome(enum.Enum):
     HIT = "hit"  # from what is kept here
     MISS = "miss"  # fetched for this request
     COALESCED = "coalesced"  # shares a fetch that was on its way already
-    STALE = "stale"  # kept here, shown because no upstream could be asked
     NEGATIVE = "negative"  # an absence that is still remembered
 
 
@@ -36,6 +35,13 @@ class Absent(NotFound):
     def __init__(self, message: str, *, outcome: Outcome) -> None:
         super().__init__(message)
         self.outcome = outcome
+
+
+class Resized(Corrupt):
+    """A NAR turned out to have another size than it was said to have when its body was opened.
+
+    The one of now is right so far; who has told nobody of the other may open the body again.
+    """
 
 
 @frozen(kw_only=True)

@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from ncps.errors import Corrupt, Malformed
 from ncps.nix.keys import PublicKey, SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
-from ncps.nix.narurl import served_key
+from ncps.nix.narurl import opaque_key, served_key
 from ncps.ports import NarInfoEntry, NarRecord
 
 MAX_SIGNATURES = 32
@@ -54,7 +54,7 @@ class Vetting:
             raise Corrupt(f"narinfo is of {narinfo.store_path.base}, another store path")
         verified = self._verify(narinfo)
         try:
-            key = served_key(narinfo.url, narinfo.compression, narinfo.nar_hash)
+            key = served_key(narinfo.url, narinfo.compression, narinfo.nar_hash, narinfo.file_hash)
         except Malformed as error:
             raise Corrupt(f"narinfo has an unusable URL: {error}") from error
         served = evolve(narinfo, url=key.url, signatures=self._signatures(narinfo, verified))
@@ -78,6 +78,13 @@ class Vetting:
                 origin_url=narinfo.url,
             ),
         )
+
+    def renamed(self, vetted: Vetted) -> Vetted:
+        """The same under a name that no other NAR can have: that of NarHash, which is signed."""
+        narinfo = vetted.entry.narinfo
+        key = opaque_key(narinfo.compression, narinfo.nar_hash)
+        entry = evolve(vetted.entry, narinfo=evolve(narinfo, url=key.url))
+        return Vetted(entry, evolve(vetted.nar, key=key))
 
     def _verify(self, narinfo: NarInfo) -> bool:
         if not self.trusted:

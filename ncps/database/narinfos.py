@@ -70,17 +70,16 @@ def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
 
 
 def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> None:
-    """Give narinfos that lack FileHash or FileSize those of their stored NAR."""
+    """Let narinfos say FileHash and FileSize of their stored NAR, whatever upstreams said."""
     for entry in of_nar(txn, nar.key, is_locked=True):
         narinfo = entry.narinfo
-        if narinfo.compression == "none" or None not in {narinfo.file_hash, narinfo.file_size}:
-            continue
-        filled = evolve(
+        told = evolve(
             narinfo,
-            file_hash=narinfo.file_hash or nar.file_hash,
-            file_size=narinfo.file_size or nar.file_size,
+            file_hash=nar.file_hash or narinfo.file_hash,
+            file_size=nar.file_size or narinfo.file_size,
         )
-        put(txn, evolve(entry, narinfo=filled), nar_file_id)
+        if narinfo.compression != "none" and told != narinfo:
+            put(txn, evolve(entry, narinfo=told), nar_file_id)
 
 
 def forget(txn: Any, digest: str) -> bool:

@@ -85,24 +85,59 @@ class NarKey:
         return Hash.parse(self.name, "sha256")
 
 
-def served_key(url: str, compression: str, nar_hash: Hash) -> NarKey:
-    """Name the NAR that an upstream's narinfo calls `url`. Malformed.
-
-    :param compression: of the narinfo; it decides where `url` names no hash. Attic and Nix's
-        gzip end in plain ``.nar`` though compressed: such names stay as they are.
-    :param nar_hash: SHA-256 of the NAR before compression.
-    """
+def _file_name(url: str) -> tuple[str, str]:
+    """The slash before the last part of a URL's path, if there is one, and that part."""
     path = url.partition("#")[0].partition("?")[0]
     scheme, separator, rest = path.partition("://")
     if separator and "/" not in scheme:
         path = "/" + rest.partition("/")[2]  # without the authority
     _, slash, file_name = path.rpartition("/")
+    return slash, file_name
+
+
+def _conventional(file_name: str) -> NarKey:
     prefix = _PREFIX.match(file_name)
+    return NarKey.parse(file_name[prefix.end() :] if prefix else file_name)
+
+
+def named_hash(url: str) -> Hash | None:
+    """The hash that a URL names, of a NAR or of its file; None if it names none."""
     try:
-        return NarKey.parse(file_name[prefix.end() :] if prefix else file_name)
+        return _conventional(_file_name(url)[1]).as_hash()
+    except Malformed:
+        return None
+
+
+def served_key(url: str, compression: str, nar_hash: Hash, file_hash: Hash | None = None) -> NarKey:
+    """Name the NAR that an upstream's narinfo calls `url`. Malformed.
+
+    :param compression: of the narinfo; it decides where `url` names no hash. Attic and Nix's
+        gzip end in plain ``.nar`` though compressed: such names stay as they are.
+    :param nar_hash: SHA-256 of the NAR before compression.
+    :param file_hash: what the narinfo says of the file, if anything. A URL that names neither of
+        the two is not relied on, since none of it is signed: it might be another NAR's name.
+    """
+    slash, file_name = _file_name(url)
+    try:
+        key = _conventional(file_name)
     except Malformed:
         if not file_name or not (slash or ".nar" in file_name):
             raise Malformed(f"not the URL of a NAR: {url[:256]!r}") from None
+    else:
+        if file_hash is None or _names_one_of(key, nar_hash, file_hash):
+            return key
+    return opaque_key(compression, nar_hash)
+
+
+def _names_one_of(key: NarKey, *hashes: Hash) -> bool:
+    try:
+        return key.as_hash() in hashes
+    except Malformed:
+        return False
+
+
+def opaque_key(compression: str, nar_hash: Hash) -> NarKey:
+    """Name a NAR without its upstream's URL."""
     if compression == "none" or compression in EXTENSIONS:
         return NarKey(nar_hash.nix32, EXTENSIONS.get(compression, ""))
     return NarKey(sha256_of(f"{compression}:{nar_hash.nix32}".encode()).nix32, "")

@@ -102,7 +102,7 @@ class Catalog(Protocol):
     async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
         """Insert or replace a NAR's row after its bytes were published.
 
-        Narinfos of this key that lack FileHash or FileSize get them from the record, unless
+        Narinfos of this key get FileHash and FileSize from the record, whatever they said, unless
         their compression is none.
 
         :param fence: of the lease under which they were fetched; Conflict, and nothing is written,

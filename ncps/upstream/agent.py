@@ -244,7 +244,7 @@ class Client:
             answer.body.close()
             url = _redirected(url, location)
         self.reached("cache-upstream-max-redirects")
-        raise Unavailable(f"more than {self.bounds.redirects} redirects")
+        raise Unavailable(f"more than {self.bounds.redirects} redirects", kind="status")
 
     async def _once(
         self, method: str, url: str, extra: dict[str, str], accept_encoding: str
@@ -265,7 +265,7 @@ class Client:
         except (ConnectError, DNSLookupError, OSError) as error:
             raise Unavailable(_reason(error), timed_out=_is_timeout(error)) from error
         except (ValueError, WebError, SchemeNotSupported) as error:
-            raise Corrupt(f"not HTTP: {type(error).__name__}") from error
+            raise Corrupt(f"not HTTP: {type(error).__name__}", kind="malformed") from error
         return self._answer(method, url, response)
 
     async def _sent(self, method: str, url: str, headers: Headers) -> treq.response._Response:
@@ -336,14 +336,14 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 def _redirected(url: str, location: str) -> str:
     if not location:
-        raise Unavailable("a redirect without a Location")
+        raise Unavailable("a redirect without a Location", kind="status")
     try:
         target = urljoin(url, location)
         scheme, *_ = _origin(target)
     except ValueError:
-        raise Unavailable("a redirect to what is no URL") from None
+        raise Unavailable("a redirect to what is no URL", kind="status") from None
     if scheme not in {"http", "https"} or (scheme == "http" and url.startswith("https:")):
-        raise Unavailable(f"a redirect to {scheme or 'nowhere'} is not followed")
+        raise Unavailable(f"a redirect to {scheme or 'nowhere'} is not followed", kind="status")
     return target
 
 

@@ -90,7 +90,7 @@ class RemoteCache(Upstream):
         try:
             return NarInfo.parse(text)
         except Malformed as error:
-            raise Corrupt(f"not a narinfo: {error}") from error
+            raise Corrupt(f"not a narinfo: {error}", kind="malformed") from error
 
     async def cache_info(self) -> CacheInfo:
         """See `Upstream.cache_info`."""
@@ -98,7 +98,7 @@ class RemoteCache(Upstream):
         try:
             return CacheInfo.parse(text)
         except Malformed as error:
-            raise Corrupt(f"not a nix-cache-info: {error}") from error
+            raise Corrupt(f"not a nix-cache-info: {error}", kind="malformed") from error
 
     async def _small(self, path: str, limit: int, name: str = "") -> bytes:
         """Fetch a text of at most `limit` bytes, all of it within `QUERY_S`.
@@ -186,7 +186,7 @@ def _check_status(answer: Answer) -> None:
     if status in _ABSENT:
         raise NotFound(f"status {status}")
     if status not in {200, 206}:
-        raise Unavailable(f"status {status}", retry_after=answer.retry_after_s)
+        raise Unavailable(f"status {status}", retry_after=answer.retry_after_s, kind="status")
     if status == 206 and answer.encoding:
         raise Corrupt("a partial answer with a Content-Encoding")
 

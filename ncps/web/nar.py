@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ncps.cache.verbs import Cache, ServedNar
+from ncps.cache.verbs import Cache, Resized, ServedNar
 from ncps.errors import Corrupt, NcpsError
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
@@ -22,6 +22,9 @@ from ncps.web.site import NcpsRequest
 
 CONTENT_TYPE = b"application/x-nix-nar"
 CACHE_CONTROL = b"public, max-age=31536000, immutable"
+
+SIZINGS = 3
+"""How many sizes of one NAR are believed in turn: upstreams say what they like of it."""
 
 
 class NarPages:
@@ -70,13 +73,27 @@ class NarPages:
             explain(request, nar.outcome, nar.upstream, nar.timings)
             location = await nar.location()
             if location is None:
-                await _send(request, nar, etag)
+                await _send_once_sized(request, nar, etag)
             else:
                 _send_elsewhere(request, location)
             status = "success"
         finally:
             nar.close()
             self._served(result_of(nar.outcome), status, nar.upstream).inc()
+
+
+async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
+    """Send, and begin anew if the size turns out another one before anybody is told of it."""
+    for _ in range(SIZINGS - 1):
+        try:
+            return await _send(request, nar, etag)
+        except Resized:
+            if request.startedWriting:
+                raise
+            request.setResponseCode(200)
+            for header in (b"content-length", b"content-range"):
+                request.responseHeaders.removeHeader(header)
+    return await _send(request, nar, etag)
 
 
 def _send_elsewhere(request: NcpsRequest, location: str) -> None:
@@ -117,7 +134,7 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
     body = await nar.body(start, stop)
     try:
         if size is not None and nar.size != size:
-            raise Corrupt(f"the file was said to have {size} bytes, and has not")
+            raise Resized(f"the file was said to have {size} bytes, and has not")
         await pour(aiter(body), request, length)
     finally:
         body.close()

@@ -102,7 +102,7 @@ def _etag(text: bytes) -> bytes:
 
 def result_of(outcome: Outcome) -> str:
     """The `result` label of the metrics: whether it was here already."""
-    return "hit" if outcome in {Outcome.HIT, Outcome.STALE} else "miss"
+    return "hit" if outcome is Outcome.HIT else "miss"
 
 
 def outcome_of(error: NcpsError) -> Outcome:

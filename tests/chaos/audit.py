@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sqlite3
 from collections import Counter
@@ -101,7 +102,10 @@ def examine_store(daemon: Daemon, world: World, score: Score) -> None:
             score.blame("rows without bytes", file)
         elif path.stat().st_size != size:
             score.blame("rows without bytes", f"{file} has {path.stat().st_size} of {size} bytes")
-        elif digest is not None and hashes[file] != world.by_digest[digest].sha256:
+        elif (
+            digest is not None
+            and world.by_sha256.get(hashes[file]) is not (world.by_digest[digest])
+        ):
             score.blame("wrong bytes stored", f"{file} is not the NAR of {digest}")
     for file in sorted(set(files) - known):
         score.blame("bytes without row", file)
@@ -118,33 +122,45 @@ def examine_log(daemon: Daemon, score: Score) -> None:
 
 
 def count_downloads(
-    world: World, kills: list[float], damages: dict[str, list[float]], score: Score
+    world: World, kills: list[float], damages: dict[str, list[float]], log: str, score: Score
 ) -> None:
     """Count whole transfers of each object from healthy origins, and how many are unexplained.
 
     After the first, each needs a reason: the stored file was damaged since, or the daemon was
-    killed so soon after the transfer before that it may have lost it.
+    killed so soon after the transfer before that it may have lost it, or the one upstream was so
+    late with its head that the other was asked as well, as the log has it.
 
     :param damages: when the stored bytes were damaged, by their true hash.
     """
     begun: dict[str, list[float]] = {}
     for visit in world.clean_visits():
-        thing = world.by_target.get(visit.target)
-        if thing is None or visit.method != "GET":
+        sha256 = world.by_target.get(visit.target)
+        if sha256 is None or visit.method != "GET":
             continue
         # A 200 to a Range request goes on with what there was, at a server without ranges.
         is_begun_anew = visit.status == 200 and visit.request.range is None
         if is_begun_anew and visit.outcome == "done":
-            begun.setdefault(thing.sha256, []).append(visit.began)
+            begun.setdefault(sha256, []).append(visit.began)
     targets = [v.target for o in world.origins for v in o.log if v.method == "GET"]
     score.add("upstream NAR requests", sum(map(world.by_target.__contains__, targets)))
     score.add("objects fetched", len(begun))
     score.add("whole healthy transfers", sum(map(len, begun.values())))
+    hedged = _hedged(world, log)
+    score.add("second upstreams asked because one was late", sum(hedged.values()))
     for sha256, times in begun.items():
         for before, after in pairwise(times):
             is_explained = any(before < at < after for at in damages.get(sha256, ())) or any(
                 before - 1 < at < before + JUST_BEFORE_S for at in kills
             )
-            if not is_explained:
-                target = world.by_sha256[sha256].path.nar_target
+            if not is_explained and hedged[sha256]:
+                hedged[sha256] -= 1
+            elif not is_explained:
+                target = next(t for t, named in world.by_target.items() if named == sha256)
                 score.blame("excess downloads", f"{target} after {after - before:.1f} s")
+
+
+def _hedged(world: World, log: str) -> Counter[str]:
+    """How often each file was asked for at a second upstream because the first was late."""
+    lines = [json.loads(line) for line in log.splitlines() if "is asked, too" in line]
+    targets = [world.by_target.get(f"/{line['url']}") for line in lines]
+    return Counter(sha256 for sha256 in targets if sha256 is not None)

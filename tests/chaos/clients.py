@@ -22,6 +22,8 @@ from tests.chaos.world import Thing, World
 
 RETRIES = 5
 LONGEST_WAIT_S = 8.0
+STORED_S = 5.0
+"""How long after a NAR went to somebody its narinfo may still be an upstream's."""
 
 
 class Failed(Exception):
@@ -47,6 +49,7 @@ class Client:
     gate: Gate
     port: int
     _connection: Connection | None = None
+    _homes: frozenset[int] = frozenset()
 
     # What clients do
 
@@ -79,12 +82,13 @@ class Client:
     async def attempt(self, what: str, thing: Thing, act: Awaitable[None]) -> bool:
         """Await what a client does; blame the daemon if it fails without an excuse."""
         began = time.monotonic()
+        self._homes = thing.homes
         try:
             await act
         except Failed as failure:
             now = time.monotonic()
             moments = [began + (now - began) * step / 20 for step in range(21)]
-            if all(self.world.is_served(thing, at) for at in moments):
+            if all(self.world.is_served(self._homes, at) for at in moments):
                 self.score.blame(
                     "failed though healthy", f"{what} {thing.path.base_name}: {failure}"
                 )
@@ -136,41 +140,44 @@ class Client:
     async def head(self, thing: Thing, _chance: Random) -> None:
         """HEAD of a NAR."""
         url = await self.narinfo(thing)
+        sizes = {str(len(file)) for file in thing.file_of(url)[0]}
         answer = await self._patiently(lambda: self._ask("/" + url, method="HEAD"))
         length = answer.headers.get("content-length")
         if answer.status == 404:
             self._deny(thing, "HEAD")
-        elif answer.status == 200 and length not in {None, str(len(thing.file))}:
+        elif answer.status == 200 and length not in {None, *sizes}:
             self.score.blame("lies", f"HEAD says {length} for {thing.path.nar_target}")
 
     async def piece(self, thing: Thing, chance: Random) -> None:
         """A piece of a NAR, with and without If-Range."""
         url = await self.narinfo(thing)
-        size = len(thing.file)
+        files, _ = thing.file_of(url)
+        size = min(map(len, files))
         start = chance.randrange(size)
         stop = chance.randint(start + 1, size)
-        wanted, text = chance.choice(
+        text, cut = chance.choice(
             [
-                (thing.file[start:stop], f"bytes={start}-{stop - 1}"),
-                (thing.file[start:], f"bytes={start}-"),
-                (thing.file[start:], f"bytes={start}-{size + 100}"),
-                (thing.file[size - min(size, stop) :], f"bytes=-{stop}"),
+                (f"bytes={start}-{stop - 1}", slice(start, stop)),
+                (f"bytes={start}-", slice(start, None)),
+                (f"bytes={start}-{max(map(len, files)) + 100}", slice(start, None)),
+                (f"bytes=-{stop}", slice(-stop, None)),
             ]
         )
         headers = {"Range": text}
         if chance.random() < 0.2:
             headers["If-Range"] = '"another"'
-            wanted = thing.file
+            cut = slice(None)
+        wanted = {file[cut] for file in files}
 
         async def once() -> Answer:
             answer = await self._ask("/" + url, headers=headers)
             if answer.status in {200, 206}:
                 got = await answer.whole()
-                if got != wanted or (answer.status == 206) == ("If-Range" in headers):
+                if got not in wanted or (answer.status == 206) == ("If-Range" in headers):
                     self.score.blame(
                         "lies",
-                        f"{text} of {thing.path.nar_target}: status {answer.status},"
-                        f" {len(got)} bytes instead of {len(wanted)}",
+                        f"{text} of {url}: status {answer.status}, {len(got)} bytes instead of"
+                        f" {' or '.join(str(len(piece)) for piece in wanted)}",
                     )
             return answer
 
@@ -195,6 +202,7 @@ class Client:
         """Ask for a narinfo until there is one. Failed."""
         target = f"/{thing.path.digest}.narinfo"
         texts: list[bytes] = []
+        asked = time.monotonic()
 
         async def once() -> Answer:
             answer = await self._ask(target)
@@ -208,13 +216,19 @@ class Client:
         pairs = (line.partition(": ") for line in texts[-1].decode().splitlines())
         fields = {key: value for key, _, value in pairs}
         for key, value in thing.facts.items():
-            said = fields.get(key, value if key.startswith("File") else None)
-            if said != value:
+            if fields.get(key) != value:
                 self.score.blame("wrong narinfos", f"{key} {fields.get(key)!r} in {target}")
+        if not thing.is_told_truly(fields.get("FileHash"), fields.get("FileSize")):
+            if self.world.whole.get(thing.path.digest, asked) < asked - STORED_S:
+                facts = f"{fields.get('FileHash')}, {fields.get('FileSize')}"
+                self.score.blame("wrong narinfos", f"{facts} in {target}, though it is stored")
+            else:
+                self.score.add("false facts of files passed on before they were seen")
         url = fields.get("URL", "")
         if not url:
             self.score.blame("wrong narinfos", f"no URL in {target}")
             raise Failed("narinfo without URL")
+        self._homes = thing.file_of(url)[1]  # another file is no answer to its URL
         return url
 
     async def nar(
@@ -228,6 +242,7 @@ class Client:
         """Fetch a NAR to its end, going on where it was cut. Failed."""
         got = bytearray()
         saw: list[str] = []
+        files, _ = thing.file_of(url)
         for attempt in range(RETRIES + 1):
             if attempt:
                 self.score.add("attempts repeated")
@@ -252,8 +267,9 @@ class Client:
                             nap = pause()
                             budget -= nap
                             await asyncio.sleep(nap)
-                    self._judge(thing, bytes(got), start, url)
-                    if bytes(got) == thing.file:
+                    self._judge(files, bytes(got), start, url)
+                    if bytes(got) in files:
+                        self.world.whole.setdefault(thing.path.digest, time.monotonic())
                         self.score.add("NARs got whole")
                         self.score.add("bytes got", len(got))
                         return
@@ -261,7 +277,7 @@ class Client:
             except Cut as error:
                 saw.append(f"cut at {len(got)}")
                 del error
-            if bytes(got) != thing.file[: len(got)]:
+            if not any(file.startswith(got) for file in files):
                 # Wrong bytes of an upstream were passed on and then broken off, visibly. Nix would
                 # go on from there, find the hash wrong and ask anew; so do we.
                 self.score.add("broken off after wrong bytes")
@@ -270,13 +286,11 @@ class Client:
             await asyncio.sleep(wait)
         raise Failed(f"NAR: {' '.join(saw)}")
 
-    def _judge(self, thing: Thing, got: bytes, start: int, url: str) -> None:
+    def _judge(self, files: list[bytes], got: bytes, start: int, url: str) -> None:
         """Judge what came after `start` in an answer that looked complete."""
-        if got[start:] != thing.file[start:]:
-            self.score.blame(
-                "lies",
-                f"{url} from {start}: {len(got) - start} bytes of {len(thing.file) - start}",
-            )
+        if got[start:] not in {file[start:] for file in files}:
+            sizes = " or ".join(str(len(file)) for file in files)
+            self.score.blame("lies", f"{url} from {start}: up to {len(got)} bytes of {sizes}")
 
     def _deny(self, thing: Thing, what: str) -> None:
         if thing.homes <= frozenset(range(SOURS)):

@@ -110,7 +110,7 @@ class Storm:
             self.world.stop()
         audit.examine_store(self.daemon, self.world, self.score)
         audit.examine_log(self.daemon, self.score)
-        audit.count_downloads(self.world, self.kills, self.damages, self.score)
+        audit.count_downloads(self.world, self.kills, self.damages, self.daemon.log, self.score)
         for name, number in self.world.weather.drawn.items():
             self.score.add(f"fault: {name}", number)
         self.score.add("seconds", round(time.monotonic() - began))
@@ -164,6 +164,7 @@ class Storm:
             if share in self.scale.asks:
                 self.tell(f"SIGTERM after {self._done} requests")
                 self.kills.append(time.monotonic())
+                self.world.whole.clear()
                 try:
                     await asyncio.to_thread(self.daemon.stop)
                 except AssertionError as error:
@@ -172,6 +173,7 @@ class Storm:
             else:
                 self.tell(f"SIGKILL after {self._done} requests")
                 self.kills.append(time.monotonic())
+                self.world.whole.clear()
                 await asyncio.to_thread(self.daemon.kill)
                 self.score.add("SIGKILLs")
             try:
@@ -214,7 +216,10 @@ class Storm:
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 in self.world.by_sha256:  # else it had been damaged before
             self._names[path.name] = sha256
-        self.damages.setdefault(self._names.get(path.name, ""), []).append(now)
+        true = self._names.get(path.name, "")
+        self.damages.setdefault(true, []).append(now)
+        if true:
+            self.world.whole.pop(self.world.by_sha256[true].path.digest, None)
 
     # The end
 

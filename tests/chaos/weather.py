@@ -24,6 +24,7 @@ from random import Random
 from attrs import frozen
 
 from tests.system import faults
+from tests.system.caches import to_base32
 from tests.system.faults import Fault, Request
 
 SOURS = 2
@@ -36,6 +37,9 @@ LONGEST_PAUSE_S = 30.0
 
 RATES = {0: 0.85, 1: 0.4}
 """Share of bad answers of the sour origins: one that one soon leaves alone, one that one trusts."""
+
+LIARS = 0.3
+"""Share of their bad narinfos that are false under a good signature."""
 
 Draw = Callable[[Random, int], Fault]
 
@@ -91,6 +95,23 @@ CATALOGUE: Mapping[str, Draw] = {
 }
 """Everything that may go wrong with an answer, by name."""
 
+
+def _false_file(chance: Random, _: int) -> Fault:
+    name = to_base32(chance.randbytes(32))
+    return faults.FalseFields(name=name, file_hash=name, grown=chance.randint(1, 5000))
+
+
+LIES: Mapping[str, Draw] = {
+    "false URL": lambda r, _: faults.FalseFields(name=to_base32(r.randbytes(32))),
+    "false FileHash": lambda r, _: faults.FalseFields(file_hash=to_base32(r.randbytes(32))),
+    "false FileSize": lambda r, _: faults.FalseFields(grown=r.choice([1, -1]) * r.randint(1, 5000)),
+    "false FileHash and FileSize": lambda r, _: faults.FalseFields(
+        file_hash=to_base32(r.randbytes(32)), grown=r.randint(1, 5000)
+    ),
+    "false file": _false_file,
+}
+"""What a narinfo may say under a good signature; by the sour origins alone."""
+
 QUIRKS: Sequence[Draw] = (
     lambda _r, _: faults.Chunked(),
     lambda r, _: faults.Delay(r.uniform(0.0, 0.05)),
@@ -108,6 +129,7 @@ class Weather:
     :param seed: decides everything.
     :param turn_s: how long after one relay the next one falls ill.
     :param sizes: sizes of what is served, by target.
+    :ivar doomed: targets that are wrong at their end, always.
     """
 
     def __init__(self, seed: int, *, turn_s: float, sizes: Mapping[str, int]) -> None:
@@ -118,7 +140,8 @@ class Weather:
         self._ended: float | None = None
         self._spells: list[list[Spell]] = [[] for _ in range(RELAYS)]
         self._horizon = 0
-        self.drawn: dict[str, int] = dict.fromkeys(CATALOGUE, 0)
+        self.doomed: set[str] = set()
+        self.drawn: dict[str, int] = dict.fromkeys([*CATALOGUE, *LIES], 0)
 
     def begin(self) -> None:
         """From now on it storms."""
@@ -187,6 +210,8 @@ class Weather:
     def plan(self, origin: int, request: Request) -> Sequence[Fault]:
         """The faults of one answer."""
         mood = self.mood(origin)
+        if mood is Mood.FAULTY and origin < SOURS and request.target in self.doomed:
+            return [faults.WrongBytes(self._sizes[request.target] - 30), faults.Chunked()]
         chance = Random(f"{self._seed}/{origin}/{request.method}/{request.target}/{request.number}")
         size = self._sizes.get(request.target, 40)
         if mood is Mood.WELL:
@@ -195,6 +220,10 @@ class Weather:
             return [faults.Silence()]
         if chance.random() >= RATES.get(origin, 0.85):
             return []
+        if origin < SOURS and request.target.endswith(".narinfo") and chance.random() < LIARS:
+            name = chance.choice(list(LIES))
+            self.drawn[name] += 1
+            return [LIES[name](chance, size)]
         names = [*CATALOGUE, *_OFTEN, *_OFTEN]
         name = chance.choice([n for n in names if origin < SOURS or n not in _SOUR_ONLY])
         self.drawn[name] += 1

@@ -11,13 +11,17 @@ from attrs import frozen
 
 from tests.chaos.weather import ORIGINS, SOURS, Mood, Weather, is_clean
 from tests.e2e.daemon import UpstreamCache
-from tests.system.caches import Dialect, StorePath, SyntheticCache, to_base32
+from tests.system.caches import Dialect, StorePath, SyntheticCache, recompressed, to_base32
 from tests.system.faults import Encoded, Trailing
 from tests.system.origin import Origin, Visit
 
 COMPRESSIONS = ("none", "xz", "zstd", "zstd", "bzip2")
 ODD = tuple(dialect for dialect in Dialect if dialect is not Dialect.PLAIN)
 SIZES = ((0.40, 500, 20_000), (0.40, 20_000, 200_000), (0.18, 200_000, 1_000_000))
+DOOMED = 3
+"""Objects that nobody can have while it storms."""
+DIFFERENT = 0.15
+"""Share of the compressed objects that two kinds of origins have in two files."""
 LARGEST = (1_000_000, 6_000_000)
 
 
@@ -26,15 +30,38 @@ class Thing:
     """An object of the world.
 
     :param homes: the origins that have it.
-    :param sha256: of the bytes behind its URL, hexadecimal.
-    :param facts: what every narinfo of it must say, by field.
+    :param other: the same NAR in another file, which `strangers` have instead.
+    :param facts: what every narinfo of it must say, by field, those of the file aside.
     """
 
     path: StorePath
     homes: frozenset[int]
-    narinfo: bytes
-    sha256: str
     facts: dict[str, str]
+    other: StorePath | None = None
+    strangers: frozenset[int] = frozenset()
+
+    @property
+    def files(self) -> list[bytes]:
+        """The bytes that may lie behind a URL of it."""
+        return [path.file for path in (self.path, self.other) if path is not None]
+
+    def file_of(self, url: str) -> tuple[list[bytes], frozenset[int]]:
+        """What may lie behind a URL, and who has it: one file, where the URL names one."""
+        if self.other is None:
+            return self.files, self.homes
+        if url == self.other.url:
+            return [self.other.file], self.strangers
+        if url == self.path.url:
+            return [self.file], self.homes - self.strangers
+        return self.files, self.homes
+
+    def is_told_truly(self, file_hash: str | None, file_size: str | None) -> bool:
+        """Whether FileHash and FileSize of a narinfo are those of a file of it, or left out."""
+        return any(
+            file_hash in {None, f"sha256:{to_base32(hashlib.sha256(file).digest())}"}
+            and file_size in {None, str(len(file))}
+            for file in self.files
+        )
 
     @property
     def file(self) -> bytes:
@@ -64,9 +91,19 @@ class World:
         self.weather = Weather(seed, turn_s=turn_s, sizes=self._sizes)
         chance = Random(f"{seed}/world")
         self.things = [self._make(chance) for _ in range(count)]
+        self.things += [self._make_doomed(chance) for _ in range(DOOMED)]
         self.by_digest = {thing.path.digest: thing for thing in self.things}
-        self.by_sha256 = {thing.sha256: thing for thing in self.things}
-        self.by_target = {thing.path.nar_target: thing for thing in self.things}
+        paths = [
+            (thing, path)
+            for thing in self.things
+            for path in (thing.path, thing.other)
+            if path is not None
+        ]
+        self.by_sha256 = {hashlib.sha256(path.file).hexdigest(): thing for thing, path in paths}
+        self.by_target = {
+            path.nar_target: hashlib.sha256(path.file).hexdigest() for _, path in paths
+        }
+        self.whole: dict[str, float] = {}
         self.absent = [to_base32(chance.randbytes(20)) for _ in range(max(3, count // 20))]
 
     def _make(self, chance: Random) -> Thing:
@@ -85,20 +122,40 @@ class World:
         if compression in {"xz", "bzip2"}:
             size //= 5  # they are slow to make
         path = self.cache.add(size, compression=compression, dialect=dialect)
-        narinfo = path.narinfo()
-        self._sizes[f"/{path.digest}.narinfo"] = len(narinfo)
+        other, strangers = None, frozenset[int]()
+        if dialect is Dialect.PLAIN and compression != "none" and chance.random() < DIFFERENT:
+            other = recompressed(path)
+            strangers = frozenset(chance.sample(range(ORIGINS), chance.choice([1, 2])))
+            self._sizes[other.nar_target] = len(other.file)
+        self._sizes[f"/{path.digest}.narinfo"] = len(path.narinfo())
         self._sizes[path.nar_target] = len(path.file)
         homes = frozenset([*range(SOURS), *relays])
-        file_hash, nar_hash = hashlib.sha256(path.file), hashlib.sha256(path.nar)
+        nar_hash = hashlib.sha256(path.nar)
         facts = {
             "StorePath": path.path,
             "NarHash": f"sha256:{to_base32(nar_hash.digest())}",
             "NarSize": str(len(path.nar)),
-            "FileHash": f"sha256:{to_base32(file_hash.digest())}",
-            "FileSize": str(len(path.file)),
             "References": "",
         }
-        return Thing(path, homes, narinfo, file_hash.hexdigest(), facts)
+        return Thing(path, homes, facts, other, strangers & homes)
+
+    def _make_doomed(self, chance: Random) -> Thing:
+        """Make an object whose only file is wrong at its end, in all of the storm.
+
+        Its size is told by nobody, so that only the way in which an answer ends tells a client.
+        """
+        size = chance.randint(200_000, 400_000)
+        path = self.cache.add(size, compression="zstd", dialect=Dialect.BARE)
+        self._sizes[path.nar_target] = len(path.file)
+        self.weather.doomed.add(path.nar_target)
+        nar_hash = f"sha256:{to_base32(hashlib.sha256(path.nar).digest())}"
+        facts = {
+            "StorePath": path.path,
+            "NarHash": nar_hash,
+            "NarSize": str(len(path.nar)),
+            "References": "",
+        }
+        return Thing(path, frozenset(range(SOURS)), facts)
 
     def mount(self) -> None:
         """Put everything onto the origins and find ports for them; they do not listen yet."""
@@ -107,9 +164,11 @@ class World:
             origin.serve("/nix-cache-info", self.cache.info())
             for thing in self.things:
                 if number in thing.homes:
-                    origin.serve(f"/{thing.path.digest}.narinfo", thing.narinfo)
-                    wire = [Encoded("zstd")] if thing.path.dialect is Dialect.ENCODED else []
-                    origin.serve(thing.path.nar_target, thing.file, *wire)
+                    is_strange = thing.other is not None and number in thing.strangers
+                    path = thing.other if thing.other is not None and is_strange else thing.path
+                    origin.serve(f"/{path.digest}.narinfo", path.narinfo())
+                    wire = [Encoded("zstd")] if path.dialect is Dialect.ENCODED else []
+                    origin.serve(path.nar_target, path.file, *wire)
             origin.start()
             origin.stop()
 
@@ -132,9 +191,9 @@ class World:
             for key in [self.cache.key.public]
         ]
 
-    def is_served(self, thing: Thing, at: float) -> bool:
-        """Whether some origin that has the object was well and known to be, at a time."""
-        return any(self.weather.is_known_well(number, at) for number in thing.homes)
+    def is_served(self, homes: frozenset[int], at: float) -> bool:
+        """Whether some of these origins was well and known to be, at a time."""
+        return any(self.weather.is_known_well(number, at) for number in homes)
 
     async def keep_moods(self) -> None:
         """Stop and start those that are to be away; runs until cancelled, then all run."""

@@ -11,6 +11,7 @@ from tests.e2e.scissors import Scissors
 from tests.system.caches import Dialect, SyntheticCache, pack_nar
 from tests.system.faults import Cut, Only, Stall, Trickle
 from tests.system.origin import Origin
+from tests.system.stage import wait_until
 
 MIDDLE = 5_000_000  # bytes into the largest NAR
 UNKNOWN = "/nix/store/00000000000000000000000000000000-nowhere"
@@ -209,6 +210,26 @@ class Installs(Bench):
         dead.stop()
         self.install(self.daemon(dead, live))
         self.assertEqual({}, live.repeated())
+
+    def test_nix_copy_outlives_its_only_upstream(self) -> None:
+        """The only upstream is killed in the middle of a copy and started again: it succeeds."""
+        server = self.file_server("zstd")
+        large = shared_cache("zstd").large
+        server.spoil_first(large, Stall(MIDDLE))
+        daemon = self.daemon(server)
+        client = self.client()
+        process = client.start_copy(daemon.url, [daemon.public_key()], shared_closure().root)
+        self.addCleanup(end, process)
+        server.wait_for_stall(large)
+        server.stop()
+        wait_until(lambda: "is away" in daemon.log, "ncps to notice", daemon=daemon)
+        self.assertIsNone(process.poll())
+        server.start()
+        finish(process)
+        self.check(client, daemon)
+        self.check_store(daemon, "zstd")
+        again = server.visits(large)[-1]
+        self.assertRegex(str(again.request.range), r"bytes=[1-9]\d*-")
 
     def test_every_dialect_of_upstreams_arrives(self) -> None:
         """Opaque names, hexadecimal ones, missing fields, encoded wires: all install, twice."""

@@ -136,13 +136,19 @@ class NixClient:
         """Realise paths as `start_install` does and wait for it."""
         return finish(self.start_install(url, public_keys, *paths))
 
-    def copy(self, url: str, public_keys: Sequence[str], *paths: str) -> str:
-        """Copy paths with `nix copy --from`, trusting these keys alone."""
-        return self.run(
+    def start_copy(
+        self, url: str, public_keys: Sequence[str], *paths: str
+    ) -> subprocess.Popen[str]:
+        """Start to copy paths with `nix copy --from`, trusting these keys alone."""
+        return self.start(
             "nix",
             *("copy", "--from", url, "--to", str(self.store), *paths),
             *("--option", "trusted-public-keys", " ".join(public_keys)),
         )
+
+    def copy(self, url: str, public_keys: Sequence[str], *paths: str) -> str:
+        """Copy paths as `start_copy` does and wait for it."""
+        return finish(self.start_copy(url, public_keys, *paths))
 
     def verify(self, public_keys: Sequence[str], *paths: str) -> None:
         """Check contents and signatures of the store's paths; NixError if anything is amiss."""

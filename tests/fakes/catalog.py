@@ -83,8 +83,8 @@ class MemoryCatalog(Inventory):
             if narinfo.compression != "none":
                 narinfo = evolve(
                     narinfo,
-                    file_hash=narinfo.file_hash or nar.file_hash,
-                    file_size=narinfo.file_size or nar.file_size,
+                    file_hash=nar.file_hash or narinfo.file_hash,
+                    file_size=nar.file_size or narinfo.file_size,
                 )
             self.entries[digest] = evolve(self.entries[digest], narinfo=narinfo)
 

@@ -279,6 +279,23 @@ class SyntheticCache:
         )
 
 
+def recompressed(path: StorePath) -> StorePath:
+    """Return the same path as another cache has it: the same NAR in another file."""
+    match path.compression:
+        case "xz":
+            file = lzma.compress(path.nar, lzma.FORMAT_XZ, lzma.CHECK_SHA256, 0)
+        case "zstd":
+            parameters = zstandard.ZstdCompressor(level=1, write_checksum=True)
+            file = parameters.compress(path.nar)
+        case "bzip2":
+            file = bz2.compress(path.nar, 1)
+        case _:
+            raise ValueError(path.compression)
+    name = to_base32(hashlib.sha256(file).digest())
+    url = f"nar/{name}.nar{EXTENSIONS[path.compression]}"
+    return evolve(path, file=file, url=url)
+
+
 def forged(path: StorePath, *, key: TestKey) -> StorePath:
     """Return the same path as if another key had signed it."""
     return evolve(path, key=key)

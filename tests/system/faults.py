@@ -345,3 +345,32 @@ class Encoded:
             reply.content = gzip.compress(reply.content, mtime=0)
         reply.headers.append(("Content-Encoding", self.coding))
         reply.ranges, reply.advertise_ranges = "ignored", False
+
+
+@frozen
+class FalseFields:
+    """A narinfo says something else, under its good signature, in fields that this leaves out.
+
+    :param name: 52 characters in place of the hash in URL; empty leaves URL alone.
+    :param file_hash: instead of FileHash; empty leaves it alone.
+    :param grown: how many bytes FileSize is wrong by.
+    """
+
+    name: str = ""
+    file_hash: str = ""
+    grown: int = 0
+
+    def spoil(self, reply: Reply, request: Request) -> None:
+        lines = reply.content.decode("latin-1").splitlines()
+        reply.content = "".join(f"{self._changed(line)}\n" for line in lines).encode("latin-1")
+
+    def _changed(self, line: str) -> str:
+        key, _, value = line.partition(": ")
+        if key == "URL" and self.name:
+            _, dot, rest = value.rpartition("/")[2].partition(".nar")
+            value = f"nar/{self.name}{dot or '.nar'}{rest}"
+        elif key == "FileHash" and self.file_hash:
+            value = f"sha256:{self.file_hash}"
+        elif key == "FileSize":
+            value = str(max(1, int(value) + self.grown))
+        return f"{key}: {value}"

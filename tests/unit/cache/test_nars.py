@@ -342,9 +342,10 @@ class ResumeTests(NarsCase):
 
     def test_wrong_total_everywhere_is_corrupt(self) -> None:
         """If nobody has the right file, that is an error, and the narinfo is asked for anew."""
-        self.script(Script(total=7))
+        self.origin.otherwise = Script(total=7)
         self.failureResultOf(self.open(self.key), Corrupt)
         self.assertEqual({}, self.catalog.entries)
+        self.assertNotStored()
 
     def test_pause_in_the_middle_is_waited_out(self) -> None:
         """The only upstream goes away in mid-file and comes back: clients see a pause."""
@@ -404,8 +405,10 @@ class ResumeTests(NarsCase):
     def test_mirror_is_asked_for_the_very_same_file_only(self) -> None:
         """A mirror that compressed it otherwise is no help in mid-file."""
         other = encoder("xz", 0)
-        file = other.feed(self.sample.nar) + other.finish() + b""
-        self.mirror.add(self.sample.altered(file_hash=sha256_of(b"other"), file_size=len(file)))
+        file = other.feed(self.sample.nar) + other.finish()
+        url = NarKey(sha256_of(file).nix32, "xz").url
+        theirs = self.sample.altered(url=url, file_hash=sha256_of(file), file_size=len(file))
+        self.mirror.add(evolve(theirs, file=file))
         self.script(Script(error=Corrupt("416")))
         client = self.begun(self.key, script=Script(hold=True, cut_at=100_000))
         self.failureResultOf(client.done, Corrupt)
@@ -415,7 +418,10 @@ class ResumeTests(NarsCase):
         """Where only NarHash is known another file will do, but not to go on with."""
         bare = sample("bare", SIZE).altered(file_hash=None, file_size=None)
         maker = encoder("xz", 0)
-        other = evolve(bare, file=maker.feed(bare.nar) + maker.finish())
+        other = evolve(
+            bare.altered(url="https://cdn.example.org/uuid"),
+            file=maker.feed(bare.nar) + maker.finish(),
+        )
         self.origin.add(bare)
         self.mirror.add(other)
         self.learn(bare)

@@ -1,0 +1,155 @@
+"""Hedge: a NAR asked for at one upstream, and at another one too when the first is late.
+
+The first good head wins. Losers run on to their own deadline, which is how a silent upstream is
+found out; a body that comes too late is closed. A second transfer is dear, so an upstream that
+meanwhile has answered something else is only busy, and is waited for longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Generic, Protocol, TypeVar
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from ncps.cache.health import SLOWEST_HEDGE_S, Health
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.flights import Shared
+from ncps.ports import UpstreamBody
+from ncps.tasks import Tasks
+
+BUSY_S = 1.0
+"""How long a head may take where other answers come."""
+
+
+class Opener(Protocol):
+    """Somebody who may have the bytes."""
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+
+    @property
+    def url(self) -> str:
+        """Where the bytes are there."""
+
+    @property
+    def health(self) -> Health:
+        """Of whom is asked."""
+
+    async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
+        """See `sources.Source`."""
+
+
+O = TypeVar("O", bound=Opener)  # noqa: E741 - an opener
+
+
+class Hedge(Generic[O]):
+    """One hedged opening.
+
+    :param first: whose error is raised if nobody has a body.
+    :param rivals: who else may be asked, found out as needed.
+    :param failed: told of each failure of a rival, also of one that comes too late.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        tasks: Tasks,
+        first: O,
+        rivals: AsyncIterator[O],
+        failed: Callable[[O, NcpsError], object],
+    ) -> None:
+        self._clock = clock
+        self._tasks = tasks
+        self._first = first
+        self._rivals = rivals
+        self._failed = failed
+        self._under_way = 0
+        self._is_over = False
+        self._error: NcpsError | None = None
+        self._timer: IDelayedCall | None = None
+        self._result: Shared[tuple[O, UpstreamBody]] = Shared()
+
+    async def open(self, offset: int, *, allow_encoding: bool) -> tuple[O, UpstreamBody]:
+        """Return the first good head and whose it is. NotFound, Unavailable, Corrupt."""
+        self._offset, self._allow_encoding = offset, allow_encoding
+        self._begin(self._first)
+        try:
+            return await self._result.wait()
+        finally:
+            self._is_over = True
+            self._stop_timer()
+
+    def _begin(self, opener: O) -> None:
+        self._under_way += 1
+        now = self._clock.seconds()
+        self._timer = self._clock.callLater(SLOWEST_HEDGE_S, self._is_late, opener, now)
+        self._tasks.start(f"open a NAR at {opener.name}", self._ask(opener))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _is_late(self, opener: O, since: float) -> None:
+        now = self._clock.seconds()
+        if opener.health.answered_at > since and now - since < BUSY_S:
+            self._timer = self._clock.callLater(SLOWEST_HEDGE_S, self._is_late, opener, since)
+            return
+        if opener.health.answered_at <= since:
+            opener.health.suspect()
+        self._under_way += 1
+        self._tasks.start("find another upstream", self._find_rival())
+
+    async def _find_rival(self) -> None:
+        try:
+            async for rival in self._rivals:
+                if not self._is_over:
+                    self._log.info(
+                        "upstream {upstream} is late with {what}; {rival} is asked, too",
+                        upstream=self._first.name,
+                        what=self._first.url,
+                        rival=rival.name,
+                        url=rival.url,
+                    )
+                    self._begin(rival)
+                break
+        except Unavailable:  # ours: a rival that fails is passed over
+            pass
+        finally:
+            self._under_way -= 1
+            self._conclude()
+
+    async def _ask(self, opener: O) -> None:
+        try:
+            body = await opener.open(self._offset, allow_encoding=self._allow_encoding)
+        except (NotFound, Unavailable, Corrupt) as error:
+            self._lost(opener, error)
+        except CancelledError as error:
+            self._result.fail(error)
+            raise
+        except Exception as error:  # what one upstream sends must not leave its client waiting
+            self._lost(opener, Corrupt(f"unforeseen: {type(error).__name__}"))
+            raise
+        else:
+            if self._is_over:
+                body.close()
+            else:
+                self._is_over = True
+                self._result.succeed((opener, body))
+
+    def _lost(self, opener: O, error: NcpsError) -> None:
+        self._under_way -= 1
+        if opener is self._first and not self._is_over:
+            self._error = error  # for whoever awaits it to note
+        else:
+            self._failed(opener, error)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        if not self._under_way and self._error is not None:
+            self._result.fail(self._error)

@@ -1,0 +1,217 @@
+"""Bad input that needs a whole daemon: loops, disagreement, monsters and bombs."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+
+from attrs import evolve
+
+from tests.chaos.audit import Vitals
+from tests.e2e.daemon import Daemon, UpstreamCache
+from tests.system.caches import Dialect, StorePath, SyntheticCache, compress, pack_nar, to_base32
+from tests.system.faults import Status
+from tests.system.origin import Origin
+from tests.system.stage import Stage, wait_until
+
+MIB = 1024 * 1024
+BOMB = 64 * MIB
+MEMORY_MIB = 250
+"""What a daemon may take at most while it is bombed; it starts with about 60."""
+
+
+class BadInputTests(Stage):
+    """One upstream is bad; the other one's answers are to come through."""
+
+    def peak_mib(self, daemon: Daemon) -> int:
+        """Most memory the daemon has had so far."""
+        return Vitals.of(daemon).peak_kib // 1024
+
+    def said(self, path: StorePath, text: bytes) -> Origin:
+        """Return an origin that has the cache, but says this of one path."""
+        origin = self.mounted()
+        origin.serve(f"/{path.digest}.narinfo", text)
+        return origin
+
+    def assert_passed_over(self, path: StorePath, text: bytes, reason: str) -> None:
+        """Beside a good upstream a narinfo does no harm; alone it is no answer, and no absence."""
+        daemon = self.daemon(self.said(path, text), self.mounted())
+        self.assert_served(daemon, path)
+        alone = self.daemon(self.said(path, text))
+        self.assertEqual(502, self.narinfo(alone, path).status)
+        self.wait_for_log(alone, "failed for", reason)
+        self.assertLess(self.peak_mib(alone), MEMORY_MIB)
+
+    # Loops
+
+    def test_upstream_that_is_ncps_itself(self) -> None:
+        """A cache that is its own upstream asks once, answers 404, and serves the others'."""
+        path = self.cache.add(5000)
+        daemon = self.make_daemon(self.mounted())
+        itself = UpstreamCache(f"{daemon.url}?priority=1", self.cache.key.public)
+        daemon.upstreams = (itself, *daemon.upstreams)
+        daemon.start()
+        self.assert_served(daemon, path)
+        self.assertEqual(404, self.ask(daemon, f"/{'0' * 32}.narinfo").status)
+        self.wait_for_log(daemon, "leads back to this cache")
+
+    def test_two_ncps_that_have_each_other_for_upstreams(self) -> None:
+        """A ring holds nobody up for long: what an origin has is served, the rest is told soon.
+
+        Each waits for the other's answer, so an absence cannot be told from a failure.
+        """
+        path = self.cache.add(5000)
+        origin = self.mounted()
+        first, second = self.make_daemon(origin), self.make_daemon(origin)
+        for one, other in ((first, second), (second, first)):
+            ring = UpstreamCache(f"{other.url}?priority=1", self.cache.key.public)
+            one.upstreams = (ring, *one.upstreams)
+        first.start()
+        second.start()
+        self.assert_served(first, path)
+        self.assert_served(second, path)
+        absent = f"/{'0' * 32}.narinfo"
+        self.assertIn(self.ask(first, absent).status, {404, 503, 504})
+        self.assertLessEqual(origin.gets(absent), 2)
+
+    # Disagreement
+
+    def test_upstreams_that_disagree_about_the_nar_hash(self) -> None:
+        """Of two NarHashes the stored one holds, else the newer; that is logged and counted."""
+        path = self.cache.add(5000, compression="zstd")
+        first, second = self.mounted(), self.origin()
+        other = evolve(path, nar=pack_nar(b"something else"))
+        second.serve(f"/{path.digest}.narinfo", other.narinfo())
+        said = dict(other.fields())["NarHash"]
+        daemon = self.daemon(first, second)
+        self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, path)
+        first.plan = lambda _request: [Status(500)]
+        [stored] = daemon.stored_nars()
+        stored.unlink()
+        self.assertNotEqual(200, self.nar(daemon, path).status)
+        for digit in range(5):  # until the first one is known to be away
+            self.ask(daemon, f"/{str(digit) * 32}.narinfo")
+        wait_until(
+            lambda: self.narinfo(daemon, path).fields.get("NarHash") == said,
+            "the other upstream's word, now that the first one's NAR cannot be had",
+        )
+        text = self.ask(daemon, "/metrics").body.decode()
+        found = re.search(r"^ncps_upstream_disagreements_total (\S+)", text, re.MULTILINE)
+        assert found is not None
+        self.assertGreaterEqual(float(found[1]), 1)
+        self.wait_for_log(daemon, "says NarHash", "one holds")
+
+    # Monsters
+
+    def test_narinfo_of_ten_megabytes(self) -> None:
+        """It is not read to its end."""
+        path = self.cache.add(5000)
+        text = path.narinfo() + b"Extra: " + b"x" * 10_000_000 + b"\n"
+        self.assert_passed_over(path, text, "larger than")
+
+    def test_references_to_hundred_thousand_paths(self) -> None:
+        """As it is well signed it is served, and costs little more than its bytes."""
+        path = self.cache.add(5000)
+        noise = random.Random(1)
+        names = sorted(f"{to_base32(noise.randbytes(20))}-x" for _ in range(100_000))
+        text = evolve(path, references=tuple(names)).narinfo()
+        daemon = self.daemon(self.said(path, text))
+        for _ in range(5):
+            answer = self.narinfo(daemon, path)
+            self.assertEqual((200, True), (answer.status, answer.whole))
+            self.assertEqual(sorted(answer.fields["References"].split()), names)
+        self.assert_served(daemon, path)
+        self.assertLess(self.peak_mib(daemon), MEMORY_MIB)
+
+    def test_nar_size_of_two_to_the_63(self) -> None:
+        """A number that no database column holds is refused where it is read."""
+        path = self.cache.add(5000)
+        for size in (2**63, 2**64, 10**300):
+            self.assert_passed_over(path, path.narinfo(NarSize=str(size)), "NarSize")
+
+    def test_nar_size_just_below_two_to_the_63(self) -> None:
+        """The largest number that fits is promised in vain: the NAR is found wrong afterwards.
+
+        A file that promises a bomb is not looked into while it arrives, only at leisure.
+        """
+        path = self.cache.add(5000, compression="zstd")
+        huge = _Huge(path)
+        daemon = self.daemon(self.said(path, huge.narinfo()))
+        self.assert_served(daemon, path)
+        self.wait_for_log(daemon, "is set aside", "NAR of")
+        wait_until(lambda: not daemon.stored_nars(), "its file to be moved", daemon=daemon)
+
+    def test_nar_with_a_path_upwards_is_never_unpacked(self) -> None:
+        """A NAR that names `../..` is bytes like any other: nothing of it is written elsewhere."""
+        entry = b"".join(map(_nar_string, [b"entry", b"(", b"name", b"../../evil", b"node", b"("]))
+        leaf = b"".join(map(_nar_string, [b"type", b"regular", b"contents", b"evil", b")", b")"]))
+        head = b"".join(map(_nar_string, [b"nix-archive-1", b"(", b"type", b"directory"]))
+        nar = head + entry + leaf + _nar_string(b")")
+        path = self.cache.add(100, compression="none")
+        evil = evolve(path, nar=nar, file=nar, url=f"nar/{_sha256(nar)}.nar")
+        origin = self.origin()
+        self.cache.mount_path(origin, evil)
+        daemon = self.daemon(origin)
+        self.assert_served(daemon, evil)
+        self.wait_until_stored(daemon, evil)
+        self.assertEqual([], list(self.directory.rglob("*evil*")))
+
+    # Bombs
+
+    def test_bombs_in_every_compression(self) -> None:
+        """A few bytes that become 64 MiB cost no more than the NAR that was promised."""
+        zeros = bytes(BOMB)
+        for compression in ("xz", "zstd", "bzip2", "br", "gzip", "lz4"):
+            cache = SyntheticCache(2)
+            # Without FileHash, only the NAR can tell, so that the file is looked into at once.
+            path = cache.add(1000, compression=compression, dialect=Dialect.BARE)
+            bomb = evolve(path, file=compress(zeros, compression))
+            origin = self.origin()
+            cache.mount_path(origin, bomb)
+            origin.serve(f"/{path.digest}.narinfo", path.narinfo())
+            daemon = self.daemon(origin)
+            answer = self.nar(daemon, path)
+            self.assertFalse(answer.status == 200 and answer.whole, compression)
+            self.wait_for_log(daemon, "download of", "failed")
+            self.assertEqual([], daemon.stored_nars(), compression)
+            self.assertLess(self.peak_mib(daemon), MEMORY_MIB, compression)
+            daemon.stop()
+            origin.stop()
+
+    def test_bombs_behind_a_false_file_hash(self) -> None:
+        """Nor is a file looked into further for being wrong."""
+        zeros = bytes(BOMB)
+        path = self.cache.add(1000, compression="xz")
+        bomb = compress(zeros, "xz")
+        origin = self.said(path, path.narinfo(FileSize=str(len(bomb))))
+        origin.serve(path.nar_target, bomb)
+        daemon = self.daemon(origin)
+        answer = self.nar(daemon, path)
+        self.assertFalse(answer.status == 200 and answer.whole)
+        self.wait_for_log(daemon, "download of", "failed", "longer than")
+        self.assertLess(self.peak_mib(daemon), MEMORY_MIB)
+
+
+class _Huge:
+    """A path whose NarSize is as large as it may be, rightly signed."""
+
+    def __init__(self, path: StorePath) -> None:
+        self._path = path
+
+    def narinfo(self) -> bytes:
+        """Return the narinfo."""
+        path, size = self._path, 2**63 - 1
+        digest = dict(path.fields())["NarHash"]
+        fingerprint = f"1;{path.path};{digest};{size};"
+        return path.narinfo(NarSize=str(size), Sig=path.key.sign(fingerprint))
+
+
+def _nar_string(data: bytes) -> bytes:
+    padding = -len(data) % 8
+    return len(data).to_bytes(8, "little") + data + bytes(padding)
+
+
+def _sha256(data: bytes) -> str:
+    return to_base32(hashlib.sha256(data).digest())

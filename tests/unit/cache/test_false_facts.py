@@ -1,0 +1,244 @@
+"""URL, FileHash and FileSize are not signed: where they are false, the NAR inside decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+
+from ncps.cache.verbs import Outcome
+from ncps.codec import encoder
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.nix.hashes import sha256_of
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import NarKey
+from ncps.spool import HOLD_BACK
+from tests.fakes.samples import Sample, sample
+from tests.fakes.upstream import Script
+from tests.unit.cache.rig import Client, CoreCase
+
+FALSE_HASH = sha256_of(b"false")
+SIZE = 300_000
+
+
+class FalseFactsCase(CoreCase):
+    """The origin is asked first and lies; what it has is right, unless a test says otherwise."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=SIZE)
+        self.mirror.add(self.sample)
+
+    def lie(self, **changes: Any) -> NarKey:
+        """Have the origin say something false of the file; return the key it is served under."""
+        self.origin.add(self.sample)
+        self.origin.add(evolve(self.sample.altered(**changes), file=self.sample.file))
+        return self.learned()
+
+    def learned(self) -> NarKey:
+        text = self.get(self.narinfos.get(self.sample.digest)).text
+        return NarKey.parse(NarInfo.parse(text).url.rpartition("/")[2])
+
+    def told(self) -> NarInfo:
+        return NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
+
+    def assertCorrected(self) -> None:
+        """What is said of the file from now on is true."""
+        told = self.told()
+        self.assertEqual(
+            (sha256_of(self.sample.file), len(self.sample.file)), (told.file_hash, told.file_size)
+        )
+        [record] = [nar for nar in self.catalog.records.values() if nar.is_stored]
+        self.assertEqual(sha256_of(self.sample.file), record.file_hash)
+
+
+class FileHashTests(FalseFactsCase):
+    def test_right_nar_overrules_a_false_file_hash(self) -> None:
+        """No client notices, in any compression; the narinfo is right from then on."""
+        for compression in ("xz", "zstd", "bzip2", "br", "lz4", "gzip"):
+            self.setUp()
+            self.sample = sample(compression, SIZE, compression)
+            key = self.lie(file_hash=FALSE_HASH)
+            self.assertEqual(self.sample.file, self.download(key), compression)
+            self.assertCorrected()
+            self.assertIsNotNone(self.catalog.records[key].verified_at)
+            self.assertEqual([], self.mirror.asked("nar"))
+
+    def test_wrong_nar_is_wrong_all_the_same(self) -> None:
+        """Bytes that are neither what FileHash says nor what NarHash says go to nobody whole."""
+        key = self.lie(file_hash=FALSE_HASH)
+        self.mirror.nars.clear()
+        self.origin.otherwise = Script(lie_at=1000)
+        self.failureResultOf(self.open(key), Corrupt)
+        self.assertEqual({}, self.store.objects)
+
+    def test_file_that_cannot_be_kept_is_not_looked_into(self) -> None:
+        """Without the bytes at hand a false FileHash cannot be overruled."""
+        self.is_full = True
+        key = self.lie(file_hash=FALSE_HASH)
+        self.origin.scripts.append(Script(stall_at=1000))
+        client = self.client(key)
+        self.origin.release()
+        self.failureResultOf(client.done, Corrupt)
+
+    def test_upstream_with_the_truth_goes_on_for_the_liar(self) -> None:
+        """Another upstream's file is the same by the hash in its URL: cut bytes go on there."""
+        key = self.lie(file_hash=FALSE_HASH)
+        self.origin.scripts.extend(
+            [Script(cut_at=100_000), Script(error=Unavailable("away")), Script(stall_at=0)]
+        )
+        self.assertEqual(self.sample.file, self.download(key))
+        self.assertEqual([100_000], [offset for _, offset in self.mirror.asked("nar")])
+        self.assertCorrected()
+
+
+class UrlTests(FalseFactsCase):
+    def test_url_that_leads_nowhere(self) -> None:
+        """The file comes from where its FileHash is known."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz")
+        self.assertEqual(NarKey(self.sample.narinfo.nar_hash.nix32, "xz"), key)
+        self.origin.nars.clear()
+        self.assertEqual(self.sample.file, self.download(key))
+        self.assertCorrected()
+
+    def test_narinfo_of_a_file_that_is_nowhere(self) -> None:
+        """If all of a narinfo is false, the NAR comes from whoever has it, in another file."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH, file_size=7)
+        self.origin.nars.clear()
+        self.assertEqual(self.sample.file, self.download(key))
+        self.assertCorrected()
+
+    def test_other_file_is_no_answer_while_the_first_may_come_back(self) -> None:
+        """Bytes behind a URL never change: as long as nothing is sure, it is "later"."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.is_away = True
+        opening = self.open(key)
+        self.clock.pump([0.2] * 5)
+        self.failureResultOf(opening, Unavailable)
+        self.assertEqual([], self.mirror.asked("nar"))
+
+    def test_url_that_no_narinfo_names_any_more(self) -> None:
+        """Who has the old narinfo of a path gets its NAR, though another one is known by now."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.nars.clear()
+        for _ in range(3):
+            self.upstreams.candidates[0].health.failed("refused")
+        self.assertEqual(self.sample.key, self.learned())
+        self.assertEqual([], self.get(self.catalog.narinfos_of(key)))
+        self.upstreams.candidates[0].health.answered()
+        self.assertEqual(self.sample.file, self.download(key))
+
+    def test_other_file_that_is_wrong_as_well(self) -> None:
+        """What comes in its place is judged like everything else."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.nars.clear()
+        self.mirror.otherwise = Script(lie_at=1000)
+        self.failureResultOf(self.open(key), Corrupt, NotFound)
+        self.assertEqual({}, self.store.objects)
+
+    def test_url_of_another_paths_nar(self) -> None:
+        """A narinfo cannot take another path's name away, whichever comes first."""
+        victim = sample("victim", 1000)
+        self.origin.add(victim)
+        self.mirror.add(victim)
+        facts = {"url": victim.url, "file_hash": sha256_of(victim.file), "file_size": 5}
+        key = self.lie(**facts)
+        self.learn(victim)
+        served = NarInfo.parse(self.get(self.narinfos.get(victim.digest)).text)
+        self.assertNotEqual(key.url, served.url)
+        self.assertEqual(victim.file, self.download(NarKey.parse(served.url[4:])))
+
+
+class FileSizeTests(FalseFactsCase):
+    def sizes(self) -> tuple[int, int]:
+        return len(self.sample.file) - 1000, len(self.sample.file) + 1000
+
+    def test_answers_that_agree_overrule_a_false_size(self) -> None:
+        """If nobody has a file of that size, the NAR decides, before any client is told."""
+        for size in self.sizes():
+            self.setUp()
+            key = self.lie(file_size=size)
+            nar, client = self.successResultOf(self.open(key))
+            self.assertEqual(len(self.sample.file), nar.size)
+            self.successResultOf(client.done)
+            self.assertEqual(self.sample.file, client.data)
+            self.assertCorrected()
+            self.assertEqual((1, 0), (len(self.origin.asked("nar")), len(self.mirror.asked("nar"))))
+
+    def test_size_that_is_found_out_at_the_end(self) -> None:
+        """Without Content-Length, who was told a false size is broken off; who comes again is not.
+
+        One that was too large is found out by the same bytes, one that was too small by others.
+        """
+        for size in self.sizes():
+            self.setUp()
+            key = self.lie(file_size=size)
+            self.origin.otherwise = self.mirror.otherwise = Script(total=0)
+            self.origin.scripts.append(Script(total=0, hold=True))
+            opening = self.open(key)
+            self.origin.release()
+            _, client = self.successResultOf(opening)
+            self.failureResultOf(client.done, Corrupt)
+            self.assertEqual(self.sample.file, self.download(key))
+            self.assertCorrected()
+
+    def test_wrong_length_of_one_answer_is_no_dispute(self) -> None:
+        """If another answer agrees with the narinfo, the first one was wrong."""
+        self.origin.add(self.sample)
+        key = self.learned()
+        self.origin.scripts.append(Script(total=7))
+        self.assertEqual(self.sample.file, self.download(key))
+        self.assertEqual(1, len(self.mirror.asked("nar")))
+
+    def test_head_does_not_repeat_it(self) -> None:
+        """HEAD says a size only where the narinfo and an upstream agree."""
+        key = self.lie(file_size=self.sizes()[0])
+        self.assertEqual((None, Outcome.MISS), self.get(self.nars.stat(key)))
+        self.download(key)
+        size = len(self.sample.file)
+        self.assertEqual((size, Outcome.HIT), self.get(self.nars.stat(key)))
+
+    def test_range_is_not_resolved_against_it(self) -> None:
+        """A piece up to the end is one of the true file."""
+        key = self.lie(file_size=self.sizes()[0])
+        nar = self.get(self.nars.open(key))
+        size = self.get(nar.known_size())
+        client = Client(self.get(nar.body(size - HOLD_BACK - 5, size)))
+        self.successResultOf(client.done)
+        self.assertEqual(self.sample.file[-HOLD_BACK - 5 :], client.data)
+
+
+class OtherCompressorTests(CoreCase):
+    """Two upstreams whose honest files of one NAR differ."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=SIZE)
+        maker = encoder("xz", 0)
+        file = maker.feed(self.sample.nar) + maker.finish() + bytes(4)
+        key = NarKey(sha256_of(file).nix32, "xz")
+        self.other: Sample = evolve(
+            self.sample.altered(url=key.url, file_hash=sha256_of(file), file_size=len(file)),
+            file=file,
+        )
+        self.origin.add(self.sample)
+        self.mirror.add(self.other)
+        self.learn(self.sample)
+
+    def test_file_that_is_gone_for_good_is_replaced(self) -> None:
+        """A URL stays answerable: its NAR comes in the file that there still is."""
+        self.origin.nars.clear()
+        self.assertEqual(self.other.file, self.download(self.sample.key))
+        told = NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
+        self.assertEqual(self.other.narinfo.file_hash, told.file_hash)
+
+    def test_clients_that_have_some_get_nothing_else(self) -> None:
+        """Where bytes of one file have left, the other one is no way to go on."""
+        self.origin.scripts.extend([Script(hold=True, stall_at=100_000)])
+        opening = self.open(self.sample.key)
+        self.origin.release()
+        _, client = self.successResultOf(opening)
+        self.origin.nars.clear()
+        self.origin.release(Unavailable("reset"))
+        self.failureResultOf(client.done, NotFound)
+        self.assertEqual([], self.mirror.asked("nar"))
