@@ -6,13 +6,16 @@ of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache.negatives import Negatives
 from ncps.cache.objects import Objects
-from ncps.cache.seal import Seal, Unverifiable, Verdict
+from ncps.cache.seal import Doubtful, Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
 from ncps.cache.uses import utc_now
 from ncps.errors import Corrupt, NotFound
@@ -105,10 +108,8 @@ class Adoption:
             return None
         try:
             seal = Seal(key, nar)
-            body = await self._store.open(where, size=stat.size)
-            if where != key:
-                body = DecodedBody(body, self._workers, encoding, 0, None)
-            verdict = await self._verify(seal, body)
+            opened = partial(self._open, where, stat.size, encoding if where != key else "")
+            verdict = await self._verify(seal, opened)
         except NotFound:
             return None
         except Corrupt as error:
@@ -144,12 +145,27 @@ class Adoption:
         elif nar is None:
             self._unvouched.add(key)
 
-    async def _verify(self, seal: Seal, body: Body) -> Verdict:
+    async def _open(self, where: NarKey, size: int, encoding: str) -> Body:
+        """Open the object, and undo the encoding, if one is given."""
+        body = await self._store.open(where, size=size)
+        return DecodedBody(body, self._workers, encoding, 0, None) if encoding else body
+
+    async def _verify(self, seal: Seal, opened: Callable[[], Awaitable[Body]]) -> Verdict:
+        """Judge the bytes; where the narinfo says something else of the file, by the NAR inside."""
+        size = await self._feed(await opened(), seal.digests)
+        try:
+            return await self._workers.run(seal.judge, size)
+        except Doubtful:
+            inspector = seal.inspector()
+            await self._feed(await opened(), (inspector,))
+            return await self._workers.run(seal.overrule, inspector, size)
+
+    async def _feed(self, body: Body, digests: tuple[Digest, ...]) -> int:
         size = 0
         try:
             async for chunk in body:
                 size += len(chunk)
-                await self._workers.run(_feed_blocking, seal.digests, chunk)
+                await self._workers.run(_feed_blocking, digests, chunk)
         finally:
             body.close()
-        return await self._workers.run(seal.judge, size)
+        return size

@@ -59,12 +59,13 @@ class Download:
     """See the module.
 
     :param expected: what the narinfo says; None if none is known.
-    :param new_spool: makes a spool for a file of this size (None: unknown) and these digests.
+    :param new_spool: makes a spool for a file of this size, if known, and these digests.
     :param patience_s: how long no byte may come, in mid-file, before the download is given up.
     :param new_seal: makes the judge of a file.
     :param hopeless: awaited with the verdict that nobody has the file as it was said to be, before
         any reader is told: when one comes again at once, the consequences have been drawn.
-    :ivar file: names the file whose bytes lie in the spool; see `sources.Source`.
+    :param tasted: told when clients have had some of the bytes.
+    :ivar file: names the file in the spool; see `sources.Source`.
     :ivar arrived: the file's size, once all of it is here and right.
     :ivar has_failed: whether it is of no use to join any more; set before anybody hears of it.
     """
@@ -81,6 +82,7 @@ class Download:
         new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
         patience_s: float,
         hopeless: Callable[[NcpsError], Awaitable[None]],
+        tasted: Callable[[], object] = lambda: None,
         new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
     ) -> None:
         self.key = key
@@ -94,6 +96,7 @@ class Download:
         self._new_spool = new_spool
         self._patience_s = patience_s
         self._hopeless = hopeless
+        self._tasted = tasted
         self._new_seal = new_seal
         self._seal = new_seal(key, expected)
         self._current: Shared[Spool] = Shared()
@@ -104,6 +107,7 @@ class Download:
         self._disputed = ""
         self._false_word = ""
         self._is_confirmed = False
+        self._is_tasted = False
         self._restarts = 0
 
     # The readers' side
@@ -123,7 +127,7 @@ class Download:
         return self._seal.size if self._is_confirmed else None
 
     async def opened(self) -> None:
-        """Wait until the head of an upstream's answer is there; raises what the job came to."""
+        """Wait for the head of an upstream's answer; raises what the job came to."""
         await self._current.wait()
 
     async def reader(self, start: int = 0, stop: int | None = None) -> Body:
@@ -133,6 +137,11 @@ class Download:
         """
         spool = await self._current.wait()
         return DownloadReader(self, spool.reader(start, stop), start, stop)
+
+    def tasted(self) -> None:
+        """Note that a client has had bytes of what is there."""
+        self._is_tasted = True
+        self._tasted()
 
     # The job
 
@@ -174,9 +183,8 @@ class Download:
             each = self._sources.each(self._distrusted, self._suspects)
             async with aclosing(each) as sources:
                 async for source in sources:
-                    if source.is_other_file and self._spool is not None:
-                        continue  # clients have some of the one already
-                    arrived = await self._exhaust(source)
+                    is_late = source.is_other_file and self._is_tasted  # clients have the one
+                    arrived = None if is_late else await self._exhaust(source)
                     if arrived is not None:
                         return arrived
             failures = self._sources.failures | self._distrusted
@@ -233,13 +241,9 @@ class Download:
 
     def _note(self, source: Source, error: NcpsError) -> None:
         self._sources.failed(source, error)
-        self._log.warn(
-            "upstream {upstream} failed for {what} at byte {offset}: {reason}",
-            upstream=source.name,
-            what=self.key.file_name,
-            offset=self._length,
-            reason=str(error),
-        )
+        text = "upstream {upstream} failed for {what} at byte {offset}: {reason}"
+        what, offset, reason = self.key.file_name, self._length, str(error)
+        self._log.warn(text, upstream=source.name, what=what, offset=offset, reason=reason)
 
     async def _pump(self, source: Source, body: UpstreamBody, offset: int) -> Spool:
         """Append what the source sends, from the byte there is, up to the end of the file.
@@ -357,12 +361,11 @@ class Download:
         return None
 
     def _relax(self, reason: str) -> None:
-        """Go by NarHash alone from now on. Corrupt: that is not possible."""
-        if self._expected is None or not self._seal.can_overrule:
-            return
-        self._false_word = reason
-        self._expected = evolve(self._expected, file_hash=None, file_size=None)
-        self._seal = self._new_seal(self.key, self._expected)
+        """Go by NarHash alone from now on, if that is possible."""
+        if self._expected is not None and self._seal.can_overrule:
+            self._false_word = reason
+            self._expected = evolve(self._expected, file_hash=None, file_size=None)
+            self._seal = self._new_seal(self.key, self._expected)
 
     def _start_over(self, name: str, error: WrongBytes) -> None:
         """Drop the spool; shun the source if all of the wrong bytes were its own.
@@ -380,6 +383,7 @@ class Download:
         if self._restarts > MAX_RESTARTS:
             raise Corrupt(reason)
         spool, self._spool = self._spool, None
+        self._is_tasted = False
         self._seal = self._new_seal(self.key, self._expected)
         self._contributors = set()
         self._current = Shared()

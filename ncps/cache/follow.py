@@ -21,6 +21,9 @@ class Followed(Protocol):
     def size(self) -> int | None:
         """Bytes in all, if known by now."""
 
+    def tasted(self) -> None:
+        """Note that a client has had bytes of what is there."""
+
     async def reader(self, start: int = 0, stop: int | None = None) -> Body:
         """Another reader of the same bytes."""
 
@@ -51,7 +54,9 @@ class DownloadReader:
         while True:
             try:
                 async for chunk in self._body:
-                    has_begun = True
+                    if not has_begun:
+                        has_begun = True
+                        self._download.tasted()
                     yield chunk
                 self._check_promise()
                 return

@@ -304,12 +304,12 @@ def _always() -> bool:
 
 
 def _agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:
-    """The narinfo as it fits the bytes that are stored under its URL, if some are.
+    """The narinfo as it fits the bytes that are or were stored under its URL.
 
     Upstreams compress one NAR differently, and may say something untrue of the file; the bytes
     that came first stay.
     """
-    if nar is None or not nar.is_stored or entry.narinfo.compression == "none":
+    if nar is None or not nar.was_stored or entry.narinfo.compression == "none":
         return entry
     narinfo = entry.narinfo
     file_hash = None if narinfo.file_hash is None else nar.file_hash or narinfo.file_hash

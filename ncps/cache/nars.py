@@ -29,6 +29,11 @@ from ncps.spool import Digest, Overtaken, Spool
 from ncps.tasks import Tasks
 from ncps.workers import Threads
 
+TASTED_S = 3600.0
+"""How long clients may come again for the rest of a file that they have some of."""
+
+TASTED_ENTRIES = 50_000
+
 
 class Nars:
     """See the module.
@@ -80,6 +85,7 @@ class Nars:
         self._patience_s = patience_s
         self._ended = ended
         self._downloads: dict[NarKey, Download] = {}
+        self._tasted = Negatives(clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
 
     @property
     def arriving(self) -> int:
@@ -95,8 +101,8 @@ class Nars:
         download = self._downloads.get(key)
         return None if download is None or download.has_failed else download
 
-    async def open(self, key: NarKey) -> ServedNar:
-        """Return a NAR to serve. NotFound, Unavailable, Corrupt."""
+    async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
+        """Return a NAR to serve; see `Cache.nar`. NotFound, Unavailable, Corrupt."""
         self._uses.nar(key)
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
@@ -107,11 +113,11 @@ class Nars:
                 locate=partial(locate_stored, self._store),
             )
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
-        download = self._download(key, nar)
+        download = self._arriving(key) or self._start(key, nar, may_replace=not is_part)
         try:
             await download.opened()
         except AlreadyStored:
-            return await self.open(key)
+            return await self.open(key, is_part=is_part)
         return ArrivingNar(download=download, outcome=outcome, open_body=self._follow)
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:
@@ -175,7 +181,9 @@ class Nars:
             if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
                 await self._heal(nar, trouble)
         lost = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
-        return await self._follow(nar.key, self._download(nar.key, lost), start, stop)
+        return await self._follow(
+            nar.key, self._arriving(nar.key) or self._start(nar.key, lost), start, stop
+        )
 
     async def _heal(self, nar: NarRecord, trouble: NcpsError) -> None:
         """Correct the row of bytes that are lost or damaged; set damaged ones aside."""
@@ -211,16 +219,26 @@ class Nars:
                 raise
         return await self._start(key, nar, exclusive=False).reader(start, stop)
 
-    def _download(self, key: NarKey, nar: NarRecord | None) -> Download:
-        """Return the download of a NAR, starting it unless it runs."""
-        return self._arriving(key) or self._start(key, nar)
+    def _sources(self, key: NarKey, nar: NarRecord | None, *, may_replace: bool = False) -> Sources:
+        may_replace = may_replace and key not in self._tasted
+        same_nar = self._narinfos.same_nar
+        return Sources(self._clock, self._upstreams, key, nar, same_nar, may_replace=may_replace)
 
-    def _sources(self, key: NarKey, nar: NarRecord | None) -> Sources:
-        return Sources(self._clock, self._upstreams, key, nar, self._narinfos.same_nar)
+    def _start(
+        self,
+        key: NarKey,
+        nar: NarRecord | None,
+        *,
+        exclusive: bool = True,
+        may_replace: bool = False,
+    ) -> Download:
+        """Start the download of a NAR.
 
-    def _start(self, key: NarKey, nar: NarRecord | None, *, exclusive: bool = True) -> Download:
+        :param exclusive: whether it waits for the lease.
+        :param may_replace: whether another file of the NAR will do; see `Sources`.
+        """
         ticket = self._admission.begin()
-        sources = self._sources(key, nar)
+        sources = self._sources(key, nar, may_replace=may_replace)
         relay = self._relay(key, sources) if exclusive else None
         try:
             download = Download(
@@ -232,6 +250,7 @@ class Nars:
                 patience_s=self._patience_s,
                 new_seal=self._new_seal,
                 hopeless=partial(self._hopeless, key, nar),
+                tasted=partial(self._tasted.add, key),
             )
         except NcpsError:
             ticket.close()

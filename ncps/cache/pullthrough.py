@@ -53,9 +53,9 @@ class PullThrough(Cache):
         """See `Cache`."""
         self._narinfos.repeated(digests)
 
-    async def nar(self, key: NarKey) -> ServedNar:
+    async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """See `Cache`."""
-        return await self._nars.open(key)
+        return await self._nars.open(key, is_part=is_part)
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:
         """See `Cache`."""

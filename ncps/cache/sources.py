@@ -2,8 +2,9 @@
 
 URL, FileHash and FileSize of a narinfo are not signed, so another upstream's narinfo of the same
 NAR is held to be of the same file if either FileHash or the hash in the URL agrees. A file that
-differs is a last resort: bytes behind a URL never change (P5), so it comes only after everybody
-has said for sure that the file of the narinfo is not to be had, which proves that one wrong.
+differs is a last resort: bytes behind a URL never change (P5), so it comes only where none of them
+was ever stored or went to a client, and after everybody has failed with the file of the narinfo,
+for sure or twice.
 """
 
 from __future__ import annotations
@@ -183,6 +184,7 @@ class Sources(Supply):
     :param nar: what is known of it; None if no narinfo is known: then the file's name is taken
         for its hash, and every upstream may have it under the conventional URL.
     :param same_nar: asks an upstream for its record of the same NAR; see `NarInfos.same_nar`.
+    :param may_replace: whether a file that differs may come in the place of another.
     """
 
     def __init__(
@@ -192,12 +194,16 @@ class Sources(Supply):
         key: NarKey,
         nar: NarRecord | None,
         same_nar: Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]],
+        *,
+        may_replace: bool = False,
     ) -> None:
         self._clock = clock
         self._upstreams = upstreams
         self._key = key
         self._nar = nar
         self._same_nar = same_nar
+        self._may_replace = may_replace and nar is not None and not nar.was_stored
+        self._rounds = 0
         self._places: dict[str, UpstreamSource] = {}
         self._shunned: Container[str] = ()
         self.failures: dict[str, NcpsError] = {}
@@ -221,7 +227,9 @@ class Sources(Supply):
                 self.failures[source.name] = NotFound("has another file of the same NAR")
             elif source is not None:
                 yield source
-        if not any(isinstance(error, Unavailable) for error in self.failures.values()):
+        self._rounds += 1
+        is_sure = not any(isinstance(error, Unavailable) for error in self.failures.values())
+        if self._may_replace and (is_sure or self._rounds > 1):
             for source in others:
                 yield source
 

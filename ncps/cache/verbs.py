@@ -156,8 +156,10 @@ class Cache(Protocol):
     def repeated(self, digests: Collection[str]) -> None:
         """Take note that answers were given again, without asking `narinfo`."""
 
-    async def nar(self, key: NarKey) -> ServedNar:
+    async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Open a NAR, from the store or from a download that it starts or joins.
+
+        :param is_part: whether only a part is wanted, by somebody who may have the rest already.
 
         NotFound, Unavailable, Corrupt.
         """

@@ -73,12 +73,14 @@ def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> None:
     """Let narinfos say FileHash and FileSize of their stored NAR, whatever upstreams said."""
     for entry in of_nar(txn, nar.key, is_locked=True):
         narinfo = entry.narinfo
+        if narinfo.compression == "none":
+            continue  # the file is the NAR, which is signed
         told = evolve(
             narinfo,
             file_hash=nar.file_hash or narinfo.file_hash,
             file_size=nar.file_size or narinfo.file_size,
         )
-        if narinfo.compression != "none" and told != narinfo:
+        if told != narinfo:
             put(txn, evolve(entry, narinfo=told), nar_file_id)
 
 

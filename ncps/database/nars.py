@@ -95,6 +95,8 @@ def announce(txn: Any, nar: NarRecord) -> Written:
             columns |= {name: told[name] for name in _ORIGIN}
     elif row.was_missing:
         columns = told
+    elif row.there.was_stored:  # its facts were seen, those told may be anything
+        columns = {name: told[name] for name in _ORIGIN}
     else:
         columns = {name: told[name] for name in _FACTS + _ORIGIN}
     return _write(txn, row, _changes(kept, columns))

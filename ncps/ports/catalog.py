@@ -49,6 +49,11 @@ class NarRecord:
         """Whether the bytes are published."""
         return self.stored_at is not None
 
+    @property
+    def was_stored(self) -> bool:
+        """Whether they are or once were: then size and hash of the file are those of the bytes."""
+        return self.is_stored or self.encoding != ""
+
 
 @frozen(kw_only=True)
 class NarInfoEntry:
@@ -95,8 +100,8 @@ class Catalog(Protocol):
         """Insert or replace a narinfo and see to its NAR's row.
 
         A new NAR row takes all of `nar`. Of an existing one that is stored only what is unknown
-        in it (None or empty) is filled in; one that is not stored takes the advertised facts and
-        the origin from `nar`. References and signatures are sets.
+        in it (None or empty) is filled in; one that was stored once takes the origin from `nar`,
+        one that never was the advertised facts, too. References and signatures are sets.
         """
 
     async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:

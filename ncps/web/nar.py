@@ -63,7 +63,8 @@ class NarPages:
 
     async def _deliver(self, request: NcpsRequest, key: NarKey, etag: bytes) -> None:
         try:
-            nar = await self._cache.nar(key)
+            is_part = request.getHeader(b"range") is not None
+            nar = await self._cache.nar(key, is_part=is_part)
         except NcpsError as error:
             explain(request, outcome_of(error))
             self._served("miss", "error", "").inc()

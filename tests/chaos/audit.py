@@ -128,7 +128,8 @@ def count_downloads(
 
     After the first, each needs a reason: the stored file was damaged since, or the daemon was
     killed so soon after the transfer before that it may have lost it, or the one upstream was so
-    late with its head that the other was asked as well, as the log has it.
+    late with its head that the other was asked as well, as the log has it, or a false narinfo of it
+    was told, as the weather has it: each may cost one.
 
     :param damages: when the stored bytes were damaged, by their true hash.
     """
@@ -145,15 +146,19 @@ def count_downloads(
     score.add("upstream NAR requests", sum(map(world.by_target.__contains__, targets)))
     score.add("objects fetched", len(begun))
     score.add("whole healthy transfers", sum(map(len, begun.values())))
-    hedged = _hedged(world, log)
+    hedged, lies = _hedged(world, log), world.weather.lies.copy()
     score.add("second upstreams asked because one was late", sum(hedged.values()))
     for sha256, times in begun.items():
         for before, after in pairwise(times):
             is_explained = any(before < at < after for at in damages.get(sha256, ())) or any(
                 before - 1 < at < before + JUST_BEFORE_S for at in kills
             )
+            narinfo = f"/{world.by_sha256[sha256].path.digest}.narinfo"
             if not is_explained and hedged[sha256]:
                 hedged[sha256] -= 1
+            elif not is_explained and lies[narinfo]:
+                lies[narinfo] -= 1
+                score.add("transfers explained by false narinfos")
             elif not is_explained:
                 target = next(t for t, named in world.by_target.items() if named == sha256)
                 score.blame("excess downloads", f"{target} after {after - before:.1f} s")

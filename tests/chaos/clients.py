@@ -140,7 +140,7 @@ class Client:
     async def head(self, thing: Thing, _chance: Random) -> None:
         """HEAD of a NAR."""
         url = await self.narinfo(thing)
-        sizes = {str(len(file)) for file in thing.file_of(url)[0]}
+        sizes = {str(len(file)) for file in self._behind(thing, url)}
         answer = await self._patiently(lambda: self._ask("/" + url, method="HEAD"))
         length = answer.headers.get("content-length")
         if answer.status == 404:
@@ -151,7 +151,10 @@ class Client:
     async def piece(self, thing: Thing, chance: Random) -> None:
         """A piece of a NAR, with and without If-Range."""
         url = await self.narinfo(thing)
-        files, _ = thing.file_of(url)
+        files = self._behind(thing, url)
+        if thing.other is not None:  # whoever wants a part may have the rest, of one file
+            named = thing.other.file if url == thing.other.url else thing.file
+            self._homes = thing.homes_of(self.world.behind.get(url, (named, 0.0))[0])
         size = min(map(len, files))
         start = chance.randrange(size)
         stop = chance.randint(start + 1, size)
@@ -196,6 +199,15 @@ class Client:
         finally:
             self._leave_if_unfinished()
 
+    async def touch(self, target: str) -> None:
+        """Ask for the head of a NAR, whatever comes of it."""
+        try:
+            await self._ask(target, method="HEAD")
+        except (Cut, Failed):
+            pass
+        finally:
+            self._leave_if_unfinished()
+
     # The two questions
 
     async def narinfo(self, thing: Thing) -> str:
@@ -228,7 +240,6 @@ class Client:
         if not url:
             self.score.blame("wrong narinfos", f"no URL in {target}")
             raise Failed("narinfo without URL")
-        self._homes = thing.file_of(url)[1]  # another file is no answer to its URL
         return url
 
     async def nar(
@@ -242,7 +253,7 @@ class Client:
         """Fetch a NAR to its end, going on where it was cut. Failed."""
         got = bytearray()
         saw: list[str] = []
-        files, _ = thing.file_of(url)
+        files = thing.files
         for attempt in range(RETRIES + 1):
             if attempt:
                 self.score.add("attempts repeated")
@@ -269,6 +280,7 @@ class Client:
                             await asyncio.sleep(nap)
                     self._judge(files, bytes(got), start, url)
                     if bytes(got) in files:
+                        self._compare(url, bytes(got))
                         self.world.whole.setdefault(thing.path.digest, time.monotonic())
                         self.score.add("NARs got whole")
                         self.score.add("bytes got", len(got))
@@ -277,6 +289,7 @@ class Client:
             except Cut as error:
                 saw.append(f"cut at {len(got)}")
                 del error
+            self._homes = thing.homes_of(bytes(got)) or thing.homes
             if not any(file.startswith(got) for file in files):
                 # Wrong bytes of an upstream were passed on and then broken off, visibly. Nix would
                 # go on from there, find the hash wrong and ask anew; so do we.
@@ -285,6 +298,16 @@ class Client:
             self._leave_if_unfinished()
             await asyncio.sleep(wait)
         raise Failed(f"NAR: {' '.join(saw)}")
+
+    def _behind(self, thing: Thing, url: str) -> list[bytes]:
+        """The files that may lie behind a URL: one, once somebody has seen it."""
+        seen = self.world.behind.get(url)
+        return thing.files if seen is None else [seen[0]]
+
+    def _compare(self, url: str, got: bytes) -> None:
+        """Bytes behind a URL never change: compare them with the first ones seen there."""
+        if got != self.world.behind.setdefault(url, (got, time.monotonic()))[0]:
+            self.score.blame("lies", f"{url} stands for other bytes than before")
 
     def _judge(self, files: list[bytes], got: bytes, start: int, url: str) -> None:
         """Judge what came after `start` in an answer that looked complete."""

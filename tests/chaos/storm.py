@@ -164,7 +164,7 @@ class Storm:
             if share in self.scale.asks:
                 self.tell(f"SIGTERM after {self._done} requests")
                 self.kills.append(time.monotonic())
-                self.world.whole.clear()
+                self.world.lose(time.monotonic() - audit.JUST_BEFORE_S)
                 try:
                     await asyncio.to_thread(self.daemon.stop)
                 except AssertionError as error:
@@ -173,7 +173,7 @@ class Storm:
             else:
                 self.tell(f"SIGKILL after {self._done} requests")
                 self.kills.append(time.monotonic())
-                self.world.whole.clear()
+                self.world.lose(time.monotonic() - audit.JUST_BEFORE_S)
                 await asyncio.to_thread(self.daemon.kill)
                 self.score.add("SIGKILLs")
             try:
@@ -217,6 +217,7 @@ class Storm:
         if sha256 in self.world.by_sha256:  # else it had been damaged before
             self._names[path.name] = sha256
         true = self._names.get(path.name, "")
+        self._names.setdefault(path.name, "")
         self.damages.setdefault(true, []).append(now)
         if true:
             self.world.whole.pop(self.world.by_sha256[true].path.digest, None)
@@ -236,6 +237,10 @@ class Storm:
                 self.score.blame("unhealed", thing.path.base_name)
 
         await asyncio.gather(*map(fetch, self.world.things))
+        client = self._client()
+        for name in sorted(self._names):  # URLs that no narinfo names any more heal, too, if asked
+            await client.touch(f"/nar/{name}")
+        client.close()
 
     def _settle(self) -> None:
         """Without clients and upstreams the daemon holds no more than at the beginning."""

@@ -17,6 +17,7 @@ request it is, not on the order in which clients come.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from random import Random
@@ -130,6 +131,7 @@ class Weather:
     :param turn_s: how long after one relay the next one falls ill.
     :param sizes: sizes of what is served, by target.
     :ivar doomed: targets that are wrong at their end, always.
+    :ivar lies: how often each narinfo was falsified.
     """
 
     def __init__(self, seed: int, *, turn_s: float, sizes: Mapping[str, int]) -> None:
@@ -141,6 +143,7 @@ class Weather:
         self._spells: list[list[Spell]] = [[] for _ in range(RELAYS)]
         self._horizon = 0
         self.doomed: set[str] = set()
+        self.lies: Counter[str] = Counter()
         self.drawn: dict[str, int] = dict.fromkeys([*CATALOGUE, *LIES], 0)
 
     def begin(self) -> None:
@@ -223,6 +226,7 @@ class Weather:
         if origin < SOURS and request.target.endswith(".narinfo") and chance.random() < LIARS:
             name = chance.choice(list(LIES))
             self.drawn[name] += 1
+            self.lies[request.target] += 1
             return [LIES[name](chance, size)]
         names = [*CATALOGUE, *_OFTEN, *_OFTEN]
         name = chance.choice([n for n in names if origin < SOURS or n not in _SOUR_ONLY])

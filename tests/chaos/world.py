@@ -45,15 +45,12 @@ class Thing:
         """The bytes that may lie behind a URL of it."""
         return [path.file for path in (self.path, self.other) if path is not None]
 
-    def file_of(self, url: str) -> tuple[list[bytes], frozenset[int]]:
-        """What may lie behind a URL, and who has it: one file, where the URL names one."""
-        if self.other is None:
-            return self.files, self.homes
-        if url == self.other.url:
-            return [self.other.file], self.strangers
-        if url == self.path.url:
-            return [self.file], self.homes - self.strangers
-        return self.files, self.homes
+    def homes_of(self, beginning: bytes) -> frozenset[int]:
+        """Who has the file that begins like this: the only ones who can go on with it."""
+        is_this = self.file.startswith(beginning)
+        if self.other is None or (is_this and self.other.file.startswith(beginning)):
+            return self.homes
+        return self.homes - self.strangers if is_this else self.strangers
 
     def is_told_truly(self, file_hash: str | None, file_size: str | None) -> bool:
         """Whether FileHash and FileSize of a narinfo are those of a file of it, or left out."""
@@ -104,6 +101,7 @@ class World:
             path.nar_target: hashlib.sha256(path.file).hexdigest() for _, path in paths
         }
         self.whole: dict[str, float] = {}
+        self.behind: dict[str, tuple[bytes, float]] = {}
         self.absent = [to_base32(chance.randbytes(20)) for _ in range(max(3, count // 20))]
 
     def _make(self, chance: Random) -> Thing:
@@ -123,9 +121,10 @@ class World:
             size //= 5  # they are slow to make
         path = self.cache.add(size, compression=compression, dialect=dialect)
         other, strangers = None, frozenset[int]()
-        if dialect is Dialect.PLAIN and compression != "none" and chance.random() < DIFFERENT:
+        can_differ = dialect is Dialect.PLAIN and compression != "none" and len(relays) > 1
+        if can_differ and chance.random() < DIFFERENT:
             other = recompressed(path)
-            strangers = frozenset(chance.sample(range(ORIGINS), chance.choice([1, 2])))
+            strangers = frozenset([chance.choice(relays), *chance.sample(range(SOURS), 1)])
             self._sizes[other.nar_target] = len(other.file)
         self._sizes[f"/{path.digest}.narinfo"] = len(path.narinfo())
         self._sizes[path.nar_target] = len(path.file)
@@ -171,6 +170,11 @@ class World:
                     origin.serve(path.nar_target, path.file, *wire)
             origin.start()
             origin.stop()
+
+    def lose(self, since: float) -> None:
+        """What was seen since then may be lost: the daemon was killed just now."""
+        self.whole.clear()
+        self.behind = {url: seen for url, seen in self.behind.items() if seen[1] < since}
 
     def start(self) -> None:
         """Start the origins; all of them are well until the storm begins."""

@@ -137,6 +137,17 @@ class NarInfoContract(Contract):
         await self.catalog.add_narinfo(entry(1), told)
         self.assertEqual(await self.nar_record(1), stored(1))
 
+    async def test_what_was_stored_once_keeps_its_facts_and_follows_the_origin(self) -> None:
+        """Bytes that are gone are known for what they were; they may be elsewhere now."""
+        await self.catalog.mark_stored(stored(1))
+        await self.catalog.mark_missing(key_of(1))
+        elsewhere = {"upstream": "https://other.example.org", "origin_url": "nar/other"}
+        told = record(1, file_size=1, file_hash=hash_of("lie"), **elsewhere)
+        await self.catalog.add_narinfo(entry(1), told)
+        found = await self.nar_record(1)
+        self.assertEqual(found, record(1, encoding="xz", **elsewhere))
+        self.assertEqual((False, True), (found.is_stored, found.was_stored))
+
     async def test_an_unknown_origin_of_stored_bytes_is_filled_in(self) -> None:
         """Bytes found in the store learn where they can be fetched again."""
         await self.catalog.mark_stored(stored(1, upstream="", origin_url=""))

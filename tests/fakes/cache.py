@@ -177,7 +177,7 @@ class StubCache(Cache):
     def repeated(self, digests: Collection[str]) -> None:
         self.used += digests
 
-    async def nar(self, key: NarKey) -> StubNar:
+    async def nar(self, key: NarKey, *, is_part: bool = False) -> StubNar:
         self.asked.append(key)
         if self.gate is not None:
             await self.gate

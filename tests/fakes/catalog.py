@@ -206,4 +206,5 @@ def _announced(there: NarRecord | None, told: NarRecord) -> NarRecord:
         if not there.upstream and not there.origin_url:
             changes |= {name: getattr(told, name) for name in _ORIGIN}
         return evolve(there, **changes)
-    return evolve(there, **{name: getattr(told, name) for name in _FACTS + _ORIGIN})
+    names = _ORIGIN if there.was_stored else _FACTS + _ORIGIN
+    return evolve(there, **{name: getattr(told, name) for name in names})

@@ -72,6 +72,14 @@ class FileHashTests(FalseFactsCase):
         self.failureResultOf(self.open(key), Corrupt)
         self.assertEqual({}, self.store.objects)
 
+    def test_bytes_without_a_row_are_taken_over_all_the_same(self) -> None:
+        """What a crash left behind is judged as what comes: by its NAR."""
+        key = self.lie(file_hash=FALSE_HASH)
+        self.store.put(key, self.sample.file)
+        self.assertEqual(self.sample.file, self.download(key))
+        self.assertEqual([], self.origin.asked("nar"))
+        self.assertCorrected()
+
     def test_file_that_cannot_be_kept_is_not_looked_into(self) -> None:
         """Without the bytes at hand a false FileHash cannot be overruled."""
         self.is_full = True
@@ -108,11 +116,22 @@ class UrlTests(FalseFactsCase):
         self.assertEqual(self.sample.file, self.download(key))
         self.assertCorrected()
 
-    def test_other_file_is_no_answer_while_the_first_may_come_back(self) -> None:
-        """Bytes behind a URL never change: as long as nothing is sure, it is "later"."""
+    def test_other_file_is_an_answer_only_after_the_first_failed_twice(self) -> None:
+        """An upstream that fails keeps nobody from a NAR that another one has."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
-        self.origin.is_away = True
+        self.origin.otherwise = Script(error=Unavailable("status 500"))
         opening = self.open(key)
+        self.assertEqual([], self.mirror.asked("nar"))
+        self.clock.pump([0.2] * 2)
+        _, client = self.successResultOf(opening)
+        self.successResultOf(client.done)
+        self.assertEqual(self.sample.file, client.data)
+
+    def test_who_has_a_part_gets_nothing_else(self) -> None:
+        """Bytes behind a URL never change: who asks for the rest of them is told "later"."""
+        key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
+        self.origin.otherwise = Script(error=Unavailable("status 500"))
+        opening = self.start(self.nars.open(key, is_part=True))
         self.clock.pump([0.2] * 5)
         self.failureResultOf(opening, Unavailable)
         self.assertEqual([], self.mirror.asked("nar"))
@@ -232,6 +251,15 @@ class OtherCompressorTests(CoreCase):
         told = NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
         self.assertEqual(self.other.narinfo.file_hash, told.file_hash)
 
+    def test_bytes_that_were_stored_once_are_the_only_ones(self) -> None:
+        """After a loss, too, a URL stands for the bytes that it stood for (P5)."""
+        self.download(self.sample.key)
+        self.store.objects.clear()
+        self.origin.nars.clear()
+        self.failureResultOf(self.open(self.sample.key), NotFound)
+        self.origin.add(self.sample)
+        self.assertEqual(self.sample.file, self.download(self.sample.key))
+
     def test_clients_that_have_some_get_nothing_else(self) -> None:
         """Where bytes of one file have left, the other one is no way to go on."""
         self.origin.scripts.extend([Script(hold=True, stall_at=100_000)])
@@ -241,4 +269,5 @@ class OtherCompressorTests(CoreCase):
         self.origin.nars.clear()
         self.origin.release(Unavailable("reset"))
         self.failureResultOf(client.done, NotFound)
+        self.failureResultOf(self.open(self.sample.key), NotFound)
         self.assertEqual([], self.mirror.asked("nar"))
