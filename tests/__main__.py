@@ -124,7 +124,7 @@ SUITES: dict[str, Callable[[], Outcome]] = {
     ),
     "types": partial(check, ["mypy"]),
     "unit": partial(trial, "tests.unit", "tests.structure", jobs=2),
-    "integration": partial(trial, "tests.integration"),
+    "integration": partial(trial, "tests.integration", jobs=2),
     "system": partial(trial, "tests.system", jobs=2),
     "cluster": partial(trial, "tests.cluster"),
     "chaos": partial(trial, "tests.chaos"),
