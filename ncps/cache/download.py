@@ -41,7 +41,7 @@ PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Waits between rounds through all sources; the last one repeats."""
 
 OPENING_ROUNDS = 2
-"""Rounds before a download that has no byte yet is given up: its clients wait for a status."""
+"""Rounds until a download without a byte is given up: its clients wait for a status."""
 
 MAX_RESTARTS = 3
 """How often wrong bytes are fetched anew within one download."""
@@ -63,9 +63,10 @@ class Download:
     :param patience_s: how long no byte may come, in mid-file, before the download is given up.
     :param new_seal: makes the judge of a file.
     :param hopeless: awaited with the verdict that nobody has the file as it was said to be, before
-        any reader is told: when one comes again at once, the consequences have been drawn.
+        any reader is told.
     :param tasted: told when clients have had some of the bytes.
     :ivar file: names the file in the spool; see `sources.Source`.
+    :ivar sources: where it gets its bytes from.
     :ivar arrived: the file's size, once all of it is here and right.
     :ivar has_failed: whether it is of no use to join any more; set before anybody hears of it.
     """
@@ -92,7 +93,7 @@ class Download:
         self.has_failed = False
         self._clock = clock
         self._expected = expected
-        self._sources = sources
+        self.sources = sources
         self._new_spool = new_spool
         self._patience_s = patience_s
         self._hopeless = hopeless
@@ -139,7 +140,7 @@ class Download:
         return DownloadReader(self, spool.reader(start, stop), start, stop)
 
     def tasted(self) -> None:
-        """Note that a client has had bytes of what is there."""
+        """Note that a client has had bytes."""
         self._is_tasted = True
         self._tasted()
 
@@ -179,15 +180,15 @@ class Download:
         progress_at = self._clock.seconds()
         while True:
             before = self._length, self._restarts
-            self._sources.failures.clear()
-            each = self._sources.each(self._distrusted, self._suspects)
+            self.sources.failures.clear()
+            each = self.sources.each(self._distrusted, self._suspects)
             async with aclosing(each) as sources:
                 async for source in sources:
-                    is_late = source.is_other_file and self._is_tasted  # clients have the one
+                    is_late = self._is_tasted and self._is_other(source) and source.is_other_file
                     arrived = None if is_late else await self._exhaust(source)
                     if arrived is not None:
                         return arrived
-            failures = self._sources.failures | self._distrusted
+            failures = self.sources.failures | self._distrusted
             if self._disputed:
                 arrived = await self._settle()
                 if arrived is not None:
@@ -215,7 +216,7 @@ class Download:
             before = self._length
             offset = 0 if self._is_other(source) else before
             try:
-                source, body = await self._sources.open(
+                source, body = await self.sources.open(
                     source, offset, allow_encoding=self._is_uncompressed
                 )
                 spool = await self._pump(source, body, offset)
@@ -240,10 +241,10 @@ class Download:
         return self._spool is not None and self.file != source.file
 
     def _note(self, source: Source, error: NcpsError) -> None:
-        self._sources.failed(source, error)
+        self.sources.failed(source, error)
         text = "upstream {upstream} failed for {what} at byte {offset}: {reason}"
-        what, offset, reason = self.key.file_name, self._length, str(error)
-        self._log.warn(text, upstream=source.name, what=what, offset=offset, reason=reason)
+        about = {"what": self.key.file_name, "offset": self._length, "reason": str(error)}
+        self._log.warn(text, upstream=source.name, **about)
 
     async def _pump(self, source: Source, body: UpstreamBody, offset: int) -> Spool:
         """Append what the source sends, from the byte there is, up to the end of the file.
@@ -286,7 +287,7 @@ class Download:
                 raise Corrupt(text)
             if self._spool is not None:
                 raise Disputed(text)
-            if await self._sources.contradicts(body.total):
+            if await self.sources.contradicts(body.total):
                 raise Corrupt(text)
             self._relax(text)
         if body.total is not None and body.total == self._seal.size:
@@ -335,7 +336,7 @@ class Download:
         except Corrupt as error:
             raise WrongBytes(str(error)) from error
         if complaint := judgement.complaint or self._false_word:
-            self._sources.lied(complaint)
+            self.sources.lied(complaint)
         spool.commit()
         return Arrived(spool, judgement)
 
@@ -393,7 +394,7 @@ class Download:
 
 
 async def _settled(spool: Spool) -> None:
-    """Wait until all bytes are written and hashed. WrongBytes: a digest has found them wrong."""
+    """Wait until all bytes are written and hashed. WrongBytes."""
     try:
         await spool.flush()
     except Corrupt as error:

@@ -286,8 +286,13 @@ class NarInfos:
 
         The file may be another. Unavailable, Corrupt: as the upstream answers.
         """
-        digests = {entry.digest for entry in await self._catalog.narinfos_of(nar.key)}
-        digests = digests or self._memory.digests_of(nar.key) or self._paths.of(nar.key)
+        entries = await self._catalog.narinfos_of(nar.key)
+        digests = {entry.digest for entry in entries} or self._memory.digests_of(nar.key)
+        digests = digests or self._paths.of(nar.key)
+        if not digests:  # a newer narinfo names another URL
+            digests = {entry.digest for entry in await self._catalog.narinfos_alike(nar.key)}
+        if not digests:
+            raise Unavailable("no path is known to ask for")
         for digest in digests:
             try:
                 vetted = await candidate.ask(partial(self._ask, digest=digest), self._clock)

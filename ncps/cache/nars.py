@@ -113,7 +113,8 @@ class Nars:
                 locate=partial(locate_stored, self._store),
             )
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
-        download = self._arriving(key) or self._start(key, nar, may_replace=not is_part)
+        may_replace = not is_part and key not in self._tasted
+        download = self._download(key, nar, may_replace=may_replace)
         try:
             await download.opened()
         except AlreadyStored:
@@ -145,7 +146,10 @@ class Nars:
             except AlreadyStored:
                 return await self.stat(key)
             return download.sure_size, Outcome.COALESCED
-        size = await self._sources(key, nar).stat()
+        sources = self._sources(key, nar)
+        if key not in self._tasted:
+            sources.allow_replacing()
+        size = await sources.stat()
         # Neither the narinfo's word nor the upstream's is enough: no bytes will find it out.
         is_sure = nar is not None and (nar.compression == "none" or nar.file_size == size)
         return nar.file_size if nar is not None and is_sure else None, Outcome.MISS
@@ -181,9 +185,7 @@ class Nars:
             if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
                 await self._heal(nar, trouble)
         lost = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
-        return await self._follow(
-            nar.key, self._arriving(nar.key) or self._start(nar.key, lost), start, stop
-        )
+        return await self._follow(nar.key, self._download(nar.key, lost), start, stop)
 
     async def _heal(self, nar: NarRecord, trouble: NcpsError) -> None:
         """Correct the row of bytes that are lost or damaged; set damaged ones aside."""
@@ -219,10 +221,22 @@ class Nars:
                 raise
         return await self._start(key, nar, exclusive=False).reader(start, stop)
 
-    def _sources(self, key: NarKey, nar: NarRecord | None, *, may_replace: bool = False) -> Sources:
-        may_replace = may_replace and key not in self._tasted
-        same_nar = self._narinfos.same_nar
-        return Sources(self._clock, self._upstreams, key, nar, same_nar, may_replace=may_replace)
+    def _download(
+        self, key: NarKey, nar: NarRecord | None, *, may_replace: bool = False
+    ) -> Download:
+        """Return the download of a NAR, starting it unless it runs.
+
+        :param may_replace: whether another file of the NAR will do; see `Supply`.
+        """
+        download = self._arriving(key)
+        if download is None:
+            return self._start(key, nar, may_replace=may_replace)
+        if may_replace:
+            download.sources.allow_replacing()
+        return download
+
+    def _sources(self, key: NarKey, nar: NarRecord | None) -> Sources:
+        return Sources(self._clock, self._upstreams, key, nar, self._narinfos.same_nar)
 
     def _start(
         self,
@@ -232,13 +246,10 @@ class Nars:
         exclusive: bool = True,
         may_replace: bool = False,
     ) -> Download:
-        """Start the download of a NAR.
-
-        :param exclusive: whether it waits for the lease.
-        :param may_replace: whether another file of the NAR will do; see `Sources`.
-        """
         ticket = self._admission.begin()
-        sources = self._sources(key, nar, may_replace=may_replace)
+        sources = self._sources(key, nar)
+        if may_replace:
+            sources.allow_replacing()
         relay = self._relay(key, sources) if exclusive else None
         try:
             download = Download(

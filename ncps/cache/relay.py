@@ -204,6 +204,10 @@ class Relay(Supply):
         """See `Supply`."""
         return await self._sources.contradicts(size)
 
+    def allow_replacing(self) -> None:
+        """See `Supply`."""
+        self._sources.allow_replacing()
+
     def lied(self, reason: str) -> None:
         """See `Supply`."""
         self._sources.lied(reason)

@@ -69,6 +69,9 @@ class Supply(Protocol):
     async def contradicts(self, size: int) -> bool:
         """Whether other narinfos than the one in doubt say another size than an answer does."""
 
+    def allow_replacing(self) -> None:
+        """Let another file of the NAR do; somebody waits who has no byte yet."""
+
     def failed(self, source: Source, error: NcpsError) -> None:
         """Note, for the verdict, how a source failed."""
 
@@ -178,13 +181,21 @@ def _names(nar: NarRecord) -> set[Hash]:
     return {name for name in names if name is not None}
 
 
+def _is_same_file(nar: NarRecord, other: NarRecord) -> bool | None:
+    """Whether two narinfos of one NAR are of one file; None: they do not tell."""
+    ours, theirs = _names(nar), _names(other)
+    has_same_url = nar.origin_url == other.origin_url and named_hash(nar.origin_url) is None
+    if ours & theirs or has_same_url:
+        return True
+    return False if ours and theirs else None
+
+
 class Sources(Supply):
     """All upstream sources of one NAR: its origin, then whoever says it has the very same file.
 
     :param nar: what is known of it; None if no narinfo is known: then the file's name is taken
         for its hash, and every upstream may have it under the conventional URL.
     :param same_nar: asks an upstream for its record of the same NAR; see `NarInfos.same_nar`.
-    :param may_replace: whether a file that differs may come in the place of another.
     """
 
     def __init__(
@@ -194,15 +205,13 @@ class Sources(Supply):
         key: NarKey,
         nar: NarRecord | None,
         same_nar: Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]],
-        *,
-        may_replace: bool = False,
     ) -> None:
         self._clock = clock
         self._upstreams = upstreams
         self._key = key
         self._nar = nar
         self._same_nar = same_nar
-        self._may_replace = may_replace and nar is not None and not nar.was_stored
+        self._may_replace = False
         self._rounds = 0
         self._places: dict[str, UpstreamSource] = {}
         self._shunned: Container[str] = ()
@@ -224,7 +233,7 @@ class Sources(Supply):
             source = await self._source(candidate)
             if source is not None and source.is_other_file:
                 others.append(source)
-                self.failures[source.name] = NotFound("has another file of the same NAR")
+                self.failures[source.name] = Corrupt("has another file of the same NAR")
             elif source is not None:
                 yield source
         self._rounds += 1
@@ -295,6 +304,10 @@ class Sources(Supply):
         self.failures[source.name] = error
         self._upstreams.report(self._key.file_name, source.candidate, error)
 
+    def allow_replacing(self) -> None:
+        """See `Supply`; bytes that were stored once are not replaced."""
+        self._may_replace = self._nar is not None and not self._nar.was_stored
+
     def lied(self, reason: str) -> None:
         """Note that the narinfo says something untrue of a file that is right."""
         for candidate in self._upstreams.candidates:
@@ -337,14 +350,14 @@ class Sources(Supply):
         other = await self._same_nar(candidate, nar)
         if other is None:
             raise NotFound("has not the same NAR")
-        ours, theirs = _names(nar), _names(other)
-        if not ours & theirs:
+        is_same = _is_same_file(nar, other)
+        if not is_same:
             file = str(other.file_hash or base_url)
         return UpstreamSource(
             candidate,
             other.origin_url,
             file,
             self._clock,
-            is_other_file=bool(ours and theirs and not ours & theirs),
+            is_other_file=is_same is False,
             size=other.file_size,
         )

@@ -40,6 +40,9 @@ class SqlCatalog(Inventory):
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
         return await self._database.read(narinfos.of_nar, key)
 
+    async def narinfos_alike(self, key: NarKey) -> list[NarInfoEntry]:
+        return await self._database.read(narinfos.alike, key)
+
     async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         await self._database.write(_add_narinfo, entry, nar)
 

@@ -49,6 +49,18 @@ def of_nar(txn: Any, key: NarKey, *, is_locked: bool = False) -> list[NarInfoEnt
     return [entry_of(row) for row in rows]
 
 
+def alike(txn: Any, key: NarKey) -> list[NarInfoEntry]:
+    """Return some narinfos of NARs with the same NarHash; looks through all of them."""
+    rows = txn.execute(
+        f"SELECT {NARINFO_COLUMNS} FROM nar_files m"  # noqa: S608 - columns
+        " JOIN nar_files n ON n.nar_hash = m.nar_hash"
+        " JOIN narinfos i ON i.nar_file_id = n.id"
+        " WHERE m.name = ? AND m.extension = ? ORDER BY i.hash LIMIT 10",
+        (key.name, key.extension),
+    ).fetchall()
+    return [entry_of(row) for row in rows]
+
+
 def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
     """Insert or replace a narinfo; its last use is kept."""
     columns: dict[str, object] = {

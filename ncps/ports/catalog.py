@@ -96,6 +96,9 @@ class Catalog(Protocol):
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
         """Return every narinfo whose URL is this key."""
 
+    async def narinfos_alike(self, key: NarKey) -> list[NarInfoEntry]:
+        """Return some narinfos whose NAR has the same NarHash, whatever their URL. May be slow."""
+
     async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         """Insert or replace a narinfo and see to its NAR's row.
 

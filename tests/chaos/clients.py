@@ -19,6 +19,7 @@ from tests.chaos.http import Answer, Connection, Cut, Garbled, Hung, Refused
 from tests.chaos.score import Score
 from tests.chaos.weather import SOURS
 from tests.chaos.world import Thing, World
+from tests.system.caches import Dialect
 
 RETRIES = 5
 LONGEST_WAIT_S = 8.0
@@ -152,9 +153,7 @@ class Client:
         """A piece of a NAR, with and without If-Range."""
         url = await self.narinfo(thing)
         files = self._behind(thing, url)
-        if thing.other is not None:  # whoever wants a part may have the rest, of one file
-            named = thing.other.file if url == thing.other.url else thing.file
-            self._homes = thing.homes_of(self.world.behind.get(url, (named, 0.0))[0])
+        self._homes = self._homes_behind(thing, url)
         size = min(map(len, files))
         start = chance.randrange(size)
         stop = chance.randint(start + 1, size)
@@ -303,6 +302,17 @@ class Client:
         """The files that may lie behind a URL: one, once somebody has seen it."""
         seen = self.world.behind.get(url)
         return thing.files if seen is None else [seen[0]]
+
+    def _homes_behind(self, thing: Thing, url: str) -> frozenset[int]:
+        """Who has the file that a URL stands for: whoever wants a part may have the rest of it."""
+        seen = self.world.behind.get(url)
+        if seen is not None:
+            return thing.homes_of(seen[0])
+        if thing.other is not None and url == thing.other.url:
+            return thing.strangers
+        if url == thing.path.url or thing.path.dialect not in {Dialect.PLAIN, Dialect.HEX}:
+            return thing.homes - thing.strangers
+        return frozenset()  # a name of a narinfo that was false
 
     def _compare(self, url: str, got: bytes) -> None:
         """Bytes behind a URL never change: compare them with the first ones seen there."""

@@ -116,6 +116,16 @@ class NarInfoContract(Contract):
         self.assertEqual(await self.catalog.narinfos_of(key_of(2)), [moved])
         self.assertEqual(await self.catalog.nar(key_of(1)), record(1))
 
+    async def test_narinfos_of_one_nar_hash_are_alike(self) -> None:
+        """A NAR whose narinfo names another URL by now leads to that narinfo."""
+        nar_hash = hash_of("nar 1")
+        await self.catalog.add_narinfo(entry(1), record(1))
+        moved = entry(1, narinfo=narinfo(1, url=key_of(2).url))
+        await self.catalog.add_narinfo(moved, record(2, nar_hash=nar_hash))
+        await self.catalog.add_narinfo(entry(3), record(3))
+        self.assertEqual(await self.catalog.narinfos_alike(key_of(1)), [moved])
+        self.assertEqual(await self.catalog.narinfos_alike(key_of(9)), [])
+
     async def test_narinfos_may_share_a_nar(self) -> None:
         """Several paths with one NAR are all found by its key."""
         other = entry(2, narinfo=narinfo(2, url=key_of(1).url))

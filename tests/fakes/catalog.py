@@ -59,6 +59,15 @@ class MemoryCatalog(Inventory):
         self._reading()
         return [self.entries[digest] for digest in self._digests_of(key)]
 
+    async def narinfos_alike(self, key: NarKey) -> list[NarInfoEntry]:
+        self._reading()
+        nar = self.records.get(key)
+        return [
+            self.entries[digest]
+            for digest, its in self._key_of.items()
+            if nar is not None and self.records[its].nar_hash == nar.nar_hash
+        ]
+
     async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         self._writing()
         self.records[nar.key] = _announced(self.records.get(nar.key), nar)

@@ -256,7 +256,7 @@ class OtherCompressorTests(CoreCase):
         self.download(self.sample.key)
         self.store.objects.clear()
         self.origin.nars.clear()
-        self.failureResultOf(self.open(self.sample.key), NotFound)
+        self.failureResultOf(self.open(self.sample.key), Corrupt)
         self.origin.add(self.sample)
         self.assertEqual(self.sample.file, self.download(self.sample.key))
 
@@ -268,6 +268,6 @@ class OtherCompressorTests(CoreCase):
         _, client = self.successResultOf(opening)
         self.origin.nars.clear()
         self.origin.release(Unavailable("reset"))
-        self.failureResultOf(client.done, NotFound)
-        self.failureResultOf(self.open(self.sample.key), NotFound)
+        self.failureResultOf(client.done, Corrupt)
+        self.failureResultOf(self.open(self.sample.key), Corrupt)
         self.assertEqual([], self.mirror.asked("nar"))
