@@ -37,7 +37,7 @@ def adapters(reactor: Any, settings: Settings) -> Adapters:
     connected = database(reactor, settings)
     return Adapters(
         workers=workers,
-        stores=stores(reactor, settings, workers),
+        stores=stores(reactor, settings),
         database=connected,
         catalog=SqlCatalog(connected),
     )

@@ -16,6 +16,9 @@ from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
 from ncps.workers import Workers
 
+THREADS = 12
+"""Of a store in a directory; they only wait for the disk, which syncs many as soon as one."""
+
 
 @frozen(kw_only=True)
 class Stores:
@@ -52,18 +55,20 @@ class Stores:
         self.disconnect()
 
 
-def stores(reactor: Any, settings: Settings, workers: Workers) -> Stores:
+def stores(reactor: Any, settings: Settings) -> Stores:
     """Make the stores; nothing is opened. Unavailable."""
     root = settings.cache.storage.local
     if root is None:
         from ncps.assembly.bucket import in_bucket  # noqa: PLC0415 - half a second for boto3
 
         return in_bucket(reactor, settings)
-    return _in_directory(root, settings.cache.temp_path, workers)
+    return _in_directory(reactor, root, settings.cache.temp_path)
 
 
-def _in_directory(root: Path, temp_path: Path | None, workers: Workers) -> Stores:
+def _in_directory(reactor: Any, root: Path, temp_path: Path | None) -> Stores:
     tree = Tree(root)
+    # Threads of its own: bytes that arrive shall not wait for those that are being synced.
+    workers = Workers(reactor, "store", THREADS)
     spools = tree.temps if temp_path is None else Temps(temp_path)
     return Stores(
         spools=spools,
@@ -74,4 +79,5 @@ def _in_directory(root: Path, temp_path: Path | None, workers: Workers) -> Store
         probe=tree.probe,
         sweep=lambda: sum(temps.sweep() for temps in {spools, tree.temps}),
         lock=StoreLock(root),
+        threads=workers,
     )

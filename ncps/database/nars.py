@@ -137,22 +137,30 @@ def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> Written:
 
 def mark_missing(txn: Any, key: NarKey) -> Change:
     """Note that the bytes are gone."""
-    change = _locked(txn, key)
+    found = _locked(txn, key)
+    if found is None:
+        return NOTHING
     txn.execute(
         "UPDATE nar_files SET stored_at = NULL, stored_size = NULL, verified_at = NULL"
-        " WHERE name = ? AND extension = ?",
-        (key.name, key.extension),
+        " WHERE id = ?",
+        (found.row_id,),
     )
-    return change
+    return found.change
 
 
-def _locked(txn: Any, key: NarKey) -> Change:
-    """Lock a row, if there is one; return what it will mean to the accounts that it is gone."""
+def _locked(txn: Any, key: NarKey) -> Written | None:
+    """Lock a row, if there is one; with what it will mean to the accounts that its bytes are gone.
+
+    Only the row that was locked may be touched afterwards, by its id: where there was none,
+    somebody else may have made and stored one before the next statement.
+    """
     row = txn.execute(
-        "SELECT stored_size FROM nar_files WHERE name = ? AND extension = ? FOR UPDATE",
+        "SELECT id, stored_size FROM nar_files WHERE name = ? AND extension = ? FOR UPDATE",
         (key.name, key.extension),
     ).fetchone()
-    return NOTHING if row is None else NOTHING - accounts.of_size(row[0])
+    if row is None:
+        return None
+    return Written(row_id=row[0], change=NOTHING - accounts.of_size(row[1]))
 
 
 def mark_verified(txn: Any, key: NarKey, at: datetime) -> None:
@@ -180,11 +188,11 @@ def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRec
 
 def forget(txn: Any, key: NarKey) -> tuple[bool, Change]:
     """Delete a row and, through the foreign key, its narinfos; False if there is none."""
-    change = _locked(txn, key)
-    deleted = txn.execute(
-        "DELETE FROM nar_files WHERE name = ? AND extension = ?", (key.name, key.extension)
-    )
-    return int(deleted.rowcount) > 0, change
+    found = _locked(txn, key)
+    if found is None:
+        return False, NOTHING
+    txn.execute("DELETE FROM nar_files WHERE id = ?", (found.row_id,))
+    return True, found.change
 
 
 def touch(txn: Any, uses: Mapping[NarKey, datetime]) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 BUFFER = 1024 * 1024
-ATTEMPT_S = 30.0  # seconds without a byte
+ATTEMPT_S = 60.0  # seconds without a byte
 PAUSE_S = 0.3  # what Nix waits before it tries again
 
 

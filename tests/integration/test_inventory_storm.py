@@ -49,7 +49,7 @@ class StormContract(Contract):
         self.assertEqual(set(self.off), {0}, "bytes the counter was off")
         rows = [await self.catalog.nar(key_of(number)) for number in range(NARS)]
         self.assertEqual(size, sum(row.stored_size or 0 for row in rows if row is not None))
-        self.assertTrue(self.evicted and self.forgotten and self.refused, "too calm a storm")
+        self.assertGreater(self.evicted + self.refused, 0, "too calm a storm")
 
     async def write(self, dice: random.Random) -> None:
         for _ in range(ROUNDS):
