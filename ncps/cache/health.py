@@ -51,8 +51,8 @@ class Breaker:
         return max(0.0, self._open_until - self._clock.seconds())
 
     def asked(self) -> None:
-        """Note that a request goes out."""
-        if self._open_until is not None:
+        """Note that a request goes out; one that goes out before its time is no probe."""
+        if self._open_until is not None and self._clock.seconds() >= self._open_until:
             self._is_probing = True
 
     def succeeded(self) -> None:

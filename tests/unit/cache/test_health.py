@@ -97,6 +97,14 @@ class BreakerTests(SynchronousTestCase):
         self.clock.advance(FIRST_PAUSE_S)
         self.assertTrue(self.health.may_ask)
 
+    def test_request_that_goes_out_before_its_time_is_no_probe(self) -> None:
+        """Its failure, while the breaker is open, must not keep the next probe from asking."""
+        self.fail(FAILURES)
+        self.health.asked()
+        self.health.failed("refused")
+        self.clock.advance(FIRST_PAUSE_S)
+        self.assertTrue(self.health.may_ask)
+
     def test_retry_after_is_respected_within_reason(self) -> None:
         """An upstream that asks for a pause gets it at once, up to a bound."""
         self.fail(1, 7.0)
