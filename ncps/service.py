@@ -27,7 +27,7 @@ from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, alone, locking
 from ncps.assembly.parts import Adapters, adapters
-from ncps.cache.identity import signing_key
+from ncps.cache.identity import cluster_uuid, signing_key
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
@@ -45,6 +45,8 @@ from ncps.web.transport import adopt
 
 TOTALS_S = 30.0
 USES_S = 60.0
+EXPIRY_S = 60.0
+"""How long a lost notice of another process may leave this one with what is no longer so."""
 INSPECTION_S = 10.0
 AFTERMATH_S = 5.0
 """How long ends that should be quick may take, each."""
@@ -166,6 +168,7 @@ class NcpsService(Service):
         key = await signing_key(
             parts.stores.config, settings.cache.hostname, imported_key(settings)
         )
+        cluster = await cluster_uuid(parts.stores.config)
         whom = upstreaming(self._reactor, settings, counters, self._tasks, self._place.via)
         self._clients = whom.clients
         self._peers = peer_clients(self._reactor, settings, counters, self._place)
@@ -190,6 +193,8 @@ class NcpsService(Service):
             counters.set_totals(totals, settings.cache.max_size_bytes)
 
         self._tick("totals", count, TOTALS_S)
+        if self._agreed.shared is not None:
+            self._tick("memory", self._core.board.expire, EXPIRY_S)
         inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)
         self._tick("inspection", inspection, INSPECTION_S)
         self._tick("times of use", self._core.uses.flush, USES_S)
@@ -205,11 +210,12 @@ class NcpsService(Service):
             adopt(port)
             self._ports.append(port)
         self._log.info(
-            "ncps {version} serves {hostname} on {addresses}, public key {key}",
+            "ncps {version} serves {hostname} on {addresses}, public key {key}, cluster {cluster}",
             version=__version__,
             hostname=settings.cache.hostname,
             addresses=", ".join(address_of(port) for port in self._ports),
             key=str(key.public),
+            cluster=cluster,
         )
         self._place.tell("READY=1")
 

@@ -77,7 +77,7 @@ def unsent(transport: Any) -> int:
     from a dead one. Transports that are not sockets count as empty.
     """
     buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-    buffered += getattr(transport, "_tempDataLen", 0)
+    buffered += getattr(transport, "_tempDataLen", 0) + getattr(transport, "file_left", 0)
     try:
         queue = fcntl.ioctl(transport.getHandle().fileno(), termios.TIOCOUTQ, b"\0" * 4)
     except (AttributeError, OSError, ValueError):
@@ -135,7 +135,13 @@ class ResponseWriter:
         if self._gone:
             raise ClientGone("client has left")
         self._outlet.write(data)
-        self.written += len(data)
+        await self.sent(len(data))
+
+    async def sent(self, count: int) -> None:
+        """Wait as `write` does, for so many bytes that went past it. ClientGone."""
+        self.written += count
+        if self._gone:
+            raise ClientGone("client has left")
         if self._paused:
             await self._drained()
 

@@ -34,6 +34,7 @@ from ncps.upstream.peers import PeerClients
 class Core:
     """The cache core."""
 
+    board: Noticeboard
     cache: PullThrough
     nars: Nars
     uses: Uses
@@ -134,4 +135,4 @@ def core(
         if outcome == "published" and kept.eviction is not None:
             kept.eviction.stored()
 
-    return Core(cache=cache, nars=nars, uses=uses, inspection=inspection, upkeep=kept)
+    return Core(board=board, cache=cache, nars=nars, uses=uses, inspection=inspection, upkeep=kept)

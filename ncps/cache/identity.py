@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID, uuid4
+
 from twisted.logger import Logger
 
 from ncps.errors import Corrupt, Malformed
@@ -9,6 +11,7 @@ from ncps.nix.keys import SecretKey
 from ncps.ports import ConfigStore
 
 NAME = "cache.key"
+CLUSTER = "cluster_uuid"
 
 _log = Logger()
 
@@ -35,6 +38,18 @@ async def signing_key(config: ConfigStore, hostname: str, imported: str | None =
     if value is not None:
         return _parse(value)
     return await _kept(config, SecretKey.generate(hostname))
+
+
+async def cluster_uuid(config: ConfigStore) -> str:
+    """Return what all processes of this cache are called together, made by whoever came first.
+
+    Corrupt, StorageFull, Unavailable.
+    """
+    value = await config.get(CLUSTER) or await config.create(CLUSTER, str(uuid4()).encode())
+    try:
+        return str(UUID(value.decode("ascii")))
+    except ValueError as error:
+        raise Corrupt(f"the store's config/{CLUSTER} is not a UUID") from error
 
 
 async def _kept(config: ConfigStore, key: SecretKey) -> SecretKey:

@@ -163,6 +163,8 @@ class Nars:
             return nar
         if nar is None and key in self._negatives:
             raise Absent(f"no upstream has {key.file_name}", outcome=Outcome.NEGATIVE)
+        if await self._cluster.is_fetched_elsewhere(key):
+            return nar  # it is not in the store, which may be slow to say so
         adopted = await self._adoption.adopt(key, nar)
         if adopted is not None:
             await self._narinfos.published(adopted)

@@ -52,7 +52,7 @@ class Noticeboard:
     def heard(self, notice: Notice) -> None:
         """Drop what another process has changed."""
         if notice.kind == "gap":
-            self.expire()
+            self._memory.clear()
             self._negatives.clear()
         elif notice.kind == "narinfo":
             self._memory.drop(notice.name)
@@ -69,6 +69,6 @@ class Noticeboard:
         self._memory.drop_nar(key)
         self._negatives.forget(key)
 
-    def expire(self) -> None:
+    async def expire(self) -> None:
         """Drop all narinfos held in memory; they are read again as they are asked for."""
         self._memory.clear()

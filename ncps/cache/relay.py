@@ -74,6 +74,14 @@ class Cluster:
     address: str = ""
     patience_s: float = 30.0
 
+    async def is_fetched_elsewhere(self, key: NarKey) -> bool:
+        """Whether another process holds the lease of a NAR, and can be asked for the file."""
+        try:
+            address = await self.leases.holder(lease_of(key))
+        except Unavailable:
+            return False
+        return address not in {"", self.address}
+
 
 class Relay(Supply):
     """The supply of one download; see the module. Released by whoever made it.

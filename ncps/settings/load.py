@@ -224,6 +224,12 @@ def load(
         loading.problems.append(
             "cluster-advertise-url needs cluster-secret, by which instances know each other"
         )
+    database = loading.values.get("cache.database_url")
+    if loading.values.get("cluster.advertise_url") and getattr(database, "dialect", "") == "sqlite":
+        loading.problems.append(
+            "cluster-advertise-url is for several machines, and cache-database-url names SQLite,"
+            " which is for one: give them a PostgreSQL or MySQL database that they share"
+        )
     if loading.problems:
         raise InvalidSettings(loading.problems)
     values = loading.values

@@ -8,17 +8,25 @@ error: what looks complete to the client is complete.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 
 from ncps.cache.verbs import Cache, Resized, ServedNar
-from ncps.errors import Corrupt, NcpsError
+from ncps.errors import Corrupt, NcpsError, Unavailable
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.ports import Segment
 from ncps.ranges import Unsatisfiable, content_range, if_none_match, if_range_matches, parse
 from ncps.streams import ResponseWriter
 from ncps.web.narinfo import outcome_of, result_of
 from ncps.web.respond import TEXT, explain, respond, send
 from ncps.web.site import NcpsRequest
+
+PIECE = 8 * 1024 * 1024
+"""Bytes of a file handed to the connection at once; it gives others their turn by itself."""
+
+FIRST = 256 * 1024
+"""Bytes that go with the head, and wherever a connection takes no file."""
 
 CONTENT_TYPE = b"application/x-nix-nar"
 CACHE_CONTROL = b"public, max-age=31536000, immutable"
@@ -136,29 +144,49 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
     try:
         if size is not None and nar.size != size:
             raise Resized(f"the file was said to have {size} bytes, and has not")
-        await pour(aiter(body), request, length)
+        segment = body.segment()
+        if segment is not None and segment.length == length:
+            await _pour_file(segment, request)
+        else:
+            await pour(aiter(body), request, length)
     finally:
         body.close()
 
 
+async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
+    """Write a body that is a piece of a file, past this process where the connection can.
+
+    What comes of a file that is shorter than it was: a cut connection.
+    """
+    writer = _writer(request)
+    position, end = segment.offset, segment.offset + segment.length
+    try:
+        while position < end:
+            count = min(PIECE, end - position)
+            if request.send_file(segment.fd, position, count):
+                await writer.sent(count)
+            else:
+                data = _read(segment.fd, min(FIRST, count), position)
+                await writer.write(data)
+                count = len(data)
+            position += count
+    finally:
+        writer.close()
+
+
+def _read(fd: int, count: int, position: int) -> bytes:
+    try:
+        data = os.pread(fd, count, position)
+    except OSError as error:
+        raise Unavailable(f"a stored file cannot be read: {error.strerror}") from error
+    if not data:
+        raise Corrupt("a stored file is shorter than it was")
+    return data
+
+
 async def pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int | None) -> None:
     """Write a body, which must have `length` bytes in all if that is known; else Corrupt."""
-    limits = request.site.limits
-
-    def cut(why: str) -> None:
-        limit = "server-write-stall-timeout" if why == "stalled" else "server-min-send-rate"
-        request.site.metrics.limit_reached(limit).inc()
-        request.abort()
-
-    writer = ResponseWriter(
-        request,
-        clock=request.site.clock,
-        stall_after=limits.stall,
-        unsent=request.unsent,
-        abort=cut,
-        rate=limits.rate,
-        window=limits.window,
-    )
+    writer = _writer(request)
     due, last = length, b""
     try:
         async for chunk in chunks:
@@ -178,3 +206,23 @@ async def pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int |
             await writer.write(last)
     finally:
         writer.close()
+
+
+def _writer(request: NcpsRequest) -> ResponseWriter:
+    """What writes a body at the client's pace, within the limits of slowness."""
+    limits = request.site.limits
+
+    def cut(why: str) -> None:
+        limit = "server-write-stall-timeout" if why == "stalled" else "server-min-send-rate"
+        request.site.metrics.limit_reached(limit).inc()
+        request.abort()
+
+    return ResponseWriter(
+        request,
+        clock=request.site.clock,
+        stall_after=limits.stall,
+        unsent=request.unsent,
+        abort=cut,
+        rate=limits.rate,
+        window=limits.window,
+    )

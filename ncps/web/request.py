@@ -122,6 +122,17 @@ class NcpsRequest(Request):
         """Seconds since the request was complete."""
         return self.site.clock.seconds() - self.began
 
+    def send_file(self, fd: int, offset: int, count: int) -> bool:
+        """Send bytes of a file as part of the body; False: they are to be written.
+
+        Only for a body of known length whose head has been written.
+        """
+        send = getattr(self.channel.transport, "send_file", None)
+        if send is None or not self.startedWriting or self.gone or not send(fd, offset, count):
+            return False
+        self.sentLength += count
+        return True
+
     def unsent(self) -> int:
         """Bytes on this connection that the client has not taken."""
         return unsent(self.channel.transport)

@@ -8,9 +8,12 @@ received leaves at the end of that, and only what the socket does not take goes 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import tcp, unix
+from attrs import define
+from twisted.internet import main, tcp, unix
+from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     _Stock = tcp.Server
@@ -18,11 +21,83 @@ else:
     _Stock = object
 
 
+FILE_LIMIT = 2 * 1024 * 1024
+"""Bytes of a file that are sent before others have their turn."""
+
+
+@define
+class _Piece:
+    """What is still to be sent of a file; the descriptor is our own."""
+
+    fd: int
+    offset: int
+    left: int
+
+
 class PromptMixin(_Stock):
     """What transports for TCP and for UNIX sockets have in common."""
 
     _is_corked = False
     _wants_to_write = False
+    _piece: _Piece | None = None
+
+    @property
+    def file_left(self) -> int:
+        """Bytes of a file that are still to be given to the socket."""
+        return 0 if self._piece is None else self._piece.left
+
+    def send_file(self, fd: int, offset: int, count: int) -> bool:
+        """Send bytes of a file without copying them here; False: not now, they are to be written.
+
+        Until they are sent the producer is paused, and nothing may be written. A file that turns
+        out shorter ends the connection: its framing cannot be kept.
+        """
+        producer: Any = self.producer
+        if producer is None or not self.connected or self.disconnecting or self._aborting:
+            return False
+        if self.has_unsent:
+            return False
+        self._piece = _Piece(os.dup(fd), offset, count)
+        if self._send_piece() is not None or self._piece is not None:
+            self.producerPaused = True
+            producer.pauseProducing()
+            super().startWriting()  # an error comes again then, and the reactor deals with it
+        return True
+
+    def _send_piece(self) -> Exception | None:
+        piece = self._piece
+        assert piece is not None
+        try:
+            sent = os.sendfile(self.fileno(), piece.fd, piece.offset, min(piece.left, FILE_LIMIT))
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if sent == 0:
+            return main.CONNECTION_LOST
+        piece.offset += sent
+        piece.left -= sent
+        if not piece.left:
+            self._drop_piece()
+        return None
+
+    def _drop_piece(self) -> None:
+        piece, self._piece = self._piece, None
+        if piece is not None:
+            os.close(piece.fd)
+
+    def doWrite(self) -> Any:
+        """See `FileDescriptor`."""
+        if self._piece is not None:
+            error = self._send_piece()
+            if error is not None or self._piece is not None:
+                return error
+        return super().doWrite()  # with nothing to send it has the producer go on
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See `tcp.Connection`."""
+        self._drop_piece()
+        super().connectionLost(reason)
 
     def cork(self) -> None:
         """Only collect what is written, until `uncork`."""

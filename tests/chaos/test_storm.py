@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.chaos import storm
 from tests.e2e.bench import remove_tree
 
 FIXED_SEED = 20
+SECOND_SEED = 602619
 REQUESTS = 300
 CLIENTS = 16
 
@@ -37,7 +39,10 @@ class StormTests(SynchronousTestCase):
         self.weather(FIXED_SEED)
 
     def test_new_storm_breaks_no_promise(self) -> None:
-        """Nor does a storm that has never been seen before; its seed is printed."""
-        seed = secrets.randbelow(1_000_000)
+        """Nor does a storm that has never been seen before; its seed is printed.
+
+        In CI it is a second known one: whether a change may land is not left to the dice.
+        """
+        seed = SECOND_SEED if os.environ.get("CI") == "true" else secrets.randbelow(1_000_000)
         print(f"\nchaos seed {seed}", flush=True)
         self.weather(seed)

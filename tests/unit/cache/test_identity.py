@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncps.cache.identity import NAME, signing_key
+from ncps.cache.identity import CLUSTER, NAME, cluster_uuid, signing_key
 from ncps.errors import Corrupt, Malformed
 from ncps.nix.keys import SecretKey
 from tests.fakes.samples import OWN_KEY
@@ -49,3 +49,12 @@ class IdentityTests(CoreCase):
             self.config.values[NAME] = value
             self.refused(signing_key(self.config, "here"), Corrupt)
         self.refused(signing_key(self.config, "here", "garbage"), Malformed)
+
+    def test_cluster_is_named_once(self) -> None:
+        """All who share a store call themselves the same."""
+        first = self.get(cluster_uuid(self.config))
+        self.assertEqual(first, self.get(cluster_uuid(self.config)))
+        self.assertEqual(36, len(first))
+        other = MemoryConfigStore()
+        self.get(other.create(CLUSTER, b"nonsense"))
+        self.refused(cluster_uuid(other), Corrupt)

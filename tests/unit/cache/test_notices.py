@@ -76,3 +76,12 @@ class NoticeTests(CoreCase):
         """A notice of something unknown is just that."""
         self.say(Notice("nar", "../../etc"))
         self.say(Notice("narinfo", ""))
+
+    def test_lost_notice_is_outlived(self) -> None:
+        """What is held in memory is read anew from time to time."""
+        self.origin.add(self.sample)
+        self.learn(self.sample)
+        self.get(self.narinfos.get(self.sample.digest))
+        self.get(self.board.expire())
+        self.assertEqual(0, len(self.memory))
+        self.assertEqual(Outcome.HIT, self.get(self.narinfos.get(self.sample.digest)).outcome)

@@ -100,6 +100,15 @@ class FollowTests(RelayCase):
         self.successResultOf(again.done)
         self.assertEqual((Outcome.HIT, self.sample.file), (hit.outcome, again.data))
 
+    def test_store_is_not_asked_for_what_is_being_fetched(self) -> None:
+        """The first byte does not wait for a bucket to say what it has not."""
+        self.store.failing = Unavailable("slow")
+        client = self.client(self.key)
+        self.assertWhole(client)
+        self.store.failing = None
+        self.publish()
+        self.end()
+
     def test_clients_share_what_is_relayed(self) -> None:
         """Many clients here are one client there, also one that wants a part."""
         self.script(Script(stall_at=HALF))

@@ -1,0 +1,171 @@
+"""Stored NARs on real sockets: from the file to the socket, whatever the client does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from ncps.metrics import Metrics
+from ncps.nix.narurl import NarKey
+from ncps.storage.local_body import LocalBody
+from ncps.web.hot import HotNarInfos
+from ncps.web.limits import Limits
+from ncps.web.site import NcpsSite
+from ncps.web.transport import adopt
+from tests.fakes.cache import StubCache, StubNar
+from tests.unit.web.wire import parse_response, routes_for
+
+reactor: Any = _reactor
+KEY = NarKey("0" * 52, "xz")
+SIZE = 5 * 1024 * 1024 + 17
+DEADLINE_S = 20.0
+
+
+class FileNar(StubNar):
+    """A stored NAR in a file; `size` is what the record says, whatever the file has."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__(KEY, [], size=size)
+        self._path = path
+
+    async def body(self, start: int = 0, stop: int | None = None) -> LocalBody:  # type: ignore[override]
+        fd = os.open(self._path, os.O_RDONLY)
+        end = SIZE if stop is None else stop
+        return LocalBody(fd=fd, name="a NAR", start=start, stop=end, workers=None)
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has the file open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names come and go
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{name}"))  # noqa: PTH115
+    return str(path.absolute()) in found
+
+
+class SentFileTests(TestCase):
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.content = os.urandom(SIZE)
+        self.file = Path(self.mktemp())
+        self.file.write_bytes(self.content)
+        self.cache = StubCache()
+        self.cache.nars[KEY] = FileNar(self.file, SIZE)
+        self.metrics = Metrics()
+        hot = HotNarInfos(100_000)
+        self.site = NcpsSite(
+            routes_for(self.cache, self.metrics, hot),
+            clock=reactor,
+            metrics=self.metrics,
+            limits=Limits(stall=1.0, linger=0.2),
+            hot=hot,
+            access_log=lambda _: None,
+        )
+        self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        adopt(self.port)
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.port.stopListening()
+        await self.site.drain(1.0)
+        self.assertFalse(is_open(self.file), "left open")
+
+    def line(self) -> socket.socket:
+        """A connection with a small window, that is read when the test likes."""
+        line = socket.socket()
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        line.settimeout(DEADLINE_S)
+        line.connect(("127.0.0.1", self.port.getHost().port))
+        return line
+
+    def request(self, headers: str = "", close: bool = True) -> bytes:
+        end = "Connection: close\r\n" if close else ""
+        return f"GET /{KEY.url} HTTP/1.1\r\nHost: x\r\n{headers}{end}\r\n".encode()
+
+    async def ask(self, headers: str = "") -> bytes:
+        def talk() -> bytes:
+            with self.line() as line:
+                line.sendall(self.request(headers))
+                return read_all(line)
+
+        data: bytes = await deferToThread(talk)
+        return data
+
+    async def test_whole_and_parts(self) -> None:
+        """Every byte arrives, from wherever it was asked, and is counted."""
+        response, rest = parse_response(await self.ask())
+        self.assertEqual((200, True, b""), (response.status, response.whole, rest))
+        self.assertEqual(self.content, response.body)
+        for start, stop in ((0, 1), (300_000, 4_000_000), (SIZE - 5, SIZE)):
+            data = await self.ask(f"Range: bytes={start}-{stop - 1}\r\n")
+            response, _ = parse_response(data)
+            self.assertEqual((206, True), (response.status, response.whole))
+            self.assertEqual(self.content[start:stop], response.body)
+        self.site.ledger.settle()
+        served = self.metrics.registry.get_sample_value(
+            "ncps_served_bytes_total", {"route": "/nar/{file}"}
+        )
+        self.assertEqual(SIZE + 1 + 3_700_000 + 5, served)
+
+    async def test_one_connection_after_another(self) -> None:
+        """On one connection the next answer begins behind the last byte of the one before."""
+
+        def talk() -> bytes:
+            with self.line() as line:
+                line.sendall(self.request(close=False) + self.request(close=False) + self.request())
+                return read_all(line)
+
+        rest = await deferToThread(talk)
+        for _ in range(3):
+            response, rest = parse_response(rest)
+            self.assertTrue(response.whole)
+            self.assertEqual(self.content, response.body)
+        self.assertEqual(b"", rest)
+
+    async def test_file_shorter_than_it_was(self) -> None:
+        """What cannot be completed is cut, and looks it."""
+        os.truncate(self.file, SIZE - 1_000_000)
+        response, _ = parse_response(await self.ask())
+        self.assertFalse(response.whole)
+        self.assertEqual(self.content[: len(response.body)], response.body)
+
+    async def test_client_that_leaves_and_client_that_sleeps(self) -> None:
+        """Neither holds the file: the one is gone, the other is cut off."""
+
+        def leave() -> None:
+            with self.line() as line:
+                line.sendall(self.request())
+                line.recv(1000)
+
+        def sleep() -> int:
+            with self.line() as line:
+                line.sendall(self.request())
+                end = time.monotonic() + DEADLINE_S
+                while self.reached("server-write-stall-timeout") == 0 and time.monotonic() < end:
+                    time.sleep(0.05)
+                try:
+                    return len(read_all(line))
+                except ConnectionResetError:
+                    return 0
+
+        await deferToThread(leave)
+        self.assertLess(await deferToThread(sleep), SIZE)
+
+    def reached(self, limit: str) -> float:
+        value = self.metrics.registry.get_sample_value("ncps_limit_reached_total", {"limit": limit})
+        return value or 0.0
+
+
+def read_all(line: socket.socket) -> bytes:
+    pieces = []
+    while piece := line.recv(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
