@@ -16,7 +16,6 @@ may be called from any thread.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
 import struct
@@ -32,6 +31,7 @@ from attrs import define, field, frozen
 from tests.system.faults import Fault, Plan, Reply, Request
 
 PIECE = 64 * 1024
+TURNS = 5  # of the event loop, until what was accepted is being answered
 REASONS = {200: "OK", 206: "Partial Content", 302: "Found", 404: "Not Found", 416: "Bad Range"}
 
 Outcome = Literal["open", "done", "cut", "left", "silent"]
@@ -202,11 +202,24 @@ class Origin:
         server = await asyncio.start_server(self._accept, sock=listener, limit=1 << 20)
         ready.set()
         await self._stop.wait()
+        # Nothing is accepted any more, and what was is being answered, before the server closes: it
+        # forgets sockets that it has accepted and not yet attached to itself.
+        asyncio.get_running_loop().remove_reader(listener)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._end_connections()
         await server.wait_closed()
+
+    async def _end_connections(self) -> None:
+        """Cut every connection, and see their sockets closed."""
+        this = asyncio.current_task()
+        while others := asyncio.all_tasks() - {this}:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)  # aborted transports close their sockets
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -220,8 +233,12 @@ class Origin:
         finally:
             self._connections.discard(task)
             writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
+            try:
                 await writer.wait_closed()
+            except asyncio.CancelledError:
+                writer.transport.abort()  # what was written need not be taken any more
+            except OSError:
+                pass
 
     # One request
 
