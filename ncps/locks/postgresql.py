@@ -151,6 +151,15 @@ class PostgresRegistry(Registry):
 
     async def _take(self, name: str) -> PostgresGrant | None:
         session = await self._sessions.current()
+        try:
+            return await self._take_in(session, name)
+        except Unavailable as error:
+            # What a session locked has gone with it: once more, in the next one.
+            if error.timed_out or not session.is_dead:
+                raise
+        return await self._take_in(await self._sessions.current(), name)
+
+    async def _take_in(self, session: Session, name: str) -> PostgresGrant | None:
         key = key_of(name)
         try:
             row = await session.run(lambda connection: connection.execute(_TAKE, (key,)).fetchone())

@@ -110,6 +110,7 @@ class Ear:
 class Session:
     """One life of the connection; everything on the reactor's thread but what runs in `workers`.
 
+    :ivar was_too_late: whether it ended because an answer took too long.
     :ivar confirmed: when the newest question was sent that was answered, by `now`.
     """
 
@@ -122,6 +123,7 @@ class Session:
         self._ear = Ear(keeper.reactor, connection.fileno(), self._heard)
         self._asked: list[float] = []
         self._timer: Any = None
+        self.was_too_late = False
         self._watch()
 
     @property
@@ -157,10 +159,12 @@ class Session:
 
     def _failed(self, error: Exception) -> NcpsError:
         translated = self._keeper.engine.translated(error)
-        if self._connection.closed or self._connection.broken:
-            self.die(translated)
-            return Unavailable(str(translated), retry_after=LONGEST_PAUSE_S)
-        return translated
+        if not self._connection.closed and not self._connection.broken:
+            return translated
+        self.die(translated)
+        return Unavailable(
+            str(translated), retry_after=LONGEST_PAUSE_S, timed_out=self.was_too_late
+        )
 
     def _watch(self) -> None:
         """Listen while nothing is asked; end the session if an answer takes too long."""
@@ -176,6 +180,7 @@ class Session:
 
     def _late(self) -> None:
         self._timer = None
+        self.was_too_late = True
         self.die(
             Unavailable(
                 f"{self._keeper.where} does not answer within {self._keeper.deadline_s:g}s",
@@ -253,6 +258,7 @@ class PostgresSessions:
         self._began = began
         self._ping_s = ping_s
         self._subject = subject
+        self._fresh: Any = None
         self._session: Session | None = None
         self._error: NcpsError | None = None
         self._changes: list[Deferred[None]] = []
@@ -293,10 +299,13 @@ class PostgresSessions:
         if session is not None:
             await session.close()
         await self.workers.stop(self.deadline_s)
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None:
+            fresh.close()
 
     async def current(self) -> Session:
         """Return the session, once it is up. Unavailable: it is away, or busy without an answer."""
-        while self._session is None and self._error is None:
+        while self._error is None and (self._session is None or self._session.is_dead):
             await self._change()
         trouble = self.trouble
         if self._session is None or trouble:
@@ -326,7 +335,7 @@ class PostgresSessions:
         is_first = True
         while True:
             try:
-                connection = await self.workers.run(self._connect_blocking)
+                await self.workers.run(self._connect_blocking)
             except NcpsError as error:
                 is_first = False
                 self._set(None, error)
@@ -334,6 +343,7 @@ class PostgresSessions:
                 pause = min(pause * 2, LONGEST_PAUSE_S)
                 continue
             pause = FIRST_PAUSE_S
+            connection, self._fresh = self._fresh, None
             session = Session(self, connection)
             self._set(session, None)
             self._began(is_first)
@@ -349,9 +359,12 @@ class PostgresSessions:
             finally:
                 pings.cancel()
                 self.tasks.start("close", session.close())
-            self._set(None, None)
+            # Who asks now waits for the next session, unless that would be to wait for a server
+            # that has just shown how long it takes.
+            self._set(None, why if session.was_too_late else None)
 
-    def _connect_blocking(self) -> Any:
+    def _connect_blocking(self) -> None:
+        """Leave the connection in `_fresh`, where `stop` finds it if nobody waits any more."""
         try:
             connection = self.engine.connect()
             try:
@@ -361,7 +374,7 @@ class PostgresSessions:
                 raise
         except self.engine.errors as error:
             raise self.engine.translated(error) from error
-        return connection
+        self._fresh = connection
 
     async def _ping(self, session: Session) -> None:
         while True:
