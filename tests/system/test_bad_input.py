@@ -82,11 +82,11 @@ class BadInputTests(Stage):
         path = self.cache.add(5000, compression="zstd")
         first, second = self.mounted(), self.origin()
         other = evolve(path, nar=pack_nar(b"something else"))
-        second.serve(f"/{path.digest}.narinfo", other.narinfo())
         said = dict(other.fields())["NarHash"]
         daemon = self.daemon(first, second)
         self.assert_served(daemon, path)
         self.wait_until_stored(daemon, path)
+        second.serve(f"/{path.digest}.narinfo", other.narinfo())
         first.plan = lambda _request: [Status(500)]
         [stored] = daemon.stored_nars()
         stored.unlink()
