@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -36,10 +36,15 @@ class Outcome:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    complaints: tuple[str, ...] = ()
+    """What failed and why, a line each."""
 
     def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
-            self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.complaints + other.complaints,
         )
 
     def __str__(self) -> str:
@@ -58,7 +63,28 @@ def read_summary(lines: Sequence[str], code: int) -> Outcome:
     counts = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", found[2] or "")}
     failed = sum(counts.get(name, 0) for name in ("failures", "errors", "unexpectedSuccesses"))
     passed = counts.get("successes", 0) + counts.get("expectedFailures", 0)
-    return Outcome(passed, failed or int(code != 0), counts.get("skips", 0))
+    return Outcome(
+        passed, failed or int(code != 0), counts.get("skips", 0), tuple(read_complaints(lines))
+    )
+
+
+def read_complaints(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the tests that trial says have failed, each with the error of it.
+
+    A block of trial's report is a rule, `[FAIL]` or `[ERROR]`, a traceback or a text, and the names
+    of the tests it is about.
+    """
+    reason = ""
+    is_report = False
+    for line in map(str.rstrip, lines):
+        if re.fullmatch("={70,}|-{70,}", line):
+            is_report, reason = False, ""
+        elif line in {"[FAIL]", "[ERROR]"}:
+            is_report = True
+        elif is_report and re.fullmatch(r"tests\.\S+", line):
+            yield f"{line}: {reason}"
+        elif is_report and not reason and re.match(r"[\w.]+(: |$)", line):
+            reason = line
 
 
 def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tuple[int, list[str]]:
@@ -145,6 +171,8 @@ def main() -> int:
         total += outcome
         table.append(f"{name:12} {time.monotonic() - began:6.1f} s   {outcome}")
     print("\n=====", *table, sep="\n")
+    for complaint in total.complaints:
+        print(f"failed: {complaint}")
     if total.skipped:
         print(f"NOTE: {total.skipped} tests were skipped; .ci/run installs what they need.")
     print(total, flush=True)
