@@ -57,6 +57,7 @@ def measure(stand: Stand) -> list[Figure]:
             text = get(a, f"/{path.digest}.narinfo").decode()
             target = "/" + text.partition("\nURL: ")[2].partition("\n")[0]
             get(b, f"/{path.digest}.narinfo")
+            origin.hold()
             with ExitStack() as readers:
                 leader = Exchange(a, target, deadline=DEADLINE_S)
                 readers.callback(leader.close)

@@ -91,7 +91,8 @@ class Origin:
         self._entries: dict[str, Entry] = {}
         self._numbers: Counter[tuple[str, str]] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
-        self._released = threading.Event()
+        self._is_released = False
+        self._releases = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -147,7 +148,12 @@ class Origin:
 
     def release(self) -> None:
         """End every wait, those to come included: stalls, silences, delays and slow rates."""
-        self._released.set()
+        self._releases += 1
+        self._is_released = True
+
+    def hold(self) -> None:
+        """Have waits to come last again, after `release`."""
+        self._is_released = False
 
     # Running
 
@@ -361,7 +367,8 @@ class Origin:
     async def _wait(self, seconds: float | None, reader: asyncio.StreamReader) -> None:
         """Wait, unless released; ConnectionResetError if the client leaves meanwhile."""
         until = time.monotonic() + (float("inf") if seconds is None else seconds)
-        while not self._released.is_set() and time.monotonic() < until:
+        seen = self._releases
+        while not self._is_released and self._releases == seen and time.monotonic() < until:
             if reader.at_eof() or reader.exception() is not None:
                 raise ConnectionResetError("the client left")
             await asyncio.sleep(min(0.01, max(0.0, until - time.monotonic())))
