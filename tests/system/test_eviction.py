@@ -85,6 +85,7 @@ class SizeTests(Sized):
         removed = self.metric(daemon, "ncps_lru_nar_files_evicted_total")
         self.assertGreater(removed, 20)
         self.assertGreater(self.metric(daemon, "ncps_lru_bytes_freed_total"), removed * SIZE)
+        self.wait_until_stored(daemon, *paths[-5:])
         origin.stop()
         for path in paths[-5:]:
             self.assertEqual("hit", self.assert_served(daemon, path).outcome)
