@@ -154,7 +154,7 @@ SUITES: dict[str, Callable[[], Outcome]] = {
     "system": partial(trial, "tests.system", jobs=2),
     "cluster": partial(trial, "tests.cluster"),
     "chaos": partial(trial, "tests.chaos"),
-    "e2e": partial(trial, "tests.e2e"),
+    "e2e": partial(trial, "tests.e2e", jobs=2),
 }
 
 
