@@ -18,7 +18,7 @@ from ncps.cache.objects import Objects
 from ncps.cache.seal import Doubtful, Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
 from ncps.cache.uses import utc_now
-from ncps.errors import Corrupt, NotFound
+from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
 from ncps.nix.narurl import EXTENSIONS, NarKey
 from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore
@@ -141,9 +141,17 @@ class Adoption:
             reason=str(error),
         )
         if is_wrong:
-            await self._store.quarantine(where)
+            await self._set_aside(where)
         elif nar is None:
             self._unvouched.add(key)
+
+    async def _set_aside(self, where: NarKey) -> None:
+        try:
+            await self._store.quarantine(where)
+        except (StorageFull, Unavailable) as error:  # nobody is worse off for it staying there
+            self._log.warn(
+                "{key} cannot be set aside: {reason}", key=where.file_name, reason=str(error)
+            )
 
     async def _open(self, where: NarKey, size: int, encoding: str) -> Body:
         """Open the object, and undo the encoding, if one is given."""
