@@ -125,8 +125,16 @@ class Adoption:
             stored_at=now,
             verified_at=now if verdict.nar_verified else None,
         )
-        await self._catalog.mark_stored(record)
-        self._log.info("took over stored NAR {key}", key=where.file_name)
+        try:
+            await self._catalog.mark_stored(record)
+        except (StorageFull, Unavailable) as error:  # the bytes are right all the same
+            self._log.warn(
+                "stored NAR {key} is served but not recorded: {reason}",
+                key=where.file_name,
+                reason=str(error),
+            )
+        else:
+            self._log.info("took over stored NAR {key}", key=where.file_name)
         return record
 
     async def _refuse(
