@@ -17,7 +17,7 @@ from ncps.cache.negatives import Negatives
 from ncps.cache.objects import Objects
 from ncps.cache.seal import Doubtful, Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
-from ncps.cache.uses import utc_now
+from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
 from ncps.nix.narurl import EXTENSIONS, NarKey

@@ -21,8 +21,9 @@ from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
 from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored
 from ncps.cache.sources import Sources
-from ncps.cache.uses import Uses, utc_now
+from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNar
+from ncps.clocks import utc_now
 from ncps.errors import Conflict, Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore

@@ -8,14 +8,15 @@ from twisted.internet.defer import Deferred
 from ncps.cache.health import FAILURES, SLOWEST_HEDGE_S
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import REFRESH_S
-from ncps.cache.uses import utc_now
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
+from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.keys import SecretKey
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
+from tests.fakes.clocks import SetClock
 from tests.fakes.samples import OWN_KEY, sample, signed
 from tests.fakes.upstream import ScriptedUpstream
 from tests.unit.cache.rig import CoreCase
@@ -135,6 +136,22 @@ class FetchTests(NarInfosCase):
         self.origin.narinfos[self.digest] = moved.narinfo
         self.served()
         self.assertEqual(moved.url, self.catalog.records[self.sample.key].origin_url)
+
+
+class SetClockTests(NarInfosCase):
+    """The time of day is set."""
+
+    new_clock = SetClock
+
+    def test_narinfo_from_the_future_is_asked_for_again(self) -> None:
+        """What was fetched while the clock was a year ahead is not fresh for a year."""
+        assert isinstance(self.clock, SetClock)
+        self.clock.ahead += 365 * 86400.0
+        self.served()
+        self.assertEqual(Outcome.HIT, self.served().outcome)
+        self.clock.ahead -= 365 * 86400.0
+        self.assertEqual(Outcome.MISS, self.served().outcome)
+        self.assertEqual(Outcome.HIT, self.served().outcome)
 
 
 class VerdictTests(NarInfosCase):

@@ -234,7 +234,7 @@ class MissTests(NarsCase):
         self.assertEqual([], self.asked())
 
     def now(self) -> Any:
-        from ncps.cache.uses import utc_now
+        from ncps.clocks import utc_now
 
         return utc_now(self.clock)
 
