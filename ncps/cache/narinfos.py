@@ -33,6 +33,10 @@ from ncps.tasks import Tasks
 REFRESH_S = 3600.0
 """A narinfo whose NAR is not stored is asked for again after so long: upstreams collect garbage."""
 
+EVICTED_REFRESH_S = 10.0
+"""The same where the NAR was stored and is not any more: its narinfo may be from long ago, and a
+client that is shown it counts on the NAR."""
+
 
 class NarInfos:
     """See the module.
@@ -132,7 +136,8 @@ class NarInfos:
     def _may_show(self, item: KnownNarInfo) -> bool:
         if item.is_stored or self._is_arriving(item.nar.key):
             return True
-        is_fresh = abs(self._wall() - item.fetched_at) < REFRESH_S  # else a clock was set
+        fresh_s = EVICTED_REFRESH_S if item.nar.was_stored else REFRESH_S
+        is_fresh = abs(self._wall() - item.fetched_at) < fresh_s  # from the future: a clock was set
         return is_fresh and self._upstreams.is_reachable(item.upstream)
 
     async def _fetch(self, digest: str) -> KnownNarInfo:

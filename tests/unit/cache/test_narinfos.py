@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache.health import FAILURES, SLOWEST_HEDGE_S
 from ncps.cache.memory import NarInfoMemory
-from ncps.cache.narinfos import REFRESH_S
+from ncps.cache.narinfos import EVICTED_REFRESH_S, REFRESH_S
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
@@ -248,6 +248,23 @@ class ShowingTests(NarInfosCase):
         self.assertEqual(Outcome.MISS, self.served().outcome)
         self.origin.narinfos.clear()
         self.clock.advance(REFRESH_S)
+        self.failureResultOf(self.ask(), NotFound)
+
+    def test_evicted_nar_is_shown_only_while_an_upstream_has_it(self) -> None:
+        """What was known long ago is asked about again when its bytes are gone, and soon again."""
+        self.served()
+        self.store_it()
+        self.clock.advance(EVICTED_REFRESH_S)
+        self.get(self.catalog.mark_missing(self.sample.key))
+        self.board.nar_changed(self.sample.key)
+        self.assertEqual(Outcome.MISS, self.served().outcome)
+        self.assertEqual(Outcome.HIT, self.served().outcome)
+        self.clock.advance(EVICTED_REFRESH_S)
+        self.origin.is_away = self.mirror.is_away = True
+        self.failureResultOf(self.ask(), Unavailable)
+        self.origin.is_away = self.mirror.is_away = False
+        self.clock.advance(EVICTED_REFRESH_S)
+        self.origin.narinfos.clear()
         self.failureResultOf(self.ask(), NotFound)
 
     def test_arriving_nar_is_shown(self) -> None:
