@@ -1,5 +1,7 @@
 """An epoll reactor that does less for each event; only for Linux.
 
+Its clock is one that nobody sets, so that neither a timeout nor a pause depends on the time of day.
+
 Twisted's own gives every read and every write a logging context, for a prefix that only its old
 log shows. Here they go straight to where Twisted deals with them and with their errors.
 """
@@ -7,6 +9,8 @@ log shows. Here they go straight to where Twisted deals with them and with their
 from __future__ import annotations
 
 import errno
+import time
+from functools import partial
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
@@ -17,9 +21,16 @@ from twisted.logger import Logger
 class LeanReactor(EPollReactor):
     """See the module."""
 
+    # It goes on while the machine sleeps.
+    seconds = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
+
     _log = Logger()
     _poller: Any
     _selectables: dict[int, Any]
+
+    def wall(self) -> float:
+        """See `clocks.TellsTimeOfDay`."""
+        return time.time()
 
     def doPoll(self, timeout: float | None) -> None:
         """See `EPollReactor`: wait for events, and have each dealt with.

@@ -6,7 +6,8 @@ adapters ever sees another one. `web.respond` has the table from error to status
 
 from __future__ import annotations
 
-from typing import Literal
+import errno
+from typing import Final, Literal
 
 FailureKind = Literal["connect", "timeout", "status", "broken", "corrupt", "malformed"]
 """How an upstream fails: no connection or no answer; too late; a status that is no answer; an
@@ -72,3 +73,16 @@ class Conflict(NcpsError):
 
 class StorageFull(NcpsError):
     """The store has no room or is read-only. Clients: 507 on upload; reads stream through."""
+
+
+_LOST: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
+
+
+def unreadable(what: str, error: OSError) -> NcpsError:
+    """What it means that bytes of an open file cannot be read.
+
+    Corrupt where the medium or its check sums say that they are lost: they will not come back by
+    waiting. Everything else is Unavailable.
+    """
+    message = f"{what} cannot be read: {error.strerror or type(error).__name__}"
+    return Corrupt(message) if error.errno in _LOST else Unavailable(message)

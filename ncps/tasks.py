@@ -11,6 +11,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ncps.errors import NcpsError
+
 UNWIND_S = 2.0
 """How long cancelled work may take to release leases and the like."""
 
@@ -113,6 +115,12 @@ class Ticker:
                 await self._tick()
             except CancelledError:
                 raise
+            except NcpsError as error:  # foreseen: what it needs is away
+                self._log.warn(
+                    "{task} cannot be done now and will be tried again: {reason}",
+                    task=self._name,
+                    reason=str(error),
+                )
             except Exception:  # noqa: BLE001 - a ticker outlives its ticks
                 self._log.failure("{task} failed; it will be tried again", task=self._name)
             interval = (

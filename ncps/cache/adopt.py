@@ -17,8 +17,8 @@ from ncps.cache.negatives import Negatives
 from ncps.cache.objects import Objects
 from ncps.cache.seal import Doubtful, Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
-from ncps.cache.uses import utc_now
-from ncps.errors import Corrupt, NotFound
+from ncps.clocks import utc_now
+from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
 from ncps.nix.narurl import EXTENSIONS, NarKey
 from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore
@@ -125,8 +125,16 @@ class Adoption:
             stored_at=now,
             verified_at=now if verdict.nar_verified else None,
         )
-        await self._catalog.mark_stored(record)
-        self._log.info("took over stored NAR {key}", key=where.file_name)
+        try:
+            await self._catalog.mark_stored(record)
+        except (StorageFull, Unavailable) as error:  # the bytes are right all the same
+            self._log.warn(
+                "stored NAR {key} is served but not recorded: {reason}",
+                key=where.file_name,
+                reason=str(error),
+            )
+        else:
+            self._log.info("took over stored NAR {key}", key=where.file_name)
         return record
 
     async def _refuse(
@@ -141,9 +149,17 @@ class Adoption:
             reason=str(error),
         )
         if is_wrong:
-            await self._store.quarantine(where)
+            await self._set_aside(where)
         elif nar is None:
             self._unvouched.add(key)
+
+    async def _set_aside(self, where: NarKey) -> None:
+        try:
+            await self._store.quarantine(where)
+        except (StorageFull, Unavailable) as error:  # nobody is worse off for it staying there
+            self._log.warn(
+                "{key} cannot be set aside: {reason}", key=where.file_name, reason=str(error)
+            )
 
     async def _open(self, where: NarKey, size: int, encoding: str) -> Body:
         """Open the object, and undo the encoding, if one is given."""

@@ -16,7 +16,6 @@ same URL (P5). What is arriving, or leased by whoever fetches or takes it over, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
 from typing import Final
 
 from attrs import define, frozen
@@ -26,7 +25,8 @@ from twisted.logger import Logger
 
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.objects import Objects
-from ncps.cache.uses import Uses, utc_now
+from ncps.cache.uses import Uses
+from ncps.clocks import Ages
 from ncps.errors import NcpsError
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, Inventory, Lease, Leases, NarInfoStore
@@ -101,6 +101,7 @@ class Eviction:
         ended: Callable[[Tally], object] = lambda _: None,
     ) -> None:
         self._clock = clock
+        self._ages = Ages(clock)
         self._tasks = tasks
         self._catalog = catalog
         self._objects = objects
@@ -193,9 +194,8 @@ class Eviction:
 
         That the mark is passed again right afterwards says nothing: under load it always is.
         """
-        grace = timedelta(seconds=self._bounds.grace_s)
         while (over := await self._over()) > 0:
-            nars, before = tally.nars, utc_now(self._clock) - grace
+            nars, before = tally.nars, self._ages.before(self._bounds.grace_s)
             candidates = iter(await self._catalog.idle(before, SCAN))
             while over > 0 and (batch := _enough(candidates, over)):
                 if lease.is_lost:

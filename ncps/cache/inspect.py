@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.served import stored_key
-from ncps.cache.uses import utc_now
+from ncps.clocks import utc_now
 from ncps.codec import CODECS
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narcheck import NarDigest

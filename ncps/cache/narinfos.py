@@ -20,9 +20,10 @@ from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.paths import Paths
-from ncps.cache.uses import Uses, utc_now
+from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
+from ncps.clocks import utc_now, wall_of
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
 from ncps.nix.narurl import NarKey
@@ -31,6 +32,10 @@ from ncps.tasks import Tasks
 
 REFRESH_S = 3600.0
 """A narinfo whose NAR is not stored is asked for again after so long: upstreams collect garbage."""
+
+EVICTED_REFRESH_S = 10.0
+"""The same where the NAR was stored and is not any more: its narinfo may be from long ago, and a
+client that is shown it counts on the NAR."""
 
 
 class NarInfos:
@@ -60,6 +65,7 @@ class NarInfos:
         disagreed: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
+        self._wall = wall_of(clock)
         self._catalog = catalog
         self._store = store
         self._leases = leases
@@ -130,7 +136,8 @@ class NarInfos:
     def _may_show(self, item: KnownNarInfo) -> bool:
         if item.is_stored or self._is_arriving(item.nar.key):
             return True
-        is_fresh = self._clock.seconds() - item.fetched_at < REFRESH_S
+        fresh_s = EVICTED_REFRESH_S if item.nar.was_stored else REFRESH_S
+        is_fresh = abs(self._wall() - item.fetched_at) < fresh_s  # from the future: a clock was set
         return is_fresh and self._upstreams.is_reachable(item.upstream)
 
     async def _fetch(self, digest: str) -> KnownNarInfo:

@@ -14,14 +14,16 @@ from ncps.cache.admission import Admission, Ticket
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
 from ncps.cache.download import Arrived, Download
+from ncps.cache.heal import Healing
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
-from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored, stored_key
+from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored
 from ncps.cache.sources import Sources
-from ncps.cache.uses import Uses, utc_now
+from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNar
+from ncps.clocks import utc_now
 from ncps.errors import Conflict, Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore
@@ -85,6 +87,13 @@ class Nars:
         self._patience_s = patience_s
         self._ended = ended
         self._downloads: dict[NarKey, Download] = {}
+        self._healing = Healing(
+            tasks=tasks,
+            catalog=catalog,
+            store=store,
+            narinfos=narinfos,
+            is_arriving=self.is_arriving,
+        )
         self._tasted = Negatives(clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
 
     @property
@@ -111,6 +120,7 @@ class Nars:
                 upstream=self._upstreams.name_of(nar.upstream),
                 open_body=self._open_stored,
                 locate=partial(locate_stored, self._store),
+                spoil=self._healing.spoiled,
             )
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         may_replace = not is_part and key not in self._tasted
@@ -185,29 +195,9 @@ class Nars:
                 return await self._open_stored(current, start, stop)  # somebody has healed it
             is_noted = current is not None and not current.is_stored
             if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
-                await self._heal(nar, trouble)
+                await self._healing.heal(nar, trouble)
         lost = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
         return await self._follow(nar.key, self._download(nar.key, lost), start, stop)
-
-    async def _heal(self, nar: NarRecord, trouble: NcpsError) -> None:
-        """Correct the row of bytes that are lost or damaged; set damaged ones aside."""
-        self._log.error(
-            "stored NAR {key} is {what}; it will be fetched again: {reason}",
-            key=nar.key.file_name,
-            what="missing" if isinstance(trouble, NotFound) else "damaged",
-            reason=str(trouble),
-        )
-        if isinstance(trouble, Corrupt):
-            try:
-                await self._store.quarantine(stored_key(nar))
-            except Unavailable as error:
-                self._log.warn(
-                    "{key} cannot be set aside: {reason}",
-                    key=stored_key(nar).file_name,
-                    reason=str(error),
-                )
-        await self._catalog.mark_missing(nar.key)
-        self._narinfos.changed(nar.key)
 
     # Arriving bytes
 

@@ -9,7 +9,7 @@ older than the catalog come from elsewhere (the Go program, a catalog that was l
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from attrs import define
@@ -20,7 +20,8 @@ from twisted.logger import Logger
 from ncps.cache.evict import LEASE
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.objects import Objects
-from ncps.cache.uses import Uses, utc_now
+from ncps.cache.uses import Uses
+from ncps.clocks import Ages, utc_now
 from ncps.errors import NcpsError
 from ncps.ports import Inventory, Leases, NarStore, Stat
 
@@ -70,6 +71,7 @@ class Orphans:
         swept: Callable[[Swept], object] = lambda _: None,
     ) -> None:
         self._clock = clock
+        self._ages = Ages(clock)
         self._catalog = catalog
         self._store = store
         self._objects = objects
@@ -121,8 +123,7 @@ class Orphans:
                 await self._remove(stat, made, tally)
 
     def _is_due(self, stat: Stat, made: datetime) -> bool:
-        old = utc_now(self._clock) - timedelta(seconds=self._grace_s)
-        return made <= stat.modified < old
+        return made <= stat.modified < self._ages.before(self._grace_s)
 
     async def _remove(self, stat: Stat, made: datetime, tally: Swept) -> None:
         """Remove an object if it is still what it was, alone with it."""
@@ -143,7 +144,7 @@ class Orphans:
         """Delete records of what is not stored and was not wanted for a month."""
         await self._uses.flush()
         now = utc_now(self._clock)
-        before = now - timedelta(seconds=REMEMBERED_S)
+        before = self._ages.before(REMEMBERED_S)
         for _ in range(FORGET_BATCHES):
             forgotten = await self._catalog.forget_unused(before, now, FORGET_BATCH)
             for key in forgotten:

@@ -15,8 +15,8 @@ from twisted.logger import Logger
 
 from ncps.cache import sidecar
 from ncps.cache.adopt import Adoption
-from ncps.cache.uses import utc_now
 from ncps.cache.vet import Vetting
+from ncps.clocks import utc_now
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
 from ncps.ports import Catalog, NarInfoStore
 

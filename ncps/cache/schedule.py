@@ -15,7 +15,7 @@ from attrs import frozen
 from cronsim import CronSim, CronSimError
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.cache.uses import utc_now
+from ncps.clocks import utc_now
 from ncps.errors import Malformed
 
 LOOK_S: Final = 60.0

@@ -111,6 +111,7 @@ class StoredNar:
     upstream: str
     open_body: Callable[[NarRecord, int, int | None], Awaitable[Body]]
     locate: Callable[[NarRecord], Awaitable[str | None]]
+    spoil: Callable[[NarRecord, Corrupt], Awaitable[None]]
     outcome: Outcome = Outcome.HIT
     timings: Mapping[str, float] = field(default=NO_TIMINGS)
 
@@ -136,6 +137,11 @@ class StoredNar:
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """See `ServedNar.body`."""
         return await self.open_body(self.nar, start, stop)
+
+    async def spoiled(self, error: Corrupt) -> bool:
+        """See `ServedNar.spoiled`."""
+        await self.spoil(self.nar, error)
+        return True
 
     def close(self) -> None:
         """Nothing is held."""
@@ -182,6 +188,10 @@ class ArrivingNar:
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """See `ServedNar.body`."""
         return await self.open_body(self.key, self.download, start, stop)
+
+    async def spoiled(self, error: Corrupt) -> bool:
+        """See `ServedNar.spoiled`: the download has its own judge."""
+        return False
 
     def close(self) -> None:
         """The download goes on without its readers."""

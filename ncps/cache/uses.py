@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.clocks import wall_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog
 
@@ -13,16 +14,11 @@ FLUSH_S = 60.0
 MAX_WAITING = 100_000
 
 
-def utc_now(clock: IReactorTime) -> datetime:
-    """The clock's time as an aware datetime."""
-    return datetime.fromtimestamp(clock.seconds(), UTC)
-
-
 class Uses:
     """What was used since the last flush; bounded, over the bound new ones are not noted."""
 
     def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
-        self._clock = clock
+        self._now = wall_of(clock)
         self._catalog = catalog
         self._narinfos: dict[str, float] = {}
         self._nars: dict[NarKey, float] = {}
@@ -30,12 +26,12 @@ class Uses:
     def narinfo(self, digest: str) -> None:
         """Note that a narinfo was served."""
         if len(self._narinfos) < MAX_WAITING:
-            self._narinfos[digest] = self._clock.seconds()
+            self._narinfos[digest] = self._now()
 
     def nar(self, key: NarKey) -> None:
         """Note that a NAR was served."""
         if len(self._nars) < MAX_WAITING:
-            self._nars[key] = self._clock.seconds()
+            self._nars[key] = self._now()
 
     async def flush(self) -> None:
         """Write down what was noted; on failure it is lost, which only ages the entries."""

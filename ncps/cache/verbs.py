@@ -108,6 +108,12 @@ class ServedNar(Protocol):
         size is fetched again here. NotFound, Unavailable, Corrupt.
         """
 
+    async def spoiled(self, error: Corrupt) -> bool:
+        """Take note that a body broke off like this; whether to open the NAR anew may go better.
+
+        Unavailable.
+        """
+
     def close(self) -> None:
         """Let go of it; a download goes on without its readers."""
 

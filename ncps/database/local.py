@@ -5,6 +5,9 @@ and never collide. Point reads run on the reactor's thread, on a read-only conne
 8 microseconds against a thread hop of 70. That decision is made here and nowhere else. In WAL mode
 readers never wait for the writer; in the rare moment when they would (recovery after a crash of
 another process), a point read goes the way of the others instead of holding up the reactor.
+
+A backup or a forgotten shell may lock the database for hours. A write then fails after `PATIENCE_S`
+and those behind it soon after; what cannot be written is served all the same (`ncps.cache`).
 """
 
 from __future__ import annotations
@@ -26,7 +29,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 READERS: Final = 3
-ATTEMPTS: Final = 3
+PATIENCE_S: Final = 5.0
+"""How long a lock of another process is waited for: clients wait for that, too."""
+SHORT_PATIENCE_S: Final = 0.2
+"""The same while the last write waited in vain, so that not every one takes that long."""
+WAIT_S: Final = 0.1
+"""How long a connection waits by itself, which keeps the others that want its thread."""
 PAUSE_S: Final = 0.05
 
 
@@ -45,6 +53,7 @@ class LocalDatabase(Database):
         self._writer: ConnectionPool | None = None
         self._readers: ConnectionPool | None = None
         self._inline: Any = None
+        self._is_locked = False
 
     def open(self) -> None:
         try:
@@ -62,11 +71,15 @@ class LocalDatabase(Database):
             cp_max=size,
             cp_noisy=False,
             cp_reactor=self._reactor,
-            cp_openfun=lambda connection: self._dialect.set_up(connection, read_only=read_only),
+            cp_openfun=lambda connection: self._set_up(connection, read_only=read_only),
             **self._dialect.arguments,
         )
         pool.start()
         return pool
+
+    def _set_up(self, connection: Any, *, read_only: bool) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
+        self._dialect.set_up(connection, read_only=read_only)
 
     def close(self) -> None:
         for pool in (self._readers, self._writer):
@@ -130,24 +143,32 @@ class LocalDatabase(Database):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
-        """Run an interaction, again while another process holds a lock, at most ATTEMPTS times."""
+        """Run an interaction, again and again while another process holds a lock."""
+        until = self._reactor.seconds() + (SHORT_PATIENCE_S if self._is_locked else PATIENCE_S)
 
         def interaction(cursor: Any) -> R:
+            if self._is_locked and self._reactor.seconds() >= until:
+                raise Unavailable("the database is locked by another process", retry_after=1.0)
             txn = Transaction(cursor, self._dialect.translate)
             for statement in begin:
                 txn.execute(statement)
             return function(txn, *args, **kwargs)
 
-        for attempt in range(ATTEMPTS):
+        while True:
             if pool is None or not pool.running:
                 raise Unavailable("the database is not open")
             try:
-                return cast("R", await pool.runInteraction(interaction))
+                result = cast("R", await pool.runInteraction(interaction))
             except self._dialect.errors as error:
-                if self._dialect.trouble(error) is Trouble.FINAL or attempt + 1 == ATTEMPTS:
+                if self._dialect.trouble(error) is Trouble.FINAL:
                     raise self._translated(error) from error
-            await deferLater(self._reactor, PAUSE_S * 2**attempt * uniform(0.5, 1.5))  # noqa: S311 - jitter
-        raise AssertionError("unreachable")
+                if self._reactor.seconds() >= until:
+                    self._is_locked = True
+                    raise self._translated(error) from error
+            else:
+                self._is_locked = False
+                return result
+            await deferLater(self._reactor, PAUSE_S * uniform(0.5, 1.5))  # noqa: S311 - jitter
 
     def _translated(self, error: Exception) -> Exception:
         found = self._dialect.translated(error)

@@ -86,7 +86,7 @@ class ServerDatabase(Database):
         self._calls = 0
         self._pauses: set[Deferred[None]] = set()
         self._away_since: float | None = None
-        self._missed_at = 0.0
+        self._missed_at = float("-inf")
         self._is_probing = False
 
     def open(self) -> None:

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from threading import Event, Lock
 from typing import Final
 
-from ncps.errors import Corrupt
+from ncps.errors import Corrupt, unreadable
 from ncps.ports import Segment
-from ncps.storage.oserrors import reading
 from ncps.workers import Threads
 
 READ_SIZE: Final = 256 * 1024
@@ -69,8 +68,9 @@ class LocalBody:
                 return b""
             self._is_reading = True
         try:
-            with reading(self._name):
-                return os.pread(self._fd, count, position)
+            return os.pread(self._fd, count, position)
+        except OSError as error:
+            raise unreadable(self._name, error) from error
         finally:
             with self._lock:
                 self._is_reading = False

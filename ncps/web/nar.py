@@ -12,12 +12,12 @@ import os
 from collections.abc import AsyncIterator
 
 from ncps.cache.verbs import Cache, Resized, ServedNar
-from ncps.errors import Corrupt, NcpsError, Unavailable
+from ncps.errors import Corrupt, NcpsError, unreadable
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import Segment
 from ncps.ranges import Unsatisfiable, content_range, if_none_match, if_range_matches, parse
-from ncps.streams import ResponseWriter
+from ncps.streams import ClientGone, ResponseWriter
 from ncps.web.narinfo import outcome_of, result_of
 from ncps.web.respond import TEXT, explain, respond, send
 from ncps.web.site import NcpsRequest
@@ -70,25 +70,44 @@ class NarPages:
                 request.setHeader(b"Content-Length", b"%d" % size)
 
     async def _deliver(self, request: NcpsRequest, key: NarKey, etag: bytes) -> None:
+        """Send it; once more, from elsewhere, if stored bytes turn out bad before any is sent."""
+        for is_last in (False, True):
+            nar = await self._open(request, key)
+            status = "error"
+            try:
+                explain(request, nar.outcome, nar.upstream, nar.timings)
+                location = await nar.location()
+                if location is None:
+                    await _send_once_sized(request, nar, etag)
+                else:
+                    _send_elsewhere(request, location)
+                status = "success"
+            except Corrupt as error:
+                may_go_better = await nar.spoiled(error)
+                if is_last or request.startedWriting or not may_go_better:
+                    raise
+                _begin_anew(request)
+            else:
+                return
+            finally:
+                nar.close()
+                self._served(result_of(nar.outcome), status, nar.upstream).inc()
+
+    async def _open(self, request: NcpsRequest, key: NarKey) -> ServedNar:
         try:
             is_part = request.getHeader(b"range") is not None
-            nar = await self._cache.nar(key, is_part=is_part)
+            return await self._cache.nar(key, is_part=is_part)
         except NcpsError as error:
             explain(request, outcome_of(error))
             self._served("miss", "error", "").inc()
             raise
-        status = "error"
-        try:
-            explain(request, nar.outcome, nar.upstream, nar.timings)
-            location = await nar.location()
-            if location is None:
-                await _send_once_sized(request, nar, etag)
-            else:
-                _send_elsewhere(request, location)
-            status = "success"
-        finally:
-            nar.close()
-            self._served(result_of(nar.outcome), status, nar.upstream).inc()
+
+
+def _begin_anew(request: NcpsRequest) -> None:
+    """Forget what was said of the body; nobody has been told."""
+    request.setResponseCode(200)
+    for header in (b"content-length", b"content-range"):
+        request.responseHeaders.removeHeader(header)
 
 
 async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
@@ -99,9 +118,7 @@ async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) ->
         except Resized:
             if request.startedWriting:
                 raise
-            request.setResponseCode(200)
-            for header in (b"content-length", b"content-range"):
-                request.responseHeaders.removeHeader(header)
+            _begin_anew(request)
     return await _send(request, nar, etag)
 
 
@@ -164,7 +181,12 @@ async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
         while position < end:
             count = min(PIECE, end - position)
             if request.send_file(segment.fd, position, count):
-                await writer.sent(count)
+                try:
+                    await writer.sent(count)
+                except ClientGone:
+                    if request.file_trouble is not None:
+                        raise request.file_trouble from None
+                    raise
             else:
                 data = _read(segment.fd, min(FIRST, count), position)
                 await writer.write(data)
@@ -178,7 +200,7 @@ def _read(fd: int, count: int, position: int) -> bytes:
     try:
         data = os.pread(fd, count, position)
     except OSError as error:
-        raise Unavailable(f"a stored file cannot be read: {error.strerror}") from error
+        raise unreadable("a stored file", error) from error
     if not data:
         raise Corrupt("a stored file is shorter than it was")
     return data

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
+from ncps.errors import Corrupt
 from ncps.metrics import NO_ROUTE, PROBES
 from ncps.streams import unsent
 from ncps.web import respond
@@ -132,6 +133,12 @@ class NcpsRequest(Request):
             return False
         self.sentLength += count
         return True
+
+    @property
+    def file_trouble(self) -> Corrupt | None:
+        """What was wrong with the file that the connection was cut for."""
+        trouble: Corrupt | None = getattr(self.channel.transport, "file_trouble", None)
+        return trouble
 
     def unsent(self) -> int:
         """Bytes on this connection that the client has not taken."""

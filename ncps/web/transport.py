@@ -15,6 +15,8 @@ from attrs import define
 from twisted.internet import main, tcp, unix
 from twisted.python.failure import Failure
 
+from ncps.errors import Corrupt, unreadable
+
 if TYPE_CHECKING:
     _Stock = tcp.Server
 else:
@@ -40,6 +42,8 @@ class PromptMixin(_Stock):
     _is_corked = False
     _wants_to_write = False
     _piece: _Piece | None = None
+    file_trouble: Corrupt | None = None
+    """What was wrong with the file that the connection was cut for."""
 
     @property
     def file_left(self) -> int:
@@ -71,9 +75,13 @@ class PromptMixin(_Stock):
             sent = os.sendfile(self.fileno(), piece.fd, piece.offset, min(piece.left, FILE_LIMIT))
         except (BlockingIOError, InterruptedError):
             return None
-        except OSError:
+        except OSError as error:
+            trouble = unreadable("a stored file", error)
+            if isinstance(trouble, Corrupt):  # else it is the socket's
+                self.file_trouble = trouble
             return main.CONNECTION_LOST
         if sent == 0:
+            self.file_trouble = Corrupt("a stored file is shorter than it was")
             return main.CONNECTION_LOST
         piece.offset += sent
         piece.left -= sent

@@ -66,6 +66,7 @@ class Daemon:
     """`ncps serve` over one directory; may be started, ended and started again on its port.
 
     :param options: further command line options.
+    :ivar program: what the interpreter runs.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Daemon:
         self.port = free_port()
         self.upstreams = tuple(upstreams)
         self.options = tuple(options)
+        self.program: tuple[str, ...] = ("-m", "ncps")
         self._process: subprocess.Popen[bytes] | None = None
         for path in (self.storage, directory / "home", directory / "tmp"):
             path.mkdir(parents=True)
@@ -100,7 +102,7 @@ class Daemon:
     def command(self) -> list[str]:
         """Return the command line."""
         command = [
-            *(sys.executable, "-m", "ncps", "serve"),
+            *(sys.executable, *self.program, "serve"),
             *("--server-addr", f"127.0.0.1:{self.port}"),
             *("--cache-hostname", HOSTNAME),
             *("--cache-storage-local", str(self.storage)),

@@ -17,6 +17,7 @@ from ncps.cache.verbs import (
     ServedNar,
     ServedNarInfo,
 )
+from ncps.errors import Corrupt
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Segment
 
@@ -90,6 +91,8 @@ class StubNar(ServedNar):
         self._upstream = upstream
         self._sized = sized
         self.elsewhere: str | None = None
+        self.may_go_better = False
+        self.complaints: list[str] = []
         self.bodies: list[ScriptedBody] = []
         self.closed = 0
 
@@ -123,6 +126,10 @@ class StubNar(ServedNar):
         body = ScriptedBody(self._pieces, start, stop)
         self.bodies.append(body)
         return body
+
+    async def spoiled(self, error: Corrupt) -> bool:
+        self.complaints.append(str(error))
+        return self.may_go_better
 
     def close(self) -> None:
         self.closed += 1

@@ -182,12 +182,23 @@ class FaultTests(SqliteTestCase):
         other = self.dialect.connect()
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
+        self.patch(local, "PATIENCE_S", 0.3)
         catalog = self.catalog()
         with self.assertRaises(Unavailable) as caught:
             await catalog.mark_stored(stored(2))
         self.assertIsNotNone(caught.exception.retry_after)
+        self.patch(local, "PATIENCE_S", 1000.0)
+        for write in [start(catalog.mark_stored(stored(number))) for number in range(3, 20)]:
+            with self.assertRaises(Unavailable):  # none of them has waited so long
+                await write
         self.assertEqual(await catalog.nar(key_of(1)), stored(1))
         self.assertEqual(await catalog.totals(), Totals(0, 1, 1001))
+        other.rollback()
+        await catalog.mark_stored(stored(2))
+        other.execute("BEGIN IMMEDIATE")  # after a success there is patience again
+        reactor.callLater(2 * local.SHORT_PATIENCE_S, other.rollback)
+        await catalog.mark_stored(stored(3))
+        self.assertEqual(await catalog.nar(key_of(3)), stored(3))
 
     async def test_a_damaged_file_is_unavailable(self) -> None:
         """Garbage in the file is an error of the database, never an absent row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from unittest import skipUnless
@@ -69,6 +70,20 @@ class LeanReactorTests(SynchronousTestCase):
             client.sendall(b"%d" % number)
         self.turn()
         self.assertEqual([client.recv(9) for client in clients], [b"%d" % n for n in range(10)])
+
+    def test_timers_go_by_a_clock_that_nobody_sets(self) -> None:
+        """Seconds are those since the machine was started; the time of day is told apart."""
+        since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
+        late = self.reactor.callLater(600, list)
+        self.addCleanup(late.cancel)
+        for seconds in (self.reactor.seconds(), late.getTime() - 600):
+            self.assertLess(abs(seconds - since_boot), 60)
+        self.assertLess(abs(time.time() - self.reactor.wall()), 60)
+        called: list[str] = []
+        due = self.reactor.callLater(0.01, called.append, "due")
+        while due.active():
+            self.turn()
+        self.assertEqual(["due"], called)
 
     def test_client_that_leaves_is_noticed(self) -> None:
         """A closed connection is told as such."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -136,6 +137,26 @@ class SentFileTests(TestCase):
         response, _ = parse_response(await self.ask())
         self.assertFalse(response.whole)
         self.assertEqual(self.content[: len(response.body)], response.body)
+        nar = self.cache.nars[KEY]
+        assert isinstance(nar, StubNar)
+        self.assertEqual(["a stored file is shorter than it was"], nar.complaints)
+
+    async def test_file_that_cannot_be_read(self) -> None:
+        """What the disk has lost is cut where it begins, and told to the core."""
+        send, at = os.sendfile, 3_000_000
+
+        def sendfile(out: int, file: int, offset: int, count: int) -> int:
+            if offset >= at:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return send(out, file, offset, min(count, at - offset))
+
+        self.patch(os, "sendfile", sendfile)
+        response, _ = parse_response(await self.ask())
+        self.assertFalse(response.whole)
+        self.assertEqual(self.content[:at], response.body)
+        nar = self.cache.nars[KEY]
+        assert isinstance(nar, StubNar)
+        self.assertEqual(["a stored file cannot be read: Input/output error"], nar.complaints)
 
     async def test_client_that_leaves_and_client_that_sleeps(self) -> None:
         """Neither holds the file: the one is gone, the other is cut off."""

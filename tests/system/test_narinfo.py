@@ -11,6 +11,7 @@ from tests.system.faults import (
     Hangup,
     Html,
     HugeHeaders,
+    Only,
     Raw,
     Redirect,
     Short,
@@ -161,6 +162,28 @@ class NoOtherUpstreamTests(NarInfoStage):
         self.assertEqual(1, origin.gets(self.target))
         self.cache.mount(origin)
         wait_until(lambda: self._seen(daemon) == (200, "miss"), "the absence to be forgotten")
+
+    def test_absences_remembered_are_bounded(self) -> None:
+        """A million different questions fill no memory: the oldest absence is forgotten first."""
+        origin = self.origin()
+        options = ["--cache-negative-ttl", "1h", "--cache-negative-max-entries", "2"]
+        daemon = self.daemon(origin, options=options)
+        targets = [f"/{str(digit) * 32}.narinfo" for digit in range(3)]
+        for target in targets:
+            self.assertEqual("miss", self.ask(daemon, target).outcome)
+        outcomes = [self.ask(daemon, target).outcome for target in reversed(targets)]
+        self.assertEqual(["negative", "negative", "miss"], outcomes)
+        self.assertEqual([2, 1, 1], [origin.gets(target) for target in targets])
+
+    def test_what_could_not_be_told_is_never_remembered(self) -> None:
+        """However long absence is remembered: an upstream that failed is asked again at once."""
+        for fault, status in ((Status(500), 503), (Status(429), 503), (Html(), 502)):
+            origin = self.mounted()
+            origin.serve(self.target, self.path.narinfo(), Only(fault, 1))
+            daemon = self.daemon(origin, options=["--cache-negative-ttl", "1h"])
+            self.assertEqual(status, self.narinfo(daemon, self.path).status)
+            wait_until(lambda: self._seen(daemon) == (200, "miss"), "the narinfo", daemon=daemon)  # noqa: B023
+            daemon.stop()
 
     def _seen(self, daemon: Daemon) -> tuple[int, str]:
         answer = self.narinfo(daemon, self.path)

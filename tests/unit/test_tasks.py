@@ -6,8 +6,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.errors import Unavailable
 from ncps.tasks import UNWIND_S, Tasks, Ticker
 
 
@@ -178,6 +180,17 @@ class TickerTests(SynchronousTestCase):
         self.error = ZeroDivisionError()
         self.start(10)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.error = None
+        self.clock.advance(10)
+        self.assertEqual(2, self.ticks)
+
+    def test_tick_that_could_not_be_done_is_a_line_of_the_log(self) -> None:
+        """What is away for a while is no fault, and needs no traceback."""
+        self.error = Unavailable("the database does not answer")
+        with capturedLogs() as events:
+            self.start(10)
+        self.assertEqual([], self.flushLoggedErrors())
+        self.assertEqual(["the database does not answer"], [e["reason"] for e in events])
         self.error = None
         self.clock.advance(10)
         self.assertEqual(2, self.ticks)

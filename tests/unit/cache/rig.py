@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -76,9 +76,10 @@ class CoreCase(SynchronousTestCase):
     """`setUp` makes a core with two upstreams, of which the first is `origin`."""
 
     priorities = (10, 20)
+    new_clock: Callable[[], Clock] = Clock
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = self.new_clock()
         self.clock.advance(1_750_000_000)
         self.tasks = Tasks(self.clock)
         self.catalog = MemoryCatalog()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from ncps.cache.adopt import UNVOUCHED_S
 from ncps.cache.served import stored_key
 from ncps.cache.verbs import Outcome
@@ -119,6 +121,22 @@ class AdoptionTests(CoreCase):
             self.vanish_after(last)
             self.assertEqual(self.sample.file, self.download(self.key))
             self.assertEqual(1, len(self.origin.asked("nar")))
+
+    def test_right_bytes_are_served_though_they_cannot_be_recorded(self) -> None:
+        """A database that takes no writes for a while keeps nobody from what is there."""
+        self.store.put(self.key, self.sample.file)
+
+        async def locked(*_args: object) -> None:
+            raise Unavailable("the database is locked")
+
+        with patch.object(self.catalog, "mark_stored", locked):
+            for _ in range(2):
+                nar, client = self.successResultOf(self.open(self.key))
+                self.assertEqual((Outcome.HIT, self.sample.file), (nar.outcome, client.data))
+        self.assertEqual({}, self.catalog.records)
+        self.download(self.key)
+        self.assertTrue(self.catalog.records[self.key].is_stored)
+        self.assertEqual([], self.origin.asked("nar"))
 
     def vanish_after(self, looks: int) -> None:
         stat, seen = self.store.stat, []

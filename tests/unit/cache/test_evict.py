@@ -17,11 +17,13 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, NarRecord
 from tests.contract.samples import digest_of, entry, key_of, narinfo, stored
 from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.clocks import SetClock
 from tests.fakes.samples import sample
 from tests.unit.cache.rig import CoreCase
 
 SIZE = 100
 GRACE_S = 300.0
+HOUR = 3600.0
 
 
 class Meddled(MemoryCatalog):
@@ -156,6 +158,58 @@ class EvictionTests(EvictionCase):
         self.assertEqual(len(self.memory), 0)
         told = [notice.name for notice in self.notices.published if notice.kind == "nar"]
         self.assertEqual(set(told), {key_of(number).file_name for number in (8, 9, 10)})
+
+
+def swinging() -> SetClock:
+    """A clock whose time of day can be set, and is right to begin with."""
+    clock = SetClock()
+    clock.ahead = 0.0
+    return clock
+
+
+class SetClockTests(EvictionCase):
+    """The time of day is set while the daemon runs."""
+
+    new_clock = staticmethod(swinging)
+    clock: SetClock
+
+    def test_set_forward_what_is_in_use_stays(self) -> None:
+        """An hour more on the clock makes nothing unwanted that was wanted a moment ago."""
+        for number in range(12):
+            self.keep(number, ago_s=GRACE_S / 2)
+        self.clock.ahead = HOUR
+        self.check()
+        self.assertEqual(len(self.left()), 12)
+        self.clock.advance(GRACE_S + 1)
+        self.check()
+        self.assertEqual(len(self.left()), 8)
+
+    def test_order_of_uses_outlives_a_step(self) -> None:
+        """What was used after the clock was set forward is younger than what was used before."""
+        for number in range(11):
+            self.keep(number)
+        self.uses.nar(key_of(9))
+        self.clock.advance(1)
+        self.clock.ahead = HOUR
+        self.uses.nar(key_of(10))
+        self.clock.advance(2 * HOUR)
+        self.check()
+        self.assertEqual(self.left(), [0, 1, 2, 3, 4, 5, 9, 10])
+
+    def test_set_back_the_store_still_shrinks(self) -> None:
+        """What bears a time that is still to come stays longest; the others go as ever."""
+        for number in range(11):
+            self.keep(number)
+        self.uses.nar(key_of(10))
+        self.get(self.uses.flush())
+        self.clock.ahead = -HOUR
+        self.check()
+        self.assertEqual(self.left(), [0, 1, 2, 3, 4, 5, 6, 10])
+        self.clock.advance(2 * HOUR)
+        for number in range(20, 28):
+            self.keep(number, ago_s=GRACE_S + 1)
+        self.check()
+        self.assertEqual(self.left(), list(range(20, 28)))
 
 
 class StayingTests(EvictionCase):

@@ -7,15 +7,16 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache.health import FAILURES, SLOWEST_HEDGE_S
 from ncps.cache.memory import NarInfoMemory
-from ncps.cache.narinfos import REFRESH_S
-from ncps.cache.uses import utc_now
+from ncps.cache.narinfos import EVICTED_REFRESH_S, REFRESH_S
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
+from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.keys import SecretKey
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
+from tests.fakes.clocks import SetClock
 from tests.fakes.samples import OWN_KEY, sample, signed
 from tests.fakes.upstream import ScriptedUpstream
 from tests.unit.cache.rig import CoreCase
@@ -137,6 +138,22 @@ class FetchTests(NarInfosCase):
         self.assertEqual(moved.url, self.catalog.records[self.sample.key].origin_url)
 
 
+class SetClockTests(NarInfosCase):
+    """The time of day is set."""
+
+    new_clock = SetClock
+
+    def test_narinfo_from_the_future_is_asked_for_again(self) -> None:
+        """What was fetched while the clock was a year ahead is not fresh for a year."""
+        assert isinstance(self.clock, SetClock)
+        self.clock.ahead += 365 * 86400.0
+        self.served()
+        self.assertEqual(Outcome.HIT, self.served().outcome)
+        self.clock.ahead -= 365 * 86400.0
+        self.assertEqual(Outcome.MISS, self.served().outcome)
+        self.assertEqual(Outcome.HIT, self.served().outcome)
+
+
 class VerdictTests(NarInfosCase):
     """The failure policy, from upstreams to clients."""
 
@@ -231,6 +248,23 @@ class ShowingTests(NarInfosCase):
         self.assertEqual(Outcome.MISS, self.served().outcome)
         self.origin.narinfos.clear()
         self.clock.advance(REFRESH_S)
+        self.failureResultOf(self.ask(), NotFound)
+
+    def test_evicted_nar_is_shown_only_while_an_upstream_has_it(self) -> None:
+        """What was known long ago is asked about again when its bytes are gone, and soon again."""
+        self.served()
+        self.store_it()
+        self.clock.advance(EVICTED_REFRESH_S)
+        self.get(self.catalog.mark_missing(self.sample.key))
+        self.board.nar_changed(self.sample.key)
+        self.assertEqual(Outcome.MISS, self.served().outcome)
+        self.assertEqual(Outcome.HIT, self.served().outcome)
+        self.clock.advance(EVICTED_REFRESH_S)
+        self.origin.is_away = self.mirror.is_away = True
+        self.failureResultOf(self.ask(), Unavailable)
+        self.origin.is_away = self.mirror.is_away = False
+        self.clock.advance(EVICTED_REFRESH_S)
+        self.origin.narinfos.clear()
         self.failureResultOf(self.ask(), NotFound)
 
     def test_arriving_nar_is_shown(self) -> None:

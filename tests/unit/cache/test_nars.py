@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 
 from ncps.cache.download import MAX_RESTARTS
 from ncps.cache.relay import lease_of
@@ -233,7 +234,7 @@ class MissTests(NarsCase):
         self.assertEqual([], self.asked())
 
     def now(self) -> Any:
-        from ncps.cache.uses import utc_now
+        from ncps.clocks import utc_now
 
         return utc_now(self.clock)
 
@@ -942,7 +943,7 @@ class HealingTests(NarsCase):
         self.store.objects[self.key] = b"truncated"
 
         async def quarantine(_: NarKey) -> bool:
-            raise Unavailable("read-only")
+            raise StorageFull("read-only")
 
         self.patch(self.store, "quarantine", quarantine)
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -959,6 +960,37 @@ class HealingTests(NarsCase):
         self.store.objects.clear()
         self.assertEqual(Outcome.HIT, self.get(self.nars.stat(self.key))[1])
         self.assertStored()
+
+    def test_bytes_that_cannot_be_read_are_set_aside_and_fetched_again(self) -> None:
+        """What is found while it is read heals, too, once for all who find it."""
+        opened = [self.get(self.nars.open(self.key)) for _ in range(2)]
+        for nar in opened:
+            self.assertTrue(self.get(nar.spoiled(Corrupt("Input/output error"))))
+            self.assertFalse(self.record().is_stored)
+        self.assertEqual([(self.key, self.sample.file)], self.store.quarantined)
+        self.clock.advance(5)
+        self.assertEqual(self.sample.file, self.download(self.key))
+        self.assertStored()
+        self.assertTrue(self.get(opened[0].spoiled(Corrupt("Input/output error"))))
+        self.assertEqual(1, len(self.store.quarantined), "what was fetched since is another file")
+        self.assertStored()
+
+    def test_healing_outlives_the_client_that_found_it(self) -> None:
+        """Who is cut off by a bad disk need not wait until that is noted."""
+        nar = self.get(self.nars.open(self.key))
+        gate: Deferred[bool] = Deferred()
+        quarantine = self.store.quarantine
+
+        async def slowly(key: NarKey) -> bool:
+            await gate
+            return await quarantine(key)
+
+        self.patch(self.store, "quarantine", slowly)
+        telling = self.start(nar.spoiled(Corrupt("Input/output error")))
+        telling.addErrback(lambda _: None)
+        telling.cancel()
+        gate.callback(True)
+        self.assertFalse(self.record().is_stored)
 
     def test_last_use_is_noted(self) -> None:
         """When a NAR was last asked for is written down in time."""

@@ -6,6 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.negatives import Negatives
+from tests.fakes.clocks import SetClock
 
 
 class NegativesTests(SynchronousTestCase):
@@ -21,6 +22,18 @@ class NegativesTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.assertNotIn("a", self.negatives)
         self.assertEqual(0, len(self.negatives))
+
+    def test_time_of_day_does_not_matter(self) -> None:
+        """An hour more or less on the clock neither ends an absence nor makes it last."""
+        clock = SetClock()
+        negatives = Negatives(clock, ttl_s=10, max_entries=3)
+        negatives.add("a")
+        for step in (3600.0, -7200.0, 3600.0):
+            clock.ahead += step
+            self.assertIn("a", negatives)
+        clock.ahead -= 3600.0
+        clock.advance(10)
+        self.assertNotIn("a", negatives)
 
     def test_taken_back(self) -> None:
         """An upload ends the absence at once; what was never there can be taken back, too."""

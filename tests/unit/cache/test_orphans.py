@@ -14,11 +14,13 @@ from ncps.cache.objects import Objects
 from ncps.cache.orphans import FORGET_BATCH, PACE, PAUSE_S, Orphans, Swept
 from ncps.cache.relay import lease_of
 from ncps.cache.uses import Uses
+from ncps.clocks import utc_now
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Lease
 from tests.contract.samples import digest_of, entry, key_of, record, stored
 from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.clocks import SetClock
 from tests.fakes.leases import MemoryLeases
 from tests.fakes.stores import MemoryNarStore
 
@@ -37,7 +39,7 @@ class Changes:
 
 class OrphanTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock: Clock = Clock()
         self.clock.rightNow = datetime(2026, 6, 10, tzinfo=UTC).timestamp()
         self.catalog = MemoryCatalog()
         self.catalog.made_at = self.ago(100 * DAY)
@@ -112,6 +114,23 @@ class OrphanTests(SynchronousTestCase):
         self.put(NarKey(name, "zst"), 2)
         self.put(NarKey(name, "xz"), 2)
         self.assertEqual(self.left(), {NarKey(name, "zst")})
+
+    def test_a_clock_that_is_set_makes_no_object_old(self) -> None:
+        """What was stored a minute ago is that young, whatever hour or day it is said to be now."""
+        clock = SetClock()
+        self.clock = clock
+        self.catalog.made_at = datetime.fromtimestamp(clock.wall() - 100 * DAY, UTC)
+        orphans = self.made()
+        self.store.put(key_of(1), b"young")
+        self.store._modified[key_of(1)] = utc_now(clock)
+        clock.advance(60)
+        for step in (3600.0, -3600.0, 2 * DAY, -DAY, DAY):
+            clock.ahead += step
+            self.successResultOf(Deferred.fromCoroutine(orphans.sweep()))
+            self.assertEqual(set(self.store.objects), {key_of(1)})
+        clock.advance(4 * DAY)
+        self.successResultOf(Deferred.fromCoroutine(orphans.sweep()))
+        self.assertEqual(set(self.store.objects), set())
 
     def test_no_grace_is_no_sweep(self) -> None:
         """The setting 0 removes nothing."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from attrs import evolve
 
 from ncps.cache.relay import SETTLE_S, TURN_S, lease_of
-from ncps.cache.uses import utc_now
 from ncps.cache.verbs import Outcome
+from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Lease

@@ -1,10 +1,12 @@
 """Tests of the stores in a local directory: their contracts, and what only they have."""
 
+import errno
 import os
 import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -119,16 +121,21 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         os.truncate(self.file_of(1), 300_000)
         await self.assert_raises(Corrupt, content(body))
 
-    async def test_a_read_that_fails_is_unavailable(self) -> None:
-        """An error of the disk is not the end of the file."""
+    async def test_a_read_that_fails_is_not_the_end_of_the_file(self) -> None:
+        """What the medium has lost is corrupt, whatever else goes wrong may pass."""
         await self.publish(key_of(1), DATA)
-        body = await self.store.open(key_of(1))
+        for number, kind in (
+            (errno.EIO, Corrupt),
+            (errno.EUCLEAN, Corrupt),
+            (errno.ESTALE, Unavailable),
+        ):
+            body = await self.store.open(key_of(1))
 
-        def broken(fd: int, count: int, offset: int) -> bytes:
-            raise OSError(5, "Input/output error")
+            def broken(fd: int, count: int, offset: int, number: int = number) -> bytes:
+                raise OSError(number, os.strerror(number))
 
-        self.patch(os, "pread", broken)
-        await self.assert_raises(Unavailable, content(body))
+            with patch.object(os, "pread", broken):
+                await self.assert_raises(kind, content(body))
 
     async def test_readers_keep_what_they_have_opened(self) -> None:
         """A NAR deleted while it is being sent is sent to its end."""

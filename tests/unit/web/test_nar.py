@@ -340,6 +340,37 @@ class BrokenNarTests(SynchronousTestCase):
             self.assertNotIn("content-range", response.headers)
             self.assertNotIn("etag", response.headers)
 
+    def test_stored_bytes_that_are_bad_come_from_elsewhere(self) -> None:
+        """As long as nothing was sent a stored NAR that cannot be read is opened once more."""
+        bad = StubNar(KEY, [Corrupt("Input/output error")], size=6)
+        bad.may_go_better = True
+        good = StubNar(KEY, [b"abcdef"], size=6, outcome=Outcome.MISS)
+        opened: list[StubNar] = []
+
+        async def nar(_: NarKey, *, is_part: bool = False) -> StubNar:
+            opened.append(good if opened else bad)
+            return opened[-1]
+
+        self.patch(self.cache, "nar", nar)
+        response = self.server.get(PATH, range="bytes=1-")
+        self.assertEqual((206, b"bcdef"), (response.status, response.body))
+        self.assertEqual("miss", response.headers["x-cache"])
+        self.assertEqual("bytes 1-5/6", response.headers["content-range"])
+        self.assertEqual(["Input/output error"], bad.complaints)
+        self.assertEqual([1, 1], [each.closed for each in opened])
+
+    def test_stored_bytes_that_are_bad_again_and_again(self) -> None:
+        """Nobody is kept waiting by a NAR that is bad wherever it comes from."""
+        nar = self.cache.add_nar(KEY, Corrupt("Input/output error"), size=6)
+        nar.may_go_better = True
+        self.assertEqual(502, self.server.get(PATH).status)
+        self.assertEqual((2, 2), (len(nar.complaints), nar.closed))
+
+    def test_stored_bytes_that_are_bad_in_the_middle(self) -> None:
+        """After the first byte it is only told to the core: the client has to come again."""
+        _, nar = self.cut(b"abc", Corrupt("Input/output error"), size=6)
+        self.assertEqual(["Input/output error"], nar.complaints)
+
     def test_error_of_known_size_is_an_answer(self) -> None:
         """A download that fails while its size is awaited is told as such."""
 

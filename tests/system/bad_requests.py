@@ -1,0 +1,98 @@
+"""Requests that nobody should make, and what each is told."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from tests.system.caches import to_base32
+
+GOOD = "0" * 32
+NAME = to_base32(bytes(32))
+
+#: Paths that name nothing here, and reach no upstream.
+NOT_FOUND = (
+    f"/{GOOD[1:]}.narinfo",
+    f"/{GOOD}0.narinfo",
+    f"/{GOOD[1:]}A.narinfo",
+    *(f"/{GOOD[1:]}{letter}.narinfo" for letter in "eout"),
+    f"/{GOOD}.narinfo/",
+    f"/{GOOD}.narinfo%00",
+    f"/%30{GOOD[1:]}.narinfo",
+    f"//{GOOD}.narinfo",
+    f"/x/{GOOD}.narinfo",
+    f"/../{GOOD}.narinfo",
+    "/nar/../../../../etc/passwd",
+    "/nar/..%2f..%2fetc%2fpasswd",
+    f"/nar/{NAME[1:]}.nar",
+    f"/nar/{NAME}0.nar.xz",
+    f"/nar/{NAME.upper()}A.nar",
+    f"/nar/{GOOD}-{NAME}.nar",
+    f"/nar/{'A' * 64}.nar",
+    f"/nar/{NAME}.nar.xz/x",
+    f"/nar/{NAME}",
+    "/nar/",
+    "/nar",
+    "/metrics/",
+    f"/{'a' * 10_000}",
+    f"/{GOOD}.ls",
+    "/favicon.ico",
+)
+
+#: NARs in a compression that nobody knows: 400.
+UNKNOWN_EXTENSIONS = tuple(f"/nar/{NAME}.nar.{each}" for each in ("gz", "zip", "xzz", "XZ"))
+
+METHODS = ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW")
+
+_END = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+_MANY = b"".join(b"X-%d: y\r\n" % number for number in range(1000))
+
+
+@frozen
+class Raw:
+    """Bytes that are no request, or hardly one.
+
+    :param statuses: that may answer it; 0: none, the connection ends.
+    """
+
+    data: bytes
+    statuses: frozenset[int]
+
+
+RAW = tuple(
+    Raw(data, frozenset(statuses))
+    for data, statuses in (
+        (b"GET /\x00" + _END, {400, 404}),
+        (b"GET /%00" + _END, {404}),
+        (b"GET /\xff\xfe" + _END, {400, 404}),
+        (b"GET /" + b"a" * 100_000 + _END, {400, 404, 414, 431}),
+        (b"GET / HTTP/1.1\r\n" + _MANY + b"\r\n", {400, 431}),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 200_000 + b"\r\n\r\n", {400, 431}),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", {0, 400, 408}),
+        (b"HELO example.org\r\n\r\n", {400}),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", {400}),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX", {408}),
+        (b"GET / HTTP/1.1\r\n", {408}),
+        (b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", {405}),
+    )
+)
+
+#: A request behind one with two lengths: never answered.
+SMUGGLED = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"0\r\n\r\nGET /pubkey HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+)
+
+
+def ranges(size: int) -> dict[str, int]:
+    """Ranges of a NAR of this size that cannot or need not be obeyed, and their status."""
+    return {
+        f"bytes={size}-": 416,
+        f"bytes={10 * size}-{11 * size}": 416,
+        "bytes=-0": 416,
+        "bytes=5-2": 200,
+        "bytes=a-b": 200,
+        "bytes=-": 200,
+        "bytes=0-1,3-4": 200,
+        "lines=0-1": 200,
+        f"bytes={2**70}-": 200,
+    }

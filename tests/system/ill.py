@@ -1,0 +1,132 @@
+"""ncps on a machine that is ill: calls to its disk fail, and its clock is set, as a file says.
+
+    python -m tests.system.ill FILE ARGUMENTS-OF-NCPS...
+
+The file is JSON and looked at before each call, so that a test changes the weather by writing
+another one (`Illness`). Everything that ncps asks of a disk beside its database goes through `os`,
+and every time of day through `time.time`, so these are what is ill. The kernel's clock and disks
+are shared with everybody and cannot be spoilt for one process alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+
+@frozen
+class Failing:
+    """Calls that fail from now on.
+
+    :param calls: names of functions of `os`.
+    :param below: only for paths that begin so.
+    :param at: only bytes from there on: what lies before can be read and written.
+    """
+
+    calls: tuple[str, ...]
+    below: str
+    error: int = errno.EIO
+    at: int = 0
+
+
+class Illness:
+    """The file, as a test writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set()
+
+    def set(self, *failing: Failing, clock: float = 0.0) -> None:
+        """Have this go wrong from now on, and nothing else.
+
+        :param clock: seconds by which the time of day is wrong.
+        """
+        plan = [[each.calls, each.below, each.error, each.at] for each in failing]
+        whole = self.path.with_suffix(".new")
+        whole.write_text(json.dumps({"failing": plan, "clock": clock}))
+        whole.replace(self.path)
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """What to start instead of `-m ncps`."""
+        return "-m", "tests.system.ill", str(self.path)
+
+
+class _Sick:
+    """The calls in place of those of `os` and `time`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stat, self._time, self._readlink = os.stat, time.time, os.readlink
+        self._seen: object = None
+        self._plan: dict[str, Any] = {}
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        facts = self._stat(self._path)
+        if (facts.st_ino, facts.st_mtime_ns) != self._seen:
+            self._seen = facts.st_ino, facts.st_mtime_ns
+            with open(self._path) as file:  # noqa: PTH123 - pathlib uses what is replaced here
+                self._plan = json.load(file)
+        return self._plan
+
+    def time(self) -> float:
+        return self._time() + float(self.plan["clock"])
+
+    def readable(self, name: str, where: object, offset: int, count: int) -> int:
+        """How many bytes may be read or written; OSError."""
+        for calls, below, number, at in self.plan["failing"]:
+            if name in calls and self._name(where).startswith(below):
+                if offset >= at:
+                    raise OSError(number, os.strerror(number))
+                count = min(count, at - offset)
+        return count
+
+    def _name(self, where: object) -> str:
+        if isinstance(where, int):
+            return self._readlink(f"/proc/self/fd/{where}")
+        return os.fspath(where)  # type: ignore[call-overload,no-any-return]
+
+    def install(self) -> None:
+        readable = self.readable
+        pread, pwrite, write, sendfile = os.pread, os.pwrite, os.write, os.sendfile
+
+        def sick_pread(fd: int, count: int, offset: int) -> bytes:
+            return pread(fd, readable("pread", fd, offset, count), offset)
+
+        def sick_pwrite(fd: int, data: bytes, offset: int) -> int:
+            return pwrite(fd, data[: readable("pwrite", fd, offset, len(data))], offset)
+
+        def sick_write(fd: int, data: bytes) -> int:
+            return write(fd, data[: readable("write", fd, 0, len(data))])
+
+        def sick_sendfile(out: int, file: int, offset: int, count: int) -> int:
+            return sendfile(out, file, offset, readable("sendfile", file, offset, count))
+
+        def sick(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+            def instead(where: object, *args: Any, **options: Any) -> Any:
+                readable(name, where, 0, 1)
+                return call(where, *args, **options)
+
+            return instead
+
+        os.pread, os.pwrite, os.write = sick_pread, sick_pwrite, sick_write  # type: ignore[assignment]
+        os.sendfile = sick_sendfile  # type: ignore[assignment]
+        for name in ("open", "fsync", "rename", "link", "unlink", "mkdir"):
+            setattr(os, name, sick(name, getattr(os, name)))
+        time.time = self.time
+
+
+if __name__ == "__main__":
+    _Sick(sys.argv.pop(1)).install()
+    from ncps.__main__ import main
+
+    sys.exit(main())

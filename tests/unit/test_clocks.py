@@ -1,0 +1,91 @@
+"""Clocks: time that passes, and the time of day, which is set now and then."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.clocks import TOLERANCE_S, Ages, utc_now, wall_of
+from tests.fakes.clocks import SetClock
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+class WallTests(SynchronousTestCase):
+    def test_time_of_day_is_the_clocks_own_where_it_has_one(self) -> None:
+        """Any other clock is taken for one that tells it by its seconds."""
+        clock, plain = SetClock(), Clock()
+        for each in (clock, plain):
+            each.advance(5)
+        clock.ahead = 100.0
+        self.assertEqual((105.0, 5.0), (wall_of(clock)(), wall_of(plain)()))
+        self.assertEqual(105.0, utc_now(clock).timestamp())
+
+
+class AgesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = SetClock()
+        self.ages = Ages(self.clock)
+
+    def older(self, marked: float, age: float) -> bool:
+        """Whether what bears this time of day is surely older than that."""
+        return marked < self.ages.before(age).timestamp()
+
+    def test_age_is_the_time_that_passed(self) -> None:
+        """Without a step it is the difference of two times of day."""
+        marked = self.clock.wall()
+        self.clock.advance(HOUR - 1)
+        self.assertFalse(self.older(marked, HOUR))
+        self.clock.advance(2)
+        self.assertTrue(self.older(marked, HOUR))
+
+    def test_set_forward_nothing_is_older_for_that(self) -> None:
+        """What is a minute old stays so when an hour is added, until the hour has passed."""
+        marked = self.clock.wall()
+        self.clock.advance(60)
+        self.clock.ahead += HOUR
+        self.assertFalse(self.older(marked, HOUR))
+        later = self.clock.wall()
+        self.clock.advance(HOUR - 1)
+        self.assertFalse(self.older(later, HOUR))
+        self.clock.advance(2)
+        self.assertTrue(self.older(marked, HOUR))
+        self.assertTrue(self.older(later, HOUR))
+
+    def test_what_was_older_already_stays_so(self) -> None:
+        """A step makes nothing younger than it is, but by as much as it was."""
+        marked = self.clock.wall()
+        self.clock.advance(3 * HOUR)
+        self.clock.ahead += HOUR
+        self.assertTrue(self.older(marked, HOUR))
+
+    def test_set_back_nothing_is_older_for_that(self) -> None:
+        """What is an hour from the future is old an hour later than it should be, not earlier."""
+        marked = self.clock.wall()
+        self.clock.ahead -= HOUR
+        self.clock.advance(2 * HOUR - 1)
+        self.assertFalse(self.older(marked, HOUR))
+        self.clock.advance(2)
+        self.assertTrue(self.older(marked, HOUR))
+
+    def test_back_and_forth(self) -> None:
+        """Every step forward counts, whatever came between."""
+        marked = self.clock.wall()
+        for _ in range(5):
+            self.clock.ahead -= DAY
+            self.ages.before(HOUR)
+            self.clock.ahead += DAY
+            self.assertFalse(self.older(marked, HOUR))
+        self.clock.advance(6 * DAY)
+        self.assertTrue(self.older(marked, HOUR))
+
+    def test_a_clock_that_is_kept_right_is_believed(self) -> None:
+        """Steps of a second are no steps."""
+        marked = self.clock.wall()
+        for _ in range(60):
+            self.clock.ahead += TOLERANCE_S / 2
+            self.clock.advance(60)
+            self.ages.before(HOUR)
+        self.clock.advance(1)
+        self.assertTrue(self.older(marked, HOUR))
