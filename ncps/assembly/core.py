@@ -14,6 +14,7 @@ from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
 from ncps.assembly.parts import Adapters, adoption, new_spool
 from ncps.assembly.upkeep import Upkeep, upkeep
+from ncps.cache.clocks import Clocks
 from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
@@ -36,6 +37,7 @@ class Core:
 
     board: Noticeboard
     cache: PullThrough
+    clocks: Clocks
     nars: Nars
     uses: Uses
     inspection: Inspection
@@ -109,6 +111,7 @@ def core(
         bytes_per_second=settings.cache.verify_rate_bytes,
         inspected=lambda result: counters.inspections(result).inc(),
     )
+    clocks = Clocks(reactor, parts.catalog)
     cache = PullThrough(
         public_key=key.public,
         narinfos=narinfos,
@@ -117,6 +120,7 @@ def core(
         config=parts.stores.config,
         upstreams=whom.upstreams,
         trouble_with_leases=lambda: agreed.trouble,
+        trouble_with_clock=lambda: clocks.trouble,
     )
     kept = upkeep(
         reactor,
@@ -135,4 +139,12 @@ def core(
         if outcome == "published" and kept.eviction is not None:
             kept.eviction.stored()
 
-    return Core(board=board, cache=cache, nars=nars, uses=uses, inspection=inspection, upkeep=kept)
+    return Core(
+        board=board,
+        cache=cache,
+        clocks=clocks,
+        nars=nars,
+        uses=uses,
+        inspection=inspection,
+        upkeep=kept,
+    )
