@@ -146,6 +146,25 @@ class ClusterStage(Stage):
             "--prometheus-enabled",
         )
 
+    def setting(self, flag: str) -> str:
+        """What the replicas share under this flag."""
+        return self.shared[self.shared.index(flag) + 1]
+
+    def share(self, flag: str, value: str) -> None:
+        """Have replicas that are made from now on share this instead."""
+        at = self.shared.index(flag) + 1
+        self.shared = (*self.shared[:at], value, *self.shared[at + 1 :])
+
+    @property
+    def database_name(self) -> str:
+        """Name of the database that the replicas share."""
+        return self.setting("--cache-database-url").rpartition("/")[2]
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket that the replicas share."""
+        return self.setting("--cache-storage-s3-bucket")
+
     def make_replicas(self, count: int, *urls: str, options: Sequence[str] = ()) -> list[Replica]:
         """Return replicas over these upstreams, to be started."""
         caches = [UpstreamCache(url, self.cache.key.public) for url in urls]

@@ -22,11 +22,7 @@ class Refusals(ClusterStage):
     def setUp(self) -> None:
         super().setUp()
         self.url = self.setting("--cache-database-url")
-        self.name = self.url.rpartition("/")[2]
-
-    def setting(self, flag: str) -> str:
-        """What the replicas share under this flag."""
-        return self.shared[self.shared.index(flag) + 1]
+        self.name = self.database_name
 
     def refused(self, *flags: str, words: Sequence[str], code: int = 1) -> str:
         """Start a replica with further flags; check that it ends and says why, in these words."""
@@ -153,7 +149,7 @@ class BucketTests(Refusals):
 
     def test_bucket_that_may_only_be_read(self) -> None:
         """The privileges that are needed are named."""
-        bucket, s3 = self.setting("--cache-storage-s3-bucket"), self.backends.s3
+        bucket, s3 = self.bucket, self.backends.s3
         name = f"READER{secrets.token_hex(4)}".upper()
         s3.new_user(name, WRONG)
         policy = {
@@ -186,12 +182,6 @@ class RedisTests(Refusals):
         server.start()
         return server
 
-    def place(self, address: str) -> None:
-        """Have replicas look for Redis there."""
-        flags = list(self.shared)
-        flags[flags.index("--cache-redis-addrs") + 1] = address
-        self.shared = tuple(flags)
-
     def test_wrong_url(self) -> None:
         """A URL where an address belongs."""
         flag = f"--cache-redis-addrs=redis://:{WRONG}@127.0.0.1:6379/0"
@@ -200,7 +190,7 @@ class RedisTests(Refusals):
     def test_wrong_password(self) -> None:
         """It is not repeated, and neither is the right one."""
         server = self.server("requirepass r1ght-and-secret")
-        self.place(f"127.0.0.1:{server.port}")
+        self.share("--cache-redis-addrs", f"127.0.0.1:{server.port}")
         secret = self.directory / "password"
         for text, word in ((WRONG, "WRONGPASS"), ("", "NOAUTH")):
             secret.write_text(text)
@@ -212,13 +202,13 @@ class RedisTests(Refusals):
     def test_server_that_drops_keys(self) -> None:
         """What it must be set to is said."""
         server = self.server("maxmemory 50mb", "maxmemory-policy allkeys-lru")
-        self.place(f"127.0.0.1:{server.port}")
+        self.share("--cache-redis-addrs", f"127.0.0.1:{server.port}")
         self.refused(words=("cannot start", "allkeys-lru", "set maxmemory-policy noeviction"))
 
     def test_unreachable_host(self) -> None:
         """It may be there tomorrow: the replica starts, and readiness says what is away."""
         for address in (f"127.0.0.1:{free_port()}", "redis.invalid:6379"):
-            self.place(address)
+            self.share("--cache-redis-addrs", address)
             (replica,) = self.replicas(1, self.origin().url)
             ready = self.ask(replica, "/readyz")
             self.assertEqual((200, True), (ready.status, ready.json["ready"]))
