@@ -11,6 +11,12 @@ class StreamingTests(streaming.Streaming):
     database_server = "MariaDB"
 
 
+class CrowdTests(streaming.Crowds):
+    """A hundred clients at once."""
+
+    database_server = "MariaDB"
+
+
 class AgreeingTests(agreeing.Agreeing):
     """What they hold in common."""
 

@@ -11,6 +11,12 @@ class StreamingTests(streaming.Streaming):
     database_server = "PostgreSQL"
 
 
+class CrowdTests(streaming.Crowds):
+    """A hundred clients at once."""
+
+    database_server = "PostgreSQL"
+
+
 class AgreeingTests(agreeing.Agreeing):
     """What they hold in common."""
 
