@@ -194,7 +194,7 @@ class NcpsService(Service):
             counters.set_totals(totals, settings.cache.max_size_bytes)
 
         self._tick("totals", count, TOTALS_S)
-        self._tick("clock", self._core.clocks.look, CLOCK_S)
+        self._tick("clock", self._core.skew.look, CLOCK_S)
         if self._agreed.shared is not None:
             self._tick("memory", self._core.board.expire, EXPIRY_S)
         inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)

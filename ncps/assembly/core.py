@@ -14,7 +14,6 @@ from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
 from ncps.assembly.parts import Adapters, adoption, new_spool
 from ncps.assembly.upkeep import Upkeep, upkeep
-from ncps.cache.clocks import Clocks
 from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
@@ -22,6 +21,7 @@ from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.pullthrough import PullThrough
+from ncps.cache.skew import Skew
 from ncps.cache.uses import Uses
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
@@ -37,7 +37,7 @@ class Core:
 
     board: Noticeboard
     cache: PullThrough
-    clocks: Clocks
+    skew: Skew
     nars: Nars
     uses: Uses
     inspection: Inspection
@@ -111,7 +111,7 @@ def core(
         bytes_per_second=settings.cache.verify_rate_bytes,
         inspected=lambda result: counters.inspections(result).inc(),
     )
-    clocks = Clocks(reactor, parts.catalog)
+    skew = Skew(parts.catalog)
     cache = PullThrough(
         public_key=key.public,
         narinfos=narinfos,
@@ -120,7 +120,7 @@ def core(
         config=parts.stores.config,
         upstreams=whom.upstreams,
         trouble_with_leases=lambda: agreed.trouble,
-        trouble_with_clock=lambda: clocks.trouble,
+        trouble_with_clock=lambda: skew.trouble,
     )
     kept = upkeep(
         reactor,
@@ -142,7 +142,7 @@ def core(
     return Core(
         board=board,
         cache=cache,
-        clocks=clocks,
+        skew=skew,
         nars=nars,
         uses=uses,
         inspection=inspection,

@@ -1,4 +1,4 @@
-"""Clocks: whether this machine's time of day is that of the database, which all replicas share.
+"""Skew: whether this machine's time of day is that of the database, which all replicas share.
 
 Nothing that must be right depends on it: leases are timed by who keeps them, or by clocks that
 nobody compares. Times of use, and with them the order of eviction, are off by as much, and so is
@@ -7,10 +7,12 @@ the time until which an address into the bucket is good.
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
 from twisted.logger import Logger
 
-from ncps.cache.uses import utc_now
 from ncps.errors import NcpsError
 from ncps.ports import Catalog
 
@@ -18,22 +20,23 @@ TOLERATED_S = 10.0
 """How far the two may be apart before anything is said."""
 
 
-class Clocks:
+class Skew:
     """Compares the two clocks.
 
+    :param wall: this machine's, in seconds since 1970.
     :ivar trouble: what is wrong, as far as was last seen; empty if nothing is.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
-        self._clock = clock
+    def __init__(self, catalog: Catalog, wall: Callable[[], float] = time.time) -> None:
         self._catalog = catalog
+        self._wall = wall
         self.trouble = ""
 
     async def look(self) -> None:
         """Compare them now; a database that does not answer says nothing about its clock."""
-        before = utc_now(self._clock)
+        before = self._now()
         try:
             theirs = await self._catalog.time()
         except NcpsError:
@@ -41,8 +44,11 @@ class Clocks:
         # The answer was given at some time in between: it counts only what surely is wrong.
         self._found(
             ahead_s=(before - theirs).total_seconds(),
-            behind_s=(theirs - utc_now(self._clock)).total_seconds(),
+            behind_s=(theirs - self._now()).total_seconds(),
         )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._wall(), UTC)
 
     def _found(self, *, ahead_s: float, behind_s: float) -> None:
         was_wrong, self.trouble = bool(self.trouble), ""

@@ -1,4 +1,4 @@
-"""Clocks: a machine whose time of day is wrong is told so."""
+"""Skew: a machine whose time of day is wrong is told so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.clocks import Clocks
+from ncps.cache.skew import Skew
 from ncps.errors import Unavailable
 from tests.fakes.catalog import MemoryCatalog
 
@@ -35,12 +35,12 @@ class Slow(MemoryCatalog):
         return told
 
 
-class ClocksTests(SynchronousTestCase):
+class SkewTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(NOW)
         self.catalog = Slow(self.clock)
-        self.clocks = Clocks(self.clock, self.catalog)
+        self.skew = Skew(self.catalog, self.clock.seconds)
         self.lines: list[LogEvent] = []
         observer: Any = self.lines.append
         globalLogPublisher.addObserver(observer)
@@ -48,8 +48,8 @@ class ClocksTests(SynchronousTestCase):
 
     def look(self) -> str:
         with self.assertRaises(StopIteration):
-            self.clocks.look().send(None)
-        return self.clocks.trouble
+            self.skew.look().send(None)
+        return self.skew.trouble
 
     def test_clocks_that_agree(self) -> None:
         """Some seconds, and answers that are long on their way, are no trouble."""
