@@ -165,6 +165,7 @@ class NcpsService(Service):
         parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
+        parts.timings.tell = lambda kind, took_s: counters.database_seconds(kind).observe(took_s)
         self._place.begin(counters)
         key = await signing_key(
             parts.stores.config, settings.cache.hostname, imported_key(settings)

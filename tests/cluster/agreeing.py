@@ -144,6 +144,23 @@ class Agreeing(ClusterStage):
         for path in paths[:9]:
             self.assert_served(replicas[path.digest < "8"], path)
 
+    def test_calls_of_the_database_are_timed(self) -> None:
+        """Each kind of call is counted with what it took."""
+        path = self.cache.add(1000)
+        (replica,) = self.replicas(1, self.mounted().url)
+        name = "ncps_database_call_duration_seconds"
+        counts = [f'{name}_count{{kind="{kind}"}}' for kind in ("point", "read", "write")]
+        before = [self.metric(replica, count) for count in counts]
+        self.assert_served(replica, path)
+        self.assert_hit(replica, path)
+        for was, count in zip(before, counts, strict=True):
+            wait_until(
+                lambda: self.metric(replica, count) > was,  # noqa: B023
+                f"more than {was} of {count}",
+                daemon=replica,
+            )
+        self.assertGreater(self.metric(replica, f"{name}_sum"), 0)
+
     def test_lost_database_is_rebuilt_from_the_bucket(self) -> None:
         """On a new database all is served again, without upstreams and under the same key."""
         paths = [self.cache.add(size) for size in (SIZE, 5000, 2000)]
