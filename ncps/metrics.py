@@ -60,6 +60,7 @@ LIMITS = (
 """Limits are called by the settings that set them, so that one knows where to turn."""
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_DATABASE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
 _TRANSFER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _RUN = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -175,6 +176,16 @@ class Metrics:
             "ncps_narinfo_count", "narinfos in the catalog.", way="own"
         )
         self.nar_file_count = self._gauge("ncps_nar_file_count", "NARs in the store.", way="own")
+
+        self.database_seconds = Labelled(
+            self._histogram(
+                "ncps_database_call_duration_seconds",
+                "Time from a call of the database to its answer, waits and repetitions included.",
+                "kind",
+                _DATABASE,
+            ),
+            ("point", "read", "write"),
+        )
 
     def _add_eviction(self) -> None:
         self.max_size = self._gauge(

@@ -48,6 +48,7 @@ USES_S = 60.0
 EXPIRY_S = 60.0
 """How long a lost notice of another process may leave this one with what is no longer so."""
 INSPECTION_S = 10.0
+CLOCK_S = 60.0
 AFTERMATH_S = 5.0
 """How long ends that should be quick may take, each."""
 
@@ -164,6 +165,7 @@ class NcpsService(Service):
         parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
+        parts.timings.tell = lambda kind, took_s: counters.database_seconds(kind).observe(took_s)
         self._place.begin(counters)
         key = await signing_key(
             parts.stores.config, settings.cache.hostname, imported_key(settings)
@@ -193,6 +195,7 @@ class NcpsService(Service):
             counters.set_totals(totals, settings.cache.max_size_bytes)
 
         self._tick("totals", count, TOTALS_S)
+        self._tick("clock", self._core.skew.look, CLOCK_S)
         if self._agreed.shared is not None:
             self._tick("memory", self._core.board.expire, EXPIRY_S)
         inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)

@@ -21,6 +21,7 @@ from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.pullthrough import PullThrough
+from ncps.cache.skew import Skew
 from ncps.cache.uses import Uses
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
@@ -36,6 +37,7 @@ class Core:
 
     board: Noticeboard
     cache: PullThrough
+    skew: Skew
     nars: Nars
     uses: Uses
     inspection: Inspection
@@ -109,6 +111,7 @@ def core(
         bytes_per_second=settings.cache.verify_rate_bytes,
         inspected=lambda result: counters.inspections(result).inc(),
     )
+    skew = Skew(parts.catalog)
     cache = PullThrough(
         public_key=key.public,
         narinfos=narinfos,
@@ -117,6 +120,7 @@ def core(
         config=parts.stores.config,
         upstreams=whom.upstreams,
         trouble_with_leases=lambda: agreed.trouble,
+        trouble_with_clock=lambda: skew.trouble,
     )
     kept = upkeep(
         reactor,
@@ -135,4 +139,12 @@ def core(
         if outcome == "published" and kept.eviction is not None:
             kept.eviction.stored()
 
-    return Core(board=board, cache=cache, nars=nars, uses=uses, inspection=inspection, upkeep=kept)
+    return Core(
+        board=board,
+        cache=cache,
+        skew=skew,
+        nars=nars,
+        uses=uses,
+        inspection=inspection,
+        upkeep=kept,
+    )

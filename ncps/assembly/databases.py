@@ -10,7 +10,7 @@ from ncps.database.dialects.postgresql import PostgreSQL
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
 from ncps.database.lock import DatabaseLock
-from ncps.database.pool import Database
+from ncps.database.pool import Database, Observer
 from ncps.database.server import PATIENCE_S, ServerDatabase
 from ncps.settings.model import Settings
 
@@ -38,11 +38,11 @@ def dialect(settings: Settings) -> Dialect:
     return PostgreSQL(server) if where.dialect == "postgresql" else MySQL(server)
 
 
-def database(reactor: Any, settings: Settings) -> Database:
+def database(reactor: Any, settings: Settings, observe: Observer) -> Database:
     """Make the database; the service opens and closes it. Refused if its driver is missing."""
     engine = dialect(settings)
     if isinstance(engine, SQLite):
-        return LocalDatabase(reactor, engine)
+        return LocalDatabase(reactor, engine, observe)
     patience = settings.cache.database
     size = patience.pool.max_open_conns or CONNECTIONS
     return ServerDatabase(
@@ -51,6 +51,7 @@ def database(reactor: Any, settings: Settings) -> Database:
         size=size,
         idle=patience.pool.max_idle_conns or size,
         deadline_s=patience.connect_timeout_s + patience.statement_timeout_s + PATIENCE_S,
+        observe=observe,
     )
 
 

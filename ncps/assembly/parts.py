@@ -10,7 +10,7 @@ from ncps.assembly.databases import database
 from ncps.assembly.stores import Stores, stores
 from ncps.cache.adopt import Adoption
 from ncps.database.catalog import SqlCatalog
-from ncps.database.pool import Database
+from ncps.database.pool import Database, Observer
 from ncps.errors import StorageFull, Unavailable
 from ncps.ports import Leases
 from ncps.settings.model import Settings
@@ -21,6 +21,19 @@ from ncps.workers import Workers
 THREADS = 4
 
 
+class Timings:
+    """Passes on how long calls of the database took, once there is somebody to tell.
+
+    :ivar tell: "point", "read" or "write", and the seconds.
+    """
+
+    def __init__(self) -> None:
+        self.tell: Observer = lambda _kind, _seconds: None
+
+    def __call__(self, kind: str, seconds: float) -> None:
+        self.tell(kind, seconds)
+
+
 @frozen(kw_only=True)
 class Adapters:
     """The adapters of one machine; the service opens and closes what needs it."""
@@ -29,17 +42,20 @@ class Adapters:
     stores: Stores
     database: Database
     catalog: SqlCatalog
+    timings: Timings
 
 
 def adapters(reactor: Any, settings: Settings) -> Adapters:
     """Make the adapters; nothing is opened yet."""
     workers = Workers(reactor, "disk", THREADS)
-    connected = database(reactor, settings)
+    timings = Timings()
+    connected = database(reactor, settings, timings)
     return Adapters(
         workers=workers,
         stores=stores(reactor, settings),
         database=connected,
         catalog=SqlCatalog(connected),
+        timings=timings,
     )
 
 

@@ -27,6 +27,7 @@ class PullThrough(Cache):
         config: ConfigStore,
         upstreams: Upstreams,
         trouble_with_leases: Callable[[], str] = lambda: "",
+        trouble_with_clock: Callable[[], str] = lambda: "",
     ) -> None:
         self._public_key = str(public_key)
         self._narinfos = narinfos
@@ -35,6 +36,7 @@ class PullThrough(Cache):
         self._config = config
         self._upstreams = upstreams
         self._trouble_with_leases = trouble_with_leases
+        self._trouble_with_clock = trouble_with_clock
 
     @property
     def public_key(self) -> str:
@@ -66,9 +68,10 @@ class PullThrough(Cache):
         return await self._nars.stat(key)
 
     async def readiness(self) -> Readiness:
-        """See `Cache`; hits need neither upstreams nor leases, so these do not make it unready."""
+        """See `Cache`; hits need database and storage alone, so nothing else makes it unready."""
         parts = {"database": "ok", "storage": "ok", "upstreams": "ok"}
         parts["leases"] = self._trouble_with_leases() or "ok"
+        parts["clock"] = self._trouble_with_clock() or "ok"
         try:
             await self._catalog.totals()
         except NcpsError as error:

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from ncps.database import accounts, idle, narinfos, nars
+from ncps.database import accounts, clock, idle, narinfos, nars
 from ncps.database.narinfos import touch as touch_narinfos
 from ncps.database.nars import touch as touch_nars
 from ncps.database.pool import Database
@@ -75,6 +75,9 @@ class SqlCatalog(Inventory):
 
     async def totals(self) -> Totals:
         return await self._database.read(_totals)
+
+    async def time(self) -> datetime:
+        return await self._database.point(clock.read)
 
     async def stored_bytes(self) -> int:
         return (await self._database.point(accounts.read)).size

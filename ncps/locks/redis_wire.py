@@ -194,7 +194,11 @@ class Wire:
         """Make ours of what Redis says; it never repeats what it was told in secret."""
         text = text[:200]
         if text.startswith(_NOT_ALLOWED):
-            return Refused(f"{self.name} does not let us in: {text}")
+            return Refused(
+                f"{self.name} does not let us in: {text.rstrip('.')}; check the user and the"
+                " password (cache-redis-username, cache-redis-password or its file, those of"
+                " Sentinels likewise), and what the ACL allows"
+            )
         if text.startswith(_NO_SUCH_DB):
             return Refused(f"{self.name} has no such database: {text}")
         if text.startswith(_CLUSTER):

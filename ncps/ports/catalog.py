@@ -143,3 +143,6 @@ class Catalog(Protocol):
 
     async def totals(self) -> Totals:
         """Count what is there."""
+
+    async def time(self) -> datetime:
+        """Return what the clock of the database shows, to the second."""

@@ -59,6 +59,12 @@ def decide_locks(values: dict[str, object], problems: list[str], warnings: list[
         )
     if backend == "redis":
         problems.extend(_problems_of_redis(values, addrs))
+        if getattr(values.get("cache.database_url"), "is_file", False):
+            warnings.append(
+                "cache-lock-backend redis is for instances on several machines, but SQLite is for"
+                " one: if there are several, name the same PostgreSQL or MySQL database for all in"
+                " cache-database-url, or each removes from a shared store what the others know of"
+            )
     elif backend == "postgresql":
         database = getattr(values.get("cache.database_url"), "dialect", "postgresql")
         if database != "postgresql":

@@ -24,9 +24,10 @@ from ncps.slots import Slots
 from ncps.storage import keys
 from ncps.storage.s3_body import Ahead, Opening, S3Body, S3Source
 from ncps.storage.s3_bucket import LARGEST_COPY, Bucket, Facts, Listed, Opened
+from ncps.storage.s3_copy import copy_blocking
 from ncps.storage.s3_election import elect, honours_conditions_blocking
 from ncps.storage.s3_errors import OutOfRange
-from ncps.storage.s3_upload import Upload, copy_blocking
+from ncps.storage.s3_upload import Upload
 from ncps.workers import Threads
 
 P = ParamSpec("P")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -135,11 +136,18 @@ def _unanswered(what: str, error: Exception) -> Unavailable:
             " AWS's own tools would use (environment, profile, role)"
         )
     elif isinstance(error, SSLError):
-        why = f"no trusted TLS connection: is {_FLAG}endpoint right, and is it https?"
+        why = f"no trusted TLS connection to {_where(error)}: is {_FLAG}endpoint right, with https?"
     elif isinstance(error, EndpointConnectionError):
-        why = f"cannot connect: is the server up, and is {_FLAG}endpoint right?"
+        why = f"cannot connect to {_where(error)}: is the server up, and is {_FLAG}endpoint right?"
     elif timed_out:
-        why = "the server does not answer in time"
+        why = f"{_where(error)} does not answer in time"
     else:
         why = f"the connection or the answer broke ({type(error).__name__})"
     return Unavailable(f"{what}: {why}", retry_after=RETRY_AFTER_S, timed_out=timed_out)
+
+
+def _where(error: BotoCoreError) -> str:
+    """Scheme, host and port of the server that was asked; the rest of its URL is not told."""
+    parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}" if host else "the server"

@@ -147,26 +147,3 @@ def _opened(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def copy_blocking(
-    bucket: Bucket, key: str, target: str, size: int, options: Mapping[str, object], largest: int
-) -> None:
-    """Copy an object within the bucket, in parts of at most `largest` bytes.
-
-    NotFound, StorageFull, Unavailable.
-    """
-    if size <= largest:
-        bucket.copy(key, target, options)
-        return
-    upload = bucket.begin(target, options)
-    try:
-        tags = [
-            bucket.copy_part(target, upload, number, key, range(start, min(start + largest, size)))
-            for number, start in enumerate(range(0, size, largest), 1)
-        ]
-        bucket.complete(target, upload, tags)
-    except BaseException:
-        with suppress(NcpsError):
-            bucket.abort(target, upload)
-        raise

@@ -39,6 +39,13 @@ class DatabaseServer(Protocol):
 
     def new_database(self) -> str: ...
 
+    @property
+    def port(self) -> int: ...
+
+    def url(self, database: str, *, user: str = ..., password: str = ...) -> str: ...
+
+    def execute(self, statement: str, database: Any = ...) -> list[tuple[Any, ...]]: ...
+
 
 SERVERS: dict[str, Callable[[], DatabaseServer]] = {"PostgreSQL": PostgreSQL, "MariaDB": MariaDB}
 
@@ -74,7 +81,12 @@ def started(name: str) -> Backends:
 
 
 class Replica(Daemon):
-    """One of several daemons that are one cache; its own directory has spools alone."""
+    """One of several daemons that are one cache; its own directory has spools alone.
+
+    :ivar clock_ahead_s: seconds by which its clock is ahead of that of the others.
+    """
+
+    clock_ahead_s = 0.0
 
     def __init__(
         self,
@@ -89,8 +101,11 @@ class Replica(Daemon):
 
     def command(self) -> list[str]:
         """Return the command line."""
+        program = ["ncps"]
+        if self.clock_ahead_s:
+            program = ["tests.cluster.skewed", str(self.clock_ahead_s)]
         command = [
-            *(sys.executable, "-m", "ncps", "serve"),
+            *(sys.executable, "-m", *program, "serve"),
             *("--server-addr", f"127.0.0.1:{self.port}"),
             *("--cache-hostname", HOSTNAME),
             *("--cache-temp-path", str(self.directory / "tmp")),
@@ -111,7 +126,7 @@ class ClusterStage(Stage):
     def setUp(self) -> None:
         super().setUp()
         self.backends = backends = started(self.database_server)
-        self.shared = (
+        self.shared: tuple[str, ...] = (
             *("--cache-database-url", backends.database.new_database()),
             *("--cache-storage-s3-endpoint", backends.s3.endpoint),
             *("--cache-storage-s3-bucket", backends.s3.new_bucket()),
@@ -130,6 +145,25 @@ class ClusterStage(Stage):
             *("--server-drain-timeout", "5s"),
             "--prometheus-enabled",
         )
+
+    def setting(self, flag: str) -> str:
+        """What the replicas share under this flag."""
+        return self.shared[self.shared.index(flag) + 1]
+
+    def share(self, flag: str, value: str) -> None:
+        """Have replicas that are made from now on share this instead."""
+        at = self.shared.index(flag) + 1
+        self.shared = (*self.shared[:at], value, *self.shared[at + 1 :])
+
+    @property
+    def database_name(self) -> str:
+        """Name of the database that the replicas share."""
+        return self.setting("--cache-database-url").rpartition("/")[2]
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket that the replicas share."""
+        return self.setting("--cache-storage-s3-bucket")
 
     def make_replicas(self, count: int, *urls: str, options: Sequence[str] = ()) -> list[Replica]:
         """Return replicas over these upstreams, to be started."""

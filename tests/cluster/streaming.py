@@ -10,14 +10,55 @@ SIZE = 24 * 1024 * 1024
 MIDDLE = SIZE // 2
 
 
-class Streaming(ClusterStage):
-    """What replicas owe their clients, whatever the database."""
+class Killing(ClusterStage):
+    """A holder that dies."""
+
+    def holder_dies(self, count: int, *, size: int, clients: int) -> None:
+        """Kill one of so many replicas at half of a NAR; a quarter of the clients ask it first."""
+        path = self.cache.add(size, compression="none")
+        middle = size // 2
+        origin = self.mounted(Only(Stall(middle), 1))
+        replicas = self.replicas(
+            count, origin.url, options=["--cache-upstream-idle-timeout", "120s"]
+        )
+        holder, *others = replicas
+        at_holder = self.readers(replicas, path, clients // 4, first=holder)
+        origin.wait_for_stall(path.nar_target)
+        elsewhere = self.readers(others, path, clients - clients // 4)
+        wait_until(
+            lambda: min(reader.position for reader in elsewhere) >= middle - 1024 * 1024,
+            "bytes at the other replicas",
+            deadline=100.0,
+            daemon=others[0],
+        )
+        holder.kill()
+        self.assert_all_read(at_holder + elsewhere)
+        self.assertEqual({0}, {reader.cuts for reader in elsewhere}, "these notice a pause at most")
+        visits = origin.visits(path.nar_target)
+        self.assertLessEqual(len(visits), 2)
+        self.assertIsNotNone(visits[1].request.range, "from the byte it had")
+        for replica in others:
+            self.assert_hit(replica, path)
+        holder.start()
+        self.assert_hit(holder, path)
+
+
+class Crowds(Killing):
+    """A hundred clients at once."""
 
     def test_hundred_clients_one_fetch(self) -> None:
         """A hundred clients of three replicas get a large cold NAR from one upstream transfer."""
+        self.one_fetch_for_all(3)
+
+    def test_hundred_clients_of_two_replicas(self) -> None:
+        """And of two."""
+        self.one_fetch_for_all(2)
+
+    def one_fetch_for_all(self, count: int) -> None:
+        """Have so many replicas asked for a large cold NAR by a hundred clients."""
         path = self.cache.add(BIG, compression="none")
         origin = self.mounted()
-        replicas = self.replicas(3, origin.url)
+        replicas = self.replicas(count, origin.url)
         readers = self.readers(replicas, path, 100)
         self.assert_all_read(readers)
         self.assertEqual(1, origin.gets(path.nar_target))
@@ -25,6 +66,14 @@ class Streaming(ClusterStage):
         for replica in replicas:
             self.assert_hit(replica, path)
         self.assertEqual(1, origin.gets(path.nar_target))
+
+    def test_holder_of_a_large_nar_is_killed(self) -> None:
+        """The same for a hundred clients of two replicas, of which one remains."""
+        self.holder_dies(2, size=BIG, clients=100)
+
+
+class Streaming(Killing):
+    """What replicas owe their clients, whatever the database."""
 
     def test_second_replica_streams_what_the_first_is_fetching(self) -> None:
         """Bytes flow to clients of another replica while they arrive at the first one."""
@@ -51,28 +100,7 @@ class Streaming(ClusterStage):
 
     def test_holder_is_killed_in_the_middle(self) -> None:
         """SIGKILL of the replica that fetches: another one goes on from the byte it has."""
-        path = self.cache.add(SIZE, compression="none")
-        origin = self.mounted(Only(Stall(MIDDLE), 1))
-        replicas = self.replicas(3, origin.url, options=["--cache-upstream-idle-timeout", "60s"])
-        holder, *others = replicas
-        at_holder = self.readers(replicas, path, 3, first=holder)
-        origin.wait_for_stall(path.nar_target)
-        elsewhere = self.readers(others, path, 9)
-        wait_until(
-            lambda: min(reader.position for reader in elsewhere) >= MIDDLE - 1024 * 1024,
-            "bytes at the other replicas",
-            daemon=others[0],
-        )
-        holder.kill()
-        self.assert_all_read(at_holder + elsewhere)
-        self.assertEqual({0}, {reader.cuts for reader in elsewhere}, "these notice a pause at most")
-        visits = origin.visits(path.nar_target)
-        self.assertLessEqual(len(visits), 2)
-        self.assertIsNotNone(visits[1].request.range, "from the byte it had")
-        for replica in others:
-            self.assert_hit(replica, path)
-        holder.start()
-        self.assert_hit(holder, path)
+        self.holder_dies(3, size=SIZE, clients=12)
 
     def test_holder_is_killed_before_the_first_byte(self) -> None:
         """SIGKILL while the upstream has not answered: the others ask it when the lease is free."""

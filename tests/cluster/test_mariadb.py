@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from tests.cluster import faults, streaming
+from tests.cluster import agreeing, faults, streaming
 
 
 class StreamingTests(streaming.Streaming):
     """One fetch for all."""
+
+    database_server = "MariaDB"
+
+
+class CrowdTests(streaming.Crowds):
+    """A hundred clients at once."""
+
+    database_server = "MariaDB"
+
+
+class AgreeingTests(agreeing.Agreeing):
+    """What they hold in common."""
 
     database_server = "MariaDB"
 

@@ -430,6 +430,13 @@ class InventoryContract(Contract):
         self.assertLess(made, datetime.now(UTC) + timedelta(minutes=5))
         self.assertEqual(await self.catalog.created_at(), made)
 
+    async def test_a_catalog_tells_the_time(self) -> None:
+        """What it says is the time of day, to the second, in UTC."""
+        before = datetime.now(UTC)
+        told = await self.catalog.time()
+        self.assertLess(before - timedelta(seconds=2), told)
+        self.assertLess(told, datetime.now(UTC) + timedelta(seconds=1))
+
     async def test_the_longest_unwanted_come_first(self) -> None:
         """The later use of NAR and narinfo counts, and storing counts as one; NULL is no use."""
         for number in range(6):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from attrs import evolve
 
@@ -20,6 +20,7 @@ class MemoryCatalog(Inventory):
     """See `ncps.ports.Catalog` and `ncps.ports.Inventory`.
 
     :ivar off: what the next recount says.
+    :ivar clock_ahead_s: seconds by which its clock is ahead of this machine's.
     :param failing: raised by every method while it is set; `failing_writes` only by those that
         write.
     """
@@ -29,6 +30,7 @@ class MemoryCatalog(Inventory):
         self.records: dict[NarKey, NarRecord] = {}
         self.made_at = datetime(2020, 1, 1, tzinfo=UTC)
         self.off = 0
+        self.clock_ahead_s = 0.0
         self.failing: NcpsError | None = None
         self.failing_writes: NcpsError | None = None
         self._key_of: dict[str, NarKey] = {}
@@ -148,6 +150,10 @@ class MemoryCatalog(Inventory):
         self._reading()
         sizes = [nar.stored_size or 0 for nar in self.records.values() if nar.is_stored]
         return Totals(len(self.entries), len(sizes), sum(sizes))
+
+    async def time(self) -> datetime:
+        self._reading()
+        return datetime.now(UTC) + timedelta(seconds=self.clock_ahead_s)
 
     async def stored_bytes(self) -> int:
         return (await self.totals()).bytes_stored

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 from urllib.request import Request, urlopen
 
@@ -57,9 +59,16 @@ def access_to(server: RadosGW, bucket: str, **changes: Any) -> Access:
 
 
 class S3TestCase(TestCase):
+    """A bucket and what its stores need.
+
+    :ivar changes: of the way to it.
+    """
+
+    changes: Mapping[str, Any] = MappingProxyType({})
+
     def setUp(self) -> None:
         self.server = self.new_server()
-        self.access = access_to(self.server, self.server.new_bucket())
+        self.access = access_to(self.server, self.server.new_bucket(), **self.changes)
         self.bucket = Bucket(connect(self.access), self.access)
         self.addCleanup(self.bucket.close)
         self.workers = Workers(reactor, "s3", THREADS)

@@ -19,7 +19,7 @@ from ncps.database.server import ServerDatabase
 from ncps.errors import Busy, Corrupt, StorageFull, Unavailable
 from tests.contract.running import start
 from tests.contract.samples import EARLY, digest_of, entry, key_of, later, record, stored
-from tests.integration.databases import database_of, emptied
+from tests.integration.databases import database_of, dialect_of, emptied
 from tests.integration.servers import shared
 from tests.integration.servers.mariadb import MariaDB
 from tests.integration.servers.postgresql import PostgreSQL
@@ -272,6 +272,64 @@ class RaceTests:
         self.assertIn(found.verified_at, {later(1), later(2)})
         self.assertEqual((await self.catalog.nar(key_of(2))).verified_at, found.verified_at)
 
+    strict: tuple[tuple[str, ...], ...]
+    """How transactions begin of which the server refuses what is not one after the other."""
+
+    async def test_what_cannot_be_serialized_is_tried_again(self: Any) -> None:
+        """Of two that read the same and then write it, the later one begins anew."""
+        for begin in self.strict:
+            self.patch(self.dialect, "begin_write", begin)
+            await self.catalog.mark_stored(stored(1))
+            met = threading.Barrier(2)
+            tries: list[int] = []
+
+            def racing(
+                txn: Any, at: int, *, tries: list[int] = tries, met: threading.Barrier = met
+            ) -> None:
+                tries.append(at)
+                self.assertIsNotNone(nars.find(txn, key_of(1)))
+                if len(tries) <= 2:
+                    met.wait(10)
+                nars.mark_verified(txn, key_of(1), later(at))
+
+            both = [start(self.database.write(racing, at)) for at in (1, 2)]
+            await gatherResults(both, consumeErrors=True)
+            self.assertEqual(len(tries), 3, begin)
+            found = await self.catalog.nar(key_of(1))
+            self.assertEqual(found.verified_at, later(tries[-1]), begin)
+
+
+class SlowTests:
+    """Statements that take too long."""
+
+    session: str
+    """Tells the number of the connection."""
+    sleep: str
+    """Takes half a minute."""
+
+    async def test_a_statement_that_takes_too_long_is_ended_by_the_server(self: Any) -> None:
+        """It is not tried again, and neither its connection nor any other is lost."""
+        url = self.server.url(self.name)
+        database = database_of(reactor, dialect_of(url, statement_timeout_s=1.0), size=1)
+        database.open()
+        self.addCleanup(database.close)
+        tries: list[int] = []
+
+        def session(txn: Any) -> int:
+            number: int = txn.execute(self.session).fetchone()[0]
+            return number
+
+        def slow(txn: Any) -> None:
+            tries.append(1)
+            txn.execute(self.sleep)
+
+        before = await database.point(session)
+        for call in (database.point, database.read, database.write):
+            error = await self.unavailable(call(slow), within_s=8.0)
+            self.assertTrue(error.timed_out)
+        self.assertEqual(len(tries), 3)
+        self.assertEqual(await database.point(session), before)
+
 
 class FaultTests:
     """What a sick server does to calls; it is a server of these tests alone."""
@@ -433,12 +491,25 @@ class FaultTests:
             self.server.thaw()
 
 
-class PostgreSQLCallTests(CallTests, RaceTests, ServerTestCase):
+class PostgreSQLCallTests(CallTests, RaceTests, SlowTests, ServerTestCase):
     engine = staticmethod(shared.postgresql)
+    strict = (("BEGIN ISOLATION LEVEL REPEATABLE READ",), ("BEGIN ISOLATION LEVEL SERIALIZABLE",))
+    session = "SELECT pg_backend_pid()"
+    sleep = "SELECT pg_sleep(30)"
 
 
-class MariaDBCallTests(CallTests, RaceTests, ServerTestCase):
+class MariaDBCallTests(CallTests, RaceTests, SlowTests, ServerTestCase):
     engine = staticmethod(shared.mariadb)
+    strict = (
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION"),
+        (
+            "SET SESSION innodb_snapshot_isolation = ON",
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            "START TRANSACTION",
+        ),
+    )
+    session = "SELECT CONNECTION_ID()"
+    sleep = "SELECT SLEEP(30)"
 
 
 class PostgreSQLFaultTests(FaultTests, ServerTestCase):

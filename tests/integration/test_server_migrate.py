@@ -13,6 +13,7 @@ from urllib.parse import quote
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.database import migrate
+from ncps.database.dialects.base import Transaction
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.migration import Migration, known
 from ncps.errors import Refused, StorageFull, Unavailable
@@ -337,6 +338,42 @@ class SameSchemaTests(SynchronousTestCase):
         self.assertEqual(expected["nar_files", "last_used_at"], (False, "nar_files_last_used_at"))
         for engine in ("pg", "my"):
             self.assertEqual(self.indexes(engine), expected, engine)
+
+    def test_texts_are_compared_byte_by_byte(self) -> None:
+        """Keys that differ in case or in an accent are two, whatever the server's defaults are."""
+        rows = self.rows(
+            "my",
+            "SELECT DISTINCT collation_name FROM information_schema.columns"
+            " WHERE table_schema = DATABASE() AND collation_name IS NOT NULL"
+            " AND table_name <> 'schema_migrations'",
+        )
+        self.assertEqual(rows, [("utf8mb4_bin",)])
+        names = ["a", "A", "\u00e4", "\u00c4", "a\u0308"]
+        for dialect in (
+            SQLite(Path(self.sqlite.execute("PRAGMA database_list").fetchone()[2])),
+            *map(dialect_of, self.urls.values()),
+        ):
+            with closing(dialect.connect()) as connection:
+                txn = Transaction(connection.cursor(), dialect.translate)
+                for number, name in enumerate(names, 1):
+                    txn.execute(
+                        "INSERT INTO nar_files (id, name, extension, compression, encoding,"
+                        " upstream, origin_url) VALUES (?, ?, '', '', '', '', '')",
+                        (number, name),
+                    )
+                    txn.execute(
+                        "INSERT INTO narinfos (hash, nar_file_id, store_path_name, narinfo,"
+                        " upstream, upstream_url, verified, fetched_at)"
+                        " VALUES (?, ?, '', '', '', '', 1, 1)",
+                        (name, number),
+                    )
+                for number, name in enumerate(names, 1):
+                    for statement in (
+                        "SELECT id FROM nar_files WHERE name = ?",
+                        "SELECT nar_file_id FROM narinfos WHERE hash = ?",
+                    ):
+                        found = txn.execute(statement, (name,)).fetchall()
+                        self.assertEqual([(number,)], [tuple(row) for row in found], dialect.name)
 
     def test_rows_that_make_no_sense_are_refused_alike(self) -> None:
         """Foreign keys, checks, uniqueness and lengths hold on each engine."""

@@ -20,6 +20,7 @@ class ShareTests(SynchronousTestCase):
                     "cache-narinfo-memory-size": "3M",
                     "cache-download-max-spool-size": "9G",
                     "cache-upstream-max-connections": "32",
+                    "cache-database-pool-max-open-conns": "20",
                 }
             )
         )
@@ -28,6 +29,7 @@ class ShareTests(SynchronousTestCase):
         self.assertEqual(1 << 20, settings.cache.narinfo_memory_size_bytes)
         self.assertEqual(3 << 30, settings.cache.download.max_spool_size_bytes)
         self.assertEqual(11, settings.cache.upstream.max_connections)
+        self.assertEqual(7, settings.cache.database.pool.max_open_conns)
 
     def test_what_bounds_one_thing_stays(self) -> None:
         """Sizes and times of single requests and files are the same in every worker."""

@@ -23,8 +23,9 @@ ROWS = (
         kind=integer(at_most=1000),
         default="0",
         group=GROUP,
-        help="Connections to the database server at most, each with a thread; 0 for 10. All "
-        "replicas together must stay below what the server takes.",
+        help="Connections to the database server at most, each with a thread, for all workers "
+        "together; 0 for 10 of each worker. All replicas together must stay below what the server "
+        "takes.",
     ),
     Setting(
         flag="cache-database-pool-max-idle-conns",

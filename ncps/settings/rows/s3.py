@@ -111,7 +111,7 @@ ROWS = (
         "threads",
         integer(at_least=4, at_most=1000),
         "32",
-        "Threads that talk to the S3 server. A quarter of them may send uploads.",
+        "Threads of each worker that talk to the S3 server. A quarter of them may send uploads.",
     ),
     _row(
         "queue-timeout",

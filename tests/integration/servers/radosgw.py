@@ -65,7 +65,13 @@ rgw_frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw_thread_pool_size = 64
 rgw_enable_usage_log = false
 rgw_dynamic_resharding = false
+rgw_crypt_require_ssl = false
+rgw_crypt_s3_kms_backend = testing
+rgw_crypt_s3_kms_encryption_keys = {kms_key}=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=
 """
+
+KMS_KEY = "testkey-1"
+"""Name of the one key that the server has for objects at rest."""
 
 
 class RadosGW:
@@ -124,7 +130,11 @@ class RadosGW:
         cluster, disk, monitor_port = str(uuid4()), str(uuid4()), process.free_port()
         self._configuration.write_text(
             _CONFIGURATION.format(
-                cluster=cluster, directory=self.directory, monitor_port=monitor_port, port=self.port
+                cluster=cluster,
+                directory=self.directory,
+                monitor_port=monitor_port,
+                port=self.port,
+                kms_key=KMS_KEY,
             )
         )
         monitors = str(self.directory / "monmap")

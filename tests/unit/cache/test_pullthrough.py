@@ -23,7 +23,9 @@ class PullThroughTests(CoreCase):
             catalog=self.catalog,
             config=self.config,
             upstreams=self.upstreams,
+            trouble_with_clock=lambda: self.trouble_with_clock,
         )
+        self.trouble_with_clock = ""
 
     def test_verbs_are_passed_on(self) -> None:
         """The web floor gets narinfos and NARs."""
@@ -50,7 +52,7 @@ class PullThroughTests(CoreCase):
         self.assertEqual([one.digest], forgotten)
 
     def test_readiness(self) -> None:
-        """Database and storage are needed; upstreams that are away are only named."""
+        """Database and storage are needed; what else is wrong is only told."""
         ready = self.get(self.cache.readiness())
         self.assertTrue(ready.is_ready)
         for _ in range(FAILURES):
@@ -58,6 +60,9 @@ class PullThroughTests(CoreCase):
         ready = self.get(self.cache.readiness())
         self.assertTrue(ready.is_ready)
         self.assertEqual("away: a.example.org", ready.parts["upstreams"])
+        self.trouble_with_clock = "a minute behind"
+        ready = self.get(self.cache.readiness())
+        self.assertEqual((True, "a minute behind"), (ready.is_ready, ready.parts["clock"]))
         for part in (self.catalog, self.config):
             part.failing = Unavailable("broken")
             self.assertFalse(self.get(self.cache.readiness()).is_ready)

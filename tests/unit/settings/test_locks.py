@@ -7,6 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.settings.locks import RedisAddress, parse_redis_address
 from tests.unit.settings.around import load_with, problems_of
 
+DATABASE = {"cache-database-url": "postgresql://ncps@db/ncps"}
+
 
 class AddressTests(SynchronousTestCase):
     def test_addresses(self) -> None:
@@ -45,11 +47,19 @@ class LockSettingsTests(SynchronousTestCase):
     def test_an_address_is_enough(self) -> None:
         """As in the Go program the address of a Redis means that it is used, with a warning."""
         for more in ({}, {"cache-lock-backend": "local"}):
-            found = load_with({"cache-redis-addrs": "redis", **more})
+            found = load_with({"cache-redis-addrs": "redis", **DATABASE, **more})
             self.assertEqual(found.cache.lock.backend, "redis")
             self.assertEqual(len(found.warnings), 1)
-        found = load_with({"cache-redis-addrs": "redis", "cache-lock-backend": "redis"})
+        found = load_with({"cache-redis-addrs": "redis", "cache-lock-backend": "redis", **DATABASE})
         self.assertEqual(found.warnings, ())
+
+    def test_redis_beside_sqlite(self) -> None:
+        """It looks like several machines, each with a database of its own: that is warned of."""
+        (warning,) = load_with(
+            {"cache-redis-addrs": "redis", "cache-lock-backend": "redis"}
+        ).warnings
+        for word in ("SQLite", "cache-database-url", "PostgreSQL or MySQL"):
+            self.assertIn(word, warning)
 
     def test_secrets_do_not_show(self) -> None:
         """Neither password is in the settings as they print themselves."""

@@ -21,7 +21,8 @@ from ncps.errors import Conflict, NcpsError, NotFound, Refused, StorageFull, Una
 from ncps.storage.s3_errors import Denied, OutOfRange, calling
 from tests.fakes.s3 import error
 
-URL = "https://s3.example"
+PLACE = "https://s3.example:9000"
+URL = "https://me:hunter2@s3.example:9000/bucket/key?X-Amz-Signature=hunter2"
 
 
 class ErrorTests(SynchronousTestCase):
@@ -79,9 +80,10 @@ class ErrorTests(SynchronousTestCase):
     def test_no_answer(self) -> None:
         """Nothing is known, and trying later makes sense."""
         for failure, word, timed_out in (
-            (EndpointConnectionError(endpoint_url=URL), "cannot connect", False),
-            (ConnectTimeoutError(endpoint_url=URL), "in time", True),
-            (ReadTimeoutError(endpoint_url=URL), "in time", True),
+            (EndpointConnectionError(endpoint_url=URL), f"cannot connect to {PLACE}: ", False),
+            (ConnectTimeoutError(endpoint_url=URL), f"{PLACE} does not answer in time", True),
+            (ReadTimeoutError(endpoint_url=URL), f"{PLACE} does not answer in time", True),
+            (ReadTimeoutError(endpoint_url=""), "the server does not answer in time", True),
             (SSLError(endpoint_url=URL, error=OSError("hunter2")), "TLS", False),
             (NoCredentialsError(), "no credentials", False),
             (HTTPClientError(error="hunter2"), "broke", False),

@@ -186,6 +186,7 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(client.meta.region_name, "eu")
         config = client.meta.config
         self.assertEqual(config.request_checksum_calculation, "when_required")
+        self.assertEqual(config.response_checksum_validation, "when_required")
         self.assertEqual(config.retries["total_max_attempts"], 1)
 
     def test_closing_closes_the_client(self) -> None:

@@ -1,0 +1,66 @@
+"""Skew: whether this machine's time of day is that of the database, which all replicas share.
+
+Nothing that must be right depends on it: leases are timed by who keeps them, or by clocks that
+nobody compares. Times of use, and with them the order of eviction, are off by as much, and so is
+the time until which an address into the bucket is good.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from twisted.logger import Logger
+
+from ncps.errors import NcpsError
+from ncps.ports import Catalog
+
+TOLERATED_S = 10.0
+"""How far the two may be apart before anything is said."""
+
+
+class Skew:
+    """Compares the two clocks.
+
+    :param wall: this machine's, in seconds since 1970.
+    :ivar trouble: what is wrong, as far as was last seen; empty if nothing is.
+    """
+
+    _log = Logger()
+
+    def __init__(self, catalog: Catalog, wall: Callable[[], float] = time.time) -> None:
+        self._catalog = catalog
+        self._wall = wall
+        self.trouble = ""
+
+    async def look(self) -> None:
+        """Compare them now; a database that does not answer says nothing about its clock."""
+        before = self._now()
+        try:
+            theirs = await self._catalog.time()
+        except NcpsError:
+            return
+        # The answer was given at some time in between: it counts only what surely is wrong.
+        self._found(
+            ahead_s=(before - theirs).total_seconds(),
+            behind_s=(theirs - self._now()).total_seconds(),
+        )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._wall(), UTC)
+
+    def _found(self, *, ahead_s: float, behind_s: float) -> None:
+        was_wrong, self.trouble = bool(self.trouble), ""
+        if max(ahead_s, behind_s) > TOLERATED_S:
+            where = "ahead of" if ahead_s > behind_s else "behind"
+            self.trouble = (
+                f"the clock of this machine is {max(ahead_s, behind_s):.0f} s {where} that of the"
+                " database: have both set by NTP"
+            )
+        if self.trouble and not was_wrong:
+            self._log.warn(
+                "{trouble}; times of use are wrong by as much until then", trouble=self.trouble
+            )
+        elif was_wrong and not self.trouble:
+            self._log.info("the clock of this machine is right again")

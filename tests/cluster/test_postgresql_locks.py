@@ -1,0 +1,65 @@
+"""Replicas on PostgreSQL and S3 without Redis: leases and notices are the database's, too."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.cluster import agreeing, faults, streaming
+from tests.cluster.replicas import ClusterStage
+from tests.system.faults import Only, Stall
+
+
+class WithoutRedis(ClusterStage):
+    """Replicas that know of no Redis."""
+
+    database_server = "PostgreSQL"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.share("--cache-lock-backend", "postgresql")
+        at = self.shared.index("--cache-redis-addrs")
+        self.shared = (*self.shared[:at], *self.shared[at + 2 :])
+
+
+class StreamingTests(WithoutRedis, streaming.Streaming):
+    """One fetch for all."""
+
+
+class AgreeingTests(WithoutRedis, agreeing.Agreeing):
+    """What they hold in common."""
+
+
+class RestartTests(WithoutRedis):
+    under_load: Any = faults.Faults.under_load
+    goes_on: Any = faults.Faults.goes_on
+    settles: Any = faults.Faults.settles
+
+    def test_database_is_restarted_under_load(self) -> None:
+        """All leases are lost at once, and taken anew."""
+
+        def trouble() -> None:
+            self.backends.database.stop()
+            time.sleep(1.0)
+            self.backends.database.start()
+            time.sleep(2.0)
+
+        self.under_load(trouble)
+
+    def test_database_is_restarted_in_the_middle_of_a_nar(self) -> None:
+        """The holder's lease is gone, and every client gets every byte all the same."""
+        path = self.cache.add(streaming.SIZE, compression="none")
+        origin = self.mounted(Only(Stall(streaming.MIDDLE), 1))
+        options = ["--cache-upstream-idle-timeout", "60s"]
+        replicas = self.replicas(3, origin.url, options=options)
+        readers = self.readers(replicas, path, 3, first=replicas[0])
+        origin.wait_for_stall(path.nar_target)
+        readers += self.readers(replicas[1:], path, 6)
+        self.backends.database.stop()
+        self.backends.database.start()
+        time.sleep(2.0)
+        origin.release()
+        self.assert_all_read(readers)
+        self.assertLessEqual(origin.gets(path.nar_target), 3)
+        for replica in replicas:
+            self.assert_hit(replica, path)

@@ -1,0 +1,63 @@
+"""Copies within a bucket whose server cannot copy."""
+
+from __future__ import annotations
+
+import os
+
+from ncps.errors import NotFound, Refused, Unavailable
+from ncps.storage import s3_copy
+from ncps.storage.s3_copy import copy_blocking
+from tests.fakes.s3 import error
+from tests.unit.storage.s3_rig import BucketCase
+
+MIB = 1024**2
+
+
+class CarryTests(BucketCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(s3_copy, "PIECE", MIB)
+        self.data = os.urandom(2 * MIB + 17)
+
+    def copy(self, size: int, *, largest: int = 10 * MIB) -> None:
+        call = "copy_object" if size <= largest else "upload_part_copy"
+        self.client.script[call].append(error("NotImplemented", 501))
+        self.client.put("p/here", self.data[:size])
+        copy_blocking(self.bucket, "here", "there", size, {"StorageClass": "X"}, largest)
+
+    def test_the_bytes_come_by_here(self) -> None:
+        """In one piece or in several, whether or not the server would have copied it in parts."""
+        for size, largest in (
+            (0, 10 * MIB),
+            (5, 10 * MIB),
+            (MIB, 10 * MIB),
+            (2 * MIB + 17, 10 * MIB),
+            (2 * MIB + 17, MIB),
+        ):
+            self.copy(size, largest=largest)
+            self.assertEqual(self.client.objects["p/there"].data, self.data[:size])
+            self.assertEqual(self.client.begun, {})
+            self.assertTrue(all(stream.closed for stream in self.client.streams))
+
+    def test_another_object_is_never_spliced_in(self) -> None:
+        """What changes in between is not copied, and what was begun is given up."""
+        self.client.script["get_object"] += [
+            self.client.on_get_object,
+            self.client.on_get_object,
+            error("PreconditionFailed", 412),
+        ]
+        with self.assertRaises(Unavailable) as caught:
+            self.copy(len(self.data))
+        self.assertIn("changed", str(caught.exception))
+        self.assertNotIn("p/there", self.client.objects)
+        self.assertEqual(self.client.begun, {})
+
+    def test_what_goes_in_between_is_absent(self) -> None:
+        """The caller is told."""
+        self.client.script["get_object"] += [self.client.on_get_object, error("NoSuchKey", 404)]
+        self.assertRaises(NotFound, self.copy, 5)
+
+    def test_what_cannot_be_written_either(self) -> None:
+        """Says why."""
+        self.client.script["put_object"].append(error("NotImplemented", 501))
+        self.assertRaises(Refused, self.copy, 5)
