@@ -280,9 +280,10 @@ class Spool:
             count = min(count, self._file_length - position)
             try:
                 data = os.pread(self._file.fd, count, position)
+                is_cut = os.fstat(self._file.fd).st_size < position + count  # see `ncps.still`
             except OSError as error:
                 raise Unavailable(f"the spool cannot be read: {error.strerror}") from error
-            if not data:
+            if is_cut or not data:
                 raise Unavailable("the spool has lost bytes")
             return data
         start = position - self._window_at

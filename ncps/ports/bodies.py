@@ -10,7 +10,7 @@ from attrs import frozen
 
 @frozen
 class Segment:
-    """A run of bytes of an open local file, fit for `os.sendfile`; the Body owns the descriptor."""
+    """A run of bytes of an open local file, for `ncps.still`; the Body owns the descriptor."""
 
     fd: int
     offset: int

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from threading import Event, Lock
 from typing import Final
 
-from ncps.errors import Corrupt, unreadable
 from ncps.ports import Segment
+from ncps.still import StillFile
 from ncps.workers import Threads
 
 READ_SIZE: Final = 256 * 1024
@@ -27,7 +27,7 @@ class LocalBody:
         self, *, fd: int, name: str, start: int, stop: int, workers: Threads | None
     ) -> None:
         self._fd = fd
-        self._name = name
+        self._file = StillFile(fd, name)
         self._start = start
         self._stop = stop
         self._workers = workers
@@ -56,9 +56,6 @@ class LocalBody:
                 data = await self._workers.run(self._read_blocking, count, position)
             if self._closed.is_set():
                 return
-            if not data:
-                missing = self._stop - position
-                raise Corrupt(f"{self._name} is shorter than it was: {missing} bytes are missing")
             position += len(data)
             yield data
 
@@ -68,9 +65,7 @@ class LocalBody:
                 return b""
             self._is_reading = True
         try:
-            return os.pread(self._fd, count, position)
-        except OSError as error:
-            raise unreadable(self._name, error) from error
+            return self._file.read(count, position)
         finally:
             with self._lock:
                 self._is_reading = False

@@ -8,15 +8,15 @@ error: what looks complete to the client is complete.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 from ncps.cache.verbs import Cache, Resized, ServedNar
-from ncps.errors import Corrupt, NcpsError, unreadable
+from ncps.errors import Corrupt, NcpsError
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import Segment
 from ncps.ranges import Unsatisfiable, content_range, if_none_match, if_range_matches, parse
+from ncps.still import StillFile
 from ncps.streams import ClientGone, ResponseWriter
 from ncps.web.narinfo import outcome_of, result_of
 from ncps.web.respond import TEXT, explain, respond, send
@@ -171,11 +171,12 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
 
 
 async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
-    """Write a body that is a piece of a file, past this process where the connection can.
+    """Write a body that is a piece of a file, past Twisted's buffers where the connection can.
 
     What comes of a file that is shorter than it was: a cut connection.
     """
     writer = _writer(request)
+    file = StillFile(segment.fd)
     position, end = segment.offset, segment.offset + segment.length
     try:
         while position < end:
@@ -188,22 +189,12 @@ async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
                         raise request.file_trouble from None
                     raise
             else:
-                data = _read(segment.fd, min(FIRST, count), position)
+                data = file.read(min(FIRST, count), position)
                 await writer.write(data)
                 count = len(data)
             position += count
     finally:
         writer.close()
-
-
-def _read(fd: int, count: int, position: int) -> bytes:
-    try:
-        data = os.pread(fd, count, position)
-    except OSError as error:
-        raise unreadable("a stored file", error) from error
-    if not data:
-        raise Corrupt("a stored file is shorter than it was")
-    return data
 
 
 async def pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int | None) -> None:

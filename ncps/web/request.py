@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
-from ncps.errors import Corrupt
+from ncps.errors import NcpsError
 from ncps.metrics import NO_ROUTE, PROBES
 from ncps.streams import unsent
 from ncps.web import respond
@@ -135,9 +135,9 @@ class NcpsRequest(Request):
         return True
 
     @property
-    def file_trouble(self) -> Corrupt | None:
+    def file_trouble(self) -> NcpsError | None:
         """What was wrong with the file that the connection was cut for."""
-        trouble: Corrupt | None = getattr(self.channel.transport, "file_trouble", None)
+        trouble: NcpsError | None = getattr(self.channel.transport, "file_trouble", None)
         return trouble
 
     def unsent(self) -> int:

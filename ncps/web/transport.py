@@ -15,7 +15,8 @@ from attrs import define
 from twisted.internet import main, tcp, unix
 from twisted.python.failure import Failure
 
-from ncps.errors import Corrupt, unreadable
+from ncps.errors import NcpsError
+from ncps.still import StillFile
 
 if TYPE_CHECKING:
     _Stock = tcp.Server
@@ -26,12 +27,15 @@ else:
 FILE_LIMIT = 2 * 1024 * 1024
 """Bytes of a file that are sent before others have their turn."""
 
+_BUFFER = memoryview(bytearray(512 * 1024))
+"""Where pieces of files lie between two system calls; small enough for the caches of a core."""
+
 
 @define
 class _Piece:
     """What is still to be sent of a file; the descriptor is our own."""
 
-    fd: int
+    file: StillFile
     offset: int
     left: int
 
@@ -42,7 +46,7 @@ class PromptMixin(_Stock):
     _is_corked = False
     _wants_to_write = False
     _piece: _Piece | None = None
-    file_trouble: Corrupt | None = None
+    file_trouble: NcpsError | None = None
     """What was wrong with the file that the connection was cut for."""
 
     @property
@@ -51,7 +55,7 @@ class PromptMixin(_Stock):
         return 0 if self._piece is None else self._piece.left
 
     def send_file(self, fd: int, offset: int, count: int) -> bool:
-        """Send bytes of a file without copying them here; False: not now, they are to be written.
+        """Send bytes of a file, past Twisted's buffers; False: not now, they are to be written.
 
         Until they are sent the producer is paused, and nothing may be written. A file that turns
         out shorter ends the connection: its framing cannot be kept.
@@ -61,7 +65,7 @@ class PromptMixin(_Stock):
             return False
         if self.has_unsent:
             return False
-        self._piece = _Piece(os.dup(fd), offset, count)
+        self._piece = _Piece(StillFile(os.dup(fd)), offset, count)
         if self._send_piece() is not None or self._piece is not None:
             self.producerPaused = True
             producer.pauseProducing()
@@ -71,20 +75,24 @@ class PromptMixin(_Stock):
     def _send_piece(self) -> Exception | None:
         piece = self._piece
         assert piece is not None
-        try:
-            sent = os.sendfile(self.fileno(), piece.fd, piece.offset, min(piece.left, FILE_LIMIT))
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError as error:
-            trouble = unreadable("a stored file", error)
-            if isinstance(trouble, Corrupt):  # else it is the socket's
+        turn = min(piece.left, FILE_LIMIT)
+        while turn:
+            try:
+                count = piece.file.read_into(_BUFFER[:turn], piece.offset)
+            except NcpsError as trouble:
                 self.file_trouble = trouble
-            return main.CONNECTION_LOST
-        if sent == 0:
-            self.file_trouble = Corrupt("a stored file is shorter than it was")
-            return main.CONNECTION_LOST
-        piece.offset += sent
-        piece.left -= sent
+                return main.CONNECTION_LOST
+            try:
+                sent = self.socket.send(_BUFFER[:count])
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError:
+                return main.CONNECTION_LOST
+            piece.offset += sent
+            piece.left -= sent
+            turn -= sent
+            if sent < count:
+                break
         if not piece.left:
             self._drop_piece()
         return None
@@ -92,7 +100,7 @@ class PromptMixin(_Stock):
     def _drop_piece(self) -> None:
         piece, self._piece = self._piece, None
         if piece is not None:
-            os.close(piece.fd)
+            os.close(piece.file.fd)
 
     def doWrite(self) -> Any:
         """See `FileDescriptor`."""

@@ -141,16 +141,32 @@ class SentFileTests(TestCase):
         assert isinstance(nar, StubNar)
         self.assertEqual(["a stored file is shorter than it was"], nar.complaints)
 
+    async def test_file_cut_off_while_it_is_sent(self) -> None:
+        """What has left is what was in the file, though it lies in buffers of the kernel."""
+
+        def talk() -> bytes:
+            with socket.create_connection(("127.0.0.1", self.port.getHost().port)) as line:
+                line.settimeout(DEADLINE_S)
+                line.sendall(self.request())
+                first = line.recv(1000)
+                time.sleep(0.2)  # the buffers fill
+                os.truncate(self.file, 300_001)
+                return first + read_all(line)
+
+        response, _ = parse_response(await deferToThread(talk))
+        self.assertGreater(len(response.body), 300_001)
+        self.assertEqual(self.content[: len(response.body)], response.body)
+
     async def test_file_that_cannot_be_read(self) -> None:
         """What the disk has lost is cut where it begins, and told to the core."""
-        send, at = os.sendfile, 3_000_000
+        read, at = os.preadv, 3_000_000
 
-        def sendfile(out: int, file: int, offset: int, count: int) -> int:
+        def preadv(file: int, buffers: list[memoryview], offset: int) -> int:
             if offset >= at:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            return send(out, file, offset, min(count, at - offset))
+            return read(file, [buffers[0][: at - offset]], offset)
 
-        self.patch(os, "sendfile", sendfile)
+        self.patch(os, "preadv", preadv)
         response, _ = parse_response(await self.ask())
         self.assertFalse(response.whole)
         self.assertEqual(self.content[:at], response.body)

@@ -1,0 +1,61 @@
+"""Still files: reads that notice when a file that never changes has changed.
+
+A stored file is written once and replaced only as a whole, so whoever has it open can read on for
+ever. If somebody cuts it off in place all the same, the kernel fills what it has in memory of the
+rest with zeros: a read under way, and every page that `sendfile` has only lent to a socket, then
+hold bytes that were never in the file. So bytes are copied, and count only if the file was the same
+after the copy was made: the new size is set before anything is filled.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ncps.errors import Corrupt, unreadable
+
+
+class StillFile:
+    """An open file, as it is now.
+
+    :param fd: open for reading; stays whoever's it is.
+    :param name: for messages.
+    """
+
+    def __init__(self, fd: int, name: str = "a stored file") -> None:
+        self.fd = fd
+        self._name = name
+        self._state = self._look()
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = os.fstat(self.fd)
+        except OSError as error:
+            raise unreadable(self._name, error) from error
+        return found.st_size, found.st_mtime_ns
+
+    def read_into(self, buffer: memoryview, position: int) -> int:
+        """Copy what lies at a position, one byte at least; return how many.
+
+        Corrupt: the file ends before, or is not what it was. Unavailable: it cannot be read now.
+        """
+        try:
+            count = os.preadv(self.fd, [buffer], position)
+        except OSError as error:
+            raise unreadable(self._name, error) from error
+        self._check(count)
+        return count
+
+    def read(self, count: int, position: int) -> bytes:
+        """Return at most so many bytes; errors as for `read_into`."""
+        try:
+            data = os.pread(self.fd, count, position)
+        except OSError as error:
+            raise unreadable(self._name, error) from error
+        self._check(len(data))
+        return data
+
+    def _check(self, count: int) -> None:
+        if not count:
+            raise Corrupt(f"{self._name} is shorter than it was")
+        if self._look() != self._state:
+            raise Corrupt(f"{self._name} was changed while it was read")
