@@ -100,6 +100,7 @@ class World:
         self.by_target = {
             path.nar_target: hashlib.sha256(path.file).hexdigest() for _, path in paths
         }
+        self.lives = 0
         self.whole: dict[str, float] = {}
         self.behind: dict[str, tuple[bytes, float]] = {}
         self.absent = [to_base32(chance.randbytes(20)) for _ in range(max(3, count // 20))]
@@ -172,7 +173,11 @@ class World:
             origin.stop()
 
     def lose(self, since: float) -> None:
-        """What was seen since then may be lost: the daemon was killed just now."""
+        """What was seen since then may be lost: the daemon is killed just now.
+
+        So may what its last answers will have shown when they are read.
+        """
+        self.lives += 1
         self.whole.clear()
         self.behind = {url: seen for url, seen in self.behind.items() if seen[1] < since}
 
