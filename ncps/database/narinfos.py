@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -49,15 +49,17 @@ def of_nar(txn: Any, key: NarKey, *, is_locked: bool = False) -> list[NarInfoEnt
     return [entry_of(row) for row in rows]
 
 
+ALIKE: Final = (
+    f"SELECT {NARINFO_COLUMNS} FROM nar_files m"  # noqa: S608 - columns
+    " JOIN nar_files n ON n.nar_hash = m.nar_hash"
+    " JOIN narinfos i ON i.nar_file_id = n.id"
+    " WHERE m.name = ? AND m.extension = ? ORDER BY i.hash LIMIT 10"
+)
+
+
 def alike(txn: Any, key: NarKey) -> list[NarInfoEntry]:
-    """Return some narinfos of NARs with the same NarHash; looks through all of them."""
-    rows = txn.execute(
-        f"SELECT {NARINFO_COLUMNS} FROM nar_files m"  # noqa: S608 - columns
-        " JOIN nar_files n ON n.nar_hash = m.nar_hash"
-        " JOIN narinfos i ON i.nar_file_id = n.id"
-        " WHERE m.name = ? AND m.extension = ? ORDER BY i.hash LIMIT 10",
-        (key.name, key.extension),
-    ).fetchall()
+    """Return some narinfos of NARs with the same NarHash."""
+    rows = txn.execute(ALIKE, (key.name, key.extension)).fetchall()
     return [entry_of(row) for row in rows]
 
 

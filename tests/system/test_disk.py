@@ -165,10 +165,24 @@ class ReadOnlyTests(Stage):
 
     def test_store_that_turns_read_only_under_load(self) -> None:
         """Hits go on, misses stream through, and after a repair all that was kept is right."""
+        self.assert_outlived()
+
+    def test_store_and_database_that_turn_read_only_under_load(self) -> None:
+        """The same where both lie on one file system, as they mostly do."""
+        self.assert_outlived("catalog.sqlite")
+
+    def assert_outlived(self, database: str = "") -> None:
+        """Check a life before, while and after the store is read-only.
+
+        :param database: its name in the store's directory, if it is to lie there.
+        """
         old = [self.cache.add(200_000) for _ in range(4)]
         new = [self.cache.add(200_000) for _ in range(24)]
         late = [self.cache.add(200_000) for _ in range(4)]
         daemon = self.make_daemon(self.mounted(), options=("--cache-storage-min-free", "0"))
+        if database:
+            url = f"sqlite:{daemon.storage / database}"
+            daemon.options = (*daemon.options, "--cache-database-url", url)
         image = self.directory / "image"
         self.mount(image, daemon.storage)
         daemon.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -84,6 +85,36 @@ class SmallDiskTests(Stage):
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
         daemon.start()
         self.assertFalse(self.nar(daemon, path).whole)
+
+    def test_full_disk_under_the_database(self) -> None:
+        """With no room for a row, hits and misses reach their clients; later all is kept."""
+        old, *new = (self.cache.add(SIZE) for _ in range(4))
+        origin = self.mounted()
+        daemon = self.make_daemon(origin)
+        disk = self.directory / "disk"
+        daemon.options = (*daemon.options, "--cache-database-url", f"sqlite:{disk}/rows.sqlite")
+        self.mount(disk, "size=4m")
+        daemon.start()
+        self.assert_served(daemon, old)
+        self.wait_until_stored(daemon, old)
+        ballast = disk / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        many = [self.cache.add(100) for _ in range(150)]  # more than free pages in the file
+        self.cache.mount(origin)
+        for path in many:
+            self.assertEqual(200, self.narinfo(daemon, path).status)
+        self.wait_for_log(daemon, "served but not recorded", "full")
+        for path in (old, *new):
+            for _ in range(2):
+                self.assert_served(daemon, path)
+        self.assertEqual("hit", self.assert_served(daemon, old).outcome)
+        ballast.unlink()
+        for path in new:
+            self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, old, *new)
+        daemon.stop()
 
     def test_store_that_must_not_be_written(self) -> None:
         """A store that turns read-only still serves what it has and streams the rest through."""
