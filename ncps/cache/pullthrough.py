@@ -71,7 +71,8 @@ class PullThrough(Cache):
         """See `Cache`; hits need database and storage alone, so nothing else makes it unready."""
         parts = {"database": "ok", "storage": "ok", "upstreams": "ok"}
         parts["leases"] = self._trouble_with_leases() or "ok"
-        parts["clock"] = self._trouble_with_clock() or "ok"
+        if trouble := self._trouble_with_clock():
+            parts["clock"] = trouble
         try:
             await self._catalog.totals()
         except NcpsError as error:

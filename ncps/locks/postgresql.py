@@ -33,6 +33,8 @@ LONGEST_PAYLOAD = 7999
 LONGEST_ANSWER_S = 10.0
 GRACE_S = 15
 """The server waits so much longer than we do before it takes a silent session for dead."""
+IDLE_SESSIONS_END = 140_000
+"""Version of the server from which on it can end sessions that ask nothing."""
 
 _MICROSECONDS = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 _TAKE = f"""
@@ -242,15 +244,20 @@ class PostgresRegistry(Registry):
             )
         if is_standby:
             raise Refused(f"cache-lock-backend: {where} is a standby, where nothing can be written")
-        for name, value in (
+        silent_ms = (math.ceil(self._ttl_s) + GRACE_S) * 1000
+        settings = [
             ("statement_timeout", f"{math.ceil(LONGEST_ANSWER_S * 1000)}"),
             # What a client that vanished has locked is free after this.
             ("tcp_keepalives_idle", f"{math.ceil(self._ttl_s)}"),
             ("tcp_keepalives_interval", f"{GRACE_S // 3}"),
             ("tcp_keepalives_count", "3"),
-            ("tcp_user_timeout", f"{(math.ceil(self._ttl_s) + GRACE_S) * 1000}"),
+            ("tcp_user_timeout", f"{silent_ms}"),
             ("synchronous_commit", "off"),
-        ):
+        ]
+        if connection.info.server_version >= IDLE_SESSIONS_END:
+            # A process that is stopped, or hangs, still has a kernel that answers for it.
+            settings.append(("idle_session_timeout", f"{silent_ms}"))
+        for name, value in settings:
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         connection.execute(f"LISTEN {RELEASES}")
         connection.execute(f"LISTEN {NOTICES}")

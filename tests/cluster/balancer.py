@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -26,25 +27,18 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     scgi_temp_path {directory}/scgi;
     uwsgi_temp_path {directory}/uwsgi;
-    upstream replicas {{ {servers} }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://replicas;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_buffering off;
-            proxy_next_upstream error timeout http_502 http_503 http_504;
-            proxy_connect_timeout 1s;
-            proxy_read_timeout 60s;
-        }}
-    }}
+    {body}
 }}
 """
 
 
+def documented(page: Path = Path(__file__).parents[2] / "docs" / "high-availability.md") -> str:
+    """The configuration that the documentation gives."""
+    return page.read_text().partition("```nginx\n")[2].partition("```")[0]
+
+
 class Balancer:
-    """Sends each request to the next replica; those that do not answer are passed over."""
+    """Sends each request to the next replica, by the configuration in the documentation."""
 
     def __init__(self, directory: Path, ports: Sequence[int]) -> None:
         program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
@@ -52,12 +46,17 @@ class Balancer:
         assert program is not None
         directory.mkdir(parents=True)
         self.port = free_port()
+        body, count = re.subn(r"server 10\.[0-9.:]+", "server {}", documented())
+        if count != len(ports):
+            raise AssertionError(f"{count} replicas in the documentation")
+        body = body.replace("{}", "127.0.0.1:{}").replace("listen 80;", "listen 127.0.0.1:{};")
+        for port in (*ports, self.port):
+            body = body.replace("127.0.0.1:{}", f"127.0.0.1:{port}", 1)
         (directory / "nginx.conf").write_text(
             CONFIGURATION.format(
                 directory=directory,
                 user="user root;" if os.geteuid() == 0 else "",
-                servers=" ".join(f"server 127.0.0.1:{port} fail_timeout=1s;" for port in ports),
-                port=self.port,
+                body=body,
             )
         )
         self._process = subprocess.Popen(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from typing import Any
+
 from tests.cluster.replicas import BIG, LEASE_S, ClusterStage, Replica
+from tests.system.caches import StorePath
 from tests.system.faults import Only, Stall
 from tests.system.stage import wait_until
 
@@ -113,6 +118,52 @@ class Streaming(Killing):
         holder.kill()
         self.assert_all_read(at_holder + elsewhere)
         self.assertLessEqual(origin.gets(path.nar_target), 3)
+
+    def test_holder_that_sleeps_past_its_lease(self) -> None:
+        """A holder that is stopped for longer than its lease wakes up and spoils nothing."""
+        path = self.cache.add(SIZE, compression="none")
+        origin = self.mounted(Only(Stall(MIDDLE), 1))
+        holder, *others = self.replicas(
+            3, origin.url, options=["--cache-upstream-idle-timeout", "60s"]
+        )
+        at_holder = self.readers([holder], path, 2)
+        origin.wait_for_stall(path.nar_target)
+        elsewhere = self.readers(others, path, 4)
+        wait_until(
+            lambda: min(reader.position for reader in elsewhere) >= MIDDLE - 1024 * 1024,
+            "bytes at the other replicas",
+            daemon=others[0],
+        )
+        os.kill(holder.pid, signal.SIGSTOP)
+        try:
+            self.assert_all_read(elsewhere)
+            self.assert_hit(others[0], path)
+            before = self.stored_under(path)
+        finally:
+            os.kill(holder.pid, signal.SIGCONT)
+        origin.release()
+        self.assert_all_read(at_holder)
+        self.assertLessEqual(origin.gets(path.nar_target), 2)
+        self.assertEqual({0}, {reader.cuts for reader in elsewhere})
+        wait_until(
+            lambda: self.metric(holder, "ncps_downloads_in_flight") == 0,
+            "the end of the holder's download",
+            daemon=holder,
+        )
+        self.assertEqual(before, self.stored_under(path), "the successor's row stays")
+        for replica in (holder, *others):
+            self.assert_hit(replica, path)
+            self.assert_served(replica, path)
+
+    def stored_under(self, path: StorePath) -> tuple[Any, ...]:
+        """Number of the lease under which a NAR was stored, and when."""
+        name = path.nar_target.rpartition("/")[2].partition(".")[0]
+        (row,) = self.backends.database.execute(
+            f"SELECT fence, stored_at FROM nar_files WHERE name = '{name}'",
+            self.database_name,
+        )
+        self.assertGreater(row[0], 0)
+        return tuple(row)
 
     def test_many_small_paths_once_each(self) -> None:
         """Whatever the replicas are asked at the same time, each object is fetched once."""

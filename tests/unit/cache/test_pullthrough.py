@@ -55,6 +55,7 @@ class PullThroughTests(CoreCase):
         """Database and storage are needed; what else is wrong is only told."""
         ready = self.get(self.cache.readiness())
         self.assertTrue(ready.is_ready)
+        self.assertNotIn("clock", ready.parts)
         for _ in range(FAILURES):
             self.upstreams.candidates[0].health.failed("refused")
         ready = self.get(self.cache.readiness())

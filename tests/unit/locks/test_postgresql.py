@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +22,9 @@ class Database(Engine):
 
     def __init__(self, pid: int, is_standby: bool) -> None:
         self.answer = (pid, is_standby)
-        self.info = SimpleNamespace(backend_pid=17)
+        self.info = SimpleNamespace(backend_pid=17, server_version=150_000)
         self.asked: list[str] = []
+        self.settings: dict[str, str] = {}
 
     def connect(self) -> Any:
         return self
@@ -30,8 +32,10 @@ class Database(Engine):
     def translated(self, error: Exception) -> NcpsError:
         raise AssertionError
 
-    def execute(self, statement: str, _words: object = ()) -> Database:
+    def execute(self, statement: str, words: Sequence[str] = ()) -> Database:
         self.asked.append(statement)
+        if "set_config" in statement:
+            self.settings[words[0]] = words[1]
         return self
 
     def fetchone(self) -> tuple[int, bool]:
@@ -57,6 +61,14 @@ class GreetingTests(SynchronousTestCase):
         database = Database(17, False)
         self.greet(database)
         self.assertIn("LISTEN ncps_leases", database.asked)
+
+    def test_sessions_that_ask_nothing(self) -> None:
+        """The server ends them, if it can, after we have given up what they hold."""
+        for version, expected in ((150_000, "30000"), (140_000, "30000"), (130_011, None)):
+            database = Database(17, False)
+            database.info.server_version = version
+            self.greet(database)
+            self.assertEqual(database.settings.get("idle_session_timeout"), expected)
 
 
 class KeyTests(SynchronousTestCase):
