@@ -147,6 +147,8 @@ class NcpsService(Service):
         self._starting.addErrback(self._start_failed)
 
     def _start_failed(self, failure: Any) -> None:
+        if not self.running:
+            return  # told to stop meanwhile
         error = failure.value
         if isinstance(error, NcpsError):
             self._log.critical("cannot start: {reason}", reason=str(error))
@@ -228,6 +230,8 @@ class NcpsService(Service):
     def stopService(self) -> Deferred[None]:
         """See `IService`: fires when everything has ended."""
         super().stopService()
+        if self._starting is not None:
+            self._starting.cancel()  # harmless when it has ended
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

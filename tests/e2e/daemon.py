@@ -179,5 +179,7 @@ class Daemon:
         self._process.wait(10)
 
     def stored_nars(self) -> list[Path]:
-        """Return the files under the final names of NARs."""
-        return [path for path in (self.storage / "store" / "nar").rglob("*") if path.is_file()]
+        """Return the files under the final names of NARs; directories may go while it looks."""
+        tree = os.walk(self.storage / "store" / "nar")
+        paths = [Path(directory, name) for directory, _, names in tree for name in names]
+        return [path for path in paths if path.is_file()]

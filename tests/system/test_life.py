@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from ncps.database.migration import known
 from tests.e2e.daemon import Daemon, free_port
 from tests.system.caches import TestKey
 from tests.system.faults import Fault, Request, Silence, Stall, Status
 from tests.system.program import environment, run, run_ncps, settings_of
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage, log_lines, wait_until
 from tests.system.wire import Exchange, raw_status, send_raw
 
 SIZE = 2_000_000
@@ -97,6 +98,30 @@ class StopTests(LifeStage):
         origin.wait_for_stall(path.nar_target)
         self.release = origin.release
         return daemon, reader, path.file, origin
+
+    def test_stopped_while_it_starts(self) -> None:
+        """Whenever it is told to, it ends without a complaint."""
+        seen = set()
+        for wait in range(14):
+            daemon = self.make_daemon(self.origin())
+            with (daemon.directory / "log").open("ab") as log:
+                started = subprocess.Popen(
+                    daemon.command(),
+                    env=environment(daemon.directory / "home"),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            last = known("sqlite")[-1].version
+            wait_until(lambda: f"applied migration {last} " in daemon.log, "it to begin")  # noqa: B023
+            time.sleep(wait / 1000)
+            started.send_signal(signal.SIGTERM)
+            # Before the reactor runs the signal itself ends it.
+            self.assertIn(started.wait(30), {0, -signal.SIGTERM})
+            seen.add("serves" in daemon.log)
+            for line in log_lines(daemon):
+                self.assertEqual("info", line["level"], line)
+        self.assertIn(False, seen)
 
     def test_slow_download_is_cut_at_the_deadline(self) -> None:
         """A download that is not done at the drain deadline is cut, with exit code 0."""
