@@ -49,6 +49,7 @@ EXPIRY_S = 60.0
 """How long a lost notice of another process may leave this one with what is no longer so."""
 INSPECTION_S = 10.0
 CLOCK_S = 60.0
+SHARING_S = 15.0
 AFTERMATH_S = 5.0
 """How long ends that should be quick may take, each."""
 
@@ -198,6 +199,8 @@ class NcpsService(Service):
 
         self._tick("totals", count, TOTALS_S)
         self._tick("clock", self._core.skew.look, CLOCK_S)
+        if settings.cache.database_url.is_file:
+            self._tick("sharing", self._core.sharing.look, SHARING_S)
         if self._agreed.shared is not None:
             self._tick("memory", self._core.board.expire, EXPIRY_S)
         inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.pullthrough import PullThrough
+from ncps.cache.sharing import Sharing
 from ncps.cache.skew import Skew
 from ncps.cache.uses import Uses
 from ncps.metrics import Metrics
@@ -37,6 +39,7 @@ class Core:
 
     board: Noticeboard
     cache: PullThrough
+    sharing: Sharing
     skew: Skew
     nars: Nars
     uses: Uses
@@ -112,6 +115,7 @@ def core(
         inspected=lambda result: counters.inspections(result).inc(),
     )
     skew = Skew(parts.catalog)
+    sharing = Sharing(parts.stores.config, _catalog_name(settings))
     cache = PullThrough(
         public_key=key.public,
         narinfos=narinfos,
@@ -120,7 +124,7 @@ def core(
         config=parts.stores.config,
         upstreams=whom.upstreams,
         trouble_with_leases=lambda: agreed.trouble,
-        trouble_with_clock=lambda: skew.trouble,
+        troubles={"clock": lambda: skew.trouble, "sharing": lambda: sharing.trouble},
     )
     kept = upkeep(
         reactor,
@@ -132,6 +136,7 @@ def core(
         nars=nars,
         narinfos=narinfos,
         uses=uses,
+        may_sweep=lambda: not sharing.trouble,
     )
 
     def ended(outcome: str) -> None:
@@ -142,9 +147,18 @@ def core(
     return Core(
         board=board,
         cache=cache,
+        sharing=sharing,
         skew=skew,
         nars=nars,
         uses=uses,
         inspection=inspection,
         upkeep=kept,
     )
+
+
+def _catalog_name(settings: Settings) -> str:
+    """What no other catalog is called: machines, and containers more so, may bear one name."""
+    url = settings.cache.database_url
+    if not url.is_file:
+        return str(url)
+    return f"the database {url.path} (inode {url.path.stat().st_ino}) of {socket.gethostname()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,12 @@ def upkeep(
     nars: Nars,
     narinfos: NarInfos,
     uses: Uses,
+    may_sweep: Callable[[], bool],
 ) -> Upkeep:
-    """Make it; nothing runs yet. Refused: the machine's time zone cannot be told."""
+    """Make it; nothing runs yet. Refused: the machine's time zone cannot be told.
+
+    :param may_sweep: whether what the catalog does not know may be taken for nobody's.
+    """
     objects = Objects(catalog=parts.catalog, store=parts.stores.nars, leases=agreed.leases)
     orphans = Orphans(
         clock=reactor,
@@ -68,7 +72,12 @@ def upkeep(
         grace_s=settings.cache.lru.orphan_grace_s,
         swept=lambda swept: _count_orphans(counters, swept),
     )
-    sweeps = Appointments(reactor, Every(INTERVAL_S), orphans.sweep, first_s=FIRST_S)
+
+    async def sweep() -> None:
+        if may_sweep():
+            await orphans.sweep()
+
+    sweeps = Appointments(reactor, Every(INTERVAL_S), sweep, first_s=FIRST_S)
     tickers = [
         Ticker(reactor, "recount", orphans.recount, INTERVAL_S),
         Ticker(reactor, "sweep", sweeps.tick, sweeps.pause_s),

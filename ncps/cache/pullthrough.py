@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
@@ -27,7 +27,7 @@ class PullThrough(Cache):
         config: ConfigStore,
         upstreams: Upstreams,
         trouble_with_leases: Callable[[], str] = lambda: "",
-        trouble_with_clock: Callable[[], str] = lambda: "",
+        troubles: Mapping[str, Callable[[], str]] | None = None,
     ) -> None:
         self._public_key = str(public_key)
         self._narinfos = narinfos
@@ -36,7 +36,7 @@ class PullThrough(Cache):
         self._config = config
         self._upstreams = upstreams
         self._trouble_with_leases = trouble_with_leases
-        self._trouble_with_clock = trouble_with_clock
+        self._troubles = troubles or {}
 
     @property
     def public_key(self) -> str:
@@ -71,8 +71,9 @@ class PullThrough(Cache):
         """See `Cache`; hits need database and storage alone, so nothing else makes it unready."""
         parts = {"database": "ok", "storage": "ok", "upstreams": "ok"}
         parts["leases"] = self._trouble_with_leases() or "ok"
-        if trouble := self._trouble_with_clock():
-            parts["clock"] = trouble
+        for part, look in self._troubles.items():
+            if trouble := look():
+                parts[part] = trouble
         try:
             await self._catalog.totals()
         except NcpsError as error:

@@ -99,3 +99,6 @@ class ConfigStore(Protocol):
         Of any number of concurrent creators, in any number of processes, one wins and all
         return its value. Durable on return. StorageFull, Unavailable.
         """
+
+    async def replace(self, name: str, value: bytes) -> None:
+        """Have `name` be this value, whatever it was. StorageFull, Unavailable."""

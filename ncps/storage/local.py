@@ -156,6 +156,9 @@ class LocalConfigStore(ConfigStore):
     async def create(self, name: str, value: bytes) -> bytes:
         return await self._workers.run(self._create_blocking, keys.config_key(name), value)
 
+    async def replace(self, name: str, value: bytes) -> None:
+        await self._workers.run(self._tree.write, keys.config_key(name), value)
+
     def _create_blocking(self, key: str, value: bytes) -> bytes:
         if self._tree.create(key, value):
             return value

@@ -311,6 +311,9 @@ class S3ConfigStore(ConfigStore):
             return created
         return await elect(self._clock, self._requests.run, self._bucket, key, value)
 
+    async def replace(self, name: str, value: bytes) -> None:
+        await self._requests.run(self._bucket.write, keys.config_key(name), value)
+
     def _create_blocking(self, key: str, value: bytes) -> bytes | None:
         """Write on condition that nothing is there, else read what is; None: the server cannot.
 

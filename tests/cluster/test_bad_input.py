@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.cluster.replicas import ClusterStage
+from tests.e2e.bucket import BucketDaemon
+from tests.e2e.daemon import UpstreamCache
 from tests.integration.servers.postgresql import PASSWORD, PASSWORD_IN_URL
 from tests.integration.servers.process import free_port
 from tests.integration.servers.redis import Redis
@@ -223,6 +225,31 @@ class MachineTests(Refusals):
             flag = f"--cache-database-url=sqlite:{path}"
             words = ("cluster-advertise-url", "SQLite", "PostgreSQL or MySQL")
             self.refused(flag, words=words, code=2)
+
+    def test_two_catalogs_over_one_bucket(self) -> None:
+        """Where nothing else tells them of each other, the bucket does."""
+        path = self.cache.add(5000)
+        bucket, origin = self.setting("--cache-storage-s3-bucket"), self.mounted()
+        both = [
+            BucketDaemon(
+                self.directory / name,
+                [UpstreamCache(origin.url, self.cache.key.public)],
+                server=self.backends.s3,
+                bucket=bucket,
+            )
+            for name in ("here", "there")
+        ]
+        for daemon in both:
+            self.addCleanup(daemon.kill)
+            daemon.start()
+            self.assertNotIn("sharing", self.ask(daemon, "/readyz").json["parts"])
+        for daemon, other in (both, both[::-1]):
+            file = f"{other.directory}/catalog.sqlite"
+            self.wait_for_log(daemon, "another ncps uses this store", file, "cache-database-url")
+            ready = self.ask(daemon, "/readyz")
+            self.assertEqual((200, True), (ready.status, ready.json["ready"]))
+            self.assertIn(file, ready.json["parts"]["sharing"])
+            self.assert_served(daemon, path)
 
     def test_clock_that_is_a_minute_off(self) -> None:
         """It is told at the start and by readiness; everything is served all the same."""

@@ -23,6 +23,13 @@ class ConfigStoreContract(Contract):
         self.assertEqual(await self.store.get("cache.key"), b"first")
         self.assertEqual(await self.store.create("other", b"\0\xff\n"), b"\0\xff\n")
 
+    async def test_what_is_replaced(self) -> None:
+        """The last value counts, and who would create it comes too late."""
+        for value in (b"first", b"", b"another"):
+            await self.store.replace("other", value)
+            self.assertEqual(await self.store.get("other"), value)
+        self.assertEqual(await self.store.create("other", b"second"), b"another")
+
     async def test_of_many_creators_one_wins(self) -> None:
         """Creators at one time all end up with one and the same value."""
         values = await gatherResults(
@@ -36,3 +43,4 @@ class ConfigStoreContract(Contract):
         for name in ("", ".", "..", "../cache.key", "a/b", "A", "a\0", "a b", ".hidden", "a" * 65):
             await self.assert_raises(Malformed, self.store.get(name))
             await self.assert_raises(Malformed, self.store.create(name, b""))
+            await self.assert_raises(Malformed, self.store.replace(name, b""))

@@ -166,3 +166,6 @@ class MemoryConfigStore(_Failing, ConfigStore):
 
     async def create(self, name: str, value: bytes) -> bytes:
         return self.values.setdefault(self._checked(name), value)
+
+    async def replace(self, name: str, value: bytes) -> None:
+        self.values[self._checked(name)] = value

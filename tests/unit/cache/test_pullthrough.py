@@ -23,7 +23,7 @@ class PullThroughTests(CoreCase):
             catalog=self.catalog,
             config=self.config,
             upstreams=self.upstreams,
-            trouble_with_clock=lambda: self.trouble_with_clock,
+            troubles={"clock": lambda: self.trouble_with_clock},
         )
         self.trouble_with_clock = ""
 
