@@ -152,7 +152,7 @@ SUITES: dict[str, Callable[[], Outcome]] = {
     "unit": partial(trial, "tests.unit", "tests.structure", jobs=2),
     "integration": partial(trial, "tests.integration", jobs=2),
     "system": partial(trial, "tests.system", jobs=2),
-    "cluster": partial(trial, "tests.cluster"),
+    "cluster": partial(trial, "tests.cluster", jobs=2),
     "chaos": partial(trial, "tests.chaos"),
     "e2e": partial(trial, "tests.e2e", jobs=2),
 }
