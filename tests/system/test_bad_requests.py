@@ -6,9 +6,11 @@ from functools import partial
 from threading import Event
 
 from tests.e2e.daemon import Daemon
+from tests.integration.servers.process import free_port
 from tests.system import bad_requests
 from tests.system.caches import StorePath
 from tests.system.origin import Origin
+from tests.system.program import run_ncps
 from tests.system.stage import Stage, log_lines, requests
 from tests.system.wire import raw_status, send_raw
 
@@ -41,6 +43,7 @@ class UnderLoadTests(Stage):
                 partial(self.bad_bytes, daemon),
                 partial(self.bad_ranges, daemon, old[0]),
                 partial(self.bad_methods, daemon, old[1]),
+                partial(self.second_daemon, daemon),
             )
         is_over.set()
         self.assertGreater(sum(each.result() for each in good), CLIENTS)
@@ -90,6 +93,12 @@ class UnderLoadTests(Stage):
             for method in bad_requests.METHODS:
                 answer = self.ask(daemon, target, method=method)
                 self.assertEqual((405, True), (answer.status, answer.whole), (method, target))
+
+    def second_daemon(self, daemon: Daemon) -> None:
+        """One that wants the same database and directory does not start."""
+        done = run_ncps(daemon, "serve", flags=["--server-addr", f"127.0.0.1:{free_port()}"])
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(done.stdout + done.stderr, r"is in use by process \d+ on ")
 
     def assert_nothing_strange(self, daemon: Daemon, origin: Origin) -> None:
         """Nothing bad reached the upstream, and nothing went wrong that was not meant to."""
