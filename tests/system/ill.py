@@ -97,7 +97,7 @@ class _Sick:
 
     def install(self) -> None:
         readable = self.readable
-        pread, pwrite, write, sendfile = os.pread, os.pwrite, os.write, os.sendfile
+        pread, preadv, pwrite, write = os.pread, os.preadv, os.pwrite, os.write
 
         def sick_pread(fd: int, count: int, offset: int) -> bytes:
             return pread(fd, readable("pread", fd, offset, count), offset)
@@ -108,8 +108,9 @@ class _Sick:
         def sick_write(fd: int, data: bytes) -> int:
             return write(fd, data[: readable("write", fd, 0, len(data))])
 
-        def sick_sendfile(out: int, file: int, offset: int, count: int) -> int:
-            return sendfile(out, file, offset, readable("sendfile", file, offset, count))
+        def sick_preadv(fd: int, buffers: list[memoryview], offset: int) -> int:
+            (buffer,) = buffers
+            return preadv(fd, [buffer[: readable("preadv", fd, offset, len(buffer))]], offset)
 
         def sick(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
             def instead(where: object, *args: Any, **options: Any) -> Any:
@@ -119,7 +120,7 @@ class _Sick:
             return instead
 
         os.pread, os.pwrite, os.write = sick_pread, sick_pwrite, sick_write  # type: ignore[assignment]
-        os.sendfile = sick_sendfile  # type: ignore[assignment]
+        os.preadv = sick_preadv  # type: ignore[assignment]
         for name in ("open", "fsync", "rename", "link", "unlink", "mkdir"):
             setattr(os, name, sick(name, getattr(os, name)))
         time.time = self.time

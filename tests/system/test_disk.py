@@ -24,7 +24,7 @@ from tests.system.stage import Stage, wait_until
 MIB = 1024 * 1024
 SIZE = 3_000_000
 MIDDLE = 1_500_000
-READS = ("pread", "sendfile")
+READS = ("pread", "preadv")
 
 
 class IllStage(Stage):
