@@ -48,16 +48,8 @@ class Killing(ClusterStage):
         self.assert_hit(holder, path)
 
 
-class Crowds(Killing):
+class Crowd(ClusterStage):
     """A hundred clients at once."""
-
-    def test_hundred_clients_one_fetch(self) -> None:
-        """A hundred clients of three replicas get a large cold NAR from one upstream transfer."""
-        self.one_fetch_for_all(3)
-
-    def test_hundred_clients_of_two_replicas(self) -> None:
-        """And of two."""
-        self.one_fetch_for_all(2)
 
     def one_fetch_for_all(self, count: int) -> None:
         """Have so many replicas asked for a large cold NAR by a hundred clients."""
@@ -72,6 +64,20 @@ class Crowds(Killing):
             self.assert_hit(replica, path)
         self.assertEqual(1, origin.gets(path.nar_target))
 
+
+class CrowdOfThree(Crowd):
+    def test_hundred_clients_one_fetch(self) -> None:
+        """A hundred clients of three replicas get a large cold NAR from one upstream transfer."""
+        self.one_fetch_for_all(3)
+
+
+class CrowdOfTwo(Crowd):
+    def test_hundred_clients_of_two_replicas(self) -> None:
+        """A hundred clients of two replicas do as well."""
+        self.one_fetch_for_all(2)
+
+
+class CrowdBereft(Killing):
     def test_holder_of_a_large_nar_is_killed(self) -> None:
         """The same for a hundred clients of two replicas, of which one remains."""
         self.holder_dies(2, size=BIG, clients=100)

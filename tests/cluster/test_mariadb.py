@@ -11,8 +11,8 @@ class StreamingTests(streaming.Streaming):
     database_server = "MariaDB"
 
 
-class CrowdTests(streaming.Crowds):
-    """A hundred clients at once."""
+class CrowdTests(streaming.CrowdBereft):
+    """A hundred clients at once; more of that in `tests.long`."""
 
     database_server = "MariaDB"
 

@@ -11,8 +11,8 @@ class StreamingTests(streaming.Streaming):
     database_server = "PostgreSQL"
 
 
-class CrowdTests(streaming.Crowds):
-    """A hundred clients at once."""
+class CrowdTests(streaming.CrowdOfThree):
+    """A hundred clients at once; more of that in `tests.long`."""
 
     database_server = "PostgreSQL"
 

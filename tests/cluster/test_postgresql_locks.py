@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.cluster import agreeing, faults, streaming
+from tests.cluster import faults, streaming
 from tests.cluster.replicas import ClusterStage
 from tests.system.faults import Only, Stall
 
@@ -24,10 +24,6 @@ class WithoutRedis(ClusterStage):
 
 class StreamingTests(WithoutRedis, streaming.Streaming):
     """One fetch for all."""
-
-
-class AgreeingTests(WithoutRedis, agreeing.Agreeing):
-    """What they hold in common."""
 
 
 class RestartTests(WithoutRedis):
