@@ -14,6 +14,7 @@ from ncps.ports import ConfigStore
 
 NAME = "catalog"
 LONGEST = 300
+"""Of what somebody wrote into the store, so many bytes are shown."""
 CALM = 3
 """So many looks in a row must find nobody else before the trouble counts as over."""
 
@@ -30,7 +31,7 @@ class Sharing:
     def __init__(self, config: ConfigStore, own: str) -> None:
         self.trouble = ""
         self._config = config
-        self._own = own[:LONGEST].encode()
+        self._own = own.encode()
         self._has_looked = False
         self._calm = 0
 

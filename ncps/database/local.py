@@ -166,7 +166,8 @@ class LocalDatabase(Database):
                     self._is_locked = True
                     raise self._translated(error) from error
             else:
-                self._is_locked = False
+                if pool is self._writer:  # reads go on beside a lock of writers
+                    self._is_locked = False
                 return result
             await deferLater(self._reactor, PAUSE_S * uniform(0.5, 1.5))  # noqa: S311 - jitter
 

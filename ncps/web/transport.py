@@ -65,7 +65,12 @@ class PromptMixin(_Stock):
             return False
         if self.has_unsent:
             return False
-        self._piece = _Piece(StillFile(os.dup(fd)), offset, count)
+        own = os.dup(fd)
+        try:
+            self._piece = _Piece(StillFile(own), offset, count)
+        except NcpsError:
+            os.close(own)
+            raise
         if self._send_piece() is not None or self._piece is not None:
             self.producerPaused = True
             producer.pauseProducing()

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.cluster.replicas import ClusterStage, Replica
+from tests.cluster.replicas import ClusterStage, DatabaseServer, Replica
 from tests.system.caches import StorePath
 from tests.system.stage import wait_until
 from tests.system.wire import ask
@@ -71,6 +71,14 @@ class Load(threading.Thread):
         if answer.status in {404, 500}:
             self.wrong.append(f"{target}: status {answer.status}")
         return answer.body if answer.status == 200 and answer.whole else None
+
+
+def restart(database: DatabaseServer) -> None:
+    """Have the database be away for a moment, and give the replicas time to notice."""
+    database.stop()
+    time.sleep(1.0)
+    database.start()
+    time.sleep(2.0)
 
 
 class Faults(ClusterStage):
@@ -141,13 +149,7 @@ class Faults(ClusterStage):
     def test_database_is_restarted(self) -> None:
         """A restart of the database is a pause."""
 
-        def trouble() -> None:
-            self.backends.database.stop()
-            time.sleep(1.0)
-            self.backends.database.start()
-            time.sleep(2.0)
-
-        self.under_load(trouble)
+        self.under_load(lambda: restart(self.backends.database))
 
     def test_s3_is_away(self) -> None:
         """What is in the bucket cannot be had for as long; nothing wrong is served for it."""

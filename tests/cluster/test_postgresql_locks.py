@@ -33,14 +33,7 @@ class RestartTests(WithoutRedis):
 
     def test_database_is_restarted_under_load(self) -> None:
         """All leases are lost at once, and taken anew."""
-
-        def trouble() -> None:
-            self.backends.database.stop()
-            time.sleep(1.0)
-            self.backends.database.start()
-            time.sleep(2.0)
-
-        self.under_load(trouble)
+        self.under_load(lambda: faults.restart(self.backends.database))
 
     def test_database_is_restarted_in_the_middle_of_a_nar(self) -> None:
         """The holder's lease is gone, and every client gets every byte all the same."""
