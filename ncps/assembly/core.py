@@ -13,7 +13,7 @@ from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
-from ncps.assembly.parts import Adapters, adoption, new_spool
+from ncps.assembly.parts import Adapters, adoption, new_spool, quarantine
 from ncps.assembly.upkeep import Upkeep, upkeep
 from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
@@ -85,16 +85,18 @@ def core(
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
+    wrong = quarantine(reactor, settings, parts, tasks, agreed.leases, counters)
     admission = limits.admission(reactor, settings, counters, parts.stores.room)
     nars = Nars(
         clock=reactor,
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
+        quarantine=wrong,
         cluster=cluster(settings, agreed.leases, peers, place),
         upstreams=whom.upstreams,
         narinfos=narinfos,
-        adoption=adoption(reactor, parts, tasks, agreed.leases),
+        adoption=adoption(reactor, parts, tasks, agreed.leases, wrong),
         negatives=negatives,
         uses=uses,
         workers=parts.workers,
@@ -109,6 +111,7 @@ def core(
         clock=reactor,
         catalog=parts.catalog,
         store=parts.stores.nars,
+        quarantine=wrong,
         narinfos=narinfos,
         workers=parts.workers,
         bytes_per_second=settings.cache.verify_rate_bytes,
@@ -136,6 +139,7 @@ def core(
         nars=nars,
         narinfos=narinfos,
         uses=uses,
+        quarantine=wrong,
         may_sweep=lambda: not sharing.trouble,
     )
 

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.cache.narinfos import NarInfos
+from ncps.cache.quarantine import Quarantine
 from ncps.cache.served import stored_key
 from ncps.clocks import utc_now
 from ncps.codec import CODECS
@@ -39,6 +40,7 @@ class Inspection:
         clock: IReactorTime,
         catalog: Catalog,
         store: NarStore,
+        quarantine: Quarantine,
         narinfos: NarInfos,
         workers: Threads,
         bytes_per_second: int,
@@ -47,6 +49,7 @@ class Inspection:
         self._clock = clock
         self._catalog = catalog
         self._store = store
+        self._quarantine = quarantine
         self._narinfos = narinfos
         self._workers = workers
         self._rate = bytes_per_second
@@ -80,7 +83,7 @@ class Inspection:
             )
             await self._narinfos.withdraw(nar.key)
             await self._catalog.forget_nar(nar.key)
-            await self._store.quarantine(stored_key(nar))
+            await self._quarantine.put(stored_key(nar))
         else:
             self._inspected("right")
             await self._catalog.mark_verified(nar.key, utc_now(self._clock))

@@ -17,6 +17,7 @@ from ncps.cache.download import Arrived, Download
 from ncps.cache.heal import Healing
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
+from ncps.cache.quarantine import Quarantine
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
 from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored
@@ -57,6 +58,7 @@ class Nars:
         tasks: Tasks,
         catalog: Catalog,
         store: NarStore,
+        quarantine: Quarantine,
         cluster: Cluster,
         upstreams: Upstreams,
         narinfos: NarInfos,
@@ -90,7 +92,7 @@ class Nars:
         self._healing = Healing(
             tasks=tasks,
             catalog=catalog,
-            store=store,
+            quarantine=quarantine,
             narinfos=narinfos,
             is_arriving=self.is_arriving,
         )

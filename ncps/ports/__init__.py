@@ -33,6 +33,7 @@ from ncps.ports.stores import (
     ConfigStore,
     NarInfoStore,
     NarStore,
+    SetAside,
     Spooled,
     Stat,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "Notices",
     "Peers",
     "Segment",
+    "SetAside",
     "Spooled",
     "Stat",
     "Totals",

@@ -24,6 +24,20 @@ class Stat:
 
 
 @frozen(kw_only=True)
+class SetAside:
+    """One NAR file that was found wrong and lies in the quarantine.
+
+    :param mark: tells apart those of one key; the store's own.
+    :param since: when it was set aside, by the clock of the machine that did it.
+    """
+
+    key: NarKey
+    mark: str
+    size: int
+    since: datetime
+
+
+@frozen(kw_only=True)
 class Spooled:
     """A finished file on local disk that a store may take over (rename) or copy.
 
@@ -61,7 +75,23 @@ class NarStore(Protocol):
         """Remove the object; False if it was absent. Unavailable."""
 
     async def quarantine(self, key: NarKey) -> bool:
-        """Set the object aside where no request finds it but an operator can; False if absent."""
+        """Set the object aside where no request finds it but an operator can; False if absent.
+
+        Whatever was set aside before stays, also what has the same key and the same moment.
+        StorageFull, Unavailable.
+        """
+
+    def walk_quarantine(self) -> AsyncIterator[SetAside]:
+        """All that `quarantine` has set aside, in no order; nothing of another make. Unavailable.
+
+        What comes or goes meanwhile may or may not appear.
+        """
+
+    async def discard(self, aside: SetAside) -> None:
+        """Remove what was set aside, if it is still there. Needs no room.
+
+        StorageFull (read-only, no leave), Unavailable.
+        """
 
     def walk(self) -> AsyncIterator[Stat]:
         """Every object, in no order; objects that come or go meanwhile may or may not appear."""

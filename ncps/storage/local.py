@@ -17,7 +17,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import ConfigStore, NarInfoStore, NarStore, Spooled, Stat
+from ncps.ports import ConfigStore, NarInfoStore, NarStore, SetAside, Spooled, Stat
 from ncps.storage import keys
 from ncps.storage.local_body import LocalBody
 from ncps.storage.oserrors import reading
@@ -77,11 +77,22 @@ class LocalNarStore(NarStore):
         return await self._workers.run(self._tree.remove, keys.nar_key(key))
 
     async def quarantine(self, key: NarKey) -> bool:
-        target = keys.quarantine_key(key, str(int(self._now() * 1e6)))
+        target = keys.quarantine_key(key, keys.new_mark(self._now()))
         return await self._workers.run(self._tree.move, keys.nar_key(key), target)
 
+    async def walk_quarantine(self) -> AsyncIterator[SetAside]:
+        async for object_key, facts in _walk(self._tree.files(keys.QUARANTINE), self._workers):
+            found = keys.set_aside_of(object_key)
+            if found is not None:
+                key, mark, since = found
+                yield SetAside(key=key, mark=mark, size=facts.st_size, since=since)
+
+    async def discard(self, aside: SetAside) -> None:
+        where = keys.quarantine_key(aside.key, aside.mark)
+        await self._workers.run(self._tree.remove, where, in_shard=False)
+
     async def walk(self) -> AsyncIterator[Stat]:
-        async for object_key, facts in _walk(self._tree, keys.NARS, self._workers):
+        async for object_key, facts in _walk(self._tree.walk(keys.NARS), self._workers):
             key = keys.nar_of(object_key)
             if key is not None:
                 yield _stat(key, facts)
@@ -137,7 +148,7 @@ class LocalNarInfoStore(NarInfoStore):
         return await self._workers.run(self._tree.remove, keys.narinfo_key(digest))
 
     async def walk(self) -> AsyncIterator[str]:
-        async for object_key, _ in _walk(self._tree, keys.NARINFOS, self._workers):
+        async for object_key, _ in _walk(self._tree.walk(keys.NARINFOS), self._workers):
             digest = keys.digest_of(object_key)
             if digest is not None:
                 yield digest
@@ -174,10 +185,9 @@ def _stat(key: NarKey, facts: os.stat_result) -> Stat:
 
 
 async def _walk(
-    tree: Tree, base: str, workers: Threads
+    found: Iterator[tuple[str, os.stat_result]], workers: Threads
 ) -> AsyncIterator[tuple[str, os.stat_result]]:
     """Walk in batches: one hop into a thread per batch, one batch in memory."""
-    found = tree.walk(base)
 
     def next_batch_blocking(
         source: Iterator[tuple[str, os.stat_result]],

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from ncps.errors import Conflict, Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import ConfigStore, NarInfoStore, NarStore, Spooled, Stat
+from ncps.ports import ConfigStore, NarInfoStore, NarStore, SetAside, Spooled, Stat
 from ncps.slots import Slots
 from ncps.storage import keys
 from ncps.storage.s3_body import Ahead, Opening, S3Body, S3Source
@@ -218,7 +218,7 @@ class S3NarStore(NarStore):
         return await self._requests.run(_delete_blocking, self._bucket, keys.nar_key(key))
 
     async def quarantine(self, key: NarKey) -> bool:
-        target = keys.quarantine_key(key, str(int(self._now() * 1e6)))
+        target = keys.quarantine_key(key, keys.new_mark(self._now()))
         return await self._requests.run(self._move_blocking, keys.nar_key(key), target)
 
     def _move_blocking(self, where: str, target: str) -> bool:
@@ -233,6 +233,17 @@ class S3NarStore(NarStore):
             return False
         self._bucket.delete(where)
         return True
+
+    async def walk_quarantine(self) -> AsyncIterator[SetAside]:
+        async for item in self._requests.walk(keys.QUARANTINE):
+            found = keys.set_aside_of(item.key)
+            if found is not None:
+                key, mark, since = found
+                yield SetAside(key=key, mark=mark, size=item.size, since=since)
+
+    async def discard(self, aside: SetAside) -> None:
+        where = keys.quarantine_key(aside.key, aside.mark)
+        await self._requests.run(self._bucket.delete, where)
 
     async def walk(self) -> AsyncIterator[Stat]:
         async for item in self._requests.walk(keys.NARS):

@@ -154,10 +154,12 @@ class Tree:
             return None
         return facts
 
-    def remove(self, key: str) -> bool:
+    def remove(self, key: str, *, in_shard: bool = True) -> bool:
         """Remove the object; False if absent. StorageFull (read-only), Unavailable.
 
         Not synced: what comes back after a power loss is an orphan, found by its missing row.
+
+        :param in_shard: whether it lies in shard directories, which go with their last object.
         """
         path = self.path(key)
         with writing(path):
@@ -166,7 +168,8 @@ class Tree:
             except FileNotFoundError:
                 self.check_present()
                 return False
-            self._prune(path)
+            if in_shard:
+                self._prune(path)
         return True
 
     def move(self, key: str, target: str) -> bool:
@@ -192,17 +195,25 @@ class Tree:
             for sub_shard in self._directories(shard):
                 yield from self._files(sub_shard)
 
+    def files(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Keys and facts of the files that lie in the directory `base` itself, links aside.
+
+        Lazy, as `walk`. Unavailable.
+        """
+        self.check_present()
+        yield from self._files(base, follows=False)
+
     def _directories(self, base: str) -> Iterator[str]:
         for entry in self._scan(base):
             with reading(entry.path):
                 if entry.is_dir(follow_symlinks=False):
                     yield f"{base}/{entry.name}"
 
-    def _files(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
+    def _files(self, base: str, *, follows: bool = True) -> Iterator[tuple[str, os.stat_result]]:
         for entry in self._scan(base):
             with reading(entry.path):
                 try:
-                    facts = entry.stat()
+                    facts = entry.stat(follow_symlinks=follows)
                 except FileNotFoundError:
                     continue
             if stat.S_ISREG(facts.st_mode):

@@ -17,6 +17,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
+from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.cache.relay import Cluster
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import ServedNar
@@ -129,11 +130,19 @@ class CoreCase(SynchronousTestCase):
             is_arriving=lambda key: self.nars.is_arriving(key),
             disagreed=self._disagreed,
         )
+        self.quarantine = Quarantine(
+            clock=clock,
+            tasks=tasks,
+            store=self.store,
+            leases=self.leases,
+            bounds=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
+        )
         self.adoption = Adoption(
             clock=clock,
             tasks=tasks,
             catalog=catalog,
             store=self.store,
+            quarantine=self.quarantine,
             workers=self.threads,
             leases=self.leases,
         )
@@ -152,6 +161,7 @@ class CoreCase(SynchronousTestCase):
             tasks=tasks,
             catalog=catalog,
             store=self.store,
+            quarantine=self.quarantine,
             cluster=Cluster(
                 leases=self.leases, peers=self.peers, address="here", patience_s=PATIENCE_S
             ),

@@ -11,10 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.inspect import Inspection
 from ncps.cache.narinfos import NarInfos
+from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
+from ncps.tasks import Tasks
 from tests.contract.samples import key_of, stored
 from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.leases import MemoryLeases
 from tests.fakes.stores import MemoryNarStore
 from tests.fakes.threads import InlineThreads
 
@@ -43,6 +46,13 @@ class InspectionTests(SynchronousTestCase):
         self.clock.advance(1_000_000)
         self.catalog = MemoryCatalog()
         self.store = MemoryNarStore()
+        self.quarantine = Quarantine(
+            clock=self.clock,
+            tasks=Tasks(self.clock),
+            store=self.store,
+            leases=MemoryLeases(),
+            bounds=QuarantineBounds(count=10, size=10**9, age_s=86400.0),
+        )
         self.narinfos = KnownNarInfos()
         self.results: list[str] = []
 
@@ -64,6 +74,7 @@ class InspectionTests(SynchronousTestCase):
             clock=self.clock,
             catalog=self.catalog,
             store=self.store,
+            quarantine=self.quarantine,
             narinfos=cast("NarInfos", self.narinfos),
             workers=InlineThreads(),
             bytes_per_second=rate,
@@ -92,6 +103,7 @@ class InspectionTests(SynchronousTestCase):
         self.assertEqual(self.narinfos.withdrawn, [key_of(1)])
         self.assertNotIn(key_of(1), self.catalog.records)
         self.assertIsNone(self.successResultOf(Deferred.fromCoroutine(self.store.stat(key_of(1)))))
+        self.assertEqual([(key_of(1), lzma.compress(NAR[::-1]))], self.store.quarantined)
 
     def test_a_bomb_is_set_aside(self) -> None:
         """A file that expands beyond its NarSize is given up and set aside."""
