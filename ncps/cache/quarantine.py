@@ -1,8 +1,9 @@
 """Quarantine: stored NAR files that were found wrong, kept for an operator within bounds.
 
-    found wrong --> set aside --> more than the bounds allow? --> the oldest are discarded
-         |
-         +--> deleted at once, where the bounds or the disk leave no room for it
+    found wrong ------> set aside --> more than the bounds allow? --> the oldest are discarded
+       |                    ^
+       |                    +-- the store: right bytes are published under the same key
+       +--> deleted at once, where the bounds or the disk leave no room for it
 
 An upstream that lies again and again costs no more disk than the bounds say. A process that dies in
 between leaves at worst a file in the quarantine, which the next look sees.
@@ -130,6 +131,7 @@ class Quarantine:
         self._looks = Coalesced(
             clock, tasks, "quarantine", self._look, longest_rest_s=LONGEST_REST_S
         )
+        store.watch(self._added)
 
     async def put(self, key: NarKey) -> bool:
         """Set an object aside that was found wrong; delete it where there is no room for that.
@@ -148,8 +150,7 @@ class Quarantine:
             except StorageFull as error:
                 bound, why = "room", str(error)
             else:
-                self._was_set_aside()
-                self._looks.ask()
+                self._added()
                 return True
         if not await self._store.delete(key):
             return False
@@ -161,6 +162,11 @@ class Quarantine:
             reason=why,
         )
         return True
+
+    def _added(self) -> None:
+        """Take note that a file was set aside, by `put` or for another one that was published."""
+        self._was_set_aside()
+        self._looks.ask()
 
     async def check(self) -> None:
         """Have the quarantine brought within its bounds soon, in the background."""

@@ -1,89 +1,34 @@
-"""The storage ports on a bucket of S3, laid out as `ncps.storage.keys` says.
-
-Every request runs in a thread of the bucket's own pool. Requests stand in a bounded line for the
-threads, uploads in one of their own, so that a burst of either leaves threads to the other. Bodies
-need no line: each reads one piece at a time, and who may have a body was decided before.
-"""
+"""The storage ports on a bucket of S3, laid out as `ncps.storage.keys` says."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from threading import Event
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 from uuid import uuid4
 
-from twisted.internet.defer import CancelledError, Deferred
+from attrs import frozen
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
-from ncps.errors import Conflict, Corrupt, NotFound, Unavailable
+from ncps.errors import Conflict, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import ConfigStore, NarInfoStore, NarStore, SetAside, Spooled, Stat
+from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, SetAside, Spooled, Stat
 from ncps.slots import Slots
 from ncps.storage import keys
 from ncps.storage.s3_body import Ahead, Opening, S3Body, S3Source
-from ncps.storage.s3_bucket import LARGEST_COPY, Bucket, Facts, Listed, Opened
+from ncps.storage.s3_bucket import LARGEST_COPY, Bucket, Facts, Opened
 from ncps.storage.s3_copy import copy_blocking
 from ncps.storage.s3_election import elect, honours_conditions_blocking
 from ncps.storage.s3_errors import OutOfRange
+from ncps.storage.s3_requests import Requests, run_in_line
 from ncps.storage.s3_upload import Upload
-from ncps.workers import Threads
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 AHEAD: Final = 64
 """Bodies that may read ahead at once: 16 MiB."""
 _ATTEMPTS: Final = 5
-
-
-async def run_in_line(
-    slots: Slots, workers: Threads, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-) -> R:
-    """Take a slot, call in a thread, return its result. Busy: the line is too long.
-
-    The slot is the call's, not the caller's: who leaves does not make room while a thread is busy
-    for nobody. Else a crowd that comes and goes would fill the threads without bound.
-    """
-    await slots.acquire()
-    result: Deferred[R] = Deferred()
-
-    def ended(value: R | Failure) -> None:
-        slots.release()
-        if not isinstance(value, Failure):
-            result.callback(value)
-        elif not result.called:
-            result.errback(value)
-
-    Deferred.fromCoroutine(workers.run(function, *args, **kwargs)).addBoth(ended)
-    return await result
-
-
-class Requests:
-    """The way to a bucket: the line, and the threads at its end.
-
-    :param slots: one for each request that may run or wait for a thread.
-    """
-
-    def __init__(self, *, bucket: Bucket, workers: Threads, slots: Slots) -> None:
-        self.bucket = bucket
-        self.workers = workers
-        self._slots = slots
-
-    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call what asks the bucket, in a thread. Busy: the line is too long."""
-        return await run_in_line(self._slots, self.workers, function, *args, **kwargs)
-
-    async def walk(self, base: str) -> AsyncIterator[Listed]:
-        """Objects below a key, one hop for each page."""
-        after = ""
-        while True:
-            page, after = await self.run(self.bucket.page, f"{base}/", after)
-            for item in page:
-                yield item
-            if not after:
-                return
 
 
 class S3NarStore(NarStore):
@@ -119,43 +64,45 @@ class S3NarStore(NarStore):
         self._largest_copy = largest_copy
         self._now = now
         self._ahead = Ahead(AHEAD)
+        self._replaced: Callable[[], object] = lambda: None
 
     async def stat(self, key: NarKey) -> Stat | None:
         facts = await self._requests.run(self._bucket.stat, keys.nar_key(key))
         return None if facts is None else _stat(key, facts)
 
     async def open(
-        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+        self,
+        key: NarKey,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        size: int | None = None,
+        tag: str | None = None,
     ) -> S3Body:
         opening = Opening()
+        wanted = _Wanted(key, start, stop, size, tag)
         try:
-            source, first = await self._requests.run(
-                self._open_blocking, opening, key, start, stop, size
-            )
+            source, first = await self._requests.run(self._open_blocking, opening, wanted)
         except CancelledError:
             opening.abandon()
             raise
         return S3Body(source, first=first, workers=self._requests.workers, ahead=self._ahead)
 
-    def _open_blocking(
-        self, opening: Opening, key: NarKey, start: int, stop: int | None, size: int | None
-    ) -> tuple[S3Source, bytes]:
+    def _open_blocking(self, opening: Opening, wanted: _Wanted) -> tuple[S3Source, bytes]:
         """Open and read a first piece: for most NARs that is all of it, in one hop."""
-        where = keys.nar_key(key)
+        where, start, stop = keys.nar_key(wanted.key), wanted.start, wanted.stop
         try:
             # An empty range cannot be asked for; its neighbour tells as much.
             opened = self._bucket.open(where, *(start, stop) if stop != start else (0, 1))
         except OutOfRange:
-            actual = self._size(key)
-            _check(key, start, stop, size, actual)
+            wanted.check(self._facts(wanted.key))
             opened = self._bucket.open(where)
         try:
-            actual = opened.facts.size
-            end = _check(key, start, stop, size, actual)
+            end = wanted.check(opened.facts)
         except Corrupt:
             opened.stream.close()
             raise
-        etag = opened.facts.etag
+        actual, etag = opened.facts.size, opened.facts.etag
         source = S3Source(
             opened,
             name=self._bucket.name(where),
@@ -173,11 +120,11 @@ class S3NarStore(NarStore):
         opening.done_blocking(source)
         return source, first
 
-    def _size(self, key: NarKey) -> int:
+    def _facts(self, key: NarKey) -> Facts:
         facts = self._bucket.stat(keys.nar_key(key))
         if facts is None:
             raise NotFound(f"{key.file_name} is not in the store")
-        return facts.size
+        return facts
 
     def _reopen(self, where: str, position: int, stop: int, etag: str, size: int) -> Opened:
         opened = self._bucket.open(where, position, stop, etag=etag)
@@ -189,48 +136,98 @@ class S3NarStore(NarStore):
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         given_up = Event()
         try:
-            facts = await run_in_line(
+            facts, has_replaced = await run_in_line(
                 self._uploads, self._requests.workers, self._publish_blocking, key, source, given_up
             )
         finally:
             given_up.set()  # a cancelled upload ends after the part that it is sending
+        if has_replaced:
+            self._replaced()
         return _stat(key, facts)
 
-    def _publish_blocking(self, key: NarKey, source: Spooled, given_up: Event) -> Facts:
+    def watch(self, replaced: Callable[[], object]) -> None:
+        self._replaced = replaced
+
+    def _publish_blocking(
+        self, key: NarKey, source: Spooled, given_up: Event
+    ) -> tuple[Facts, bool]:
+        """Return facts of the object, and whether another one was set aside for it."""
         where = keys.nar_key(key)
-        facts = self._bucket.stat(where)
-        if facts is None or facts.size != source.size:
-            Upload(
-                bucket=self._bucket,
-                key=where,
-                source=source,
-                part=self._part,
-                options={**self._options, "Metadata": {"sha256": source.sha256.digest.hex()}},
-                given_up=given_up,
-            ).run_blocking()
-            facts = self._bucket.stat(where)
-        if facts is None or facts.size != source.size:
-            raise Unavailable(f"{self._bucket.name(where)} is not there just after it was written")
+        former = self._bucket.stat(where)
+        upload = Upload(
+            bucket=self._bucket,
+            key=where,
+            source=source,
+            part=self._part,
+            options={**self._options, "Metadata": {"sha256": source.sha256.digest.hex()}},
+            given_up=given_up,
+        )
+        is_other = former is not None and former.sha256 != source.sha256.digest.hex()
+        has_replaced = former is not None and is_other and self._keep_aside(key, former)
+        tag = upload.run_blocking()
+        facts = self._written(where, tag)
+        if (facts.size, facts.sha256) != (source.size, source.sha256.digest.hex()):
+            raise Unavailable(f"{self._bucket.name(where)} was replaced just after it was written")
         source.path.unlink(missing_ok=True)
+        return facts, has_replaced
+
+    def _written(self, where: str, tag: str) -> Facts:
+        """Facts of an object that was just made, with this tag, if the server told one."""
+        facts = self._bucket.stat(where)
+        if facts is None or tag not in {"", facts.etag}:
+            raise Unavailable(f"{self._bucket.name(where)} is not there just after it was written")
+        return facts
+
+    def _keep_aside(self, key: NarKey, facts: Facts) -> bool:
+        """Copy an object that is going to be replaced, if there is room for that.
+
+        One that goes meanwhile is no loss.
+        """
+        with suppress(NotFound, Conflict, StorageFull):
+            self._copy(keys.nar_key(key), self._aside(key), facts)
+            return True
+        return False
+
+    def _copy(self, where: str, target: str, facts: Facts) -> str:
+        return copy_blocking(self._bucket, where, target, facts, self._options, self._largest_copy)
+
+    async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
+        return await self._requests.run(self._copy_blocking, key, target, tag)
+
+    def _copy_blocking(self, key: NarKey, target: NarKey, tag: str) -> Stat:
+        where = keys.nar_key(target)
+        try:
+            copied = self._copy(keys.nar_key(key), where, self._same(key, tag))
+        except Conflict as error:
+            raise Replaced(f"{key.file_name} was replaced in the store") from error
+        self._same(key, tag)  # some servers, Ceph among them, copy whatever is there
+        return _stat(target, self._written(where, copied))
+
+    def _same(self, key: NarKey, tag: str) -> Facts:
+        facts = self._facts(key)
+        if facts.etag != tag:
+            raise Replaced(f"{key.file_name} was replaced in the store")
         return facts
 
     async def delete(self, key: NarKey) -> bool:
         return await self._requests.run(_delete_blocking, self._bucket, keys.nar_key(key))
 
     async def quarantine(self, key: NarKey) -> bool:
-        target = keys.quarantine_key(key, keys.new_mark(self._now()))
-        return await self._requests.run(self._move_blocking, keys.nar_key(key), target)
+        return await self._requests.run(self._move_blocking, keys.nar_key(key), self._aside(key))
+
+    def _aside(self, key: NarKey) -> str:
+        return keys.quarantine_key(key, keys.new_mark(self._now()))
 
     def _move_blocking(self, where: str, target: str) -> bool:
         facts = self._bucket.stat(where)
         if facts is None:
             return False
         try:
-            copy_blocking(
-                self._bucket, where, target, facts.size, self._options, self._largest_copy
-            )
+            self._copy(where, target, facts)
         except NotFound:
             return False
+        except Conflict as error:
+            raise Unavailable(f"{self._bucket.name(where)} has changed meanwhile") from error
         self._bucket.delete(where)
         return True
 
@@ -249,7 +246,7 @@ class S3NarStore(NarStore):
         async for item in self._requests.walk(keys.NARS):
             key = keys.nar_of(item.key)
             if key is not None:
-                yield Stat(key=key, size=item.size, modified=item.modified)
+                yield Stat(key=key, size=item.size, modified=item.modified, tag=item.etag)
 
     async def location(self, key: NarKey, *, size: int) -> str | None:
         if self._redirect_from is None or size < self._redirect_from:
@@ -260,17 +257,30 @@ class S3NarStore(NarStore):
         )
 
 
-def _check(key: NarKey, start: int, stop: int | None, size: int | None, actual: int) -> int:
-    """Return where the bytes end; Corrupt if there are not that many."""
-    end = actual if stop is None else stop
-    if size not in {None, actual} or not 0 <= start <= end <= actual:
-        wanted = f"bytes {start} to {end}" if size is None else f"{size} bytes"
-        raise Corrupt(f"{key.file_name} has {actual} bytes in the store, wanted: {wanted}")
-    return end
+@frozen
+class _Wanted:
+    """What was asked for; see `NarStore.open`."""
+
+    key: NarKey
+    start: int
+    stop: int | None
+    size: int | None
+    tag: str | None
+
+    def check(self, facts: Facts) -> int:
+        """Return where the bytes end. Corrupt, of which Replaced, if this is not the object."""
+        actual = facts.size
+        end = actual if self.stop is None else self.stop
+        if self.size not in {None, actual} or not 0 <= self.start <= end <= actual:
+            what = f"bytes {self.start} to {end}" if self.size is None else f"{self.size} bytes"
+            raise Corrupt(f"{self.key.file_name} has {actual} bytes in the store, wanted: {what}")
+        if self.tag not in {None, facts.etag}:
+            raise Replaced(f"{self.key.file_name} was replaced in the store")
+        return end
 
 
 def _stat(key: NarKey, facts: Facts) -> Stat:
-    return Stat(key=key, size=facts.size, modified=facts.modified)
+    return Stat(key=key, size=facts.size, modified=facts.modified, tag=facts.etag)
 
 
 def _delete_blocking(bucket: Bucket, key: str) -> bool:

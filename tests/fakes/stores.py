@@ -16,6 +16,7 @@ from ncps.ports import (
     ConfigStore,
     NarInfoStore,
     NarStore,
+    Replaced,
     Segment,
     SetAside,
     Spooled,
@@ -74,6 +75,7 @@ class MemoryNarStore(_Failing, NarStore):
         self.undiscardable: set[str] = set()
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.elsewhere = ""
+        self._replaced: Callable[[], object] = lambda: None
         self.bodies: list[MemoryBody] = []
         self._modified: dict[NarKey, datetime] = {}
 
@@ -97,14 +99,25 @@ class MemoryNarStore(_Failing, NarStore):
 
     def _stat(self, key: NarKey) -> Stat:
         modified = self._modified.get(key, datetime.now(UTC))
-        return Stat(key=key, size=len(self.objects[key]), modified=modified)
+        size = len(self.objects[key])
+        return Stat(key=key, size=size, modified=modified, tag=self.tag(key))
+
+    def tag(self, key: NarKey) -> str:
+        """Tells its bytes from others."""
+        return str(sha256_of(self.objects[key]))
 
     async def stat(self, key: NarKey) -> Stat | None:
         self._check()
         return self._stat(key) if key in self.objects else None
 
     async def open(
-        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+        self,
+        key: NarKey,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        size: int | None = None,
+        tag: str | None = None,
     ) -> MemoryBody:
         self._check()
         data = self.objects.get(key)
@@ -113,6 +126,8 @@ class MemoryNarStore(_Failing, NarStore):
         end = len(data) if stop is None else stop
         if size not in (None, len(data)) or not 0 <= start <= end <= len(data):
             raise Corrupt(f"{key.file_name} has {len(data)} bytes in the store")
+        if tag not in (None, self.tag(key)):
+            raise Replaced(f"{key.file_name} was replaced in the store")
         self.bodies.append(MemoryBody(data[start:end]))
         return self.bodies[-1]
 
@@ -125,9 +140,23 @@ class MemoryNarStore(_Failing, NarStore):
         if len(data) != source.size or sha256_of(data) != source.sha256:
             raise Corrupt(f"{source.path} is not what it is said to be")
         source.path.unlink()
-        if key not in self.objects or len(self.objects[key]) != source.size:
-            self.put(key, data)
+        if self.objects.get(key, data) != data:
+            self.put_aside(key, self.objects[key])
+            self._replaced()
+        self.put(key, data)
         return self._stat(key)
+
+    def watch(self, replaced: Callable[[], object]) -> None:
+        self._replaced = replaced
+
+    async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
+        self._check()
+        if key not in self.objects:
+            raise NotFound(f"{key.file_name} is not in the store")
+        if tag != self.tag(key):
+            raise Replaced(f"{key.file_name} was replaced in the store")
+        self.put(target, self.objects[key])
+        return self._stat(target)
 
     async def delete(self, key: NarKey) -> bool:
         self._check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import given
@@ -26,7 +27,7 @@ from ncps.errors import NcpsError, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Lease, SetAside
 from ncps.tasks import Tasks
-from tests.contract.samples import key_of
+from tests.contract.samples import key_of, spooled
 from tests.fakes.clocks import SetClock
 from tests.fakes.leases import MemoryLease, MemoryLeases
 from tests.fakes.stores import MemoryNarStore
@@ -256,6 +257,27 @@ class PutTests(QuarantineCase):
         putting = Deferred.fromCoroutine(self.quarantine.put(key_of(1)))
         self.failureResultOf(putting, Unavailable)
         self.assertIn(key_of(1), self.store.objects)
+
+
+class ReplacedTests(QuarantineCase):
+    """What the store sets aside, since other bytes are published under its key."""
+
+    def publish(self, number: int, data: bytes) -> None:
+        sources = Path(self.mktemp())
+        self.get(self.store.publish(key_of(number), spooled(sources, data)))
+
+    def test_it_is_counted_and_bounded_like_any_other(self) -> None:
+        """Also where nothing is kept."""
+        for number in range(5):
+            self.store.put(key_of(number), b"wrong")
+            self.publish(number, b"right")
+        self.clock.advance(REST_S)
+        self.assertEqual((5, 3, ["count"] * 2), (self.set_aside, len(self.left()), self.discarded))
+        self.use(count=0)
+        self.store.put(key_of(9), b"wrong")
+        self.publish(9, b"right")
+        self.clock.advance(REST_S)
+        self.assertEqual((set(), {b"right"}), (self.left(), set(self.store.objects.values())))
 
 
 class LookTests(QuarantineCase):

@@ -154,6 +154,19 @@ class RequestTests(BucketCase):
             self.successResultOf(start(self.nars(now=lambda: 5.0).quarantine(KEY)))
         self.assertEqual({o.data for o in self.client.objects.values()}, {b"one", b"two"})
 
+    def test_without_room_for_a_copy_the_wrong_bytes_go(self) -> None:
+        """They do not stay in the place of the right ones for that."""
+        self.client.put(WHERE, b"wrong")
+        store, told = self.nars(), []
+        store.watch(lambda: told.append(1))
+        self.client.script["copy_object"].append(error("QuotaExceeded", 403))
+        source = spooled(self.sources, b"some bytes")
+        self.successResultOf(start(store.publish(KEY, source)))
+        self.assertEqual(
+            {k: o.data for k, o in self.client.objects.items()}, {WHERE: b"some bytes"}
+        )
+        self.assertEqual([], told)
+
     def test_nothing_of_another_make_is_taken_for_set_aside(self) -> None:
         """Other names, and keys that go deeper, are not ours to discard."""
         ours = keys.quarantine_key(KEY, "17-0123456789abcdef")
