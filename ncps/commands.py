@@ -10,12 +10,13 @@ from twisted.internet.task import react
 
 from ncps.assembly.databases import dialect
 from ncps.assembly.keys import imported_key, vetting
-from ncps.assembly.parts import adapters, adoption
+from ncps.assembly.parts import adapters, adoption, quarantine
 from ncps.cache.identity import signing_key
 from ncps.cache.rebuild import Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError
 from ncps.locks.local import LocalLeases
+from ncps.metrics import Metrics
 from ncps.service import NcpsService
 from ncps.settings.model import Settings
 from ncps.tasks import Tasks
@@ -77,6 +78,8 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
     parts.workers.start()
     parts.stores.start()
     tasks = Tasks(reactor)
+    leases = LocalLeases(reactor)
+    wrong = quarantine(reactor, settings, parts, tasks, leases, Metrics())
     try:
         parts.database.open()
         key = await signing_key(
@@ -86,7 +89,7 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
             clock=reactor,
             catalog=parts.catalog,
             store=parts.stores.narinfos,
-            adoption=adoption(reactor, parts, tasks, LocalLeases(reactor)),
+            adoption=adoption(reactor, parts, tasks, leases, wrong),
             vetting=vetting(settings, key),
         ).run()
     finally:

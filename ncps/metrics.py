@@ -38,6 +38,8 @@ ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
 LOCK_MODES = ("local", "files", "redis", "postgresql")
 DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 
+DISCARD_BOUNDS = ("count", "size", "age", "room")
+
 LIMITS = (
     "cache-download-max-count",
     "cache-download-max-spool-size",
@@ -113,6 +115,7 @@ class Metrics:
         self._add_serving(("", *names))
         self._add_store()
         self._add_eviction()
+        self._add_quarantine()
         self._add_upstreams(names)
         self._add_locks()
         self._add_http()
@@ -216,6 +219,25 @@ class Metrics:
         )
         self.orphans_freed = self._counter(
             "ncps_orphans_bytes_freed_total", "Bytes of objects removed that no record knew."
+        )
+
+    def _add_quarantine(self) -> None:
+        self.quarantine_files = self._gauge(
+            "ncps_quarantine_files", "Files in the quarantine: stored and found wrong.", way="own"
+        )
+        self.quarantine_size = self._gauge(
+            "ncps_quarantine_size_bytes", "Bytes of these files.", way="own"
+        )
+        self.quarantine_set_aside = self._counter(
+            "ncps_quarantine_set_aside_total", "Stored files that were put into the quarantine."
+        )
+        self.quarantine_discarded = Labelled(
+            self._counter(
+                "ncps_quarantine_discarded_total",
+                "Files removed from the quarantine, or never put there, by the bound it was for.",
+                "bound",
+            ),
+            DISCARD_BOUNDS,
         )
 
     def _add_upstreams(self, upstreams: tuple[str, ...]) -> None:
@@ -370,3 +392,8 @@ class Metrics:
         self.store_size.set(totals.bytes_stored)
         self.narinfo_count.set(totals.narinfos)
         self.nar_file_count.set(totals.nars_stored)
+
+    def set_quarantine(self, files: int, size: int) -> None:
+        """Show what a look at the quarantine found."""
+        self.quarantine_files.set(files)
+        self.quarantine_size.set(size)

@@ -82,6 +82,54 @@ class Tasks:
         idle.callback(None)
 
 
+class Coalesced:
+    """Runs a job once for all who asked since the last run began: one at a time, one to come.
+
+    :param job: logs what fails.
+    :param longest_rest_s: the most seconds that `rest` can ask for.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        tasks: Tasks,
+        name: str,
+        job: Callable[[], Coroutine[Any, Any, None]],
+        *,
+        longest_rest_s: float,
+    ) -> None:
+        self._clock = clock
+        self._tasks = tasks
+        self._name = name
+        self._job = job
+        self._longest_rest_s = longest_rest_s
+        self._is_asked = False
+        self._is_running = False
+        self._rests_until = 0.0
+
+    def ask(self) -> None:
+        """Have the job run, at once unless it runs or rests."""
+        self._is_asked = True
+        if not self._is_running:
+            self._is_running = True
+            self._tasks.start(self._name, self._run())
+
+    def rest(self, seconds: float) -> None:
+        """Let no run begin within so many seconds from now."""
+        self._rests_until = self._clock.seconds() + min(seconds, self._longest_rest_s)
+
+    async def _run(self) -> None:
+        try:
+            while self._is_asked:
+                rest = self._rests_until - self._clock.seconds()
+                if rest > 0:
+                    await deferLater(self._clock, min(rest, self._longest_rest_s))
+                self._is_asked = False
+                await self._job()
+        finally:
+            self._is_running = False
+
+
 class Ticker:
     """Calls a coroutine function again and again; a failing tick is logged and the next one comes.
 

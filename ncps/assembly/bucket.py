@@ -9,9 +9,10 @@ from ncps.assembly.stores import Stores
 from ncps.errors import Refused
 from ncps.settings.model import S3Settings, Settings
 from ncps.slots import Slots
-from ncps.storage.s3 import Requests, S3ConfigStore, S3NarInfoStore, S3NarStore
+from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.s3_bucket import Access, Bucket, connect
 from ncps.storage.s3_probe import probe_blocking, sweep_blocking
+from ncps.storage.s3_requests import Requests
 from ncps.storage.temps import Temps
 from ncps.workers import Workers
 

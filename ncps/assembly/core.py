@@ -13,7 +13,7 @@ from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
-from ncps.assembly.parts import Adapters, adoption, new_spool
+from ncps.assembly.parts import Adapters, adoption, new_spool, quarantine
 from ncps.assembly.upkeep import Upkeep, upkeep
 from ncps.cache.heal import Healing
 from ncps.cache.inspect import Inspection
@@ -87,10 +87,11 @@ def core(
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
+    wrong = quarantine(reactor, settings, parts, tasks, agreed.leases, counters)
     healing = Healing(
         tasks=tasks,
         catalog=parts.catalog,
-        store=parts.stores.nars,
+        quarantine=wrong,
         narinfos=narinfos,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
@@ -101,6 +102,7 @@ def core(
         store=parts.stores.nars,
         narinfos=narinfos,
         healing=healing,
+        quarantine=wrong,
         workers=parts.workers,
         verified=lambda result: counters.inspections(result).inc(),
     )
@@ -113,7 +115,7 @@ def core(
         cluster=cluster(settings, agreed.leases, peers, place),
         upstreams=whom.upstreams,
         narinfos=narinfos,
-        adoption=adoption(reactor, parts, tasks, agreed.leases),
+        adoption=adoption(reactor, parts, tasks, agreed.leases, wrong),
         verifier=verifier,
         negatives=negatives,
         uses=uses,
@@ -152,6 +154,7 @@ def core(
         nars=nars,
         narinfos=narinfos,
         uses=uses,
+        quarantine=wrong,
         may_sweep=lambda: not sharing.trouble,
     )
 

@@ -9,9 +9,11 @@ from attrs import frozen
 from ncps.assembly.databases import database
 from ncps.assembly.stores import Stores, stores
 from ncps.cache.adopt import Adoption
+from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.database.catalog import SqlCatalog
 from ncps.database.pool import Database, Observer
 from ncps.errors import StorageFull, Unavailable
+from ncps.metrics import Metrics
 from ncps.ports import Leases
 from ncps.settings.model import Settings
 from ncps.spool import Digest, Spool
@@ -59,13 +61,43 @@ def adapters(reactor: Any, settings: Settings) -> Adapters:
     )
 
 
-def adoption(reactor: Any, parts: Adapters, tasks: Tasks, leases: Leases) -> Adoption:
-    """Make what takes over bytes without a row."""
+def quarantine(
+    reactor: Any,
+    settings: Settings,
+    parts: Adapters,
+    tasks: Tasks,
+    leases: Leases,
+    counters: Metrics,
+) -> Quarantine:
+    """Make what keeps the files that were found wrong."""
+    limits = settings.cache.quarantine
+    return Quarantine(
+        clock=reactor,
+        tasks=tasks,
+        store=parts.stores.nars,
+        leases=leases,
+        bounds=QuarantineBounds(
+            count=limits.max_count, size=limits.max_size_bytes, age_s=limits.max_age_s
+        ),
+        was_set_aside=counters.quarantine_set_aside.inc,
+        discarded=lambda bound: counters.quarantine_discarded(bound).inc(),
+        left=counters.set_quarantine,
+    )
+
+
+def adoption(
+    reactor: Any, parts: Adapters, tasks: Tasks, leases: Leases, wrong: Quarantine
+) -> Adoption:
+    """Make what takes over bytes without a row.
+
+    :param wrong: takes those that are not what their narinfo says.
+    """
     return Adoption(
         clock=reactor,
         tasks=tasks,
         catalog=parts.catalog,
         store=parts.stores.nars,
+        quarantine=wrong,
         workers=parts.workers,
         leases=leases,
     )

@@ -18,6 +18,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.objects import Objects
 from ncps.cache.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
+from ncps.cache.quarantine import LOOK_S, Quarantine
 from ncps.cache.schedule import Appointments, Cron, Every, Schedule
 from ncps.cache.uses import Uses
 from ncps.errors import Refused
@@ -54,6 +55,7 @@ def upkeep(
     nars: Nars,
     narinfos: NarInfos,
     uses: Uses,
+    quarantine: Quarantine,
     may_sweep: Callable[[], bool],
 ) -> Upkeep:
     """Make it; nothing runs yet. Refused: the machine's time zone cannot be told.
@@ -81,6 +83,7 @@ def upkeep(
     tickers = [
         Ticker(reactor, "recount", orphans.recount, INTERVAL_S),
         Ticker(reactor, "sweep", sweeps.tick, sweeps.pause_s),
+        Ticker(reactor, "quarantine", quarantine.check, LOOK_S),
     ]
     if not settings.cache.max_size_bytes:
         return Upkeep(eviction=None, tickers=tuple(tickers))

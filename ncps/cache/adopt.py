@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from ncps.cache.negatives import Negatives
 from ncps.cache.objects import Objects
+from ncps.cache.quarantine import Quarantine
 from ncps.cache.seal import Doubtful, Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
 from ncps.clocks import utc_now
@@ -69,12 +70,14 @@ class Adoption:
         tasks: Tasks,
         catalog: Catalog,
         store: NarStore,
+        quarantine: Quarantine,
         workers: Threads,
         leases: Leases,
     ) -> None:
         self._clock = clock
         self._catalog = catalog
         self._store = store
+        self._quarantine = quarantine
         self._workers = workers
         self._objects = Objects(catalog=catalog, store=store, leases=leases)
         self._unvouched = Negatives(clock, ttl_s=UNVOUCHED_S, max_entries=UNVOUCHED_ENTRIES)
@@ -180,7 +183,7 @@ class Adoption:
 
     async def _set_aside(self, where: NarKey) -> None:
         try:
-            await self._store.quarantine(where)
+            await self._quarantine.put(where)
         except (StorageFull, Unavailable) as error:  # nobody is worse off for it staying there
             self._log.warn(
                 "{key} cannot be set aside: {reason}", key=where.file_name, reason=str(error)

@@ -20,7 +20,6 @@ from typing import Final
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.cache.narinfos import NarInfos
@@ -30,7 +29,7 @@ from ncps.clocks import Ages
 from ncps.errors import NcpsError
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, Inventory, Lease, Leases, NarInfoStore
-from ncps.tasks import Tasks
+from ncps.tasks import Coalesced, Tasks
 
 LEASE: Final = "lru"
 """Name of the lease of whoever removes bytes from the store."""
@@ -102,7 +101,6 @@ class Eviction:
     ) -> None:
         self._clock = clock
         self._ages = Ages(clock)
-        self._tasks = tasks
         self._catalog = catalog
         self._objects = objects
         self._sidecars = sidecars
@@ -113,28 +111,11 @@ class Eviction:
         self._bounds = bounds
         self._ended = ended
         self._is_running = False
-        self._is_watching = False
-        self._is_asked = False
-        self._rests_until = 0.0
+        self._looks = Coalesced(clock, tasks, "eviction", self.check, longest_rest_s=REST_S)
 
     def stored(self) -> None:
         """Take note that something was stored: look soon whether that was too much."""
-        self._is_asked = True
-        if not self._is_watching:
-            self._is_watching = True
-            self._tasks.start("eviction", self._watch())
-
-    async def _watch(self) -> None:
-        """Look once for all writes that came while the last look was taken."""
-        try:
-            while self._is_asked:
-                rest = self._rests_until - self._clock.seconds()
-                if rest > 0:
-                    await deferLater(self._clock, min(rest, REST_S))
-                self._is_asked = False
-                await self.check()
-        finally:
-            self._is_watching = False
+        self._looks.ask()
 
     async def check(self) -> None:
         """Make room if the store is over its limit. Never fails: what fails is logged."""
@@ -156,12 +137,9 @@ class Eviction:
                     await self._run_under(lease)
         except NcpsError as error:
             self._log.warn("old NARs cannot be removed now: {reason}", reason=str(error))
-            self._rest(REST_S)
+            self._looks.rest(REST_S)
         finally:
             self._is_running = False
-
-    def _rest(self, seconds: float) -> None:
-        self._rests_until = self._clock.seconds() + min(seconds, REST_S)
 
     async def _run_under(self, lease: Lease) -> None:
         since = self._clock.seconds()
@@ -176,7 +154,7 @@ class Eviction:
             self._ended(tally)
         if is_stuck:
             # All that is left is in use: to look for more again and again would be all we do.
-            self._rest(REST_SHARE * tally.seconds if tally.nars else REST_S)
+            self._looks.rest(REST_SHARE * tally.seconds if tally.nars else REST_S)
         self._log.info(
             "removed {nars} NARs ({freed} bytes) in {seconds:.1f} s, {passed} in use were passed"
             " over; {left} bytes are left, at most {high} are allowed{remark}",

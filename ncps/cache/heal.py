@@ -11,11 +11,12 @@ from functools import partial
 from twisted.logger import Logger
 
 from ncps.cache.narinfos import NarInfos
+from ncps.cache.quarantine import Quarantine
 from ncps.cache.served import stored_key
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
 from ncps.nix.narurl import NarKey
-from ncps.ports import Catalog, NarRecord, NarStore
+from ncps.ports import Catalog, NarRecord
 from ncps.tasks import Tasks
 
 
@@ -32,12 +33,12 @@ class Healing:
         *,
         tasks: Tasks,
         catalog: Catalog,
-        store: NarStore,
+        quarantine: Quarantine,
         narinfos: NarInfos,
         is_arriving: Callable[[NarKey], bool],
     ) -> None:
         self._catalog = catalog
-        self._store = store
+        self._quarantine = quarantine
         self._narinfos = narinfos
         self._is_arriving = is_arriving
         self._flights: Flights[NarKey, None] = Flights(tasks, "heal")
@@ -68,7 +69,7 @@ class Healing:
         )
         if isinstance(trouble, Corrupt):
             try:
-                await self._store.quarantine(stored_key(nar))
+                await self._quarantine.put(stored_key(nar))
             except (StorageFull, Unavailable) as error:
                 self._log.warn(
                     "{key} cannot be set aside: {reason}",

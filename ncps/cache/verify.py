@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from ncps.cache.heal import Healing
 from ncps.cache.narinfos import NarInfos
+from ncps.cache.quarantine import Quarantine
 from ncps.cache.seal import Sha256
 from ncps.cache.served import stored_key
 from ncps.clocks import utc_now
@@ -96,6 +97,7 @@ class Verifier:
         store: NarStore,
         narinfos: NarInfos,
         healing: Healing,
+        quarantine: Quarantine,
         workers: Threads,
         verified: Callable[[str], object] = lambda _: None,
     ) -> None:
@@ -104,6 +106,7 @@ class Verifier:
         self._catalog = catalog
         self._store = store
         self._narinfos = narinfos
+        self._quarantine = quarantine
         self._workers = workers
         self._verified = verified
         self._flights: Flights[tuple[NarKey, bool], NarRecord | None] = Flights(tasks, "verify")
@@ -168,7 +171,7 @@ class Verifier:
             kept = await self._note(nar, _described(record, seen))
         else:
             await self._catalog.forget_nar(nar.key)
-            await self._store.quarantine(stored_key(nar))
+            await self._quarantine.put(stored_key(nar))
             kept = None
         await self._narinfos.relearn(digests)
         return kept

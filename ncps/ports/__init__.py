@@ -34,6 +34,7 @@ from ncps.ports.stores import (
     NarInfoStore,
     NarStore,
     Replaced,
+    SetAside,
     Spooled,
     Stat,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Peers",
     "Replaced",
     "Segment",
+    "SetAside",
     "Spooled",
     "Stat",
     "Totals",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +31,20 @@ class Stat:
     size: int
     modified: datetime
     tag: str
+
+
+@frozen(kw_only=True)
+class SetAside:
+    """One NAR file that was found wrong and lies in the quarantine.
+
+    :param mark: tells apart those of one key; the store's own.
+    :param since: when it was set aside, by the clock of the machine that did it.
+    """
+
+    key: NarKey
+    mark: str
+    size: int
+    since: datetime
 
 
 @frozen(kw_only=True)
@@ -74,6 +88,9 @@ class NarStore(Protocol):
         it is said to be, StorageFull, Unavailable.
         """
 
+    def watch(self, replaced: Callable[[], object]) -> None:
+        """Have `replaced` called, on the reactor's thread, for each object `publish` set aside."""
+
     async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
         """Give an object a second key, atomic and durable on return; what was there is replaced.
 
@@ -84,7 +101,23 @@ class NarStore(Protocol):
         """Remove the object; False if it was absent. Unavailable."""
 
     async def quarantine(self, key: NarKey) -> bool:
-        """Set the object aside where no request finds it but an operator can; False if absent."""
+        """Set the object aside where no request finds it but an operator can; False if absent.
+
+        Whatever was set aside before stays, also what has the same key and the same moment.
+        StorageFull, Unavailable.
+        """
+
+    def walk_quarantine(self) -> AsyncIterator[SetAside]:
+        """All that `quarantine` has set aside, in no order; nothing of another make. Unavailable.
+
+        What comes or goes meanwhile may or may not appear.
+        """
+
+    async def discard(self, aside: SetAside) -> None:
+        """Remove what was set aside, if it is still there. Needs no room.
+
+        StorageFull (read-only, no leave), Unavailable.
+        """
 
     def walk(self) -> AsyncIterator[Stat]:
         """Every object, in no order; objects that come or go meanwhile may or may not appear."""

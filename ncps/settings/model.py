@@ -257,6 +257,15 @@ class EvictionSettings:
 
 
 @frozen(kw_only=True)
+class QuarantineSettings:
+    """What is kept of stored files that were found wrong; 0 of anything: nothing."""
+
+    max_count: int
+    max_size_bytes: int
+    max_age_s: float
+
+
+@frozen(kw_only=True)
 class CacheSettings:
     """The cache.
 
@@ -283,6 +292,7 @@ class CacheSettings:
     upstream: UpstreamsSettings
     max_size_bytes: int
     lru: EvictionSettings
+    quarantine: QuarantineSettings
     lock: LockSettings
     redis: RedisSettings
 

@@ -2,18 +2,22 @@
 
     store/nar/<h>/<hh>/<name>.nar[.<extension>]         NARs
     store/narinfo/<h>/<hh>/<hash part>.narinfo          narinfos as verified, beside their NARs
-    store/quarantine/<file name>.<time>                 NARs set aside, for an operator
+    store/quarantine/<file name>.<mark>                 NARs set aside, for an operator
     store/tmp/                                          unfinished files; local directories only
     store/probe/<name>                                  written and removed again; buckets only
     config/<name>                                       the signing key and few small secrets
 
 `<h>` and `<hh>` are the first one and two characters of the name, as the Go program lays them out
-(layout v0.9). No key is ever made of text that was not checked: none can lead elsewhere.
+(layout v0.9). `<mark>` is the time in microseconds since 1970 and, after a dash, a random number,
+which keeps apart what is set aside at the same moment. No key is ever made of text that was not
+checked: none can lead elsewhere.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
+from datetime import UTC, datetime, timedelta
 
 from ncps.errors import Malformed
 from ncps.nix.narurl import NarKey
@@ -27,6 +31,9 @@ PROBES = "store/probe"
 CONFIG = "config"
 
 _NARINFO_END = ".narinfo"
+_MARK = re.compile(r"(0|[1-9][0-9]{0,16})(?:-[0-9a-f]{16})?", re.ASCII)
+"""The random number is missing in marks of earlier versions."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONFIG_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?=[a-z0-9])){0,63}")
 
 
@@ -56,11 +63,21 @@ def config_key(name: str) -> str:
     return f"{CONFIG}/{name}"
 
 
-def quarantine_key(key: NarKey, mark: str) -> str:
-    """Where a NAR lies once it was set aside.
+def new_mark(now: float) -> str:
+    """Make a mark that nothing else has.
 
-    :param mark: tells apart several of one name; digits.
+    :param now: seconds since 1970.
     """
+    return f"{int(now * 1e6)}-{secrets.token_hex(8)}"
+
+
+def quarantine_key(key: NarKey, mark: str) -> str:
+    """Where a NAR lies once it was set aside. Malformed.
+
+    :param mark: of `new_mark`.
+    """
+    if _MARK.fullmatch(mark) is None:
+        raise Malformed(f"not the mark of what was set aside: {mark[:64]!r}")
     return f"{QUARANTINE}/{key.file_name}.{mark}"
 
 
@@ -79,6 +96,19 @@ def nar_of(object_key: str) -> NarKey | None:
     except Malformed:
         return None
     return key if nar_key(key) == object_key else None
+
+
+def set_aside_of(object_key: str) -> tuple[NarKey, str, datetime] | None:
+    """Read a key of `quarantine_key` back: NAR, mark and its time; None for every other key."""
+    file_name, _, mark = object_key.rpartition("/")[2].rpartition(".")
+    found = _MARK.fullmatch(mark)
+    try:
+        key = NarKey.parse(file_name)
+    except Malformed:
+        return None
+    if found is None or quarantine_key(key, mark) != object_key:
+        return None
+    return key, mark, _EPOCH + timedelta(microseconds=int(found[1]))
 
 
 def digest_of(object_key: str) -> str | None:

@@ -19,7 +19,7 @@ from attrs import evolve
 
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, Spooled, Stat
+from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, SetAside, Spooled, Stat
 from ncps.storage import keys
 from ncps.storage.local_body import LocalBody
 from ncps.storage.oserrors import reading
@@ -53,6 +53,7 @@ class LocalNarStore(NarStore):
         self._workers = workers
         self._readers = workers if reads_in_workers else None
         self._now = now
+        self._replaced: Callable[[], object] = lambda: None
 
     async def stat(self, key: NarKey) -> Stat | None:
         facts = await self._read(self._tree.stat, keys.nar_key(key))
@@ -80,15 +81,18 @@ class LocalNarStore(NarStore):
         return LocalBody(fd=fd, name=key.file_name, start=start, stop=end, workers=self._readers)
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
-        facts = await self._workers.run(
-            self._tree.adopt,
-            keys.nar_key(key),
-            source.path,
-            source.size,
-            source.sha256.digest,
-            self._aside(key),
-        )
-        return _stat(key, facts)
+        published, has_replaced = await self._workers.run(self._publish_blocking, key, source)
+        if has_replaced:
+            self._replaced()
+        return published
+
+    def _publish_blocking(self, key: NarKey, source: Spooled) -> tuple[Stat, bool]:
+        where, aside, digest = keys.nar_key(key), self._aside(key), source.sha256.digest
+        facts = self._tree.adopt(where, source.path, source.size, digest, aside)
+        return _stat(key, facts), self._tree.stat(aside) is not None
+
+    def watch(self, replaced: Callable[[], object]) -> None:
+        self._replaced = replaced
 
     async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
         return await self._workers.run(self._copy_blocking, key, target, tag)
@@ -113,10 +117,21 @@ class LocalNarStore(NarStore):
         return await self._workers.run(self._tree.move, keys.nar_key(key), self._aside(key))
 
     def _aside(self, key: NarKey) -> str:
-        return keys.quarantine_key(key, str(int(self._now() * 1e6)))
+        return keys.quarantine_key(key, keys.new_mark(self._now()))
+
+    async def walk_quarantine(self) -> AsyncIterator[SetAside]:
+        async for object_key, facts in _walk(self._tree.files(keys.QUARANTINE), self._workers):
+            found = keys.set_aside_of(object_key)
+            if found is not None:
+                key, mark, since = found
+                yield SetAside(key=key, mark=mark, size=facts.st_size, since=since)
+
+    async def discard(self, aside: SetAside) -> None:
+        where = keys.quarantine_key(aside.key, aside.mark)
+        await self._workers.run(self._tree.remove, where, in_shard=False)
 
     async def walk(self) -> AsyncIterator[Stat]:
-        async for object_key, facts in _walk(self._tree, keys.NARS, self._workers):
+        async for object_key, facts in _walk(self._tree.walk(keys.NARS), self._workers):
             key = keys.nar_of(object_key)
             if key is not None:
                 yield _stat(key, facts)
@@ -172,7 +187,7 @@ class LocalNarInfoStore(NarInfoStore):
         return await self._workers.run(self._tree.remove, keys.narinfo_key(digest))
 
     async def walk(self) -> AsyncIterator[str]:
-        async for object_key, _ in _walk(self._tree, keys.NARINFOS, self._workers):
+        async for object_key, _ in _walk(self._tree.walk(keys.NARINFOS), self._workers):
             digest = keys.digest_of(object_key)
             if digest is not None:
                 yield digest
@@ -214,10 +229,9 @@ def _tag(facts: os.stat_result) -> str:
 
 
 async def _walk(
-    tree: Tree, base: str, workers: Threads
+    found: Iterator[tuple[str, os.stat_result]], workers: Threads
 ) -> AsyncIterator[tuple[str, os.stat_result]]:
     """Walk in batches: one hop into a thread per batch, one batch in memory."""
-    found = tree.walk(base)
 
     def next_batch_blocking(
         source: Iterator[tuple[str, os.stat_result]],

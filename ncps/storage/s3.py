@@ -1,9 +1,4 @@
-"""The storage ports on a bucket of S3, laid out as `ncps.storage.keys` says.
-
-Every request runs in a thread of the bucket's own pool. Requests stand in a bounded line for the
-threads, uploads in one of their own, so that a burst of either leaves threads to the other. Bodies
-need no line: each reads one piece at a time, and who may have a body was decided before.
-"""
+"""The storage ports on a bucket of S3, laid out as `ncps.storage.keys` says."""
 
 from __future__ import annotations
 
@@ -11,81 +6,29 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from threading import Event
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 from uuid import uuid4
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
-from ncps.errors import Conflict, Corrupt, NotFound, Unavailable
+from ncps.errors import Conflict, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, Spooled, Stat
+from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, SetAside, Spooled, Stat
 from ncps.slots import Slots
 from ncps.storage import keys
 from ncps.storage.s3_body import Ahead, Opening, S3Body, S3Source
-from ncps.storage.s3_bucket import LARGEST_COPY, Bucket, Facts, Listed, Opened
+from ncps.storage.s3_bucket import LARGEST_COPY, Bucket, Facts, Opened
 from ncps.storage.s3_copy import copy_blocking
 from ncps.storage.s3_election import elect, honours_conditions_blocking
 from ncps.storage.s3_errors import OutOfRange
+from ncps.storage.s3_requests import Requests, run_in_line
 from ncps.storage.s3_upload import Upload
-from ncps.workers import Threads
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 AHEAD: Final = 64
 """Bodies that may read ahead at once: 16 MiB."""
 _ATTEMPTS: Final = 5
-
-
-async def run_in_line(
-    slots: Slots, workers: Threads, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-) -> R:
-    """Take a slot, call in a thread, return its result. Busy: the line is too long.
-
-    The slot is the call's, not the caller's: who leaves does not make room while a thread is busy
-    for nobody. Else a crowd that comes and goes would fill the threads without bound.
-    """
-    await slots.acquire()
-    result: Deferred[R] = Deferred()
-
-    def ended(value: R | Failure) -> None:
-        slots.release()
-        if not isinstance(value, Failure):
-            result.callback(value)
-        elif not result.called:
-            result.errback(value)
-
-    Deferred.fromCoroutine(workers.run(function, *args, **kwargs)).addBoth(ended)
-    return await result
-
-
-class Requests:
-    """The way to a bucket: the line, and the threads at its end.
-
-    :param slots: one for each request that may run or wait for a thread.
-    """
-
-    def __init__(self, *, bucket: Bucket, workers: Threads, slots: Slots) -> None:
-        self.bucket = bucket
-        self.workers = workers
-        self._slots = slots
-
-    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call what asks the bucket, in a thread. Busy: the line is too long."""
-        return await run_in_line(self._slots, self.workers, function, *args, **kwargs)
-
-    async def walk(self, base: str) -> AsyncIterator[Listed]:
-        """Objects below a key, one hop for each page."""
-        after = ""
-        while True:
-            page, after = await self.run(self.bucket.page, f"{base}/", after)
-            for item in page:
-                yield item
-            if not after:
-                return
 
 
 class S3NarStore(NarStore):
@@ -121,6 +64,7 @@ class S3NarStore(NarStore):
         self._largest_copy = largest_copy
         self._now = now
         self._ahead = Ahead(AHEAD)
+        self._replaced: Callable[[], object] = lambda: None
 
     async def stat(self, key: NarKey) -> Stat | None:
         facts = await self._requests.run(self._bucket.stat, keys.nar_key(key))
@@ -192,14 +136,22 @@ class S3NarStore(NarStore):
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         given_up = Event()
         try:
-            facts = await run_in_line(
+            facts, has_replaced = await run_in_line(
                 self._uploads, self._requests.workers, self._publish_blocking, key, source, given_up
             )
         finally:
             given_up.set()  # a cancelled upload ends after the part that it is sending
+        if has_replaced:
+            self._replaced()
         return _stat(key, facts)
 
-    def _publish_blocking(self, key: NarKey, source: Spooled, given_up: Event) -> Facts:
+    def watch(self, replaced: Callable[[], object]) -> None:
+        self._replaced = replaced
+
+    def _publish_blocking(
+        self, key: NarKey, source: Spooled, given_up: Event
+    ) -> tuple[Facts, bool]:
+        """Return facts of the object, and whether another one was set aside for it."""
         where = keys.nar_key(key)
         former = self._bucket.stat(where)
         upload = Upload(
@@ -210,14 +162,14 @@ class S3NarStore(NarStore):
             options={**self._options, "Metadata": {"sha256": source.sha256.digest.hex()}},
             given_up=given_up,
         )
-        if former is not None and former.sha256 != source.sha256.digest.hex():
-            self._keep_aside(key, former)
+        is_other = former is not None and former.sha256 != source.sha256.digest.hex()
+        has_replaced = former is not None and is_other and self._keep_aside(key, former)
         tag = upload.run_blocking()
         facts = self._written(where, tag)
         if (facts.size, facts.sha256) != (source.size, source.sha256.digest.hex()):
             raise Unavailable(f"{self._bucket.name(where)} was replaced just after it was written")
         source.path.unlink(missing_ok=True)
-        return facts
+        return facts, has_replaced
 
     def _written(self, where: str, tag: str) -> Facts:
         """Facts of an object that was just made, with this tag, if the server told one."""
@@ -226,10 +178,15 @@ class S3NarStore(NarStore):
             raise Unavailable(f"{self._bucket.name(where)} is not there just after it was written")
         return facts
 
-    def _keep_aside(self, key: NarKey, facts: Facts) -> None:
-        """Copy an object that is going to be replaced; one that goes meanwhile is no loss."""
-        with suppress(NotFound, Conflict):
+    def _keep_aside(self, key: NarKey, facts: Facts) -> bool:
+        """Copy an object that is going to be replaced, if there is room for that.
+
+        One that goes meanwhile is no loss.
+        """
+        with suppress(NotFound, Conflict, StorageFull):
             self._copy(keys.nar_key(key), self._aside(key), facts)
+            return True
+        return False
 
     def _copy(self, where: str, target: str, facts: Facts) -> str:
         return copy_blocking(self._bucket, where, target, facts, self._options, self._largest_copy)
@@ -259,7 +216,7 @@ class S3NarStore(NarStore):
         return await self._requests.run(self._move_blocking, keys.nar_key(key), self._aside(key))
 
     def _aside(self, key: NarKey) -> str:
-        return keys.quarantine_key(key, str(int(self._now() * 1e6)))
+        return keys.quarantine_key(key, keys.new_mark(self._now()))
 
     def _move_blocking(self, where: str, target: str) -> bool:
         facts = self._bucket.stat(where)
@@ -273,6 +230,17 @@ class S3NarStore(NarStore):
             raise Unavailable(f"{self._bucket.name(where)} has changed meanwhile") from error
         self._bucket.delete(where)
         return True
+
+    async def walk_quarantine(self) -> AsyncIterator[SetAside]:
+        async for item in self._requests.walk(keys.QUARANTINE):
+            found = keys.set_aside_of(item.key)
+            if found is not None:
+                key, mark, since = found
+                yield SetAside(key=key, mark=mark, size=item.size, since=since)
+
+    async def discard(self, aside: SetAside) -> None:
+        where = keys.quarantine_key(aside.key, aside.mark)
+        await self._requests.run(self._bucket.delete, where)
 
     async def walk(self) -> AsyncIterator[Stat]:
         async for item in self._requests.walk(keys.NARS):

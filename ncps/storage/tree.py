@@ -161,8 +161,8 @@ class Tree:
     def _keep_aside(self, key: str, aside: str) -> None:
         """Give the object that is there, if any, a second name, before another one replaces it."""
         path = self.path(aside)
-        self._make_parents(path)
-        with suppress(OSError):  # absent, or a file system without links: the wrong bytes go
+        with suppress(OSError):  # absent, no room, or a file system without links: those bytes go
+            self._make_parents(path)
             os.link(self.path(key), path)
 
     def copy(self, key: str, target: str, is_same: Callable[[os.stat_result], bool]) -> bool:
@@ -187,10 +187,12 @@ class Tree:
                 temp.unlink(missing_ok=True)
         return True
 
-    def remove(self, key: str) -> bool:
+    def remove(self, key: str, *, in_shard: bool = True) -> bool:
         """Remove the object; False if absent. StorageFull (read-only), Unavailable.
 
         Not synced: what comes back after a power loss is an orphan, found by its missing row.
+
+        :param in_shard: whether it lies in shard directories, which go with their last object.
         """
         path = self.path(key)
         with writing(path):
@@ -199,7 +201,8 @@ class Tree:
             except FileNotFoundError:
                 self.check_present()
                 return False
-            self._prune(path)
+            if in_shard:
+                self._prune(path)
         return True
 
     def move(self, key: str, target: str) -> bool:
@@ -225,17 +228,25 @@ class Tree:
             for sub_shard in self._directories(shard):
                 yield from self._files(sub_shard)
 
+    def files(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Keys and facts of the files that lie in the directory `base` itself, links aside.
+
+        Lazy, as `walk`. Unavailable.
+        """
+        self.check_present()
+        yield from self._files(base, follows=False)
+
     def _directories(self, base: str) -> Iterator[str]:
         for entry in self._scan(base):
             with reading(entry.path):
                 if entry.is_dir(follow_symlinks=False):
                     yield f"{base}/{entry.name}"
 
-    def _files(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
+    def _files(self, base: str, *, follows: bool = True) -> Iterator[tuple[str, os.stat_result]]:
         for entry in self._scan(base):
             with reading(entry.path):
                 try:
-                    facts = entry.stat()
+                    facts = entry.stat(follow_symlinks=follows)
                 except FileNotFoundError:
                     continue
             if stat.S_ISREG(facts.st_mode):

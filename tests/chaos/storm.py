@@ -23,8 +23,10 @@ OPTIONS = (
     *("--cache-upstream-response-header-timeout", "1s"),
     *("--cache-upstream-idle-timeout", "1s"),
     *("--cache-download-resume-timeout", "15s"),
+    *("--cache-quarantine-max-count", "10000"),
 )
-"""Patience cut short, so that a run is long in requests and not in waiting."""
+"""Patience cut short, so that a run is long in requests and not in waiting; and all that is set
+aside is kept, to be counted."""
 
 SETTLE_S = 15.0
 DAMAGE_EVERY = 25

@@ -165,6 +165,61 @@ class NarStoreContract(BodyContract):
             await self.assert_raises(NotFound, self.store.open(key_of(1)))
             self.assertEqual(await self.walked(), [])
 
+    async def set_aside(self) -> list[tuple[str, int]]:
+        found = [(aside.key.file_name, aside.size) async for aside in self.store.walk_quarantine()]
+        return sorted(found)
+
+    async def test_what_was_set_aside_is_seen(self) -> None:
+        """Each file with its NAR, its size and when it was set aside, also several of one NAR."""
+        self.assertEqual(await self.set_aside(), [])
+        for data in (b"one", b"three"):
+            await self.publish(key_of(1), data)
+            await self.store.quarantine(key_of(1))
+        await self.publish(key_of(2, ""), b"seven!!")
+        await self.store.quarantine(key_of(2, ""))
+        name = key_of(1).file_name
+        expected = [(name, 3), (name, 5), (key_of(2, "").file_name, 7)]
+        self.assertEqual(await self.set_aside(), sorted(expected))
+        async for aside in self.store.walk_quarantine():
+            age = datetime.now(UTC) - aside.since
+            self.assertTrue(timedelta(seconds=-5) < age < timedelta(minutes=5), age)
+
+    async def test_what_gives_way_to_other_bytes_is_told_and_seen(self) -> None:
+        """Publishing over an object with other bytes sets it aside; the same bytes do not."""
+        told: list[int] = []
+        self.store.watch(lambda: told.append(1))
+        await self.publish(key_of(1), b"wrong")
+        self.assertEqual(([], []), (told, await self.set_aside()))
+        for _ in range(2):
+            await self.publish(key_of(1), b"right bytes")
+            self.assertEqual(([1], [(key_of(1).file_name, 5)]), (told, await self.set_aside()))
+
+    async def test_many_may_set_one_key_aside_at_once(self) -> None:
+        """At least one of them does it, and none fails."""
+        await self.publish(key_of(1), b"damaged")
+        await gatherResults(
+            [start(self.store.quarantine(key_of(1))) for _ in range(5)], consumeErrors=True
+        )
+        self.assertIn((key_of(1).file_name, 7), await self.set_aside())
+        self.assertIsNone(await self.store.stat(key_of(1)))
+
+    async def test_discarding_takes_one_file_only(self) -> None:
+        """What is discarded is gone, twice is no error, and everything else stays."""
+        for data in (b"one", b"three"):
+            await self.publish(key_of(1), data)
+            await self.store.quarantine(key_of(1))
+        await self.publish(key_of(1), b"right bytes")
+        (victim,) = [a async for a in self.store.walk_quarantine() if a.size == 3]
+        for _ in range(2):
+            await self.store.discard(victim)
+            self.assertEqual(await self.set_aside(), [(key_of(1).file_name, 5)])
+        (last,) = [a async for a in self.store.walk_quarantine()]
+        await self.store.discard(last)
+        self.assertEqual(await self.set_aside(), [])
+        self.assertEqual(await self.read(key_of(1)), b"right bytes")
+        self.assertTrue(await self.store.quarantine(key_of(1)))
+        self.assertEqual(await self.set_aside(), [(key_of(1).file_name, 11)])
+
     async def test_walking_sees_everything(self) -> None:
         """A walk gives every object with its size."""
         for number in range(40):

@@ -5,10 +5,10 @@ Each has `failing`: an error set there is raised by every method until it is set
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import (
@@ -18,6 +18,7 @@ from ncps.ports import (
     NarStore,
     Replaced,
     Segment,
+    SetAside,
     Spooled,
     Stat,
 )
@@ -59,16 +60,22 @@ class _Failing:
 
 
 class MemoryNarStore(_Failing, NarStore):
-    """NARs in a dictionary; `objects` and `quarantined` may be looked at and changed.
+    """NARs in a dictionary; `objects` and `asides` may be looked at and changed.
 
-    :param elsewhere: if set, `location` gives it with the file name after it.
-    :param bodies: every body that was opened, to see that all of them were closed.
+    :ivar asides: what was set aside, with its bytes, by mark.
+    :ivar elsewhere: if set, `location` gives it with the file name after it.
+    :ivar bodies: every body that was opened, to see that all of them were closed.
+    :ivar undiscardable: marks of what `discard` has no leave to remove.
+    :ivar now: when something is set aside.
     """
 
     def __init__(self) -> None:
         self.objects: dict[NarKey, bytes] = {}
-        self.quarantined: list[tuple[NarKey, bytes]] = []
+        self.asides: dict[str, tuple[SetAside, bytes]] = {}
+        self.undiscardable: set[str] = set()
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.elsewhere = ""
+        self._replaced: Callable[[], object] = lambda: None
         self.bodies: list[MemoryBody] = []
         self._modified: dict[NarKey, datetime] = {}
 
@@ -76,6 +83,19 @@ class MemoryNarStore(_Failing, NarStore):
         """Have the object there, just so."""
         self.objects[key] = data
         self._modified[key] = datetime.now(UTC)
+
+    def put_aside(self, key: NarKey, data: bytes, since: datetime | None = None) -> SetAside:
+        """Have the file in the quarantine, just so."""
+        since = since or self.now()
+        mark = keys.new_mark(since.timestamp())
+        aside = SetAside(key=key, mark=mark, size=len(data), since=since)
+        self.asides[mark] = (aside, data)
+        return aside
+
+    @property
+    def quarantined(self) -> list[tuple[NarKey, bytes]]:
+        """What was set aside, in that order."""
+        return [(aside.key, data) for aside, data in self.asides.values()]
 
     def _stat(self, key: NarKey) -> Stat:
         modified = self._modified.get(key, datetime.now(UTC))
@@ -121,9 +141,13 @@ class MemoryNarStore(_Failing, NarStore):
             raise Corrupt(f"{source.path} is not what it is said to be")
         source.path.unlink()
         if self.objects.get(key, data) != data:
-            self.quarantined.append((key, self.objects[key]))
+            self.put_aside(key, self.objects[key])
+            self._replaced()
         self.put(key, data)
         return self._stat(key)
+
+    def watch(self, replaced: Callable[[], object]) -> None:
+        self._replaced = replaced
 
     async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
         self._check()
@@ -142,8 +166,20 @@ class MemoryNarStore(_Failing, NarStore):
         self._check()
         if key not in self.objects:
             return False
-        self.quarantined.append((key, self.objects.pop(key)))
+        self.put_aside(key, self.objects.pop(key))
         return True
+
+    async def walk_quarantine(self) -> AsyncIterator[SetAside]:
+        self._check()
+        for aside, _ in list(self.asides.values()):
+            if aside.mark in self.asides:
+                yield aside
+
+    async def discard(self, aside: SetAside) -> None:
+        self._check()
+        if aside.mark in self.undiscardable:
+            raise StorageFull(f"no leave to remove {aside.key.file_name}")
+        self.asides.pop(aside.mark, None)
 
     async def walk(self) -> AsyncIterator[Stat]:
         self._check()

@@ -168,6 +168,13 @@ class DiskTests(LocalTestCase):
         self.narinfos = LocalNarInfoStore(tree=self.tree, workers=self.workers)
         self.config = LocalConfigStore(tree=self.tree, workers=self.workers)
 
+    def fill(self) -> Path:
+        """Take all the room that is left, by a file that is returned."""
+        filling = self.root / "filling"
+        with contextlib.suppress(OSError):
+            filling.write_bytes(b"x" * 2 * 1024 * 1024)
+        return filling
+
     def remount(self, mode: str) -> None:
         """Make the disk read-only ("ro") or not ("rw")."""
         subprocess.run(["mount", "-o", f"remount,{mode}", str(self.root.parent)], check=True)
@@ -176,9 +183,7 @@ class DiskTests(LocalTestCase):
         """Without room nothing is published, old objects stay whole, and room helps at once."""
         await self.nars.publish(key_of(1), spooled(self.sources, b"old bytes"))
         await self.narinfos.put(digest_of(1), b"old text")
-        filling = self.root / "filling"
-        with contextlib.suppress(OSError):
-            filling.write_bytes(b"x" * 2 * 1024 * 1024)
+        filling = self.fill()
         big = spooled(self.sources, DATA)
         with self.assertRaises(StorageFull):
             await self.nars.publish(key_of(2), big)
@@ -198,6 +203,21 @@ class DiskTests(LocalTestCase):
         await self.nars.publish(key_of(2), big)
         self.assertEqual(await content(await self.nars.open(key_of(2))), DATA)
         self.assertFalse(big.path.exists())
+
+    async def test_a_full_disk_loses_what_was_set_aside_first(self) -> None:
+        """To set aside and to discard needs no room, and makes some."""
+        data = DATA[:200_000]
+        for number in (1, 2):
+            await self.nars.publish(key_of(number), spooled(self.sources, data))
+        filling = self.fill()
+        for number in (1, 2):
+            self.assertTrue(await self.nars.quarantine(key_of(number)))
+        (first, second) = [aside async for aside in self.nars.walk_quarantine()]
+        before = self.nars.free_bytes()
+        await self.nars.discard(first)
+        self.assertGreaterEqual(self.nars.free_bytes() - before, len(data))
+        self.assertEqual([second], [aside async for aside in self.nars.walk_quarantine()])
+        filling.unlink()
 
     async def test_a_read_only_disk_serves(self) -> None:
         """Where nothing can be written or removed, that is said, and reading goes on."""

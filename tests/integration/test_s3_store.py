@@ -23,8 +23,9 @@ from ncps.nix.hashes import Hash
 from ncps.ports import Spooled
 from ncps.slots import Slots
 from ncps.storage import keys
-from ncps.storage.s3 import Requests, S3ConfigStore, S3NarInfoStore, S3NarStore
+from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
+from ncps.storage.s3_requests import Requests
 from ncps.workers import Workers
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
@@ -284,7 +285,8 @@ class AbsenceTests(S3TestCase):
 _CREATOR = """
 import sys
 from attrs import evolve
-from ncps.storage.s3 import S3ConfigStore, Requests
+from ncps.storage.s3 import S3ConfigStore
+from ncps.storage.s3_requests import Requests
 from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
 from ncps.slots import Slots
 from ncps.storage import keys

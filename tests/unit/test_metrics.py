@@ -82,6 +82,14 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.value("ncps_nar_file_count"), 2)
         self.assertEqual(self.value("ncps_store_total_size_bytes"), 1000)
 
+    def test_the_quarantine_is_shown(self) -> None:
+        """What is there as gauges, and why something went from the start."""
+        self.metrics.set_quarantine(3, 1000)
+        self.assertEqual(self.value("ncps_quarantine_files"), 3)
+        self.assertEqual(self.value("ncps_quarantine_size_bytes"), 1000)
+        for bound in ("count", "size", "age", "room"):
+            self.assertEqual(self.value("ncps_quarantine_discarded_total", bound=bound), 0)
+
     def test_two_processes_in_one_do_not_mix(self) -> None:
         """Two services in one process, as in tests, count apart."""
         other = Metrics()

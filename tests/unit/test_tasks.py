@@ -10,7 +10,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
-from ncps.tasks import UNWIND_S, Tasks, Ticker
+from ncps.tasks import UNWIND_S, Coalesced, Tasks, Ticker
 
 
 class TasksTests(SynchronousTestCase):
@@ -140,6 +140,83 @@ class TasksTests(SynchronousTestCase):
 
         self.tasks.start("chain", chain())
         self.assertEqual([], self.tasks.names)
+
+
+class CoalescedTests(SynchronousTestCase):
+    """A job that many ask for."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.tasks = Tasks(self.clock)
+        self.runs = 0
+        self.gate: Deferred[None] | None = None
+        self.job = Coalesced(self.clock, self.tasks, "job", self.run_once, longest_rest_s=10)
+
+    async def run_once(self) -> None:
+        self.runs += 1
+        if self.gate is not None:
+            await self.gate
+
+    def test_it_runs_at_once(self) -> None:
+        """Each time that it is asked for while it neither runs nor rests."""
+        for count in (1, 2):
+            self.job.ask()
+            self.assertEqual((count, []), (self.runs, self.tasks.names))
+
+    def test_who_asks_while_it_runs_gets_one_more_run(self) -> None:
+        """After this one, and one for all of them."""
+        gate = self.gate = Deferred()
+        for _ in range(5):
+            self.job.ask()
+        self.assertEqual((1, ["job"]), (self.runs, self.tasks.names))
+        self.gate = None
+        gate.callback(None)
+        self.assertEqual((2, []), (self.runs, self.tasks.names))
+
+    def test_who_asks_while_it_rests_waits(self) -> None:
+        """No longer than the longest rest."""
+        for rest_s in (5, 1000):
+            self.job.rest(rest_s)
+            before = self.runs
+            self.job.ask()
+            self.job.ask()
+            self.clock.advance(min(rest_s, 10) - 1)
+            self.assertEqual(before, self.runs)
+            self.clock.advance(1)
+            self.assertEqual(before + 1, self.runs)
+
+    def test_one_that_asks_for_itself_runs_again(self) -> None:
+        """As a job does that could not do everything."""
+
+        async def again() -> None:
+            self.runs += 1
+            if self.runs < 3:
+                job.rest(1)
+                job.ask()
+
+        job = Coalesced(self.clock, self.tasks, "again", again, longest_rest_s=10)
+        job.ask()
+        self.clock.pump([1.0] * 5)
+        self.assertEqual((3, []), (self.runs, self.tasks.names))
+
+    def test_a_failure_is_not_the_end(self) -> None:
+        """It is logged, and the job runs when it is asked for again."""
+        self.gate = Deferred()
+        self.job.ask()
+        self.gate.errback(ZeroDivisionError())
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.gate = None
+        self.job.ask()
+        self.assertEqual(2, self.runs)
+
+    def test_a_stop_ends_its_rest(self) -> None:
+        """No timer is left."""
+        self.job.rest(5)
+        self.job.ask()
+        stopping = Deferred.fromCoroutine(self.tasks.stop(0))
+        self.clock.advance(0)
+        self.assertEqual(1, self.successResultOf(stopping))
+        self.assertEqual((0, []), (self.runs, self.clock.getDelayedCalls()))
 
 
 class TickerTests(SynchronousTestCase):

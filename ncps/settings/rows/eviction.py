@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncps.settings.eviction import MAX_SIZE, SCHEDULE, ZONE
 from ncps.settings.setting import Setting
-from ncps.settings.values import duration, integer
+from ncps.settings.values import SIZE, duration, integer
 
 _SIZE = "Size"
 
@@ -66,5 +66,33 @@ ROWS = (
         help="Age from which objects in the store are removed that the database does not know, as "
         "a crash leaves them; looked for once a day, whether or not there is a --cache-max-size. "
         "Those older than the database itself are never removed. 0 for never.",
+    ),
+    Setting(
+        flag="cache-quarantine-max-count",
+        key="cache.quarantine.max-count",
+        kind=integer(at_most=100_000),
+        default="100",
+        group=_SIZE,
+        help="Stored files that were found wrong and are kept for the operator in "
+        "store/quarantine, at most; the oldest are removed first. They do not count for "
+        "--cache-max-size. 0 keeps none: what is wrong is deleted at once.",
+    ),
+    Setting(
+        flag="cache-quarantine-max-size",
+        key="cache.quarantine.max-size",
+        kind=SIZE,
+        default="1G",
+        group=_SIZE,
+        help="Bytes of all of them, at most, likewise. A single file that is larger is deleted at "
+        "once, and with 0 every one is.",
+    ),
+    Setting(
+        flag="cache-quarantine-max-age",
+        key="cache.quarantine.max-age",
+        kind=duration(),
+        default="720h",
+        group=_SIZE,
+        help="Time for which each of them is kept, at most; looked after every ten minutes. 0 "
+        "keeps none.",
     ),
 )

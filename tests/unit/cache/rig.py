@@ -18,6 +18,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
+from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.cache.relay import Cluster
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import ServedNar
@@ -132,18 +133,26 @@ class CoreCase(SynchronousTestCase):
             is_arriving=lambda key: self.nars.is_arriving(key),
             disagreed=self._disagreed,
         )
+        self.quarantine = Quarantine(
+            clock=clock,
+            tasks=tasks,
+            store=self.store,
+            leases=self.leases,
+            bounds=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
+        )
         self.adoption = Adoption(
             clock=clock,
             tasks=tasks,
             catalog=catalog,
             store=self.store,
+            quarantine=self.quarantine,
             workers=self.threads,
             leases=self.leases,
         )
         self.healing = Healing(
             tasks=tasks,
             catalog=catalog,
-            store=self.store,
+            quarantine=self.quarantine,
             narinfos=self.narinfos,
             is_arriving=lambda key: self.nars.is_arriving(key),
         )
@@ -154,6 +163,7 @@ class CoreCase(SynchronousTestCase):
             store=self.store,
             narinfos=self.narinfos,
             healing=self.healing,
+            quarantine=self.quarantine,
             workers=self.threads,
             verified=self.verified.append,
         )

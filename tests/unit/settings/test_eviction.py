@@ -80,3 +80,37 @@ class SizeTests(SynchronousTestCase):
         ):
             [problem] = problems_of({"cache-max-size": "1G", flag: value})
             self.assertIn(f"--{flag}", problem)
+
+
+class QuarantineTests(SynchronousTestCase):
+    def test_it_is_bounded_by_default(self) -> None:
+        """In count, bytes and age."""
+        found = load_with({}).cache.quarantine
+        self.assertEqual(
+            (found.max_count, found.max_size_bytes, found.max_age_s), (100, 2**30, 30 * 86400.0)
+        )
+
+    def test_each_bound_can_be_set(self) -> None:
+        """As other numbers, sizes and durations; 0 of each is allowed."""
+        for count, size, age, expected in (
+            ("7", "10M", "1h30m", (7, 10 * 2**20, 5400.0)),
+            ("0", "0", "0", (0, 0, 0.0)),
+        ):
+            flags = {
+                "cache-quarantine-max-count": count,
+                "cache-quarantine-max-size": size,
+                "cache-quarantine-max-age": age,
+            }
+            found = load_with(flags).cache.quarantine
+            self.assertEqual((found.max_count, found.max_size_bytes, found.max_age_s), expected)
+
+    def test_nonsense_is_refused(self) -> None:
+        """With the name of the setting; so is a count that no memory would bear."""
+        for flag, value in (
+            ("cache-quarantine-max-count", "-1"),
+            ("cache-quarantine-max-count", "100001"),
+            ("cache-quarantine-max-size", "10"),
+            ("cache-quarantine-max-age", "30d"),
+        ):
+            [problem] = problems_of({flag: value})
+            self.assertIn(flag, problem)

@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.slots import Slots
-from ncps.storage.s3 import Requests, S3ConfigStore, S3NarInfoStore, S3NarStore
+from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.s3_bucket import Access, Bucket
+from ncps.storage.s3_requests import Requests
 from ncps.workers import Threads
 from tests.fakes.s3 import FakeS3
 from tests.fakes.threads import InlineThreads

@@ -1,5 +1,7 @@
 """Tests of the layout of a store."""
 
+from datetime import UTC, datetime, timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,6 +12,7 @@ from ncps.nix.narurl import EXTENSIONS, NarKey
 from ncps.storage import keys
 from tests.contract.samples import digest_of, key_of
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 nar_keys = st.builds(
     NarKey,
     st.one_of(
@@ -71,6 +74,55 @@ class KeysTests(SynchronousTestCase):
         self.assertNotIn("/", name)
         self.assertNotIn("..", name)
         self.assertFalse(name.startswith("."))
+
+    @given(nar_keys, st.integers(0, 10**17 - 1))
+    def test_every_quarantine_key_reads_back(self, key: NarKey, moment: int) -> None:
+        """From where a file lies that was set aside one can tell which it is, and since when."""
+        for mark in (f"{moment}", f"{moment}-0123456789abcdef"):
+            found = keys.set_aside_of(keys.quarantine_key(key, mark))
+            assert found is not None
+            self.assertEqual(found[:2], (key, mark))
+            self.assertEqual(found[2] - EPOCH, timedelta(microseconds=moment))
+
+    def test_marks_differ_though_the_time_does_not(self) -> None:
+        """Two processes may set something aside in the same microsecond."""
+        marks = {keys.new_mark(1_750_000_000.25) for _ in range(100)}
+        self.assertEqual(len(marks), 100)
+        for mark in marks:
+            self.assertRegex(mark, r"\A1750000000250000-[0-9a-f]{16}\Z")
+
+    def test_strangers_are_not_taken_for_set_aside(self) -> None:
+        """Whatever has not the very form of our own names is somebody else's."""
+        key, mark = key_of(1), "17-0123456789abcdef"
+        ours = keys.quarantine_key(key, mark)
+        for stranger in (
+            "",
+            keys.nar_key(key),
+            f"store/quarantine/{key.file_name}",
+            f"store/quarantine/{key.file_name}.",
+            f"store/quarantine/{key.file_name}.017",
+            f"store/quarantine/{key.file_name}.-17",
+            f"store/quarantine/{key.file_name}.17-0123456789ABCDEF",
+            f"store/quarantine/{key.file_name}.17-0123",
+            f"store/quarantine/{key.file_name}.{10**17}",
+            f"store/quarantine/{key.file_name}.\u0661\u0667",
+            f"store/quarantine/{key_of(1, '').file_name}.none.{mark}",
+            f"store/quarantine/x/{key.file_name}.{mark}",
+            f"{ours}.bak",
+            f"{ours}\n",
+            f"/{ours}",
+            f"store/quarantine/README.{mark}",
+        ):
+            self.assertIsNone(keys.set_aside_of(stranger), stranger)
+
+    @given(st.text(max_size=40))
+    def test_no_mark_leads_elsewhere(self, mark: str) -> None:
+        """What is no mark makes no key."""
+        try:
+            key = keys.quarantine_key(key_of(1), mark)
+        except Malformed:
+            return
+        self.assertRegex(key, r"\Astore/quarantine/[0-9a-z.]+\.[0-9a-f-]+\Z")
 
     def test_what_was_set_aside_keeps_its_name(self) -> None:
         """An operator sees which NAR a quarantined file was."""

@@ -104,15 +104,46 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertTrue((self.root / keys.NARS).is_dir())
 
     async def test_what_was_set_aside_is_kept_for_the_operator(self) -> None:
-        """Each quarantined file is there under the NAR's name and the time."""
-        times: Iterable[float] = iter([1.0, 2.5])
+        """Each quarantined file is there under the NAR's name and the time, also if that is one."""
+        times: Iterable[float] = iter([1.0, 2.5, 2.5])
         store = LocalNarStore(tree=self.tree, workers=self.workers, now=lambda: next(iter(times)))
-        for data in (b"one", b"two"):
+        for data in (b"one", b"two", b"three"):
             await self.publish(key_of(1), data)
             await store.quarantine(key_of(1))
-        aside = {path.name: path.read_bytes() for path in (self.root / keys.QUARANTINE).iterdir()}
-        name = key_of(1).file_name
-        self.assertEqual(aside, {f"{name}.1000000": b"one", f"{name}.2500000": b"two"})
+        aside = {path.read_bytes(): path.name for path in (self.root / keys.QUARANTINE).iterdir()}
+        for data, time in ((b"one", "1000000"), (b"two", "2500000"), (b"three", "2500000")):
+            self.assertRegex(aside[data], rf"\A{key_of(1).file_name}\.{time}-[0-9a-f]{{16}}\Z")
+
+    async def test_nothing_of_another_make_is_taken_for_set_aside(self) -> None:
+        """Other names, links, directories and what lies deeper are not ours to discard."""
+        await self.publish(key_of(1), b"damaged")
+        await self.store.quarantine(key_of(1))
+        aside, name = self.root / keys.QUARANTINE, key_of(2).file_name
+        for stranger in ("README", name, f"{name}.17~", f"{name}.notes", f"x{name}.17"):
+            (aside / stranger).write_bytes(b"x")
+        (aside / f"{name}.18").mkdir()
+        (aside / f"{name}.19").symlink_to(aside / "README")
+        (aside / "kept").mkdir()
+        (aside / "kept" / f"{name}.20").write_bytes(b"x")
+        self.assertEqual([(key_of(1).file_name, 7)], await self.set_aside())
+        (aside / f"{name}.21").write_bytes(b"of an earlier version")
+        self.assertEqual(2, len(await self.set_aside()))
+
+    async def test_the_quarantine_stays_when_it_is_empty(self) -> None:
+        """Its directory need not be made again on a disk that is full by then."""
+        await self.publish(key_of(1), b"damaged")
+        await self.store.quarantine(key_of(1))
+        async for aside in self.store.walk_quarantine():
+            await self.store.discard(aside)
+        self.assertEqual([], list((self.root / keys.QUARANTINE).iterdir()))
+
+    async def test_a_quarantine_that_is_gone_is_empty(self) -> None:
+        """An operator may remove it all."""
+        (self.root / keys.QUARANTINE).rmdir()
+        self.assertEqual([], await self.set_aside())
+        await self.publish(key_of(1), b"damaged")
+        await self.store.quarantine(key_of(1))
+        self.assertEqual([(key_of(1).file_name, 7)], await self.set_aside())
 
     async def test_a_file_cut_while_it_is_read_is_corrupt(self) -> None:
         """A file that lost its end after it was opened breaks the answer off."""
@@ -146,6 +177,9 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
 
     async def test_an_unmounted_disk_has_lost_nothing(self) -> None:
         """Where the whole tree is away, nothing is said to be absent."""
+        await self.publish(key_of(1), b"damaged")
+        await self.store.quarantine(key_of(1))
+        (aside,) = [found async for found in self.store.walk_quarantine()]
         await self.publish(key_of(1), b"some bytes")
         self.root.rename(self.root.with_name("away"))
         self.root.mkdir()
@@ -154,6 +188,8 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         await self.assert_raises(Unavailable, self.store.delete(key_of(1)))
         await self.assert_raises(Unavailable, self.store.quarantine(key_of(1)))
         await self.assert_raises(Unavailable, self.walked())
+        await self.assert_raises(Unavailable, self.set_aside())
+        await self.assert_raises(Unavailable, self.store.discard(aside))
         await self.assert_raises(Unavailable, self.publish(key_of(2), b"some bytes"))
         shutil.rmtree(self.root)
         self.root.with_name("away").rename(self.root)

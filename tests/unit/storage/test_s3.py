@@ -5,11 +5,13 @@ The contracts are kept on the fake, too, so that the fake can be trusted.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.defer import CancelledError
 
 from ncps.errors import Busy, NotFound, StorageFull, Unavailable
+from ncps.ports import SetAside
 from ncps.storage import keys
 from ncps.storage.s3_election import SETTLE_S
 from tests.contract.body import content
@@ -135,16 +137,57 @@ class RequestTests(BucketCase):
         self.client.put(WHERE, b"0123456789")
         store = self.nars(largest_copy=4, now=lambda: 5.0)
         self.assertTrue(self.successResultOf(start(store.quarantine(KEY))))
-        aside = f"p/{keys.quarantine_key(KEY, '5000000')}"
-        self.assertEqual(
-            {k: o.data for k, o in self.client.objects.items()}, {aside: b"0123456789"}
-        )
+        ((aside, stored),) = self.client.objects.items()
+        self.assertTrue(aside.startswith(f"p/{keys.quarantine_key(KEY, '5000000')}-"), aside)
+        self.assertEqual(stored.data, b"0123456789")
         self.client.put(WHERE, b"0123456789")
         self.client.script["upload_part_copy"].append(error("SlowDown", 503))
         self.failureResultOf(start(store.quarantine(KEY)), Unavailable)
         self.assertEqual(self.client.begun, {})
         self.client.script["upload_part_copy"].append(error("NoSuchKey", 404))
         self.assertFalse(self.successResultOf(start(store.quarantine(KEY))))
+
+    def test_what_is_set_aside_at_one_moment_is_kept_apart(self) -> None:
+        """Several replicas may do so in the same microsecond."""
+        for data in (b"one", b"two"):
+            self.client.put(WHERE, data)
+            self.successResultOf(start(self.nars(now=lambda: 5.0).quarantine(KEY)))
+        self.assertEqual({o.data for o in self.client.objects.values()}, {b"one", b"two"})
+
+    def test_without_room_for_a_copy_the_wrong_bytes_go(self) -> None:
+        """They do not stay in the place of the right ones for that."""
+        self.client.put(WHERE, b"wrong")
+        store, told = self.nars(), []
+        store.watch(lambda: told.append(1))
+        self.client.script["copy_object"].append(error("QuotaExceeded", 403))
+        source = spooled(self.sources, b"some bytes")
+        self.successResultOf(start(store.publish(KEY, source)))
+        self.assertEqual(
+            {k: o.data for k, o in self.client.objects.items()}, {WHERE: b"some bytes"}
+        )
+        self.assertEqual([], told)
+
+    def test_nothing_of_another_make_is_taken_for_set_aside(self) -> None:
+        """Other names, and keys that go deeper, are not ours to discard."""
+        ours = keys.quarantine_key(KEY, "17-0123456789abcdef")
+        for key in (ours, f"{ours}~", f"{keys.QUARANTINE}/README", f"{keys.QUARANTINE}/x/{ours}"):
+            self.client.put(f"p/{key}", b"x")
+
+        async def found() -> list[str]:
+            store = self.nars()
+            return [aside.mark async for aside in store.walk_quarantine()]
+
+        self.assertEqual(self.successResultOf(start(found())), ["17-0123456789abcdef"])
+
+    def test_discarding_is_one_request(self) -> None:
+        """A refusal is told as such."""
+        store = self.nars()
+        aside = SetAside(key=KEY, mark="17", size=1, since=datetime.now(UTC))
+        self.assertEqual(self.run_calls(store.discard(aside)), ["delete_object"])
+        self.client.script["delete_object"].append(error("AccessDenied", 403))
+        self.failureResultOf(start(store.discard(aside)), StorageFull)
+        self.client.script["delete_object"].append(error("SlowDown", 503))
+        self.failureResultOf(start(store.discard(aside)), Unavailable)
 
     def test_a_location_is_given_for_large_objects(self) -> None:
         """From the size on, for as long as is set; never without the setting."""

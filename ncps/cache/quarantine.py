@@ -1,0 +1,242 @@
+"""Quarantine: stored NAR files that were found wrong, kept for an operator within bounds.
+
+    found wrong ------> set aside --> more than the bounds allow? --> the oldest are discarded
+       |                    ^
+       |                    +-- the store: right bytes are published under the same key
+       +--> deleted at once, where the bounds or the disk leave no room for it
+
+An upstream that lies again and again costs no more disk than the bounds say. A process that dies in
+between leaves at worst a file in the quarantine, which the next look sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final
+
+from attrs import define, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ncps.clocks import Ages
+from ncps.errors import NcpsError, StorageFull, Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.ports import Lease, Leases, NarStore, SetAside
+from ncps.tasks import Coalesced, Tasks
+
+LEASE: Final = "quarantine"
+"""Name of the lease of the process that discards."""
+
+LOOK_S: Final = 600.0
+"""How often the quarantine is looked at though this process set nothing aside."""
+REST_S: Final = 1.0
+"""The least time between two looks."""
+REST_SHARE: Final = 10.0
+"""Likewise, as a multiple of the time that the last look took."""
+TROUBLE_S: Final = 30.0
+"""Likewise, after a look that failed."""
+LONGEST_REST_S: Final = 60.0
+BATCH: Final = 1000
+"""Files beyond the bounds that are remembered at a time."""
+
+
+@frozen(kw_only=True)
+class QuarantineBounds:
+    """What the quarantine may hold; 0 of anything: nothing.
+
+    :param count: files.
+    :param size: bytes of all files.
+    :param age_s: seconds since a file was set aside.
+    """
+
+    count: int
+    size: int
+    age_s: float
+
+    def refuses(self, size: int) -> str:
+        """Which bound has no room for a file of so many bytes even alone; empty: none."""
+        if self.count == 0:
+            return "count"
+        if self.age_s == 0:
+            return "age"
+        return "size" if self.size == 0 or size > self.size else ""
+
+
+def excess(
+    found: Iterable[SetAside], bounds: QuarantineBounds, before: datetime
+) -> list[tuple[SetAside, str]]:
+    """Say which files must go, oldest first, and for which bound: `count`, `size` or `age`.
+
+    :param before: the time of day at which a file that is just as old as the bound was set aside.
+    """
+    gone = []
+    count = size = 0
+    for aside in sorted(found, key=lambda each: (each.since, each.mark), reverse=True):
+        bound = bounds.refuses(aside.size) or ("age" if aside.since <= before else "")
+        if not bound:
+            count, size = count + 1, size + aside.size
+            bound = "count" if count > bounds.count else "size" if size > bounds.size else ""
+        if bound:
+            gone.append((aside, bound))
+    return gone[::-1]
+
+
+@define
+class _Look:
+    """What one look at the quarantine came to.
+
+    :ivar files: that were discarded.
+    :ivar stuck: files that could not be.
+    """
+
+    files: int = 0
+    freed: int = 0
+    stuck: int = 0
+    stuck_size: int = 0
+    trouble: str = ""
+
+
+class Quarantine:
+    """See the module.
+
+    :param was_set_aside: told of each file that was set aside.
+    :param discarded: told of each file that was discarded, or deleted instead of set aside, and
+        of the bound that it was for; `room`: the store had none for it.
+    :param left: told after each look how many files there are, and how many bytes they have.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        tasks: Tasks,
+        store: NarStore,
+        leases: Leases,
+        bounds: QuarantineBounds,
+        was_set_aside: Callable[[], object] = lambda: None,
+        discarded: Callable[[str], object] = lambda _: None,
+        left: Callable[[int, int], object] = lambda _files, _size: None,
+    ) -> None:
+        self._clock = clock
+        self._ages = Ages(clock)
+        self._store = store
+        self._leases = leases
+        self._bounds = bounds
+        self._was_set_aside = was_set_aside
+        self._discarded = discarded
+        self._left = left
+        self._looks = Coalesced(
+            clock, tasks, "quarantine", self._look, longest_rest_s=LONGEST_REST_S
+        )
+        store.watch(self._added)
+
+    async def put(self, key: NarKey) -> bool:
+        """Set an object aside that was found wrong; delete it where there is no room for that.
+
+        False if nothing is there. StorageFull, Unavailable: it may still be there.
+        """
+        stat = await self._store.stat(key)
+        if stat is None:
+            return False
+        bound = self._bounds.refuses(stat.size)
+        why = f"cache-quarantine-max-{bound}"
+        if not bound:
+            try:
+                if not await self._store.quarantine(key):
+                    return False
+            except StorageFull as error:
+                bound, why = "room", str(error)
+            else:
+                self._added()
+                return True
+        if not await self._store.delete(key):
+            return False
+        self._discarded(bound)
+        self._log.warn(
+            "{key} ({size} bytes) is deleted instead of set aside: {reason}",
+            key=key.file_name,
+            size=stat.size,
+            reason=why,
+        )
+        return True
+
+    def _added(self) -> None:
+        """Take note that a file was set aside, by `put` or for another one that was published."""
+        self._was_set_aside()
+        self._looks.ask()
+
+    async def check(self) -> None:
+        """Have the quarantine brought within its bounds soon, in the background."""
+        self._looks.ask()
+
+    async def _look(self) -> None:
+        """Count what is there and discard what is too much; one process at a time discards."""
+        since = self._clock.seconds()
+        try:
+            lease = await self._leases.try_hold(LEASE)
+            if lease is None:
+                await self._count()
+            else:
+                await self._discard_under(lease)
+        except NcpsError as error:
+            self._log.warn("the quarantine cannot be looked at now: {reason}", reason=str(error))
+            self._looks.rest(TROUBLE_S)
+        else:
+            self._looks.rest(max(REST_S, REST_SHARE * (self._clock.seconds() - since)))
+
+    async def _count(self) -> None:
+        """Count only; look again if there is too much, since the other process may be done."""
+        files = size = 0
+        async for aside in self._store.walk_quarantine():
+            files, size = files + 1, size + aside.size
+        self._left(files, size)
+        if files > self._bounds.count or size > self._bounds.size:
+            self._looks.ask()
+
+    async def _discard_under(self, lease: Lease) -> None:
+        look = _Look()
+        kept: list[SetAside] = []
+        try:
+            async for aside in self._store.walk_quarantine():
+                kept.append(aside)
+                if len(kept) >= self._bounds.count + BATCH:
+                    kept = await self._reduce(kept, lease, look)
+            kept = await self._reduce(kept, lease, look)
+        finally:
+            await lease.release()
+            self._tell(look)
+        self._left(len(kept) + look.stuck, sum(aside.size for aside in kept) + look.stuck_size)
+
+    async def _reduce(self, found: list[SetAside], lease: Lease, look: _Look) -> list[SetAside]:
+        """Discard what is too much; return the rest. Unavailable."""
+        gone = excess(found, self._bounds, self._ages.before(self._bounds.age_s))
+        for aside, bound in gone:
+            if lease.is_lost:
+                raise Unavailable("another process may have begun")
+            try:
+                await self._store.discard(aside)
+            except StorageFull as error:  # no leave for this one; others may go
+                look.stuck, look.stuck_size = look.stuck + 1, look.stuck_size + aside.size
+                look.trouble = str(error)
+            else:
+                look.files, look.freed = look.files + 1, look.freed + aside.size
+                self._discarded(bound)
+        names = {(aside.key, aside.mark) for aside, _ in gone}
+        return [aside for aside in found if (aside.key, aside.mark) not in names]
+
+    def _tell(self, look: _Look) -> None:
+        if look.files:
+            self._log.info(
+                "discarded {files} files ({freed} bytes) from the quarantine for its bounds",
+                files=look.files,
+                freed=look.freed,
+            )
+        if look.stuck:
+            self._log.warn(
+                "{stuck} files of the quarantine are too many and cannot be discarded: {reason}",
+                stuck=look.stuck,
+                reason=look.trouble,
+            )
