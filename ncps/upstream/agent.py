@@ -49,6 +49,7 @@ from ncps import __version__
 from ncps.errors import Corrupt, Unavailable
 from ncps.slots import Slots
 from ncps.streams import BodyReader
+from ncps.tls import VerifiedHTTPS, WrongCertificate
 from ncps.upstream.bounds import USUAL_BOUNDS, Bounds
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -186,7 +187,9 @@ class Client:
         self._pool.maxPersistentPerHost = bounds.connections + bounds.queries
         self._pool.retryAutomatically = True
         if endpoints is None:
-            agent = Agent(reactor, connectTimeout=timeouts.connect_s, pool=self._pool)
+            agent = Agent(
+                reactor, VerifiedHTTPS(), connectTimeout=timeouts.connect_s, pool=self._pool
+            )
         else:
             agent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
         # No cookies: caches need none, and a jar is memory that an upstream can fill.
@@ -261,6 +264,8 @@ class Client:
         try:
             response = await self._sent(method, url, sent)
         except _CUTS as error:
+            if isinstance(wrong := _reasons(error)[0], WrongCertificate):
+                raise Unavailable(str(wrong)) from error
             raise _Cut(_reason(error), timed_out=_is_timeout(error)) from error
         except (ConnectError, DNSLookupError, OSError) as error:
             raise Unavailable(_reason(error), timed_out=_is_timeout(error)) from error

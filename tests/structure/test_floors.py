@@ -52,7 +52,7 @@ FLOORS: Final = (
         "1½ (tools)",
         rooms(
             "streams spool slots flights workers tasks endpoints lockfile looplag loglines metrics"
-            " allocator epoll figures reactor clocks"
+            " allocator epoll figures reactor clocks tls"
         ),
         never=_DRIVERS,
     ),

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -82,10 +83,12 @@ class Origin:
 
     :param port: 0 for any free one; it is kept over stop and start, so that an origin can be
         away for a while and come back.
+    :param tls: makes it a server of HTTPS.
     """
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self._tls = tls
         self.log: list[Visit] = []
         self.plan: Plan = lambda _request: ()
         self._entries: dict[str, Entry] = {}
@@ -160,7 +163,7 @@ class Origin:
     @property
     def url(self) -> str:
         """The base URL, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Listen; returns when connections are accepted."""
@@ -205,7 +208,9 @@ class Origin:
 
     async def _main(self, listener: socket.socket, ready: threading.Event) -> None:
         assert self._stop is not None
-        server = await asyncio.start_server(self._accept, sock=listener, limit=1 << 20)
+        server = await asyncio.start_server(
+            self._accept, sock=listener, limit=1 << 20, ssl=self._tls
+        )
         ready.set()
         await self._stop.wait()
         # Nothing is accepted any more, and what was is being answered, before the server closes: it
