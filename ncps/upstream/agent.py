@@ -190,10 +190,13 @@ class Client:
         *,
         headers: dict[str, str] | None = None,
         accept_encoding: str = "identity",
+        follows: bool = True,
     ) -> Answer:
         """Send a request, follow redirects, return the answer when its head has arrived.
 
         The caller reads the body to its end or closes it. Unavailable, Corrupt.
+
+        :param follows: whether redirects are followed; else they are answers as any.
         """
         for hop in range(self.bounds.redirects + 1):
             try:
@@ -206,7 +209,7 @@ class Client:
                 if hop:
                     raise Unavailable(f"a redirect to {told}", kind="status") from None
                 raise Corrupt(told) from None
-            if answer.status not in _REDIRECTS:
+            if answer.status not in _REDIRECTS or not follows:
                 return answer
             location = answer.header("location")
             answer.body.close()

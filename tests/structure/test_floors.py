@@ -45,7 +45,12 @@ _NETWORK = ("twisted", "treq", "zope")
 _DRIVERS = ("sqlite3", "psycopg", "pymysql", "boto3", "botocore", "txredisapi")
 
 FLOORS: Final = (
-    Floor(0, "0 (formats)", rooms("errors ranges nix codec still"), never=(*_NETWORK, *_DRIVERS)),
+    Floor(
+        0,
+        "0 (formats)",
+        rooms("errors ranges nix codec still tickets"),
+        never=(*_NETWORK, *_DRIVERS),
+    ),
     Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
     Floor(
         2,
