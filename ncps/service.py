@@ -213,7 +213,7 @@ class NcpsService(Service):
         self._site = site(
             self._reactor, settings, self._core.cache, counters, self._place, self._peers
         )
-        await self._place.enter(inner_pages(settings, self._core.cache))
+        await self._place.enter(inner_pages(self._reactor, settings, self._core.cache, self._place))
         async for port in self._place.open(settings, self._site):
             adopt(port)
             self._ports.append(port)

@@ -6,11 +6,13 @@ from typing import Any
 
 from ncps import limits
 from ncps.cache.pullthrough import PullThrough
+from ncps.clocks import wall_of
 from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.place import Place
 from ncps.ports import Peers
 from ncps.settings.model import Settings
+from ncps.tickets import Verifier
 from ncps.web import info
 from ncps.web.hot import HotNarInfos
 from ncps.web.metrics import Scrape
@@ -21,9 +23,17 @@ from ncps.web.routes import Page, Routes
 from ncps.web.site import NcpsSite
 
 
-def inner_pages(settings: Settings, cache: PullThrough) -> PeerPages:
+def inner_pages(reactor: Any, settings: Settings, cache: PullThrough, place: Place) -> PeerPages:
     """Make what answers siblings for NARs on their way."""
-    return PeerPages(cache, settings.cluster.secret)
+    return PeerPages(cache, _verifier(settings, place.address), wall_of(reactor))
+
+
+def _verifier(settings: Settings, audience: str) -> Verifier:
+    """Make what knows requests of the cache's other processes.
+
+    :param audience: where they reach this one; empty if they do not.
+    """
+    return Verifier(settings.cluster.secret, [audience] if audience else [])
 
 
 def site(
@@ -56,7 +66,13 @@ def site(
         pages,
         narinfos=NarInfoPages(cache, counters, hot),
         nars=NarPages(cache, counters),
-        peers=PeerPages(cache, settings.cluster.secret, siblings=place.siblings, peers=peers),
+        peers=PeerPages(
+            cache,
+            _verifier(settings, settings.cluster.advertise_url),
+            wall_of(reactor),
+            siblings=place.siblings,
+            peers=peers,
+        ),
         via=place.via.encode(),
     )
     return NcpsSite(

@@ -68,6 +68,7 @@ def upstreaming(
             bounds=bounds,
             reached=reached,
             via=via,
+            may_lead_inside=settings.cache.upstream.allow_internal_addresses,
         )
         observers = Observers(
             fetched=counters.bytes_fetched(_name(setting.url)).inc,

@@ -43,7 +43,7 @@ class SiblingClient:
             raise Unavailable(f"{self._path.name}: {error}") from error
 
     async def _ask(self, target: str) -> bytes:
-        answer = await self._client.request("GET", f"http://worker{target}")
+        answer = await self._client.request("GET", f"http://worker{target}", follows=False)
         body = answer.body
         try:
             if answer.status != 200:

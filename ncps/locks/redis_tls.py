@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import (
-    Certificate,
-    PrivateCertificate,
-    optionsForClientTLS,
-    platformTrust,
-    trustRootFromCertificates,
-)
+from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
 
 from ncps.errors import Refused
 from ncps.locks.redis_wire import TLS
+from ncps.tls import verified
 
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -28,16 +23,9 @@ def verified_tls(
     :param ca_file: certificates to trust, PEM; None for those of the system.
     :param cert_file: a certificate of our own, PEM, for servers that ask for one; with `key_file`.
     """
-    trust = platformTrust() if ca_file is None else trustRootFromCertificates(_roots(ca_file))
+    trust = None if ca_file is None else trustRootFromCertificates(_roots(ca_file))
     own = _own(cert_file, key_file) if cert_file is not None and key_file is not None else None
-
-    def creator(host: str) -> IOpenSSLClientConnectionCreator:
-        made: IOpenSSLClientConnectionCreator = optionsForClientTLS(
-            host, trustRoot=trust, clientCertificate=own
-        )
-        return made
-
-    return creator
+    return partial(verified, trust=trust, own=own)
 
 
 def _roots(path: Path) -> list[Certificate]:

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
@@ -21,6 +20,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from ncps.errors import Refused, Unavailable
+from ncps.tls import WrongCertificate
 
 TLS = Callable[[str], IOpenSSLClientConnectionCreator]
 """Makes, for the name of a host, what sees to it that the server is that host."""
@@ -209,10 +209,8 @@ class Wire:
 
     def _lost(self, error: Exception) -> Unavailable | Refused:
         reason = self._protocol.reason
-        if isinstance(reason, CertificateError | VerificationError) or (
-            isinstance(reason, SSL.Error) and "verify failed" in _reason(reason)
-        ):
-            return Refused(f"the certificate of {self.name} is not trusted: {_reason(reason)}")
+        if isinstance(reason, WrongCertificate):
+            return Refused(f"{self.name}: {reason}")
         return Lost(f"{self.name}: {_reason(reason or error)}")
 
 
@@ -222,6 +220,4 @@ def _reason(error: BaseException) -> str:
         return ", ".join(str(entry[-1]) for entry in error.args[0])
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, VerificationError):
-        return "it is for another host"
     return str(error) or type(error).__name__

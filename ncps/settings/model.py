@@ -170,6 +170,7 @@ class UpstreamsSettings:
 
     :ivar upstreams: with timeouts of their own where given, else those of all.
     :ivar public_keys: as Nix writes them, each checked for its form.
+    :ivar allow_internal_addresses: to upstreams that are at a public address.
     """
 
     upstreams: tuple[UpstreamSetting, ...]
@@ -182,6 +183,7 @@ class UpstreamsSettings:
     max_queue: int
     queue_timeout_s: float
     max_redirects: int
+    allow_internal_addresses: bool
 
     @property
     def urls(self) -> tuple[str, ...]:

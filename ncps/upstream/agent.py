@@ -1,8 +1,7 @@
 """The HTTP client of one upstream: connections, deadlines, credentials and redirects.
 
-treq always asks for gzip and undoes it out of our sight, and its redirects leak connections and
-resolve relative locations against the wrong URL (twisted issue 6752 and others). So the agent
-below takes the encoding out of treq's hands, and redirects are followed here.
+Redirects are followed here: those of treq leak connections and resolve relative locations against
+the wrong URL (twisted issue 6752 and others).
 """
 
 from __future__ import annotations
@@ -10,15 +9,12 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from time import time
 from typing import Any, cast
 from urllib.parse import urljoin, urlsplit
 
 import treq
 from attrs import frozen
-from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
@@ -27,32 +23,22 @@ from twisted.internet.error import (
 )
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    RequestTransmissionFailed,
-    ResponseFailed,
-)
+from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 from twisted.web.error import Error as WebError
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import (
-    UNKNOWN_LENGTH,
-    IAgent,
-    IAgentEndpointFactory,
-    IBodyProducer,
-    IResponse,
-)
-from zope.interface import implementer
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
 
 from ncps import __version__
 from ncps.errors import Corrupt, Unavailable
 from ncps.slots import Slots
 from ncps.streams import BodyReader
+from ncps.tls import WrongCertificate
 from ncps.upstream.bounds import USUAL_BOUNDS, Bounds
+from ncps.upstream.reach import SETTING, Endpoints, Home, InternalAddress, PublicOnly
+from ncps.upstream.requester import ASKED, ENCODING, Requester
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_ENCODING = b"x-ncps-wire-encoding"
 _CUTS = (ConnectionClosed, RequestTransmissionFailed, ResponseFailed)
 
 
@@ -87,38 +73,6 @@ class Credentials:
 
 class _Cut(Unavailable):
     """The connection ended before the head of the answer."""
-
-
-@implementer(IAgent)
-class WireAgent:
-    """Sends the Accept-Encoding it is told to, and hides Content-Encoding from treq."""
-
-    def __init__(self, agent: IAgent) -> None:
-        self._agent = agent
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
-        """Pass the request on; see IAgent."""
-        assert headers is not None
-        wanted = headers.getRawHeaders(b"x-ncps-accept-encoding", [b"identity"])
-        headers = headers.copy()
-        headers.removeHeader(b"x-ncps-accept-encoding")
-        headers.setRawHeaders(b"accept-encoding", wanted)
-        answer: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
-        return answer.addCallback(_hide_encoding)
-
-
-def _hide_encoding(response: IResponse) -> IResponse:
-    headers: Headers = response.headers
-    encoding = headers.getRawHeaders(b"content-encoding", [])
-    headers.removeHeader(b"content-encoding")
-    headers.setRawHeaders(_ENCODING, encoding)
-    return response
 
 
 @frozen(kw_only=True)
@@ -162,6 +116,8 @@ class Client:
     :param bounds: see there.
     :param reached: told of each request turned away for a bound, by the name of its setting.
     :param via: our name in the Via header (RFC 9110 section 7.6.3), by which we know ourselves.
+    :param may_lead_inside: whether an upstream that is at a public address may have us ask at
+        internal ones; see `reach`.
     :param endpoints: how to connect, if not as URLs say.
     """
 
@@ -175,6 +131,7 @@ class Client:
         bounds: Bounds = USUAL_BOUNDS,
         reached: Callable[[str], object] = lambda _: None,
         via: str = "ncps",
+        may_lead_inside: bool = False,
         endpoints: IAgentEndpointFactory | None = None,
     ) -> None:
         self._via = f"1.1 {via}"
@@ -182,20 +139,23 @@ class Client:
         self._timeouts = timeouts
         self._credentials = credentials
         self._origin = _origin(base_url)
-        self._pool = HTTPConnectionPool(reactor, persistent=True)
-        self._pool.maxPersistentPerHost = bounds.connections + bounds.queries
-        self._pool.retryAutomatically = True
-        if endpoints is None:
-            agent = Agent(reactor, connectTimeout=timeouts.connect_s, pool=self._pool)
-        else:
-            agent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
-        # No cookies: caches need none, and a jar is memory that an upstream can fill.
-        jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
+        self._home = Home(reactor, self.host_of(base_url), timeouts.connect_s)
+        self._may_lead_inside = may_lead_inside or endpoints is not None
+        free = endpoints or self._endpoints(reactor, base_url)
+        confined = endpoints or self._endpoints(reactor, base_url, PublicOnly(reactor))
+        # What was connected while everything was allowed is no way in when it is not any more.
+        kept = bounds.connections + bounds.queries
+        self._free = Requester(reactor, free, kept)
+        self._confined = Requester(reactor, confined, kept)
         self.bounds = bounds
         self.reached = reached
         self.transfers = self._slots("a NAR transfer", bounds.connections)
         self.queries = self._slots("a query", bounds.queries)
+
+    def _endpoints(self, reactor: Any, base_url: str, elsewhere: Any = None) -> Endpoints:
+        return Endpoints(
+            reactor, elsewhere or reactor, base_url, self._timeouts.connect_s, self._home.saw
+        )
 
     def _slots(self, what: str, size: int) -> Slots:
         names = {"queue": "cache-upstream-max-queue", "patience": "cache-upstream-queue-timeout"}
@@ -215,11 +175,13 @@ class Client:
 
     async def close(self) -> None:
         """Close the idle connections."""
-        await self._pool.closeCachedConnections()
+        await self._free.close()
+        await self._confined.close()
 
     def discard(self) -> None:
         """Close the idle connections, whenever that is done."""
-        self._pool.closeCachedConnections()
+        self._free.close()
+        self._confined.close()
 
     async def request(
         self,
@@ -228,17 +190,26 @@ class Client:
         *,
         headers: dict[str, str] | None = None,
         accept_encoding: str = "identity",
+        follows: bool = True,
     ) -> Answer:
         """Send a request, follow redirects, return the answer when its head has arrived.
 
         The caller reads the body to its end or closes it. Unavailable, Corrupt.
+
+        :param follows: whether redirects are followed; else they are answers as any.
         """
-        for _ in range(self.bounds.redirects + 1):
+        for hop in range(self.bounds.redirects + 1):
             try:
-                answer = await self._once(method, url, headers or {}, accept_encoding)
-            except _Cut:  # before any byte of the answer: once more, as for a stale connection
-                answer = await self._once(method, url, headers or {}, accept_encoding)
-            if answer.status not in _REDIRECTS:
+                answer = await self._answered(method, url, headers or {}, accept_encoding)
+            except InternalAddress as error:
+                told = (
+                    f"{self.host_of(url)} leads to {error.address}, an internal address, and the"
+                    f" upstream is not at one; {SETTING} would allow it"
+                )
+                if hop:
+                    raise Unavailable(f"a redirect to {told}", kind="status") from None
+                raise Corrupt(told) from None
+            if answer.status not in _REDIRECTS or not follows:
                 return answer
             location = answer.header("location")
             answer.body.close()
@@ -246,21 +217,31 @@ class Client:
         self.reached("cache-upstream-max-redirects")
         raise Unavailable(f"more than {self.bounds.redirects} redirects", kind="status")
 
+    async def _answered(
+        self, method: str, url: str, headers: dict[str, str], accept_encoding: str
+    ) -> Answer:
+        try:
+            return await self._once(method, url, headers, accept_encoding)
+        except _Cut:  # before any byte of the answer: once more, as for a stale connection
+            return await self._once(method, url, headers, accept_encoding)
+
     async def _once(
         self, method: str, url: str, extra: dict[str, str], accept_encoding: str
     ) -> Answer:
-        headers = {
-            "user-agent": f"ncps/{__version__}",
-            "via": self._via,
-            "x-ncps-accept-encoding": accept_encoding,
-            **extra,
-        }
+        headers = {"user-agent": f"ncps/{__version__}", "via": self._via, **extra}
         sent = Headers({name.encode(): [value.encode()] for name, value in headers.items()})
-        if self._credentials is not None and _origin(url) == self._origin:
-            sent.setRawHeaders(b"authorization", [self._credentials.header()])
+        sent.setRawHeaders(ASKED, [accept_encoding.encode()])
         try:
-            response = await self._sent(method, url, sent)
+            is_own = _origin(url) == self._origin
+            if self._credentials is not None and is_own:
+                sent.setRawHeaders(b"authorization", [self._credentials.header()])
+            is_free = not is_own and (self._may_lead_inside or await self._home.is_internal())
+            response = await self._sent(
+                self._free if is_free else self._confined, method, url, sent
+            )
         except _CUTS as error:
+            if isinstance(wrong := _reasons(error)[0], WrongCertificate):
+                raise Unavailable(str(wrong)) from error
             raise _Cut(_reason(error), timed_out=_is_timeout(error)) from error
         except (ConnectError, DNSLookupError, OSError) as error:
             raise Unavailable(_reason(error), timed_out=_is_timeout(error)) from error
@@ -268,7 +249,9 @@ class Client:
             raise Corrupt(f"not HTTP: {type(error).__name__}", kind="malformed") from error
         return self._answer(method, url, response)
 
-    async def _sent(self, method: str, url: str, headers: Headers) -> treq.response._Response:
+    async def _sent(
+        self, requester: Requester, method: str, url: str, headers: Headers
+    ) -> treq.response._Response:
         """Send one request and wait for the head of its answer, within the deadline.
 
         A request that is called off fails in many ways, few of which `addTimeout` knows, and
@@ -290,9 +273,7 @@ class Client:
                 head.callback(result)
 
         head: Deferred[treq.response._Response] = Deferred(call_off)
-        request: Deferred[treq.response._Response] = self._treq.request(
-            method, url, headers=headers, unbuffered=True, allow_redirects=False
-        )
+        request = requester.request(method, url, headers)
         request.addBoth(settle)
         timer = self._clock.callLater(deadline_s, expire)
         try:
@@ -307,7 +288,7 @@ class Client:
 
     def _answer(self, method: str, url: str, response: treq.response._Response) -> Answer:
         body = BodyReader(clock=self._clock, idle_after=self._timeouts.idle_s)
-        encoding = response.headers.getRawHeaders(_ENCODING, [])
+        encoding = response.headers.getRawHeaders(ENCODING, [])
         response.deliverBody(body)
         return Answer(
             url=url,

@@ -3,6 +3,10 @@
 An address is an http URL, or `unix:/path` of a socket on this machine, or both, joined by `#`: one
 of several workers, which its siblings reach at its socket, and the others through whichever worker
 answers at the URL. What is asked and answered is described in `ncps.web.peers`.
+
+An address comes from a lease, and who listens there now need not be a process of this cache. So the
+secret is never sent: each request bears a ticket that is good at this address only, and redirects
+are not followed.
 """
 
 from __future__ import annotations
@@ -18,9 +22,11 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from ncps.clocks import wall_of
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Peers, Segment, UpstreamBody
+from ncps.tickets import Request, Ticket, told_time
 from ncps.upstream.agent import Answer, Client, Timeouts
 
 TIMEOUTS: Final = Timeouts(connect_s=2.0, first_byte_s=10.0, idle_s=30.0)
@@ -28,6 +34,9 @@ TIMEOUTS: Final = Timeouts(connect_s=2.0, first_byte_s=10.0, idle_s=30.0)
 
 MAX_CLIENTS: Final = 64
 """Peers whose connections are kept; beyond, those of who was not asked for longest are closed."""
+
+_CLOCKS: Final = 2
+"""Clocks that are tried at one address, where several processes may answer."""
 
 
 @implementer(IAgentEndpointFactory)
@@ -45,7 +54,7 @@ class UnixEndpoints:
 class PeerClients(Peers):
     """See `ncps.ports.Peers`.
 
-    :param secret: shared by all processes of the cache.
+    :param secret: shared by all processes of the cache; what signs tickets.
     :param via: our name in the Via header.
     :param took: told of each number of bytes that came from a peer.
     :param siblings: sockets of the other workers of this daemon, as addresses.
@@ -67,7 +76,8 @@ class PeerClients(Peers):
         self._via = via
         self._timeouts = timeouts
         self._took = took
-        self._clients: OrderedDict[str, Client] = OrderedDict()
+        self._now = wall_of(reactor)
+        self._peers: OrderedDict[str, _Peer] = OrderedDict()
 
     async def find_nar(self, address: str, key: NarKey) -> str:
         answer = await self._ask("HEAD", address, key, 0)
@@ -86,12 +96,14 @@ class PeerClients(Peers):
         url, _, worker = address.partition("#")
         where = worker if worker in self._siblings else url
         base = "http://peer" if where.startswith("unix:") else where.rstrip("/")
-        headers = {"authorization": f"Bearer {self._secret}", "x-ncps-offset": str(offset)}
-        if worker and where == url:
-            headers["x-ncps-worker"] = worker
-        answer = await self._client(where).request(
-            method, f"{base}/cluster/nar/{key.file_name}", headers=headers
+        named = worker if where == url else ""
+        request = Request(
+            method=method,
+            path=f"/cluster/nar/{key.file_name}",
+            offset=str(offset),
+            worker=named,
         )
+        answer = await self._admitted(where, base, request)
         if answer.status == 200:
             return answer
         answer.body.close()
@@ -99,16 +111,38 @@ class PeerClients(Peers):
             raise NotFound(f"{key.file_name} is not arriving there")
         if answer.status == 401:
             raise Unavailable("a peer has another cluster-secret than this process")
+        if answer.status == 421:
+            raise Unavailable(f"another process answers at {where}: see cluster-advertise-url")
         raise Unavailable(f"status {answer.status}", retry_after=answer.retry_after_s)
 
-    def _client(self, address: str) -> Client:
-        client = self._clients.get(address)
-        if client is None:
-            client = self._clients[address] = self._new(address)
-            if len(self._clients) > MAX_CLIENTS:
-                self._clients.popitem(last=False)[1].discard()
-        self._clients.move_to_end(address)
-        return client
+    async def _admitted(self, where: str, base: str, request: Request) -> Answer:
+        """Send a request, once more for each clock that is found to be another than was thought."""
+        peer = self._peer(where)
+        for _ in range(_CLOCKS + 1):
+            ticket = Ticket.make(self._secret, where, self._now() + peer.ahead_s, request)
+            headers = {"authorization": ticket.header(), "x-ncps-offset": request.offset}
+            if request.worker:
+                headers["x-ncps-worker"] = request.worker
+            answer = await peer.client.request(
+                request.method, f"{base}{request.path}", headers=headers, follows=False
+            )
+            if answer.status != 401:
+                return answer
+            time = told_time(self._secret, ticket, answer.header("x-ncps-clock"))
+            if time is None:
+                return answer
+            answer.body.close()
+            peer.ahead_s = time - self._now()
+        raise Unavailable(f"the clocks of the processes at {where} are too far apart")
+
+    def _peer(self, address: str) -> _Peer:
+        peer = self._peers.get(address)
+        if peer is None:
+            peer = self._peers[address] = _Peer(self._new(address))
+            if len(self._peers) > MAX_CLIENTS:
+                self._peers.popitem(last=False)[1].client.discard()
+        self._peers.move_to_end(address)
+        return peer
 
     def _new(self, address: str) -> Client:
         kind, _, path = address.partition(":")
@@ -123,8 +157,19 @@ class PeerClients(Peers):
 
     async def close(self) -> None:
         """Close the idle connections."""
-        while self._clients:
-            await self._clients.popitem()[1].close()
+        while self._peers:
+            await self._peers.popitem()[1].client.close()
+
+
+@define
+class _Peer:
+    """A process at one address.
+
+    :ivar ahead_s: by how much its clock is ahead of ours, as far as is known.
+    """
+
+    client: Client
+    ahead_s: float = 0.0
 
 
 @define

@@ -1,10 +1,12 @@
 """NARs on their way, for the other processes of this cache.
 
-    GET  /cluster/nar/<file>     Authorization: Bearer <the cluster's secret>
+    GET  /cluster/nar/<file>     Authorization: <a ticket, see ncps.tickets>
                                  X-Ncps-Offset: <first byte wanted>, default 0
                                  X-Ncps-Worker: <who is meant>, if not whoever answers
     200  X-Ncps-File: <which file it is>
          X-Ncps-Offset: <first byte of this body>
+    401  the ticket is not good; X-Ncps-Clock: <the time here>, if it is that which is wrong
+    421  the ticket is for another process of this cache
 
 A range would not do: it must be answered with the size of the whole, which may not be known before
 the download ends. HEAD says which file arrives, without its bytes. Nothing is fetched here, and
@@ -14,8 +16,7 @@ what is not arriving is 404.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from hmac import compare_digest
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from twisted.web.server import NOT_DONE_YET
@@ -24,6 +25,7 @@ from ncps.cache.verbs import ArrivingNar
 from ncps.nix.narurl import NarKey
 from ncps.ports import Peers
 from ncps.ranges import Unsatisfiable
+from ncps.tickets import SCHEME, Request, Verdict, Verifier
 from ncps.web.nar import CONTENT_TYPE, pour
 from ncps.web.respond import respond, tell
 from ncps.web.site import NcpsRequest
@@ -31,6 +33,7 @@ from ncps.web.site import NcpsRequest
 FILE = b"X-Ncps-File"
 OFFSET = b"X-Ncps-Offset"
 WORKER = b"X-Ncps-Worker"
+CLOCK = b"X-Ncps-Clock"
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -44,7 +47,8 @@ class Arrivals(Protocol):
 class PeerPages:
     """Answers `/cluster/nar/<file>`.
 
-    :param secret: shared by all processes of the cache; without one nobody is let in.
+    :param verifier: knows tickets.
+    :param now: tells the time of day, in seconds since 1970.
     :param siblings: addresses of other workers of this daemon, for which we answer, too.
     :param peers: reaches them.
     """
@@ -52,7 +56,8 @@ class PeerPages:
     def __init__(
         self,
         cache: Arrivals,
-        secret: str,
+        verifier: Verifier,
+        now: Callable[[], float],
         *,
         siblings: Collection[str] = (),
         peers: Peers | None = None,
@@ -60,24 +65,43 @@ class PeerPages:
         self._cache = cache
         self._siblings = frozenset(siblings)
         self._peers = peers
-        self._expected = f"Bearer {secret}".encode() if secret else b""
+        self._verifier = verifier
+        self._now = now
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
         """See `routes.Nars`."""
         request.digest = key.file_name
-        given = request.getHeader(b"authorization") or b""
-        if not self._expected or not compare_digest(given, self._expected):
-            request.setHeader(b"WWW-Authenticate", b"Bearer")
-            tell(request, 401, "for the processes of this cache only")
-            return NOT_DONE_YET
         offset = request.getHeader(OFFSET) or b"0"
+        worker = (request.getHeader(WORKER) or b"").decode("utf-8", "surrogateescape")
+        if not self._admits(request, key, offset, worker):
+            return NOT_DONE_YET
         if _DIGITS.fullmatch(offset) is None:
             tell(request, 400, "the offset should be a number")
             return NOT_DONE_YET
-        worker = (request.getHeader(WORKER) or b"").decode("latin-1")
         if worker in self._siblings and self._peers is not None:
             return respond(request, self._pass_on(request, self._peers, worker, key, int(offset)))
         return respond(request, self._deliver(request, key, int(offset)))
+
+    def _admits(self, request: NcpsRequest, key: NarKey, offset: bytes, worker: str) -> bool:
+        """Look at the ticket; answer a request that has no good one."""
+        header = (request.getHeader(b"authorization") or b"").decode("latin-1")
+        wanted = Request(
+            method=request.method.decode("latin-1"),
+            path=f"/cluster/nar/{key.file_name}",
+            offset=offset.decode("latin-1"),
+            worker=worker,
+        )
+        verdict = self._verifier.look(header, wanted, self._now())
+        if verdict is Verdict.GOOD:
+            return True
+        if verdict is Verdict.MISDIRECTED:
+            tell(request, 421, "for another process of this cache")
+            return False
+        if verdict is Verdict.UNTIMELY:
+            request.setHeader(CLOCK, self._verifier.clock(header, self._now()).encode("ascii"))
+        request.setHeader(b"WWW-Authenticate", SCHEME.encode("ascii"))
+        tell(request, 401, "for the processes of this cache only")
+        return False
 
     async def _pass_on(
         self, request: NcpsRequest, peers: Peers, worker: str, key: NarKey, offset: int

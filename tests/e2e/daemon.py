@@ -67,6 +67,7 @@ class Daemon:
 
     :param options: further command line options.
     :ivar program: what the interpreter runs.
+    :ivar environment: variables of its own.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Daemon:
         self.upstreams = tuple(upstreams)
         self.options = tuple(options)
         self.program: tuple[str, ...] = ("-m", "ncps")
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         for path in (self.storage, directory / "home", directory / "tmp"):
             path.mkdir(parents=True)
@@ -121,6 +123,7 @@ class Daemon:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "PYTHONUNBUFFERED": "1",
+            **self.environment,
         }
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import error
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
@@ -14,8 +14,9 @@ from twisted.python.failure import Failure
 class Line(StringTransport):
     """The server's end of one connection; the client hears of its end in the next turn."""
 
-    def __init__(self, wire: Wire) -> None:
-        super().__init__(peerAddress=IPv4Address("TCP", "127.0.0.1", 80))
+    def __init__(self, wire: Wire, host: str = "127.0.0.1", port: int = 80) -> None:
+        kind = IPv6Address if ":" in host else IPv4Address
+        super().__init__(peerAddress=kind("TCP", host, port))
         self.protocol: IProtocol | None = None
         self.is_up = True
         self._wire = wire
@@ -87,14 +88,16 @@ class Wire(MemoryReactorClock):
         ]
 
     def _next(self) -> Any:
+        """Return host, port, factory and so on of the connection that waits for longest."""
         number = self._pending()[0]
         self._done.add(number)
-        return self.tcpClients[number][2]
+        return self.tcpClients[number]
 
     def accept(self) -> Line:
         """Let the next connection come about."""
-        line = Line(self)
-        line.protocol = self._next().buildProtocol(None)
+        host, port, factory, *_ = self._next()
+        line = Line(self, host, port)
+        line.protocol = factory.buildProtocol(None)
         assert line.protocol is not None
         line.protocol.makeConnection(line)
         self.lines.append(line)
@@ -103,5 +106,5 @@ class Wire(MemoryReactorClock):
     def refuse(self, reason: Exception | None = None) -> None:
         """Let the next connection fail."""
         refused = reason or error.ConnectionRefusedError()
-        self._next().clientConnectionFailed(None, Failure(refused))
+        self._next()[2].clientConnectionFailed(None, Failure(refused))
         self.advance(1)  # other addresses would be tried

@@ -361,17 +361,18 @@ class RefusalTests(RedisCase):
         self.assertEqual(len(lines), 2)
 
     async def test_certificate_of_an_unknown_authority(self) -> None:
-        """Or for another host: a start-up error that names what is wrong."""
+        """Or for another host, or for none: a start-up error that names what is wrong."""
         directory = self.directory()
         right, wrong = Authority(directory, "right"), Authority(directory, "wrong")
         server = Redis()
         self.addCleanup(server.close)
-        for address, authority, expected in (
-            ("127.0.0.1", wrong, "certificate"),
-            ("127.0.0.2", right, "another host"),
-            ("127.0.0.1", right, ""),
+        for names, authority, expected in (
+            (["127.0.0.1"], wrong, "certificate"),
+            (["127.0.0.2"], right, "another host"),
+            ([], right, "certificate of 127.0.0.1 names no host"),
+            (["127.0.0.1"], right, ""),
         ):
-            certificate, key = right.issue("server", address=address)
+            certificate, key = right.issue("server", names=names)
             server.configure(
                 f"port 0\ntls-port {server.port}",
                 f"tls-cert-file {server.lend(certificate)}",

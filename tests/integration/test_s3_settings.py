@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,8 +18,10 @@ from tests.contract.body import content
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.samples import key_of, spooled
 from tests.integration.servers import shared
+from tests.integration.servers.certificates import Authority
 from tests.integration.servers.radosgw import KMS_KEY
 from tests.integration.test_s3_store import PART, S3TestCase, access_to
+from tests.system.origin import Origin
 
 
 class SettingsCase(SynchronousTestCase):
@@ -88,6 +91,39 @@ class CredentialTests(SettingsCase):
             probe_blocking(self.bucket(self.access), {})
         for word in ("no credentials", "access-key-id", "environment", "profile"):
             self.assertIn(word, str(caught.exception))
+
+
+class CertificateTests(SynchronousTestCase):
+    """The server's certificate has to be one of its host."""
+
+    def test_certificate_that_is_for_another_host_or_for_none(self) -> None:
+        """Nothing is asked, and the error names the server."""
+        directory = Path(self.mktemp()).absolute()
+        authority = Authority(directory, "authority")
+        self.patch(os, "environ", {**os.environ, "AWS_CA_BUNDLE": str(authority.path)})
+        for names in ([], ["elsewhere.example"], ["*.1"], ["127.0.0.1"]):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*authority.issue("elsewhere.example", names=names))
+            with Origin(tls=context) as origin:
+                way = Access(
+                    bucket="bucket",
+                    endpoint=origin.url,
+                    access_key_id="key",
+                    secret_access_key="a secret",
+                    force_path_style=True,
+                    connect_timeout_s=5.0,
+                    read_timeout_s=5.0,
+                    attempts=1,
+                    connections=1,
+                )
+                bucket = Bucket(connect(way), way)
+                with self.assertRaises(Unavailable) as caught:
+                    probe_blocking(bucket, {})
+                bucket.close()
+            self.assertEqual([], origin.log)
+            told = f"no trusted TLS connection to {origin.url}" in str(caught.exception)
+            # The origin is no bucket: with the right certificate the trouble comes later.
+            self.assertEqual(names != ["127.0.0.1"], told, caught.exception)
 
 
 class EncryptedTests(NarStoreContract, S3TestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -144,12 +144,13 @@ class TLSTests(Commands):
         directory = Path(self.mktemp()).absolute()
         self.right = Authority(directory, "right")
         self.wrong = Authority(directory, "wrong")
-        self.certificate, self.key = self.right.issue("server")
 
-    def install(self, server: PostgreSQL | MariaDB) -> tuple[Path, Path]:
-        """Copy certificate and key to where the server may read them."""
+    def install(
+        self, server: PostgreSQL | MariaDB, names: Collection[str] = ("127.0.0.1",)
+    ) -> tuple[Path, Path]:
+        """Put a certificate for these names, and its key, to where the server may read them."""
         paths = []
-        for source in (self.certificate, self.key):
+        for source in self.right.issue("elsewhere.example", names=names):
             path = server.directory / source.name
             shutil.copy(source, path)
             path.chmod(0o600)
@@ -173,6 +174,11 @@ class TLSTests(Commands):
         elsewhere = url.replace("127.0.0.1", "localhost")
         self.accepted(f"{elsewhere}?sslmode=verify-ca&sslrootcert={self.right.path}")
         self.refused(f"{elsewhere}?sslmode=verify-full&sslrootcert={self.right.path}", "TLS")
+        server.stop()
+        self.install(server, names=())
+        server.start()
+        self.accepted(f"{url}?sslmode=verify-ca&sslrootcert={self.right.path}")
+        self.refused(f"{url}?sslmode=verify-full&sslrootcert={self.right.path}", "TLS")
 
     def test_mariadb(self) -> None:
         """Encrypted where asked, verified where asked, and refused in words."""
@@ -192,3 +198,8 @@ class TLSTests(Commands):
         elsewhere = url.replace("127.0.0.1", "localhost")
         self.accepted(f"{elsewhere}?ssl-mode=VERIFY_CA&ssl-ca={self.right.path}")
         self.refused(f"{elsewhere}?ssl-ca={self.right.path}", "certificate verify failed")
+        server.stop()
+        self.install(server, names=())
+        server.start()
+        self.accepted(f"{url}?ssl-mode=VERIFY_CA&ssl-ca={self.right.path}")
+        self.refused(f"{url}?ssl-ca={self.right.path}", "certificate verify failed")

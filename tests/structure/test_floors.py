@@ -45,14 +45,19 @@ _NETWORK = ("twisted", "treq", "zope")
 _DRIVERS = ("sqlite3", "psycopg", "pymysql", "boto3", "botocore", "txredisapi")
 
 FLOORS: Final = (
-    Floor(0, "0 (formats)", rooms("errors ranges nix codec still"), never=(*_NETWORK, *_DRIVERS)),
+    Floor(
+        0,
+        "0 (formats)",
+        rooms("errors ranges nix codec still tickets"),
+        never=(*_NETWORK, *_DRIVERS),
+    ),
     Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
     Floor(
         2,
         "1½ (tools)",
         rooms(
             "streams spool slots flights workers tasks endpoints lockfile looplag loglines metrics"
-            " allocator epoll figures reactor clocks"
+            " allocator epoll figures reactor clocks tls"
         ),
         never=_DRIVERS,
     ),

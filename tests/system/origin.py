@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -78,14 +79,20 @@ class Visit:
 
 
 class Origin:
-    """A scripted server on 127.0.0.1; start and stop it, or use it as a context manager.
+    """A scripted server on loopback; start and stop it, or use it as a context manager.
 
     :param port: 0 for any free one; it is kept over stop and start, so that an origin can be
         away for a while and come back.
+    :param host: an address of loopback.
+    :param tls: makes it a server of HTTPS.
     """
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(
+        self, *, port: int = 0, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
         self.port = port
+        self._host = host
+        self._tls = tls
         self.log: list[Visit] = []
         self.plan: Plan = lambda _request: ()
         self._entries: dict[str, Entry] = {}
@@ -160,11 +167,11 @@ class Origin:
     @property
     def url(self) -> str:
         """The base URL, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://{self._host}:{self.port}"
 
     def start(self) -> None:
         """Listen; returns when connections are accepted."""
-        listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
+        listener = socket.create_server((self._host, self.port), backlog=256)
         self.port = listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -205,7 +212,9 @@ class Origin:
 
     async def _main(self, listener: socket.socket, ready: threading.Event) -> None:
         assert self._stop is not None
-        server = await asyncio.start_server(self._accept, sock=listener, limit=1 << 20)
+        server = await asyncio.start_server(
+            self._accept, sock=listener, limit=1 << 20, ssl=self._tls
+        )
         ready.set()
         await self._stop.wait()
         # Nothing is accepted any more, and what was is being answered, before the server closes: it

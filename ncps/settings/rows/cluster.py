@@ -24,8 +24,9 @@ ROWS = (
         default="",
         is_secret=True,
         group="Cluster",
-        help="What the instances of this cache show each other, the same for all: any text of at "
-        "least 16 characters, such as `openssl rand -hex 32` prints.",
+        help="What the instances of this cache sign their requests to each other with, the same "
+        "for all: any text of at least 16 characters, such as `openssl rand -hex 32` prints. It is "
+        "never sent.",
     ),
     Setting(
         flag="cache-download-poll-timeout",

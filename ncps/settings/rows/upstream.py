@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncps.settings.network import UPSTREAM_URL
 from ncps.settings.setting import Names, Setting
-from ncps.settings.values import PATH, PUBLIC_KEY, duration, integer
+from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, duration, integer
 
 ROWS = (
     Setting(
@@ -116,6 +116,16 @@ ROWS = (
         default="10",
         group="Upstreams",
         help="Redirects of an upstream that are followed for one request, at most.",
+    ),
+    Setting(
+        flag="cache-upstream-allow-internal-addresses",
+        key="cache.upstream.allow-internal-addresses",
+        kind=BOOLEAN,
+        default="false",
+        group="Upstreams",
+        help="Follow what an upstream on the internet says, a URL in a narinfo or a redirect, to"
+        " loopback, link-local, private and other addresses that are not of the internet. An"
+        " upstream that is at such an address itself may always lead to others.",
     ),
     Setting(
         flag="netrc-file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +15,15 @@ from cryptography.x509.oid import NameOID
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _general_name(text: str | x509.GeneralName) -> x509.GeneralName:
+    if isinstance(text, x509.GeneralName):
+        return text
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
 
 
 class Authority:
@@ -53,14 +63,20 @@ class Authority:
     def _sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         return builder.sign(self._key, hashes.SHA256())
 
-    def issue(self, name: str, *, address: str = "127.0.0.1") -> tuple[Path, Path]:
-        """Make a certificate for an IP address; return the PEM files of it and of its key."""
+    def issue(
+        self, name: str, *, names: Collection[str | x509.GeneralName] = ("127.0.0.1",)
+    ) -> tuple[Path, Path]:
+        """Make a certificate; return the PEM files of it and of its key.
+
+        :param name: common name, and name of the files.
+        :param names: hosts and IP addresses of its subjectAltName; without any it has none.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(
-            self._builder(_name(name), key.public_key()).add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False
-            )
-        )
+        builder = self._builder(_name(name), key.public_key())
+        if names:
+            extension = x509.SubjectAlternativeName([_general_name(text) for text in names])
+            builder = builder.add_extension(extension, critical=False)
+        certificate = self._sign(builder)
         paths = self._directory / f"{name}.crt", self._directory / f"{name}.key"
         paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         paths[1].write_bytes(

@@ -8,23 +8,39 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import UpstreamBody
+from ncps.tickets import Request, Verdict, Verifier
 from ncps.upstream import peers
 from ncps.upstream.peers import PeerClients
 from tests.fakes.wire import Line, Wire
 
 KEY = NarKey("0" * 52, "xz")
 THERE = "http://10.0.0.7:8501"
+SECRET = "the secret"
+AHEAD_S = 86_400.0
+"""How far the clock of a peer is ahead."""
 
 
 class PeerClientsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.wire = Wire()
         self.took: list[int] = []
-        self.peers = PeerClients(self.wire, secret="the secret", took=self.took.append)
+        self.peers = PeerClients(self.wire, secret=SECRET, took=self.took.append)
 
     def open(self, address: str = THERE, offset: int = 0) -> tuple[Line, Deferred[UpstreamBody]]:
         opening = Deferred.fromCoroutine(self.peers.open_nar(address, KEY, offset=offset))
-        return self.wire.accept(), opening
+        return self.wire.accept() if self.wire.pending else self.wire.lines[-1], opening
+
+    def verdict(self, sent: bytes, audience: str, *, now: float = 0.0, **parts: str) -> Verdict:
+        """What the one at an address would say to the ticket of a request."""
+        request = Request(
+            **{"method": "GET", "path": f"/cluster/nar/{KEY.file_name}", "offset": "0", **parts}
+        )
+        return Verifier(SECRET, [audience]).look(_field(sent, "authorization"), request, now)
+
+    def correct(self, line: Line, *, secret: str = SECRET, now: float = AHEAD_S) -> None:
+        """Answer that the clock is another one there."""
+        clock = Verifier(secret, []).clock(_field(line.sent, "authorization"), now)
+        line.answer("401 Unauthorized", x_ncps_clock=clock)
 
     def read(self, body: UpstreamBody) -> Deferred[bytes]:
         async def read() -> bytes:
@@ -33,11 +49,12 @@ class PeerClientsTests(SynchronousTestCase):
         return Deferred.fromCoroutine(read())
 
     def test_rest_of_a_file(self) -> None:
-        """The secret and the offset are shown; the body says where it begins and ends."""
+        """A ticket and the offset are shown; the body says where it begins and ends."""
         line, opening = self.open(offset=7)
         sent = line.sent
         self.assertTrue(sent.startswith(f"GET /cluster/nar/{KEY.file_name} HTTP".encode()))
-        self.assertIn(b"Authorization: Bearer the secret\r\n", sent)
+        self.assertIs(Verdict.GOOD, self.verdict(sent, THERE, offset="7"))
+        self.assertNotIn(SECRET.encode(), sent)
         self.assertIn(b"X-Ncps-Offset: 7\r\n", sent.replace(b"X-NCPS", b"X-Ncps"))
         line.answer(body=b"abc", x_ncps_offset="7", x_ncps_file="f")
         body = self.successResultOf(opening)
@@ -90,6 +107,78 @@ class PeerClientsTests(SynchronousTestCase):
             line.answer(status)
             self.failureResultOf(opening, kind)
 
+    def test_another_secret(self) -> None:
+        """It is told apart from what else may be wrong, and asked for once."""
+        for clock in ("", "soon", "time=86400, signature=" + "0" * 64):
+            line, opening = self.open()
+            line.answer("401 Unauthorized", x_ncps_clock=clock)
+            error = self.failureResultOf(opening, Unavailable).value
+            self.assertIn("another cluster-secret", str(error))
+            self.assertEqual(1, line.sent.count(b"HTTP/1.1\r\n"))
+
+    def test_another_process(self) -> None:
+        """Whoever answers there is of this cache, but is not meant."""
+        line, opening = self.open()
+        line.answer("421 Misdirected Request")
+        error = self.failureResultOf(opening, Unavailable).value
+        self.assertIn(THERE, str(error))
+        self.assertIn("cluster-advertise-url", str(error))
+
+    def test_redirects_are_not_followed(self) -> None:
+        """Nobody sends a peer anywhere, and nothing of ours goes there."""
+        for status in ("301 Moved", "302 Found", "307 Temporary Redirect", "308 Moved"):
+            for location in ("http://10.0.0.99/x", "/cluster/nar/x", f"{THERE}/x"):
+                line, opening = self.open()
+                line.answer(status, location=location)
+                error = self.failureResultOf(opening, Unavailable).value
+                self.assertIn(status[:3], str(error))
+                self.assertEqual(1, line.sent.count(b"HTTP/1.1\r\n"))
+        self.assertEqual(1, self.wire.attempts)
+
+    def test_ticket_is_for_one_address(self) -> None:
+        """What one peer is shown is worth nothing at another."""
+        line, opening = self.open()
+        sent = line.sent
+        self.assertIs(Verdict.GOOD, self.verdict(sent, THERE))
+        self.assertIs(Verdict.MISDIRECTED, self.verdict(sent, "http://10.0.0.8:8501"))
+        self.assertIs(Verdict.MISDIRECTED, self.verdict(sent, "unix:/run/x.sock"))
+        opening.addErrback(lambda _: None)
+        opening.cancel()
+
+    def test_clock_of_a_peer(self) -> None:
+        """A peer whose clock is another is asked again by that, and by that at once later."""
+        line, opening = self.open()
+        self.correct(line)
+        self.assertIs(Verdict.GOOD, self.verdict(line.sent, THERE, now=AHEAD_S))
+        line.answer(body=b"", x_ncps_offset="0")
+        self.successResultOf(opening).close()
+        self.wire.advance(100)
+        line, opening = self.open()
+        self.assertIs(Verdict.GOOD, self.verdict(line.sent, THERE, now=AHEAD_S + 100))
+        line.answer(body=b"", x_ncps_offset="0")
+        self.successResultOf(opening).close()
+        other = "http://10.0.0.8:8501"
+        elsewhere, opening = self.open(other)
+        self.assertIs(Verdict.GOOD, self.verdict(elsewhere.sent, other, now=100))
+        opening.addErrback(lambda _: None)
+        opening.cancel()
+
+    def test_clock_of_a_stranger(self) -> None:
+        """Who does not have the secret gets no ticket for another time."""
+        line, opening = self.open()
+        self.correct(line, secret="another secret")
+        self.failureResultOf(opening, Unavailable)
+        self.assertEqual(b"", line.sent)
+
+    def test_clocks_without_end(self) -> None:
+        """Where each answer has another time one gives up."""
+        line, opening = self.open()
+        for turn in range(3):
+            self.assertNoResult(opening)
+            self.correct(line, now=AHEAD_S * (turn + 1))
+        self.assertEqual(b"", line.sent)
+        self.assertIn("clocks", str(self.failureResultOf(opening, Unavailable).value))
+
     def test_other_part_is_not_believed(self) -> None:
         """A body that begins elsewhere than asked is none."""
         line, opening = self.open(offset=7)
@@ -106,17 +195,19 @@ class PeerClientsTests(SynchronousTestCase):
     def test_worker_of_another_machine(self) -> None:
         """One of several workers is asked for by name, at the address of all."""
         line, opening = self.open(f"{THERE}#unix:/run/there/worker-2.sock")
-        sent = line.sent.lower()
-        self.assertTrue(sent.startswith(f"get /cluster/nar/{KEY.file_name} http".encode()))
-        self.assertIn(b"x-ncps-worker: unix:/run/there/worker-2.sock\r\n", sent)
-        self.assertIn(b"host: 10.0.0.7:8501\r\n", sent)
+        sent = line.sent
+        self.assertTrue(sent.startswith(f"GET /cluster/nar/{KEY.file_name} HTTP".encode()))
+        worker = "unix:/run/there/worker-2.sock"
+        self.assertEqual(worker, _field(sent, "x-ncps-worker"))
+        self.assertIs(Verdict.GOOD, self.verdict(sent, THERE, worker=worker))
+        self.assertEqual("10.0.0.7:8501", _field(sent, "host"))
         line.answer(body=b"abc", x_ncps_offset="0")
         self.successResultOf(opening).close()
 
     def test_worker_of_this_machine(self) -> None:
         """A sibling is asked at its own socket, whatever else its address says."""
         sibling = "unix:/run/here/worker-2.sock"
-        self.peers = PeerClients(self.wire, secret="the secret", siblings=[sibling])
+        self.peers = PeerClients(self.wire, secret=SECRET, siblings=[sibling])
         for address in (sibling, f"{THERE}#{sibling}"):
             opening = Deferred.fromCoroutine(self.peers.open_nar(address, KEY))
             opening.addErrback(lambda _: None)
@@ -137,8 +228,17 @@ class PeerClientsTests(SynchronousTestCase):
             line, opening = self.open(f"http://10.0.0.7:{number + 1}")
             line.answer(body=b"", x_ncps_offset="0")
             self.successResultOf(opening).close()
-        self.assertEqual(peers.MAX_CLIENTS, len(self.peers._clients))
+        self.assertEqual(peers.MAX_CLIENTS, len(self.peers._peers))
         closing = Deferred.fromCoroutine(self.peers.close())
         self.wire.advance(1)
         self.successResultOf(closing)
-        self.assertEqual(0, len(self.peers._clients))
+        self.assertEqual(0, len(self.peers._peers))
+
+
+def _field(sent: bytes, name: str) -> str:
+    """Return the value of a request's header."""
+    for line in sent.decode().split("\r\n"):
+        field, _, value = line.partition(": ")
+        if field.lower() == name:
+            return value
+    raise AssertionError(f"no {name} in {sent!r}")

@@ -10,12 +10,45 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Peers, Segment, UpstreamBody
+from ncps.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, Verifier, told_time
 from ncps.web.peers import PeerPages
 from tests.fakes.cache import Piece, StubArrivingNar
-from tests.unit.web.wire import SECRET, Response, Server, routes_for
+from tests.unit.web.wire import HERE, NOW, SECRET, Response, Server, routes_for
 
 KEY = NarKey("0" * 52, "xz")
 PATH = f"/cluster/nar/{KEY.file_name}"
+
+
+def ticket(
+    path: str = PATH,
+    method: str = "GET",
+    *,
+    offset: str = "0",
+    worker: str = "",
+    secret: str = SECRET,
+    audience: str = HERE,
+    time: float = NOW,
+) -> Ticket:
+    request = Request(method=method, path=path, offset=offset, worker=worker)
+    return Ticket.make(secret, audience, time, request)
+
+
+def headers(
+    path: str = PATH,
+    method: str = "GET",
+    *,
+    offset: str | None = None,
+    worker: str = "",
+    secret: str = SECRET,
+) -> dict[str, str]:
+    """The headers of a peer's request."""
+    shown = ticket(path, method, offset=offset or "0", worker=worker, secret=secret)
+    found = {"Authorization": shown.header()}
+    if offset is not None:
+        found["X_Ncps_Offset"] = offset
+    if worker:
+        found["X_Ncps_Worker"] = worker
+    return found
 
 
 class PeerTests(SynchronousTestCase):
@@ -31,13 +64,13 @@ class PeerTests(SynchronousTestCase):
     def test_bytes_from_an_offset_on(self) -> None:
         """A peer gets the rest of the file, told which file it is."""
         nar = self.arrive(b"0123", b"456789", size=10)
-        whole = self.server.get(PATH, Authorization=f"Bearer {SECRET}")
+        whole = self.server.get(PATH, b"GET", **headers())
         self.assertEqual((200, b"0123456789"), (whole.status, whole.body))
         self.assertEqual(
             ("a file", "0"), (whole.headers["x-ncps-file"], whole.headers["x-ncps-offset"])
         )
         self.assertEqual("10", whole.headers["content-length"])
-        rest = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset="3")
+        rest = self.server.get(PATH, b"GET", **headers(offset="3"))
         self.assertEqual((b"3456789", "7"), (rest.body, rest.headers["content-length"]))
         self.assertEqual("no-store", rest.headers["cache-control"])
         self.assertEqual(2, nar.closed)
@@ -45,7 +78,7 @@ class PeerTests(SynchronousTestCase):
     def test_size_need_not_be_known(self) -> None:
         """Where nobody knows the size yet, the rest comes all the same, and ends visibly."""
         self.arrive(b"0123", b"456789")
-        rest = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset="8")
+        rest = self.server.get(PATH, b"GET", **headers(offset="8"))
         self.assertEqual((200, b"89", True), (rest.status, rest.body, rest.whole))
 
     def test_head_comes_at_once(self) -> None:
@@ -54,7 +87,7 @@ class PeerTests(SynchronousTestCase):
             gate: Deferred[None] = Deferred()
             self.arrive(gate, b"0123", size=size)
             client = self.server.connect()
-            client.ask(PATH, Authorization=f"Bearer {SECRET}")
+            client.ask(PATH, b"GET", b"HTTP/1.1", **headers())
             self.assertIn(b"X-Ncps-File: a file\r\n", client.value())
             self.assertFalse(client.response().whole)
             client.leave()
@@ -64,38 +97,75 @@ class PeerTests(SynchronousTestCase):
         for size in (None, 10):
             self.arrive(b"0123", Unavailable("cut"), size=size)
             client = self.server.connect()
-            client.ask(PATH, Authorization=f"Bearer {SECRET}")
+            client.ask(PATH, b"GET", b"HTTP/1.1", **headers())
             self.assertFalse(client.response().whole)
             self.assertTrue(client.lost)
 
     def test_head_names_the_file(self) -> None:
         """HEAD says which file arrives, and takes no byte."""
         nar = self.arrive(b"0123", size=4)
-        head = self.server.get(PATH, b"HEAD", Authorization=f"Bearer {SECRET}")
+        head = self.server.get(PATH, b"HEAD", **headers(method="HEAD"))
         self.assertEqual((200, "a file"), (head.status, head.headers["x-ncps-file"]))
         self.assertEqual(([], 1), (nar.bodies, nar.closed))
 
-    def test_without_the_secret_nothing_is_told(self) -> None:
-        """Whoever does not show the secret learns nothing, not even whether a NAR is arriving."""
+    def test_without_a_ticket_nothing_is_told(self) -> None:
+        """Whoever shows no good one learns nothing, not even whether a NAR is arriving."""
         self.arrive(b"0123", size=4)
-        for given in ("", "Bearer wrong", f"bearer {SECRET}", SECRET):
+        for given in (
+            "",
+            f"Bearer {SECRET}",
+            SECRET,
+            ticket(secret="another").header(),
+            ticket(method="HEAD").header(),
+            ticket(offset="1").header(),
+            ticket(worker="unix:/run/2").header(),
+            ticket(path="/cluster/nar/x").header(),
+            ticket(secret="another", time=NOW - 3600).header(),
+            ticket(secret="another", audience="http://10.0.0.8:8501").header(),
+        ):
             answer = self.server.get(PATH, Authorization=given)
-            self.assertEqual((401, "Bearer"), (answer.status, answer.headers["www-authenticate"]))
+            self.assertEqual((401, SCHEME), (answer.status, answer.headers["www-authenticate"]))
             self.assertNotIn("x-ncps-file", answer.headers)
+            self.assertNotIn("x-ncps-clock", answer.headers)
         self.assertEqual([], self.cache.asked)
+
+    def test_ticket_for_another_process(self) -> None:
+        """It is not let in, and whoever sent it hears why."""
+        self.arrive(b"0123", size=4)
+        for audience in ("http://10.0.0.8:8501", "unix:/run/2", f"{HERE}/", "http://10.0.0.7"):
+            for time in (NOW, NOW - 3600):
+                given = ticket(audience=audience, time=time).header()
+                answer = self.server.get(PATH, Authorization=given)
+                self.assertEqual(421, answer.status)
+                self.assertNotIn("x-ncps-file", answer.headers)
+                self.assertNotIn("x-ncps-clock", answer.headers)
+        self.assertEqual([], self.cache.asked)
+
+    def test_ticket_of_another_time(self) -> None:
+        """It is not let in, and whoever has the secret hears the time here."""
+        self.arrive(b"0123", size=4)
+        for apart in (-3600.0, -GOOD_FOR_S - 1.0, GOOD_FOR_S + 1.0, 10.0**8):
+            given = ticket(time=NOW + apart)
+            answer = self.server.get(PATH, Authorization=given.header())
+            self.assertEqual(401, answer.status)
+            self.assertEqual([], self.cache.asked)
+            clock = answer.headers["x-ncps-clock"]
+            self.assertEqual(int(NOW), told_time(SECRET, given, clock))
+        head = ticket(method="HEAD", time=NOW - 3600).header()
+        self.assertIn("x-ncps-clock", self.server.get(PATH, b"HEAD", Authorization=head).headers)
 
     def test_what_is_not_arriving_is_404(self) -> None:
         """Nothing is fetched for a peer, and what is stored it finds in the store."""
         self.cache.add_nar(KEY, b"0123", size=4)
-        self.assertEqual(404, self.server.get(PATH, Authorization=f"Bearer {SECRET}").status)
+        self.assertEqual(404, self.server.get(PATH, b"GET", **headers()).status)
 
     def test_nonsense_is_refused(self) -> None:
         """Offsets that are none are 400, those beyond the file 416, other verbs 405."""
         self.arrive(b"0123", size=4)
         for offset in ("-1", "x", "1" * 19, ""):
-            answer = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset=offset)
+            answer = self.server.get(PATH, b"GET", **headers(offset=offset))
             self.assertEqual(400 if offset else 200, answer.status, offset)
-        beyond = self.server.get(PATH, Authorization=f"Bearer {SECRET}", X_Ncps_Offset="5")
+        beyond = self.server.get(PATH, b"GET", **headers(offset="5"))
         self.assertEqual(416, beyond.status)
         self.assertEqual(405, self.server.get(PATH, b"PUT").status)
         self.assertEqual(404, self.server.get("/cluster/nar/x").status)
@@ -105,7 +175,7 @@ class PeerTests(SynchronousTestCase):
         gate: Deferred[None] = Deferred()
         nar = self.arrive(b"0123", gate, b"4567", size=8)
         client = self.server.connect()
-        client.ask(PATH, Authorization=f"Bearer {SECRET}")
+        client.ask(PATH, b"GET", b"HTTP/1.1", **headers())
         client.leave()
         self.assertEqual((1, 1), (nar.bodies[0].closed, nar.closed))
 
@@ -163,18 +233,25 @@ class SiblingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = Server()
         self.sibling = _Sibling()
-        pages = PeerPages(self.server.cache, SECRET, siblings=["unix:/run/2"], peers=self.sibling)
+        pages = PeerPages(
+            self.server.cache,
+            Verifier(SECRET, [HERE]),
+            lambda: NOW,
+            siblings=["unix:/run/2"],
+            peers=self.sibling,
+        )
         self.server.site.resource = routes_for(
             self.server.cache, self.server.metrics, self.server.hot, pages
         )
 
-    def get(self, path: str = PATH, method: bytes = b"GET", **headers: str) -> Response:
-        given = {"Authorization": f"Bearer {SECRET}", "X_Ncps_Worker": "unix:/run/2", **headers}
-        return self.server.get(path, method, **given)
+    def get(self, path: str = PATH, method: str = "GET", **parts: str) -> Response:
+        parts.setdefault("worker", "unix:/run/2")
+        given = headers(path, method, **parts)
+        return self.server.get(path, method.encode(), **given)
 
     def test_what_is_meant_for_a_sibling_is_passed_on(self) -> None:
         """Its bytes come through us, from the offset on."""
-        answer = self.get(X_Ncps_Offset="3")
+        answer = self.get(offset="3")
         self.assertEqual((200, b"3456789", True), (answer.status, answer.body, answer.whole))
         self.assertEqual("3", answer.headers["x-ncps-offset"])
         self.assertEqual([("unix:/run/2", 3)], self.sibling.asked)
@@ -183,7 +260,7 @@ class SiblingTests(SynchronousTestCase):
 
     def test_its_file_is_named(self) -> None:
         """HEAD says what the sibling says."""
-        head = self.get(method=b"HEAD")
+        head = self.get(method="HEAD")
         self.assertEqual("file of unix:/run/2", head.headers["x-ncps-file"])
 
     def test_its_absence_is_ours(self) -> None:
@@ -192,7 +269,9 @@ class SiblingTests(SynchronousTestCase):
 
     def test_nobody_else_is_asked(self) -> None:
         """An address that is no sibling's, our own too, is not followed, nor one without leave."""
-        for address in ("unix:/run/1", "unix:/etc/passwd", "http://10.0.0.7", "\xff"):
-            self.assertEqual(404, self.get(X_Ncps_Worker=address).status)
-        self.assertEqual(401, self.get(Authorization="Bearer wrong").status)
+        for address in ("unix:/run/1", "unix:/etc/passwd", "http://10.0.0.7"):
+            self.assertEqual(404, self.get(worker=address).status)
+        given = {**headers(), "X_Ncps_Worker": "\xff"}
+        self.assertEqual(401, self.server.get(PATH, b"GET", **given).status)
+        self.assertEqual(401, self.get(secret="another").status)
         self.assertEqual([], self.sibling.asked)

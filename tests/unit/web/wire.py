@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
+from ncps.tickets import Verifier
 from ncps.web import info
 from ncps.web.hot import HotNarInfos
 from ncps.web.ledger import Access
@@ -27,6 +28,9 @@ from ncps.web.site import NcpsSite
 from tests.fakes.cache import StubCache
 
 SECRET = "a secret of the cluster"
+HERE = "http://10.0.0.7:8501"
+NOW = 1_700_000_000.0
+"""What the processes of the cluster know each other by, where this one is, and the time there."""
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
 
 
@@ -199,6 +203,6 @@ def routes_for(
         },
         narinfos=NarInfoPages(cache, metrics, hot),
         nars=NarPages(cache, metrics),
-        peers=peers or PeerPages(cache, SECRET),
+        peers=peers or PeerPages(cache, Verifier(SECRET, [HERE]), lambda: NOW),
         via=b"ncps-0123",
     )

@@ -1,0 +1,154 @@
+"""TLS to servers that prove who they are: the one place that makes TLS clients on Twisted.
+
+Twisted's own `optionsForClientTLS` refuses a certificate whose names are those of another host. It
+accepts every certificate whose names cannot be looked at: one without subjectAltName, one with an
+IP address or a wildcard where none may stand. Its callback knows one of the errors in which that
+look can end, logs the others and goes on with OpenSSL's verdict, which knows no host. Here a name
+that makes no sense is as good as none, and only a name that fits lets a server in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Final
+
+from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
+from OpenSSL import SSL, crypto
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import (
+    DNS_ID,
+    CertificatePattern,
+    DNSPattern,
+    IPAddress_ID,
+    IPAddressPattern,
+    verify_service_identity,
+)
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import PrivateCertificate, optionsForClientTLS
+from twisted.python.failure import Failure
+from twisted.web.iweb import IPolicyForHTTPS
+from zope.interface import implementer
+
+_UNTRUSTED: Final[Mapping[int, str]] = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is signed by itself",
+    19: "no trusted authority signed it",
+    20: "no trusted authority signed it",
+    21: "no trusted authority signed it",
+    23: "it is revoked",
+}
+"""What OpenSSL's numbers mean (X509_verify_cert_error_string), for what happens in practice."""
+
+
+class WrongCertificate(Exception):
+    """The server's certificate is not one that a trusted authority signed for this host.
+
+    `str()` of it says what is wrong and names the host.
+    """
+
+
+def verified(
+    host: str,
+    *,
+    trust: Any = None,
+    own: PrivateCertificate | None = None,
+) -> IOpenSSLClientConnectionCreator:
+    """Make what sees to it that a server is that host.
+
+    A connection to another one ends with `WrongCertificate` before anything is sent. Raises
+    ValueError if `host` cannot be one.
+
+    :param host: name or IP address.
+    :param trust: as `trustRootFromCertificates` makes it; None trusts the system's authorities.
+    :param own: a certificate of our own, for servers that ask for one.
+    """
+    stock = optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
+    return _Verified(host, stock)
+
+
+@implementer(IPolicyForHTTPS)
+class VerifiedHTTPS:
+    """Verifies the servers of HTTPS; see `verified`.
+
+    :param trust: as `trustRootFromCertificates` makes it; None trusts the system's authorities.
+    """
+
+    def __init__(self, trust: Any = None) -> None:
+        self._trust = trust
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        """See `IPolicyForHTTPS`."""
+        del port
+        return verified(hostname.decode("ascii"), trust=self._trust)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Verified:
+    """Replaces the stock callback on each connection that the stock creator makes."""
+
+    def __init__(self, host: str, stock: IOpenSSLClientConnectionCreator) -> None:
+        self._host = host
+        self._stock = stock
+        is_address = isIPAddress(host) or isIPv6Address(host)
+        self._wanted = IPAddress_ID(host) if is_address else DNS_ID(host)
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """See `IOpenSSLClientConnectionCreator`."""
+        connection: SSL.Connection = self._stock.clientConnectionForTLS(tlsProtocol)
+        mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        connection.set_verify(mode, self._check(tlsProtocol))
+        return connection
+
+    def _check(self, protocol: Any) -> Callable[[Any, crypto.X509, int, int, int], bool]:
+        """Make the callback of one handshake. It must not raise: OpenSSL would not hear of it."""
+        waiting = [protocol]  # let go of afterwards, since the connection belongs to the protocol
+
+        def check(_: Any, certificate: crypto.X509, code: int, depth: int, is_good: int) -> bool:
+            trouble = ""
+            if not is_good:
+                why = _UNTRUSTED.get(code, f"error {code} of OpenSSL")
+                trouble = f"the certificate of {self._host} is not trusted: {why}"
+            elif depth == 0:
+                trouble = self._trouble(certificate)
+            if trouble and waiting:
+                waiting[0].failVerification(Failure(WrongCertificate(trouble)))
+            if trouble or depth == 0:
+                waiting.clear()
+            return not trouble
+
+        return check
+
+    def _trouble(self, certificate: crypto.X509) -> str:
+        """Say why a certificate is not for our host; empty if it is."""
+        try:
+            patterns = _patterns(certificate)
+            if not patterns:
+                return f"the certificate of {self._host} names no host (no good subjectAltName)"
+            verify_service_identity(patterns, [self._wanted], [])
+        except VerificationError:
+            return f"the certificate of {self._host} is for another host"
+        except Exception as error:  # noqa: BLE001 - whatever a parser of extensions raises
+            return f"the certificate of {self._host} cannot be read: {type(error).__name__}"
+        return ""
+
+
+def _patterns(certificate: crypto.X509) -> list[CertificatePattern]:
+    """Return the names in a certificate's subjectAltName, without those that make no sense."""
+    extensions = certificate.to_cryptography().extensions
+    try:
+        names = extensions.get_extension_for_class(SubjectAlternativeName).value
+    except ExtensionNotFound:
+        return []
+    found: list[CertificatePattern] = [
+        IPAddressPattern(address)
+        for address in names.get_values_for_type(IPAddress)
+        if isinstance(address, IPv4Address | IPv6Address)
+    ]
+    for name in names.get_values_for_type(DNSName):
+        with suppress(CertificateError):
+            found.append(DNSPattern.from_bytes(name.encode("utf-8")))
+    return found

@@ -1,0 +1,85 @@
+"""Requester: sends one request over HTTP and hands on its answer, whatever that is.
+
+treq does the work, but it always asks for gzip and undoes it out of our sight. So the agent below
+takes the encoding out of its hands. Redirects, deadlines and errors are for `agent`.
+"""
+
+from __future__ import annotations
+
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Final
+
+import treq
+from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
+from twisted.internet.defer import Deferred
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+ASKED: Final = b"x-ncps-accept-encoding"
+"""The header of a request that becomes Accept-Encoding."""
+ENCODING: Final = b"x-ncps-wire-encoding"
+"""The header of an answer that was Content-Encoding."""
+
+
+@implementer(IAgent)
+class WireAgent:
+    """Sends the Accept-Encoding it is told to, and hides Content-Encoding from treq."""
+
+    def __init__(self, agent: IAgent) -> None:
+        self._agent = agent
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Pass the request on; see IAgent."""
+        assert headers is not None
+        wanted = headers.getRawHeaders(ASKED, [b"identity"])
+        headers = headers.copy()
+        headers.removeHeader(ASKED)
+        headers.setRawHeaders(b"accept-encoding", wanted)
+        answer: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
+        return answer.addCallback(_hide_encoding)
+
+
+def _hide_encoding(response: IResponse) -> IResponse:
+    headers: Headers = response.headers
+    encoding = headers.getRawHeaders(b"content-encoding", [])
+    headers.removeHeader(b"content-encoding")
+    headers.setRawHeaders(ENCODING, encoding)
+    return response
+
+
+class Requester:
+    """Sends requests, over connections that are kept for the next ones.
+
+    :param endpoints: how to connect.
+    :param kept: idle connections to each origin, at most.
+    """
+
+    def __init__(self, reactor: Any, endpoints: IAgentEndpointFactory, kept: int) -> None:
+        self._pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = kept
+        self._pool.retryAutomatically = True
+        agent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
+        # No cookies: caches need none, and a jar is memory that an upstream can fill.
+        jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+        self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
+
+    def request(self, method: str, url: str, headers: Headers) -> Deferred[treq.response._Response]:
+        """Send a request; the result is the head of its answer, redirect or not."""
+        sending: Deferred[treq.response._Response] = self._treq.request(
+            method, url, headers=headers, unbuffered=True, allow_redirects=False
+        )
+        return sending
+
+    def close(self) -> Deferred[object]:
+        """Close the idle connections; the result comes when that is done."""
+        closing: Deferred[object] = self._pool.closeCachedConnections()
+        return closing
