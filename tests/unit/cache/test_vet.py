@@ -77,7 +77,7 @@ class VettingTests(SynchronousTestCase):
         flooded = evolve(self.narinfo, signatures=forged + self.narinfo.signatures)
         self.assertRaises(Corrupt, self.vet, flooded)
         some = forged[: MAX_SIGNATURES - 1] + self.narinfo.signatures
-        strangers = tuple(Signature(f"s{n}", b"") for n in range(1000))
+        strangers = tuple(Signature(f"s{n}", bytes(64)) for n in range(1000))
         self.assertTrue(self.vet(evolve(self.narinfo, signatures=strangers + some)).entry.verified)
 
     def test_without_keys_nothing_is_verified_or_signed(self) -> None:
