@@ -77,6 +77,18 @@ class Adoption:
             return None
         return await self._flights.join(key, lambda: self._take(key, nar))
 
+    async def open(self, nar: NarRecord) -> Body:
+        """Open what lies in the store of a NAR, unverified, as its URL stands for it.
+
+        NotFound, Unavailable, Corrupt.
+        """
+        located = await self._locate(nar.key, nar)
+        stat = None if located is None else await self._store.stat(located[0])
+        if located is None or stat is None:
+            raise NotFound(f"{nar.key.file_name} is not in the store")
+        where, encoding = located
+        return await self._open(where, stat.size, encoding if where != nar.key else "")
+
     async def _locate(self, key: NarKey, nar: NarRecord | None) -> tuple[NarKey, str] | None:
         """Find the object that holds the bytes, and how they are encoded there."""
         if await self._store.stat(key) is not None:

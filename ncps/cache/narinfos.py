@@ -6,7 +6,7 @@ upstream is not known to be away (P1). Otherwise it is fetched anew, from whoeve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 from attrs import evolve
@@ -14,17 +14,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache import sidecar
-from ncps.cache.choose import Candidate, Found, Upstreams
+from ncps.cache.choose import Candidate, Upstreams
 from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.paths import Paths
+from ncps.cache.policy import verdict
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
 from ncps.clocks import utc_now, wall_of
-from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
+from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
@@ -37,11 +38,15 @@ EVICTED_REFRESH_S = 10.0
 """The same where the NAR was stored and is not any more: its narinfo may be from long ago, and a
 client that is shown it counts on the NAR."""
 
+PROOFS_S = 15.0
+"""How long after the first question another upstream is asked whose bytes may have to be read."""
+
 
 class NarInfos:
     """See the module.
 
     :param is_arriving: whether a NAR is being downloaded right now.
+    :param prove: see `Proofs.prove`.
     :param disagreed: told when a second trusted narinfo of a path names another NarHash.
     """
 
@@ -62,6 +67,7 @@ class NarInfos:
         board: Noticeboard,
         uses: Uses,
         is_arriving: Callable[[NarKey], bool],
+        prove: Callable[[Vetted], Awaitable[Vetted]],
         disagreed: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
@@ -76,6 +82,7 @@ class NarInfos:
         self._board = board
         self._uses = uses
         self._is_arriving = is_arriving
+        self._prove = prove
         self._disagreed = disagreed
         self._doubts = Doubts(clock)
         self._paths = Paths()
@@ -141,27 +148,64 @@ class NarInfos:
         return is_fresh and self._upstreams.is_reachable(item.upstream)
 
     async def _fetch(self, digest: str) -> KnownNarInfo:
-        async with self._leases.hold(f"download:narinfo:{digest}"):
-            item = await self._find(digest)  # a peer may have been quicker
-            if item is not None:
-                return item
+        """Fetch a narinfo. Bytes that have to be read for it are fetched without its lease:
+        their download, if it fails, takes that lease to ask for the narinfo anew.
+        """
+        proven: Vetted | None = None
+        failures: dict[str, NcpsError] = {}
+        began = self._clock.seconds()
+        while True:
+            async with self._leases.hold(f"download:narinfo:{digest}"):
+                item = await self._find(digest)  # a peer may have been quicker
+                if item is not None:
+                    return item
+                vetted = proven or await self._first(digest, failures)
+                if vetted.unproven is None:
+                    return await self._record(vetted)
+            vetted = await self._apart(vetted)
+            if not self._paths.of(vetted.nar.key):
+                self._paths.note(vetted.nar.key, digest)
             try:
-                found = await self._first(digest)
-            except NotFound as error:
-                self._negatives.add(digest)
-                raise Absent(str(error), outcome=Outcome.MISS) from error
-            return await self._record(found.value)
+                proven = await self._prove(vetted)
+            except (NotFound, Unavailable, Corrupt) as error:
+                self._failed_proof(vetted.entry, error)
+                failures[vetted.entry.upstream] = error
+                if self._clock.seconds() - began > PROOFS_S:
+                    raise
 
-    async def _first(self, digest: str) -> Found[Vetted]:
-        """Ask for a narinfo; those that are in doubt about the path only if no other has it."""
+    async def _first(self, digest: str, failures: dict[str, NcpsError]) -> Vetted:
+        """Ask for a narinfo; those that are in doubt about the path only if no other has it.
+
+        :param failures: of upstreams whose narinfo was found wrong, by base URL; not asked again.
+        """
         what, ask = f"{digest}.narinfo", partial(self._ask, digest=digest)
         doubted = self._doubts.about(digest)
-        if doubted:
-            try:
-                return await self._upstreams.first(what, ask, without=doubted)
-            except (NotFound, Corrupt):
-                pass
-        return await self._upstreams.first(what, ask)
+        try:
+            if doubted:
+                try:
+                    found = await self._upstreams.first(what, ask, without={*doubted, *failures})
+                except (NotFound, Corrupt):
+                    pass
+                else:
+                    return found.value
+            return (await self._upstreams.first(what, ask, without=failures)).value
+        except NcpsError as error:
+            final = verdict({**failures, "others": error}, what) if failures else error
+            if not isinstance(final, NotFound):
+                raise final from error
+            self._negatives.add(digest)
+            raise Absent(str(final), outcome=Outcome.MISS) from error
+
+    def _failed_proof(self, entry: NarInfoEntry, error: NcpsError) -> None:
+        self._doubts.add(entry.digest, entry.upstream)
+        self._upstreams.blame(entry.upstream, f"{entry.digest}.narinfo", error)
+
+    async def _apart(self, vetted: Vetted) -> Vetted:
+        """The same narinfo under a URL of its own, if its URL belongs to another NAR already."""
+        known_nar = await self._catalog.nar(vetted.nar.key)
+        if known_nar is not None and known_nar.nar_hash not in {None, vetted.nar.nar_hash}:
+            return self._vetting.renamed(vetted)  # one of the two URLs is false
+        return vetted
 
     async def _ask(self, upstream: Upstream, digest: str) -> Vetted:
         narinfo = await upstream.narinfo(digest)
@@ -173,11 +217,9 @@ class NarInfos:
         """Write a narinfo down and hold it; what cannot be written is served all the same."""
         entry, nar = vetted.entry, vetted.nar
         try:
+            vetted = await self._apart(vetted)
+            entry, nar = vetted.entry, vetted.nar
             known_nar = await self._catalog.nar(nar.key)
-            if known_nar is not None and known_nar.nar_hash not in {None, nar.nar_hash}:
-                vetted = self._vetting.renamed(vetted)  # one of the two URLs is false
-                entry, nar = vetted.entry, vetted.nar
-                known_nar = await self._catalog.nar(nar.key)
             self._board.appeared(entry.digest, nar.key)
             row = await self._catalog.narinfo(entry.digest)
             if row is None or not self._is_overruled(entry, *row):
@@ -265,7 +307,8 @@ class NarInfos:
                 )
             except (NotFound, Unavailable, Corrupt):
                 return  # whoever asks next is told
-            await self._record(found.value)
+            if found.value.unproven is None:  # else its bytes are read for whoever asks next
+                await self._record(found.value)
 
     async def withdraw(self, key: NarKey) -> None:
         """Take back every narinfo of a NAR that is not what they say. Unavailable."""

@@ -82,6 +82,7 @@ class Seal:
     :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
         into here, where every miss pays for it, unless it cannot be verified otherwise.
     :param reached: told of a file that goes beyond.
+    :param is_thorough: whether NarHash is to be checked, too, whatever that costs.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Seal:
         *,
         max_ratio: int = USUAL,
         reached: Callable[[], object] = lambda: None,
+        is_thorough: bool = False,
     ) -> None:
         self.size = expected.file_size if expected is not None else None
         self._file_hash = expected.file_hash if expected is not None else _named(key)
@@ -106,7 +108,7 @@ class Seal:
         if is_wanted and self._file_hash is not None and self._is_beyond(max_ratio):
             is_wanted = False
             reached()
-        if is_wanted and self._is_legible:
+        if (is_wanted or is_thorough) and self._is_legible:
             ratio = None if self.size is not None else Ratio(max_ratio, reached)
             self._nar = self._new_digest(ratio)
         if self._file_hash is None and self._nar is None:

@@ -17,6 +17,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
+from ncps.cache.proof import Proofs
 from ncps.cache.relay import Cluster
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import ServedNar
@@ -114,6 +115,12 @@ class CoreCase(SynchronousTestCase):
         self.board = Noticeboard(self.notices, tasks, self.memory, self.negatives)
         self.board.listen()
         self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
+        self.proofs = Proofs(
+            clock=clock,
+            workers=self.threads,
+            vetting=self.vetting,
+            fetch=lambda nar: self.nars.read(nar),
+        )
         self.narinfos = NarInfos(
             clock=clock,
             tasks=tasks,
@@ -127,6 +134,7 @@ class CoreCase(SynchronousTestCase):
             board=self.board,
             uses=self.uses,
             is_arriving=lambda key: self.nars.is_arriving(key),
+            prove=self.proofs.prove,
             disagreed=self._disagreed,
         )
         self.adoption = Adoption(
