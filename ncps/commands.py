@@ -12,6 +12,7 @@ from ncps.assembly.databases import dialect
 from ncps.assembly.keys import imported_key, vetting
 from ncps.assembly.parts import adapters, adoption, quarantine
 from ncps.cache.identity import signing_key
+from ncps.cache.proof import Proofs
 from ncps.cache.rebuild import Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError
@@ -85,12 +86,15 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
         key = await signing_key(
             parts.stores.config, settings.cache.hostname, imported_key(settings)
         )
+        judge = vetting(settings, key)
+        adopting = adoption(reactor, parts, tasks, leases, wrong)
         return await Rebuild(
             clock=reactor,
             catalog=parts.catalog,
             store=parts.stores.narinfos,
-            adoption=adoption(reactor, parts, tasks, leases, wrong),
-            vetting=vetting(settings, key),
+            adoption=adopting,
+            vetting=judge,
+            proofs=Proofs(clock=reactor, workers=parts.workers, vetting=judge, fetch=adopting.open),
         ).run()
     finally:
         await tasks.stop(0.0)

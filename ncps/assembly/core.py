@@ -22,6 +22,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
+from ncps.cache.proof import Proofs
 from ncps.cache.pullthrough import PullThrough
 from ncps.cache.sharing import Sharing
 from ncps.cache.skew import Skew
@@ -72,6 +73,13 @@ def core(
     memory = NarInfoMemory(limits.memory_shares(settings)[0])
     board = Noticeboard(agreed.notices, tasks, memory, negatives)
     board.listen()
+    judge = vetting(settings, key)
+    proofs = Proofs(
+        clock=reactor,
+        workers=parts.workers,
+        vetting=judge,
+        fetch=lambda nar: nars.read(nar),  # noqa: PLW0108 - made below
+    )
     narinfos = NarInfos(
         clock=reactor,
         tasks=tasks,
@@ -79,7 +87,8 @@ def core(
         store=parts.stores.narinfos,
         leases=agreed.leases,
         upstreams=whom.upstreams,
-        vetting=vetting(settings, key),
+        vetting=judge,
+        prove=proofs.prove,
         memory=memory,
         negatives=negatives,
         board=board,

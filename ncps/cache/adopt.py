@@ -97,6 +97,17 @@ class Adoption:
             return None
         return await self._flights.join(key, lambda: self._take(key, nar))
 
+    async def open(self, nar: NarRecord) -> Body:
+        """Open what lies in the store of a NAR, unverified, as its URL stands for it.
+
+        NotFound, Unavailable, Corrupt.
+        """
+        located = await self._locate(nar.key, nar)
+        if located is None:
+            raise NotFound(f"{nar.key.file_name} is not in the store")
+        stat, encoding = located
+        return await self._open(stat, "" if encoding == nar.compression else encoding)
+
     async def _locate(self, key: NarKey, nar: NarRecord | None) -> tuple[Stat, str] | None:
         """Find the object that holds the bytes, and how they are encoded there."""
         candidates = [(key, nar.compression if nar is not None else "")]
@@ -131,7 +142,7 @@ class Adoption:
             return None
         is_recompressed = nar is not None and encoding != nar.compression
         try:
-            seal = Seal(key, nar, is_strict=True)
+            seal = Seal(key, nar, is_thorough=True)
             opened = partial(self._open, stat, encoding if is_recompressed else "")
             verdict = await self._verify(seal, opened)
             if where != key and not is_recompressed:

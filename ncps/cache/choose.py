@@ -164,6 +164,12 @@ class Upstreams:
         """Count a failure of one upstream."""
         self._failed(candidate.upstream, error)
 
+    def blame(self, base_url: str, what: str, error: NcpsError) -> None:
+        """Report a failure of the upstream with this base URL, if there is one."""
+        for candidate in self.candidates:
+            if candidate.upstream.base_url == base_url:
+                self.report(what, candidate, error)
+
     def report(self, what: str, candidate: Candidate, error: NcpsError) -> None:
         """Count a failure of one upstream and log it; an absence is none."""
         self.count(candidate, error)

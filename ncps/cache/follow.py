@@ -9,6 +9,11 @@ from ncps.cache.verbs import Resized
 from ncps.errors import Corrupt, Unavailable
 from ncps.ports import Body, Segment
 
+TASTED_S = 3600.0
+"""How long clients may come again for the rest of a file that they have some of."""
+
+TASTED_ENTRIES = 50_000
+
 
 class Superseded(Unavailable):
     """The spool had wrong bytes; another one takes its place."""

@@ -6,7 +6,7 @@ upstream is not known to be away (P1). Otherwise it is fetched anew, from whoeve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
 from functools import partial
 
@@ -15,20 +15,22 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache import sidecar
-from ncps.cache.choose import Candidate, Found, Upstreams
+from ncps.cache.choose import Candidate, Upstreams
 from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
+from ncps.cache.naming import named
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.paths import Paths
+from ncps.cache.policy import verdict
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
 from ncps.clocks import utc_now, wall_of
-from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
+from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
 from ncps.nix.narinfo import NarInfo
-from ncps.nix.narurl import VARIANTS, NarKey, opaque_key
+from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
 from ncps.tasks import Tasks
 
@@ -39,11 +41,15 @@ EVICTED_REFRESH_S = 10.0
 """The same where the NAR was stored and is not any more: its narinfo may be from long ago, and a
 client that is shown it counts on the NAR."""
 
+PROOFS_S = 15.0
+"""How long after the first question another upstream is asked whose bytes may have to be read."""
+
 
 class NarInfos:
     """See the module.
 
     :param is_arriving: whether a NAR is being downloaded right now.
+    :param prove: see `Proofs.prove`.
     :param disagreed: told when a second trusted narinfo of a path names another NarHash.
     """
 
@@ -64,6 +70,7 @@ class NarInfos:
         board: Noticeboard,
         uses: Uses,
         is_arriving: Callable[[NarKey], bool],
+        prove: Callable[[Vetted], Awaitable[Vetted]],
         disagreed: Callable[[], object] = lambda: None,
     ) -> None:
         self._clock = clock
@@ -78,6 +85,7 @@ class NarInfos:
         self._board = board
         self._uses = uses
         self._is_arriving = is_arriving
+        self._prove = prove
         self._disagreed = disagreed
         self._doubts = Doubts(clock)
         self._paths = Paths()
@@ -144,27 +152,57 @@ class NarInfos:
         return is_fresh and self._upstreams.is_reachable(item.upstream)
 
     async def _fetch(self, digest: str) -> KnownNarInfo:
-        async with self._leases.hold(f"download:narinfo:{digest}"):
-            item = await self._find(digest)  # a peer may have been quicker
-            if item is not None:
-                return item
+        """Fetch a narinfo. Bytes that have to be read for it are fetched without its lease:
+        their download, if it fails, takes that lease to ask for the narinfo anew.
+        """
+        proven: Vetted | None = None
+        failures: dict[str, NcpsError] = {}
+        began = self._clock.seconds()
+        while True:
+            async with self._leases.hold(f"download:narinfo:{digest}"):
+                item = await self._find(digest)  # a peer may have been quicker
+                if item is not None:
+                    return item
+                vetted = proven or await self._first(digest, failures)
+                if vetted.unproven is None:
+                    return await self._record(vetted)
+            vetted, _ = await named(self._catalog, vetted)
+            if not self._paths.of(vetted.nar.key):
+                self._paths.note(vetted.nar.key, digest)
             try:
-                found = await self._first(digest)
-            except NotFound as error:
-                self._negatives.add(digest)
-                raise Absent(str(error), outcome=Outcome.MISS) from error
-            return await self._record(found.value)
+                proven = await self._prove(vetted)
+            except (NotFound, Unavailable, Corrupt) as error:
+                self._failed_proof(vetted.entry, error)
+                failures[vetted.entry.upstream] = error
+                if self._clock.seconds() - began > PROOFS_S:
+                    raise
 
-    async def _first(self, digest: str) -> Found[Vetted]:
-        """Ask for a narinfo; those that are in doubt about the path only if no other has it."""
+    async def _first(self, digest: str, failures: dict[str, NcpsError]) -> Vetted:
+        """Ask for a narinfo; those that are in doubt about the path only if no other has it.
+
+        :param failures: of upstreams whose narinfo was found wrong, by base URL; not asked again.
+        """
         what, ask = f"{digest}.narinfo", partial(self._ask, digest=digest)
         doubted = self._doubts.about(digest)
-        if doubted:
-            try:
-                return await self._upstreams.first(what, ask, without=doubted)
-            except (NotFound, Corrupt):
-                pass
-        return await self._upstreams.first(what, ask)
+        try:
+            if doubted:
+                try:
+                    found = await self._upstreams.first(what, ask, without={*doubted, *failures})
+                except (NotFound, Corrupt):
+                    pass
+                else:
+                    return found.value
+            return (await self._upstreams.first(what, ask, without=failures)).value
+        except NcpsError as error:
+            final = verdict({**failures, "others": error}, what) if failures else error
+            if not isinstance(final, NotFound):
+                raise final from error
+            self._negatives.add(digest)
+            raise Absent(str(final), outcome=Outcome.MISS) from error
+
+    def _failed_proof(self, entry: NarInfoEntry, error: NcpsError) -> None:
+        self._doubts.add(entry.digest, entry.upstream)
+        self._upstreams.blame(entry.upstream, f"{entry.digest}.narinfo", error)
 
     async def _ask(self, upstream: Upstream, digest: str) -> Vetted:
         narinfo = await upstream.narinfo(digest)
@@ -191,7 +229,7 @@ class NarInfos:
         """Write a narinfo down and hold it; what cannot be written is served all the same."""
         entry, nar = vetted.entry, vetted.nar
         try:
-            vetted, known_nar = await self._named(vetted)
+            vetted, known_nar = await named(self._catalog, vetted)
             entry, nar = vetted.entry, vetted.nar
             self._appeared(vetted)
             row = await self._catalog.narinfo(entry.digest)
@@ -222,25 +260,6 @@ class NarInfos:
         self._board.appeared(vetted.entry.digest, vetted.nar.key)
         if vetted.conventional is not None:
             self._negatives.forget(vetted.conventional)
-
-    async def _named(self, vetted: Vetted) -> tuple[Vetted, NarRecord | None]:
-        """Give the NAR a name that is no other file's, and return what is known of that name.
-
-        A conventional name is for stored bytes that were found to have its hash, and this NAR
-        inside. Of the opaque names it gets the first that stands for no other file of the NAR.
-        """
-        nar = vetted.nar
-        assert nar.nar_hash is not None
-        if vetted.conventional is not None:
-            there = await self._catalog.nar(vetted.conventional)
-            if there is not None and _is_earned(there, nar):
-                return vetted.named(there.key), there
-        for variant in range(VARIANTS):
-            key = opaque_key(nar.compression, nar.nar_hash, variant)
-            there = await self._catalog.nar(key)
-            if there is None or not _is_of_another_file(there, nar):
-                break
-        return vetted.named(key), there
 
     def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
         """Whether an older narinfo holds against a new one: the first verified one wins."""
@@ -311,7 +330,8 @@ class NarInfos:
                 )
             except (NotFound, Unavailable, Corrupt):
                 return  # whoever asks next is told
-            await self._record(found.value)
+            if found.value.unproven is None:  # else its bytes are read for whoever asks next
+                await self._record(found.value)
 
     async def withdraw(self, key: NarKey) -> set[str]:
         """Take back every narinfo of a NAR that is not what they say; return them. Unavailable."""
@@ -357,26 +377,6 @@ class NarInfos:
             if other.nar_hash == nar.nar_hash and other.compression == nar.compression:
                 return other
         return None
-
-
-def _is_earned(there: NarRecord, nar: NarRecord) -> bool:
-    """Whether stored bytes were found to be what a narinfo says, and to have the hash they bear."""
-    return (
-        there.is_stored
-        and there.verified_at is not None
-        and there.nar_hash == nar.nar_hash
-        and there.compression == nar.compression
-    )
-
-
-def _is_of_another_file(there: NarRecord, nar: NarRecord) -> bool:
-    """Whether a name may stand for another file than a narinfo says, though for the same NAR.
-
-    Somebody may have a part of that one. Where all of it is here and right, it will do.
-    """
-    hashes = {there.file_hash, nar.file_hash}
-    is_here = there.is_stored and there.verified_at is not None
-    return not is_here and None not in hashes and len(hashes) > 1
 
 
 def _always() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from attrs import evolve
@@ -14,6 +15,7 @@ from ncps.cache.admission import Admission, Ticket
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
 from ncps.cache.download import Download
+from ncps.cache.follow import TASTED_ENTRIES, TASTED_S
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
 from ncps.cache.publish import Publication
@@ -28,14 +30,9 @@ from ncps.codec import is_supported
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore, Replaced
-from ncps.spool import Digest, Overtaken, Spool
+from ncps.spool import Abandoned, Digest, Overtaken, Spool
 from ncps.tasks import Tasks
 from ncps.workers import Threads
-
-TASTED_S = 3600.0
-"""How long clients may come again for the rest of a file that they have some of."""
-
-TASTED_ENTRIES = 50_000
 
 
 class Nars:
@@ -69,7 +66,7 @@ class Nars:
         new_spool: Callable[[int | None, tuple[Digest, ...], str], Spool],
         admission: Admission,
         patience_s: float,
-        new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
+        new_seal: Callable[..., Seal] = Seal,
         ended: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._clock = clock
@@ -142,6 +139,23 @@ class Nars:
             raise NotFound(f"{key.file_name} is not arriving here")
         await download.opened()
         return ArrivingNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
+
+    async def read(self, nar: NarRecord) -> Body:
+        """Open all of a NAR; if it is fetched for that, NarHash is checked before it is stored."""
+        key, has_arrived = nar.key, False
+        while True:
+            there = await self._catalog.nar(key)
+            if there is None or not there.is_stored:
+                there = await self._adoption.adopt(key, there or nar) or there
+            if there is not None and there.is_stored:
+                return await self._open_stored(there, 0, None)
+            if has_arrived:  # the disk is full: they are read as they pass
+                return await self._start(key, nar, exclusive=False, is_thorough=True).reader()
+            download = self._arriving(key) or self._start(key, there or nar, is_thorough=True)
+            has_arrived = True  # and the spool may be gone by now
+            with suppress(AlreadyStored, Abandoned, Overtaken):
+                await download.arrived.wait()
+                return await download.reader()
 
     async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
         """Say whether `open` would succeed, and the size if it is sure. Errors as for `open`.
@@ -276,6 +290,7 @@ class Nars:
         *,
         exclusive: bool = True,
         may_replace: bool = False,
+        is_thorough: bool = False,
     ) -> Download:
         ticket = self._admission.begin()
         sources = self._sources(key, nar)
@@ -290,7 +305,7 @@ class Nars:
                 sources=relay or sources,
                 new_spool=partial(self._spool, ticket),
                 patience_s=self._patience_s,
-                new_seal=self._new_seal,
+                new_seal=partial(self._new_seal, is_thorough=is_thorough),
                 hopeless=partial(self._hopeless, key, nar),
                 tasted=partial(self._tasted.add, key),
             )
@@ -331,9 +346,8 @@ class Nars:
         except NcpsError as error:
             self._ended("failed")
             download.give_up(error)
-            self._log.warn(
-                "download of {key} failed: {reason}", key=key.file_name, reason=str(error)
-            )
+            name, reason = key.file_name, str(error)
+            self._log.warn("download of {key} failed: {reason}", key=name, reason=reason)
         finally:
             download.give_up(Unavailable("the download has ended"))
             ticket.close()

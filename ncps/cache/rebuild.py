@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from ncps.cache import sidecar
 from ncps.cache.adopt import Adoption
+from ncps.cache.proof import Proofs
 from ncps.cache.vet import Vetted, Vetting
 from ncps.clocks import utc_now
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
@@ -45,12 +46,14 @@ class Rebuild:
         store: NarInfoStore,
         adoption: Adoption,
         vetting: Vetting,
+        proofs: Proofs,
     ) -> None:
         self._clock = clock
         self._catalog = catalog
         self._store = store
         self._adoption = adoption
         self._vetting = vetting
+        self._proofs = proofs
 
     async def run(self, progress: Callable[[Tally], object] = lambda _: None) -> Tally:
         """Go through all narinfos of the store; a broken one is logged and passed over."""
@@ -81,6 +84,7 @@ class Rebuild:
         vetted = self._vetting.vet(
             narinfo, digest=digest, upstream=upstream, now=utc_now(self._clock)
         )
+        vetted = await self._proofs.prove(vetted)
         await self._catalog.add_narinfo(vetted.entry, vetted.nar)
         tally.narinfos += 1
         nar = await self._catalog.nar(vetted.nar.key)

@@ -97,7 +97,7 @@ class Seal:
     :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
         into here, where every miss pays for it, unless it cannot be verified otherwise.
     :param reached: told of a file that goes beyond.
-    :param is_strict: whether NarHash is checked whatever it costs, where it is known.
+    :param is_thorough: whether NarHash is to be checked, too, whatever that costs.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Seal:
         *,
         max_ratio: int = USUAL,
         reached: Callable[[], object] = lambda: None,
-        is_strict: bool = False,
+        is_thorough: bool = False,
     ) -> None:
         self.size = expected.file_size if expected is not None else None
         self._nar_hash = expected.nar_hash if expected is not None else None
@@ -121,12 +121,11 @@ class Seal:
         self._compression = expected.compression if expected is not None else ""
         self._max_ratio = max_ratio
         self._reached = reached
-        is_wanted = is_strict or self._compression in _CHEAP or self._file_hash is None
-        is_promised = self._file_hash is not None and not is_strict
-        if is_wanted and is_promised and self._is_beyond(max_ratio):
+        is_wanted = self._compression in _CHEAP or self._file_hash is None
+        if is_wanted and self._file_hash is not None and self._is_beyond(max_ratio):
             is_wanted = False
             reached()
-        if is_wanted and self._is_legible:
+        if (is_wanted or is_thorough) and self._is_legible:
             ratio = None if self.size is not None else Ratio(max_ratio, reached)
             self._nar = self._new_digest(ratio)
         if self._file_hash is None and self._nar is None:

@@ -319,10 +319,9 @@ class Sources(Supply):
 
     def lied(self, reason: str) -> None:
         """Note that the narinfo says something untrue of a file that is right."""
-        for candidate in self._upstreams.candidates:
-            if self._nar is not None and candidate.upstream.base_url == self._nar.upstream:
-                error = Corrupt(f"its narinfo is wrong, the NAR is right: {reason}")
-                self._upstreams.report(self._key.file_name, candidate, error)
+        if self._nar is not None:
+            error = Corrupt(f"its narinfo is wrong, the NAR is right: {reason}")
+            self._upstreams.blame(self._nar.upstream, self._key.file_name, error)
 
     def failed(self, source: Source, error: NcpsError) -> None:
         """Note, for the verdict, how a source failed, and count it."""

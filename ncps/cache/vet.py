@@ -1,19 +1,24 @@
 """Vetting: from what an upstream says of a store path to what we say of it.
 
-Nothing of a narinfo is believed before a configured key vouched for it, whatever host it came
-from (P7). What the signature does not cover (URL, Compression, FileHash, FileSize) is checked
-against the bytes when they come; until then the NAR has a name that follows from its NarHash,
-which the signature covers.
+Nothing of a narinfo is believed before a configured key vouched for it, or the content address
+from which its path follows, whatever host it came from (P7). What the signature does not cover
+(URL, Compression, FileHash, FileSize) is checked against the bytes when they come; until then the
+NAR has a name that follows from its NarHash, which the signature covers. A content address covers
+path and references; NarHash and NarSize only where it names that NarHash. Else the bytes have to be
+read before anything is believed: see `proof`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from attrs import evolve, frozen
 
+from ncps.codec import is_supported
 from ncps.errors import Corrupt, Malformed
+from ncps.nix.contentaddress import ContentAddress
 from ncps.nix.keys import PublicKey, SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, conventional_key, opaque_key
@@ -24,17 +29,23 @@ MAX_SIGNATURES = 32
 """How many signatures under trusted names are tried, and how many of others are kept: to try one
 costs 0.1 ms, and forging is free."""
 
+MAX_READ_SIZE: Final = 256 * 1024 * 1024
+"""NarSize at most, in bytes, where the whole NAR is to be read before its narinfo is answered."""
+
 
 @frozen
 class Vetted:
     """A narinfo fit to be served, and the record of its NAR, nothing stored yet.
 
     :param conventional: what the narinfo calls the file, which nobody vouches for; None: nothing.
+    :param unproven: what the bytes are to be compared with before the narinfo may be served or
+        recorded; None if it may be. See `proof`.
     """
 
     entry: NarInfoEntry
     nar: NarRecord
     conventional: NarKey | None
+    unproven: ContentAddress | None = None
 
     def named(self, key: NarKey) -> Vetted:
         """The same with the NAR under another name."""
@@ -66,7 +77,9 @@ class Vetting:
         """
         if narinfo.store_path.digest != digest:
             raise Corrupt(f"narinfo is of {narinfo.store_path.base}, another store path")
-        verified_by = self._verify(narinfo)
+        address = _address(narinfo)
+        voucher = self._verify(narinfo, address)
+        unproven = _unproven(narinfo, address) if voucher == CONTENT else None
         try:
             conventional = conventional_key(narinfo.url)
         except Malformed as error:
@@ -74,10 +87,10 @@ class Vetting:
         key = opaque_key(narinfo.compression, narinfo.nar_hash)
         entry = NarInfoEntry(
             digest=digest,
-            narinfo=evolve(narinfo, url=key.url),
+            narinfo=evolve(narinfo, url=key.url, ca=_told(narinfo, address, voucher)),
             upstream=upstream,
             upstream_url=narinfo.url,
-            verified_by=verified_by,
+            verified_by="" if unproven else voucher,
             fetched_at=now,
         )
         nar = NarRecord(
@@ -90,7 +103,12 @@ class Vetting:
             upstream=upstream,
             origin_url=narinfo.url,
         )
-        return Vetted(self.signed(entry), nar, conventional)
+        return Vetted(self.signed(entry), nar, conventional, unproven)
+
+    def proven(self, vetted: Vetted) -> Vetted:
+        """The same after its bytes were found to be what its content address says."""
+        entry = evolve(vetted.entry, verified_by=CONTENT)
+        return evolve(vetted, entry=self.signed(entry), unproven=None)
 
     def vouched(self, entry: NarInfoEntry) -> NarInfoEntry | None:
         """A recorded narinfo as this process may serve it; None if it does not trust it.
@@ -99,7 +117,7 @@ class Vetting:
         """
         if self.trusted and not self._trusts(entry.verified_by):
             try:
-                entry = evolve(entry, verified_by=self._verify(entry.narinfo))
+                entry = evolve(entry, verified_by=self._verify(entry.narinfo, None))
             except Corrupt:
                 return None
         return self.signed(entry)
@@ -107,19 +125,25 @@ class Vetting:
     def _trusts(self, verified_by: str) -> bool:
         return verified_by == CONTENT or any(verified_by == str(key) for key in self.trusted)
 
-    def _verify(self, narinfo: NarInfo) -> str:
-        """Who vouches for a narinfo, as `NarInfoEntry.verified_by` says it. Corrupt: nobody."""
+    def _verify(self, narinfo: NarInfo, address: ContentAddress | None) -> str:
+        """Who vouches for a narinfo, as `NarInfoEntry.verified_by` says it. Corrupt: nobody.
+
+        :param address: from which its path follows, if there is one.
+        """
         if not self.trusted:
             return ""
         known = {key.name for key in self.trusted}
         theirs = [s for s in narinfo.signatures if s.name in known][:MAX_SIGNATURES]
         key = verify_any(self.trusted, narinfo.fingerprint(), theirs)
-        if key is None:
-            names = ", ".join(sorted({s.name for s in narinfo.signatures})) or "nobody"
-            raise Corrupt(
-                f"narinfo has no good signature by a configured key (signed by {names[:200]})"
-            )
-        return str(key)
+        if key is not None:
+            return str(key)
+        if address is not None:
+            return CONTENT
+        names = ", ".join(sorted({s.name for s in narinfo.signatures})) or "nobody"
+        also = "" if narinfo.ca is None else ", and its path does not follow from its CA"
+        raise Corrupt(
+            f"narinfo has no good signature by a configured key (signed by {names[:200]}){also}"
+        )
 
     def signed(self, entry: NarInfoEntry) -> NarInfoEntry:
         """The narinfo with our signature by today's key, if it was verified; an older one goes."""
@@ -154,3 +178,56 @@ class Vetting:
         best = sorted(dict.fromkeys(theirs), key=lambda s: s.name not in known)[:MAX_SIGNATURES]
         narinfo = evolve(new.narinfo, signatures=tuple(best))
         return self.signed(evolve(new, narinfo=narinfo, signed_by=""))
+
+
+def _address(narinfo: NarInfo) -> ContentAddress | None:
+    """The content address of a narinfo, if its path follows from it."""
+    if narinfo.ca is None:
+        return None
+    try:
+        address = ContentAddress.parse(narinfo.ca)
+    except Malformed:
+        return None
+    return address if address.proves(narinfo.store_path, narinfo.references) else None
+
+
+def _names_nar(narinfo: NarInfo, address: ContentAddress) -> bool:
+    """Whether the hash of a content address is to be the NarHash."""
+    return address.is_source and narinfo.store_path not in narinfo.references
+
+
+def _unproven(narinfo: NarInfo, address: ContentAddress | None) -> ContentAddress | None:
+    """What the bytes are to be compared with before a narinfo is believed. Corrupt."""
+    assert address is not None
+    if _names_nar(narinfo, address):
+        if address.hash != narinfo.nar_hash:
+            raise Corrupt(f"narinfo has NarHash {narinfo.nar_hash}, its CA says {address.hash}")
+        return None
+    if narinfo.nar_size > MAX_READ_SIZE:
+        raise Corrupt(
+            f"narinfo is vouched for by its CA only, and a NAR of {narinfo.nar_size} bytes is not"
+            f" read for that (at most {MAX_READ_SIZE})"
+        )
+    if not is_supported(narinfo.compression):
+        raise Corrupt(
+            f"narinfo is vouched for by its CA only, and a NAR in {narinfo.compression} is not read"
+        )
+    return address
+
+
+def _told(narinfo: NarInfo, address: ContentAddress | None, voucher: str) -> str | None:
+    """The CA that clients are told.
+
+    No signature covers it, and Nix refuses a path for a CA from which another path follows, or
+    that its contents do not have; some releases crash. So a wrong one is left out. So is that of a
+    path that refers to itself, where a key vouches for it: Nix 2.8 and 2.26 do not agree on it.
+    """
+    if address is None:
+        return None
+    if voucher in {CONTENT, ""}:
+        return str(address)
+    if narinfo.store_path in narinfo.references:
+        return None
+    if _names_nar(narinfo, address) and address.hash != narinfo.nar_hash:
+        return None
+    return str(address)

@@ -26,10 +26,12 @@ _SIGNATURE_SIZE = 64
 
 @frozen
 class Signature:
-    """What a key of that name said about a fingerprint.
+    """What a key of that name said about a fingerprint. Malformed, if it can be no signature.
 
-    :param raw: 64 bytes, or some other number if the text was so: such a signature proves
-        nothing, but is kept and handed on as it came.
+    One of another size beside good ones makes Nix refuse the whole path ("signature is not
+    valid"), so that it must not be handed on.
+
+    :param raw: 64 bytes.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Signature:
 
     def __attrs_post_init__(self) -> None:
         _check_name(self.name)
+        if len(self.raw) != _SIGNATURE_SIZE:
+            raise Malformed(f"a signature has {_SIGNATURE_SIZE} bytes, not {len(self.raw)}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -66,7 +70,7 @@ class PublicKey:
 
     def verify(self, message: bytes, signature: Signature) -> bool:
         """Whether this key made this signature, under this name, of this message."""
-        if signature.name != self.name or len(signature.raw) != _SIGNATURE_SIZE:
+        if signature.name != self.name:
             return False
         try:
             VerifyKey(self.raw).verify(message, signature.raw)

@@ -114,7 +114,15 @@ _TO_NODE = tuple(_ZEROS[:padding] + _NODE for padding in range(8))
 _TO_END = tuple(_ZEROS[:padding] + _CLOSE for padding in range(8))
 _TO_NEXT = tuple(_ZEROS[:padding] + _CLOSE + _CLOSE for padding in range(8))  # of a directory
 
+FILE_HEAD: Final = _MAGIC + _REGULAR
+"""How the NAR of a single file begins that is not executable; then comes the size."""
+
 _MORE: Final = -1  # answer of a step: the next thing has not wholly arrived
+
+
+def file_tail(size: int) -> bytes:
+    """Return how the NAR of a single file ends, after contents of this size."""
+    return _TO_END[-size % 8]
 
 
 class NarParser:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
@@ -24,6 +24,7 @@ class NarDigest:
         costs no more than the NAR that was promised. None: unbounded.
     :param ratio: bounds what the file becomes where its size, and so the promise, is not known.
     :param listing: whether to parse the NAR too, which also proves that it is one.
+    :param follow: called with each piece of the NAR; may raise Corrupt.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class NarDigest:
         max_size: int | None = None,
         ratio: Ratio | None = None,
         listing: bool = False,
+        follow: Callable[[bytes], object] | None = None,
     ) -> None:
         self._decoder = codec.decoder(compression)
         self._hash = hashlib.sha256()
@@ -40,6 +42,7 @@ class NarDigest:
         self._max_size = max_size
         self._ratio = ratio
         self._parser = NarParser() if listing else None
+        self._follow = follow
         self._listing: Listing | None = None
 
     @property
@@ -60,6 +63,8 @@ class NarDigest:
             self._hash.update(piece)
             if self._parser is not None:
                 self._parser.feed(piece)
+            if self._follow is not None:
+                self._follow(piece)
 
     def finish(self) -> tuple[Hash, int]:
         """Return NarHash and NarSize; to be called once. Corrupt, if the file is truncated."""

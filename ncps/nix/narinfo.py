@@ -113,7 +113,7 @@ class NarInfo:
             ("System", self.system),
             ("CA", self.ca),
         ):
-            if value is not None and not (value.isascii() and value.isprintable() and value):
+            if value is not None and _printable(value) is None:
                 raise Malformed(f"{key} has a character that does not belong there")
         for key, digest in (("NarHash", self.nar_hash), ("FileHash", self.file_hash)):
             if digest is not None and digest.algorithm != "sha256":
@@ -135,10 +135,10 @@ class NarInfo:
     def parse(cls, text: bytes) -> Self:
         """Read a narinfo as binary caches in the wild write it.
 
-        A Sig line that cannot be read is left out; a missing Compression is bzip2, as for Nix,
-        unless the URL names another one. Malformed, naming the field: required ones missing,
-        fields given twice, values that contradict each other, other stores, HTML, texts over
-        `MAX_SIZE`.
+        A Sig, Deriver, System or CA that cannot be read is left out: nobody needs it, and Nix
+        would refuse the rest for it. A missing Compression is bzip2, as for Nix, unless the URL
+        names another one. Malformed, naming the field: required ones missing, fields given twice,
+        values that contradict each other, other stores, HTML, texts over `MAX_SIZE`.
         """
         fields, signatures = _fields(text)
         return cls(
@@ -151,9 +151,9 @@ class NarInfo:
             nar_size=_size("NarSize", _required(fields, "NarSize")),
             references=_references(fields.get("References", "")),
             deriver=_deriver(fields.get("Deriver")),
-            system=fields.get("System") or None,
+            system=_printable(fields.get("System")),
             signatures=_signatures(signatures),
-            ca=fields.get("CA") or None,
+            ca=_printable(fields.get("CA")),
         )
 
     def render(self) -> bytes:
@@ -235,13 +235,17 @@ def _hash(key: str, text: str) -> Hash:
         raise Malformed(f"{key}: {error}") from None
 
 
+def _printable(text: str | None) -> str | None:
+    return text if text and text.isascii() and text.isprintable() else None
+
+
 def _deriver(text: str | None) -> str | None:
     if not text or text == "unknown-deriver":
         return None
     try:
         return StorePath.parse_base(text).base
-    except Malformed as error:
-        raise Malformed(f"Deriver is {error}") from None
+    except Malformed:  # not signed, and Nix refuses a path for it
+        return None
 
 
 def _references(text: str) -> list[StorePath]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from random import Random
 from typing import Any
 
@@ -9,8 +10,10 @@ from attrs import evolve, frozen
 
 from ncps.codec import encoder
 from ncps.nix import base32
-from ncps.nix.hashes import sha256_of
+from ncps.nix.contentaddress import ContentAddress, Method
+from ncps.nix.hashes import Hash, sha256_of
 from ncps.nix.keys import SecretKey
+from ncps.nix.nar import FILE_HEAD, file_tail
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import EXTENSIONS, NarKey, opaque_key
 from ncps.nix.storepath import StorePath
@@ -60,10 +63,43 @@ def signed(narinfo: NarInfo, key: SecretKey = UPSTREAM_KEY) -> NarInfo:
     return evolve(narinfo, signatures=(key.sign(narinfo.fingerprint()),))
 
 
+def file_sample(
+    name: str = "hello",
+    compression: str = "xz",
+    *,
+    method: Method = "flat",
+    algorithm: str = "sha256",
+) -> Sample:
+    """Make an unsigned path of one file, to which its content address leads."""
+    contents = f"contents of {name}\n".encode() * 5000
+    nar = FILE_HEAD + len(contents).to_bytes(8, "little") + contents + file_tail(len(contents))
+    digest = Hash(algorithm, hashlib.new(algorithm, contents).digest())
+    return addressed(_packed(name, nar, compression), ContentAddress(method, digest))
+
+
+def tree_sample(name: str = "tree", compression: str = "xz", algorithm: str = "sha256") -> Sample:
+    """Make an unsigned path of any NAR, to which its content address leads."""
+    packed = _packed(name, Random(name).randbytes(300_000), compression)
+    digest = Hash(algorithm, hashlib.new(algorithm, packed.nar).digest())
+    return addressed(packed, ContentAddress("nar", digest))
+
+
+def addressed(one: Sample, address: ContentAddress, *references: StorePath) -> Sample:
+    """The same bytes, unsigned, under the path that follows from a content address."""
+    path = address.store_path(one.narinfo.store_path.name, references)
+    narinfo = evolve(
+        one.narinfo, store_path=path, references=references, ca=str(address), signatures=()
+    )
+    return evolve(one, narinfo=narinfo)
+
+
 def sample(name: str = "hello", size: int = 300_000, compression: str = "xz") -> Sample:
     """Make a store path whose every byte follows from its name."""
-    random = Random(name)
-    nar = random.randbytes(size)
+    return _packed(name, Random(name).randbytes(size), compression)
+
+
+def _packed(name: str, nar: bytes, compression: str) -> Sample:
+    random = Random(f"path of {name}")
     maker = encoder(compression)
     file = maker.feed(nar) + maker.finish()
     extension = EXTENSIONS.get(compression, "")

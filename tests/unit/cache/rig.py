@@ -18,6 +18,7 @@ from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
+from ncps.cache.proof import Proofs
 from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.cache.relay import Cluster
 from ncps.cache.uses import Uses
@@ -118,6 +119,12 @@ class CoreCase(SynchronousTestCase):
         self.memory = NarInfoMemory(1_000_000)
         self.board = Noticeboard(self.notices, tasks, self.memory, self.negatives)
         self.board.listen()
+        self.proofs = Proofs(
+            clock=clock,
+            workers=self.threads,
+            vetting=self.vetting,
+            fetch=lambda nar: self.nars.read(nar),
+        )
         self.narinfos = NarInfos(
             clock=clock,
             tasks=tasks,
@@ -131,6 +138,7 @@ class CoreCase(SynchronousTestCase):
             board=self.board,
             uses=self.uses,
             is_arriving=lambda key: self.nars.is_arriving(key),
+            prove=self.proofs.prove,
             disagreed=self._disagreed,
         )
         self.quarantine = Quarantine(

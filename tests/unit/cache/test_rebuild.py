@@ -5,10 +5,11 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from ncps.cache.proof import Proofs
 from ncps.cache.rebuild import Rebuild, Tally
 from ncps.codec import encoder
 from ncps.errors import Unavailable
-from tests.fakes.samples import Sample, sample
+from tests.fakes.samples import Sample, file_sample, sample, tree_sample
 from tests.unit.cache.rig import CoreCase
 
 SIZE = 400_000
@@ -35,14 +36,22 @@ class RebuildTests(CoreCase):
         self.origin.log.clear()
 
     def rebuild(self) -> Tally:
-        rebuild = Rebuild(
+        return self.get(self.new_rebuild().run())
+
+    def new_rebuild(self) -> Rebuild:
+        return Rebuild(
             clock=self.clock,
             catalog=self.catalog,
             store=self.sidecars,
             adoption=self.adoption,
             vetting=self.vetting,
+            proofs=Proofs(
+                clock=self.clock,
+                workers=self.threads,
+                vetting=self.vetting,
+                fetch=self.adoption.open,
+            ),
         )
-        return self.get(rebuild.run())
 
     def served(self, one: Sample) -> bytes:
         return self.get(self.narinfos.get(one.digest)).text
@@ -77,14 +86,7 @@ class RebuildTests(CoreCase):
     def test_store_that_fails_ends_it(self) -> None:
         """A store that cannot be read ends the rebuild, to be run again."""
         self.store.failing = Unavailable("EIO")
-        rebuild = Rebuild(
-            clock=self.clock,
-            catalog=self.catalog,
-            store=self.sidecars,
-            adoption=self.adoption,
-            vetting=self.vetting,
-        )
-        self.failureResultOf(Deferred.fromCoroutine(rebuild.run()), Unavailable)
+        self.failureResultOf(Deferred.fromCoroutine(self.new_rebuild().run()), Unavailable)
 
     def test_sidecar_of_an_untrusted_key_is_refused(self) -> None:
         """The store is believed no more than an upstream."""
@@ -93,3 +95,31 @@ class RebuildTests(CoreCase):
             trusted=(evolve(self.vetting.trusted[0], name="x"),),
         )
         self.assertEqual(Tally(refused=3), self.rebuild())
+
+    def lost(self, one: Sample) -> None:
+        """Learn and fetch a path, and lose the catalog."""
+        self.origin.add(one)
+        self.texts[one.digest] = self.get(self.narinfos.get(one.digest)).text
+        self.download(one.key)
+        self.catalog = type(self.catalog)()
+        self.restart()
+        self.origin.log.clear()
+
+    def test_paths_that_nobody_signed_survive(self) -> None:
+        """What a content address proved it proves again, from the bytes in the store."""
+        for one in (file_sample("hello"), tree_sample("tree"), file_sample("raw", "none")):
+            self.lost(one)
+        self.assertEqual(Tally(narinfos=6, nars=6), self.rebuild())
+        for digest, text in self.texts.items():
+            self.assertEqual(text, self.get(self.narinfos.get(digest)).text)
+        self.assertEqual([], self.origin.log)
+
+    def test_other_bytes_prove_nothing(self) -> None:
+        """A sidecar with a content address is refused where the NAR beside it is another."""
+        one, other = file_sample("hello"), file_sample("other")
+        self.lost(one)
+        self.store.objects[one.key] = other.file
+        self.assertEqual(Tally(narinfos=3, nars=3, refused=1), self.rebuild())
+        self.assertEqual(other.file, self.store.objects[one.key])
+        del self.store.objects[one.key]
+        self.assertEqual(Tally(narinfos=3, refused=1), self.rebuild())

@@ -13,7 +13,15 @@ from ncps.errors import Corrupt, Malformed
 from ncps.nix.keys import SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
-from tests.fakes.samples import OWN_KEY, UPSTREAM_KEY, sample, signed
+from tests.fakes.samples import (
+    OWN_KEY,
+    UPSTREAM_KEY,
+    file_sample,
+    sample,
+    signed,
+    tree_sample,
+)
+from tests.fixtures import CONTENT_ADDRESSED
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -77,7 +85,7 @@ class VettingTests(SynchronousTestCase):
         flooded = evolve(self.narinfo, signatures=forged + self.narinfo.signatures)
         self.assertRaises(Corrupt, self.vet, flooded)
         some = forged[: MAX_SIGNATURES - 1] + self.narinfo.signatures
-        strangers = tuple(Signature(f"s{n}", b"") for n in range(1000))
+        strangers = tuple(Signature(f"s{n}", bytes(64)) for n in range(1000))
         known = evolve(self.narinfo, signatures=strangers + some)
         self.assertTrue(self.vet(known).entry.is_verified)
 
@@ -112,3 +120,93 @@ class VettingTests(SynchronousTestCase):
         renamed = evolve(self.narinfo, url=self.sample.key.url)
         self.assertEqual((renamed, ""), sidecar.parse(sidecar.render(entry, OWN_KEY.name)))
         self.assertRaises(Malformed, sidecar.parse, b"<html>")
+
+
+class ContentAddressTests(SynchronousTestCase):
+    """The CA is not signed. Nix 2.8 and 2.26 refuse a path for a wrong one, or crash."""
+
+    def setUp(self) -> None:
+        self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
+
+    def vet(self, narinfo: NarInfo) -> Vetted:
+        return self.vetting.vet(
+            narinfo, digest=narinfo.store_path.digest, upstream="http://u", now=NOW
+        )
+
+    def told(self, narinfo: NarInfo) -> str | None:
+        return self.vet(narinfo).entry.narinfo.ca
+
+    def test_right_one_is_told(self) -> None:
+        """In Nix's spelling, whatever vouches for the rest."""
+        for one in (tree_sample(), tree_sample(algorithm="sha1"), file_sample()):
+            ca = one.narinfo.ca
+            self.assertEqual(ca, self.told(one.narinfo))
+            self.assertEqual(ca, self.told(signed(one.narinfo)))
+        one = tree_sample()
+        spelled = evolve(one.narinfo, ca=f"fixed:r:sha256:{one.narinfo.nar_hash.hex}")
+        self.assertEqual(one.narinfo.ca, self.told(spelled))
+
+    def test_wrong_one_beside_a_good_signature_is_left_out(self) -> None:
+        """The rest is right, and clients are to have it."""
+        narinfo, nix32 = sample().narinfo, "0" * 52
+        for ca in (
+            "nonsense",
+            f"fixed:r:{narinfo.nar_hash}",
+            f"fixed:r:sha256:{nix32}",
+            f"text:sha256:{nix32}",
+            f"fixed:sha256:{nix32}",
+            "fixed:r:sha1:" + "0" * 32,
+            "text:md5:" + "0" * 26,
+            "fixed:git:sha1:" + "0" * 32,
+        ):
+            for vetting in (self.vetting, evolve(self.vetting, trusted=())):
+                self.vetting = vetting
+                self.assertIsNone(self.told(evolve(narinfo, ca=ca)), ca)
+            self.setUp()
+            self.assertTrue(self.vet(evolve(narinfo, ca=ca)).entry.is_verified)
+
+    def test_one_that_the_contents_do_not_have_is_left_out(self) -> None:
+        """Where a key vouches for another NarHash, and that can be seen."""
+        one = tree_sample()
+        other = signed(evolve(one.narinfo, nar_hash=sample().narinfo.nar_hash))
+        self.assertIsNone(self.told(other))
+
+    def test_one_of_a_path_that_refers_to_itself_is_left_out(self) -> None:
+        """Nix 2.8 and 2.26 do not agree on its hash: each refuses what the other made."""
+        for file in CONTENT_ADDRESSED.glob("*.narinfo"):
+            narinfo = NarInfo.parse(file.read_bytes())
+            refers_to_itself = narinfo.store_path in narinfo.references
+            self.assertEqual(refers_to_itself, self.told(signed(narinfo)) is None)
+            self.assertEqual(narinfo.ca, self.told(narinfo))
+            self.assertTrue(self.vet(signed(narinfo)).entry.is_verified)
+
+    def test_paths_of_nix_need_their_bytes_or_not(self) -> None:
+        """Only `fixed:r:sha256:` of a path that does not refer to itself is NarHash."""
+        for file in CONTENT_ADDRESSED.glob("*.narinfo"):
+            narinfo = NarInfo.parse(file.read_bytes())
+            assert narinfo.ca is not None
+            is_sure = narinfo.ca == f"fixed:r:{narinfo.nar_hash}"
+            vetted = self.vet(narinfo)
+            self.assertEqual(is_sure, vetted.unproven is None)
+            self.assertEqual(is_sure, vetted.entry.is_verified)
+            self.assertEqual(1 if is_sure else 0, len(vetted.entry.narinfo.signatures))
+            proven = vetted if is_sure else self.vetting.proven(vetted)
+            self.assertTrue(proven.entry.is_verified)
+            self.assertIsNone(proven.unproven)
+            fingerprint, signatures = narinfo.fingerprint(), proven.entry.narinfo.signatures
+            self.assertTrue(verify_any([OWN_KEY.public], fingerprint, signatures))
+
+    def test_strangers_and_forgers_beside_it_do_not_matter(self) -> None:
+        """A content address vouches whoever signed, or did not."""
+        one = tree_sample()
+        for key in (SecretKey.generate("stranger-1"), SecretKey.generate(UPSTREAM_KEY.name)):
+            vetted = self.vet(signed(one.narinfo, key))
+            self.assertTrue(vetted.entry.is_verified)
+            names = [signature.name for signature in vetted.entry.narinfo.signatures]
+            self.assertEqual([key.name, OWN_KEY.name], names)
+
+    def test_it_stays_with_its_new_name(self) -> None:
+        """What has to be proved has to be proved under another URL, too."""
+        vetted = self.vet(file_sample().narinfo)
+        self.assertIsNotNone(vetted.unproven)
+        self.assertEqual(vetted.unproven, vetted.named(vetted.nar.key).unproven)

@@ -1,0 +1,112 @@
+"""Proof: the bytes of a path that only its content address vouches for are read first.
+
+The store path follows from a content address such as `text:` or `fixed:sha256:`, so the path and
+its references are sure. NarHash and NarSize are not: no signature covers them, and the content
+address is the hash of something else. So such a narinfo is believed only after its NAR was read
+and found to have all three. The NAR comes by way of the ordinary download, and stays in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.cache.negatives import Negatives
+from ncps.cache.vet import Vetted, Vetting
+from ncps.errors import Corrupt, Unavailable
+from ncps.nix.contentaddress import ContentAddress
+from ncps.nix.contentcheck import ContentCheck
+from ncps.nix.narcheck import NarDigest
+from ncps.ports import Body, NarRecord
+from ncps.workers import Threads
+
+DEADLINE_S: Final = 45.0
+"""How long a client waits for a proof. Reverse proxies usually wait for 60 s; the download goes on,
+and a client that comes again joins it or finds it done."""
+
+REFUTED_S: Final = 600.0
+"""How long a narinfo that was found wrong is refused without fetching and reading its NAR again."""
+
+REFUTED_ENTRIES: Final = 10_000
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Refuted(Corrupt):
+    """The whole NAR is there, and is not what its narinfo and its content address say."""
+
+
+class Proofs:
+    """See the module.
+
+    :param workers: read the bytes.
+    :param fetch: opens all bytes of a NAR, as its compression has them; fetches them if needed.
+        Raises NotFound, Unavailable, Corrupt.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        workers: Threads,
+        vetting: Vetting,
+        fetch: Callable[[NarRecord], Awaitable[Body]],
+    ) -> None:
+        self._clock = clock
+        self._workers = workers
+        self._vetting = vetting
+        self._fetch = fetch
+        self._refuted = Negatives(clock, ttl_s=REFUTED_S, max_entries=REFUTED_ENTRIES)
+
+    async def prove(self, vetted: Vetted) -> Vetted:
+        """Return what may be served, after its bytes were read if they have to be.
+
+        Raises Corrupt if the bytes are not what the narinfo and its content address say,
+        Unavailable if they cannot be had within `DEADLINE_S`, NotFound if nobody has them.
+        """
+        if vetted.unproven is None:
+            return vetted
+        narinfo = vetted.entry.narinfo
+        claim = (narinfo, vetted.nar.upstream, vetted.nar.origin_url)
+        if claim in self._refuted:
+            raise Corrupt("its NAR was found wrong a while ago")
+        reading = Deferred.fromCoroutine(self._read(vetted, vetted.unproven))
+        try:
+            await reading.addTimeout(DEADLINE_S, self._clock)
+        except DeferredTimeout:
+            what = f"reading the NAR took more than {DEADLINE_S:g} s"
+            raise Unavailable(what, timed_out=True) from None
+        except Refuted:
+            self._refuted.add(claim)
+            raise
+        return self._vetting.proven(vetted)
+
+    async def _read(self, vetted: Vetted, address: ContentAddress) -> None:
+        narinfo, nar = vetted.entry.narinfo, vetted.nar
+        check = ContentCheck(address, narinfo.store_path, narinfo.references)
+        digest = NarDigest(nar.compression, max_size=nar.nar_size, follow=check.feed)
+        body = await self._fetch(nar)
+        try:
+            async for chunk in body:
+                await self._judge(digest.feed, chunk)
+        finally:
+            body.close()
+        nar_hash, nar_size = await self._judge(digest.finish)
+        if (nar_hash, nar_size) != (nar.nar_hash, nar.nar_size):
+            raise Refuted(
+                f"the NAR has hash {nar_hash} and {nar_size} bytes, its narinfo says"
+                f" {nar.nar_hash} and {nar.nar_size}"
+            )
+        await self._judge(check.finish)
+
+    async def _judge(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await self._workers.run(step, *args, **kwargs)
+        except Corrupt as error:
+            raise Refuted(str(error)) from error
