@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from ncps.assembly.databases import dialect
-from ncps.assembly.keys import imported_key, vetting
+from ncps.assembly.keys import vetting
 from ncps.assembly.parts import adapters, adoption
-from ncps.cache.identity import signing_key
+from ncps.assembly.replicas import identity_of
 from ncps.cache.rebuild import Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError
@@ -79,15 +79,13 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
     tasks = Tasks(reactor)
     try:
         parts.database.open()
-        key = await signing_key(
-            parts.stores.config, settings.cache.hostname, imported_key(settings)
-        )
+        identity = await identity_of(parts, settings, None)
         return await Rebuild(
             clock=reactor,
             catalog=parts.catalog,
             store=parts.stores.narinfos,
             adoption=adoption(reactor, parts, tasks, LocalLeases(reactor)),
-            vetting=vetting(settings, key),
+            vetting=vetting(settings, identity.key),
         ).run()
     finally:
         await tasks.stop(0.0)

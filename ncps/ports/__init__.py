@@ -29,6 +29,12 @@ from ncps.ports.leases import (
     NoticeKind,
     Notices,
 )
+from ncps.ports.replicas import (
+    Replica,
+    Replicas,
+    Roll,
+    Seen,
+)
 from ncps.ports.stores import (
     ConfigStore,
     NarInfoStore,
@@ -59,6 +65,10 @@ __all__ = [
     "NoticeKind",
     "Notices",
     "Peers",
+    "Replica",
+    "Replicas",
+    "Roll",
+    "Seen",
     "Segment",
     "Spooled",
     "Stat",
