@@ -45,7 +45,7 @@ class AgreementCase(SynchronousTestCase):
         self.config.values[NAME] = OWN_KEY.export().encode()
         self.agreement = self.agreement_of(HERE)
         self.lines: list[LogEvent] = []
-        observer: Any = lambda event: self.lines.append(event)  # noqa: E731, PLW0108 - `said` renews it
+        observer: Any = lambda event: self.lines.append(event)  # noqa: E731 - the list changes
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 

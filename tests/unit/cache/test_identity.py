@@ -180,7 +180,7 @@ class IdentityTests(IdentityCase):
         self.assertIn("accept-new-key", self.refusal(own=None))
 
     def test_a_catalog_that_cannot_be_written(self) -> None:
-        """It keeps nobody from starting with the known key, or from making one; but from another."""
+        """A start with the known key, or the first one, goes on; one with another key does not."""
         self.replicas.failing_writes = StorageFull("full")
         made = self.identity().key.public
         self.assertIsNone(self.replicas.key)
