@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from ncps.assembly.databases import dialect
-from ncps.assembly.keys import imported_key, vetting
+from ncps.assembly.keys import vetting
 from ncps.assembly.parts import adapters, adoption, quarantine
-from ncps.cache.identity import signing_key
+from ncps.assembly.replicas import identity_of
 from ncps.cache.proof import Proofs
 from ncps.cache.rebuild import Rebuild, Tally
 from ncps.database import migrate
@@ -83,10 +83,8 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
     wrong = quarantine(reactor, settings, parts, tasks, leases, Metrics())
     try:
         parts.database.open()
-        key = await signing_key(
-            parts.stores.config, settings.cache.hostname, imported_key(settings)
-        )
-        judge = vetting(settings, key)
+        identity = await identity_of(parts, settings, None)
+        judge = vetting(settings, identity.key)
         adopting = adoption(reactor, parts, tasks, leases, wrong)
         return await Rebuild(
             clock=reactor,

@@ -31,7 +31,8 @@ def new_name() -> str:
 class Place(Protocol):
     """See the module. Called in the order `begin`, `enter`, `open`, `tell`, ..., `leave`.
 
-    :ivar via: name in Via headers, which all workers of one cache share.
+    :ivar via: name in Via headers, which all workers of one daemon share, and no other has.
+    :ivar pid: process id of the daemon: of this process, or of the supervisor.
     :ivar address: where siblings reach this process; empty where it has none.
     :ivar siblings: where this process reaches each of them.
     :ivar is_in_charge: whether locks, schema and leftovers are seen to here, and not by a
@@ -42,6 +43,7 @@ class Place(Protocol):
     """
 
     via: str
+    pid: int
     address: str
     siblings: tuple[str, ...]
     is_in_charge: bool
@@ -73,6 +75,7 @@ class Alone(Place):
 
     def __init__(self, reactor: Any) -> None:
         self.via = new_name()
+        self.pid = os.getpid()
         self.address = ""
         self.siblings = ()
         self.is_in_charge = True

@@ -27,7 +27,8 @@ from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, alone, locking
 from ncps.assembly.parts import Adapters, adapters
-from ncps.cache.identity import cluster_uuid, signing_key
+from ncps.assembly.replicas import agreement_of, identity_of
+from ncps.cache.agreement import Agreement
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
@@ -50,6 +51,7 @@ EXPIRY_S = 60.0
 INSPECTION_S = 10.0
 CLOCK_S = 60.0
 SHARING_S = 15.0
+REPLICAS_S = 15.0
 AFTERMATH_S = 5.0
 """How long ends that should be quick may take, each."""
 
@@ -80,6 +82,7 @@ class NcpsService(Service):
         self._clients: tuple[Client, ...] = ()
         self._peers: PeerClients | None = None
         self._agreed: Locking | None = None
+        self._agreement: Agreement | None = None
         self._site: NcpsSite | None = None
         self._ports: list[IListeningPort] = []
         self._lag: LoopLag | None = None
@@ -170,10 +173,8 @@ class NcpsService(Service):
         counters = metrics(settings)
         parts.timings.tell = lambda kind, took_s: counters.database_seconds(kind).observe(took_s)
         self._place.begin(counters)
-        key = await signing_key(
-            parts.stores.config, settings.cache.hostname, imported_key(settings)
-        )
-        cluster = await cluster_uuid(parts.stores.config)
+        identity = await identity_of(parts, settings, self._place)
+        self._agreement = agreement_of(parts, settings, identity)
         whom = upstreaming(self._reactor, settings, counters, self._tasks, self._place.via)
         self._clients = whom.clients
         self._peers = peer_clients(self._reactor, settings, counters, self._place)
@@ -186,10 +187,11 @@ class NcpsService(Service):
             whom,
             counters,
             self._tasks,
-            key,
+            identity.key,
             self._peers,
             self._agreed,
             self._place,
+            self._agreement,
         )
         whom.probes.start()
 
@@ -201,6 +203,7 @@ class NcpsService(Service):
         self._tick("clock", self._core.skew.look, CLOCK_S)
         if settings.cache.database_url.is_file:
             self._tick("sharing", self._core.sharing.look, SHARING_S)
+        self._tick("replicas", self._agreement.look, REPLICAS_S)
         if self._agreed.shared is not None:
             self._tick("memory", self._core.board.expire, EXPIRY_S)
         inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)
@@ -222,8 +225,8 @@ class NcpsService(Service):
             version=__version__,
             hostname=settings.cache.hostname,
             addresses=", ".join(address_of(port) for port in self._ports),
-            key=str(key.public),
-            cluster=cluster,
+            key=str(identity.key.public),
+            cluster=identity.cluster,
         )
         self._place.tell("READY=1")
 
@@ -252,6 +255,8 @@ class NcpsService(Service):
         await self._place.leave(max(0.0, deadline - self._reactor.seconds()))
         if self._core is not None:
             await self._flush_uses()
+        if self._agreement is not None:
+            await self._agreement.leave()
         for client in self._clients:
             await client.close()
         if self._peers is not None:

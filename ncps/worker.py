@@ -110,6 +110,7 @@ class Member(Place):
             reactor, rooms.notices(plan.number), [rooms.notices(n) for n in self._others]
         )
         self.via = plan.via
+        self.pid = os.getppid()
         self.address = rooms.address(plan.number)
         self.siblings = tuple(rooms.address(n) for n in self._others)
         self.is_in_charge = False

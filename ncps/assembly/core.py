@@ -15,6 +15,7 @@ from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
 from ncps.assembly.parts import Adapters, adoption, new_spool, quarantine
 from ncps.assembly.upkeep import Upkeep, upkeep
+from ncps.cache.agreement import Agreement
 from ncps.cache.heal import Healing
 from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
@@ -61,6 +62,7 @@ def core(
     peers: PeerClients,
     agreed: Locking,
     place: Place,
+    agreement: Agreement,
 ) -> Core:
     """Put the cache together."""
 
@@ -151,7 +153,12 @@ def core(
         config=parts.stores.config,
         upstreams=whom.upstreams,
         trouble_with_leases=lambda: agreed.trouble,
-        troubles={"clock": lambda: skew.trouble, "sharing": lambda: sharing.trouble},
+        troubles={
+            "clock": lambda: skew.trouble,
+            "sharing": lambda: sharing.trouble,
+            "replicas": lambda: agreement.trouble,
+            "differences": lambda: agreement.difference,
+        },
     )
     kept = upkeep(
         reactor,

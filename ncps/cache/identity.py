@@ -1,43 +1,131 @@
-"""Identity: the key that this cache signs with, the same for ever."""
+"""Identity: the key that this cache signs with, the same for ever.
+
+The key lies in the store, and the catalog knows its public half. Where the two disagree, a store
+was emptied or a key remade: clients would refuse what is signed from then on. So that is an error
+at the start, before anything is written, unless the operator says that it is meant.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
 from uuid import UUID, uuid4
 
+from attrs import evolve, frozen
 from twisted.logger import Logger
 
-from ncps.errors import Corrupt, Malformed
-from ncps.nix.keys import SecretKey
-from ncps.ports import ConfigStore
+from ncps.cache.contradictions import known_as, living
+from ncps.errors import Corrupt, Malformed, Refused, StorageFull, Unavailable
+from ncps.nix.keys import PublicKey, SecretKey
+from ncps.ports import ConfigStore, Replica, Replicas, Roll
 
-NAME = "cache.key"
-CLUSTER = "cluster_uuid"
+NAME: Final = "cache.key"
+CLUSTER: Final = "cluster_uuid"
+ATTEMPTS: Final = 5
+"""How often the catalog may learn another key while this replica decides on its own."""
+WAYS_OUT: Final = (
+    "restore config/cache.key in the store, or give the old key by --cache-secret-key-path, or"
+    " start once with --accept-new-key to sign with another key from now on, which clients must"
+    " then trust"
+)
 
 _log = Logger()
 
 
-async def signing_key(config: ConfigStore, hostname: str, imported: str | None = None) -> SecretKey:
-    """Return the signing key: the imported one, else the one that is kept, else a new one.
+@frozen(kw_only=True)
+class KeyWish:
+    """What the operator says of the key.
 
-    An imported key is kept too, unless there is one already. Corrupt, StorageFull, Unavailable.
-
-    :param hostname: name of a key made here.
-    :param imported: a secret key in Nix's own form.
+    :param hostname: name of a key that is made here.
+    :param is_named: whether that name was given, and is not the machine's.
+    :param imported: the key that is named by the settings, if one is.
+    :param accepts_new: whether another key than the catalog's is meant.
     """
-    if imported is not None:
-        key = SecretKey.parse(imported)
-        kept = await _kept(config, key)
-        if kept.public != key.public:
-            _log.warn(
-                "the imported key {imported} is used although the store keeps {kept}",
-                imported=key.public.name,
-                kept=kept.public.name,
-            )
-        return key
-    value = await config.get(NAME)
-    if value is not None:
-        return _parse(value)
-    return await _kept(config, SecretKey.generate(hostname))
+
+    hostname: str
+    is_named: bool = False
+    imported: SecretKey | None = None
+    accepts_new: bool = False
+
+
+@frozen(kw_only=True)
+class Identity:
+    """Who this cache is.
+
+    :param kept: public half of the key that the store keeps; that of `key`, if none was imported.
+    :param replica: this replica, as the others see it; None where none was to be entered.
+    :param since: when it began, by the clock of the database.
+    """
+
+    key: SecretKey
+    kept: PublicKey
+    cluster: str
+    replica: Replica | None
+    since: datetime
+
+
+async def identify(
+    config: ConfigStore,
+    replicas: Replicas,
+    wish: KeyWish,
+    own: Replica | None = None,
+    is_former: Callable[[Replica], bool] = lambda _: False,
+) -> Identity:
+    """Decide on the signing key, have the catalog know it, and enter this replica there.
+
+    It is the imported key, else the one that the store keeps, else a new one; an imported key is
+    kept too, unless there is one already. Raises Refused if the catalog or another replica knows
+    this cache by another key, before anything is written; Corrupt, StorageFull, Unavailable.
+
+    :param own: this replica without its key; None to enter none.
+    :param is_former: whether a replica is an earlier life of this daemon.
+    """
+    for _ in range(ATTEMPTS):
+        # Before the store: whoever is on the roll had its key there before.
+        roll = await replicas.roll()
+        gone = frozenset(seen.replica.id for seen in roll.seen if is_former(seen.replica))
+        found = await _claimed(config, replicas, wish, own, roll, gone)
+        if found is not None:
+            return found
+    raise Unavailable("other replicas change the signing key again and again: start them in turn")
+
+
+async def _claimed(
+    config: ConfigStore,
+    replicas: Replicas,
+    wish: KeyWish,
+    own: Replica | None,
+    roll: Roll,
+    gone: frozenset[str],
+) -> Identity | None:
+    """Decide by what is on the roll; None if that is no longer so. See `identify`."""
+    own_id = own.id if own is not None else ""
+    kept = await _find(config)
+    _check_siblings(roll, own_id, wish.imported or kept)
+    if not wish.accepts_new:
+        others = [each for each in living(roll, own_id) if each.id not in gone]
+        _check(roll, others, kept, wish.imported)
+    if kept is None:
+        kept = await _keep(config, wish.imported or SecretKey.generate(wish.hostname))
+    key = wish.imported or kept
+    text = str(key.public)
+    cluster = await cluster_uuid(config)
+    replica = None if own is None else evolve(own, public_key=text, cluster=cluster)
+    is_first: bool | None = True
+    try:
+        is_first = await replicas.claim(
+            text, before=roll.key, replica=replica, gone=gone - {own_id}
+        )
+    except (StorageFull, Unavailable) as error:
+        if roll.key not in (None, text):
+            raise
+        _log.debug("the catalog cannot be told of the key yet: {reason}", reason=str(error))
+    if is_first is None:
+        return None
+    if is_first:  # of the workers of one daemon: the others need not say it again
+        _tell(roll, key, kept, wish)
+    return Identity(key=key, kept=kept.public, cluster=cluster, replica=replica, since=roll.now)
 
 
 async def cluster_uuid(config: ConfigStore) -> str:
@@ -52,13 +140,97 @@ async def cluster_uuid(config: ConfigStore) -> str:
         raise Corrupt(f"the store's config/{CLUSTER} is not a UUID") from error
 
 
-async def _kept(config: ConfigStore, key: SecretKey) -> SecretKey:
-    """Keep a key unless there is one; return what is kept then."""
-    return _parse(await config.create(NAME, key.export().encode()))
-
-
-def _parse(value: bytes) -> SecretKey:
+def parse_key(value: bytes) -> SecretKey:
+    """Read the key as a store keeps it. Corrupt."""
     try:
         return SecretKey.parse(value.decode("ascii"))
     except (Malformed, UnicodeDecodeError) as error:
         raise Corrupt(f"the store's config/{NAME} is not a secret key") from error
+
+
+async def _find(config: ConfigStore) -> SecretKey | None:
+    value = await config.get(NAME)
+    return None if value is None else parse_key(value)
+
+
+async def _keep(config: ConfigStore, key: SecretKey) -> SecretKey:
+    """Keep a key unless there is one; return what is kept then."""
+    return parse_key(await config.create(NAME, key.export().encode()))
+
+
+def _check_siblings(roll: Roll, own_id: str, wanted: SecretKey | None) -> None:
+    """Refused: this process would sign with another key than the other workers of its daemon."""
+    for seen in roll.seen:
+        if seen.replica.id == own_id and not _is_key(wanted, seen.replica.public_key):
+            raise Refused(
+                f"the workers of this daemon sign with {seen.replica.public_key}, and this one"
+                f" would sign with {_shown(wanted)}: restore config/{NAME} in the store, or start"
+                " the daemon anew"
+            )
+
+
+def _check(
+    roll: Roll, others: list[Replica], kept: SecretKey | None, imported: SecretKey | None
+) -> None:
+    """Refused: the catalog, or another replica, knows this cache by another key."""
+    if imported is None and roll.key is not None and not _is_key(kept, roll.key):
+        using = [known_as(each) for each in others if each.public_key == roll.key]
+        now = f" (so does {using[0]} now)" if using else ""
+        has = f"no signing key (config/{NAME} is missing)"
+        if kept is not None:
+            has = f"the signing key {kept.public} (config/{NAME})"
+        raise Refused(
+            f"the store keeps {has}, and the catalog knows that this cache signs with"
+            f" {roll.key}{now}, the key that clients trust: {WAYS_OUT}"
+        )
+    wanted = imported or kept
+    for other in others:
+        if other.public_key and not _is_key(wanted, other.public_key):
+            raise Refused(
+                f"the replica {known_as(other)} signs with {other.public_key}, and this one would"
+                f" sign with {_shown(wanted)}: give all replicas the same key, by one store or by"
+                " --cache-secret-key-path; or stop that replica first; or start with"
+                " --accept-new-key, and that one anew after it"
+            )
+
+
+def _is_key(key: SecretKey | None, public: str) -> bool:
+    return key is not None and str(key.public) == public
+
+
+def _shown(key: SecretKey | None) -> str:
+    return "a new key" if key is None else str(key.public)
+
+
+def _tell(roll: Roll, key: SecretKey, kept: SecretKey, wish: KeyWish) -> None:
+    """Say what an operator may not expect, a line each."""
+    is_other = roll.key not in (None, str(key.public))
+    if is_other:
+        _log.warn(
+            "this cache signs with {key} from now on, as {setting} says, and no more with {former}:"
+            " clients must trust the new key",
+            key=str(key.public),
+            setting="accept-new-key" if wish.imported is None else "cache-secret-key-path",
+            former=roll.key,
+        )
+    elif wish.imported is not None and kept.public != key.public:
+        _log.warn(
+            "the imported key {imported} is used although the store keeps {kept}",
+            imported=str(key.public),
+            kept=str(kept.public),
+        )
+    if wish.accepts_new:
+        _log.warn(
+            "accept-new-key is set{idle}: leave it out from now on, or a signing key that is lost"
+            " will be replaced without a word",
+            idle="" if is_other else ", and there was no new key to accept",
+        )
+    if wish.imported is None and wish.is_named and key.public.name != wish.hostname:
+        _log.warn(
+            "the key in the store is called {name} and keeps that name, by which clients know this"
+            " cache ({key}): cache-hostname={hostname} names a key only when it is made, at the"
+            " first start; to have another name, give a key by cache-secret-key-path",
+            name=key.public.name,
+            key=str(key.public),
+            hostname=wish.hostname,
+        )

@@ -28,7 +28,13 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 """
 
-_WRITTEN = (("narinfos", "last_used_at"), ("nar_files", "last_used_at"), ("accounts", "bytes"))
+_WRITTEN = (
+    ("narinfos", "last_used_at"),
+    ("nar_files", "last_used_at"),
+    ("accounts", "bytes"),
+    ("facts", "changed_at"),
+    ("replicas", "seen_at"),
+)
 
 _GO_TABLES = {"narinfos", "nar_files", "narinfo_nar_files"}
 

@@ -29,6 +29,12 @@ from ncps.ports.leases import (
     NoticeKind,
     Notices,
 )
+from ncps.ports.replicas import (
+    Replica,
+    Replicas,
+    Roll,
+    Seen,
+)
 from ncps.ports.stores import (
     ConfigStore,
     NarInfoStore,
@@ -62,6 +68,10 @@ __all__ = [
     "Notices",
     "Peers",
     "Replaced",
+    "Replica",
+    "Replicas",
+    "Roll",
+    "Seen",
     "Segment",
     "SetAside",
     "Spooled",

@@ -278,6 +278,7 @@ class CacheSettings:
 
     hostname: str
     secret_key_path: Path | None
+    accept_new_key: bool
     sign_narinfo: bool
     storage: StorageSettings
     database_url: DatabaseURL

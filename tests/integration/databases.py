@@ -53,6 +53,8 @@ def emptied(server: PostgreSQLServer | MariaDBServer) -> Dialect:
         cursor = connection.cursor()
         cursor.execute("BEGIN")
         cursor.execute("DELETE FROM nar_files")  # and narinfos, through their foreign key
+        cursor.execute("DELETE FROM facts")
+        cursor.execute("DELETE FROM replicas")
         cursor.execute("UPDATE accounts SET nars = 0, bytes = 0")
         connection.commit()
     return dialect

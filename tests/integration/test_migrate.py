@@ -17,10 +17,12 @@ from tests.integration.processes import together
 
 TABLES = {
     "accounts",
+    "facts",
     "lease_fence",
     "lease_sessions",
     "nar_files",
     "narinfos",
+    "replicas",
     "schema_migrations",
     "wrong_files",
 }

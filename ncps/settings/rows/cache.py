@@ -26,7 +26,7 @@ ROWS = (
         default_note="this machine's host name",
         group="Cache",
         help="Bare host name of this cache. It becomes the name of the signing key when that is "
-        "generated, so clients come to know it.",
+        "generated, at the first start, so clients come to know it; later it changes no key.",
     ),
     Setting(
         flag="cache-secret-key-path",
@@ -36,6 +36,16 @@ ROWS = (
         group="Cache",
         help="File with the secret signing key, as `nix key generate-secret` writes it. Without "
         "one, a key is generated once and kept in the store.",
+    ),
+    Setting(
+        flag="accept-new-key",
+        key="cache.accept-new-key",
+        kind=BOOLEAN,
+        default="false",
+        group="Cache",
+        help="Sign with another key than the one that the database knows as that of this cache: a "
+        "new one where the store has lost it, or the one that lies there by now. For one start; "
+        "without it, such a start is refused.",
     ),
     Setting(
         flag="cache-sign-narinfo",

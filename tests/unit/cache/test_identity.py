@@ -1,54 +1,158 @@
-"""Identity: one signing key for ever."""
+"""Identity: one key, made once, never damaged or replaced in silence."""
 
 from __future__ import annotations
 
-from ncps.cache.identity import CLUSTER, NAME, cluster_uuid, signing_key
-from ncps.errors import Corrupt, Malformed
+from typing import Any
+
+from attrs import evolve
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+
+from ncps.cache.identity import CLUSTER, NAME, Identity, KeyWish, cluster_uuid, identify
+from ncps.errors import Corrupt, Refused, StorageFull, Unavailable
 from ncps.nix.keys import SecretKey
+from ncps.ports import Replica
+from tests.fakes.replicas import MemoryReplicas
 from tests.fakes.samples import OWN_KEY
 from tests.fakes.stores import MemoryConfigStore
 from tests.unit.cache.rig import CoreCase
 
+HERE = KeyWish(hostname="here")
+ACCEPTING = KeyWish(hostname="here", accepts_new=True)
+OWN = Replica(id="own", host="a", pid=1, url="http://a")
+OTHER = Replica(id="other", host="b", pid=2, url="http://b")
+ELSE_KEY = SecretKey.generate("else")
 
-class IdentityTests(CoreCase):
+
+class IdentityCase(CoreCase):
     def setUp(self) -> None:
         super().setUp()
         self.config = MemoryConfigStore()
+        self.replicas = MemoryReplicas()
+        self.former: set[str] = set()
+        self.lines: list[LogEvent] = []
+        observer: Any = self.lines.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
 
-    def key(self, imported: str | None = None) -> SecretKey:
-        return self.get(signing_key(self.config, "here", imported))
+    def deciding(self, wish: KeyWish = HERE, own: Replica | None = OWN) -> Any:
+        return identify(
+            self.config, self.replicas, wish, own, lambda replica: replica.id in self.former
+        )
 
+    def identity(self, wish: KeyWish = HERE, own: Replica | None = OWN) -> Identity:
+        found: Identity = self.get(self.deciding(wish, own))
+        return found
+
+    def refusal(self, wish: KeyWish = HERE, own: Replica | None = OWN) -> str:
+        """What is said; nothing may have been written."""
+        before = dict(self.config.values), self.replicas.key, dict(self.replicas.rows)
+        found = self.failureResultOf(self.start(self.deciding(wish, own)), Refused)
+        self.assertEqual(
+            before, (dict(self.config.values), self.replicas.key, dict(self.replicas.rows))
+        )
+        return str(found.value)
+
+    def keep(self, key: SecretKey) -> None:
+        self.config.values[NAME] = key.export().encode()
+
+    def live(self, key: SecretKey, replica: Replica = OTHER) -> None:
+        self.replicas.tell(evolve(replica, public_key=str(key.public)))
+
+    @property
+    def warnings(self) -> list[str]:
+        return [
+            line["log_format"].format(**line)
+            for line in self.lines
+            if line["log_level"] is LogLevel.warn
+        ]
+
+
+class IdentityTests(IdentityCase):
     def test_key_is_made_once(self) -> None:
-        """The key made at the first start is the key for ever."""
-        first = self.key()
-        self.assertEqual("here", first.public.name)
-        self.assertEqual(first.public, self.key().public)
+        """The key made at the first start is the key for ever, and the catalog knows it."""
+        first = self.identity()
+        self.assertEqual("here", first.key.public.name)
+        self.assertEqual(first.key.public, self.identity().key.public)
+        self.assertEqual(str(first.key.public), self.replicas.key)
+        self.assertEqual([], self.warnings)
+        (seen,) = self.replicas.rows.values()
+        self.assertEqual(
+            (str(first.key.public), first.cluster),
+            (
+                seen.replica.public_key,
+                seen.replica.cluster,
+            ),
+        )
 
     def test_imported_key_counts_and_is_kept(self) -> None:
         """A key from a file is used, and kept unless there is one."""
-        self.assertEqual(OWN_KEY.public, self.key(OWN_KEY.export()).public)
-        self.assertEqual(OWN_KEY.public, self.key().public)
-        other = SecretKey.generate("other")
-        self.assertEqual(other.public, self.key(other.export()).public)
-        self.assertEqual(OWN_KEY.public, self.key().public)
+        self.assertEqual(OWN_KEY.public, self.identity(evolve(HERE, imported=OWN_KEY)).key.public)
+        self.assertEqual(OWN_KEY.public, self.identity().key.public)
+        self.assertEqual([], self.warnings)
+
+    def test_the_operators_key_takes_the_place_of_the_known_one(self) -> None:
+        """Another imported key is taken, with one line; the catalog knows it from then on."""
+        self.identity()
+        former = self.replicas.key
+        self.former = {OWN.id}
+        wish = evolve(HERE, imported=OWN_KEY)
+        identity = self.identity(wish, evolve(OWN, id="next"))
+        self.assertEqual(OWN_KEY.public, identity.key.public)
+        self.assertNotEqual(OWN_KEY.public, identity.kept)
+        self.assertEqual(str(OWN_KEY.public), self.replicas.key)
+        (line,) = self.warnings
+        for part in (str(OWN_KEY.public), former, "cache-secret-key-path"):
+            self.assertIn(part, line)
+        self.lines.clear()
+        self.identity(wish, evolve(OWN, id="third"))
+        (line,) = self.warnings
+        self.assertIn("although the store keeps", line)
 
     def test_replicas_at_once_agree(self) -> None:
         """Of two first starts at once one key wins."""
         made = self.config.create
 
         async def racing(name: str, value: bytes) -> bytes:
-            await made(name, OWN_KEY.export().encode())
+            if name == NAME:
+                await made(name, OWN_KEY.export().encode())
+                self.replicas.key = str(OWN_KEY.public)
+                self.live(OWN_KEY)
             return await made(name, value)
 
         self.patch(self.config, "create", racing)
-        self.assertEqual(OWN_KEY.public, self.key().public)
+        self.assertEqual(OWN_KEY.public, self.identity().key.public)
+
+    def test_another_that_is_quicker_is_seen(self) -> None:
+        """A key that the catalog learns while we decide is one to decide about."""
+        claim = self.replicas.claim
+
+        async def late(*args: Any, **kwargs: Any) -> bool | None:
+            self.patch(self.replicas, "claim", claim)
+            self.replicas.key = str(OWN_KEY.public)
+            self.live(OWN_KEY)
+            return await claim(*args, **kwargs)
+
+        self.keep(ELSE_KEY)
+        self.patch(self.replicas, "claim", late)
+        failed = self.failureResultOf(self.start(self.deciding()), Refused)
+        self.assertIn(str(OWN_KEY.public), str(failed.value))
+
+    def test_others_that_never_end_changing_it(self) -> None:
+        """The start gives up at last."""
+
+        async def never(*_args: Any, **_kwargs: Any) -> None:
+            return None
+
+        self.patch(self.replicas, "claim", never)
+        self.refused(self.deciding(), Unavailable)
 
     def test_garbage_is_corrupt(self) -> None:
         """A damaged key is an error, never replaced."""
         for value in (b"garbage", b"\xff\xfe"):
             self.config.values[NAME] = value
-            self.refused(signing_key(self.config, "here"), Corrupt)
-        self.refused(signing_key(self.config, "here", "garbage"), Malformed)
+            for wish in (HERE, ACCEPTING):
+                self.refused(self.deciding(wish), Corrupt)
+            self.assertEqual(value, self.config.values[NAME])
 
     def test_cluster_is_named_once(self) -> None:
         """All who share a store call themselves the same."""
@@ -58,3 +162,167 @@ class IdentityTests(CoreCase):
         other = MemoryConfigStore()
         self.get(other.create(CLUSTER, b"nonsense"))
         self.refused(cluster_uuid(other), Corrupt)
+
+    def test_a_catalog_that_knows_none(self) -> None:
+        """A database that was lost learns the store's key without a word."""
+        self.keep(OWN_KEY)
+        self.assertEqual(OWN_KEY.public, self.identity().key.public)
+        self.assertEqual(str(OWN_KEY.public), self.replicas.key)
+        self.assertEqual([], self.warnings)
+
+    def test_nobody_is_entered_by_a_command(self) -> None:
+        """A rebuild decides on the key alike, and is no replica."""
+        identity = self.identity(own=None)
+        self.assertIsNone(identity.replica)
+        self.assertEqual({}, self.replicas.rows)
+        self.assertEqual(str(identity.key.public), self.replicas.key)
+        del self.config.values[NAME]
+        self.assertIn("accept-new-key", self.refusal(own=None))
+
+    def test_a_catalog_that_cannot_be_written(self) -> None:
+        """A start with the known key, or the first one, goes on; one with another key does not."""
+        self.replicas.failing_writes = StorageFull("full")
+        made = self.identity().key.public
+        self.assertIsNone(self.replicas.key)
+        self.replicas.key = str(made)
+        self.assertEqual(made, self.identity().key.public)
+        self.refused(self.deciding(evolve(HERE, imported=OWN_KEY)), StorageFull)
+
+
+class LostKeyTests(IdentityCase):
+    """The catalog knows another key than the store keeps."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.replicas.key = str(OWN_KEY.public)
+
+    def test_lost(self) -> None:
+        """The start is refused and says what to do, before another key is made."""
+        said = self.refusal()
+        for part in (
+            str(OWN_KEY.public),
+            "no signing key",
+            "restore config/cache.key",
+            "--cache-secret-key-path",
+            "--accept-new-key",
+        ):
+            self.assertIn(part, said)
+
+    def test_remade(self) -> None:
+        """So is one that lies there under the same name; both keys are told in full."""
+        remade = SecretKey.generate(OWN_KEY.public.name)
+        self.keep(remade)
+        said = self.refusal()
+        for part in (str(OWN_KEY.public), str(remade.public), "--accept-new-key"):
+            self.assertIn(part, said)
+
+    def test_the_old_key_is_given(self) -> None:
+        """The known key brings itself back into the store."""
+        self.identity(evolve(HERE, imported=OWN_KEY))
+        self.assertEqual(OWN_KEY.export().encode(), self.config.values[NAME])
+        self.assertEqual([], self.warnings)
+
+    def test_accepted(self) -> None:
+        """Where it is meant, another key signs from then on, and both are told in one line."""
+        key = self.identity(ACCEPTING).key.public
+        self.assertEqual((str(key), "here"), (self.replicas.key, key.name))
+        told, hint = self.warnings
+        for part in (str(key), str(OWN_KEY.public), "accept-new-key"):
+            self.assertIn(part, told)
+        self.assertIn("leave it out", hint)
+        self.lines.clear()
+        self.identity(HERE)
+        self.assertEqual([], self.warnings)
+
+    def test_the_remade_one_is_accepted(self) -> None:
+        """What lies in the store is what is accepted."""
+        self.keep(ELSE_KEY)
+        self.assertEqual(ELSE_KEY.public, self.identity(ACCEPTING).key.public)
+        self.assertEqual(str(ELSE_KEY.public), self.replicas.key)
+
+    def test_nothing_to_accept(self) -> None:
+        """Left on by accident, the setting is warned of at each start."""
+        self.keep(OWN_KEY)
+        for life in ("1", "2"):
+            self.lines.clear()
+            self.identity(ACCEPTING, evolve(OWN, id=life))
+            (line,) = self.warnings
+            self.assertIn("there was no new key to accept", line)
+
+
+class OthersTests(IdentityCase):
+    """Other replicas, and workers, that sign with another key."""
+
+    def test_a_live_replica(self) -> None:
+        """It is named by its address, and wins over the store's key and the imported one."""
+        self.replicas.key = str(OWN_KEY.public)
+        self.live(OWN_KEY)
+        imported = evolve(HERE, imported=ELSE_KEY)
+        self.assertIn("--accept-new-key", said := self.refusal(imported))
+        for part in ("http://b", "process 2 on b", str(OWN_KEY.public), str(ELSE_KEY.public)):
+            self.assertIn(part, said)
+        self.keep(ELSE_KEY)
+        self.assertIn("http://b", self.refusal())
+        self.replicas.key = str(ELSE_KEY.public)  # accepted by a third one
+        self.assertIn("http://b", self.refusal())
+        self.assertEqual(ELSE_KEY.public, self.identity(ACCEPTING).key.public)
+
+    def test_what_would_be_a_new_key(self) -> None:
+        """A store without a key beside a replica that has one is not given another."""
+        self.live(OWN_KEY)
+        self.assertIn("a new key", self.refusal())
+
+    def test_imported_and_accepted(self) -> None:
+        """The operator may have two keys for a while."""
+        self.replicas.key = str(OWN_KEY.public)
+        self.live(OWN_KEY)
+        self.identity(evolve(ACCEPTING, imported=ELSE_KEY))
+        self.assertEqual(str(ELSE_KEY.public), self.replicas.key)
+
+    def test_the_dead_have_no_say(self) -> None:
+        """Nor has a former life of this daemon, which is taken off the roll."""
+        self.keep(ELSE_KEY)
+        self.live(OWN_KEY)
+        self.replicas.advance(61)
+        self.identity()
+        self.live(OWN_KEY)
+        self.former = {OTHER.id}
+        self.identity(own=evolve(OWN, id="next"))
+        self.assertNotIn(OTHER.id, self.replicas.rows)
+
+    def test_workers_of_one_daemon(self) -> None:
+        """All sign alike, whatever happens to the store; one of them says what there is to say."""
+        wish = evolve(ACCEPTING, hostname="later", is_named=True)
+        self.keep(OWN_KEY)
+        for _ in range(3):
+            self.assertEqual(OWN_KEY.public, self.identity(wish).key.public)
+        self.assertEqual(2, len(self.warnings))
+        del self.config.values[NAME]
+        said = self.refusal(wish)
+        self.assertIn("workers of this daemon", said)
+        self.assertIn(str(OWN_KEY.public), said)
+
+
+class NameTests(IdentityCase):
+    def test_another_host_name(self) -> None:
+        """A name that comes after the first start is told to change no key, at each start."""
+        self.identity()
+        for life in ("1", "2"):
+            self.lines.clear()
+            wish = KeyWish(hostname="cache.lan", is_named=True)
+            identity = self.identity(wish, evolve(OWN, id=life))
+            self.assertEqual("here", identity.key.public.name)
+            (line,) = self.warnings
+            for part in ("called here", "cache-hostname=cache.lan", "cache-secret-key-path"):
+                self.assertIn(part, line)
+
+    def test_names_that_nobody_gave(self) -> None:
+        """A machine that was renamed, the same name, and a key of the operator's are no mistake."""
+        self.identity()
+        self.identity(KeyWish(hostname="renamed"), evolve(OWN, id="1"))
+        self.identity(KeyWish(hostname="here", is_named=True), evolve(OWN, id="2"))
+        self.assertEqual([], self.warnings)
+        fresh = MemoryConfigStore()
+        self.config, self.replicas.key, self.replicas.rows = fresh, None, {}
+        self.identity(KeyWish(hostname="x", is_named=True, imported=OWN_KEY))
+        self.assertEqual([], self.warnings)

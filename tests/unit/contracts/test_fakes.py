@@ -1,21 +1,25 @@
 """The fakes keep the contracts of their ports."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
+from ncps.ports import Replica, Seen
 from tests.contract.catalog import CatalogContract
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.leases import SharedLeasesContract
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.narinfo_store import NarInfoStoreContract
 from tests.contract.notices import NoticesContract
+from tests.contract.replicas import ReplicasContract
 from tests.contract.running import Contract, start, synchronously
 from tests.contract.samples import digest_of, key_of
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.leases import MemoryLeases, MemoryNotices
+from tests.fakes.replicas import MemoryReplicas
 from tests.fakes.stores import MemoryConfigStore, MemoryNarInfoStore, MemoryNarStore
 
 
@@ -59,6 +63,26 @@ class MemoryCatalogTests(CatalogContract, SynchronousTestCase):
         self.assertIsNone(self.successResultOf(self.catalog.nar(key_of(1))))
         self.catalog.failing = Unavailable("told so")
         self.failureResultOf(self.catalog.nar(key_of(1)), Unavailable)
+
+
+@synchronously
+class MemoryReplicasTests(ReplicasContract, SynchronousTestCase):
+    replicas: MemoryReplicas
+
+    def setUp(self) -> None:
+        self.replicas = MemoryReplicas()
+
+    def age(self, replica: Replica, seconds: float) -> None:
+        seen = self.replicas.rows[replica.id]
+        self.replicas.rows[replica.id] = Seen(seen.replica, seen.at - timedelta(seconds=seconds))
+
+    def test_it_fails_when_told(self) -> None:
+        """Errors that were set come out of writes, or of everything."""
+        self.replicas.failing_writes = Unavailable("told so")
+        self.failureResultOf(self.replicas.withdraw("x"), Unavailable)
+        self.assertIsNone(self.successResultOf(self.replicas.roll()).key)
+        self.replicas.failing = Unavailable("told so")
+        self.failureResultOf(self.replicas.roll(), Unavailable)
 
 
 @synchronously

@@ -1,0 +1,188 @@
+"""Replicas that contradict each other; test_postgresql and test_mariadb have the databases."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+from ncps.nix.keys import SecretKey
+from tests.cluster.replicas import ClusterStage, Replica
+from tests.system.program import run_ncps
+from tests.system.stage import wait_until
+
+ROUND_S = 45.0
+"""Three times what replicas take to tell of themselves."""
+
+
+class Contradicting(ClusterStage):
+    """Two replicas each, on one database."""
+
+    def pair(self, *flags: str, first: tuple[str, ...] = ()) -> tuple[Replica, Replica]:
+        """Two started replicas, of which the second has further flags."""
+        url = self.mounted().url
+        (one,) = self.replicas(1, url, options=first)
+        (two,) = self.replicas(1, url, options=flags)
+        return one, two
+
+    def parts(self, replica: Replica) -> dict[str, str]:
+        """What `/readyz` tells; none of this makes a replica unready."""
+        ready = self.ask(replica, "/readyz")
+        self.assertEqual((200, True), (ready.status, ready.json["ready"]))
+        found: dict[str, str] = ready.json["parts"]
+        return found
+
+    def assert_told(self, one: Replica, two: Replica, *words: str, part: str = "replicas") -> None:
+        """Check that readiness and one line of each name both, and these words."""
+        words = (*words, f"process {one.pid} on", f"process {two.pid} on")
+        level = '"error"' if part == "replicas" else '"info"'
+        for replica in (one, two):
+            wait_until(
+                lambda: all(word in self.parts(replica).get(part, "") for word in words),  # noqa: B023
+                f"{words} under {part}",
+                deadline=ROUND_S,
+                daemon=replica,
+            )
+            told = self.parts(replica)[part]
+            lines = [line for line in replica.log.splitlines() if words[0] in line]
+            self.assertEqual([True], [level in line for line in lines], told)
+
+    def assert_ends(self, *replicas: Replica, part: str = "replicas") -> None:
+        """Check that all is well again."""
+        for replica in replicas:
+            wait_until(
+                lambda: part not in self.parts(replica),  # noqa: B023
+                f"{part} to be well",
+                deadline=2 * ROUND_S,
+                daemon=replica,
+            )
+            self.wait_for_log(replica, "this is over")
+
+    def test_different_secrets(self) -> None:
+        """Both are told, until the other one is gone."""
+        one, two = self.pair("--cluster-secret", "s" * 32)
+        self.assert_told(one, two, "(cluster-secret)", one.url, two.url, "the same")
+        self.assertNotIn("s" * 32, one.log + two.log)
+        two.stop()
+        self.assert_ends(one)
+
+    def test_one_address_for_two(self) -> None:
+        """Each is told of the other, by process."""
+        address = "http://127.0.0.1:1"
+        flags = ("--cluster-advertise-url", address)
+        one, two = self.pair(*flags, first=flags)
+        self.assert_told(one, two, f"cluster-advertise-url={address}", "of its own")
+
+    def test_different_prefixes(self) -> None:
+        """Names of locks in Redis."""
+        one, two = self.pair("--cache-lock-redis-key-prefix", "elsewhere:")
+        prefix = self.setting("--cache-lock-redis-key-prefix")
+        self.assert_told(one, two, "cache-lock-redis-key-prefix", prefix, "elsewhere:")
+
+    def test_two_buckets(self) -> None:
+        """One database and two stores, each with a key of its own that would be the other's."""
+        url = self.mounted().url
+        key = SecretKey.generate("both")
+        file = self.directory / "key"
+        file.write_text(key.export())
+        flags = ("--cache-secret-key-path", str(file))
+        (one,) = self.replicas(1, url, options=flags)
+        bucket = self.backends.s3.new_bucket()
+        (two,) = self.replicas(1, url, options=(*flags, "--cache-storage-s3-bucket", bucket))
+        self.assert_told(one, two, "different stores", self.bucket, bucket, "cache-database-url")
+
+    def test_two_buckets_with_keys_of_their_own(self) -> None:
+        """The second store's new key is never made: the catalog knows one."""
+        (one,) = self.replicas(1, self.mounted().url)
+        bucket = self.backends.s3.new_bucket()
+        said = self.refusal("--cache-storage-s3-bucket", bucket)
+        self.assertIn(one.public_key(), said)
+        self.assertEqual(404, self.backends.s3.request("GET", f"/{bucket}/config/cache.key")[0])
+
+    def test_different_upstream_keys(self) -> None:
+        """It is legal, and told all the same."""
+        other = str(SecretKey.generate("else-1").public)
+        one, two = self.pair("--cache-upstream-public-key", other)
+        self.assert_told(
+            one, two, "cache-upstream-public-key", "else-1", one.url, two.url, part="differences"
+        )
+        self.assertNotIn("replicas", self.parts(one))
+
+    def refusal(self, *flags: str) -> str:
+        """What a replica says whose start is refused."""
+        (replica,) = self.make_replicas(1, self.origin().url)
+        done = run_ncps(replica, "serve", flags=flags)
+        said = done.stdout + done.stderr
+        self.assertEqual(1, done.returncode, said)
+        self.assertNotIn("Traceback", said)
+        return said
+
+    def test_the_bucket_is_emptied(self) -> None:
+        """A restart is refused before there is a second key, and the running ones tell of it."""
+        one, two = self.replicas(2, self.mounted().url)
+        key = one.public_key()
+        self.backends.s3.request("DELETE", f"/{self.bucket}/config/cache.key")
+        self.backends.s3.request("DELETE", f"/{self.bucket}/config/cluster_uuid")
+        two.stop()
+        done = run_ncps(two, "serve")
+        said = done.stdout + done.stderr
+        self.assertEqual(1, done.returncode, said)
+        for part in (key, "no signing key", one.url, "--accept-new-key"):
+            self.assertIn(part, said)
+        target = f"/{self.bucket}/config/cache.key"
+        self.assertEqual(404, self.backends.s3.request("GET", target)[0])
+        wait_until(
+            lambda: "no signing key" in self.parts(one).get("replicas", ""),
+            "the other to tell of it",
+            deadline=ROUND_S,
+            daemon=one,
+        )
+        two.options = ("--accept-new-key",)
+        two.start()
+        other = two.public_key()
+        self.assertNotEqual(key, other)
+        self.assert_told(one, two, "sign with different keys", key, other, one.url, two.url)
+        one.stop()
+        one.start()
+        self.assertEqual(other, one.public_key())
+        two.stop()
+        two.options = ()
+        two.start()
+        time.sleep(20)
+        self.assertEqual([False] * 2, ["replicas" in self.parts(each) for each in (one, two)])
+
+    def test_another_key_is_given(self) -> None:
+        """Beside a live replica it is refused, naming that one, or accepted and told."""
+        one, other = self.replicas(1, self.mounted().url)[0], SecretKey.generate("given")
+        file = self.directory / "key"
+        file.write_text(other.export())
+        flags = ("--cache-secret-key-path", str(file))
+        said = self.refusal(*flags)
+        for part in (one.url, f"process {one.pid}", one.public_key(), str(other.public)):
+            self.assertIn(part, said)
+        (two,) = self.replicas(1, self.origin().url, options=(*flags, "--accept-new-key"))
+        self.assert_told(one, two, "sign with different keys", str(other.public))
+        one.stop()
+        (three,) = self.replicas(1, self.origin().url, options=flags)
+        self.assertEqual(two.public_key(), three.public_key())
+
+    def test_replicas_that_agree(self) -> None:
+        """Nothing is told of them: at first, after a kill and with other flags in the next life."""
+        one, two = self.replicas(2, self.mounted().url)
+        two.kill()
+        two.options = ("--cache-lock-redis-key-prefix", f"x{secrets.token_hex(2)}:")
+        self.share("--cache-lock-redis-key-prefix", two.options[1])
+        two.start()
+        one.kill()
+        one.options = two.options
+        one.start()
+        two.stop()
+        two.start()
+        time.sleep(35)
+        for replica in (one, two):
+            self.assertNotIn("replicas", self.parts(replica))
+            self.assertNotIn("differences", self.parts(replica))
+            after = replica.log.rpartition("public key")[2]
+            self.assertIsNone(re.search(r"this replica,", after), after)
+        rows = self.backends.database.execute("SELECT id FROM replicas", self.database_name)
+        self.assertEqual(2, len(rows))

@@ -1,0 +1,76 @@
+"""MemoryReplicas: a roll of replicas in a dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+
+from ncps.errors import NcpsError
+from ncps.ports import Replica, Replicas, Roll, Seen
+
+
+class MemoryReplicas(Replicas):
+    """See `ncps.ports.Replicas`.
+
+    :ivar key: the public key that the catalog knows.
+    :ivar now: what its clock shows.
+    :param failing: raised by every method while it is set; `failing_writes` only by those that
+        write.
+    """
+
+    def __init__(self) -> None:
+        self.key: str | None = None
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.rows: dict[str, Seen] = {}
+        self.failing: NcpsError | None = None
+        self.failing_writes: NcpsError | None = None
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    def tell(self, replica: Replica) -> None:
+        """Let a replica tell of itself now."""
+        self.rows[replica.id] = Seen(replica, self.now)
+
+    def _reading(self) -> None:
+        if self.failing is not None:
+            raise self.failing.with_traceback(None)
+
+    def _writing(self) -> None:
+        self._reading()
+        if self.failing_writes is not None:
+            raise self.failing_writes.with_traceback(None)
+
+    def _roll(self) -> Roll:
+        return Roll(key=self.key, now=self.now, seen=tuple(self.rows.values()))
+
+    async def roll(self) -> Roll:
+        self._reading()
+        return self._roll()
+
+    async def claim(
+        self, key: str, *, before: str | None, replica: Replica | None, gone: Collection[str] = ()
+    ) -> bool | None:
+        self._writing()
+        if self.key not in (None, key, before):
+            return None
+        self.key = key
+        for each in gone:
+            self.rows.pop(each, None)
+        if replica is None:
+            return True
+        is_first = replica.id not in self.rows
+        self.tell(replica)
+        return is_first
+
+    async def announce(self, replica: Replica) -> Roll:
+        self._writing()
+        self.tell(replica)
+        hour = timedelta(hours=1)
+        self.rows = {k: seen for k, seen in self.rows.items() if self.now - seen.at <= hour}
+        return self._roll()
+
+    async def withdraw(self, replica_id: str) -> None:
+        self._writing()
+        self.rows.pop(replica_id, None)

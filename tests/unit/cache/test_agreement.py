@@ -1,0 +1,259 @@
+"""Agreement: replicas that contradict each other are told so, and no others are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.agreement import SHOWN, Agreement
+from ncps.cache.identity import NAME, Identity
+from ncps.errors import Unavailable
+from ncps.nix.keys import SecretKey
+from ncps.ports import Replica
+from tests.fakes.replicas import MemoryReplicas
+from tests.fakes.samples import OWN_KEY
+from tests.fakes.stores import MemoryConfigStore
+
+KEY = str(OWN_KEY.public)
+HERE = Replica(
+    id="here",
+    host="a",
+    pid=1,
+    url="http://a:1",
+    store="bucket/",
+    store_at="http://s3",
+    cluster="uuid",
+    public_key=KEY,
+    trusted="0123: cache.nixos.org-1",
+    locks="redis",
+    redis="redis:6379",
+    prefix="0 ncps:",
+    secret="cafe",
+)
+THERE = evolve(HERE, id="there", host="b", pid=2, url="http://b:2")
+
+
+class AgreementCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.replicas = MemoryReplicas()
+        self.replicas.key = KEY
+        self.config = MemoryConfigStore()
+        self.config.values[NAME] = OWN_KEY.export().encode()
+        self.agreement = self.agreement_of(HERE)
+        self.lines: list[LogEvent] = []
+        observer: Any = lambda event: self.lines.append(event)  # noqa: E731 - the list changes
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def agreement_of(self, replica: Replica, *, is_alone: bool = False) -> Agreement:
+        identity = Identity(
+            key=OWN_KEY,
+            kept=OWN_KEY.public,
+            cluster=replica.cluster,
+            replica=replica,
+            since=self.replicas.now,
+        )
+        return Agreement(self.replicas, self.config, identity, is_alone=is_alone)
+
+    def look(self, *others: Replica) -> str:
+        """Let 15 s pass, the others tell of themselves and this replica look; its trouble."""
+        self.replicas.advance(15)
+        for other in others:
+            self.replicas.tell(other)
+        self.successResultOf(Deferred.fromCoroutine(self.agreement.look()))
+        return self.agreement.trouble
+
+    def said(self, level: LogLevel) -> list[str]:
+        found = [
+            line["log_format"].format(**line) for line in self.lines if line["log_level"] is level
+        ]
+        self.lines = [line for line in self.lines if line["log_level"] is not level]
+        return found
+
+
+class AgreementTests(AgreementCase):
+    def test_replicas_that_agree(self) -> None:
+        """There is nothing to tell of replicas that differ in what is their own."""
+        for _ in range(3):
+            self.assertEqual("", self.look(THERE))
+        self.assertEqual("", self.agreement.difference)
+        self.assertEqual([], self.lines)
+        self.assertEqual({"here", "there"}, set(self.replicas.rows))
+
+    def test_begins_and_ends(self) -> None:
+        """One line when it begins, one when it is mended, and readiness in between."""
+        wrong = evolve(THERE, secret="f00d")
+        for _ in range(3):
+            self.assertIn("cluster-secret", self.look(wrong))
+        (line,) = self.said(LogLevel.error)
+        for part in ("http://a:1", "http://b:2", "process 1 on a", "process 2 on b"):
+            self.assertIn(part, line)
+        self.assertEqual("", self.look(THERE))
+        (line,) = self.said(LogLevel.info)
+        self.assertIn("over", line)
+        self.assertEqual([], self.lines)
+
+    def test_the_other_is_gone(self) -> None:
+        """A replica that stopped has no say at once, one that was killed after a minute."""
+        wrong = evolve(THERE, secret="f00d")
+        self.look(wrong)
+        del self.replicas.rows["there"]
+        self.assertEqual("", self.look())
+        self.look(wrong)
+        for _ in range(4):
+            self.assertNotEqual("", self.look())
+        self.assertEqual("", self.look())
+
+    def test_a_former_life(self) -> None:
+        """What was told before this replica began is no alarm; what is told after is one."""
+        former = evolve(THERE, url=HERE.url, secret="f00d")
+        self.replicas.tell(former)
+        self.agreement = self.agreement_of(HERE)
+        self.assertEqual("", self.look())
+        self.assertIn("cluster-advertise-url", self.look(former))
+
+    def test_a_database_that_is_away(self) -> None:
+        """It says nothing: neither that something is wrong nor that it is over."""
+        wrong = evolve(THERE, secret="f00d")
+        self.replicas.failing = Unavailable("away")
+        self.assertEqual("", self.look(wrong))
+        self.replicas.failing = None
+        self.look(wrong)
+        self.replicas.failing = self.config.failing = Unavailable("away")
+        self.assertNotEqual("", self.look())
+        self.assertEqual([], self.said(LogLevel.info))
+
+    def test_many_others(self) -> None:
+        """Readiness stays short, however many are wrong."""
+        wrong = [evolve(THERE, id=f"there{n}", secret="f00d") for n in range(SHOWN + 3)]
+        self.assertTrue(self.look(*wrong).endswith("; and 3 more"))
+        self.assertEqual(SHOWN + 3, len(self.said(LogLevel.error)))
+
+    def test_leaves(self) -> None:
+        """Who stops is on the roll no more; a database that is away is no hindrance."""
+        self.look()
+        self.successResultOf(Deferred.fromCoroutine(self.agreement.leave()))
+        self.assertEqual({}, self.replicas.rows)
+        self.replicas.failing = Unavailable("away")
+        self.successResultOf(Deferred.fromCoroutine(self.agreement.leave()))
+
+    def test_alone(self) -> None:
+        """A daemon that shares its database with none writes nothing into it, and needs nobody."""
+        self.agreement = self.agreement_of(HERE, is_alone=True)
+        self.look(evolve(THERE, secret=HERE.secret))
+        self.assertNotIn("here", self.replicas.rows)
+        del self.config.values[NAME]
+        self.assertIn("no signing key", self.look())
+
+    def test_a_catalog_that_forgot_the_key(self) -> None:
+        """It learns it again, as after a start on a full disk."""
+        self.replicas.key = None
+        self.look()
+        self.assertEqual(KEY, self.replicas.key)
+
+
+class KeyTests(AgreementCase):
+    def test_two_keys(self) -> None:
+        """Replicas that sign with different keys are named with both."""
+        other = str(SecretKey.generate("x").public)
+        trouble = self.look(evolve(THERE, public_key=other))
+        for part in (KEY, other, "http://b:2", "config/cache.key", "cache-secret-key-path"):
+            self.assertIn(part, trouble)
+
+    def test_the_catalog_knows_another(self) -> None:
+        """A key that was accepted by a replica that is gone is told to the others, too."""
+        self.replicas.key = str(SecretKey.generate("x").public)
+        trouble = self.look()
+        for part in (KEY, self.replicas.key, "restart"):
+            self.assertIn(part, trouble)
+        self.replicas.key = KEY
+        self.assertEqual("", self.look())
+
+    def test_the_store_lost_it(self) -> None:
+        """An emptied or changed store is told while it can still be mended."""
+        kept = self.config.values.pop(NAME)
+        self.assertIn("no signing key", self.look())
+        other = SecretKey.generate("x")
+        self.config.values[NAME] = other.export().encode()
+        self.assertIn(str(other.public), self.look())
+        self.config.values[NAME] = b"nonsense"
+        self.assertIn("damaged", self.look())
+        self.assertEqual(3, len(self.said(LogLevel.error)))
+        self.config.values[NAME] = kept
+        self.assertEqual("", self.look())
+
+
+class ContradictionTests(AgreementCase):
+    def wrong(self, mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+        """What is told of two replicas with these facts."""
+        self.replicas.rows = {}
+        self.agreement = self.agreement_of(evolve(HERE, **mine))
+        return self.look(evolve(THERE, **theirs))
+
+    def test_one_address(self) -> None:
+        """Two replicas at one address; two that have none are none."""
+        self.assertIn("cluster-advertise-url=http://a:1", self.wrong({}, {"url": HERE.url}))
+        self.assertEqual("", self.wrong({"url": ""}, {"url": ""}))
+
+    def test_secrets(self) -> None:
+        """A replica without a secret takes no part, and contradicts nobody."""
+        self.assertIn("cluster-secret", self.wrong({}, {"secret": "f00d"}))
+        self.assertEqual("", self.wrong({}, {"secret": ""}))
+
+    def test_locks(self) -> None:
+        """Backends, prefixes and databases of Redis; local locks reach nobody."""
+        self.assertIn("redis and postgresql", self.wrong({}, {"locks": "postgresql"}))
+        trouble = self.wrong({}, {"prefix": "0 other:"})
+        for part in ("cache-lock-redis-key-prefix", "0 ncps:", "0 other:"):
+            self.assertIn(part, trouble)
+        self.assertIn("cache-redis-db", self.wrong({}, {"prefix": "1 ncps:"}))
+        self.assertIn("=local", self.wrong({"locks": "local"}, {"locks": "local"}))
+        same = {"locks": "postgresql", "prefix": "", "redis": ""}
+        self.assertEqual("", self.wrong(same, same))
+
+    def test_buckets(self) -> None:
+        """Two buckets, prefixes or servers; one server may have two names."""
+        for theirs in (
+            {"store": "other/"},
+            {"store": "bucket/p"},
+            {"store_at": "http://else", "cluster": "another"},
+        ):
+            trouble = self.wrong({}, theirs)
+            for part in ("different stores", "cache-storage-s3-bucket", "bucket/ at http://s3"):
+                self.assertIn(part, trouble)
+        self.assertEqual("", self.wrong({}, {"store_at": "http://else"}))
+        self.assertEqual("", self.wrong({}, {"cluster": "another"}))  # it was emptied in between
+
+    def test_directories(self) -> None:
+        """A directory is for one daemon, even one that is mounted on two machines."""
+        here = {"store": "/srv/ncps", "store_at": "8:100"}
+        for theirs, word in (
+            ({"store": "/srv/ncps", "store_at": "8:100", "cluster": "another"}, "different stores"),
+            ({"store": "/srv/ncps", "store_at": "8:101"}, "different stores"),
+            ({"store": "/mnt/ncps", "store_at": "9:100"}, "one directory"),
+            ({}, "different stores"),
+        ):
+            trouble = self.wrong(here, theirs)
+            for part in (word, "/srv/ncps on a", "cache-storage-s3-bucket"):
+                self.assertIn(part, trouble)
+
+    def test_what_may_be_meant(self) -> None:
+        """Other upstream keys and other names of Redis are told, and are no trouble."""
+        for theirs, word in (
+            ({"trusted": "4567: b-1"}, "cache-upstream-public-key"),
+            ({"redis": "10.0.0.1:6379"}, "cache-redis-addrs"),
+        ):
+            self.assertEqual("", self.wrong({}, theirs))
+            self.assertIn(word, self.agreement.difference)
+            self.assertIn("http://b:2", self.agreement.difference)
+        self.assertEqual([], self.said(LogLevel.error))
+
+    def test_older_programs(self) -> None:
+        """What a replica does not tell contradicts nothing."""
+        self.replicas.rows = {}
+        self.assertEqual("", self.look(Replica(id="old", host="c", pid=3)))
+        self.assertEqual("", self.agreement.difference)
