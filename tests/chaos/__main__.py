@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from tests.chaos import storm
+from tests.chaos import crowd, storm
 from tests.e2e.bench import remove_tree
 
 
@@ -24,9 +24,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int)
     parser.add_argument("--keep", action="store_true", help="keep the directory of the daemon")
     options = parser.parse_args()
-    scale = storm.long() if options.long else storm.short()
+    scale = crowd.long() if options.long else crowd.short()
     if options.requests:
-        make = storm.long if options.long else storm.short
+        make = crowd.long if options.long else crowd.short
         scale = make(options.requests)
     if options.clients:
         scale = evolve(scale, clients=options.clients)

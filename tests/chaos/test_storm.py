@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chaos import storm
+from tests.chaos import crowd, storm
 from tests.e2e.bench import remove_tree
 
 FIXED_SEED = 20
@@ -26,7 +26,7 @@ class StormTests(SynchronousTestCase):
         directory = Path(tempfile.mkdtemp(prefix="ncps-chaos-"))
         self.addCleanup(remove_tree, directory)
         said: list[str] = []
-        scale = storm.short(REQUESTS, CLIENTS)
+        scale = crowd.short(REQUESTS, CLIENTS)
         score = storm.Storm(seed, scale, directory / "ncps", said.append).run()
         if score.broken:
             again = f"python -m tests.chaos --seed {seed}"
