@@ -11,7 +11,11 @@ from pathlib import Path
 
 from attrs import evolve
 
-from tests.chaos import crowd, storm
+from tests.chaos import crowd
+from tests.chaos.crowd import Crowd
+from tests.chaos.sister import Sister
+from tests.chaos.storm import Storm
+from tests.cluster.replicas import SERVERS
 from tests.e2e.bench import remove_tree
 
 
@@ -22,6 +26,13 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="10,000 requests, six ends of ncps")
     parser.add_argument("--requests", type=int)
     parser.add_argument("--clients", type=int)
+    parser.add_argument("--replicas", type=int, choices=[1, 3], default=1)
+    parser.add_argument(
+        "--database",
+        choices=[name.lower() for name in SERVERS],
+        default="postgresql",
+        help="that three replicas share",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the directory of the daemon")
     options = parser.parse_args()
     scale = crowd.long() if options.long else crowd.short()
@@ -38,7 +49,11 @@ def main() -> int:
         print(f"{time.monotonic() - began:7.1f} s  {text}", flush=True)
 
     try:
-        score = storm.Storm(seed, scale, directory / "ncps", tell).run()
+        made: Crowd = Storm(seed, scale, directory / "ncps", tell)
+        if options.replicas > 1:
+            database = {name.lower(): name for name in SERVERS}[options.database]
+            made = Sister(seed, scale, directory / "ncps", tell, database=database)
+        score = made.run()
     finally:
         if options.keep:
             print(f"kept: {directory}")

@@ -11,8 +11,9 @@ from attrs import define
 from tests.chaos.doors import Door, Doors
 from tests.chaos.http import Answer, Connection, Cut, Garbled, Hung, Refused
 from tests.chaos.score import Score
+from tests.chaos.things import Thing
 from tests.chaos.weather import SOURS
-from tests.chaos.world import Thing, World
+from tests.chaos.world import World
 
 RETRIES = 5
 LONGEST_WAIT_S = 8.0

@@ -12,12 +12,9 @@ from itertools import pairwise
 from attrs import frozen
 
 from tests.chaos.score import Score
-from tests.chaos.world import World
+from tests.chaos.world import JUST_BEFORE_S, RECOVERY_S, World
 from tests.e2e.daemon import Daemon
 from tests.system.stage import ALARMS
-
-JUST_BEFORE_S = 15.0
-"""A transfer that ended so long before a kill may have been lost with it."""
 
 ROWS = (
     "SELECT i.hash, n.name, n.extension, n.stored_size FROM nar_files n"
@@ -100,7 +97,8 @@ def count_downloads(
     After the first, each needs a reason: the stored file was damaged since, or the daemon was
     killed so soon after the transfer before that it may have lost it, or the one upstream was so
     late with its head that the other was asked as well, as the log has it, or a false narinfo of it
-    was told, as the weather has it: each may cost one. So may each further URL that somebody
+    was told, as the weather has it: each may cost one. A server behind the daemons that was away
+    explains what it kept from being stored, recorded or seen. So may each further URL that somebody
     asked for it by: under two names it lies twice.
 
     :param damages: when the stored bytes were damaged, by their true hash.
@@ -123,8 +121,10 @@ def count_downloads(
     score.add("second upstreams asked because one was late", sum(hedged.values()))
     for sha256, times in begun.items():
         for before, after in pairwise(times):
-            is_explained = any(before < at < after for at in damages.get(sha256, ())) or any(
-                before - 1 < at < before + JUST_BEFORE_S for at in kills
+            is_explained = (
+                any(before < at < after for at in damages.get(sha256, ()))
+                or any(before - 1 < at < before + JUST_BEFORE_S for at in kills)
+                or any(_costs(trouble, before, after) for trouble in world.troubles)
             )
             narinfo = f"/{world.by_sha256[sha256].path.digest}.narinfo"
             if not is_explained and hedged[sha256]:
@@ -138,6 +138,17 @@ def count_downloads(
             elif not is_explained:
                 target = next(t for t, named in world.by_target.items() if named == sha256)
                 score.blame("excess downloads", f"{target} after {after - before:.1f} s")
+
+
+def _costs(trouble: tuple[float, float], before: float, after: float) -> bool:
+    """Whether a server's absence explains that a file was fetched again.
+
+    Either the bytes of the first time could not be kept or recorded, or it could not be seen the
+    second time that they are there, or who fetches them.
+    """
+    begins, ends = trouble
+    is_lost = begins < before + JUST_BEFORE_S and before - 1 < ends + RECOVERY_S
+    return is_lost or begins < after < ends + RECOVERY_S
 
 
 def _hedged(world: World, log: str) -> Counter[str]:

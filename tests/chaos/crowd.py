@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from random import Random
@@ -11,12 +12,12 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from tests.chaos.audit import JUST_BEFORE_S
 from tests.chaos.clients import Client
 from tests.chaos.damage import Vandal
 from tests.chaos.doors import Door, Doors
 from tests.chaos.score import Score
-from tests.chaos.world import Thing, World
+from tests.chaos.things import Thing
+from tests.chaos.world import World
 from tests.e2e.daemon import Daemon
 
 OPTIONS = (
@@ -66,7 +67,7 @@ def long(requests: int = 10_000, clients: int = 64) -> Scale:
 
 
 @define(eq=False)
-class Crowd:
+class Crowd(ABC):
     """What every chaos run has in common; see `storm` and `sister`.
 
     :param directory: for the daemons; empty.
@@ -85,6 +86,10 @@ class Crowd:
     _progress: asyncio.Condition = field(factory=asyncio.Condition, init=False)
     _done: int = field(default=0, init=False)
     _next: int = field(default=0, init=False)
+
+    @abstractmethod
+    def run(self) -> Score:
+        """Do it all."""
 
     def client(self) -> Client:
         """Make a client."""
@@ -146,7 +151,7 @@ class Crowd:
             f"{'SIGTERM' if asks else 'SIGKILL'} to {door.number} after {self._done} requests"
         )
         self.kills.append(time.monotonic())
-        self.world.lose(time.monotonic() - JUST_BEFORE_S)
+        self.world.lose()
         self.score.add("SIGTERMs" if asks else "SIGKILLs")
         if asks:
             try:

@@ -12,7 +12,8 @@ from typing import Protocol, Self
 from attrs import define, field
 
 from tests.chaos.score import Score
-from tests.chaos.world import Thing, World
+from tests.chaos.things import Thing
+from tests.chaos.world import World
 from tests.system.caches import EXTENSIONS
 
 PLANTED_AT_FIRST = 0.08

@@ -5,30 +5,69 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
 
-from ncps.assembly import parts
+from ncps.assembly import databases, parts
 from ncps.database.local import READERS
+from ncps.upstream.bounds import USUAL_BOUNDS
 from tests.chaos.score import Score
 from tests.e2e.daemon import Daemon
 
 NAME_THREADS = 10  # the reactor's own pool, which resolves names
-THREADS_AT_MOST = 1 + parts.THREADS + READERS + 1 + NAME_THREADS
-DATABASE_FILES = 3 * (1 + READERS + 1) + 1
-"""File, log and index of each connection, and the lock."""
-
+BUCKET_THREADS = 32  # as the settings have it, each with a connection
 SETTLE_S = 15.0
+ESTABLISHED = "01"
+
+
+@frozen(kw_only=True)
+class Bounds:
+    """What a daemon may hold at most, though it began with less: it is made as it is needed.
+
+    :param links: kinds of connections, by the port of the server at either end.
+    :param kinds: descriptors, by kind.
+    """
+
+    threads: int
+    kinds: Counter[str]
+    links: Mapping[int, str] = {}
+
+
+ALONE = Bounds(
+    threads=1 + parts.THREADS + READERS + 1 + NAME_THREADS,
+    kinds=Counter({"database": 3 * (1 + READERS + 1) + 1}),  # file, log and index, and the lock
+)
+
+
+def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
+    """What one of several replicas may hold that listen on these ports, as their servers do.
+
+    Between replicas connections stay open for the next time; when the others have ended, none may.
+    """
+    between = USUAL_BOUNDS.connections + USUAL_BOUNDS.queries
+    return Bounds(
+        threads=1 + parts.THREADS + BUCKET_THREADS + databases.CONNECTIONS + NAME_THREADS,
+        kinds=Counter(
+            {
+                "database": databases.CONNECTIONS,
+                "S3": BUCKET_THREADS,
+                "Redis": 2,
+                "replica": 2 * between * (len(replicas) - 1),
+            }
+        ),
+        links={database: "database", s3: "S3", redis: "Redis"} | dict.fromkeys(replicas, "replica"),
+    )
 
 
 @frozen
 class Vitals:
     """What a process holds.
 
-    :param descriptors: by kind: `socket`, `database`, `store` (NARs and unfinished ones), `other`.
+    :param descriptors: by kind: `socket`, `database`, `store` (NARs and unfinished ones), `other`,
+        and the kinds of connections that the bounds name.
     """
 
     descriptors: Counter[str]
@@ -36,26 +75,37 @@ class Vitals:
     peak_kib: int
 
     @classmethod
-    def of(cls, daemon: Daemon) -> Vitals:
+    def of(cls, daemon: Daemon, bounds: Bounds = ALONE) -> Vitals:
         """Look into /proc."""
         proc = Path(f"/proc/{daemon.pid}")
         peak = re.search(r"VmHWM:\s+(\d+)", (proc / "status").read_text())
+        links = _links(proc)
         kinds: Counter[str] = Counter()
         for link in (proc / "fd").iterdir():
             with suppress(FileNotFoundError):
-                kinds[_kind(str(link.readlink()), daemon)] += 1
+                target = str(link.readlink())
+                ports = links.get(target, ())
+                kind = next(filter(None, map(bounds.links.get, ports)), None)
+                kinds[kind or _kind(target, daemon)] += 1
         return cls(kinds, len(list((proc / "task").iterdir())), int(peak[1]) if peak else 0)
 
-    def exceeds(self, before: Vitals) -> dict[str, int]:
-        """What it holds beyond what it held before and may hold, by kind.
-
-        Connections to the database and threads are made as they are needed, up to fixed numbers.
-        """
-        allowed = before.descriptors | Counter(database=DATABASE_FILES)
-        beyond = dict(self.descriptors - allowed)
-        if self.threads > THREADS_AT_MOST:
-            beyond["threads"] = self.threads - THREADS_AT_MOST
+    def exceeds(self, before: Vitals, bounds: Bounds) -> dict[str, int]:
+        """What it holds beyond what it held before and may hold, by kind."""
+        beyond = dict(self.descriptors - (before.descriptors | bounds.kinds))
+        if self.threads > bounds.threads:
+            beyond["threads"] = self.threads - bounds.threads
         return beyond
+
+
+def _links(proc: Path) -> dict[str, tuple[int, int]]:
+    """The ports of TCP connections that stand, far and near, by what a descriptor's link says."""
+    found = {}
+    for line in (proc / "net" / "tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == ESTABLISHED:
+            near, far = (int(field.rpartition(":")[2], 16) for field in fields[1:3])
+            found[f"socket:[{fields[9]}]"] = far, near
+    return found
 
 
 def _kind(target: str, daemon: Daemon) -> str:
@@ -73,12 +123,18 @@ def unfinished(daemon: Daemon) -> list[Path]:
     return [path for place in places if place.is_dir() for path in place.iterdir()]
 
 
-def settle(daemon: Daemon, baseline: Vitals, score: Score, tell: Callable[[str], object]) -> None:
+def settle(
+    daemon: Daemon,
+    baseline: Vitals,
+    score: Score,
+    tell: Callable[[str], object],
+    bounds: Bounds = ALONE,
+) -> None:
     """Without clients and upstreams a daemon holds no more than at the beginning."""
     deadline = time.monotonic() + SETTLE_S
     while True:
-        now = Vitals.of(daemon)
-        beyond, left = now.exceeds(baseline), unfinished(daemon)
+        now = Vitals.of(daemon, bounds)
+        beyond, left = now.exceeds(baseline, bounds), unfinished(daemon)
         if (not beyond and not left) or time.monotonic() > deadline:
             break
         time.sleep(0.1)
@@ -86,4 +142,4 @@ def settle(daemon: Daemon, baseline: Vitals, score: Score, tell: Callable[[str],
     score.blame("leaked threads", str(now), beyond.pop("threads", 0))
     score.blame("leaked descriptors", str(beyond), sum(beyond.values()))
     score.blame("leaked spools", str(left), len(left))
-    score.add("peak memory of the last life, MiB", now.peak_kib // 1024)
+    score.most("peak memory of the last life, MiB", now.peak_kib // 1024)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from functools import partial
 from random import Random
 
-from attrs import frozen
-
+from tests.chaos.things import Thing, facts_of, name_of, spelled
 from tests.chaos.weather import ORIGINS, PRIVATE, RELAYS, SOURS, SWAPPER, Mood, Weather, is_clean
 from tests.e2e.daemon import UpstreamCache
 from tests.system.caches import (
@@ -38,79 +38,13 @@ PRIVATE_ALONE, PRIVATE_TOO = 0.05, 0.15
 SOILED_S = 75.0
 """How long after a bad answer of an upstream a client may be told to begin anew."""
 
-_ANYWHERE = frozenset(range(SOURS + RELAYS))
+RECOVERY_S = 6.0
+"""How long the daemons may take to notice that a server behind them is back."""
 
+JUST_BEFORE_S = 15.0
+"""A transfer that ended so long before a kill may have been lost with it."""
 
-@frozen
-class Thing:
-    """An object of the world.
-
-    :param homes: the origins that have it.
-    :param other: the same NAR in another file, which `strangers` have instead.
-    :param facts: what every narinfo of it must say, by field, those of the file aside.
-    :param is_private: whether the private origin alone has it, under its own key.
-    """
-
-    path: StorePath
-    homes: frozenset[int]
-    facts: dict[str, str]
-    other: StorePath | None = None
-    strangers: frozenset[int] = frozenset()
-    is_private: bool = False
-
-    @property
-    def paths(self) -> list[StorePath]:
-        """It, and it in the other file."""
-        return [path for path in (self.path, self.other) if path is not None]
-
-    @property
-    def conventional(self) -> list[StorePath]:
-        """Those of `paths` whose URL is named by the hash of the file, upstream as well."""
-        return [path for path in self.paths if _name(path.url) in _spelled(path.file)]
-
-    @property
-    def files(self) -> list[bytes]:
-        """The bytes that may lie behind a URL of it."""
-        return [path.file for path in self.paths]
-
-    def homes_of(self, beginning: bytes) -> frozenset[int]:
-        """Who has the file that begins like this: the only ones who can go on with it."""
-        is_this = self.file.startswith(beginning)
-        if self.other is None or (is_this and self.other.file.startswith(beginning)):
-            return self.homes
-        return self.homes - self.strangers if is_this else self.strangers
-
-    def is_told_truly(self, file_hash: str | None, file_size: str | None) -> bool:
-        """Whether FileHash and FileSize of a narinfo are those of a file of it, or left out."""
-        return any(
-            file_hash in {None, f"sha256:{to_base32(hashlib.sha256(file).digest())}"}
-            and file_size in {None, str(len(file))}
-            for file in self.files
-        )
-
-    @property
-    def file(self) -> bytes:
-        """The bytes behind its URL."""
-        return self.path.file
-
-
-def _name(url: str) -> str:
-    return url.rpartition("/")[2].partition(".nar")[0]
-
-
-def _spelled(data: bytes) -> set[str]:
-    """A hash as it stands in names."""
-    digest = hashlib.sha256(data).digest()
-    return {digest.hex(), to_base32(digest)}
-
-
-def _facts(path: StorePath) -> dict[str, str]:
-    return {
-        "StorePath": path.path,
-        "NarHash": f"sha256:{to_base32(hashlib.sha256(path.nar).digest())}",
-        "NarSize": str(len(path.nar)),
-        "References": "",
-    }
+ANYWHERE = frozenset(range(SOURS + RELAYS))
 
 
 def _size(chance: Random) -> int:
@@ -136,6 +70,7 @@ class World:
     :ivar whole: when the NAR behind a URL went to somebody whole, since it was last in danger.
     :ivar behind: the bytes first seen behind a URL, and when.
     :ivar shown: URLs that narinfos have shown, of each object.
+    :ivar troubles: beginning and end of each time at which a server behind the daemons was away.
     :ivar asked: URLs under which a file may have been fetched, by its hash.
     """
 
@@ -155,16 +90,17 @@ class World:
         self.by_digest = {thing.path.digest: thing for thing in self.things}
         paths = [(thing, path) for thing in self.things for path in thing.paths]
         self._named = {
-            name: (thing, thing.files) for thing in self.things for name in _spelled(thing.path.nar)
+            name: (thing, thing.files) for thing in self.things for name in spelled(thing.path.nar)
         }
         self._named |= {
-            name: (thing, [path.file]) for thing, path in paths for name in _spelled(path.file)
+            name: (thing, [path.file]) for thing, path in paths for name in spelled(path.file)
         }
         self.by_sha256 = {hashlib.sha256(path.file).hexdigest(): thing for thing, path in paths}
         self.by_target = {
             path.nar_target: hashlib.sha256(path.file).hexdigest() for _, path in paths
         }
         self.lives = 0
+        self.troubles: list[tuple[float, float]] = []
         self.whole: dict[str, float] = {}
         self.behind: dict[str, tuple[bytes, float]] = {}
         self.shown: dict[str, set[str]] = {}
@@ -196,7 +132,7 @@ class World:
         self._sizes[f"/{path.digest}.narinfo"] = len(path.narinfo())
         self._sizes[path.nar_target] = len(path.file)
         homes = frozenset([*range(SOURS), *relays])
-        return Thing(path, homes, _facts(path), other, strangers & homes)
+        return Thing(path, homes, facts_of(path), other, strangers & homes)
 
     def _make_doomed(self, chance: Random) -> Thing:
         """Make an object whose only file is wrong at its end, in all of the storm.
@@ -207,7 +143,7 @@ class World:
         path = self.cache.add(size, compression="zstd", dialect=Dialect.BARE)
         self._sizes[path.nar_target] = len(path.file)
         self.weather.doomed.add(path.nar_target)
-        return Thing(path, frozenset(range(SOURS)), _facts(path))
+        return Thing(path, frozenset(range(SOURS)), facts_of(path))
 
     def _make_private(self, chance: Random) -> Thing:
         compression = chance.choice(COMPRESSIONS)
@@ -215,7 +151,7 @@ class World:
         path = forged(made, key=self.private_key)
         self._sizes[f"/{path.digest}.narinfo"] = len(path.narinfo())
         self._sizes[path.nar_target] = len(path.file)
-        return Thing(path, frozenset([PRIVATE]), _facts(path), is_private=True)
+        return Thing(path, frozenset([PRIVATE]), facts_of(path), is_private=True)
 
     def mount(self) -> None:
         """Put everything onto the origins and find ports for them; they do not listen yet."""
@@ -261,10 +197,10 @@ class World:
 
     def named(self, url: str) -> tuple[Thing, list[bytes]] | None:
         """What a URL names by the hash in it, and the bytes that may lie there; None: nothing."""
-        return self._named.get(_name(url))
+        return self._named.get(name_of(url))
 
     def remembered(self, thing: Thing, chance: Random) -> str:
-        """A URL that somebody may know without a narinfo: conventional or shown before; else empty."""
+        """A URL that is known without a narinfo, conventional or shown before; else empty."""
         conventional = [path.url for path in thing.conventional]
         shown = sorted(self.shown.get(thing.path.digest, ()))
         if not conventional or (shown and chance.random() < 0.3):
@@ -293,11 +229,12 @@ class World:
             if number == SWAPPER or not is_clean(visit.faults)
         )
 
-    def lose(self, since: float) -> None:
-        """What was seen since then may be lost: the daemon is killed just now.
+    def lose(self) -> None:
+        """What was seen a moment ago may be lost: a daemon is killed just now.
 
         So may what its last answers will have shown when they are read.
         """
+        since = time.monotonic() - JUST_BEFORE_S
         self.lives += 1
         self.whole.clear()
         self.behind = {url: seen for url, seen in self.behind.items() if seen[1] < since}
@@ -315,7 +252,7 @@ class World:
     @property
     def upstreams(self) -> list[UpstreamCache]:
         """As the daemon is told of them: the sour ones come first."""
-        return self.upstreams_of(_ANYWHERE | {SWAPPER})
+        return self.upstreams_of(ANYWHERE | {SWAPPER})
 
     def upstreams_of(self, numbers: frozenset[int]) -> list[UpstreamCache]:
         """Some of the origins, with the key to trust for each."""
@@ -329,11 +266,23 @@ class World:
 
     def is_troubled(self, begins: float, ends: float) -> bool:
         """Whether a server behind the daemons was away, or may have been taken for it."""
-        return False
+        return any(start <= ends and begins < stop + RECOVERY_S for start, stop in self.troubles)
+
+    def trouble_begins(self) -> None:
+        """A server is away from now on: what was just done may be lost, and leases with it."""
+        self.troubles.append((time.monotonic(), float("inf")))
+        self.lose()
+
+    def trouble_ends(self) -> None:
+        """It is there again."""
+        self.troubles[-1] = (self.troubles[-1][0], time.monotonic())
+        self.lose()
 
     def is_served(self, homes: frozenset[int], at: float) -> bool:
         """Whether some of these origins was well and known to be, at a time."""
-        return any(self.weather.is_known_well(number, at) for number in homes)
+        return not self.is_troubled(at, at) and any(
+            self.weather.is_known_well(number, at) for number in homes
+        )
 
     async def keep_moods(self) -> None:
         """Stop and start those that are to be away; runs until cancelled, then all run."""
