@@ -17,6 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 from attrs import define, field
@@ -34,7 +35,7 @@ from tests.chaos.world import ANYWHERE, World
 from tests.cluster.replicas import LEASE_S, SERVERS, Backends, Replica, setting
 
 REPLICAS = 3
-REQUESTS_PER_TROUBLE = 60
+REQUESTS_PER_TROUBLE = 50
 """How many requests there are for each thing that happens to a replica or to a server."""
 
 STILL_S = (1.5 * LEASE_S, 3.0 * LEASE_S)
@@ -85,8 +86,9 @@ class Sister(Crowd):
         self.vandal = Vandal.of(self.seed, self.world, self.score, bucket)
         self._troubles = Troubles(self.world, self.score, self.tell)
         bounds = self._bounds(*self.replicas)
-        for replica, door in zip(self.replicas, self.doors.all, strict=True):
-            replica.start()  # with all upstreams away
+        with ThreadPoolExecutor() as threads:  # with all upstreams away, at the same time
+            list(threads.map(Replica.start, self.replicas))
+        for door in self.doors.all:
             door.up.set()
         baselines = [Vitals.of(replica, bounds) for replica in self.replicas]
         self.world.start()

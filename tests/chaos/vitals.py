@@ -52,7 +52,7 @@ def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
         threads=1 + parts.THREADS + BUCKET_THREADS + databases.CONNECTIONS + NAME_THREADS,
         kinds=Counter(
             {
-                "database": databases.CONNECTIONS,
+                "database": 2 * databases.CONNECTIONS,  # each can be cut by a second descriptor
                 "S3": BUCKET_THREADS,
                 "Redis": 2,
                 "replica": 2 * between * (len(replicas) - 1),
@@ -68,11 +68,13 @@ class Vitals:
 
     :param descriptors: by kind: `socket`, `database`, `store` (NARs and unfinished ones), `other`,
         and the kinds of connections that the bounds name.
+    :param strange: connections that the bounds do not name: ports, and the state in hexadecimal.
     """
 
     descriptors: Counter[str]
     threads: int
     peak_kib: int
+    strange: list[str]
 
     @classmethod
     def of(cls, daemon: Daemon, bounds: Bounds = ALONE) -> Vitals:
@@ -81,13 +83,20 @@ class Vitals:
         peak = re.search(r"VmHWM:\s+(\d+)", (proc / "status").read_text())
         links = _links(proc)
         kinds: Counter[str] = Counter()
+        strange: list[str] = []
         for link in (proc / "fd").iterdir():
             with suppress(FileNotFoundError):
                 target = str(link.readlink())
-                ports = links.get(target, ())
-                kind = next(filter(None, map(bounds.links.get, ports)), None)
+                far, near, state = links.get(target, (0, 0, ""))
+                # What a client has left is none of those that replicas keep open between them.
+                kind = bounds.links.get(far)
+                if kind is None and state == ESTABLISHED:
+                    kind = bounds.links.get(near)
                 kinds[kind or _kind(target, daemon)] += 1
-        return cls(kinds, len(list((proc / "task").iterdir())), int(peak[1]) if peak else 0)
+                if kind is None and far:
+                    strange.append(f"{near} to {far}, {state}")
+        threads = len(list((proc / "task").iterdir()))
+        return cls(kinds, threads, int(peak[1]) if peak else 0, strange)
 
     def exceeds(self, before: Vitals, bounds: Bounds) -> dict[str, int]:
         """What it holds beyond what it held before and may hold, by kind."""
@@ -97,14 +106,13 @@ class Vitals:
         return beyond
 
 
-def _links(proc: Path) -> dict[str, tuple[int, int]]:
-    """The ports of TCP connections that stand, far and near, by what a descriptor's link says."""
+def _links(proc: Path) -> dict[str, tuple[int, int, str]]:
+    """Far port, near port and state of TCP connections, by what a descriptor's link says."""
     found = {}
     for line in (proc / "net" / "tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[3] == ESTABLISHED:
-            near, far = (int(field.rpartition(":")[2], 16) for field in fields[1:3])
-            found[f"socket:[{fields[9]}]"] = far, near
+        near, far = (int(field.rpartition(":")[2], 16) for field in fields[1:3])
+        found[f"socket:[{fields[9]}]"] = far, near, fields[3]
     return found
 
 
