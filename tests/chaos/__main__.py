@@ -1,6 +1,6 @@
 """Run storms: `python -m tests.chaos --seed 7 8 9 --requests 10000 --clients 64 --long`.
 
-With `--replicas 3` over three replicas: `… --replicas 3 --database mariadb`. At the end it prints the
+With `--replicas 3` over three replicas: `… --replicas 3 --database mariadb`. It ends with the
 table as docs/reliability.md has it.
 """
 

@@ -101,19 +101,25 @@ class Crowd(ABC):
         await self._fetch(self.world.things[0])
         self.tell("the storm begins")
         self.world.weather.begin()
-        others = [asyncio.create_task(self.world.keep_moods())]
-        others += map(asyncio.create_task, (self._damage_now_and_then(), *happenings))
-        async with asyncio.TaskGroup() as crowd:
-            for _ in range(self.scale.clients):
-                crowd.create_task(self._go_on())
-        self.world.weather.end()
+        moods = asyncio.create_task(self.world.keep_moods())
+        beside = asyncio.gather(self._damage_now_and_then(), *happenings)
+        crowd = asyncio.gather(*(self._go_on() for _ in range(self.scale.clients)))
+        try:
+            # Where nobody starts again what was ended, clients would wait for ever.
+            await asyncio.wait([crowd, beside], return_when=asyncio.FIRST_EXCEPTION)
+            await beside
+            await crowd
+        finally:
+            crowd.cancel()
+            self.world.weather.end()
+            moods.cancel()
+            await asyncio.gather(moods, return_exceptions=True)
         self.tell("the storm is over; everything is asked for once more")
-        for task in others:
-            task.cancel()
-        ends = await asyncio.gather(*others, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody asks any more: then nothing more needs to happen."""
+        return self._done >= self.scale.requests
 
     async def _fetch(self, thing: Thing) -> bool:
         client = self.client()
@@ -135,13 +141,15 @@ class Crowd(ABC):
         client.close()
 
     async def until(self, share: float) -> None:
-        """Wait until this share of the requests is done."""
+        """Wait until this share of the requests is done; see `is_over`."""
         async with self._progress:
             await self._progress.wait_for(lambda: self._done >= share * self.scale.requests)
 
     async def _damage_now_and_then(self) -> None:
         for at in range(DAMAGE_EVERY, self.scale.requests, DAMAGE_EVERY):
             await self.until(at / self.scale.requests)
+            if self.is_over:
+                return
             await self.vandal.act()
 
     async def end(self, daemon: Daemon, door: Door, *, asks: bool = False) -> None:

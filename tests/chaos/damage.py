@@ -116,11 +116,11 @@ class Vandal:
         if what < 0.25 and unseen:
             await self._plant(self.chance.choice(unseen))
             return
-        stored = await asyncio.to_thread(self.place.stored)
-        if not stored:
-            return
-        name = self.chance.choice(stored)
         try:
+            stored = await asyncio.to_thread(self.place.stored)
+            if not stored:
+                return
+            name = self.chance.choice(stored)
             content = await asyncio.to_thread(self.place.read, name)
             self._note(name)
             if what < 0.5:
@@ -133,7 +133,7 @@ class Vandal:
             else:
                 await self._put(name, content)
                 self.score.add("stored files replaced")
-        except OSError:  # gone meanwhile
+        except OSError:  # it has gone meanwhile, or the place is away
             return
         self._note(name)
 

@@ -134,6 +134,8 @@ class Sister(Crowd):
             drawn += chance.sample(kinds, len(kinds))
         for number, what in enumerate(drawn[:count]):
             await self.until((number + 0.5) / (count + 0.5))
+            if self.is_over:
+                return
             which = chance.randrange(REPLICAS)
             if isinstance(what, Trouble):
                 await self._troubles.have(what, chance)

@@ -64,4 +64,6 @@ class Storm(Crowd):
     async def _kill_now_and_then(self) -> None:
         for share in self.scale.kills:
             await self.until(share)
+            if self.is_over:
+                return
             await self.end(self.daemon, self.doors.all[0], asks=share in self.scale.asks)

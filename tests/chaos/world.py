@@ -10,7 +10,7 @@ from random import Random
 
 from tests.chaos.things import Thing, facts_of, name_of, spelled
 from tests.chaos.weather import ORIGINS, PRIVATE, RELAYS, SOURS, SWAPPER, Mood, Weather, is_clean
-from tests.e2e.daemon import UpstreamCache
+from tests.e2e.daemon import UpstreamCache, free_port
 from tests.system.caches import (
     Dialect,
     StorePath,
@@ -79,7 +79,7 @@ class World:
         self.private_key = TestKey.of("private.test-1")
         self._has_private = has_private
         self._seed = seed
-        self.origins = [Origin() for _ in range(ORIGINS)]
+        self.origins = [Origin(port=free_port()) for _ in range(ORIGINS)]
         self._sizes: dict[str, int] = {}
         self.weather = Weather(seed, turn_s=turn_s, sizes=self._sizes)
         chance = Random(f"{seed}/world")
