@@ -33,6 +33,7 @@ from ncps.ports.stores import (
     ConfigStore,
     NarInfoStore,
     NarStore,
+    Replaced,
     Spooled,
     Stat,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "NoticeKind",
     "Notices",
     "Peers",
+    "Replaced",
     "Segment",
     "Spooled",
     "Stat",

@@ -9,18 +9,28 @@ from typing import Protocol
 
 from attrs import frozen
 
+from ncps.errors import Corrupt
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports.bodies import Body
 
 
+class Replaced(Corrupt):
+    """The object under a key is another one than its tag says: nobody knows its bytes."""
+
+
 @frozen(kw_only=True)
 class Stat:
-    """What a store says of an object it has."""
+    """What a store says of an object it has.
+
+    :param tag: tells this object from every other one that has or had its key: a store gives an
+        object whose bytes were changed or replaced another tag. Never empty.
+    """
 
     key: NarKey
     size: int
     modified: datetime
+    tag: str
 
 
 @frozen(kw_only=True)
@@ -42,19 +52,32 @@ class NarStore(Protocol):
         """Return facts of the object; None means surely absent. Unavailable: could not tell."""
 
     async def open(
-        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+        self,
+        key: NarKey,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        size: int | None = None,
+        tag: str | None = None,
     ) -> Body:
         """Open bytes `start` to `stop` (exclusive, default the end). NotFound, Unavailable.
 
         :param size: what the object's size should be; Corrupt if it is another.
+        :param tag: what its tag should be; Replaced if it is another.
         """
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         """Make the spooled file the object: atomic, durable on return, idempotent.
 
-        Consumes the source file. An object that is there already with the same size stays;
-        one with another size is replaced (the caller has verified the source). StorageFull,
-        Unavailable.
+        Consumes the source file, which the caller has verified. It replaces an object with other
+        bytes that is there already, and sets that one aside. Corrupt if the source is not what
+        it is said to be, StorageFull, Unavailable.
+        """
+
+    async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
+        """Give an object a second key, atomic and durable on return; what was there is replaced.
+
+        Replaced if the object's tag is another. NotFound, StorageFull, Unavailable.
         """
 
     async def delete(self, key: NarKey) -> bool:

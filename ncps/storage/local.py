@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Final, ParamSpec, TypeVar
 
+from attrs import evolve
+
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import ConfigStore, NarInfoStore, NarStore, Spooled, Stat
+from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, Spooled, Stat
 from ncps.storage import keys
 from ncps.storage.local_body import LocalBody
 from ncps.storage.oserrors import reading
@@ -57,28 +59,61 @@ class LocalNarStore(NarStore):
         return None if facts is None else _stat(key, facts)
 
     async def open(
-        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+        self,
+        key: NarKey,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        size: int | None = None,
+        tag: str | None = None,
     ) -> LocalBody:
-        fd, actual = await self._read(self._open_blocking, key)
+        fd, facts = await self._read(self._open_blocking, key)
+        actual = facts.st_size
         end = actual if stop is None else stop
         if size not in (None, actual) or not 0 <= start <= end <= actual:
             os.close(fd)
             wanted = f"bytes {start} to {end}" if size is None else f"{size} bytes"
             raise Corrupt(f"{key.file_name} has {actual} bytes in the store, wanted: {wanted}")
+        if tag not in (None, _tag(facts)):
+            os.close(fd)
+            raise Replaced(f"{key.file_name} was replaced or changed in the store")
         return LocalBody(fd=fd, name=key.file_name, start=start, stop=end, workers=self._readers)
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         facts = await self._workers.run(
-            self._tree.adopt, keys.nar_key(key), source.path, source.size, source.sha256.digest
+            self._tree.adopt,
+            keys.nar_key(key),
+            source.path,
+            source.size,
+            source.sha256.digest,
+            self._aside(key),
         )
         return _stat(key, facts)
+
+    async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
+        return await self._workers.run(self._copy_blocking, key, target, tag)
+
+    def _copy_blocking(self, key: NarKey, target: NarKey, tag: str) -> Stat:
+        def is_same(facts: os.stat_result) -> bool:
+            return _tag(facts) == tag
+
+        try:
+            found = self._tree.copy(keys.nar_key(key), keys.nar_key(target), is_same)
+        except Corrupt as error:
+            raise Replaced(str(error)) from error
+        facts = self._tree.stat(keys.nar_key(target)) if found else None
+        if facts is None:
+            raise NotFound(f"{key.file_name} is not in the store")
+        return evolve(_stat(target, facts), tag=tag)
 
     async def delete(self, key: NarKey) -> bool:
         return await self._workers.run(self._tree.remove, keys.nar_key(key))
 
     async def quarantine(self, key: NarKey) -> bool:
-        target = keys.quarantine_key(key, str(int(self._now() * 1e6)))
-        return await self._workers.run(self._tree.move, keys.nar_key(key), target)
+        return await self._workers.run(self._tree.move, keys.nar_key(key), self._aside(key))
+
+    def _aside(self, key: NarKey) -> str:
+        return keys.quarantine_key(key, str(int(self._now() * 1e6)))
 
     async def walk(self) -> AsyncIterator[Stat]:
         async for object_key, facts in _walk(self._tree, keys.NARS, self._workers):
@@ -104,7 +139,7 @@ class LocalNarStore(NarStore):
             return function(*args, **kwargs)
         return await self._readers.run(function, *args, **kwargs)
 
-    def _open_blocking(self, key: NarKey) -> tuple[int, int]:
+    def _open_blocking(self, key: NarKey) -> tuple[int, os.stat_result]:
         path = self._tree.path(keys.nar_key(key))
         with reading(path):
             try:
@@ -117,7 +152,7 @@ class LocalNarStore(NarStore):
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             raise Unavailable(f"{path} is not a file")
-        return fd, facts.st_size
+        return fd, facts
 
 
 class LocalNarInfoStore(NarInfoStore):
@@ -170,7 +205,12 @@ class LocalConfigStore(ConfigStore):
 
 def _stat(key: NarKey, facts: os.stat_result) -> Stat:
     modified = datetime.fromtimestamp(facts.st_mtime, UTC)
-    return Stat(key=key, size=facts.st_size, modified=modified)
+    return Stat(key=key, size=facts.st_size, modified=modified, tag=_tag(facts))
+
+
+def _tag(facts: os.stat_result) -> str:
+    """The time of the last change: no inode, since some file systems give another at each mount."""
+    return f"{facts.st_mtime_ns:x}"
 
 
 async def _walk(

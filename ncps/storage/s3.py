@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from threading import Event
 from typing import Final, ParamSpec, TypeVar
 from uuid import uuid4
 
+from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from ncps.errors import Conflict, Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import ConfigStore, NarInfoStore, NarStore, Spooled, Stat
+from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, Spooled, Stat
 from ncps.slots import Slots
 from ncps.storage import keys
 from ncps.storage.s3_body import Ahead, Opening, S3Body, S3Source
@@ -125,37 +127,38 @@ class S3NarStore(NarStore):
         return None if facts is None else _stat(key, facts)
 
     async def open(
-        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+        self,
+        key: NarKey,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        size: int | None = None,
+        tag: str | None = None,
     ) -> S3Body:
         opening = Opening()
+        wanted = _Wanted(key, start, stop, size, tag)
         try:
-            source, first = await self._requests.run(
-                self._open_blocking, opening, key, start, stop, size
-            )
+            source, first = await self._requests.run(self._open_blocking, opening, wanted)
         except CancelledError:
             opening.abandon()
             raise
         return S3Body(source, first=first, workers=self._requests.workers, ahead=self._ahead)
 
-    def _open_blocking(
-        self, opening: Opening, key: NarKey, start: int, stop: int | None, size: int | None
-    ) -> tuple[S3Source, bytes]:
+    def _open_blocking(self, opening: Opening, wanted: _Wanted) -> tuple[S3Source, bytes]:
         """Open and read a first piece: for most NARs that is all of it, in one hop."""
-        where = keys.nar_key(key)
+        where, start, stop = keys.nar_key(wanted.key), wanted.start, wanted.stop
         try:
             # An empty range cannot be asked for; its neighbour tells as much.
             opened = self._bucket.open(where, *(start, stop) if stop != start else (0, 1))
         except OutOfRange:
-            actual = self._size(key)
-            _check(key, start, stop, size, actual)
+            wanted.check(self._facts(wanted.key))
             opened = self._bucket.open(where)
         try:
-            actual = opened.facts.size
-            end = _check(key, start, stop, size, actual)
+            end = wanted.check(opened.facts)
         except Corrupt:
             opened.stream.close()
             raise
-        etag = opened.facts.etag
+        actual, etag = opened.facts.size, opened.facts.etag
         source = S3Source(
             opened,
             name=self._bucket.name(where),
@@ -173,11 +176,11 @@ class S3NarStore(NarStore):
         opening.done_blocking(source)
         return source, first
 
-    def _size(self, key: NarKey) -> int:
+    def _facts(self, key: NarKey) -> Facts:
         facts = self._bucket.stat(keys.nar_key(key))
         if facts is None:
             raise NotFound(f"{key.file_name} is not in the store")
-        return facts.size
+        return facts
 
     def _reopen(self, where: str, position: int, stop: int, etag: str, size: int) -> Opened:
         opened = self._bucket.open(where, position, stop, etag=etag)
@@ -198,39 +201,80 @@ class S3NarStore(NarStore):
 
     def _publish_blocking(self, key: NarKey, source: Spooled, given_up: Event) -> Facts:
         where = keys.nar_key(key)
-        facts = self._bucket.stat(where)
-        if facts is None or facts.size != source.size:
-            Upload(
-                bucket=self._bucket,
-                key=where,
-                source=source,
-                part=self._part,
-                options={**self._options, "Metadata": {"sha256": source.sha256.digest.hex()}},
-                given_up=given_up,
-            ).run_blocking()
-            facts = self._bucket.stat(where)
-        if facts is None or facts.size != source.size:
-            raise Unavailable(f"{self._bucket.name(where)} is not there just after it was written")
+        former = self._bucket.stat(where)
+        upload = Upload(
+            bucket=self._bucket,
+            key=where,
+            source=source,
+            part=self._part,
+            options={**self._options, "Metadata": {"sha256": source.sha256.digest.hex()}},
+            given_up=given_up,
+        )
+        if former is not None and former.sha256 != source.sha256.digest.hex():
+            self._keep_aside(key, former)
+        tag = upload.run_blocking()
+        facts = self._written(where, tag)
+        if (facts.size, facts.sha256) != (source.size, source.sha256.digest.hex()):
+            raise Unavailable(f"{self._bucket.name(where)} was replaced just after it was written")
         source.path.unlink(missing_ok=True)
+        return facts
+
+    def _written(self, where: str, tag: str) -> Facts:
+        """Facts of an object that was just made, with this tag, if the server told one."""
+        facts = self._bucket.stat(where)
+        if facts is None or tag not in {"", facts.etag}:
+            raise Unavailable(f"{self._bucket.name(where)} is not there just after it was written")
+        return facts
+
+    def _keep_aside(self, key: NarKey, facts: Facts) -> None:
+        """Copy an object that is going to be replaced; one that goes meanwhile is no loss."""
+        with suppress(NotFound, Conflict):
+            self._copy(keys.nar_key(key), self._aside(key), facts)
+
+    def _copy(self, where: str, target: str, facts: Facts) -> str:
+        return copy_blocking(
+            self._bucket, where, target, facts, self._options, self._largest_copy
+        )
+
+    async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
+        return await self._requests.run(self._copy_blocking, key, target, tag)
+
+    def _copy_blocking(self, key: NarKey, target: NarKey, tag: str) -> Stat:
+        where = keys.nar_key(target)
+        try:
+            copied = self._copy(keys.nar_key(key), where, self._same(key, tag))
+        except Conflict as error:
+            raise Replaced(f"{key.file_name} was replaced in the store") from error
+        self._same(key, tag)  # some servers, Ceph among them, copy whatever is there
+        return _stat(target, self._written(where, copied))
+
+    def _same(self, key: NarKey, tag: str) -> Facts:
+        facts = self._facts(key)
+        if facts.etag != tag:
+            raise Replaced(f"{key.file_name} was replaced in the store")
         return facts
 
     async def delete(self, key: NarKey) -> bool:
         return await self._requests.run(_delete_blocking, self._bucket, keys.nar_key(key))
 
     async def quarantine(self, key: NarKey) -> bool:
-        target = keys.quarantine_key(key, str(int(self._now() * 1e6)))
-        return await self._requests.run(self._move_blocking, keys.nar_key(key), target)
+        return await self._requests.run(
+            self._move_blocking, keys.nar_key(key), self._aside(key)
+        )
+
+    def _aside(self, key: NarKey) -> str:
+        return keys.quarantine_key(key, str(int(self._now() * 1e6)))
 
     def _move_blocking(self, where: str, target: str) -> bool:
         facts = self._bucket.stat(where)
         if facts is None:
             return False
         try:
-            copy_blocking(
-                self._bucket, where, target, facts.size, self._options, self._largest_copy
-            )
+            self._copy(where, target, facts)
         except NotFound:
             return False
+        except Conflict as error:
+            raise Unavailable(f"{self._bucket.name(where)} has changed meanwhile") from error
         self._bucket.delete(where)
         return True
 
@@ -238,7 +282,7 @@ class S3NarStore(NarStore):
         async for item in self._requests.walk(keys.NARS):
             key = keys.nar_of(item.key)
             if key is not None:
-                yield Stat(key=key, size=item.size, modified=item.modified)
+                yield Stat(key=key, size=item.size, modified=item.modified, tag=item.etag)
 
     async def location(self, key: NarKey, *, size: int) -> str | None:
         if self._redirect_from is None or size < self._redirect_from:
@@ -249,17 +293,30 @@ class S3NarStore(NarStore):
         )
 
 
-def _check(key: NarKey, start: int, stop: int | None, size: int | None, actual: int) -> int:
-    """Return where the bytes end; Corrupt if there are not that many."""
-    end = actual if stop is None else stop
-    if size not in {None, actual} or not 0 <= start <= end <= actual:
-        wanted = f"bytes {start} to {end}" if size is None else f"{size} bytes"
-        raise Corrupt(f"{key.file_name} has {actual} bytes in the store, wanted: {wanted}")
-    return end
+@frozen
+class _Wanted:
+    """What was asked for; see `NarStore.open`."""
+
+    key: NarKey
+    start: int
+    stop: int | None
+    size: int | None
+    tag: str | None
+
+    def check(self, facts: Facts) -> int:
+        """Return where the bytes end. Corrupt, of which Replaced, if this is not the object."""
+        actual = facts.size
+        end = actual if self.stop is None else self.stop
+        if self.size not in {None, actual} or not 0 <= self.start <= end <= actual:
+            what = f"bytes {self.start} to {end}" if self.size is None else f"{self.size} bytes"
+            raise Corrupt(f"{self.key.file_name} has {actual} bytes in the store, wanted: {what}")
+        if self.tag not in {None, facts.etag}:
+            raise Replaced(f"{self.key.file_name} was replaced in the store")
+        return end
 
 
 def _stat(key: NarKey, facts: Facts) -> Stat:
-    return Stat(key=key, size=facts.size, modified=facts.modified)
+    return Stat(key=key, size=facts.size, modified=facts.modified, tag=facts.etag)
 
 
 def _delete_blocking(bucket: Bucket, key: str) -> bool:

@@ -57,11 +57,16 @@ class Access:
 
 @frozen(kw_only=True)
 class Facts:
-    """What a server says of an object; `etag` changes with its bytes."""
+    """What a server says of an object.
+
+    :param etag: changes with its bytes.
+    :param sha256: what the object's metadata say of its bytes, in hexadecimal; nobody has checked.
+    """
 
     size: int
     modified: datetime
     etag: str
+    sha256: str = ""
 
 
 @frozen(kw_only=True)
@@ -79,6 +84,7 @@ class Listed:
     key: str
     size: int
     modified: datetime
+    etag: str
 
 
 def connect(access: Access) -> Any:
@@ -153,7 +159,7 @@ class Bucket:
         if start or stop is not None:
             wanted["Range"] = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
         if etag:
-            wanted["IfMatch"] = etag
+            wanted["IfMatch"] = f'"{etag}"'
         with calling(self.name(key)):
             answer = self._client.get_object(**self._at(key), **wanted)
         size = int(answer["ContentLength"])
@@ -163,7 +169,12 @@ class Bucket:
                 answer["Body"].close()
                 raise Unavailable(f"{self.name(key)}: the server sent other bytes than asked for")
             size = total
-        facts = Facts(size=size, modified=answer["LastModified"], etag=answer.get("ETag", ""))
+        facts = Facts(
+            size=size,
+            modified=answer["LastModified"],
+            etag=_etag(answer),
+            sha256=str(answer.get("Metadata", {}).get("sha256", "")),
+        )
         return Opened(facts=facts, stream=answer["Body"])
 
     def stat(self, key: str) -> Facts | None:
@@ -216,7 +227,12 @@ class Bucket:
                 Bucket=self._access.bucket, Prefix=self._prefix + base, MaxKeys=PAGE, **more
             )
         found = [
-            Listed(entry["Key"][len(self._prefix) :], int(entry["Size"]), entry["LastModified"])
+            Listed(
+                entry["Key"][len(self._prefix) :],
+                int(entry["Size"]),
+                entry["LastModified"],
+                _etag(entry),
+            )
             for entry in answer.get("Contents", ())
         ]
         return found, answer.get("NextContinuationToken", "") if answer["IsTruncated"] else ""
@@ -230,27 +246,39 @@ class Bucket:
         """
         self.put(key, data, md5_of(data), {"IfNoneMatch": "*"} if create else {})
 
-    def put(self, key: str, body: Any, md5: str, options: Mapping[str, Any]) -> None:
-        """Make an object in one request. StorageFull, Unavailable, Conflict.
+    def put(self, key: str, body: Any, md5: str, options: Mapping[str, Any]) -> str:
+        """Make an object in one request; return its tag, or nothing if the server tells none.
+
+        StorageFull, Unavailable, Conflict.
 
         :param body: bytes, or a file that can be read again for another attempt.
         """
         with calling(self.name(key), writing=True):
-            self._client.put_object(
+            answer = self._client.put_object(
                 **self._at(key), Body=body, ContentMD5=md5, **self._at_rest, **options
             )
+        return _etag(answer)
 
     def delete(self, key: str) -> None:
         """Remove an object, if it is there. StorageFull, Unavailable."""
         with calling(self.name(key), writing=True):
             self._client.delete_object(**self._at(key))
 
-    def copy(self, key: str, target: str, options: Mapping[str, Any]) -> None:
-        """Copy an object of at most `LARGEST_COPY` bytes. NotFound, StorageFull, Unavailable."""
+    def copy(self, key: str, target: str, etag: str, options: Mapping[str, Any]) -> str:
+        """Copy an object of at most `LARGEST_COPY` bytes; return the tag of the copy.
+
+        :param etag: the object must still be this one; Conflict if it is not.
+        :raises NotFound: StorageFull, Unavailable.
+        """
         with calling(self.name(key), writing=True):
-            self._client.copy_object(
-                **self._at(target), CopySource=self._at(key), **self._at_rest, **options
+            answer = self._client.copy_object(
+                **self._at(target),
+                CopySource=self._at(key),
+                CopySourceIfMatch=f'"{etag}"',
+                **self._at_rest,
+                **options,
             )
+        return _etag(answer["CopyObjectResult"])
 
     # In parts
 
@@ -270,25 +298,35 @@ class Bucket:
             )
         return str(answer["ETag"])
 
-    def copy_part(self, key: str, upload: str, number: int, source: str, span: range) -> str:
-        """Make one part of bytes of another object. NotFound, StorageFull, Unavailable."""
+    def copy_part(
+        self, key: str, upload: str, number: int, source: tuple[str, str], span: range
+    ) -> str:
+        """Make one part of bytes of another object. NotFound, StorageFull, Unavailable.
+
+        :param source: key and tag of the other object; Conflict if it has another tag.
+        """
         with calling(self.name(key), writing=True):
             answer = self._client.upload_part_copy(
                 **self._at(key),
                 UploadId=upload,
                 PartNumber=number,
-                CopySource=self._at(source),
+                CopySource=self._at(source[0]),
+                CopySourceIfMatch=f'"{source[1]}"',
                 CopySourceRange=f"bytes={span.start}-{span.stop - 1}",
             )
         return str(answer["CopyPartResult"]["ETag"])
 
-    def complete(self, key: str, upload: str, tags: list[str]) -> None:
-        """Make the object of its parts. StorageFull, Unavailable."""
+    def complete(self, key: str, upload: str, tags: list[str]) -> str:
+        """Make the object of its parts; return its tag, or nothing, as Ceph tells none here.
+
+        StorageFull, Unavailable.
+        """
         parts = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, 1)]
         with calling(self.name(key), writing=True):
-            self._client.complete_multipart_upload(
+            answer = self._client.complete_multipart_upload(
                 **self._at(key), UploadId=upload, MultipartUpload={"Parts": parts}
             )
+        return _etag(answer)
 
     def abort(self, key: str, upload: str) -> None:
         """Give an upload up and free its parts. StorageFull, Unavailable."""
@@ -317,6 +355,11 @@ class Bucket:
     def close(self) -> None:
         """Close the idle connections."""
         self._client.close()
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    """The tag in an answer, without quotes; empty where a server does not tell it."""
+    return str(answer.get("ETag", "")).strip('"')
 
 
 def _content_range(text: str) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from ncps.errors import Conflict, NcpsError, Refused, Unavailable
-from ncps.storage.s3_bucket import Bucket, md5_of
+from ncps.errors import NcpsError, Refused
+from ncps.storage.s3_bucket import Bucket, Facts, md5_of
 from ncps.storage.s3_errors import calling
 from ncps.storage.s3_upload import part_size
 
@@ -24,56 +24,52 @@ def copy_blocking(
     bucket: Bucket,
     key: str,
     target: str,
-    size: int,
+    facts: Facts,
     options: Mapping[str, object],
     largest: int,
-) -> None:
-    """Copy an object within the bucket, in parts of at most `largest` bytes.
+) -> str:
+    """Copy an object within the bucket, in parts of at most `largest` bytes; return the copy's tag.
 
-    NotFound, StorageFull, Unavailable.
+    :param facts: of the object; Conflict if it is another one by now.
+    :raises NotFound: StorageFull, Unavailable.
     """
     try:
-        if size <= largest:
-            bucket.copy(key, target, options)
-            return
-        _in_parts(
+        if facts.size <= largest:
+            return bucket.copy(key, target, facts.etag, options)
+        source = key, facts.etag
+        return _in_parts(
             bucket,
             target,
-            size,
+            facts.size,
             largest,
             options,
-            lambda upload, number, span: bucket.copy_part(target, upload, number, key, span),
+            lambda upload, number, span: bucket.copy_part(target, upload, number, source, span),
         )
     except Refused:
-        _carry(bucket, key, target, size, options, part_size(size, PIECE))
+        return _carry(bucket, key, target, facts, options, part_size(facts.size, PIECE))
 
 
 def _carry(
-    bucket: Bucket, key: str, target: str, size: int, options: Mapping[str, object], piece: int
-) -> None:
+    bucket: Bucket, key: str, target: str, facts: Facts, options: Mapping[str, object], piece: int
+) -> str:
     """Read the object and write it elsewhere."""
-    facts = bucket.stat(key)
-    tag = "" if facts is None else facts.etag
+    size, tag = facts.size, facts.etag
     if size <= piece:
         data = _read(bucket, key, range(size), tag)
-        bucket.put(target, data, md5_of(data), options)
-        return
+        return bucket.put(target, data, md5_of(data), options)
 
     def send(upload: str, number: int, span: range) -> str:
         data = _read(bucket, key, span, tag)
         return bucket.put_part(target, upload, number, io.BytesIO(data), md5_of(data))
 
-    _in_parts(bucket, target, size, piece, options, send)
+    return _in_parts(bucket, target, size, piece, options, send)
 
 
 def _read(bucket: Bucket, key: str, span: range, tag: str) -> bytes:
-    """Bytes of the object with this tag. NotFound, Unavailable."""
+    """Bytes of the object with this tag. NotFound, Conflict, Unavailable."""
     if not span:
         return b""
-    try:
-        stream = bucket.open(key, span.start, span.stop, etag=tag).stream
-    except Conflict as error:
-        raise Unavailable(f"{bucket.name(key)} has changed while it was copied") from error
+    stream = bucket.open(key, span.start, span.stop, etag=tag).stream
     try:
         with calling(bucket.name(key)):
             data: bytes = stream.read()
@@ -89,8 +85,8 @@ def _in_parts(
     part: int,
     options: Mapping[str, object],
     send: Callable[[str, int, range], str],
-) -> None:
-    """Make an object of parts.
+) -> str:
+    """Make an object of parts; return its tag.
 
     :param send: sends one part: of which upload, which number, which bytes; returns its tag.
     """
@@ -100,7 +96,7 @@ def _in_parts(
             send(upload, number, range(start, min(start + part, size)))
             for number, start in enumerate(range(0, size, part), 1)
         ]
-        bucket.complete(target, upload, tags)
+        return bucket.complete(target, upload, tags)
     except BaseException:
         with suppress(NcpsError):
             bucket.abort(target, upload)

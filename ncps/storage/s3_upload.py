@@ -84,8 +84,8 @@ class Upload:
     options: Mapping[str, object]
     given_up: Event
 
-    def run_blocking(self) -> None:
-        """Make the object. Corrupt: the file is not what it is said to be.
+    def run_blocking(self) -> str:
+        """Make the object; return its tag. Corrupt: the file is not what it is said to be.
 
         StorageFull, Unavailable.
         """
@@ -103,11 +103,10 @@ class Upload:
                 piece = _Piece(fd, 0, size)
                 md5 = self._digest(piece, whole)
                 self._check(whole.digest())
-                self.bucket.put(self.key, piece, md5, self.options)
-            else:
-                self._in_parts(fd, step, whole)
+                return self.bucket.put(self.key, piece, md5, self.options)
+            return self._in_parts(fd, step, whole)
 
-    def _in_parts(self, fd: int, step: int, whole: hashlib._Hash) -> None:
+    def _in_parts(self, fd: int, step: int, whole: hashlib._Hash) -> str:
         upload = self.bucket.begin(self.key, self.options)
         try:
             tags = []
@@ -118,7 +117,7 @@ class Upload:
                 md5 = self._digest(piece, whole)
                 tags.append(self.bucket.put_part(self.key, upload, number, piece, md5))
             self._check(whole.digest())
-            self.bucket.complete(self.key, upload, tags)
+            return self.bucket.complete(self.key, upload, tags)
         except BaseException:
             with suppress(NcpsError):  # what cannot be aborted now is swept later
                 self.bucket.abort(self.key, upload)

@@ -66,13 +66,16 @@ class Temps:
         """
         with writing(str(self.directory)):
             for _ in range(_ATTEMPTS):
-                name = f"{kind}-{os.getpid()}-{secrets.token_hex(8)}"
-                path = self.directory / name
+                path = self.name(kind)
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 if _lock(fd) and os.fstat(fd).st_nlink:
                     return TempFile(fd, path)
                 os.close(fd)  # a sweep was quicker and has unlinked it
         raise Unavailable(f"{self.directory} loses new files")
+
+    def name(self, kind: str) -> Path:
+        """A path that no file has, for a file that does not have to be locked."""
+        return self.directory / f"{kind}-{os.getpid()}-{secrets.token_hex(8)}"
 
     def sweep(self) -> int:
         """Remove what dead processes left behind; return how many files. Unavailable.

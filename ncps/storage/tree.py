@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final
 
@@ -122,16 +122,20 @@ class Tree:
                 temp.close()
         return True
 
-    def adopt(self, key: str, source: Path, size: int, digest: bytes) -> os.stat_result:
+    def adopt(
+        self, key: str, source: Path, size: int, digest: bytes, aside: str
+    ) -> os.stat_result:
         """Make a finished file the object, by rename or else by copy; the source is gone after.
 
         :param digest: SHA-256, checked where the bytes are copied.
+        :param aside: key for an object that is there already and has other bytes.
         :raises Corrupt: if the source is not what it is said to be. StorageFull, Unavailable.
         """
         with writing(self.path(key)):
-            facts = self._existing(key, size)
+            facts = self._existing(key, size, digest)
             if facts is None:
                 facts = self._sync_file(source, size)
+                self._keep_aside(key, aside)
                 try:
                     self._install(os.rename, source, key)
                 except OSError as error:
@@ -142,17 +146,48 @@ class Tree:
                 source.unlink()
         return facts
 
-    def _existing(self, key: str, size: int) -> os.stat_result | None:
-        """Facts of an object of this size that is durably there."""
+    def _existing(self, key: str, size: int, digest: bytes) -> os.stat_result | None:
+        """Facts of an object with these very bytes that is durably there."""
         facts = self.stat(key)
         if facts is None or facts.st_size != size:
             return None
         try:
+            if _digest_of(self.path(key)) != digest:
+                return None
             # Whoever published it may not have come to syncing the name yet.
             _sync_directory(self.path(key).rpartition("/")[0])
         except FileNotFoundError:  # deleted and pruned just now
             return None
         return facts
+
+    def _keep_aside(self, key: str, aside: str) -> None:
+        """Give the object that is there, if any, a second name, before another one replaces it."""
+        path = self.path(aside)
+        self._make_parents(path)
+        with suppress(OSError):  # absent, or a file system without links: the wrong bytes go
+            os.link(self.path(key), path)
+
+    def copy(self, key: str, target: str, is_same: Callable[[os.stat_result], bool]) -> bool:
+        """Give the file of an object a second key, replacing what is there; False if absent.
+
+        :param is_same: whether these are the facts of the file that is meant; Corrupt if not.
+        :raises Corrupt: StorageFull, Unavailable.
+        """
+        temp = self.temps.name("link")
+        with writing(self.path(target)):
+            try:
+                os.link(self.path(key), temp)
+            except FileNotFoundError:
+                self.check_present()
+                return False
+            try:
+                if not is_same(temp.stat()):
+                    raise Corrupt(f"{self.path(key)} was replaced")
+                self._install(os.rename, temp, target)
+            finally:
+                # What rename finds to be the same file already, it leaves under both names.
+                temp.unlink(missing_ok=True)
+        return True
 
     def remove(self, key: str) -> bool:
         """Remove the object; False if absent. StorageFull (read-only), Unavailable.
@@ -316,6 +351,11 @@ def _sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _digest_of(path: str) -> bytes:
+    with Path(path).open("rb", buffering=0) as file:
+        return file_digest(file, "sha256").digest()
 
 
 def _copy_checked(source: Path, target: TempFile, digest: bytes) -> None:

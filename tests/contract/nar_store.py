@@ -9,7 +9,7 @@ from twisted.internet.defer import gatherResults
 
 from ncps.errors import Corrupt, NcpsError, NotFound
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, NarStore
+from ncps.ports import Body, NarStore, Replaced
 from tests.contract.body import BodyContract, content
 from tests.contract.running import start
 from tests.contract.samples import key_of, spooled
@@ -69,11 +69,49 @@ class NarStoreContract(BodyContract):
         self.assertFalse(source.path.exists())
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
-    async def test_an_object_of_another_size_is_replaced(self) -> None:
-        """A cut file under the key gives way to the verified one."""
-        await self.publish(key_of(1), b"some")
-        await self.publish(key_of(1), b"some bytes")
-        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+    async def test_an_object_with_other_bytes_is_replaced(self) -> None:
+        """What lies under the key gives way to what was verified, whatever its size."""
+        for there in (b"some", b"SOME BYTES", b"some bytes and more"):
+            await self.publish(key_of(1), there)
+            await self.publish(key_of(1), b"some bytes")
+            self.assertEqual(await self.read(key_of(1)), b"some bytes")
+            self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
+
+    async def test_a_tag_tells_an_object_from_another(self) -> None:
+        """With its tag an object is opened, with that of what was there before it is not."""
+        first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
+        self.assertEqual(await self.store.stat(key_of(1)), first)
+        self.assertEqual([stat.tag async for stat in self.store.walk()], [first.tag])
+        body = await self.store.open(key_of(1), size=10, tag=first.tag)
+        self.assertEqual(await content(body), b"some bytes")
+        second = await self.store.publish(key_of(1), spooled(self.sources, b"SOME BYTES"))
+        self.assertNotIn("", {first.tag, second.tag})
+        for start, stop in ((0, None), (2, 5), (0, 0)):
+            with self.subTest(start=start, stop=stop):
+                opening = self.store.open(key_of(1), start, stop, size=10, tag=first.tag)
+                await self.assert_raises(Replaced, opening)
+        body = await self.store.open(key_of(1), 2, 5, tag=second.tag)
+        self.assertEqual(await content(body), b"ME ")
+
+    async def test_a_copy_has_the_bytes_and_a_tag(self) -> None:
+        """A second key for an object replaces what was there, and outlives the first."""
+        source = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
+        await self.publish(key_of(2), b"others")
+        for _ in range(2):
+            copied = await self.store.copy(key_of(1), key_of(2), tag=source.tag)
+        self.assertEqual((copied.key, copied.size), (key_of(2), 10))
+        self.assertTrue(await self.store.delete(key_of(1)))
+        body = await self.store.open(key_of(2), size=10, tag=copied.tag)
+        self.assertEqual(await content(body), b"some bytes")
+        self.assertEqual(await self.walked(), [(key_of(2).file_name, 10)])
+
+    async def test_only_what_was_meant_is_copied(self) -> None:
+        """An object that was replaced or is gone gets no second key."""
+        first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
+        await self.publish(key_of(1), b"SOME BYTES")
+        await self.assert_raises(Replaced, self.store.copy(key_of(1), key_of(2), tag=first.tag))
+        await self.assert_raises(NotFound, self.store.copy(key_of(3), key_of(2), tag=first.tag))
+        self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
 
     async def test_many_may_publish_one_key_at_once(self) -> None:
         """Publishers of one NAR do not disturb each other."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+from hashlib import md5
 from collections import defaultdict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,11 @@ class Stored:
     modified: datetime
     options: dict[str, Any] = field(factory=dict)
 
+    @property
+    def etag(self) -> str:
+        """Changes with the bytes."""
+        return f'"{md5(self.data, usedforsecurity=False).hexdigest()}"'
+
 
 class FakeS3:
     """See the module.
@@ -71,6 +77,7 @@ class FakeS3:
         self.objects: dict[str, Stored] = {}
         self.parts: dict[str, dict[int, bytes]] = {}
         self.begun: dict[str, tuple[str, datetime]] = {}
+        self.options: dict[str, dict[str, Any]] = {}
         self.streams: list[Stream] = []
         self.calls: list[str] = []
         self.script: dict[str, deque[Exception | Callable[..., Any]]] = defaultdict(deque)
@@ -106,11 +113,14 @@ class FakeS3:
         if Key not in self.objects:
             raise error("NoSuchKey", 404)
         found = self.objects[Key]
-        etag = f'"{hash(found.data)}"'
-        if IfMatch not in {"", etag}:
+        if IfMatch not in {"", found.etag}:
             raise error("PreconditionFailed", 412)
         data = found.data
-        answer: dict[str, Any] = {"LastModified": found.modified, "ETag": etag}
+        answer: dict[str, Any] = {
+            "LastModified": found.modified,
+            "ETag": found.etag,
+            "Metadata": found.options.get("Metadata", {}),
+        }
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", Range):
             start, stop = int(match[1]), int(match[2] or len(data) - 1) + 1
             if start >= len(data):
@@ -126,19 +136,25 @@ class FakeS3:
         if self._honours and IfNoneMatch and Key in self.objects:
             raise error("PreconditionFailed", 412)
         self.put(Key, Body if isinstance(Body, bytes) else Body.read(), **options)
-        return {}
+        return {"ETag": self.objects[Key].etag}
 
     def on_delete_object(self, *, Key: str, **_: str) -> dict[str, str]:
         self.objects.pop(Key, None)
         return {}
 
-    def on_copy_object(
-        self, *, Key: str, CopySource: dict[str, str], **options: Any
-    ) -> dict[str, str]:
-        if CopySource["Key"] not in self.objects:
+    def _source(self, source: dict[str, str], etag: str) -> Stored:
+        if source["Key"] not in self.objects:
             raise error("NoSuchKey", 404)
-        self.put(Key, self.objects[CopySource["Key"]].data, **options)
-        return {}
+        found = self.objects[source["Key"]]
+        if etag not in {"", found.etag}:
+            raise error("PreconditionFailed", 412)
+        return found
+
+    def on_copy_object(
+        self, *, Key: str, CopySource: dict[str, str], CopySourceIfMatch: str = "", **options: Any
+    ) -> dict[str, Any]:
+        self.put(Key, self._source(CopySource, CopySourceIfMatch).data, **options)
+        return {"CopyObjectResult": {"ETag": self.objects[Key].etag}}
 
     def on_list_objects_v2(
         self, *, Prefix: str, ContinuationToken: str = "", **_: Any
@@ -152,6 +168,7 @@ class FakeS3:
                     "Key": key,
                     "Size": len(self.objects[key].data),
                     "LastModified": self.objects[key].modified,
+                    "ETag": self.objects[key].etag,
                 }
                 for key in page
             ],
@@ -160,10 +177,11 @@ class FakeS3:
             answer["NextContinuationToken"] = page[-1]
         return answer
 
-    def on_create_multipart_upload(self, *, Key: str, **_: Any) -> dict[str, str]:
+    def on_create_multipart_upload(self, *, Key: str, **options: Any) -> dict[str, str]:
         upload = f"upload {len(self.begun)}"
         self.begun[upload] = (Key, self.now())
         self.parts[upload] = {}
+        self.options[upload] = options
         return {"UploadId": upload}
 
     def on_upload_part(
@@ -179,10 +197,12 @@ class FakeS3:
         PartNumber: int,
         CopySource: dict[str, str],
         CopySourceRange: str,
+        CopySourceIfMatch: str = "",
         **_: Any,
     ) -> dict[str, Any]:
         first, last = CopySourceRange.removeprefix("bytes=").split("-")
-        data = self.objects[CopySource["Key"]].data[int(first) : int(last) + 1]
+        source = self._source(CopySource, CopySourceIfMatch)
+        data = source.data[int(first) : int(last) + 1]
         self.parts[UploadId][PartNumber] = data
         return {"CopyPartResult": {"ETag": f"tag {PartNumber}"}}
 
@@ -192,8 +212,8 @@ class FakeS3:
         parts = self.parts.pop(UploadId)
         del self.begun[UploadId]
         data = b"".join(parts[part["PartNumber"]] for part in MultipartUpload["Parts"])
-        self.put(Key, data)
-        return {}
+        self.put(Key, data, **self.options.pop(UploadId))
+        return {"ETag": self.objects[Key].etag}
 
     def on_abort_multipart_upload(self, *, UploadId: str, **_: Any) -> dict[str, str]:
         del self.parts[UploadId]

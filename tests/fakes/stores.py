@@ -11,7 +11,16 @@ from datetime import UTC, datetime
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, ConfigStore, NarInfoStore, NarStore, Segment, Spooled, Stat
+from ncps.ports import (
+    Body,
+    ConfigStore,
+    NarInfoStore,
+    NarStore,
+    Replaced,
+    Segment,
+    Spooled,
+    Stat,
+)
 from ncps.storage import keys
 
 CHUNK = 64 * 1024
@@ -70,14 +79,25 @@ class MemoryNarStore(_Failing, NarStore):
 
     def _stat(self, key: NarKey) -> Stat:
         modified = self._modified.get(key, datetime.now(UTC))
-        return Stat(key=key, size=len(self.objects[key]), modified=modified)
+        size = len(self.objects[key])
+        return Stat(key=key, size=size, modified=modified, tag=self.tag(key))
+
+    def tag(self, key: NarKey) -> str:
+        """Tells its bytes from others."""
+        return str(sha256_of(self.objects[key]))
 
     async def stat(self, key: NarKey) -> Stat | None:
         self._check()
         return self._stat(key) if key in self.objects else None
 
     async def open(
-        self, key: NarKey, start: int = 0, stop: int | None = None, *, size: int | None = None
+        self,
+        key: NarKey,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        size: int | None = None,
+        tag: str | None = None,
     ) -> MemoryBody:
         self._check()
         data = self.objects.get(key)
@@ -86,6 +106,8 @@ class MemoryNarStore(_Failing, NarStore):
         end = len(data) if stop is None else stop
         if size not in (None, len(data)) or not 0 <= start <= end <= len(data):
             raise Corrupt(f"{key.file_name} has {len(data)} bytes in the store")
+        if tag not in (None, self.tag(key)):
+            raise Replaced(f"{key.file_name} was replaced in the store")
         self.bodies.append(MemoryBody(data[start:end]))
         return self.bodies[-1]
 
@@ -98,9 +120,19 @@ class MemoryNarStore(_Failing, NarStore):
         if len(data) != source.size or sha256_of(data) != source.sha256:
             raise Corrupt(f"{source.path} is not what it is said to be")
         source.path.unlink()
-        if key not in self.objects or len(self.objects[key]) != source.size:
-            self.put(key, data)
+        if self.objects.get(key, data) != data:
+            self.quarantined.append((key, self.objects[key]))
+        self.put(key, data)
         return self._stat(key)
+
+    async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
+        self._check()
+        if key not in self.objects:
+            raise NotFound(f"{key.file_name} is not in the store")
+        if tag != self.tag(key):
+            raise Replaced(f"{key.file_name} was replaced in the store")
+        self.put(target, self.objects[key])
+        return self._stat(target)
 
     async def delete(self, key: NarKey) -> bool:
         self._check()
