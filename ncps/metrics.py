@@ -265,10 +265,10 @@ class Metrics:
         self.inspections = Labelled(
             self._counter(
                 "ncps_nar_inspections_total",
-                "Stored NARs checked against their NarHash in the background, by result.",
+                "Stored NARs read and compared with their rows, by result.",
                 "result",
             ),
-            ("right", "wrong", "missing"),
+            ("right", "wrong", "damaged", "missing"),
         )
         self.disagreements = self._counter(
             "ncps_upstream_disagreements_total",

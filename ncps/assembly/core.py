@@ -15,6 +15,7 @@ from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
 from ncps.assembly.parts import Adapters, adoption, new_spool
 from ncps.assembly.upkeep import Upkeep, upkeep
+from ncps.cache.heal import Healing
 from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
@@ -25,6 +26,7 @@ from ncps.cache.pullthrough import PullThrough
 from ncps.cache.sharing import Sharing
 from ncps.cache.skew import Skew
 from ncps.cache.uses import Uses
+from ncps.cache.verify import Verifier
 from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
 from ncps.place import Place
@@ -85,6 +87,23 @@ def core(
         disagreed=counters.disagreements.inc,
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
+    healing = Healing(
+        tasks=tasks,
+        catalog=parts.catalog,
+        store=parts.stores.nars,
+        narinfos=narinfos,
+        is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
+    )
+    verifier = Verifier(
+        clock=reactor,
+        tasks=tasks,
+        catalog=parts.catalog,
+        store=parts.stores.nars,
+        narinfos=narinfos,
+        healing=healing,
+        workers=parts.workers,
+        verified=lambda result: counters.inspections(result).inc(),
+    )
     admission = limits.admission(reactor, settings, counters, parts.stores.room)
     nars = Nars(
         clock=reactor,
@@ -95,6 +114,7 @@ def core(
         upstreams=whom.upstreams,
         narinfos=narinfos,
         adoption=adoption(reactor, parts, tasks, agreed.leases),
+        verifier=verifier,
         negatives=negatives,
         uses=uses,
         workers=parts.workers,
@@ -106,13 +126,9 @@ def core(
     )
     counters.downloads_in_flight.set_function(lambda: nars.arriving)
     inspection = Inspection(
-        clock=reactor,
         catalog=parts.catalog,
-        store=parts.stores.nars,
-        narinfos=narinfos,
-        workers=parts.workers,
+        verifier=verifier,
         bytes_per_second=settings.cache.verify_rate_bytes,
-        inspected=lambda result: counters.inspections(result).inc(),
     )
     skew = Skew(parts.catalog)
     sharing = Sharing(parts.stores.config, _catalog_name(settings))

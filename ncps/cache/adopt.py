@@ -1,7 +1,10 @@
 """Adoption: bytes that lie in the store without a row are verified and taken over.
 
 They come from a crash between publication and row, from a lost catalog, or from the Go program
-of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`.
+of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`. What a narinfo says of a
+file is not signed, so bytes become those of its NAR only once they were read as a NAR: also where
+the file lies under the conventional name that the narinfo has for it. Then it gets the NAR's name,
+too.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from ncps.cache.objects import Objects
 from ncps.cache.seal import Doubtful, Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
 from ncps.clocks import utc_now
-from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
+from ncps.errors import Corrupt, Malformed, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
-from ncps.nix.narurl import EXTENSIONS, NarKey
-from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore
+from ncps.nix.narurl import EXTENSIONS, NarKey, conventional_key
+from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore, Stat
 from ncps.spool import Digest
 from ncps.tasks import Tasks
 from ncps.workers import Threads
@@ -37,6 +40,21 @@ UNVOUCHED_ENTRIES = 10_000
 def _feed_blocking(digests: tuple[Digest, ...], data: bytes) -> None:
     for digest in digests:
         digest.feed(data)
+
+
+def _conventional(nar: NarRecord | None) -> NarKey | None:
+    """The name that a narinfo has for the file."""
+    if nar is None or not nar.origin_url:
+        return None
+    try:
+        return conventional_key(nar.origin_url)
+    except Malformed:
+        return None
+
+
+def _attempt(key: NarKey, nar: NarRecord | None, stat: Stat) -> tuple[object, ...]:
+    """What was tried when bytes were refused."""
+    return key, None if nar is None else nar.nar_hash, stat.key, stat.tag
 
 
 class Adoption:
@@ -71,21 +89,23 @@ class Adoption:
         :param nar: what is known; None if no narinfo is: then only the name can vouch for it,
             and bytes of another hash may still be right, since not all names are file hashes.
         """
-        if nar is None and key in self._unvouched:
-            return None
-        if await self._locate(key, nar) is None:
+        located = await self._locate(key, nar)
+        if located is None or _attempt(key, nar, located[0]) in self._unvouched:
             return None
         return await self._flights.join(key, lambda: self._take(key, nar))
 
-    async def _locate(self, key: NarKey, nar: NarRecord | None) -> tuple[NarKey, str] | None:
+    async def _locate(self, key: NarKey, nar: NarRecord | None) -> tuple[Stat, str] | None:
         """Find the object that holds the bytes, and how they are encoded there."""
-        if await self._store.stat(key) is not None:
-            return key, nar.compression if nar is not None else ""
+        candidates = [(key, nar.compression if nar is not None else "")]
         if nar is not None and nar.compression == "none":
-            for encoding in _RECOMPRESSED:
-                other = NarKey(key.name, EXTENSIONS[encoding])
-                if await self._store.stat(other) is not None:
-                    return other, encoding
+            candidates += [(NarKey(key.name, EXTENSIONS[e]), e) for e in _RECOMPRESSED]
+        named = _conventional(nar)
+        if nar is not None and named is not None and named != key:
+            candidates.append((named, nar.compression))
+        for candidate, encoding in candidates:
+            stat = await self._store.stat(candidate)
+            if stat is not None:
+                return stat, encoding
         return None
 
     async def _take(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
@@ -93,12 +113,12 @@ class Adoption:
         if located is None:
             return None
         async with self._objects.holding() as held:
-            if not (await held.take_object(key) and await held.take_object(located[0])):
+            if not (await held.take_object(key) and await held.take_object(located[0].key)):
                 return None
             current = await self._catalog.nar(key)
             if current is not None and current.is_stored:
                 return current
-            return await self._take_alone(key, nar, *located)
+            return await self._take_alone(key, nar, located[0].key, located[1])
 
     async def _take_alone(
         self, key: NarKey, nar: NarRecord | None, where: NarKey, encoding: str
@@ -106,14 +126,20 @@ class Adoption:
         stat = await self._store.stat(where)
         if stat is None:
             return None
+        is_recompressed = nar is not None and encoding != nar.compression
         try:
-            seal = Seal(key, nar)
-            opened = partial(self._open, where, stat.size, encoding if where != key else "")
+            seal = Seal(key, nar, is_strict=True)
+            opened = partial(self._open, stat, encoding if is_recompressed else "")
             verdict = await self._verify(seal, opened)
+            if where != key and not is_recompressed:
+                stat = await self._store.copy(where, key, tag=stat.tag)
         except NotFound:
             return None
         except Corrupt as error:
-            await self._refuse(key, nar, where, error)
+            await self._refuse(key, nar, stat, error)
+            return None
+        except StorageFull as error:
+            self._log.warn("{reason}", reason=str(error))
             return None
         now = utc_now(self._clock)
         record = evolve(
@@ -122,6 +148,7 @@ class Adoption:
             file_hash=verdict.sha256,
             encoding=encoding,
             stored_size=stat.size,
+            stored_tag=stat.tag,
             stored_at=now,
             verified_at=now if verdict.nar_verified else None,
         )
@@ -137,10 +164,9 @@ class Adoption:
             self._log.info("took over stored NAR {key}", key=where.file_name)
         return record
 
-    async def _refuse(
-        self, key: NarKey, nar: NarRecord | None, where: NarKey, error: Corrupt
-    ) -> None:
+    async def _refuse(self, key: NarKey, nar: NarRecord | None, stat: Stat, error: Corrupt) -> None:
         """Leave bytes alone that nothing vouches for; set aside those that are surely wrong."""
+        where = stat.key
         is_wrong = nar is not None and where == key and not isinstance(error, Unverifiable)
         self._log.error(
             "NAR {key} in the store is not taken over{fate}: {reason}",
@@ -148,10 +174,9 @@ class Adoption:
             fate=" but set aside" if is_wrong else "",
             reason=str(error),
         )
+        self._unvouched.add(_attempt(key, nar, stat))
         if is_wrong:
             await self._set_aside(where)
-        elif nar is None:
-            self._unvouched.add(key)
 
     async def _set_aside(self, where: NarKey) -> None:
         try:
@@ -161,9 +186,9 @@ class Adoption:
                 "{key} cannot be set aside: {reason}", key=where.file_name, reason=str(error)
             )
 
-    async def _open(self, where: NarKey, size: int, encoding: str) -> Body:
+    async def _open(self, stat: Stat, encoding: str) -> Body:
         """Open the object, and undo the encoding, if one is given."""
-        body = await self._store.open(where, size=size)
+        body = await self._store.open(stat.key, size=stat.size, tag=stat.tag)
         return DecodedBody(body, self._workers, encoding, 0, None) if encoding else body
 
     async def _verify(self, seal: Seal, opened: Callable[[], Awaitable[Body]]) -> Verdict:

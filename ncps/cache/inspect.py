@@ -1,25 +1,15 @@
-"""Inspection: stored NARs whose NarHash was never checked are checked in the background.
+"""Inspection: stored NARs that were never looked into are verified in the background.
 
-What is cheap is checked while it arrives; xz and bzip2 are not. The rate is bounded, so that the
-check never takes much of a core. A NAR that fails is set aside, and nothing of it is shown again.
+What is cheap is checked while it arrives; xz and bzip2 are not, and of a file that was asked for
+by its name alone nobody has said what is inside. The rate is bounded, so that the check never
+takes much of a core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
-from twisted.logger import Logger
-
-from ncps.cache.narinfos import NarInfos
-from ncps.cache.served import stored_key
-from ncps.clocks import utc_now
+from ncps.cache.verify import Verifier
 from ncps.codec import CODECS
-from ncps.errors import Corrupt, NotFound
-from ncps.nix.narcheck import NarDigest
-from ncps.ports import Catalog, NarRecord, NarStore
-from ncps.workers import Threads
+from ncps.ports import Catalog
 
 BATCH = 10
 
@@ -28,29 +18,12 @@ class Inspection:
     """See the module.
 
     :param bytes_per_second: of stored files, on the average; 0 inspects nothing.
-    :param inspected: told of each result: "right", "wrong" or "missing".
     """
 
-    _log = Logger()
-
-    def __init__(
-        self,
-        *,
-        clock: IReactorTime,
-        catalog: Catalog,
-        store: NarStore,
-        narinfos: NarInfos,
-        workers: Threads,
-        bytes_per_second: int,
-        inspected: Callable[[str], object] = lambda _: None,
-    ) -> None:
-        self._clock = clock
+    def __init__(self, *, catalog: Catalog, verifier: Verifier, bytes_per_second: int) -> None:
         self._catalog = catalog
-        self._store = store
-        self._narinfos = narinfos
-        self._workers = workers
+        self._verifier = verifier
         self._rate = bytes_per_second
-        self._inspected = inspected
 
     async def run(self) -> None:
         """Go through what is unverified now. Unavailable: try again later."""
@@ -59,45 +32,4 @@ class Inspection:
             if not batch:
                 return
             for nar in batch:
-                await self.inspect(nar)
-
-    async def inspect(self, nar: NarRecord) -> None:
-        """Check one stored NAR and note the result. Unavailable."""
-        name = nar.key.file_name
-        try:
-            await self._check(nar)
-        except NotFound:
-            self._inspected("missing")
-            self._log.error("stored NAR {key} is missing", key=name)
-            await self._catalog.mark_missing(nar.key)
-            self._narinfos.changed(nar.key)
-        except Corrupt as error:
-            self._inspected("wrong")
-            self._log.error(
-                "stored NAR {key} is not what its narinfo says and is set aside: {reason}",
-                key=name,
-                reason=str(error),
-            )
-            await self._narinfos.withdraw(nar.key)
-            await self._catalog.forget_nar(nar.key)
-            await self._store.quarantine(stored_key(nar))
-        else:
-            self._inspected("right")
-            await self._catalog.mark_verified(nar.key, utc_now(self._clock))
-
-    async def _check(self, nar: NarRecord) -> None:
-        digest = NarDigest(nar.encoding or nar.compression, max_size=nar.nar_size)
-        body = await self._store.open(stored_key(nar), size=nar.stored_size)
-        try:
-            async for chunk in body:
-                began = self._clock.seconds()
-                await self._workers.run(digest.feed, chunk)
-                due = len(chunk) / self._rate - (self._clock.seconds() - began)
-                await deferLater(self._clock, max(0.0, due))
-        finally:
-            body.close()
-        nar_hash, nar_size = await self._workers.run(digest.finish)
-        if nar_hash != nar.nar_hash:
-            raise Corrupt(f"NAR hash {nar_hash} instead of {nar.nar_hash}")
-        if nar.nar_size is not None and nar_size != nar.nar_size:
-            raise Corrupt(f"NAR of {nar_size} bytes instead of {nar.nar_size}")
+                await self._verifier.verify(nar, self._rate)

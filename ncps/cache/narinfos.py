@@ -6,7 +6,8 @@ upstream is not known to be away (P1). Otherwise it is fetched anew, from whoeve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 from functools import partial
 
 from attrs import evolve
@@ -26,7 +27,8 @@ from ncps.cache.vet import Vetted, Vetting
 from ncps.clocks import utc_now, wall_of
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
-from ncps.nix.narurl import NarKey
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import VARIANTS, NarKey, opaque_key
 from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
 from ncps.tasks import Tasks
 
@@ -126,9 +128,10 @@ class NarInfos:
         """Read the catalog, and hold what it says unless that may be old already."""
         changes = self._memory.changes
         row = await self._catalog.narinfo(digest)
-        if row is None:
+        entry = None if row is None else self._vetting.vouched(row[0])
+        if row is None or entry is None:
             return None
-        item = known(*row)
+        item = known(entry, row[1])
         if self._memory.changes == changes:
             self._memory.put(item)
         return item
@@ -165,29 +168,43 @@ class NarInfos:
 
     async def _ask(self, upstream: Upstream, digest: str) -> Vetted:
         narinfo = await upstream.narinfo(digest)
-        return self._vetting.vet(
-            narinfo, digest=digest, upstream=upstream.base_url, now=utc_now(self._clock)
-        )
+        now = utc_now(self._clock)
+        vetted = self._vetting.vet(narinfo, digest=digest, upstream=upstream.base_url, now=now)
+        await self._check_known(narinfo, now)
+        return vetted
+
+    async def _check_known(self, narinfo: NarInfo, now: datetime) -> None:
+        """Refuse a file that was found to have another NAR inside. Corrupt."""
+        if narinfo.file_hash is None:
+            return
+        try:
+            is_wrong = await self._catalog.is_wrong(narinfo.nar_hash, narinfo.file_hash, now)
+        except Unavailable:
+            return  # the bytes will tell
+        if is_wrong:
+            raise Corrupt(
+                f"its narinfo names the file {narinfo.file_hash}, which was found to have another"
+                " NAR inside"
+            )
 
     async def _record(self, vetted: Vetted) -> KnownNarInfo:
         """Write a narinfo down and hold it; what cannot be written is served all the same."""
         entry, nar = vetted.entry, vetted.nar
         try:
-            known_nar = await self._catalog.nar(nar.key)
-            if known_nar is not None and known_nar.nar_hash not in {None, nar.nar_hash}:
-                vetted = self._vetting.renamed(vetted)  # one of the two URLs is false
-                entry, nar = vetted.entry, vetted.nar
-                known_nar = await self._catalog.nar(nar.key)
-            self._board.appeared(entry.digest, nar.key)
+            vetted, known_nar = await self._named(vetted)
+            entry, nar = vetted.entry, vetted.nar
+            self._appeared(vetted)
             row = await self._catalog.narinfo(entry.digest)
             if row is None or not self._is_overruled(entry, *row):
+                if row is not None:
+                    entry = self._vetting.merged(entry, row[0])
                 entry = _agreeing(entry, known_nar)
                 await self._catalog.add_narinfo(entry, nar)
             item = await self._look_up(entry.digest)
             if item is not None and item.is_stored:
                 await self.keep_beside(entry)
         except (Unavailable, StorageFull) as error:
-            self._board.appeared(entry.digest, nar.key)
+            self._appeared(vetted)
             self._log.warn(
                 "narinfo {hash} is served but not recorded: {reason}",
                 hash=entry.digest,
@@ -200,11 +217,36 @@ class NarInfos:
         self._paths.note(item.nar.key, item.digest)
         return item
 
+    def _appeared(self, vetted: Vetted) -> None:
+        """Let what was absent be asked for again, under each name that the NAR may have."""
+        self._board.appeared(vetted.entry.digest, vetted.nar.key)
+        if vetted.conventional is not None:
+            self._negatives.forget(vetted.conventional)
+
+    async def _named(self, vetted: Vetted) -> tuple[Vetted, NarRecord | None]:
+        """Give the NAR a name that is no other file's, and return what is known of that name.
+
+        A conventional name is for stored bytes that were found to have its hash, and this NAR
+        inside. Of the opaque names it gets the first that stands for no other file of the NAR.
+        """
+        nar = vetted.nar
+        assert nar.nar_hash is not None
+        if vetted.conventional is not None:
+            there = await self._catalog.nar(vetted.conventional)
+            if there is not None and _is_earned(there, nar):
+                return vetted.named(there.key), there
+        for variant in range(VARIANTS):
+            key = opaque_key(nar.compression, nar.nar_hash, variant)
+            there = await self._catalog.nar(key)
+            if there is None or not _is_of_another_file(there, nar):
+                break
+        return vetted.named(key), there
+
     def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
         """Whether an older narinfo holds against a new one: the first verified one wins."""
         if new.narinfo.nar_hash == old.narinfo.nar_hash:
             return False
-        holds = nar.is_stored and old.verified
+        holds = nar.is_stored and old.is_verified and self._vetting.vouched(old) is not None
         self._disagreed()
         self._log.error(
             "{upstream} says NarHash {new} of {path}, {other} said {old}; the {winner} one holds",
@@ -249,6 +291,10 @@ class NarInfos:
         for digest in digests:
             await self._catalog.forget_narinfo(digest)
         self._board.nar_changed(key)
+        await self.relearn(digests)
+
+    async def relearn(self, digests: Iterable[str]) -> None:
+        """Record what those beyond doubt say of paths whose narinfos were forgotten."""
         for digest in digests:
             await self._relearn(digest)
 
@@ -267,12 +313,14 @@ class NarInfos:
                 return  # whoever asks next is told
             await self._record(found.value)
 
-    async def withdraw(self, key: NarKey) -> None:
-        """Take back every narinfo of a NAR that is not what they say. Unavailable."""
-        for digest in await self._digests_of(key):
+    async def withdraw(self, key: NarKey) -> set[str]:
+        """Take back every narinfo of a NAR that is not what they say; return them. Unavailable."""
+        digests = await self._digests_of(key)
+        for digest in digests:
             await self._catalog.forget_narinfo(digest)
             await self._store.delete(digest)
         self._board.nar_changed(key)
+        return digests
 
     async def _digests_of(self, key: NarKey) -> set[str]:
         """Hashes of all narinfos of a NAR, recorded or not; none is held any more, all in doubt."""
@@ -309,6 +357,26 @@ class NarInfos:
             if other.nar_hash == nar.nar_hash and other.compression == nar.compression:
                 return other
         return None
+
+
+def _is_earned(there: NarRecord, nar: NarRecord) -> bool:
+    """Whether stored bytes were found to be what a narinfo says, and to have the hash they bear."""
+    return (
+        there.is_stored
+        and there.verified_at is not None
+        and there.nar_hash == nar.nar_hash
+        and there.compression == nar.compression
+    )
+
+
+def _is_of_another_file(there: NarRecord, nar: NarRecord) -> bool:
+    """Whether a name may stand for another file than a narinfo says, though for the same NAR.
+
+    Somebody may have a part of that one. Where all of it is here and right, it will do.
+    """
+    hashes = {there.file_hash, nar.file_hash}
+    is_here = there.is_stored and there.verified_at is not None
+    return not is_here and None not in hashes and len(hashes) > 1
 
 
 def _always() -> bool:

@@ -13,20 +13,21 @@ from twisted.logger import Logger
 from ncps.cache.admission import Admission, Ticket
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
-from ncps.cache.download import Arrived, Download
-from ncps.cache.heal import Healing
+from ncps.cache.download import Download
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
+from ncps.cache.publish import Publication
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
 from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored
 from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNar
-from ncps.clocks import utc_now
-from ncps.errors import Conflict, Corrupt, NcpsError, NotFound, StorageFull, Unavailable
+from ncps.cache.verify import Verifier
+from ncps.codec import is_supported
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, Catalog, NarRecord, NarStore
+from ncps.ports import Body, Catalog, NarRecord, NarStore, Replaced
 from ncps.spool import Digest, Overtaken, Spool
 from ncps.tasks import Tasks
 from ncps.workers import Threads
@@ -61,6 +62,7 @@ class Nars:
         upstreams: Upstreams,
         narinfos: NarInfos,
         adoption: Adoption,
+        verifier: Verifier,
         negatives: Negatives,
         uses: Uses,
         workers: Threads,
@@ -78,6 +80,7 @@ class Nars:
         self._upstreams = upstreams
         self._narinfos = narinfos
         self._adoption = adoption
+        self._verifier = verifier
         self._negatives = negatives
         self._uses = uses
         self._workers = workers
@@ -87,12 +90,13 @@ class Nars:
         self._patience_s = patience_s
         self._ended = ended
         self._downloads: dict[NarKey, Download] = {}
-        self._healing = Healing(
-            tasks=tasks,
+        self._publication = Publication(
+            clock=clock,
             catalog=catalog,
             store=store,
             narinfos=narinfos,
-            is_arriving=self.is_arriving,
+            admission=admission,
+            ended=ended,
         )
         self._tasted = Negatives(clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
 
@@ -112,15 +116,15 @@ class Nars:
 
     async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Return a NAR to serve; see `Cache.nar`. NotFound, Unavailable, Corrupt."""
-        self._uses.nar(key)
         nar = await self._find(key)
+        self._uses.nar(key if nar is None else nar.key)
         if nar is not None and nar.is_stored:
             return StoredNar(
                 nar=nar,
                 upstream=self._upstreams.name_of(nar.upstream),
                 open_body=self._open_stored,
                 locate=partial(locate_stored, self._store),
-                spoil=self._healing.spoiled,
+                spoil=self._verifier.healing.spoiled,
             )
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         may_replace = not is_part and key not in self._tasted
@@ -169,6 +173,11 @@ class Nars:
         if self.is_arriving(key):
             return None
         nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
+        if nar is not None and nar.is_stored and self._is_hearsay(nar):
+            nar = await self._verifier.verify(nar) or await self._catalog.nar(key)
+        if nar is not None and nar.is_stored:
+            return nar
+        nar = await self._stored_file(key) if nar is None else self._own_view(nar)
         if nar is not None and nar.is_stored:
             return nar
         if nar is None and key in self._negatives:
@@ -181,12 +190,42 @@ class Nars:
             return adopted
         return nar
 
+    async def _stored_file(self, key: NarKey) -> NarRecord | None:
+        """What is stored under another name and has the hash that this name says."""
+        try:
+            return await self._catalog.stored_file(key.as_hash(), key.extension)
+        except Malformed:
+            return None
+
+    def _is_hearsay(self, nar: NarRecord) -> bool:
+        """Whether stored bytes rest on the unsigned word of an upstream that is not ours.
+
+        Another replica may believe it; what it stored was never looked into.
+        """
+        return nar.verified_at is None and not self._is_ours(nar)
+
+    def _is_ours(self, nar: NarRecord) -> bool:
+        is_known = nar.nar_hash is not None and is_supported(nar.encoding or nar.compression)
+        return not (is_known and nar.upstream) or bool(self._upstreams.name_of(nar.upstream))
+
+    def _own_view(self, nar: NarRecord) -> NarRecord:
+        """What is known of a NAR without the unsigned word of an upstream that is not ours."""
+        if nar.was_stored or self._is_ours(nar):
+            return nar
+        return evolve(nar, file_size=None, file_hash=None, upstream="", origin_url="")
+
     # Stored bytes
 
     async def _open_stored(self, nar: NarRecord, start: int, stop: int | None) -> Body:
         """Open stored bytes; if they turn out lost or damaged, heal and fetch them again."""
         try:
-            return await open_stored(self._store, self._workers, nar, start, stop)
+            try:
+                return await open_stored(self._store, self._workers, nar, start, stop)
+            except Replaced:
+                verified = await self._verifier.verify(nar)
+            if verified is not None:
+                return await open_stored(self._store, self._workers, verified, start, stop)
+            trouble: NcpsError = NotFound("set aside")
         except (NotFound, Corrupt) as error:
             trouble = error
         if not self.is_arriving(nar.key):  # else somebody is healing it already
@@ -195,9 +234,9 @@ class Nars:
                 return await self._open_stored(current, start, stop)  # somebody has healed it
             is_noted = current is not None and not current.is_stored
             if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
-                await self._healing.heal(nar, trouble)
-        lost = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
-        return await self._follow(nar.key, self._download(nar.key, lost), start, stop)
+                await self._verifier.healing.heal(nar, trouble)
+        download = self._download(nar.key, nar.without_bytes())
+        return await self._follow(nar.key, download, start, stop)
 
     # Arriving bytes
 
@@ -323,7 +362,7 @@ class Nars:
                 self._ended("relayed")
             else:
                 fence = 0 if lease is None else lease.fence
-                await self._publish(download, nar, arrived, fence)
+                await self._publication.publish(download, nar, arrived, fence)
         finally:
             arrived.spool.release()
 
@@ -332,55 +371,3 @@ class Nars:
             await self._narinfos.lost(key)
         elif isinstance(error, NotFound):
             self._negatives.add(key)
-
-    async def _publish(
-        self, download: Download, nar: NarRecord | None, arrived: Arrived, fence: int
-    ) -> None:
-        """Store what arrived: bytes first, then the row. What cannot be kept was served anyway.
-
-        :param fence: of the lease; a successor's row is left alone.
-        """
-        key, spool, verdict = download.key, arrived.spool, arrived.verdict
-        refusal = self._admission.too_large(verdict.size) if spool.is_kept else spool.keep_error
-        if refusal:
-            self._unkept(key, refusal)
-            return
-        now = utc_now(self._clock)
-        base = nar if nar is not None else NarRecord(key=key, compression="")
-        if nar is not None and download.origin is not None:
-            base = evolve(base, upstream=download.origin[0], origin_url=download.origin[1])
-        record = evolve(
-            base,
-            file_size=verdict.size,
-            file_hash=verdict.sha256,
-            encoding=base.compression,
-            stored_size=verdict.size,
-            stored_at=now,
-            verified_at=now if verdict.nar_verified else None,
-            last_used_at=now,
-        )
-        try:
-            await self._store.publish(key, spool.spooled(verdict.sha256))
-            await self._catalog.mark_stored(record, fence)
-            await self._narinfos.published(record)
-        except Conflict as error:
-            self._log.warn("{key}: {reason}", key=key.file_name, reason=str(error))
-            self._narinfos.changed(key)
-            self._ended("relayed")
-            return
-        except (StorageFull, Unavailable) as error:
-            self._unkept(key, str(error))
-            return
-        self._ended("published")
-        self._log.info(
-            "stored {key} ({size} bytes) from {upstream}",
-            key=key.file_name,
-            size=verdict.size,
-            upstream=download.upstream,
-        )
-
-    def _unkept(self, key: NarKey, reason: str) -> None:
-        self._log.warn(
-            "{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason
-        )
-        self._ended("unkept")

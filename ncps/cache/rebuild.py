@@ -15,9 +15,10 @@ from twisted.logger import Logger
 
 from ncps.cache import sidecar
 from ncps.cache.adopt import Adoption
-from ncps.cache.vet import Vetting
+from ncps.cache.vet import Vetted, Vetting
 from ncps.clocks import utc_now
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
+from ncps.nix.narurl import VARIANTS, opaque_key
 from ncps.ports import Catalog, NarInfoStore
 
 
@@ -85,7 +86,19 @@ class Rebuild:
         nar = await self._catalog.nar(vetted.nar.key)
         if nar is not None and nar.is_stored:
             return
-        if await self._adoption.adopt(vetted.nar.key, nar) is None:
-            tally.without_bytes += 1
-        else:
+        if await self._adopt(vetted):
             tally.nars += 1
+        else:
+            tally.without_bytes += 1
+
+    async def _adopt(self, vetted: Vetted) -> bool:
+        """Take over the bytes, under whichever of its names the NAR has them."""
+        nar = vetted.nar
+        assert nar.nar_hash is not None
+        for variant in range(VARIANTS):
+            named = vetted.named(opaque_key(nar.compression, nar.nar_hash, variant))
+            if await self._adoption.adopt(named.nar.key, named.nar) is not None:
+                if variant:
+                    await self._catalog.add_narinfo(named.entry, named.nar)
+                return True
+        return False

@@ -1,7 +1,8 @@
 """Seal: what the bytes of a file must turn out to be, and the digests that tell.
 
 FileHash and FileSize of a narinfo are not signed, NarHash is. So where they say something else of a
-file than its bytes do, the NAR inside has the last word: if that is right, so is the file.
+file than its bytes do, the NAR inside has the last word: if that is right, so is the file. A file
+under a conventional name must have the hash that the name says besides, whatever is inside.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ncps.codec.ratio import USUAL, Ratio, most
 from ncps.errors import Corrupt, Malformed, NotFound
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
-from ncps.nix.narurl import NarKey
+from ncps.nix.narurl import NarKey, is_opaque
 from ncps.ports import NarRecord
 from ncps.spool import Digest, Spool
 
@@ -54,14 +55,18 @@ class Verdict:
     complaint: str = ""
 
 
-class _Sha256:
+class Sha256:
+    """A Digest that hashes a file."""
+
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
         self._hash.update(data)
 
     def finish(self) -> Hash:
+        """Return the hash."""
         return Hash.of_sha256(self._hash.digest())
 
 
@@ -72,16 +77,27 @@ def _named(key: NarKey) -> Hash:
         raise NotFound(f"{key.file_name} is named by no hash") from error
 
 
+def _belongs_to(key: NarKey, nar: NarRecord | None) -> bool:
+    """Whether no other NAR than this one can have the name."""
+    return (
+        nar is not None
+        and nar.nar_hash is not None
+        and is_opaque(key, nar.compression, nar.nar_hash)
+    )
+
+
 class Seal:
     """The judge of one spool.
 
-    Where no narinfo is known, the file's name is taken for its hash. Where the narinfo names no
-    FileHash, NarHash decides. NotFound: there can be no such file. Unverifiable: see there.
+    Where no narinfo is known, or it is of a file with a conventional name, the name is the hash.
+    Where the narinfo names no FileHash, NarHash decides. NotFound: there can be no such file.
+    Unverifiable: see there.
 
     :param expected: what the narinfo says; None if none is known.
     :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
         into here, where every miss pays for it, unless it cannot be verified otherwise.
     :param reached: told of a file that goes beyond.
+    :param is_strict: whether NarHash is checked whatever it costs, where it is known.
     """
 
     def __init__(
@@ -91,19 +107,23 @@ class Seal:
         *,
         max_ratio: int = USUAL,
         reached: Callable[[], object] = lambda: None,
+        is_strict: bool = False,
     ) -> None:
         self.size = expected.file_size if expected is not None else None
-        self._file_hash = expected.file_hash if expected is not None else _named(key)
         self._nar_hash = expected.nar_hash if expected is not None else None
+        self._is_named = not _belongs_to(key, expected)
+        known = expected.file_hash if expected is not None else None
+        self._file_hash = _named(key) if self._is_named else known
         self._nar_size = expected.nar_size if expected is not None else None
-        self._file = _Sha256()
+        self._file = Sha256()
         self._sha256: Hash | None = None
         self._nar: NarDigest | None = None
         self._compression = expected.compression if expected is not None else ""
         self._max_ratio = max_ratio
         self._reached = reached
-        is_wanted = self._compression in _CHEAP or self._file_hash is None
-        if is_wanted and self._file_hash is not None and self._is_beyond(max_ratio):
+        is_wanted = is_strict or self._compression in _CHEAP or self._file_hash is None
+        is_promised = self._file_hash is not None and not is_strict
+        if is_wanted and is_promised and self._is_beyond(max_ratio):
             is_wanted = False
             reached()
         if is_wanted and self._is_legible:
@@ -117,7 +137,7 @@ class Seal:
     @property
     def can_overrule(self) -> bool:
         """Whether the NAR inside can decide over FileHash and FileSize."""
-        return self._file_hash is not None and self._is_legible
+        return self._file_hash is not None and not self._is_named and self._is_legible
 
     @property
     def _is_legible(self) -> bool:
@@ -147,7 +167,7 @@ class Seal:
         if self._nar is not None:
             return self._inspected(self._nar, size, complaint)
         if complaint:
-            raise Doubtful(complaint) if self._is_legible else Corrupt(complaint)
+            raise Doubtful(complaint) if self.can_overrule else Corrupt(complaint)
         is_plain = self._sha256 == self._nar_hash
         return Verdict(size=size, sha256=self._sha256, nar_verified=is_plain)
 
@@ -172,6 +192,8 @@ class Seal:
 
     def _inspected(self, nar: NarDigest, size: int, complaint: str) -> Verdict:
         assert self._sha256 is not None
+        if complaint and self._is_named:
+            raise Corrupt(complaint)
         prefix = f"{complaint}; " if complaint else ""
         try:
             nar_hash, nar_size = nar.finish()

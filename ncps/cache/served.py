@@ -27,8 +27,8 @@ async def open_stored(
 ) -> Body:
     """Open the bytes the URL stands for. NotFound, Corrupt, Unavailable."""
     if stored_key(nar) == nar.key:
-        return await store.open(nar.key, start, stop, size=nar.stored_size)
-    body = await store.open(stored_key(nar), size=nar.stored_size)
+        return await store.open(nar.key, start, stop, size=nar.stored_size, tag=nar.stored_tag)
+    body = await store.open(stored_key(nar), size=nar.stored_size, tag=nar.stored_tag)
     end = nar.file_size if stop is None else stop
     return DecodedBody(body, workers, nar.encoding, start, end)
 
@@ -44,7 +44,8 @@ async def locate_stored(store: NarStore, nar: NarRecord) -> str | None:
     location = await store.location(nar.key, size=nar.stored_size)
     if location is not None:
         try:
-            (await store.open(nar.key, 0, 0, size=nar.stored_size)).close()
+            opened = await store.open(nar.key, 0, 0, size=nar.stored_size, tag=nar.stored_tag)
+            opened.close()
         except (NotFound, Corrupt):
             return None
     return location

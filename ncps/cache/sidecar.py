@@ -17,9 +17,11 @@ _LINE = b"NcpsUpstream: "
 def render(entry: NarInfoEntry, own_name: str) -> bytes:
     """Text of an entry's sidecar.
 
-    :param own_name: signatures of this key name are ours and left out.
+    :param own_name: signatures of this key name are ours and left out, as is that of the key by
+        which the entry was signed.
     """
-    theirs = tuple(s for s in entry.narinfo.signatures if s.name != own_name)
+    ours = {own_name, entry.signed_by.partition(":")[0]}
+    theirs = tuple(s for s in entry.narinfo.signatures if s.name not in ours)
     narinfo = evolve(entry.narinfo, url=entry.upstream_url or entry.narinfo.url, signatures=theirs)
     return narinfo.render() + _LINE + entry.upstream.encode() + b"\n"
 

@@ -351,10 +351,10 @@ class Sources(Supply):
 
     async def _find_place(self, candidate: Candidate) -> UpstreamSource:
         nar, base_url = self._nar, candidate.upstream.base_url
-        if nar is None or not nar.origin_url:
+        if nar is None or (not nar.origin_url and nar.nar_hash is None):
             return UpstreamSource(candidate, self._key.url, self._key.file_name, self._clock)
         file = str(nar.file_hash or nar.upstream)
-        if nar.upstream == base_url:
+        if nar.upstream == base_url and nar.origin_url:
             return UpstreamSource(candidate, nar.origin_url, file, self._clock, size=nar.file_size)
         other = await self._same_nar(candidate, nar)
         if other is None:

@@ -2,12 +2,13 @@
 
 Nothing of a narinfo is believed before a configured key vouched for it, whatever host it came
 from (P7). What the signature does not cover (URL, Compression, FileHash, FileSize) is checked
-against the bytes when they come.
+against the bytes when they come; until then the NAR has a name that follows from its NarHash,
+which the signature covers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from attrs import evolve, frozen
@@ -15,19 +16,32 @@ from attrs import evolve, frozen
 from ncps.errors import Corrupt, Malformed
 from ncps.nix.keys import PublicKey, SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
-from ncps.nix.narurl import opaque_key, served_key
+from ncps.nix.narurl import NarKey, conventional_key, opaque_key
 from ncps.ports import NarInfoEntry, NarRecord
+from ncps.ports.catalog import CONTENT
 
 MAX_SIGNATURES = 32
-"""How many signatures under trusted names are tried: each costs 0.1 ms, and forging is free."""
+"""How many signatures under trusted names are tried, and how many of others are kept: to try one
+costs 0.1 ms, and forging is free."""
 
 
 @frozen
 class Vetted:
-    """A narinfo fit to be served, and the record of its NAR, nothing stored yet."""
+    """A narinfo fit to be served, and the record of its NAR, nothing stored yet.
+
+    :param conventional: what the narinfo calls the file, which nobody vouches for; None: nothing.
+    """
 
     entry: NarInfoEntry
     nar: NarRecord
+    conventional: NarKey | None
+
+    def named(self, key: NarKey) -> Vetted:
+        """The same with the NAR under another name."""
+        narinfo = evolve(self.entry.narinfo, url=key.url)
+        return evolve(
+            self, entry=evolve(self.entry, narinfo=narinfo), nar=evolve(self.nar, key=key)
+        )
 
 
 @frozen(kw_only=True)
@@ -52,55 +66,91 @@ class Vetting:
         """
         if narinfo.store_path.digest != digest:
             raise Corrupt(f"narinfo is of {narinfo.store_path.base}, another store path")
-        verified = self._verify(narinfo)
+        verified_by = self._verify(narinfo)
         try:
-            key = served_key(narinfo.url, narinfo.compression, narinfo.nar_hash, narinfo.file_hash)
+            conventional = conventional_key(narinfo.url)
         except Malformed as error:
             raise Corrupt(f"narinfo has an unusable URL: {error}") from error
-        served = evolve(narinfo, url=key.url, signatures=self._signatures(narinfo, verified))
-        return Vetted(
-            NarInfoEntry(
-                digest=digest,
-                narinfo=served,
-                upstream=upstream,
-                upstream_url=narinfo.url,
-                verified=verified,
-                fetched_at=now,
-            ),
-            NarRecord(
-                key=key,
-                compression=narinfo.compression,
-                file_size=narinfo.file_size,
-                file_hash=narinfo.file_hash,
-                nar_size=narinfo.nar_size,
-                nar_hash=narinfo.nar_hash,
-                upstream=upstream,
-                origin_url=narinfo.url,
-            ),
-        )
-
-    def renamed(self, vetted: Vetted) -> Vetted:
-        """The same under a name that no other NAR can have: that of NarHash, which is signed."""
-        narinfo = vetted.entry.narinfo
         key = opaque_key(narinfo.compression, narinfo.nar_hash)
-        entry = evolve(vetted.entry, narinfo=evolve(narinfo, url=key.url))
-        return Vetted(entry, evolve(vetted.nar, key=key))
+        entry = NarInfoEntry(
+            digest=digest,
+            narinfo=evolve(narinfo, url=key.url),
+            upstream=upstream,
+            upstream_url=narinfo.url,
+            verified_by=verified_by,
+            fetched_at=now,
+        )
+        nar = NarRecord(
+            key=key,
+            compression=narinfo.compression,
+            file_size=narinfo.file_size,
+            file_hash=narinfo.file_hash,
+            nar_size=narinfo.nar_size,
+            nar_hash=narinfo.nar_hash,
+            upstream=upstream,
+            origin_url=narinfo.url,
+        )
+        return Vetted(self.signed(entry), nar, conventional)
 
-    def _verify(self, narinfo: NarInfo) -> bool:
+    def vouched(self, entry: NarInfoEntry) -> NarInfoEntry | None:
+        """A recorded narinfo as this process may serve it; None if it does not trust it.
+
+        The catalog may be shared with processes that trust others, or older than the settings.
+        """
+        if self.trusted and not self._trusts(entry.verified_by):
+            try:
+                entry = evolve(entry, verified_by=self._verify(entry.narinfo))
+            except Corrupt:
+                return None
+        return self.signed(entry)
+
+    def _trusts(self, verified_by: str) -> bool:
+        return verified_by == CONTENT or any(verified_by == str(key) for key in self.trusted)
+
+    def _verify(self, narinfo: NarInfo) -> str:
+        """Who vouches for a narinfo, as `NarInfoEntry.verified_by` says it. Corrupt: nobody."""
         if not self.trusted:
-            return False
+            return ""
         known = {key.name for key in self.trusted}
         theirs = [s for s in narinfo.signatures if s.name in known][:MAX_SIGNATURES]
-        if verify_any(self.trusted, narinfo.fingerprint(), theirs) is None:
+        key = verify_any(self.trusted, narinfo.fingerprint(), theirs)
+        if key is None:
             names = ", ".join(sorted({s.name for s in narinfo.signatures})) or "nobody"
             raise Corrupt(
                 f"narinfo has no good signature by a configured key (signed by {names[:200]})"
             )
-        return True
+        return str(key)
 
-    def _signatures(self, narinfo: NarInfo, verified: bool) -> tuple[Signature, ...]:
-        theirs = narinfo.signatures
-        if self.own is None or not verified:
-            return theirs
-        others = tuple(s for s in theirs if s.name != self.name)
-        return (*others, self.own.sign(narinfo.fingerprint()))
+    def signed(self, entry: NarInfoEntry) -> NarInfoEntry:
+        """The narinfo with our signature by today's key, if it was verified; an older one goes."""
+        own = None if self.own is None or not entry.is_verified else self.own
+        signed_by = "" if own is None else str(own.public)
+        if entry.signed_by == signed_by:
+            return entry
+        former = entry.signed_by.partition(":")[0]
+        kept = self.others(entry.narinfo.signatures, former)
+        ours = () if own is None else (own.sign(entry.narinfo.fingerprint()),)
+        narinfo = evolve(entry.narinfo, signatures=(*kept, *ours))
+        return evolve(entry, narinfo=narinfo, signed_by=signed_by)
+
+    def others(self, signatures: Iterable[Signature], *former: str) -> tuple[Signature, ...]:
+        """The signatures that are not ours.
+
+        :param former: names of keys that we signed with before.
+        """
+        names = {self.name, *former} if self.own is not None else set(former)
+        return tuple(s for s in signatures if s.name not in names)
+
+    def merged(self, new: NarInfoEntry, old: NarInfoEntry) -> NarInfoEntry:
+        """A narinfo with the signatures of an older one of the same path and NAR.
+
+        So that every process that shares the catalog finds one by a key that it trusts.
+        """
+        if new.narinfo.fingerprint() != old.narinfo.fingerprint():
+            return new
+        former = old.signed_by.partition(":")[0], new.signed_by.partition(":")[0]
+        theirs = self.others((*new.narinfo.signatures, *old.narinfo.signatures), *former)
+        known = {key.name for key in self.trusted}
+        best = sorted(dict.fromkeys(theirs), key=lambda s: s.name not in known)[:MAX_SIGNATURES]
+        narinfo = evolve(new.narinfo, signatures=tuple(best))
+        return self.signed(evolve(new, narinfo=narinfo, signed_by=""))

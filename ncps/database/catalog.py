@@ -7,10 +7,11 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from ncps.database import accounts, clock, idle, narinfos, nars
+from ncps.database import accounts, clock, idle, narinfos, nars, wrong
 from ncps.database.narinfos import touch as touch_narinfos
 from ncps.database.nars import touch as touch_nars
 from ncps.database.pool import Database
+from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
 
@@ -37,6 +38,15 @@ class SqlCatalog(Inventory):
     async def nar(self, key: NarKey) -> NarRecord | None:
         return await self._database.point(nars.find, key)
 
+    async def stored_file(self, file_hash: Hash, extension: str) -> NarRecord | None:
+        return await self._database.point(nars.stored_file, file_hash, extension)
+
+    async def note_wrong(self, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
+        await self._database.write(wrong.note, nar_hash, file_hash, at)
+
+    async def is_wrong(self, nar_hash: Hash, file_hash: Hash, now: datetime) -> bool:
+        return await self._database.point(wrong.is_noted, nar_hash, file_hash, now)
+
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
         return await self._database.read(narinfos.of_nar, key)
 
@@ -52,8 +62,8 @@ class SqlCatalog(Inventory):
     async def mark_missing(self, key: NarKey) -> None:
         await self._database.write(_mark_missing, key)
 
-    async def mark_verified(self, key: NarKey, at: datetime) -> None:
-        await self._database.write(nars.mark_verified, key, at)
+    async def mark_verified(self, nar: NarRecord) -> bool:
+        return await self._database.write(nars.mark_verified, nar)
 
     async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
         return await self._database.read(nars.unverified, limit, tuple(compressions))

@@ -34,7 +34,7 @@ SELECT {NAR_COLUMNS}, t.used_at FROM (
 """  # noqa: S608 - columns
 
 _EVICT: Final = """
-UPDATE nar_files SET stored_at = NULL, stored_size = NULL, verified_at = NULL,
+UPDATE nar_files SET stored_at = NULL, stored_size = NULL, stored_tag = '', verified_at = NULL,
     last_used_at = COALESCE(last_used_at, ?)
 WHERE name = ? AND extension = ? AND stored_at = ? AND stored_size = ?
 AND COALESCE(last_used_at, 0) <= ? AND NOT EXISTS (

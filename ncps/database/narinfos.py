@@ -71,7 +71,9 @@ def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
         "narinfo": entry.narinfo.render().decode(),
         "upstream": entry.upstream,
         "upstream_url": entry.upstream_url,
-        "verified": int(entry.verified),
+        "verified": int(entry.is_verified),
+        "verified_by": entry.verified_by,
+        "signed_by": entry.signed_by,
         "fetched_at": milliseconds(entry.fetched_at),
     }
     replaced = ", ".join(f"{name} = excluded.{name}" for name in columns)

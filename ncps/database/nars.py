@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from ncps.database import accounts
 from ncps.database.accounts import NOTHING, Change
 from ncps.database.rows import NAR_COLUMNS, columns_of, milliseconds, nar_of
 from ncps.errors import Conflict, Unavailable
+from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
 
@@ -27,6 +28,16 @@ def find(txn: Any, key: NarKey) -> NarRecord | None:
     row = txn.execute(
         f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.name = ? AND n.extension = ?",  # noqa: S608 - columns
         (key.name, key.extension),
+    ).fetchone()
+    return None if row is None else nar_of(row)
+
+
+def stored_file(txn: Any, file_hash: Hash, extension: str) -> NarRecord | None:
+    """Return a stored NAR whose file has this hash. See `Catalog.stored_file`."""
+    row = txn.execute(
+        f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.file_hash = ? AND n.extension = ?"  # noqa: S608
+        " AND n.stored_at IS NOT NULL ORDER BY n.id LIMIT 1",
+        (str(file_hash), extension),
     ).fetchone()
     return None if row is None else nar_of(row)
 
@@ -58,8 +69,8 @@ def claim(txn: Any, nar: NarRecord) -> Claim:
 
     It is inserted as not stored: whoever updates it sees what to tell the accounts.
     """
-    missing = evolve(nar, stored_at=None, stored_size=None, verified_at=None)
-    columns = {"name": nar.key.name, "extension": nar.key.extension, **columns_of(missing)}
+    missing = columns_of(nar.without_bytes())
+    columns = {"name": nar.key.name, "extension": nar.key.extension, **missing}
     for attempt in range(CLAIMS):
         row = txn.execute(
             f"SELECT {NAR_COLUMNS}, n.fence, n.id FROM nar_files n"  # noqa: S608 - columns
@@ -90,7 +101,12 @@ def announce(txn: Any, nar: NarRecord) -> Written:
     row = claim(txn, nar)
     told, kept = columns_of(nar), columns_of(row.there)
     if row.there.is_stored:
-        columns = {name: told[name] for name in _FACTS if kept[name] in {None, ""}}
+        is_same = nar.nar_hash is not None and nar.nar_hash in {
+            row.there.nar_hash,
+            row.there.file_hash,  # computed, as all of a stored file is
+        }
+        facts = _FACTS if is_same else ()
+        columns = {name: told[name] for name in facts if kept[name] in {None, ""}}
         if not (row.there.upstream or row.there.origin_url):
             columns |= {name: told[name] for name in _ORIGIN}
     elif row.was_missing:
@@ -141,7 +157,8 @@ def mark_missing(txn: Any, key: NarKey) -> Change:
     if found is None:
         return NOTHING
     txn.execute(
-        "UPDATE nar_files SET stored_at = NULL, stored_size = NULL, verified_at = NULL"
+        "UPDATE nar_files SET stored_at = NULL, stored_size = NULL, stored_tag = '',"
+        " verified_at = NULL"
         " WHERE id = ?",
         (found.row_id,),
     )
@@ -163,13 +180,34 @@ def _locked(txn: Any, key: NarKey) -> Written | None:
     return Written(row_id=row[0], change=NOTHING - accounts.of_size(row[1]))
 
 
-def mark_verified(txn: Any, key: NarKey, at: datetime) -> None:
-    """Note that the bytes have the right NarHash."""
-    txn.execute(
-        "UPDATE nar_files SET verified_at = ?"
-        " WHERE name = ? AND extension = ? AND stored_at IS NOT NULL",
-        (milliseconds(at), key.name, key.extension),
+_COMPUTED: Final = (
+    "compression",
+    "encoding",
+    "file_size",
+    "file_hash",
+    "nar_size",
+    "nar_hash",
+    "stored_tag",
+    "verified_at",
+)
+
+
+def mark_verified(txn: Any, nar: NarRecord) -> bool:
+    """Note what was computed from stored bytes. See `Catalog.mark_verified`."""
+    told = columns_of(nar)
+    columns = {name: told[name] for name in _COMPUTED}
+    changed = txn.execute(
+        f"UPDATE nar_files SET {', '.join(f'{name} = ?' for name in columns)}"  # noqa: S608
+        " WHERE name = ? AND extension = ? AND stored_at = ? AND stored_size = ?",
+        (
+            *columns.values(),
+            nar.key.name,
+            nar.key.extension,
+            told["stored_at"],
+            told["stored_size"],
+        ),
     )
+    return int(changed.rowcount) > 0
 
 
 def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRecord]:
@@ -178,8 +216,8 @@ def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRec
         return []
     rows = txn.execute(
         f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.verified_at IS NULL"  # noqa: S608 - columns
-        " AND n.stored_at IS NOT NULL AND n.nar_hash IS NOT NULL"
-        f" AND n.encoding IN ({', '.join('?' * len(compressions))})"
+        " AND n.stored_at IS NOT NULL AND (n.nar_hash IS NULL"
+        f" OR n.encoding IN ({', '.join('?' * len(compressions))}))"
         " ORDER BY n.stored_at, n.id LIMIT ?",
         (*compressions, limit),
     ).fetchall()

@@ -18,12 +18,13 @@ _MILLISECOND = timedelta(milliseconds=1)
 NAR_COLUMNS = (
     "n.name, n.extension, n.compression, n.encoding, n.file_size, n.file_hash, n.nar_size,"
     " n.nar_hash, n.upstream, n.origin_url, n.stored_size, n.stored_at, n.verified_at,"
-    " n.last_used_at"
+    " n.last_used_at, n.stored_tag"
 )
 NARINFO_COLUMNS = (
-    "i.hash, i.narinfo, i.upstream, i.upstream_url, i.verified, i.fetched_at, i.last_used_at"
+    "i.hash, i.narinfo, i.upstream, i.upstream_url, i.verified_by, i.fetched_at, i.last_used_at,"
+    " i.signed_by"
 )
-NARINFO_WIDTH = 7
+NARINFO_WIDTH = 8
 
 
 def milliseconds(moment: datetime | None) -> int | None:
@@ -67,6 +68,7 @@ def _nar_of(row: Sequence[Any]) -> NarRecord:
         stored_at=_moment(row[11]),
         verified_at=_moment(row[12]),
         last_used_at=_moment(row[13]),
+        stored_tag=row[14],
     )
 
 
@@ -82,6 +84,7 @@ def columns_of(nar: NarRecord) -> dict[str, object]:
         "upstream": nar.upstream,
         "origin_url": nar.origin_url,
         "stored_size": nar.stored_size,
+        "stored_tag": nar.stored_tag,
         "stored_at": milliseconds(nar.stored_at),
         "verified_at": milliseconds(nar.verified_at),
         "last_used_at": milliseconds(nar.last_used_at),
@@ -99,7 +102,8 @@ def entry_of(row: Sequence[Any]) -> NarInfoEntry:
         narinfo=narinfo,
         upstream=row[2],
         upstream_url=row[3],
-        verified=bool(row[4]),
+        verified_by=row[4] or "",
         fetched_at=moment(row[5]),
         last_used_at=_moment(row[6]),
+        signed_by=row[7] or "",
     )

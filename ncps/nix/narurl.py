@@ -3,16 +3,19 @@
 Three families are met in narinfos. Conventional URLs end in ``<hash>.nar[.<extension>]``, in any
 directory or on any host, perhaps with a query; nix-serve puts the hash part of the store path and
 a dash (or underscore) before that. Opaque URLs (UUIDs of Cachix, paths of snix) name no hash. A
-client of ours sees only ``nar/<name>.nar[.<extension>]``: conventional names are kept, so that
-bytes that are shared upstream stay shared here; an opaque URL is named by the NarHash, and since
-the bytes behind one name may never change, the name also depends on the compression.
+client of ours sees only ``nar/<name>.nar[.<extension>]``.
+
+A conventional name is the hash of a file, and belongs to the file that has it. No signature covers
+the URL of a narinfo, so the name in it may be that of any other file. A NAR of which nothing else
+is known gets an opaque name: its NarHash, which is signed, and since the bytes behind one name may
+never change, the name also depends on the compression.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Final, Self
 
 from attrs import frozen
 
@@ -29,6 +32,9 @@ EXTENSIONS: Mapping[str, str] = {
     "lzip": "lzip",
 }
 """Compressions that show in the file name; gzip and the rarer ones do not (Nix 2.35)."""
+
+COMPRESSIONS: Mapping[str, str] = {"": "none"} | {end: name for name, end in EXTENSIONS.items()}
+"""What an extension says of the compression, if anybody was right to choose it."""
 
 _KNOWN = frozenset(EXTENSIONS.values()) | {""}
 _NAME = re.compile(f"[{ALPHABET}]{{52}}|[0-9a-f]{{64}}")
@@ -108,36 +114,36 @@ def named_hash(url: str) -> Hash | None:
         return None
 
 
-def served_key(url: str, compression: str, nar_hash: Hash, file_hash: Hash | None = None) -> NarKey:
-    """Name the NAR that an upstream's narinfo calls `url`. Malformed.
+def conventional_key(url: str) -> NarKey | None:
+    """The name of a file that an upstream's narinfo says in `url`; None if it says none. Malformed.
 
-    :param compression: of the narinfo; it decides where `url` names no hash. Attic and Nix's
-        gzip end in plain ``.nar`` though compressed: such names stay as they are.
-    :param nar_hash: SHA-256 of the NAR before compression.
-    :param file_hash: what the narinfo says of the file, if anything. A URL that names neither of
-        the two is not relied on, since none of it is signed: it might be another NAR's name.
+    Attic and Nix's gzip end in plain ``.nar`` though compressed: such names stay as they are.
     """
     slash, file_name = _file_name(url)
     try:
-        key = _conventional(file_name)
+        return _conventional(file_name)
     except Malformed:
         if not file_name or not (slash or ".nar" in file_name):
             raise Malformed(f"not the URL of a NAR: {url[:256]!r}") from None
-    else:
-        if file_hash is None or _names_one_of(key, nar_hash, file_hash):
-            return key
-    return opaque_key(compression, nar_hash)
+    return None
 
 
-def _names_one_of(key: NarKey, *hashes: Hash) -> bool:
-    try:
-        return key.as_hash() in hashes
-    except Malformed:
-        return False
+VARIANTS: Final = 4
+"""How many files of one NAR in one compression may have a name each."""
 
 
-def opaque_key(compression: str, nar_hash: Hash) -> NarKey:
-    """Name a NAR without its upstream's URL."""
-    if compression == "none" or compression in EXTENSIONS:
-        return NarKey(nar_hash.nix32, EXTENSIONS.get(compression, ""))
-    return NarKey(sha256_of(f"{compression}:{nar_hash.nix32}".encode()).nix32, "")
+def opaque_key(compression: str, nar_hash: Hash, variant: int = 0) -> NarKey:
+    """Name a file of a NAR without its upstream's URL, so that no other NAR can have the name.
+
+    :param variant: below `VARIANTS`; another one for each file that differs.
+    """
+    extension = EXTENSIONS.get(compression, "")
+    if not variant and (compression == "none" or extension):
+        return NarKey(nar_hash.nix32, extension)
+    words = [compression, nar_hash.nix32, *([str(variant)] if variant else [])]
+    return NarKey(sha256_of(":".join(words).encode()).nix32, extension)
+
+
+def is_opaque(key: NarKey, compression: str, nar_hash: Hash) -> bool:
+    """Whether a name is one of the opaque names of this NAR, and so of no file of another NAR."""
+    return any(key == opaque_key(compression, nar_hash, n) for n in range(VARIANTS))

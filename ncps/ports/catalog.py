@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol, Self
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ncps.nix.hashes import Hash
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
+
+CONTENT: Final = "ca"
+"""Vouches for a narinfo whose store path was computed from its content address."""
 
 
 @frozen(kw_only=True)
@@ -26,6 +29,7 @@ class NarRecord:
     :param encoding: how the stored bytes are compressed; differs from `compression` only in
         trees taken over from elsewhere.
     :param stored_size: size of the stored object; None while nothing is stored.
+    :param stored_tag: of the stored object, as its store tells it; empty if nobody has looked.
     :param stored_at: when the bytes were published; None while nothing is stored.
     :param verified_at: when NarHash was last found right; None if never.
     """
@@ -40,6 +44,7 @@ class NarRecord:
     origin_url: str = ""
     encoding: str = ""
     stored_size: int | None = None
+    stored_tag: str = ""
     stored_at: datetime | None = None
     verified_at: datetime | None = None
     last_used_at: datetime | None = None
@@ -54,6 +59,17 @@ class NarRecord:
         """Whether they are or once were: then size and hash of the file are those of the bytes."""
         return self.is_stored or self.encoding != ""
 
+    def without_bytes(self) -> Self:
+        """The record once its bytes are gone; what is known of them stays."""
+        return evolve(self, stored_at=None, stored_size=None, stored_tag="", verified_at=None)
+
+
+WRONG_S: Final = 30 * 24 * 3600.0
+"""How long a file that was found wrong stays known as such."""
+
+WRONG_ENTRIES: Final = 10_000
+"""How many of them, at most; beyond, those found first are forgotten."""
+
 
 @frozen(kw_only=True)
 class NarInfoEntry:
@@ -63,16 +79,24 @@ class NarInfoEntry:
     :param narinfo: rewritten and signed, ready to render.
     :param upstream: base URL of the upstream it came from, without credentials.
     :param upstream_url: the URL field as that upstream gave it.
-    :param verified: whether a configured key vouched for it.
+    :param verified_by: who vouched for it: a public key (`name:base64`), or `CONTENT` for the
+        content address in its store path; empty: nobody.
+    :param signed_by: the public key of our signature in it; empty: it has none.
     """
 
     digest: str
     narinfo: NarInfo
     upstream: str
     upstream_url: str
-    verified: bool
+    verified_by: str
     fetched_at: datetime
     last_used_at: datetime | None = None
+    signed_by: str = ""
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether anybody vouched for it; by whose keys is another question."""
+        return self.verified_by != ""
 
 
 @frozen
@@ -93,6 +117,9 @@ class Catalog(Protocol):
     async def nar(self, key: NarKey) -> NarRecord | None:
         """Return the record of a NAR, or None."""
 
+    async def stored_file(self, file_hash: Hash, extension: str) -> NarRecord | None:
+        """Return a stored NAR whose file has this hash, and whose key has this extension."""
+
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
         """Return every narinfo whose URL is this key."""
 
@@ -103,8 +130,9 @@ class Catalog(Protocol):
         """Insert or replace a narinfo and see to its NAR's row.
 
         A new NAR row takes all of `nar`. Of an existing one that is stored only what is unknown
-        in it (None or empty) is filled in; one that was stored once takes the origin from `nar`,
-        one that never was the advertised facts, too. References and signatures are sets.
+        in it (None or empty) is filled in, and that only if the stored bytes are known to have
+        the NarHash of `nar`; one that was stored once takes the origin from `nar`, one that never
+        was the advertised facts, too. References and signatures are sets.
         """
 
     async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
@@ -121,14 +149,24 @@ class Catalog(Protocol):
     async def mark_missing(self, key: NarKey) -> None:
         """Note that the bytes are gone: stored_at, stored_size, verified_at become None."""
 
-    async def mark_verified(self, key: NarKey, at: datetime) -> None:
-        """Note that the stored bytes were found to have the right NarHash."""
+    async def mark_verified(self, nar: NarRecord) -> bool:
+        """Note what was computed from stored bytes; False if others were stored meanwhile.
+
+        :param nar: its `stored_at` says which bytes were read; compression, encoding, hashes,
+            sizes, `stored_tag` and `verified_at` are what was found.
+        """
 
     async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
-        """Return stored NARs with a known NarHash never checked, oldest first.
+        """Return stored NARs that were never read as NARs, oldest first.
 
-        :param compressions: only NARs kept in one of these.
+        :param compressions: only NARs kept in one of these, or of which that is not known.
         """
+
+    async def note_wrong(self, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
+        """Remember that a file does not hold the NAR that a narinfo said; see `WRONG_S`."""
+
+    async def is_wrong(self, nar_hash: Hash, file_hash: Hash, now: datetime) -> bool:
+        """Whether that was noted, and not too long ago."""
 
     async def forget_narinfo(self, digest: str) -> bool:
         """Delete a narinfo (its NAR's row stays); False if absent."""

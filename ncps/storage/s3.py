@@ -232,9 +232,7 @@ class S3NarStore(NarStore):
             self._copy(keys.nar_key(key), self._aside(key), facts)
 
     def _copy(self, where: str, target: str, facts: Facts) -> str:
-        return copy_blocking(
-            self._bucket, where, target, facts, self._options, self._largest_copy
-        )
+        return copy_blocking(self._bucket, where, target, facts, self._options, self._largest_copy)
 
     async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
         return await self._requests.run(self._copy_blocking, key, target, tag)
@@ -258,9 +256,7 @@ class S3NarStore(NarStore):
         return await self._requests.run(_delete_blocking, self._bucket, keys.nar_key(key))
 
     async def quarantine(self, key: NarKey) -> bool:
-        return await self._requests.run(
-            self._move_blocking, keys.nar_key(key), self._aside(key)
-        )
+        return await self._requests.run(self._move_blocking, keys.nar_key(key), self._aside(key))
 
     def _aside(self, key: NarKey) -> str:
         return keys.quarantine_key(key, str(int(self._now() * 1e6)))

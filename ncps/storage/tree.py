@@ -122,9 +122,7 @@ class Tree:
                 temp.close()
         return True
 
-    def adopt(
-        self, key: str, source: Path, size: int, digest: bytes, aside: str
-    ) -> os.stat_result:
+    def adopt(self, key: str, source: Path, size: int, digest: bytes, aside: str) -> os.stat_result:
         """Make a finished file the object, by rename or else by copy; the source is gone after.
 
         :param digest: SHA-256, checked where the bytes are copied.

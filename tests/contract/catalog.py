@@ -13,6 +13,7 @@ from ncps.errors import Conflict
 from ncps.nix.keys import Signature
 from ncps.nix.narurl import NarKey
 from ncps.ports import Inventory, NarRecord, Totals
+from ncps.ports.catalog import WRONG_S
 from tests.contract.running import Contract, start
 from tests.contract.samples import (
     EARLY,
@@ -48,7 +49,9 @@ class NarInfoContract(Contract):
         self.assertFalse(await self.catalog.forget_narinfo(digest_of(1)))
         self.assertFalse(await self.catalog.forget_nar(key_of(1)))
         await self.catalog.mark_missing(key_of(1))
-        await self.catalog.mark_verified(key_of(1), EARLY)
+        self.assertFalse(await self.catalog.mark_verified(stored(1, verified_at=EARLY)))
+        self.assertIsNone(await self.catalog.stored_file(hash_of("file 1"), "xz"))
+        self.assertFalse(await self.catalog.is_wrong(hash_of("nar 1"), hash_of("file 1"), EARLY))
         await self.catalog.touch({digest_of(1): EARLY}, {key_of(1): EARLY})
         self.assertIsNone(await self.catalog.nar(key_of(1)))
 
@@ -71,7 +74,7 @@ class NarInfoContract(Contract):
             signatures=(),
             ca=None,
         )
-        plain = entry(1, narinfo=bare, upstream="", upstream_url="", verified=False)
+        plain = entry(1, narinfo=bare, upstream="", upstream_url="", verified_by="", signed_by="")
         nar = NarRecord(key=key_of(1), compression="xz")
         await self.catalog.add_narinfo(plain, nar)
         self.assertEqual(await self.catalog.narinfo(digest_of(1)), (plain, nar))
@@ -136,7 +139,7 @@ class NarInfoContract(Contract):
 
     async def test_what_is_stored_keeps_its_facts(self) -> None:
         """A narinfo of a NAR that is stored fills in what was unknown and changes nothing else."""
-        await self.catalog.mark_stored(stored(1, nar_hash=None, nar_size=None))
+        await self.catalog.mark_stored(stored(1, nar_size=None))
         told = record(
             1,
             file_size=1,
@@ -298,25 +301,72 @@ class StoredContract(Contract):
         self.assertIsNotNone(await self.catalog.narinfo(digest_of(1)))
 
     async def test_only_what_is_stored_can_be_verified(self) -> None:
-        """The time of a check is kept for stored bytes and for nothing else."""
+        """What a check has found is kept for the bytes that were read, and for nothing else."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.mark_stored(stored(2))
         for number in (1, 2):
-            await self.catalog.mark_verified(key_of(number), later(9))
+            found = stored(number, verified_at=later(9), stored_tag="another")
+            self.assertEqual(await self.catalog.mark_verified(found), number == 2)
         self.assertIsNone((await self.nar_record(1)).verified_at)
-        self.assertEqual((await self.nar_record(2)).verified_at, later(9))
+        self.assertEqual(
+            await self.nar_record(2), stored(2, verified_at=later(9), stored_tag="another")
+        )
+        await self.catalog.mark_stored(stored(2, stored_at=later(1)))
+        self.assertFalse(await self.catalog.mark_verified(stored(2, verified_at=later(9))))
+        self.assertIsNone((await self.nar_record(2)).verified_at)
+
+    async def test_a_file_is_found_by_its_hash(self) -> None:
+        """Whatever it is called, as long as it is stored and its key has the extension."""
+        found = stored(1, file_hash=hash_of("another file"))
+        await self.catalog.add_narinfo(entry(2), record(2))
+        await self.catalog.mark_stored(found)
+        self.assertEqual(await self.catalog.stored_file(hash_of("another file"), "xz"), found)
+        self.assertIsNone(await self.catalog.stored_file(hash_of("another file"), "zst"))
+        self.assertIsNone(await self.catalog.stored_file(hash_of("file 2"), "xz"))
+        await self.catalog.mark_missing(key_of(1))
+        self.assertIsNone(await self.catalog.stored_file(hash_of("another file"), "xz"))
+
+    async def test_bytes_that_nobody_has_read_take_no_narinfo_s_word(self) -> None:
+        """A stored file keeps no NarHash that a narinfo says, unless the file is that NAR."""
+        bare = {"compression": "", "nar_hash": None, "nar_size": None, "encoding": ""}
+        await self.catalog.mark_stored(stored(1, **bare))
+        await self.catalog.add_narinfo(entry(1), record(1))
+        found = await self.nar_record(1)
+        self.assertEqual((found.nar_hash, found.nar_size, found.compression), (None, None, ""))
+        await self.catalog.mark_stored(stored(2, **bare))
+        plain = record(2, compression="none", nar_hash=hash_of("file 2"))
+        await self.catalog.add_narinfo(entry(2), plain)
+        found = await self.nar_record(2)
+        self.assertEqual((found.nar_hash, found.compression), (hash_of("file 2"), "none"))
+
+    async def test_what_was_found_wrong_stays_known(self) -> None:
+        """A pair of hashes, for as long as is promised, and only that pair."""
+        await self.catalog.note_wrong(hash_of("nar 1"), hash_of("file 1"), EARLY)
+        await self.catalog.note_wrong(hash_of("nar 1"), hash_of("file 1"), later(9))
+
+        async def is_wrong(nar: int, file: int, after_s: float) -> bool:
+            return await self.catalog.is_wrong(
+                hash_of(f"nar {nar}"), hash_of(f"file {file}"), later(after_s)
+            )
+
+        self.assertTrue(await is_wrong(1, 1, 9))
+        self.assertTrue(await is_wrong(1, 1, WRONG_S + 9))
+        self.assertFalse(await is_wrong(1, 1, WRONG_S + 10))
+        self.assertFalse(await is_wrong(1, 2, 9))
+        self.assertFalse(await is_wrong(2, 1, 9))
 
     async def test_the_oldest_unverified_come_first(self) -> None:
         """What waits for its check is listed by age, as many as asked for, and only what can be."""
         for number in (3, 1, 2):
             await self.catalog.mark_stored(stored(number, stored_at=later(number)))
         await self.catalog.mark_stored(stored(4, verified_at=later(1)))
-        await self.catalog.mark_stored(stored(5, nar_hash=None))
+        unknown = stored(5, nar_hash=None, encoding="", stored_at=later(5))
+        await self.catalog.mark_stored(unknown)
         await self.catalog.add_narinfo(entry(6), record(6))
         waiting = await self.catalog.unverified(10, {"xz"})
-        self.assertEqual([nar.key for nar in waiting], [key_of(1), key_of(2), key_of(3)])
+        self.assertEqual([nar.key for nar in waiting], [key_of(n) for n in (1, 2, 3, 5)])
         self.assertEqual(waiting[0], stored(1, stored_at=later(1)))
-        self.assertEqual(await self.catalog.unverified(10, {"zstd"}), [])
+        self.assertEqual(await self.catalog.unverified(10, {"zstd"}), [unknown])
         self.assertEqual(await self.catalog.unverified(10, ()), [])
         self.assertEqual([nar.key for nar in await self.catalog.unverified(1, {"xz"})], [key_of(1)])
 

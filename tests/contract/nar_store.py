@@ -86,9 +86,9 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await content(body), b"some bytes")
         second = await self.store.publish(key_of(1), spooled(self.sources, b"SOME BYTES"))
         self.assertNotIn("", {first.tag, second.tag})
-        for start, stop in ((0, None), (2, 5), (0, 0)):
-            with self.subTest(start=start, stop=stop):
-                opening = self.store.open(key_of(1), start, stop, size=10, tag=first.tag)
+        for first_byte, stop in ((0, None), (2, 5), (0, 0)):
+            with self.subTest(first_byte=first_byte, stop=stop):
+                opening = self.store.open(key_of(1), first_byte, stop, size=10, tag=first.tag)
                 await self.assert_raises(Replaced, opening)
         body = await self.store.open(key_of(1), 2, 5, tag=second.tag)
         self.assertEqual(await content(body), b"ME ")

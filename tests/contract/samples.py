@@ -65,8 +65,13 @@ def record(number: int, **changes: Any) -> NarRecord:
 
 def stored(number: int, **changes: Any) -> NarRecord:
     """Record of a NAR that is stored."""
-    facts = {"encoding": "xz", "stored_size": 1000 + number, "stored_at": EARLY} | changes
-    return record(number, **facts)
+    facts = {
+        "encoding": "xz",
+        "stored_size": 1000 + number,
+        "stored_tag": f"tag {number}",
+        "stored_at": EARLY,
+    }
+    return record(number, **(facts | changes))
 
 
 def narinfo(number: int, **changes: Any) -> NarInfo:
@@ -95,7 +100,8 @@ def entry(number: int, **changes: Any) -> NarInfoEntry:
         narinfo=narinfo(number),
         upstream=UPSTREAM,
         upstream_url=f"nar/{key_of(number).file_name}?part={number}",
-        verified=True,
+        verified_by="cache.example.org-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        signed_by="ours:BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=",
         fetched_at=EARLY,
     )
     return evolve(plain, **changes)

@@ -8,11 +8,23 @@ from datetime import UTC, datetime, timedelta
 from attrs import evolve
 
 from ncps.errors import Conflict, NcpsError
+from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
+from ncps.ports.catalog import WRONG_ENTRIES, WRONG_S
 
 _ORIGIN = ("upstream", "origin_url")
 _FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
+_COMPUTED = (
+    "compression",
+    "encoding",
+    "file_size",
+    "file_hash",
+    "nar_size",
+    "nar_hash",
+    "stored_tag",
+    "verified_at",
+)
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -28,6 +40,7 @@ class MemoryCatalog(Inventory):
     def __init__(self) -> None:
         self.entries: dict[str, NarInfoEntry] = {}
         self.records: dict[NarKey, NarRecord] = {}
+        self.wrong: dict[tuple[Hash, Hash], datetime] = {}
         self.made_at = datetime(2020, 1, 1, tzinfo=UTC)
         self.off = 0
         self.clock_ahead_s = 0.0
@@ -56,6 +69,25 @@ class MemoryCatalog(Inventory):
     async def nar(self, key: NarKey) -> NarRecord | None:
         self._reading()
         return self.records.get(key)
+
+    async def stored_file(self, file_hash: Hash, extension: str) -> NarRecord | None:
+        self._reading()
+        for nar in self.records.values():
+            if nar.is_stored and nar.file_hash == file_hash and nar.key.extension == extension:
+                return nar
+        return None
+
+    async def note_wrong(self, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
+        self._writing()
+        self.wrong.pop((nar_hash, file_hash), None)
+        self.wrong[nar_hash, file_hash] = at
+        while len(self.wrong) > WRONG_ENTRIES:
+            del self.wrong[next(iter(self.wrong))]
+
+    async def is_wrong(self, nar_hash: Hash, file_hash: Hash, now: datetime) -> bool:
+        self._reading()
+        at = self.wrong.get((nar_hash, file_hash), _NEVER)
+        return at >= now - timedelta(seconds=WRONG_S)
 
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
         self._reading()
@@ -102,22 +134,23 @@ class MemoryCatalog(Inventory):
     async def mark_missing(self, key: NarKey) -> None:
         self._writing()
         if key in self.records:
-            self.records[key] = evolve(
-                self.records[key], stored_at=None, stored_size=None, verified_at=None
-            )
+            self.records[key] = self.records[key].without_bytes()
 
-    async def mark_verified(self, key: NarKey, at: datetime) -> None:
+    async def mark_verified(self, nar: NarRecord) -> bool:
         self._writing()
-        if key in self.records and self.records[key].is_stored:
-            self.records[key] = evolve(self.records[key], verified_at=at)
+        there = self.records.get(nar.key)
+        if there is None or not nar.is_stored or there.stored_at != nar.stored_at:
+            return False
+        self.records[nar.key] = evolve(there, **{name: getattr(nar, name) for name in _COMPUTED})
+        return True
 
     async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
         self._reading()
         waiting = [
             nar
             for nar in self.records.values()
-            if nar.stored_at is not None and nar.nar_hash is not None and nar.verified_at is None
-            if nar.encoding in compressions
+            if compressions and nar.stored_at is not None and nar.verified_at is None
+            if nar.encoding in compressions or nar.nar_hash is None
         ]
         return sorted(waiting, key=lambda nar: nar.stored_at or _NEVER)[:limit]
 
@@ -217,7 +250,9 @@ def _announced(there: NarRecord | None, told: NarRecord) -> NarRecord:
     if there is None:
         return told
     if there.is_stored:
-        changes = {name: getattr(told, name) for name in _FACTS if not getattr(there, name)}
+        is_same = told.nar_hash is not None and told.nar_hash in {there.nar_hash, there.file_hash}
+        facts = _FACTS if is_same else ()
+        changes = {name: getattr(told, name) for name in facts if not getattr(there, name)}
         if not there.upstream and not there.origin_url:
             changes |= {name: getattr(told, name) for name in _ORIGIN}
         return evolve(there, **changes)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import io
 import re
-from hashlib import md5
 from collections import defaultdict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from typing import Any
 
 from attrs import define, field

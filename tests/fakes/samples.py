@@ -12,7 +12,7 @@ from ncps.nix import base32
 from ncps.nix.hashes import sha256_of
 from ncps.nix.keys import SecretKey
 from ncps.nix.narinfo import NarInfo
-from ncps.nix.narurl import EXTENSIONS, NarKey
+from ncps.nix.narurl import EXTENSIONS, NarKey, opaque_key
 from ncps.nix.storepath import StorePath
 
 UPSTREAM_KEY = SecretKey.generate("cache.example.org-1")
@@ -42,6 +42,12 @@ class Sample:
 
     @property
     def key(self) -> NarKey:
+        """The name that it is served under."""
+        return opaque_key(self.narinfo.compression, self.narinfo.nar_hash)
+
+    @property
+    def conventional(self) -> NarKey:
+        """The name that its upstream has for the file."""
         return NarKey.parse(self.url.rpartition("/")[2])
 
     def altered(self, **changes: Any) -> Sample:

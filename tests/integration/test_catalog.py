@@ -304,7 +304,7 @@ class DatabaseTests(SqliteTestCase):
         with self.assertRaises(StorageFull):
             await self.database.read(nars.touch, {key_of(1): EARLY})
         with self.assertRaises(StorageFull):
-            await self.database.point(nars.mark_verified, key_of(1), EARLY)
+            await self.database.point(nars.mark_verified, stored(1, verified_at=EARLY))
 
     async def test_a_read_sees_one_state(self) -> None:
         """What is committed in the middle of a read is not seen by its second half."""
@@ -349,7 +349,7 @@ class DatabaseTests(SqliteTestCase):
         """Metrics learn of each call, of which kind it was, failed ones included."""
         await self.database.point(nars.find, key_of(1))
         await self.database.read(nars.find, key_of(1))
-        await self.database.write(nars.mark_verified, key_of(1), EARLY)
+        await self.database.write(nars.mark_verified, stored(1, verified_at=EARLY))
         with self.assertRaises(ZeroDivisionError):
             await self.database.read(lambda _txn: 1 // 0)
         self.assertEqual(self.seen, ["point", "read", "write", "read"])

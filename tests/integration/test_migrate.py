@@ -22,6 +22,7 @@ TABLES = {
     "nar_files",
     "narinfos",
     "schema_migrations",
+    "wrong_files",
 }
 
 UP = """

@@ -128,7 +128,7 @@ class CallTests:
         """Metrics learn of each call, of which kind it was, failed ones included."""
         await self.database.point(nars.find, key_of(1))
         await self.database.read(nars.find, key_of(1))
-        await self.database.write(nars.mark_verified, key_of(1), EARLY)
+        await self.database.write(nars.mark_verified, stored(1, verified_at=EARLY))
         with self.assertRaises(ZeroDivisionError):
             await self.database.read(lambda _txn: 1 // 0)
         self.assertEqual(self.seen, ["point", "read", "write", "read"])
@@ -255,10 +255,10 @@ class RaceTests:
 
         def crossing(txn: Any, first: int, second: int) -> None:
             tries.append(first)
-            nars.mark_verified(txn, key_of(first), later(first))
+            nars.mark_verified(txn, stored(first, verified_at=later(first)))
             if len(tries) <= 2:
                 met.wait(10)
-            nars.mark_verified(txn, key_of(second), later(first))
+            nars.mark_verified(txn, stored(second, verified_at=later(first)))
 
         await gatherResults(
             [
@@ -290,7 +290,7 @@ class RaceTests:
                 self.assertIsNotNone(nars.find(txn, key_of(1)))
                 if len(tries) <= 2:
                     met.wait(10)
-                nars.mark_verified(txn, key_of(1), later(at))
+                nars.mark_verified(txn, stored(1, verified_at=later(at)))
 
             both = [start(self.database.write(racing, at)) for at in (1, 2)]
             await gatherResults(both, consumeErrors=True)

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.cache.admission import Admission
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
+from ncps.cache.heal import Healing
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
@@ -20,6 +21,7 @@ from ncps.cache.notices import Noticeboard
 from ncps.cache.relay import Cluster
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import ServedNar
+from ncps.cache.verify import Verifier
 from ncps.cache.vet import Vetting
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
@@ -101,7 +103,9 @@ class CoreCase(SynchronousTestCase):
         self.largest = 0
         self.reached: list[str] = []
         self.ended: list[str] = []
+        self.verified: list[str] = []
         self.disagreements = 0
+        self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
         self.restart()
 
     def restart(self) -> None:
@@ -113,7 +117,6 @@ class CoreCase(SynchronousTestCase):
         self.memory = NarInfoMemory(1_000_000)
         self.board = Noticeboard(self.notices, tasks, self.memory, self.negatives)
         self.board.listen()
-        self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
         self.narinfos = NarInfos(
             clock=clock,
             tasks=tasks,
@@ -137,6 +140,23 @@ class CoreCase(SynchronousTestCase):
             workers=self.threads,
             leases=self.leases,
         )
+        self.healing = Healing(
+            tasks=tasks,
+            catalog=catalog,
+            store=self.store,
+            narinfos=self.narinfos,
+            is_arriving=lambda key: self.nars.is_arriving(key),
+        )
+        self.verifier = Verifier(
+            clock=clock,
+            tasks=tasks,
+            catalog=catalog,
+            store=self.store,
+            narinfos=self.narinfos,
+            healing=self.healing,
+            workers=self.threads,
+            verified=self.verified.append,
+        )
         self.admission = Admission(
             clock,
             downloads=self.most_downloads,
@@ -158,6 +178,7 @@ class CoreCase(SynchronousTestCase):
             upstreams=self.upstreams,
             narinfos=self.narinfos,
             adoption=self.adoption,
+            verifier=self.verifier,
             negatives=self.negatives,
             uses=self.uses,
             workers=self.threads,

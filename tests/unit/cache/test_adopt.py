@@ -28,16 +28,17 @@ class AdoptionTests(CoreCase):
         super().setUp()
         self.sample = sample(size=SIZE)
         self.key = self.sample.key
+        self.named = self.sample.conventional
         self.plain = sample("plain", SIZE, "none")
         self.zst = NarKey(self.plain.key.name, "zst")
         self.origin.add(self.sample, self.plain)
 
     def test_bytes_named_by_their_hash_need_no_narinfo(self) -> None:
         """What a crash left without a row, or another program stored, is served at once."""
-        self.store.put(self.key, self.sample.file)
-        nar, client = self.successResultOf(self.open(self.key))
+        self.store.put(self.named, self.sample.file)
+        nar, client = self.successResultOf(self.open(self.named))
         self.assertEqual((Outcome.HIT, self.sample.file), (nar.outcome, client.data))
-        record = self.catalog.records[self.key]
+        record = self.catalog.records[self.named]
         self.assertEqual((True, None), (record.is_stored, record.verified_at))
         self.assertEqual([], self.origin.asked("nar"))
 
@@ -85,8 +86,8 @@ class AdoptionTests(CoreCase):
         odd = self.sample.altered(file_hash=None, compression="lzip")
         self.origin.add(odd)
         self.learn(odd)
-        self.store.put(self.key, self.sample.file)
-        self.failureResultOf(self.open(self.key), Corrupt)
+        self.store.put(odd.key, self.sample.file)
+        self.failureResultOf(self.open(odd.key), Corrupt)
         self.assertEqual([], self.store.quarantined)
 
     def test_name_that_is_no_hash(self) -> None:
@@ -106,8 +107,8 @@ class AdoptionTests(CoreCase):
         """Clients at once share one reading of the bytes."""
         held = self.threads = HeldThreads()
         self.restart()
-        self.store.put(self.key, self.sample.file)
-        opening = [self.open(self.key) for _ in range(5)]
+        self.store.put(self.named, self.sample.file)
+        opening = [self.open(self.named) for _ in range(5)]
         held.release()
         for one in opening:
             self.assertEqual(self.sample.file, self.successResultOf(one)[1].data)
@@ -117,25 +118,25 @@ class AdoptionTests(CoreCase):
         """If it is gone by the time it is read, whenever that is, it is a miss."""
         for last in (1, 2, 3):
             self.setUp()
-            self.store.put(self.key, self.sample.file)
+            self.store.put(self.named, self.sample.file)
             self.vanish_after(last)
-            self.assertEqual(self.sample.file, self.download(self.key))
+            self.assertEqual(self.sample.file, self.download(self.named))
             self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_right_bytes_are_served_though_they_cannot_be_recorded(self) -> None:
         """A database that takes no writes for a while keeps nobody from what is there."""
-        self.store.put(self.key, self.sample.file)
+        self.store.put(self.named, self.sample.file)
 
         async def locked(*_args: object) -> None:
             raise Unavailable("the database is locked")
 
         with patch.object(self.catalog, "mark_stored", locked):
             for _ in range(2):
-                nar, client = self.successResultOf(self.open(self.key))
+                nar, client = self.successResultOf(self.open(self.named))
                 self.assertEqual((Outcome.HIT, self.sample.file), (nar.outcome, client.data))
         self.assertEqual({}, self.catalog.records)
-        self.download(self.key)
-        self.assertTrue(self.catalog.records[self.key].is_stored)
+        self.download(self.named)
+        self.assertTrue(self.catalog.records[self.named].is_stored)
         self.assertEqual([], self.origin.asked("nar"))
 
     def vanish_after(self, looks: int) -> None:
@@ -145,7 +146,7 @@ class AdoptionTests(CoreCase):
             found = await stat(key)
             seen.append(key)
             if len(seen) == looks:
-                del self.store.objects[self.key]
+                del self.store.objects[self.named]
             return found
 
         self.patch(self.store, "stat", vanishing)

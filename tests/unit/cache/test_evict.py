@@ -18,10 +18,11 @@ from ncps.ports import EvictedNar, IdleNar, NarRecord
 from tests.contract.samples import digest_of, entry, key_of, narinfo, stored
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.clocks import SetClock
-from tests.fakes.samples import sample
+from tests.fakes.samples import UPSTREAM_KEY, sample
 from tests.unit.cache.rig import CoreCase
 
 SIZE = 100
+TRUSTED = str(UPSTREAM_KEY.public)
 GRACE_S = 300.0
 HOUR = 3600.0
 
@@ -71,7 +72,7 @@ class EvictionCase(CoreCase):
         moment = self.at(10_000.0 + number if ago_s is None else ago_s)
         record = stored(number, stored_size=size, stored_at=moment, last_used_at=moment)
         self.get(self.catalog.mark_stored(record))
-        self.get(self.catalog.add_narinfo(entry(number), record))
+        self.get(self.catalog.add_narinfo(entry(number, verified_by=TRUSTED), record))
         self.store.put(record.key, bytes(size))
         self.get(self.sidecars.put(digest_of(number), b"text"))
         return record
@@ -281,7 +282,7 @@ class StayingTests(EvictionCase):
         """One narinfo in use keeps the NAR for all; without, it goes with all."""
         for number in range(11):
             self.keep(number)
-        other = entry(50, narinfo=narinfo(50, url=key_of(10).url))
+        other = entry(50, narinfo=narinfo(50, url=key_of(10).url), verified_by=TRUSTED)
         self.get(self.catalog.add_narinfo(other, self.catalog.records[key_of(10)]))
         self.get(self.sidecars.put(digest_of(50), b"text"))
         self.uses.narinfo(digest_of(50))

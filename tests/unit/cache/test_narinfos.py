@@ -14,7 +14,7 @@ from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.keys import SecretKey
 from ncps.nix.narinfo import NarInfo
-from ncps.nix.narurl import NarKey
+from ncps.nix.narurl import NarKey, opaque_key
 from ncps.ports import NarRecord
 from tests.fakes.clocks import SetClock
 from tests.fakes.samples import OWN_KEY, sample, signed
@@ -380,7 +380,8 @@ class SharedNarTests(NarInfosCase):
         self.origin.narinfos[self.digest] = self.opaque(self.sample.file)
         self.served()
         record = self.catalog.records[key]
-        stored = evolve(record, stored_at=utc_now(self.clock), stored_size=record.file_size)
+        now = utc_now(self.clock)
+        stored = evolve(record, stored_at=now, stored_size=record.file_size, verified_at=now)
         self.get(self.catalog.mark_stored(stored))
         self.get(self.catalog.forget_narinfo(self.digest))
         self.restart()
@@ -389,6 +390,21 @@ class SharedNarTests(NarInfosCase):
         self.assertEqual(
             (sha256_of(self.sample.file), len(self.sample.file)), (told.file_hash, told.file_size)
         )
+        self.assertEqual(key.url, told.url)
+
+    def test_other_file_of_a_stored_nar_that_nobody_has_looked_into(self) -> None:
+        """What is stored may be wrong: the other file gets another name of the same NAR."""
+        key = NarKey(self.sample.narinfo.nar_hash.nix32, "xz")
+        self.origin.narinfos[self.digest] = self.opaque(self.sample.file)
+        self.served()
+        stored = evolve(self.catalog.records[key], stored_at=utc_now(self.clock), stored_size=1)
+        self.get(self.catalog.mark_stored(stored))
+        self.get(self.catalog.forget_narinfo(self.digest))
+        self.restart()
+        self.origin.narinfos[self.digest] = self.opaque(b"other bytes")
+        told = NarInfo.parse(self.served().text)
+        self.assertEqual(opaque_key("xz", told.nar_hash, 1).url, told.url)
+        self.assertEqual(sha256_of(b"other bytes"), told.file_hash)
 
     def test_narinfo_that_points_at_another_paths_nar(self) -> None:
         """Where a URL is known for another NAR's, the path's own is named by its NarHash."""

@@ -465,6 +465,7 @@ class WrongBytesTests(NarsCase):
         """Wrong bytes are no absence: without a narinfo, too, the next request tries."""
         self.catalog = MemoryCatalog()
         self.restart()
+        self.key = self.sample.conventional
         client = self.begun(self.key, script=Script(hold=True, lie_at=10))
         self.failureResultOf(client.done, Corrupt)
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -617,6 +618,7 @@ class UnknownTests(NarsCase):
         super().setUp()
         self.catalog = MemoryCatalog()
         self.restart()
+        self.key = self.sample.conventional
 
     def test_name_is_taken_for_the_hash(self) -> None:
         """A NAR asked for out of the blue is fetched by its conventional URL and verified."""

@@ -33,7 +33,7 @@ class RelayCase(CoreCase):
         self.there = MemoryLeases("there", beside=self.leases)
         self.lease = self.taken()
         self.peers.file = str(sha256_of(self.sample.file))
-        self.peers.line.add(self.sample)
+        self.peers.line.nars[self.key.url] = self.sample.file
 
     def taken(self) -> Lease:
         lease = self.get(self.there.try_hold(lease_of(self.key)))
@@ -62,6 +62,7 @@ class RelayCase(CoreCase):
                     record,
                     stored_at=utc_now(self.clock),
                     stored_size=len(self.sample.file),
+                    stored_tag=self.store.tag(self.key),
                     file_size=len(self.sample.file),
                     file_hash=sha256_of(self.sample.file),
                     encoding=record.compression,

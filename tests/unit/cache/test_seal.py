@@ -10,7 +10,7 @@ from ncps.codec import encoder
 from ncps.codec.ratio import ALLOWANCE
 from ncps.errors import Corrupt
 from ncps.nix.hashes import sha256_of
-from ncps.nix.narurl import NarKey
+from ncps.nix.narurl import opaque_key
 from ncps.ports import NarRecord
 
 MIB = 1024 * 1024
@@ -25,7 +25,7 @@ class BombTests(SynchronousTestCase):
         pieces = [maker.feed(bytes(MIB)) for _ in range(size // MIB)]
         self.file = b"".join([*pieces, maker.finish()])
         self.record = NarRecord(
-            key=NarKey("0" * 52, "zst"),
+            key=opaque_key("zstd", sha256_of(bytes(size))),
             compression="zstd",
             file_hash=sha256_of(self.file),
             file_size=len(self.file),

@@ -9,7 +9,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import Malformed
 from ncps.nix.base32 import ALPHABET
 from ncps.nix.hashes import Hash, sha256_of
-from ncps.nix.narurl import EXTENSIONS, NarKey, UnknownExtension, served_key
+from ncps.nix.narurl import (
+    EXTENSIONS,
+    VARIANTS,
+    NarKey,
+    UnknownExtension,
+    conventional_key,
+    is_opaque,
+    opaque_key,
+)
 
 NIX32 = "001gvksnikxzsalzc94lcfk8k07i9l4rdflk525a0a9mxkc2bvzs"
 HEX = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -84,12 +92,12 @@ class NarKeyTests(SynchronousTestCase):
             NarKey("z" * 52, "").as_hash()
 
 
-class ServedKeyTests(SynchronousTestCase):
-    def assert_served(self, url: str, compression: str, file_name: str) -> None:
-        self.assertEqual(served_key(url, compression, NAR_HASH).file_name, file_name, url)
+class ConventionalKeyTests(SynchronousTestCase):
+    def assert_named(self, url: str, file_name: str) -> None:
+        self.assertEqual(conventional_key(url), NarKey.parse(file_name), url)
 
-    def test_conventional_urls_keep_their_name(self) -> None:
-        """Whatever the directory, host and query, bytes shared upstream stay shared."""
+    def test_conventional_urls_say_a_name(self) -> None:
+        """Whatever the directory, host and query."""
         for url in (
             f"nar/{NIX32}.nar.xz",
             f"{NIX32}.nar.xz",
@@ -97,22 +105,17 @@ class ServedKeyTests(SynchronousTestCase):
             f"nar/{NIX32}.nar.xz?hash={DIGEST}",
             f"https://cdn.example/a/b/{NIX32}.nar.xz?sig=/x/y.nar#part",
         ):
-            self.assert_served(url, "xz", f"{NIX32}.nar.xz")
-        self.assert_served(f"nar/{HEX}.nar", "none", f"{HEX}.nar")
-
-    def test_an_extension_that_hides_the_compression_stays(self) -> None:
-        """Attic serves zstd, and Nix gzip, under a plain .nar."""
-        self.assert_served(f"nar/{HEX}.nar", "zstd", f"{HEX}.nar")
-        self.assert_served(f"nar/{NIX32}.nar", "gzip", f"{NIX32}.nar")
+            self.assert_named(url, f"{NIX32}.nar.xz")
+        self.assert_named(f"nar/{HEX}.nar", f"{HEX}.nar")
 
     def test_prefixes_of_nix_serve_are_stripped(self) -> None:
         """The hash part of the store path before the name is left out, after dash or underscore."""
         for separator in "-_":
-            self.assert_served(f"nar/{DIGEST}{separator}{NIX32}.nar", "none", f"{NIX32}.nar")
-            self.assert_served(f"nar/{DIGEST}{separator}{HEX}.nar.xz", "xz", f"{HEX}.nar.xz")
+            self.assert_named(f"nar/{DIGEST}{separator}{NIX32}.nar", f"{NIX32}.nar")
+            self.assert_named(f"nar/{DIGEST}{separator}{HEX}.nar.xz", f"{HEX}.nar.xz")
 
-    def test_opaque_urls_are_named_by_the_nar_hash(self) -> None:
-        """UUIDs of Cachix, paths of snix and unknown extensions: the compression gives the end."""
+    def test_opaque_urls_say_no_name(self) -> None:
+        """UUIDs of Cachix, paths of snix and unknown extensions."""
         for url in (
             "nar/7cb6a8d2-5c8c-4a3d-8c5f-0123456789ab.nar.zst",
             "7cb6a8d2-5c8c-4a3d-8c5f-0123456789ab.nar.zst",
@@ -122,29 +125,45 @@ class ServedKeyTests(SynchronousTestCase):
             f"nar/{DIGEST}-xyz.nar",
             "/..",
         ):
-            self.assert_served(url, "none", f"{NAR_HASH.nix32}.nar")
-            self.assert_served(url, "zstd", f"{NAR_HASH.nix32}.nar.zst")
-
-    def test_an_opaque_url_without_own_extension_never_collides(self) -> None:
-        """The gzip of a NAR and the NAR itself are other bytes, so they get other names."""
-        opaque = "nar/uuid.nar"
-        keys = {c: served_key(opaque, c, NAR_HASH) for c in ("none", "gzip", "lzma", "xz")}
-        self.assertEqual(len(set(keys.values())), 4)
-        self.assertEqual(keys["gzip"].name, sha256_of(f"gzip:{NAR_HASH.nix32}".encode()).nix32)
-        self.assertEqual(keys["gzip"].extension, "")
+            self.assertIsNone(conventional_key(url), url)
 
     def test_what_is_no_url_of_a_nar_is_refused(self) -> None:
         """A bare token, a directory, a host."""
         for url in ("", "token", "?x=.nar", "nar/", "nar/?a/b", "https://host", "https://h.nar"):
             with self.assertRaises(Malformed):
-                served_key(url, "none", NAR_HASH)
+                conventional_key(url)
 
-    @given(st.text(max_size=40), st.sampled_from(["none", "xz", "gzip"]))
-    def test_whatever_the_url_the_name_is_safe(self, url: str, compression: str) -> None:
-        """Any text gives a valid key or Malformed."""
+    @given(st.text(max_size=40))
+    def test_whatever_the_url_the_name_is_safe(self, url: str) -> None:
+        """Any text gives a valid key, none, or Malformed."""
         for candidate in (url, f"nar/{url}", f"https://h/{url}.nar"):
-            try:
-                key = served_key(candidate, compression, NAR_HASH)
-            except Malformed:
-                continue
+            with contextlib.suppress(Malformed):
+                key = conventional_key(candidate)
+                self.assertTrue(key is None or NarKey.parse(key.file_name) == key)
+
+
+class OpaqueKeyTests(SynchronousTestCase):
+    def test_the_nar_hash_and_the_compression_give_the_name(self) -> None:
+        """As in the Go program, where the extension tells the compression."""
+        self.assertEqual(opaque_key("none", NAR_HASH).file_name, f"{NAR_HASH.nix32}.nar")
+        self.assertEqual(opaque_key("zstd", NAR_HASH).file_name, f"{NAR_HASH.nix32}.nar.zst")
+        gzip = opaque_key("gzip", NAR_HASH)
+        self.assertEqual(gzip.name, sha256_of(f"gzip:{NAR_HASH.nix32}".encode()).nix32)
+        self.assertEqual(gzip.extension, "")
+
+    def test_no_two_files_share_a_name(self) -> None:
+        """Other compressions, variants and NARs have other names, each known as such."""
+        nars = (NAR_HASH, sha256_of(b"another"))
+        kinds = [
+            (compression, nar, variant)
+            for compression in ("none", "gzip", "lzma", "xz", "zstd")
+            for nar in nars
+            for variant in range(VARIANTS)
+        ]
+        names = {opaque_key(*kind): kind for kind in kinds}
+        self.assertEqual(len(names), len(kinds))
+        for key, (compression, nar, _) in names.items():
             self.assertEqual(NarKey.parse(key.file_name), key)
+            self.assertTrue(is_opaque(key, compression, nar))
+            self.assertFalse(any(is_opaque(key, compression, n) for n in nars if n != nar))
+            self.assertFalse(is_opaque(key, "bzip2", nar))

@@ -1,0 +1,101 @@
+"""Publication: what a download brought is stored, bytes first, then the row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ncps.cache.admission import Admission
+from ncps.cache.download import Arrived, Download
+from ncps.cache.narinfos import NarInfos
+from ncps.cache.seal import Verdict
+from ncps.clocks import utc_now
+from ncps.errors import Conflict, StorageFull, Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.ports import Catalog, NarRecord, NarStore
+
+
+class Publication:
+    """See the module.
+
+    :param ended: told "published", "relayed" (another process has published it) or "unkept".
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        catalog: Catalog,
+        store: NarStore,
+        narinfos: NarInfos,
+        admission: Admission,
+        ended: Callable[[str], object],
+    ) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._store = store
+        self._narinfos = narinfos
+        self._admission = admission
+        self._ended = ended
+
+    async def publish(
+        self, download: Download, nar: NarRecord | None, arrived: Arrived, fence: int
+    ) -> None:
+        """Store what arrived. What cannot be kept was served anyway.
+
+        :param fence: of the lease; a successor's row is left alone.
+        """
+        key, spool, verdict = download.key, arrived.spool, arrived.verdict
+        refusal = self._admission.too_large(verdict.size) if spool.is_kept else spool.keep_error
+        if refusal:
+            self._unkept(key, refusal)
+            return
+        record = self._record(download, nar, verdict)
+        try:
+            stat = await self._store.publish(key, spool.spooled(verdict.sha256))
+            record = evolve(record, stored_tag=stat.tag)
+            await self._catalog.mark_stored(record, fence)
+            await self._narinfos.published(record)
+        except Conflict as error:
+            self._log.warn("{key}: {reason}", key=key.file_name, reason=str(error))
+            self._narinfos.changed(key)
+            self._ended("relayed")
+            return
+        except (StorageFull, Unavailable) as error:
+            self._unkept(key, str(error))
+            return
+        self._ended("published")
+        self._log.info(
+            "stored {key} ({size} bytes) from {upstream}",
+            key=key.file_name,
+            size=verdict.size,
+            upstream=download.upstream,
+        )
+
+    def _record(self, download: Download, nar: NarRecord | None, verdict: Verdict) -> NarRecord:
+        """The row of a stored NAR: what was known of it, and what its bytes are."""
+        now = utc_now(self._clock)
+        base = nar if nar is not None else NarRecord(key=download.key, compression="")
+        if nar is not None and download.origin is not None:
+            base = evolve(base, upstream=download.origin[0], origin_url=download.origin[1])
+        return evolve(
+            base,
+            file_size=verdict.size,
+            file_hash=verdict.sha256,
+            encoding=base.compression,
+            stored_size=verdict.size,
+            stored_at=now,
+            verified_at=now if verdict.nar_verified else None,
+            last_used_at=now,
+        )
+
+    def _unkept(self, key: NarKey, reason: str) -> None:
+        self._log.warn(
+            "{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason
+        )
+        self._ended("unkept")

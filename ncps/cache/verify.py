@@ -1,0 +1,236 @@
+"""Verifying stored NARs: the bytes are read, and what their row says of them is made true.
+
+the file has another hash than the row says     damaged: set aside, to be fetched again
+the NAR inside is the one that was promised     verified
+nobody has promised one                         what is inside is written down
+another NAR is inside                           the narinfos are taken back, and the pair of
+                                                NarHash and FileHash is remembered as wrong;
+                                                the file stays if its name is its hash
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from attrs import evolve, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from ncps.cache.heal import Healing
+from ncps.cache.narinfos import NarInfos
+from ncps.cache.seal import Sha256
+from ncps.cache.served import stored_key
+from ncps.clocks import utc_now
+from ncps.codec import is_supported
+from ncps.codec.ratio import USUAL, Ratio
+from ncps.errors import Corrupt, Malformed, NotFound
+from ncps.flights import Flights
+from ncps.nix.hashes import Hash
+from ncps.nix.narcheck import NarDigest
+from ncps.nix.narurl import COMPRESSIONS, NarKey
+from ncps.ports import Catalog, NarRecord, NarStore
+from ncps.tasks import Tasks
+from ncps.workers import Threads
+
+
+@frozen(kw_only=True)
+class Seen:
+    """What was computed from the bytes of a stored object.
+
+    :param tag: of the object that was read.
+    :param nar_hash: of the NAR inside, once it is decompressed; None: that cannot be told.
+    :param trouble: why it cannot be told; empty if the compression is one that is not read.
+    """
+
+    tag: str
+    file_hash: Hash
+    file_size: int
+    nar_hash: Hash | None = None
+    nar_size: int | None = None
+    trouble: str = ""
+
+
+class _Inside:
+    """Hashes the NAR in a file; a file that is none, or another, has no hash, and is no error."""
+
+    def __init__(self, compression: str, max_size: int | None) -> None:
+        self._digest: NarDigest | None = None
+        if is_supported(compression):
+            ratio = None if max_size is not None else Ratio(USUAL, lambda: None)
+            self._digest = NarDigest(compression, max_size=max_size, ratio=ratio)
+        self._trouble = ""
+
+    def feed(self, data: bytes) -> None:
+        if self._digest is None:
+            return
+        try:
+            self._digest.feed(data)
+        except Corrupt as error:
+            self._digest, self._trouble = None, str(error)
+
+    def finish(self) -> tuple[Hash | None, int | None, str]:
+        if self._digest is not None:
+            try:
+                return *self._digest.finish(), ""
+            except Corrupt as error:
+                self._trouble = str(error)
+        return None, None, self._trouble
+
+
+class Verifier:
+    """See the module.
+
+    :param verified: told of each result: "right", "wrong", "damaged" or "missing".
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        tasks: Tasks,
+        catalog: Catalog,
+        store: NarStore,
+        narinfos: NarInfos,
+        healing: Healing,
+        workers: Threads,
+        verified: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self.healing = healing
+        self._clock = clock
+        self._catalog = catalog
+        self._store = store
+        self._narinfos = narinfos
+        self._workers = workers
+        self._verified = verified
+        self._flights: Flights[tuple[NarKey, bool], NarRecord | None] = Flights(tasks, "verify")
+
+    async def verify(self, nar: NarRecord, bytes_per_second: int = 0) -> NarRecord | None:
+        """Read a stored NAR; return its row as it is then, or None if its bytes are gone.
+
+        :param bytes_per_second: at most, on the average; 0 as fast as it goes.
+        :raises Unavailable: nothing was found out.
+        """
+        flight = nar.key, bytes_per_second > 0
+        return await self._flights.join(flight, partial(self._verify, nar, bytes_per_second))
+
+    async def _verify(self, nar: NarRecord, rate: int) -> NarRecord | None:
+        try:
+            seen = await self._read(nar, rate)
+        except NotFound as error:
+            self._verified("missing")
+            await self.healing.heal(nar, error)
+            return None
+        except Corrupt as error:
+            await self._damaged(nar, error)
+            return None
+        if not _is_same_file(nar, seen):
+            await self._damaged(nar, Corrupt(f"its hash is {seen.file_hash}"))
+            return None
+        now = utc_now(self._clock)
+        record = evolve(nar, stored_tag=seen.tag, verified_at=now)
+        if nar.nar_hash is None:
+            self._verified("right")
+            return await self._note(nar, _described(record, seen))
+        if (nar.nar_hash, nar.nar_size) == (seen.nar_hash, nar.nar_size and seen.nar_size):
+            self._verified("right")
+            return await self._note(nar, record)
+        if seen.nar_hash is None and not seen.trouble:
+            return await self._note(nar, evolve(record, verified_at=nar.verified_at))
+        self._verified("wrong")
+        return await self._wrong(nar, record, seen)
+
+    async def _note(self, nar: NarRecord, record: NarRecord) -> NarRecord | None:
+        if await self._catalog.mark_verified(record):
+            return record
+        current = await self._catalog.nar(nar.key)  # others were stored meanwhile
+        return current if current is not None and current.is_stored else None
+
+    async def _damaged(self, nar: NarRecord, error: Corrupt) -> None:
+        self._verified("damaged")
+        await self.healing.heal(nar, error)
+
+    async def _wrong(self, nar: NarRecord, record: NarRecord, seen: Seen) -> NarRecord | None:
+        is_right_by_name = stored_key(nar) == nar.key and _is_named(nar.key, seen.file_hash)
+        assert nar.nar_hash is not None
+        self._log.error(
+            "stored NAR {key} is not what its narinfo says{fate}: {reason}",
+            key=nar.key.file_name,
+            fate="" if is_right_by_name else " and is set aside",
+            reason=seen.trouble or f"NAR hash {seen.nar_hash} instead of {nar.nar_hash}",
+        )
+        await self._catalog.note_wrong(nar.nar_hash, seen.file_hash, utc_now(self._clock))
+        digests = await self._narinfos.withdraw(nar.key)
+        if is_right_by_name:
+            kept = await self._note(nar, _described(record, seen))
+        else:
+            await self._catalog.forget_nar(nar.key)
+            await self._store.quarantine(stored_key(nar))
+            kept = None
+        await self._narinfos.relearn(digests)
+        return kept
+
+    async def _read(self, nar: NarRecord, rate: int) -> Seen:
+        """Read the object as it is now, whatever its row says. NotFound, Corrupt, Unavailable."""
+        where = stored_key(nar)
+        stat = await self._store.stat(where)
+        if stat is None:
+            raise NotFound(f"{where.file_name} is not in the store")
+        encoding = nar.encoding or nar.compression or COMPRESSIONS[where.extension]
+        file, inside = Sha256(), _Inside(encoding, nar.nar_size)
+
+        def feed_blocking(data: bytes) -> None:
+            file.feed(data)
+            inside.feed(data)
+
+        body = await self._store.open(where, size=stat.size, tag=stat.tag)
+        try:
+            async for chunk in body:
+                began = self._clock.seconds()
+                await self._workers.run(feed_blocking, chunk)
+                if rate:
+                    due = len(chunk) / rate - (self._clock.seconds() - began)
+                    await deferLater(self._clock, max(0.0, due))
+        finally:
+            body.close()
+        nar_hash, nar_size, trouble = await self._workers.run(inside.finish)
+        return Seen(
+            tag=stat.tag,
+            file_hash=file.finish(),
+            file_size=stat.size,
+            nar_hash=nar_hash,
+            nar_size=nar_size,
+            trouble=trouble,
+        )
+
+
+def _is_same_file(nar: NarRecord, seen: Seen) -> bool:
+    """Whether the bytes behind the URL are still those of the row."""
+    if nar.file_hash is None:
+        return True
+    is_recompressed = stored_key(nar) != nar.key
+    return nar.file_hash == (seen.nar_hash if is_recompressed else seen.file_hash)
+
+
+def _is_named(key: NarKey, file_hash: Hash) -> bool:
+    try:
+        return key.as_hash() == file_hash
+    except Malformed:
+        return False
+
+
+def _described(nar: NarRecord, seen: Seen) -> NarRecord:
+    """The row of a file of which nothing but its bytes is known."""
+    compression = COMPRESSIONS[nar.key.extension] if seen.nar_hash is not None else ""
+    return evolve(
+        nar,
+        compression=compression,
+        encoding=compression,
+        file_hash=seen.file_hash,
+        file_size=seen.file_size,
+        nar_hash=seen.nar_hash,
+        nar_size=seen.nar_size,
+    )

@@ -1,0 +1,175 @@
+"""Stored NARs that are read once more: right, damaged, replaced, missing, or another NAR."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.nix.hashes import sha256_of
+from ncps.nix.narinfo import NarInfo
+from ncps.ports import NarRecord
+from ncps.ports.catalog import WRONG_S
+from tests.fakes.samples import Sample, sample
+from tests.unit.cache.rig import CoreCase
+
+SIZE = 300_000
+
+
+class VerifierCase(CoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=SIZE)
+        self.key = self.sample.key
+        self.origin.add(self.sample)
+
+    def stored(self) -> NarRecord:
+        """Have the NAR stored, and return its row."""
+        self.learn(self.sample)
+        self.download(self.key)
+        return self.catalog.records[self.key]
+
+    def asked(self) -> int:
+        """How many NARs were asked of the first upstream."""
+        return len(self.origin.asked("nar"))
+
+
+class ReplacedTests(VerifierCase):
+    """Another object lies under the key of a stored NAR."""
+
+    def test_other_bytes_of_the_same_size_are_never_served(self) -> None:
+        """They are set aside, and the right ones fetched."""
+        self.stored()
+        wrong = bytes(len(self.sample.file))
+        self.store.put(self.key, wrong)
+        self.assertEqual(self.sample.file, self.download(self.key))
+        self.assertEqual([(self.key, wrong)], self.store.quarantined)
+        self.assertEqual(self.sample.file, self.store.objects[self.key])
+        self.assertEqual(["damaged"], self.verified)
+        self.assertEqual(2, self.asked())
+
+    def test_the_same_bytes_once_more_are_served(self) -> None:
+        """A store that was restored costs one reading, and no download."""
+        record = self.stored()
+        self.get(self.catalog.mark_stored(evolve(record, stored_tag="of before")))
+        for _ in range(2):
+            self.assertEqual(self.sample.file, self.download(self.key))
+        self.assertEqual(["right"], self.verified)
+        self.assertEqual(self.store.tag(self.key), self.catalog.records[self.key].stored_tag)
+        self.assertEqual(1, self.asked())
+
+    def test_a_row_of_before_there_were_tags_is_verified(self) -> None:
+        """Where nobody has looked, the bytes are read before they are served."""
+        record = self.stored()
+        self.get(self.catalog.mark_stored(evolve(record, stored_tag="")))
+        self.store.objects[self.key] = bytes(len(self.sample.file))
+        self.assertEqual(self.sample.file, self.download(self.key))
+        self.assertEqual(["damaged"], self.verified)
+
+    def test_what_cannot_be_set_aside_is_replaced_all_the_same(self) -> None:
+        """A quarantine that fails leaves the wrong bytes where the right ones go."""
+        self.stored()
+        self.store.put(self.key, bytes(len(self.sample.file)))
+
+        async def failing(_: object) -> bool:
+            raise Unavailable("EIO")
+
+        self.patch(self.store, "quarantine", failing)
+        self.assertEqual(self.sample.file, self.download(self.key))
+        self.assertEqual(self.sample.file, self.store.objects[self.key])
+
+    def test_a_store_that_cannot_be_read_says_nothing(self) -> None:
+        """What could not be told changes nothing."""
+        record = self.stored()
+        self.store.failing = Unavailable("EIO")
+        self.refused(self.verifier.verify(record), Unavailable)
+        self.store.failing = None
+        self.assertEqual(record, self.catalog.records[self.key])
+
+    def test_missing_bytes_are_noted(self) -> None:
+        """A row whose object is gone says so afterwards."""
+        record = self.stored()
+        self.store.objects.clear()
+        self.assertIsNone(self.get(self.verifier.verify(record)))
+        self.assertEqual(["missing"], self.verified)
+        self.assertFalse(self.catalog.records[self.key].is_stored)
+
+    def test_what_is_stored_meanwhile_is_left_alone(self) -> None:
+        """A finding about bytes that are gone does not count for those that came after them."""
+        record = self.stored()
+        later = evolve(record, stored_tag="another", stored_at=self.catalog.made_at)
+        self.get(self.catalog.mark_stored(later))
+        self.assertEqual(later, self.get(self.verifier.verify(record)))
+        self.assertIsNone(self.catalog.records[self.key].verified_at)
+
+
+class WrongNarTests(VerifierCase):
+    """The upstream's file has the hash that its narinfo says, and another NAR inside."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.wrong = sample("wrong", SIZE)
+        self.lie()
+
+    def lie(self) -> None:
+        """Let the first upstream serve the wrong file under a well-signed narinfo."""
+        file = self.wrong.narinfo
+        told = self.sample.altered(
+            url="nar/some-uuid", file_hash=file.file_hash, file_size=file.file_size
+        )
+        self.told: Sample = evolve(told, file=self.wrong.file)
+        self.origin.add(self.told)
+
+    def found(self) -> None:
+        """Have the wrong file stored and looked into."""
+        self.assertEqual(self.wrong.file, self.download_of(self.told))
+        self.assertIsNone(self.get(self.verifier.verify(self.catalog.records[self.key])))
+        self.assertEqual(["wrong"], self.verified)
+
+    def download_of(self, of: Sample) -> bytes:
+        self.learn(of)
+        return self.download(self.key)
+
+    def test_it_is_set_aside_and_stays_known(self) -> None:
+        """Its narinfo is taken back, and not signed or served again, after a restart neither."""
+        self.found()
+        self.assertEqual([(self.key, self.wrong.file)], self.store.quarantined)
+        self.assertNotIn(self.key, self.catalog.records)
+        self.assertEqual({}, self.sidecars.texts)
+        for _ in range(2):
+            self.refused(self.narinfos.get(self.sample.digest), Corrupt)
+            self.failureResultOf(self.open(self.key), NotFound)
+            self.restart()
+        self.assertEqual(1, [url for url, _ in self.origin.asked("nar")].count(self.told.url))
+
+    def test_it_is_tried_again_after_some_weeks(self) -> None:
+        """Nothing is remembered for ever."""
+        self.found()
+        self.clock.advance(WRONG_S + 1)
+        self.restart()
+        self.assertEqual(self.wrong.file, self.download_of(self.told))
+
+    def test_another_upstream_has_the_right_one(self) -> None:
+        """Under the same URL, and at once: whoever has the narinfo finds it answered."""
+        self.mirror.add(self.sample)
+        self.found()
+        self.assertEqual(self.sample.file, self.download(self.key))
+        told = NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
+        self.assertEqual((self.key.url, sha256_of(self.sample.file)), (told.url, told.file_hash))
+
+    def test_a_file_with_a_name_of_its_own_stays(self) -> None:
+        """It is right by that name, whatever a narinfo said is inside."""
+        key = self.wrong.conventional
+        self.origin.add(self.wrong)
+        self.download(key)
+        record = evolve(
+            self.catalog.records[key],
+            compression="xz",
+            nar_hash=self.sample.narinfo.nar_hash,
+            nar_size=len(self.sample.nar),
+        )
+        self.get(self.catalog.mark_stored(record))
+        kept = self.get(self.verifier.verify(record))
+        assert kept is not None
+        self.assertEqual(self.wrong.narinfo.nar_hash, kept.nar_hash)
+        self.assertEqual([], self.store.quarantined)
+        self.assertEqual(self.wrong.file, self.download(key))
