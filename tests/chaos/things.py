@@ -6,7 +6,10 @@ import hashlib
 
 from attrs import frozen
 
-from tests.system.caches import StorePath, to_base32
+from tests.system.caches import EXTENSIONS, StorePath, to_base32
+
+VARIANTS = 4
+"""How many files of one NAR in one compression may have an opaque name each."""
 
 
 @frozen
@@ -70,6 +73,18 @@ def spelled(data: bytes) -> set[str]:
     """A hash as it stands in names."""
     digest = hashlib.sha256(data).digest()
     return {digest.hex(), to_base32(digest)}
+
+
+def opaque(nar: bytes) -> set[str]:
+    """The names of a NAR that are not the hash of a file.
+
+    Its NarHash, and where several files of it lie behind URLs, what is made of NarHash, compression
+    and a number.
+    """
+    nar_hash = to_base32(hashlib.sha256(nar).digest())
+    words = {f"{name}:{nar_hash}:{number}" for name in EXTENSIONS for number in range(1, VARIANTS)}
+    made = {to_base32(hashlib.sha256(word.encode()).digest()) for word in words}
+    return spelled(nar) | made
 
 
 def facts_of(path: StorePath) -> dict[str, str]:

@@ -8,7 +8,7 @@ import time
 from functools import partial
 from random import Random
 
-from tests.chaos.things import Thing, facts_of, name_of, spelled
+from tests.chaos.things import Thing, facts_of, name_of, opaque, spelled
 from tests.chaos.weather import ORIGINS, PRIVATE, RELAYS, SOURS, SWAPPER, Mood, Weather, is_clean
 from tests.e2e.daemon import UpstreamCache, free_port
 from tests.system.caches import (
@@ -90,7 +90,7 @@ class World:
         self.by_digest = {thing.path.digest: thing for thing in self.things}
         paths = [(thing, path) for thing in self.things for path in thing.paths]
         self._named = {
-            name: (thing, thing.files) for thing in self.things for name in spelled(thing.path.nar)
+            name: (thing, thing.files) for thing in self.things for name in opaque(thing.path.nar)
         }
         self._named |= {
             name: (thing, [path.file]) for thing, path in paths for name in spelled(path.file)
@@ -183,7 +183,7 @@ class World:
             alike = [other for other in others if other.compression == path.compression]
             other = chance.choice(alike if alike and chance.random() < SAME_COMPRESSION else others)
             said = dict(other.fields())
-            names = ("URL", "Compression", "FileHash", "FileSize")
+            names = ("URL", "FileHash", "FileSize")
             origin.serve(
                 f"/{path.digest}.narinfo", path.narinfo(**{name: said[name] for name in names})
             )
