@@ -107,7 +107,7 @@ class Seal:
         *,
         max_ratio: int = USUAL,
         reached: Callable[[], object] = lambda: None,
-        is_strict: bool = False,
+        is_strict: bool = True,
     ) -> None:
         self.size = expected.file_size if expected is not None else None
         self._nar_hash = expected.nar_hash if expected is not None else None

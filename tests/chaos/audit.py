@@ -52,9 +52,19 @@ def hashed(files: dict[str, bytes]) -> dict[str, tuple[int, str]]:
     }
 
 
-def examine_store(stored: Stored, world: World, score: Score) -> None:
-    """Compare every stored NAR with the truth, with its name and with its row."""
-    files = stored.files
+def examine_store(stored: Stored, world: World, planted: dict[str, set[str]], score: Score) -> None:
+    """Compare every stored NAR with the truth, with its name and with its row.
+
+    :param planted: hashes of bytes that were laid there, by name: where no row promises them, they
+        lie there for the daily sweep, which takes what is older than a day.
+    """
+    recorded = {f"{name}.nar" + (f".{end}" if end else "") for _, name, end, _ in stored.rows}
+    files = {
+        name: facts
+        for name, facts in stored.files.items()
+        if name in recorded or facts[1] not in planted.get(name, ())
+    }
+    score.add("planted files left for the sweep", len(stored.files) - len(files))
     score.add("stored NARs", len(files))
     score.add("set aside", stored.set_aside)
     for name, (size, sha256) in files.items():

@@ -89,6 +89,7 @@ class Vandal:
 
     :ivar damages: when stored bytes were damaged or may have been, by their true hash.
     :ivar names: files it had a hand in.
+    :ivar planted: hashes of the bytes that it has laid there itself, by the file's name.
     """
 
     world: World
@@ -97,6 +98,7 @@ class Vandal:
     chance: Random
     damages: dict[str, list[float]] = field(factory=dict)
     names: set[str] = field(factory=set)
+    planted: dict[str, set[str]] = field(factory=dict)
 
     @classmethod
     def of(cls, seed: int, world: World, score: Score, place: Place) -> Self:
@@ -155,6 +157,7 @@ class Vandal:
 
     async def _put(self, name: str, content: bytes) -> None:
         other = other_bytes(content, self.chance)
+        self.planted.setdefault(name, set()).add(hashlib.sha256(other).hexdigest())
         await asyncio.to_thread(self.place.put, name, other, self.chance)
 
     def _note(self, name: str) -> None:

@@ -104,7 +104,8 @@ class Sister(Crowd):
         except AssertionError as error:
             self.score.blame("bad exits", str(error))
         database = setting(shared, "--cache-database-url").rpartition("/")[2]
-        audit.examine_store(in_bucket(bucket, self._backends, database), self.world, self.score)
+        stored = in_bucket(bucket, self._backends, database)
+        audit.examine_store(stored, self.world, self.vandal.planted, self.score)
         for replica in self.replicas:
             audit.examine_log(replica, self.score)
         log = "\n".join(replica.log for replica in self.replicas)

@@ -47,7 +47,8 @@ class Storm(Crowd):
         finally:
             self.daemon.kill()
             self.world.stop()
-        audit.examine_store(audit.local(self.daemon), self.world, self.score)
+        stored = audit.local(self.daemon)
+        audit.examine_store(stored, self.world, self.vandal.planted, self.score)
         audit.examine_log(self.daemon, self.score)
         audit.count_downloads(
             self.world, self.kills, self.vandal.damages, self.daemon.log, self.score

@@ -36,6 +36,7 @@ ORDINARY = (
     "stored files replaced",
     "files planted at names that had none",
     "set aside",
+    "planted files left for the sweep",
     "NARs recorded",
     "upstream NAR requests",
     "whole healthy transfers",
