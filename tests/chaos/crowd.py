@@ -189,6 +189,8 @@ class Crowd(ABC):
 
         await asyncio.gather(*map(fetch, self.world.things))
         client = self.client()
-        for name in sorted(self.vandal.names):  # what no narinfo names any more heals, if asked for
+        stored = await asyncio.to_thread(self.vandal.place.stored)
+        for name in sorted(self.vandal.names.union(stored)):
+            # What no narinfo names any more heals, and what has no row gets one, if asked for.
             await client.touch(f"nar/{name}")
         client.close()
