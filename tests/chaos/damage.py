@@ -89,7 +89,7 @@ class Vandal:
 
     :ivar damages: when stored bytes were damaged or may have been, by their true hash.
     :ivar names: files it had a hand in.
-    :ivar planted: hashes of the bytes that it has laid there itself, by the file's name.
+    :ivar planted: hashes of what lies there by its doing, by the file's name.
     """
 
     world: World
@@ -130,6 +130,7 @@ class Vandal:
                 self.score.add("stored files damaged")
             elif what < 0.75:
                 size = self.chance.randrange(max(1, len(content)))
+                self._lay(name, content[:size])
                 await asyncio.to_thread(self.place.truncate, name, size)
                 self.score.add("stored files damaged")
             else:
@@ -157,8 +158,12 @@ class Vandal:
 
     async def _put(self, name: str, content: bytes) -> None:
         other = other_bytes(content, self.chance)
-        self.planted.setdefault(name, set()).add(hashlib.sha256(other).hexdigest())
+        self._lay(name, other)
         await asyncio.to_thread(self.place.put, name, other, self.chance)
+
+    def _lay(self, name: str, content: bytes) -> None:
+        """Remember what will lie there by our doing."""
+        self.planted.setdefault(name, set()).add(hashlib.sha256(content).hexdigest())
 
     def _note(self, name: str) -> None:
         """From now on the file may be fetched again, and its narinfo be an upstream's word."""
