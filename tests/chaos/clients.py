@@ -2,8 +2,9 @@
 
 An install is a narinfo and its NAR, each asked for up to five times more when cut or told to come
 again; a NAR that was cut goes on by Range from the byte there is, without If-Range, as Nix does.
-Others read slowly, leave early, ask for heads or for pieces. Every answer that looks complete is
-compared with the truth.
+Some know the URL of a NAR from before and ask for it without its narinfo. Others read slowly,
+leave early, ask for heads or for pieces. Every answer that looks complete is compared with the
+truth: with what the name in its URL says, where that is a hash of something that there is.
 """
 
 from __future__ import annotations
@@ -13,50 +14,34 @@ import time
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from attrs import define, field
+from attrs import define
 
-from tests.chaos.http import Answer, Connection, Cut, Garbled, Hung, Refused
-from tests.chaos.score import Score
-from tests.chaos.weather import SOURS
-from tests.chaos.world import Thing, World
+from tests.chaos.asking import RETRIES, Asker, Failed
+from tests.chaos.doors import TRUSTING
+from tests.chaos.http import Answer, Cut
+from tests.chaos.things import Thing
 
-RETRIES = 5
-LONGEST_WAIT_S = 8.0
+SLOW_S = 3.0
+"""How long a slow reader lingers in all."""
+
 STORED_S = 5.0
 """How long after a NAR went to somebody its narinfo may still be an upstream's."""
 
 
-class Failed(Exception):
-    """A client has given up: what it saw, attempt by attempt."""
-
-
-@define
-class Gate:
-    """Whether the daemon is up; clients that find nobody wait here as `systemd` users would."""
-
-    up: asyncio.Event = field(factory=asyncio.Event)
-
-
 @define(eq=False)
-class Client:
+class Client(Asker):
     """One client; `run` does one of the things that clients do.
 
     :param number: of the operation, for the details.
     """
-
-    world: World
-    score: Score
-    gate: Gate
-    port: int
-    _connection: Connection | None = None
-    _homes: frozenset[int] = frozenset()
 
     # What clients do
 
     async def run(self, number: int, chance: Random) -> None:
         """Do one thing, and note whether it should have worked."""
         kinds: list[tuple[float, str, Callable[[Thing, Random], Awaitable[None]]]] = [
-            (0.66, "installs", self.install),
+            (0.58, "installs", self.install),
+            (0.66, "remembered URLs", self.remember),
             (0.74, "slow readers", self.read_slowly),
             (0.82, "early leavers", self.leave_early),
             (0.88, "heads", self.head),
@@ -66,11 +51,29 @@ class Client:
         for limit, name, act in kinds:
             if at < limit:
                 thing = self._choose(chance)
+                self.choose(thing)
                 self.score.add(name)
                 await self.attempt(f"#{number} {name}", thing, act(thing, chance))
                 return
+        if self.doors.are_many and chance.random() < 0.5:
+            await self._ask_strangers(chance)
+            return
+        self.only = None
         self.score.add("absent paths")
-        await self._ask_absent(chance.choice(self.world.absent))
+        await self._ask_absent(chance.choice(self.world.absent), "false presences")
+
+    async def _ask_strangers(self, chance: Random) -> None:
+        """Ask a replica for what only another replica's key vouches for."""
+        self.score.add("untrusted paths")
+        self.only = chance.choice(
+            [door.number for door in self.doors.all if door.number != TRUSTING]
+        )
+        thing = chance.choice([thing for thing in self.world.things if thing.is_private])
+        await self._ask_absent(thing.path.digest, "wrong narinfos")
+
+    def choose(self, thing: Thing) -> None:
+        """Turn to whoever can have an object."""
+        self.only = TRUSTING if thing.is_private and self.doors.are_many else None
 
     def _choose(self, chance: Random) -> Thing:
         """Some things are asked for much more than others."""
@@ -79,45 +82,27 @@ class Client:
             return things[int(len(things) * chance.random() ** 3)]
         return chance.choice(things)
 
-    async def attempt(self, what: str, thing: Thing, act: Awaitable[None]) -> bool:
-        """Await what a client does; blame the daemon if it fails without an excuse."""
-        began = time.monotonic()
-        self._homes = thing.homes
-        try:
-            await act
-        except Failed as failure:
-            now = time.monotonic()
-            moments = [began + (now - began) * step / 20 for step in range(21)]
-            if all(self.world.is_served(self._homes, at) for at in moments):
-                self.score.blame(
-                    "failed though healthy", f"{what} {thing.path.base_name}: {failure}"
-                )
-            else:
-                self.score.add("failed while no upstream was well")
-            return False
-        except Hung as error:
-            self.score.blame("hung", f"{what} {thing.path.base_name}: {error}")
-            return False
-        except Cut:
-            self.score.add("cut before the end")
-            return False
-        else:
-            return True
-        finally:
-            self._leave_if_unfinished()
-
     async def install(self, thing: Thing, _chance: Random) -> None:
         """Narinfo and NAR, whole."""
         url = await self.narinfo(thing)
         await self.nar(thing, url)
 
+    async def remember(self, thing: Thing, chance: Random) -> None:
+        """A NAR without its narinfo, as somebody asks who knows its URL from before."""
+        url = self.world.remembered(thing, chance)
+        if not url:
+            return
+        files = self._behind(thing, url)
+        self.world.ask_for(url, files)
+        self.homes = self._homes_behind(thing, url)
+        await self.nar(thing, url)
+
     async def read_slowly(self, thing: Thing, chance: Random) -> None:
         """An install over a thin line."""
         url = await self.narinfo(thing)
-        self.close()
-        self._connection = Connection(self.port, is_slow=True)
+        self.connect(is_slow=True)
         try:
-            await self.nar(thing, url, pause=lambda: chance.uniform(0.0, 0.1), budget=3.0)
+            await self.nar(thing, url, pause=lambda: chance.uniform(0.0, 0.1))
         finally:
             self.close()
 
@@ -127,7 +112,7 @@ class Client:
         enough = chance.randint(0, len(thing.file))
         got = 0
         try:
-            answer = await self._ask("/" + url)
+            answer = await self.ask("/" + url)
             if answer.status == 200:
                 async for piece in answer.pieces():
                     got += len(piece)
@@ -141,10 +126,10 @@ class Client:
         """HEAD of a NAR."""
         url = await self.narinfo(thing)
         sizes = {str(len(file)) for file in self._behind(thing, url)}
-        answer = await self._patiently(lambda: self._ask("/" + url, method="HEAD"))
+        answer = await self.patiently(lambda: self.ask("/" + url, method="HEAD"))
         length = answer.headers.get("content-length")
         if answer.status == 404:
-            self._deny(thing, "HEAD")
+            self.deny(thing, "HEAD")
         elif answer.status == 200 and length not in {None, *sizes}:
             self.score.blame("lies", f"HEAD says {length} for {thing.path.nar_target}")
 
@@ -152,7 +137,7 @@ class Client:
         """A piece of a NAR, with and without If-Range."""
         url = await self.narinfo(thing)
         files = self._behind(thing, url)
-        self._homes = self._homes_behind(thing, url)
+        self.homes = self._homes_behind(thing, url)
         size = min(map(len, files))
         start = chance.randrange(size)
         stop = chance.randint(start + 1, size)
@@ -171,9 +156,11 @@ class Client:
         wanted = {file[cut] for file in files}
 
         async def once() -> Answer:
-            answer = await self._ask("/" + url, headers=headers)
+            answer = await self.ask("/" + url, headers=headers)
             if answer.status in {200, 206}:
                 got = await answer.whole()
+                if answer.status == 200 and got in files and self._may_begin_anew(thing):
+                    return answer
                 if got not in wanted or (answer.status == 206) == ("If-Range" in headers):
                     self.score.blame(
                         "lies",
@@ -182,29 +169,33 @@ class Client:
                     )
             return answer
 
-        answer = await self._patiently(once)
+        answer = await self.patiently(once)
         if answer.status == 404:
-            self._deny(thing, "piece")
+            self.deny(thing, "piece")
 
-    async def _ask_absent(self, digest: str) -> None:
+    async def _ask_absent(self, digest: str, promise: str) -> None:
         try:
-            answer = await self._ask(f"/{digest}.narinfo")
+            answer = await self.ask(f"/{digest}.narinfo")
             await answer.whole()
             if answer.status == 200:
-                self.score.blame("false presences", digest)
-        except (Cut, Hung):
-            pass
-        finally:
-            self._leave_if_unfinished()
-
-    async def touch(self, target: str) -> None:
-        """Ask for the head of a NAR, whatever comes of it."""
-        try:
-            await self._ask(target, method="HEAD")
+                self.score.blame(promise, f"{digest} at replica {self.replica}")
         except (Cut, Failed):
             pass
         finally:
-            self._leave_if_unfinished()
+            self.leave_if_unfinished()
+
+    async def touch(self, url: str) -> None:
+        """Ask for a NAR by its URL, whatever comes of it, so long as it is no lie."""
+        named = self.world.named(url)
+        try:
+            answer = await self.ask("/" + url)
+            got = await answer.whole()
+            if answer.status == 200 and (named is None or got not in named[1]):
+                self.score.blame("lies", f"{url} at the end: {len(got)} bytes that are not its own")
+        except (Cut, Failed):
+            pass
+        finally:
+            self.leave_if_unfinished()
 
     # The two questions
 
@@ -215,16 +206,16 @@ class Client:
         asked = time.monotonic()
 
         async def once() -> Answer:
-            answer = await self._ask(target)
+            answer = await self.ask(target)
             texts.append(await answer.whole())
             return answer
 
-        answer = await self._patiently(once)
+        answer = await self.patiently(once)
         if answer.status == 404:
-            self._deny(thing, "narinfo")
+            self.deny(thing, "narinfo")
             raise Failed("narinfo: 404")
-        pairs = (line.partition(": ") for line in texts[-1].decode().splitlines())
-        fields = {key: value for key, _, value in pairs}
+        pairs = [line.partition(": ")[::2] for line in texts[-1].decode().splitlines()]
+        fields = dict(pairs)
         for key, value in thing.facts.items():
             if fields.get(key) != value:
                 self.score.blame("wrong narinfos", f"{key} {fields.get(key)!r} in {target}")
@@ -232,13 +223,26 @@ class Client:
         if not url:
             self.score.blame("wrong narinfos", f"no URL in {target}")
             raise Failed("narinfo without URL")
+        self.world.shown.setdefault(thing.path.digest, set()).add(url)
+        self.world.ask_for(url, thing.files)
+        named = self.world.named(url)
+        if named is None or named[0] is not thing:
+            self.score.blame("wrong narinfos", f"{url} in {target} names none of its hashes")
+        sigs = [value for key, value in pairs if key == "Sig"]
+        trusts_private = self.doors.are_many and self.replica == TRUSTING
+        if not self.world.is_vouched_for(thing, sigs, trusts_private=trusts_private):
+            self.score.blame("wrong narinfos", f"{target}: no key of replica {self.replica}")
+        self._check_file(thing, fields, asked)
+        return url
+
+    def _check_file(self, thing: Thing, fields: dict[str, str], asked: float) -> None:
+        """FileHash and FileSize are true once somebody can know."""
         if not thing.is_told_truly(fields.get("FileHash"), fields.get("FileSize")):
-            if self.world.whole.get(url, asked) < asked - STORED_S:
-                facts = f"{fields.get('FileHash')}, {fields.get('FileSize')}"
-                self.score.blame("wrong narinfos", f"{facts} in {target}, though it is stored")
+            facts = f"{fields.get('FileHash')}, {fields.get('FileSize')}"
+            if self.world.whole.get(fields["URL"], asked) < asked - STORED_S:
+                self.score.blame("wrong narinfos", f"{facts} of {fields['URL']}, which is stored")
             else:
                 self.score.add("false facts of files passed on before they were seen")
-        return url
 
     async def nar(
         self,
@@ -246,12 +250,11 @@ class Client:
         url: str,
         *,
         pause: Callable[[], float] | None = None,
-        budget: float = 0.0,
     ) -> None:
         """Fetch a NAR to its end, going on where it was cut. Failed."""
         got = bytearray()
         saw: list[str] = []
-        files = thing.files
+        files, homes = self._named(thing, url), self.homes
         for attempt in range(RETRIES + 1):
             if attempt:
                 self.score.add("attempts repeated")
@@ -259,27 +262,26 @@ class Client:
             start, wait = len(got), 0.25 * 2**attempt
             life = self.world.lives
             try:
-                answer = await self._ask("/" + url, headers=headers)
+                answer = await self.ask("/" + url, headers=headers)
                 saw.append(str(answer.status))
                 if answer.status not in {200, 206}:
                     await answer.whole()
                     if answer.status == 404:
-                        self._deny(thing, "NAR")
+                        self.deny(thing, f"NAR {url}", frozenset().union(*self.homes))
                         raise Failed(f"NAR: {' '.join(saw)}")
-                    wait = self._wait_of(answer, wait)
-                elif (answer.status == 206) != bool(got):
+                    wait = self.wait_of(answer, wait)
+                elif not self._is_as_asked(answer, thing, has_some=bool(got)):
                     self.score.blame("resume refused", f"{answer.status} for {headers}")
                     raise Failed("resume refused")
                 else:
-                    async for piece in answer.pieces():
-                        got += piece
-                        if pause is not None and budget > 0:
-                            nap = pause()
-                            budget -= nap
-                            await asyncio.sleep(nap)
+                    if answer.status == 200 and got:
+                        got.clear()
+                        start = 0
+                    await self._read(answer, got, pause)
                     self._judge(files, bytes(got), start, url)
                     if bytes(got) in files:
-                        if life == self.world.lives:
+                        now = time.monotonic()
+                        if life == self.world.lives and not self.world.is_troubled(now, now):
                             self._compare(url, bytes(got))
                             self.world.whole.setdefault(url, time.monotonic())
                         self.score.add("NARs got whole")
@@ -289,32 +291,60 @@ class Client:
             except Cut as error:
                 saw.append(f"cut at {len(got)}")
                 del error
-            self._homes = thing.homes_of(bytes(got)) or thing.homes
+            self.homes = ((thing.homes_of(bytes(got)) or thing.homes),) if got else homes
             if not any(file.startswith(got) for file in files):
                 # Wrong bytes of an upstream were passed on and then broken off, visibly. Nix would
                 # go on from there, find the hash wrong and ask anew; so do we.
                 self.score.add("broken off after wrong bytes")
                 got.clear()
-            self._leave_if_unfinished()
+            self.leave_if_unfinished()
             await asyncio.sleep(wait)
         raise Failed(f"NAR: {' '.join(saw)}")
+
+    async def _read(
+        self, answer: Answer, got: bytearray, pause: Callable[[], float] | None
+    ) -> None:
+        """Append what comes to what there is, with pauses of 3 s in all."""
+        slept = 0.0
+        async for piece in answer.pieces():
+            got += piece
+            if pause is not None and slept < SLOW_S:
+                nap = pause()
+                slept += nap
+                await asyncio.sleep(nap)
+
+    def _is_as_asked(self, answer: Answer, thing: Thing, *, has_some: bool) -> bool:
+        """Whether the rest is answered to who has some, and the whole to who has none."""
+        if answer.status == 206 or not has_some:
+            return (answer.status == 206) == has_some
+        return self._may_begin_anew(thing)
+
+    def _may_begin_anew(self, thing: Thing) -> bool:
+        """Whether a Range may be answered in full: wrong bytes may have gone to this client."""
+        if not self.world.is_soiled(thing, time.monotonic()):
+            return False
+        self.score.add("ranges answered in full after wrong bytes")
+        return True
+
+    def _named(self, thing: Thing, url: str) -> list[bytes]:
+        """The files of an object that may lie behind a URL: its name says which, if it is true."""
+        named = self.world.named(url)
+        return named[1] if named is not None and named[0] is thing else thing.files
 
     def _behind(self, thing: Thing, url: str) -> list[bytes]:
         """The files that may lie behind a URL: one, once somebody has seen it."""
         seen = self.world.behind.get(url)
-        return thing.files if seen is None else [seen[0]]
+        return self._named(thing, url) if seen is None else [seen[0]]
 
-    def _homes_behind(self, thing: Thing, url: str) -> frozenset[int]:
-        """Who has the file that a URL stands for: whoever wants a part may have the rest of it."""
-        seen = self.world.behind.get(url)
-        if seen is not None:
-            return thing.homes_of(seen[0])
-        if thing.other is not None and url == thing.other.url:
-            return thing.strangers
-        nar_name = thing.facts["NarHash"].removeprefix("sha256:")
-        if url == thing.path.url or nar_name in url:
-            return thing.homes - thing.strangers
-        return frozenset()  # a name of a narinfo that was false
+    def _homes_behind(self, thing: Thing, url: str) -> tuple[frozenset[int], ...]:
+        """Who has the file that a URL stands for: whoever wants a part may have the rest of it.
+
+        Where the name does not tell which of two files it is, somebody who has the one must have
+        been well, and somebody who has the other.
+        """
+        if self.world.named(url) is None:
+            return (frozenset(),)  # a name of a narinfo that was false
+        return tuple(thing.homes_of(file) for file in self._behind(thing, url))
 
     def _compare(self, url: str, got: bytes) -> None:
         """Bytes behind a URL never change: compare them with the first ones seen there."""
@@ -326,75 +356,3 @@ class Client:
         if got[start:] not in {file[start:] for file in files}:
             sizes = " or ".join(str(len(file)) for file in files)
             self.score.blame("lies", f"{url} from {start}: up to {len(got)} bytes of {sizes}")
-
-    def _deny(self, thing: Thing, what: str) -> None:
-        if thing.homes <= frozenset(range(SOURS)):
-            self.score.add("absences that upstreams made up")
-            return
-        self.score.blame("false absences", f"{what} of {thing.path.base_name} ({thing.path.url})")
-
-    # Asking
-
-    async def _patiently(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask up to five times more until the answer is no server error. Failed."""
-        saw = []
-        for attempt in range(RETRIES + 1):
-            if attempt:
-                self.score.add("attempts repeated")
-            wait = 0.25 * 2**attempt
-            try:
-                answer = await once()
-                saw.append(str(answer.status))
-                if answer.status < 500:
-                    return answer
-                if answer.has_body and not answer.is_complete:
-                    await answer.whole()
-                wait = self._wait_of(answer, wait)
-            except Cut:
-                saw.append("cut")
-            self._leave_if_unfinished()
-            await asyncio.sleep(wait)
-        raise Failed(" ".join(saw))
-
-    def _wait_of(self, answer: Answer, usual: float) -> float:
-        after = answer.headers.get("retry-after", "")
-        wait = max(usual, float(after)) if after.isdigit() else usual
-        return min(wait, LONGEST_WAIT_S)
-
-    async def _ask(
-        self, target: str, *, method: str = "GET", headers: dict[str, str] | None = None
-    ) -> Answer:
-        """Ask, waiting as long as the daemon is down. Cut, Failed."""
-        if self._connection is None:
-            self._connection = Connection(self.port)
-        while True:
-            try:
-                answer = await self._connection.request(target, method=method, headers=headers)
-            except Refused:
-                await asyncio.sleep(0.05)
-                await self.gate.up.wait()
-                continue
-            except Hung as error:
-                self.score.blame("hung", f"{method} {target} {headers or ''}: {error}")
-                self.close()
-                raise Failed("hung") from error
-            except Garbled as error:
-                self.score.blame("internal errors", f"{method} {target}: {error}")
-                self.close()
-                raise Failed("garbled") from error
-            self.score.add("answers")
-            self.score.add(f"answers {answer.status}")
-            if answer.status == 500:
-                self.score.blame("internal errors", f"500 for {method} {target} {headers or ''}")
-            return answer
-
-    def _leave_if_unfinished(self) -> None:
-        """Drop a connection on which more would come."""
-        if self._connection is not None and not self._connection.is_fresh:
-            self.close()
-
-    def close(self) -> None:
-        """Leave."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None

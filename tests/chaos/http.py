@@ -154,6 +154,11 @@ class Connection:
         return self._streams
 
     @property
+    def is_reusable(self) -> bool:
+        """Whether something was asked on it, and something else may be."""
+        return self._last is not None and self._last.may_go_on
+
+    @property
     def is_fresh(self) -> bool:
         """Whether nothing more will come of the last answer, and another may be asked for."""
         return self._last is None or self._last.may_go_on

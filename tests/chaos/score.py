@@ -40,6 +40,10 @@ class Score:
         """Count something ordinary."""
         self.counts[name] += number
 
+    def most(self, name: str, number: int) -> None:
+        """Keep the largest number of something ordinary."""
+        self.counts[name] = max(self.counts[name], number)
+
     def blame(self, name: str, detail: str, number: int = 1) -> None:
         """Count a broken promise."""
         assert name in MUST_BE_ZERO, name

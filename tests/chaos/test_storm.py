@@ -5,38 +5,51 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.chaos import storm
+from tests.chaos import crowd
+from tests.chaos.crowd import Crowd
+from tests.chaos.score import Score
+from tests.chaos.sister import Sister
+from tests.chaos.storm import Storm
 from tests.e2e.bench import remove_tree
 
 FIXED_SEED = 20
 SECOND_SEED = 602619
 REQUESTS = 300
 CLIENTS = 16
+SISTER_SEED, SISTER_REQUESTS = 22, 200
 
 
 class StormTests(SynchronousTestCase):
     """Sick upstreams, a kill, damaged files and clients of every kind, all at once."""
 
-    def weather(self, seed: int) -> None:
-        """Run the short form; whatever is broken is told with the command that repeats it."""
+    def weather(self, made: Callable[[Path, Callable[[str], object]], Crowd], again: str) -> Score:
+        """Run a storm; whatever is broken is told with the command that repeats it."""
         directory = Path(tempfile.mkdtemp(prefix="ncps-chaos-"))
         self.addCleanup(remove_tree, directory)
         said: list[str] = []
-        scale = storm.short(REQUESTS, CLIENTS)
-        score = storm.Storm(seed, scale, directory / "ncps", said.append).run()
+        storm = made(directory / "ncps", said.append)
+        score = storm.run()
         if score.broken:
-            again = f"python -m tests.chaos --seed {seed}"
+            again = f"python -m tests.chaos {again} --seed {storm.seed}"
             self.fail("\n".join([f"{score.broken}; again: {again}", *said, *score.details[:20]]))
-        self.assertGreater(score.counts["NARs got whole"], REQUESTS / 2)
+        self.assertGreater(score.counts["NARs got whole"], storm.scale.requests / 2)
+        return score
+
+    def alone(self, seed: int) -> None:
+        """Run the short form over one daemon."""
+        scale = crowd.short(REQUESTS, CLIENTS)
+        score = self.weather(partial(Storm, seed, scale), "")
         self.assertEqual(1, score.counts["SIGKILLs"])
 
     def test_fixed_storm_breaks_no_promise(self) -> None:
         """Whatever upstreams, disks and kills do, clients get right bytes or a visible failure."""
-        self.weather(FIXED_SEED)
+        self.alone(FIXED_SEED)
 
     def test_new_storm_breaks_no_promise(self) -> None:
         """Nor does a storm that has never been seen before; its seed is printed.
@@ -45,4 +58,12 @@ class StormTests(SynchronousTestCase):
         """
         seed = SECOND_SEED if os.environ.get("CI") == "true" else secrets.randbelow(1_000_000)
         print(f"\nchaos seed {seed}", flush=True)
-        self.weather(seed)
+        self.alone(seed)
+
+    def test_three_replicas_break_no_promise(self) -> None:
+        """Nor do three replicas, whose servers and whose bucket suffer as well."""
+        scale = crowd.short(SISTER_REQUESTS, CLIENTS)
+        made = partial(Sister, SISTER_SEED, scale, database="PostgreSQL")
+        score = self.weather(made, f"--replicas 3 --requests {SISTER_REQUESTS}")
+        troubles = [name for name in score.counts if name.startswith(("trouble: ", "SIG"))]
+        self.assertGreaterEqual(len(troubles), 2)

@@ -1,6 +1,9 @@
 """The weather: which origin is well at what time, and what goes wrong with the others.
 
     sour 0, 1     asked first, and wrong in most of what they do, all of the time
+    swapper       asked first, too, and for ever: tells well-signed narinfos that name other paths'
+                  files, and has those, or denies them
+    private       always well; of three replicas one alone asks it, and trusts its key
     relay 0..2    take turns at being ill, so that one at least has been well for long enough
                   to be known for it; in the dark spells all three are ill
 
@@ -30,7 +33,9 @@ from tests.system.faults import Fault, Request
 
 SOURS = 2
 RELAYS = 3
-ORIGINS = SOURS + RELAYS
+SWAPPER = SOURS + RELAYS
+PRIVATE = SWAPPER + 1
+ORIGINS = PRIVATE + 1
 NOTICE_S = 3.0
 """Beyond the time that an origin was ill: how long its recovery may go unnoticed."""
 
@@ -41,6 +46,9 @@ RATES = {0: 0.85, 1: 0.4}
 
 LIARS = 0.3
 """Share of their bad narinfos that are false under a good signature."""
+
+DENIALS = 0.3
+"""Share of the swapper's NARs that it denies, though its narinfos name them."""
 
 Draw = Callable[[Random, int], Fault]
 
@@ -120,6 +128,9 @@ QUIRKS: Sequence[Draw] = (
 )
 """What a healthy server may do as well."""
 
+SWAP, DENIAL = "swapped URL, FileHash and FileSize", "swapper denies"
+"""What the swapper does."""
+
 _OFTEN = ("cut", "stall", "wrong bytes")
 _SOUR_ONLY = frozenset({"404"})  # a relay that has an object never denies it: that would be true
 
@@ -131,7 +142,9 @@ class Weather:
     :param turn_s: how long after one relay the next one falls ill.
     :param sizes: sizes of what is served, by target.
     :ivar doomed: targets that are wrong at their end, always.
-    :ivar lies: how often each narinfo was falsified.
+    :ivar lies: how often a transfer of a file may be a false narinfo's doing, by the target of the
+        file's own narinfo.
+    :ivar swaps: the swapper's narinfos: the target of each, and of the one whose file it names.
     """
 
     def __init__(self, seed: int, *, turn_s: float, sizes: Mapping[str, int]) -> None:
@@ -144,7 +157,8 @@ class Weather:
         self._horizon = 0
         self.doomed: set[str] = set()
         self.lies: Counter[str] = Counter()
-        self.drawn: dict[str, int] = dict.fromkeys([*CATALOGUE, *LIES], 0)
+        self.swaps: dict[str, str] = {}
+        self.drawn: dict[str, int] = dict.fromkeys([*CATALOGUE, *LIES, SWAP, DENIAL], 0)
 
     def begin(self) -> None:
         """From now on it storms."""
@@ -187,6 +201,8 @@ class Weather:
             return Mood.WELL
         if origin < SOURS:
             return Mood.FAULTY
+        if origin >= SWAPPER:
+            return Mood.WELL
         for spell in self._spells_of(origin - SOURS, since):
             if spell.start <= since < spell.stop:
                 return spell.mood
@@ -194,9 +210,11 @@ class Weather:
 
     def is_known_well(self, origin: int, at: float) -> bool:
         """Whether an origin has been well for so long that the daemon must know."""
-        if origin < SOURS:
+        if origin < SOURS or origin == SWAPPER:
             return False
         if self._began is None or at < self._began:
+            return True
+        if origin == PRIVATE:
             return True
         since = at - self._began
         calm = float("inf") if self._ended is None else self._ended - self._began
@@ -212,6 +230,8 @@ class Weather:
 
     def plan(self, origin: int, request: Request) -> Sequence[Fault]:
         """The faults of one answer."""
+        if origin == SWAPPER:
+            return self._swap(request)
         mood = self.mood(origin)
         if mood is Mood.FAULTY and origin < SOURS and request.target in self.doomed:
             return [faults.WrongBytes(self._sizes[request.target] - 30), faults.Chunked()]
@@ -232,6 +252,20 @@ class Weather:
         name = chance.choice([n for n in names if origin < SOURS or n not in _SOUR_ONLY])
         self.drawn[name] += 1
         return [CATALOGUE[name](chance, size)]
+
+    def _swap(self, request: Request) -> Sequence[Fault]:
+        """What the swapper has lain there is false as it is; it may deny the file as well."""
+        other = self.swaps.get(request.target)
+        if other is not None:
+            self.drawn[SWAP] += 1
+            if request.number == 1:  # once found out it must cost nothing any more
+                self.lies[other] += 1
+            return []
+        chance = Random(f"{self._seed}/swapper/{request.target}/{request.number}")
+        if request.target in self._sizes and chance.random() < DENIALS:
+            self.drawn[DENIAL] += 1
+            return [faults.Status(404)]
+        return []
 
 
 def is_clean(visit_faults: Sequence[Fault]) -> bool:

@@ -90,12 +90,7 @@ class Agreeing(ClusterStage):
 
     def objects(self) -> dict[str, int]:
         """Sizes of the NARs in the bucket by key."""
-        status, body = self.backends.s3.request(
-            "GET", f"/{self.bucket}", query="list-type=2&prefix=store%2Fnar%2F"
-        )
-        self.assertEqual(200, status)
-        found = re.findall(r"<Key>([^<]+)</Key>.*?<Size>(\d+)</Size>", body.decode(), re.DOTALL)
-        return {key: int(size) for key, size in found}
+        return self.backends.s3.sizes(self.bucket, "store/nar/")
 
     def rows(self) -> dict[str, int]:
         """Sizes of the stored NARs in the database by file name."""

@@ -35,6 +35,8 @@ class DatabaseServer(Protocol):
 
     def stop(self) -> None: ...
 
+    def crash(self) -> None: ...
+
     def freeze(self) -> None: ...
 
     def thaw(self) -> None: ...
@@ -68,6 +70,28 @@ class Backends:
         self.redis.start()
         self.s3.start()
 
+    def options(self) -> tuple[str, ...]:
+        """What the replicas of one cluster share: a new database, a new bucket, leases, waits."""
+        return (
+            *("--cache-database-url", self.database.new_database()),
+            *("--cache-storage-s3-endpoint", self.s3.endpoint),
+            *("--cache-storage-s3-bucket", self.s3.new_bucket()),
+            *("--cache-storage-s3-region", self.s3.region),
+            *("--cache-storage-s3-access-key-id", self.s3.access_key),
+            *("--cache-storage-s3-secret-access-key", self.s3.secret_key),
+            "--cache-storage-s3-force-path-style",
+            *("--cache-redis-addrs", f"127.0.0.1:{self.redis.port}"),
+            *("--cache-lock-backend", "redis"),
+            *("--cache-lock-redis-key-prefix", f"ncps:{secrets.token_hex(4)}:"),
+            *("--cache-lock-download-ttl", f"{LEASE_S}s"),
+            *("--cache-redis-timeout", "1s"),
+            *("--cluster-secret", secrets.token_hex(16)),
+            *("--cache-upstream-dialer-timeout", "1s"),
+            *("--cache-upstream-response-header-timeout", "2s"),
+            *("--server-drain-timeout", "5s"),
+            "--prometheus-enabled",
+        )
+
     def close(self) -> None:
         """End all servers and remove their files."""
         self.database.close()
@@ -82,6 +106,11 @@ def started(name: str) -> Backends:
     atexit.register(made.close)
     made.start()
     return made
+
+
+def setting(options: Sequence[str], flag: str) -> str:
+    """The value that follows a flag."""
+    return options[options.index(flag) + 1]
 
 
 class Replica(Daemon):
@@ -130,29 +159,11 @@ class ClusterStage(Stage):
     def setUp(self) -> None:
         super().setUp()
         self.backends = backends = started(self.database_server)
-        self.shared: tuple[str, ...] = (
-            *("--cache-database-url", backends.database.new_database()),
-            *("--cache-storage-s3-endpoint", backends.s3.endpoint),
-            *("--cache-storage-s3-bucket", backends.s3.new_bucket()),
-            *("--cache-storage-s3-region", backends.s3.region),
-            *("--cache-storage-s3-access-key-id", backends.s3.access_key),
-            *("--cache-storage-s3-secret-access-key", backends.s3.secret_key),
-            "--cache-storage-s3-force-path-style",
-            *("--cache-redis-addrs", f"127.0.0.1:{backends.redis.port}"),
-            *("--cache-lock-backend", "redis"),
-            *("--cache-lock-redis-key-prefix", f"ncps:{secrets.token_hex(4)}:"),
-            *("--cache-lock-download-ttl", f"{LEASE_S}s"),
-            *("--cache-redis-timeout", "1s"),
-            *("--cluster-secret", secrets.token_hex(16)),
-            *("--cache-upstream-dialer-timeout", "1s"),
-            *("--cache-upstream-response-header-timeout", "2s"),
-            *("--server-drain-timeout", "5s"),
-            "--prometheus-enabled",
-        )
+        self.shared = backends.options()
 
     def setting(self, flag: str) -> str:
         """What the replicas share under this flag."""
-        return self.shared[self.shared.index(flag) + 1]
+        return setting(self.shared, flag)
 
     def share(self, flag: str, value: str) -> None:
         """Have replicas that are made from now on share this instead."""

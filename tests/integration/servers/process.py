@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.e2e import daemon
+
 PATIENCE_S = 60.0
 """How long a server may take to start or to end, on a machine that has other things to do."""
 _guards: dict[int, subprocess.Popen[bytes]] = {}
@@ -22,11 +24,8 @@ _guards: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+    """A port of 127.0.0.1 that nobody has now, nor takes while a server that had it is away."""
+    return daemon.free_port()
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
+import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -223,6 +225,20 @@ class RadosGW:
             raise AssertionError(f"no bucket: {status} {body!r}")
         return name
 
+    def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
+        """Sizes of all objects below a prefix, by key."""
+        found: dict[str, int] = {}
+        while True:
+            start = f"&start-after={quote(max(found), safe='')}" if found else ""
+            query = f"list-type=2&prefix={quote(prefix, safe='')}{start}"
+            status, body = self.request("GET", f"/{bucket}", query=query)
+            if status != 200:
+                raise OSError(f"no list of {bucket}: {status} {body!r}")
+            page = re.findall(r"<Key>([^<]+)</Key>.*?<Size>(\d+)</Size>", body.decode(), re.DOTALL)
+            found |= {key: int(size) for key, size in page}
+            if not page or "<IsTruncated>true</IsTruncated>" not in body.decode():
+                return found
+
     def request(
         self,
         method: str,
@@ -230,23 +246,23 @@ class RadosGW:
         *,
         query: str = "",
         body: bytes = b"",
+        metadata: Mapping[str, str] | None = None,
         secret_key: str | None = None,
     ) -> tuple[int, bytes]:
         """Send one signed request, without any client library; return status and body.
 
         :param query: already in the form and order in which it is signed.
+        :param metadata: of the object, each under `x-amz-meta-` and its name in lower case.
         """
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         host = urlsplit(self.endpoint).netloc
         digest = hashlib.sha256(body).hexdigest()
-        signed = "host;x-amz-content-sha256;x-amz-date"
+        headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": now}
+        headers |= {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
+        lines = [f"{name}:{headers[name]}" for name in sorted(headers)]
+        signed = ";".join(sorted(headers))
         path = quote(path)
-        canonical = "\n".join(
-            [
-                *(method, path, query, f"host:{host}", f"x-amz-content-sha256:{digest}"),
-                *(f"x-amz-date:{now}", "", signed, digest),
-            ]
-        )
+        canonical = "\n".join([method, path, query, *lines, "", signed, digest])
         scope = f"{now[:8]}/{self.region}/s3/aws4_request"
         subject = hashlib.sha256(canonical.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{subject}"
@@ -260,8 +276,7 @@ class RadosGW:
                 path + (f"?{query}" if query else ""),
                 body,
                 {
-                    "x-amz-date": now,
-                    "x-amz-content-sha256": digest,
+                    **headers,
                     "Authorization": f"AWS4-HMAC-SHA256 Credential={self.access_key}/{scope}, "
                     f"SignedHeaders={signed}, Signature={key.hex()}",
                 },

@@ -1,0 +1,160 @@
+"""How the clients of a chaos run ask: who is asked, how often, and what any answer must not be."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from attrs import define
+
+from tests.chaos.doors import Door, Doors
+from tests.chaos.http import Answer, Connection, Cut, Garbled, Hung, Refused
+from tests.chaos.score import Score
+from tests.chaos.things import Thing
+from tests.chaos.weather import SOURS
+from tests.chaos.world import World
+
+RETRIES = 5
+LONGEST_WAIT_S = 8.0
+
+
+class Failed(Exception):
+    """A client has given up: what it saw, attempt by attempt."""
+
+
+@define(eq=False)
+class Asker:
+    """One client's connection, with the patience of Nix.
+
+    :ivar homes: sets of origins: while one of each is well, the client must get what it asks for.
+    :ivar only: the replica that is to be asked; None: any.
+    """
+
+    world: World
+    score: Score
+    doors: Doors
+    homes: tuple[frozenset[int], ...] = ()
+    only: int | None = None
+    _connection: Connection | None = None
+    _door: Door | None = None
+
+    async def attempt(self, what: str, thing: Thing, act: Awaitable[None]) -> bool:
+        """Await what a client does; blame the daemon if it fails without an excuse."""
+        began = time.monotonic()
+        self.homes = (thing.homes,)
+        try:
+            await act
+        except Failed as failure:
+            now = time.monotonic()
+            moments = [began + (now - began) * step / 20 for step in range(21)]
+            if all(self.world.is_served(homes, at) for at in moments for homes in self.homes):
+                self.score.blame(
+                    "failed though healthy", f"{what} {thing.path.base_name}: {failure}"
+                )
+            elif self.world.is_troubled(began, now):
+                self.score.add("failed while a server was away")
+            else:
+                self.score.add("failed while no upstream was well")
+            return False
+        except Hung as error:
+            self.score.blame("hung", f"{what} {thing.path.base_name}: {error}")
+            return False
+        except Cut:
+            self.score.add("cut before the end")
+            return False
+        else:
+            return True
+        finally:
+            self.leave_if_unfinished()
+
+    def deny(self, thing: Thing, what: str, homes: Iterable[int] | None = None) -> None:
+        """Judge a 404: only the sour ones deny what there is."""
+        if frozenset(thing.homes if homes is None else homes) <= frozenset(range(SOURS)):
+            self.score.add("absences that upstreams made up")
+            return
+        self.score.blame("false absences", f"{what} of {thing.path.base_name} ({thing.path.url})")
+
+    async def patiently(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Ask up to five times more until the answer is no server error. Failed."""
+        saw = []
+        for attempt in range(RETRIES + 1):
+            if attempt:
+                self.score.add("attempts repeated")
+            wait = 0.25 * 2**attempt
+            try:
+                answer = await once()
+                saw.append(str(answer.status))
+                if answer.status < 500:
+                    return answer
+                if answer.has_body and not answer.is_complete:
+                    await answer.whole()
+                wait = self.wait_of(answer, wait)
+            except Cut:
+                saw.append("cut")
+            self.leave_if_unfinished()
+            await asyncio.sleep(wait)
+        raise Failed(" ".join(saw))
+
+    def wait_of(self, answer: Answer, usual: float) -> float:
+        """Seconds after which to come again."""
+        after = answer.headers.get("retry-after", "")
+        wait = max(usual, float(after)) if after.isdigit() else usual
+        return min(wait, LONGEST_WAIT_S)
+
+    async def ask(
+        self, target: str, *, method: str = "GET", headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Ask, waiting as long as the daemon is down. Cut, Failed."""
+        if self.doors.are_many and self._connection is not None and self._connection.is_reusable:
+            self.close()
+        while True:
+            connection = self._connection or self.connect()
+            try:
+                answer = await connection.request(target, method=method, headers=headers)
+            except Refused:
+                self.close()
+                await asyncio.sleep(0.05)
+                await self.doors.next(self.only).up.wait()
+                continue
+            except Hung as error:
+                self.score.blame("hung", f"{method} {target} {headers or ''}: {error}")
+                self.close()
+                raise Failed("hung") from error
+            except Garbled as error:
+                self.score.blame("internal errors", f"{method} {target}: {error}")
+                self.close()
+                raise Failed("garbled") from error
+            self._note(answer, f"{method} {target} {headers or ''}")
+            return answer
+
+    def _note(self, answer: Answer, what: str) -> None:
+        self.score.add("answers")
+        self.score.add(f"answers {answer.status}")
+        if answer.status == 500:
+            self.score.blame("internal errors", f"500 for {what}")
+        elif answer.status == 503 and "retry-after" not in answer.headers:
+            self.score.blame("internal errors", f"503 without Retry-After for {what}")
+
+    def connect(self, *, is_slow: bool = False) -> Connection:
+        """Turn to the next daemon, which is then the one that answers."""
+        self.close()
+        self._door = self.doors.next(self.only)
+        self._connection = Connection(self._door.port, is_slow=is_slow)
+        return self._connection
+
+    @property
+    def replica(self) -> int:
+        """The number of whoever has answered last."""
+        return 0 if self._door is None else self._door.number
+
+    def leave_if_unfinished(self) -> None:
+        """Drop a connection on which more would come."""
+        if self._connection is not None and not self._connection.is_fresh:
+            self.close()
+
+    def close(self) -> None:
+        """Leave."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
