@@ -8,7 +8,7 @@ import re
 
 from attrs import evolve
 
-from tests.chaos.audit import Vitals
+from tests.chaos.vitals import Vitals
 from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.system.caches import Dialect, StorePath, SyntheticCache, compress, pack_nar, to_base32
 from tests.system.faults import Status
