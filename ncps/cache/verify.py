@@ -163,9 +163,10 @@ class Verifier:
             "stored NAR {key} is not what its narinfo says{fate}: {reason}",
             key=nar.key.file_name,
             fate="" if is_right_by_name else " and is set aside",
-            reason=seen.trouble or f"NAR hash {seen.nar_hash} instead of {nar.nar_hash}",
+            reason=_difference(nar, seen),
         )
-        await self._catalog.note_wrong(nar.nar_hash, seen.file_hash, utc_now(self._clock))
+        if seen.nar_hash != nar.nar_hash:  # else the two belong together, whatever NarSize says
+            await self._catalog.note_wrong(nar.nar_hash, seen.file_hash, utc_now(self._clock))
         digests = await self._narinfos.withdraw(nar.key)
         if is_right_by_name:
             kept = await self._note(nar, _described(record, seen))
@@ -216,6 +217,15 @@ def _is_same_file(nar: NarRecord, seen: Seen) -> bool:
         return True
     is_recompressed = stored_key(nar) != nar.key
     return nar.file_hash == (seen.nar_hash if is_recompressed else seen.file_hash)
+
+
+def _difference(nar: NarRecord, seen: Seen) -> str:
+    """What is wrong with the NAR inside, for the log."""
+    if seen.trouble:
+        return seen.trouble
+    if seen.nar_hash == nar.nar_hash:
+        return f"NAR of {seen.nar_size} bytes instead of {nar.nar_size}"
+    return f"NAR hash {seen.nar_hash} instead of {nar.nar_hash}"
 
 
 def _is_named(key: NarKey, file_hash: Hash) -> bool:

@@ -156,6 +156,19 @@ class WrongNarTests(VerifierCase):
         told = NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
         self.assertEqual((self.key.url, sha256_of(self.sample.file)), (told.url, told.file_hash))
 
+    def test_a_narinfo_with_a_wrong_size_does_not_spoil_the_file_for_others(self) -> None:
+        """Where NarSize alone is wrong, NarHash and FileHash belong together."""
+        self.setUp()
+        told = self.sample.altered(nar_size=len(self.sample.nar) + 1)
+        self.origin.add(evolve(told, file=self.sample.file))
+        self.mirror.add(self.sample)
+        self.learn(self.sample)
+        self.download(self.key)
+        self.assertIsNone(self.get(self.verifier.verify(self.catalog.records[self.key])))
+        self.assertEqual(["wrong"], self.verified)
+        self.assertEqual({}, self.catalog.wrong)
+        self.assertEqual(self.sample.file, self.download(self.key))
+
     def test_a_file_with_a_name_of_its_own_stays(self) -> None:
         """It is right by that name, whatever a narinfo said is inside."""
         key = self.wrong.conventional
