@@ -29,6 +29,9 @@ MAX_SIGNATURES = 32
 """How many signatures under trusted names are tried, and how many of others are kept: to try one
 costs 0.1 ms, and forging is free."""
 
+MAX_URL: Final = 4096
+"""Characters in the URL of a narinfo; it is kept in each row of its NAR."""
+
 MAX_READ_SIZE: Final = 256 * 1024 * 1024
 """NarSize at most, in bytes, where the whole NAR is to be read before its narinfo is answered."""
 
@@ -80,6 +83,8 @@ class Vetting:
         address = _address(narinfo)
         voucher = self._verify(narinfo, address)
         unproven = _unproven(narinfo, address) if voucher == CONTENT else None
+        if len(narinfo.url) > MAX_URL:
+            raise Corrupt(f"narinfo has a URL of {len(narinfo.url)} characters, over {MAX_URL}")
         try:
             conventional = conventional_key(narinfo.url)
         except Malformed as error:

@@ -74,7 +74,7 @@ class Temps:
         raise Unavailable(f"{self.directory} loses new files")
 
     def name(self, kind: str) -> Path:
-        """A path that no file has, for a file that does not have to be locked."""
+        """A path that no file has; what is put there unlocked is gone after the next sweep."""
         return self.directory / f"{kind}-{os.getpid()}-{secrets.token_hex(8)}"
 
     def sweep(self) -> int:

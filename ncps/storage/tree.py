@@ -171,7 +171,7 @@ class Tree:
         :param is_same: whether these are the facts of the file that is meant; Corrupt if not.
         :raises Corrupt: StorageFull, Unavailable.
         """
-        temp = self.temps.name("link")
+        temp = self.temps.name("temp")
         with writing(self.path(target)):
             try:
                 os.link(self.path(key), temp)

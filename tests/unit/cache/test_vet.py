@@ -8,7 +8,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache import sidecar
-from ncps.cache.vet import MAX_SIGNATURES, Vetted, Vetting
+from ncps.cache.vet import MAX_SIGNATURES, MAX_URL, Vetted, Vetting
 from ncps.errors import Corrupt, Malformed
 from ncps.nix.keys import SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
@@ -77,7 +77,8 @@ class VettingTests(SynchronousTestCase):
 
     def test_unusable_url_is_corrupt(self) -> None:
         """A URL that names no file is the upstream's fault."""
-        self.assertRaises(Corrupt, self.vet, evolve(self.narinfo, url="?x"))
+        for url in ("?x", "nar/" + "x" * MAX_URL):
+            self.assertRaises(Corrupt, self.vet, evolve(self.narinfo, url=url))
 
     def test_flood_of_signatures_costs_little(self) -> None:
         """Forty thousand forged signatures under a trusted name are not all tried."""
