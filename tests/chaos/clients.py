@@ -174,7 +174,10 @@ class Client:
             answer = await self._ask("/" + url, headers=headers)
             if answer.status in {200, 206}:
                 got = await answer.whole()
-                if got not in wanted or (answer.status == 206) == ("If-Range" in headers):
+                if "If-Range" not in headers and self._is_misled(url, answer):
+                    if got not in files:
+                        self.score.blame("lies", f"{text} of {url}: not the whole either")
+                elif got not in wanted or (answer.status == 206) == ("If-Range" in headers):
                     self.score.blame(
                         "lies",
                         f"{text} of {url}: status {answer.status}, {len(got)} bytes instead of"
@@ -267,10 +270,11 @@ class Client:
                         self._deny(thing, "NAR")
                         raise Failed(f"NAR: {' '.join(saw)}")
                     wait = self._wait_of(answer, wait)
-                elif (answer.status == 206) != bool(got):
+                elif (answer.status == 206) != bool(got) and not self._is_misled(url, answer):
                     self.score.blame("resume refused", f"{answer.status} for {headers}")
                     raise Failed("resume refused")
                 else:
+                    start = self._kept(answer, got)
                     async for piece in answer.pieces():
                         got += piece
                         if pause is not None and budget > 0:
@@ -298,6 +302,24 @@ class Client:
             self._leave_if_unfinished()
             await asyncio.sleep(wait)
         raise Failed(f"NAR: {' '.join(saw)}")
+
+    @staticmethod
+    def _kept(answer: Answer, got: bytearray) -> int:
+        """Drop what an answer begins with once more; return how much is kept."""
+        if answer.status == 200:
+            got.clear()
+        return len(got)
+
+    def _is_misled(self, url: str, answer: Answer) -> bool:
+        """Whether the whole came instead of the rest, as for those who have wrong bytes.
+
+        Somebody at our address must have had some: `audit.examine_refusals` looks for it.
+        """
+        if answer.status != 200 or answer.headers.get("accept-ranges") != "none":
+            return False
+        self.score.add("whole instead of the rest")
+        self.world.refused.append((url, time.time()))
+        return True
 
     def _behind(self, thing: Thing, url: str) -> list[bytes]:
         """The files that may lie behind a URL: one, once somebody has seen it."""

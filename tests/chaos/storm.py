@@ -110,6 +110,7 @@ class Storm:
             self.world.stop()
         audit.examine_store(self.daemon, self.world, self.score)
         audit.examine_log(self.daemon, self.score)
+        audit.examine_refusals(self.world, self.daemon.log, self.score)
         audit.count_downloads(self.world, self.kills, self.damages, self.daemon.log, self.score)
         for name, number in self.world.weather.drawn.items():
             self.score.add(f"fault: {name}", number)

@@ -102,6 +102,8 @@ class World:
         }
         self.lives = 0
         self.whole: dict[str, float] = {}
+        # The time of day of each answer with the whole instead of a rest.
+        self.refused: list[tuple[str, float]] = []
         self.behind: dict[str, tuple[bytes, float]] = {}
         self.absent = [to_base32(chance.randbytes(20)) for _ in range(max(3, count // 20))]
 
