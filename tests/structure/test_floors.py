@@ -51,8 +51,8 @@ FLOORS: Final = (
         2,
         "1½ (tools)",
         rooms(
-            "streams spool slots flights workers tasks endpoints lockfile looplag loglines metrics"
-            " allocator epoll figures reactor clocks"
+            "streams spool spoolreader slots flights workers tasks endpoints lockfile looplag"
+            " loglines metrics allocator epoll figures reactor clocks"
         ),
         never=_DRIVERS,
     ),
