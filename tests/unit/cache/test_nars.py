@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache.download import MAX_RESTARTS
 from ncps.cache.relay import lease_of
-from ncps.cache.verbs import Absent, Outcome
+from ncps.cache.verbs import Absent, Outcome, WrongBytesSent
 from ncps.codec import encoder
 from ncps.errors import Busy, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
@@ -460,6 +460,11 @@ class WrongBytesTests(NarsCase):
         self.assertEqual({}, self.catalog.entries)
         self.learn(self.sample)
         self.assertEqual(self.sample.file, self.download(self.key))
+
+    def test_wrong_bytes_that_were_sent_are_said_to_be_wrong(self) -> None:
+        """A client that was cut off with wrong bytes is told apart from all others."""
+        client = self.begun(self.key, script=Script(hold=True, lie_at=10))
+        self.failureResultOf(client.done, WrongBytesSent)
 
     def test_wrong_hash_of_an_unknown_nar_is_tried_again(self) -> None:
         """Wrong bytes are no absence: without a narinfo, too, the next request tries."""
