@@ -173,10 +173,21 @@ class CrashTests(Stage):
         """A file under a final name that is not what it should be is never served."""
         path = self.cache.add(SIZE)
         daemon = self.daemon(self.mounted())
-        self.nar_target(daemon, path)
-        self.put(daemon, path.url.removeprefix("nar/"), path.file[:-1] + b"\xee")
+        name = self.nar_target(daemon, path).removeprefix("/nar/")
+        self.put(daemon, name, path.file[:-1] + b"\xee")
         self.assert_served(daemon, path)
         self.wait_for_log(daemon, "set aside")
+
+    def test_wrong_bytes_under_the_upstream_s_name_are_never_served(self) -> None:
+        """Under that name, without a narinfo, the verified download takes their place."""
+        known, unknown = self.cache.add(SIZE), self.cache.add(SIZE)
+        daemon = self.daemon(self.mounted())
+        for path in (known, unknown):
+            self.put(daemon, path.url.removeprefix("nar/"), path.file[:-1] + b"\xee")
+        self.assert_served(daemon, known)
+        for path in (known, unknown, unknown):
+            self.assertEqual(path.file, self.ask(daemon, path.nar_target).body)
+        self.assertIn(unknown.file, [file.read_bytes() for file in daemon.stored_nars()])
 
     def test_kill_at_any_time_leaves_a_store_that_works(self) -> None:
         """Killed at several moments of a busy life, ncps serves everything after a restart."""
@@ -199,7 +210,7 @@ class CrashTests(Stage):
     def put(self, daemon: Daemon, name: str, content: bytes) -> None:
         """Put a file under a NAR's final name."""
         directory = daemon.storage / "store" / "nar" / name[0] / name[:2]
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / name).write_bytes(content)
 
 
@@ -275,12 +286,25 @@ class InspectionTests(Stage):
             URL=other.url, FileHash=fields["FileHash"], FileSize=fields["FileSize"]
         )
         origin.serve(f"/{path.digest}.narinfo", narinfo)
-        daemon = self.daemon(origin)
+        daemon = self.daemon(origin, options=("--cache-verify-while-arriving=false",))
         self.ask(daemon, self.nar_target(daemon, path))
         daemon.stop()
         daemon.start()
         self.wait_for_log(daemon, "is not what its narinfo says")
         wait_until(lambda: not daemon.stored_nars(), "the NAR to be set aside", daemon=daemon)
+
+    def test_wrong_nar_inside_a_right_xz_file_is_no_answer(self) -> None:
+        """NarHash is signed and FileHash is not: nobody gets such a file, and it is not stored."""
+        other, path = self.cache.add(1000), self.cache.add(1000)
+        origin = self.mounted()
+        fields = dict(other.fields())
+        narinfo = path.narinfo(
+            URL=other.url, FileHash=fields["FileHash"], FileSize=fields["FileSize"]
+        )
+        origin.serve(f"/{path.digest}.narinfo", narinfo)
+        daemon = self.daemon(origin)
+        self.assertEqual(502, self.ask(daemon, self.nar_target(daemon, path)).status)
+        self.assertEqual([], daemon.stored_nars())
 
 
 class OtherMakeTests(Stage):
@@ -294,7 +318,7 @@ class OtherMakeTests(Stage):
         daemon = self.make_daemon(origin)
         name = path.url.removeprefix("nar/")
         directory = daemon.storage / "store" / "nar" / name[0] / name[:2]
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         stored = zstandard.ZstdCompressor().compress(path.file)
         (directory / f"{name}.zst").write_bytes(stored)
         daemon.start()
@@ -318,7 +342,7 @@ class OtherMakeTests(Stage):
         daemon = self.make_daemon(origin)
         name = path.url.removeprefix("nar/")
         directory = daemon.storage / "store" / "nar" / name[0] / name[:2]
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / name).write_bytes(path.file)
         (daemon.storage / "store" / "tmp").mkdir()
         daemon.start()
