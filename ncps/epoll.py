@@ -4,6 +4,9 @@ Its clock is one that nobody sets, so that neither a timeout nor a pause depends
 
 Twisted's own gives every read and every write a logging context, for a prefix that only its old
 log shows. Here they go straight to where Twisted deals with them and with their errors.
+
+Where memory runs out, dealing with an error may fail like what led to it. A connection of which
+nobody knows how much was sent must not live on then, and what listens must not close for ever.
 """
 
 from __future__ import annotations
@@ -11,11 +14,20 @@ from __future__ import annotations
 import errno
 import time
 from functools import partial
+from socket import SHUT_RDWR
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionLost
 from twisted.internet.main import installReactor
+from twisted.internet.tcp import Port
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+_LOST = Failure(ConnectionLost("out of memory"))  # made while there is some
+
+PAUSE_S = 0.01
+"""Between two turns that failed outright."""
 
 
 class LeanReactor(EPollReactor):
@@ -51,9 +63,43 @@ class LeanReactor(EPollReactor):
             try:
                 deal(selectable, fd, event)
             except Exception:  # noqa: BLE001 - a fault of one connection must not end them all
+                self._cut(selectable)
                 self._log.failure("while closing a connection")
 
     doIteration = doPoll
+
+    def mainLoop(self) -> None:
+        """See `ReactorBase`: a turn in which memory runs out is not the last one."""
+        while True:
+            try:
+                super().mainLoop()
+            except MemoryError:
+                time.sleep(PAUSE_S)
+            else:
+                return
+
+    def _disconnectSelectable(self, selectable: Any, why: Any, *rest: Any) -> None:
+        """See `PosixReactorBase`."""
+        if isinstance(why, MemoryError):
+            self._cut(selectable)
+        else:
+            super()._disconnectSelectable(selectable, why, *rest)
+
+    def _cut(self, selectable: Any) -> None:
+        """End a connection so that not one byte more leaves it, whatever else fails.
+
+        What listens for connections, signals and threads goes on: the kernel tells it once more.
+        """
+        if isinstance(selectable, Port) or selectable in self._internalReaders:
+            return
+        connection = getattr(selectable, "socket", None)
+        if connection is not None:
+            try:  # noqa: SIM105 - which would make an object
+                connection.shutdown(SHUT_RDWR)
+            except OSError:
+                pass
+        # As long as it is not taken off the list, epoll tells of its end, and this is tried again.
+        selectable.connectionLost(_LOST)
 
 
 def install() -> None:

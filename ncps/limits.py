@@ -89,6 +89,7 @@ def new_seal(settings: Settings, counters: Metrics) -> Callable[[NarKey, NarReco
     limit = "cache-max-decompression-ratio"
     return partial(
         Seal,
+        is_eager=settings.cache.verify_while_arriving,
         max_ratio=settings.cache.max_decompression_ratio,
         reached=partial(reached(counters), limit),
     )

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
@@ -28,7 +27,8 @@ from twisted.python.failure import Failure
 from ncps.errors import NcpsError, Unavailable
 from ncps.flights import Bell
 from ncps.nix.hashes import Hash
-from ncps.ports import Segment, Spooled
+from ncps.ports import Spooled
+from ncps.spoolreader import SpoolReader
 from ncps.workers import Threads
 
 HOLD_BACK = 64 * 1024
@@ -179,6 +179,16 @@ class Spool:
         self._queue.clear()
         self._drained.ring()
 
+    def _spoil(self, error: BaseException) -> None:
+        """End the spool, committed or not, because a fault has left it in an unknown state.
+
+        A lack of memory is enough. A batch that was counted and is not there, or there and not
+        counted, moves all bytes behind it.
+        """
+        self._error = self._error or error
+        self._break(error)
+        self._tell_readers()
+
     def spooled(self, sha256: Hash) -> Spooled:
         """Name the file for publication; only after `flush`, and only if `is_kept`."""
         assert self._file is not None
@@ -206,9 +216,13 @@ class Spool:
             size += len(self._queue[0])
             batch.append(self._queue.popleft())
         self._is_busy = True
-        data = batch[0] if len(batch) == 1 else b"".join(batch)
-        job = Deferred.fromCoroutine(self._workers.run(self._store_blocking, data))
-        job.addCallbacks(self._stored, self._job_failed, callbackArgs=(data,))
+        try:
+            data = batch[0] if len(batch) == 1 else b"".join(batch)
+            job = Deferred.fromCoroutine(self._workers.run(self._store_blocking, data))
+            job.addCallbacks(self._stored, self._job_failed, callbackArgs=(data,))
+        except BaseException as error:
+            self._spoil(error)  # and busy for ever: a thread may be writing
+            raise
 
     def _store_blocking(self, data: bytes) -> tuple[int, str]:
         """Hash and write one batch; return how much of it lies in the file and why not all."""
@@ -226,6 +240,15 @@ class Spool:
         return written, ""
 
     def _stored(self, result: tuple[int, str], data: bytes) -> None:
+        try:
+            self._take_in(result, data)
+        except BaseException as error:  # noqa: BLE001 - passed on to all who use the spool
+            self._is_busy = False
+            self._spoil(error)
+            self._close_if_unused()
+
+    def _take_in(self, result: tuple[int, str], data: bytes) -> None:
+        """Let readers have a batch."""
         written, why = result
         self._is_busy = False
         self._queued -= len(data)
@@ -268,6 +291,14 @@ class Spool:
     def _passed(self) -> int:  # only the file, if anything, still has the bytes before
         return self._window_at if self._window else self.length
 
+    def _limit(self, end: int | None) -> tuple[int, bool]:
+        """Offset up to which bytes may leave now on their way to `end`, and whether that is it."""
+        if self._is_committed:
+            return self.length if end is None else min(end, self.length), True
+        if end is None:
+            return self.length - HOLD_BACK, False
+        return min(self.length, end - HOLD_BACK), False
+
     def _tell_readers(self) -> None:
         for reader in tuple(self._readers):
             reader._bell.ring()
@@ -301,9 +332,13 @@ class Spool:
         if self._readers:
             there = self._window_at + len(self._window)
             needed = min([r.position for r in self._readers if not r.has_all], default=there)
-            count = max(0, min(needed, there) - self._window_at)
-            del self._window[:count]
-            self._window_at += count
+            start = max(self._window_at, min(needed, there))
+            try:
+                del self._window[: start - self._window_at]
+                self._window_at = start
+            except BaseException as error:  # they may be gone nevertheless
+                self._spoil(error)
+                raise
 
     def _left(self, reader: SpoolReader) -> None:
         self._readers.pop(reader, None)
@@ -318,83 +353,3 @@ class Spool:
             if self._file is not None:
                 self._file.close()
                 self._file = None
-
-
-class SpoolReader:
-    """A Body over a Spool; see `ncps.ports.Body`."""
-
-    def __init__(self, spool: Spool, start: int, stop: int | None) -> None:
-        self.position = start
-        self._spool = spool
-        self._start = start
-        self._stop = stop
-        self._tail = b""
-        self._is_closed = False
-        self._bell = Bell()
-
-    @property
-    def size(self) -> int | None:
-        """Bytes in all, if known by now."""
-        return None if self._end is None else self._end - self._start
-
-    @property
-    def _end(self) -> int | None:
-        return self._stop if self._stop is not None else self._spool.total
-
-    @property
-    def has_all(self) -> bool:
-        """Whether it needs no more bytes, though perhaps the verdict."""
-        return self._end is not None and self.position >= self._end
-
-    def segment(self) -> Segment | None:
-        """None: the file may still grow."""
-        return None
-
-    def _limit(self) -> tuple[int, bool]:
-        """Offset up to which bytes may leave now, and whether that is the end."""
-        spool, end = self._spool, self._end
-        if spool._is_committed:
-            return spool.length if end is None else min(end, spool.length), True
-        if end is None:
-            return spool.length - HOLD_BACK, False
-        return min(spool.length, end - HOLD_BACK), False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        spool = self._spool
-        while True:
-            if self._is_closed:
-                raise Unavailable("the reader was closed before its end")
-            if spool._error is not None:
-                raise spool._error.with_traceback(None)
-            limit, is_end = self._limit()
-            if self.position < limit:
-                yield self._take(limit)
-            elif is_end:
-                if self._tail:
-                    yield self._tail
-                return
-            else:
-                self._secure_tail()
-                await self._bell.wait()
-
-    def _take(self, limit: int) -> bytes:
-        data = self._spool._read(self.position, limit)
-        self.position += len(data)
-        self._spool._moved(self.position - len(data))
-        return data
-
-    def _secure_tail(self) -> None:
-        """Take what is held back out of a window: its end would wait for us, and we for it."""
-        spool, end = self._spool, self._end
-        if end is not None and not spool.is_kept and self.position < end <= spool.length:
-            pieces = []
-            while self.position < end:
-                pieces.append(self._take(end))
-            self._tail = b"".join(pieces)
-
-    def close(self) -> None:
-        """Stop reading, which then raises `Unavailable`; idempotent."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._spool._left(self)
-            self._bell.ring()

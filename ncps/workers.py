@@ -5,22 +5,29 @@ that runs cannot be stopped: whoever cancels the await of `run` goes on at once,
 goes on, too, its result dropped. Joining threads blocks the reactor for as long as the slowest
 call, so `stop` waits for the calls first and joins only threads that idle. The threads are
 daemons: a call that hangs for ever on a dead file system does not keep the process alive.
+
+Not Twisted's pool, whose threads end for good when memory is short between two calls.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar, cast
+from typing import ParamSpec, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from ncps.errors import Unavailable
+
+RETRY_S = 0.01
+"""Until a thread that lacks the memory to tell its result tries again."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,13 +50,44 @@ class Threads(Protocol):
         """Call the function in a thread; return its result or raise its error."""
 
 
-class _DaemonThread(threading.Thread):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, daemon=True, **kwargs)
+class _Call:
+    """A call in a thread. Whoever waits for it is told, also when memory is short."""
 
+    def __init__(
+        self, reactor: Reactor, ended: Callable[[_Call], None], function: Callable[[], object]
+    ) -> None:
+        self.result: Deferred[object] = Deferred()
+        self.is_over = False
+        self._reactor = reactor
+        self._ended = ended
+        self._function = function
+        self._is_made = False
+        self._value: object = None
+        self._error: BaseException | None = None
 
-class _DaemonPool(ThreadPool):
-    threadFactory = _DaemonThread
+    def refuse(self, error: BaseException) -> None:
+        """Have an error told, and no call made, unless it was made already."""
+        if not self._is_made:
+            self._is_made = True
+            self._error = error
+
+    def run_blocking(self) -> None:
+        """Make the call once, and have its result told on the reactor's thread; may be repeated."""
+        if not self._is_made:
+            self._is_made = True
+            try:
+                self._value = self._function()
+            except BaseException as error:  # noqa: BLE001 - all are passed on
+                self._error = error
+        self._reactor.callFromThread(self._ended, self)
+
+    def tell(self) -> None:
+        """Give whoever waits what there is; nobody wants the error of a call that was cancelled."""
+        error, self._error = self._error, None  # it refers to us
+        if error is None:
+            self.result.callback(self._value)
+        elif not self.result.called:
+            self.result.errback(error)
 
 
 class Workers:
@@ -65,7 +103,9 @@ class Workers:
         self.name = name
         self.size = size
         self._reactor = reactor
-        self._pool = _DaemonPool(minthreads=0, maxthreads=size, name=name)
+        self._calls: deque[_Call | None] = deque()
+        self._pipe: tuple[int, int] | None = None  # a byte for each call, at least
+        self._threads: list[threading.Thread] = []
         self._in_flight = 0
         self._is_open = False
         self._is_abandoned = False
@@ -83,8 +123,9 @@ class Workers:
 
     def start(self) -> None:
         """Accept calls from now on."""
+        self._pipe = os.pipe()
+        os.set_blocking(self._pipe[1], False)
         self._is_open = True
-        self._pool.start()
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in a thread; return its result or raise its error.
@@ -93,26 +134,68 @@ class Workers:
         """
         if not self._is_open:
             raise Unavailable(f"the {self.name} threads are not running")
-        result: Deferred[R] = Deferred()
+        call = _Call(self._reactor, self._ended, partial(function, *args, **kwargs))
         self._in_flight += 1
-        self._pool.callInThreadWithCallback(
-            partial(self._reactor.callFromThread, self._ended, result),
-            self._call_blocking,
-            partial(function, *args, **kwargs),
-        )
-        return await result
+        try:
+            if len(self._threads) < min(self._in_flight, self.size):
+                self._begin_thread()
+            self._put(call)
+        except BaseException:
+            self._ended(call)
+            raise
+        return cast("R", await call.result)
 
-    def _call_blocking(self, call: Callable[[], R]) -> R:
-        if self._is_abandoned:
-            raise Unavailable(f"the {self.name} threads have stopped")
-        return call()
+    def _begin_thread(self) -> None:
+        """Begin one more thread. Unavailable: there is none to be had, and no other one either."""
+        name = f"{self.name}-{len(self._threads)}"
+        thread = threading.Thread(target=self._serve_blocking, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self._threads:
+                raise Unavailable(f"no thread for {self.name}: {error}") from error
+        else:
+            self._threads.append(thread)
 
-    def _ended(self, result: Deferred[R], is_success: bool, value: R | Failure) -> None:
+    def _put(self, call: _Call | None) -> None:
+        self._calls.append(call)
+        assert self._pipe is not None
+        with suppress(BlockingIOError):  # full of signals
+            os.write(self._pipe[1], b"x")
+
+    def _take_blocking(self) -> _Call | None:
+        """Wait for the next call.
+
+        Python's queues and locks may lose one, or stay locked, where memory runs out half-way.
+        """
+        assert self._pipe is not None
+        while True:
+            try:
+                return self._calls.popleft()
+            except IndexError:
+                os.read(self._pipe[0], 1)
+
+    def _serve_blocking(self) -> None:
+        """Make the calls that come, until told to end; a lack of memory ends no thread."""
+        call: _Call | None = None
+        while True:
+            try:
+                call = call or self._take_blocking()
+                if call is None:
+                    return
+                if self._is_abandoned:
+                    call.refuse(Unavailable(f"the {self.name} threads have stopped"))
+                call.run_blocking()
+                call = None
+            except MemoryError:  # which others may free; until then somebody waits
+                time.sleep(RETRY_S)
+
+    def _ended(self, call: _Call) -> None:
+        if call.is_over:
+            return
+        call.is_over = True
         self._in_flight -= 1
-        if is_success:
-            result.callback(cast("R", value))
-        elif not result.called:  # else cancelled: nobody wants the error
-            result.errback(cast("Failure", value))
+        call.tell()
         if self._in_flight == 0:
             self._drained()
 
@@ -143,6 +226,12 @@ class Workers:
                 count=self._in_flight,
                 pool=self.name,
             )
-            return self._in_flight
-        self._pool.stop()
-        return 0
+        for _ in self._threads:
+            self._put(None)
+        if not self._in_flight:
+            for thread in self._threads:
+                thread.join()
+            if self._pipe is not None:
+                for end in self._pipe:
+                    os.close(end)
+        return self._in_flight

@@ -124,10 +124,9 @@ class Download:
 
     @property
     def sure_size(self) -> int | None:
-        """Bytes in all, as the verdict has it, or the narinfo and an upstream's answer agree."""
-        if self.arrived.is_set and not self.has_failed:
-            return self.size
-        return self._seal.size if self._is_confirmed else None
+        """Bytes in all, as the verdict has it, or as NarSize says, which is signed."""
+        is_sure = self._is_uncompressed or (self.arrived.is_set and not self.has_failed)
+        return self.size if is_sure else None
 
     async def opened(self) -> None:
         """Wait for the head of an upstream's answer; raises what the job came to."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from ncps.cache.verbs import Resized
+from ncps.cache.verbs import Resized, WrongBytesSent
 from ncps.errors import Corrupt, Unavailable
 from ncps.ports import Body, Segment
 
@@ -13,6 +13,8 @@ TASTED_S = 3600.0
 """How long clients may come again for the rest of a file that they have some of."""
 
 TASTED_ENTRIES = 50_000
+
+SENT = "wrong bytes were sent"
 
 
 class Superseded(Unavailable):
@@ -67,7 +69,13 @@ class DownloadReader:
                 return
             except Superseded as error:
                 if has_begun:
-                    raise Corrupt(str(error)) from error
+                    raise WrongBytesSent(f"{SENT}: {error}") from error
+            except Resized:
+                raise
+            except Corrupt as error:
+                if has_begun:
+                    raise WrongBytesSent(f"{SENT}: {error}") from error
+                raise
             await self._move()
 
     async def _move(self) -> None:

@@ -1,8 +1,8 @@
 """Inspection: stored NARs that were never looked into are verified in the background.
 
-What is cheap is checked while it arrives; xz and bzip2 are not, and of a file that was asked for
-by its name alone nobody has said what is inside. The rate is bounded, so that the check never
-takes much of a core.
+Of a file that was asked for by its name alone nobody has said what is inside; xz and bzip2 are not
+looked into while they arrive where the settings say so. The rate is bounded, so that the check
+never takes much of a core.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Seal: what the bytes of a file must turn out to be, and the digests that tell.
 
-FileHash and FileSize of a narinfo are not signed, NarHash is. So where they say something else of a
-file than its bytes do, the NAR inside has the last word: if that is right, so is the file. A file
-under a conventional name must have the hash that the name says besides, whatever is inside.
+FileHash and FileSize of a narinfo are not signed, NarHash is. So the NAR inside has the last word,
+and is read while the bytes arrive. Where it is right, so is the file, though its narinfo says
+something else of it; where it is another one, a right FileHash does not help. A file under a
+conventional name must have the hash that the name says besides, whatever is inside.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ncps.ports import NarRecord
 from ncps.spool import Digest, Spool
 
 _CHEAP = frozenset({"zstd"})
-"""Compressions undone while the bytes arrive, to check NarHash too; others are checked later."""
+"""Compressions that are undone in a tenth of the time of others."""
 
 
 class Unverifiable(Corrupt):
@@ -97,6 +98,7 @@ class Seal:
     :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
         into here, where every miss pays for it, unless it cannot be verified otherwise.
     :param reached: told of a file that goes beyond.
+    :param is_eager: whether NarHash is checked also where that is dear.
     :param is_thorough: whether NarHash is to be checked, too, whatever that costs.
     """
 
@@ -107,6 +109,7 @@ class Seal:
         *,
         max_ratio: int = USUAL,
         reached: Callable[[], object] = lambda: None,
+        is_eager: bool = True,
         is_thorough: bool = False,
     ) -> None:
         self.size = expected.file_size if expected is not None else None
@@ -121,11 +124,13 @@ class Seal:
         self._compression = expected.compression if expected is not None else ""
         self._max_ratio = max_ratio
         self._reached = reached
-        is_wanted = self._compression in _CHEAP or self._file_hash is None
-        if is_wanted and self._file_hash is not None and self._is_beyond(max_ratio):
-            is_wanted = False
-            reached()
-        if (is_wanted or is_thorough) and self._is_legible:
+        is_wanted = is_thorough or self._file_hash is None
+        if not is_wanted and (is_eager or self._compression in _CHEAP):
+            is_wanted = not self._is_beyond(max_ratio)
+            if not is_wanted:
+                reached()
+        is_plain = self._compression == "none" and self._file_hash == self._nar_hash
+        if is_wanted and self._is_legible and not is_plain:
             ratio = None if self.size is not None else Ratio(max_ratio, reached)
             self._nar = self._new_digest(ratio)
         if self._file_hash is None and self._nar is None:

@@ -44,6 +44,10 @@ class Resized(Corrupt):
     """
 
 
+class WrongBytesSent(Corrupt):
+    """A body has broken off because bytes of it that were given before turned out wrong."""
+
+
 @frozen(kw_only=True)
 class ServedNarInfo:
     """A narinfo for a client.

@@ -20,6 +20,9 @@ PIECE: Final = 128 * 1024
 SLICE: Final = 32 * 1024
 """How many compressed bytes are looked at in one go: bounds what is copied between streams."""
 
+_NO_MEMORY: Final = ("not enough memory", "ERROR_allocation_failed", "Error -4 while")
+"""What libzstd, liblz4 and zlib say instead of raising MemoryError."""
+
 Data = bytes | memoryview
 
 
@@ -112,6 +115,8 @@ class StreamDecoder(Decoder):
             try:
                 piece = self._stream.decompress(data, PIECE)
             except self._faults as error:
+                if any(words in str(error) for words in _NO_MEMORY):
+                    raise MemoryError(str(error)) from error
                 raise Corrupt(f"bad {self._name} data: {error}") from error
             if piece:
                 yield piece

@@ -290,6 +290,7 @@ class CacheSettings:
     narinfo_memory_size_bytes: int
     narinfo_max_size_bytes: int
     max_decompression_ratio: int
+    verify_while_arriving: bool
     verify_rate_bytes: int
     nix_cache_info: NixCacheInfoSettings
     upstream: UpstreamsSettings

@@ -3,19 +3,30 @@
 The bytes behind a NAR's URL never change, so the URL itself is the strong entity tag, and a client
 that was cut off at any byte goes on from there. The exact length is checked on the way out, and
 the piece that would complete a response of known length waits until the body has ended without an
-error: what looks complete to the client is complete.
+error: what looks complete to the client is complete. A client that was cut off with wrong bytes
+gets the whole instead of the rest, and is told that there are no parts: Nix gives up at once then,
+curl does not put a right end to a wrong beginning, and others begin anew (`ncps.web.misled`).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ncps.cache.verbs import Cache, Resized, ServedNar
+from twisted.logger import Logger
+
+from ncps.cache.verbs import Cache, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import Segment
-from ncps.ranges import Unsatisfiable, content_range, if_none_match, if_range_matches, parse
+from ncps.ranges import (
+    RangeSpec,
+    Unsatisfiable,
+    content_range,
+    if_none_match,
+    if_range_matches,
+    parse,
+)
 from ncps.still import StillFile
 from ncps.streams import ClientGone, ResponseWriter
 from ncps.web.narinfo import outcome_of, result_of
@@ -30,6 +41,8 @@ FIRST = 256 * 1024
 
 CONTENT_TYPE = b"application/x-nix-nar"
 CACHE_CONTROL = b"public, max-age=31536000, immutable"
+
+_log = Logger()
 
 SIZINGS = 3
 """How many sizes of one NAR are believed in turn: upstreams say what they like of it."""
@@ -83,6 +96,8 @@ class NarPages:
                     _send_elsewhere(request, location)
                 status = "success"
             except Corrupt as error:
+                if isinstance(error, WrongBytesSent) and request.startedWriting:
+                    _note_misled(request, key)
                 may_go_better = await nar.spoiled(error)
                 if is_last or request.startedWriting or not may_go_better:
                     raise
@@ -108,6 +123,33 @@ def _begin_anew(request: NcpsRequest) -> None:
     request.setResponseCode(200)
     for header in (b"content-length", b"content-range"):
         request.responseHeaders.removeHeader(header)
+
+
+def _note_misled(request: NcpsRequest, key: NarKey) -> None:
+    """Remember that the client has wrong bytes; before the connection is cut."""
+    sent = request.first_byte + request.sentLength
+    request.site.misled.add(request.channel.client, key.file_name, sent, request.unsent())
+
+
+def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
+    """Which part of the file to send; None: the whole."""
+    misled, client = request.site.misled, request.channel.client
+    header = request.getHeader(b"range")
+    if header is None:
+        misled.forget(client, file)
+        return None
+    spec = parse(header)
+    if spec is None or not if_range_matches(request.getHeader(b"if-range"), etag):
+        return None
+    if spec.first and spec.last is None and misled.has(client, file, spec.first):
+        request.setHeader(b"Accept-Ranges", b"none")
+        _log.info(
+            "{client} has wrong bytes of {file}: it gets the whole instead of the rest",
+            client=client,
+            file=file,
+        )
+        return None
+    return spec
 
 
 async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
@@ -137,9 +179,7 @@ def _send_elsewhere(request: NcpsRequest, location: str) -> None:
 
 
 async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
-    spec = parse(request.getHeader(b"range"))
-    if spec is not None and not if_range_matches(request.getHeader(b"if-range"), etag):
-        spec = None
+    spec = _wanted(request, etag, nar.key.file_name)
     size, start, stop = nar.size, 0, None
     if size is None and (spec is not None or request.clientproto == b"HTTP/1.0"):
         # A Content-Range must name its end, and in HTTP/1.0 only a length shows a cut.
@@ -151,6 +191,7 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
         except Unsatisfiable as error:
             request.setHeader(b"Content-Range", error.content_range)
             raise
+        request.first_byte = wanted.start
         start, stop, length = wanted.start, wanted.stop, wanted.length
         request.setResponseCode(206)
         request.setHeader(b"Content-Range", content_range(wanted, size))

@@ -40,6 +40,10 @@ class NcpsRequest(Request):
     """Whether the connection is closed: there is nobody to write to, and nothing to finish."""
     began = -1.0
     """Clock's time when the request was complete; negative before."""
+    first_byte = 0
+    """Where in its file the body begins."""
+    is_accounted = False
+    """Whether the site has counted it out."""
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
@@ -129,7 +133,9 @@ class NcpsRequest(Request):
         Only for a body of known length whose head has been written.
         """
         send = getattr(self.channel.transport, "send_file", None)
-        if send is None or not self.startedWriting or self.gone or not send(fd, offset, count):
+        if send is None or not self.startedWriting or self.finished or self.gone:
+            return False
+        if not send(fd, offset, count):
             return False
         self.sentLength += count
         return True
@@ -146,5 +152,6 @@ class NcpsRequest(Request):
 
     def abort(self) -> None:
         """Cut the connection: the only honest end of a response that cannot be completed."""
-        if not self.gone:
-            self.channel.transport.abortConnection()
+        channel = self.__dict__.get("channel")  # until the response is finished
+        if channel is not None and not self.gone:
+            channel.transport.abortConnection()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Coroutine, Generator, Mapping
+from functools import partial
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -88,8 +89,13 @@ def respond(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> 
     answering = Deferred.fromCoroutine(_go_on(answer, awaited))
     # Cancelling what has ended does nothing, so that any order of events will do.
     request.notifyFinish().addErrback(lambda _: answering.cancel())
-    answering.addErrback(lambda failure: _log.failure("while answering a request", failure))
+    answering.addErrback(partial(_not_answered, request))
     return NOT_DONE_YET
+
+
+def _not_answered(request: NcpsRequest, failure: Failure) -> None:
+    request.abort()
+    _log.failure("while answering a request", failure)
 
 
 @coroutine
@@ -113,6 +119,14 @@ def _go_on(
 
 async def _answer(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> None:
     try:
+        await _answer_or_tell(request, coro)
+    except BaseException:  # telling the client failed, too, or we are forgotten in the middle
+        request.abort()
+        raise
+
+
+async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> None:
+    try:
         await coro
     except (ClientGone, CancelledError):
         request.abort()
@@ -121,13 +135,13 @@ async def _answer(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None
         if told is None:
             fail(request, Failure())
         elif request.startedWriting:
+            request.abort()
             _log.warn(
                 "{method} {path}: response cut: {reason}",
                 method=request.method.decode("ascii"),
                 path=request.path.decode("ascii", "backslashreplace"),
                 reason=str(error),
             )
-            request.abort()
         else:
             tell(request, told.status, told.text, retry_after=_retry_after(told, error))
     except Exception:  # noqa: BLE001 - the last line of defence; cancelling is handled above
@@ -139,11 +153,11 @@ async def _answer(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None
 
 def fail(request: NcpsRequest, failure: Failure) -> None:
     """Log an error that nobody expected, and tell the client as much as helps to find it."""
+    if request.startedWriting:
+        request.abort()  # before anything else, which may fail
     request_id = uuid4().hex[:12]
     _log.failure("request {request_id} failed", failure, request_id=request_id)
-    if request.startedWriting:
-        request.abort()
-    else:
+    if not request.startedWriting:
         tell(request, 500, f"internal error; the log has more under {request_id}")
 
 

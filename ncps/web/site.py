@@ -25,6 +25,7 @@ from ncps.web.heads import KnownHeads
 from ncps.web.hot import HotNarInfos
 from ncps.web.ledger import Access, Ledger
 from ncps.web.limits import Limits, Peers
+from ncps.web.misled import Misled
 from ncps.web.request import SERVER, NcpsRequest
 
 __all__ = ["AccessLog", "NcpsRequest", "NcpsSite"]
@@ -66,6 +67,7 @@ class NcpsSite(Site):
         self._date = (0, b"")
         self._opening = (b"", b"")
         self.heads = KnownHeads()
+        self.misled = Misled(clock)
         self.hot = HotNarInfos(0) if hot is None else hot
         self.ledger = Ledger(
             clock=clock,
@@ -152,6 +154,9 @@ class NcpsSite(Site):
             channel.transport.abortConnection()
 
     def log(self, request: NcpsRequest) -> None:  # type: ignore[override]
-        """See `HTTPFactory`: account for a request that has ended."""
+        """See `HTTPFactory`: account for a request that has ended; once, whatever fails then."""
+        if request.is_accounted:
+            return
+        request.is_accounted = True
         self.answering -= 1
         self.ledger.add(request.account())

@@ -4,15 +4,20 @@ Stock Twisted puts what is written into a buffer, asks epoll to be told when the
 which it nearly always has, sends, and takes the question back: two more system calls and another
 turn of the reactor for each answer. Here an answer that is made while its request is being
 received leaves at the end of that, and only what the socket does not take goes the long way.
+
+Where sending fails half-way, which takes no more than a lack of memory, nobody knows how much of it
+the client has. Then nothing more may leave: a byte sent twice makes an answer of the right length.
 """
 
 from __future__ import annotations
 
 import os
+from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
 from twisted.internet import main, tcp, unix
+from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
 from ncps.errors import NcpsError
@@ -26,6 +31,8 @@ else:
 
 FILE_LIMIT = 2 * 1024 * 1024
 """Bytes of a file that are sent before others have their turn."""
+
+_ABORTED = Failure(ConnectionAborted())  # made while there is memory
 
 _BUFFER = memoryview(bytearray(512 * 1024))
 """Where pieces of files lie between two system calls; small enough for the caches of a core."""
@@ -68,14 +75,21 @@ class PromptMixin(_Stock):
         own = os.dup(fd)
         try:
             self._piece = _Piece(StillFile(own), offset, count)
-        except NcpsError:
+        except BaseException:
             os.close(own)
             raise
-        if self._send_piece() is not None or self._piece is not None:
+        if self._try_piece() is not None or self._piece is not None:
             self.producerPaused = True
             producer.pauseProducing()
             super().startWriting()  # an error comes again then, and the reactor deals with it
         return True
+
+    def _try_piece(self) -> Exception | None:
+        try:
+            return self._send_piece()
+        except BaseException:
+            self.shut()
+            raise
 
     def _send_piece(self) -> Exception | None:
         piece = self._piece
@@ -107,13 +121,40 @@ class PromptMixin(_Stock):
         if piece is not None:
             os.close(piece.file.fd)
 
+    def shut(self) -> None:
+        """Have no byte leave any more; takes no memory. The connection ends when that is noticed.
+
+        Nothing that fails may come between a failure to send and this.
+        """
+        try:  # noqa: SIM105 - which would make an object
+            self.socket.shutdown(SHUT_RDWR)
+        except OSError:
+            pass
+
     def doWrite(self) -> Any:
         """See `FileDescriptor`."""
         if self._piece is not None:
-            error = self._send_piece()
+            error = self._try_piece()
             if error is not None or self._piece is not None:
                 return error
-        return super().doWrite()  # with nothing to send it has the producer go on
+        try:
+            return super().doWrite()  # with nothing to send it has the producer go on
+        except BaseException:
+            self.shut()
+            raise
+
+    def abortConnection(self) -> None:
+        """See `ITCPTransport`; whatever fails, the client sees the end."""
+        if self.disconnected or self._aborting:
+            return
+        try:
+            reactor: Any = self.reactor
+            reactor.callLater(0, self.connectionLost, _ABORTED)
+            super().abortConnection()
+        except BaseException:
+            self.shut()
+            self.startReading()  # what is found is the end
+            raise
 
     def connectionLost(self, reason: Failure) -> None:
         """See `tcp.Connection`."""
@@ -162,8 +203,18 @@ class PromptMixin(_Stock):
                 sent = self.socket.send(data)
             except OSError:  # full, or broken: whoever writes the rest is told
                 sent = 0
+            except BaseException:
+                self.shut()
+                raise
         if sent < len(data):
+            self._write_rest(data, sent)
+
+    def _write_rest(self, data: bytes, sent: int) -> None:
+        try:
             self.write(data[sent:])
+        except BaseException:
+            self.shut()
+            raise
 
 
 class TcpTransport(PromptMixin, tcp.Server):

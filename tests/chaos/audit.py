@@ -7,10 +7,13 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from datetime import datetime
 from itertools import pairwise
 
 from attrs import frozen
 
+from ncps.cache.follow import SENT
+from ncps.web.misled import TTL_S
 from tests.chaos.score import Score
 from tests.chaos.world import JUST_BEFORE_S, RECOVERY_S, World
 from tests.e2e.daemon import Daemon
@@ -97,6 +100,22 @@ def examine_log(daemon: Daemon, score: Score) -> None:
         at = log.find(mark)
         if at >= 0:
             score.blame("tracebacks", log[max(0, at - 300) : at + 1500], log.count(mark))
+
+
+def examine_refusals(world: World, log: str, score: Score) -> None:
+    """A client gets no 206 only where one was cut off with wrong bytes of the file shortly before.
+
+    All clients here have one address, so it may have been another one.
+    """
+    cuts: dict[str, list[float]] = {}
+    for line in log.splitlines():
+        if SENT in line:
+            event = json.loads(line)
+            when = datetime.strptime(event["time"], "%Y-%m-%dT%H:%M:%S.%f%z").timestamp()
+            cuts.setdefault(event["path"], []).append(when)
+    for url, when in world.refused:
+        if not any(-1 <= when - cut <= TTL_S + 1 for cut in cuts.get(f"/{url}", [])):
+            score.blame("resume refused", f"{url}: nobody was sent wrong bytes")
 
 
 def count_downloads(

@@ -159,9 +159,10 @@ class Client(Asker):
             answer = await self.ask("/" + url, headers=headers)
             if answer.status in {200, 206}:
                 got = await answer.whole()
-                if answer.status == 200 and got in files and self._may_begin_anew(thing):
-                    return answer
-                if got not in wanted or (answer.status == 206) == ("If-Range" in headers):
+                if "If-Range" not in headers and self._is_misled(url, answer):
+                    if got not in files:
+                        self.score.blame("lies", f"{text} of {url}: not the whole either")
+                elif got not in wanted or (answer.status == 206) == ("If-Range" in headers):
                     self.score.blame(
                         "lies",
                         f"{text} of {url}: status {answer.status}, {len(got)} bytes instead of"
@@ -270,13 +271,11 @@ class Client(Asker):
                         self.deny(thing, f"NAR {url}", frozenset().union(*self.homes))
                         raise Failed(f"NAR: {' '.join(saw)}")
                     wait = self.wait_of(answer, wait)
-                elif not self._is_as_asked(answer, thing, has_some=bool(got)):
+                elif (answer.status == 206) != bool(got) and not self._is_misled(url, answer):
                     self.score.blame("resume refused", f"{answer.status} for {headers}")
                     raise Failed("resume refused")
                 else:
-                    if answer.status == 200 and got:
-                        got.clear()
-                        start = 0
+                    start = self._kept(answer, got)
                     await self._read(answer, got, pause)
                     self._judge(files, bytes(got), start, url)
                     if bytes(got) in files:
@@ -313,23 +312,28 @@ class Client(Asker):
                 slept += nap
                 await asyncio.sleep(nap)
 
-    def _is_as_asked(self, answer: Answer, thing: Thing, *, has_some: bool) -> bool:
-        """Whether the rest is answered to who has some, and the whole to who has none."""
-        if answer.status == 206 or not has_some:
-            return (answer.status == 206) == has_some
-        return self._may_begin_anew(thing)
-
-    def _may_begin_anew(self, thing: Thing) -> bool:
-        """Whether a Range may be answered in full: wrong bytes may have gone to this client."""
-        if not self.world.is_soiled(thing, time.monotonic()):
-            return False
-        self.score.add("ranges answered in full after wrong bytes")
-        return True
-
     def _named(self, thing: Thing, url: str) -> list[bytes]:
         """The files of an object that may lie behind a URL: its name says which, if it is true."""
         named = self.world.named(url)
         return named[1] if named is not None and named[0] is thing else thing.files
+
+    @staticmethod
+    def _kept(answer: Answer, got: bytearray) -> int:
+        """Drop what an answer begins with once more; return how much is kept."""
+        if answer.status == 200:
+            got.clear()
+        return len(got)
+
+    def _is_misled(self, url: str, answer: Answer) -> bool:
+        """Whether the whole came instead of the rest, as for those who have wrong bytes.
+
+        Somebody at our address must have had some: `audit.examine_refusals` looks for it.
+        """
+        if answer.status != 200 or answer.headers.get("accept-ranges") != "none":
+            return False
+        self.score.add("ranges answered in full after wrong bytes")
+        self.world.refused.append((url, time.time()))
+        return True
 
     def _behind(self, thing: Thing, url: str) -> list[bytes]:
         """The files that may lie behind a URL: one, once somebody has seen it."""

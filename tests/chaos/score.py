@@ -14,7 +14,7 @@ MUST_BE_ZERO = {
     "failed though healthy": "requests that failed although a healthy upstream had the object",
     "hung": "answers in which nothing came for a minute",
     "internal errors": "answers with status 500, and answers that are not HTTP",
-    "resume refused": "Range requests on a cut NAR that got no 206",
+    "resume refused": "Range requests on a cut NAR that got no 206, without wrong bytes before",
     "unhealed": "objects that could not be had at the end, in fine weather",
     "wrong bytes stored": "stored NARs that are not what their name and row say",
     "rows without bytes": "rows that promise bytes that are not there",

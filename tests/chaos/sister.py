@@ -109,6 +109,7 @@ class Sister(Crowd):
         for replica in self.replicas:
             audit.examine_log(replica, self.score)
         log = "\n".join(replica.log for replica in self.replicas)
+        audit.examine_refusals(self.world, log, self.score)
         audit.count_downloads(self.world, self.kills, self.vandal.damages, log, self.score)
 
     def _bounds(self, *replicas: Replica) -> Bounds:

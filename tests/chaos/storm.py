@@ -50,6 +50,7 @@ class Storm(Crowd):
         stored = audit.local(self.daemon)
         audit.examine_store(stored, self.world, self.vandal.planted, self.score)
         audit.examine_log(self.daemon, self.score)
+        audit.examine_refusals(self.world, self.daemon.log, self.score)
         audit.count_downloads(
             self.world, self.kills, self.vandal.damages, self.daemon.log, self.score
         )

@@ -35,9 +35,6 @@ SAME_COMPRESSION = 0.7
 """Share of the swapper's narinfos that name a file of the same compression, where there is one."""
 PRIVATE_ALONE, PRIVATE_TOO = 0.05, 0.15
 """Shares of the objects that the private origin alone has, and that it has as well."""
-SOILED_S = 75.0
-"""How long after a bad answer of an upstream a client may be told to begin anew."""
-
 RECOVERY_S = 6.0
 """How long the daemons may take to notice that a server behind them is back."""
 
@@ -102,6 +99,8 @@ class World:
         self.lives = 0
         self.troubles: list[tuple[float, float]] = []
         self.whole: dict[str, float] = {}
+        # The time of day of each answer with the whole instead of a rest.
+        self.refused: list[tuple[str, float]] = []
         self.behind: dict[str, tuple[bytes, float]] = {}
         self.shown: dict[str, set[str]] = {}
         self.asked: dict[str, set[str]] = {}
@@ -211,23 +210,6 @@ class World:
         """Note that these files may be fetched for the sake of a URL."""
         for file in files:
             self.asked.setdefault(hashlib.sha256(file).hexdigest(), set()).add(url)
-
-    def is_soiled(self, thing: Thing, at: float) -> bool:
-        """Whether some upstream has sent something wrong for an object, not long before a time.
-
-        Who may have had wrong bytes is told to begin anew.
-        """
-        targets = {path.nar_target for path in thing.paths}
-        narinfo = f"/{thing.path.digest}.narinfo"
-        swapped = self.weather.swaps.get(narinfo, "").removesuffix(".narinfo")[1:]
-        if swapped:
-            targets.add(self.by_digest[swapped].path.nar_target)
-        return any(
-            at - SOILED_S < visit.began <= at and visit.target in targets
-            for number, origin in enumerate(self.origins)
-            for visit in reversed(origin.log)
-            if number == SWAPPER or not is_clean(visit.faults)
-        )
 
     def lose(self) -> None:
         """What was seen a moment ago may be lost: a daemon is killed just now.

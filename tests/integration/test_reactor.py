@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 from unittest import skipUnless
+from unittest.mock import patch
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet import tcp
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python import log
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -70,6 +73,27 @@ class LeanReactorTests(SynchronousTestCase):
             client.sendall(b"%d" % number)
         self.turn()
         self.assertEqual([client.recv(9) for client in clients], [b"%d" % n for n in range(10)])
+
+    def test_out_of_memory_ends_a_connection_and_no_listener(self) -> None:
+        """A connection whose fault cannot be dealt with sends nothing more; others come in."""
+
+        def starve(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        client = self.connect()
+        self.turn()
+        with patch.object(log, "err", starve), patch.object(Echo, "dataReceived", starve):
+            client.sendall(b"1")
+            self.turn()
+        self.assertEqual(b"", client.recv(9))
+        with patch.object(tcp, "_accept", starve), patch.object(log, "deferr", starve):
+            another = self.connect()
+            self.turn()
+        another.sendall(b"2")
+        self.turn()
+        self.assertEqual(b"2", another.recv(9))
+        self.assertEqual([ConnectionLost], self.lost)
+        self.flushLoggedErrors(MemoryError)
 
     def test_timers_go_by_a_clock_that_nobody_sets(self) -> None:
         """Seconds are those since the machine was started; the time of day is told apart."""

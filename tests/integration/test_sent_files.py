@@ -12,20 +12,23 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.threads import deferToThread
+from twisted.python import log
 from twisted.trial.unittest import TestCase
 
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.storage.local_body import LocalBody
+from ncps.web import transport
 from ncps.web.hot import HotNarInfos
 from ncps.web.limits import Limits
 from ncps.web.site import NcpsSite
-from ncps.web.transport import adopt
+from ncps.web.transport import _Piece, adopt
 from tests.fakes.cache import StubCache, StubNar
 from tests.unit.web.wire import parse_response, routes_for
 
 reactor: Any = _reactor
 KEY = NarKey("0" * 52, "xz")
+FAR = 3 * 1024 * 1024  # beyond what is sent at once
 SIZE = 5 * 1024 * 1024 + 17
 DEADLINE_S = 20.0
 
@@ -115,6 +118,29 @@ class SentFileTests(TestCase):
             "ncps_served_bytes_total", {"route": "/nar/{file}"}
         )
         self.assertEqual(SIZE + 1 + 3_700_000 + 5, served)
+
+    async def test_no_byte_is_sent_twice_for_want_of_memory(self) -> None:
+        """Where nobody knows how much was sent, and nobody can be told, nothing more is sent."""
+        failures = [MemoryError()]
+
+        class Piece(_Piece):
+            """Cannot note how far it has come, once."""
+
+            def __setattr__(self, name: str, value: Any) -> None:
+                if name == "offset" and hasattr(self, "left") and value > FAR and failures:
+                    raise failures.pop()
+                super().__setattr__(name, value)
+
+        def err(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        self.patch(transport, "_Piece", Piece)
+        self.patch(log, "err", err)
+        response, _ = parse_response(await self.ask())
+        self.assertEqual([], failures)
+        self.flushLoggedErrors(MemoryError)
+        self.assertFalse(response.whole)
+        self.assertTrue(self.content.startswith(response.body))
 
     async def test_one_connection_after_another(self) -> None:
         """On one connection the next answer begins behind the last byte of the one before."""

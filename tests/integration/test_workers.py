@@ -84,7 +84,6 @@ class WorkersTests(TestCase):
         with self.assertRaises(Unavailable):
             await queued
         self.assertEqual(ran, [])
-        self.workers._pool.stop()
 
     async def test_nothing_runs_before_the_start_or_after_the_stop(self) -> None:
         """A pool that is not running refuses calls instead of letting them wait."""

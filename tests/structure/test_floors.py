@@ -56,8 +56,8 @@ FLOORS: Final = (
         2,
         "1½ (tools)",
         rooms(
-            "streams spool slots flights workers tasks endpoints lockfile looplag loglines metrics"
-            " allocator epoll figures reactor clocks tls"
+            "streams spool spoolreader slots flights workers tasks endpoints lockfile looplag"
+            " loglines metrics allocator epoll figures reactor clocks tls"
         ),
         never=_DRIVERS,
     ),

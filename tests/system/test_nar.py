@@ -29,7 +29,7 @@ from tests.system.faults import (
     WrongRange,
 )
 from tests.system.stage import Stage, wait_until
-from tests.system.wire import Answer
+from tests.system.wire import Answer, ask
 
 SIZE = 600_000
 MIDDLE = 300_000
@@ -218,6 +218,28 @@ class BrokenTests(NarStage):
     def test_wrong_hash(self) -> None:
         """Wrong bytes of the right number never look whole and are never published."""
         self.assert_broken(WrongBytes(MIDDLE), reason="hash")
+
+    def test_no_right_rest_to_wrong_bytes(self) -> None:
+        """Who was cut off with wrong bytes gets the whole instead of the rest; others the rest."""
+        daemon = self.daemon(self.mounted(Only(WrongBytes(MIDDLE), 1)))
+        target = self.nar_target(daemon, self.path)
+        cut = self.ask(daemon, target)
+        self.assertFalse(cut.whole)
+        self.assertGreater(len(cut.body), MIDDLE)
+        rest = {"Range": f"bytes={len(cut.body)}-"}
+        wait_until(  # the failed download may not have ended yet
+            lambda: ask(daemon.port, target, headers=rest).status != 502, "another attempt"
+        )
+        for _ in range(2):
+            again = ask(daemon.port, target, headers=rest)
+            self.assertEqual((200, True), (again.status, again.whole))
+            self.assertEqual(self.path.file, again.body)
+            self.assertEqual("none", again.headers["accept-ranges"])
+        other = ask(daemon.port, target, headers=rest, source="127.0.0.2")
+        self.assertEqual((206, True), (other.status, other.whole))
+        self.assertEqual(self.path.file[len(cut.body) :], other.body)
+        self.assertEqual(200, self.ask(daemon, target).status)  # begins anew
+        self.assertEqual(206, ask(daemon.port, target, headers=rest).status)
 
     def test_wrong_last_byte(self) -> None:
         """Bytes that are wrong at the very end only never look whole either."""

@@ -59,8 +59,11 @@ class Exchange:
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
         deadline: float = DEADLINE,
+        source: str = "127.0.0.1",
     ) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=deadline)
+        self._connection = http.client.HTTPConnection(
+            "127.0.0.1", port, timeout=deadline, source_address=(source, 0)
+        )
         self._connection.request(method, path, headers=dict(headers or {}))
         self._response = self._connection.getresponse()
         self._body = b""
@@ -115,9 +118,15 @@ def ask(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
     deadline: float = DEADLINE,
+    source: str = "127.0.0.1",
 ) -> Answer:
-    """Put one request on a connection of its own and read the whole answer."""
-    return Exchange(port, path, method=method, headers=headers, deadline=deadline).finish()
+    """Put one request on a connection of its own and read the whole answer.
+
+    :param source: address of the client.
+    """
+    return Exchange(
+        port, path, method=method, headers=headers, deadline=deadline, source=source
+    ).finish()
 
 
 def send_raw(address: tuple[str, int] | str, data: bytes, *, deadline: float = DEADLINE) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from random import Random
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +25,8 @@ from ncps.spool import (
     Abandoned,
     Overtaken,
     Spool,
-    SpoolReader,
 )
+from ncps.spoolreader import SpoolReader
 from ncps.workers import Threads
 from tests.fakes.spoolfile import CountedFile, full_after
 from tests.fakes.threads import HeldThreads, InlineThreads
@@ -696,3 +696,76 @@ class ThreadsGoneTests(SpoolCase):
         self.failureResultOf(self.write(b"def"), Unavailable)
         self.spool.release()
         self.assertEqual(1, self.file.closed)
+
+
+class Forgetful(bytearray):
+    """A window that fails for want of memory, in one of two ways."""
+
+    def __init__(self, failing: str) -> None:
+        super().__init__()
+        self.failing = failing
+
+    def __iadd__(self, data: Any) -> Self:  # type: ignore[misc]
+        if self.failing == "adding" and self:
+            raise MemoryError
+        self.extend(data)
+        return self
+
+    def __delitem__(self, where: Any) -> None:
+        super().__delitem__(where)
+        if self.failing == "dropping" and range(*where.indices(len(self) + 1)):
+            raise MemoryError
+
+
+class NoMemoryTests(SpoolCase):
+    """A batch that is counted and not there, or there and not counted, would move all others."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.spool = self.new(kept=False)
+
+    def assert_spoiled(self, *clients: Client) -> None:
+        """Check that nobody is given anything more, and nobody waits."""
+        for client in clients:
+            self.failureResultOf(client.done, MemoryError)
+            self.assertTrue(self.content.startswith(client.data))
+        self.failureResultOf(self.write(b"more"), MemoryError)
+        self.flushLoggedErrors(MemoryError)
+
+    def test_batch_that_finds_no_room(self) -> None:
+        """Its length is not known, its digest right: only an end is honest."""
+        self.spool._window = Forgetful("adding")
+        self.content = noise(4 * HOLD_BACK)
+        client = Client(self.spool.reader(), hold=True)
+        self.put(self.content[: 2 * HOLD_BACK])
+        self.write(self.content[2 * HOLD_BACK :])
+        client.go()
+        self.assert_spoiled(client)
+
+    def test_window_that_fails_to_move_on(self) -> None:
+        """All readers would get other bytes than they think, also after the verdict."""
+        self.spool._window = Forgetful("dropping")
+        self.content = noise(2 * READ_SIZE)
+        readers = [self.spool.reader() for _ in range(2)]
+        self.put(self.content)
+        self.spool.commit()
+        first, second = [Client(reader, hold=True) for reader in readers]
+        first.go()
+        self.assert_spoiled(first, second)
+
+    def test_batches_that_cannot_be_joined(self) -> None:
+        """What was taken from the queue and is nowhere else ends it."""
+        self.threads = threads = HeldThreads()
+        self.spool = self.new(kept=False)
+        self.content = noise(1000)
+        client = Client(self.spool.reader())
+        for _ in range(3):
+            self.write(self.content)
+
+        class Unjoinable(bytes):
+            def __len__(self) -> int:
+                raise MemoryError
+
+        self.spool._queue[0] = Unjoinable()
+        threads.release()
+        self.assert_spoiled(client)

@@ -113,13 +113,25 @@ ROWS = (
         "same upstream or another, while clients wait; after that their connections are cut.",
     ),
     Setting(
+        flag="cache-verify-while-arriving",
+        key="cache.verify-while-arriving",
+        kind=BOOLEAN,
+        default="true",
+        group="Cache",
+        help="Check NarHash before the last bytes of a NAR go to a client, whatever its "
+        "compression. false leaves xz and bzip2, which keep a core busy for as long as a client "
+        "takes to unpack them, to the check in the background: until then FileHash decides, which "
+        "nobody has signed.",
+    ),
+    Setting(
         flag="cache-verify-rate",
         key="cache.verify-rate",
         kind=SIZE,
         default="8M",
         group="Cache",
         help="Bytes per second that are read in the background to check stored NARs against their "
-        "NarHash where that was too dear while they arrived (xz, bzip2); 0 for never.",
+        "NarHash where that was not done while they arrived, and to find out what is in files that "
+        "were asked for by their name alone; 0 for never.",
     ),
     Setting(
         flag="cache-download-max-count",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,7 @@ from ncps.cache.notices import Noticeboard
 from ncps.cache.proof import Proofs
 from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.cache.relay import Cluster
+from ncps.cache.seal import Seal
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import ServedNar
 from ncps.cache.verify import Verifier
@@ -80,6 +82,8 @@ class CoreCase(SynchronousTestCase):
     """`setUp` makes a core with two upstreams, of which the first is `origin`."""
 
     priorities = (10, 20)
+    is_eager = True
+    """Whether NARs in xz are looked into while they arrive."""
     new_clock: Callable[[], Clock] = Clock
 
     def setUp(self) -> None:
@@ -203,6 +207,7 @@ class CoreCase(SynchronousTestCase):
             new_spool=self.new_spool,
             admission=self.admission,
             patience_s=PATIENCE_S,
+            new_seal=partial(Seal, is_eager=self.is_eager),
             ended=self.ended.append,
         )
 

@@ -81,7 +81,9 @@ class FileHashTests(FalseFactsCase):
         self.assertCorrected()
 
     def test_file_that_cannot_be_kept_is_not_looked_into(self) -> None:
-        """Without the bytes at hand a false FileHash cannot be overruled."""
+        """Without the bytes at hand a false FileHash cannot be overruled afterwards."""
+        self.is_eager = False
+        self.restart()
         self.is_full = True
         key = self.lie(file_hash=FALSE_HASH)
         self.origin.scripts.append(Script(stall_at=1000))

@@ -11,6 +11,8 @@ from tests.unit.cache.rig import CoreCase
 
 
 class InspectionTests(CoreCase):
+    is_eager = False
+
     def setUp(self) -> None:
         super().setUp()
         self.sample = sample(size=500_000)

@@ -171,6 +171,8 @@ class CheapHearsayTests(HearsayTests):
 class OtherReplicaTests(NamesCase):
     """Another replica, with other upstreams and other keys, shares catalog and store."""
 
+    is_eager = False
+
     def setUp(self) -> None:
         super().setUp()
         self.scripted[:] = [self.origin]

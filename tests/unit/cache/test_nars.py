@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache.download import MAX_RESTARTS
 from ncps.cache.relay import lease_of
-from ncps.cache.verbs import Absent, Outcome
+from ncps.cache.verbs import Absent, Outcome, WrongBytesSent
 from ncps.codec import encoder
 from ncps.errors import Busy, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
@@ -85,7 +85,7 @@ class MissTests(NarsCase):
         self.assertStored()
         record = self.record()
         self.assertEqual(
-            (len(self.sample.file), sha256_of(self.sample.file), "xz", None),
+            (len(self.sample.file), sha256_of(self.sample.file), "xz", record.stored_at),
             (record.stored_size, record.file_hash, record.encoding, record.verified_at),
         )
         self.origin.is_away = True
@@ -451,6 +451,8 @@ class ResumeTests(NarsCase):
 
 
 class WrongBytesTests(NarsCase):
+    is_eager = False
+
     def test_wrong_hash_of_the_only_source(self) -> None:
         """Wrong bytes are never complete at a client and never stored; the next request tries."""
         client = self.begun(self.key, script=Script(hold=True, lie_at=10))
@@ -460,6 +462,11 @@ class WrongBytesTests(NarsCase):
         self.assertEqual({}, self.catalog.entries)
         self.learn(self.sample)
         self.assertEqual(self.sample.file, self.download(self.key))
+
+    def test_wrong_bytes_that_were_sent_are_said_to_be_wrong(self) -> None:
+        """A client that was cut off with wrong bytes is told apart from all others."""
+        client = self.begun(self.key, script=Script(hold=True, lie_at=10))
+        self.failureResultOf(client.done, WrongBytesSent)
 
     def test_wrong_hash_of_an_unknown_nar_is_tried_again(self) -> None:
         """Wrong bytes are no absence: without a narinfo, too, the next request tries."""
@@ -684,12 +691,15 @@ class AbsentTests(NarsCase):
         self.assertEqual(2, len(self.origin.asked("narinfo")))
 
     def test_stat_says_what_open_would(self) -> None:
-        """HEAD is answered from the store, from a download, or by asking upstreams."""
+        """HEAD is answered from the store, from a download, or by asking upstreams.
+
+        It says a size that is signed or was computed, and no other: no bytes would find it out.
+        """
         size = len(self.sample.file)
-        self.assertEqual((size, Outcome.MISS), self.get(self.nars.stat(self.key)))
+        self.assertEqual((None, Outcome.MISS), self.get(self.nars.stat(self.key)))
         self.script(Script(stall_at=100_000))
         client = self.client(self.key)
-        self.assertEqual((size, Outcome.COALESCED), self.get(self.nars.stat(self.key)))
+        self.assertEqual((None, Outcome.COALESCED), self.get(self.nars.stat(self.key)))
         self.origin.release()
         self.successResultOf(client.done)
         self.assertEqual((size, Outcome.HIT), self.get(self.nars.stat(self.key)))
@@ -703,6 +713,18 @@ class AbsentTests(NarsCase):
         self.assertEqual(Outcome.MISS, self.get(self.nars.stat(self.key))[1])
         self.mirror.is_away = True
         self.refused(self.nars.stat(self.key), Unavailable)
+
+    def test_stat_of_a_size_that_is_signed(self) -> None:
+        """An uncompressed NAR has NarSize, before its bytes are here and while they arrive."""
+        plain = sample("plain", SIZE, "none")
+        self.origin.add(plain)
+        self.learn(plain)
+        self.assertEqual((SIZE, Outcome.MISS), self.get(self.nars.stat(plain.key)))
+        self.script(Script(stall_at=1000))
+        client = self.client(plain.key)
+        self.assertEqual((SIZE, Outcome.COALESCED), self.get(self.nars.stat(plain.key)))
+        self.origin.release()
+        self.successResultOf(client.done)
 
     def test_stat_of_unknown_size(self) -> None:
         """An upstream's word for a size does not count: no bytes follow to find it out."""

@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache.health import FAILURES
 from ncps.cache.pullthrough import PullThrough
+from ncps.cache.verbs import Outcome
 from ncps.errors import Unavailable
 from tests.fakes.samples import OWN_KEY, sample
 from tests.fakes.stores import MemoryConfigStore
@@ -33,7 +34,7 @@ class PullThroughTests(CoreCase):
         self.origin.add(one)
         self.assertEqual(str(OWN_KEY.public), self.cache.public_key)
         self.assertIn(one.key.url.encode(), self.get(self.cache.narinfo(one.digest)).text)
-        self.assertEqual(len(one.file), self.get(self.cache.stat_nar(one.key))[0])
+        self.assertIs(Outcome.MISS, self.get(self.cache.stat_nar(one.key))[1])
         nar = self.get(self.cache.nar(one.key))
         self.get(nar.body()).close()
         nar.close()

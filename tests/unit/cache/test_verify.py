@@ -16,6 +16,8 @@ SIZE = 300_000
 
 
 class VerifierCase(CoreCase):
+    is_eager = False
+
     def setUp(self) -> None:
         super().setUp()
         self.sample = sample(size=SIZE)

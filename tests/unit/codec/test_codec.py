@@ -7,6 +7,7 @@ import lzma
 import random
 import tracemalloc
 from collections.abc import Iterable
+from unittest.mock import Mock
 
 import brotli
 import lz4.frame
@@ -16,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import codec
 from ncps.codec import CODECS, decoder, encoder
-from ncps.codec.stream import PIECE, Data
+from ncps.codec.stream import PIECE, Data, StreamDecoder
 from ncps.errors import Corrupt, Refused
 from tests.fixtures import NIX
 
@@ -182,6 +183,25 @@ class CodecTests(SynchronousTestCase):
                 decoder(compression)
             with self.assertRaises(Refused):
                 encoder(compression)
+
+
+class NoMemoryTests(SynchronousTestCase):
+    def test_lack_of_memory_is_no_bad_data(self) -> None:
+        """What some libraries say of their memory condemns no file."""
+        for text, expected in (
+            (
+                "Unable to decompress Zstandard data: Allocation error : not enough memory",
+                MemoryError,
+            ),
+            ("LZ4F_decompress failed with code: ERROR_allocation_failed", MemoryError),
+            ("Error -4 while decompressing data", MemoryError),
+            ("Error -3 while decompressing data: invalid block type", Corrupt),
+        ):
+            stream = Mock()
+            stream.decompress.side_effect = ValueError(text)
+            decoder = StreamDecoder("any", lambda: stream, ValueError)  # noqa: B023
+            with self.assertRaises(expected):
+                list(decoder.feed(b"data"))
 
 
 class BoundTests(SynchronousTestCase):

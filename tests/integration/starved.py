@@ -1,0 +1,233 @@
+"""A web server that runs out of memory on command; run as a process by `test_starved`.
+
+    python -m tests.integration.starved DIRECTORY
+
+Its first line of output is its port. What a client sends may begin with a line `!FIRST COUNT`:
+from the arrival of the bytes behind it on, FIRST - 1 allocations succeed and the next COUNT fail,
+whichever thread makes them, up to the end of the connection.
+"""
+
+from __future__ import annotations
+
+import _testcapi  # type: ignore[import-not-found]
+import hashlib
+import lzma
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from ncps.cache.served import DecodedBody
+from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.epoll import install
+from ncps.errors import Corrupt
+from ncps.metrics import Metrics
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body
+from ncps.spool import Spool
+from ncps.storage.local_body import LocalBody
+from ncps.web.channel import NcpsChannel
+from ncps.web.hot import HotNarInfos
+from ncps.web.limits import Limits
+from ncps.workers import Workers
+from tests.fakes.cache import StubCache, StubNar
+from tests.fakes.spoolfile import CountedFile
+
+SMALL, LARGE = 100_000, 3_000_000
+NARINFO = "0" * 32
+NARINFO_TEXT = b"StorePath: /nix/store/x\n" * 20
+CHUNK = 65_536  # of what arrives
+
+
+def content(size: int) -> bytes:
+    """Return the bytes of the NAR of this size; incompressible."""
+    return random.Random(size).randbytes(size)
+
+
+class Server:
+    """What the bodies are made with."""
+
+    def __init__(self, directory: Path, reactor: Any) -> None:
+        self.directory = directory
+        self.reactor = reactor
+        self.workers = Workers(reactor, "starved", 2)
+        self.workers.start()
+        self.jobs: set[Deferred[None]] = set()
+        for data in map(content, (SMALL, LARGE)):
+            self._path(data, "").write_bytes(data)
+            self._path(data, "xz").write_bytes(lzma.compress(data, preset=0))
+            self._path(data, "zstd").write_bytes(zstandard.ZstdCompressor().compress(data))
+
+    def _path(self, data: bytes, encoding: str) -> Path:
+        return self.directory / f"{len(data)}.{encoding}"
+
+    def _local(self, path: Path, start: int, stop: int, workers: Workers | None) -> LocalBody:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            return LocalBody(fd=fd, name="a NAR", start=start, stop=stop, workers=workers)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def stored(self, data: bytes, start: int, stop: int | None) -> Body:
+        end = len(data) if stop is None else stop
+        return self._local(self._path(data, ""), start, end, None)
+
+    def threaded(self, data: bytes, start: int, stop: int | None) -> Body:
+        end = len(data) if stop is None else stop
+        return self._local(self._path(data, ""), start, end, self.workers)
+
+    def xz(self, data: bytes, start: int, stop: int | None) -> Body:
+        return self._decoded(data, "xz", start, len(data) if stop is None else stop)
+
+    def zstd(self, data: bytes, start: int, stop: int | None) -> Body:
+        return self._decoded(data, "zstd", start, stop)
+
+    def _decoded(self, data: bytes, encoding: str, start: int, stop: int | None) -> Body:
+        path = self._path(data, encoding)
+        inner = self._local(path, 0, path.stat().st_size, self.workers)
+        return DecodedBody(inner, self.workers, encoding, start, stop)
+
+    def sized(self, data: bytes, start: int, stop: int | None) -> Body:
+        return self._arriving(data, start, stop, total=len(data), file=CountedFile())
+
+    def unsized(self, data: bytes, start: int, stop: int | None) -> Body:
+        return self._arriving(data, start, stop, total=None, file=CountedFile())
+
+    def passing(self, data: bytes, start: int, stop: int | None) -> Body:
+        return self._arriving(data, start, stop, total=None, file=None)
+
+    def _arriving(
+        self, data: bytes, start: int, stop: int | None, *, total: int | None, file: Any
+    ) -> Body:
+        digest = Sha256()
+        spool = Spool(
+            file=file, workers=self.workers, digests=(digest,), total=total, keep_error="none"
+        )
+        reader = spool.reader(start, stop)
+        job = Deferred.fromCoroutine(self._feed(spool, digest, data))
+        self.jobs.add(job)
+        job.addBoth(lambda _: self.jobs.discard(job))
+        return reader
+
+    async def _feed(self, spool: Spool, digest: Sha256, data: bytes) -> None:
+        """Do what a download does."""
+        try:
+            for at in range(0, len(data), CHUNK):
+                await spool.write(data[at : at + CHUNK])
+            await spool.flush()
+            if digest.hash.digest() != hashlib.sha256(data).digest():
+                raise Corrupt("wrong hash")
+            if spool.total is not None and spool.length != spool.total:
+                raise Corrupt("wrong length")
+            spool.commit()
+        except BaseException as error:
+            spool.fail(error)
+            raise
+        finally:
+            spool.release()
+
+
+class Sha256:
+    """A `Digest`."""
+
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+
+    def feed(self, data: bytes) -> None:
+        self.hash.update(data)
+
+
+class MadeNar(StubNar):
+    """A NAR whose body is made as it is asked for."""
+
+    def __init__(
+        self, key: NarKey, data: bytes, size: int | None, make: Callable[..., Body]
+    ) -> None:
+        super().__init__(key, [], size=size)
+        self._data = data
+        self._make = make
+
+    async def known_size(self) -> int:
+        return len(self._data)
+
+    async def body(self, start: int = 0, stop: int | None = None) -> Body:  # type: ignore[override]
+        return self._make(self._data, start, stop)
+
+
+WAYS = ("stored", "threaded", "xz", "zstd", "sized", "unsized", "passing")
+UNSIZED = frozenset({"zstd", "unsized", "passing"})
+
+
+def key_of(way: str, size: int) -> NarKey:
+    """Name the NAR of this size that takes this way."""
+    return NarKey(f"{WAYS.index(way)}{size:051d}", "xz")
+
+
+class _Starving(NcpsChannel):
+    """Takes the command off what arrives, and obeys."""
+
+    _is_starving = False
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._is_starving:
+            _testcapi.remove_mem_hooks()
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        if data[:1] != b"!":
+            super().dataReceived(data)
+            return
+        self._is_starving = True
+        line, _, rest = data.partition(b"\n")
+        first, count = map(int, line[1:].split())
+        _testcapi.set_nomemory(first, first + count)
+        super().dataReceived(rest)
+
+
+def main() -> None:
+    """Serve until killed."""
+    install()
+    from twisted.internet import reactor as _reactor
+
+    from ncps.web.site import NcpsSite
+    from ncps.web.transport import adopt
+    from tests.unit.web.wire import routes_for
+
+    reactor: Any = _reactor
+    server = Server(Path(sys.argv[1]), reactor)
+    cache = StubCache()
+    for way in WAYS:
+        for size in (SMALL, LARGE):
+            told = None if way in UNSIZED else size
+            key = key_of(way, size)
+            cache.nars[key] = MadeNar(key, content(size), told, getattr(server, way))
+    cache.narinfos[NARINFO] = ServedNarInfo(
+        text=NARINFO_TEXT, outcome=Outcome.HIT, may_repeat=lambda: True
+    )
+    metrics = Metrics()
+    hot = HotNarInfos(100_000)
+    site = NcpsSite(
+        routes_for(cache, metrics, hot),
+        clock=reactor,
+        metrics=metrics,
+        limits=Limits(stall=5.0),
+        hot=hot,
+        access_log=lambda _: None,
+    )
+    site.protocol = _Starving
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    adopt(port)
+    print(port.getHost().port, flush=True)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()
