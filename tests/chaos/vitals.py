@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from ncps.assembly import databases, parts
+from ncps.assembly import databases, parts, stores
 from ncps.database.local import READERS
 from ncps.upstream.bounds import USUAL_BOUNDS
 from tests.chaos.score import Score
@@ -37,7 +37,7 @@ class Bounds:
 
 
 ALONE = Bounds(
-    threads=1 + parts.THREADS + READERS + 1 + NAME_THREADS,
+    threads=1 + parts.THREADS + stores.THREADS + READERS + 1 + NAME_THREADS,
     kinds=Counter({"database": 3 * (1 + READERS + 1) + 1}),  # file, log and index, and the lock
 )
 
