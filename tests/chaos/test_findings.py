@@ -131,3 +131,18 @@ class FindingTests(Stage):
         self.wait_until_stored(daemon, path)
         head = self.ask(daemon, target, method="HEAD")
         self.assertEqual(str(len(path.file)), head.headers.get("content-length"))
+
+    def swapping(self, compression: str) -> tuple[StorePath, Origin]:
+        """Return a path and an origin that says of it, and has for it, another path's file."""
+        path, other = (self.cache.add(size, compression=compression) for size in (5000, 9000))
+        fields = dict(other.fields())
+        named = {name: fields[name] for name in ("URL", "FileHash", "FileSize")}
+        return path, self.lying(path, **named)
+
+    def test_head_repeats_no_size_of_another_paths_file(self) -> None:
+        """HEAD says no length that a narinfo and its upstream agree on, if no signature has it."""
+        for compression in ("zstd", "xz"):
+            path, liar = self.swapping(compression)
+            daemon = self.daemon(liar)
+            head = self.ask(daemon, self.nar_target(daemon, path), method="HEAD")
+            self.assertEqual((200, None), (head.status, head.headers.get("content-length")))
