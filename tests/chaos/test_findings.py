@@ -6,7 +6,7 @@ import hashlib
 
 from tests.e2e.daemon import Daemon
 from tests.system.caches import Dialect, StorePath, compress, pack_nar, to_base32
-from tests.system.faults import Delay, Short, Status
+from tests.system.faults import Delay, Short, Status, WrongBytes
 from tests.system.origin import Origin
 from tests.system.stage import Stage
 
@@ -146,3 +146,20 @@ class FindingTests(Stage):
             daemon = self.daemon(liar)
             head = self.ask(daemon, self.nar_target(daemon, path), method="HEAD")
             self.assertEqual((200, None), (head.status, head.headers.get("content-length")))
+
+    def test_liar_that_answers_first_keeps_nobody_from_a_path(self) -> None:
+        """A file found wrong while it arrived is remembered: its narinfo is not believed again."""
+        path = self.cache.add(200_000, compression="zstd", dialect=Dialect.BARE)
+        other = self.cache.add(9000, compression="zstd")
+        fields = dict(other.fields())
+        liar = self.lying(path, **{name: fields[name] for name in ("URL", "FileHash", "FileSize")})
+        liar.withdraw(path.nar_target)
+        honest = self.late(path)
+        honest.serve(path.nar_target, path.file, WrongBytes(len(path.file) - 30))
+        daemon = self.daemon(liar, honest)
+        for _ in range(3):
+            self.ask(daemon, self.nar_target(daemon, path))
+        honest.serve(path.nar_target, path.file)
+        said = [self.ask(daemon, self.nar_target(daemon, path)) for _ in range(4)]
+        found = [(answer.status, answer.body == path.file) for answer in said]
+        self.assertIn((200, True), found)
