@@ -6,7 +6,7 @@ import hashlib
 
 from tests.e2e.daemon import Daemon
 from tests.system.caches import Dialect, StorePath, compress, pack_nar, to_base32
-from tests.system.faults import Delay, Short, Status
+from tests.system.faults import Delay, Short, Status, WrongBytes
 from tests.system.origin import Origin
 from tests.system.stage import Stage
 
@@ -131,3 +131,35 @@ class FindingTests(Stage):
         self.wait_until_stored(daemon, path)
         head = self.ask(daemon, target, method="HEAD")
         self.assertEqual(str(len(path.file)), head.headers.get("content-length"))
+
+    def swapping(self, compression: str) -> tuple[StorePath, Origin]:
+        """Return a path and an origin that says of it, and has for it, another path's file."""
+        path, other = (self.cache.add(size, compression=compression) for size in (5000, 9000))
+        fields = dict(other.fields())
+        named = {name: fields[name] for name in ("URL", "FileHash", "FileSize")}
+        return path, self.lying(path, **named)
+
+    def test_head_repeats_no_size_of_another_paths_file(self) -> None:
+        """HEAD says no length that a narinfo and its upstream agree on, if no signature has it."""
+        for compression in ("zstd", "xz"):
+            path, liar = self.swapping(compression)
+            daemon = self.daemon(liar)
+            head = self.ask(daemon, self.nar_target(daemon, path), method="HEAD")
+            self.assertEqual((200, None), (head.status, head.headers.get("content-length")))
+
+    def test_liar_that_answers_first_keeps_nobody_from_a_path(self) -> None:
+        """A file found wrong while it arrived is remembered: its narinfo is not believed again."""
+        path = self.cache.add(200_000, compression="zstd", dialect=Dialect.BARE)
+        other = self.cache.add(9000, compression="zstd")
+        fields = dict(other.fields())
+        liar = self.lying(path, **{name: fields[name] for name in ("URL", "FileHash", "FileSize")})
+        liar.withdraw(path.nar_target)
+        honest = self.late(path)
+        honest.serve(path.nar_target, path.file, WrongBytes(len(path.file) - 30))
+        daemon = self.daemon(liar, honest)
+        for _ in range(3):
+            self.ask(daemon, self.nar_target(daemon, path))
+        honest.serve(path.nar_target, path.file)
+        said = [self.ask(daemon, self.nar_target(daemon, path)) for _ in range(4)]
+        found = [(answer.status, answer.body == path.file) for answer in said]
+        self.assertIn((200, True), found)
