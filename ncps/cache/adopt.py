@@ -24,7 +24,7 @@ from ncps.cache.served import DecodedBody
 from ncps.clocks import utc_now
 from ncps.errors import Corrupt, Malformed, NotFound, StorageFull, Unavailable
 from ncps.flights import Flights
-from ncps.nix.narurl import EXTENSIONS, NarKey, conventional_key
+from ncps.nix.narurl import COMPRESSIONS, EXTENSIONS, NarKey, conventional_key
 from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore, Stat
 from ncps.spool import Digest
 from ncps.tasks import Tasks
@@ -51,6 +51,12 @@ def _conventional(nar: NarRecord | None) -> NarKey | None:
         return conventional_key(nar.origin_url)
     except Malformed:
         return None
+
+
+def _named_by_nar(key: NarKey) -> NarRecord:
+    """What the name of a file says if it is the hash of a NAR: then that NAR vouches for it."""
+    compression = COMPRESSIONS[key.extension]
+    return NarRecord(key=key, compression=compression, nar_hash=key.as_hash())
 
 
 def _attempt(key: NarKey, nar: NarRecord | None, stat: Stat) -> tuple[object, ...]:
@@ -89,8 +95,8 @@ class Adoption:
         None if there are none, or somebody is at them who fetches, removes or takes them over;
         wrong ones are quarantined. Unavailable.
 
-        :param nar: what is known; None if no narinfo is: then only the name can vouch for it,
-            and bytes of another hash may still be right, since not all names are file hashes.
+        :param nar: what is known; None if no narinfo is: then only the name can vouch for it, as
+            the hash of the file or of the NAR inside, and other bytes may still be right.
         """
         located = await self._locate(key, nar)
         if located is None or _attempt(key, nar, located[0]) in self._unvouched:
@@ -141,10 +147,16 @@ class Adoption:
         if stat is None:
             return None
         is_recompressed = nar is not None and encoding != nar.compression
+        opened = partial(self._open, stat, encoding if is_recompressed else "")
         try:
-            seal = Seal(key, nar, is_thorough=True)
-            opened = partial(self._open, stat, encoding if is_recompressed else "")
-            verdict = await self._verify(seal, opened)
+            try:
+                verdict = await self._verify(Seal(key, nar, is_thorough=True), opened)
+            except Corrupt:
+                if nar is not None:
+                    raise
+                named = _named_by_nar(key)
+                verdict = await self._verify(Seal(key, named, is_thorough=True), opened)
+                nar, encoding = named, named.compression
             if where != key and not is_recompressed:
                 stat = await self._store.copy(where, key, tag=stat.tag)
         except NotFound:

@@ -21,18 +21,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.cache import seal
 from ncps.cache.follow import DownloadReader, Superseded
 from ncps.cache.policy import verdict
-from ncps.cache.seal import Disputed, Doubtful, Seal, Verdict, WrongBytes, settled
+from ncps.cache.seal import Arrived, Disputed, Doubtful, Seal, Verdict, WrongBytes, settled
 from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
+from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord, UpstreamBody
 from ncps.spool import Digest, Spool
@@ -47,14 +49,6 @@ MAX_RESTARTS = 3
 """How often wrong bytes are fetched anew within one download."""
 
 
-@frozen
-class Arrived:
-    """The whole file, verified; whoever gets it publishes and then releases the spool."""
-
-    spool: Spool
-    verdict: Verdict
-
-
 class Download:
     """See the module.
 
@@ -64,7 +58,9 @@ class Download:
     :param new_seal: makes the judge of a file.
     :param hopeless: awaited with the verdict that nobody has the file as it was said to be, before
         any reader is told.
-    :param tasted: told when clients have had some of the bytes.
+    :param tasted: told True when clients have had some of the bytes, False when these were wrong.
+    :param found_wrong: awaited with the hash of a file that is the one of the narinfo, and holds
+        another NAR.
     :ivar file: names the file in the spool; see `sources.Source`.
     :ivar sources: where it gets its bytes from.
     :ivar origin: where the bytes came from; see there, too.
@@ -84,7 +80,8 @@ class Download:
         new_spool: Callable[[int | None, tuple[Digest, ...]], Spool],
         patience_s: float,
         hopeless: Callable[[NcpsError], Awaitable[None]],
-        tasted: Callable[[], object] = lambda: None,
+        found_wrong: Callable[[Hash], Awaitable[None]],
+        tasted: Callable[[bool], object] = lambda _: None,
         new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
     ) -> None:
         self.key = key
@@ -99,6 +96,7 @@ class Download:
         self._new_spool = new_spool
         self._patience_s = patience_s
         self._hopeless = hopeless
+        self._found_wrong = found_wrong
         self._tasted = tasted
         self._new_seal = new_seal
         self._seal = new_seal(key, expected)
@@ -143,7 +141,7 @@ class Download:
     def tasted(self) -> None:
         """Note that a client has had bytes."""
         self._is_tasted = True
-        self._tasted()
+        self._tasted(True)
 
     # The job
 
@@ -334,6 +332,9 @@ class Download:
                 if not spool.is_kept:
                     raise
                 judgement = await self._look_inside(spool, doubt)
+        except seal.WrongNar as error:
+            await self._found_wrong(error.file_hash)
+            raise WrongBytes(str(error)) from error
         except Corrupt as error:
             raise WrongBytes(str(error)) from error
         if complaint := judgement.complaint or self._false_word:
@@ -377,6 +378,8 @@ class Download:
         if self._contributors == {name}:
             self._distrusted[name] = error
         self._suspects = self._contributors - {name}
+        if self._is_tasted:  # of what no client can go on with
+            self._tasted(False)
         self._drop_spool(str(error))
 
     def _drop_spool(self, reason: str) -> None:

@@ -8,7 +8,8 @@ stand for another file of it.
 from __future__ import annotations
 
 from ncps.cache.vet import Vetted
-from ncps.nix.narurl import VARIANTS, opaque_key
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import VARIANTS, is_opaque, opaque_key
 from ncps.ports import Catalog, NarRecord
 
 
@@ -26,6 +27,17 @@ async def named(catalog: Catalog, vetted: Vetted) -> tuple[Vetted, NarRecord | N
         if there is None or not _is_of_another_file(there, nar):
             break
     return vetted.named(key), there
+
+
+def is_right(narinfo: NarInfo, there: NarRecord) -> bool:
+    """Whether a recorded narinfo may show the name that it has for its NAR.
+
+    Rows of before names were earned may have one that is another file's.
+    """
+    if is_opaque(there.key, narinfo.compression, narinfo.nar_hash):
+        return True
+    is_known = there.is_stored and there.verified_at is not None
+    return is_known and there.nar_hash == narinfo.nar_hash
 
 
 def _is_earned(there: NarRecord, nar: NarRecord) -> bool:

@@ -18,7 +18,7 @@ from ncps.cache import sidecar
 from ncps.cache.choose import Candidate, Upstreams
 from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
-from ncps.cache.naming import named
+from ncps.cache.naming import is_right, named
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.paths import Paths
@@ -137,7 +137,7 @@ class NarInfos:
         changes = self._memory.changes
         row = await self._catalog.narinfo(digest)
         entry = None if row is None else self._vetting.vouched(row[0])
-        if row is None or entry is None:
+        if row is None or entry is None or not is_right(entry.narinfo, row[1]):
             return None
         item = known(entry, row[1])
         if self._memory.changes == changes:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -16,6 +15,7 @@ from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
 from ncps.cache.download import Download
 from ncps.cache.follow import TASTED_ENTRIES, TASTED_S
+from ncps.cache.hearsay import is_hearsay, own_view
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
 from ncps.cache.publish import Publication
@@ -26,8 +26,9 @@ from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNar
 from ncps.cache.verify import Verifier
-from ncps.codec import is_supported
-from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
+from ncps.clocks import utc_now
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, StorageFull, Unavailable
+from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore, Replaced
 from ncps.spool import Abandoned, Digest, Overtaken, Spool
@@ -187,11 +188,11 @@ class Nars:
         if self.is_arriving(key):
             return None
         nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
-        if nar is not None and nar.is_stored and self._is_hearsay(nar):
+        if nar is not None and nar.is_stored and is_hearsay(nar, self._upstreams):
             nar = await self._verifier.verify(nar) or await self._catalog.nar(key)
         if nar is not None and nar.is_stored:
             return nar
-        nar = await self._stored_file(key) if nar is None else self._own_view(nar)
+        nar = await self._stored_file(key) if nar is None else own_view(nar, self._upstreams)
         if nar is not None and nar.is_stored:
             return nar
         if nar is None and key in self._negatives:
@@ -211,23 +212,6 @@ class Nars:
         except Malformed:
             return None
 
-    def _is_hearsay(self, nar: NarRecord) -> bool:
-        """Whether stored bytes rest on the unsigned word of an upstream that is not ours.
-
-        Another replica may believe it; what it stored was never looked into.
-        """
-        return nar.verified_at is None and not self._is_ours(nar)
-
-    def _is_ours(self, nar: NarRecord) -> bool:
-        is_known = nar.nar_hash is not None and is_supported(nar.encoding or nar.compression)
-        return not (is_known and nar.upstream) or bool(self._upstreams.name_of(nar.upstream))
-
-    def _own_view(self, nar: NarRecord) -> NarRecord:
-        """What is known of a NAR without the unsigned word of an upstream that is not ours."""
-        if nar.was_stored or self._is_ours(nar):
-            return nar
-        return evolve(nar, file_size=None, file_hash=None, upstream="", origin_url="")
-
     # Stored bytes
 
     async def _open_stored(self, nar: NarRecord, start: int, stop: int | None) -> Body:
@@ -236,7 +220,7 @@ class Nars:
             try:
                 return await open_stored(self._store, self._workers, nar, start, stop)
             except Replaced:
-                verified = await self._verifier.verify(nar)
+                verified = await self._verifier.compare(nar)
             if verified is not None:
                 return await open_stored(self._store, self._workers, verified, start, stop)
             trouble: NcpsError = NotFound("set aside")
@@ -307,7 +291,8 @@ class Nars:
                 patience_s=self._patience_s,
                 new_seal=partial(self._new_seal, is_thorough=is_thorough),
                 hopeless=partial(self._hopeless, key, nar),
-                tasted=partial(self._tasted.add, key),
+                found_wrong=partial(self._found_wrong, nar),
+                tasted=partial(self._note_taste, key),
             )
         except NcpsError:
             ticket.close()
@@ -379,6 +364,19 @@ class Nars:
                 await self._publication.publish(download, nar, arrived, fence)
         finally:
             arrived.spool.release()
+
+    def _note_taste(self, key: NarKey, is_good: bool) -> None:
+        if is_good:
+            self._tasted.add(key)
+        else:
+            self._tasted.forget(key)
+
+    async def _found_wrong(self, nar: NarRecord | None, file_hash: Hash) -> None:
+        """Remember that a file does not hold the NAR that its narinfo says."""
+        assert nar is not None
+        assert nar.nar_hash is not None
+        with suppress(Unavailable, StorageFull):  # it is found out again
+            await self._catalog.note_wrong(nar.nar_hash, file_hash, utc_now(self._clock))
 
     async def _hopeless(self, key: NarKey, nar: NarRecord | None, error: NcpsError) -> None:
         if nar is not None:

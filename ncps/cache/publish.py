@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache.admission import Admission
-from ncps.cache.download import Arrived, Download
+from ncps.cache.download import Download
 from ncps.cache.narinfos import NarInfos
-from ncps.cache.seal import Verdict
+from ncps.cache.seal import Arrived, Verdict
 from ncps.clocks import utc_now
 from ncps.errors import Conflict, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio, most
+from ncps.codec.stream import TooDear
 from ncps.errors import Corrupt, Malformed, NotFound
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
@@ -38,6 +39,17 @@ class WrongBytes(Corrupt):
     """What lies in the spool is not, or not the beginning of, what was asked for."""
 
 
+class WrongNar(Corrupt):
+    """The file is the one that its narinfo names, and another NAR is inside.
+
+    :ivar file_hash: of the file.
+    """
+
+    def __init__(self, message: str, file_hash: Hash) -> None:
+        super().__init__(message)
+        self.file_hash = file_hash
+
+
 class Disputed(Corrupt):
     """A file has another size than its narinfo says: one of the two is wrong."""
 
@@ -54,6 +66,14 @@ class Verdict:
     sha256: Hash
     nar_verified: bool
     complaint: str = ""
+
+
+@frozen
+class Arrived:
+    """The whole file, verified. The caller publishes it and then releases the spool."""
+
+    spool: Spool
+    verdict: Verdict
 
 
 class Sha256:
@@ -201,10 +221,15 @@ class Seal:
         prefix = f"{complaint}; " if complaint else ""
         try:
             nar_hash, nar_size = nar.finish()
+        except TooDear as error:
+            if complaint or self._file_hash is None:
+                raise Corrupt(f"{prefix}{error}") from error
+            return Verdict(size=size, sha256=self._sha256, nar_verified=False)
         except Corrupt as error:
             raise Corrupt(f"{prefix}{error}") from error
         if nar_hash != self._nar_hash:
-            raise Corrupt(f"{prefix}NAR hash {nar_hash} instead of NarHash {self._nar_hash}")
+            message = f"{prefix}NAR hash {nar_hash} instead of NarHash {self._nar_hash}"
+            raise Corrupt(message) if complaint else WrongNar(message, self._sha256)
         if self._nar_size is not None and nar_size != self._nar_size:
             raise Corrupt(f"{prefix}NAR of {nar_size} bytes instead of NarSize {self._nar_size}")
         return Verdict(size=size, sha256=self._sha256, nar_verified=True, complaint=complaint)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -26,7 +27,8 @@ from ncps.cache.served import stored_key
 from ncps.clocks import utc_now
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio
-from ncps.errors import Corrupt, Malformed, NotFound
+from ncps.codec.stream import TooDear
+from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
 from ncps.flights import Flights
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
@@ -34,6 +36,9 @@ from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import Catalog, NarRecord, NarStore
 from ncps.tasks import Tasks
 from ncps.workers import Threads
+
+ATTEMPTS: Final = 3
+"""How often an object is read that changes meanwhile."""
 
 
 @frozen(kw_only=True)
@@ -75,6 +80,8 @@ class _Inside:
         if self._digest is not None:
             try:
                 return *self._digest.finish(), ""
+            except TooDear:
+                pass  # nothing was found out
             except Corrupt as error:
                 self._trouble = str(error)
         return None, None, self._trouble
@@ -109,7 +116,9 @@ class Verifier:
         self._quarantine = quarantine
         self._workers = workers
         self._verified = verified
-        self._flights: Flights[tuple[NarKey, bool], NarRecord | None] = Flights(tasks, "verify")
+        self._flights: Flights[tuple[NarKey, bool, bool], NarRecord | None] = Flights(
+            tasks, "verify"
+        )
 
     async def verify(self, nar: NarRecord, bytes_per_second: int = 0) -> NarRecord | None:
         """Read a stored NAR; return its row as it is then, or None if its bytes are gone.
@@ -117,12 +126,20 @@ class Verifier:
         :param bytes_per_second: at most, on the average; 0 as fast as it goes.
         :raises Unavailable: nothing was found out.
         """
-        flight = nar.key, bytes_per_second > 0
-        return await self._flights.join(flight, partial(self._verify, nar, bytes_per_second))
+        return await self._joined(nar, bytes_per_second, is_brief=False)
 
-    async def _verify(self, nar: NarRecord, rate: int) -> NarRecord | None:
+    async def compare(self, nar: NarRecord) -> NarRecord | None:
+        """The same, but read only whether the file is still the one of the row."""
+        is_brief = nar.file_hash is not None and stored_key(nar) == nar.key
+        return await self._joined(nar, 0, is_brief=is_brief)
+
+    async def _joined(self, nar: NarRecord, rate: int, *, is_brief: bool) -> NarRecord | None:
+        step = partial(self._verify, nar, rate, is_brief=is_brief)
+        return await self._flights.join((nar.key, rate > 0, is_brief), step)
+
+    async def _verify(self, nar: NarRecord, rate: int, *, is_brief: bool) -> NarRecord | None:
         try:
-            seen = await self._read(nar, rate)
+            seen = await self._read_steady(nar, rate, is_brief=is_brief)
         except NotFound as error:
             self._verified("missing")
             await self.healing.heal(nar, error)
@@ -133,8 +150,9 @@ class Verifier:
         if not _is_same_file(nar, seen):
             await self._damaged(nar, Corrupt(f"its hash is {seen.file_hash}"))
             return None
-        now = utc_now(self._clock)
-        record = evolve(nar, stored_tag=seen.tag, verified_at=now)
+        if is_brief:
+            return await self._note(nar, evolve(nar, stored_tag=seen.tag))
+        record = evolve(nar, stored_tag=seen.tag, verified_at=utc_now(self._clock))
         if nar.nar_hash is None:
             self._verified("right")
             return await self._note(nar, _described(record, seen))
@@ -165,7 +183,9 @@ class Verifier:
             fate="" if is_right_by_name else " and is set aside",
             reason=_difference(nar, seen),
         )
-        if seen.nar_hash != nar.nar_hash:  # else the two belong together, whatever NarSize says
+        if seen.nar_hash not in {None, nar.nar_hash}:
+            # Else the two may belong together: Compression or NarSize may be wrong, or a bound of
+            # ours too low.
             await self._catalog.note_wrong(nar.nar_hash, seen.file_hash, utc_now(self._clock))
         digests = await self._narinfos.withdraw(nar.key)
         if is_right_by_name:
@@ -177,14 +197,29 @@ class Verifier:
         await self._narinfos.relearn(digests)
         return kept
 
-    async def _read(self, nar: NarRecord, rate: int) -> Seen:
-        """Read the object as it is now, whatever its row says. NotFound, Corrupt, Unavailable."""
+    async def _read_steady(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Seen:
+        """Read the object as it is now; again, if it was replaced or changed meanwhile.
+
+        Raises NotFound if it is gone, Corrupt if it cannot be read, Unavailable.
+        """
+        where = stored_key(nar)
+        for _ in range(ATTEMPTS):
+            before = await self._store.stat(where)
+            try:
+                return await self._read(nar, rate, is_brief=is_brief)
+            except Corrupt:
+                after = await self._store.stat(where)
+                if before == after:
+                    raise
+        raise Unavailable(f"{where.file_name} changes whenever it is read")
+
+    async def _read(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Seen:
         where = stored_key(nar)
         stat = await self._store.stat(where)
         if stat is None:
             raise NotFound(f"{where.file_name} is not in the store")
         encoding = nar.encoding or nar.compression or COMPRESSIONS[where.extension]
-        file, inside = Sha256(), _Inside(encoding, nar.nar_size)
+        file, inside = Sha256(), _Inside("" if is_brief else encoding, nar.nar_size)
 
         def feed_blocking(data: bytes) -> None:
             file.feed(data)

@@ -83,6 +83,11 @@ class Vetting:
         address = _address(narinfo)
         voucher = self._verify(narinfo, address)
         unproven = _unproven(narinfo, address) if voucher == CONTENT else None
+        if self.trusted and not is_supported(narinfo.compression):
+            raise Corrupt(
+                f"narinfo has Compression {narinfo.compression}, which is not read here: nothing"
+                " could tell whose bytes come"
+            )
         if len(narinfo.url) > MAX_URL:
             raise Corrupt(f"narinfo has a URL of {len(narinfo.url)} characters, over {MAX_URL}")
         try:

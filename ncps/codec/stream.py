@@ -23,7 +23,14 @@ SLICE: Final = 32 * 1024
 _NO_MEMORY: Final = ("not enough memory", "ERROR_allocation_failed", "Error -4 while")
 """What libzstd, liblz4 and zlib say instead of raising MemoryError."""
 
+_TOO_MUCH: Final = "Memory usage limit exceeded"
+"""What liblzma says where it was not allowed as much as the data need."""
+
 Data = bytes | memoryview
+
+
+class TooDear(Corrupt):
+    """The data may be right; to decompress them takes more than is allowed."""
 
 
 class Decoder(Protocol):
@@ -117,6 +124,8 @@ class StreamDecoder(Decoder):
             except self._faults as error:
                 if any(words in str(error) for words in _NO_MEMORY):
                     raise MemoryError(str(error)) from error
+                if _TOO_MUCH in str(error):
+                    raise TooDear(f"bad {self._name} data: {error}") from error
                 raise Corrupt(f"bad {self._name} data: {error}") from error
             if piece:
                 yield piece

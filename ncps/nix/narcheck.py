@@ -9,6 +9,7 @@ from attrs import frozen
 
 from ncps import codec
 from ncps.codec.ratio import Ratio
+from ncps.codec.stream import TooDear
 from ncps.errors import Corrupt
 from ncps.nix.hashes import Hash
 from ncps.nix.nar import Listing, NarParser
@@ -38,6 +39,7 @@ class NarDigest:
     ) -> None:
         self._decoder = codec.decoder(compression)
         self._hash = hashlib.sha256()
+        self._is_too_dear = False
         self._size = 0
         self._max_size = max_size
         self._ratio = ratio
@@ -52,6 +54,14 @@ class NarDigest:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the file; they are not kept. Corrupt."""
+        if self._is_too_dear:
+            return
+        try:
+            self._feed(data)
+        except TooDear:
+            self._is_too_dear = True
+
+    def _feed(self, data: bytes | memoryview) -> None:
         if self._ratio is not None:
             self._ratio.took(len(data))
         for piece in self._decoder.feed(data):
@@ -67,7 +77,12 @@ class NarDigest:
                 self._follow(piece)
 
     def finish(self) -> tuple[Hash, int]:
-        """Return NarHash and NarSize; to be called once. Corrupt, if the file is truncated."""
+        """Return NarHash and NarSize; to be called once. Corrupt, if the file is truncated.
+
+        TooDear, if to look into it takes more memory than is allowed.
+        """
+        if self._is_too_dear:
+            raise TooDear("to decompress the NAR takes too much memory")
         self._decoder.finish()
         if self._parser is not None:
             self._listing = self._parser.finish()

@@ -38,7 +38,9 @@ SETTING: Final = "cache-upstream-allow-internal-addresses"
 _GLOBAL_V6: Final = IPv6Network("2000::/3")
 _EMBEDDING: Final = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 """Addresses that end in an IPv4 address: mapped ones, and those that a NAT64 translates."""
-_BEYOND_RELAY: Final = IPv4Network("192.88.99.0/24")
+_ODD: Final = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24")))
+"""For protocols and relays, not all of which every release of Python knows."""
+_DOCUMENTS_V6: Final = IPv6Network("3fff::/20")
 
 
 class InternalAddress(Exception):
@@ -65,9 +67,10 @@ def is_internal(text: str) -> bool:
     if isinstance(address, IPv6Address):
         inner = _embedded(address)
         if inner is None:
-            return address not in _GLOBAL_V6 or not address.is_global
+            is_of_documents = address in _DOCUMENTS_V6
+            return address not in _GLOBAL_V6 or is_of_documents or not address.is_global
         address = inner
-    is_odd = address.is_multicast or address.is_reserved or address in _BEYOND_RELAY
+    is_odd = address.is_multicast or address.is_reserved or any(address in net for net in _ODD)
     return is_odd or not address.is_global
 
 

@@ -6,7 +6,6 @@ import re
 
 from tests.cluster.replicas import ClusterStage, Replica
 from tests.integration.servers.process import free_port
-from tests.system.caches import StorePath
 from tests.system.faults import Stall
 from tests.system.program import run_ncps
 from tests.system.stage import wait_until
@@ -69,7 +68,7 @@ class Agreeing(ClusterStage):
             for replica in (first, *others):
                 self.assert_hit(replica, path)
         lost, *kept = paths
-        self.lose(lost)
+        self.lose(self.nar_target(first, lost))
         for target in (f"/{lost.digest}.narinfo", lost.nar_target):
             origin.withdraw(target)
         self.assertEqual(404, self.nar(first, lost).status)
@@ -83,9 +82,9 @@ class Agreeing(ClusterStage):
             for path in kept:
                 self.assert_served(replica, path)
 
-    def lose(self, path: StorePath) -> None:
+    def lose(self, target: str) -> None:
         """Remove a NAR from the bucket behind everybody's back."""
-        (key,) = [key for key in self.objects() if key.endswith(path.nar_target.rpartition("/")[2])]
+        (key,) = [key for key in self.objects() if key.endswith(target.rpartition("/")[2])]
         self.backends.s3.request("DELETE", f"/{self.bucket}/{key}")
 
     def objects(self) -> dict[str, int]:

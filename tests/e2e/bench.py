@@ -13,6 +13,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import opaque_key
 from tests.e2e.closure import BinaryCache, Closure, export, make_closure
 from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.e2e.fileserver import FileServer
@@ -60,6 +62,15 @@ def shared_closure() -> Closure:
 def shared_cache(compression: str) -> BinaryCache:
     """Return a binary cache of the shared closure."""
     return export(shared_closure(), _shared_directory() / compression, compression=compression)
+
+
+def served(compression: str) -> dict[str, str]:
+    """Targets of the shared cache's NARs at the upstream, and those under which ncps has them."""
+    targets = {}
+    for file in shared_cache(compression).directory.glob("*.narinfo"):
+        narinfo = NarInfo.parse(file.read_bytes())
+        targets[f"/{narinfo.url}"] = f"/{opaque_key(narinfo.compression, narinfo.nar_hash).url}"
+    return targets
 
 
 class Bench(SynchronousTestCase):
@@ -125,6 +136,8 @@ class Bench(SynchronousTestCase):
 
     def check_store(self, daemon: Daemon, compression: str) -> None:
         """Check that every NAR under a final name in ncps' store is what the upstream has."""
-        upstream = shared_cache(compression).directory / "nar"
+        upstream = shared_cache(compression).directory
+        files = {ours: upstream / theirs[1:] for theirs, ours in served(compression).items()}
         for path in daemon.stored_nars():
-            self.assertEqual((upstream / path.name).read_bytes(), path.read_bytes(), path.name)
+            there = files[f"/nar/{path.name}"].read_bytes()
+            self.assertEqual(there, path.read_bytes(), path.name)

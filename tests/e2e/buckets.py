@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.e2e.bench import Bench, shared_cache, shared_closure
+from tests.e2e.bench import Bench, served, shared_cache, shared_closure
 from tests.e2e.bucket import BucketDaemon
 from tests.e2e.daemon import UpstreamCache
 from tests.integration.servers import shared
@@ -61,7 +61,7 @@ class Buckets(Bench):
         client = self.client()
         client.copy(daemon.url, [daemon.public_key()], shared_closure().root)
         self.check(client, daemon)
-        large = shared_cache("zstd").large
+        large = served("zstd")[shared_cache("zstd").large]
         redirected = [line["path"] for line in self.requests(daemon, 307)]
         self.assertEqual(redirected.count(large), 2, redirected)
         daemon.stop()

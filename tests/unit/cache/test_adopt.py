@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
+from attrs import evolve
+
 from ncps.cache.adopt import UNVOUCHED_S
 from ncps.cache.served import stored_key
 from ncps.cache.verbs import Outcome
 from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable
-from ncps.nix.narurl import NarKey
+from ncps.nix.narurl import NarKey, opaque_key
 from ncps.ports import Stat
 from tests.fakes.samples import sample
 from tests.fakes.threads import HeldThreads
@@ -59,30 +61,31 @@ class AdoptionTests(CoreCase):
         self.assertEqual([(self.key, b"wrong")], self.store.quarantined)
 
     def test_bytes_nobody_vouches_for_are_left_alone(self) -> None:
-        """A name need not be the hash of its file: without a narinfo nothing is called wrong."""
-        named_by_nar = NarKey(self.sample.narinfo.nar_hash.nix32, "xz")
-        self.store.put(named_by_nar, self.sample.file)
+        """A name may be one of several of a NAR: without a narinfo nothing is called wrong."""
+        variant = opaque_key("xz", self.sample.narinfo.nar_hash, 1)
+        self.store.put(variant, self.sample.file)
         for _ in range(2):
-            self.failureResultOf(self.open(named_by_nar), NotFound)
+            self.failureResultOf(self.open(variant), NotFound)
         self.assertEqual([], self.store.quarantined)
-        self.assertEqual(1, len(self.store.bodies))
+        self.assertEqual(2, len(self.store.bodies))  # read as a file, and as a NAR
         self.clock.advance(UNVOUCHED_S)
-        self.failureResultOf(self.open(named_by_nar), NotFound)
-        self.assertEqual(2, len(self.store.bodies))
+        self.failureResultOf(self.open(variant), NotFound)
+        self.assertEqual(4, len(self.store.bodies))
 
-    def test_unvouched_bytes_are_taken_over_once_the_narinfo_is_known(self) -> None:
-        """When the narinfo comes, the bytes are looked at again."""
-        told = self.sample.altered(url="https://cdn/some/uuid")
-        named_by_nar = NarKey(self.sample.narinfo.nar_hash.nix32, "xz")
-        self.store.put(named_by_nar, self.sample.file)
-        self.failureResultOf(self.open(named_by_nar), NotFound)
-        self.origin.narinfos[told.digest] = told.narinfo
-        self.learn(told)
-        self.assertEqual(self.sample.file, self.download(named_by_nar))
-        self.assertEqual([0], [offset for _, offset in self.origin.asked("nar")])
+    def test_bytes_named_by_their_nar_need_no_narinfo(self) -> None:
+        """After the catalog was lost, the NAR inside is what the name says."""
+        for one in (self.sample, self.plain, sample("zstd", SIZE, "zstd")):
+            self.store.put(one.key, one.file)
+            nar, client = self.successResultOf(self.open(one.key))
+            self.successResultOf(client.done)
+            self.assertEqual((Outcome.HIT, one.file), (nar.outcome, client.data))
+        self.assertEqual(self.sample.narinfo.nar_hash, self.catalog.records[self.key].nar_hash)
+        self.assertEqual([], self.origin.asked("nar"))
 
     def test_bytes_that_cannot_be_verified_are_left_alone(self) -> None:
         """A compression that we cannot read is no proof of wrong bytes."""
+        self.vetting = evolve(self.vetting, trusted=())  # else its narinfo is refused
+        self.restart()
         odd = self.sample.altered(file_hash=None, compression="lzip")
         self.origin.add(odd)
         self.learn(odd)

@@ -70,7 +70,8 @@ class EvictionCase(CoreCase):
     def keep(self, number: int, *, ago_s: float | None = None, size: int = SIZE) -> NarRecord:
         """Have a NAR stored, the higher its number the longer ago."""
         moment = self.at(10_000.0 + number if ago_s is None else ago_s)
-        record = stored(number, stored_size=size, stored_at=moment, last_used_at=moment)
+        times = {"stored_at": moment, "verified_at": moment, "last_used_at": moment}
+        record = stored(number, stored_size=size, **times)
         self.get(self.catalog.mark_stored(record))
         self.get(self.catalog.add_narinfo(entry(number, verified_by=TRUSTED), record))
         self.store.put(record.key, bytes(size))

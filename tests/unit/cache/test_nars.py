@@ -611,9 +611,12 @@ class WrongBytesTests(NarsCase):
         self.failureResultOf(client.done, Unavailable)
 
     def test_unverifiable_file_is_refused(self) -> None:
-        """Without FileHash a compression that we cannot read cannot be passed on."""
+        """A compression that we cannot read is not believed; without any FileHash not passed on."""
         odd = sample("odd", SIZE).altered(file_hash=None, compression="lzip")
         self.origin.add(odd)
+        self.refused(self.narinfos.get(odd.digest), Corrupt)
+        self.vetting = evolve(self.vetting, trusted=())
+        self.restart()
         self.learn(odd)
         self.failureResultOf(self.open(odd.key), Corrupt)
 

@@ -55,8 +55,8 @@ class ReplacedTests(VerifierCase):
         self.get(self.catalog.mark_stored(evolve(record, stored_tag="of before")))
         for _ in range(2):
             self.assertEqual(self.sample.file, self.download(self.key))
-        self.assertEqual(["right"], self.verified)
         self.assertEqual(self.store.tag(self.key), self.catalog.records[self.key].stored_tag)
+        self.assertIsNone(self.catalog.records[self.key].verified_at)
         self.assertEqual(1, self.asked())
 
     def test_a_row_of_before_there_were_tags_is_verified(self) -> None:
@@ -102,6 +102,30 @@ class ReplacedTests(VerifierCase):
         self.get(self.catalog.mark_stored(later))
         self.assertEqual(later, self.get(self.verifier.verify(record)))
         self.assertIsNone(self.catalog.records[self.key].verified_at)
+
+
+class EagerTests(VerifierCase):
+    """A file that is found to hold another NAR while it arrives."""
+
+    is_eager = True
+
+    def test_it_is_known_from_then_on(self) -> None:
+        """Its pair of hashes is not believed again, and the right file of another is had."""
+        wrong = sample("wrong", 1000)
+        file = wrong.narinfo
+        told = self.sample.altered(
+            url="nar/some-uuid", file_hash=file.file_hash, file_size=file.file_size
+        )
+        self.origin.add(evolve(told, file=wrong.file))
+        self.learn(self.sample)
+        self.failureResultOf(self.open(self.key), Corrupt)
+        self.assertEqual({(told.narinfo.nar_hash, file.file_hash)}, set(self.catalog.wrong))
+        self.restart()
+        self.refused(self.narinfos.get(self.sample.digest), Corrupt)
+        self.mirror.add(self.sample)
+        self.learn(self.sample)
+        self.assertEqual(self.sample.file, self.download(self.key))
+        self.assertEqual({}, dict(self.store.quarantined))
 
 
 class WrongNarTests(VerifierCase):
