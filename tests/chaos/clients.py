@@ -240,6 +240,7 @@ class Client(Asker):
         """FileHash and FileSize are true once somebody can know."""
         if not thing.is_told_truly(fields.get("FileHash"), fields.get("FileSize")):
             facts = f"{fields.get('FileHash')}, {fields.get('FileSize')}"
+            self.world.untrue.add(fields["URL"])
             if self.world.whole.get(fields["URL"], asked) < asked - STORED_S:
                 self.score.blame("wrong narinfos", f"{facts} of {fields['URL']}, which is stored")
             else:
@@ -346,8 +347,8 @@ class Client(Asker):
         Where the name does not tell which of two files it is, somebody who has the one must have
         been well, and somebody who has the other.
         """
-        if self.world.named(url) is None:
-            return (frozenset(),)  # a name of a narinfo that was false
+        if self.world.named(url) is None or url in self.world.untrue - self.world.behind.keys():
+            return (frozenset(),)  # a narinfo that was false has named a file that nobody has
         return tuple(thing.homes_of(file) for file in self._behind(thing, url))
 
     def _compare(self, url: str, got: bytes) -> None:

@@ -101,6 +101,8 @@ class World:
         self.whole: dict[str, float] = {}
         # The time of day of each answer with the whole instead of a rest.
         self.refused: list[tuple[str, float]] = []
+        # URLs that a narinfo has shown with a FileHash or FileSize of no file of its object.
+        self.untrue: set[str] = set()
         self.behind: dict[str, tuple[bytes, float]] = {}
         self.shown: dict[str, set[str]] = {}
         self.asked: dict[str, set[str]] = {}
