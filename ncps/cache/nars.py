@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from ncps.cache.admission import Admission, Ticket
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
+from ncps.cache.chosen import Chosen
 from ncps.cache.download import Download
 from ncps.cache.follow import TASTED_ENTRIES, TASTED_S
 from ncps.cache.hearsay import is_hearsay, own_view
@@ -96,6 +97,7 @@ class Nars:
             admission=admission,
             ended=ended,
         )
+        self._chosen = Chosen(clock)
         self._tasted = Negatives(clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
 
     @property
@@ -192,7 +194,7 @@ class Nars:
             nar = await self._verifier.verify(nar) or await self._catalog.nar(key)
         if nar is not None and nar.is_stored:
             return nar
-        nar = await self._stored_file(key) if nar is None else own_view(nar, self._upstreams)
+        nar = await self._stored_file(key) if nar is None else self._view(key, nar)
         if nar is not None and nar.is_stored:
             return nar
         if nar is None and key in self._negatives:
@@ -204,6 +206,10 @@ class Nars:
             await self._narinfos.published(adopted)
             return adopted
         return nar
+
+    def _view(self, key: NarKey, nar: NarRecord) -> NarRecord:
+        """What is known of a NAR that is not stored: of the file of which clients have a part."""
+        return self._chosen.of(key, nar) or own_view(nar, self._upstreams)
 
     async def _stored_file(self, key: NarKey) -> NarRecord | None:
         """What is stored under another name and has the hash that this name says."""
@@ -265,7 +271,8 @@ class Nars:
         return download
 
     def _sources(self, key: NarKey, nar: NarRecord | None) -> Sources:
-        return Sources(self._clock, self._upstreams, key, nar, self._narinfos.same_nar)
+        replaced = partial(self._chosen.add, key)
+        return Sources(self._clock, self._upstreams, key, nar, self._narinfos.same_nar, replaced)
 
     def _start(
         self,
@@ -379,6 +386,7 @@ class Nars:
             await self._catalog.note_wrong(nar.nar_hash, file_hash, utc_now(self._clock))
 
     async def _hopeless(self, key: NarKey, nar: NarRecord | None, error: NcpsError) -> None:
+        self._chosen.forget(key)
         if nar is not None:
             await self._narinfos.lost(key)
         elif isinstance(error, NotFound):

@@ -88,6 +88,7 @@ class UpstreamSource(Source):
     """One upstream and the URL under which it has the bytes.
 
     :param size: of the file, as its narinfo says.
+    :param record: what that narinfo says of it all; None if it is the one that is known.
     """
 
     candidate: Candidate
@@ -96,6 +97,7 @@ class UpstreamSource(Source):
     clock: IReactorTime
     is_other_file: bool = False
     size: int | None = None
+    record: NarRecord | None = None
 
     @property
     def origin(self) -> tuple[str, str]:
@@ -205,6 +207,7 @@ class Sources(Supply):
     :param nar: what is known of it; None if no narinfo is known: then the file's name is taken
         for its hash, and every upstream may have it under the conventional URL.
     :param same_nar: asks an upstream for its record of the same NAR; see `NarInfos.same_nar`.
+    :param replaced: told of another file of the NAR that is fetched instead.
     """
 
     def __init__(
@@ -214,12 +217,14 @@ class Sources(Supply):
         key: NarKey,
         nar: NarRecord | None,
         same_nar: Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]],
+        replaced: Callable[[NarRecord], object] = lambda _: None,
     ) -> None:
         self._clock = clock
         self._upstreams = upstreams
         self._key = key
         self._nar = nar
         self._same_nar = same_nar
+        self._replaced = replaced
         self._may_replace = False
         self._rounds = 0
         self._places: dict[str, UpstreamSource] = {}
@@ -285,7 +290,10 @@ class Sources(Supply):
         hedge = Hedge(
             self._clock, self._upstreams.tasks, source, self._rivals(source), self._rival_failed
         )
-        return await hedge.open(offset, allow_encoding=allow_encoding)
+        opened = await hedge.open(offset, allow_encoding=allow_encoding)
+        if source.is_other_file and source.record is not None:
+            self._replaced(source.record)
+        return opened
 
     async def _rivals(self, first: UpstreamSource) -> AsyncIterator[UpstreamSource]:
         """Whoever else has the same file."""
@@ -368,4 +376,5 @@ class Sources(Supply):
             self._clock,
             is_other_file=is_same is False,
             size=other.file_size,
+            record=other,
         )

@@ -292,6 +292,25 @@ class OtherCompressorTests(CoreCase):
         self.origin.add(self.sample)
         self.assertEqual(self.sample.file, self.download(self.sample.key))
 
+    def test_clients_that_have_some_of_the_other_file_go_on_in_it(self) -> None:
+        """A client that was cut in the file that came instead gets its rest, and no other's."""
+        self.origin.nars.clear()
+        self.mirror.scripts.append(Script(stall_at=100_000))
+        _, client = self.successResultOf(self.open(self.sample.key))
+        self.mirror.otherwise = Script(error=Unavailable("reset"))
+        self.mirror.release(Unavailable("reset"))
+        self.clock.pump([1.0] * 100)
+        self.failureResultOf(client.done, Unavailable)
+        self.mirror.otherwise = Script()
+        part = self.start(self.nars.open(self.sample.key, is_part=True))
+        self.clock.pump([1.0] * 5)
+        nar = self.successResultOf(part)
+        self.assertEqual(len(self.other.file), nar.size)
+        rest = Client(self.get(nar.body(50_000)))
+        self.successResultOf(rest.done)
+        self.assertEqual(self.other.file[50_000:], rest.data)
+        nar.close()
+
     def test_clients_that_have_some_get_nothing_else(self) -> None:
         """Where bytes of one file have left, the other one is no way to go on."""
         self.origin.scripts.extend([Script(hold=True, stall_at=100_000)])
