@@ -68,7 +68,7 @@ def _nar_of(row: Sequence[Any]) -> NarRecord:
         stored_at=_moment(row[11]),
         verified_at=_moment(row[12]),
         last_used_at=_moment(row[13]),
-        stored_tag=row[14],
+        stored_tag=row[14] or "",
     )
 
 

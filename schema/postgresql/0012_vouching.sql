@@ -1,5 +1,5 @@
--- Tells the stored object from every other one that has its key; empty where nobody has looked yet.
-ALTER TABLE nar_files ADD COLUMN stored_tag VARCHAR(160) NOT NULL DEFAULT '';
+-- Tells the stored object from every other one that has its key; empty or NULL: nobody has looked.
+ALTER TABLE nar_files ADD COLUMN stored_tag VARCHAR(160);
 
 -- By the hash of its bytes a stored file is found, whatever it is called.
 CREATE INDEX nar_files_file_hash ON nar_files (file_hash);
