@@ -32,6 +32,7 @@ from ncps.settings.model import Settings
 from ncps.shares import share
 from ncps.siblings import rundir
 from ncps.siblings.rundir import RunDirectory
+from ncps.signals import hear_one_signal
 from ncps.supervisor import Process, Supervisor, Watch
 from ncps.worker import FIRST_LOCK, LIFELINE, REPORTS, SETTINGS, Plan
 
@@ -219,6 +220,7 @@ def serve(settings: Settings) -> int:
         return 1
     crew = Crew(settings, reactor, premises)
     run: Any = reactor
+    hear_one_signal(run)
     run.addSystemEventTrigger("before", "shutdown", crew.stop)
     run.callWhenRunning(crew.start)
     run.run()

@@ -37,6 +37,7 @@ from ncps.looplag import LoopLag
 from ncps.place import Alone, Place, address_of, closed
 from ncps.reactor import chosen_reactor
 from ncps.settings.model import Settings
+from ncps.signals import hear_one_signal
 from ncps.storage.lock import StoreLock
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
@@ -311,6 +312,7 @@ def serve(settings: Settings) -> int:
         service.release_locks()
         sys.stderr.write(f"ncps: error: {error}\n")
         return 1
+    hear_one_signal(run)
     run.addSystemEventTrigger("before", "shutdown", service.stopService)
     run.callWhenRunning(service.startService)
     run.run()

@@ -17,6 +17,7 @@ from ncps import logs
 from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import TABLE, by_flag
+from ncps.signals import hear_one_signal
 
 _last_loaded: list[Settings] = []
 
@@ -107,4 +108,5 @@ def makeService(options: Options) -> IService:
     assert settings is not None
     logs.log_warnings(settings)
     service: IService = namedAny("ncps.service.NcpsService")(settings)
+    hear_one_signal(namedAny("twisted.internet.reactor"))
     return service

@@ -72,13 +72,13 @@ class LifeStage(Stage):
 
     def wait_until_listening(self, daemon: Daemon) -> None:
         """Wait until the daemon's port answers."""
+        wait_until(lambda: self.answers(daemon), "the daemon to answer", daemon=daemon)
 
-        def answers() -> bool:
-            with contextlib.suppress(OSError):
-                return self.ask(daemon, "/readyz").status == 200
-            return False
-
-        wait_until(answers, "the daemon to answer", daemon=daemon)
+    def answers(self, daemon: Daemon) -> bool:
+        """Tell whether the daemon serves."""
+        with contextlib.suppress(OSError):
+            return self.ask(daemon, "/readyz").status == 200
+        return False
 
     def end(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
         """Ask a process to end, and see that it does so with exit code 0."""
@@ -122,6 +122,28 @@ class StopTests(LifeStage):
             for line in log_lines(daemon):
                 self.assertEqual("info", line["level"], line)
         self.assertIn(False, seen)
+
+    def test_told_to_end_twice(self) -> None:
+        """A second signal while answers finish changes nothing, and is no error."""
+        path = self.cache.add(SIZE)
+        for command in (["-m", "ncps", "serve"], list(TWISTD), ["-m", "twisted", "ncps"]):
+            origin = self.mounted(Stall(MIDDLE))
+            options = ["--cache-upstream-idle-timeout", "60s", "--server-drain-timeout", "20s"]
+            daemon = self.make_daemon(origin, options=options)
+            process = self.spawn(daemon, [*command, *settings_of(daemon)])
+            self.wait_until_listening(daemon)
+            reader = self.exchange(daemon, self.nar_target(daemon, path))
+            origin.wait_for_stall(path.nar_target)
+            process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not self.answers(daemon), "it to stop", daemon=daemon)  # noqa: B023
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+                process.send_signal(number)
+                time.sleep(0.05)
+            origin.release()
+            answer = reader.finish()
+            self.assertEqual((True, path.file), (answer.whole, answer.body))
+            self.assertIn(process.wait(20), {0, -signal.SIGTERM})
+            self.assertNotIn("Traceback", daemon.log)
 
     def test_slow_download_is_cut_at_the_deadline(self) -> None:
         """A download that is not done at the drain deadline is cut, with exit code 0."""
