@@ -133,7 +133,10 @@ def check(*commands: Sequence[str]) -> Outcome:
 
 
 def trial(*packages: str, jobs: int = 1) -> Outcome:
-    """Run test packages; `jobs` above 1 for tests that share nothing."""
+    """Run test packages; `jobs` above 1 for tests that share nothing.
+
+    Suites whose tests mostly wait, for leases, rounds and restarts, have more jobs than processors.
+    """
     wanted = [option for warning in WARNINGS for option in ("-W", warning)]
     flags = ["-b", *wanted, "-m", "twisted.trial", "--force-gc"]
     environment = {}
@@ -151,8 +154,8 @@ SUITES: dict[str, Callable[[], Outcome]] = {
     "types": partial(check, ["mypy"]),
     "unit": partial(trial, "tests.unit", "tests.structure", jobs=2),
     "integration": partial(trial, "tests.integration", jobs=2),
-    "system": partial(trial, "tests.system", jobs=2),
-    "cluster": partial(trial, "tests.cluster", jobs=2),
+    "system": partial(trial, "tests.system", jobs=3),
+    "cluster": partial(trial, "tests.cluster", jobs=4),
     "chaos": partial(trial, "tests.chaos"),
     "e2e": partial(trial, "tests.e2e", jobs=2),
     "long": partial(trial, "tests.long", jobs=2),

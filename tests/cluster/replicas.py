@@ -22,8 +22,6 @@ from tests.system.stage import Stage, wait_until
 LEASE_S = 3
 """How long the lease of a dead replica is waited for."""
 
-BIG = 200 * 1024 * 1024
-
 READ_S = 240.0
 """For all readers of one test, in seconds, on a machine that has other things to do."""
 

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from tests.cluster.replicas import BIG, LEASE_S, ClusterStage, Replica
+from tests.cluster.replicas import LEASE_S, ClusterStage, Replica
 from tests.system.caches import StorePath
 from tests.system.faults import Only, Stall
 from tests.system.stage import wait_until
@@ -48,12 +48,20 @@ class Killing(ClusterStage):
         self.assert_hit(holder, path)
 
 
+LARGE = 32 * 1024 * 1024
+
+
 class Crowd(ClusterStage):
-    """A hundred clients at once."""
+    """A hundred clients at once.
+
+    :cvar large: size of the NAR in bytes; `tests.long` has larger ones.
+    """
+
+    large = LARGE
 
     def one_fetch_for_all(self, count: int) -> None:
         """Have so many replicas asked for a large cold NAR by a hundred clients."""
-        path = self.cache.add(BIG, compression="none")
+        path = self.cache.add(self.large, compression="none")
         origin = self.mounted()
         replicas = self.replicas(count, origin.url)
         readers = self.readers(replicas, path, 100)
@@ -78,9 +86,11 @@ class CrowdOfTwo(Crowd):
 
 
 class CrowdBereft(Killing):
+    large = LARGE
+
     def test_holder_of_a_large_nar_is_killed(self) -> None:
         """The same for a hundred clients of two replicas, of which one remains."""
-        self.holder_dies(2, size=BIG, clients=100)
+        self.holder_dies(2, size=self.large, clients=100)
 
 
 class Streaming(Killing):
