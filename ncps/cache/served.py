@@ -131,6 +131,8 @@ class StoredNar:
         assert self.nar.file_size is not None
         return self.nar.file_size
 
+    final_size = known_size
+
     async def location(self) -> str | None:
         """See `ServedNar.location`."""
         return await self.locate(self.nar)
@@ -180,6 +182,11 @@ class ArrivingNar:
     async def known_size(self) -> int:
         """Wait for the size: at once, or with the end of the download."""
         size = self.download.size
+        return await self.download.arrived.wait() if size is None else size
+
+    async def final_size(self) -> int:
+        """Wait for the size that the bytes have, or that is signed."""
+        size = self.download.sure_size
         return await self.download.arrived.wait() if size is None else size
 
     async def location(self) -> str | None:

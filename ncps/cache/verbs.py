@@ -99,6 +99,12 @@ class ServedNar(Protocol):
         Unavailable, Corrupt.
         """
 
+    async def final_size(self) -> int:
+        """Wait until the size is known and no upstream's word: where a client has to be refused.
+
+        Unavailable, Corrupt.
+        """
+
     async def location(self) -> str | None:
         """Return a URL to send the client to for the bytes, which are there; None: send them.
 

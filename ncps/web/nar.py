@@ -11,6 +11,7 @@ curl does not put a right end to a wrong beginning, and others begin anew (`ncps
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from twisted.logger import Logger
 
@@ -20,6 +21,7 @@ from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import Segment
 from ncps.ranges import (
+    ByteRange,
     RangeSpec,
     Unsatisfiable,
     content_range,
@@ -186,11 +188,7 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
         size = await nar.known_size()
     length = size
     if spec is not None and size is not None:
-        try:
-            wanted = spec.resolve(size)
-        except Unsatisfiable as error:
-            request.setHeader(b"Content-Range", error.content_range)
-            raise
+        wanted, size = await _resolve(request, nar, spec, size)
         request.first_byte = wanted.start
         start, stop, length = wanted.start, wanted.stop, wanted.length
         request.setResponseCode(206)
@@ -209,6 +207,24 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
             await pour(aiter(body), request, length)
     finally:
         body.close()
+
+
+async def _resolve(
+    request: NcpsRequest, nar: ServedNar, spec: RangeSpec, size: int
+) -> tuple[ByteRange, int]:
+    """Return the part that is wanted, and the size it is a part of. Unsatisfiable, Unavailable.
+
+    A size that may be an upstream's word refuses nobody: a client that was cut at what that word
+    says is the end has the rest still to come.
+    """
+    try:
+        with suppress(Unsatisfiable):
+            return spec.resolve(size), size
+        size = await nar.final_size()
+        return spec.resolve(size), size
+    except Unsatisfiable as error:
+        request.setHeader(b"Content-Range", error.content_range)
+        raise
 
 
 async def _pour_file(segment: Segment, request: NcpsRequest) -> None:

@@ -270,7 +270,7 @@ class Client(Asker):
                     await answer.whole()
                     if answer.status == 404:
                         self.deny(thing, f"NAR {url}", frozenset().union(*self.homes))
-                        raise Failed(f"NAR: {' '.join(saw)}")
+                        raise Failed(f"NAR {url}: {' '.join(saw)}")
                     wait = self.wait_of(answer, wait)
                 elif (answer.status == 206) != bool(got) and not self._is_misled(url, answer):
                     self.score.blame("resume refused", f"{answer.status} for {headers}")
@@ -299,7 +299,8 @@ class Client(Asker):
                 got.clear()
             self.leave_if_unfinished()
             await asyncio.sleep(wait)
-        raise Failed(f"NAR: {' '.join(saw)}")
+        sizes = " or ".join(str(len(file)) for file in files)
+        raise Failed(f"NAR {url} of {sizes} bytes: {' '.join(saw)}")
 
     async def _read(
         self, answer: Answer, got: bytearray, pause: Callable[[], float] | None

@@ -119,6 +119,8 @@ class StubNar(ServedNar):
             self._size = sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))
         return self._size
 
+    final_size = known_size
+
     async def location(self) -> str | None:
         return self.elsewhere
 

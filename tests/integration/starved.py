@@ -158,6 +158,8 @@ class MadeNar(StubNar):
     async def known_size(self) -> int:
         return len(self._data)
 
+    final_size = known_size
+
     async def body(self, start: int = 0, stop: int | None = None) -> Body:  # type: ignore[override]
         return self._make(self._data, start, stop)
 

@@ -249,6 +249,19 @@ class FileSizeTests(FalseFactsCase):
         size = len(self.sample.file)
         self.assertEqual((size, Outcome.HIT), self.get(self.nars.stat(key)))
 
+    def test_it_is_not_final(self) -> None:
+        """A size that a narinfo says and no answer has confirmed is not the last word."""
+        self.origin.otherwise = self.mirror.otherwise = Script(total=0)
+        self.origin.scripts.append(Script(total=0, stall_at=100_000))
+        size, _ = self.sizes()
+        opening = self.start(self.nars.open(self.lie(file_size=size)))
+        nar = self.successResultOf(opening)
+        self.assertEqual(size, nar.size)
+        sizing = self.start(nar.final_size())
+        self.assertNoResult(sizing)
+        self.origin.release()
+        self.assertEqual(len(self.sample.file), self.successResultOf(sizing))
+
     def test_range_is_not_resolved_against_it(self) -> None:
         """A piece up to the end is one of the true file."""
         key = self.lie(file_size=self.sizes()[0])

@@ -173,6 +173,14 @@ class NarTests(SynchronousTestCase):
         self.assertEqual((response.status, response.body), (206, b"ef"))
         self.assertEqual(response.headers["content-range"], "bytes 4-5/6")
 
+    def test_range_outside_of_a_doubtful_size_waits_for_the_true_one(self) -> None:
+        """An upstream's word of a size refuses nobody who was cut where it says the end is."""
+        for start in (4, 5):
+            self.cache.add_nar(KEY, b"abc", b"def", size=4)
+            response = self.server.get(PATH, range=f"bytes={start}-")
+            self.assertEqual((response.status, response.body), (206, b"abcdef"[start:]))
+            self.assertEqual(response.headers["content-range"], f"bytes {start}-5/6")
+
     def test_range_outside_is_416(self) -> None:
         """A range beyond the end is refused with the size."""
         nar = self.cache.add_nar(KEY, b"abcdef", size=6)
