@@ -28,9 +28,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.cache import seal
+from ncps.cache.dispute import Dispute
 from ncps.cache.follow import DownloadReader, Superseded
 from ncps.cache.policy import verdict
-from ncps.cache.seal import Arrived, Disputed, Doubtful, Seal, Verdict, WrongBytes, settled
+from ncps.cache.seal import Arrived, Disputed, Seal, WrongBytes, settled
 from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
@@ -108,6 +109,7 @@ class Download:
         self._disputed = ""
         self._false_word = ""
         self._is_confirmed = False
+        self._dispute = Dispute()
         self._is_tasted = False
         self._restarts = 0
 
@@ -228,10 +230,10 @@ class Download:
                 self._note(source, error)
                 if isinstance(error, WrongBytes):
                     self._start_over(source.name, error)
-                elif isinstance(error, Disputed):
-                    self._disputed = str(error)
                 elif isinstance(error, Corrupt):
                     self._distrusted[source.name] = error
+                if isinstance(error, Disputed):
+                    self._disputed = str(error)
                 if not isinstance(error, Unavailable) or self._length <= before:
                     return None
 
@@ -280,18 +282,21 @@ class Download:
 
     async def _admit(self, source: Source, body: UpstreamBody) -> Spool:
         """Check the head of an answer; the first good one opens the spool."""
+        name = source.name
         if body.total is not None and self.size is not None and body.total != self.size:
             text = f"the file has {body.total} bytes instead of {self.size}"
             if not self._is_disputable:
                 raise Corrupt(text)
             if self._spool is not None:
-                raise Disputed(text)
+                is_told = self._seal.size is not None
+                if is_told or self._dispute.is_worth_a_look(name, body.total, self._length):
+                    raise Disputed(text)
+                raise Corrupt(text)
             if await self.sources.contradicts(body.total):
                 raise Corrupt(text)
             self._relax(text)
-        if body.total is not None and body.total == self._seal.size:
-            self._is_confirmed = True
-        name = source.name
+        elif body.total is not None and body.total == self.size:
+            self._is_confirmed = self._seal.size is not None or name != self.upstream
         if self._spool is None:
             total = self._seal.size if self._seal.size is not None else body.total
             self._spool = self._new_spool(total, self._seal.digests)
@@ -319,19 +324,14 @@ class Download:
 
     @property
     def _is_disputable(self) -> bool:
-        """Whether the file's size is a narinfo's word that no answer has agreed with."""
-        has_word = self._seal.size is not None and not self._is_confirmed
-        return has_word and self._seal.can_overrule
+        """Whether the file's size is the word of one: of a narinfo, or of the first answer."""
+        can_decide = self._seal.size is None or self._seal.can_overrule
+        return self.size is not None and not self._is_confirmed and can_decide
 
     async def _judge(self, spool: Spool) -> Arrived:
         """Let the seal judge a spool, and commit it. WrongBytes."""
         try:
-            try:
-                judgement = self._seal.judge(spool.length)
-            except Doubtful as doubt:
-                if not spool.is_kept:
-                    raise
-                judgement = await self._look_inside(spool, doubt)
+            judgement = await self._seal.examine(spool)
         except seal.WrongNar as error:
             await self._found_wrong(error.file_hash)
             raise WrongBytes(str(error)) from error
@@ -342,25 +342,21 @@ class Download:
         spool.commit()
         return Arrived(spool, judgement)
 
-    async def _look_inside(self, spool: Spool, doubt: Doubtful) -> Verdict:
-        """Let the NAR inside decide over a file that is not what its narinfo says. Corrupt."""
-        inspector = self._seal.inspector()
-        try:
-            await spool.reread(inspector)
-        except Corrupt as error:
-            raise Corrupt(f"{doubt}; {error}") from error
-        return self._seal.overrule(inspector, spool.length)
-
     async def _settle(self) -> Arrived | None:
-        """After nobody had a file of the size that the narinfo tells: let the NAR decide."""
+        """After nobody had a file of the size that was told: let the NAR decide."""
         reason, self._disputed = self._disputed, ""
+        author = self.upstream
         if self._spool is not None:
             try:
                 return await self._judge(self._spool)
             except WrongBytes as error:
+                if self._seal.size is None and not self._dispute.is_refuted:
+                    return None
                 self._drop_spool(str(error))
-        self._relax(reason)
+        if self._seal.size is not None:
+            self._relax(reason)
         self._distrusted.clear()
+        self._suspects = {author}
         return None
 
     def _relax(self, reason: str) -> None:
@@ -390,6 +386,8 @@ class Download:
         spool, self._spool = self._spool, None
         self._is_tasted = False
         self._seal = self._new_seal(self.key, self._expected)
+        self._is_confirmed = self._is_confirmed and self._seal.size is not None
+        self._dispute = Dispute()
         self._contributors = set()
         self._current = Shared()
         assert spool is not None

@@ -27,9 +27,7 @@ from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNar
 from ncps.cache.verify import Verifier
-from ncps.clocks import utc_now
-from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, StorageFull, Unavailable
-from ncps.nix.hashes import Hash
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore, Replaced
 from ncps.spool import Abandoned, Digest, Overtaken, Spool
@@ -97,7 +95,7 @@ class Nars:
             admission=admission,
             ended=ended,
         )
-        self._chosen = Chosen(clock)
+        self._chosen = Chosen(clock, catalog)
         self._tasted = Negatives(clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
 
     @property
@@ -298,7 +296,7 @@ class Nars:
                 patience_s=self._patience_s,
                 new_seal=partial(self._new_seal, is_thorough=is_thorough),
                 hopeless=partial(self._hopeless, key, nar),
-                found_wrong=partial(self._found_wrong, nar),
+                found_wrong=partial(self._chosen.found_wrong, nar),
                 tasted=partial(self._note_taste, key),
             )
         except NcpsError:
@@ -377,13 +375,6 @@ class Nars:
             self._tasted.add(key)
         else:
             self._tasted.forget(key)
-
-    async def _found_wrong(self, nar: NarRecord | None, file_hash: Hash) -> None:
-        """Remember that a file does not hold the NAR that its narinfo says."""
-        assert nar is not None
-        assert nar.nar_hash is not None
-        with suppress(Unavailable, StorageFull):  # it is found out again
-            await self._catalog.note_wrong(nar.nar_hash, file_hash, utc_now(self._clock))
 
     async def _hopeless(self, key: NarKey, nar: NarRecord | None, error: NcpsError) -> None:
         self._chosen.forget(key)

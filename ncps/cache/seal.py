@@ -202,6 +202,20 @@ class Seal:
             return f"hash {sha256} instead of FileHash {self._file_hash}"
         return ""
 
+    async def examine(self, spool: Spool) -> Verdict:
+        """Judge what lies in a spool; the NAR inside decides over a doubtful file. Corrupt."""
+        try:
+            return self.judge(spool.length)
+        except Doubtful as doubt:
+            if not spool.is_kept:
+                raise
+            inspector = self.inspector()
+            try:
+                await spool.reread(inspector)
+            except Corrupt as error:
+                raise Corrupt(f"{doubt}; {error}") from error
+            return self.overrule(inspector, spool.length)
+
     def inspector(self) -> NarDigest:
         """What is to see every byte of a doubtful file once more, for `overrule`.
 

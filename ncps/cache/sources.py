@@ -207,7 +207,7 @@ class Sources(Supply):
     :param nar: what is known of it; None if no narinfo is known: then the file's name is taken
         for its hash, and every upstream may have it under the conventional URL.
     :param same_nar: asks an upstream for its record of the same NAR; see `NarInfos.same_nar`.
-    :param replaced: told of another file of the NAR that is fetched instead.
+    :param replaced: awaited with what is said of another file that is fetched instead.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class Sources(Supply):
         key: NarKey,
         nar: NarRecord | None,
         same_nar: Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]],
-        replaced: Callable[[NarRecord], object] = lambda _: None,
+        replaced: Callable[[NarRecord], Awaitable[None]],
     ) -> None:
         self._clock = clock
         self._upstreams = upstreams
@@ -292,7 +292,7 @@ class Sources(Supply):
         )
         opened = await hedge.open(offset, allow_encoding=allow_encoding)
         if source.is_other_file and source.record is not None:
-            self._replaced(source.record)
+            await self._replaced(source.record)
         return opened
 
     async def _rivals(self, first: UpstreamSource) -> AsyncIterator[UpstreamSource]:

@@ -41,6 +41,9 @@ class SqlCatalog(Inventory):
     async def stored_file(self, file_hash: Hash, extension: str) -> NarRecord | None:
         return await self._database.point(nars.stored_file, file_hash, extension)
 
+    async def restate(self, nar: NarRecord) -> None:
+        await self._database.write(nars.restate, nar)
+
     async def note_wrong(self, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
         await self._database.write(wrong.note, nar_hash, file_hash, at)
 

@@ -210,6 +210,20 @@ def mark_verified(txn: Any, nar: NarRecord) -> bool:
     return int(changed.rowcount) > 0
 
 
+_TOLD: Final = ("file_size", "file_hash", *_ORIGIN)
+"""What an upstream says of the file, and where it is."""
+
+
+def restate(txn: Any, nar: NarRecord) -> None:
+    """Replace what was told of a file that was never stored. See `Catalog.restate`."""
+    told = columns_of(nar)
+    txn.execute(
+        f"UPDATE nar_files SET {', '.join(f'{name} = ?' for name in _TOLD)}"  # noqa: S608
+        " WHERE name = ? AND extension = ? AND stored_at IS NULL AND encoding = ''",
+        (*(told[name] for name in _TOLD), nar.key.name, nar.key.extension),
+    )
+
+
 def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRecord]:
     """Return stored NARs never checked against their NarHash, oldest first."""
     if not compressions:  # an empty list is no SQL for some engines

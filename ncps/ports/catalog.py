@@ -162,6 +162,12 @@ class Catalog(Protocol):
         :param compressions: only NARs kept in one of these, or of which that is not known.
         """
 
+    async def restate(self, nar: NarRecord) -> None:
+        """Replace FileHash, FileSize and origin of a NAR's row by those of `nar`.
+
+        Nothing is done where bytes are or were stored, or where there is no row.
+        """
+
     async def note_wrong(self, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
         """Remember that a file does not hold the NAR that a narinfo said; see `WRONG_S`."""
 

@@ -113,6 +113,7 @@ class NarPages:
     async def _open(self, request: NcpsRequest, key: NarKey) -> ServedNar:
         try:
             is_part = request.getHeader(b"range") is not None
+            is_part = is_part and not _is_misled(request, key.file_name)
             return await self._cache.nar(key, is_part=is_part)
         except NcpsError as error:
             explain(request, outcome_of(error))
@@ -135,15 +136,14 @@ def _note_misled(request: NcpsRequest, key: NarKey) -> None:
 
 def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
     """Which part of the file to send; None: the whole."""
-    misled, client = request.site.misled, request.channel.client
-    header = request.getHeader(b"range")
+    client, header = request.channel.client, request.getHeader(b"range")
     if header is None:
-        misled.forget(client, file)
+        request.site.misled.forget(client, file)
         return None
     spec = parse(header)
     if spec is None or not if_range_matches(request.getHeader(b"if-range"), etag):
         return None
-    if spec.first and spec.last is None and misled.has(client, file, spec.first):
+    if _is_misled(request, file):
         request.setHeader(b"Accept-Ranges", b"none")
         _log.info(
             "{client} has wrong bytes of {file}: it gets the whole instead of the rest",
@@ -152,6 +152,14 @@ def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
         )
         return None
     return spec
+
+
+def _is_misled(request: NcpsRequest, file: str) -> bool:
+    """Whether the client has wrong bytes before those that it asks for."""
+    spec = parse(request.getHeader(b"range"))
+    if spec is None or not spec.first or spec.last is not None:
+        return False
+    return request.site.misled.has(request.channel.client, file, spec.first)
 
 
 async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:

@@ -339,6 +339,26 @@ class StoredContract(Contract):
         found = await self.nar_record(2)
         self.assertEqual((found.nar_hash, found.compression), (hash_of("file 2"), "none"))
 
+    async def test_what_is_told_of_a_file_can_be_replaced(self) -> None:
+        """Hash, size and origin, but for bytes that were seen; of nothing nothing becomes."""
+        facts = {"file_hash": hash_of("other"), "file_size": 7, "upstream": "http://o"}
+        told = record(1, **facts, origin_url="nar/other.nar.xz", compression="br", nar_size=1)
+        await self.catalog.restate(told)
+        self.assertIsNone(await self.catalog.nar(key_of(1)))
+        await self.catalog.add_narinfo(entry(1), record(1))
+        await self.catalog.restate(told)
+        now = record(1, **facts, origin_url="nar/other.nar.xz")
+        self.assertEqual(await self.nar_record(1), now)
+        nothing = record(1, file_hash=None, file_size=None, upstream="", origin_url="")
+        await self.catalog.restate(nothing)
+        self.assertEqual(await self.nar_record(1), nothing)
+        await self.catalog.mark_stored(stored(1))
+        await self.catalog.restate(told)
+        self.assertEqual(await self.nar_record(1), stored(1))
+        await self.catalog.mark_missing(key_of(1))
+        await self.catalog.restate(told)
+        self.assertEqual((await self.nar_record(1)).file_hash, stored(1).file_hash)
+
     async def test_what_was_found_wrong_stays_known(self) -> None:
         """A pair of hashes, for as long as is promised, and only that pair."""
         await self.catalog.note_wrong(hash_of("nar 1"), hash_of("file 1"), EARLY)

@@ -147,6 +147,7 @@ class StubCache(Cache):
     """What tests put into `narinfos` and `nars` is there: an answer, or an error to raise.
 
     :ivar asked: every digest and key asked for, in order.
+    :ivar parts: of every NAR asked for, whether a part was wanted.
     :ivar used: digests that were said to be repeated.
     :ivar forget: what was given to `watch`.
     :ivar gate: if set, narinfo and nar wait for it first.
@@ -156,6 +157,7 @@ class StubCache(Cache):
         self.narinfos: dict[str, ServedNarInfo | Exception] = {}
         self.nars: dict[NarKey, StubNar | Exception] = {}
         self.asked: list[str | NarKey] = []
+        self.parts: list[bool] = []
         self.gate: Deferred[None] | None = None
         self.used: list[str] = []
         self.forget: Callable[[str], object] = len
@@ -188,6 +190,7 @@ class StubCache(Cache):
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> StubNar:
         self.asked.append(key)
+        self.parts.append(is_part)
         if self.gate is not None:
             await self.gate
         found = self.nars.get(key)

@@ -77,6 +77,13 @@ class MemoryCatalog(Inventory):
                 return nar
         return None
 
+    async def restate(self, nar: NarRecord) -> None:
+        self._writing()
+        there = self.records.get(nar.key)
+        if there is not None and not there.was_stored:
+            names = ("file_size", "file_hash", "upstream", "origin_url")
+            self.records[nar.key] = evolve(there, **{name: getattr(nar, name) for name in names})
+
     async def note_wrong(self, nar_hash: Hash, file_hash: Hash, at: datetime) -> None:
         self._writing()
         self.wrong.pop((nar_hash, file_hash), None)

@@ -187,6 +187,27 @@ class UrlTests(FalseFactsCase):
         self.failureResultOf(self.open(key), Corrupt, NotFound)
         self.assertEqual({}, self.store.objects)
 
+    def test_file_that_holds_another_nar_is_asked_for_once(self) -> None:
+        """Once it was found out, a client that comes for a part gets that of a good file."""
+        other = sample("other", SIZE)
+        key = self.lie(url=other.url, file_hash=sha256_of(other.file), file_size=len(other.file))
+        self.origin.nars[other.url] = other.file
+        self.mirror.is_away = True
+        opening = self.open(key)
+        self.clock.pump([1.0] * 100)
+        self.failureResultOf(opening, Unavailable)
+        self.mirror.is_away = False
+        for _ in range(2):
+            part = self.start(self.nars.open(key, is_part=True))
+            self.clock.pump([1.0] * 60)
+            nar = self.successResultOf(part)
+            rest = Client(self.get(nar.body(1000)))
+            self.successResultOf(rest.done)
+            self.assertEqual(self.sample.file[1000:], rest.data)
+            nar.close()
+            self.restart()
+        self.assertEqual(1, len(self.origin.asked("nar")))
+
     def test_url_of_another_paths_nar(self) -> None:
         """A narinfo cannot take another path's name away, whichever comes first."""
         victim = sample("victim", 1000)
@@ -307,6 +328,17 @@ class OtherCompressorTests(CoreCase):
 
     def test_clients_that_have_some_of_the_other_file_go_on_in_it(self) -> None:
         """A client that was cut in the file that came instead gets its rest, and no other's."""
+        self.cut_in_the_other_file()
+        self.assert_resumed()
+
+    def test_they_go_on_in_it_in_the_next_life(self) -> None:
+        """Which file came instead is known after a restart, too."""
+        self.cut_in_the_other_file()
+        self.restart()
+        self.assert_resumed()
+
+    def cut_in_the_other_file(self) -> None:
+        """Have a client cut in the middle of it."""
         self.origin.nars.clear()
         self.mirror.scripts.append(Script(stall_at=100_000))
         _, client = self.successResultOf(self.open(self.sample.key))
@@ -315,6 +347,9 @@ class OtherCompressorTests(CoreCase):
         self.clock.pump([1.0] * 100)
         self.failureResultOf(client.done, Unavailable)
         self.mirror.otherwise = Script()
+
+    def assert_resumed(self) -> None:
+        """Check that a client that has a part gets the rest of the other file."""
         part = self.start(self.nars.open(self.sample.key, is_part=True))
         self.clock.pump([1.0] * 5)
         nar = self.successResultOf(part)
@@ -335,3 +370,43 @@ class OtherCompressorTests(CoreCase):
         self.failureResultOf(client.done, Corrupt)
         self.failureResultOf(self.open(self.sample.key), Corrupt)
         self.assertEqual([], self.mirror.asked("nar"))
+
+
+class LengthTests(CoreCase):
+    """Where no narinfo says a size, the first Content-Length is not the last word either."""
+
+    priorities = (10, 20, 30)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=SIZE)
+        bare = self.sample.altered(file_hash=None, file_size=None)
+        for upstream in self.scripted:
+            upstream.add(bare)
+        self.learn(bare)
+        self.key = bare.key
+
+    def cut_short(self, origin: Script) -> Client:
+        """A client of what the origin breaks off and the others shall finish."""
+        self.origin.scripts.append(origin)
+        opening = self.open(self.key)
+        self.clock.pump([1.0] * 5)
+        _, client = self.successResultOf(opening)
+        return client
+
+    def test_false_length_that_two_others_contradict(self) -> None:
+        """They are right, wherever the false answer broke off."""
+        size = len(self.sample.file)
+        for cut_at in (size, size // 2):
+            self.setUp()
+            client = self.cut_short(Script(total=size + 2000, cut_at=cut_at))
+            self.successResultOf(client.done)
+            self.assertEqual(self.sample.file, client.data)
+            self.assertEqual(self.sample.file, self.download(self.key))
+
+    def test_true_length_that_one_other_contradicts(self) -> None:
+        """An upstream that says that the file ends where it was cut cuts no client off."""
+        self.mirror.otherwise = Script(total=100_000, end_at=100_000)
+        client = self.cut_short(Script(cut_at=100_000))
+        self.successResultOf(client.done)
+        self.assertEqual(self.sample.file, client.data)

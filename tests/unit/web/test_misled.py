@@ -95,6 +95,13 @@ class AnswerTests(SynchronousTestCase):
         piece = self.server.get(PATH, range="bytes=2-4")  # no client resumes like this
         self.assertEqual((206, b"cde"), (piece.status, piece.body))
 
+    def test_any_file_of_the_nar_will_do(self) -> None:
+        """Who gets the whole anew is not bound to the file that the wrong bytes were said to be."""
+        self.cut(b"abX", WrongBytesSent("wrong hash"))
+        self.server.get(PATH, range="bytes=3-")
+        self.server.get(PATH, range="bytes=2-4")
+        self.assertEqual([False, False, True], self.server.cache.parts)
+
     def test_wrong_bytes_behind_right_ones(self) -> None:
         """Positions are those of the file, also where the answer was a part of it."""
         self.cut(b"......gX", WrongBytesSent("wrong hash"), first=6)
