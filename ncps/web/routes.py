@@ -2,7 +2,7 @@
 
 A path is matched as it came, undecoded: every path we hand out is plain ASCII, so a percent sign,
 a doubled slash or a dot segment never names anything here and is 404 before anything is asked.
-Query strings are no part of a name. GET and HEAD are all there is.
+Query strings are no part of a name. GET and HEAD are all there is, and OPTIONS, which says so.
 
     /                     what this is, as JSON
     /nix-cache-info       /pubkey
@@ -26,7 +26,7 @@ from zope.interface import implementer
 from ncps.errors import Malformed
 from ncps.nix.base32 import ALPHABET
 from ncps.nix.narurl import NarKey, UnknownExtension
-from ncps.web.respond import refuse_method, tell
+from ncps.web.respond import refuse_method, tell, tell_methods
 from ncps.web.site import NcpsRequest
 
 _NIX32 = re.escape(ALPHABET).encode()
@@ -103,6 +103,9 @@ class Routes:
                 pages = self._peers if match[1] else self._nars
                 return _render_nar(request, match[2].decode("ascii"), pages)
             return NOT_DONE_YET
+        if path == b"*" and request.method == b"OPTIONS":
+            tell_methods(request)
+            return NOT_DONE_YET
         route, page = self._pages.get(path, ("", None))
         if page is None:
             tell(request, 404, "no such path")
@@ -140,8 +143,11 @@ def _render_nar(request: NcpsRequest, file_name: str, pages: Nars) -> int:
 
 
 def _is_read(request: NcpsRequest) -> bool:
-    """Whether the method is one we have; if not, say so."""
+    """Whether something is to be read; if not, answer."""
     if request.method in {b"GET", b"HEAD"}:
         return True
-    refuse_method(request)
+    if request.method == b"OPTIONS":
+        tell_methods(request)
+    else:
+        refuse_method(request)
     return False

@@ -138,10 +138,25 @@ class RoutesTests(SynchronousTestCase):
     def test_wrong_verbs_are_405_with_allow(self) -> None:
         """A verb that is off is refused with those that are on."""
         for path in ("/", "/nix-cache-info", f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz"):
-            for method in (b"PUT", b"DELETE", b"POST", b"OPTIONS", b"PATCH", b"get", b"B'OGUS"):
+            for method in (b"PUT", b"DELETE", b"POST", b"PATCH", b"get", b"B'OGUS"):
                 response = self.server.get(path, method)
                 self.assertEqual(response.status, 405, (path, method))
-                self.assertEqual(response.headers["allow"], "GET, HEAD")
+                self.assertEqual(response.headers["allow"], "GET, HEAD, OPTIONS")
+        self.assertEqual(self.cache.asked, [])
+
+    def test_options_says_which_methods_there_are(self) -> None:
+        """204 without a body, for every path that is one, and for the server as a whole."""
+        for path in ("/", "/readyz", f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz", "*"):
+            client = self.server.connect()
+            for _ in range(2):  # on one connection, so that a stray body would be seen
+                client.ask(path, b"OPTIONS")
+                response = client.response()
+                self.assertEqual(
+                    (response.status, response.headers["allow"]), (204, "GET, HEAD, OPTIONS"), path
+                )
+                self.assertNotIn("transfer-encoding", response.headers)
+            self.assertEqual(client.value(), b"")
+        self.assertEqual(self.server.get("/upload/x", b"OPTIONS").status, 404)
         self.assertEqual(self.cache.asked, [])
 
     def test_wrong_verb_on_unknown_path_is_404(self) -> None:
