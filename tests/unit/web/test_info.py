@@ -10,7 +10,6 @@ from ncps import __version__
 from ncps.cache.verbs import Readiness
 from ncps.web.info import written
 from tests.fakes.cache import PUBLIC_KEY
-
 from tests.unit.web.wire import Server
 
 
