@@ -128,12 +128,12 @@ def _begin_anew(request: NcpsRequest) -> None:
 def _note_misled(request: NcpsRequest, key: NarKey) -> None:
     """Remember that the client has wrong bytes; before the connection is cut."""
     sent = request.first_byte + request.sentLength
-    request.site.misled.add(request.channel.client, key.file_name, sent, request.unsent())
+    request.site.misled.add(request.client, key.file_name, sent, request.unsent())
 
 
 def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
     """Which part of the file to send; None: the whole."""
-    misled, client = request.site.misled, request.channel.client
+    misled, client = request.site.misled, request.client
     header = request.getHeader(b"range")
     if header is None:
         misled.forget(client, file)
