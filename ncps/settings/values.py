@@ -35,6 +35,7 @@ _SIZE = re.compile(r"(\d{1,15})(?:B|([KMGT])(I?B|I)?)", re.ASCII | re.IGNORECASE
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", re.ASCII)
 _SECRET_KEY_SIZE = 64
+_SECRET_KEY = re.compile(r"[^:]*:[A-Za-z0-9+/]{80,}={0,2}", re.ASCII)
 _LONGEST_S = 2**63 / 10**9
 _WORDS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _DURATION = "a duration such as 300ms, 5s, 10m or 1h30m"
@@ -142,6 +143,13 @@ def parse_path(text: str) -> Path:
 def parse_optional_path(text: str) -> Path | None:
     """Return an absolute path, or None for no text."""
     return parse_path(text) if text else None
+
+
+def parse_key_path(text: str) -> Path | None:
+    """Return an absolute path, or None for no text; the key itself is refused."""
+    if _SECRET_KEY.fullmatch(text.strip()):
+        raise ValueError("should be the name of a file that holds the key, not the key itself")
+    return parse_optional_path(text)
 
 
 def parse_public_key(text: str) -> str:
@@ -261,6 +269,13 @@ HOSTNAME = Kind(metavar="HOST", expected="a host name", parse=parse_hostname)
 PATH = Kind(metavar="PATH", expected="a path", parse=parse_path)
 OPTIONAL_PATH = Kind(
     metavar="PATH", expected="a path", parse=parse_optional_path, show=show_optional
+)
+KEY_PATH = Kind(
+    metavar="PATH",
+    expected="a path",
+    parse=parse_key_path,
+    show=show_optional,
+    quote=quote_key,
 )
 PUBLIC_KEY = Kind(
     metavar="NAME:BASE64", expected="a public key", parse=parse_public_key, quote=quote_key

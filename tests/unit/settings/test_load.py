@@ -381,16 +381,18 @@ class SecretTests(FileCase):
                 "cluster-advertise-url": "http://a/?hunter2",
                 "cache-trusted-upload-key": key.rstrip("="),
                 "cache-hostname": "a/" + token,
+                "cache-secret-key-path": key,
                 "cache-redis-addrs": "default:hunter2@host:port",
                 "cache-lock-backend": "redis://redis?password=hunter2",
             }
         )
-        self.assertEqual(len(problems), 10, problems)
+        self.assertEqual(len(problems), 11, problems)
         for problem in problems:
             for secret in (key[7:20], "hunter2", token[:9]):
                 self.assertNotIn(secret, problem)
         told = "\n".join(problems)
         self.assertEqual(told.count("'mine-1:***' is a secret key"), 2)
+        self.assertIn("cache-secret-key-path: 'mine-1:***' should be the name of a file", told)
         self.assertIn("'https://a?***' has an unknown parameter 'token'", told)
         self.assertIn("'a/***' should be a bare host name", told)
 
