@@ -145,6 +145,7 @@ class StubCache(Cache):
     """What tests put into `narinfos` and `nars` is there: an answer, or an error to raise.
 
     :ivar asked: every digest and key asked for, in order.
+    :ivar old_names: of NARs, as others call them.
     :ivar used: digests that were said to be repeated.
     :ivar forget: what was given to `watch`.
     :ivar gate: if set, narinfo and nar wait for it first.
@@ -153,6 +154,7 @@ class StubCache(Cache):
     def __init__(self) -> None:
         self.narinfos: dict[str, ServedNarInfo | Exception] = {}
         self.nars: dict[NarKey, StubNar | Exception] = {}
+        self.old_names: dict[str, NarKey] = {}
         self.asked: list[str | NarKey] = []
         self.gate: Deferred[None] | None = None
         self.used: list[str] = []
@@ -183,6 +185,13 @@ class StubCache(Cache):
 
     def repeated(self, digests: Collection[str]) -> None:
         self.used += digests
+
+    async def key_of(self, digest: str, file_name: str) -> NarKey:
+        self.asked.append(file_name)
+        found = self.old_names.get(file_name)
+        if found is None:
+            raise Absent("no such name", outcome=Outcome.NEGATIVE)
+        return found
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> StubNar:
         self.asked.append(key)

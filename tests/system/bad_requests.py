@@ -26,7 +26,7 @@ NOT_FOUND = (
     f"/nar/{NAME[1:]}.nar",
     f"/nar/{NAME}0.nar.xz",
     f"/nar/{NAME.upper()}A.nar",
-    f"/nar/{GOOD}-{NAME}.nar",
+    f"/nar/{GOOD[1:]}-{NAME}.nar",
     f"/nar/{'A' * 64}.nar",
     f"/nar/{NAME}.nar.xz/x",
     f"/nar/{NAME}",
