@@ -34,7 +34,15 @@ from ncps.siblings import rundir
 from ncps.siblings.rundir import RunDirectory
 from ncps.signals import hear_one_signal
 from ncps.supervisor import Process, Supervisor, Watch
-from ncps.worker import FIRST_LOCK, LIFELINE, REPORTS, SETTINGS, Plan
+from ncps.worker import (
+    FAILED,
+    FIRST_LOCK,
+    LIFELINE,
+    LONGEST_REPORT,
+    REPORTS,
+    SETTINGS,
+    Plan,
+)
 
 AFTERMATH_S = 20.0
 """How long a worker may take to end beyond the drain deadline, before it is killed."""
@@ -43,22 +51,28 @@ _OF_SOCKETS = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 class _Line(ProcessProtocol):
-    """Hears what a worker reports, and of its end."""
+    """Hears what a worker reports, line by line, and of its end."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._said = b""
+        self._why = ""
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """See `ProcessProtocol`."""
-        self._said = (self._said + data)[-256:]
-        if childFD == REPORTS and b"READY=1\n" in self._said:
-            self._said = b""
-            self._watch.ready()
+        if childFD != REPORTS:
+            return
+        *lines, rest = (self._said + data).split(b"\n")
+        self._said = rest[-LONGEST_REPORT:]
+        for line in lines:
+            if line == b"READY=1":
+                self._watch.ready()
+            elif line.startswith(FAILED):
+                self._why = line.removeprefix(FAILED).decode("utf-8", "replace")
 
     def processEnded(self, reason: Failure) -> None:
         """See `ProcessProtocol`."""
-        self._watch.ended(_how(reason.value))
+        self._watch.ended(_how(reason.value), self._why)
 
 
 def _how(reason: BaseException | None) -> str:

@@ -278,7 +278,9 @@ class PathTests(Stage):
             for method in METHODS:
                 answer = self.ask(daemon, target, method=method)
                 self.assertEqual(405, answer.status, (method, target))
-                self.assertEqual({"GET", "HEAD", "OPTIONS"}, set(answer.headers["allow"].split(", ")))
+                self.assertEqual(
+                    {"GET", "HEAD", "OPTIONS"}, set(answer.headers["allow"].split(", "))
+                )
         self.assertEqual(0, origin.gets(path.nar_target))
 
     def test_upload_is_refused_before_its_body(self) -> None:

@@ -399,6 +399,16 @@ class StartTests(WorkersStage):
         self.assertIn("worker 2 ended before it could serve, with exit code 7", said)
         self.assertNotIn("Traceback", said)
 
+    def test_a_worker_says_why_it_cannot_start(self) -> None:
+        """What only a worker finds out is one line of the supervisor's, as one process has it."""
+        daemon = self.daemon(self.origin())
+        daemon.stop()
+        (daemon.storage / "config" / "cache.key").unlink()
+        done = run_ncps(daemon, "serve", flags=["--workers", "2"])
+        self.assertEqual(1, done.returncode, done.stdout)
+        self.assertRegex(done.stderr, r"\Ancps: error: the store keeps no signing key [^\n]+\n\Z")
+        self.assertNotIn('"fatal"', done.stdout)
+
     def test_usual_errors_are_as_usual(self) -> None:
         """What is wrong with the settings or the storage is told once, by the supervisor."""
         file = self.directory / "file"
