@@ -137,7 +137,8 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
         elif request.startedWriting:
             request.abort()
             _log.warn(
-                "{method} {path}: response cut: {reason}",
+                "{method} {path} from {client}: response cut: {reason}",
+                client=request.client,
                 method=request.method.decode("ascii"),
                 path=request.path.decode("ascii", "backslashreplace"),
                 reason=str(error),
