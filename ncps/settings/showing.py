@@ -11,7 +11,6 @@ from typing import Final
 
 _LONGEST: Final = 60
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}://)(.*)", re.DOTALL)
-_BEFORE_AT: Final = re.compile(r"\S+@")
 _PARAMETERS: Final = re.compile(r"[?&#][^?&#\s=]*=\S*")
 _LIKE_A_SECRET: Final = re.compile(r"(?=[A-Za-z+_=-]*\d)[A-Za-z0-9+_=-]{24,}", re.ASCII)
 _KEY_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,60}", re.ASCII)
@@ -25,9 +24,18 @@ def quote(text: str) -> str:
     if match := _SCHEME.fullmatch(text):
         text = match[1] + _place(match[2])
     else:
-        text = _PARAMETERS.sub("?***", _BEFORE_AT.sub("***@", text))
+        text = _PARAMETERS.sub("?***", _without_user(text))
     text = _LIKE_A_SECRET.sub("***", text)
     return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+
+
+def _without_user(text: str) -> str:
+    """What is no URL, without the name and password that stand before an @, as in a URL's end."""
+    before, at, after = text.rpartition("@")
+    if not at or not before or (before[-1].isspace() and ":" not in before):
+        return text  # a schedule begins with @
+    kept = "" if ":" in before else before[: len(before) - len(before.split()[-1])]
+    return f"{kept}***@{after}"
 
 
 def _place(rest: str) -> str:
