@@ -8,7 +8,6 @@ command line or configuration, and 1 for a command that failed.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 import textwrap
@@ -22,6 +21,7 @@ import ncps
 from ncps import logs
 from ncps.errors import NcpsError
 from ncps.settings import InvalidSettings, Settings, Surroundings, load
+from ncps.settings.hints import hint_for
 from ncps.settings.report import effective, groups
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import by_flag
@@ -229,8 +229,8 @@ def _describe_unknown(left: Sequence[str]) -> list[str]:
         return [f"unexpected argument {left[0]!r}"]
     problems = []
     for flag in flags:
-        close = difflib.get_close_matches(flag, [f"--{known}" for known in by_flag()], n=1)
-        problems.append(f"unknown flag {flag}" + (f": did you mean {close[0]}?" if close else ""))
+        hint = hint_for(flag.removeprefix("--"), by_flag(), "--")
+        problems.append(f"unknown flag {flag}{hint}")
     return problems
 
 
@@ -304,6 +304,7 @@ def run(
     try:
         settings = load(given, surroundings=surroundings)
     except InvalidSettings as error:
+        _complain(error.warnings, "warning")
         _complain(error.problems)
         return USAGE_ERROR
     try:

@@ -48,17 +48,17 @@ def migrate_status(settings: Settings) -> int:
 
 
 def rebuild(settings: Settings) -> int:
-    """Fill the catalog from the store; the daemon must not run."""
-    code = 1
+    """Fill the catalog from the store; the daemon must not run. NcpsError: why it could not."""
+    failure: NcpsError | None = None
 
     async def main(reactor: Any) -> None:
-        nonlocal code
+        nonlocal failure
         service = NcpsService(settings, reactor)
         try:
             service.check()
             tally = await _rebuild(reactor, settings)
         except NcpsError as error:
-            sys.stderr.write(f"ncps: error: {error}\n")
+            failure = error
             return
         finally:
             service.release_locks()
@@ -66,12 +66,15 @@ def rebuild(settings: Settings) -> int:
             f"{tally.narinfos} narinfos and {tally.nars} NARs recorded,"
             f" {tally.without_bytes} narinfos without their NAR, {tally.refused} refused"
         )
-        code = 0
 
+    code = 1
     try:
         react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
     except SystemExit as done:
-        return code if not done.code else 1
+        code = 1 if done.code else 0
+    if failure is not None:
+        raise failure
+    return code
 
 
 async def _rebuild(reactor: Any, settings: Settings) -> Tally:

@@ -34,7 +34,15 @@ from ncps.siblings import rundir
 from ncps.siblings.rundir import RunDirectory
 from ncps.signals import hear_one_signal
 from ncps.supervisor import Process, Supervisor, Watch
-from ncps.worker import FIRST_LOCK, LIFELINE, REPORTS, SETTINGS, Plan
+from ncps.worker import (
+    FAILED,
+    FIRST_LOCK,
+    LIFELINE,
+    LONGEST_REPORT,
+    REPORTS,
+    SETTINGS,
+    Plan,
+)
 
 AFTERMATH_S = 20.0
 """How long a worker may take to end beyond the drain deadline, before it is killed."""
@@ -43,22 +51,28 @@ _OF_SOCKETS = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 class _Line(ProcessProtocol):
-    """Hears what a worker reports, and of its end."""
+    """Hears what a worker reports, line by line, and of its end."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._said = b""
+        self._why = ""
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """See `ProcessProtocol`."""
-        self._said = (self._said + data)[-256:]
-        if childFD == REPORTS and b"READY=1\n" in self._said:
-            self._said = b""
-            self._watch.ready()
+        if childFD != REPORTS:
+            return
+        *lines, rest = (self._said + data).split(b"\n")
+        self._said = rest[-LONGEST_REPORT:]
+        for line in lines:
+            if line == b"READY=1":
+                self._watch.ready()
+            elif line.startswith(FAILED):
+                self._why = line.removeprefix(FAILED).decode("utf-8", "replace")
 
     def processEnded(self, reason: Failure) -> None:
         """See `ProcessProtocol`."""
-        self._watch.ended(_how(reason.value))
+        self._watch.ended(_how(reason.value), self._why)
 
 
 def _how(reason: BaseException | None) -> str:
@@ -90,13 +104,13 @@ class Crew:
     """A supervisor's process.
 
     :param premises: has taken the locks; its `check` was called.
-    :ivar code: exit code.
+    :ivar failure: why the start failed.
     """
 
     _log = Logger()
 
     def __init__(self, settings: Settings, reactor: Any, premises: NcpsService) -> None:
-        self.code = 0
+        self.failure: NcpsError | None = None
         self._settings = settings
         self._reactor = reactor
         self._premises = premises
@@ -128,11 +142,11 @@ class Crew:
         notify("READY=1")
 
     def _start_failed(self, failure: Failure) -> None:
-        self.code = 1
         if isinstance(failure.value, NcpsError):
-            self._log.critical("cannot start: {reason}", reason=str(failure.value))
+            self.failure = failure.value
         else:
             self._log.failure("cannot start", failure)
+            self.failure = NcpsError("an unexpected error, of which the log has more")
         self._reactor.callWhenRunning(self._reactor.stop)
 
     def _spawn(self, number: int, life: int, watch: Watch) -> Process:
@@ -180,7 +194,8 @@ class Crew:
         for fd in self._files:
             os.close(fd)
         self._premises.release_locks()
-        self._log.info("the supervisor has stopped")
+        if self.failure is None:
+            self._log.info("the supervisor has stopped")
 
 
 def _environment(environ: Mapping[str, str], plan: Plan) -> dict[str, str]:
@@ -202,7 +217,10 @@ def _written(settings: Settings) -> int:
 
 
 def serve(settings: Settings) -> int:
-    """Run until told to stop, with as many processes as the settings say; return the exit code."""
+    """Run until told to stop, with as many processes as the settings say; return the exit code.
+
+    NcpsError: it could not start.
+    """
     if settings.server.workers == 1:
         return service.serve(settings)
     from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
@@ -214,14 +232,15 @@ def serve(settings: Settings) -> int:
         if not hasattr(os, "memfd_create") or not sys.executable:
             raise Refused("server-workers: more than one worker needs Linux")
         premises.check()
-    except NcpsError as error:
+    except NcpsError:
         premises.release_locks()
-        sys.stderr.write(f"ncps: error: {error}\n")
-        return 1
+        raise
     crew = Crew(settings, reactor, premises)
     run: Any = reactor
     hear_one_signal(run)
     run.addSystemEventTrigger("before", "shutdown", crew.stop)
     run.callWhenRunning(crew.start)
     run.run()
-    return crew.code
+    if crew.failure is not None:
+        raise crew.failure
+    return 0

@@ -41,6 +41,13 @@ class Door:
     fd: int = -1
     family: int = 0
 
+    @property
+    def address(self) -> str:
+        """For messages."""
+        if self.fd >= 0:
+            return "a socket that it was given"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @implementer(IListeningPort)
 @define(eq=False)
@@ -152,5 +159,7 @@ def enter(reactor: Any, door: Door, factory: IProtocolFactory) -> IListeningPort
         binding = makeBinding(door.host, door.port, reuseAddress=True, reusePort=True)
         port = reactor.listenTCP(binding, factory, door.backlog, door.host)
         return cast("IListeningPort", port)
-    except (CannotListenError, OSError) as error:
-        raise Refused(f"a worker cannot listen: {error}") from error
+    except CannotListenError as error:
+        raise Refused(f"a worker cannot listen on {door.address}: {error.socketError}") from error
+    except OSError as error:
+        raise Refused(f"a worker cannot listen on {door.address}: {error.strerror}") from error

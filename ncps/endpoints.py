@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import socket
+from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import unix
@@ -15,14 +16,35 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from ncps.errors import Refused
 
 BACKLOG = 1024
+_SEPARATOR = re.compile(r"(?<!\\):")
+_ESCAPE = re.compile(r"\\(.)")
+_ANYWHERE = {"", "::"}
+_FIRST_FREE_PORT = 1024
+_LOCKED = "Cannot acquire lock"  # says `unix.Port`
 _ANY_V6 = re.compile(r"interface=\\:\\:(?=:|\Z)")
 
 
+def shown_address(description: str) -> str:
+    """Write an endpoint string as people write an address, without what we have added to it."""
+    kind, *arguments = (_ESCAPE.sub(r"\1", part) for part in _SEPARATOR.split(description))
+    named = dict(part.split("=", 1) for part in arguments if "=" in part)
+    first = arguments[0] if arguments and "=" not in arguments[0] else ""
+    if kind == "unix":
+        return f"unix:{first or named.get('address', '')}"
+    if kind != "tcp":
+        return description
+    host, port = named.get("interface", ""), first or named.get("port", "")
+    if host in _ANYWHERE:
+        return f":{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
-    """Listen; Refused names the endpoint and what is wrong with it.
+    """Listen; Refused names the address and what is wrong with it.
 
     "All interfaces" means IPv4 alone on a host without IPv6.
     """
+    address = shown_address(description)
     if description.startswith("tcp:") and "backlog=" not in description:
         description += f":backlog={BACKLOG}"
     try:
@@ -34,10 +56,34 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
         }
         if no_v6 and _ANY_V6.search(description):
             return await listen(reactor, _ANY_V6.sub("interface=0.0.0.0", description), factory)
-        reason = getattr(error.socketError, "strerror", None) or str(error.socketError)
-        raise Refused(f"cannot listen on {description}: {reason}") from error
+        reason = _reason(address, error.socketError)
+        raise Refused(f"cannot listen on {address}: {reason}") from error
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise Refused(f"cannot listen on {description}: {error}") from error
+        raise Refused(f"cannot listen on {address}: {_reason(address, error)}") from error
+
+
+def _reason(address: str, error: object) -> str:
+    """What is wrong, and what would be right where that is known.
+
+    :param error: what Twisted gives as the cause: an error or a text.
+    """
+    code = getattr(error, "errno", None)
+    reason = getattr(error, "strerror", None) or str(error)
+    if address.startswith("unix:"):
+        directory = Path(address.removeprefix("unix:")).parent
+        if reason == _LOCKED:
+            return "another process listens there"
+        if code == errno.ENOENT:
+            return f"the directory {directory} does not exist"
+        if code == errno.EACCES:
+            return f"this user may not make a socket in {directory}"
+        return reason
+    port = address.rpartition(":")[2]
+    if code == errno.EACCES and port.isdigit() and int(port) < _FIRST_FREE_PORT:
+        return f"{reason}; ports below {_FIRST_FREE_PORT} need CAP_NET_BIND_SERVICE"
+    if code == errno.EADDRNOTAVAIL:
+        return f"{reason}; it should be an address of this machine"
+    return reason
 
 
 async def _listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:

@@ -121,7 +121,7 @@ def address_of(port: IListeningPort) -> str:
     where = port.getHost()
     host, number = getattr(where, "host", None), getattr(where, "port", 0)
     if host is None:
-        return f"unix:{getattr(where, 'name', b'?')!r}"
+        return f"unix:{os.fsdecode(getattr(where, 'name', None) or b'?')}"
     return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
 
 

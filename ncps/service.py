@@ -8,7 +8,6 @@ stop    no new connections -> drain responses -> end downloads -> times of use -
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -62,16 +61,25 @@ class NcpsService(Service):
 
     :param reactor: runs everything; stopped when the start fails.
     :param place: how this process stands to others; by default it is alone.
+    :param logs_failure: whether a start that failed is logged; not where its maker tells it.
     :ivar failure: why the start failed, for the exit code.
     :ivar drain_s: time that running answers have at the end.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, reactor: Any = None, place: Place | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any = None,
+        place: Place | None = None,
+        *,
+        logs_failure: bool = True,
+    ) -> None:
         if reactor is None:
             from twisted.internet import reactor  # noqa: PLC0415 - the operator's choice
         self.failure: NcpsError | None = None
+        self._logs_failure = logs_failure
         self.drain_s = settings.server.drain_timeout_s
         self._settings = settings
         self._reactor = reactor
@@ -156,11 +164,12 @@ class NcpsService(Service):
             return  # told to stop meanwhile
         error = failure.value
         if isinstance(error, NcpsError):
-            self._log.critical("cannot start: {reason}", reason=str(error))
+            if self._logs_failure:
+                self._log.critical("cannot start: {reason}", reason=str(error))
             self.failure = error
         else:
             self._log.failure("cannot start", failure)
-            self.failure = NcpsError("an unexpected error")
+            self.failure = NcpsError("an unexpected error, of which the log has more")
         self._reactor.callWhenRunning(self._reactor.stop)
 
     async def _start(self) -> None:
@@ -269,7 +278,8 @@ class NcpsService(Service):
             await self._parts.stores.stop(AFTERMATH_S)
             await self._parts.workers.stop(AFTERMATH_S)
         self.release_locks()
-        self._log.info("ncps has stopped")
+        if self.failure is None:
+            self._log.info("ncps has stopped")
 
     async def _end_tasks(self, deadline: float) -> None:
         """Let downloads end until the deadline; tickers never end by themselves."""
@@ -303,17 +313,18 @@ async def _pause(reactor: Any, seconds: float) -> None:
 
 
 def serve(settings: Settings) -> int:
-    """Run alone until told to stop; return the exit code."""
+    """Run alone until told to stop; return the exit code. NcpsError: it could not start."""
     run = chosen_reactor()
-    service = NcpsService(settings, run)
+    service = NcpsService(settings, run, logs_failure=False)
     try:
         service.check()
-    except NcpsError as error:
+    except NcpsError:
         service.release_locks()
-        sys.stderr.write(f"ncps: error: {error}\n")
-        return 1
+        raise
     hear_one_signal(run)
     run.addSystemEventTrigger("before", "shutdown", service.stopService)
     run.callWhenRunning(service.startService)
     run.run()
-    return 0 if service.failure is None else 1
+    if service.failure is not None:
+        raise service.failure
+    return 0

@@ -44,8 +44,11 @@ class Watch(Protocol):
     def ready(self) -> None:
         """It serves."""
 
-    def ended(self, how: str) -> None:
-        """It is gone; `how` completes "it ended with ..."."""
+    def ended(self, how: str, why: str = "") -> None:
+        """It is gone; `how` completes "it ended with ...".
+
+        :param why: what it said of that itself, whole; empty for nothing.
+        """
 
 
 Spawn = Callable[[int, int, Watch], Process]
@@ -71,11 +74,11 @@ class _Post:
         self.set_timer(None)
         self.supervisor.has_begun(self)
 
-    def ended(self, how: str) -> None:
+    def ended(self, how: str, why: str = "") -> None:
         """See `Watch`."""
         self.process, self.is_ready = None, False
         self.set_timer(None)
-        self.supervisor.has_ended(self, how)
+        self.supervisor.has_ended(self, how, why)
 
     def set_timer(self, timer: IDelayedCall | None) -> None:
         """Wait for this, and for nothing else any more."""
@@ -174,7 +177,7 @@ class Supervisor:
             self.has_failed = True
             started.errback(error)
 
-    def has_ended(self, post: _Post, how: str) -> None:
+    def has_ended(self, post: _Post, how: str, why: str = "") -> None:
         """Take note that a worker is gone; replace it, unless all are to go."""
         if self.is_stopping:
             if not self.running and self._stopped is not None:
@@ -183,7 +186,7 @@ class Supervisor:
             return
         if self._started is not None:
             self._settle_start(
-                Unavailable(f"worker {post.number} ended before it could serve, with {how}")
+                Unavailable(why or f"worker {post.number} ended before it could serve, with {how}")
             )
             return
         if self.has_failed:

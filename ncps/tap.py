@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -15,6 +14,7 @@ from twisted.python.reflect import namedAny
 import ncps
 from ncps import logs
 from ncps.settings import InvalidSettings, Settings, load
+from ncps.settings.hints import hint_for
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import TABLE, by_flag
 from ncps.signals import hear_one_signal
@@ -73,8 +73,7 @@ class Options(usage.Options):
                 rest.append(word)
             else:
                 # Not left to getopt, which would take any unambiguous beginning of a name.
-                close = difflib.get_close_matches(flag[:100], known, n=1)
-                hint = f": did you mean --{close[0]}?" if close else ""
+                hint = hint_for(flag, known, "--")
                 raise usage.UsageError(f"unknown option {word.partition('=')[0]}{hint}")
         super().parseOptions(rest)
 

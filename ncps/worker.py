@@ -3,7 +3,7 @@
 It is told what it is by one environment variable, and inherits what it needs as descriptors:
 
     3   lifeline: its end is the supervisor's end, and that of the worker
-    4   reports: READY=1 when it serves
+    4   reports: READY=1 when it serves, FAILED= and why if it cannot
     5   settings, as the supervisor has read them: all workers have the same, whenever they start
     6+  the daemon's locks, which are free when the last process that has them is gone; then doors
 """
@@ -48,6 +48,8 @@ from ncps.web.routes import Nars
 from ncps.web.site import NcpsSite
 
 LIFELINE, REPORTS, SETTINGS, FIRST_LOCK = 3, 4, 5, 6
+FAILED = b"FAILED="
+LONGEST_REPORT = 2048  # bytes; a pipe takes them at once
 ASK_S = 1.0
 """How long a sibling may take to tell its figures."""
 ORPHAN_DRAIN_S = 1.0
@@ -212,11 +214,14 @@ def work() -> int:
         worker=plan.number,
     )
     reactor = chosen_reactor()
-    service = NcpsService(settings, reactor, Member(plan, reactor))
+    is_first = plan.life == 1  # whose failure the supervisor tells: it is that of the start
+    service = NcpsService(settings, reactor, Member(plan, reactor), logs_failure=not is_first)
     try:
         service.check()
     except NcpsError as error:
-        _log.critical("cannot start: {reason}", reason=str(error))
+        if not is_first:
+            _log.critical("cannot start: {reason}", reason=str(error))
+        report_failure(error)
         return 1
 
     def stop() -> None:
@@ -243,4 +248,14 @@ def work() -> int:
     reactor.callWhenRunning(heed)
     reactor.callWhenRunning(service.startService)
     reactor.run()
-    return 0 if service.failure is None else 1
+    if service.failure is not None:
+        report_failure(service.failure)
+        return 1
+    return 0
+
+
+def report_failure(error: NcpsError) -> None:
+    """Tell the supervisor why this worker cannot start, in one line."""
+    text = " ".join(str(error).split()).encode("utf-8", "replace")
+    with suppress(OSError):
+        os.write(REPORTS, FAILED + text[: LONGEST_REPORT - len(FAILED) - 1] + b"\n")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 from ncps.database.dialects.base import Dialect, Server
+from ncps.database.dialects.libpq import completed
 from ncps.database.dialects.mysql import MySQL
 from ncps.database.dialects.postgresql import PostgreSQL
 from ncps.database.dialects.sqlite import SQLite
@@ -27,15 +29,18 @@ def dialect(settings: Settings) -> Dialect:
     server = Server(
         host=where.host,
         port=where.port,
+        others=where.others,
         socket=where.socket,
         user=where.user,
         password=where.password or patience.password or None,
         database=where.database,
-        options=dict(where.options),
+        options={**where.options, **where.hidden},
         connect_timeout_s=patience.connect_timeout_s,
         statement_timeout_s=patience.statement_timeout_s,
     )
-    return PostgreSQL(server) if where.dialect == "postgresql" else MySQL(server)
+    if where.dialect == "mysql":
+        return MySQL(server)
+    return PostgreSQL(completed(server, os.environ))
 
 
 def database(reactor: Any, settings: Settings, observe: Observer) -> Database:
@@ -50,7 +55,9 @@ def database(reactor: Any, settings: Settings, observe: Observer) -> Database:
         engine,
         size=size,
         idle=patience.pool.max_idle_conns or size,
-        deadline_s=patience.connect_timeout_s + patience.statement_timeout_s + PATIENCE_S,
+        deadline_s=patience.connect_timeout_s * len(settings.cache.database_url.places)
+        + patience.statement_timeout_s
+        + PATIENCE_S,
         observe=observe,
     )
 

@@ -14,6 +14,7 @@ from ncps.ports import Peers
 from ncps.settings.model import Settings
 from ncps.tickets import Verifier
 from ncps.web import info
+from ncps.web.clients import TrustedProxies
 from ncps.web.hot import HotNarInfos
 from ncps.web.metrics import Scrape
 from ncps.web.nar import NarPages
@@ -76,5 +77,10 @@ def site(
         via=place.via.encode(),
     )
     return NcpsSite(
-        root, clock=reactor, metrics=counters, limits=limits.of_clients(settings), hot=hot
+        root,
+        clock=reactor,
+        metrics=counters,
+        limits=limits.of_clients(settings),
+        hot=hot,
+        proxies=TrustedProxies(settings.server.trusted_proxies),
     )

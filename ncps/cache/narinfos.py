@@ -112,6 +112,7 @@ class NarInfos:
             text=item.text,
             outcome=outcome,
             upstream=self._upstreams.name_of(item.upstream),
+            nar=item.nar,
             may_repeat=may_repeat,
         )
 

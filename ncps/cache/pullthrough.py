@@ -7,7 +7,16 @@ from collections.abc import Callable, Collection, Mapping
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
-from ncps.cache.verbs import ArrivingNar, Cache, Outcome, Readiness, ServedNar, ServedNarInfo
+from ncps.cache.oldnames import is_named
+from ncps.cache.verbs import (
+    Absent,
+    ArrivingNar,
+    Cache,
+    Outcome,
+    Readiness,
+    ServedNar,
+    ServedNarInfo,
+)
 from ncps.errors import NcpsError
 from ncps.nix.keys import PublicKey
 from ncps.nix.narurl import NarKey
@@ -54,6 +63,13 @@ class PullThrough(Cache):
     def repeated(self, digests: Collection[str]) -> None:
         """See `Cache`."""
         self._narinfos.repeated(digests)
+
+    async def key_of(self, digest: str, file_name: str) -> NarKey:
+        """See `Cache`."""
+        found = await self._narinfos.get(digest)
+        if found.nar is None or not is_named(found.nar, file_name):
+            raise Absent(f"no file that is called {file_name}", outcome=found.outcome)
+        return found.nar.key
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """See `Cache`."""

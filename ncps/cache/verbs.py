@@ -15,7 +15,7 @@ from attrs import frozen
 
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body
+from ncps.ports import Body, NarRecord
 
 NO_TIMINGS: Mapping[str, float] = MappingProxyType({})
 
@@ -54,6 +54,7 @@ class ServedNarInfo:
 
     :param text: rendered and signed.
     :param upstream: name of the upstream it came from; empty if unknown.
+    :param nar: what is known of the NAR that it names.
     :param may_repeat: says each time it is called whether `narinfo` would give this answer again;
         good until what was given to `Cache.watch` is told of the digest, and to be kept before
         the next await or not at all. None: `narinfo` must be asked.
@@ -63,6 +64,7 @@ class ServedNarInfo:
     text: bytes
     outcome: Outcome
     upstream: str = ""
+    nar: NarRecord | None = None
     timings: Mapping[str, float] = NO_TIMINGS
     may_repeat: Callable[[], bool] | None = None
 
@@ -171,6 +173,14 @@ class Cache(Protocol):
 
     def repeated(self, digests: Collection[str]) -> None:
         """Take note that answers were given again, without asking `narinfo`."""
+
+    async def key_of(self, digest: str, file_name: str) -> NarKey:
+        """Return the name of a NAR that has an old name, by the hash part of its store path.
+
+        :param file_name: the old name, which begins with that hash part; see `oldnames`.
+
+        NotFound: also of another file of that NAR; else as for `narinfo`.
+        """
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Open a NAR, from the store or from a download that it starts or joins.

@@ -101,6 +101,11 @@ def _file_name(url: str) -> tuple[str, str]:
     return slash, file_name
 
 
+def last_part(url: str) -> str:
+    """The file name in a URL: what follows the last slash of its path."""
+    return _file_name(url)[1]
+
+
 def _conventional(file_name: str) -> NarKey:
     prefix = _PREFIX.match(file_name)
     return NarKey.parse(file_name[prefix.end() :] if prefix else file_name)

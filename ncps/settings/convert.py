@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from ncps.settings.setting import Kind, Setting
+from ncps.settings.showing import existing
 from ncps.settings.sources import Given
 from ncps.settings.values import parse_path
 
 _LONGEST_TEXT = 8192
 _LARGEST_SECRET = 1 << 16
-_USER_INFO = re.compile(r".*@", re.DOTALL)
 _TYPES: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
     (int, "a number"),
@@ -22,13 +21,9 @@ _TYPES: tuple[tuple[type, str], ...] = (
 )
 
 
-def quote(text: str) -> str:
-    """Return text fit for a message: short, on one line, without the credentials of a URL."""
-    text = _USER_INFO.sub("***@", text) if "@" in text else text
-    return repr(text if len(text) <= 60 else f"{text[:60]}...")
-
-
 def _type_name(value: object) -> str:
+    if value is None:
+        return "nothing"
     return next((name for kind, name in _TYPES if isinstance(value, kind)), "a date or time")
 
 
@@ -48,6 +43,8 @@ def _text_of(kind: Kind, value: object) -> str:
 def _items(setting: Setting, raw: object) -> list[object]:
     """Return the elements of a list; commas separate them except in the list of a file."""
     if isinstance(raw, list):
+        if None in raw:
+            raise ValueError(f"element {raw.index(None) + 1} of the list is empty: leave it out")
         return [item for item in raw if item != ""]
     texts = (raw,) if isinstance(raw, str) else raw
     if not isinstance(texts, tuple):
@@ -65,7 +62,7 @@ def _convert_one(setting: Setting, raw: object) -> object:
     except ValueError as error:
         if setting.is_secret:
             raise
-        raise ValueError(f"{quote(text)} {error}") from None
+        raise ValueError(f"{kind.quote(text)} {error}".strip()) from None
 
 
 def _read_secret(given: Given) -> Given:
@@ -77,13 +74,16 @@ def _read_secret(given: Given) -> Given:
         with path.open("rb") as file:
             data = file.read(_LARGEST_SECRET + 1)
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        raise ValueError(
+            f"{existing(path)} cannot be read: {error.strerror}. It should name a file that holds"
+            " the value"
+        ) from None
     if len(data) > _LARGEST_SECRET:
-        raise ValueError(f"{path} is larger than {_LARGEST_SECRET >> 10} KiB")
+        raise ValueError(f"{existing(path)} is larger than {_LARGEST_SECRET >> 10} KiB")
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8") from None
+        raise ValueError(f"{existing(path)} is not UTF-8") from None
     return Given(raw=text.rstrip("\r\n"), origin=given.origin, where=given.where)
 
 

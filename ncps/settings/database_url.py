@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from attrs import field, frozen
 
+from ncps.settings.database_parameters import Parameters, read_parameters
 from ncps.settings.setting import Kind
 from ncps.settings.values import parse_path
 
@@ -23,47 +24,23 @@ _DIALECTS: Final = {
     "mysql": "mysql",
     "mariadb": "mysql",
 }
-_PORTS: Final = {"postgresql": 5432, "mysql": 3306}
+_PORTS: Final = {"mysql": 3306}
+"""Where nothing is said; libpq decides for PostgreSQL."""
 _HOST: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%\w-]*", re.ASCII)
 _EXAMPLES: Final = (
     "sqlite:/var/lib/ncps/db/db.sqlite, postgresql://user@host/database or"
     " mysql://user@host/database"
 )
 
-_OFF_OR_ON: Final = ("off", "on")
-_OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    "postgresql": {
-        "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-        "sslrootcert": (),
-        "sslcert": (),
-        "sslkey": (),
-        "sslcrl": (),
-        "channel_binding": ("disable", "prefer", "require"),
-        "application_name": (),
-        "search_path": (),
-        "prepare": _OFF_OR_ON,
-    },
-    "mysql": {
-        "ssl-mode": ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"),
-        "ssl-ca": (),
-        "ssl-cert": (),
-        "ssl-key": (),
-    },
-}
-"""What may stand in the query, with the values that are allowed where they are few."""
-
-_SOCKETS: Final = {"host", "socket", "unix_socket"}
-_TLS_OF_GO: Final = {
-    "true": "VERIFY_IDENTITY",
-    "false": "DISABLED",
-    "skip-verify": "REQUIRED",
-    "preferred": "PREFERRED",
-}
-_OF_GO: Final = {
-    "mysql": {"parseTime", "loc", "charset", "collation", "multiStatements", "interpolateParams"},
-    "postgresql": {"default_query_exec_mode", "statement_cache_capacity", "pool_max_conns"},
-}
-"""Known to the drivers of the Go program; what they ask for goes without saying here."""
+_LARGEST_PORT: Final = 65535
+_NO_PLACE: Final = (
+    "has a host or port that makes no sense; are characters of the password that mean something"
+    " in URLs, such as / and #, written as %XX?"
+)
+_SECRET_OPTIONS: Final = {"sslpassword"}
+_PLACE: Final = re.compile(
+    r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>\d{0,5}))?", re.ASCII
+)
 
 
 def _frozen(options: Mapping[str, str]) -> Mapping[str, str]:
@@ -76,22 +53,36 @@ class DatabaseURL:
 
     :param dialect: `sqlite`, `postgresql` or `mysql`.
     :param path: of SQLite: absolute path of the file.
-    :param host: of a server; empty if it is reached by `socket`.
+    :param host: of a server; empty if it is reached by `socket`, or where nothing was said, which
+        for PostgreSQL means what it means to libpq: a server of this machine.
+    :param port: 0 where nothing was said of a server of PostgreSQL; likewise in `others`.
+    :param others: further hosts and ports, asked in turn; PostgreSQL.
     :param socket: PostgreSQL: directory of the socket; MySQL: the socket; empty for TCP.
     :param user: empty for the name of the user of the operating system.
     :param database: name of the database on the server.
-    :param options: of TLS and the session, by name.
+    :param options: of TLS and the session, by name; secret ones are in `hidden`.
+    :param connect_timeout_s: what the URL says of it; None for nothing.
+    :param notes: for people: what in the URL has no effect, one line each.
     """
 
     dialect: str
     path: Path = Path()
     host: str = ""
     port: int = 0
+    others: tuple[tuple[str, int], ...] = ()
     socket: str = ""
     user: str = ""
     password: str | None = field(default=None, repr=False)
     database: str = ""
     options: Mapping[str, str] = field(factory=dict, converter=_frozen, hash=False)
+    hidden: Mapping[str, str] = field(factory=dict, converter=_frozen, hash=False, repr=False)
+    connect_timeout_s: float | None = field(default=None, eq=False)
+    notes: tuple[str, ...] = field(default=(), eq=False)
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of every server that may be asked."""
+        return ((self.host, self.port), *self.others)
 
     @property
     def is_file(self) -> bool:
@@ -102,10 +93,10 @@ class DatabaseURL:
         """The URL without the password."""
         if self.is_file:
             return f"{self.dialect}:{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        places = ",".join(_written(host, port) for host, port in self.places)
         # Sockets of PostgreSQL bear the port in their names.
-        has_port = not self.socket or self.port != _PORTS[self.dialect]
-        place = f"{host}:{self.port}" if has_port else ""
+        unsaid = {0, _PORTS.get(self.dialect, 0)}
+        place = places if self.host or self.port not in unsaid else ""
         pairs = ([("host", self.socket)] if self.socket else []) + sorted(self.options.items())
         query = "&".join(f"{name}={quote(value, safe='/')}" for name, value in pairs)
         user = f"{quote(self.user, safe='')}@" if self.user else ""
@@ -143,93 +134,102 @@ def _parse_file(rest: str) -> DatabaseURL:
     return DatabaseURL(dialect="sqlite", path=parse_path(rest))
 
 
+def _written(host: str, port: int) -> str:
+    return (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+
+
 def _parse_server(dialect: str, rest: str, *, is_socket: bool) -> DatabaseURL:
     if not rest.startswith("//"):
         rest = "//" + rest if rest.startswith("/") else f"///{rest}"
     try:
         parts = urlsplit(f"{dialect}:{rest}")
-        port = parts.port
     except ValueError:
-        raise ValueError(
-            "has a host or port that makes no sense; are characters of the password that mean"
-            " something in URLs, such as / and #, written as %XX?"
-        ) from None
+        raise ValueError(_NO_PLACE) from None
     if parts.fragment:
         raise ValueError("should have no fragment; write # in a password as %23")
-    socket, options = _parse_query(dialect, parts.query)
+    userinfo, _, authority = parts.netloc.rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    said = read_parameters(dialect, parse_qsl(parts.query, keep_blank_values=True))
+    socket, places = _places(authority, said)
     path = unquote(parts.path)
-    host = unquote(parts.hostname or "")
     if is_socket:
-        if host or socket:
+        if places[0][0] or socket:
             raise ValueError(f"should be like {dialect}+unix:///directory/database, without host")
         socket, _, name = path.rpartition("/")
     else:
         name = path.removeprefix("/")
-    _check_place(dialect, host, socket, name)
+    name = _one("database", name, said.database)
+    _check_place(dialect, [host for host, _ in places], socket, name)
     return DatabaseURL(
         dialect=dialect,
-        host="" if socket else host or "localhost",
-        port=port or _PORTS[dialect],
         socket=socket,
-        user=unquote(parts.username or ""),
-        password=None if parts.password is None else unquote(parts.password),
+        user=_one("user", unquote(user), said.user),
+        password=_one("password", unquote(password), said.password) or ("" if colon else None),
         database=name,
-        options=options,
+        options={k: v for k, v in said.options.items() if k not in _SECRET_OPTIONS},
+        hidden={k: v for k, v in said.options.items() if k in _SECRET_OPTIONS},
+        connect_timeout_s=said.connect_timeout_s,
+        notes=tuple(said.notes),
+        **_usual(dialect, socket, places),
     )
 
 
-def _check_place(dialect: str, host: str, socket: str, name: str) -> None:
-    if host and socket:
+def _one(what: str, in_front: str, in_query: str) -> str:
+    """What is said of something in one of two places."""
+    if in_front and in_query and in_front != in_query:
+        raise ValueError(f"has more than one {what}")
+    return in_front or in_query
+
+
+def _places(authority: str, said: Parameters) -> tuple[str, list[tuple[str, int]]]:
+    """The path of a socket, if one is named; hosts and ports, 0 where no port is said."""
+    if authority and said.host:
+        raise ValueError("has more than one host")
+    socket = said.socket
+    hosts: list[str] = []
+    ports: list[int] = []
+    for text in (said.host or authority).split(","):
+        match = _PLACE.fullmatch(text)
+        if match is None or int(match["port"] or 0) > _LARGEST_PORT:
+            raise ValueError(_NO_PLACE)
+        host = unquote(match["ipv6"] or match["host"] or "")
+        if host.startswith("/"):  # as libpq writes the directory of a socket
+            socket, host = _one("socket", host, socket), ""
+        hosts.append(host.lower())
+        ports.append(int(match["port"] or 0))
+    if said.port:
+        given = said.port.split(",")
+        if any(ports) or len(given) not in {1, len(ports)}:
+            raise ValueError("should have one port for each host")
+        ports = [_port(given[at % len(given)]) for at in range(len(ports))]
+    return socket, list(zip(hosts, ports, strict=True))
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) > _LARGEST_PORT:
+        raise ValueError("port should be a number up to 65535")
+    return int(text)
+
+
+def _usual(dialect: str, socket: str, places: list[tuple[str, int]]) -> dict[str, Any]:
+    """Hosts and ports with what goes without saying."""
+    (host, port), *others = places
+    if dialect == "mysql" and not socket:
+        host = host or "localhost"
+    return {"host": host, "port": port or _PORTS.get(dialect, 0), "others": tuple(others)}
+
+
+def _check_place(dialect: str, hosts: list[str], socket: str, name: str) -> None:
+    if any(hosts) and socket:
         raise ValueError("should have either a host or a socket")
-    if host and _HOST.fullmatch(host) is None:
+    if len(hosts) > 1 and (dialect == "mysql" or not all(hosts)):
+        raise ValueError("should name one host, as in //user@host:port/database")
+    if any(host and _HOST.fullmatch(host) is None for host in hosts):
         raise ValueError("should name one host, as in //user@host:port/database")
     if socket and not socket.startswith("/"):
         raise ValueError("should have the socket as an absolute path")
     if not name or "/" in name:
         raise ValueError(f"should name one database, as in {dialect}://user@host/database")
-
-
-def _parse_query(dialect: str, query: str) -> tuple[str, dict[str, str]]:
-    """The path of a socket, if there is one, and the options."""
-    socket, options = "", dict[str, str]()
-    known = _OPTIONS[dialect]
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name in _SOCKETS:
-            if socket:
-                raise ValueError("has more than one socket")
-            socket = value
-        elif name == "default_query_exec_mode" and dialect == "postgresql":
-            # What a site behind PgBouncer tells the Go program.
-            if value in {"exec", "simple_protocol", "describe_exec", "cache_describe"}:
-                options["prepare"] = "off"
-        elif name == "tls" and dialect == "mysql":
-            if value not in _TLS_OF_GO:
-                raise ValueError(f"tls should be one of {', '.join(_TLS_OF_GO)}")
-            options["ssl-mode"] = _TLS_OF_GO[value]
-        elif name in _OF_GO[dialect]:
-            continue
-        else:
-            options[_option(known, name)] = _value(known, name, value)
-    return socket, options
-
-
-def _option(known: Mapping[str, tuple[str, ...]], name: str) -> str:
-    spelled = name if name in known else name.replace("_", "-")
-    if spelled not in known:
-        close = difflib.get_close_matches(name[:64], known, n=1)
-        hint = f": did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-        raise ValueError(f"has an unknown parameter {name[:64]!r}{hint}")
-    return spelled
-
-
-def _value(known: Mapping[str, tuple[str, ...]], name: str, value: str) -> str:
-    spelled = _option(known, name)
-    allowed = {choice.lower(): choice for choice in known[spelled]}
-    if allowed and value.lower() not in allowed:
-        raise ValueError(f"{spelled} should be one of {', '.join(known[spelled])}")
-    if not value:
-        raise ValueError(f"{spelled} should have a value")
-    return allowed.get(value.lower(), value)
 
 
 DATABASE_URL = Kind(metavar="URL", expected="a database URL", parse=parse_database_url, show=str)

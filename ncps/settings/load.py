@@ -14,8 +14,10 @@ from attrs import Factory, define
 
 from ncps.errors import Malformed
 from ncps.settings.convert import convert, convert_default
+from ncps.settings.database import decide_database
 from ncps.settings.eviction import decide_eviction
 from ncps.settings.files import read_file
+from ncps.settings.hints import PASSED_OVER, hint_for, unknown_variables
 from ncps.settings.locks import decide_locks
 from ncps.settings.model import (
     CacheSettings,
@@ -28,7 +30,7 @@ from ncps.settings.model import (
 )
 from ncps.settings.problems import InvalidSettings
 from ncps.settings.s3 import decide_storage
-from ncps.settings.setting import Setting, Status
+from ncps.settings.setting import Names, Setting, Status
 from ncps.settings.sources import Environment, File, Flags, Given, Source
 from ncps.settings.surroundings import Surroundings
 from ncps.settings.table import TABLE, by_flag, known_keys
@@ -56,14 +58,23 @@ class _Load:
             found = found or self._find_here(source, setting)
         for alias in setting.aliases:
             for source in self.sources:
-                given = source.find(alias)
-                if given is None:
-                    continue
-                better = source.name_of(setting.names)
-                lost = " and not used" if found else ""
-                self.warnings.append(f"{given.where} is deprecated{lost}: use {better}")
-                found = found or given
+                found = self._find_other(source, setting, alias, "is deprecated", found)
+        expected = Names(environment=setting.other_environment)
+        for source in self.sources:
+            found = self._find_other(source, setting, expected, "is called otherwise", found)
         return found
+
+    def _find_other(
+        self, source: Source, setting: Setting, names: Names, what: str, found: Given | None
+    ) -> Given | None:
+        """Look under names that are not those of today."""
+        given = source.find(names)
+        if given is None:
+            return found
+        lost = " and not used" if found else ""
+        better = source.name_of(setting.names)
+        self.warnings.append(f"{given.where} {what}{lost}: use {better}")
+        return found or given
 
     def _find_here(self, source: Source, setting: Setting) -> Given | None:
         plain = source.find(setting.names)
@@ -145,6 +156,11 @@ class _Load:
         except Malformed as error:
             self.problems.append(f"file {path}: {error}")
         else:
+            for table, why in PASSED_OVER.items():
+                given_keys = [key for key in values if key.partition(".")[0] == table]
+                if given_keys:
+                    self.warnings.append(f"file {path}: key {table} has no effect: {why}")
+                    values = {key: values[key] for key in values if key not in given_keys}
             self.sources.append(File(path, values))
             self.problems.extend(f"file {path}: {problem}" for problem in unknown_keys(values))
 
@@ -175,6 +191,9 @@ def unknown_keys(values: Mapping[str, object]) -> list[str]:
             found[unknown] = f"key {unknown}: should be a table of settings"
             continue
         candidates = sorted({*known, *tables})
+        if moved := hint_for(key.replace(".", "-"), ()):
+            found[key] = f"unknown key {key}{moved}"
+            continue
         close = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.8)
         close = close or difflib.get_close_matches(unknown[:100], candidates, n=1)
         shown = key[:100] if key in close or (close and close[0] in known) else unknown[:100]
@@ -186,13 +205,11 @@ def unknown_keys(values: Mapping[str, object]) -> list[str]:
 
 def _unknown_flags(flags: Mapping[str, Sequence[str]]) -> list[str]:
     known = by_flag()
-    problems = []
-    for flag in flags:
-        if flag not in known:
-            close = difflib.get_close_matches(flag[:100], known, n=1)
-            hint = f": did you mean --{close[0]}?" if close else ""
-            problems.append(f"unknown flag --{flag[:100]}{hint}")
-    return problems
+    return [
+        f"unknown flag --{flag[:100]}{hint_for(flag, known, '--')}"
+        for flag in flags
+        if flag not in known
+    ]
 
 
 def load(
@@ -216,6 +233,8 @@ def load(
     for setting in TABLE:
         if setting.flag != "config":
             loading.resolve(setting)
+    loading.warnings.extend(unknown_variables(surroundings.environ))
+    decide_database(loading.values, loading.origins, loading.warnings)
     decide_upstreams(loading.values, loading.problems, loading.warnings)
     decide_locks(loading.values, loading.problems, loading.warnings)
     decide_eviction(loading.values, loading.problems)
@@ -231,7 +250,7 @@ def load(
             " which is for one: give them a PostgreSQL or MySQL database that they share"
         )
     if loading.problems:
-        raise InvalidSettings(loading.problems)
+        raise InvalidSettings(loading.problems, dict.fromkeys(loading.warnings))
     values = loading.values
     idle_timeout_s = values["server.idle_timeout_s"]
     if isinstance(idle_timeout_s, float) and idle_timeout_s <= _REUSED_FOR_S:

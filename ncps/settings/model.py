@@ -57,6 +57,7 @@ class ServerSettings:
 
     :ivar addr: endpoint strings of Twisted.
     :ivar workers: processes that serve.
+    :ivar trusted_proxies: addresses, networks and `unix`, as texts.
     """
 
     addr: tuple[str, ...]
@@ -69,6 +70,7 @@ class ServerSettings:
     min_send_window_s: float
     max_connections: int
     max_connections_per_address: int
+    trusted_proxies: tuple[str, ...]
     max_requests: int
     max_header_size_bytes: int
     max_headers: int

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import evolve, field, frozen
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
+from ncps.settings.database_parameters import shown_name
 from ncps.settings.setting import Kind
 from ncps.settings.values import parse_duration, parse_integer
 
@@ -19,6 +22,7 @@ _HOST_PORT = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([A-Za-z0-9_.-]*)):(\d{1,5})", re.ASCII
 )
 _ADDRESS = "an address such as :8501, 127.0.0.1:8501, [::1]:8501 or unix:/run/ncps.sock"
+_PROXY = "an address such as 192.0.2.7 or ::1, a network such as 10.0.0.0/8, or unix"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -61,10 +65,12 @@ class UpstreamURL:
 
     :param url: base URL without credentials, query and trailing slash.
     :param priority: lower is asked first.
+    :param ignored: names of parameters that mean something to Nix, and nothing here.
     """
 
     url: str
     host: str
+    ignored: tuple[str, ...] = ()
     priority: int = DEFAULT_PRIORITY
     dialer_timeout_s: float | None = None
     response_header_timeout_s: float | None = None
@@ -95,13 +101,36 @@ _PARAMETERS = {
 }
 
 
-def _parse_parameters(pairs: list[tuple[str, str]]) -> dict[str, int | float]:
-    found: dict[str, int | float] = {}
+_OF_NIX = {
+    "compression",
+    "compression-level",
+    "index-debug-info",
+    "local-nar-cache",
+    "parallel-compression",
+    "path-info-cache-size",
+    "secret-key",
+    "secret-keys",
+    "store",
+    "system-features",
+    "trusted",
+    "want-mass-query",
+    "write-nar-listing",
+}
+"""What Nix knows besides of stores over HTTP, and people copy from nix.conf."""
+
+
+def _parse_parameters(pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    ignored = dict.fromkeys(name for name, _ in pairs if name in _OF_NIX)
+    if ignored:
+        found["ignored"] = tuple(ignored)
     for name, text in pairs:
+        if name in ignored:
+            continue
         if name not in _PARAMETERS:
             close = difflib.get_close_matches(name[:64], _PARAMETERS, n=1)
             hint = f": did you mean {close[0]}?" if close else ""
-            raise ValueError(f"has an unknown parameter {name[:64]!r}{hint}")
+            raise ValueError(f"has an unknown parameter{shown_name(name, text)}{hint}")
         attribute, parse = _PARAMETERS[name]
         if attribute in found:
             raise ValueError(f"has {name} twice")
@@ -138,8 +167,7 @@ def parse_upstream(text: str) -> UpstreamURL:
         user=None if parts.username is None else unquote(parts.username),
         password=None if parts.password is None else unquote(parts.password),
     )
-    # attrs knows the types of the changes, mypy knows only their union.
-    return evolve(upstream, **_parse_parameters(parse_qsl(parts.query, keep_blank_values=True)))  # type: ignore[arg-type]
+    return evolve(upstream, **_parse_parameters(parse_qsl(parts.query, keep_blank_values=True)))
 
 
 def upstream_from_table(table: Mapping[str, object]) -> UpstreamURL:
@@ -151,12 +179,12 @@ def upstream_from_table(table: Mapping[str, object]) -> UpstreamURL:
     for name, value in table.items():
         if name == "url":
             continue
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if name not in _OF_NIX and (isinstance(value, bool) or not isinstance(value, str | int)):
             raise ValueError(f"{name[:64]} should be a number or text")
         pairs.append((name, str(value)))
     if pairs and "?" in url:
         raise ValueError("should have its parameters either in the url or beside it")
-    return evolve(parse_upstream(url), **_parse_parameters(pairs))  # type: ignore[arg-type]
+    return evolve(parse_upstream(url), **_parse_parameters(pairs))
 
 
 def show_upstream(value: object) -> str:
@@ -178,7 +206,23 @@ def parse_peer_url(text: str) -> str:
     return upstream.url
 
 
+def parse_proxy(text: str) -> str:
+    """Read an address or a network that connections come from; `unix` for a UNIX socket."""
+    if text == "unix":
+        return text
+    try:
+        network = ip_network(text)
+    except ValueError:
+        try:
+            network = ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"should be {_PROXY}") from None
+        raise ValueError(f"names an address in a network: did you mean {network}?") from None
+    return str(network.network_address if network.num_addresses == 1 else network)
+
+
 PEER_URL = Kind(metavar="URL", expected="a URL such as http://10.0.0.7:8501", parse=parse_peer_url)
+PROXY = Kind(metavar="NETWORK", expected=_PROXY, parse=parse_proxy)
 ADDRESS = Kind(metavar="ADDRESS", expected=_ADDRESS, parse=parse_address)
 UPSTREAM_URL = Kind(
     metavar="URL",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ncps.errors import Malformed
 
@@ -12,8 +12,10 @@ class InvalidSettings(Malformed):
 
     :ivar problems: one line each, naming the flag, variable or file and key, what is wrong, and
         what would be right; never the value of a secret.
+    :ivar warnings: what else there was to say, one line each.
     """
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], warnings: Iterable[str] = ()) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)

@@ -24,10 +24,12 @@ A flag wins over the environment, the environment over the file, the file over t
 - An empty environment variable counts as not set.
 - Lists are arrays in a file, separated by commas in a variable, and repeated flags.
 - Durations are written as in Go: `300ms`, `5s`, `10m`, `1h30m`. Sizes are a number and one of the
-  letters B, K, M, G and T, in powers of 1024. Booleans are `true`, `false`, `1` or `0`.
+  letters B, K, M, G and T, in powers of 1024 (`10GiB` is `10G`, `10GB` a little less, in powers of
+  1000). Booleans are `true`, `false`, `1` or `0`.
 - A setting marked *secret* can also be given as the name of a file that holds the value: the flag
   and the key with `-file` after the name, the variable with `_FILE`.
-- Names of old are read with a warning and lose to today's.
+- Names of old are read with a warning and lose to today's. A variable that is none of these and
+  nearly is one earns a warning, too.
 """
 _NOTES = {
     Status.UNSUPPORTED: "Anything but the default is an error at start.",

@@ -9,6 +9,7 @@ from typing import Final
 
 from ncps.settings.network import parse_upstream
 from ncps.settings.setting import Kind
+from ncps.settings.showing import quote_nothing
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*", re.ASCII)
@@ -65,14 +66,23 @@ def parse_storage_class(text: str) -> str:
     return text
 
 
-BUCKET = Kind(metavar="NAME", expected="the name of a bucket", parse=parse_bucket)
+BUCKET = Kind(
+    metavar="NAME", expected="the name of a bucket", parse=parse_bucket, quote=quote_nothing
+)
 ENDPOINT = Kind(
     metavar="URL", expected="a URL such as https://s3.example.com", parse=parse_endpoint
 )
-PREFIX = Kind(metavar="TEXT", expected="the beginning of keys", parse=parse_prefix)
-REGION = Kind(metavar="NAME", expected="the name of a region", parse=parse_region)
+PREFIX = Kind(
+    metavar="TEXT", expected="the beginning of keys", parse=parse_prefix, quote=quote_nothing
+)
+REGION = Kind(
+    metavar="NAME", expected="the name of a region", parse=parse_region, quote=quote_nothing
+)
 STORAGE_CLASS = Kind(
-    metavar="NAME", expected="the name of a storage class", parse=parse_storage_class
+    metavar="NAME",
+    expected="the name of a storage class",
+    parse=parse_storage_class,
+    quote=quote_nothing,
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
 
+from ncps.settings.showing import quote
 from ncps.settings.surroundings import Surroundings
 
 Default = str | tuple[str, ...] | Callable[[Surroundings], str]
@@ -33,6 +34,7 @@ class Kind:
         None for what `str` says, or nothing at all of a secret.
     :param from_table: reads the long form of a list's element in a file; raises ValueError.
     :param suffix: the unit, added to the attribute's name.
+    :param quote: what a message may show of a text that was refused; empty for nothing.
     """
 
     metavar: str
@@ -42,6 +44,7 @@ class Kind:
     show: Callable[[object], str] | None = None
     from_table: Callable[[Mapping[str, object]], object] | None = None
     suffix: str = ""
+    quote: Callable[[str], str] = quote
 
 
 @frozen(kw_only=True)
@@ -108,6 +111,15 @@ class Setting:
     @attribute.default
     def _attribute(self) -> str:
         return _attribute_of_key(self)
+
+    @property
+    def other_environment(self) -> str:
+        """The variable that its flag would make one expect; empty if that is its variable.
+
+        It differs in the number of a list, and is understood with a warning.
+        """
+        expected = _environment_of_flag(self)
+        return expected if expected != self.environment and "_" in expected else ""
 
     @property
     def names(self) -> Names:

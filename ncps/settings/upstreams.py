@@ -29,6 +29,10 @@ def decide_upstreams(values: dict[str, object], problems: list[str], warnings: l
         if upstream.url in upstreams:
             warnings.append(f"upstream {upstream.url} is given twice: the first one counts")
         upstreams.setdefault(upstream.url, upstream)
+        warnings.extend(
+            f"upstream {upstream.url}: {name} is a parameter of Nix and has no effect here"
+            for name in upstream.ignored
+        )
     if not upstreams:
         problems.append("cache-upstream-url: at least one upstream is needed")
     keys = values.get(f"{_PREFIX}public_keys")

@@ -1,7 +1,8 @@
 """Kinds of plain values: durations, sizes, numbers, words, names and paths.
 
 This is the only place that parses units. Durations have the syntax of Go's `time.ParseDuration`,
-sizes are a number and one letter in powers of 1024, since existing configurations use both.
+sizes are a number and one letter in powers of 1024, since existing configurations use both; what
+has an i (GiB, Gi) means the same, and GB is a power of 1000.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from ncps.settings.setting import Kind
+from ncps.settings.showing import quote_key
 
 _NANOSECONDS = {
     "ns": 1,
@@ -29,9 +31,11 @@ _NANOSECONDS = {
 _QUANTITY = re.compile(
     r"(\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(ns|us|\u00b5s|\u03bcs|ms|s|m|h)", re.ASCII
 )
-_SIZE = re.compile(r"(\d{1,15})([BKMGT])", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15})(?:B|([KMGT])(I?B|I)?)", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 _HOSTNAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", re.ASCII)
+_SECRET_KEY_SIZE = 64
+_SECRET_KEY = re.compile(r"[^:]*:[A-Za-z0-9+/]{80,}={0,2}", re.ASCII)
 _LONGEST_S = 2**63 / 10**9
 _WORDS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _DURATION = "a duration such as 300ms, 5s, 10m or 1h30m"
@@ -74,7 +78,9 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(f"should be {_BYTES}")
-    return int(match[1]) << 10 * "BKMGT".index(match[2].upper())
+    letter, unit = (match[2] or "B").upper(), (match[3] or "").upper()
+    power = "BKMGT".index(letter)
+    return int(match[1]) * 1000**power if unit == "B" else int(match[1]) << 10 * power
 
 
 def show_size(value: object) -> str:
@@ -139,16 +145,30 @@ def parse_optional_path(text: str) -> Path | None:
     return parse_path(text) if text else None
 
 
+def parse_key_path(text: str) -> Path | None:
+    """Return an absolute path, or None for no text; the key itself is refused."""
+    if _SECRET_KEY.fullmatch(text.strip()):
+        raise ValueError("should be the name of a file that holds the key, not the key itself")
+    return parse_optional_path(text)
+
+
 def parse_public_key(text: str) -> str:
-    """Check Nix's form NAME:BASE64 of 32 bytes."""
+    """Check Nix's form NAME:BASE64 of 32 bytes; like Nix, do without the = at its end."""
     name, _, encoded = text.partition(":")
+    if "=" not in encoded:
+        encoded += "=" * (-len(encoded) % 4)
     try:
         raw = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raw = b""
+    if len(raw) == _SECRET_KEY_SIZE:
+        raise ValueError(
+            "is a secret key, which belongs into a file of its own: its public half is wanted,"
+            " which `nix key convert-secret-to-public` prints"
+        )
     if not name.isprintable() or not name or " " in name or len(raw) != 32:
         raise ValueError("should be a public key as Nix writes it, NAME:BASE64 of 32 bytes")
-    return text
+    return f"{name}:{encoded}"
 
 
 def parse_store_dir(text: str) -> str:
@@ -250,5 +270,14 @@ PATH = Kind(metavar="PATH", expected="a path", parse=parse_path)
 OPTIONAL_PATH = Kind(
     metavar="PATH", expected="a path", parse=parse_optional_path, show=show_optional
 )
-PUBLIC_KEY = Kind(metavar="NAME:BASE64", expected="a public key", parse=parse_public_key)
+KEY_PATH = Kind(
+    metavar="PATH",
+    expected="a path",
+    parse=parse_key_path,
+    show=show_optional,
+    quote=quote_key,
+)
+PUBLIC_KEY = Kind(
+    metavar="NAME:BASE64", expected="a public key", parse=parse_public_key, quote=quote_key
+)
 STORE_DIR = Kind(metavar="PATH", expected="a store directory", parse=parse_store_dir)

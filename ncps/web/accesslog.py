@@ -46,13 +46,13 @@ class Requests(Batch):
     offset: float
 
     def __str__(self) -> str:
-        return "\n".join(map(_message, self.accesses))
+        return "\n".join(map(_for_people, self.accesses))
 
     def human_lines(self, prefix: str) -> str:
         """See `loglines.Batch`."""
         offset = self.offset
         return "".join(
-            f"{prefix}{human_head(access.ended + offset, 'info')} {harmless(_message(access))}\n"
+            f"{prefix}{human_head(access.ended + offset, 'info')} {harmless(_for_people(access))}\n"
             for access in self.accesses
         )
 
@@ -68,7 +68,9 @@ def _json_line(access: Access, offset: float, end: str) -> str:
     )
     verb, target, took = quoted(method), quoted(path), repr(round(elapsed * 1000, 1))
     # In the message the quotes between the method and the path are cut out, and those at the end.
-    message = f"{verb[:-1]} {target[1:-1]} {status} {size} bytes in {took} ms {cache}"
+    message = f"{verb[:-1]} {target[1:-1]} {status} {size} bytes in {took} ms"
+    if cache:
+        message = f"{message} {cache}"
     return (
         f'{{"time": "{stamp(ended + offset)}", "level": "info", "message": {message}",'
         f' "logger": "{_log.namespace}", "method": {verb}, "path": {target}, "status": {status},'
@@ -78,9 +80,12 @@ def _json_line(access: Access, offset: float, end: str) -> str:
     )
 
 
-def _message(access: Access) -> str:
+def _for_people(access: Access) -> str:
+    """The message, and what else is in fields of JSON: who asked, and which upstream had it."""
     took = round(access.elapsed * 1000, 1)
+    cache = f" {access.cache}" if access.cache else ""
+    upstream = f", by {access.upstream}" if access.upstream else ""
     return (
-        f"{access.method} {access.path} {access.status} {access.size} bytes in {took} ms"
-        f" {access.cache}"
+        f"{access.method} {access.path} {access.status} {access.size} bytes in {took} ms{cache}"
+        f" from {access.client}{upstream}"
     )

@@ -19,8 +19,10 @@ from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
+from twisted.web.http_headers import Headers
 
 from ncps.streams import unsent
+from ncps.web.clients import plain_address
 from ncps.web.heads import Head, KnownHead, head_of
 from ncps.web.hot import HotNarInfo
 from ncps.web.ledger import Access
@@ -47,13 +49,16 @@ class NcpsChannel(HTTPChannel):
     _is_between = False
     """Whether the last request was answered in full, and not even a line of another has come."""
     client = ""
-    """Address of the client; of one on a UNIX socket, which has none, "unix"."""
+    """Address that the connection comes from; of a UNIX socket, which has none, `clients.UNIX`."""
+    is_proxied = False
+    """Whether it comes from a proxy that is believed when it says who asks."""
     new_head: Head | None = None  # the one being parsed, if it came in one piece
 
     def connectionMade(self) -> None:
         """See `IProtocol`."""
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
-        self.client = getattr(self._peer, "host", None) or "unix"
+        self.client = plain_address(self._peer)
+        self.is_proxied = self.site.proxies.trusts(self.client)
         self.totalHeadersSize = self.MAX_LENGTH = self.site.limits.head_size
         self.maxHeaders = self.site.limits.headers
         self.transport.SEND_LIMIT = SEND_LIMIT
@@ -90,7 +95,7 @@ class NcpsChannel(HTTPChannel):
             if known is not None and known.is_plain:
                 hot = site.hot.find(data[:at])
                 if hot is not None and site.answering < site.limits.requests and hot.may_repeat():
-                    self._repeat(hot)
+                    self._repeat(hot, known)
                     return
         if self._prompt is None:
             self._receive(data, known)
@@ -118,7 +123,11 @@ class NcpsChannel(HTTPChannel):
         self._is_between = False
         super().lineReceived(line)
 
-    def _repeat(self, hot: HotNarInfo) -> None:
+    def client_of(self, headers: Headers) -> str:
+        """Address of whoever sent a request on this connection."""
+        return self.site.proxies.client(self.client, headers) if self.is_proxied else self.client
+
+    def _repeat(self, hot: HotNarInfo, known: KnownHead) -> None:
         """Answer as the page has answered before; what `Request` and `requestDone` do, in short."""
         site = self.site
         began = site.clock.seconds()
@@ -139,7 +148,7 @@ class NcpsChannel(HTTPChannel):
                 hot.cache,
                 hot.digest,
                 hot.upstream,
-                self.client,
+                self.client_of(known.headers),
                 True,
             )
         )

@@ -11,7 +11,16 @@ from ncps.web.respond import TEXT, respond, send
 from ncps.web.site import NcpsRequest
 
 JSON = b"application/json"
+_ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 CACHE_CONTROL = b"public, max-age=60"
+
+
+def written(value: object) -> bytes:
+    """Write JSON byte for byte as the Go program does: scripts search it for texts."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    for letter, escaped in _ESCAPED.items():
+        text = text.replace(letter, escaped)
+    return text.encode("utf-8", "replace") + b"\n"
 
 
 class Fixed:
@@ -34,7 +43,7 @@ class Fixed:
 def index(hostname: str, public_key: str) -> Fixed:
     """`/`: who this is."""
     facts = {"hostname": hostname, "publicKey": public_key, "version": __version__}
-    return Fixed(json.dumps(facts).encode() + b"\n", JSON, CACHE_CONTROL)
+    return Fixed(written(facts), JSON, CACHE_CONTROL)
 
 
 def cache_info(info: CacheInfo) -> Fixed:
@@ -69,4 +78,4 @@ class Readiness:
         is_ready = found.is_ready and not draining
         request.setResponseCode(200 if is_ready else 503)
         request.setHeader(b"Cache-Control", b"no-store")
-        send(request, json.dumps({"ready": is_ready, "parts": parts}).encode() + b"\n", JSON)
+        send(request, written({"ready": is_ready, "parts": parts}), JSON)

@@ -43,6 +43,9 @@ class _Elsewhere:
         tell(request, 404, "no such path")
         return NOT_DONE_YET
 
+    def render_old(self, request: NcpsRequest, _digest: str, _file_name: str) -> int:
+        return self.render(request, None)
+
 
 def inner_site(clock: IReactorTime, own: Callable[[], Figures], peers: Nars) -> NcpsSite:
     """Make the inner site; it is neither logged nor counted among what clients ask.

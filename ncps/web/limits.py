@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
 from attrs import frozen
-from twisted.internet.interfaces import IAddress
+
+from ncps.web.clients import UNIX
 
 
 @frozen(kw_only=True)
@@ -20,7 +21,8 @@ class Limits:
     :param rate: bytes a second that a client must take of a response, on average over `window`
         seconds in which it was waited for; 0 for any.
     :param connections: open at once, of all clients.
-    :param connections_per_address: open at once, of one address; 0 for any number.
+    :param connections_per_address: open at once, of one address; 0 for any number. Likewise
+        requests that trusted proxies bring from one address.
     :param requests: being answered at once, of all clients; probes are always answered.
     :param head_size: of a request, its first line included.
     :param headers: fields in the head of a request.
@@ -40,7 +42,7 @@ class Limits:
 
 
 class Peers:
-    """Counts connections by the address they come from."""
+    """Counts connections and requests by the address they come from; see `clients`."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -48,37 +50,30 @@ class Peers:
     def __len__(self) -> int:
         return len(self._counts)
 
-    def count(self, peer: IAddress | None) -> int:
-        """Connections that are open from where this one comes; 0 for peers without address."""
-        return self._counts.get(_whence(peer), 0)
+    def count(self, client: str) -> int:
+        """How many there are from where this one comes; 0 for clients without an address."""
+        return self._counts.get(_whence(client), 0)
 
-    def opened(self, peer: IAddress) -> None:
-        """Count a connection in."""
-        whence = _whence(peer)
+    def opened(self, client: str) -> None:
+        """Count one in."""
+        whence = _whence(client)
         if whence:
             self._counts[whence] += 1
 
-    def closed(self, peer: IAddress) -> None:
-        """Count a connection out."""
-        whence = _whence(peer)
+    def closed(self, client: str) -> None:
+        """Count one out."""
+        whence = _whence(client)
         if whence:
             self._counts[whence] -= 1
             if not self._counts[whence]:
                 del self._counts[whence]
 
 
-def _whence(peer: IAddress | None) -> str:
+def _whence(client: str) -> str:
     """The address that counts: of IPv6 the /64, all of which belongs to one site (RFC 6177).
 
-    Empty for peers on a UNIX socket: who may connect there is the file system's business.
+    Empty for clients on a UNIX socket: who may connect there is the file system's business.
     """
-    host = getattr(peer, "host", None)
-    if not host:
-        return ""
-    if ":" not in host:
-        return str(host)
-    address = ip_address(host)
-    assert isinstance(address, IPv6Address)
-    if address.ipv4_mapped is not None:  # a socket for both families
-        return str(address.ipv4_mapped)
-    return address.packed[:8].hex()
+    if ":" not in client:
+        return "" if client == UNIX else client
+    return ip_address(client).packed[:8].hex()

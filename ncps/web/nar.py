@@ -59,16 +59,34 @@ class NarPages:
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
         """See `routes.Nars`."""
+        return respond(request, self._answer(request, key))
+
+    def render_old(self, request: NcpsRequest, digest: str, file_name: str) -> int:
+        """See `routes.NarsOfClients`."""
+        request.digest = file_name
+        return respond(request, self._answer_old(request, digest, file_name))
+
+    async def _answer_old(self, request: NcpsRequest, digest: str, file_name: str) -> None:
+        try:
+            key = await self._cache.key_of(digest, file_name)
+        except NcpsError as error:
+            explain(request, outcome_of(error))
+            self._served("miss", "error", "").inc()
+            raise
+        await self._answer(request, key)
+
+    async def _answer(self, request: NcpsRequest, key: NarKey) -> None:
         request.digest = key.file_name
         etag = b'"%b"' % key.file_name.encode("ascii")
         request.setHeader(b"ETag", etag)
         request.setHeader(b"Accept-Ranges", b"bytes")
         request.setHeader(b"Cache-Control", CACHE_CONTROL)
         if if_none_match(request.getHeader(b"if-none-match"), etag):
-            return respond(request, self._describe(request, key, 304))
-        if request.method == b"HEAD":
-            return respond(request, self._describe(request, key, 200))
-        return respond(request, self._deliver(request, key, etag))
+            await self._describe(request, key, 304)
+        elif request.method == b"HEAD":
+            await self._describe(request, key, 200)
+        else:
+            await self._deliver(request, key, etag)
 
     async def _describe(self, request: NcpsRequest, key: NarKey, status: int) -> None:
         """Answer without bytes, once it is sure that they could be had."""
@@ -131,12 +149,12 @@ def _begin_anew(request: NcpsRequest) -> None:
 def _note_misled(request: NcpsRequest, key: NarKey) -> None:
     """Remember that the client has wrong bytes; before the connection is cut."""
     sent = request.first_byte + request.sentLength
-    request.site.misled.add(request.channel.client, key.file_name, sent, request.unsent())
+    request.site.misled.add(request.client, key.file_name, sent, request.unsent())
 
 
 def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
     """Which part of the file to send; None: the whole."""
-    client, header = request.channel.client, request.getHeader(b"range")
+    client, header = request.client, request.getHeader(b"range")
     if header is None:
         request.site.misled.forget(client, file)
         return None
@@ -159,7 +177,7 @@ def _is_misled(request: NcpsRequest, file: str) -> bool:
     spec = parse(request.getHeader(b"range"))
     if spec is None or not spec.first or spec.last is not None:
         return False
-    return request.site.misled.has(request.channel.client, file, spec.first)
+    return request.site.misled.has(request.client, file, spec.first)
 
 
 async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:

@@ -36,6 +36,8 @@ class NcpsRequest(Request):
     """Outcome, if the cache was asked; likewise `digest` (or NAR file name) and `upstream`."""
     digest = ""
     upstream = ""
+    client = ""
+    """Address of whoever asks; see `clients`."""
     gone = False
     """Whether the connection is closed: there is nobody to write to, and nothing to finish."""
     began = -1.0
@@ -71,6 +73,9 @@ class NcpsRequest(Request):
             self.site.metrics.limit_reached("server-max-requests").inc()
             respond.tell(self, 503, "too busy", retry_after=respond.RETRY_AFTER)
             return
+        if self.channel.is_proxied and self.site.is_crowded(self.client):
+            respond.tell(self, 503, "too many requests at once", retry_after=respond.RETRY_AFTER)
+            return
         try:
             self.render(self.site.resource)
         except Exception:  # noqa: BLE001 - nothing awaits here; a request must not take the rest down
@@ -84,8 +89,11 @@ class NcpsRequest(Request):
         self.site = self.channel.site
         if self.channel.new_head is not None:
             self.site.heads.learn(self.channel.new_head, self.requestHeaders)
+        self.client = self.channel.client_of(self.requestHeaders)
         self.began = self.site.clock.seconds()
         self.site.answering += 1
+        if self.channel.is_proxied:
+            self.site.entered(self.client)
         self.setHeader(b"Server", SERVER)
         self.setHeader(b"Date", self.site.date())
         if self.site.is_draining:
@@ -119,7 +127,7 @@ class NcpsRequest(Request):
             cache=self.cache,
             digest=self.digest,
             upstream=self.upstream,
-            client=self.channel.client,
+            client=self.client,
         )
 
     @property

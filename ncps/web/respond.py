@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ncps.web.site import NcpsRequest
 
 TEXT = b"text/plain; charset=utf-8"
-ALLOW = b"GET, HEAD"
+ALLOW = b"GET, HEAD, OPTIONS"
 RETRY_AFTER = 5.0  # seconds, where the error does not say; what Nix waits anyway since 2.35
 LONGEST_RETRY_AFTER = 60.0  # Nix obeys without a cap of its own
 
@@ -137,7 +137,8 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
         elif request.startedWriting:
             request.abort()
             _log.warn(
-                "{method} {path}: response cut: {reason}",
+                "{method} {path} from {client}: response cut: {reason}",
+                client=request.client,
                 method=request.method.decode("ascii"),
                 path=request.path.decode("ascii", "backslashreplace"),
                 reason=str(error),
@@ -199,9 +200,16 @@ def refuse_method(request: NcpsRequest) -> None:
     tell(request, 405, "method not allowed here")
 
 
+def tell_methods(request: NcpsRequest) -> None:
+    """Answer OPTIONS: which methods there are."""
+    request.setResponseCode(204)
+    request.setHeader(b"Allow", ALLOW)
+    request.finish()
+
+
 def refuse_body(request: NcpsRequest) -> None:
     """Answer a request whose body nobody wants, before the body is read; then close."""
-    if request.method in {b"GET", b"HEAD"}:
+    if request.method in {b"GET", b"HEAD", b"OPTIONS"}:
         status, text = 413, "no body expected"
     else:
         status, text = 405, "method not allowed here"

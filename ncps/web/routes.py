@@ -2,12 +2,13 @@
 
 A path is matched as it came, undecoded: every path we hand out is plain ASCII, so a percent sign,
 a doubled slash or a dot segment never names anything here and is 404 before anything is asked.
-Query strings are no part of a name. GET and HEAD are all there is.
+Query strings are no part of a name. GET and HEAD are all there is, and OPTIONS, which says so.
 
     /                     what this is, as JSON
     /nix-cache-info       /pubkey
     /<32>.narinfo         <32>: hash part of a store path
     /nar/<H>.nar[.<ext>]  <H>: 52 digits of nix32 or 64 of hexadecimal
+    /nar/<32>-<H>.nar...  /nar/<32>.nar...  as other servers name NARs; see `cache.oldnames`
     /cluster/nar/<same>   a NAR on its way, for the other processes of this cache
     /healthz /readyz /metrics
 """
@@ -26,13 +27,17 @@ from zope.interface import implementer
 from ncps.errors import Malformed
 from ncps.nix.base32 import ALPHABET
 from ncps.nix.narurl import NarKey, UnknownExtension
-from ncps.web.respond import refuse_method, tell
+from ncps.web.respond import refuse_method, tell, tell_methods
 from ncps.web.site import NcpsRequest
 
 _NIX32 = re.escape(ALPHABET).encode()
 _NARINFO = re.compile(rb"/([%b]{32})\.narinfo" % _NIX32)
 _NAR = re.compile(
     rb"(/cluster)?/nar/((?:[%b]{52}|[0-9a-f]{64})\.nar(?:\.[A-Za-z0-9]{0,16})?)" % _NIX32
+)
+_OLD_NAR = re.compile(
+    rb"/nar/(([%b]{32})(?:[-_](?:[%b]{52}|[0-9a-f]{64}))?\.nar(?:\.[a-z0-9]{1,16})?)"
+    % (_NIX32, _NIX32)
 )
 _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
@@ -58,6 +63,13 @@ class Nars(Protocol):
         """Answer with this NAR."""
 
 
+class NarsOfClients(Nars, Protocol):
+    """Answers for NARs, also by the names that other servers give them."""
+
+    def render_old(self, request: NcpsRequest, digest: str, file_name: str) -> int:
+        """Answer with the NAR of a store path, if this is its name; see `Cache.key_of`."""
+
+
 @implementer(IResource)
 class Routes:
     """The root of the site, and its only resource in Twisted's sense.
@@ -75,7 +87,7 @@ class Routes:
         pages: Mapping[bytes, Page],
         *,
         narinfos: NarInfos,
-        nars: Nars,
+        nars: NarsOfClients,
         peers: Nars,
         via: bytes = b"",
     ) -> None:
@@ -102,6 +114,16 @@ class Routes:
             if _is_read(request) and not self._is_loop(request):
                 pages = self._peers if match[1] else self._nars
                 return _render_nar(request, match[2].decode("ascii"), pages)
+            return NOT_DONE_YET
+        match = _OLD_NAR.fullmatch(path)
+        if match is not None:
+            request.route = "/nar/{file}"
+            if _is_read(request) and not self._is_loop(request):
+                file_name, digest = match[1].decode("ascii"), match[2].decode("ascii")
+                return self._nars.render_old(request, digest, file_name)
+            return NOT_DONE_YET
+        if path == b"*" and request.method == b"OPTIONS":
+            tell_methods(request)
             return NOT_DONE_YET
         route, page = self._pages.get(path, ("", None))
         if page is None:
@@ -140,8 +162,11 @@ def _render_nar(request: NcpsRequest, file_name: str, pages: Nars) -> int:
 
 
 def _is_read(request: NcpsRequest) -> bool:
-    """Whether the method is one we have; if not, say so."""
+    """Whether something is to be read; if not, answer."""
     if request.method in {b"GET", b"HEAD"}:
         return True
-    refuse_method(request)
+    if request.method == b"OPTIONS":
+        tell_methods(request)
+    else:
+        refuse_method(request)
     return False

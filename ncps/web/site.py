@@ -21,6 +21,7 @@ from twisted.web.server import Site
 from ncps.metrics import Metrics
 from ncps.web import accesslog
 from ncps.web.channel import NcpsChannel
+from ncps.web.clients import TrustedProxies, plain_address
 from ncps.web.heads import KnownHeads
 from ncps.web.hot import HotNarInfos
 from ncps.web.ledger import Access, Ledger
@@ -40,6 +41,7 @@ class NcpsSite(Site):
     :param root: answers every request; see `routes.Routes`.
     :param hot: answers that lie ready; none by default.
     :param access_log: by default `twisted.logger` is told.
+    :param proxies: that are believed when they say who asks; by default none is.
     """
 
     protocol = NcpsChannel  # type: ignore[assignment]  # the stock wrapper only serves HTTP/2
@@ -55,10 +57,12 @@ class NcpsSite(Site):
         limits: Limits | None = None,
         hot: HotNarInfos | None = None,
         access_log: AccessLog | None = None,
+        proxies: TrustedProxies | None = None,
     ) -> None:
         self.clock = clock
         self.metrics = metrics
         self.limits = limits or Limits()
+        self.proxies = proxies or TrustedProxies()
         self.is_draining = False
         self.answering = 0
         self._channels: set[NcpsChannel] = set()
@@ -107,7 +111,7 @@ class NcpsSite(Site):
         limits, of_address = self.limits, self.limits.connections_per_address
         if len(self._channels) >= limits.connections:
             return self._refuse("server-max-connections")
-        if of_address and self._peers.count(addr) >= of_address:
+        if of_address and self._peers.count(plain_address(addr)) >= of_address:
             return self._refuse("server-max-connections-per-address")
         return super().buildProtocol(addr)
 
@@ -118,15 +122,29 @@ class NcpsSite(Site):
     def opened(self, channel: NcpsChannel) -> None:
         """Count a connection in."""
         self._channels.add(channel)
-        self._peers.opened(channel.getPeer())
+        if not channel.is_proxied:  # else its requests are counted
+            self._peers.opened(channel.client)
 
     def closed(self, channel: NcpsChannel) -> None:
         """Count a connection out."""
         self._channels.discard(channel)
-        self._peers.closed(channel.getPeer())
+        if not channel.is_proxied:
+            self._peers.closed(channel.client)
         if not self._channels and self._emptied is not None:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
+
+    def entered(self, client: str) -> None:
+        """Count a request in that a trusted proxy has brought."""
+        self._peers.opened(client)
+
+    def is_crowded(self, client: str) -> bool:
+        """Whether more is being answered for one client than it may ask at once."""
+        most = self.limits.connections_per_address
+        if not most or self._peers.count(client) <= most:
+            return False
+        self.metrics.limit_reached("server-max-connections-per-address").inc()
+        return True
 
     async def drain(self, deadline: float) -> int:
         """Let running responses end, take no further request, then cut what is left.
@@ -159,4 +177,6 @@ class NcpsSite(Site):
             return
         request.is_accounted = True
         self.answering -= 1
+        if request.channel.is_proxied:
+            self._peers.closed(request.client)
         self.ledger.add(request.account())

@@ -198,14 +198,14 @@ class RedisTests(Refusals):
             secret.write_text(text)
             self.refused(
                 *([f"--cache-redis-password-file={secret}"] if text else []),
-                words=(word, "cannot start", "cache-redis-password"),
+                words=(word, "ncps: error: ", "cache-redis-password"),
             )
 
     def test_server_that_drops_keys(self) -> None:
         """What it must be set to is said."""
         server = self.server("maxmemory 50mb", "maxmemory-policy allkeys-lru")
         self.share("--cache-redis-addrs", f"127.0.0.1:{server.port}")
-        self.refused(words=("cannot start", "allkeys-lru", "set maxmemory-policy noeviction"))
+        self.refused(words=("ncps: error: ", "allkeys-lru", "set maxmemory-policy noeviction"))
 
     def test_unreachable_host(self) -> None:
         """It may be there tomorrow: the replica starts, and readiness says what is away."""

@@ -148,6 +148,7 @@ class StubCache(Cache):
 
     :ivar asked: every digest and key asked for, in order.
     :ivar parts: of every NAR asked for, whether a part was wanted.
+    :ivar old_names: of NARs, as others call them.
     :ivar used: digests that were said to be repeated.
     :ivar forget: what was given to `watch`.
     :ivar gate: if set, narinfo and nar wait for it first.
@@ -156,6 +157,7 @@ class StubCache(Cache):
     def __init__(self) -> None:
         self.narinfos: dict[str, ServedNarInfo | Exception] = {}
         self.nars: dict[NarKey, StubNar | Exception] = {}
+        self.old_names: dict[str, NarKey] = {}
         self.asked: list[str | NarKey] = []
         self.parts: list[bool] = []
         self.gate: Deferred[None] | None = None
@@ -187,6 +189,13 @@ class StubCache(Cache):
 
     def repeated(self, digests: Collection[str]) -> None:
         self.used += digests
+
+    async def key_of(self, digest: str, file_name: str) -> NarKey:
+        self.asked.append(file_name)
+        found = self.old_names.get(file_name)
+        if found is None:
+            raise Absent("no such name", outcome=Outcome.NEGATIVE)
+        return found
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> StubNar:
         self.asked.append(key)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from tests.integration.servers.process import free_port
 class Commands(SynchronousTestCase):
     """Runs `ncps` as an operator does."""
 
-    def ncps(self, *arguments: str) -> tuple[int, str, str]:
+    def ncps(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
         done = subprocess.run(
             (sys.executable, "-m", "ncps", *arguments),
             cwd=ROOT,
+            env={**os.environ, **environ},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -45,7 +47,12 @@ class Commands(SynchronousTestCase):
             self.assertIn(word, said)
 
     def accepted(self, url: str, *more: str) -> None:
-        code, told, said = self.ncps("migrate", "status", f"--cache-database-url={url}", *more)
+        self.accepted_in({}, url, *more)
+
+    def accepted_in(self, environ: Mapping[str, str], url: str, *more: str) -> None:
+        """With these variables, too."""
+        flag = f"--cache-database-url={url}"
+        code, told, said = self.ncps("migrate", "status", flag, *more, **environ)
         self.assertEqual((code, said), (0, ""))
         self.assertIn("0001 initial", told)
 
@@ -130,6 +137,19 @@ class CommandTests(Commands):
         """Migrations and rebuild, over TCP and the socket, the password in the URL or in a file."""
         server = shared.postgresql()
         self.check(server, f"postgres+unix://{{user}}@:{server.port}{server.directory}/{{name}}")
+
+    def test_where_postgresql_is_and_who_we_are(self) -> None:
+        """By libpq's own parameters and variables, and by hosts of which one is away."""
+        server = shared.postgresql()
+        url = server.new_database()
+        name = url.rpartition("/")[2]
+        self.assertEqual(self.ncps("migrate", "up", f"--cache-database-url={url}")[0], 0)
+        place = f"host={server.directory}&port={server.port}"
+        self.accepted(f"postgresql:///{name}?{place}&user={USER}&password={PASSWORD_IN_URL}")
+        self.accepted(url.replace("@127.0.0.1", f"@127.0.0.1:{free_port()},127.0.0.1"))
+        variables = {"PGPORT": str(server.port), "PGUSER": USER, "PGPASSWORD": PASSWORD}
+        for host in (str(server.directory), "127.0.0.1"):
+            self.accepted_in({**variables, "PGHOST": host}, f"postgresql:///{name}")
 
     def test_commands_on_mariadb(self) -> None:
         """Migrations and rebuild, over TCP and the socket, the password in the URL or in a file."""

@@ -26,7 +26,7 @@ NOT_FOUND = (
     f"/nar/{NAME[1:]}.nar",
     f"/nar/{NAME}0.nar.xz",
     f"/nar/{NAME.upper()}A.nar",
-    f"/nar/{GOOD}-{NAME}.nar",
+    f"/nar/{GOOD[1:]}-{NAME}.nar",
     f"/nar/{'A' * 64}.nar",
     f"/nar/{NAME}.nar.xz/x",
     f"/nar/{NAME}",
@@ -41,7 +41,7 @@ NOT_FOUND = (
 #: NARs in a compression that nobody knows: 400.
 UNKNOWN_EXTENSIONS = tuple(f"/nar/{NAME}.nar.{each}" for each in ("gz", "zip", "xzz", "XZ"))
 
-METHODS = ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW")
+METHODS = ("POST", "PUT", "DELETE", "PATCH", "BREW")
 
 _END = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 _MANY = b"".join(b"X-%d: y\r\n" % number for number in range(1000))

@@ -439,8 +439,15 @@ class DialectTests(Stage):
         self.assert_speaks(Dialect.HEX)
 
     def test_nix_serve(self) -> None:
-        """nix-serve's prefixed names."""
+        """nix-serve's prefixed names; who remembers one gets its NAR, whatever was asked before."""
         self.assert_speaks(Dialect.NIX_SERVE)
+        path = self.cache.add(SIZE, dialect=Dialect.NIX_SERVE)
+        daemon = self.daemon(self.mounted())
+        for header, body in (({}, path.file), ({"Range": "bytes=100-"}, path.file[100:])):
+            answer = self.ask(daemon, path.nar_target, **header)
+            self.assertEqual((body, True), (answer.body, answer.whole))
+        wrong = path.nar_target.replace(".nar", ".nar.xz")
+        self.assertEqual(404, self.ask(daemon, wrong).status)
 
     def test_uuid(self) -> None:
         """Cachix's UUIDs."""

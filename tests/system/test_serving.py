@@ -269,7 +269,7 @@ class PathTests(Stage):
         self.assertNotIn(b"test:", answer)
 
     def test_wrong_methods_are_405_with_allow(self) -> None:
-        """Every method but GET and HEAD is 405 and told what is allowed."""
+        """Every method but GET, HEAD and OPTIONS is 405 and told what is allowed."""
         path = self.cache.add()
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -278,7 +278,9 @@ class PathTests(Stage):
             for method in METHODS:
                 answer = self.ask(daemon, target, method=method)
                 self.assertEqual(405, answer.status, (method, target))
-                self.assertEqual({"GET", "HEAD"}, set(answer.headers["allow"].split(", ")))
+                self.assertEqual(
+                    {"GET", "HEAD", "OPTIONS"}, set(answer.headers["allow"].split(", "))
+                )
         self.assertEqual(0, origin.gets(path.nar_target))
 
     def test_upload_is_refused_before_its_body(self) -> None:

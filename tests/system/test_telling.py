@@ -225,6 +225,25 @@ class LogTests(Stage):
         deleted = [line for line in requests(daemon) if line["method"] == "DELETE"]
         self.assertEqual([405], [line["status"] for line in deleted])
 
+    def test_a_trusted_proxy_says_who_asks(self) -> None:
+        """Its word is in the log, of narinfos that lie ready, too; uploads that are on are not."""
+        path = self.cache.add()
+        daemon = self.daemon(
+            self.mounted(),
+            options=["--server-trusted-proxies=127.0.0.0/8", "--cache-allow-put-verb"],
+        )
+        self.assert_served(daemon, path)
+        target, clients = f"/{path.digest}.narinfo", [f"203.0.113.{n}" for n in range(4)]
+        for client in clients:
+            via = {"X-Forwarded-For": f"198.51.100.1, {client}, 127.0.0.1"}
+            self.assertEqual(200, self.ask(daemon, target, **via).status)
+        self.assertEqual(405, self.ask(daemon, target, method="PUT").status)
+        daemon.stop()
+        told = [line["client"] for line in self.lines(daemon, target)]
+        self.assertEqual([*clients, "127.0.0.1"], told[-5:])
+        (warning,) = [line for line in log_lines(daemon) if line["level"] == "warn"]
+        self.assertIn("every PUT is refused", str(warning["message"]))
+
     def sent(self, line: dict[str, object]) -> tuple[object, object]:
         """Return status and bytes of a line."""
         return line["status"], line["bytes"]

@@ -18,7 +18,7 @@ from tests.system.faults import Stall
 from tests.system.origin import Origin
 from tests.system.program import environment, run, run_ncps, settings_of
 from tests.system.stage import log_lines, requests, wait_until
-from tests.system.test_life import GET_INDEX, PASS_SOCKETS, LifeStage
+from tests.system.test_life import GET_INDEX, PASS_SOCKETS, TAKEN, LifeStage
 from tests.system.wire import Exchange, raw_status, send_raw
 
 SIZE = 300_000
@@ -383,10 +383,9 @@ class StartTests(WorkersStage):
                 flags = ["--workers", "2", "--server-addr", f"127.0.0.1:{port}"]
                 done = run_ncps(daemon, "serve", flags=flags)
             self.assertEqual(1, done.returncode, done.stdout)
-            said = done.stdout + done.stderr
-            self.assertIn(f"cannot listen on tcp:{port}", said)
-            self.assertIn("in use", said)
-            self.assertNotIn("Traceback", said)
+            self.assertRegex(done.stderr, TAKEN.format(port=port))
+            self.assertNotIn('"fatal"', done.stdout)
+            self.assertNotIn("has stopped", done.stdout)
 
     def test_a_worker_that_cannot_start_is_told(self) -> None:
         """A worker that dies at the start ends the daemon with exit code 1, and says which."""
@@ -399,6 +398,16 @@ class StartTests(WorkersStage):
         said = done.stdout + done.stderr
         self.assertIn("worker 2 ended before it could serve, with exit code 7", said)
         self.assertNotIn("Traceback", said)
+
+    def test_a_worker_says_why_it_cannot_start(self) -> None:
+        """What only a worker finds out is one line of the supervisor's, as one process has it."""
+        daemon = self.daemon(self.origin())
+        daemon.stop()
+        (daemon.storage / "config" / "cache.key").unlink()
+        done = run_ncps(daemon, "serve", flags=["--workers", "2"])
+        self.assertEqual(1, done.returncode, done.stdout)
+        self.assertRegex(done.stderr, r"\Ancps: error: the store keeps no signing key [^\n]+\n\Z")
+        self.assertNotIn('"fatal"', done.stdout)
 
     def test_usual_errors_are_as_usual(self) -> None:
         """What is wrong with the settings or the storage is told once, by the supervisor."""

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps import crew
 from ncps.cli import WORKER
 from ncps.crew import _environment, _how, _Line
-from ncps.worker import REPORTS
+from ncps.errors import NcpsError
+from ncps.worker import LONGEST_REPORT, REPORTS, report_failure
 from tests.unit.settings.around import load_with
 from tests.unit.test_worker import PLAN
 
@@ -27,8 +28,8 @@ class Life:
     def ready(self) -> None:
         self.told.append("ready")
 
-    def ended(self, how: str) -> None:
-        self.told.append(how)
+    def ended(self, how: str, why: str = "") -> None:
+        self.told.append(f"{how}: {why}" if why else how)
 
 
 class LineTests(SynchronousTestCase):
@@ -48,8 +49,26 @@ class LineTests(SynchronousTestCase):
     def test_chatter_is_bounded(self) -> None:
         """A worker that only talks costs no memory."""
         for _ in range(100):
+            self.line.childDataReceived(REPORTS + 1, b"x" * 1000)
+        self.assertEqual(0, len(self.line._said))
+        for _ in range(100):
             self.line.childDataReceived(REPORTS, b"x" * 1000)
-        self.assertLessEqual(len(self.line._said), 256)
+        self.assertLessEqual(len(self.line._said), LONGEST_REPORT)
+
+    def test_a_worker_says_why_it_cannot_start(self) -> None:
+        """In one line, which may be long and come in pieces."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        with mock.patch("ncps.worker.REPORTS", writing):
+            report_failure(NcpsError("no key:\nmake one" + " é" * LONGEST_REPORT))
+        os.close(writing)
+        said = os.read(reading, 10 * LONGEST_REPORT)
+        self.assertLessEqual(len(said), LONGEST_REPORT)
+        for part in (said[:20], said[20:]):
+            self.line.childDataReceived(REPORTS, part)
+        self.line.processEnded(Failure(ProcessTerminated(exitCode=1)))
+        (told,) = self.life.told
+        self.assertTrue(told.startswith("exit code 1: no key: make one é é"), told)
 
     def test_ends_are_told_apart(self) -> None:
         """An exit code, a signal, or whatever else it was."""

@@ -77,7 +77,7 @@ class DoorsTests(SynchronousTestCase):
         """The message names it and says why."""
         self.taken[""] = errno.EADDRINUSE
         error = str(self.failureResultOf(self.open("tcp:80"), Refused).value)
-        self.assertIn("cannot listen on tcp:80", error)
+        self.assertIn("cannot listen on :80: ", error)
         self.assertIn("Address already in use", error)
 
     def test_an_address_given_twice_is_taken(self) -> None:

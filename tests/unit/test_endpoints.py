@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,8 +12,9 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.endpoints import BACKLOG, listen
+from ncps.endpoints import BACKLOG, listen, shown_address
 from ncps.errors import Refused
+from ncps.settings.network import parse_address
 
 
 class Reactor(MemoryReactor):
@@ -26,6 +28,11 @@ class Reactor(MemoryReactor):
         if interface in self.failing:
             raise CannotListenError(interface, port, self.failing[interface])
         return super().listenTCP(port, factory, backlog, interface)
+
+    def listenUNIX(self, address: Any, *arguments: Any, **more: Any) -> Any:
+        if address in self.failing:
+            raise self.failing[address]
+        return super().listenUNIX(address, *arguments, **more)
 
 
 class ListenTests(SynchronousTestCase):
@@ -68,10 +75,56 @@ class ListenTests(SynchronousTestCase):
         """The message says what could not be had, and why."""
         self.reactor.failing[""] = OSError(errno.EADDRINUSE, "Address already in use")
         error = self.failureResultOf(self.listen("tcp:8501"), Refused).value
-        self.assertIn("tcp:8501", str(error))
-        self.assertIn("Address already in use", str(error))
+        self.assertEqual("cannot listen on :8501: Address already in use", str(error))
         self.reactor.failing[""] = "strange"
         self.assertIn("strange", str(self.failureResultOf(self.listen("tcp:1"), Refused).value))
+
+    def why(self, description: str, code: int) -> str:
+        """The message about an address with which this goes wrong."""
+        for interface in ("", "::", "127.0.0.1"):
+            self.reactor.failing[interface] = OSError(code, os.strerror(code))
+        return str(self.failureResultOf(self.listen(description), Refused).value)
+
+    def test_ports_that_need_a_right(self) -> None:
+        """The right is named; other ports that are refused are refused for another reason."""
+        needed = "; ports below 1024 need CAP_NET_BIND_SERVICE"
+        self.assertEqual(
+            "cannot listen on 127.0.0.1:80: Permission denied" + needed,
+            self.why("tcp:80:interface=127.0.0.1", errno.EACCES),
+        )
+        self.assertEqual(
+            "cannot listen on 127.0.0.1:8501: Permission denied",
+            self.why("tcp:8501:interface=127.0.0.1", errno.EACCES),
+        )
+
+    def test_sockets_that_cannot_be_made(self) -> None:
+        """The directory that is missing or closed is named, and nothing that Twisted puts there."""
+        for error, why in (
+            (FileNotFoundError(2, "No such file", "4711", 0, "/a/x.lock"), "/a does not exist"),
+            (PermissionError(13, "Permission denied"), "this user may not make a socket in /a"),
+            (OSError("AF_UNIX path too long"), "AF_UNIX path too long"),
+            (CannotListenError(None, "/a/x", "Cannot acquire lock"), "another process listens"),
+            (
+                CannotListenError(None, "/a/x", OSError(errno.EADDRINUSE, "Address in use")),
+                "Address in use",
+            ),
+        ):
+            self.reactor.failing["/a/x"] = error
+            told = str(self.failureResultOf(self.listen("unix:/a/x:mode=660"), Refused).value)
+            self.assertTrue(told.startswith("cannot listen on unix:/a/x: "), told)
+            self.assertIn(why, told)
+
+    def test_addresses_are_shown_as_they_are_written(self) -> None:
+        """What was made of them for Twisted is taken back."""
+        for text in (":8501", "127.0.0.1:80", "[::1]:8501", "localhost:0", "unix:/run/x.sock"):
+            self.assertEqual(text, shown_address(parse_address(text)))
+        for description, text in (
+            (r"tcp:port=80:interface=\:\:1:backlog=7", "[::1]:80"),
+            ("tcp:80", ":80"),
+            (r"unix:address=/run/a\:b:lockfile=0", "unix:/run/a:b"),
+            ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
+        ):
+            self.assertEqual(text, shown_address(description))
 
     def test_nonsense_is_refused(self) -> None:
         """A string that is no endpoint is a start-up error, not a traceback."""

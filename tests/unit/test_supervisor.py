@@ -31,9 +31,9 @@ class Child:
         if self.is_alive and (name == "KILL" or not self.is_stubborn):
             self.end(f"signal {name}")
 
-    def end(self, how: str = "exit code 1") -> None:
+    def end(self, how: str = "exit code 1", why: str = "") -> None:
         self.is_alive = False
-        self.watch.ended(how)
+        self.watch.ended(how, why)
 
 
 class SupervisorTests(SynchronousTestCase):
@@ -100,6 +100,14 @@ class SupervisorTests(SynchronousTestCase):
         self.successResultOf(self.stop())
         self.assertEqual(["TERM"], self.children[2].signals)
         self.assertEqual(3, len(self.children))
+
+    def test_a_worker_may_say_itself_why(self) -> None:
+        """Then it is told as one process would tell it."""
+        started = self.start()
+        self.children[1].end("exit code 1", "no key")
+        self.children[0].end("exit code 1", "no key either")
+        self.assertEqual("no key", str(self.failureResultOf(started, Unavailable).value))
+        self.successResultOf(self.stop())
 
     def test_a_worker_that_does_not_begin_is_killed(self) -> None:
         """Waiting for a worker has an end."""

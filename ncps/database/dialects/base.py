@@ -31,6 +31,7 @@ class Server:
     """A database on a server, and how long to wait for it.
 
     :param host: name or address; empty if `socket` is given.
+    :param others: further hosts and ports, asked in turn; PostgreSQL.
     :param socket: PostgreSQL: directory of the socket; MySQL: the socket.
     :param user: empty for the name of the user of the operating system.
     :param password: None if the server wants none, or the driver knows where to look.
@@ -39,21 +40,26 @@ class Server:
 
     host: str = ""
     port: int
+    others: tuple[tuple[str, int], ...] = ()
     socket: str = ""
     user: str
     password: str | None = field(default=None, repr=False)
     database: str
-    options: dict[str, str] = field(factory=dict)
+    options: dict[str, str] = field(factory=dict, repr=False)
     connect_timeout_s: float
     statement_timeout_s: float
 
     @property
     def where(self) -> str:
         """Where it is, for messages; without the password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        place = self.socket or f"{host}:{self.port}"
+        places = ((self.host, self.port), *self.others)
+        place = self.socket or ", ".join(_written(host, port) for host, port in places)
         user = f" as {self.user!r}" if self.user else ""
         return f"{self.database!r} at {place}{user}"
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Dialect(Protocol):

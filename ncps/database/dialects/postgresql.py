@@ -19,7 +19,8 @@ MIGRATION_LOCK: Final = 0x6E637073
 LOCK_PAUSE_S: Final = 0.1
 _GRACE_S: Final = 5.0
 
-_LIBPQ = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding")
+_OURS = {"application_name", "search_path", "prepare", "options"}
+"""Options that are not passed on to libpq as they are."""
 
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 # The server is told to end, starts, has cut the connection or no room for another.
@@ -116,9 +117,13 @@ class PostgreSQL(Dialect):
         }
         if "search_path" in options:
             session["search_path"] = re.sub(r"([\\ ])", r"\\\1", options["search_path"])
+        settings = [f"-c {name}={value}" for name, value in session.items()]  # the last one counts
+        places = ((server.socket or server.host, server.port), *server.others)
+        if len(places) > 1:  # of which one may be a standby, where nothing can be written
+            options = {"target_session_attrs": "read-write", **options}
         arguments: dict[str, Any] = {
-            "host": server.socket or server.host,
-            "port": server.port,
+            "host": ",".join(host for host, _ in places),
+            "port": ",".join(str(port) for _, port in places),
             "user": server.user or None,
             "password": server.password,
             "dbname": server.database,
@@ -126,13 +131,13 @@ class PostgreSQL(Dialect):
             "application_name": options.get("application_name", "ncps"),
             "client_encoding": "utf8",
             "connect_timeout": max(2, round(server.connect_timeout_s)),
-            "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
+            "options": " ".join([*filter(None, [options.get("options")]), *settings]),
             # Who is connected to a machine that has vanished learns it before long.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": round((server.statement_timeout_s + _GRACE_S) * 1000),
-            **{name: options[name] for name in _LIBPQ if name in options},
+            **{name: value for name, value in options.items() if name not in _OURS},
         }
         if options.get("prepare") == "off":
             arguments["prepare_threshold"] = None

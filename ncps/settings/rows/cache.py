@@ -8,6 +8,7 @@ from ncps.settings.setting import Names, Setting
 from ncps.settings.values import (
     BOOLEAN,
     HOSTNAME,
+    KEY_PATH,
     OPTIONAL_PATH,
     SIZE,
     STORE_DIR,
@@ -31,7 +32,7 @@ ROWS = (
     Setting(
         flag="cache-secret-key-path",
         key="cache.secret-key-path",
-        kind=OPTIONAL_PATH,
+        kind=KEY_PATH,
         default="",
         group="Cache",
         help="File with the secret signing key, as `nix key generate-secret` writes it. Without "

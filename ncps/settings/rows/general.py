@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncps.settings.network import ADDRESS
+from ncps.settings.network import ADDRESS, PROXY
 from ncps.settings.setting import Setting
 from ncps.settings.values import (
     BOOLEAN,
@@ -143,8 +143,22 @@ ROWS = (
         default="1000",
         group="Server",
         help="Open connections from one IPv4 address or one IPv6 /64 network, at most; more are "
-        "closed at once. 0 for no such limit, which suits a cache behind a reverse proxy or a "
-        "large NAT. Connections over a UNIX socket are not counted.",
+        "closed at once. 0 for no such limit, which suits a cache behind a large NAT. Connections "
+        "over a UNIX socket are not counted. Of --server-trusted-proxies the requests are counted "
+        "instead, each for the client that it comes from; more are told to come back (503).",
+    ),
+    Setting(
+        flag="server-trusted-proxies",
+        key="server.trusted-proxies",
+        kind=PROXY,
+        default=(),
+        default_note="nobody is believed",
+        repeatable=True,
+        group="Server",
+        help="Reverse proxies that are believed when they say who asks, in X-Forwarded-For, or in "
+        "Forwarded where there is none: addresses and networks such as 127.0.0.1 or 10.0.0.0/8, "
+        "and unix for connections over a UNIX socket. The last address named there that is none of "
+        "theirs is the client, in the log and for limits. They must add to X-Forwarded-For.",
     ),
     Setting(
         flag="server-max-requests",

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from ncps.settings.setting import Kind, Setting, Status
-from ncps.settings.values import BOOLEAN, OPTIONAL_PATH, TEXT, duration, integer
+from ncps.settings.values import BOOLEAN, OPTIONAL_PATH, PUBLIC_KEY, TEXT, duration, integer
 
 GROUP = "Accepted without effect"
 
 
 def _row(
-    flag: str, key: str, kind: Kind, default: str, help_: str, *, environment: str = ""
+    flag: str,
+    key: str,
+    kind: Kind,
+    default: str | tuple[str, ...],
+    help_: str,
+    *,
+    environment: str = "",
 ) -> Setting:
     return Setting(
         flag=flag,
@@ -17,12 +23,14 @@ def _row(
         environment=environment or flag.upper().replace("-", "_"),
         kind=kind,
         default=default,
+        repeatable=isinstance(default, tuple),
         status=Status.IGNORED,
         group=GROUP,
         help=help_,
     )
 
 
+_UPLOADS = "There are no uploads yet: every PUT is refused."
 _CDC = "Tuning of content-defined chunking, which is off."
 _STAGING = (
     "Running downloads are shared between instances directly (--cluster-advertise-url), without "
@@ -32,6 +40,37 @@ _XZ = "Nothing here runs the xz program: a library decompresses."
 _OTEL = "There is no OpenTelemetry yet."
 
 ROWS = (
+    _row("cache-allow-put-verb", "cache.allow-put-verb", BOOLEAN, "false", _UPLOADS),
+    _row(
+        "cache-allow-delete-verb",
+        "cache.allow-delete-verb",
+        BOOLEAN,
+        "false",
+        "There are no deletions by clients yet: every DELETE is refused.",
+    ),
+    _row(
+        "cache-require-trusted-signature",
+        "cache.require-trusted-signature",
+        BOOLEAN,
+        "false",
+        _UPLOADS,
+    ),
+    _row(
+        "cache-trusted-upload-key",
+        "cache.trusted-upload-keys",
+        PUBLIC_KEY,
+        (),
+        _UPLOADS,
+        environment="CACHE_TRUSTED_UPLOAD_KEYS",
+    ),
+    _row(
+        "cache-cdc-enabled",
+        "cache.cdc.enabled",
+        BOOLEAN,
+        "false",
+        "NARs are stored whole, not as chunks defined by their content.",
+    ),
+    _row("pprof-addr", "pprof.addr", TEXT, "", "It is for the profiler of the Go program."),
     _row(
         "analytics-reporting-enabled",
         "analytics.reporting.enabled",

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from ncps.cache.health import FAILURES
 from ncps.cache.pullthrough import PullThrough
 from ncps.cache.verbs import Outcome
-from ncps.errors import Unavailable
+from ncps.errors import NotFound, Unavailable
 from tests.fakes.samples import OWN_KEY, sample
 from tests.fakes.stores import MemoryConfigStore
 from tests.unit.cache.rig import CoreCase
@@ -38,6 +38,34 @@ class PullThroughTests(CoreCase):
         nar = self.get(self.cache.nar(one.key))
         self.get(nar.body()).close()
         nar.close()
+
+    def test_names_of_other_servers(self) -> None:
+        """A NAR is found by its store path; a name that says another file stands for nothing."""
+        plain, packed = sample("plain", 1000, "none"), sample("packed", 2000, "xz")
+        attic = sample("attic", 1500, "zstd")
+        attic = attic.altered(url=f"nar/{attic.digest}.nar")
+        for one in (plain, packed, attic):
+            self.origin.add(one)
+        named = packed.conventional
+        for one, name in (
+            (plain, f"{plain.digest}-{plain.key.name}.nar"),
+            (plain, f"{plain.digest}_{plain.key.name}.nar"),
+            (packed, f"{packed.digest}-{packed.key.name}.nar.xz"),
+            (packed, f"{packed.digest}-{named.name}.nar.xz"),
+            (attic, f"{attic.digest}.nar"),
+        ):
+            key = self.get(self.cache.key_of(one.digest, name))
+            narinfo = self.get(self.cache.narinfo(one.digest)).text.decode()
+            self.assertIn(f"URL: {key.url}\n", narinfo)
+        for one, name in (
+            (plain, f"{plain.digest}-{packed.key.name}.nar"),
+            (plain, f"{plain.digest}.nar"),
+            (plain, f"{plain.digest}-{plain.key.name}.nar.xz"),
+            (packed, f"{packed.digest}-{packed.key.name}.nar"),
+            (packed, f"{packed.digest}-{packed.key.name}.nar.odd"),
+        ):
+            self.refused(self.cache.key_of(one.digest, name), NotFound)
+        self.refused(self.cache.key_of("0" * 32, f"{'0' * 32}.nar"), NotFound)
 
     def test_repeating_is_passed_on(self) -> None:
         """What the web floor repeats is held and dropped by the core."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.settings.database_url import DATABASE_URL, DatabaseURL, parse_database_url
+from tests.unit.settings.around import load_with
 
 SECRET = "p@ss/w:rd#%"
 IN_URL = "p%40ss%2Fw%3Ard%23%25"
@@ -79,11 +80,12 @@ class ServerTests(SynchronousTestCase):
             self.assertFalse(url.is_file)
 
     def test_what_is_left_out_is_usual(self) -> None:
-        """Ports are those of the engines, the host this machine, and user and password optional."""
+        """The port is MySQL's, the host this machine; libpq knows what it does without."""
         for text, host, port in (
-            ("postgres:///d", "localhost", 5432),
+            ("postgres:///d", "", 0),
+            ("mysql:///d", "localhost", 3306),
             ("mysql://u@h/d", "h", 3306),
-            ("postgres://u@[::1]/d", "::1", 5432),
+            ("postgres://u@[::1]/d", "::1", 0),
         ):
             url = parse_database_url(text)
             self.assertEqual((url.host, url.port, url.password), (host, port, None))
@@ -127,6 +129,58 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(dict(url.options), options, text)
             self.assertEqual(parse_database_url(shown(url)), url)
 
+    def test_parameters_of_libpq(self) -> None:
+        """Who and where may stand in the query; what the driver knows goes to the driver."""
+        url = parse_database_url(
+            "postgresql:///d?host=db.example&user=me&port=7000&password=hunter2&passfile=/p"
+            "&require_auth=scram-sha-256&options=-c%20jit%3Doff&sslpassword=hunter2"
+        )
+        self.assertEqual((url.host, url.port, url.user), ("db.example", 7000, "me"))
+        self.assertEqual(url.password, "hunter2")
+        self.assertEqual(
+            dict(url.options),
+            {"passfile": "/p", "require_auth": "scram-sha-256", "options": "-c jit=off"},
+        )
+        self.assertEqual(dict(url.hidden), {"sslpassword": "hunter2"})
+        self.assertNotIn("hunter2", repr(url) + shown(url))
+        socket = parse_database_url("postgresql:///ncps?host=/run/postgresql&user=ncps&port=5433")
+        self.assertEqual((socket.socket, socket.port), ("/run/postgresql", 5433))
+        self.assertEqual(parse_database_url("postgresql://u@h?dbname=d").database, "d")
+        self.assertEqual(parse_database_url("postgresql://%2Frun%2Fpg/d").socket, "/run/pg")
+
+    def test_several_hosts_of_postgresql(self) -> None:
+        """Each with its port, or all with one."""
+        for text, places in (
+            ("postgresql://u@h1:1,h2,[::1]:3/d", (("h1", 1), ("h2", 0), ("::1", 3))),
+            ("postgresql://u@h1,h2/d?port=7", (("h1", 7), ("h2", 7))),
+            ("postgresql:///d?host=h1,h2&port=7,8", (("h1", 7), ("h2", 8))),
+        ):
+            url = parse_database_url(text)
+            self.assertEqual(url.places, places)
+            self.assertEqual(parse_database_url(shown(url)), url)
+
+    def test_what_would_undo_our_own_is_noted(self) -> None:
+        """As is the time to connect, which a setting says."""
+        url = parse_database_url(
+            "postgresql://u@h/d?statement_timeout=1&timezone=Europe/Berlin&connect_timeout=10"
+        )
+        self.assertEqual((len(url.notes), dict(url.options)), (2, {}))
+        self.assertEqual(url.connect_timeout_s, 10.0)
+        url = parse_database_url("mysql://u@h/d?timeout=1m30s&readTimeout=5s&rejectReadOnly=true")
+        self.assertEqual((len(url.notes), dict(url.options)), (1, {}))
+        self.assertEqual(url.connect_timeout_s, 90.0)
+        self.assertIsNone(parse_database_url("postgres://h/d?connect_timeout=0").connect_timeout_s)
+
+    def test_time_to_connect_is_that_of_the_setting(self) -> None:
+        """The URL's holds where no setting says it."""
+        url = "postgresql://u@h/d?connect_timeout=10&lock_timeout=1"
+        found = load_with({"cache-database-url": url})
+        self.assertEqual(found.cache.database.connect_timeout_s, 10.0)
+        self.assertEqual(len(found.warnings), 1)
+        found = load_with({"cache-database-url": url, "cache-database-connect-timeout": "3s"})
+        self.assertEqual(found.cache.database.connect_timeout_s, 3.0)
+        self.assertEqual(len(found.warnings), 2)
+
     def test_passwords_are_never_shown(self) -> None:
         """Neither in the settings as shown, nor in what a debugger or a message would say."""
         url = parse_database_url(f"postgresql://u:{IN_URL}@h/d?sslmode=require")
@@ -143,11 +197,21 @@ class ServerTests(SynchronousTestCase):
             ("mysql://u:hunter2@h:port/d", "host or port"),
             ("mysql://u:hunter2/x@h/d", "host or port"),
             ("mysql://u:hunter2@h:99999/d", "host or port"),
-            ("mysql://u:hunter2#x@h/d", "written as %XX"),
+            ("mysql://u:hunter2#x@h/d", "%23"),
             ("mysql://u:hunter2@h/d#x", "%23"),
-            ("postgresql://u:hunter2@h1,h2/d", "one host"),
+            ("mysql://u:hunter2@h1,h2/d", "one host"),
+            ("postgresql://u:hunter2@h1,/d", "one host"),
+            ("postgresql://u:hunter2@h1,h2,h3/d?port=1,2", "one port"),
+            ("postgresql://u:hunter2@h1/d?port=1,2", "one port"),
+            ("postgresql://u:hunter2@h1/d?port=hunter2", "up to 65535"),
+            ("postgresql://u:hunter2@h1/d?user=hunter2", "more than one user"),
+            ("postgresql://u:hunter2@h1/d?hunter2", "unknown parameter;"),
+            ("postgresql://u:hunter2@h1/d?connect_timeout=5s", "number of seconds"),
+            ("postgresql://u:hunter2@h1/d?replication=database", "replication"),
+            ("postgresql://u:hunter2@h1/d?service=hunter2", "host, port and user"),
+            ("postgresql://u:hunter2@h1/d?target_session_attrs=standby", "read-write"),
             ("postgresql://u:hunter2@h/d?host=/run", "either a host or a socket"),
-            ("postgresql://u:hunter2@/d?host=run", "absolute"),
+            ("postgresql://u:hunter2@/d?socket=run", "absolute"),
             ("postgresql://u:hunter2@/d?host=/run&socket=/run", "more than one"),
             ("postgres+unix://u:hunter2@h/run/d", "without host"),
             ("postgresql://u:hunter2@h/d?sslmod=require", "did you mean sslmode"),

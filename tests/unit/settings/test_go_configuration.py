@@ -29,8 +29,8 @@ server:
   addr: ":8501"
 cache:
   hostname: "cache.example.com"
-  allow-put-verb: false
-  allow-delete-verb: false
+  allow-put-verb: true
+  allow-delete-verb: true
   get-token: ""
   database-url: "sqlite:/var/lib/ncps/db/db.sqlite"
   database:
@@ -43,8 +43,8 @@ cache:
     timezone: "Europe/Berlin"
   secret-key-path: "/run/keys/ncps"
   sign-narinfo: true
-  require-trusted-signature: false
-  trusted-upload-keys: []
+  require-trusted-signature: true
+  trusted-upload-keys: ["a-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]
   temp-path: "/tmp"
   netrc-file: "/etc/ncps/netrc"
   storage:
@@ -57,7 +57,7 @@ cache:
       secret-access-key: ""
       force-path-style: false
   cdc:
-    enabled: false
+    enabled: true
     min: 32768
     avg: 131072
     max: 524288
@@ -103,7 +103,7 @@ cache:
     retention: "10m"
     part-size: 16777216
 pprof:
-  addr: ""
+  addr: ":6060"
 """
 _IN_A_BUCKET = """\
 cache:
@@ -120,13 +120,7 @@ cache:
 """
 _WAITS = """\
 cache:
-  allow-put-verb: true
-  allow-delete-verb: true
   get-token: "hunter2"
-  require-trusted-signature: true
-  trusted-upload-keys: ["a-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]
-  cdc: {enabled: true}
-pprof: {addr: ":6060"}
 """
 _SCHEDULE = ("0 2 * * *", "Europe/Berlin")
 _IGNORED = {
@@ -135,6 +129,12 @@ _IGNORED = {
     "opentelemetry.grpc-url",
     "xz-binary-path",
     "use-xz-binary",
+    "cache.allow-put-verb",
+    "cache.allow-delete-verb",
+    "cache.require-trusted-signature",
+    "cache.trusted-upload-keys",
+    "cache.cdc.enabled",
+    "pprof.addr",
     "cache.cdc.min",
     "cache.cdc.avg",
     "cache.cdc.max",

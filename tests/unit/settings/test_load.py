@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.nix.keys import SecretKey
 from ncps.settings import InvalidSettings, Settings, Surroundings, load
 from ncps.settings.table import TABLE
 from ncps.settings.upstreams import NIXOS_KEY
@@ -342,17 +343,9 @@ class SecretTests(FileCase):
 
     def test_a_file_with_a_secret_must_be_readable_text(self) -> None:
         """What is wrong with the file is told without what is in it."""
-        missing = Path(self.mktemp()).absolute()
-        self.assertEqual(
-            problems_of(CACHE_DATABASE_URL_FILE=str(missing)),
-            (
-                (
-                    f"environment CACHE_DATABASE_URL_FILE: cannot read {missing}:"
-                    " No such file or directory"
-                ),
-            ),
-        )
         path = self.write("hunter2")
+        (problem,) = problems_of(CACHE_DATABASE_URL_FILE=str(path / "x"))
+        self.assertIn(f"a file under {path} cannot be read: Not a directory", problem)
         self.assertNotIn("hunter2", problems_of(CACHE_DATABASE_URL_FILE=str(path))[0])
         path.write_bytes(b"\xff")
         self.assertIn("not UTF-8", problems_of(CACHE_DATABASE_URL_FILE=str(path))[0])
@@ -362,6 +355,51 @@ class SecretTests(FileCase):
             "should be a path, not a number",
             self.problems_of_file("cache: {database-url-file: 1}")[0],
         )
+
+    def test_a_secret_in_place_of_its_file_is_not_shown(self) -> None:
+        """Of a name that is of no file only the directory is shown that there is."""
+        for secret in ("hunter2", "/hunter2/+w", "a" * 5000):
+            (problem,) = problems_of(CACHE_REDIS_PASSWORD_FILE=secret)
+            self.assertNotIn(secret[:7], problem)
+            self.assertIn("should name a file that holds the value", problem)
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir(parents=True)
+        (problem,) = problems_of(CACHE_REDIS_PASSWORD_FILE=str(directory / "missing"))
+        self.assertIn(f"a file under {directory} cannot be read: No such file", problem)
+
+    def test_secrets_in_place_of_other_values_are_not_shown(self) -> None:
+        """A key among public keys, a password in a URL's parameters or as a bucket's name."""
+        key = SecretKey.generate("mine-1").export()
+        token = "xw3Kd9_" * 6
+        problems = problems_of(
+            {
+                "cache-upstream-public-key": [key],
+                "cache-upstream-url": "https://a?token=hunter2&hunter2",
+                "cache-storage-s3-bucket": "wJalr/hunter2",
+                "cache-storage-s3-region": "eu/hunter2",
+                "cache-storage-s3-endpoint": "https://s3?key=hunter2",
+                "cluster-advertise-url": "http://a/?hunter2",
+                "cache-trusted-upload-key": key.rstrip("="),
+                "cache-hostname": "a/" + token,
+                "cache-secret-key-path": key,
+                "cache-redis-addrs": "default:hunter2@host:port",
+                "cache-lock-backend": "redis://redis?password=hunter2",
+            }
+        )
+        self.assertEqual(len(problems), 11, problems)
+        for problem in problems:
+            for secret in (key[7:20], "hunter2", token[:9]):
+                self.assertNotIn(secret, problem)
+        told = "\n".join(problems)
+        self.assertEqual(told.count("'mine-1:***' is a secret key"), 2)
+        self.assertIn("cache-secret-key-path: 'mine-1:***' should be the name of a file", told)
+        self.assertIn("'https://a?***' has an unknown parameter 'token'", told)
+        self.assertIn("'a/***' should be a bare host name", told)
+
+    def test_what_is_no_secret_is_shown_as_it_is(self) -> None:
+        """A schedule has an @, and nothing in front of it."""
+        (problem,) = problems_of({"cache-max-size": "1G", "cache-lru-schedule": "@every 5"})
+        self.assertIn("'@every 5' should be", problem)
 
     def test_value_and_file_together_are_an_error(self) -> None:
         """Two answers to one question are refused, but a stronger source wins."""
@@ -391,16 +429,10 @@ class SecretTests(FileCase):
 
 class WithoutEffectTests(FileCase):
     def test_what_cannot_be_done_yet_is_an_error(self) -> None:
-        """A setting whose absence would surprise stops the start."""
+        """A setting whose absence would be unsafe stops the start."""
         self.assertEqual(
-            problems_of({"cache-cdc-enabled": "true"}, PPROF_ADDR=":6060"),
-            (
-                (
-                    "flag --cache-cdc-enabled: not supported by this version of ncps: leave it"
-                    " out or set it to false"
-                ),
-                "environment PPROF_ADDR: not supported by this version of ncps: leave it out",
-            ),
+            problems_of({"cache-get-token": "x"}),
+            ("flag --cache-get-token: not supported by this version of ncps: leave it out",),
         )
         self.assertEqual(len(problems_of({"cache-get-token-file": "/nonexistent"})), 1)
         self.assertEqual(len(problems_of({"cache-allow-put-verb": "maybe"})), 1)
@@ -445,6 +477,98 @@ class WithoutEffectTests(FileCase):
             ),
         )
         self.assertIn("should be a duration", problems_of(CACHE_LOCK_LRU_TTL="5")[0])
+
+    def test_uploads_are_refused_and_not_the_start(self) -> None:
+        """Who has switched them on is told that there are none."""
+        found = load_with({"cache-allow-put-verb": "true"}, CACHE_ALLOW_DELETE_VERB="true")
+        self.assertEqual(
+            found.warnings,
+            (
+                (
+                    "flag --cache-allow-put-verb has no effect: There are no uploads yet: every PUT"
+                    " is refused."
+                ),
+                (
+                    "environment CACHE_ALLOW_DELETE_VERB has no effect: There are no deletions by"
+                    " clients yet: every DELETE is refused."
+                ),
+            ),
+        )
+
+    def test_a_table_that_only_documents_had_is_passed_over(self) -> None:
+        """Whatever is in it: the Go program has never read it."""
+        for text in ("otel: {enabled: false, endpoint: x}", "otel: yes", "otel: [{a: 1}]"):
+            (warning,) = self.load_file(text).warnings
+            self.assertRegex(warning, r"^file .*: key otel has no effect: .* called opentelemetry$")
+        self.assertIn("unknown key otell", self.problems_of_file("otell: {enabled: true}")[0])
+
+    def test_names_of_elsewhere_are_answered_with_ours(self) -> None:
+        """Where no letter is alike, too."""
+        for flag, hint in (
+            ("server-listen", "server-addr"),
+            ("cache-storage-s3-use-ssl", "cache-storage-s3-endpoint"),
+        ):
+            (problem,) = problems_of({flag: "true"})
+            self.assertIn(f"unknown flag --{flag}: ", problem)
+            self.assertIn(hint, problem)
+            (problem,) = self.problems_of_file(f"{flag.replace('-', ': {', 1)}: true}}")
+            self.assertIn(hint, problem)
+            (warning,) = load_with({}, **{flag.upper().replace("-", "_"): "true"}).warnings
+            self.assertIn(hint, warning)
+
+
+class VariableTests(SynchronousTestCase):
+    """Variables that are none of ours, and nearly are."""
+
+    def test_the_singular_of_a_list_is_understood(self) -> None:
+        """As its flag has it, with a warning; the right one wins."""
+        found = load_with({}, CACHE_UPSTREAM_URL="http://a", CACHE_UPSTREAM_PUBLIC_KEY=OTHER_KEY)
+        self.assertEqual(found.cache.upstream.urls, ("http://a",))
+        self.assertEqual(found.cache.upstream.public_keys, (OTHER_KEY,))
+        self.assertEqual(
+            found.warnings,
+            (
+                "environment CACHE_UPSTREAM_URL is called otherwise: use CACHE_UPSTREAM_URLS",
+                (
+                    "environment CACHE_UPSTREAM_PUBLIC_KEY is called otherwise: use"
+                    " CACHE_UPSTREAM_PUBLIC_KEYS"
+                ),
+            ),
+        )
+        both = load_with({}, CACHE_UPSTREAM_URL="http://a", CACHE_UPSTREAM_URLS="http://b")
+        self.assertEqual(both.cache.upstream.urls, ("http://b",))
+        self.assertIn("is called otherwise and not used", both.warnings[0])
+
+    def test_a_slip_of_the_pen_is_told_with_what_was_meant(self) -> None:
+        """Without its value, which may be a secret."""
+        for name, meant in (
+            ("CACHE_HOSTNAM", "CACHE_HOSTNAME"),
+            ("CACHE_DATABASE_URL_FILES", "CACHE_DATABASE_URL_FILE"),
+            ("NCPS_CACHE_MAX_SIZE", "CACHE_MAX_SIZE"),
+            ("SERVER_ADDRS", "SERVER_ADDR"),
+            ("SERVER_TRUSTED_PROXY", "SERVER_TRUSTED_PROXIES"),
+            ("CACHE_REDIS_ADDR", "CACHE_REDIS_ADDRS"),
+            ("UPSTREAM_CACHE", "UPSTREAM_CACHES"),
+        ):
+            found = load_with({}, **{name: "hunter2"})
+            self.assertEqual(
+                found.warnings, (f"environment {name} is not a setting: did you mean {meant}?",)
+            )
+        (warning,) = load_with({}, CACHE_HOSTNAME_FILE="/x").warnings
+        self.assertIn("only secrets are read from files", warning)
+
+    def test_variables_of_others_are_their_own(self) -> None:
+        """What only begins like ours is nobody's mistake."""
+        others = ("CACHE_DIR", "CACHE_URL", "SERVER_NAME", "SERVER_PORT", "LOG_FILE", "OTEL_X")
+        found = load_with({}, **dict.fromkeys((*others, "NCPS_WORKER", "XCACHE_HOSTNAM"), "x"))
+        self.assertEqual(found.warnings, ())
+        self.assertEqual(load_with({}, CACHE_HOSTNAM="").warnings, ())
+
+    def test_what_is_wrong_is_told_with_what_was_misspelt(self) -> None:
+        """The one may be the reason for the other."""
+        with self.assertRaises(InvalidSettings) as caught:
+            load_with({}, CACHE_MAX_SIZ="1G", CACHE_LRU_SCHEDULE="@daily")
+        self.assertIn("did you mean CACHE_MAX_SIZE?", caught.exception.warnings[0])
 
 
 class UpstreamTests(FileCase):

@@ -8,10 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.settings.network import (
     parse_address,
+    parse_proxy,
     parse_upstream,
     show_upstream,
     upstream_from_table,
 )
+from tests.unit.settings.around import load_with
 
 
 class AddressTests(SynchronousTestCase):
@@ -70,6 +72,27 @@ class AddressTests(SynchronousTestCase):
             parse_address(text)
 
 
+class ProxyTests(SynchronousTestCase):
+    def test_addresses_networks_and_sockets(self) -> None:
+        """Each has one spelling."""
+        for text, network in (
+            ("192.0.2.7", "192.0.2.7"),
+            ("192.0.2.7/32", "192.0.2.7"),
+            ("10.0.0.0/255.0.0.0", "10.0.0.0/8"),
+            ("2001:DB8::/32", "2001:db8::/32"),
+            ("unix", "unix"),
+        ):
+            self.assertEqual(parse_proxy(text), network)
+
+    def test_mistakes_are_explained(self) -> None:
+        """An address with a mask is a network that was not thought through."""
+        with self.assertRaisesRegex(ValueError, r"did you mean 10\.0\.0\.0/8\?"):
+            parse_proxy("10.0.0.7/8")
+        for text in ("", "nginx", "10.0.0.0/33", "::/129", "192.0.2.7:80", "UNIX"):
+            with self.assertRaisesRegex(ValueError, "should be an address such as"):
+                parse_proxy(text)
+
+
 class UpstreamTests(SynchronousTestCase):
     def test_parameters_are_taken_off(self) -> None:
         """Parameters hold for one upstream and are not sent to it."""
@@ -90,6 +113,21 @@ class UpstreamTests(SynchronousTestCase):
         for text in ("http://a", "http://a?priority=0"):
             self.assertEqual(parse_upstream(text).priority, 40)
         self.assertEqual(show_upstream(parse_upstream("http://a:8080/")), "http://a:8080")
+
+    def test_parameters_of_nix_are_passed_over(self) -> None:
+        """What people copy from nix.conf earns a warning each, once."""
+        url = "https://a?priority=39&want-mass-query=true&trusted=1&trusted=1"
+        upstream = parse_upstream(url)
+        self.assertEqual((upstream.url, upstream.priority), ("https://a", 39))
+        self.assertEqual(
+            load_with({"cache-upstream-url": url}).warnings,
+            tuple(
+                f"upstream https://a: {name} is a parameter of Nix and has no effect here"
+                for name in ("want-mass-query", "trusted")
+            ),
+        )
+        table = upstream_from_table({"url": "https://a", "trusted": True, "priority": 7})
+        self.assertEqual((table.priority, table.ignored), (7, ("trusted",)))
 
     def test_credentials_are_taken_off_and_hidden(self) -> None:
         """A password in a URL is used and never shown."""

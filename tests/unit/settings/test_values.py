@@ -84,12 +84,17 @@ class SizeTests(SynchronousTestCase):
             "64M": 64 << 20,
             "10g": 10 << 30,
             "2T": 2 << 40,
+            "10GiB": 10 << 30,
+            "10Gi": 10 << 30,
+            "1kib": 1024,
+            "5GB": 5 * 10**9,
+            "5kB": 5000,
         }.items():
             self.assertEqual(values.parse_size(text), size, text)
 
     def test_other_text_is_refused_with_an_example(self) -> None:
         """A size without its letter is refused, and the message shows a right one."""
-        for text in ("", "5", "G", "5GB", "5 G", "-5G", "1.5G", "5P", "\u0665G"):
+        for text in ("", "5", "G", "5BB", "5iB", "5GiBi", "5 G", "-5G", "1.5G", "5P", "\u0665G"):
             with self.assertRaisesRegex(ValueError, "64M or 10G"):
                 values.parse_size(text)
 
@@ -156,6 +161,7 @@ class PlainTests(SynchronousTestCase):
         """A mistyped key is found at start, not when the first signature fails."""
         good = "a-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
         self.assertEqual(values.parse_public_key(good), good)
+        self.assertEqual(values.parse_public_key(good[:-1]), good)
         for text in ("", "a-1", "a-1:", "a-1:AAAA", good[3:], good + "=", f"a b{good}", "a:\u00e9"):
             with self.assertRaisesRegex(ValueError, "NAME:BASE64"):
                 values.parse_public_key(text)

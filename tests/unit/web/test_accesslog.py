@@ -17,7 +17,7 @@ from ncps import logs
 from ncps.web.accesslog import AccessLog
 from ncps.web.ledger import Access
 
-TEMPLATE = "{method} {path} {status} {bytes} bytes in {duration_ms} ms {cache}"
+TEMPLATE = "{method} {path} {status} {bytes} bytes in {duration_ms} ms"
 TEXTS = st.text(max_size=20)
 ACCESSES = st.builds(
     Access,
@@ -37,13 +37,16 @@ ACCESSES = st.builds(
 )
 
 
-def event_of(access: Access) -> LogEvent:
+def event_of(access: Access, *, human: bool) -> LogEvent:
     """The event that says the same as one line of the access log."""
+    template = TEMPLATE + " {cache}" if access.cache else TEMPLATE
+    if human:
+        template += " from {client}, by {upstream}" if access.upstream else " from {client}"
     return {
         "log_level": LogLevel.info,
         "log_namespace": "ncps.web.accesslog",
         "log_time": access.ended,
-        "log_format": TEMPLATE,
+        "log_format": template,
         "method": access.method,
         "path": access.path,
         "status": access.status,
@@ -75,7 +78,7 @@ class AccessLogTests(SynchronousTestCase):
                 for stream in (StringIO(), StringIO())
             )
             for access in accesses:
-                alone[1](event_of(access))
+                alone[1](event_of(access, human=human))
             together[1](self.batch(*accesses))
             self.assertEqual(together[0].getvalue(), alone[0].getvalue())
 
@@ -117,7 +120,8 @@ class AccessLogTests(SynchronousTestCase):
     def test_other_observers_print_the_messages(self) -> None:
         """Under a log that is not ours nothing is lost but the fields."""
         text = formatEvent(self.batch(access(), access(path="/b")))
-        self.assertEqual(text, "GET /a 200 3 bytes in 2.0 ms hit\nGET /b 200 3 bytes in 2.0 ms hit")
+        told = "200 3 bytes in 2.0 ms hit from 192.0.2.1, by up"
+        self.assertEqual(text, f"GET /a {told}\nGET /b {told}")
 
     def test_time_is_that_of_the_request(self) -> None:
         """A line written later tells when its request ended."""

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import __version__
 from ncps.cache.verbs import Readiness
+from ncps.web.info import written
 from tests.fakes.cache import PUBLIC_KEY
 from tests.unit.web.wire import Server
 
@@ -24,6 +25,18 @@ class InfoTests(SynchronousTestCase):
             json.loads(response.body),
             {"hostname": "cache.example", "publicKey": PUBLIC_KEY, "version": __version__},
         )
+
+    def test_json_has_no_blanks(self) -> None:
+        """Scripts, and the tests of the NixOS module, search it for `"hostname":"..."`."""
+        expected = f'{{"hostname":"cache.example","publicKey":"{PUBLIC_KEY}","version":"'
+        self.assertTrue(self.server.get("/").body.startswith(expected.encode()))
+        self.assertEqual(
+            self.server.get("/readyz").body, b'{"ready":true,"parts":{"database":"ok"}}\n'
+        )
+
+    def test_json_is_escaped_as_go_does(self) -> None:
+        """Signs of HTML by number, other letters as they are."""
+        self.assertEqual(written("<\u00e9&\udc80>"), b'"\\u003c\xc3\xa9\\u0026?\\u003e"\n')
 
     def test_cache_info_is_what_nix_reads(self) -> None:
         """`/nix-cache-info` has the three lines."""

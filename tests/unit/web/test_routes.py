@@ -23,6 +23,7 @@ HEX = "0123456789abcdef" * 4
 VALID = re.compile(
     rb"/[0-9a-df-np-sv-z]{32}\.narinfo"
     rb"|/nar/([0-9a-df-np-sv-z]{52}|[0-9a-f]{64})\.nar(\.(none|xz|bz2|zst|br|lz4|lzip))?"
+    rb"|/nar/[0-9a-df-np-sv-z]{32}([-_]([0-9a-df-np-sv-z]{52}|[0-9a-f]{64}))?\.nar(\.[a-z0-9]{1,16})?"
 )
 
 ODD_PATHS = (
@@ -49,7 +50,12 @@ ODD_PATHS = (
     f"/nar/{NAME[:51]}.nar",
     f"/nar/{NAME}0.nar",
     f"/nar/{HEX.upper()}.nar",
-    f"/nar/{DIGEST}-{NAME}.nar",
+    f"/nar/{DIGEST}+{NAME}.nar",
+    f"/nar/{DIGEST}-{NAME}0.nar",
+    f"/nar/{DIGEST}-.nar",
+    f"/nar/{DIGEST[1:]}.nar",
+    f"/nar/{DIGEST}-{DIGEST}.nar",
+    f"/cluster/nar/{DIGEST}.nar",
     f"/nar/{NAME}",
     f"/nar/{NAME}.narinfo",
     f"/nar/{NAME}.nar/",
@@ -128,6 +134,25 @@ class RoutesTests(SynchronousTestCase):
                 self.assertEqual(self.server.get(f"/nar/{name}.nar{suffix}").status, 404)
                 self.assertEqual(self.cache.asked, [NarKey(name, extension)])
 
+    def test_names_of_other_servers_are_asked_for(self) -> None:
+        """By the store path that they begin with; the answer is that of the NAR's own name."""
+        key = NarKey(NAME, "")
+        self.cache.add_nar(key, b"abc", size=3)
+        for name in (f"{DIGEST}-{NAME}.nar", f"{DIGEST}_{HEX}.nar.xz", f"{DIGEST}.nar"):
+            self.cache.asked.clear()
+            response = self.server.get(f"/nar/{name}")
+            self.assertEqual((response.status, response.headers["x-cache"]), (404, "negative"))
+            self.assertEqual(self.cache.asked, [name])
+            self.cache.old_names[name] = key
+            response = self.server.get(f"/nar/{name}", range="bytes=1-")
+            self.assertEqual((response.status, response.body), (206, b"bc"))
+            self.assertEqual(response.headers["etag"], f'"{key.file_name}"')
+            self.assertEqual(self.cache.asked, [name, name, key])
+            self.assertEqual(self.server.get(f"/nar/{name}", b"HEAD").status, 200)
+        self.assertEqual(self.server.logged[-1].route, "/nar/{file}")
+        response = self.server.get(f"/nar/{DIGEST}.nar", via="1.1 ncps-0123")
+        self.assertEqual(response.status, 404)
+
     def test_absolute_form_is_understood(self) -> None:
         """A request as sent to a proxy names the same path."""
         self.cache.narinfos[DIGEST] = ServedNarInfo(text=b"x\n", outcome=Outcome.HIT)
@@ -138,10 +163,25 @@ class RoutesTests(SynchronousTestCase):
     def test_wrong_verbs_are_405_with_allow(self) -> None:
         """A verb that is off is refused with those that are on."""
         for path in ("/", "/nix-cache-info", f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz"):
-            for method in (b"PUT", b"DELETE", b"POST", b"OPTIONS", b"PATCH", b"get", b"B'OGUS"):
+            for method in (b"PUT", b"DELETE", b"POST", b"PATCH", b"get", b"B'OGUS"):
                 response = self.server.get(path, method)
                 self.assertEqual(response.status, 405, (path, method))
-                self.assertEqual(response.headers["allow"], "GET, HEAD")
+                self.assertEqual(response.headers["allow"], "GET, HEAD, OPTIONS")
+        self.assertEqual(self.cache.asked, [])
+
+    def test_options_says_which_methods_there_are(self) -> None:
+        """204 without a body, for every path that is one, and for the server as a whole."""
+        for path in ("/", "/readyz", f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz", "*"):
+            client = self.server.connect()
+            for _ in range(2):  # on one connection, so that a stray body would be seen
+                client.ask(path, b"OPTIONS")
+                response = client.response()
+                self.assertEqual(
+                    (response.status, response.headers["allow"]), (204, "GET, HEAD, OPTIONS"), path
+                )
+                self.assertNotIn("transfer-encoding", response.headers)
+            self.assertEqual(client.value(), b"")
+        self.assertEqual(self.server.get("/upload/x", b"OPTIONS").status, 404)
         self.assertEqual(self.cache.asked, [])
 
     def test_wrong_verb_on_unknown_path_is_404(self) -> None:

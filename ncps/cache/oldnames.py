@@ -1,0 +1,32 @@
+"""Old names: URLs of NARs by store path, which this cache hands out no more.
+
+harmonia and nix-serve call a NAR `<hash part>-<NarHash>.nar`, Attic `<hash part>.nar`. A client
+that has asked them at our address, or a program that passed such URLs on, remembers them for 30
+days. The store path says which NAR it is, and its signed NarHash whose bytes that are; how they
+are compressed only the name says, or the narinfo that had the same one.
+"""
+
+from __future__ import annotations
+
+from ncps.errors import Malformed
+from ncps.nix.narurl import COMPRESSIONS, NarKey, last_part
+from ncps.ports import NarRecord
+
+DIGEST = 32
+"""Letters of a hash part."""
+
+
+def is_named(nar: NarRecord, file_name: str) -> bool:
+    """Whether the file that is kept of a store path's NAR is the one that an old name stands for.
+
+    :param file_name: begins with the hash part of that store path.
+    """
+    if last_part(nar.origin_url) == file_name:
+        return True
+    try:
+        key = NarKey.parse(file_name[DIGEST + 1 :])
+        named = key.as_hash()
+    except Malformed:
+        return False
+    is_compressed_so = COMPRESSIONS[key.extension] == nar.compression
+    return is_compressed_so and named in {nar.nar_hash, nar.file_hash}

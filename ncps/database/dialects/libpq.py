@@ -1,0 +1,51 @@
+"""Where a server of PostgreSQL is if a URL does not say so, as every client of libpq has it.
+
+One difference: without a socket and without a directory for one, it is looked for at localhost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from attrs import evolve
+
+from ncps.database.dialects.base import Server
+
+PORT = 5432
+DIRECTORIES = ("/run/postgresql", "/var/run/postgresql")
+"""Where distributions have the server's socket."""
+LAST_DIRECTORY = "/tmp"  # noqa: S108 - PostgreSQL's own default, if a server is there
+LOCALHOST = "localhost"
+
+
+def completed(
+    server: Server, environ: Mapping[str, str], exists: Callable[[str], bool] = os.path.exists
+) -> Server:
+    """Return the server with host and port; user and password libpq looks for itself.
+
+    :param environ: where PGHOST and PGPORT are looked for.
+    """
+    usual = _usual_port(environ)
+    others = tuple((host, port or usual) for host, port in server.others)
+    server = evolve(server, port=server.port or usual, others=others)
+    if server.host or server.socket:
+        return server
+    place = environ.get("PGHOST", "") or _place_here(server.port, exists)
+    if place.startswith("/"):
+        return evolve(server, socket=place)
+    first, *further = place.split(",")
+    return evolve(server, host=first, others=tuple((host, server.port) for host in further))
+
+
+def _usual_port(environ: Mapping[str, str]) -> int:
+    text = environ.get("PGPORT", "")
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65536 else PORT
+
+
+def _place_here(port: int, exists: Callable[[str], bool]) -> str:
+    """The directory of the socket of a server of this machine, which may not run yet."""
+    for directory in (*DIRECTORIES, LAST_DIRECTORY):
+        if exists(f"{directory}/.s.PGSQL.{port}"):
+            return directory
+    return next(filter(exists, DIRECTORIES), LOCALHOST)

@@ -1,0 +1,74 @@
+"""What was probably meant by a name that is none of ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from ncps.settings.table import TABLE
+
+_LONGEST: Final = 100
+_OURS: Final = ("CACHE_", "CLUSTER_", "LOG_", "NCPS_", "PROMETHEUS_", "SERVER_", "UPSTREAM_")
+"""What our variables begin with, and others' too."""
+_OWN: Final = "NCPS_"
+_CLOSE: Final = 0.87
+_MOVED: Final[Mapping[str, str]] = {
+    "server-listen": "it is called server-addr",
+    "cache-storage-s3-use-ssl": "the scheme of cache-storage-s3-endpoint says it, https:// or"
+    " http://",
+}
+"""Flags that programs and documents of old have, of which no letter resembles ours."""
+
+PASSED_OVER: Final[Mapping[str, str]] = {
+    "otel": "there is no OpenTelemetry yet, and its table is called opentelemetry"
+}
+"""Tables of a file that the Go program has never read, though its documents had them."""
+
+
+def hint_for(name: str, known: Iterable[str], dashes: str = "") -> str:
+    """Say what was probably meant by an unknown flag, to be put behind its name; empty if unsure.
+
+    :param name: without dashes.
+    :param known: names that there are.
+    :param dashes: in front of them.
+    """
+    if moved := _MOVED.get(name):
+        return f": {moved}"
+    close = difflib.get_close_matches(name[:_LONGEST], list(known), n=1)
+    return f": did you mean {dashes}{close[0]}?" if close else ""
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Describe variables that are none of ours and nearly are; their values are never shown.
+
+    Not errors: other programs have variables that look like ours.
+    """
+    known = _known_variables()
+    found = []
+    for name, value in sorted(environ.items()):
+        if value and name.startswith(_OURS) and name not in known:
+            hint = _hint_for_variable(name[:_LONGEST], known)
+            if hint:
+                found.append(f"environment {name} is not a setting: {hint}")
+    return found
+
+
+def _known_variables() -> set[str]:
+    known = {setting.environment for setting in TABLE}
+    known |= {setting.names.of_file().environment for setting in TABLE if setting.is_secret}
+    known |= {alias.environment for setting in TABLE for alias in setting.aliases}
+    known |= {setting.other_environment for setting in TABLE}
+    return known - {""}
+
+
+def _hint_for_variable(name: str, known: Collection[str]) -> str:
+    flag = name.lower().replace("_", "-")
+    if flag in _MOVED:
+        return _MOVED[flag]
+    if name.removesuffix("_FILE") in known:
+        return f"only secrets are read from files, and {name.removesuffix('_FILE')} is none"
+    if name.startswith(_OWN) and name.removeprefix(_OWN) in known:
+        return f"did you mean {name.removeprefix(_OWN)}?"
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_CLOSE)
+    return f"did you mean {close[0]}?" if close else ""

@@ -1,0 +1,95 @@
+"""Who asks: the address of the connection, or what a proxy that is trusted says of it.
+
+A proxy adds the address it was asked from at the end of what it passes on, so only the last
+address that is none of a trusted proxy's can be believed; whatever stands before it anybody may
+have written. `Forwarded` (RFC 7239) counts only where there is no `X-Forwarded-For`: a proxy that
+writes the one passes the other on as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from twisted.internet.interfaces import IAddress
+from twisted.web.http_headers import Headers
+
+UNIX = "unix"
+"""What stands for the address of a client on a UNIX socket, which has none."""
+MOST_HOPS = 32
+"""Addresses of one request that are looked at, from the last one on."""
+
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d{1,5})?|(\d+\.\d+\.\d+\.\d+):\d{1,5}", re.ASCII)
+_FOR = re.compile(r'for=(?:"([^"]*)"|([^;,\s"]*))', re.IGNORECASE)
+
+
+def plain_address(peer: IAddress | None) -> str:
+    """Write the address of a connection as people search for it; `UNIX` where it has none."""
+    host = getattr(peer, "host", None)
+    return UNIX if not host else _plain(host) or str(host)
+
+
+def _plain(host: str) -> str:
+    """Write IPv4 as such, and IPv6 without a zone; empty for what is no address."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+class TrustedProxies:
+    """Proxies that are believed.
+
+    :param networks: addresses and networks, and `UNIX` for whoever is on a UNIX socket.
+    """
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        given = set(networks)
+        self._trusts_unix = UNIX in given
+        self._networks: list[IPv4Network | IPv6Network] = [
+            ip_network(text) for text in sorted(given - {UNIX})
+        ]
+
+    def trusts(self, address: str) -> bool:
+        """Whether a client is believed when it says who asks; see `plain_address`."""
+        if address == UNIX:
+            return self._trusts_unix
+        if not self._networks:
+            return False
+        found = ip_address(address)
+        return any(found in network for network in self._networks)
+
+    def client(self, address: str, headers: Headers) -> str:
+        """Return who asks by way of a trusted proxy at `address`; that one, if it does not say."""
+        client = address
+        for hop in _hops(headers):
+            if not hop:  # not an address: nothing before it can be told either
+                break
+            client = hop
+            if not self.trusts(hop):
+                break
+        return client
+
+
+def _hops(headers: Headers) -> Iterator[str]:
+    """Addresses from the last one on; an empty text for what is none."""
+    values = headers.getRawHeaders(b"x-forwarded-for")
+    pattern = None
+    if values is None:
+        values, pattern = headers.getRawHeaders(b"forwarded", []), _FOR
+    text = b",".join(values).decode("latin-1")
+    for part in reversed(text.rsplit(",", MOST_HOPS)[-MOST_HOPS:]):
+        if pattern is None:
+            yield _address(part.strip())
+        elif part.strip():
+            match = pattern.search(part)
+            yield _address((match[1] or match[2] or "") if match else "")
+
+
+def _address(text: str) -> str:
+    match = _WITH_PORT.fullmatch(text)
+    return _plain((match[1] or match[2]) if match else text)
