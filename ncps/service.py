@@ -26,6 +26,7 @@ from ncps.assembly.edge import inner_pages, site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, alone, locking
+from ncps.assembly.names import Names
 from ncps.assembly.parts import Adapters, adapters
 from ncps.assembly.replicas import agreement_of, identity_of
 from ncps.cache.agreement import Agreement
@@ -82,6 +83,7 @@ class NcpsService(Service):
         self._core: Core | None = None
         self._clients: tuple[Client, ...] = ()
         self._peers: PeerClients | None = None
+        self._names = Names(reactor, settings)
         self._agreed: Locking | None = None
         self._agreement: Agreement | None = None
         self._site: NcpsSite | None = None
@@ -169,6 +171,7 @@ class NcpsService(Service):
         settings = self._settings
         keep_large_blocks()
         parts.workers.start()
+        self._names.start()
         parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
@@ -176,7 +179,8 @@ class NcpsService(Service):
         self._place.begin(counters)
         identity = await identity_of(parts, settings, self._place)
         self._agreement = agreement_of(parts, settings, identity)
-        whom = upstreaming(self._reactor, settings, counters, self._tasks, self._place.via)
+        via = self._place.via
+        whom = upstreaming(self._reactor, settings, counters, self._tasks, via, self._names)
         self._clients = whom.clients
         self._peers = peer_clients(self._reactor, settings, counters, self._place)
         self._agreed = locking(self._reactor, settings, counters, self._place)
@@ -264,6 +268,7 @@ class NcpsService(Service):
             await self._peers.close()
         if self._agreed is not None:
             await self._agreed.stop(AFTERMATH_S)
+        await self._names.stop()
         if self._parts is not None:
             self._parts.database.close()
             await self._parts.stores.stop(AFTERMATH_S)

@@ -216,7 +216,7 @@ def load(
     for setting in TABLE:
         if setting.flag != "config":
             loading.resolve(setting)
-    decide_upstreams(loading.values, loading.problems, loading.warnings)
+    decide_upstreams(loading.values, surroundings.environ, loading.problems, loading.warnings)
     decide_locks(loading.values, loading.problems, loading.warnings)
     decide_eviction(loading.values, loading.problems)
     decide_storage(loading.values, loading.origins, loading.problems, surroundings.state_dir)

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from attrs import evolve, field, frozen
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
+from ncps.settings.proxies import ProxyURL, parse_proxy
 from ncps.settings.setting import Kind
 from ncps.settings.values import parse_duration, parse_integer
 
@@ -69,6 +70,7 @@ class UpstreamURL:
     dialer_timeout_s: float | None = None
     response_header_timeout_s: float | None = None
     idle_timeout_s: float | None = None
+    proxy: ProxyURL | None = None
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -92,14 +94,16 @@ _PARAMETERS = {
     "dialer-timeout": ("dialer_timeout_s", _parse_timeout),
     "response-header-timeout": ("response_header_timeout_s", _parse_timeout),
     "idle-timeout": ("idle_timeout_s", _parse_timeout),
+    "proxy": ("proxy", parse_proxy),
 }
 
 
-def _parse_parameters(pairs: list[tuple[str, str]]) -> dict[str, int | float]:
-    found: dict[str, int | float] = {}
+def _parse_parameters(pairs: list[tuple[str, str]]) -> dict[str, int | float | ProxyURL | None]:
+    found: dict[str, int | float | ProxyURL | None] = {}
     for name, text in pairs:
         if name not in _PARAMETERS:
-            close = difflib.get_close_matches(name[:64], _PARAMETERS, n=1)
+            close = [known for known in _PARAMETERS if name and known.startswith(name)]
+            close = close or difflib.get_close_matches(name[:64], _PARAMETERS, n=1)
             hint = f": did you mean {close[0]}?" if close else ""
             raise ValueError(f"has an unknown parameter {name[:64]!r}{hint}")
         attribute, parse = _PARAMETERS[name]
