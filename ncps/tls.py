@@ -5,16 +5,28 @@ accepts every certificate whose names cannot be looked at: one without subjectAl
 IP address or a wildcard where none may stand. Its callback knows one of the errors in which that
 look can end, logs the others and goes on with OpenSSL's verdict, which knows no host. Here a name
 that makes no sense is as good as none, and only a name that fits lets a server in.
+
+The system's authorities are those of OpenSSL, so `SSL_CERT_FILE` names other ones. Where that is
+not set, `NIX_SSL_CERT_FILE` does, as for Nix.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Any, Final
 
-from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
+from cryptography.x509 import (
+    DNSName,
+    ExtensionNotFound,
+    IPAddress,
+    SubjectAlternativeName,
+    load_pem_x509_certificates,
+)
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import (
@@ -27,7 +39,12 @@ from service_identity.hazmat import (
 )
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import PrivateCertificate, optionsForClientTLS
+from twisted.internet.ssl import (
+    Certificate,
+    PrivateCertificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
 from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
@@ -42,6 +59,10 @@ _UNTRUSTED: Final[Mapping[int, str]] = {
     23: "it is revoked",
 }
 """What OpenSSL's numbers mean (X509_verify_cert_error_string), for what happens in practice."""
+
+
+NIX_FILE: Final = "NIX_SSL_CERT_FILE"
+OPENSSL_FILE: Final = "SSL_CERT_FILE"
 
 
 class WrongCertificate(Exception):
@@ -66,8 +87,48 @@ def verified(
     :param trust: as `trustRootFromCertificates` makes it; None trusts the system's authorities.
     :param own: a certificate of our own, for servers that ask for one.
     """
+    trust = system_trust(os.environ) if trust is None else trust
     stock = optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
     return _Verified(host, stock)
+
+
+def system_trust(environ: Mapping[str, str]) -> Any:
+    """Return the system's authorities as a trust root; None for those of OpenSSL.
+
+    It trusts nobody if the file that `NIX_SSL_CERT_FILE` names cannot be read.
+    """
+    path = "" if environ.get(OPENSSL_FILE) else environ.get(NIX_FILE, "")
+    if not path:
+        return None
+    try:
+        changed_ns = Path(path).stat().st_mtime_ns
+        return _authorities(path, changed_ns)
+    except (OSError, ValueError):
+        return trustRootFromCertificates([])
+
+
+def trouble_of_authorities(environ: Mapping[str, str]) -> str:
+    """Say why the file of authorities that the environment names is none; empty if it is one."""
+    name = OPENSSL_FILE if environ.get(OPENSSL_FILE) else NIX_FILE
+    path = environ.get(name, "")
+    try:
+        if path:
+            _authorities(path, Path(path).stat().st_mtime_ns)
+    except OSError as error:
+        return f"environment {name}: {path} cannot be read: {error.strerror}"
+    except ValueError:
+        return f"environment {name}: {path} holds no certificates (PEM)"
+    return ""
+
+
+@lru_cache(maxsize=2)
+def _authorities(path: str, changed_ns: int) -> Any:
+    """Read a file of certificates, once for each time it changes. Raises OSError, ValueError."""
+    del changed_ns
+    certificates = load_pem_x509_certificates(Path(path).read_bytes())
+    return trustRootFromCertificates(
+        [Certificate(crypto.X509.from_cryptography(found)) for found in certificates]
+    )
 
 
 @implementer(IPolicyForHTTPS)

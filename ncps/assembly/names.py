@@ -17,13 +17,17 @@ PATIENCE_S = 3.0
 
 
 class Names:
-    """See the module. The service starts and stops it."""
+    """See the module. The service starts and stops it.
+
+    :ivar threads: for look-ups, at most.
+    """
 
     def __init__(self, reactor: Any, settings: Settings) -> None:
         upstreams = settings.cache.upstream.upstreams
         own = [*map(_hosts, upstreams), {address.host for address in settings.cache.redis.addrs}]
         size = sum(MAX_OTHERS + MAX_PER_NAME * (1 + len(hosts)) for hosts in own)
         self._reactor = reactor
+        self.threads = size
         self._workers = Workers(reactor, "names", size)
         self._usual = Resolver(reactor, self._workers, own=own[-1], patience_s=PATIENCE_S)
         self._replaced: Any = None

@@ -13,6 +13,7 @@ from ncps.settings.proxies import (
     proxies_of_environment,
     proxies_of_setting,
 )
+from ncps.tls import trouble_of_authorities
 from ncps.upstream.proxies import is_this_machine
 
 NIXOS_HOST = "cache.nixos.org"
@@ -55,6 +56,9 @@ def decide_upstreams(
             keys = (*keys, NIXOS_KEY)
         values[f"{_PREFIX}public_keys"] = tuple(dict.fromkeys(keys))
     proxies = _proxies(values, environ, upstreams, problems, warnings)
+    trouble = trouble_of_authorities(environ)
+    if trouble and any(url.startswith("https:") for url in upstreams):
+        warnings.append(f"{trouble}: no server of https will be trusted")
     if problems:
         return
     of_all = {

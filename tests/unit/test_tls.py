@@ -15,7 +15,13 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.tls import VerifiedHTTPS, WrongCertificate, verified
+from ncps.tls import (
+    VerifiedHTTPS,
+    WrongCertificate,
+    system_trust,
+    trouble_of_authorities,
+    verified,
+)
 from tests.integration.servers.certificates import Authority
 
 
@@ -69,6 +75,37 @@ class VerifiedTests(SynchronousTestCase):
             pump.flush()
             clock.advance(0)
         return server.heard, client.reason
+
+    def test_authorities_of_nix(self) -> None:
+        """The file that Nix is told of, unless OpenSSL is told of another one."""
+        nix = {"NIX_SSL_CERT_FILE": str(self.authority.path)}
+        trust = system_trust(nix)
+        self.assertEqual(
+            (b"the password", None), self.shake("cache.example", ["cache.example"], trust=trust)
+        )
+        self.assertIs(trust, system_trust(nix))
+        self.assertIsNone(system_trust({**nix, "SSL_CERT_FILE": "/other"}))
+        self.assertIsNone(system_trust({"NIX_SSL_CERT_FILE": ""}))
+
+    def test_authorities_that_cannot_be_read(self) -> None:
+        """Nobody is trusted then, and it can be told why."""
+        empty = Path(self.mktemp())
+        empty.write_text("nothing")
+        for path, why in (
+            (empty, "holds no certificates"),
+            (Path("/no-cert-file.crt"), "read: No"),
+        ):
+            trust = system_trust({"NIX_SSL_CERT_FILE": str(path)})
+            heard, reason = self.shake("cache.example", ["cache.example"], trust=trust)
+            self.assertEqual(b"", heard)
+            self.assertIn("no trusted authority signed it", str(reason))
+            for name in ("NIX_SSL_CERT_FILE", "SSL_CERT_FILE"):
+                told = trouble_of_authorities({name: str(path)})
+                self.assertIn(f"environment {name}: {path}", told)
+                self.assertIn(why, told)
+        good = {"SSL_CERT_FILE": str(self.authority.path), "NIX_SSL_CERT_FILE": "/none"}
+        for environ in ({}, good):
+            self.assertEqual("", trouble_of_authorities(environ))
 
     def test_certificate_for_the_host(self) -> None:
         """A name, one of several, a wildcard, an address of either kind."""
