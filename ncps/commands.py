@@ -12,8 +12,9 @@ from ncps.assembly.databases import dialect
 from ncps.assembly.keys import vetting
 from ncps.assembly.parts import adapters, adoption, quarantine
 from ncps.assembly.replicas import identity_of
+from ncps.cache.objects import Objects
 from ncps.cache.proof import Proofs
-from ncps.cache.rebuild import Rebuild, Tally
+from ncps.cache.rebuild import Nameless, Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError
 from ncps.locks.local import LocalLeases
@@ -48,7 +49,10 @@ def migrate_status(settings: Settings) -> int:
 
 
 def rebuild(settings: Settings) -> int:
-    """Fill the catalog from the store; the daemon must not run."""
+    """Fill the catalog from the store; the daemon must not run.
+
+    The code is not 0 if there was something, and nothing of it could be recorded.
+    """
     code = 1
 
     async def main(reactor: Any) -> None:
@@ -56,7 +60,7 @@ def rebuild(settings: Settings) -> int:
         service = NcpsService(settings, reactor)
         try:
             service.check()
-            tally = await _rebuild(reactor, settings)
+            tally, nameless = await _rebuild(reactor, settings)
         except NcpsError as error:
             sys.stderr.write(f"ncps: error: {error}\n")
             return
@@ -66,7 +70,14 @@ def rebuild(settings: Settings) -> int:
             f"{tally.narinfos} narinfos and {tally.nars} NARs recorded,"
             f" {tally.without_bytes} narinfos without their NAR, {tally.refused} refused"
         )
-        code = 0
+        if nameless.count:
+            _say(
+                f"{nameless.size} bytes in {nameless.count} NARs have no narinfo in the store: they"
+                " stay, and each is taken over when somebody asks for its URL"
+            )
+        code = 1 if not tally.narinfos and (tally.refused or nameless.count) else 0
+        if code:
+            sys.stderr.write(f"ncps: error: {_nothing(nameless)}\n")
 
     try:
         react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
@@ -74,7 +85,17 @@ def rebuild(settings: Settings) -> int:
         return code if not done.code else 1
 
 
-async def _rebuild(reactor: Any, settings: Settings) -> Tally:
+def _nothing(nameless: Nameless) -> str:
+    """Say what it may mean that nothing was recorded."""
+    if not nameless.count:
+        return "no narinfo of the store could be recorded: the log says why"
+    return (
+        "no narinfo was recorded: if this is a store of the Go program ncps, they are in its"
+        " database, which this version cannot take over yet"
+    )
+
+
+async def _rebuild(reactor: Any, settings: Settings) -> tuple[Tally, Nameless]:
     parts = adapters(reactor, settings)
     parts.workers.start()
     parts.stores.start()
@@ -86,14 +107,17 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
         identity = await identity_of(parts, settings, None)
         judge = vetting(settings, identity.key)
         adopting = adoption(reactor, parts, tasks, leases, wrong)
-        return await Rebuild(
+        making = Rebuild(
             clock=reactor,
             catalog=parts.catalog,
             store=parts.stores.narinfos,
+            nars=parts.stores.nars,
+            objects=Objects(catalog=parts.catalog, store=parts.stores.nars, leases=leases),
             adoption=adopting,
             vetting=judge,
             proofs=Proofs(clock=reactor, workers=parts.workers, vetting=judge, fetch=adopting.open),
-        ).run()
+        )
+        return await making.run(), await making.nameless()
     finally:
         await tasks.stop(0.0)
         parts.database.close()

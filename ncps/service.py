@@ -24,6 +24,7 @@ from ncps.assembly.core import Core, core
 from ncps.assembly.databases import database_lock, dialect
 from ncps.assembly.edge import inner_pages, site
 from ncps.assembly.fetching import metrics, upstreaming
+from ncps.assembly.former import refuse_former
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, alone, locking
 from ncps.assembly.names import Names
@@ -101,6 +102,7 @@ class NcpsService(Service):
         imported_key(self._settings)
         if not self._place.is_in_charge:
             return
+        refuse_former(self._settings)
         stores = self._parts.stores
         self._probe(stores.probe)
         if stores.lock is not None:

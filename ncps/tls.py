@@ -15,18 +15,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.x509 import (
-    DNSName,
-    ExtensionNotFound,
-    IPAddress,
-    SubjectAlternativeName,
-    load_pem_x509_certificates,
-)
+from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import (
@@ -40,7 +33,6 @@ from service_identity.hazmat import (
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
-    Certificate,
     PrivateCertificate,
     optionsForClientTLS,
     trustRootFromCertificates,
@@ -87,48 +79,30 @@ def verified(
     :param trust: as `trustRootFromCertificates` makes it; None trusts the system's authorities.
     :param own: a certificate of our own, for servers that ask for one.
     """
-    trust = system_trust(os.environ) if trust is None else trust
+    path = "" if trust is not None else authorities_file(os.environ)
+    trust = trustRootFromCertificates([]) if path else trust
     stock = optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
-    return _Verified(host, stock)
+    return _Verified(host, stock, path)
 
 
-def system_trust(environ: Mapping[str, str]) -> Any:
-    """Return the system's authorities as a trust root; None for those of OpenSSL.
-
-    It trusts nobody if the file that `NIX_SSL_CERT_FILE` names cannot be read.
-    """
-    path = "" if environ.get(OPENSSL_FILE) else environ.get(NIX_FILE, "")
-    if not path:
-        return None
-    try:
-        changed_ns = Path(path).stat().st_mtime_ns
-        return _authorities(path, changed_ns)
-    except (OSError, ValueError):
-        return trustRootFromCertificates([])
+def authorities_file(environ: Mapping[str, str]) -> str:
+    """Return the file that is read for authorities instead of OpenSSL's; empty for none."""
+    return "" if environ.get(OPENSSL_FILE) else environ.get(NIX_FILE, "")
 
 
 def trouble_of_authorities(environ: Mapping[str, str]) -> str:
-    """Say why the file of authorities that the environment names is none; empty if it is one."""
+    """Say why the file of authorities that the environment names is none; empty if it is one.
+
+    Nobody is trusted then.
+    """
     name = OPENSSL_FILE if environ.get(OPENSSL_FILE) else NIX_FILE
     path = environ.get(name, "")
     try:
-        if path:
-            _authorities(path, Path(path).stat().st_mtime_ns)
+        if path and b"-----BEGIN " not in Path(path).read_bytes():
+            return f"environment {name}: {path} holds no certificates (PEM)"
     except OSError as error:
         return f"environment {name}: {path} cannot be read: {error.strerror}"
-    except ValueError:
-        return f"environment {name}: {path} holds no certificates (PEM)"
     return ""
-
-
-@lru_cache(maxsize=2)
-def _authorities(path: str, changed_ns: int) -> Any:
-    """Read a file of certificates, once for each time it changes. Raises OSError, ValueError."""
-    del changed_ns
-    certificates = load_pem_x509_certificates(Path(path).read_bytes())
-    return trustRootFromCertificates(
-        [Certificate(crypto.X509.from_cryptography(found)) for found in certificates]
-    )
 
 
 @implementer(IPolicyForHTTPS)
@@ -149,10 +123,14 @@ class VerifiedHTTPS:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Verified:
-    """Replaces the stock callback on each connection that the stock creator makes."""
+    """Replaces the stock callback on each connection that the stock creator makes.
 
-    def __init__(self, host: str, stock: IOpenSSLClientConnectionCreator) -> None:
+    :param authorities: file of those to be trusted besides; empty for none.
+    """
+
+    def __init__(self, host: str, stock: IOpenSSLClientConnectionCreator, authorities: str) -> None:
         self._host = host
+        self._authorities = authorities
         self._stock = stock
         is_address = isIPAddress(host) or isIPv6Address(host)
         self._wanted = IPAddress_ID(host) if is_address else DNS_ID(host)
@@ -160,6 +138,11 @@ class _Verified:
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """See `IOpenSSLClientConnectionCreator`."""
         connection: SSL.Connection = self._stock.clientConnectionForTLS(tlsProtocol)
+        if self._authorities:
+            store = connection.get_context().get_cert_store()
+            assert store is not None
+            with suppress(crypto.Error):  # nobody is trusted then, which the start has told
+                store.load_locations(self._authorities)
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
         connection.set_verify(mode, self._check(tlsProtocol))
         return connection

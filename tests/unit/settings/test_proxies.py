@@ -109,7 +109,7 @@ class EnvironmentTests(SynchronousTestCase):
     def test_authorities(self) -> None:
         """A file of certificates that is none is told at the start, where there is https."""
         for name in ("SSL_CERT_FILE", "NIX_SSL_CERT_FILE"):
-            (warning,) = load_with(**{name: "/no-cert-file.crt"}).warnings
+            (warning,) = load_with({}, **{name: "/no-cert-file.crt"}).warnings
             self.assertIn(f"environment {name}: /no-cert-file.crt cannot be read", warning)
             plain = load_with({"cache-upstream-url": HTTP}, **{name: "/no-cert-file.crt"})
             self.assertEqual((), plain.warnings)
