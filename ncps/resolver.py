@@ -5,7 +5,7 @@ included. Where a name server does not answer, each look-up keeps its thread for
 ten of them stop every connection of the process. Here a `Resolver` belongs to one upstream (or to
 everything that is no upstream); addresses in figures need no thread; all who ask for one name share
 one look-up, whose result is remembered for a while; and the names that others put into the mouth
-of an upstream (redirects, URLs in narinfos) are bounded, while its own one always has a thread.
+of an upstream (redirects, URLs in narinfos) wait for few threads, while its own one never does.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from zope.interface import implementer
 
 from ncps.errors import Unavailable
 from ncps.flights import Shared
+from ncps.slots import Slots
 from ncps.workers import Threads
 
 FRESH_S: Final = 5.0
@@ -50,6 +51,8 @@ RENEWED_S: Final = 60.0
 MAX_PER_NAME: Final = 2
 MAX_OTHERS: Final = 4
 """Names besides its own ones that a resolver looks up at once."""
+QUEUE: Final = 64
+"""More of those wait for their turn, each as long as it would for an answer."""
 MAX_NAMES: Final = 256
 """Names that a resolver remembers."""
 
@@ -84,8 +87,9 @@ class _Name:
 
     :ivar known_at: when `addresses` were found.
     :ivar trouble: why the last look-up failed; None if it did not.
-    :ivar running: look-ups in threads.
+    :ivar running: look-ups under way.
     :ivar begun_at: when the last one began.
+    :ivar is_asked: whether it has a thread.
     :ivar done: set when it ends.
     """
 
@@ -94,6 +98,7 @@ class _Name:
     trouble: NameTrouble | None = None
     running: int = 0
     begun_at: float = -inf
+    is_asked: bool = False
     done: Shared[None] = Factory(Shared)
 
 
@@ -137,6 +142,13 @@ class Resolver:
         self._patience_s = patience_s
         self._look_up = look_up
         self._names: dict[str, _Name] = {}
+        self._turns = Slots(
+            clock,
+            "a thread to look up names in",
+            size=MAX_OTHERS,
+            queue=QUEUE,
+            patience_s=patience_s,
+        )
 
     def resolveHostName(
         self,
@@ -168,7 +180,7 @@ class Resolver:
     def why(self, host: str) -> NameTrouble | None:
         """Say why the last look-up of a name gave no address; None if it gave one."""
         name = self._names.get(host.lower())
-        return _too_many(host) if name is None else name.trouble
+        return None if name is None else name.trouble
 
     async def find(self, host: str) -> tuple[str, ...]:
         """Return the addresses of a name in figures, at least one. Raises NameTrouble."""
@@ -181,10 +193,6 @@ class Resolver:
             return name.addresses
         usable = name.addresses if now - name.known_at < STALE_S else ()
         if not name.running or (name.running < MAX_PER_NAME and now - name.begun_at >= RENEWED_S):
-            if key not in self._own and self._others >= MAX_OTHERS:
-                if usable:
-                    return usable
-                raise _too_many(key)
             name = self._begin(key)
         until = name.begun_at + (LATE_S if usable else self._patience_s)
         waiting = Deferred.fromCoroutine(name.done.wait())
@@ -192,18 +200,19 @@ class Resolver:
             await waiting.addTimeout(max(0.0, until - now), self._clock)
         except DeferredTimeout:
             if not usable:
-                text = f"no name server gave the address of {key} within {self._patience_s:g} s"
-                name.trouble = NameTrouble(text, timed_out=True)
+                name.trouble = self._late(key, name)
         if name.trouble is None:
             return name.addresses
         if usable and name.addresses:
             return usable
         raise name.trouble.with_traceback(None)
 
-    @property
-    def _others(self) -> int:
-        """Look-ups under way of names that are not our own."""
-        return sum(name.running for key, name in self._names.items() if key not in self._own)
+    def _late(self, key: str, name: _Name) -> NameTrouble:
+        """Say what kept a look-up."""
+        if not name.is_asked:
+            return NameTrouble(f"{key} was not looked up: other names hang", is_ours=True)
+        text = f"no name server gave the address of {key} within {self._patience_s:g} s"
+        return NameTrouble(text, timed_out=True)
 
     def _begin(self, key: str) -> _Name:
         """Begin a look-up, and make room for its name."""
@@ -213,14 +222,24 @@ class Resolver:
         name = self._names[key] = name or _Name()
         name.running += 1
         name.begun_at = self._clock.seconds()
+        name.is_asked = False
         name.done = Shared()
         # It ends with its thread, which belongs to the owner of the pool.
-        looking = Deferred.fromCoroutine(self._threads.run(self._look_up, key))
+        looking = Deferred.fromCoroutine(self._ask(key, name))
         looking.addCallbacks(
             self._found, self._failed, callbackArgs=(name,), errbackArgs=(key, name)
         )
         looking.addBoth(self._ended, name, name.done)
         return name
+
+    async def _ask(self, key: str, name: _Name) -> tuple[str, ...]:
+        """Have the system asked in a thread; names that are not our own when it is their turn."""
+        if key in self._own:
+            name.is_asked = True
+            return await self._threads.run(self._look_up, key)
+        async with self._turns:
+            name.is_asked = True
+            return await self._threads.run(self._look_up, key)
 
     def _found(self, addresses: tuple[str, ...], name: _Name) -> None:
         name.addresses, name.known_at, name.trouble = addresses, self._clock.seconds(), None
@@ -242,11 +261,6 @@ class Resolver:
 
 
 _UNKNOWN: Final = _Name()
-
-
-def _too_many(host: str) -> NameTrouble:
-    text = f"{host} was not looked up: {MAX_OTHERS} look-ups of other names have no answer yet"
-    return NameTrouble(text, is_ours=True)
 
 
 def _is_address(text: str) -> bool:

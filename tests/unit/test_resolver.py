@@ -22,6 +22,7 @@ from ncps.resolver import (
     MAX_NAMES,
     MAX_OTHERS,
     MAX_PER_NAME,
+    QUEUE,
     RENEWED_S,
     STALE_S,
     NamedEndpoint,
@@ -198,20 +199,35 @@ class FindTests(ResolverCase):
         self.assertEqual(MAX_PER_NAME, len(self.threads))
 
     def test_names_of_others_are_bounded(self) -> None:
-        """Those that hang keep neither its own name nor addresses from it."""
-        for number in range(MAX_OTHERS):
-            self.find(f"x{number}.example")
-        refused = self.trouble(self.find("y.example"))
-        self.assertTrue(refused.is_ours)
-        self.assertEqual(str(refused), str(self.resolver.why("y.example")))
+        """They wait for their turn, but the resolver's own name never does."""
+        finding = [self.find(f"x{number}.example") for number in range(MAX_OTHERS + 2)]
         own = self.find("own.EXAMPLE")
         self.assertEqual(MAX_OTHERS + 1, len(self.threads))
         self.threads.release()
-        self.assertEqual((V4,), self.successResultOf(own))
+        for one in (*finding, own):
+            self.assertEqual((V4,), self.successResultOf(one))
+        self.assertEqual([], self.wire.getDelayedCalls())
+
+    def test_names_of_others_that_hang(self) -> None:
+        """Who waits behind them has not failed; what is known of a name is used again."""
+        self.find("known.example")
+        self.threads.release()
         self.wire.advance(FRESH_S)
-        for number in range(MAX_OTHERS):
-            self.find(f"z{number}.example")
-        self.assertEqual((V4,), self.successResultOf(self.find("x0.example")))
+        hanging = [self.find(f"x{number}.example") for number in range(MAX_OTHERS)]
+        behind, known = self.find("y.example"), self.find("known.example")
+        self.wire.advance(PATIENCE_S)
+        for one in hanging:
+            self.assertTrue(self.trouble(one).timed_out)
+        refused = self.trouble(behind)
+        self.assertTrue(refused.is_ours)
+        self.assertEqual(str(refused), str(self.resolver.why("y.example")))
+        self.assertEqual((V4,), self.successResultOf(known))
+
+    def test_queue_is_bounded(self) -> None:
+        """Beyond it the answer is there at once."""
+        for number in range(MAX_OTHERS + QUEUE):
+            self.find(f"x{number}.example")
+        self.assertTrue(self.trouble(self.find("y.example")).is_ours)
 
     def test_names_remembered_are_bounded(self) -> None:
         """The oldest goes first."""

@@ -294,7 +294,9 @@ class NamesTests(ReachCase):
         self.test_resolver_of_its_own()
         for number in range(4):
             self.ask(f"http://x{number}.example/").addErrback(lambda _: None)
-        error = self.failureResultOf(self.ask("http://y.example/x"), Busy).value
+        asking = self.ask("http://y.example/x")
+        self.wire.advance(3)
+        error = self.failureResultOf(asking, Busy).value
         self.assertIn("y.example was not looked up", str(error))
 
     def test_whether_it_is_inside_cannot_be_told(self) -> None:
