@@ -36,7 +36,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from ncps.errors import Unavailable
-from ncps.resolver import NamedEndpoint, Resolver
+from ncps.resolver import NamedEndpoint, NameTrouble, Resolver
 from ncps.tls import VerifiedHTTPS
 from ncps.upstream.proxies import NO_PROXIES, Proxies, Proxy, address_of
 from ncps.upstream.tunnel import ProxyEndpoint, Tunnel
@@ -166,7 +166,10 @@ class Home:
         self._is_internal = is_internal(address) and self._is_internal is not False
 
     async def is_internal(self) -> bool:
-        """Say whether the upstream is inside. Raises Unavailable if resolving takes too long."""
+        """Say whether the upstream is inside.
+
+        Raises Unavailable if resolving takes too long, NameTrouble if it finds nothing.
+        """
         if self._is_internal is not None:
             return self._is_internal
         addresses = await self._resolved()
@@ -182,7 +185,7 @@ class Home:
             raise Unavailable(text, timed_out=True) from None
         resolver = self._reactor.nameResolver
         if not found and isinstance(resolver, Resolver):
-            raise Unavailable(str(resolver.why(self._host)))
+            raise resolver.why(self._host) or NameTrouble(f"{self._host} was not found")
         return found
 
 
