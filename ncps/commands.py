@@ -12,8 +12,9 @@ from ncps.assembly.databases import dialect
 from ncps.assembly.keys import vetting
 from ncps.assembly.parts import adapters, adoption, quarantine
 from ncps.assembly.replicas import identity_of
+from ncps.cache.objects import Objects
 from ncps.cache.proof import Proofs
-from ncps.cache.rebuild import Rebuild, Tally
+from ncps.cache.rebuild import Nameless, Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError
 from ncps.locks.local import LocalLeases
@@ -48,7 +49,10 @@ def migrate_status(settings: Settings) -> int:
 
 
 def rebuild(settings: Settings) -> int:
-    """Fill the catalog from the store; the daemon must not run. NcpsError: why it could not."""
+    """Fill the catalog from the store; the daemon must not run.
+
+    NcpsError: why it could not, also if there was something, and nothing of it could be recorded.
+    """
     failure: NcpsError | None = None
 
     async def main(reactor: Any) -> None:
@@ -56,7 +60,7 @@ def rebuild(settings: Settings) -> int:
         service = NcpsService(settings, reactor)
         try:
             service.check()
-            tally = await _rebuild(reactor, settings)
+            tally, nameless = await _rebuild(reactor, settings)
         except NcpsError as error:
             failure = error
             return
@@ -66,6 +70,13 @@ def rebuild(settings: Settings) -> int:
             f"{tally.narinfos} narinfos and {tally.nars} NARs recorded,"
             f" {tally.without_bytes} narinfos without their NAR, {tally.refused} refused"
         )
+        if nameless.count:
+            _say(
+                f"{nameless.size} bytes in {nameless.count} NARs have no narinfo in the store: they"
+                " stay, and each is taken over when somebody asks for its URL"
+            )
+        if not tally.narinfos and (tally.refused or nameless.count):
+            failure = NcpsError(_nothing(nameless))
 
     code = 1
     try:
@@ -77,7 +88,17 @@ def rebuild(settings: Settings) -> int:
     return code
 
 
-async def _rebuild(reactor: Any, settings: Settings) -> Tally:
+def _nothing(nameless: Nameless) -> str:
+    """Say what it may mean that nothing was recorded."""
+    if not nameless.count:
+        return "no narinfo of the store could be recorded: the log says why"
+    return (
+        "no narinfo was recorded: if this is a store of the Go program ncps, they are in its"
+        " database, which this version cannot take over yet"
+    )
+
+
+async def _rebuild(reactor: Any, settings: Settings) -> tuple[Tally, Nameless]:
     parts = adapters(reactor, settings)
     parts.workers.start()
     parts.stores.start()
@@ -89,14 +110,17 @@ async def _rebuild(reactor: Any, settings: Settings) -> Tally:
         identity = await identity_of(parts, settings, None)
         judge = vetting(settings, identity.key)
         adopting = adoption(reactor, parts, tasks, leases, wrong)
-        return await Rebuild(
+        making = Rebuild(
             clock=reactor,
             catalog=parts.catalog,
             store=parts.stores.narinfos,
+            nars=parts.stores.nars,
+            objects=Objects(catalog=parts.catalog, store=parts.stores.nars, leases=leases),
             adoption=adopting,
             vetting=judge,
             proofs=Proofs(clock=reactor, workers=parts.workers, vetting=judge, fetch=adopting.open),
-        ).run()
+        )
+        return await making.run(), await making.nameless()
     finally:
         await tasks.stop(0.0)
         parts.database.close()

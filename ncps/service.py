@@ -23,8 +23,10 @@ from ncps.assembly.core import Core, core
 from ncps.assembly.databases import database_lock, dialect
 from ncps.assembly.edge import inner_pages, site
 from ncps.assembly.fetching import metrics, upstreaming
+from ncps.assembly.former import refuse_former
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, alone, locking
+from ncps.assembly.names import Names
 from ncps.assembly.parts import Adapters, adapters
 from ncps.assembly.replicas import agreement_of, identity_of
 from ncps.cache.agreement import Agreement
@@ -90,6 +92,7 @@ class NcpsService(Service):
         self._core: Core | None = None
         self._clients: tuple[Client, ...] = ()
         self._peers: PeerClients | None = None
+        self._names = Names(reactor, settings)
         self._agreed: Locking | None = None
         self._agreement: Agreement | None = None
         self._site: NcpsSite | None = None
@@ -107,6 +110,7 @@ class NcpsService(Service):
         imported_key(self._settings)
         if not self._place.is_in_charge:
             return
+        refuse_former(self._settings)
         stores = self._parts.stores
         self._probe(stores.probe)
         if stores.lock is not None:
@@ -178,6 +182,7 @@ class NcpsService(Service):
         settings = self._settings
         keep_large_blocks()
         parts.workers.start()
+        self._names.start()
         parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
@@ -185,7 +190,8 @@ class NcpsService(Service):
         self._place.begin(counters)
         identity = await identity_of(parts, settings, self._place)
         self._agreement = agreement_of(parts, settings, identity)
-        whom = upstreaming(self._reactor, settings, counters, self._tasks, self._place.via)
+        via = self._place.via
+        whom = upstreaming(self._reactor, settings, counters, self._tasks, via, self._names)
         self._clients = whom.clients
         self._peers = peer_clients(self._reactor, settings, counters, self._place)
         self._agreed = locking(self._reactor, settings, counters, self._place)
@@ -273,6 +279,7 @@ class NcpsService(Service):
             await self._peers.close()
         if self._agreed is not None:
             await self._agreed.stop(AFTERMATH_S)
+        await self._names.stop()
         if self._parts is not None:
             self._parts.database.close()
             await self._parts.stores.stop(AFTERMATH_S)

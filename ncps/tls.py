@@ -5,13 +5,18 @@ accepts every certificate whose names cannot be looked at: one without subjectAl
 IP address or a wildcard where none may stand. Its callback knows one of the errors in which that
 look can end, logs the others and goes on with OpenSSL's verdict, which knows no host. Here a name
 that makes no sense is as good as none, and only a name that fits lets a server in.
+
+The system's authorities are those of OpenSSL, so `SSL_CERT_FILE` names other ones. Where that is
+not set, `NIX_SSL_CERT_FILE` does, as for Nix.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
@@ -27,7 +32,11 @@ from service_identity.hazmat import (
 )
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import PrivateCertificate, optionsForClientTLS
+from twisted.internet.ssl import (
+    PrivateCertificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
 from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
@@ -42,6 +51,10 @@ _UNTRUSTED: Final[Mapping[int, str]] = {
     23: "it is revoked",
 }
 """What OpenSSL's numbers mean (X509_verify_cert_error_string), for what happens in practice."""
+
+
+NIX_FILE: Final = "NIX_SSL_CERT_FILE"
+OPENSSL_FILE: Final = "SSL_CERT_FILE"
 
 
 class WrongCertificate(Exception):
@@ -66,8 +79,30 @@ def verified(
     :param trust: as `trustRootFromCertificates` makes it; None trusts the system's authorities.
     :param own: a certificate of our own, for servers that ask for one.
     """
+    path = "" if trust is not None else authorities_file(os.environ)
+    trust = trustRootFromCertificates([]) if path else trust
     stock = optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
-    return _Verified(host, stock)
+    return _Verified(host, stock, path)
+
+
+def authorities_file(environ: Mapping[str, str]) -> str:
+    """Return the file that is read for authorities instead of OpenSSL's; empty for none."""
+    return "" if environ.get(OPENSSL_FILE) else environ.get(NIX_FILE, "")
+
+
+def trouble_of_authorities(environ: Mapping[str, str]) -> str:
+    """Say why the file of authorities that the environment names is none; empty if it is one.
+
+    Nobody is trusted then.
+    """
+    name = OPENSSL_FILE if environ.get(OPENSSL_FILE) else NIX_FILE
+    path = environ.get(name, "")
+    try:
+        if path and b"-----BEGIN " not in Path(path).read_bytes():
+            return f"environment {name}: {path} holds no certificates (PEM)"
+    except OSError as error:
+        return f"environment {name}: {path} cannot be read: {error.strerror}"
+    return ""
 
 
 @implementer(IPolicyForHTTPS)
@@ -88,10 +123,14 @@ class VerifiedHTTPS:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Verified:
-    """Replaces the stock callback on each connection that the stock creator makes."""
+    """Replaces the stock callback on each connection that the stock creator makes.
 
-    def __init__(self, host: str, stock: IOpenSSLClientConnectionCreator) -> None:
+    :param authorities: file of those to be trusted besides; empty for none.
+    """
+
+    def __init__(self, host: str, stock: IOpenSSLClientConnectionCreator, authorities: str) -> None:
         self._host = host
+        self._authorities = authorities
         self._stock = stock
         is_address = isIPAddress(host) or isIPv6Address(host)
         self._wanted = IPAddress_ID(host) if is_address else DNS_ID(host)
@@ -99,6 +138,11 @@ class _Verified:
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """See `IOpenSSLClientConnectionCreator`."""
         connection: SSL.Connection = self._stock.clientConnectionForTLS(tlsProtocol)
+        if self._authorities:
+            store = connection.get_context().get_cert_store()
+            assert store is not None
+            with suppress(crypto.Error):  # nobody is trusted then, which the start has told
+                store.load_locations(self._authorities)
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
         connection.set_verify(mode, self._check(tlsProtocol))
         return connection

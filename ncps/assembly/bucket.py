@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ncps.assembly.stores import Stores
 from ncps.errors import Refused
@@ -14,6 +15,7 @@ from ncps.storage.s3_bucket import Access, Bucket, connect
 from ncps.storage.s3_probe import probe_blocking, sweep_blocking
 from ncps.storage.s3_requests import Requests
 from ncps.storage.temps import Temps
+from ncps.upstream.proxies import is_this_machine
 from ncps.workers import Workers
 
 QUEUE: Final = 10_000
@@ -40,6 +42,7 @@ def access(settings: S3Settings) -> Access:
         connections=settings.threads,
         encryption=settings.server_side_encryption,
         kms_key_id=settings.kms_key_id,
+        is_direct=is_this_machine(urlsplit(settings.endpoint).hostname or ""),
     )
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from twisted.logger import Logger
 
 from ncps import limits
+from ncps.assembly.names import Names
 from ncps.cache.choose import Upstreams
 from ncps.cache.probes import Probes
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
 from ncps.metrics import Metrics
 from ncps.ports import Upstream
 from ncps.settings.model import Settings, UpstreamSetting
+from ncps.settings.proxies import ProxiesSetting, ProxyURL
 from ncps.tasks import Tasks
 from ncps.upstream.agent import Client, Credentials, Timeouts
 from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
+from ncps.upstream.proxies import Bypass, Proxies, Proxy
 from ncps.upstream.remote import Observers, RemoteCache
 
 _log = Logger()
@@ -44,11 +48,12 @@ def _name(url: str) -> str:
 
 
 def upstreaming(
-    reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks, via: str
+    reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks, via: str, names: Names
 ) -> Upstreaming:
     """Make the upstreams and their HTTP clients.
 
     :param via: our name in Via headers.
+    :param names: looks up their hosts.
     """
     netrc = _netrc(settings)
     bounds = limits.of_upstream(settings)
@@ -69,7 +74,10 @@ def upstreaming(
             reached=reached,
             via=via,
             may_lead_inside=settings.cache.upstream.allow_internal_addresses,
+            resolver=names.of_upstream(setting),
+            proxies=proxies_of(setting.proxies),
         )
+        _tell_proxy(setting)
         observers = Observers(
             fetched=counters.bytes_fetched(_name(setting.url)).inc,
             narinfo_seconds=counters.narinfo_fetch_seconds.observe,
@@ -121,3 +129,37 @@ def _credentials(setting: UpstreamSetting, netrc: Netrc) -> Credentials | None:
         return Credentials(user=setting.user, password=setting.password or "")
     found = netrc.credentials(Client.host_of(setting.url))
     return Credentials(user=found[0], password=found[1]) if found is not None else None
+
+
+def proxies_of(setting: ProxiesSetting) -> Proxies:
+    """Make what chooses the proxies of an upstream."""
+    return Proxies(
+        http=_proxy(setting.http), https=_proxy(setting.https), bypass=Bypass(setting.no_proxy)
+    )
+
+
+def _proxy(setting: ProxyURL | None) -> Proxy | None:
+    if setting is None:
+        return None
+    login = None
+    if setting.user is not None:
+        login = Credentials(user=setting.user, password=setting.password or "")
+    return Proxy(
+        host=setting.host,
+        port=setting.port,
+        is_secured=setting.scheme == "https",
+        authorization=b"" if login is None else login.header(),
+    )
+
+
+def _tell_proxy(setting: UpstreamSetting) -> None:
+    parts = urlsplit(setting.url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    proxy = proxies_of(setting.proxies).choose(parts.scheme, parts.hostname or "", port)
+    if proxy is not None:
+        _log.info(
+            "upstream {upstream} is asked through the proxy {proxy} ({origin})",
+            upstream=_name(setting.url),
+            proxy=proxy.name,
+            origin=dict(setting.proxies.origins)[parts.scheme],
+        )

@@ -55,6 +55,11 @@ class Stores:
         self.disconnect()
 
 
+def lock_of(root: Path) -> StoreLock:
+    """Return the lock of a store in a directory, not held."""
+    return StoreLock(root)
+
+
 def stores(reactor: Any, settings: Settings) -> Stores:
     """Make the stores; nothing is opened. Unavailable."""
     root = settings.cache.storage.local
@@ -78,6 +83,6 @@ def _in_directory(reactor: Any, root: Path, temp_path: Path | None) -> Stores:
         room=(spools.directory, root),
         probe=tree.probe,
         sweep=lambda: sum(temps.sweep() for temps in {spools, tree.temps}),
-        lock=StoreLock(root),
+        lock=lock_of(root),
         threads=workers,
     )

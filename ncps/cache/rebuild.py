@@ -15,12 +15,13 @@ from twisted.logger import Logger
 
 from ncps.cache import sidecar
 from ncps.cache.adopt import Adoption
+from ncps.cache.objects import Objects
 from ncps.cache.proof import Proofs
 from ncps.cache.vet import Vetted, Vetting
 from ncps.clocks import utc_now
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
 from ncps.nix.narurl import VARIANTS, opaque_key
-from ncps.ports import Catalog, NarInfoStore
+from ncps.ports import Catalog, NarInfoStore, NarStore
 
 
 @define
@@ -31,6 +32,14 @@ class Tally:
     nars: int = 0
     without_bytes: int = 0
     refused: int = 0
+
+
+@define
+class Nameless:
+    """NARs of the store that no narinfo there names: how many, and their bytes."""
+
+    count: int = 0
+    size: int = 0
 
 
 class Rebuild:
@@ -44,6 +53,8 @@ class Rebuild:
         clock: IReactorTime,
         catalog: Catalog,
         store: NarInfoStore,
+        nars: NarStore,
+        objects: Objects,
         adoption: Adoption,
         vetting: Vetting,
         proofs: Proofs,
@@ -51,6 +62,8 @@ class Rebuild:
         self._clock = clock
         self._catalog = catalog
         self._store = store
+        self._nars = nars
+        self._objects = objects
         self._adoption = adoption
         self._vetting = vetting
         self._proofs = proofs
@@ -72,6 +85,15 @@ class Rebuild:
                 )
             progress(tally)
         return tally
+
+    async def nameless(self) -> Nameless:
+        """Count the NARs of the store that the catalog does not have. Unavailable."""
+        found = Nameless()
+        async for stat in self._nars.walk():
+            if not await self._objects.is_owned(stat.key):
+                found.count += 1
+                found.size += stat.size
+        return found
 
     async def _take(self, digest: str, tally: Tally) -> None:
         text = await self._store.get(digest)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from ncps.database import steps
+from ncps.database import former, steps
 from ncps.database.dialects.base import Dialect, Sleep, Transaction, Trouble
 from ncps.database.migration import Migration, known
 from ncps.errors import NcpsError, Refused, Unavailable
@@ -35,8 +35,6 @@ _WRITTEN = (
     ("facts", "changed_at"),
     ("replicas", "seen_at"),
 )
-
-_GO_TABLES = {"narinfos", "nar_files", "narinfo_nar_files"}
 
 ATTEMPTS: Final = 20
 PAUSE_S: Final = 0.1
@@ -61,6 +59,21 @@ def status(dialect: Dialect) -> Status:
             return Status(applied=(), pending=known(dialect.name))
         with closing(connection):
             return _status(connection, dialect)
+    except dialect.errors as error:
+        raise _told(dialect, error) from error
+
+
+def is_used(dialect: Dialect) -> bool:
+    """Whether the catalog knows a narinfo; changes nothing. Refused, Unavailable. Blocks."""
+    try:
+        connection = dialect.inspect()
+        if connection is None:
+            return False
+        with closing(connection):
+            if not _status(connection, dialect).applied:
+                return False
+            txn = Transaction(connection.cursor(), dialect.translate)
+            return txn.execute("SELECT 1 FROM narinfos LIMIT 1").fetchone() is not None
     except dialect.errors as error:
         raise _told(dialect, error) from error
 
@@ -179,10 +192,11 @@ def _rows(connection: Any, dialect: Dialect) -> list[tuple[int, str, int]]:
     if not tables:
         return []
     if not {"version", "checksum"} <= dialect.columns(connection, "schema_migrations"):
-        whose = "the Go program ncps" if tables >= _GO_TABLES else "another program"
+        if former.is_former(tables):
+            raise former.refusal(dialect.where, is_file=dialect.name == "sqlite")
         raise Refused(
-            f"the database {dialect.where} belongs to {whose}: name another one"
-            " (--cache-database-url) and fill it from the store with `ncps rebuild`"
+            f"the database {dialect.where} belongs to another program: name another one"
+            " (--cache-database-url)"
         )
     txn = Transaction(connection.cursor(), dialect.translate)
     return list(

@@ -13,13 +13,14 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from ncps.errors import Refused, Unavailable
+from ncps.resolver import NamedEndpoint
 from ncps.tls import WrongCertificate
 
 TLS = Callable[[str], IOpenSSLClientConnectionCreator]
@@ -92,7 +93,7 @@ async def dial(
     :param is_subscriber: whether the connection is for SUBSCRIBE.
     """
     host, port = address
-    endpoint: Any = HostnameEndpoint(reactor, host.encode("idna"), port, timeout=timeout_s)
+    endpoint: Any = NamedEndpoint(reactor, host, port, timeout_s)
     if tls is not None:
         endpoint = wrapClientTLS(tls(host), endpoint)
     name = f"{host}:{port}"

@@ -235,7 +235,7 @@ def load(
             loading.resolve(setting)
     loading.warnings.extend(unknown_variables(surroundings.environ))
     decide_database(loading.values, loading.origins, loading.warnings)
-    decide_upstreams(loading.values, loading.problems, loading.warnings)
+    decide_upstreams(loading.values, surroundings.environ, loading.problems, loading.warnings)
     decide_locks(loading.values, loading.problems, loading.warnings)
     decide_eviction(loading.values, loading.problems)
     decide_storage(loading.values, loading.origins, loading.problems, surroundings.state_dir)

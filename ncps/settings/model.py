@@ -13,6 +13,7 @@ from attrs import field, frozen
 from ncps.settings.database_url import DatabaseURL
 from ncps.settings.eviction import ScheduleSetting
 from ncps.settings.locks import RedisAddress
+from ncps.settings.proxies import ProxiesSetting, ProxyURL
 
 _T = TypeVar("_T")
 
@@ -23,6 +24,7 @@ class UpstreamSetting:
 
     :ivar url: base URL without credentials, query and trailing slash.
     :ivar priority: lower is asked first.
+    :ivar proxies: through which it, and what it leads to, is asked.
     :ivar user: from the URL, percent-decoded; None if the URL had no credentials.
     """
 
@@ -31,6 +33,7 @@ class UpstreamSetting:
     dialer_timeout_s: float
     response_header_timeout_s: float
     idle_timeout_s: float
+    proxies: ProxiesSetting
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -172,6 +175,7 @@ class UpstreamsSettings:
 
     :ivar upstreams: with timeouts of their own where given, else those of all.
     :ivar public_keys: as Nix writes them, each checked for its form.
+    :ivar proxy: for all upstreams that have none of their own; None for what the environment says.
     :ivar allow_internal_addresses: to upstreams that are at a public address.
     """
 
@@ -180,6 +184,7 @@ class UpstreamsSettings:
     dialer_timeout_s: float
     response_header_timeout_s: float
     idle_timeout_s: float
+    proxy: ProxyURL | None
     max_connections: int
     max_queries: int
     max_queue: int

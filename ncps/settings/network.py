@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
 from ncps.settings.database_parameters import shown_name
+from ncps.settings.proxies import ProxyURL, parse_proxy
 from ncps.settings.setting import Kind
 from ncps.settings.values import parse_duration, parse_integer
 
@@ -75,6 +76,7 @@ class UpstreamURL:
     dialer_timeout_s: float | None = None
     response_header_timeout_s: float | None = None
     idle_timeout_s: float | None = None
+    proxy: ProxyURL | None = None
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -98,6 +100,7 @@ _PARAMETERS = {
     "dialer-timeout": ("dialer_timeout_s", _parse_timeout),
     "response-header-timeout": ("response_header_timeout_s", _parse_timeout),
     "idle-timeout": ("idle_timeout_s", _parse_timeout),
+    "proxy": ("proxy", parse_proxy),
 }
 
 
@@ -128,7 +131,8 @@ def _parse_parameters(pairs: list[tuple[str, str]]) -> dict[str, Any]:
         if name in ignored:
             continue
         if name not in _PARAMETERS:
-            close = difflib.get_close_matches(name[:64], _PARAMETERS, n=1)
+            close = [known for known in _PARAMETERS if name and known.startswith(name)]
+            close = close or difflib.get_close_matches(name[:64], _PARAMETERS, n=1)
             hint = f": did you mean {close[0]}?" if close else ""
             raise ValueError(f"has an unknown parameter{shown_name(name, text)}{hint}")
         attribute, parse = _PARAMETERS[name]
@@ -206,7 +210,7 @@ def parse_peer_url(text: str) -> str:
     return upstream.url
 
 
-def parse_proxy(text: str) -> str:
+def parse_trusted_proxy(text: str) -> str:
     """Read an address or a network that connections come from; `unix` for a UNIX socket."""
     if text == "unix":
         return text
@@ -222,7 +226,7 @@ def parse_proxy(text: str) -> str:
 
 
 PEER_URL = Kind(metavar="URL", expected="a URL such as http://10.0.0.7:8501", parse=parse_peer_url)
-PROXY = Kind(metavar="NETWORK", expected=_PROXY, parse=parse_proxy)
+PROXY = Kind(metavar="NETWORK", expected=_PROXY, parse=parse_trusted_proxy)
 ADDRESS = Kind(metavar="ADDRESS", expected=_ADDRESS, parse=parse_address)
 UPSTREAM_URL = Kind(
     metavar="URL",

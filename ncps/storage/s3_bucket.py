@@ -37,6 +37,7 @@ class Access:
     :param access_key_id: empty, like `secret_access_key`, for AWS's own chain of credentials.
     :param attempts: at each request, in all.
     :param encryption: at rest, as S3 spells it; empty for the server's default.
+    :param is_direct: whether no proxy that the environment names is used.
     """
 
     bucket: str
@@ -53,6 +54,7 @@ class Access:
     connections: int
     encryption: str = ""
     kms_key_id: str = ""
+    is_direct: bool = False
 
 
 @frozen(kw_only=True)
@@ -108,6 +110,7 @@ def connect(access: Access) -> Any:
                 read_timeout=access.read_timeout_s,
                 retries={"mode": "standard", "total_max_attempts": access.attempts},
                 max_pool_connections=access.connections,
+                proxies={} if access.is_direct else None,
                 # Many servers that are not AWS refuse the trailers of the default.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",

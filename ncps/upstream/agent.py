@@ -30,13 +30,16 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
 
 from ncps import __version__
-from ncps.errors import Corrupt, Unavailable
+from ncps.errors import Busy, Corrupt, Unavailable
+from ncps.resolver import NameTrouble, Resolver
 from ncps.slots import Slots
 from ncps.streams import BodyReader
 from ncps.tls import WrongCertificate
 from ncps.upstream.bounds import USUAL_BOUNDS, Bounds
-from ncps.upstream.reach import SETTING, Endpoints, Home, InternalAddress, PublicOnly
+from ncps.upstream.proxies import NO_PROXIES, Proxies
+from ncps.upstream.reach import SETTING, Endpoints, Home, InternalAddress, Named, PublicOnly
 from ncps.upstream.requester import ASKED, ENCODING, Requester
+from ncps.upstream.tunnel import ProxyTrouble
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CUTS = (ConnectionClosed, RequestTransmissionFailed, ResponseFailed)
@@ -119,6 +122,8 @@ class Client:
     :param may_lead_inside: whether an upstream that is at a public address may have us ask at
         internal ones; see `reach`.
     :param endpoints: how to connect, if not as URLs say.
+    :param resolver: looks host names up; None for the reactor's.
+    :param proxies: what is asked through which proxy.
     """
 
     def __init__(
@@ -133,16 +138,20 @@ class Client:
         via: str = "ncps",
         may_lead_inside: bool = False,
         endpoints: IAgentEndpointFactory | None = None,
+        resolver: Resolver | None = None,
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         self._via = f"1.1 {via}"
         self._clock = cast("IReactorTime", reactor)
         self._timeouts = timeouts
         self._credentials = credentials
         self._origin = _origin(base_url)
-        self._home = Home(reactor, self.host_of(base_url), timeouts.connect_s)
+        self._proxies = proxies
+        named = Named(reactor, resolver)
+        self._home = Home(named, self._origin[1] or "", timeouts.connect_s, self._is_proxied)
         self._may_lead_inside = may_lead_inside or endpoints is not None
-        free = endpoints or self._endpoints(reactor, base_url)
-        confined = endpoints or self._endpoints(reactor, base_url, PublicOnly(reactor))
+        free = endpoints or self._endpoints(named, base_url, named)
+        confined = endpoints or self._endpoints(named, base_url, PublicOnly(reactor, resolver))
         # What was connected while everything was allowed is no way in when it is not any more.
         kept = bounds.connections + bounds.queries
         self._free = Requester(reactor, free, kept)
@@ -152,10 +161,15 @@ class Client:
         self.transfers = self._slots("a NAR transfer", bounds.connections)
         self.queries = self._slots("a query", bounds.queries)
 
-    def _endpoints(self, reactor: Any, base_url: str, elsewhere: Any = None) -> Endpoints:
-        return Endpoints(
-            reactor, elsewhere or reactor, base_url, self._timeouts.connect_s, self._home.saw
-        )
+    @property
+    def _is_proxied(self) -> bool:
+        """Whether the upstream's own origin is asked through a proxy."""
+        scheme, host, port = self._origin
+        return self._proxies.choose(scheme, host or "", port or 0) is not None
+
+    def _endpoints(self, reactor: Named, base_url: str, elsewhere: Named) -> Endpoints:
+        connect_s = self._timeouts.connect_s
+        return Endpoints(reactor, elsewhere, base_url, connect_s, self._home.saw, self._proxies)
 
     def _slots(self, what: str, size: int) -> Slots:
         names = {"queue": "cache-upstream-max-queue", "patience": "cache-upstream-queue-timeout"}
@@ -243,6 +257,10 @@ class Client:
             if isinstance(wrong := _reasons(error)[0], WrongCertificate):
                 raise Unavailable(str(wrong)) from error
             raise _Cut(_reason(error), timed_out=_is_timeout(error)) from error
+        except ProxyTrouble as error:
+            raise Unavailable(str(error), timed_out=error.timed_out, kind=error.kind) from error
+        except NameTrouble as error:
+            raise _unnamed(error) from error
         except (ConnectError, DNSLookupError, OSError) as error:
             raise Unavailable(_reason(error), timed_out=_is_timeout(error)) from error
         except (ValueError, WebError, SchemeNotSupported) as error:
@@ -326,6 +344,11 @@ def _redirected(url: str, location: str) -> str:
     if scheme not in {"http", "https"} or (scheme == "http" and url.startswith("https:")):
         raise Unavailable(f"a redirect to {scheme or 'nowhere'} is not followed", kind="status")
     return target
+
+
+def _unnamed(error: NameTrouble) -> Unavailable:
+    """What it means for us that a name could not be looked up."""
+    return Busy(str(error)) if error.is_ours else Unavailable(str(error), timed_out=error.timed_out)
 
 
 def _reasons(error: Exception) -> list[Exception]:

@@ -5,6 +5,11 @@ anywhere, an upstream on the internet could have it ask what only this machine r
 this machine and of its network, and what a cloud tells its machines. So each address is looked at
 after its name was resolved, when a connection to it is made; a name that leads elsewhere the next
 time gains nothing. Requests to the upstream's own origin go wherever the operator's URL leads.
+
+Behind a proxy the address is not ours to see: the proxy looks the name up. So an upstream that is
+asked through one counts as one of the internet, unless its URL has an internal address in figures;
+URLs and redirects with such addresses in figures are refused as ever; and to which names else the
+proxy connects is for its own rules to say. What goes past the proxy is looked at as without one.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IHostnameResolver,
     IHostResolution,
@@ -31,7 +36,10 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from ncps.errors import Unavailable
+from ncps.resolver import NamedEndpoint, NameTrouble, Resolver
 from ncps.tls import VerifiedHTTPS
+from ncps.upstream.proxies import NO_PROXIES, Proxies, Proxy, address_of
+from ncps.upstream.tunnel import ProxyEndpoint, Tunnel
 
 SETTING: Final = "cache-upstream-allow-internal-addresses"
 
@@ -81,29 +89,49 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
     return address.sixtofour
 
 
-@implementer(IReactorPluggableNameResolver)
-class PublicOnly:
-    """What endpoints need of a reactor; connects to no internal address.
+def names_internal(host: str) -> bool:
+    """Whether the host of a URL is an internal address in figures, however spelled."""
+    address = address_of(host)
+    return address is not None and is_internal(str(address))
 
-    Names are resolved before: `HostnameEndpoint` asks for connections to addresses in figures, one
-    after the other, and goes on with the next where one fails.
+
+@implementer(IReactorPluggableNameResolver)
+class Named:
+    """What endpoints need of a reactor, with a resolver of their own.
+
+    :param resolver: None for the reactor's.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, resolver: IHostnameResolver | None = None) -> None:
         self._reactor = reactor
+        self._resolver = resolver
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
 
     @property
     def nameResolver(self) -> IHostnameResolver:
         """See `IReactorPluggableNameResolver`."""
-        resolver: IHostnameResolver = self._reactor.nameResolver
+        resolver: IHostnameResolver = self._resolver or self._reactor.nameResolver
         return resolver
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
         """See `IReactorPluggableNameResolver`."""
-        replaced: IHostnameResolver = self._reactor.installNameResolver(resolver)
+        replaced, self._resolver = self.nameResolver, resolver
         return replaced
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> Any:
+        """See `IReactorTCP`."""
+        return self._reactor.connectTCP(host, port, factory, timeout, bindAddress)
+
+
+class PublicOnly(Named):
+    """Connects to no internal address.
+
+    Names are resolved before: `HostnameEndpoint` asks for connections to addresses in figures, one
+    after the other, and goes on with the next where one fails.
+    """
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
@@ -111,7 +139,7 @@ class PublicOnly:
         """See `IReactorTCP`. Raises InternalAddress if the address is internal, or is none."""
         if is_internal(host):
             raise InternalAddress(host)
-        return self._reactor.connectTCP(host, port, factory, timeout, bindAddress)
+        return super().connectTCP(host, port, factory, timeout, bindAddress)
 
 
 class Home:
@@ -123,20 +151,25 @@ class Home:
 
     :param host: of the upstream's URL.
     :param timeout_s: for resolving it.
+    :param is_proxied: whether the upstream is asked through a proxy, so that its name is not ours
+        to resolve.
     """
 
-    def __init__(self, reactor: Any, host: str, timeout_s: float) -> None:
+    def __init__(self, reactor: Any, host: str, timeout_s: float, is_proxied: bool = False) -> None:
         self._reactor = reactor
         self._host = host
         self._timeout_s = timeout_s
-        self._is_internal: bool | None = None
+        self._is_internal: bool | None = names_internal(host) if is_proxied else None
 
     def saw(self, address: str) -> None:
         """Note the address, in figures, of a connection to the upstream's own origin."""
         self._is_internal = is_internal(address) and self._is_internal is not False
 
     async def is_internal(self) -> bool:
-        """Say whether the upstream is inside. Raises Unavailable if resolving takes too long."""
+        """Say whether the upstream is inside.
+
+        Raises Unavailable if resolving takes too long, NameTrouble if it finds nothing.
+        """
         if self._is_internal is not None:
             return self._is_internal
         addresses = await self._resolved()
@@ -146,10 +179,14 @@ class Home:
         receiver = _Addresses()
         self._reactor.nameResolver.resolveHostName(receiver, self._host)
         try:
-            return await receiver.done.addTimeout(self._timeout_s, self._reactor)
+            found = await receiver.done.addTimeout(self._timeout_s, self._reactor)
         except DeferredTimeout:
             text = f"{self._host} was not resolved within {self._timeout_s:g} s"
             raise Unavailable(text, timed_out=True) from None
+        resolver = self._reactor.nameResolver
+        if not found and isinstance(resolver, Resolver):
+            raise resolver.why(self._host) or NameTrouble(f"{self._host} was not found")
+        return found
 
 
 @implementer(IResolutionReceiver)
@@ -182,6 +219,7 @@ class Endpoints:
     :param origin: URL of that origin.
     :param timeout_s: for each attempt to connect.
     :param saw: told of the address, in figures, of each connection to that origin.
+    :param proxies: what is asked through which proxy.
     """
 
     def __init__(
@@ -191,9 +229,11 @@ class Endpoints:
         origin: str,
         timeout_s: float,
         saw: Callable[[str], object],
+        proxies: Proxies = NO_PROXIES,
     ) -> None:
         self._reactor = reactor
         self._elsewhere = elsewhere
+        self._proxies = proxies
         self._origin = _netloc(URI.fromBytes(origin.encode("ascii")))
         self._timeout_s = timeout_s
         self._saw = saw
@@ -203,18 +243,39 @@ class Endpoints:
         """See `IAgentEndpointFactory`. Raises ValueError if the URI names no host."""
         if uri.scheme not in {b"http", b"https"}:
             raise SchemeNotSupported(f"not HTTP: {uri.scheme[:20]!r}")
-        is_own = _netloc(uri) == self._origin
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor if is_own else self._elsewhere,
-            uri.host.decode("ascii"),
-            uri.port,
-            timeout=self._timeout_s,
-        )
-        if is_own:
-            endpoint = _Told(endpoint, self._saw)
+        proxy = self.proxy_for(uri)
+        endpoint = self._direct(uri) if proxy is None else self._tunnel(uri, proxy)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._https.creatorForNetloc(uri.host, uri.port), endpoint)
         return endpoint
+
+    def proxy_for(self, uri: URI) -> Proxy | None:
+        """Return the proxy through which a URI is asked; None if it is asked directly.
+
+        Raises InternalAddress if the proxy would be asked for an internal address in figures, and
+        may not.
+        """
+        host = uri.host.decode("ascii")
+        proxy = self._proxies.choose(uri.scheme.decode("ascii"), host, uri.port)
+        is_confined = isinstance(self._elsewhere, PublicOnly) and _netloc(uri) != self._origin
+        if proxy is not None and is_confined and names_internal(host):
+            raise InternalAddress(host)
+        return proxy
+
+    def endpoint_of(self, proxy: Proxy) -> IStreamClientEndpoint:
+        """Return what connects to a proxy."""
+        return ProxyEndpoint(self._reactor, proxy, self._timeout_s)
+
+    def _direct(self, uri: URI) -> IStreamClientEndpoint:
+        is_own = _netloc(uri) == self._origin
+        reactor = self._reactor if is_own else self._elsewhere
+        endpoint = NamedEndpoint(reactor, uri.host.decode("ascii"), uri.port, self._timeout_s)
+        return _Told(endpoint, self._saw) if is_own else endpoint
+
+    def _tunnel(self, uri: URI, proxy: Proxy) -> IStreamClientEndpoint:
+        host = uri.host.decode("ascii")
+        target = f"[{host}]:{uri.port}" if ":" in host else f"{host}:{uri.port}"
+        return Tunnel(self._reactor, self.endpoint_of(proxy), proxy, target, self._timeout_s)
 
 
 def _netloc(uri: URI) -> tuple[bytes, bytes, int]:

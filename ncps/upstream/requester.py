@@ -10,13 +10,17 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
 import treq
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
+
+from ncps.upstream.proxies import Proxy
+from ncps.upstream.reach import Endpoints
 
 ASKED: Final = b"x-ncps-accept-encoding"
 """The header of a request that becomes Accept-Encoding."""
@@ -48,6 +52,55 @@ class WireAgent:
         return answer.addCallback(_hide_encoding)
 
 
+@implementer(IAgent)
+class ProxiedAgent:
+    """Asks proxies for http URLs where they are to be asked; https goes through tunnels.
+
+    :param agent: for all else.
+    :param endpoints: knows where proxies are to be asked.
+    """
+
+    def __init__(
+        self, reactor: Any, agent: IAgent, endpoints: Endpoints, pool: HTTPConnectionPool
+    ) -> None:
+        self._reactor = reactor
+        self._agent = agent
+        self._endpoints = endpoints
+        self._pool = pool
+        self._agents: dict[Proxy, ProxyAgent] = {}
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Pass the request on; see IAgent. Raises InternalAddress: see `Endpoints.proxy_for`."""
+        parsed = URI.fromBytes(uri)
+        proxy = self._endpoints.proxy_for(parsed) if parsed.scheme == b"http" else None
+        agent: Any = self._agent
+        if proxy is not None:
+            if proxy not in self._agents:
+                endpoint = self._endpoints.endpoint_of(proxy)
+                self._agents[proxy] = ProxyAgent(endpoint, self._reactor, self._pool)
+            agent = self._agents[proxy]
+            uri = uri.partition(b"#")[0]
+            if proxy.authorization:
+                headers = Headers() if headers is None else headers.copy()
+                headers.setRawHeaders(b"proxy-authorization", [proxy.authorization])
+        asked: Deferred[IResponse] = agent.request(method, uri, headers, bodyProducer)
+        return asked
+
+
+class _AsItIs(EncodedURL):
+    """A URL that is one already. Hyperlink takes an IPv6 address in it for a name that is none."""
+
+    def to_uri(self) -> EncodedURL:
+        """Return this URL."""
+        return self
+
+
 def _hide_encoding(response: IResponse) -> IResponse:
     headers: Headers = response.headers
     encoding = headers.getRawHeaders(b"content-encoding", [])
@@ -67,7 +120,9 @@ class Requester:
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = kept
         self._pool.retryAutomatically = True
-        agent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
+        agent: IAgent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
+        if isinstance(endpoints, Endpoints):
+            agent = ProxiedAgent(reactor, agent, endpoints, self._pool)
         # No cookies: caches need none, and a jar is memory that an upstream can fill.
         jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
@@ -75,7 +130,11 @@ class Requester:
     def request(self, method: str, url: str, headers: Headers) -> Deferred[treq.response._Response]:
         """Send a request; the result is the head of its answer, redirect or not."""
         sending: Deferred[treq.response._Response] = self._treq.request(
-            method, url, headers=headers, unbuffered=True, allow_redirects=False
+            method,
+            _AsItIs.from_text(url) if "://[" in url else url,
+            headers=headers,
+            unbuffered=True,
+            allow_redirects=False,
         )
         return sending
 

@@ -53,6 +53,9 @@ class Line(StringTransport):
         self.end(error.ConnectionLost("reset by peer"))
         self._wire.advance(0)
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Nothing: what TLS asks of a connection of TCP."""
+
     def loseConnection(self) -> None:
         super().loseConnection()
         self.end()

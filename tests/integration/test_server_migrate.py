@@ -95,7 +95,7 @@ class ServerMigrations:
         ):
             self.execute(statement)
         message = self.refusal()
-        for part in ("Go program", "cache-database-url", "ncps rebuild", self.name):
+        for part in ("Go program", "cannot take it over yet", "cache-database-url", self.name):
             self.case.assertIn(part, message)
 
     def test_a_strangers_database_is_refused(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 ABBREVIATIONS = {"N.": "unit.cache.test_names.", "V.": "unit.cache.test_verify."}
 
 
@@ -39,7 +41,49 @@ def exists(name: str) -> bool:
     return False
 
 
+def wrong_installs(text: str) -> list[str]:
+    """Commands that install a package of our name from an index, where that is another project's.
+
+    What works is a path, or the name of the distribution.
+    """
+    commands = re.findall(r"\bpip3? install([^\n`&|;]*)", text)
+    return [
+        command
+        for command in commands
+        for word in command.replace('"', " ").replace("'", " ").split()
+        if re.fullmatch(r"ncps(\[.*)?([=<>!~].*)?", word)
+    ]
+
+
 class DocumentTests(SynchronousTestCase):
+    def test_nobody_is_told_to_install_another_project(self) -> None:
+        """On the index of packages `ncps` is a library for neural networks."""
+        pages = [ROOT / "README.md", ROOT / "tox.ini"]
+        for folder, ending in (("docs", "*"), ("ncps", "*.py"), ("tests", "*.py"), (".ci", "*")):
+            pages += (ROOT / folder).rglob(ending)
+        found = {
+            str(page): wrong
+            for page in pages
+            if page.is_file() and (wrong := wrong_installs(page.read_text()))
+        }
+        self.assertEqual({}, found)
+
+    def test_a_wrong_install_is_noticed(self) -> None:
+        """With extras, quotes and versions; paths and other names are fine."""
+        for text in ("NAME", "'NAME[mysql]' x", "-U NAME>=1`", '"NAME[postgresql]"'):
+            command = f"pip {'install'} {text}".replace("NAME", "ncps")
+            self.assertNotEqual([], wrong_installs(command), command)
+        for text in ("pip install .", "pip install '.[x]'", "pip install 'ncps-nix[x]'", "/src[x]"):
+            self.assertEqual([], wrong_installs(text), text)
+
+    def test_distribution(self) -> None:
+        """Its name is free; package, command and plugin keep theirs."""
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+        self.assertEqual("ncps-nix", project["project"]["name"])
+        self.assertEqual({"ncps": "ncps.__main__:main"}, project["project"]["scripts"])
+        packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+        self.assertEqual(["ncps", "twisted"], packages)
+
     def test_every_test_that_vouches_is_there(self) -> None:
         """The page that says who vouches for what names tests that exist."""
         names = names_in((DOCS / "trust.md").read_text())

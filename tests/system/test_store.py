@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -264,6 +265,36 @@ class RebuildTests(Stage):
         daemon.start()
         for path in paths:
             self.assert_served(daemon, path)
+
+    def test_store_without_narinfos(self) -> None:
+        """NARs alone are told of and recorded by nobody; that is no success."""
+        daemon = self.make_daemon(self.origin())
+        path = self.cache.add(1000, compression="xz")
+        name = path.nar_target.rpartition("/")[2]
+        nar = daemon.storage / "store" / "nar" / name[0] / name[:2] / name
+        nar.parent.mkdir(parents=True)
+        nar.write_bytes(path.file)
+        done = run_ncps(daemon, "rebuild")
+        self.assertEqual(1, done.returncode, done.stderr)
+        self.assertIn(f"{len(path.file)} bytes in 1 NARs have no narinfo", done.stdout)
+        self.assertIn("ncps: error: no narinfo was recorded", done.stderr)
+
+    def test_store_of_the_go_program(self) -> None:
+        """Neither the start nor `ncps rebuild` begins anew beside its database."""
+        daemon = self.make_daemon(self.origin())
+        former = daemon.storage / "db" / "db.sqlite"
+        former.parent.mkdir()
+        with contextlib.closing(sqlite3.connect(former)) as connection:
+            for table in ("narinfos", "nar_files", "narinfo_nar_files", "schema_migrations"):
+                connection.execute(f"CREATE TABLE {table} (id INTEGER)")
+        before = sorted(daemon.storage.rglob("*"))
+        for command in ("rebuild", "serve"):
+            done = run_ncps(daemon, command)
+            self.assertEqual(1, done.returncode)
+            (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+            self.assertTrue(line.startswith(f"ncps: error: the database {former} belongs to"))
+        self.assertEqual(before, sorted(daemon.storage.rglob("*")))
+        self.assertFalse((daemon.directory / "catalog.sqlite").exists())
 
     def test_rebuild_beside_a_running_daemon_is_refused(self) -> None:
         """`ncps rebuild` names the daemon that holds the store, and does nothing."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from cryptography.x509 import DNSName, GeneralName, UniformResourceIdentifier
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -15,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.tls import VerifiedHTTPS, WrongCertificate, verified
+from ncps.tls import VerifiedHTTPS, WrongCertificate, trouble_of_authorities, verified
 from tests.integration.servers.certificates import Authority
 
 
@@ -69,6 +71,44 @@ class VerifiedTests(SynchronousTestCase):
             pump.flush()
             clock.advance(0)
         return server.heard, client.reason
+
+    def shake_with(self, **environ: str) -> tuple[bytes, Any]:
+        """Connect with variables in the environment and no trust root given."""
+        self.trust = None
+        with patch.dict(os.environ, environ):  # OpenSSL looks there itself
+            for name in {"SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE"} - environ.keys():
+                os.environ.pop(name, None)
+            return self.shake("cache.example", ["cache.example"])
+
+    def test_authorities_of_nix(self) -> None:
+        """The file that Nix is told of, unless OpenSSL is told of another one."""
+        own = str(self.authority.path)
+        good = (b"the password", None)
+        self.assertEqual(good, self.shake_with(NIX_SSL_CERT_FILE=own))
+        self.assertEqual(good, self.shake_with(SSL_CERT_FILE=own, NIX_SSL_CERT_FILE="/none"))
+        other = str(Authority(Path(self.mktemp()).absolute(), "other").path)
+        for environ in (
+            {"NIX_SSL_CERT_FILE": other},
+            {"NIX_SSL_CERT_FILE": own, "SSL_CERT_FILE": other},
+            {"NIX_SSL_CERT_FILE": ""},
+        ):
+            self.assertEqual(b"", self.shake_with(**environ)[0])
+
+    def test_authorities_that_cannot_be_read(self) -> None:
+        """Nobody is trusted then, and it can be told why."""
+        empty = Path(self.mktemp())
+        empty.write_text("nothing")
+        for path, why in ((empty, "holds no certificates"), (Path("/no-cert.crt"), "read: No")):
+            heard, reason = self.shake_with(NIX_SSL_CERT_FILE=str(path))
+            self.assertEqual(b"", heard)
+            self.assertIn("no trusted authority signed it", str(reason))
+            for name in ("NIX_SSL_CERT_FILE", "SSL_CERT_FILE"):
+                told = trouble_of_authorities({name: str(path)})
+                self.assertIn(f"environment {name}: {path}", told)
+                self.assertIn(why, told)
+        good = {"SSL_CERT_FILE": str(self.authority.path), "NIX_SSL_CERT_FILE": "/none"}
+        for environ in ({}, good):
+            self.assertEqual("", trouble_of_authorities(environ))
 
     def test_certificate_for_the_host(self) -> None:
         """A name, one of several, a wildcard, an address of either kind."""

@@ -77,7 +77,7 @@ class MySQL(Dialect):
         except ImportError as error:
             raise Refused(
                 "MySQL and MariaDB need the package PyMySQL, which is not installed:"
-                " pip install 'ncps[mysql]'"
+                " pip install PyMySQL"
             ) from error
         self._server = server
         self._tls = _tls(server.options)

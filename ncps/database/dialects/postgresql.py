@@ -80,7 +80,7 @@ class PostgreSQL(Dialect):
         except ImportError as error:
             raise Refused(
                 "PostgreSQL needs the package psycopg, which is not installed or lacks libpq:"
-                f" pip install 'ncps[postgresql]' ({one_line(error)})"
+                f" pip install 'psycopg[binary]' ({one_line(error)})"
             ) from error
         self._server = server
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from ncps.database import former
 from ncps.database.dialects.base import Dialect, Sleep, Trouble
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
@@ -65,8 +66,10 @@ class SQLite(Dialect):
             return None
         if not self.path.is_file():
             raise Refused(f"{self.path} cannot be used as an SQLite database: it is no file")
+        # Beside a stranger's file nothing is made, as SQLite would for its journal.
+        how = "mode=ro&immutable=1" if former.is_former_file(self.path) else "mode=ro"
         return sqlite3.connect(
-            f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
+            f"file:{quote(str(self.path))}?{how}", uri=True, timeout=BUSY_TIMEOUT_S
         )
 
     def prepare(self) -> None:

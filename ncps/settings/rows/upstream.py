@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncps.settings.network import UPSTREAM_URL
+from ncps.settings.proxies import PROXY
 from ncps.settings.setting import Names, Setting
 from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, duration, integer
 
@@ -25,9 +26,9 @@ ROWS = (
         group="Upstreams",
         help="Binary cache to fetch from, one or several. Parameters hold for that one alone: "
         "?priority=N (0 to 65535, lower is asked first, 0 and none mean 40), &dialer-timeout=, "
-        "&response-header-timeout=, &idle-timeout=. In a configuration file an element may also "
-        "be a table of url and these. Credentials are better kept in the netrc file than in the "
-        "URL.",
+        "&response-header-timeout=, &idle-timeout=, &proxy=. In a configuration file an element "
+        "may also be a table of url and these. Credentials are better kept in the netrc file than "
+        "in the URL.",
     ),
     Setting(
         flag="cache-upstream-public-key",
@@ -72,6 +73,20 @@ ROWS = (
         default="20s",
         group="Upstreams",
         help="Time an upstream may send nothing in the middle of its answer.",
+    ),
+    Setting(
+        flag="cache-upstream-proxy",
+        key="cache.upstream.proxy",
+        kind=PROXY,
+        default="",
+        default_note="as `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say",
+        is_secret=True,
+        group="Upstreams",
+        help="HTTP proxy through which upstreams are asked, such as http://proxy.example.org:3128, "
+        "with https:// if it is spoken to over TLS, credentials before an @ in it; or `none`. "
+        "https goes through a tunnel (CONNECT). Hosts in `no_proxy`, this machine, other "
+        "instances, Redis and the database are asked directly. `proxy=` of one upstream goes "
+        "before all that, but this machine.",
     ),
     Setting(
         flag="cache-upstream-max-connections",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from ncps.cache.objects import Objects
 from ncps.cache.proof import Proofs
-from ncps.cache.rebuild import Rebuild, Tally
+from ncps.cache.rebuild import Nameless, Rebuild, Tally
 from ncps.codec import encoder
 from ncps.errors import Unavailable
 from tests.fakes.samples import Sample, file_sample, sample, tree_sample
@@ -43,6 +44,8 @@ class RebuildTests(CoreCase):
             clock=self.clock,
             catalog=self.catalog,
             store=self.sidecars,
+            nars=self.store,
+            objects=Objects(catalog=self.catalog, store=self.store, leases=self.leases),
             adoption=self.adoption,
             vetting=self.vetting,
             proofs=Proofs(
@@ -64,6 +67,18 @@ class RebuildTests(CoreCase):
             self.assertEqual(one.file, self.download(one.key))
         self.assertEqual([], self.origin.log)
         self.assertEqual(Tally(narinfos=3), self.rebuild())
+
+    def test_nars_without_a_narinfo_are_counted(self) -> None:
+        """They are no news where the catalog has them, and told where it has not."""
+        first, second, _ = self.samples
+        for digest in (first.digest, second.digest):
+            del self.sidecars.texts[digest]
+        self.rebuild()
+        nameless = Nameless(count=2, size=len(first.file) + len(second.file))
+        self.assertEqual(nameless, self.get(self.new_rebuild().nameless()))
+        self.assertEqual(first.file, self.download(first.key))
+        nameless = Nameless(count=1, size=len(second.file))
+        self.assertEqual(nameless, self.get(self.new_rebuild().nameless()))
 
     def test_broken_pieces_are_passed_over(self) -> None:
         """What is not right in the store is named and left out; the rest is there."""

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.settings.network import (
     parse_address,
-    parse_proxy,
+    parse_trusted_proxy,
     parse_upstream,
     show_upstream,
     upstream_from_table,
@@ -82,15 +82,15 @@ class ProxyTests(SynchronousTestCase):
             ("2001:DB8::/32", "2001:db8::/32"),
             ("unix", "unix"),
         ):
-            self.assertEqual(parse_proxy(text), network)
+            self.assertEqual(parse_trusted_proxy(text), network)
 
     def test_mistakes_are_explained(self) -> None:
         """An address with a mask is a network that was not thought through."""
         with self.assertRaisesRegex(ValueError, r"did you mean 10\.0\.0\.0/8\?"):
-            parse_proxy("10.0.0.7/8")
+            parse_trusted_proxy("10.0.0.7/8")
         for text in ("", "nginx", "10.0.0.0/33", "::/129", "192.0.2.7:80", "UNIX"):
             with self.assertRaisesRegex(ValueError, "should be an address such as"):
-                parse_proxy(text)
+                parse_trusted_proxy(text)
 
 
 class UpstreamTests(SynchronousTestCase):

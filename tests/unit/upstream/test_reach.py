@@ -175,6 +175,15 @@ class PublicUpstreamTests(ReachCase):
         self.answered("http://six.example:8080/x")
         self.assertEqual([PUBLIC, OTHER, PUBLIC_V6], self.hosts)
 
+    def test_addresses_of_version_6_in_figures(self) -> None:
+        """They are as good as any other, with and without a port, of the upstream and of others."""
+        self.client = self.client_of(f"http://[{PUBLIC_V6}]:8080")
+        line = self.answered(f"http://[{PUBLIC_V6}]:8080/x?y=z%2F")
+        self.assertIn(f"Host: [{PUBLIC_V6}]:8080\r\n".encode(), head := line.sent)
+        self.assertTrue(head.startswith(b"GET /x?y=z%2F HTTP/1.1\r\n"))
+        self.answered(f"http://[{PUBLIC_V6}]/x")
+        self.assertEqual([PUBLIC_V6] * 2, self.hosts)
+
     def test_one_of_several_addresses(self) -> None:
         """Of a name's addresses those are used that may be."""
         self.names.addresses["files.example"] = ["10.0.0.1", PUBLIC_V6, "fd00::1"]

@@ -1,0 +1,75 @@
+"""What the Go program of the same name left behind, and no version of ours can take over yet.
+
+Since its version 0.5 the narinfos lie in its database alone, and so does the signing key. A cache
+that began anew over its store would lose what was uploaded, and sign with a key nobody knows. So
+the start, and `ncps rebuild`, end before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from ncps.assembly.databases import dialect
+from ncps.assembly.stores import lock_of
+from ncps.database import former, migrate
+from ncps.errors import Unavailable
+from ncps.settings.model import Settings
+
+_ENDINGS: Final = frozenset({".sqlite", ".sqlite3", ".db"})
+_MOST: Final = 1000
+"""Names that are looked at in each directory."""
+
+
+def refuse_former(settings: Settings) -> None:
+    """Look for a database of the Go program, as the settings name it or beside the store.
+
+    Blocks, and changes nothing. A store or a catalog that this program has used is fine, whatever
+    lies beside it. Refused.
+    """
+    try:
+        is_used = migrate.is_used(dialect(settings))
+    except Unavailable:
+        return  # which is told where the database is needed
+    root = settings.cache.storage.local
+    if is_used or (root is not None and lock_of(root).path.exists()):
+        return
+    for path in _candidates(settings):
+        if former.is_former_file(path) and _is_of(path, root):
+            raise former.refusal(str(path), is_file=True)
+
+
+def _candidates(settings: Settings) -> Iterator[Path]:
+    """Yield files that may be a database, where such a program is usually told to keep it."""
+    root, url = settings.cache.storage.local, settings.cache.database_url
+    directories = [] if root is None else [*_below(root), *_below(root.parent)]
+    if url.is_file:
+        directories.append(url.path.parent)
+    for directory in dict.fromkeys(directories):
+        try:
+            names = sorted(islice(directory.iterdir(), _MOST))
+        except OSError:
+            continue
+        for path in names:
+            if path.suffix in _ENDINGS and not (url.is_file and path == url.path):
+                yield path
+
+
+def _below(directory: Path) -> tuple[Path, ...]:
+    return directory, directory / "db", directory / "var" / "ncps" / "db"
+
+
+def _is_of(path: Path, root: Path | None) -> bool:
+    """Whether a database belongs to the store: it lies in it, or knows some of its files."""
+    if root is None or root in path.parents:
+        return True
+    nars, chunks = former.files_of(path)
+    store = root / "store"
+    return any(
+        next((store / kind / name[:1] / name[:2]).glob(f"{name}*"), None) is not None
+        for kind, names in (("nar", nars), ("chunk", chunks))
+        for name in names
+        if name.isalnum()
+    )

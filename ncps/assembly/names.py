@@ -1,0 +1,61 @@
+"""How host names are looked up: threads for it, and a resolver for each upstream.
+
+Another one, which becomes the reactor's, is for everything else: peers and Redis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from ncps.resolver import MAX_OTHERS, MAX_PER_NAME, Resolver
+from ncps.settings.model import Settings, UpstreamSetting
+from ncps.workers import Workers
+
+PATIENCE_S = 3.0
+"""For names of what is no upstream."""
+
+
+class Names:
+    """See the module. The service starts and stops it.
+
+    :ivar threads: for look-ups, at most.
+    """
+
+    def __init__(self, reactor: Any, settings: Settings) -> None:
+        upstreams = settings.cache.upstream.upstreams
+        own = [*map(_hosts, upstreams), {address.host for address in settings.cache.redis.addrs}]
+        size = sum(MAX_OTHERS + MAX_PER_NAME * (1 + len(hosts)) for hosts in own)
+        self._reactor = reactor
+        self.threads = size
+        self._workers = Workers(reactor, "names", size)
+        self._usual = Resolver(reactor, self._workers, own=own[-1], patience_s=PATIENCE_S)
+        self._replaced: Any = None
+
+    def start(self) -> None:
+        """Look names up from now on."""
+        self._workers.start()
+        self._replaced = self._reactor.installNameResolver(self._usual)
+
+    def of_upstream(self, setting: UpstreamSetting) -> Resolver:
+        """Make the resolver of one upstream."""
+        return Resolver(
+            self._reactor,
+            self._workers,
+            own=_hosts(setting),
+            patience_s=setting.dialer_timeout_s,
+        )
+
+    async def stop(self) -> None:
+        """Give the reactor its own resolver back; look-ups that hang are left behind."""
+        if self._replaced is not None:
+            self._reactor.installNameResolver(self._replaced)
+            self._replaced = None
+        await self._workers.stop(0.0)
+
+
+def _hosts(setting: UpstreamSetting) -> set[str]:
+    """Return the hosts that the operator named for an upstream: its own, and those of proxies."""
+    proxies = (setting.proxies.http, setting.proxies.https)
+    own = urlsplit(setting.url).hostname or ""
+    return {own, *(proxy.host for proxy in proxies if proxy is not None)}

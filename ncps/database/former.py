@@ -1,0 +1,81 @@
+"""Databases of the Go program of the same name: told apart from others, and only looked at."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from ncps.errors import Refused
+
+TABLES: Final = frozenset({"narinfos", "nar_files", "narinfo_nar_files"})
+SAMPLE: Final = 100
+"""Rows that are looked at to see whether a database belongs to a store."""
+
+_MAGIC: Final = b"SQLite format 3\0"
+
+
+def is_former(tables: Collection[str]) -> bool:
+    """Whether a database with these tables is one of the Go program."""
+    return TABLES.issubset(tables)
+
+
+def refusal(where: str, *, is_file: bool) -> Refused:
+    """Say that the database cannot be taken over.
+
+    :param where: the database, without secrets.
+    """
+    way_out = (
+        "moving that file to a directory of its own, outside the store"
+        if is_file
+        else "naming another one (--cache-database-url)"
+    )
+    return Refused(
+        f"the database {where} belongs to the Go program ncps: this version cannot take it over"
+        " yet, and nothing was touched. Stay with the Go program until one can, or begin without"
+        f" what only that database knows (narinfos, uploads, pins, the signing key) by {way_out}"
+    )
+
+
+def is_former_file(path: Path) -> bool:
+    """Whether a file is an SQLite database of the Go program. Blocks; False where it cannot tell.
+
+    Nothing is written, not beside the file either, and no lock is taken.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                return False
+        with _opened(path) as connection:
+            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            return is_former({name for (name,) in rows})
+    except (OSError, sqlite3.Error):
+        return False
+
+
+def files_of(path: Path) -> tuple[list[str], list[str]]:
+    """Return hashes of NARs and of chunks that such a database knows, some of each. Blocks.
+
+    What cannot be read is left out.
+    """
+    found: list[list[str]] = []
+    for table in ("nar_files", "chunks"):
+        try:
+            with _opened(path) as connection:
+                rows = connection.execute(f"SELECT hash FROM {table} LIMIT {SAMPLE}")  # noqa: S608
+                found.append([str(value) for (value,) in rows])
+        except sqlite3.Error:
+            found.append([])
+    nars, chunks = found
+    return nars, chunks
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    # immutable: without it SQLite makes files beside one that is in WAL mode.
+    uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        yield connection

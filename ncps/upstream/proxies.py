@@ -1,0 +1,136 @@
+"""Which requests to upstreams go through a proxy, and through which one.
+
+Never those to this machine: a proxy would look for the server on its own. Never those to a host
+that `no_proxy` names. What is asked of a proxy, and how, is in `tunnel` and `requester`.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+
+from attrs import field, frozen
+
+_MAPPED = IPv6Network("::ffff:0:0/96")
+
+
+@frozen(kw_only=True)
+class Proxy:
+    """An HTTP proxy.
+
+    :ivar is_secured: whether it is spoken to over TLS.
+    :ivar authorization: value of Proxy-Authorization; empty for none.
+    """
+
+    host: str
+    port: int
+    is_secured: bool = False
+    authorization: bytes = field(default=b"", repr=False)
+
+    @property
+    def name(self) -> str:
+        """Host and port, for messages."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address_of(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a host of a URL is in figures, however spelled; None for a name.
+
+    Systems read `127.1`, `0x7f000001` and `2130706433` as addresses, too.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        if not host or host[0] not in "0123456789":
+            return None
+        try:
+            return IPv4Address(socket.inet_aton(host))
+        except (OSError, UnicodeError):
+            return None
+    is_mapped = isinstance(address, IPv6Address) and address in _MAPPED
+    return IPv4Address(int(address) & 0xFFFFFFFF) if is_mapped else address
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host of a URL means the machine that asks."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = address_of(name)
+    return address is not None and (address.is_loopback or address.is_unspecified)
+
+
+class Bypass:
+    """The hosts that no proxy is asked for, as `no_proxy` lists them.
+
+    :param entries: a host name, which stands for its subdomains as well, with or without a dot or
+        `*.` in front; an address; a network such as `10.0.0.0/8`, for hosts that are addresses; any
+        but the last with a `:port` behind it; or `*` for all.
+    """
+
+    def __init__(self, entries: Iterable[str] = ()) -> None:
+        self._names: list[tuple[str, int | None]] = []
+        self._networks = []
+        self.is_all = False
+        for entry in (text.strip().lower() for text in entries):
+            if entry == "*":
+                self.is_all = True
+                continue
+            try:
+                self._networks.append(ip_network(entry.strip("[]"), strict=False))
+            except ValueError:
+                if name := _with_port(entry):
+                    self._names.append(name)
+
+    def covers(self, host: str, port: int) -> bool:
+        """Whether a host, as a URL has it, is asked directly."""
+        if self.is_all:
+            return True
+        address = address_of(host)
+        if address is not None and any(address in network for network in self._networks):
+            return True
+        host = host.lower().rstrip(".")
+        return any(
+            (host == name or (address is None and host.endswith(f".{name}")))
+            and only in (None, port)
+            for name, only in self._names
+        )
+
+
+def _with_port(entry: str) -> tuple[str, int | None] | None:
+    """Name and port of an entry; None if it is neither."""
+    host, colon, port = entry.rpartition(":")
+    if not colon:
+        host, port = entry, ""
+    elif not port.isdigit():
+        return None
+    name = host.strip("[]").removeprefix("*").strip(".")
+    return (name, int(port) if port else None) if name else None
+
+
+@frozen(kw_only=True)
+class Proxies:
+    """What is asked through which proxy.
+
+    :param http: for http URLs; None for no proxy.
+    :param https: for https URLs, likewise.
+    :param bypass: hosts that are asked directly all the same.
+    """
+
+    http: Proxy | None = None
+    https: Proxy | None = None
+    bypass: Bypass = field(factory=Bypass)
+
+    def choose(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """Return the proxy for a URL; None if it is asked directly.
+
+        :param host: without brackets.
+        """
+        proxy = self.https if scheme == "https" else self.http
+        if proxy is None or is_this_machine(host) or self.bypass.covers(host, port):
+            return None
+        return proxy
+
+
+NO_PROXIES = Proxies()

@@ -1,0 +1,131 @@
+"""What the Go program left behind is found, told of, and not touched."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.assembly.databases import dialect
+from ncps.assembly.former import refuse_former
+from ncps.database import migrate
+from ncps.errors import Refused
+from ncps.settings.model import Settings
+from tests.unit.settings.around import load_with
+
+NAR, CHUNK = "1bn7c3bf5z32cdgylhbp9nzhh6ydib5ngsm6mdhsvf233g0nh1ac", "9f" * 32
+TABLES = """
+CREATE TABLE schema_migrations (id INTEGER, version_id INTEGER, is_applied INTEGER, tstamp TEXT);
+CREATE TABLE narinfos (id INTEGER, hash TEXT);
+CREATE TABLE nar_files (id INTEGER, hash TEXT);
+CREATE TABLE narinfo_nar_files (id INTEGER);
+CREATE TABLE chunks (id INTEGER, hash TEXT);
+"""
+
+
+def write(path: Path, data: bytes = b"x") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+class FormerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.top = Path(self.mktemp()).absolute()
+        self.root = self.top / "ncps"
+        self.nar = self.root / "store" / "nar" / "1" / "1b" / f"{NAR}.nar.xz"
+        write(self.nar)
+
+    def settings(self, database: str = "new.sqlite") -> Settings:
+        url = f"sqlite:{self.top / database}"
+        return load_with({"cache-storage-local": str(self.root), "cache-database-url": url})
+
+    def make(self, name: str, *, script: str = TABLES, hash_: str = NAR) -> Path:
+        """Make a database as the Go program does: in WAL mode, closed properly."""
+        path = self.top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(script)
+            if "nar_files" in script:
+                connection.execute("INSERT INTO nar_files VALUES (1, ?)", (hash_,))
+                connection.execute("INSERT INTO chunks VALUES (1, ?)", (CHUNK,))
+                connection.commit()
+        return path
+
+    def everything(self) -> dict[Path, tuple[int, bytes]]:
+        """All files and directories that are not ours; files with time of change and bytes."""
+        return {
+            path: (0, b"") if path.is_dir() else (path.stat().st_mtime_ns, path.read_bytes())
+            for path in self.top.rglob("*")
+            if not (path.name.startswith("new.sqlite") and (self.top / "new.sqlite").exists())
+        }
+
+    def refused(self, found: Path, database: str = "new.sqlite") -> None:
+        before = self.everything()
+        message = str(self.assertRaises(Refused, refuse_former, self.settings(database)))
+        for words in (str(found), "Go program", "cannot take it over yet", "nothing was touched"):
+            self.assertIn(words, message)
+        self.assertNotIn("rebuild", message)
+        self.assertEqual(before, self.everything())
+
+    def test_where_the_settings_say(self) -> None:
+        """The configuration of the Go program, unchanged."""
+        self.refused(self.make("ncps/db/db.sqlite"), "ncps/db/db.sqlite")
+
+    def test_inside_the_store(self) -> None:
+        """Wherever it is usually kept there; whether it knows files there does not matter."""
+        for name in ("db.sqlite", "db/db.sqlite", "var/ncps/db/db.sqlite", "db/ncps.db"):
+            path = self.make(f"ncps/{name}", hash_="0" * 52)
+            self.refused(path)
+            path.unlink()
+
+    def test_beside_the_store(self) -> None:
+        """If it knows a NAR or a chunk of it."""
+        for name in ("db.sqlite", "db/db.sqlite", "var/ncps/db/db.sqlite"):
+            path = self.make(name)
+            self.refused(path)
+            path.unlink()
+        write(self.root / "store" / "chunk" / "9" / "9f" / CHUNK)
+        self.refused(self.make("db.sqlite", hash_="0" * 52))
+
+    def test_beside_the_new_database(self) -> None:
+        """Somebody gave another name in the same directory."""
+        self.refused(self.make("far/away/db.sqlite"), "far/away/new.sqlite")
+
+    def test_databases_of_others(self) -> None:
+        """Another store's, another program's, and what is no database are no hindrance."""
+        self.make("db.sqlite", hash_="0" * 52)
+        self.make("other.db", script="CREATE TABLE narinfos (hash TEXT);")
+        write(self.top / "text.db", b"text")
+        write(self.top / "broken.db", b"SQLite format 3\0 and no more")
+        (self.top / "directory.db").mkdir()
+        (self.top / "nowhere.db").symlink_to("/nowhere")
+        refuse_former(self.settings())
+
+    def test_store_that_is_in_use_by_this_program(self) -> None:
+        """What lies beside is not asked for any more, if only the catalog was lost."""
+        self.make("db.sqlite")
+        write(self.root / "store" / "ncps.lock")
+        refuse_former(self.settings())
+
+    def test_catalog_that_is_in_use(self) -> None:
+        """Nor if the catalog knows narinfos; an empty one may come from `ncps migrate up`."""
+        former = self.make("db.sqlite")
+        migrate.up(dialect(self.settings()))
+        self.refused(former)
+        with closing(sqlite3.connect(self.top / "new.sqlite")) as connection:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            columns = connection.execute("PRAGMA table_info(narinfos)").fetchall()
+            values = ", ".join("0" if kind == "INTEGER" else "'x'" for _, _, kind, *_ in columns)
+            connection.execute(f"INSERT INTO narinfos VALUES ({values})")
+            connection.commit()
+        refuse_former(self.settings())
+
+    def test_nothing_there(self) -> None:
+        """The usual start."""
+        refuse_former(self.settings())
+        self.nar.unlink()
+        refuse_former(self.settings("none/yet.sqlite"))
+        self.assertFalse((self.top / "none").exists())
