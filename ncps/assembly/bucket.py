@@ -95,7 +95,7 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
         room=(spools.directory,),
         probe=probe,
         sweep=sweep,
-        threads=workers,
+        threads=(workers,),
         disconnect=bucket.close,
     )
 

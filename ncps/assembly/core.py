@@ -154,6 +154,7 @@ def core(
         upstreams=whom.upstreams,
         trouble_with_leases=lambda: agreed.trouble,
         troubles={
+            "speed": parts.stores.trouble,
             "clock": lambda: skew.trouble,
             "sharing": lambda: sharing.trouble,
             "replicas": lambda: agreement.trouble,

@@ -8,8 +8,10 @@ from typing import Any
 
 from attrs import frozen
 
+from ncps.nowait import is_local
 from ncps.ports import ConfigStore, NarInfoStore, NarStore
 from ncps.settings.model import Settings
+from ncps.storage.calls import Calls
 from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
 from ncps.storage.lock import StoreLock
 from ncps.storage.temps import Temps
@@ -17,7 +19,10 @@ from ncps.storage.tree import Tree
 from ncps.workers import Workers
 
 THREADS = 12
-"""Of a store in a directory; they only wait for the disk, which syncs many as soon as one."""
+"""That write into a directory; they only wait for the disk, which syncs many as soon as one."""
+
+READERS = 16
+"""That read from it what is not in memory: a file that hangs keeps nobody from storing."""
 
 
 @frozen(kw_only=True)
@@ -28,7 +33,8 @@ class Stores:
     :param probe: looks, blocking, whether the store can be used, and makes what is missing.
     :param sweep: removes, blocking, what dead processes left; returns how many files.
     :param lock: against another daemon; None where several may share the store.
-    :param threads: of the store's own; None if it has none.
+    :param threads: of the store's own.
+    :param trouble: what is wrong with it though it can be used; empty if nothing is.
     :param disconnect: closes what idle threads leave open.
     """
 
@@ -40,18 +46,19 @@ class Stores:
     probe: Callable[[], None]
     sweep: Callable[[], int]
     lock: StoreLock | None = None
-    threads: Workers | None = None
+    threads: tuple[Workers, ...] = ()
+    trouble: Callable[[], str] = lambda: ""
     disconnect: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Accept calls from now on."""
-        if self.threads is not None:
-            self.threads.start()
+        for workers in self.threads:
+            workers.start()
 
     async def stop(self, deadline_s: float) -> None:
         """Let calls end, so long at most, and close what is open."""
-        if self.threads is not None:
-            await self.threads.stop(deadline_s)
+        for workers in self.threads:
+            await workers.stop(deadline_s)
         self.disconnect()
 
 
@@ -69,15 +76,19 @@ def _in_directory(reactor: Any, root: Path, temp_path: Path | None) -> Stores:
     tree = Tree(root)
     # Threads of its own: bytes that arrive shall not wait for those that are being synced.
     workers = Workers(reactor, "store", THREADS)
+    readers = Workers(reactor, "read", READERS)
+    where = f"the storage {root}"
+    calls = Calls(readers, clock=reactor, where=where, is_local=is_local(root))
     spools = tree.temps if temp_path is None else Temps(temp_path)
     return Stores(
         spools=spools,
-        nars=LocalNarStore(tree=tree, workers=workers),
+        nars=LocalNarStore(tree=tree, workers=workers, readers=calls),
         narinfos=LocalNarInfoStore(tree=tree, workers=workers),
         config=LocalConfigStore(tree=tree, workers=workers),
         room=(spools.directory, root),
         probe=tree.probe,
         sweep=lambda: sum(temps.sweep() for temps in {spools, tree.temps}),
         lock=StoreLock(root),
-        threads=workers,
+        threads=(readers, workers),
+        trouble=lambda: calls.trouble,
     )
