@@ -117,7 +117,7 @@ def core(
         workers=parts.workers,
         verified=lambda result: counters.inspections(result).inc(),
     )
-    admission = limits.admission(reactor, settings, counters, parts.stores.room)
+    admission = limits.admission(reactor, settings, counters, parts.stores.room.spare)
     nars = Nars(
         clock=reactor,
         tasks=tasks,
@@ -155,6 +155,7 @@ def core(
         trouble_with_leases=lambda: agreed.trouble,
         troubles={
             "speed": parts.stores.trouble,
+            "room": lambda: parts.stores.room.trouble,
             "clock": lambda: skew.trouble,
             "sharing": lambda: sharing.trouble,
             "replicas": lambda: agreement.trouble,

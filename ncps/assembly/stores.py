@@ -14,6 +14,7 @@ from ncps.settings.model import Settings
 from ncps.storage.calls import Calls
 from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
 from ncps.storage.lock import StoreLock
+from ncps.storage.room import Room, Volume, odd_place
 from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
 from ncps.workers import Workers
@@ -29,7 +30,8 @@ READERS = 16
 class Stores:
     """The three storage ports, and where unfinished downloads lie.
 
-    :param room: directories whose file systems must have room for a download.
+    :param room: where a download must fit.
+    :param odd: says, blocking, what is odd about the place of unfinished downloads.
     :param probe: looks, blocking, whether the store can be used, and makes what is missing.
     :param sweep: removes, blocking, what dead processes left; returns how many files.
     :param lock: against another daemon; None where several may share the store.
@@ -42,12 +44,13 @@ class Stores:
     nars: NarStore
     narinfos: NarInfoStore
     config: ConfigStore
-    room: tuple[Path, ...]
+    room: Room
     probe: Callable[[], None]
     sweep: Callable[[], int]
     lock: StoreLock | None = None
     threads: tuple[Workers, ...] = ()
     trouble: Callable[[], str] = lambda: ""
+    odd: Callable[[], str] = lambda: ""
     disconnect: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -69,10 +72,24 @@ def stores(reactor: Any, settings: Settings) -> Stores:
         from ncps.assembly.bucket import in_bucket  # noqa: PLC0415 - half a second for boto3
 
         return in_bucket(reactor, settings)
-    return _in_directory(reactor, root, settings.cache.temp_path)
+    return _in_directory(reactor, settings, root)
 
 
-def _in_directory(reactor: Any, root: Path, temp_path: Path | None) -> Stores:
+def volume(settings: Settings, directory: Path, beside: Path | None = None) -> Volume:
+    """Say how much stays free where bytes are written.
+
+    :param beside: the storage, if this is another directory: the setting is for its neighbours.
+    """
+    is_given = settings.origin("cache.storage.min-free") != "default"
+    return Volume(
+        directory=directory,
+        reserve=settings.cache.storage.min_free_bytes,
+        is_exact=is_given and beside is None,
+    )
+
+
+def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
+    temp_path = settings.cache.temp_path
     tree = Tree(root)
     # Threads of its own: bytes that arrive shall not wait for those that are being synced.
     workers = Workers(reactor, "store", THREADS)
@@ -85,7 +102,8 @@ def _in_directory(reactor: Any, root: Path, temp_path: Path | None) -> Stores:
         nars=LocalNarStore(tree=tree, workers=workers, readers=calls),
         narinfos=LocalNarInfoStore(tree=tree, workers=workers),
         config=LocalConfigStore(tree=tree, workers=workers),
-        room=(spools.directory, root),
+        room=Room(volume(settings, root), volume(settings, spools.directory, root)),
+        odd=lambda: odd_place(spools.directory, root),
         probe=tree.probe,
         sweep=lambda: sum(temps.sweep() for temps in {spools, tree.temps}),
         lock=StoreLock(root),

@@ -34,9 +34,9 @@ class Admission:
     :param spooled: bytes that downloads may hold before they are published; a single one may
         hold more. 0: any number.
     :param patience_s: how long a download may wait for others to be published.
-    :param reserve: bytes of the file system that downloads leave free.
     :param largest: bytes that one NAR may have to be kept; 0: any number.
-    :param free: says how many bytes are free; its errors count as "enough".
+    :param spare: says how many bytes may be taken beyond what is to stay free; its errors count
+        as "enough".
     :param reached: told of each limit that is reached, by the name of its setting.
     """
 
@@ -47,8 +47,7 @@ class Admission:
         downloads: int,
         spooled: int,
         patience_s: float,
-        reserve: int,
-        free: Callable[[], int],
+        spare: Callable[[], int],
         largest: int = 0,
         reached: Callable[[str], object] = lambda _: None,
     ) -> None:
@@ -56,8 +55,7 @@ class Admission:
         self._downloads = downloads
         self._spooled = spooled
         self._patience_s = patience_s
-        self._reserve = reserve
-        self._free = free
+        self._spare = spare
         self._largest = largest
         self._reached = reached
         self._tickets: dict[Ticket, None] = {}
@@ -120,16 +118,16 @@ class Admission:
         if why := self.too_large(size):
             return why
         try:
-            free = self._free()
+            spare = self._spare()
         except NcpsError:
             return ""
         promised = sum([other.due for other in self._tickets if other is not ticket])
-        if free - promised - size >= self._reserve:
+        if spare - promised - size >= 0:
             return ""
         self._reached("cache-storage-min-free")
         return (
-            f"{size // MIB} MiB more would leave less than {self._reserve // MIB} MiB free: "
-            f"{free // MIB} MiB are, {promised // MIB} of them promised to other downloads"
+            f"{size // MIB} MiB more would leave less than is to stay free: {max(0, spare) // MIB}"
+            f" MiB may be taken, {promised // MIB} of them promised to other downloads"
         )
 
     def _closed(self, ticket: Ticket) -> None:

@@ -1,4 +1,4 @@
-"""ncps on a machine that is ill: calls to its disk fail or are slow, and its clock is set, as a file says.
+"""ncps on a machine that is ill: calls to its disk fail or are slow, its clock is as a file says.
 
     python -m tests.system.ill FILE ARGUMENTS-OF-NCPS...
 

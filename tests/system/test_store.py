@@ -48,6 +48,20 @@ class SmallDiskTests(Stage):
         daemon.start()
         self.assert_streams_through(daemon, path, "would leave less than")
 
+    def test_small_file_system_for_downloads(self) -> None:
+        """One that is smaller than the usual reserve is no reason to keep nothing; that is told."""
+        path = self.cache.add(SIZE)
+        daemon = self.make_daemon(self.mounted())
+        self.mount(daemon.directory / "tmp", "size=64m")
+        daemon.start()
+        self.wait_for_log(daemon, "cache-temp-path", "one in memory with 64 MiB")
+        self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, path)
+        daemon.stop()
+        done = run_ncps(daemon, "serve", flags=("--cache-storage-min-free=900000T",))
+        self.assertEqual(1, done.returncode)
+        self.assertIn("ncps: error: cache-storage-min-free: ", done.stderr)
+
     def test_disk_that_fills_unforeseen(self) -> None:
         """A NAR of unknown size that fills the disk in the middle reaches its clients whole."""
         path = self.cache.add(SIZE, dialect=Dialect.BARE, compression="zstd")

@@ -184,8 +184,7 @@ class CoreCase(SynchronousTestCase):
             downloads=self.most_downloads,
             spooled=self.most_spooled,
             patience_s=PATIENCE_S,
-            reserve=1000,
-            free=lambda: self.free,
+            spare=lambda: self.free - 1000,
             largest=self.largest,
             reached=self.reached.append,
         )

@@ -25,16 +25,15 @@ class AdmissionTests(SynchronousTestCase):
             downloads=downloads,
             spooled=spooled,
             patience_s=60.0,
-            reserve=20 * MIB,
-            free=self.free_now,
+            spare=self.spare,
             largest=largest,
             reached=self.reached.append,
         )
 
-    def free_now(self) -> int:
+    def spare(self) -> int:
         if isinstance(self.free, Exception):
             raise self.free
-        return self.free
+        return self.free - 20 * MIB
 
     def asked(self, size: int | None) -> tuple[Ticket, Deferred[None]]:
         ticket = self.admission.begin()
@@ -139,7 +138,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.admitted(40 * MIB).room(80 * MIB), "")
         self.admission = self.made()
         why = self.admitted(40 * MIB).room(81 * MIB)
-        self.assertIn("less than 20 MiB free", why)
+        self.assertIn("81 MiB more would leave less than is to stay free: 80 MiB may be", why)
         self.assertEqual(self.reached, ["cache-storage-min-free"])
 
     def test_what_others_will_write_is_not_free(self) -> None:
