@@ -146,6 +146,8 @@ def core(
     skew = Skew(parts.catalog)
     sharing = Sharing(parts.stores.config, _catalog_name(settings))
     cache = PullThrough(
+        clock=reactor,
+        tasks=tasks,
         public_key=key.public,
         narinfos=narinfos,
         nars=nars,
