@@ -4,8 +4,7 @@
       |
     admit --(spools hold too much, patience is over)---> Busy
       |
-    room  --(the disk would go below the reserve,------> streams through, is not kept
-      |      or the NAR is larger than the store)
+    room  --(the disk would go below the reserve)------> streams through, is not kept
       |
     close
 
@@ -81,7 +80,10 @@ class Admission:
         return ticket
 
     def too_large(self, size: int) -> str:
-        """Say why a NAR of so many bytes is never kept, or nothing."""
+        """Say why a NAR of so many bytes is not kept once it has arrived, or nothing.
+
+        It lies on the disk while it does, so that it is fetched once for all who want it then.
+        """
         if not self._largest or size <= self._largest:
             return ""
         self._reached("cache-max-size")
@@ -115,8 +117,6 @@ class Admission:
             turn.callback(None)
 
     def _room(self, ticket: Ticket, size: int) -> str:
-        if why := self.too_large(size):
-            return why
         try:
             spare = self._spare()
         except NcpsError:
