@@ -204,8 +204,10 @@ class Tree:
         with writing(path):
             try:
                 Path(path).unlink()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 self.check_present()
+                return False
+            except IsADirectoryError:  # which is no object
                 return False
             if in_shard:
                 self._prune(path)

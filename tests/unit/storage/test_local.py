@@ -229,6 +229,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
             self.assertIsNone(await self.store.stat(key_of(number)))
             await self.assert_raises(Corrupt, self.store.open(key_of(number)))
         self.assertEqual(await self.walked(), [])
+        self.assertFalse(await self.store.delete(key_of(1)))
         for number, make in odd.items():
             self.assertTrue(await self.store.quarantine(key_of(number)))
             await self.assert_raises(NotFound, self.store.open(key_of(number)))
