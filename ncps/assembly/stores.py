@@ -97,6 +97,13 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
     where = f"the storage {root}"
     calls = Calls(readers, clock=reactor, where=where, is_local=is_local(root))
     spools = tree.temps if temp_path is None else Temps(temp_path)
+
+    def probe() -> None:
+        tree.probe()
+        began = calls.now()
+        tree.check_present()
+        calls.took(calls.now() - began)
+
     return Stores(
         spools=spools,
         nars=LocalNarStore(tree=tree, workers=workers, readers=calls),
@@ -104,7 +111,7 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
         config=LocalConfigStore(tree=tree, workers=workers),
         room=Room(volume(settings, root), volume(settings, spools.directory, root)),
         odd=lambda: odd_place(spools.directory, root),
-        probe=tree.probe,
+        probe=probe,
         sweep=lambda: sum(temps.sweep() for temps in {spools, tree.temps}),
         lock=StoreLock(root),
         threads=(readers, workers),

@@ -194,7 +194,7 @@ class CrashTests(Stage):
         self.wait_for_log(daemon, "set aside")
 
     def test_what_is_no_file_makes_way(self) -> None:
-        """A pipe in the place of a stored NAR, a directory in that of one to come: neither stays."""
+        """A pipe in the place of a stored NAR, a directory in that of one to come."""
         stored, new = self.cache.add(SIZE), self.cache.add(SIZE)
         origin = self.mounted()
         daemon = self.daemon(origin)
