@@ -76,9 +76,12 @@ class Room:
         return min(known)
 
     def look_blocking(self) -> None:
-        """Find out how full all are. Unavailable."""
+        """Find out how full all are; of one that cannot be asked nothing is known then."""
         for volume in self._volumes:
-            self._known[volume] = _look(volume)
+            try:
+                self._known[volume] = _look(volume)
+            except Unavailable:
+                self._known.pop(volume, None)
 
     @property
     def trouble(self) -> str:
@@ -95,7 +98,7 @@ class Room:
     def check(self) -> Iterator[str]:
         """Look, at the start and blocking, whether anything can be kept; say what is odd.
 
-        Refused: nothing ever can.
+        Refused: nothing ever can. Unavailable.
         """
         for volume in self._volumes:
             if (total := _total(volume.directory)) and volume.reserve_of(total) >= total:
@@ -104,10 +107,7 @@ class Room:
                     f" {volume.directory}, whose file system has {total // _MIB} MiB: nothing"
                     " would ever be kept; leave the setting out for a tenth of it"
                 )
-        try:
-            self.look_blocking()
-        except NcpsError as error:
-            yield str(error)
+        self.look_blocking()
         if self.trouble:
             yield self.trouble
 

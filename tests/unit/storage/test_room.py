@@ -74,6 +74,10 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(found.spare(), 4_000 * MIB)
         found.look_blocking()
         self.assertEqual(found.spare(), 1_000 * MIB)
+        del self.sizes[STORE]
+        found.look_blocking()
+        self.assertRaises(Unavailable, found.spare)
+        self.assertEqual(found.trouble, "")
 
     def test_what_does_not_say_is_not_full(self) -> None:
         """Neither a directory that cannot be asked, nor a file system that knows no size."""
