@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -14,7 +13,6 @@ from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
 from ncps.settings.model import Settings
-from ncps.storage.room import free_bytes
 from ncps.upstream.bounds import Bounds
 from ncps.web.limits import Limits
 
@@ -63,11 +61,11 @@ def of_upstream(settings: Settings) -> Bounds:
 
 
 def admission(
-    clock: IReactorTime, settings: Settings, counters: Metrics, directories: tuple[Path, ...]
+    clock: IReactorTime, settings: Settings, counters: Metrics, spare: Callable[[], int]
 ) -> Admission:
     """Who may begin a download, and keep it.
 
-    :param directories: that must have room.
+    :param spare: see `Admission`.
     """
     limits = settings.cache.download
     door = Admission(
@@ -75,8 +73,7 @@ def admission(
         downloads=limits.max_count,
         spooled=limits.max_spool_size_bytes,
         patience_s=limits.queue_timeout_s,
-        reserve=settings.cache.storage.min_free_bytes,
-        free=partial(free_bytes, *directories),
+        spare=spare,
         largest=settings.cache.max_size_bytes,
         reached=reached(counters),
     )

@@ -47,6 +47,7 @@ from ncps.web.site import NcpsSite
 from ncps.web.transport import adopt
 
 TOTALS_S = 30.0
+ROOM_S = 2.0
 USES_S = 60.0
 EXPIRY_S = 60.0
 """How long a lost notice of another process may leave this one with what is no longer so."""
@@ -128,6 +129,8 @@ class NcpsService(Service):
             )
         self._may_write(engine)
         self._probe(stores.spools.probe)
+        for oddity in filter(None, (*stores.room.check(), stores.odd())):
+            self._log.warn("{oddity}", oddity=oddity)
         swept = stores.sweep()
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
@@ -215,7 +218,11 @@ class NcpsService(Service):
             totals = await parts.catalog.totals()
             counters.set_totals(totals, settings.cache.max_size_bytes)
 
+        async def look_for_room() -> None:
+            await parts.workers.run(parts.stores.room.look_blocking)
+
         self._tick("totals", count, TOTALS_S)
+        self._tick("room", look_for_room, ROOM_S)
         self._tick("clock", self._core.skew.look, CLOCK_S)
         if settings.cache.database_url.is_file:
             self._tick("sharing", self._core.sharing.look, SHARING_S)

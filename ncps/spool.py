@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -27,12 +27,16 @@ from twisted.python.failure import Failure
 from ncps.errors import NcpsError, Unavailable
 from ncps.flights import Bell
 from ncps.nix.hashes import Hash
+from ncps.nowait import READ_SIZE
 from ncps.ports import Spooled
+from ncps.spoolfile import SpoolFile, read_blocking, read_now
 from ncps.spoolreader import SpoolReader
-from ncps.workers import Threads
+from ncps.workers import Threads, in_background
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 HOLD_BACK = 64 * 1024
-READ_SIZE = 256 * 1024
 QUEUE_HIGH = 8 * 1024 * 1024
 QUEUE_LOW = 4 * 1024 * 1024
 BATCH_LIMIT = 2 * 1024 * 1024
@@ -44,24 +48,6 @@ class Digest(Protocol):
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes; raises `Corrupt` to end the spool."""
-
-
-class SpoolFile(Protocol):
-    """An open, empty, private file."""
-
-    @property
-    def fd(self) -> int:
-        """The descriptor, open for reading and writing."""
-
-    @property
-    def path(self) -> Path:
-        """Where the file lies."""
-
-    def discard(self) -> None:
-        """Unlink the file unless it was taken over (renamed) meanwhile."""
-
-    def close(self) -> None:
-        """Close the descriptor; once."""
 
 
 class Overtaken(Unavailable):
@@ -77,7 +63,7 @@ class Spool:
 
     The writer calls `write` again and again, `flush`, `commit` or `fail`, and at last `release`.
 
-    :param file: where the bytes go, or None to stream through from the first byte.
+    :param file: opens, blocking, where the bytes go; None to stream through from the first byte.
     :param workers: runs the batches.
     :param digests: follow every byte, in order.
     :param total: size of the whole, if known; lets readers go on up to its last HOLD_BACK bytes.
@@ -87,7 +73,7 @@ class Spool:
     def __init__(
         self,
         *,
-        file: SpoolFile | None,
+        file: Callable[[], SpoolFile] | None,
         workers: Threads,
         digests: tuple[Digest, ...],
         total: int | None,
@@ -96,7 +82,8 @@ class Spool:
         self.total = total
         self.length = 0
         self.keep_error = keep_error if file is None else ""
-        self._file = file
+        self._open_file = file
+        self._file: SpoolFile | None = None
         self._workers = workers
         self._digests = digests
         self._file_length = 0
@@ -109,7 +96,9 @@ class Spool:
         self._error: BaseException | None = None
         self._is_committed = False
         self._is_released = False
+        self._is_discarded = False
         self._is_closed = False
+        self._reads = 0  # in threads
         self._readers: dict[SpoolReader, None] = {}
         self._drained = Bell()
 
@@ -117,8 +106,9 @@ class Spool:
 
     @property
     def is_kept(self) -> bool:
-        """Whether all bytes so far lie in the file."""
-        return self._file is not None and not self.keep_error
+        """Whether all bytes so far lie in the file, or will."""
+        has_file = self._file is not None or self._open_file is not None
+        return has_file and not self.keep_error
 
     @property
     def error(self) -> BaseException | None:
@@ -142,7 +132,9 @@ class Spool:
                 self._check()
 
     async def flush(self) -> None:
-        """Wait until everything handed over is written and hashed."""
+        """Wait until everything handed over is written and hashed; nothing makes a file, too."""
+        if self._open_file is not None and not self._queue and not self._is_busy:
+            await self.write(b"")
         while self._is_busy or self._queue:
             self._check()
             await self._drained.wait()
@@ -152,9 +144,13 @@ class Spool:
         """Let a digest see all bytes once more; only if `is_kept`. Raises what it raises."""
         position = 0
         while position < self.length:
-            data = self._read(position, self.length)
-            position += len(data)
-            await self._workers.run(digest.feed, data)
+            position = await self._in_file(self._feed_blocking, digest, position)
+
+    def _feed_blocking(self, digest: Digest, position: int) -> int:
+        assert self._file is not None
+        data = read_blocking(self._file, min(READ_SIZE, self._file_length - position), position)
+        digest.feed(data)
+        return position + len(data)
 
     def commit(self) -> None:
         """Let readers have the end: everything is there and right."""
@@ -198,9 +194,13 @@ class Spool:
         """Say that the writer needs the spool no more: it goes with its last reader. Idempotent."""
         if not self._is_released:
             self._is_released = True
-            if self._file is not None:
-                self._file.discard()
+            self._discard()
             self._close_if_unused()
+
+    def _discard(self) -> None:
+        if self._file is not None and not self._is_discarded:
+            self._is_discarded = True
+            in_background(self._workers, self._file.discard)
 
     def _kick(self) -> None:
         """Start on what is queued, unless a batch runs or the window is full."""
@@ -228,6 +228,13 @@ class Spool:
         """Hash and write one batch; return how much of it lies in the file and why not all."""
         for digest in self._digests:
             digest.feed(data)
+        if self._open_file is not None:
+            try:
+                self._file = self._open_file()
+            except NcpsError as error:
+                return 0, str(error)
+            finally:
+                self._open_file = None
         if self._file is None or self.keep_error:
             return 0, self.keep_error
         written = 0
@@ -303,23 +310,33 @@ class Spool:
         for reader in tuple(self._readers):
             reader._bell.ring()
 
-    def _read(self, position: int, limit: int) -> bytes:
+    async def _read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
         count = min(READ_SIZE, limit - position)
         if position < self._file_length:
             assert self._file is not None
             count = min(count, self._file_length - position)
-            try:
-                data = os.pread(self._file.fd, count, position)
-                is_cut = os.fstat(self._file.fd).st_size < position + count  # see `ncps.still`
-            except OSError as error:
-                raise Unavailable(f"the spool cannot be read: {error.strerror}") from error
-            if is_cut or not data:
-                raise Unavailable("the spool has lost bytes")
+            data = read_now(self._file, count, position)
+            if data is None:
+                data = await self._in_file(read_blocking, self._file, count, position)
             return data
         start = position - self._window_at
         with memoryview(self._window) as window:
             return bytes(window[start : start + count])
+
+    async def _in_file(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Have a thread read in the file, which is not closed meanwhile."""
+
+        def ended(result: Any) -> Any:
+            self._reads -= 1
+            self._close_if_unused()
+            return result
+
+        self._reads += 1
+        job = Deferred.fromCoroutine(self._workers.run(function, *args, **kwargs))
+        waiting: Deferred[R] = Deferred()
+        job.addBoth(ended).addCallbacks(waiting.callback, waiting.errback)
+        return await waiting
 
     def _moved(self, before: int) -> None:
         """Note that a reader has left `before`; only one that held the window up matters."""
@@ -347,9 +364,11 @@ class Spool:
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:
-        if self._is_released and not self._readers and not self._is_busy and not self._is_closed:
+        is_used = self._readers or self._is_busy or self._reads
+        if self._is_released and not is_used and not self._is_closed:
             self._is_closed = True
             self._window.clear()
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            self._discard()
+            file, self._file = self._file, None
+            if file is not None:
+                in_background(self._workers, file.close)

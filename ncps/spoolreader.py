@@ -52,29 +52,35 @@ class SpoolReader:
                 raise spool._error.with_traceback(None)
             limit, is_end = spool._limit(self._end)
             if self.position < limit:
-                yield self._take(limit)
+                yield await self._take(limit)
             elif is_end:
                 if self._tail:
                     yield self._tail
                 return
-            else:
-                self._secure_tail()
+            elif not await self._secure_tail():
                 await self._bell.wait()
 
-    def _take(self, limit: int) -> bytes:
-        data = self._spool._read(self.position, limit)
+    async def _take(self, limit: int) -> bytes:
+        data = await self._spool._read(self.position, limit)
+        if self._is_closed:
+            raise Unavailable("the reader was closed before its end")
         self.position += len(data)
         self._spool._moved(self.position - len(data))
         return data
 
-    def _secure_tail(self) -> None:
-        """Take what is held back out of a window: its end would wait for us, and we for it."""
+    async def _secure_tail(self) -> bool:
+        """Take what is held back out of a window: its end would wait for us, and we for it.
+
+        False: there is nothing to take, and nothing was waited for.
+        """
         spool, end = self._spool, self._end
-        if end is not None and not spool.is_kept and self.position < end <= spool.length:
-            pieces = []
-            while self.position < end:
-                pieces.append(self._take(end))
-            self._tail = b"".join(pieces)
+        if end is None or spool.is_kept or not self.position < end <= spool.length:
+            return False
+        pieces = []
+        while self.position < end:
+            pieces.append(await self._take(end))
+        self._tail = b"".join(pieces)
+        return True
 
     def close(self) -> None:
         """Stop reading, which then raises `Unavailable`; idempotent."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 from ncps.errors import Corrupt, unreadable
+from ncps.nowait import bytes_now, read_now
 
 
 class StillFile:
@@ -33,20 +34,32 @@ class StillFile:
             raise unreadable(self._name, error) from error
         return found.st_size, found.st_mtime_ns
 
-    def read_into(self, buffer: memoryview, position: int) -> int:
-        """Copy what lies at a position, one byte at least; return how many.
+    def read_into(self, buffer: memoryview, position: int) -> int | None:
+        """Copy what lies at a position and is in memory, one byte at least; return how many.
 
-        Corrupt: the file ends before, or is not what it was. Unavailable: it cannot be read now.
+        None: that would have to wait for the disk. Corrupt: the file ends before, or is not what
+        it was. Unavailable: it cannot be read now.
         """
         try:
-            count = os.preadv(self.fd, [buffer], position)
+            count = read_now(self.fd, buffer, position)
         except OSError as error:
             raise unreadable(self._name, error) from error
-        self._check(count)
+        if count is not None:
+            self._check(count)
         return count
 
+    def read_now(self, count: int, position: int) -> bytes | None:
+        """Return at most so many bytes that are in memory; else as for `read_into`."""
+        try:
+            data = bytes_now(self.fd, count, position)
+        except OSError as error:
+            raise unreadable(self._name, error) from error
+        if data is not None:
+            self._check(len(data))
+        return data
+
     def read(self, count: int, position: int) -> bytes:
-        """Return at most so many bytes; errors as for `read_into`."""
+        """Return at most so many bytes, blocking; errors as for `read_into`."""
         try:
             data = os.pread(self.fd, count, position)
         except OSError as error:

@@ -23,11 +23,14 @@ from typing import ParamSpec, Protocol, TypeVar, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ncps.errors import Unavailable
 
 RETRY_S = 0.01
 """Until a thread that lacks the memory to tell its result tries again."""
+
+_log = Logger()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +51,24 @@ class Threads(Protocol):
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in a thread; return its result or raise its error."""
+
+
+def in_background(threads: Threads, function: Callable[[], object]) -> None:
+    """Have a call made that nobody waits for: at once, where the threads have stopped."""
+    is_begun = False
+
+    def call() -> None:
+        nonlocal is_begun
+        is_begun = True
+        function()
+
+    def failed(failure: Failure) -> None:
+        if is_begun:
+            _log.failure("a call in the background failed", failure)
+        else:
+            call()
+
+    Deferred.fromCoroutine(threads.run(call)).addErrback(failed)
 
 
 class _Call:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ncps.assembly.stores import Stores
+from ncps.assembly.stores import Stores, volume
 from ncps.errors import Refused
 from ncps.settings.model import S3Settings, Settings
 from ncps.slots import Slots
+from ncps.storage.room import Room
 from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.s3_bucket import Access, Bucket, connect
 from ncps.storage.s3_probe import probe_blocking, sweep_blocking
@@ -95,10 +96,10 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
         nars=nars,
         narinfos=S3NarInfoStore(requests=requests),
         config=S3ConfigStore(clock=reactor, requests=requests),
-        room=(spools.directory,),
+        room=Room(volume(settings, spools.directory)),
         probe=probe,
         sweep=sweep,
-        threads=workers,
+        threads=(workers,),
         disconnect=bucket.close,
     )
 

@@ -117,7 +117,7 @@ def core(
         workers=parts.workers,
         verified=lambda result: counters.inspections(result).inc(),
     )
-    admission = limits.admission(reactor, settings, counters, parts.stores.room)
+    admission = limits.admission(reactor, settings, counters, parts.stores.room.spare)
     nars = Nars(
         clock=reactor,
         tasks=tasks,
@@ -146,6 +146,8 @@ def core(
     skew = Skew(parts.catalog)
     sharing = Sharing(parts.stores.config, _catalog_name(settings))
     cache = PullThrough(
+        clock=reactor,
+        tasks=tasks,
         public_key=key.public,
         narinfos=narinfos,
         nars=nars,
@@ -154,6 +156,8 @@ def core(
         upstreams=whom.upstreams,
         trouble_with_leases=lambda: agreed.trouble,
         troubles={
+            "speed": parts.stores.trouble,
+            "room": lambda: parts.stores.room.trouble,
             "clock": lambda: skew.trouble,
             "sharing": lambda: sharing.trouble,
             "replicas": lambda: agreement.trouble,

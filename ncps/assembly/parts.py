@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -12,7 +13,6 @@ from ncps.cache.adopt import Adoption
 from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.database.catalog import SqlCatalog
 from ncps.database.pool import Database, Observer
-from ncps.errors import StorageFull, Unavailable
 from ncps.metrics import Metrics
 from ncps.ports import Leases
 from ncps.settings.model import Settings
@@ -108,9 +108,5 @@ def new_spool(parts: Adapters, total: int | None, digests: tuple[Digest, ...], w
 
     :param why: a reason not to have a file.
     """
-    file = None
-    try:
-        file = None if why else parts.stores.spools.create("spool")
-    except (StorageFull, Unavailable) as error:
-        why = str(error)
+    file = None if why else partial(parts.stores.spools.create, "spool")
     return Spool(file=file, workers=parts.workers, digests=digests, total=total, keep_error=why)

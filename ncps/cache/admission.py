@@ -4,8 +4,7 @@
       |
     admit --(spools hold too much, patience is over)---> Busy
       |
-    room  --(the disk would go below the reserve,------> streams through, is not kept
-      |      or the NAR is larger than the store)
+    room  --(the disk would go below the reserve)------> streams through, is not kept
       |
     close
 
@@ -34,9 +33,9 @@ class Admission:
     :param spooled: bytes that downloads may hold before they are published; a single one may
         hold more. 0: any number.
     :param patience_s: how long a download may wait for others to be published.
-    :param reserve: bytes of the file system that downloads leave free.
     :param largest: bytes that one NAR may have to be kept; 0: any number.
-    :param free: says how many bytes are free; its errors count as "enough".
+    :param spare: says how many bytes may be taken beyond what is to stay free; its errors count
+        as "enough".
     :param reached: told of each limit that is reached, by the name of its setting.
     """
 
@@ -47,8 +46,7 @@ class Admission:
         downloads: int,
         spooled: int,
         patience_s: float,
-        reserve: int,
-        free: Callable[[], int],
+        spare: Callable[[], int],
         largest: int = 0,
         reached: Callable[[str], object] = lambda _: None,
     ) -> None:
@@ -56,8 +54,7 @@ class Admission:
         self._downloads = downloads
         self._spooled = spooled
         self._patience_s = patience_s
-        self._reserve = reserve
-        self._free = free
+        self._spare = spare
         self._largest = largest
         self._reached = reached
         self._tickets: dict[Ticket, None] = {}
@@ -83,7 +80,10 @@ class Admission:
         return ticket
 
     def too_large(self, size: int) -> str:
-        """Say why a NAR of so many bytes is never kept, or nothing."""
+        """Say why a NAR of so many bytes is not kept once it has arrived, or nothing.
+
+        It lies on the disk while it does, so that it is fetched once for all who want it then.
+        """
         if not self._largest or size <= self._largest:
             return ""
         self._reached("cache-max-size")
@@ -117,19 +117,17 @@ class Admission:
             turn.callback(None)
 
     def _room(self, ticket: Ticket, size: int) -> str:
-        if why := self.too_large(size):
-            return why
         try:
-            free = self._free()
+            spare = self._spare()
         except NcpsError:
             return ""
         promised = sum([other.due for other in self._tickets if other is not ticket])
-        if free - promised - size >= self._reserve:
+        if spare - promised - size >= 0:
             return ""
         self._reached("cache-storage-min-free")
         return (
-            f"{size // MIB} MiB more would leave less than {self._reserve // MIB} MiB free: "
-            f"{free // MIB} MiB are, {promised // MIB} of them promised to other downloads"
+            f"{size // MIB} MiB more would leave less than is to stay free: {max(0, spare) // MIB}"
+            f" MiB may be taken, {promised // MIB} of them promised to other downloads"
         )
 
     def _closed(self, ticket: Ticket) -> None:

@@ -37,6 +37,9 @@ UNVOUCHED_S = 600.0
 
 UNVOUCHED_ENTRIES = 10_000
 
+LARGEST_EXCESS = 1024 * 1024
+"""Bytes that a file may have beyond nine eighths of its NAR's; no compression adds as much."""
+
 
 def _feed_blocking(digests: tuple[Digest, ...], data: bytes) -> None:
     for digest in digests:
@@ -146,6 +149,12 @@ class Adoption:
         stat = await self._store.stat(where)
         if stat is None:
             return None
+        if nar is not None and nar.nar_size is not None:
+            largest = nar.nar_size + nar.nar_size // 8 + LARGEST_EXCESS
+            if stat.size > largest:
+                error = Corrupt(f"{stat.size} bytes are too many for a NAR of {nar.nar_size}")
+                await self._refuse(key, nar, stat, error)
+                return None
         is_recompressed = nar is not None and encoding != nar.compression
         opened = partial(self._open, stat, encoding if is_recompressed else "")
         try:

@@ -92,6 +92,7 @@ class Nars:
             catalog=catalog,
             store=store,
             narinfos=narinfos,
+            adoption=adoption,
             admission=admission,
             ended=ended,
         )
@@ -366,7 +367,8 @@ class Nars:
                 self._ended("relayed")
             else:
                 fence = 0 if lease is None else lease.fence
-                await self._publication.publish(download, nar, arrived, fence)
+                release = None if relay is None else relay.release
+                await self._publication.publish(download, nar, arrived, fence, release)
         finally:
             arrived.spool.release()
 

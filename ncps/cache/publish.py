@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache.admission import Admission
+from ncps.cache.adopt import Adoption
 from ncps.cache.download import Download
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.seal import Arrived, Verdict
@@ -33,6 +34,7 @@ class Publication:
         catalog: Catalog,
         store: NarStore,
         narinfos: NarInfos,
+        adoption: Adoption,
         admission: Admission,
         ended: Callable[[str], object],
     ) -> None:
@@ -40,15 +42,22 @@ class Publication:
         self._catalog = catalog
         self._store = store
         self._narinfos = narinfos
+        self._adoption = adoption
         self._admission = admission
         self._ended = ended
 
     async def publish(
-        self, download: Download, nar: NarRecord | None, arrived: Arrived, fence: int
+        self,
+        download: Download,
+        nar: NarRecord | None,
+        arrived: Arrived,
+        fence: int,
+        release: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Store what arrived. What cannot be kept was served anyway.
 
         :param fence: of the lease; a successor's row is left alone.
+        :param release: gives the lease back, for the case that the bytes are to be taken over.
         """
         key, spool, verdict = download.key, arrived.spool, arrived.verdict
         refusal = self._admission.too_large(verdict.size) if spool.is_kept else spool.keep_error
@@ -64,7 +73,10 @@ class Publication:
         except Conflict as error:
             self._log.warn("{key}: {reason}", key=key.file_name, reason=str(error))
             self._narinfos.changed(key)
-            self._ended("relayed")
+            if await self._has_successor(key):
+                self._ended("relayed")
+            else:
+                await self._take_over(key, nar, release)
             return
         except (StorageFull, Unavailable) as error:
             self._unkept(key, str(error))
@@ -76,6 +88,34 @@ class Publication:
             size=verdict.size,
             upstream=download.upstream,
         )
+
+    async def _take_over(
+        self, key: NarKey, nar: NarRecord | None, release: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        """Have bytes found that are stored though their row is that of a later lease.
+
+        That row says that nothing is stored: the clock by which its lease was numbered was wrong.
+        """
+        if release is not None:
+            await release()
+        try:
+            adopted = await self._adoption.adopt(key, nar)
+        except Unavailable as error:
+            self._unkept(key, str(error))
+            return
+        if adopted is None:
+            self._unkept(key, "somebody else is at it")
+            return
+        self._ended("published")
+        await self._narinfos.published(adopted)
+
+    async def _has_successor(self, key: NarKey) -> bool:
+        """Whether somebody else has stored a NAR; so it is taken to be if nobody can tell."""
+        try:
+            current = await self._catalog.nar(key)
+        except Unavailable:
+            return True
+        return current is not None and current.is_stored
 
     def _record(self, download: Download, nar: NarRecord | None, verdict: Verdict) -> NarRecord:
         """The row of a stored NAR: what was known of it, and what its bytes are."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from twisted.internet.interfaces import IReactorTime
+
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.oldnames import is_named
+from ncps.cache.readiness import OK, Looks
 from ncps.cache.verbs import (
     Absent,
     ArrivingNar,
@@ -17,10 +20,10 @@ from ncps.cache.verbs import (
     ServedNar,
     ServedNarInfo,
 )
-from ncps.errors import NcpsError
 from ncps.nix.keys import PublicKey
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, ConfigStore
+from ncps.tasks import Tasks
 
 
 class PullThrough(Cache):
@@ -29,6 +32,8 @@ class PullThrough(Cache):
     def __init__(
         self,
         *,
+        clock: IReactorTime,
+        tasks: Tasks,
         public_key: PublicKey,
         narinfos: NarInfos,
         nars: Nars,
@@ -41,8 +46,11 @@ class PullThrough(Cache):
         self._public_key = str(public_key)
         self._narinfos = narinfos
         self._nars = nars
-        self._catalog = catalog
-        self._config = config
+        self._looks = Looks(
+            clock,
+            tasks,
+            {"database": catalog.totals, "storage": lambda: config.get("cache.key")},
+        )
         self._upstreams = upstreams
         self._trouble_with_leases = trouble_with_leases
         self._troubles = troubles or {}
@@ -85,20 +93,14 @@ class PullThrough(Cache):
 
     async def readiness(self) -> Readiness:
         """See `Cache`; hits need database and storage alone, so nothing else makes it unready."""
-        parts = {"database": "ok", "storage": "ok", "upstreams": "ok"}
+        seen = await self._looks.all()
+        parts = {part: what.state for part, what in seen.items()} | {"upstreams": OK}
         parts["leases"] = self._trouble_with_leases() or "ok"
         for part, look in self._troubles.items():
             if trouble := look():
                 parts[part] = trouble
-        try:
-            await self._catalog.totals()
-        except NcpsError as error:
-            parts["database"] = str(error)
-        try:
-            await self._config.get("cache.key")
-        except NcpsError as error:
-            parts["storage"] = str(error)
         away = [c.upstream.name for c in self._upstreams.candidates if not c.health.is_healthy]
         if away:
             parts["upstreams"] = "away: " + ", ".join(away)
-        return Readiness(parts=parts, needed=frozenset({"database", "storage"}))
+        ages = {part: what.age_s for part, what in seen.items()}
+        return Readiness(parts=parts, needed=frozenset(seen), ages=ages)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import NarKey
@@ -144,10 +144,12 @@ class Readiness:
 
     :param parts: what was looked at (`database`, `storage`, ...) -> "ok" or what is wrong.
     :param needed: the parts without which nothing can be served; others only degrade.
+    :param ages: of parts that were looked at for this, how many seconds ago they were as is said.
     """
 
     parts: Mapping[str, str]
     needed: frozenset[str] = frozenset()
+    ages: Mapping[str, float] = field(factory=dict)
 
     @property
     def is_ready(self) -> bool:
@@ -200,4 +202,4 @@ class Cache(Protocol):
         """Say whether `nar` would succeed, and the size if it is known. Errors as for `nar`."""
 
     async def readiness(self) -> Readiness:
-        """Look at every part now; quick, raises nothing."""
+        """Look at every part now, for less than a second; raises nothing."""

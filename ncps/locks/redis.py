@@ -2,6 +2,7 @@
 
     <prefix><name>    "<token> <fence> <address>", expires after the TTL unless renewed
     <prefix>#fence    number of the last grant of any name; never expires
+    <prefix>#write    written and removed again, to see that a server takes what it is told
 
 Names of leases do not begin with "#". Everything lies under the prefix, channels too (see
 `redis_channels`), so that an ACL can be written for it.
@@ -69,6 +70,11 @@ end
 return 0
 """
 
+WRITE = """
+redis.call('SET', KEYS[1], '1', 'PX', 1000)
+return redis.call('DEL', KEYS[1])
+"""
+
 DRIFT = 0.01
 """Part of a TTL by which two clocks may disagree over its length."""
 
@@ -133,10 +139,13 @@ class RedisRegistry(Registry):
         self._prefix = prefix
         self._ttl_of = ttl_of
         self._address = address
-        self._link = RedisLink(reactor, place, subject=subject, greet=self._greet)
+        self._link = RedisLink(
+            reactor, place, subject=subject, greet=self._greet, check=self._write
+        )
         self._channels = channels
         self._tasks = Tasks(reactor)
         self._is_examined = False
+        self._complaint = ""
         channels.on_release(self.bells.ring, self.bells.ring_all)
 
     @property
@@ -235,8 +244,17 @@ class RedisRegistry(Registry):
         except Refused as error:
             if not self._is_examined:
                 raise
-            self._log.error("{reason}", reason=str(error))
+            if str(error) != self._complaint:
+                self._log.error("{reason}", reason=str(error))
+            self._complaint = str(error)
+        else:
+            self._complaint = ""
         self._is_examined = True
+        await self._write(wire)
+
+    async def _write(self, wire: Wire) -> None:
+        """See that writes are taken: where they are not, no lease can be had. Unavailable."""
+        await wire.run(WRITE, [f"{self._prefix}#write"], [])
 
 
 def _until(sent: float, ttl: float) -> float:

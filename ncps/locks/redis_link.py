@@ -6,8 +6,9 @@
                  └──► up
 
 A server that accepts and does not answer is as far away as one that is not there: a command without
-an answer within its deadline ends the connection. An idle connection is tried every few seconds, so
-that its loss is known before somebody suffers it.
+an answer within its deadline ends the connection. So is one that answers and does not do what is
+needed of it. An idle connection is tried every few seconds (`check`), so that its loss is known
+before somebody suffers it.
 """
 
 from __future__ import annotations
@@ -126,6 +127,8 @@ class RedisLink:
 
     :param subject: what cannot be done while the link is away, for the log; empty: not logged.
     :param greet: done with each new connection before it counts as up. Refused, Unavailable.
+    :param check: done every few seconds with a connection that is up, and ends it by an error; None
+        to see that it answers.
     :param is_subscriber: whether the connection is for SUBSCRIBE.
     """
 
@@ -138,12 +141,14 @@ class RedisLink:
         *,
         subject: str,
         greet: Callable[[Wire], Awaitable[None]],
+        check: Callable[[Wire], Awaitable[object]] | None = None,
         is_subscriber: bool = False,
     ) -> None:
         self.place = place
         self._reactor = reactor
         self._subject = subject
         self._greet = greet
+        self._check = check if check is not None else _answers
         self._is_subscriber = is_subscriber
         self._tasks = Tasks(reactor)
         self._wire: Wire | None = None
@@ -285,7 +290,11 @@ class RedisLink:
         while True:
             await deferLater(self._reactor, PING_S)
             try:
-                await wire.say("PING")
+                await self._check(wire)
             except NcpsError:
                 wire.close()
                 return
+
+
+async def _answers(wire: Wire) -> None:
+    await wire.say("PING")

@@ -6,6 +6,7 @@ and reconnect on the global reactor with delays of their own (see `redis_link` f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any
@@ -29,7 +30,10 @@ TLS = Callable[[str], IOpenSSLClientConnectionCreator]
 _NOT_ALLOWED = ("WRONGPASS", "NOAUTH", "NOPERM", "Client sent AUTH", "AUTH <password> called")
 _NO_SUCH_DB = ("DB index", "invalid DB")
 _CLUSTER = ("MOVED", "CROSSSLOT", "CLUSTERDOWN", "SELECT is not allowed in cluster")
-_NOT_NOW = ("READONLY", "MASTERDOWN", "LOADING")
+_NOT_NOW = ("MASTERDOWN", "LOADING")
+_TAKES_NOTHING = re.compile(r"\b(?:READONLY|OOM|MISCONF|NOREPLICAS)\b.*")
+"""Writes are refused: to a replica, for want of memory, of a disk, or of replicas. Redis 5 and 6
+wrap what a command in a script is told."""
 
 
 class Lost(Unavailable):
@@ -204,6 +208,8 @@ class Wire:
             return Refused(f"{self.name} has no such database: {text}")
         if text.startswith(_CLUSTER):
             return Refused(f"{self.name} is part of a Redis Cluster, which is not supported")
+        if refusal := _TAKES_NOTHING.search(text):
+            return Lost(f"{self.name} refuses writes: {refusal[0].rstrip('.')}")
         if text.startswith(_NOT_NOW):
             return Lost(f"{self.name}: {text}")
         return Unavailable(f"{self.name}: {text}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from attrs import frozen
@@ -10,11 +10,16 @@ from attrs import frozen
 
 @frozen
 class Segment:
-    """A run of bytes of an open local file, for `ncps.still`; the Body owns the descriptor."""
+    """A run of bytes of an open local file, for `ncps.still`; the Body owns the descriptor.
+
+    :param read: given a count and a position, reads at most so many bytes there, one at least, and
+        waits for the disk where they are not in memory. Corrupt, Unavailable.
+    """
 
     fd: int
     offset: int
     length: int
+    read: Callable[[int, int], Awaitable[bytes]]
 
 
 class Body(Protocol):

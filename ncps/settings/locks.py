@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from attrs import frozen
 
@@ -10,11 +11,17 @@ from ncps.settings.setting import Kind
 from ncps.settings.values import show_duration
 
 DEFAULT_PORT = 6379
+LONGEST_TTL_S: Final = 30.0
+"""How long the locks of a dead instance block the others, at most: they are renewed while held."""
 _ADDRESS = "HOST, HOST:PORT or [IPV6]:PORT"
 _PATTERN = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+))(?::(?P<port>\d{1,5}))?", re.ASCII
 )
 _LOCK, _REDIS = "cache.lock.", "cache.redis."
+_TTLS: Final = (
+    ("cache-lock-download-ttl", f"{_LOCK}download_lock_ttl_s"),
+    ("cache-lock-lru-ttl", f"{_LOCK}lru_lock_ttl_s"),
+)
 
 
 @frozen
@@ -74,7 +81,27 @@ def decide_locks(values: dict[str, object], problems: list[str], warnings: list[
             )
         if addrs:
             warnings.append("cache-redis-addrs has no effect with cache-lock-backend postgresql")
+    if backend != "local":
+        _cut_times(values, warnings)
     problems.extend(_problems_of_times(values))
+
+
+def _cut_times(values: dict[str, object], warnings: list[str]) -> None:
+    """Shorten what the defaults of the Go program, written into configurations, would block."""
+    timeout = values.get(f"{_REDIS}timeout_s")
+    longest = max(LONGEST_TTL_S, 3 * timeout if isinstance(timeout, float) else 0.0)
+    cut = []
+    for flag, attribute in _TTLS:
+        ttl = values.get(attribute)
+        if isinstance(ttl, float) and ttl > longest:
+            cut.append(f"{flag} {show_duration(ttl)}")
+            values[attribute] = longest
+    if cut:
+        warnings.append(
+            f"{' and '.join(cut)} {'are' if len(cut) > 1 else 'is'} taken as"
+            f" {show_duration(longest)}: locks are renewed while they are held, and for longer than"
+            " that an instance that died should block nobody; leave the setting out"
+        )
 
 
 def _problems_of_redis(values: dict[str, object], addrs: tuple[object, ...]) -> list[str]:
@@ -101,11 +128,8 @@ def _problems_of_redis(values: dict[str, object], addrs: tuple[object, ...]) -> 
 def _problems_of_times(values: dict[str, object]) -> list[str]:
     problems = []
     timeout = values.get(f"{_REDIS}timeout_s")
-    for flag, attribute in (
-        ("cache-lock-download-ttl", "download_lock_ttl_s"),
-        ("cache-lock-lru-ttl", "lru_lock_ttl_s"),
-    ):
-        ttl = values.get(_LOCK + attribute)
+    for flag, attribute in _TTLS:
+        ttl = values.get(attribute)
         if isinstance(ttl, float) and isinstance(timeout, float) and ttl < 3 * timeout:
             problems.append(
                 f"{flag}: should be at least {show_duration(3 * timeout)}, three times"

@@ -1,34 +1,33 @@
 """The storage ports on a local directory, laid out as `ncps.storage.keys` says.
 
-Writing is durable and happens in threads. Reading happens on the reactor's thread, since a read of
-a local disk's cache is shorter than the way to a thread and back; a directory on a network file
-system is read through the threads, too (`reads_in_workers`).
+Writing is durable and happens in threads. So does reading, but for what the kernel has in memory:
+see `calls`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
-from typing import Final, ParamSpec, TypeVar
-
-from attrs import evolve
+from typing import Final
 
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.nowait import open_now
 from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, SetAside, Spooled, Stat
+from ncps.still import StillFile
 from ncps.storage import keys
+from ncps.storage.calls import Calls
 from ncps.storage.local_body import LocalBody
 from ncps.storage.oserrors import reading
 from ncps.storage.temps import TempFile
 from ncps.storage.tree import Tree
 from ncps.workers import Threads
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 WALK_BATCH: Final = 500
 """Objects per hop into a thread."""
@@ -37,7 +36,7 @@ WALK_BATCH: Final = 500
 class LocalNarStore(NarStore):
     """NAR files below `store/nar`.
 
-    :param reads_in_workers: whether stat, open and read may take long: network file systems.
+    :param readers: how files are opened and read; by the workers if None.
     :param now: seconds since the epoch, for the names of what is set aside.
     """
 
@@ -46,18 +45,19 @@ class LocalNarStore(NarStore):
         *,
         tree: Tree,
         workers: Threads,
-        reads_in_workers: bool = False,
+        readers: Calls | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tree = tree
         self._workers = workers
-        self._readers = workers if reads_in_workers else None
+        self._readers = readers if readers is not None else Calls(workers)
         self._now = now
         self._replaced: Callable[[], object] = lambda: None
 
     async def stat(self, key: NarKey) -> Stat | None:
-        facts = await self._read(self._tree.stat, keys.nar_key(key))
-        return None if facts is None else _stat(key, facts)
+        look = partial(self._tree.stat, keys.nar_key(key))
+        facts = await self._readers.run(look, line=key.file_name)
+        return None if facts is None else self._stat(key, facts)
 
     async def open(
         self,
@@ -68,17 +68,22 @@ class LocalNarStore(NarStore):
         size: int | None = None,
         tag: str | None = None,
     ) -> LocalBody:
-        fd, facts = await self._read(self._open_blocking, key)
+        opened = self._open_now(key) if self._readers.may_be_prompt else None
+        if opened is None:
+            look = partial(self._open_blocking, key)
+            opened = await self._readers.run(look, line=key.file_name, drop=self._close)
+        file, facts = opened
         actual = facts.st_size
         end = actual if stop is None else stop
         if size not in (None, actual) or not 0 <= start <= end <= actual:
-            os.close(fd)
+            self._close(opened)
             wanted = f"bytes {start} to {end}" if size is None else f"{size} bytes"
             raise Corrupt(f"{key.file_name} has {actual} bytes in the store, wanted: {wanted}")
-        if tag not in (None, _tag(facts)):
-            os.close(fd)
+        if tag is not None and not self._is_same(tag, facts):
+            self._close(opened)
             raise Replaced(f"{key.file_name} was replaced or changed in the store")
-        return LocalBody(fd=fd, name=key.file_name, start=start, stop=end, workers=self._readers)
+        name = key.file_name
+        return LocalBody(file=file, name=name, start=start, stop=end, calls=self._readers)
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         published, has_replaced = await self._workers.run(self._publish_blocking, key, source)
@@ -89,7 +94,7 @@ class LocalNarStore(NarStore):
     def _publish_blocking(self, key: NarKey, source: Spooled) -> tuple[Stat, bool]:
         where, aside, digest = keys.nar_key(key), self._aside(key), source.sha256.digest
         facts = self._tree.adopt(where, source.path, source.size, digest, aside)
-        return _stat(key, facts), self._tree.stat(aside) is not None
+        return self._stat(key, facts), self._tree.stat(aside) is not None
 
     def watch(self, replaced: Callable[[], object]) -> None:
         self._replaced = replaced
@@ -99,7 +104,7 @@ class LocalNarStore(NarStore):
 
     def _copy_blocking(self, key: NarKey, target: NarKey, tag: str) -> Stat:
         def is_same(facts: os.stat_result) -> bool:
-            return _tag(facts) == tag
+            return self._is_same(tag, facts)
 
         try:
             found = self._tree.copy(keys.nar_key(key), keys.nar_key(target), is_same)
@@ -108,7 +113,7 @@ class LocalNarStore(NarStore):
         facts = self._tree.stat(keys.nar_key(target)) if found else None
         if facts is None:
             raise NotFound(f"{key.file_name} is not in the store")
-        return evolve(_stat(target, facts), tag=tag)
+        return self._stat(target, facts)
 
     async def delete(self, key: NarKey) -> bool:
         return await self._workers.run(self._tree.remove, keys.nar_key(key))
@@ -134,7 +139,7 @@ class LocalNarStore(NarStore):
         async for object_key, facts in _walk(self._tree.walk(keys.NARS), self._workers):
             key = keys.nar_of(object_key)
             if key is not None:
-                yield _stat(key, facts)
+                yield self._stat(key, facts)
 
     def new_spool(self) -> TempFile:
         """Open a file for bytes to come, which `publish` can rename.
@@ -149,25 +154,61 @@ class LocalNarStore(NarStore):
             facts = os.statvfs(self._tree.root)
         return facts.f_bavail * facts.f_frsize
 
-    async def _read(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._readers is None:
-            return function(*args, **kwargs)
-        return await self._readers.run(function, *args, **kwargs)
+    def _stat(self, key: NarKey, facts: os.stat_result) -> Stat:
+        modified = datetime.fromtimestamp(facts.st_mtime, UTC)
+        return Stat(key=key, size=facts.st_size, modified=modified, tag=self._tag(facts))
 
-    def _open_blocking(self, key: NarKey) -> tuple[int, os.stat_result]:
+    def _tag(self, facts: os.stat_result) -> str:
+        """The time of the last change and the inode, since whoever replaces a file may restore it.
+
+        Not the time of the inode's change, which each backup by hard links sets. Of file systems
+        from elsewhere no inode: some give another at each mount.
+        """
+        changed = f"{facts.st_mtime_ns:x}"
+        return f"{changed}-{facts.st_ino:x}" if self._readers.is_local else changed
+
+    def _is_same(self, tag: str, facts: os.stat_result) -> bool:
+        """Whether a tag is that of this file.
+
+        The inode counts if both have one: an earlier version had none, nor has another mount.
+        """
+        then, now = tag.split("-"), self._tag(facts).split("-")
+        return all(before == after for before, after in zip(then, now, strict=False))
+
+    def _open_now(self, key: NarKey) -> tuple[StillFile, os.stat_result] | None:
+        """Open what can be opened without waiting; None: a thread has to find out more."""
+        began = self._readers.now()
+        fd = open_now(self._tree.path(keys.nar_key(key)))
+        if fd is None:
+            return None
+        facts = os.fstat(fd)
+        self._readers.took(self._readers.now() - began)
+        if not stat.S_ISREG(facts.st_mode):
+            os.close(fd)
+            return None
+        return StillFile(fd, key.file_name), facts
+
+    def _open_blocking(self, key: NarKey) -> tuple[StillFile, os.stat_result]:
         path = self._tree.path(keys.nar_key(key))
         with reading(path):
             try:
                 # Non-blocking, since a foreign thing of that name might be a pipe.
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 self._tree.check_present()
                 raise NotFound(f"{key.file_name} is not in the store") from None
+            except OSError as error:
+                if error.errno not in {errno.ELOOP, errno.ENXIO}:  # a link to itself, a socket
+                    raise
+                raise Corrupt(f"{path} is not a file") from None
             facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
-            raise Unavailable(f"{path} is not a file")
-        return fd, facts
+            raise Corrupt(f"{path} is not a file")
+        return StillFile(fd, key.file_name), facts
+
+    def _close(self, opened: tuple[StillFile, os.stat_result]) -> None:
+        self._readers.forget(partial(os.close, opened[0].fd))
 
 
 class LocalNarInfoStore(NarInfoStore):
@@ -216,16 +257,6 @@ class LocalConfigStore(ConfigStore):
         if winner is None:
             raise Unavailable(f"{key} was removed just after it had been created")
         return winner
-
-
-def _stat(key: NarKey, facts: os.stat_result) -> Stat:
-    modified = datetime.fromtimestamp(facts.st_mtime, UTC)
-    return Stat(key=key, size=facts.st_size, modified=modified, tag=_tag(facts))
-
-
-def _tag(facts: os.stat_result) -> str:
-    """The time of the last change: no inode, since some file systems give another at each mount."""
-    return f"{facts.st_mtime_ns:x}"
 
 
 async def _walk(

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from threading import Event, Lock
-from typing import Final
 
+from ncps.errors import Unavailable
+from ncps.nowait import READ_SIZE
 from ncps.ports import Segment
 from ncps.still import StillFile
-from ncps.workers import Threads
-
-READ_SIZE: Final = 256 * 1024
-"""One read: long enough to be cheap, short enough for the reactor's thread on a local disk."""
+from ncps.storage.calls import Calls
 
 
 class LocalBody:
     """Bytes `start` to `stop` of an open file; see `ncps.ports.Body`.
 
-    :param fd: owned and closed by the body.
-    :param name: of the object, for messages.
-    :param workers: where the reads run; None: on the calling thread.
+    :param file: whose descriptor is owned and closed by the body.
+    :param name: of the object.
     """
 
-    def __init__(
-        self, *, fd: int, name: str, start: int, stop: int, workers: Threads | None
-    ) -> None:
-        self._fd = fd
-        self._file = StillFile(fd, name)
+    def __init__(self, *, file: StillFile, name: str, start: int, stop: int, calls: Calls) -> None:
+        self._file = file
+        self._name = name
         self._start = start
         self._stop = stop
-        self._workers = workers
+        self._calls = calls
         self._lock = Lock()  # a descriptor must not be closed, and used anew, under a running read
-        self._is_reading = False
+        self._reading = 0
         self._closed = Event()
 
     @property
@@ -41,36 +37,47 @@ class LocalBody:
         return self._stop - self._start
 
     def segment(self) -> Segment | None:
-        """The whole as a piece of the file; None where reads must not happen on this thread."""
-        if self._workers is not None or self._closed.is_set():
+        """The whole as a piece of the file; None where only threads may touch it."""
+        if not self._calls.may_be_prompt or self._closed.is_set():
             return None
-        return Segment(self._fd, self._start, self.size)
+        return Segment(self._file.fd, self._start, self.size, self._read)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         position = self._start
         while position < self._stop and not self._closed.is_set():
-            count = min(READ_SIZE, self._stop - position)
-            if self._workers is None:
-                data = self._read_blocking(count, position)
-            else:
-                data = await self._workers.run(self._read_blocking, count, position)
+            data = await self._read(min(READ_SIZE, self._stop - position), position)
             if self._closed.is_set():
                 return
             position += len(data)
             yield data
 
+    async def _read(self, count: int, position: int) -> bytes:
+        if self._closed.is_set():
+            raise Unavailable(f"{self._name} was closed while it was read")
+        if self._calls.may_be_prompt:
+            data = self._read_now(count, position)
+            if data is not None:
+                return data
+        return await self._calls.run(partial(self._read_blocking, count, position), line=self._name)
+
+    def _read_now(self, count: int, position: int) -> bytes | None:
+        began = self._calls.now()
+        data = self._file.read_now(count, position)
+        self._calls.took(self._calls.now() - began)
+        return data
+
     def _read_blocking(self, count: int, position: int) -> bytes:
         with self._lock:
             if self._closed.is_set():
                 return b""
-            self._is_reading = True
+            self._reading += 1
         try:
-            return self._file.read(count, position)
+            return self._file.read(min(count, READ_SIZE), position)
         finally:
             with self._lock:
-                self._is_reading = False
-                if self._closed.is_set():
-                    os.close(self._fd)
+                self._reading -= 1
+                if self._closed.is_set() and not self._reading:
+                    os.close(self._file.fd)
 
     def close(self) -> None:
         """Close the file, or let the read under way in a thread close it; idempotent."""
@@ -78,5 +85,9 @@ class LocalBody:
             if self._closed.is_set():
                 return
             self._closed.set()
-            if not self._is_reading:
-                os.close(self._fd)
+            if self._reading:
+                return
+        if self._calls.may_be_prompt:
+            os.close(self._file.fd)
+        else:
+            self._calls.forget(partial(os.close, self._file.fd))

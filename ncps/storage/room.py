@@ -1,18 +1,149 @@
-"""Room: how much space the file systems that we write to have left."""
+"""Room: how much downloads may still take of the file systems that they are written to.
+
+A part of each stays free, for the database and for others: as much as a setting says, but of a
+small file system, unless the setting was given for it, no more than a tenth, or nothing would ever
+be kept there. A file system from elsewhere may take its time to say how full it is, so it is asked
+by a thread, now and then.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
+from attrs import frozen
+
+from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.nowait import file_system_of, is_local
 from ncps.storage.oserrors import reading
 
+SHARE: Final = 10
+"""The part of a file system that stays free is one of so many, at most."""
 
-def free_bytes(*directories: Path) -> int:
-    """Bytes that an ordinary user may still write in all of the directories. Unavailable."""
-    least = []
-    for directory in directories:
-        with reading(str(directory)):
-            facts = os.statvfs(directory)
-        least.append(facts.f_bavail * facts.f_frsize)
-    return min(least)
+_MIB: Final = 1024 * 1024
+_IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+
+
+@frozen(kw_only=True)
+class Volume:
+    """A directory, for the file system that it is on.
+
+    :param reserve: bytes to stay free.
+    :param is_exact: whether that many, however small the file system is.
+    """
+
+    directory: Path
+    reserve: int
+    is_exact: bool = False
+
+    def reserve_of(self, total: int) -> int:
+        """Bytes that stay free of so many."""
+        return self.reserve if self.is_exact else min(self.reserve, total // SHARE)
+
+
+@frozen(kw_only=True)
+class _Space:
+    free: int
+    reserve: int
+
+
+class Room:
+    """See the module.
+
+    :param volumes: all of which a download must fit into.
+    """
+
+    def __init__(self, *volumes: Volume) -> None:
+        self._volumes = volumes
+        self._known: dict[Volume, _Space | None] = {}
+        self._local = frozenset(v for v in volumes if is_local(v.directory))
+
+    def spare(self) -> int:
+        """Bytes that downloads may take; below 0 where they have too many. Unavailable."""
+        spaces = []
+        for volume in self._volumes:
+            if volume in self._local:
+                spaces.append(_look(volume))
+            elif volume in self._known:
+                spaces.append(self._known[volume])
+            else:
+                raise Unavailable(f"nobody has looked yet how full {volume.directory} is")
+        known = [space.free - space.reserve for space in spaces if space is not None]
+        if not known:
+            raise Unavailable("the file system does not say how full it is")
+        return min(known)
+
+    def look_blocking(self) -> None:
+        """Find out how full all are; of one that cannot be asked nothing is known then."""
+        for volume in self._volumes:
+            try:
+                self._known[volume] = _look(volume)
+            except Unavailable:
+                self._known.pop(volume, None)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing new is kept, as far as was looked; empty if there is no such reason."""
+        for volume, space in self._known.items():
+            if space is not None and space.free <= space.reserve:
+                return (
+                    f"nothing new is kept: {space.free // _MIB} MiB are free in"
+                    f" {volume.directory}, and {space.reserve // _MIB} MiB are to stay free"
+                    " (cache-storage-min-free)"
+                )
+        return ""
+
+    def check(self) -> Iterator[str]:
+        """Look, at the start and blocking, whether anything can be kept; say what is odd.
+
+        Refused: nothing ever can. Unavailable.
+        """
+        for volume in self._volumes:
+            if (total := _total(volume.directory)) and volume.reserve_of(total) >= total:
+                raise Refused(
+                    f"cache-storage-min-free: {volume.reserve // _MIB} MiB are to stay free in"
+                    f" {volume.directory}, whose file system has {total // _MIB} MiB: nothing"
+                    " would ever be kept; leave the setting out for a tenth of it"
+                )
+        self.look_blocking()
+        if self.trouble:
+            yield self.trouble
+
+
+def odd_place(temps: Path, root: Path) -> str:
+    """Say what unfinished downloads cost that do not lie on the file system of the storage.
+
+    Empty if they do, or if that cannot be told.
+    """
+    try:
+        if temps.stat().st_dev == root.stat().st_dev:
+            return ""
+        total = _total(temps)
+    except (OSError, NcpsError):
+        return ""
+    where = f"cache-temp-path: {temps} is on another file system than the storage {root}"
+    if file_system_of(temps) in _IN_MEMORY:
+        return (
+            f"{where}, one in memory with {total // _MIB} MiB: what is being downloaded takes of"
+            " that, and a NAR for which it is too small is not kept; leave the setting out"
+        )
+    return f"{where}: each NAR is copied once more when it is complete; leave the setting out"
+
+
+def _look(volume: Volume) -> _Space | None:
+    """How full the file system is; None if it does not say, as some of FUSE do not. Unavailable."""
+    with reading(str(volume.directory)):
+        facts = os.statvfs(volume.directory)
+    if not facts.f_blocks:
+        return None
+    reserve = volume.reserve_of(facts.f_blocks * facts.f_frsize)
+    return _Space(free=facts.f_bavail * facts.f_frsize, reserve=reserve)
+
+
+def _total(directory: Path) -> int:
+    """Bytes of the file system, full or not; 0 if it does not say. Unavailable."""
+    with reading(str(directory)):
+        facts = os.statvfs(directory)
+    return facts.f_blocks * facts.f_frsize

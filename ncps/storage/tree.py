@@ -69,17 +69,19 @@ class Tree:
         return self._prefix + key
 
     def stat(self, key: str) -> os.stat_result | None:
-        """Facts of a regular file; None: surely absent. Unavailable."""
+        """Facts of a regular file; None: surely absent, also behind what is none. Unavailable."""
         path = self.path(key)
         with reading(path):
             try:
                 facts = Path(path).stat()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 self.check_present()
                 return None
-        if not stat.S_ISREG(facts.st_mode):
-            raise Unavailable(f"{path} is not a file")
-        return facts
+            except OSError as error:
+                if error.errno != errno.ELOOP:  # a link that leads to itself
+                    raise
+                return None
+        return facts if stat.S_ISREG(facts.st_mode) else None
 
     def read(self, key: str) -> bytes | None:
         """The bytes of a small file; None: surely absent. Unavailable."""
@@ -159,11 +161,15 @@ class Tree:
         return facts
 
     def _keep_aside(self, key: str, aside: str) -> None:
-        """Give the object that is there, if any, a second name, before another one replaces it."""
-        path = self.path(aside)
+        """Give the object that is there, if any, a second name, before another one replaces it.
+
+        What is no file, a directory or a pipe, can have one name only, and gets that one.
+        """
+        path, where = self.path(aside), self.path(key)
         with suppress(OSError):  # absent, no room, or a file system without links: those bytes go
+            is_file = stat.S_ISREG(os.lstat(where).st_mode)
             self._make_parents(path)
-            os.link(self.path(key), path)
+            (os.link if is_file else os.rename)(where, path)
 
     def copy(self, key: str, target: str, is_same: Callable[[os.stat_result], bool]) -> bool:
         """Give the file of an object a second key, replacing what is there; False if absent.
@@ -198,22 +204,27 @@ class Tree:
         with writing(path):
             try:
                 Path(path).unlink()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 self.check_present()
+                return False
+            except IsADirectoryError:  # which is no object
                 return False
             if in_shard:
                 self._prune(path)
         return True
 
     def move(self, key: str, target: str) -> bool:
-        """Give the object another key; False if absent. StorageFull, Unavailable."""
+        """Give what lies under the key another one, a directory or a pipe, too; False if absent.
+
+        StorageFull, Unavailable.
+        """
         path = self.path(key)
-        if self.stat(key) is None:
-            return False
         with writing(path):
             try:
+                os.lstat(path)
                 self._install(os.rename, Path(path), target)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
+                self.check_present()
                 return False
             self._prune(path)
         return True
@@ -247,7 +258,11 @@ class Tree:
             with reading(entry.path):
                 try:
                     facts = entry.stat(follow_symlinks=follows)
-                except FileNotFoundError:
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except OSError as error:
+                    if error.errno != errno.ELOOP:
+                        raise
                     continue
             if stat.S_ISREG(facts.st_mode):
                 yield f"{base}/{entry.name}", facts

@@ -78,4 +78,7 @@ class Readiness:
         is_ready = found.is_ready and not draining
         request.setResponseCode(200 if is_ready else 503)
         request.setHeader(b"Cache-Control", b"no-store")
-        send(request, written({"ready": is_ready, "parts": parts}), JSON)
+        facts: dict[str, object] = {"ready": is_ready, "parts": parts}
+        if found.ages:
+            facts["ages"] = {part: round(age, 1) for part, age in found.ages.items()}
+        send(request, written(facts), JSON)

@@ -29,7 +29,6 @@ from ncps.ranges import (
     if_range_matches,
     parse,
 )
-from ncps.still import StillFile
 from ncps.streams import ClientGone, ResponseWriter
 from ncps.web.narinfo import outcome_of, result_of
 from ncps.web.respond import TEXT, explain, respond, send
@@ -259,7 +258,6 @@ async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
     What comes of a file that is shorter than it was: a cut connection.
     """
     writer = _writer(request)
-    file = StillFile(segment.fd)
     position, end = segment.offset, segment.offset + segment.length
     try:
         while position < end:
@@ -271,11 +269,14 @@ async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
                     if request.file_trouble is not None:
                         raise request.file_trouble from None
                     raise
-            else:
-                data = file.read(min(FIRST, count), position)
-                await writer.write(data)
-                count = len(data)
-            position += count
+                unread = request.take_unread()
+                writer.written -= unread
+                position += count - unread
+                if not unread:
+                    continue
+            data = await segment.read(min(FIRST, end - position), position)
+            await writer.write(data)
+            position += len(data)
     finally:
         writer.close()
 

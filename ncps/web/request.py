@@ -138,6 +138,7 @@ class NcpsRequest(Request):
     def send_file(self, fd: int, offset: int, count: int) -> bool:
         """Send bytes of a file as part of the body; False: they are to be written.
 
+        What turns out not to be in memory is left: see `take_unread`.
         Only for a body of known length whose head has been written.
         """
         send = getattr(self.channel.transport, "send_file", None)
@@ -147,6 +148,13 @@ class NcpsRequest(Request):
             return False
         self.sentLength += count
         return True
+
+    def take_unread(self) -> int:
+        """Return how many bytes of `send_file` were not sent, since they were not in memory."""
+        take = getattr(self.channel.transport, "take_unread", None)
+        unread: int = 0 if take is None else take()
+        self.sentLength -= unread
+        return unread
 
     @property
     def file_trouble(self) -> NcpsError | None:

@@ -53,19 +53,26 @@ class PromptMixin(_Stock):
     _is_corked = False
     _wants_to_write = False
     _piece: _Piece | None = None
+    _unread = 0
     file_trouble: NcpsError | None = None
     """What was wrong with the file that the connection was cut for."""
 
     @property
     def file_left(self) -> int:
         """Bytes of a file that are still to be given to the socket."""
-        return 0 if self._piece is None else self._piece.left
+        return self._unread if self._piece is None else self._piece.left
+
+    def take_unread(self) -> int:
+        """Return how many bytes of the file were left, and forget them: they are not in memory."""
+        unread, self._unread = self._unread, 0
+        return unread
 
     def send_file(self, fd: int, offset: int, count: int) -> bool:
         """Send bytes of a file, past Twisted's buffers; False: not now, they are to be written.
 
         Until they are sent the producer is paused, and nothing may be written. A file that turns
-        out shorter ends the connection: its framing cannot be kept.
+        out shorter ends the connection: its framing cannot be kept. Where it is not in memory, the
+        rest is left (`take_unread`) for a thread to read, since nothing here may wait for a disk.
         """
         producer: Any = self.producer
         if producer is None or not self.connected or self.disconnecting or self._aborting:
@@ -101,6 +108,10 @@ class PromptMixin(_Stock):
             except NcpsError as trouble:
                 self.file_trouble = trouble
                 return main.CONNECTION_LOST
+            if count is None:
+                self._unread = piece.left
+                self._drop_piece()
+                return None
             try:
                 sent = self.socket.send(_BUFFER[:count])
             except (BlockingIOError, InterruptedError):

@@ -37,7 +37,7 @@ class Bounds:
 
 
 ALONE = Bounds(
-    threads=1 + parts.THREADS + stores.THREADS + READERS + 1 + NAME_THREADS,
+    threads=1 + parts.THREADS + stores.THREADS + stores.READERS + READERS + 1 + NAME_THREADS,
     kinds=Counter({"database": 3 * (1 + READERS + 1) + 1}),  # file, log and index, and the lock
 )
 

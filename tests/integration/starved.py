@@ -32,6 +32,8 @@ from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
 from ncps.spool import Spool
+from ncps.still import StillFile
+from ncps.storage.calls import Calls
 from ncps.storage.local_body import LocalBody
 from ncps.web.channel import NcpsChannel
 from ncps.web.hot import HotNarInfos
@@ -68,21 +70,23 @@ class Server:
     def _path(self, data: bytes, encoding: str) -> Path:
         return self.directory / f"{len(data)}.{encoding}"
 
-    def _local(self, path: Path, start: int, stop: int, workers: Workers | None) -> LocalBody:
+    def _local(self, path: Path, start: int, stop: int, *, is_prompt: bool) -> LocalBody:
+        calls = Calls(self.workers, clock=self.reactor, is_local=is_prompt)
         fd = os.open(path, os.O_RDONLY)
         try:
-            return LocalBody(fd=fd, name="a NAR", start=start, stop=stop, workers=workers)
+            file = StillFile(fd)
+            return LocalBody(file=file, name="a NAR", start=start, stop=stop, calls=calls)
         except BaseException:
             os.close(fd)
             raise
 
     def stored(self, data: bytes, start: int, stop: int | None) -> Body:
         end = len(data) if stop is None else stop
-        return self._local(self._path(data, ""), start, end, None)
+        return self._local(self._path(data, ""), start, end, is_prompt=True)
 
     def threaded(self, data: bytes, start: int, stop: int | None) -> Body:
         end = len(data) if stop is None else stop
-        return self._local(self._path(data, ""), start, end, self.workers)
+        return self._local(self._path(data, ""), start, end, is_prompt=False)
 
     def xz(self, data: bytes, start: int, stop: int | None) -> Body:
         return self._decoded(data, "xz", start, len(data) if stop is None else stop)
@@ -92,14 +96,14 @@ class Server:
 
     def _decoded(self, data: bytes, encoding: str, start: int, stop: int | None) -> Body:
         path = self._path(data, encoding)
-        inner = self._local(path, 0, path.stat().st_size, self.workers)
+        inner = self._local(path, 0, path.stat().st_size, is_prompt=False)
         return DecodedBody(inner, self.workers, encoding, start, stop)
 
     def sized(self, data: bytes, start: int, stop: int | None) -> Body:
-        return self._arriving(data, start, stop, total=len(data), file=CountedFile())
+        return self._arriving(data, start, stop, total=len(data), file=CountedFile)
 
     def unsized(self, data: bytes, start: int, stop: int | None) -> Body:
-        return self._arriving(data, start, stop, total=None, file=CountedFile())
+        return self._arriving(data, start, stop, total=None, file=CountedFile)
 
     def passing(self, data: bytes, start: int, stop: int | None) -> Body:
         return self._arriving(data, start, stop, total=None, file=None)

@@ -23,6 +23,7 @@ from ncps.lockfile import LockFile
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Spooled
 from ncps.storage import keys
+from ncps.storage.calls import Calls
 from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
 from ncps.storage.lock import StoreLock
 from ncps.storage.temps import TempFile
@@ -66,7 +67,8 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
+        readers = Calls(self.workers, clock=reactor, is_local=True)
+        self.store = LocalNarStore(tree=self.tree, workers=self.workers, readers=readers)
 
     async def test_stores_and_deletes_in_one_shard_race_well(self) -> None:
         """A hundred objects that come and go in shared directories never trip over each other."""
@@ -101,7 +103,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers, reads_in_workers=True)
+        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
 
     async def test_closing_under_a_running_read_is_safe(self) -> None:
         """A body closed while a thread reads from it closes its file after that read."""

@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ncps.errors import Refused, Unavailable
+from ncps.locks import redis_link
 from ncps.locks.redis_link import Login, RedisPlace
 from ncps.locks.redis_tls import verified_tls
 from ncps.ports import Lease, Notice
@@ -89,6 +90,58 @@ class RedisCase(Contract, TestCase):
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
         return lines
+
+
+class RefusedWritesTests(RedisCase):
+    """A Redis that answers and takes nothing: no lease can be had, so it counts as away."""
+
+    REFUSALS = (
+        ("maxmemory", "1", "0", "OOM"),
+        ("min-replicas-to-write", "1", "0", "NOREPLICAS"),
+    )
+
+    async def test_is_told_by_who_asks_and_without_anybody(self) -> None:
+        """The reason stands in readiness and log, from the next attempt or soon without one."""
+        self.patch(redis_link, "PING_S", 0.2)
+        server = self.server()
+        replica = await self.running(server)
+        for setting, bad, good, word in self.REFUSALS:
+            lines = self.logged("Redis (")
+            server.say("CONFIG", "SET", setting, bad)
+            await until(lambda: replica.leases.trouble)
+            self.assertIn(word, replica.leases.trouble)
+            self.assertIn("refuses writes", replica.leases.trouble)
+            failure = await self.assert_raises(Unavailable, replica.leases.try_hold("a"))
+            self.assertIn(word, str(failure))
+            self.assertFalse(replica.leases.is_degraded)
+            server.say("CONFIG", "SET", setting, good)
+            await until(lambda: not replica.leases.trouble)
+            await (await self.take(replica)).release()
+            self.assertEqual(2, len(lines), lines)
+            self.assertIn(
+                f"is away, what must be fetched cannot be: 127.0.0.1:{server.port}", lines[0]
+            )
+        self.assertEqual(server.say("--scan"), f"{PREFIX}#fence")
+
+    async def test_an_attempt_finds_it_out(self) -> None:
+        """Whoever is refused makes it known at once; a replica that was a master is one, too."""
+        server, master = self.server(), self.server()
+        replica = await self.running(server)
+        server.say("REPLICAOF", "127.0.0.1", str(master.port))
+        await self.assert_raises(Unavailable, replica.leases.try_hold("a"))
+        await until(lambda: replica.leases.trouble)
+        self.assertIn("READONLY", replica.leases.trouble)
+        server.say("REPLICAOF", "NO", "ONE")
+        await until(lambda: not replica.leases.trouble)
+
+    async def test_degraded_mode_counts_it_as_away(self) -> None:
+        """Where it is allowed, this process goes on with leases of its own, and says so."""
+        server = self.server("maxmemory 1")
+        replica = await self.running(server, may_degrade=True)
+        lease = await self.take(replica)
+        self.assertTrue(replica.leases.is_degraded)
+        self.assertEqual(server.say("--scan"), "")
+        await lease.release()
 
 
 class LossTests(RedisCase):

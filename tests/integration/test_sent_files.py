@@ -7,8 +7,9 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.threads import deferToThread
@@ -17,6 +18,8 @@ from twisted.trial.unittest import TestCase
 
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.still import StillFile
+from ncps.storage.calls import Calls
 from ncps.storage.local_body import LocalBody
 from ncps.web import transport
 from ncps.web.hot import HotNarInfos
@@ -24,6 +27,7 @@ from ncps.web.limits import Limits
 from ncps.web.site import NcpsSite
 from ncps.web.transport import _Piece, adopt
 from tests.fakes.cache import StubCache, StubNar
+from tests.fakes.threads import InlineThreads
 from tests.unit.web.wire import parse_response, routes_for
 
 reactor: Any = _reactor
@@ -31,6 +35,8 @@ KEY = NarKey("0" * 52, "xz")
 FAR = 3 * 1024 * 1024  # beyond what is sent at once
 SIZE = 5 * 1024 * 1024 + 17
 DEADLINE_S = 20.0
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class FileNar(StubNar):
@@ -39,11 +45,20 @@ class FileNar(StubNar):
     def __init__(self, path: Path, size: int) -> None:
         super().__init__(KEY, [], size=size)
         self._path = path
+        self.calls = Calls(InlineThreads(), is_local=True)
 
     async def body(self, start: int = 0, stop: int | None = None) -> LocalBody:  # type: ignore[override]
-        fd = os.open(self._path, os.O_RDONLY)
+        file = StillFile(os.open(self._path, os.O_RDONLY))
         end = SIZE if stop is None else stop
-        return LocalBody(fd=fd, name="a NAR", start=start, stop=end, workers=None)
+        return LocalBody(file=file, name="a NAR", start=start, stop=end, calls=self.calls)
+
+
+class CountedThreads(InlineThreads):
+    calls = 0
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        self.calls += 1
+        return await super().run(function, *args, **kwargs)
 
 
 def is_open(path: Path) -> bool:
@@ -187,10 +202,10 @@ class SentFileTests(TestCase):
         """What the disk has lost is cut where it begins, and told to the core."""
         read, at = os.preadv, 3_000_000
 
-        def preadv(file: int, buffers: list[memoryview], offset: int) -> int:
+        def preadv(file: int, buffers: list[memoryview], offset: int, flags: int) -> int:
             if offset >= at:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            return read(file, [buffers[0][: at - offset]], offset)
+            return read(file, [buffers[0][: at - offset]], offset, flags)
 
         self.patch(os, "preadv", preadv)
         response, _ = parse_response(await self.ask())
@@ -199,6 +214,30 @@ class SentFileTests(TestCase):
         nar = self.cache.nars[KEY]
         assert isinstance(nar, StubNar)
         self.assertEqual(["a stored file cannot be read: Input/output error"], nar.complaints)
+
+    async def test_file_that_is_not_in_memory(self) -> None:
+        """What would have to wait for the disk is read by threads, and all of it is sent once."""
+        read, threads = os.preadv, CountedThreads()
+        nar = self.cache.nars[KEY]
+        assert isinstance(nar, FileNar)
+        nar.calls = Calls(threads, is_local=True)
+
+        def preadv(file: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+            if offset % 1_000_000 < 200_000 or offset > FAR:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return read(file, [buffers[0][: 1_000_000 - offset % 1_000_000]], offset, flags)
+
+        self.patch(os, "preadv", preadv)
+        for start in (0, 300_000):
+            response, _ = parse_response(await self.ask(f"Range: bytes={start}-\r\n"))
+            self.assertTrue(response.whole)
+            self.assertEqual(self.content[start:], response.body)
+        self.assertGreater(threads.calls, 10)
+        self.site.ledger.settle()
+        served = self.metrics.registry.get_sample_value(
+            "ncps_served_bytes_total", {"route": "/nar/{file}"}
+        )
+        self.assertEqual(2 * SIZE - 300_000, served)
 
     async def test_client_that_leaves_and_client_that_sleeps(self) -> None:
         """Neither holds the file: the one is gone, the other is cut off."""

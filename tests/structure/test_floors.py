@@ -48,7 +48,7 @@ FLOORS: Final = (
     Floor(
         0,
         "0 (formats)",
-        rooms("errors ranges nix codec still tickets"),
+        rooms("errors ranges nix codec nowait still tickets"),
         never=(*_NETWORK, *_DRIVERS),
     ),
     Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
@@ -56,8 +56,9 @@ FLOORS: Final = (
         2,
         "1½ (tools)",
         rooms(
-            "streams spool spoolreader slots flights workers tasks endpoints lockfile looplag"
-            " loglines metrics allocator epoll figures reactor clocks tls signals resolver"
+            "streams spool spoolfile spoolreader slots flights workers tasks endpoints lockfile"
+            " looplag loglines metrics allocator epoll figures reactor clocks tls signals"
+            " resolver"
         ),
         never=_DRIVERS,
     ),

@@ -1,4 +1,4 @@
-"""ncps on a machine that is ill: calls to its disk fail, and its clock is set, as a file says.
+"""ncps on a machine that is ill: calls to its disk fail or are slow, its clock is as a file says.
 
     python -m tests.system.ill FILE ARGUMENTS-OF-NCPS...
 
@@ -21,6 +21,8 @@ from typing import Any
 
 from attrs import frozen
 
+from ncps import nowait
+
 
 @frozen
 class Failing:
@@ -37,6 +39,19 @@ class Failing:
     at: int = 0
 
 
+@frozen
+class Slow:
+    """Calls that take their time from now on, and nothing of theirs lies in the kernel's memory.
+
+    :param calls: names of functions of `os`.
+    :param below: only for paths that begin so.
+    """
+
+    calls: tuple[str, ...]
+    below: str
+    seconds: float
+
+
 class Illness:
     """The file, as a test writes it."""
 
@@ -44,14 +59,21 @@ class Illness:
         self.path = path
         self.set()
 
-    def set(self, *failing: Failing, clock: float = 0.0) -> None:
+    def set(self, *troubles: Failing | Slow, clock: float = 0.0) -> None:
         """Have this go wrong from now on, and nothing else.
 
         :param clock: seconds by which the time of day is wrong.
         """
-        plan = [[each.calls, each.below, each.error, each.at] for each in failing]
+        plan = [
+            [each.calls, each.below, each.error, each.at]
+            for each in troubles
+            if isinstance(each, Failing)
+        ]
+        slow = [
+            [each.calls, each.below, each.seconds] for each in troubles if isinstance(each, Slow)
+        ]
         whole = self.path.with_suffix(".new")
-        whole.write_text(json.dumps({"failing": plan, "clock": clock}))
+        whole.write_text(json.dumps({"failing": plan, "slow": slow, "clock": clock}))
         whole.replace(self.path)
 
     @property
@@ -83,12 +105,26 @@ class _Sick:
 
     def readable(self, name: str, where: object, offset: int, count: int) -> int:
         """How many bytes may be read or written; OSError."""
+        time.sleep(self.delay(name, where))
         for calls, below, number, at in self.plan["failing"]:
             if name in calls and self._name(where).startswith(below):
                 if offset >= at:
                     raise OSError(number, os.strerror(number))
                 count = min(count, at - offset)
         return count
+
+    def delay(self, name: str, where: object) -> float:
+        """How many seconds such a call takes."""
+        found = (
+            seconds
+            for calls, below, seconds in self.plan["slow"]
+            if name in calls and self._name(where).startswith(below)
+        )
+        return next(found, 0.0)
+
+    def is_out_of_memory(self, where: object) -> bool:
+        """Whether the kernel would have to go to the disk for a file."""
+        return any(self.delay(name, where) for name in ("open", "pread"))
 
     def _name(self, where: object) -> str:
         if isinstance(where, int):
@@ -98,6 +134,7 @@ class _Sick:
     def install(self) -> None:
         readable = self.readable
         pread, preadv, pwrite, write = os.pread, os.preadv, os.pwrite, os.write
+        open_now = nowait.open_now
 
         def sick_pread(fd: int, count: int, offset: int) -> bytes:
             return pread(fd, readable("pread", fd, offset, count), offset)
@@ -108,9 +145,21 @@ class _Sick:
         def sick_write(fd: int, data: bytes) -> int:
             return write(fd, data[: readable("write", fd, 0, len(data))])
 
-        def sick_preadv(fd: int, buffers: list[memoryview], offset: int) -> int:
+        def sick_preadv(fd: int, buffers: list[memoryview], offset: int, flags: int) -> int:
             (buffer,) = buffers
-            return preadv(fd, [buffer[: readable("preadv", fd, offset, len(buffer))]], offset)
+            if self.is_out_of_memory(fd):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            count = readable("preadv", fd, offset, len(buffer))
+            return preadv(fd, [buffer[:count]], offset, flags)
+
+        def sick_open_now(path: str) -> int | None:
+            if self.is_out_of_memory(path):
+                return None
+            try:
+                readable("open", path, 0, 1)
+            except OSError:
+                return None
+            return open_now(path)
 
         def sick(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
             def instead(where: object, *args: Any, **options: Any) -> Any:
@@ -121,6 +170,7 @@ class _Sick:
 
         os.pread, os.pwrite, os.write = sick_pread, sick_pwrite, sick_write  # type: ignore[assignment]
         os.preadv = sick_preadv  # type: ignore[assignment]
+        nowait.open_now = sick_open_now
         for name in ("open", "fsync", "rename", "link", "unlink", "mkdir"):
             setattr(os, name, sick(name, getattr(os, name)))
         time.time = self.time

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,15 @@ from threading import Event
 from tests.e2e.daemon import Daemon
 from tests.services import require
 from tests.system.caches import StorePath
-from tests.system.ill import Failing, Illness
+from tests.system.ill import Failing, Illness, Slow
 from tests.system.origin import Origin
 from tests.system.stage import Stage, wait_until
+from tests.system.wire import Answer
 
 MIB = 1024 * 1024
 SIZE = 3_000_000
 MIDDLE = 1_500_000
+SLOW_S = 3.0
 READS = ("pread", "preadv")
 
 
@@ -120,6 +123,39 @@ class UnreadableTests(IllStage):
         wait_until(
             lambda: self.ask(daemon, target).body == path.file, "the upstream's", daemon=daemon
         )
+
+
+class SlowTests(IllStage):
+    """A disk that spins up, a network file system in trouble."""
+
+    def test_who_waits_for_a_slow_disk_waits_alone(self) -> None:
+        """Neither a stored file nor a new one that takes seconds keeps others from being served."""
+        slow, other, new, third = (self.cache.add(SIZE) for _ in range(4))
+        daemon, illness = self.ill_daemon(self.mounted())
+        self.fill(daemon, slow, other)
+        (file,) = (file for file in daemon.stored_nars() if file.read_bytes() == slow.file)
+        for path, below in ((slow, str(file)), (new, str(daemon.directory / "tmp"))):
+            illness.set(Slow(("open",), below, SLOW_S))
+            for answer in self.at_once(
+                *[partial(self.nar, daemon, path)] * 4,
+                partial(self.quick, daemon, other),
+            ):
+                self.assertEqual((200, True), (answer.status, answer.whole))
+            illness.set()
+        self.wait_for_log(daemon, "is slow: one call took 3.0 s")
+        self.assertIn(b'took 3.0 s for one call"', self.ask(daemon, "/readyz").body)
+        self.wait_until_stored(daemon, new)
+        self.fill(daemon, third)
+
+    def quick(self, daemon: Daemon, other: StorePath) -> Answer:
+        """Ask for what does not lie there, while others wait for it."""
+        time.sleep(0.3)
+        began = time.monotonic()
+        for target in ("/healthz", "/readyz", f"/{other.digest}.narinfo"):
+            self.assertEqual(200, self.ask(daemon, target).status)
+        answer = self.nar(daemon, other)
+        self.assertLess(time.monotonic() - began, SLOW_S - 1.0)
+        return answer
 
 
 class UnwritableTests(IllStage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 
 from tests.e2e.daemon import Daemon
@@ -160,7 +161,8 @@ class DownloadLimitTests(LimitStage):
     def test_short_of_space_streams_through(self) -> None:
         """With less free than the reserve, clients get every byte and nothing is kept."""
         path = self.cache.add(3 * MIB)
-        daemon = self.daemon(self.mounted(), options=("--cache-storage-min-free=900000T",))
+        most = shutil.disk_usage(self.directory).total // MIB - 1
+        daemon = self.daemon(self.mounted(), options=(f"--cache-storage-min-free={most}M",))
         self.assert_served(daemon, path)
         wait_until(
             lambda: self.metric(daemon, 'ncps_downloads_total{outcome="unkept"}') == 1,
@@ -168,5 +170,6 @@ class DownloadLimitTests(LimitStage):
         )
         self.assertEqual(1, self.reached(daemon, "cache-storage-min-free"))
         self.wait_for_log(daemon, "not kept", "would leave less than")
+        self.assertIn(b'"room": "nothing new is kept: ', self.ask(daemon, "/readyz").body)
         self.assert_served(daemon, path)
         self.assertEqual("miss", self.nar(daemon, path).outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -48,6 +49,20 @@ class SmallDiskTests(Stage):
         self.mount(daemon.directory / "tmp", f"size={ROOM}")
         daemon.start()
         self.assert_streams_through(daemon, path, "would leave less than")
+
+    def test_small_file_system_for_downloads(self) -> None:
+        """One that is smaller than the usual reserve is no reason to keep nothing; that is told."""
+        path = self.cache.add(SIZE)
+        daemon = self.make_daemon(self.mounted())
+        self.mount(daemon.directory / "tmp", "size=64m")
+        daemon.start()
+        self.wait_for_log(daemon, "cache-temp-path", "one in memory with 64 MiB")
+        self.assert_served(daemon, path)
+        self.wait_until_stored(daemon, path)
+        daemon.stop()
+        done = run_ncps(daemon, "serve", flags=("--cache-storage-min-free=900000T",))
+        self.assertEqual(1, done.returncode)
+        self.assertIn("ncps: error: cache-storage-min-free: ", done.stderr)
 
     def test_disk_that_fills_unforeseen(self) -> None:
         """A NAR of unknown size that fills the disk in the middle reaches its clients whole."""
@@ -178,6 +193,26 @@ class CrashTests(Stage):
         self.put(daemon, name, path.file[:-1] + b"\xee")
         self.assert_served(daemon, path)
         self.wait_for_log(daemon, "set aside")
+
+    def test_what_is_no_file_makes_way(self) -> None:
+        """A pipe in the place of a stored NAR, a directory in that of one to come."""
+        stored, new = self.cache.add(SIZE), self.cache.add(SIZE)
+        origin = self.mounted()
+        daemon = self.daemon(origin)
+        self.assert_served(daemon, stored)
+        self.wait_until_stored(daemon, stored)
+        (file,) = daemon.stored_nars()
+        file.unlink()
+        os.mkfifo(file)
+        name = self.nar_target(daemon, new).removeprefix("/nar/")
+        (daemon.storage / "store" / "nar" / name[0] / name[:2] / name).mkdir(parents=True)
+        for path in (stored, new):
+            self.assert_served(daemon, path)
+            self.wait_until_stored(daemon, path)
+            self.assertEqual("hit", self.assert_served(daemon, path).outcome)
+        self.assertEqual((2, 1), (origin.gets(stored.nar_target), origin.gets(new.nar_target)))
+        aside = (daemon.storage / "store" / "quarantine").iterdir()
+        self.assertEqual([False, False], [thing.is_file() for thing in aside])
 
     def test_wrong_bytes_under_the_upstream_s_name_are_never_served(self) -> None:
         """Under that name, without a narinfo, the verified download takes their place."""

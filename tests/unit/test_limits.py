@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -84,9 +81,8 @@ class LimitsTests(SynchronousTestCase):
 
     def test_admission_is_counted_and_shown(self) -> None:
         """A download turned away is counted; what is in flight can be seen."""
-        settings = load_with({"cache-download-max-count": "1", "cache-storage-min-free": "900000T"})
-        here = Path(tempfile.gettempdir())
-        admission = limits.admission(Clock(), settings, self.metrics, (here,))
+        settings = load_with({"cache-download-max-count": "1"})
+        admission = limits.admission(Clock(), settings, self.metrics, lambda: 0)
         ticket = admission.begin()
         self.assertRaises(Busy, admission.begin)
         self.assertEqual(self.reached("cache-download-max-count"), 1)

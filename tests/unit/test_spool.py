@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -15,12 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
+from ncps.nowait import READ_SIZE
 from ncps.spool import (
     BATCH_LIMIT,
     HOLD_BACK,
     QUEUE_HIGH,
     QUEUE_LOW,
-    READ_SIZE,
     WINDOW_HIGH,
     Abandoned,
     Overtaken,
@@ -32,6 +33,10 @@ from tests.fakes.spoolfile import CountedFile, full_after
 from tests.fakes.threads import HeldThreads, InlineThreads
 
 MIB = 1024 * 1024
+
+
+def not_in_memory(*_: object) -> int:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
 def noise(size: int, seed: int = 1) -> bytes:
@@ -93,7 +98,7 @@ class SpoolCase(SynchronousTestCase):
 
     def new(self, *, total: int | None = None, kept: bool = True) -> Spool:
         return Spool(
-            file=self.file if kept else None,
+            file=(lambda: self.file) if kept else None,
             workers=self.threads,
             digests=(self.digest,),
             total=total,
@@ -297,10 +302,26 @@ class ReadingTests(SpoolCase):
         def pread(*_: object) -> bytes:
             raise OSError(5, "Input/output error")
 
+        self.patch(os, "preadv", pread)
+        self.failureResultOf(self.client().done, Unavailable)
+        self.patch(os, "preadv", lambda *_: 0)
+        self.failureResultOf(self.client().done, Unavailable)
+        self.patch(os, "preadv", not_in_memory)
         self.patch(os, "pread", pread)
         self.failureResultOf(self.client().done, Unavailable)
         self.patch(os, "pread", lambda *_: b"")
         self.failureResultOf(self.client().done, Unavailable)
+
+    def test_bytes_that_are_not_in_memory_are_read_by_threads(self) -> None:
+        """A slow client gets what the kernel has let go of, in order and once."""
+        data = noise(3 * READ_SIZE + 7)
+        self.put(data)
+        self.patch(os, "preadv", not_in_memory)
+        early, part = self.client(), self.client(5, 2 * READ_SIZE)
+        self.finish()
+        for client, wanted in ((early, data), (part, data[5 : 2 * READ_SIZE])):
+            self.successResultOf(client.done)
+            self.assertEqual(wanted, client.data)
 
     def test_ten_thousand_chunks_at_once_do_not_recurse(self) -> None:
         """However much is there at once, the stack stays flat."""
@@ -458,14 +479,51 @@ class WritingTests(SpoolCase):
         self.spool.fail(Unavailable("over"))
         self.failureResultOf(client.done, Unavailable)
         self.spool.release()
-        self.assertEqual((1, 0), (self.file.discarded, self.file.closed))
+        self.assertEqual((0, 0), (self.file.discarded, self.file.closed))
         self.held.release()
-        self.assertEqual(1, self.file.closed)
+        self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
+
+    def test_file_is_not_closed_under_a_thread_that_reads(self) -> None:
+        """Who leaves while a thread reads for him takes the file along only when that has ended."""
+        self.put(noise(2 * HOLD_BACK))
+        self.held.release()
+        self.patch(os, "preadv", not_in_memory)
+        client = self.client()
+        self.spool.fail(Unavailable("over"))
+        self.spool.release()
+        client.body.close()
+        self.assertEqual(0, self.file.closed)
+        self.held.release()
+        self.failureResultOf(client.done, Unavailable)
+        self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
+
+    def test_file_is_opened_by_a_thread(self) -> None:
+        """A disk that is slow to make a file keeps nobody waiting but the download."""
+        made: list[CountedFile] = []
+
+        def make() -> CountedFile:
+            made.append(self.file)
+            return self.file
+
+        self.spool = Spool(file=make, workers=self.threads, digests=(), total=None)
+        self.put(b"abc")
+        self.assertEqual(([], True), (made, self.spool.is_kept))
+        self.held.release()
+        self.assertEqual(([self.file], True), (made, self.spool.is_kept))
+
+    def test_an_empty_file_is_a_file(self) -> None:
+        """Where nothing came at all, nothing can be published all the same."""
+        flushing = Deferred.fromCoroutine(self.spool.flush())
+        self.held.release()
+        self.successResultOf(flushing)
+        self.assertEqual(0, self.spool.spooled(sha256_of(b"")).size)
 
     def test_file_is_closed_after_a_batch_that_failed(self) -> None:
         """A batch that ends in an error still lets the descriptor go."""
-        self.digest.bad_after = 0
+        self.digest.bad_after = 3
         self.put(b"abc")
+        self.held.release()
+        self.put(b"def")
         self.spool.release()
         self.held.release()
         self.assertEqual(1, self.file.closed)
@@ -480,6 +538,7 @@ class WritingTests(SpoolCase):
         self.spool.release()
         self.successResultOf(slow.done)
         self.successResultOf(other.done)
+        self.held.release()
         self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
         self.assertRaises(Overtaken, self.spool.reader)
 
@@ -491,6 +550,7 @@ class WritingTests(SpoolCase):
         self.finish()
         self.assertEqual(0, self.file.closed)
         reader.close()
+        self.held.release()
         self.assertEqual(1, self.file.closed)
 
 
@@ -695,7 +755,25 @@ class ThreadsGoneTests(SpoolCase):
         self.write(b"abc").addErrback(lambda f: f.trap(Unavailable))
         self.failureResultOf(self.write(b"def"), Unavailable)
         self.spool.release()
-        self.assertEqual(1, self.file.closed)
+        self.assertEqual(0, self.file.closed)  # it was never opened
+
+    def test_the_file_goes_without_threads(self) -> None:
+        """What was open when the threads stopped is closed all the same."""
+
+        class Stopping(InlineThreads):
+            has_stopped = False
+
+            async def run(self, *args: Any, **kwargs: Any) -> Any:
+                if self.has_stopped:
+                    raise Unavailable("the threads are not running")
+                return await super().run(*args, **kwargs)
+
+        self.threads = Stopping()
+        self.spool = self.new()
+        self.put(b"abc")
+        self.threads.has_stopped = True
+        self.spool.release()
+        self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
 
 
 class Forgetful(bytearray):

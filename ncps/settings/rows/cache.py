@@ -74,11 +74,13 @@ ROWS = (
         key="cache.storage.min-free",
         kind=SIZE,
         default="1G",
+        default_note="1G, or a tenth of the file system if that is less",
         group="Cache",
         help="Room that downloads leave free on the file systems of the storage and of unfinished "
         "downloads, for the database and for others. What would take of it, counting what running "
         "downloads will still write, is passed on to clients without being kept. An amount and no "
-        "share: what the neighbours need does not grow with the disk. 0 to fill it.",
+        "share: what the neighbours need does not grow with the disk. A --cache-temp-path on a "
+        "file system of its own keeps at most a tenth of it free. 0 to fill it.",
     ),
     Setting(
         flag="cache-database-url",

@@ -36,7 +36,8 @@ ROWS = (
         group=_LOCKS,
         help="Time after which the locks of an instance that died or cannot be reached are free. "
         "They are renewed at a third of that for as long as they are held, so it need not be as "
-        "long as a download; the 5m of the Go program would block the others for five minutes.",
+        "long as a download: more than 30s, such as the 5m of the Go program, is taken as 30s, or "
+        "as three times --cache-redis-timeout if that is more.",
     ),
     Setting(
         flag="cache-lock-lru-ttl",

@@ -184,8 +184,7 @@ class CoreCase(SynchronousTestCase):
             downloads=self.most_downloads,
             spooled=self.most_spooled,
             patience_s=PATIENCE_S,
-            reserve=1000,
-            free=lambda: self.free,
+            spare=lambda: self.free - 1000,
             largest=self.largest,
             reached=self.reached.append,
         )
@@ -215,12 +214,13 @@ class CoreCase(SynchronousTestCase):
         self.disagreements += 1
 
     def new_spool(self, total: int | None, digests: tuple[Digest, ...], why: str) -> Spool:
-        file = None
         why = "disk full" if self.is_full else why
-        if not why:
-            file = CountedFile()
-            self.files.append(file)
+        file = None if why else self._new_file
         return Spool(file=file, workers=self.threads, digests=digests, total=total, keep_error=why)
+
+    def _new_file(self) -> CountedFile:
+        self.files.append(CountedFile())
+        return self.files[-1]
 
     def tearDown(self) -> None:
         stopping = self.start(self.tasks.stop(0))

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from ncps.cache.adopt import UNVOUCHED_S
+from ncps.cache.adopt import LARGEST_EXCESS, UNVOUCHED_S
 from ncps.cache.served import stored_key
 from ncps.cache.verbs import Outcome
 from ncps.codec import encoder
@@ -59,6 +59,20 @@ class AdoptionTests(CoreCase):
         self.store.put(self.key, b"wrong")
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual([(self.key, b"wrong")], self.store.quarantined)
+
+    def test_file_that_is_too_large_is_not_read(self) -> None:
+        """A file larger than its NAR can be packed is not it: nobody waits for that to be read."""
+        self.learn(self.sample)
+        huge = bytes(2 * SIZE + LARGEST_EXCESS)
+        for where, aside in ((self.named, []), (self.key, [(self.key, huge)])):
+            self.store.put(where, huge)
+            self.assertEqual(self.sample.file, self.download(self.key))
+            self.assertNotIn(len(huge), [body.size for body in self.store.bodies])
+            self.assertEqual(aside, self.store.quarantined)
+            del self.store.objects[self.key]
+            self.get(self.catalog.mark_missing(self.key))
+            self.narinfos.changed(self.key)
+            self.store.objects.pop(self.named, None)
 
     def test_bytes_nobody_vouches_for_are_left_alone(self) -> None:
         """A name may be one of several of a NAR: without a narinfo nothing is called wrong."""

@@ -805,6 +805,21 @@ class AdmissionTests(NarsCase):
         self.download(self.key)
         self.assertStored()
 
+    def test_nar_larger_than_the_store_is_fetched_once_while_it_flows(self) -> None:
+        """It is not kept, but who comes while it arrives gets it from the beginning."""
+        self.admission._largest = 1000
+        self.script(Script(stall_at=100_000))
+        first = self.client(self.key)
+        late, part = self.client(self.key), self.client(self.key, 50_000)
+        self.assertEqual(first.data, late.data)
+        self.origin.release()
+        for client, start in ((first, 0), (late, 0), (part, 50_000)):
+            self.successResultOf(client.done)
+            self.assertEqual(self.sample.file[start:], client.data)
+        self.assertNotStored()
+        self.assertEqual(([0], ["unkept"]), (self.asked(), self.ended))
+        self.assertEqual(["cache-max-size"], self.reached)
+
     def test_upstreams_busy_by_us_are_told_as_such(self) -> None:
         """Waiting in vain for a place at an upstream harms its health in no way."""
         self.script(Script(error=Busy("waited")), Script(error=Busy("waited")))
@@ -813,6 +828,32 @@ class AdmissionTests(NarsCase):
         self.failureResultOf(opening, Unavailable)
         self.assertTrue(all(c.health.is_healthy for c in self.upstreams.candidates))
         self.download(self.key)
+
+
+class FenceTests(NarsCase):
+    """Rows that were stored under a lease of later than now, since some clock was wrong."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.download(self.key)
+        self.get(self.catalog.mark_stored(self.record(), 10**18))
+
+    def test_what_was_fetched_is_taken_over_at_once(self) -> None:
+        """Where no successor has stored it, bytes do not stay without a row until somebody asks."""
+        self.get(self.catalog.mark_missing(self.key))
+        self.store.objects.clear()
+        self.narinfos.changed(self.key)
+        self.download(self.key)
+        self.assertStored()
+        self.assertEqual([], self.get_orphans())
+        self.origin.is_away = True
+        hit, again = self.successResultOf(self.open(self.key))
+        self.successResultOf(again.done)
+        self.assertEqual((Outcome.HIT, self.sample.file), (hit.outcome, again.data))
+
+    def get_orphans(self) -> list[NarKey]:
+        stored = {key for key, record in self.catalog.records.items() if record.is_stored}
+        return [key for key in self.store.objects if key not in stored]
 
 
 class FullDiskTests(NarsCase):

@@ -18,6 +18,8 @@ class PullThroughTests(CoreCase):
         super().setUp()
         self.config = MemoryConfigStore()
         self.cache = PullThrough(
+            clock=self.clock,
+            tasks=self.tasks,
             public_key=OWN_KEY.public,
             narinfos=self.narinfos,
             nars=self.nars,
@@ -85,6 +87,7 @@ class PullThroughTests(CoreCase):
         ready = self.get(self.cache.readiness())
         self.assertTrue(ready.is_ready)
         self.assertNotIn("clock", ready.parts)
+        self.assertEqual({"database": 0.0, "storage": 0.0}, ready.ages)
         for _ in range(FAILURES):
             self.upstreams.candidates[0].health.failed("refused")
         ready = self.get(self.cache.readiness())

@@ -44,6 +44,31 @@ class LockSettingsTests(SynchronousTestCase):
         self.assertEqual((cache.lock.backend, cache.redis.addrs), ("local", ()))
         self.assertEqual((cache.lock.download_lock_ttl_s, cache.lock.lru_lock_ttl_s), (15.0, 15.0))
 
+    def test_long_times_are_cut(self) -> None:
+        """The minutes that existing configurations write would block others for as long."""
+        redis = {"cache-redis-addrs": "redis", "cache-lock-backend": "redis", **DATABASE}
+        long = {"cache-lock-download-ttl": "5m0s", "cache-lock-lru-ttl": "30m"}
+        found = load_with({**redis, **long})
+        lock = found.cache.lock
+        self.assertEqual((lock.download_lock_ttl_s, lock.lru_lock_ttl_s), (30.0, 30.0))
+        (warning,) = found.warnings
+        self.assertIn("cache-lock-download-ttl 5m and cache-lock-lru-ttl 30m are taken as", warning)
+        self.assertIn("30s", warning)
+        found = load_with({**redis, "cache-lock-download-ttl": "30s"})
+        self.assertEqual((found.cache.lock.download_lock_ttl_s, found.warnings), (30.0, ()))
+
+    def test_long_times_without_others(self) -> None:
+        """Locks on one machine are free when their holder dies: nothing is said of their times."""
+        self.assertEqual(load_with({"cache-lock-download-ttl": "5m"}).warnings, ())
+
+    def test_long_times_for_a_slow_redis(self) -> None:
+        """The bound leaves room for answers as slow as they may be."""
+        redis = {"cache-redis-addrs": "redis", "cache-lock-backend": "redis", **DATABASE}
+        for ttl in ("1m", "5m"):
+            more = {"cache-redis-timeout": "20s", "cache-lock-download-ttl": ttl}
+            found = load_with({**redis, **more, "cache-lock-lru-ttl": "1m"})
+            self.assertEqual(found.cache.lock.download_lock_ttl_s, 60.0)
+
     def test_an_address_is_enough(self) -> None:
         """As in the Go program the address of a Redis means that it is used, with a warning."""
         for more in ({}, {"cache-lock-backend": "local"}):

@@ -4,15 +4,16 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.errors import Corrupt, Unavailable
-from ncps.ports import Body
-from ncps.storage import keys
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.ports import Body, Replaced, Stat
+from ncps.storage import keys, local
+from ncps.storage.calls import Calls
 from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
 from ncps.storage.tree import Tree
 from tests.contract.body import DATA, content
@@ -66,7 +67,8 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.sources = self.root / "store" / "sources"
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
+        self.calls = Calls(self.workers, is_local=True)
+        self.store = LocalNarStore(tree=self.tree, workers=self.workers, readers=self.calls)
 
     def file_of(self, number: int) -> Path:
         return self.root / keys.nar_key(key_of(number))
@@ -162,11 +164,31 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         ):
             body = await self.store.open(key_of(1))
 
-            def broken(fd: int, count: int, offset: int, number: int = number) -> bytes:
+            def broken(*_: object, number: int = number) -> bytes:
                 raise OSError(number, os.strerror(number))
 
-            with patch.object(os, "pread", broken):
+            with patch.object(os, "preadv", broken), patch.object(os, "pread", broken):
                 await self.assert_raises(kind, content(body))
+
+    async def test_what_is_in_memory_needs_no_thread(self) -> None:
+        """Opening and reading what was just stored is done at once."""
+        await self.publish(key_of(1), DATA)
+        await self.read(key_of(1))
+        self.workers.calls = 0
+        self.assertEqual(await self.read(key_of(1)), DATA)
+        self.assertEqual(self.workers.calls, 0)
+
+    async def test_what_is_not_in_memory_is_left_to_threads(self) -> None:
+        """Where the kernel would have to wait, no call is made on the calling thread."""
+        await self.publish(key_of(1), DATA)
+
+        def preadv(fd: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+        self.workers.calls = 0
+        with patch.object(os, "preadv", preadv), patch.object(local, "open_now", lambda _: None):
+            self.assertEqual(await self.read(key_of(1)), DATA)
+        self.assertEqual(self.workers.calls, 4)
 
     async def test_readers_keep_what_they_have_opened(self) -> None:
         """A NAR deleted while it is being sent is sent to its end."""
@@ -195,14 +217,56 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.root.with_name("away").rename(self.root)
 
     async def test_odd_things_under_a_key_are_not_objects(self) -> None:
-        """A directory or a pipe where a NAR should be is neither served nor taken for absence."""
-        self.file_of(1).mkdir(parents=True)
-        self.file_of(2).parent.mkdir(parents=True)
-        os.mkfifo(self.file_of(2))
-        for number in (1, 2):
-            await self.assert_raises(Unavailable, self.store.stat(key_of(number)))
-            await self.assert_raises(Unavailable, self.store.open(key_of(number)))
+        """What is no file is not served and makes way: it is set aside, or for what is stored."""
+        odd: dict[int, Callable[[Path], object]] = {
+            1: Path.mkdir,
+            2: os.mkfifo,
+            3: lambda path: path.symlink_to(path),
+        }
+        for number, make in odd.items():
+            self.file_of(number).parent.mkdir(parents=True, exist_ok=True)
+            make(self.file_of(number))
+            self.assertIsNone(await self.store.stat(key_of(number)))
+            await self.assert_raises(Corrupt, self.store.open(key_of(number)))
         self.assertEqual(await self.walked(), [])
+        self.assertFalse(await self.store.delete(key_of(1)))
+        for number, make in odd.items():
+            self.assertTrue(await self.store.quarantine(key_of(number)))
+            await self.assert_raises(NotFound, self.store.open(key_of(number)))
+            self.file_of(number).parent.mkdir(parents=True, exist_ok=True)
+            make(self.file_of(number))
+            await self.publish(key_of(number), b"some bytes")
+            self.assertEqual(await self.read(key_of(number)), b"some bytes")
+        self.assertEqual(len(list((self.root / keys.QUARANTINE).iterdir())), 6)
+
+    async def test_a_file_where_a_directory_should_be(self) -> None:
+        """Nothing is stored below it; that is known, and no reason to wait."""
+        self.file_of(1).parent.parent.mkdir()
+        self.file_of(1).parent.write_bytes(b"")
+        self.assertIsNone(await self.store.stat(key_of(1)))
+        await self.assert_raises(NotFound, self.store.open(key_of(1)))
+        self.assertFalse(await self.store.quarantine(key_of(1)))
+
+    async def test_a_file_replaced_with_its_time_restored(self) -> None:
+        """It is another one; one that a backup has linked is not, nor one that bears an old tag."""
+        stored = await self.publish_again(1)
+        os.link(self.file_of(1), self.root / "backup")
+        (await self.store.open(key_of(1), tag=stored.tag)).close()
+        (await self.store.open(key_of(1), tag=stored.tag.partition("-")[0])).close()
+        facts = self.file_of(1).stat()
+        other = self.root / "other"
+        other.write_bytes(b"SOME BYTES")
+        os.utime(other, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        other.replace(self.file_of(1))
+        for _ in range(2):
+            opening = self.store.open(key_of(1), size=10, tag=stored.tag)
+            await self.assert_raises(Replaced, opening)
+
+    async def publish_again(self, number: int) -> Stat:
+        await self.publish(key_of(number), b"some bytes")
+        stored = await self.store.stat(key_of(number))
+        assert stored is not None
+        return stored
 
     async def test_a_tree_of_the_go_program_is_read(self) -> None:
         """Files laid there by the Go program are served, walked and removed; strangers are not."""
@@ -309,7 +373,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.sources = self.root / "store" / "sources"
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers, reads_in_workers=True)
+        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
 
     async def test_every_read_goes_through_the_workers(self) -> None:
         """Opening, reading and asking are calls of the pool, and no file piece is offered."""
@@ -320,7 +384,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertIsNone(body.segment())
         self.assertEqual(self.workers.calls, 2)
         await content(body)
-        self.assertEqual(self.workers.calls, 5)
+        self.assertEqual(self.workers.calls, 6)
 
 
 @synchronously

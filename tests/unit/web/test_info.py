@@ -69,6 +69,12 @@ class InfoTests(SynchronousTestCase):
             {"ready": False, "parts": {"database": "locked", "upstreams": "ok"}},
         )
 
+    def test_readiness_says_how_old_it_is(self) -> None:
+        """What could not be looked at in time is as it was so many seconds ago."""
+        self.server.cache.state = Readiness(parts={"storage": "ok"}, ages={"storage": 3.14159})
+        body = json.loads(self.server.get("/readyz").body)
+        self.assertEqual(body["ages"], {"storage": 3.1})
+
     def test_part_that_is_not_needed_does_not_matter(self) -> None:
         """Upstreams that are away do not take the cache out of service."""
         self.server.cache.state = Readiness(

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.storage.local_body import READ_SIZE
+from ncps.nowait import READ_SIZE
 from ncps.web.ledger import Access
 from ncps.web.limits import Limits
 from tests.unit.web.wire import PEER, Client, Server

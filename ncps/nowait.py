@@ -1,0 +1,97 @@
+"""File calls that never wait: they do what the kernel can do from memory, or nothing.
+
+Storage may take seconds to open or to read a file, now and then or always: a network file system
+in trouble, a disk that spins up. Such a call belongs into a thread; what is in memory is had
+sooner than a thread. The kernel tells the two apart: `openat2` with RESOLVE_CACHED (Linux 5.12),
+`preadv2` with RWF_NOWAIT (4.14).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+_OPENAT2: Final = 437  # on every machine
+_AT_FDCWD: Final = -100
+_RESOLVE_CACHED: Final = 0x20
+_NOATIME: Final = getattr(os, "O_NOATIME", 0)  # to write that down may wait, too
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | _NOATIME
+_NOT_NOW: Final = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+_KEPT_IN_MEMORY: Final = frozenset(
+    [
+        "bcachefs",
+        "btrfs",
+        "exfat",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "jfs",
+        "nilfs2",
+        "overlay",
+        "ramfs",
+        "tmpfs",
+        "vfat",
+        "xfs",
+        "zfs",
+    ]
+)
+"""File systems that ask nobody else before they open a file whose name they have in memory."""
+
+READ_SIZE: Final = 256 * 1024
+"""One read: long enough to be cheap, short enough for the reactor's thread."""
+
+_buffer = memoryview(bytearray(READ_SIZE))
+_libc = ctypes.CDLL(None, use_errno=True)
+_how = (ctypes.c_uint64 * 3)(_FLAGS, 0, _RESOLVE_CACHED)
+
+
+def open_now(path: str) -> int | None:
+    """Open a file for reading, without waiting; None: a thread has to find out more."""
+    fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), _how, ctypes.sizeof(_how))
+    return None if fd < 0 else fd
+
+
+def read_now(fd: int, buffer: memoryview, position: int) -> int | None:
+    """Copy what lies at a position and is in memory; return how many bytes, 0 at the end. OSError.
+
+    None: a thread has to read it.
+    """
+    try:
+        return os.preadv(fd, [buffer], position, os.RWF_NOWAIT)
+    except OSError as error:
+        if error.errno in _NOT_NOW:
+            return None
+        raise
+
+
+def bytes_now(fd: int, count: int, position: int) -> bytes | None:
+    """Return at most so many bytes, and at most `READ_SIZE`; for one thread. Else as `read_now`."""
+    found = read_now(fd, _buffer[:count], position)
+    return None if found is None else bytes(_buffer[:found])
+
+
+def is_local(path: Path) -> bool:
+    """Whether a directory is on a file system of this machine; False where that cannot be told."""
+    return file_system_of(path) in _KEPT_IN_MEMORY
+
+
+def file_system_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Name the kind of file system that a directory is on; empty if it cannot be told."""
+    try:
+        place, lines = os.path.realpath(path), mounts.read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    found, longest = "", -1
+    for line in lines.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split(" ")[4])
+        is_above = point == "/" or place == point or place.startswith(f"{point}/")
+        if is_above and len(point) >= longest:  # the later one lies above the earlier one
+            found, longest = rest.partition(" ")[0], len(point)
+    return found

@@ -1,0 +1,166 @@
+"""Calls: the file calls of one store, none of which keeps the reactor waiting.
+
+What may wait for the disk runs in a thread, and whoever needs it waits, but nobody else: few calls
+per file at a time, so that a file that cannot be opened does not take all threads, and each within
+a deadline. What the kernel can do from memory may be done at once (`ncps.nowait`),
+where the file system is one of this machine and has been quick: every call is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, ParamSpec, TypeVar, cast
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ncps.errors import Unavailable
+from ncps.workers import Threads, in_background
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEADLINE_S: Final = 60.0
+"""How long whoever wants a file waits for the disk; a disk that spins up takes 20 s."""
+
+AT_ONCE: Final = 4
+"""Threads that one file may take."""
+
+SLOW_S: Final = 0.25
+"""A call that took longer makes the storage slow for a while."""
+
+CALM_S: Final = 60.0
+"""How long a storage must have been quick to count as quick again."""
+
+
+class Calls:
+    """See the module.
+
+    :param clock: for the deadline; None for no deadline.
+    :param where: the storage, for the log.
+    :param is_local: whether what is in memory may be had without a thread.
+    :param now: seconds on a clock that nobody sets; called in threads, too.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        threads: Threads,
+        *,
+        clock: IReactorTime | None = None,
+        where: str = "the storage",
+        is_local: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.now = now
+        self._threads = threads
+        self._clock = clock
+        self._where = where
+        self.is_local = is_local
+        self._lines: dict[str, DeferredSemaphore] = {}
+        self._slow_until = 0.0
+        self._is_slow = False
+        self._worst_s = 0.0
+
+    @property
+    def may_be_prompt(self) -> bool:
+        """Whether to try, on the reactor's thread, what never waits."""
+        return self.is_local and not self._is_slow
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the storage's speed; empty if nothing is."""
+        return f"{self._where} took {self._worst_s:.1f} s for one call" if self._is_slow else ""
+
+    def took(self, seconds: float) -> None:
+        """Take note of how long a call has waited for the disk; on the reactor's thread."""
+        now = self.now()
+        if seconds >= SLOW_S:
+            self._slow_until = now + CALM_S
+            self._worst_s = max(self._worst_s, seconds)
+            if not self._is_slow:
+                self._is_slow = True
+                self._log.warn(
+                    "{where} is slow: one call took {seconds:.1f} s; whoever waits for it waits"
+                    " alone",
+                    where=self._where,
+                    seconds=seconds,
+                )
+        elif self._is_slow and now >= self._slow_until:
+            self._is_slow, self._worst_s = False, 0.0
+            self._log.info("{where} is quick again", where=self._where)
+
+    async def run(
+        self,
+        function: Callable[[], R],
+        *,
+        line: str,
+        drop: Callable[[R], object] = lambda _: None,
+    ) -> R:
+        """Call the function in a thread; return its result or raise its error.
+
+        Unavailable: not within the deadline; the thread may still be at it then.
+
+        :param line: the file; see `AT_ONCE`.
+        :param drop: told of a result that nobody waits for any more.
+        """
+        outcome: Deferred[R] = Deferred()
+        job = Deferred.fromCoroutine(self._go(function, line, drop, outcome))
+
+        def failed(failure: Failure) -> None:
+            if not outcome.called:
+                outcome.errback(failure)
+
+        job.addErrback(failed)
+        if self._clock is not None:
+            outcome.addTimeout(DEADLINE_S, self._clock)
+        try:
+            return await outcome
+        except DeferredTimeout:
+            self.took(DEADLINE_S)
+            reason = f"{self._where} does not answer within {DEADLINE_S:g} s"
+            raise Unavailable(reason, timed_out=True) from None
+
+    def forget(self, function: Callable[[], object]) -> None:
+        """Have a call made whose end nobody waits for."""
+        in_background(self._threads, function)
+
+    async def _go(
+        self,
+        function: Callable[[], R],
+        line: str,
+        drop: Callable[[R], object],
+        outcome: Deferred[R],
+    ) -> None:
+        places = self._lines.setdefault(line, DeferredSemaphore(AT_ONCE))
+        await places.acquire()
+        try:
+            timed = partial(self._timed_blocking, function, outcome)
+            result, seconds = await self._threads.run(timed)
+        finally:
+            places.release()
+            if places.tokens == places.limit:
+                self._lines.pop(line, None)
+        if seconds < 0:
+            return
+        self.took(seconds)
+        if outcome.called:
+            drop(cast("R", result))
+        else:
+            outcome.callback(cast("R", result))
+
+    def _timed_blocking(
+        self, function: Callable[[], R], outcome: Deferred[R]
+    ) -> tuple[R | None, float]:
+        """Call unless nobody waits any more, which is told by a time below 0."""
+        if outcome.called:
+            return None, -1.0
+        began = self.now()
+        result = function()
+        return result, self.now() - began

@@ -1,0 +1,76 @@
+"""What is known of the parts: told within a second, whatever they do."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.cache.readiness import STALE_S, WAIT_S, Looks, Seen
+from ncps.errors import Unavailable
+from ncps.tasks import Tasks
+
+
+class Part:
+    """Answers at once, or not before the test says so."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.hangs: Deferred[None] | None = None
+        self.error: Unavailable | None = None
+
+    async def look(self) -> None:
+        self.looks += 1
+        if self.hangs is not None:
+            await self.hangs
+        if self.error is not None:
+            raise self.error
+
+
+class LooksTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.store, self.database = Part(), Part()
+        tasks = Tasks(self.clock)
+        parts = {"storage": self.store.look, "database": self.database.look}
+        self.looks = Looks(self.clock, tasks, parts)
+
+    def ask(self) -> dict[str, Seen]:
+        asking = Deferred.fromCoroutine(self.looks.all())
+        if not asking.called:
+            self.clock.advance(WAIT_S)
+        return self.successResultOf(asking)
+
+    def test_parts_that_answer(self) -> None:
+        """What is well and what is not is as old as the question."""
+        self.database.error = Unavailable("locked")
+        found = self.ask()
+        self.assertEqual(found, {"storage": Seen("ok", 0.0), "database": Seen("locked", 0.0)})
+
+    def test_a_part_that_hangs(self) -> None:
+        """It counts as what it was, and then as what it is; the others are as they are."""
+        self.ask()
+        self.store.hangs = Deferred()
+        self.clock.advance(3.0)
+        found = self.ask()
+        self.assertEqual(found["storage"], Seen("ok", 3.0 + WAIT_S))
+        self.assertEqual(found["database"], Seen("ok", 0.0))
+        self.clock.advance(STALE_S)
+        self.assertEqual(self.ask()["storage"], Seen("no answer for 11.0 s", 14.0))
+        self.assertEqual(self.store.looks, 2)
+        self.store.hangs.callback(None)
+        self.store.hangs = None
+        self.assertEqual(self.ask()["storage"], Seen("ok", 0.0))
+
+    def test_all_hang(self) -> None:
+        """They are waited for together, and nothing is made up of what was never seen."""
+        self.store.hangs = self.database.hangs = Deferred()
+        found = self.ask()
+        self.assertEqual([seen.state for seen in found.values()], ["no answer for 0.5 s"] * 2)
+
+    def test_what_was_wrong_stays_wrong(self) -> None:
+        """Until it is seen to be well."""
+        self.store.error = Unavailable("not mounted")
+        self.ask()
+        self.store.hangs = Deferred()
+        self.assertEqual(self.ask()["storage"].state, "not mounted")

@@ -1,0 +1,57 @@
+"""What never waits: which file systems are of this machine, and what is done from memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.nowait import bytes_now, file_system_of, is_local, open_now
+
+MOUNTS = r"""
+21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 21 0:40 / /srv/nar rw - nfs4 server:/nar rw
+31 30 0:41 / /srv/nar/fast\040disk rw,noatime master:3 - xfs /dev/sdb rw
+32 21 0:42 / /srv/twice rw - tmpfs tmpfs rw
+33 21 0:43 / /srv/twice rw - fuse.sshfs host: rw
+""".strip()
+
+
+class FileSystemTests(SynchronousTestCase):
+    def test_the_deepest_and_last_mount_counts(self) -> None:
+        """A directory lies on what was mounted above it last, whatever its name."""
+        mounts = Path(self.mktemp())
+        mounts.write_text(MOUNTS)
+        for path, kind in {
+            "/": "ext4",
+            "/srv/narrow": "ext4",
+            "/srv/nar/x": "nfs4",
+            "/srv/nar/fast disk": "xfs",
+            "/srv/twice/y/z": "fuse.sshfs",
+        }.items():
+            self.assertEqual(file_system_of(Path(path), mounts), kind)
+
+    def test_what_cannot_be_told_is_from_elsewhere(self) -> None:
+        """Without /proc all is left to threads; what the kernel makes up is no place for files."""
+        self.assertEqual(file_system_of(Path("/"), Path("/nonexistent")), "")
+        self.assertFalse(is_local(Path("/proc")))
+
+
+class NowTests(SynchronousTestCase):
+    def test_what_is_in_memory(self) -> None:
+        """What was just written is opened and read as it is; parts and the end as well."""
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(b"some bytes")
+        path.read_bytes()
+        fd = open_now(str(path))
+        assert fd is not None
+        self.addCleanup(os.close, fd)
+        self.assertEqual(bytes_now(fd, 4, 5), b"byte")
+        self.assertEqual(bytes_now(fd, 4, 10), b"")
+        self.assertFalse(os.get_inheritable(fd))
+
+    def test_what_cannot_be_opened(self) -> None:
+        """Why not is for a thread to find out: nothing is raised."""
+        self.assertIsNone(open_now("/nonexistent/file"))
+        self.assertIsNone(open_now("/proc/self/mem/x"))
