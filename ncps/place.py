@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from twisted.internet.interfaces import IListeningPort
 
+from ncps.ending import Ending
 from ncps.endpoints import listen
 from ncps.figures import Collector
 from ncps.metrics import Metrics
@@ -66,8 +67,8 @@ class Place(Protocol):
     def tell(self, state: str) -> None:
         """Report a state in the words of sd_notify(3): READY=1, STOPPING=1. Never fails."""
 
-    async def leave(self, deadline_s: float) -> None:
-        """Hear and answer siblings no more; those that are being answered have so long."""
+    async def leave(self, ending: Ending) -> None:
+        """Hear and answer siblings no more; those that are being answered have until the end."""
 
 
 class Alone(Place):
@@ -99,7 +100,7 @@ class Alone(Place):
         """See `Place`."""
         notify(state)
 
-    async def leave(self, deadline_s: float) -> None:
+    async def leave(self, ending: Ending) -> None:
         """See `Place`."""
 
 

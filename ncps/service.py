@@ -32,12 +32,13 @@ from ncps.cache.agreement import Agreement
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
+from ncps.ending import Ending
 from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
 from ncps.place import Alone, Place, address_of, closed
 from ncps.reactor import chosen_reactor
 from ncps.settings.model import Settings
-from ncps.signals import hear_one_signal
+from ncps.signals import hear_no_more, hear_signals, ignore_others
 from ncps.storage.lock import StoreLock
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
@@ -53,8 +54,6 @@ INSPECTION_S = 10.0
 CLOCK_S = 60.0
 SHARING_S = 15.0
 REPLICAS_S = 15.0
-AFTERMATH_S = 5.0
-"""How long ends that should be quick may take, each."""
 
 
 class NcpsService(Service):
@@ -63,7 +62,7 @@ class NcpsService(Service):
     :param reactor: runs everything; stopped when the start fails.
     :param place: how this process stands to others; by default it is alone.
     :ivar failure: why the start failed, for the exit code.
-    :ivar drain_s: time that running answers have at the end.
+    :ivar ending: the time that what runs has at the end, which can be cut.
     """
 
     _log = Logger()
@@ -72,7 +71,11 @@ class NcpsService(Service):
         if reactor is None:
             from twisted.internet import reactor  # noqa: PLC0415 - the operator's choice
         self.failure: NcpsError | None = None
-        self.drain_s = settings.server.drain_timeout_s
+        self.ending = Ending(
+            reactor,
+            delay_s=settings.server.drain_delay_s,
+            drain_s=settings.server.drain_timeout_s,
+        )
         self._settings = settings
         self._reactor = reactor
         self._place = place if place is not None else Alone(reactor)
@@ -242,18 +245,24 @@ class NcpsService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        ending = self.ending
+        ending.begin()
         self._place.tell("STOPPING=1")
-        deadline = self._reactor.seconds() + self.drain_s
+        if self._site is not None:
+            self._tell_what_runs(self._site)
+            self._site.is_leaving = True
+            await ending.pause(ending.delay_s)
         for port in self._ports:
             await closed(port)
         if self._site is not None:
-            cut = await self._site.drain(max(0.0, deadline - self._reactor.seconds()))
+            ending.on_cut(self._site.cut)
+            cut = await self._site.drain(ending.left_s)
             if cut:
-                self._log.warn("{count} connections were cut at the deadline", count=cut)
+                self._log.warn("{count} connections were cut", count=cut)
         if self._lag is not None:
             self._lag.stop()
-        await self._end_tasks(deadline)
-        await self._place.leave(max(0.0, deadline - self._reactor.seconds()))
+        await self._end_tasks()
+        await self._place.leave(ending)
         if self._core is not None:
             await self._flush_uses()
         if self._agreement is not None:
@@ -263,19 +272,31 @@ class NcpsService(Service):
         if self._peers is not None:
             await self._peers.close()
         if self._agreed is not None:
-            await self._agreed.stop(AFTERMATH_S)
+            await self._agreed.stop(ending.aftermath_s)
         if self._parts is not None:
             self._parts.database.close()
-            await self._parts.stores.stop(AFTERMATH_S)
-            await self._parts.workers.stop(AFTERMATH_S)
+            await self._parts.stores.stop(ending.aftermath_s)
+            await self._parts.workers.stop(ending.aftermath_s)
         self.release_locks()
         self._log.info("ncps has stopped")
 
-    async def _end_tasks(self, deadline: float) -> None:
+    def _tell_what_runs(self, site: NcpsSite) -> None:
+        downloads = 0 if self._core is None else self._core.nars.arriving
+        if not (site.answering or downloads or self.ending.delay_s):
+            return
+        self._log.info(
+            "stopping: {answers} answers and {downloads} downloads are running, up to {seconds} s;"
+            " a second signal cuts them",
+            answers=site.answering,
+            downloads=downloads,
+            seconds=round(self.ending.left_s, 1),
+        )
+
+    async def _end_tasks(self) -> None:
         """Let downloads end until the deadline; tickers never end by themselves."""
         core = self._core
-        while core is not None and core.nars.arriving and self._reactor.seconds() < deadline:
-            await _pause(self._reactor, 0.05)
+        while core is not None and core.nars.arriving and self.ending.left_s > 0:
+            await self.ending.pause(0.05)
         await self._tasks.stop(0.0)
 
     async def _flush_uses(self) -> None:
@@ -296,15 +317,10 @@ class NcpsService(Service):
             self._locks.pop().release()
 
 
-async def _pause(reactor: Any, seconds: float) -> None:
-    waiting: Deferred[None] = Deferred()
-    reactor.callLater(seconds, waiting.callback, None)
-    await waiting
-
-
 def serve(settings: Settings) -> int:
     """Run alone until told to stop; return the exit code."""
     run = chosen_reactor()
+    ignore_others(run)
     service = NcpsService(settings, run)
     try:
         service.check()
@@ -312,8 +328,9 @@ def serve(settings: Settings) -> int:
         service.release_locks()
         sys.stderr.write(f"ncps: error: {error}\n")
         return 1
-    hear_one_signal(run)
+    hear_signals(run, service.ending.cut)
     run.addSystemEventTrigger("before", "shutdown", service.stopService)
     run.callWhenRunning(service.startService)
     run.run()
+    hear_no_more()
     return 0 if service.failure is None else 1

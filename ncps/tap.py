@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from twisted.application.service import IService
 from twisted.logger import ILogObserver
@@ -17,7 +17,7 @@ from ncps import logs
 from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import TABLE, by_flag
-from ncps.signals import hear_one_signal
+from ncps.signals import hear_signals
 
 _last_loaded: list[Settings] = []
 
@@ -107,6 +107,6 @@ def makeService(options: Options) -> IService:
         settings = options.settings
     assert settings is not None
     logs.log_warnings(settings)
-    service: IService = namedAny("ncps.service.NcpsService")(settings)
-    hear_one_signal(namedAny("twisted.internet.reactor"))
-    return service
+    service = namedAny("ncps.service.NcpsService")(settings)
+    hear_signals(namedAny("twisted.internet.reactor"), service.ending.cut)
+    return cast("IService", service)

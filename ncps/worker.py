@@ -2,7 +2,8 @@
 
 It is told what it is by one environment variable, and inherits what it needs as descriptors:
 
-    3   lifeline: its end is the supervisor's end, and that of the worker
+    3   lifeline: a byte says to cut what still runs; its end is the supervisor's end, and that
+        of the worker
     4   reports: READY=1 when it serves
     5   settings, as the supervisor has read them: all workers have the same, whenever they start
     6+  the daemon's locks, which are free when the last process that has them is gone; then doors
@@ -31,6 +32,7 @@ from ncps import logs
 from ncps.assembly.siblings import SiblingClient
 from ncps.cli import WORKER
 from ncps.doors import Door, enter
+from ncps.ending import Ending
 from ncps.endpoints import listen
 from ncps.errors import NcpsError, Refused
 from ncps.figures import Collector
@@ -43,6 +45,7 @@ from ncps.settings.model import Settings
 from ncps.siblings.gathering import Gathering, Sibling
 from ncps.siblings.notices import DatagramNotices
 from ncps.siblings.rundir import Rooms
+from ncps.signals import CUT_S, hear_no_more
 from ncps.web.inner import FIGURES, inner_site
 from ncps.web.routes import Nars
 from ncps.web.site import NcpsSite
@@ -151,13 +154,14 @@ class Member(Place):
         with suppress(OSError):
             os.write(REPORTS, f"{state}\n".encode())
 
-    async def leave(self, deadline_s: float) -> None:
+    async def leave(self, ending: Ending) -> None:
         """See `Place`."""
         if self._inner is not None:
             port, site = self._inner
             self._inner = None
             await closed(port)
-            await site.drain(deadline_s)
+            ending.on_cut(site.cut)
+            await site.drain(ending.left_s)
         for client in self._clients.values():
             await client.close()
         await self._notices.close()
@@ -167,9 +171,9 @@ class Member(Place):
 class _Lifeline:
     """Tells when the supervisor is gone."""
 
-    def __init__(self, reactor: Any, gone: Callable[[], object]) -> None:
-        self._reactor = reactor
+    def __init__(self, gone: Callable[[], object], cut: Callable[[], object]) -> None:
         self._gone = gone
+        self._cut = cut
 
     def fileno(self) -> int:
         """See `IFileDescriptor`."""
@@ -179,13 +183,16 @@ class _Lifeline:
         """See `ILoggingContext`."""
         return "lifeline"
 
-    def doRead(self) -> Failure:
-        """See `IReadDescriptor`: nothing is ever sent, so this is the end."""
-        return Failure(ConnectionDone())
+    def doRead(self) -> Failure | None:
+        """See `IReadDescriptor`: whatever is sent says to cut; nothing at all is the end."""
+        if not os.read(LIFELINE, 64):
+            return Failure(ConnectionDone())
+        self._cut()
+        return None
 
     def connectionLost(self, reason: Failure) -> None:
         """See `IFileDescriptor`; the reactor lets go of everything when it has stopped, too."""
-        if self._reactor.running:
+        if reason.check(ConnectionDone) is not None:
             self._gone()
 
 
@@ -221,26 +228,34 @@ def work() -> int:
 
     def stop() -> None:
         if reactor.running:
-            reactor.removeReader(lifeline)
             with suppress(ReactorNotRunning):
                 reactor.stop()
 
+    def cut() -> None:
+        service.ending.cut()
+        reactor.callLater(CUT_S, os._exit, 1)  # as `signals` does it in a process that is alone
+        stop()
+
     def orphaned() -> None:
         _log.error("the supervisor is gone: this worker ends")
-        service.drain_s = min(service.drain_s, ORPHAN_DRAIN_S)
+        service.ending.hurry(ORPHAN_DRAIN_S)
+        reactor.callLater(ORPHAN_DRAIN_S, service.ending.cut)
         # Nobody is left to kill a worker that does not end, and it holds the locks.
         reactor.callLater(ORPHAN_END_S, os._exit, 1)
         stop()
 
     def heed() -> None:
-        # The supervisor says when to end. A terminal, or systemd, may say so to all at once.
+        # The supervisor says when to end. A terminal, or systemd, may say so to all at once, so
+        # that a second signal here is no second signal there.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop))
-        reactor.addReader(lifeline)
+        reactor.addReader(_Lifeline(orphaned, cut))
 
-    lifeline = _Lifeline(reactor, orphaned)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor says a word about them
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(heed)
     reactor.callWhenRunning(service.startService)
     reactor.run()
+    hear_no_more()
     return 0 if service.failure is None else 1

@@ -40,6 +40,7 @@ class NcpsSite(Site):
     :param root: answers every request; see `routes.Routes`.
     :param hot: answers that lie ready; none by default.
     :param access_log: by default `twisted.logger` is told.
+    :ivar is_leaving: whether clients should go elsewhere, though all are served still.
     """
 
     protocol = NcpsChannel  # type: ignore[assignment]  # the stock wrapper only serves HTTP/2
@@ -59,11 +60,13 @@ class NcpsSite(Site):
         self.clock = clock
         self.metrics = metrics
         self.limits = limits or Limits()
+        self.is_leaving = False
         self.is_draining = False
         self.answering = 0
         self._channels: set[NcpsChannel] = set()
         self._peers = Peers()
         self._emptied: Deferred[None] | None = None
+        self._cut_count = 0
         self._date = (0, b"")
         self._opening = (b"", b"")
         self.heads = KnownHeads()
@@ -138,7 +141,7 @@ class NcpsSite(Site):
         for channel in list(self._channels):
             if channel.is_idle:
                 channel.loseConnection()
-        late = self.clock.callLater(deadline, self._cut)
+        late = self.clock.callLater(deadline, self.cut)
         self._cut_count = 0
         if self._channels:
             self._emptied = Deferred()
@@ -148,7 +151,8 @@ class NcpsSite(Site):
         self.ledger.settle()
         return self._cut_count
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """End every connection at once; `drain` returns how many those were."""
         self._cut_count = len(self._channels)
         for channel in list(self._channels):
             channel.transport.abortConnection()

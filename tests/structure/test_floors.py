@@ -57,7 +57,7 @@ FLOORS: Final = (
         "1½ (tools)",
         rooms(
             "streams spool spoolreader slots flights workers tasks endpoints lockfile looplag"
-            " loglines metrics allocator epoll figures reactor clocks tls signals"
+            " loglines metrics allocator epoll figures reactor clocks tls signals ending"
         ),
         never=_DRIVERS,
     ),

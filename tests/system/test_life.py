@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -124,26 +125,40 @@ class StopTests(LifeStage):
         self.assertIn(False, seen)
 
     def test_told_to_end_twice(self) -> None:
-        """A second signal while answers finish changes nothing, and is no error."""
+        """A second signal cuts what runs, without a traceback, however it was started."""
         path = self.cache.add(SIZE)
         for command in (["-m", "ncps", "serve"], list(TWISTD), ["-m", "twisted", "ncps"]):
             origin = self.mounted(Stall(MIDDLE))
-            options = ["--cache-upstream-idle-timeout", "60s", "--server-drain-timeout", "20s"]
+            options = ["--cache-upstream-idle-timeout", "60s", "--server-drain-timeout", "60s"]
             daemon = self.make_daemon(origin, options=options)
             process = self.spawn(daemon, [*command, *settings_of(daemon)])
             self.wait_until_listening(daemon)
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                process.send_signal(number)
             reader = self.exchange(daemon, self.nar_target(daemon, path))
             origin.wait_for_stall(path.nar_target)
             process.send_signal(signal.SIGTERM)
             wait_until(lambda: not self.answers(daemon), "it to stop", daemon=daemon)  # noqa: B023
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-                process.send_signal(number)
-                time.sleep(0.05)
-            origin.release()
-            answer = reader.finish()
-            self.assertEqual((True, path.file), (answer.whole, answer.body))
+            self.assertIsNone(process.poll())
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
             self.assertIn(process.wait(20), {0, -signal.SIGTERM})
+            self.assertLess(time.monotonic() - began, 8)
+            self.assertFalse(reader.finish().whole)
+            self.assertIn("SIGHUP changes nothing", daemon.log)
+            self.assertIn("a second signal cuts them", daemon.log)
+            self.assertIn("ncps has stopped", daemon.log)
             self.assertNotIn("Traceback", daemon.log)
+
+    def test_not_ready_comes_first(self) -> None:
+        """During the delay everything is served, and `/readyz` says no; a second signal ends it."""
+        daemon = self.daemon(self.origin(), options=["--server-drain-delay", "60s"])
+        os.kill(daemon.pid, signal.SIGTERM)
+        wait_until(lambda: self.ask(daemon, "/readyz").status == 503, "it to say no")
+        self.assertEqual(200, self.ask(daemon, "/nix-cache-info").status)
+        began = time.monotonic()
+        daemon.stop()
+        self.assertLess(time.monotonic() - began, 8)
 
     def test_slow_download_is_cut_at_the_deadline(self) -> None:
         """A download that is not done at the drain deadline is cut, with exit code 0."""

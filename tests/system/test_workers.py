@@ -337,6 +337,30 @@ class EndTests(WorkersStage):
         stopped.result(20)
         self.assertEqual(1, len(daemon.stored_nars()))
 
+    def test_a_second_signal_cuts_all(self) -> None:
+        """A worker that hears two is told to end once; the supervisor's second one cuts all."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted(Stall(SIZE // 2))
+        daemon, workers = self.crew(origin, 2, [*PATIENT, "--server-drain-timeout", "60s"])
+        for pid in (daemon.pid, *workers):
+            os.kill(pid, signal.SIGHUP)
+        reader = self.exchange(daemon, self.nar_target(daemon, path))
+        origin.wait_for_stall(path.nar_target)
+        os.kill(daemon.pid, signal.SIGTERM)
+        self.wait_for_log(daemon, "stopping 2 workers")
+        self.wait_for_log(daemon, "ncps has stopped")  # the other worker
+        for pid in filter(is_alive, workers):
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.2)
+        self.assertTrue(any(map(is_alive, workers)))
+        began = time.monotonic()
+        daemon.stop()
+        self.assertLess(time.monotonic() - began, 8)
+        self.assertFalse(reader.finish().whole)
+        lines = [line["message"] for line in log_lines(daemon)]
+        self.assertEqual(2, lines.count("ncps has stopped"))
+        self.assertEqual(1, sum("SIGHUP changes nothing" in line for line in lines))
+
     def test_workers_go_with_a_killed_supervisor(self) -> None:
         """After `kill -9` of the supervisor its workers end, and only then another may start."""
         daemon, workers = self.crew(self.origin())
