@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from ncps import __version__
+from ncps import __version__, logs
 from ncps.allocator import keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
@@ -36,6 +36,7 @@ from ncps.ending import Ending
 from ncps.errors import NcpsError, StorageFull
 from ncps.looplag import LoopLag
 from ncps.place import Alone, Place, address_of, closed
+from ncps.processmetrics import catch_up
 from ncps.reactor import chosen_reactor
 from ncps.settings.model import Settings
 from ncps.signals import hear_no_more, hear_signals, ignore_others
@@ -175,6 +176,7 @@ class NcpsService(Service):
         parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
+        counters.before_scrape(catch_up(counters.process.log_dropped, logs.dropped))
         parts.timings.tell = lambda kind, took_s: counters.database_seconds(kind).observe(took_s)
         self._place.begin(counters)
         identity = await identity_of(parts, settings, self._place)
@@ -215,7 +217,7 @@ class NcpsService(Service):
         self._tick("times of use", self._core.uses.flush, USES_S)
         for ticker in self._core.upkeep.tickers:
             self._tasks.start(ticker.name, ticker.run())
-        self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
+        self._lag = LoopLag(self._reactor, counters.process.loop_lag.observe)
         self._lag.start()
         self._site = site(
             self._reactor, settings, self._core.cache, counters, self._place, self._peers

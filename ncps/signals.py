@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 CUT_S: Final = 5.0
 """Seconds that a process has to end after a second signal, before it ends as if killed."""
+_LAST_WORDS_S: Final = 0.1  # in which a thread writes the log
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _log = Logger()
 
@@ -91,7 +92,7 @@ class _Ending:
 
     def _give_up(self) -> None:
         _log.error("the process does not end {seconds} s after the cut: gone", seconds=self._cut_s)
-        self._leave(1)
+        self._reactor.callLater(_LAST_WORDS_S, self._leave, 1)
 
 
 def ignore_others(reactor: Any) -> None:

@@ -20,11 +20,13 @@ from ncps.settings.table import TABLE, by_flag
 from ncps.signals import hear_signals
 
 _last_loaded: list[Settings] = []
+_in_foreground: list[bool] = []
+"""Not empty if twistd forks no daemon, which would have no thread that writes the log."""
 
 
 def observer() -> ILogObserver:
     """Return the observer that the settings ask for; `twistd --logger=ncps.tap.observer`."""
-    return logs.observer_from(_last_loaded[-1])
+    return logs.observer_from(_last_loaded[-1], is_queued=bool(_in_foreground))
 
 
 def _parameter(setting: Setting) -> list[object]:
@@ -95,6 +97,7 @@ class Options(usage.Options):
         """Let the settings decide how to log where twistd was told nothing about it."""
         if twistd is None or not twistd.get("nodaemon") or "logger" not in twistd:
             return  # `twist` has options of its own, and a daemon logs to twistd.log
+        _in_foreground[:] = [True]
         if not any(twistd.get(option) for option in ("logger", "logfile", "syslog")):
             twistd["logger"] = "ncps.tap.observer"
 

@@ -217,6 +217,7 @@ def work() -> int:
         human=settings.log.console_writer_enabled,
         prefix=settings.log.console_writer_prefix,
         worker=plan.number,
+        is_queued=True,
     )
     reactor = chosen_reactor()
     service = NcpsService(settings, reactor, Member(plan, reactor))

@@ -24,6 +24,8 @@ from tests.system.wire import Exchange, raw_status, send_raw
 
 SIZE = 2_000_000
 MIDDLE = 1_000_000
+LONG = [f"/{number:03}{'x' * 200}" for number in range(250)]
+"""Paths of which the log's lines are more than a pipe holds."""
 GET_INDEX = b"GET /nix-cache-info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 TWISTD = (
@@ -232,6 +234,59 @@ class StopTests(LifeStage):
         self.wait_until_listening(daemon)
         self.end(process, signal.SIGINT)
         self.wait_for_log(daemon, "ncps has stopped")
+
+
+class LogTests(LifeStage):
+    """Where the log goes."""
+
+    def test_a_pipe_that_nobody_reads(self) -> None:
+        """More lines than a pipe holds hold up neither answers nor the end, and none is lost."""
+        daemon = self.make_daemon(self.origin())
+        read_fd, write_fd = os.pipe()
+        with os.fdopen(read_fd, "rb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ncps", "serve", *settings_of(daemon)],
+                env=environment(daemon.directory / "home"),
+                stdin=subprocess.DEVNULL,
+                stdout=write_fd,
+                stderr=subprocess.DEVNULL,
+            )
+            os.close(write_fd)
+            self.addCleanup(process.wait, 10)
+            self.addCleanup(process.kill)
+            self.wait_until_listening(daemon)
+            for path in LONG:
+                self.assertEqual(404, self.ask(daemon, path).status)
+            reading = self.in_background(log.read)
+            metrics = self.ask(daemon, "/metrics").body
+            self.assertIn(b"ncps_log_lines_dropped_total 0.0", metrics)
+            self.end(process)
+            lines = reading.result(20).splitlines()
+        paths = [json.loads(line).get("path", "") for line in lines]
+        self.assertEqual(LONG, [path for path in paths if path.endswith("xxx")])
+
+    def test_the_end_waits_for_no_reader(self) -> None:
+        """SIGTERM ends a daemon whose log nobody reads, with exit code 0."""
+        daemon = self.make_daemon(self.origin())
+        read_fd, write_fd = os.pipe()
+        self.addCleanup(os.close, read_fd)
+        command = ["-m", "ncps", "serve", *settings_of(daemon)]
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env=environment(daemon.directory / "home"),
+            stdin=subprocess.DEVNULL,
+            stdout=write_fd,
+            stderr=write_fd,
+        )
+        os.close(write_fd)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.kill)
+        self.wait_until_listening(daemon)
+        for path in LONG:
+            self.ask(daemon, path)
+        began = time.monotonic()
+        self.end(process)
+        self.assertLess(time.monotonic() - began, 10)
 
 
 class ListenTests(LifeStage):

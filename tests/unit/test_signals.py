@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import provider
 
 from ncps import signals
 
@@ -45,11 +46,13 @@ class SignalsTests(SynchronousTestCase):
         )
         self.patch(signals, "signal", table)
         self.lines: list[str] = []
-        globalLogPublisher.addObserver(self.observe)
-        self.addCleanup(globalLogPublisher.removeObserver, self.observe)
 
-    def observe(self, event: LogEvent) -> None:
-        self.lines.append(str(event["log_format"]).format(**event))
+        @provider(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            self.lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
 
     def listen(self, *, with_handlers: bool = True) -> None:
         """Hear signals in a reactor that has started."""
@@ -87,7 +90,7 @@ class SignalsTests(SynchronousTestCase):
         self.send(signal.SIGTERM)
         self.reactor.advance(signals.CUT_S - 0.1)
         self.assertEqual([], self.left)
-        self.reactor.advance(0.2)
+        self.reactor.pump([0.2, 0.2])
         self.assertEqual([1], self.left)
 
     def test_others_kill_nobody(self) -> None:

@@ -108,8 +108,8 @@ ROWS = (
         kind=duration(),
         default="30s",
         group="Server",
-        help="Time that running answers have to finish after SIGTERM, before they are cut off. A second "
-        "SIGTERM or SIGINT cuts them at once.",
+        help="Time that running answers have to finish after SIGTERM, before they are cut off. A "
+        "second SIGTERM or SIGINT cuts them at once.",
     ),
     Setting(
         flag="server-drain-delay",
@@ -117,8 +117,9 @@ ROWS = (
         kind=duration(),
         default="0s",
         group="Server",
-        help="Time after SIGTERM in which everything is served as before, but /readyz says no (503), "
-        "so that a load balancer goes elsewhere first. --server-drain-timeout begins after it.",
+        help="Time after SIGTERM in which everything is served as before, but /readyz says no "
+        "(503), so that a load balancer goes elsewhere first. --server-drain-timeout begins after "
+        "it.",
     ),
     Setting(
         flag="server-min-send-rate",
