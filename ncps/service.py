@@ -32,8 +32,10 @@ from ncps.cache.agreement import Agreement
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
+from ncps.descriptors import raise_limit
 from ncps.ending import Ending
 from ncps.errors import NcpsError, StorageFull
+from ncps.limits import connections_that_fit
 from ncps.looplag import LoopLag
 from ncps.place import Alone, Place, address_of, closed
 from ncps.processmetrics import catch_up
@@ -223,8 +225,10 @@ class NcpsService(Service):
             self._reactor, settings, self._core.cache, counters, self._place, self._peers
         )
         await self._place.enter(inner_pages(self._reactor, settings, self._core.cache, self._place))
+        self._let_fit(self._site)
         async for port in self._place.open(settings, self._site):
             adopt(port)
+            self._site.crowd.add(port)
             self._ports.append(port)
         self._log.info(
             "ncps {version} serves {hostname} on {addresses}, public key {key}, cluster {cluster}",
@@ -235,6 +239,22 @@ class NcpsService(Service):
             cluster=identity.cluster,
         )
         self._place.tell("READY=1")
+
+    def _let_fit(self, site: NcpsSite) -> None:
+        """Take no more connections than there are descriptors for."""
+        descriptors = raise_limit()
+        wanted = self._settings.server.max_connections
+        fits = connections_that_fit(self._settings, descriptors)
+        if fits < wanted:
+            site.crowd.most = fits
+            self._log.warn(
+                "beneath the limit of {descriptors} descriptors {fits} connections of clients fit,"
+                " not {wanted} (server-max-connections): more will wait; raise the limit"
+                " (LimitNOFILE= of systemd, ulimit -Hn)",
+                descriptors=descriptors,
+                fits=fits,
+                wanted=wanted,
+            )
 
     def _tick(self, name: str, function: Any, interval_s: float) -> None:
         self._tasks.start(name, Ticker(self._reactor, name, function, interval_s).run())
@@ -254,6 +274,7 @@ class NcpsService(Service):
             self._tell_what_runs(self._site)
             self._site.is_leaving = True
             await ending.pause(ending.delay_s)
+            self._site.crowd.leave()
         for port in self._ports:
             await closed(port)
         if self._site is not None:

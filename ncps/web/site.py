@@ -21,6 +21,7 @@ from twisted.web.server import Site
 from ncps.metrics import Metrics
 from ncps.web import accesslog
 from ncps.web.channel import NcpsChannel
+from ncps.web.crowd import Crowd
 from ncps.web.heads import KnownHeads
 from ncps.web.hot import HotNarInfos
 from ncps.web.ledger import Access, Ledger
@@ -40,6 +41,7 @@ class NcpsSite(Site):
     :param root: answers every request; see `routes.Routes`.
     :param hot: answers that lie ready; none by default.
     :param access_log: by default `twisted.logger` is told.
+    :ivar crowd: lets the ports wait; told by the owner of the ports.
     :ivar is_leaving: whether clients should go elsewhere, though all are served still.
     """
 
@@ -65,6 +67,7 @@ class NcpsSite(Site):
         self.answering = 0
         self._channels: set[NcpsChannel] = set()
         self._peers = Peers()
+        self.crowd = Crowd()
         self._emptied: Deferred[None] | None = None
         self._cut_count = 0
         self._date = (0, b"")
@@ -108,7 +111,8 @@ class NcpsSite(Site):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See `Factory`: None, which closes the connection, when there are too many."""
         limits, of_address = self.limits, self.limits.connections_per_address
-        if len(self._channels) >= limits.connections:
+        most = min(limits.connections, self.crowd.most or limits.connections)
+        if len(self._channels) >= most:
             return self._refuse("server-max-connections")
         if of_address and self._peers.count(addr) >= of_address:
             return self._refuse("server-max-connections-per-address")
@@ -122,11 +126,14 @@ class NcpsSite(Site):
         """Count a connection in."""
         self._channels.add(channel)
         self._peers.opened(channel.getPeer())
+        if self.crowd.grew(len(self._channels)):
+            self.metrics.limit_reached("server-max-connections").inc()
 
     def closed(self, channel: NcpsChannel) -> None:
         """Count a connection out."""
         self._channels.discard(channel)
         self._peers.closed(channel.getPeer())
+        self.crowd.shrank(len(self._channels))
         if not self._channels and self._emptied is not None:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)

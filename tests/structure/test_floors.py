@@ -58,7 +58,7 @@ FLOORS: Final = (
         rooms(
             "streams spool spoolreader slots flights workers tasks endpoints lockfile looplag"
             " loglines metrics allocator epoll figures reactor clocks tls signals ending"
-            " logqueue processmetrics"
+            " logqueue processmetrics descriptors"
         ),
         never=_DRIVERS,
     ),

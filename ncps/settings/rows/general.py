@@ -145,7 +145,8 @@ ROWS = (
         kind=integer(at_least=1),
         default="10000",
         group="Server",
-        help="Open connections of clients, at most; more are closed at once.",
+        help="Open connections of clients, at most; more are closed at once. Where the limit of "
+        "descriptors has room for fewer, new ones wait, and the start says so.",
     ),
     Setting(
         flag="server-max-connections-per-address",
