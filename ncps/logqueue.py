@@ -9,13 +9,14 @@ would keep the interpreter from ending.
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol, TextIO
 
 MAX_SIZE: Final = 4 * 1024 * 1024
 """Bytes that may wait."""
@@ -23,6 +24,16 @@ END_S: Final = 1.0
 """Seconds that a process waits at its end for its last lines to be taken."""
 LOOK_S: Final = 1.0
 """How often a descriptor that neither takes bytes nor blocks is looked at."""
+
+
+class Sink(Protocol):
+    """Takes lines: a stream, or what stands before one."""
+
+    def write(self, text: str, /) -> object:
+        """Take lines, each with its end. OSError, ValueError."""
+
+    def flush(self) -> object:
+        """Let them go. OSError, ValueError."""
 
 
 def _spawn(run: Callable[[], object]) -> None:
@@ -129,3 +140,32 @@ class LineQueue:
             except OSError:
                 return False
         return True
+
+
+_queues: list[LineQueue] = []
+
+
+def before(stream: TextIO, told: Callable[[int], str]) -> Sink:
+    """Return a queue before a stream; the stream itself, if it has no descriptor.
+
+    :param told: see `LineQueue`.
+    """
+    try:
+        stream.flush()
+        queue = LineQueue(stream.fileno(), told)
+    except (OSError, ValueError, AttributeError):
+        return stream
+    _queues.append(queue)
+    atexit.register(queue.close)
+    return queue
+
+
+def settle() -> None:
+    """Wait for the last lines to be taken, a moment at most; for an end that runs no `atexit`."""
+    for queue in _queues:
+        queue.close()
+
+
+def dropped() -> int:
+    """Lines that this process could not write, so far."""
+    return sum(queue.dropped for queue in _queues)

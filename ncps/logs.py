@@ -6,7 +6,6 @@ filled in; programs read the fields. No value can break a line or take the place
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
 import math
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from select import PIPE_BUF
 from time import time
-from typing import Protocol, TextIO, cast
+from typing import TextIO, cast
 
 from attrs import field, frozen
 from twisted.logger import (
@@ -33,8 +32,9 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr
 from zope.interface import implementer
 
+from ncps import logqueue
 from ncps.loglines import Batch, harmless, human_head, quoted, stamp
-from ncps.logqueue import LineQueue
+from ncps.logqueue import Sink
 from ncps.settings import Settings
 
 LEVELS = {
@@ -179,16 +179,6 @@ def human_line(event: LogEvent, prefix: str = "") -> str:
     return line
 
 
-class Sink(Protocol):
-    """Takes lines: a stream, or what stands before one."""
-
-    def write(self, text: str, /) -> object:
-        """Take lines, each with its end. OSError, ValueError."""
-
-    def flush(self) -> object:
-        """Let them go. OSError, ValueError."""
-
-
 @implementer(ILogObserver)
 @frozen
 class LineObserver:
@@ -297,8 +287,6 @@ def observer(
 
 
 def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
-    """Put a queue before a stream that has a descriptor."""
-
     def told(missing: int) -> str:
         event: LogEvent = {
             "log_time": time(),
@@ -309,19 +297,7 @@ def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
         }
         return f"{line_of(event)}\n"
 
-    try:
-        stream.flush()
-        queue = LineQueue(stream.fileno(), told)
-    except (OSError, ValueError, AttributeError):
-        return stream
-    _queues.append(queue)
-    atexit.register(queue.close)
-    return queue
-
-
-def dropped() -> int:
-    """Lines that this process could not write, so far."""
-    return sum(queue.dropped for queue in _queues)
+    return logqueue.before(stream, told)
 
 
 def observer_from(
@@ -362,7 +338,6 @@ class StandardLibraryBridge(logging.Handler):
 
 _bridge = StandardLibraryBridge(level=logging.WARNING)
 _current: list[ILogObserver] = []
-_queues: list[LineQueue] = []
 
 
 def start_logging(

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from ncps import __version__, logs
+from ncps import __version__, logqueue
 from ncps.allocator import keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
@@ -65,6 +65,7 @@ class NcpsService(Service):
     :param reactor: runs everything; stopped when the start fails.
     :param place: how this process stands to others; by default it is alone.
     :ivar failure: why the start failed, for the exit code.
+    :ivar started: told once how the start has ended: why it failed, or nothing.
     :ivar ending: the time that what runs has at the end, which can be cut.
     """
 
@@ -74,6 +75,7 @@ class NcpsService(Service):
         if reactor is None:
             from twisted.internet import reactor  # noqa: PLC0415 - the operator's choice
         self.failure: NcpsError | None = None
+        self.started: Callable[[str], object] = lambda _: None
         self.ending = Ending(
             reactor,
             delay_s=settings.server.drain_delay_s,
@@ -148,6 +150,7 @@ class NcpsService(Service):
         except NcpsError as error:
             self.release_locks()
             self._log.critical("cannot start: {reason}", reason=str(error))
+            self.started(str(error))
             raise SystemExit(1) from error
 
     def startService(self) -> None:
@@ -167,6 +170,7 @@ class NcpsService(Service):
         else:
             self._log.failure("cannot start", failure)
             self.failure = NcpsError("an unexpected error")
+        self.started(str(self.failure))
         self._reactor.callWhenRunning(self._reactor.stop)
 
     async def _start(self) -> None:
@@ -178,7 +182,7 @@ class NcpsService(Service):
         parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
-        counters.before_scrape(catch_up(counters.process.log_dropped, logs.dropped))
+        counters.before_scrape(catch_up(counters.process.log_dropped, logqueue.dropped))
         parts.timings.tell = lambda kind, took_s: counters.database_seconds(kind).observe(took_s)
         self._place.begin(counters)
         identity = await identity_of(parts, settings, self._place)
@@ -239,6 +243,7 @@ class NcpsService(Service):
             cluster=identity.cluster,
         )
         self._place.tell("READY=1")
+        self.started("")
 
     def _let_fit(self, site: NcpsSite) -> None:
         """Take no more connections than there are descriptors for."""
@@ -247,7 +252,8 @@ class NcpsService(Service):
         fits = connections_that_fit(self._settings, descriptors)
         if fits < wanted:
             site.crowd.most = fits
-            self._log.warn(
+            tell = self._log.warn if fits < wanted // 2 else self._log.info
+            tell(
                 "beneath the limit of {descriptors} descriptors {fits} connections of clients fit,"
                 " not {wanted} (server-max-connections): more will wait; raise the limit"
                 " (LimitNOFILE= of systemd, ulimit -Hn)",

@@ -13,7 +13,8 @@ from twisted.python import usage
 from twisted.python.reflect import namedAny
 
 import ncps
-from ncps import logs
+from ncps import logqueue, logs
+from ncps.launch import Launch
 from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import TABLE, by_flag
@@ -111,5 +112,12 @@ def makeService(options: Options) -> IService:
     assert settings is not None
     logs.log_warnings(settings)
     service = namedAny("ncps.service.NcpsService")(settings)
-    hear_signals(namedAny("twisted.internet.reactor"), service.ending.cut)
+    reactor = namedAny("twisted.internet.reactor")
+    hear_signals(reactor, service.ending.cut)
+    # twistd sends itself the signal that it was ended by, and runs nothing after that.
+    reactor.addSystemEventTrigger("after", "shutdown", logqueue.settle)
+    twistd = options.parent
+    if twistd is not None and "pidfile" in twistd:  # not `twist`, which forks nothing
+        forks = not (twistd["nodaemon"] or twistd["debug"])
+        service.started = Launch(reactor, twistd["pidfile"] or "", forks=forks).ended
     return cast("IService", service)

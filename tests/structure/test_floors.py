@@ -70,7 +70,7 @@ FLOORS: Final = (
         "5 (assembly)",
         rooms(
             "settings logs cli tap limits assembly service commands __main__"
-            " supervisor doors shares place worker crew"
+            " launch supervisor doors shares place worker crew"
         ),
     ),
 )
