@@ -124,7 +124,7 @@ class NcpsService(Service):
             )
         self._may_write(engine)
         self._probe(stores.spools.probe)
-        swept = stores.sweep()
+        swept = stores.sweep(0.0)
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
 

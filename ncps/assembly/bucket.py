@@ -83,9 +83,8 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
         _make(spools.directory)
         probe_blocking(bucket, options)
 
-    def sweep() -> int:
-        sweep_blocking(bucket)
-        return spools.sweep()
+    def sweep(age_s: float) -> int:
+        return sweep_blocking(bucket) + spools.sweep(age_s)
 
     return Stores(
         spools=spools,

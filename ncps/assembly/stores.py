@@ -26,7 +26,8 @@ class Stores:
 
     :param room: directories whose file systems must have room for a download.
     :param probe: looks, blocking, whether the store can be used, and makes what is missing.
-    :param sweep: removes, blocking, what dead processes left; returns how many files.
+    :param sweep: removes, blocking, what dead processes left; returns how many files. Given the
+        seconds that it must have lain there, 0 only before anything else runs.
     :param lock: against another daemon; None where several may share the store.
     :param threads: of the store's own; None if it has none.
     :param disconnect: closes what idle threads leave open.
@@ -38,7 +39,7 @@ class Stores:
     config: ConfigStore
     room: tuple[Path, ...]
     probe: Callable[[], None]
-    sweep: Callable[[], int]
+    sweep: Callable[[float], int]
     lock: StoreLock | None = None
     threads: Workers | None = None
     disconnect: Callable[[], None] = lambda: None
@@ -77,7 +78,7 @@ def _in_directory(reactor: Any, root: Path, temp_path: Path | None) -> Stores:
         config=LocalConfigStore(tree=tree, workers=workers),
         room=(spools.directory, root),
         probe=tree.probe,
-        sweep=lambda: sum(temps.sweep() for temps in {spools, tree.temps}),
+        sweep=lambda age_s: sum(temps.sweep(age_s) for temps in {spools, tree.temps}),
         lock=StoreLock(root),
         threads=workers,
     )

@@ -1,6 +1,7 @@
 """Tests of unfinished files."""
 
 import os
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -69,6 +70,19 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(self.temps.sweep(), 2)
         self.assertEqual(self.names(), sorted([used.path.name, stranger.name]))
         self.assertEqual(self.temps.sweep(), 0)
+
+    def test_a_sweep_beside_others_leaves_what_is_young(self) -> None:
+        """A name that has no lock for a moment stays, however old the file is that it names."""
+        old = self.directory / "old"
+        old.write_bytes(b"")
+        os.utime(old, (0, 0))
+        os.link(old, self.temps.name("temp"))
+        self.temps.create().close()
+        self.assertEqual(0, self.temps.sweep(60.0))
+        now = time.time()
+        self.patch(time, "time", lambda: now + 61.0)
+        self.assertEqual(2, self.temps.sweep(60.0))
+        self.assertEqual(["old"], self.names())
 
     def test_a_sweep_is_not_led_astray(self) -> None:
         """A link or a pipe with a name like ours neither blocks a sweep nor leads it elsewhere."""
