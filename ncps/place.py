@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -67,6 +68,12 @@ class Place(Protocol):
     def tell(self, state: str) -> None:
         """Report a state in the words of sd_notify(3): READY=1, STOPPING=1. Never fails."""
 
+    async def mend(self) -> None:
+        """Make again what something has removed: files by which siblings find each other.
+
+        Refused, Unavailable: it cannot be made.
+        """
+
     async def leave(self, ending: Ending) -> None:
         """Hear and answer siblings no more; those that are being answered have until the end."""
 
@@ -100,6 +107,9 @@ class Alone(Place):
         """See `Place`."""
         notify(state)
 
+    async def mend(self) -> None:
+        """See `Place`: it needs none."""
+
     async def leave(self, ending: Ending) -> None:
         """See `Place`."""
 
@@ -128,6 +138,20 @@ def address_of(port: IListeningPort) -> str:
 
 async def closed(port: IListeningPort) -> None:
     """Stop listening; return when it is done."""
+    _put_back(port)
     ended = port.stopListening()
     if ended is not None:
         await ended
+
+
+def _put_back(port: IListeningPort) -> None:
+    """See that a UNIX socket has a file: Twisted removes it, and comes to no end where it is gone.
+
+    Blocks, for no longer than Twisted's own removal of the file.
+    """
+    name = getattr(port.getHost(), "name", None)
+    if isinstance(name, bytes) and not name.startswith(b"\0"):
+        path = Path(os.fsdecode(name))
+        with suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch()

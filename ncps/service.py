@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from ncps import __version__, logqueue
 from ncps.allocator import keep_large_blocks
+from ncps.assembly import mending
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
 from ncps.assembly.databases import database_lock, dialect
@@ -213,6 +214,7 @@ class NcpsService(Service):
 
         self._tick("totals", count, TOTALS_S)
         self._tick("clock", self._core.skew.look, CLOCK_S)
+        self._tick("mending", self._core.mending.look, mending.LOOK_S)
         if settings.cache.database_url.is_file:
             self._tick("sharing", self._core.sharing.look, SHARING_S)
         self._tick("replicas", self._agreement.look, REPLICAS_S)

@@ -44,7 +44,7 @@ from ncps.settings.carried import unpack
 from ncps.settings.model import Settings
 from ncps.siblings.gathering import Gathering, Sibling
 from ncps.siblings.notices import DatagramNotices
-from ncps.siblings.rundir import Rooms
+from ncps.siblings.rundir import Rooms, ensure
 from ncps.signals import CUT_S, hear_no_more
 from ncps.web.inner import FIGURES, inner_site
 from ncps.web.routes import Nars
@@ -106,6 +106,7 @@ class Member(Place):
         self._others = [n for n in range(1, plan.count + 1) if n != plan.number]
         self._gathering: Gathering | None = None
         self._inner: tuple[IListeningPort, NcpsSite] | None = None
+        self._site: NcpsSite | None = None
         self._clients = {
             number: SiblingClient(reactor, rooms.socket(number), ASK_S) for number in self._others
         }
@@ -124,6 +125,7 @@ class Member(Place):
     def begin(self, metrics: Metrics) -> None:
         """See `Place`."""
         rooms = self._rooms
+        ensure(rooms.path)  # it may be gone together with the last worker that could make it again
         siblings = [
             Sibling(ask=partial(self._clients[number].ask, FIGURES), shown=rooms.figures(number))
             for number in self._others
@@ -137,11 +139,30 @@ class Member(Place):
     async def enter(self, peers: Nars) -> None:
         """See `Place`."""
         assert self._gathering is not None, "begin() comes first"
-        site = inner_site(self._reactor, self._gathering.own, peers)
+        self._site = inner_site(self._reactor, self._gathering.own, peers)
+        await self._listen(self._site)
+
+    async def _listen(self, site: NcpsSite) -> None:
         path = self._rooms.socket(self._plan.number)
         path.unlink(missing_ok=True)  # what a predecessor left
         description = f"unix:{path}:mode=600:lockfile=0:backlog=64"
         self._inner = await listen(self._reactor, description, site), site
+
+    async def mend(self) -> None:
+        """See `Place`."""
+        rooms, number = self._rooms, self._plan.number
+        if self._site is None or all(
+            path.exists() for path in (rooms.socket(number), rooms.notices(number))
+        ):
+            return
+        ensure(rooms.path)
+        if self._inner is not None:
+            port, _ = self._inner
+            self._inner = None
+            await closed(port)
+        await self._notices.reopen()
+        await self._listen(self._site)
+        _log.warn("the run directory {path} was removed, and is made again", path=str(rooms.path))
 
     async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[IListeningPort]:
         """See `Place`: at the doors that the supervisor has opened."""
@@ -156,6 +177,7 @@ class Member(Place):
 
     async def leave(self, ending: Ending) -> None:
         """See `Place`."""
+        self._site = None
         if self._inner is not None:
             port, site = self._inner
             self._inner = None

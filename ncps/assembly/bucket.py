@@ -94,6 +94,7 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
         room=(spools.directory,),
         probe=probe,
         sweep=sweep,
+        mend=spools.mend,
         threads=workers,
         disconnect=bucket.close,
     )

@@ -28,6 +28,8 @@ class Stores:
     :param probe: looks, blocking, whether the store can be used, and makes what is missing.
     :param sweep: removes, blocking, what dead processes left; returns how many files. Given the
         seconds that it must have lain there, 0 only before anything else runs.
+    :param mend: makes again, blocking, the directory of unfinished downloads; returns whether
+        something had removed it. StorageFull, Unavailable.
     :param lock: against another daemon; None where several may share the store.
     :param threads: of the store's own; None if it has none.
     :param disconnect: closes what idle threads leave open.
@@ -40,6 +42,7 @@ class Stores:
     room: tuple[Path, ...]
     probe: Callable[[], None]
     sweep: Callable[[float], int]
+    mend: Callable[[], bool]
     lock: StoreLock | None = None
     threads: Workers | None = None
     disconnect: Callable[[], None] = lambda: None
@@ -71,6 +74,11 @@ def _in_directory(reactor: Any, root: Path, temp_path: Path | None) -> Stores:
     # Threads of its own: bytes that arrive shall not wait for those that are being synced.
     workers = Workers(reactor, "store", THREADS)
     spools = tree.temps if temp_path is None else Temps(temp_path)
+
+    def mend() -> bool:
+        tree.check_present()  # else the disk is not there, and nothing is to be made
+        return sum(temps.mend() for temps in {spools, tree.temps}) > 0
+
     return Stores(
         spools=spools,
         nars=LocalNarStore(tree=tree, workers=workers),
@@ -79,6 +87,7 @@ def _in_directory(reactor: Any, root: Path, temp_path: Path | None) -> Stores:
         room=(spools.directory, root),
         probe=tree.probe,
         sweep=lambda age_s: sum(temps.sweep(age_s) for temps in {spools, tree.temps}),
+        mend=mend,
         lock=StoreLock(root),
         threads=workers,
     )

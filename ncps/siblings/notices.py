@@ -88,6 +88,13 @@ class DatagramNotices(Notices):
         except (CannotListenError, OSError) as error:
             raise Unavailable(f"notices cannot be received: {error}") from error
 
+    async def reopen(self) -> None:
+        """Listen anew, and have everything forgotten that was told meanwhile. Unavailable."""
+        await self.close()
+        self.open()
+        for told in self._told:
+            told(GAP)
+
     async def close(self) -> None:
         """Tell and be told no more; idempotent."""
         for sibling in self._siblings:

@@ -107,6 +107,17 @@ class Temps:
             os.close(fd)
         return True
 
+    def mend(self) -> bool:
+        """Make the directory again if something has removed it; return whether that was so.
+
+        Not the one that it lies in: a disk may not be mounted. StorageFull, Unavailable.
+        """
+        with writing(str(self.directory)):
+            if self.directory.is_dir():
+                return False
+            self.directory.mkdir(0o700)
+        return True
+
     def probe(self) -> None:
         """Write a file and remove it again. StorageFull, Unavailable."""
         temp = self.create("temp")

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -307,6 +308,15 @@ class ListenTests(LifeStage):
         daemon.kill()
         daemon.start()
         self.assertEqual(200, raw_status(send_raw(str(path), GET_INDEX)))
+        daemon.stop()
+        self.assertFalse(path.exists())
+
+    def test_a_socket_whose_file_was_removed(self) -> None:
+        """It ends in order though nothing is left to be removed, its directory neither."""
+        path = self.directory / "run" / "ncps.sock"
+        path.parent.mkdir()
+        daemon = self.serve_on(f"unix:{path}")
+        shutil.rmtree(path.parent)
         daemon.stop()
         self.assertFalse(path.exists())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -295,6 +296,41 @@ class MetricsTests(WorkersStage):
                     ]
                     return {name: float(value) for name, _, value in rows}
         raise AssertionError("no worker answers")
+
+
+class CleanedTests(WorkersStage):
+    """Something removes what lies in /tmp or /run."""
+
+    def test_directories_are_made_again(self) -> None:
+        """Without run and temp directory, misses come back by themselves, each fetched once."""
+        paths = [self.cache.add(SIZE) for _ in range(2)]
+        origin = self.mounted(Stall(SIZE // 2))
+        run = self.directory / "run"
+        run.mkdir()
+        daemon = self.make_daemon(origin, options=["--workers", "2", *PATIENT])
+        daemon.environment["RUNTIME_DIRECTORY"] = str(run)
+        daemon.start(deadline=START_DEADLINE)
+        self.wait_until_all_serve(daemon)
+        (place,) = run.iterdir()
+        shutil.rmtree(place)
+        shutil.rmtree(daemon.directory / "tmp")
+        wait_until(lambda: len(list(place.glob("worker-*.sock"))) == 2, "the sockets to be back")
+        self.assertEqual(0o700, place.stat().st_mode & 0o777)
+        self.wait_for_log(daemon, "unfinished downloads was removed")
+        for path in paths:
+            target = self.nar_target(daemon, path)
+            readers = self.at_once(*[lambda t=target: self.exchange(daemon, t)] * 12)
+            origin.wait_for_stall(path.nar_target)
+            origin.release()
+            for answer in [reader.finish() for reader in readers]:
+                self.assertEqual((200, path.file), (answer.status, answer.body))
+            self.assertEqual(1, origin.gets(path.nar_target))
+        self.wait_until_stored(daemon, *paths)
+        self.assertIn(b"ncps_workers_answering 2.0", self.ask(daemon, "/metrics").body)
+        shutil.rmtree(run)
+        run.write_text("in the way")
+        wait_until(lambda: b"was removed" in self.ask(daemon, "/readyz").body, "it to be told")
+        daemon.stop()
 
 
 class EndTests(WorkersStage):

@@ -1,6 +1,7 @@
 """Tests of unfinished files."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -116,6 +117,15 @@ class TempsTests(SynchronousTestCase):
         self.assertRaises(Unavailable, gone.create)
         self.assertRaises(Unavailable, gone.sweep)
         self.assertRaises(Unavailable, gone.probe)
+
+    def test_a_directory_that_was_removed_is_made_again(self) -> None:
+        """Private as it was; but not what it lay in, which may be a disk that is not mounted."""
+        self.assertFalse(self.temps.mend())
+        shutil.rmtree(self.directory)
+        self.assertTrue(self.temps.mend())
+        self.assertEqual(0o700, self.directory.stat().st_mode & 0o777)
+        self.temps.create().close()
+        self.assertRaises(Unavailable, Temps(self.directory / "gone" / "temps").mend)
 
     def test_a_probe_leaves_nothing(self) -> None:
         """Checking that files can be written leaves no file."""
