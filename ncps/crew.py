@@ -171,7 +171,8 @@ class Crew:
 
     def stop(self) -> Deferred[None]:
         """End everything; fires when it has ended."""
-        return Deferred.fromCoroutine(self._stop())
+        stopped = Deferred.fromCoroutine(self._stop())
+        return stopped.addErrback(lambda failure: self._log.failure("cannot stop", failure))
 
     def cut(self) -> None:
         """Let the end, which `stop` has begun, wait for nothing that runs."""

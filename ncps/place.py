@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -136,22 +135,12 @@ def address_of(port: IListeningPort) -> str:
     return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
 
 
-async def closed(port: IListeningPort) -> None:
-    """Stop listening; return when it is done."""
-    _put_back(port)
+async def closed(port: Any) -> None:
+    """Stop listening, at an `IListeningPort`; return when it is done."""
     ended = port.stopListening()
-    if ended is not None:
-        await ended
-
-
-def _put_back(port: IListeningPort) -> None:
-    """See that a UNIX socket has a file: Twisted removes it, and comes to no end where it is gone.
-
-    Blocks, for no longer than Twisted's own removal of the file.
-    """
-    name = getattr(port.getHost(), "name", None)
-    if isinstance(name, bytes) and not name.startswith(b"\0"):
-        path = Path(os.fsdecode(name))
-        with suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch()
+    try:
+        if ended is not None:
+            await ended
+    except OSError:
+        # Twisted removes the file of a UNIX socket first, and comes no farther where it is gone.
+        port.socket.close()

@@ -272,7 +272,9 @@ class NcpsService(Service):
         super().stopService()
         if self._starting is not None:
             self._starting.cancel()  # harmless when it has ended
-        return Deferred.fromCoroutine(self._stop())
+        stopped = Deferred.fromCoroutine(self._stop())
+        # The reactor waits for its triggers, and says nothing of those that fail.
+        return stopped.addErrback(lambda failure: self._log.failure("cannot stop", failure))
 
     async def _stop(self) -> None:
         ending = self.ending

@@ -319,6 +319,7 @@ class ListenTests(LifeStage):
         shutil.rmtree(path.parent)
         daemon.stop()
         self.assertFalse(path.exists())
+        self.assertIn("ncps has stopped", daemon.log)
 
     def test_several_addresses(self) -> None:
         """Host and port, IPv6 and endpoint strings can be mixed."""
