@@ -491,7 +491,8 @@ class StartTests(WorkersStage):
             command = ["-m", "ncps", "serve", *settings_of(daemon), "--workers", "3"]
             process = self.spawn(daemon, command, more={"NOTIFY_SOCKET": str(path)})
             self.assertEqual(b"READY=1", channel.recv(4096))
-            self.assertEqual(3, len(self.starts(daemon)))
+            # All three have said so before; a thread of each writes the log a moment later.
+            wait_until(lambda: len(self.starts(daemon)) == 3, "the log to say it", deadline=1.0)
             self.end(process)
             self.assertEqual(b"STOPPING=1", channel.recv(4096))
             channel.setblocking(False)
