@@ -257,6 +257,7 @@ def _start_logging(settings: Settings, *, is_daemon: bool) -> None:
         sys.stdout if is_daemon else sys.stderr,
         human=settings.log.console_writer_enabled,
         prefix=settings.log.console_writer_prefix,
+        is_queued=is_daemon,
     )
     logs.log_warnings(settings)
 

@@ -32,7 +32,7 @@ from ncps.settings.model import Settings
 from ncps.shares import share
 from ncps.siblings import rundir
 from ncps.siblings.rundir import RunDirectory
-from ncps.signals import hear_one_signal
+from ncps.signals import CUT_S, hear_no_more, hear_signals, ignore_others
 from ncps.supervisor import Process, Supervisor, Watch
 from ncps.worker import (
     FAILED,
@@ -98,6 +98,9 @@ class _Running(Process):
     def signal(self, name: str) -> None:
         with suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)
+
+    def cut(self) -> None:
+        self.transport.writeToChild(LIFELINE, b"c")
 
 
 class Crew:
@@ -182,11 +185,23 @@ class Crew:
 
     def stop(self) -> Deferred[None]:
         """End everything; fires when it has ended."""
-        return Deferred.fromCoroutine(self._stop())
+        stopped = Deferred.fromCoroutine(self._stop())
+        return stopped.addErrback(lambda failure: self._log.failure("cannot stop", failure))
+
+    def cut(self) -> None:
+        """Let the end, which `stop` has begun, wait for nothing that runs."""
+        self._supervisor.cut(CUT_S + 1.0)
 
     async def _stop(self) -> None:
+        server = self._settings.server
+        drain_s = server.drain_delay_s + server.drain_timeout_s
         notify("STOPPING=1")
-        await self._supervisor.stop(self._settings.server.drain_timeout_s + AFTERMATH_S)
+        self._log.info(
+            "stopping {count} workers, up to {seconds} s; a second signal cuts what they do",
+            count=self._supervisor.running,
+            seconds=drain_s,
+        )
+        await self._supervisor.stop(drain_s + AFTERMATH_S)
         for port in self._doors.ports:
             await closed(port)
         if self._directory is not None:
@@ -225,7 +240,9 @@ def serve(settings: Settings) -> int:
         return service.serve(settings)
     from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
 
-    premises = NcpsService(settings, reactor)
+    run: Any = reactor
+    ignore_others(run)
+    premises = NcpsService(settings, run)
     try:
         if WORKER in os.environ:
             raise Refused(f"{WORKER} is for workers alone: leave it out")
@@ -236,11 +253,11 @@ def serve(settings: Settings) -> int:
         premises.release_locks()
         raise
     crew = Crew(settings, reactor, premises)
-    run: Any = reactor
-    hear_one_signal(run)
+    hear_signals(run, crew.cut, cut_s=2 * CUT_S)
     run.addSystemEventTrigger("before", "shutdown", crew.stop)
     run.callWhenRunning(crew.start)
     run.run()
+    hear_no_more()
     if crew.failure is not None:
         raise crew.failure
     return 0

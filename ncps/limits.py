@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ncps.cache.admission import Admission
 from ncps.cache.seal import Seal
+from ncps.descriptors import fitting
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
@@ -36,6 +37,23 @@ def of_clients(settings: Settings) -> Limits:
         requests=server.max_requests,
         head_size=server.max_header_size_bytes,
         headers=server.max_headers,
+    )
+
+
+def connections_that_fit(settings: Settings, descriptors: int) -> int:
+    """How many connections of clients fit beside everything else that may be open.
+
+    :param descriptors: that this process may have.
+    """
+    upstream = settings.cache.upstream
+    transfers = max(1, len(upstream.upstreams)) * upstream.max_connections
+    spools = min(settings.cache.download.max_count, transfers)
+    databases = settings.cache.database.pool.max_open_conns
+    return fitting(
+        descriptors,
+        connections=settings.server.max_connections,
+        requests=settings.server.max_requests,
+        others=transfers + spools + databases,
     )
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from select import PIPE_BUF
+from time import time
 from typing import TextIO, cast
 
 from attrs import field, frozen
@@ -31,7 +32,9 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr
 from zope.interface import implementer
 
+from ncps import logqueue
 from ncps.loglines import Batch, harmless, human_head, quoted, stamp
+from ncps.logqueue import Sink
 from ncps.settings import Settings
 
 LEVELS = {
@@ -187,7 +190,7 @@ class LineObserver:
         a pipe takes in one piece, so that no line gets into the middle of another.
     """
 
-    stream: TextIO
+    stream: Sink
     line_of: Callable[[LogEvent], str] = field(repr=False)
     lines_of: Callable[[Batch], str] = field(repr=False, default=str)
     is_shared: bool = False
@@ -251,44 +254,62 @@ class _Selecting:
 
 
 def observer(
-    level: str, stream: TextIO, *, human: bool, prefix: str = "", worker: int = 0
+    level: str,
+    stream: TextIO,
+    *,
+    human: bool,
+    prefix: str = "",
+    worker: int = 0,
+    is_queued: bool = False,
 ) -> ILogObserver:
     """Make an observer that writes events of a level and above.
 
     :param level: one of `LEVELS`.
     :param prefix: put in front of lines for people.
     :param worker: number of this process among several; 0 for none.
+    :param is_queued: whether a thread writes, so that nobody waits for a reader of the stream.
     """
     if worker:
         prefix += f"[{worker}] "
-    if human:
-        lines = LineObserver(
-            stream,
-            lambda event: human_line(event, prefix),
-            lambda batch: batch.human_lines(prefix),
-            is_shared=bool(worker),
-        )
-    elif worker:
-        last = f', "worker": {worker}}}'
-        lines = LineObserver(
-            stream,
-            lambda event: json_line(event)[:-1] + last,
-            lambda batch: batch.json_lines(last),
-            is_shared=True,
-        )
-    else:
-        lines = LineObserver(stream, json_line, lambda batch: batch.json_lines())
+    last = f', "worker": {worker}}}' if worker else "}"
+
+    def line_of(event: LogEvent) -> str:
+        return human_line(event, prefix) if human else json_line(event)[:-1] + last
+
+    lines = LineObserver(
+        _queue(stream, line_of) if is_queued else stream,
+        line_of,
+        lambda batch: batch.human_lines(prefix) if human else batch.json_lines(last),
+        is_shared=bool(worker),
+    )
     levels = frozenset(each for each in LogLevel.iterconstants() if each >= LEVELS[level])
     return _Selecting(levels, lines)
 
 
-def observer_from(settings: Settings, stream: TextIO | None = None) -> ILogObserver:
+def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
+    def told(missing: int) -> str:
+        event: LogEvent = {
+            "log_time": time(),
+            "log_level": LogLevel.warn,
+            "log_namespace": "ncps.logs",
+            "log_format": "{lines} lines of the log are missing: nothing took them in time",
+            "lines": missing,
+        }
+        return f"{line_of(event)}\n"
+
+    return logqueue.before(stream, told)
+
+
+def observer_from(
+    settings: Settings, stream: TextIO | None = None, *, is_queued: bool = False
+) -> ILogObserver:
     """Make the observer that the settings ask for, on standard output by default."""
     return observer(
         settings.log.level,
         stream or sys.stdout,
         human=settings.log.console_writer_enabled,
         prefix=settings.log.console_writer_prefix,
+        is_queued=is_queued,
     )
 
 
@@ -326,6 +347,7 @@ def start_logging(
     prefix: str = "",
     *,
     worker: int = 0,
+    is_queued: bool = False,
     beginner: LogBeginner = globalLogBeginner,
 ) -> None:
     """Send all events of this process to a stream; called again, change level and stream.
@@ -333,8 +355,9 @@ def start_logging(
     :param level: one of `LEVELS`.
     :param human: lines for people instead of JSON.
     :param worker: see `observer`.
+    :param is_queued: see `observer`.
     """
-    chosen = observer(level, stream, human=human, prefix=prefix, worker=worker)
+    chosen = observer(level, stream, human=human, prefix=prefix, worker=worker, is_queued=is_queued)
     if _current and beginner is globalLogBeginner:
         globalLogPublisher.removeObserver(_current.pop())
         globalLogPublisher.addObserver(chosen)

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from ncps.figures import Way
 from ncps.ports import Totals
+from ncps.processmetrics import ProcessMetrics
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
@@ -65,7 +66,6 @@ _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _DATABASE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
 _TRANSFER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _RUN = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
-_LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 class Labelled(Generic[M]):
@@ -121,12 +121,7 @@ class Metrics:
         self._add_http()
         self._add_limits()
         self._add_workers()
-        self.loop_lag = Histogram(
-            "ncps_event_loop_lag_seconds",
-            "How late the reactor ran a timer, looked at every second.",
-            buckets=_LAG,
-            registry=self.registry,
-        )
+        self.process = ProcessMetrics(self.registry)
 
     def _counter(self, name: str, text: str, labels: str = "") -> Counter:
         return Counter(name, text, labels.split(), registry=self.registry)

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from twisted.internet.interfaces import IListeningPort
 
+from ncps.ending import Ending
 from ncps.endpoints import listen
 from ncps.figures import Collector
 from ncps.metrics import Metrics
@@ -66,8 +67,14 @@ class Place(Protocol):
     def tell(self, state: str) -> None:
         """Report a state in the words of sd_notify(3): READY=1, STOPPING=1. Never fails."""
 
-    async def leave(self, deadline_s: float) -> None:
-        """Hear and answer siblings no more; those that are being answered have so long."""
+    async def mend(self) -> None:
+        """Make again what something has removed: files by which siblings find each other.
+
+        Refused, Unavailable: it cannot be made.
+        """
+
+    async def leave(self, ending: Ending) -> None:
+        """Hear and answer siblings no more; those that are being answered have until the end."""
 
 
 class Alone(Place):
@@ -99,7 +106,10 @@ class Alone(Place):
         """See `Place`."""
         notify(state)
 
-    async def leave(self, deadline_s: float) -> None:
+    async def mend(self) -> None:
+        """See `Place`: it needs none."""
+
+    async def leave(self, ending: Ending) -> None:
         """See `Place`."""
 
 
@@ -125,8 +135,12 @@ def address_of(port: IListeningPort) -> str:
     return f"http://[{host}]:{number}" if ":" in host else f"http://{host}:{number}"
 
 
-async def closed(port: IListeningPort) -> None:
-    """Stop listening; return when it is done."""
+async def closed(port: Any) -> None:
+    """Stop listening, at an `IListeningPort`; return when it is done."""
     ended = port.stopListening()
-    if ended is not None:
-        await ended
+    try:
+        if ended is not None:
+            await ended
+    except OSError:
+        # Twisted removes the file of a UNIX socket first, and comes no farther where it is gone.
+        port.socket.close()

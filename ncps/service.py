@@ -16,8 +16,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from ncps import __version__
+from ncps import __version__, logqueue
 from ncps.allocator import keep_large_blocks
+from ncps.assembly import mending
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
 from ncps.assembly.databases import database_lock, dialect
@@ -33,12 +34,16 @@ from ncps.cache.agreement import Agreement
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
+from ncps.descriptors import raise_limit
+from ncps.ending import Ending
 from ncps.errors import NcpsError, StorageFull
+from ncps.limits import connections_that_fit
 from ncps.looplag import LoopLag
 from ncps.place import Alone, Place, address_of, closed
+from ncps.processmetrics import catch_up
 from ncps.reactor import chosen_reactor
 from ncps.settings.model import Settings
-from ncps.signals import hear_one_signal
+from ncps.signals import hear_no_more, hear_signals, ignore_others
 from ncps.storage.lock import StoreLock
 from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
@@ -55,8 +60,6 @@ INSPECTION_S = 10.0
 CLOCK_S = 60.0
 SHARING_S = 15.0
 REPLICAS_S = 15.0
-AFTERMATH_S = 5.0
-"""How long ends that should be quick may take, each."""
 
 
 class NcpsService(Service):
@@ -66,7 +69,8 @@ class NcpsService(Service):
     :param place: how this process stands to others; by default it is alone.
     :param logs_failure: whether a start that failed is logged; not where its maker tells it.
     :ivar failure: why the start failed, for the exit code.
-    :ivar drain_s: time that running answers have at the end.
+    :ivar started: told once how the start has ended: why it failed, or nothing.
+    :ivar ending: the time that what runs has at the end, which can be cut.
     """
 
     _log = Logger()
@@ -83,7 +87,12 @@ class NcpsService(Service):
             from twisted.internet import reactor  # noqa: PLC0415 - the operator's choice
         self.failure: NcpsError | None = None
         self._logs_failure = logs_failure
-        self.drain_s = settings.server.drain_timeout_s
+        self.started: Callable[[str], object] = lambda _: None
+        self.ending = Ending(
+            reactor,
+            delay_s=settings.server.drain_delay_s,
+            drain_s=settings.server.drain_timeout_s,
+        )
         self._settings = settings
         self._reactor = reactor
         self._place = place if place is not None else Alone(reactor)
@@ -131,7 +140,7 @@ class NcpsService(Service):
         self._probe(stores.spools.probe)
         for oddity in filter(None, (*stores.room.check(), stores.odd())):
             self._log.warn("{oddity}", oddity=oddity)
-        swept = stores.sweep()
+        swept = stores.sweep(0.0)
         if swept:
             self._log.info("removed {count} unfinished files of dead processes", count=swept)
 
@@ -157,6 +166,7 @@ class NcpsService(Service):
         except NcpsError as error:
             self.release_locks()
             self._log.critical("cannot start: {reason}", reason=str(error))
+            self.started(str(error))
             raise SystemExit(1) from error
 
     def startService(self) -> None:
@@ -177,6 +187,7 @@ class NcpsService(Service):
         else:
             self._log.failure("cannot start", failure)
             self.failure = NcpsError("an unexpected error, of which the log has more")
+        self.started(str(self.failure))
         self._reactor.callWhenRunning(self._reactor.stop)
 
     async def _start(self) -> None:
@@ -189,6 +200,7 @@ class NcpsService(Service):
         parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
+        counters.before_scrape(catch_up(counters.process.log_dropped, logqueue.dropped))
         parts.timings.tell = lambda kind, took_s: counters.database_seconds(kind).observe(took_s)
         self._place.begin(counters)
         identity = await identity_of(parts, settings, self._place)
@@ -224,6 +236,7 @@ class NcpsService(Service):
         self._tick("totals", count, TOTALS_S)
         self._tick("room", look_for_room, ROOM_S)
         self._tick("clock", self._core.skew.look, CLOCK_S)
+        self._tick("mending", self._core.mending.look, mending.LOOK_S)
         if settings.cache.database_url.is_file:
             self._tick("sharing", self._core.sharing.look, SHARING_S)
         self._tick("replicas", self._agreement.look, REPLICAS_S)
@@ -234,14 +247,16 @@ class NcpsService(Service):
         self._tick("times of use", self._core.uses.flush, USES_S)
         for ticker in self._core.upkeep.tickers:
             self._tasks.start(ticker.name, ticker.run())
-        self._lag = LoopLag(self._reactor, counters.loop_lag.observe)
+        self._lag = LoopLag(self._reactor, counters.process.loop_lag.observe)
         self._lag.start()
         self._site = site(
             self._reactor, settings, self._core.cache, counters, self._place, self._peers
         )
         await self._place.enter(inner_pages(self._reactor, settings, self._core.cache, self._place))
+        self._let_fit(self._site)
         async for port in self._place.open(settings, self._site):
             adopt(port)
+            self._site.crowd.add(port)
             self._ports.append(port)
         self._log.info(
             "ncps {version} serves {hostname} on {addresses}, public key {key}, cluster {cluster}",
@@ -252,6 +267,24 @@ class NcpsService(Service):
             cluster=identity.cluster,
         )
         self._place.tell("READY=1")
+        self.started("")
+
+    def _let_fit(self, site: NcpsSite) -> None:
+        """Take no more connections than there are descriptors for."""
+        descriptors = raise_limit()
+        wanted = self._settings.server.max_connections
+        fits = connections_that_fit(self._settings, descriptors)
+        if fits < wanted:
+            site.crowd.most = fits
+            tell = self._log.warn if fits < wanted // 2 else self._log.info
+            tell(
+                "beneath the limit of {descriptors} descriptors {fits} connections of clients fit,"
+                " not {wanted} (server-max-connections): more will wait; raise the limit"
+                " (LimitNOFILE= of systemd, ulimit -Hn)",
+                descriptors=descriptors,
+                fits=fits,
+                wanted=wanted,
+            )
 
     def _tick(self, name: str, function: Any, interval_s: float) -> None:
         self._tasks.start(name, Ticker(self._reactor, name, function, interval_s).run())
@@ -261,23 +294,40 @@ class NcpsService(Service):
         super().stopService()
         if self._starting is not None:
             self._starting.cancel()  # harmless when it has ended
-        return Deferred.fromCoroutine(self._stop())
+        stopped = Deferred.fromCoroutine(self._stop())
+        # The reactor waits for its triggers, and says nothing of those that fail.
+        return stopped.addErrback(lambda failure: self._log.failure("cannot stop", failure))
 
     async def _stop(self) -> None:
+        ending = self.ending
+        ending.begin()
         self._place.tell("STOPPING=1")
-        deadline = self._reactor.seconds() + self.drain_s
+        if self._site is not None:
+            self._tell_what_runs(self._site)
+            self._site.is_leaving = True
+            await ending.pause(ending.delay_s)
+            self._site.crowd.leave()
         for port in self._ports:
             await closed(port)
         if self._site is not None:
-            cut = await self._site.drain(max(0.0, deadline - self._reactor.seconds()))
+            ending.on_cut(self._site.cut)
+            cut = await self._site.drain(ending.left_s)
             if cut:
-                self._log.warn("{count} connections were cut at the deadline", count=cut)
+                self._log.warn("{count} connections were cut", count=cut)
         if self._lag is not None:
             self._lag.stop()
-        await self._end_tasks(deadline)
-        await self._place.leave(max(0.0, deadline - self._reactor.seconds()))
+        await self._end_tasks()
+        await self._place.leave(ending)
         if self._core is not None:
             await self._flush_uses()
+        await self._disconnect()
+        self.release_locks()
+        if self.failure is None:
+            self._log.info("ncps has stopped")
+
+    async def _disconnect(self) -> None:
+        """Leave the cluster, and close what leads to other servers, files and threads."""
+        ending = self.ending
         if self._agreement is not None:
             await self._agreement.leave()
         for client in self._clients:
@@ -285,21 +335,30 @@ class NcpsService(Service):
         if self._peers is not None:
             await self._peers.close()
         if self._agreed is not None:
-            await self._agreed.stop(AFTERMATH_S)
+            await self._agreed.stop(ending.aftermath_s)
         await self._names.stop()
         if self._parts is not None:
             self._parts.database.close()
-            await self._parts.stores.stop(AFTERMATH_S)
-            await self._parts.workers.stop(AFTERMATH_S)
-        self.release_locks()
-        if self.failure is None:
-            self._log.info("ncps has stopped")
+            await self._parts.stores.stop(ending.aftermath_s)
+            await self._parts.workers.stop(ending.aftermath_s)
 
-    async def _end_tasks(self, deadline: float) -> None:
+    def _tell_what_runs(self, site: NcpsSite) -> None:
+        downloads = 0 if self._core is None else self._core.nars.arriving
+        if not (site.answering or downloads or self.ending.delay_s):
+            return
+        self._log.info(
+            "stopping: {answers} answers and {downloads} downloads are running, up to {seconds} s;"
+            " a second signal cuts them",
+            answers=site.answering,
+            downloads=downloads,
+            seconds=round(self.ending.left_s, 1),
+        )
+
+    async def _end_tasks(self) -> None:
         """Let downloads end until the deadline; tickers never end by themselves."""
         core = self._core
-        while core is not None and core.nars.arriving and self._reactor.seconds() < deadline:
-            await _pause(self._reactor, 0.05)
+        while core is not None and core.nars.arriving and self.ending.left_s > 0:
+            await self.ending.pause(0.05)
         await self._tasks.stop(0.0)
 
     async def _flush_uses(self) -> None:
@@ -320,25 +379,21 @@ class NcpsService(Service):
             self._locks.pop().release()
 
 
-async def _pause(reactor: Any, seconds: float) -> None:
-    waiting: Deferred[None] = Deferred()
-    reactor.callLater(seconds, waiting.callback, None)
-    await waiting
-
-
 def serve(settings: Settings) -> int:
     """Run alone until told to stop; return the exit code. NcpsError: it could not start."""
     run = chosen_reactor()
+    ignore_others(run)
     service = NcpsService(settings, run, logs_failure=False)
     try:
         service.check()
     except NcpsError:
         service.release_locks()
         raise
-    hear_one_signal(run)
+    hear_signals(run, service.ending.cut)
     run.addSystemEventTrigger("before", "shutdown", service.stopService)
     run.callWhenRunning(service.startService)
     run.run()
+    hear_no_more()
     if service.failure is not None:
         raise service.failure
     return 0

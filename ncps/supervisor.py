@@ -37,6 +37,9 @@ class Process(Protocol):
     def signal(self, name: str) -> None:
         """Send "TERM" or "KILL"; harmless when it has ended."""
 
+    def cut(self) -> None:
+        """Tell it to end without waiting for what runs; harmless when it has ended."""
+
 
 class Watch(Protocol):
     """What is told of a worker's life."""
@@ -137,6 +140,15 @@ class Supervisor:
         await self._stopped
         if late.active():
             late.cancel()
+
+    def cut(self, deadline_s: float) -> None:
+        """Have all workers cut what they still run; those that do not end then are killed."""
+        self.is_stopping = True
+        for post in self._posts:
+            post.set_timer(None)
+            if post.process is not None:
+                post.process.cut()
+                post.set_timer(self._clock.callLater(deadline_s, post.process.signal, "KILL"))
 
     def _kill(self) -> None:
         for post in self._posts:

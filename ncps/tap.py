@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from twisted.application.service import IService
 from twisted.logger import ILogObserver
@@ -12,19 +12,22 @@ from twisted.python import usage
 from twisted.python.reflect import namedAny
 
 import ncps
-from ncps import logs
+from ncps import logqueue, logs
+from ncps.launch import Launch
 from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.hints import hint_for
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import TABLE, by_flag
-from ncps.signals import hear_one_signal
+from ncps.signals import hear_signals
 
 _last_loaded: list[Settings] = []
+_in_foreground: list[bool] = []
+"""Not empty if twistd forks no daemon, which would have no thread that writes the log."""
 
 
 def observer() -> ILogObserver:
     """Return the observer that the settings ask for; `twistd --logger=ncps.tap.observer`."""
-    return logs.observer_from(_last_loaded[-1])
+    return logs.observer_from(_last_loaded[-1], is_queued=bool(_in_foreground))
 
 
 def _parameter(setting: Setting) -> list[object]:
@@ -94,6 +97,7 @@ class Options(usage.Options):
         """Let the settings decide how to log where twistd was told nothing about it."""
         if twistd is None or not twistd.get("nodaemon") or "logger" not in twistd:
             return  # `twist` has options of its own, and a daemon logs to twistd.log
+        _in_foreground[:] = [True]
         if not any(twistd.get(option) for option in ("logger", "logfile", "syslog")):
             twistd["logger"] = "ncps.tap.observer"
 
@@ -106,6 +110,13 @@ def makeService(options: Options) -> IService:
         settings = options.settings
     assert settings is not None
     logs.log_warnings(settings)
-    service: IService = namedAny("ncps.service.NcpsService")(settings)
-    hear_one_signal(namedAny("twisted.internet.reactor"))
-    return service
+    service = namedAny("ncps.service.NcpsService")(settings)
+    reactor = namedAny("twisted.internet.reactor")
+    hear_signals(reactor, service.ending.cut)
+    # twistd sends itself the signal that it was ended by, and runs nothing after that.
+    reactor.addSystemEventTrigger("after", "shutdown", logqueue.settle)
+    twistd = options.parent
+    if twistd is not None and "pidfile" in twistd:  # not `twist`, which forks nothing
+        forks = not (twistd["nodaemon"] or twistd["debug"])
+        service.started = Launch(reactor, twistd["pidfile"] or "", forks=forks).ended
+    return cast("IService", service)

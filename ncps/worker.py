@@ -2,7 +2,8 @@
 
 It is told what it is by one environment variable, and inherits what it needs as descriptors:
 
-    3   lifeline: its end is the supervisor's end, and that of the worker
+    3   lifeline: a byte says to cut what still runs; its end is the supervisor's end, and that
+        of the worker
     4   reports: READY=1 when it serves, FAILED= and why if it cannot
     5   settings, as the supervisor has read them: all workers have the same, whenever they start
     6+  the daemon's locks, which are free when the last process that has them is gone; then doors
@@ -31,6 +32,7 @@ from ncps import logs
 from ncps.assembly.siblings import SiblingClient
 from ncps.cli import WORKER
 from ncps.doors import Door, enter
+from ncps.ending import Ending
 from ncps.endpoints import listen
 from ncps.errors import NcpsError, Refused
 from ncps.figures import Collector
@@ -42,7 +44,8 @@ from ncps.settings.carried import unpack
 from ncps.settings.model import Settings
 from ncps.siblings.gathering import Gathering, Sibling
 from ncps.siblings.notices import DatagramNotices
-from ncps.siblings.rundir import Rooms
+from ncps.siblings.rundir import Rooms, ensure
+from ncps.signals import CUT_S, hear_no_more
 from ncps.web.inner import FIGURES, inner_site
 from ncps.web.routes import Nars
 from ncps.web.site import NcpsSite
@@ -105,6 +108,7 @@ class Member(Place):
         self._others = [n for n in range(1, plan.count + 1) if n != plan.number]
         self._gathering: Gathering | None = None
         self._inner: tuple[IListeningPort, NcpsSite] | None = None
+        self._site: NcpsSite | None = None
         self._clients = {
             number: SiblingClient(reactor, rooms.socket(number), ASK_S) for number in self._others
         }
@@ -123,6 +127,7 @@ class Member(Place):
     def begin(self, metrics: Metrics) -> None:
         """See `Place`."""
         rooms = self._rooms
+        ensure(rooms.path)  # it may be gone together with the last worker that could make it again
         siblings = [
             Sibling(ask=partial(self._clients[number].ask, FIGURES), shown=rooms.figures(number))
             for number in self._others
@@ -136,11 +141,30 @@ class Member(Place):
     async def enter(self, peers: Nars) -> None:
         """See `Place`."""
         assert self._gathering is not None, "begin() comes first"
-        site = inner_site(self._reactor, self._gathering.own, peers)
+        self._site = inner_site(self._reactor, self._gathering.own, peers)
+        await self._listen(self._site)
+
+    async def _listen(self, site: NcpsSite) -> None:
         path = self._rooms.socket(self._plan.number)
         path.unlink(missing_ok=True)  # what a predecessor left
         description = f"unix:{path}:mode=600:lockfile=0:backlog=64"
         self._inner = await listen(self._reactor, description, site), site
+
+    async def mend(self) -> None:
+        """See `Place`."""
+        rooms, number = self._rooms, self._plan.number
+        if self._site is None or all(
+            path.exists() for path in (rooms.socket(number), rooms.notices(number))
+        ):
+            return
+        ensure(rooms.path)
+        if self._inner is not None:
+            port, _ = self._inner
+            self._inner = None
+            await closed(port)
+        await self._notices.reopen()
+        await self._listen(self._site)
+        _log.warn("the run directory {path} was removed, and is made again", path=str(rooms.path))
 
     async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[IListeningPort]:
         """See `Place`: at the doors that the supervisor has opened."""
@@ -153,13 +177,15 @@ class Member(Place):
         with suppress(OSError):
             os.write(REPORTS, f"{state}\n".encode())
 
-    async def leave(self, deadline_s: float) -> None:
+    async def leave(self, ending: Ending) -> None:
         """See `Place`."""
+        self._site = None
         if self._inner is not None:
             port, site = self._inner
             self._inner = None
             await closed(port)
-            await site.drain(deadline_s)
+            ending.on_cut(site.cut)
+            await site.drain(ending.left_s)
         for client in self._clients.values():
             await client.close()
         await self._notices.close()
@@ -169,9 +195,9 @@ class Member(Place):
 class _Lifeline:
     """Tells when the supervisor is gone."""
 
-    def __init__(self, reactor: Any, gone: Callable[[], object]) -> None:
-        self._reactor = reactor
+    def __init__(self, gone: Callable[[], object], cut: Callable[[], object]) -> None:
         self._gone = gone
+        self._cut = cut
 
     def fileno(self) -> int:
         """See `IFileDescriptor`."""
@@ -181,13 +207,16 @@ class _Lifeline:
         """See `ILoggingContext`."""
         return "lifeline"
 
-    def doRead(self) -> Failure:
-        """See `IReadDescriptor`: nothing is ever sent, so this is the end."""
-        return Failure(ConnectionDone())
+    def doRead(self) -> Failure | None:
+        """See `IReadDescriptor`: whatever is sent says to cut; nothing at all is the end."""
+        if not os.read(LIFELINE, 64):
+            return Failure(ConnectionDone())
+        self._cut()
+        return None
 
     def connectionLost(self, reason: Failure) -> None:
         """See `IFileDescriptor`; the reactor lets go of everything when it has stopped, too."""
-        if self._reactor.running:
+        if reason.check(ConnectionDone) is not None:
             self._gone()
 
 
@@ -212,6 +241,7 @@ def work() -> int:
         human=settings.log.console_writer_enabled,
         prefix=settings.log.console_writer_prefix,
         worker=plan.number,
+        is_queued=True,
     )
     reactor = chosen_reactor()
     is_first = plan.life == 1  # whose failure the supervisor tells: it is that of the start
@@ -226,28 +256,36 @@ def work() -> int:
 
     def stop() -> None:
         if reactor.running:
-            reactor.removeReader(lifeline)
             with suppress(ReactorNotRunning):
                 reactor.stop()
 
+    def cut() -> None:
+        service.ending.cut()
+        reactor.callLater(CUT_S, os._exit, 1)  # as `signals` does it in a process that is alone
+        stop()
+
     def orphaned() -> None:
         _log.error("the supervisor is gone: this worker ends")
-        service.drain_s = min(service.drain_s, ORPHAN_DRAIN_S)
+        service.ending.hurry(ORPHAN_DRAIN_S)
+        reactor.callLater(ORPHAN_DRAIN_S, service.ending.cut)
         # Nobody is left to kill a worker that does not end, and it holds the locks.
         reactor.callLater(ORPHAN_END_S, os._exit, 1)
         stop()
 
     def heed() -> None:
-        # The supervisor says when to end. A terminal, or systemd, may say so to all at once.
+        # The supervisor says when to end. A terminal, or systemd, may say so to all at once, so
+        # that a second signal here is no second signal there.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop))
-        reactor.addReader(lifeline)
+        reactor.addReader(_Lifeline(orphaned, cut))
 
-    lifeline = _Lifeline(reactor, orphaned)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # the supervisor says a word about them
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.callWhenRunning(heed)
     reactor.callWhenRunning(service.startService)
     reactor.run()
+    hear_no_more()
     if service.failure is not None:
         report_failure(service.failure)
         return 1

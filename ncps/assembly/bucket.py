@@ -87,9 +87,8 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
         _make(spools.directory)
         probe_blocking(bucket, options)
 
-    def sweep() -> int:
-        sweep_blocking(bucket)
-        return spools.sweep()
+    def sweep(age_s: float) -> int:
+        return sweep_blocking(bucket) + spools.sweep(age_s)
 
     return Stores(
         spools=spools,
@@ -99,6 +98,7 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
         room=Room(volume(settings, spools.directory)),
         probe=probe,
         sweep=sweep,
+        mend=spools.mend,
         threads=(workers,),
         disconnect=bucket.close,
     )

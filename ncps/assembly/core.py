@@ -13,6 +13,7 @@ from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
+from ncps.assembly.mending import Mending
 from ncps.assembly.parts import Adapters, adoption, new_spool, quarantine
 from ncps.assembly.upkeep import Upkeep, upkeep
 from ncps.cache.agreement import Agreement
@@ -48,6 +49,7 @@ class Core:
     nars: Nars
     uses: Uses
     inspection: Inspection
+    mending: Mending
     upkeep: Upkeep
 
 
@@ -145,6 +147,7 @@ def core(
     )
     skew = Skew(parts.catalog)
     sharing = Sharing(parts.stores.config, _catalog_name(settings))
+    mending = Mending(parts.stores, parts.workers, place)
     cache = PullThrough(
         clock=reactor,
         tasks=tasks,
@@ -162,6 +165,7 @@ def core(
             "sharing": lambda: sharing.trouble,
             "replicas": lambda: agreement.trouble,
             "differences": lambda: agreement.difference,
+            "directories": lambda: mending.trouble,
         },
     )
     kept = upkeep(
@@ -191,6 +195,7 @@ def core(
         nars=nars,
         uses=uses,
         inspection=inspection,
+        mending=mending,
         upkeep=kept,
     )
 

@@ -33,7 +33,10 @@ class Stores:
     :param room: where a download must fit.
     :param odd: says, blocking, what is odd about the place of unfinished downloads.
     :param probe: looks, blocking, whether the store can be used, and makes what is missing.
-    :param sweep: removes, blocking, what dead processes left; returns how many files.
+    :param sweep: removes, blocking, what dead processes left; returns how many files. Given the
+        seconds that it must have lain there, 0 only before anything else runs.
+    :param mend: makes again, blocking, the directory of unfinished downloads; returns whether
+        something had removed it. StorageFull, Unavailable.
     :param lock: against another daemon; None where several may share the store.
     :param threads: of the store's own.
     :param trouble: what is wrong with it though it can be used; empty if nothing is.
@@ -46,7 +49,8 @@ class Stores:
     config: ConfigStore
     room: Room
     probe: Callable[[], None]
-    sweep: Callable[[], int]
+    sweep: Callable[[float], int]
+    mend: Callable[[], bool]
     lock: StoreLock | None = None
     threads: tuple[Workers, ...] = ()
     trouble: Callable[[], str] = lambda: ""
@@ -109,6 +113,10 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
         tree.check_present()
         calls.took(calls.now() - began)
 
+    def mend() -> bool:
+        tree.check_present()  # else the disk is not there, and nothing is to be made
+        return sum(temps.mend() for temps in {spools, tree.temps}) > 0
+
     return Stores(
         spools=spools,
         nars=LocalNarStore(tree=tree, workers=workers, readers=calls),
@@ -117,7 +125,8 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
         room=Room(volume(settings, root), volume(settings, spools.directory, root)),
         odd=lambda: odd_place(spools.directory, root),
         probe=probe,
-        sweep=lambda: sum(temps.sweep() for temps in {spools, tree.temps}),
+        sweep=lambda age_s: sum(temps.sweep(age_s) for temps in {spools, tree.temps}),
+        mend=mend,
         lock=lock_of(root),
         threads=(readers, workers),
         trouble=lambda: calls.trouble,

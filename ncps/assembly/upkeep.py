@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from attrs import frozen
+from twisted.logger import Logger
 
-from ncps.assembly.leases import Locking
+from ncps.assembly.leases import Locking, alone
 from ncps.assembly.parts import Adapters
 from ncps.cache.evict import Bounds, Eviction, Tally
 from ncps.cache.narinfos import NarInfos
@@ -20,6 +22,7 @@ from ncps.cache.objects import Objects
 from ncps.cache.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
 from ncps.cache.quarantine import LOOK_S, Quarantine
 from ncps.cache.schedule import Appointments, Cron, Every, Schedule
+from ncps.cache.strays import Strays
 from ncps.cache.uses import Uses
 from ncps.errors import Refused
 from ncps.metrics import Metrics
@@ -29,6 +32,13 @@ from ncps.tasks import Tasks, Ticker
 
 CHECK_S = 60.0
 """How often the size is looked at, whoever stored something."""
+SWEEP = "sweep"
+"""Name of the lease of the process that goes through the whole store."""
+LEFTOVERS_S = 900.0
+"""How often is looked for unfinished files of workers and replicas that have died."""
+LEFT_FOR_S = 600.0
+"""How long such a file must have lain there."""
+_log = Logger()
 _LOCALTIME = Path("/etc/localtime")
 
 
@@ -75,15 +85,27 @@ def upkeep(
         swept=lambda swept: _count_orphans(counters, swept),
     )
 
+    strays = Strays(
+        clock=reactor,
+        catalog=parts.catalog,
+        store=parts.stores.narinfos,
+        leases=agreed.leases,
+        grace_s=settings.cache.lru.orphan_grace_s,
+        keep_beside=narinfos.keep_beside,
+    )
+
     async def sweep() -> None:
         if may_sweep():
             await orphans.sweep()
+            await strays.sweep()
 
-    sweeps = Appointments(reactor, Every(INTERVAL_S), sweep, first_s=FIRST_S)
+    sweep_alone = alone(agreed.leases, SWEEP, sweep)
+    sweeps = Appointments(reactor, Every(INTERVAL_S), sweep_alone, first_s=FIRST_S)
     tickers = [
         Ticker(reactor, "recount", orphans.recount, INTERVAL_S),
         Ticker(reactor, "sweep", sweeps.tick, sweeps.pause_s),
         Ticker(reactor, "quarantine", quarantine.check, LOOK_S),
+        Ticker(reactor, "leftovers", partial(sweep_leftovers, parts), LEFTOVERS_S),
     ]
     if not settings.cache.max_size_bytes:
         return Upkeep(eviction=None, tickers=tuple(tickers))
@@ -106,6 +128,14 @@ def upkeep(
         runs = Appointments(reactor, schedule, eviction.run)
         tickers.append(Ticker(reactor, "schedule", runs.tick, runs.pause_s))
     return Upkeep(eviction=eviction, tickers=tuple(tickers))
+
+
+async def sweep_leftovers(parts: Adapters) -> None:
+    """Remove what processes that died meanwhile have left unfinished. Unavailable."""
+    *_, threads = parts.workers, *parts.stores.threads  # the store's own, where it has some
+    count = await threads.run(parts.stores.sweep, LEFT_FOR_S)
+    if count:
+        _log.info("removed {count} unfinished files of dead processes", count=count)
 
 
 def _bounds(settings: Settings) -> Bounds:

@@ -35,8 +35,8 @@ PAUSE_S: Final = 0.1
 
 REMEMBERED_S: Final = 31 * 24 * 3600.0
 """How long URLs stay known that were handed out: clients believe narinfos for 30 days (P5)."""
-FORGET_BATCH: Final = 200
-FORGET_BATCHES: Final = 100
+FORGET_BATCH: Final = 500
+"""Records that one transaction deletes: with the pauses between them 5,000 in a second, at most."""
 
 
 @define
@@ -145,10 +145,11 @@ class Orphans:
         await self._uses.flush()
         now = utc_now(self._clock)
         before = self._ages.before(REMEMBERED_S)
-        for _ in range(FORGET_BATCHES):
+        while True:
             forgotten = await self._catalog.forget_unused(before, now, FORGET_BATCH)
-            for key in forgotten:
+            for key in forgotten.keys:
                 self._narinfos.changed(key)
-            tally.records += len(forgotten)
-            if not forgotten:
+            tally.records += len(forgotten.keys)
+            if forgotten.is_all:
                 return
+            await deferLater(self._clock, PAUSE_S)

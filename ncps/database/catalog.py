@@ -13,7 +13,7 @@ from ncps.database.nars import touch as touch_nars
 from ncps.database.pool import Database
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
-from ncps.ports import EvictedNar, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
+from ncps.ports import EvictedNar, Forgotten, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
 
 K = TypeVar("K")
 
@@ -110,7 +110,7 @@ class SqlCatalog(Inventory):
             await self._database.settle()
         return evicted
 
-    async def forget_unused(self, before: datetime, now: datetime, limit: int) -> list[NarKey]:
+    async def forget_unused(self, before: datetime, now: datetime, limit: int) -> Forgotten:
         return await self._database.write(idle.forget, before, now, limit)
 
 

@@ -10,7 +10,7 @@ from ncps.database import accounts
 from ncps.database.accounts import NOTHING, Change
 from ncps.database.rows import NAR_COLUMNS, milliseconds, moment, nar_of
 from ncps.nix.narurl import NarKey
-from ncps.ports import EvictedNar, IdleNar
+from ncps.ports import EvictedNar, Forgotten, IdleNar
 
 # The engines have no name in common for the largest of several values. Rows are sorted by what
 # little is needed for that, and read whole once it is known which; grouping keeps SQLite from
@@ -77,7 +77,7 @@ def evict(txn: Any, victims: Sequence[IdleNar]) -> tuple[list[EvictedNar], Chang
     return evicted, change
 
 
-def forget(txn: Any, before: datetime, now: datetime, limit: int) -> list[NarKey]:
+def forget(txn: Any, before: datetime, now: datetime, limit: int) -> Forgotten:
     """Delete rows of NARs that are not stored and not wanted; see `Inventory.forget_unused`."""
     then = milliseconds(before)
     rows = txn.execute(_UNUSED, (then, then, then, limit)).fetchall()
@@ -99,7 +99,7 @@ def forget(txn: Any, before: datetime, now: datetime, limit: int) -> list[NarKey
             == 1
         ):
             forgotten.append(NarKey(name, extension))
-    return forgotten
+    return Forgotten(tuple(forgotten), len(rows) < limit)
 
 
 def _has_narinfos(txn: Any, row_id: int) -> bool:

@@ -19,11 +19,14 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
 from ncps.database.dialects.base import Transaction, Trouble
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.pool import Database, Observer
+from ncps.database.walguard import WalCut, WalGuard
 from ncps.errors import Refused, Unavailable
+from ncps.logqueue import settle
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,14 +41,33 @@ WAIT_S: Final = 0.1
 PAUSE_S: Final = 0.05
 
 
+_log = Logger()
+
+
+def end_at_once(reason: str) -> None:
+    """End the process before anything, a checkpoint at the close included, makes it worse."""
+    _log.critical(
+        "{reason}, which nothing but ncps may touch: this process ends at once, and the next start"
+        " goes on without the transactions that are missing",
+        reason=reason,
+    )
+    settle()
+    os._exit(1)
+
+
 class LocalDatabase(Database):
     """See `Database`.
 
     :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
+    :param end: ends the process, where the write-ahead log was cut.
     """
 
     def __init__(
-        self, reactor: Any, dialect: SQLite, observe: Observer = lambda _kind, _seconds: None
+        self,
+        reactor: Any,
+        dialect: SQLite,
+        observe: Observer = lambda _kind, _seconds: None,
+        end: Callable[[str], object] = end_at_once,
     ) -> None:
         self._reactor = reactor
         self._dialect = dialect
@@ -54,6 +76,8 @@ class LocalDatabase(Database):
         self._readers: ConnectionPool | None = None
         self._inline: Any = None
         self._is_locked = False
+        self._end = end
+        self._guard = WalGuard(dialect.path)
 
     def open(self) -> None:
         try:
@@ -87,6 +111,7 @@ class LocalDatabase(Database):
                 pool.close()
         if self._inline is not None:
             self._inline.close()
+            self._guard.close()
         self._readers = self._writer = self._inline = None
 
     async def point(
@@ -119,10 +144,16 @@ class LocalDatabase(Database):
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         since = self._reactor.seconds()
+
+        def guarded(txn: Transaction) -> R:
+            self._guard.check()
+            return function(txn, *args, **kwargs)
+
         try:
-            return await self._run(
-                self._writer, self._dialect.begin_write, function, *args, **kwargs
-            )
+            return await self._run(self._writer, self._dialect.begin_write, guarded)
+        except WalCut as cut:
+            self._end(str(cut))
+            raise Unavailable(str(cut)) from cut
         finally:
             self._observe("write", self._reactor.seconds() - since)
 

@@ -93,7 +93,11 @@ class FileRegistry(Registry):
     async def take(self, name: str) -> FileGrant | None:
         path = self._path(name)
         with _translated(path):
-            fd = _take(path)
+            try:
+                fd = _take(path)
+            except FileNotFoundError:  # something has removed the directory; see `siblings.rundir`
+                self._directory.mkdir(mode=0o700, exist_ok=True)
+                fd = _take(path)
             if fd is None:
                 return None
             try:

@@ -19,6 +19,7 @@ from ncps.ports.catalog import (
 )
 from ncps.ports.inventory import (
     EvictedNar,
+    Forgotten,
     IdleNar,
     Inventory,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Catalog",
     "ConfigStore",
     "EvictedNar",
+    "Forgotten",
     "IdleNar",
     "Inventory",
     "Lease",

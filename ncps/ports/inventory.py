@@ -35,6 +35,17 @@ class EvictedNar:
     digests: tuple[str, ...]
 
 
+@frozen
+class Forgotten:
+    """Some records that were deleted.
+
+    :param is_all: whether no more of them may be there; otherwise ask again.
+    """
+
+    keys: tuple[NarKey, ...]
+    is_all: bool
+
+
 class Inventory(Catalog, Protocol):
     """A catalog that can tell sizes and ages; each method is one transaction. Errors: Unavailable.
 
@@ -64,7 +75,7 @@ class Inventory(Catalog, Protocol):
         NAR that had none becomes `used_at`, so that its record is forgotten no earlier.
         """
 
-    async def forget_unused(self, before: datetime, now: datetime, limit: int) -> list[NarKey]:
+    async def forget_unused(self, before: datetime, now: datetime, limit: int) -> Forgotten:
         """Delete the records of NARs, with their narinfos, that nobody has wanted since then.
 
         Of those that are not stored, at most so many. A narinfo was wanted when it was last used or

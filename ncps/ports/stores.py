@@ -139,6 +139,9 @@ class NarInfoStore(Protocol):
     async def delete(self, digest: str) -> bool:
         """Remove it; False if it was absent. Unavailable."""
 
+    async def written(self, digest: str) -> datetime | None:
+        """Return when the text was written; None means surely absent. Unavailable."""
+
     def walk(self) -> AsyncIterator[str]:
         """Every digest, in no order."""
 

@@ -69,6 +69,7 @@ class ServerSettings:
     header_timeout_s: float
     write_stall_timeout_s: float
     drain_timeout_s: float
+    drain_delay_s: float
     min_send_rate_bytes: int
     min_send_window_s: float
     max_connections: int

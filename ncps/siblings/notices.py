@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -88,6 +89,13 @@ class DatagramNotices(Notices):
         except (CannotListenError, OSError) as error:
             raise Unavailable(f"notices cannot be received: {error}") from error
 
+    async def reopen(self) -> None:
+        """Listen anew, and have everything forgotten that was told meanwhile. Unavailable."""
+        await self.close()
+        self.open()
+        for told in self._told:
+            told(GAP)
+
     async def close(self) -> None:
         """Tell and be told no more; idempotent."""
         for sibling in self._siblings:
@@ -102,7 +110,8 @@ class DatagramNotices(Notices):
         if port is not None:
             stopped: Deferred[object] = maybeDeferred(port.stopListening)
             await stopped
-            self._own.unlink(missing_ok=True)
+            with suppress(OSError):  # gone already, or with its directory
+                self._own.unlink()
 
     async def publish(self, notice: Notice) -> None:
         for sibling in self._siblings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from ncps.errors import Refused
+from ncps.errors import Refused, Unavailable
 from ncps.lockfile import LockFile
 
 PREFIX = "ncps-run-"
@@ -49,6 +50,23 @@ class Rooms:
     def address(self, number: int) -> str:
         """How a worker is called towards its siblings."""
         return f"unix:{self.socket(number)}"
+
+
+def ensure(path: Path) -> bool:
+    """See that a directory of a run is there, and ours; return whether it had to be made again.
+
+    Its name is known by now, so somebody else may have taken it. Refused, Unavailable.
+    """
+    try:
+        path.mkdir(0o700)
+    except FileExistsError:
+        facts = path.lstat()
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid():
+            return False
+        raise Refused(f"{path} was taken by somebody else") from None
+    except OSError as error:
+        raise Unavailable(f"{path} was removed and cannot be made: {error.strerror}") from error
+    return True
 
 
 class RunDirectory:

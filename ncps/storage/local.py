@@ -227,6 +227,10 @@ class LocalNarInfoStore(NarInfoStore):
     async def delete(self, digest: str) -> bool:
         return await self._workers.run(self._tree.remove, keys.narinfo_key(digest))
 
+    async def written(self, digest: str) -> datetime | None:
+        facts = await self._workers.run(self._tree.stat, keys.narinfo_key(digest))
+        return None if facts is None else datetime.fromtimestamp(facts.st_mtime, UTC)
+
     async def walk(self) -> AsyncIterator[str]:
         async for object_key, _ in _walk(self._tree.walk(keys.NARINFOS), self._workers):
             digest = keys.digest_of(object_key)

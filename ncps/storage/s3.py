@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from threading import Event
 from typing import Final
 from uuid import uuid4
@@ -306,6 +307,10 @@ class S3NarInfoStore(NarInfoStore):
 
     async def delete(self, digest: str) -> bool:
         return await self._requests.run(_delete_blocking, self._bucket, keys.narinfo_key(digest))
+
+    async def written(self, digest: str) -> datetime | None:
+        facts = await self._requests.run(self._bucket.stat, keys.narinfo_key(digest))
+        return None if facts is None else facts.modified
 
     async def walk(self) -> AsyncIterator[str]:
         async for item in self._requests.walk(keys.NARINFOS):

@@ -53,12 +53,18 @@ def _try(bucket: Bucket, key: str, options: Mapping[str, str]) -> None:
 
 
 def sweep_blocking(bucket: Bucket) -> int:
-    """Abort uploads in parts that were begun long ago; return how many."""
+    """Abort uploads in parts that were begun long ago, and remove old probes; return how many."""
     before = datetime.now(UTC) - ABANDONED_AFTER
     count = 0
     with suppress(NcpsError):  # some servers do not list uploads; nothing depends on it
         for key, upload, begun in bucket.uploads("store/"):
             if begun < before:
                 bucket.abort(key, upload)
+                count += 1
+    with suppress(NcpsError):
+        probes, _ = bucket.page(f"{keys.PROBES}/")
+        for probe in probes:
+            if probe.modified < before:
+                bucket.delete(probe.key)
                 count += 1
     return count

@@ -9,9 +9,11 @@ Between the creation of a file and its lock a sweep may come; the creator notice
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,14 +79,18 @@ class Temps:
         """A path that no file has; what is put there unlocked is gone after the next sweep."""
         return self.directory / f"{kind}-{os.getpid()}-{secrets.token_hex(8)}"
 
-    def sweep(self) -> int:
+    def sweep(self, age_s: float = 0.0) -> int:
         """Remove what dead processes left behind; return how many files. Unavailable.
 
         Files with names of another make are not ours to judge and stay.
+
+        :param age_s: seconds since a file was last touched; what has a name of `name` for a moment
+            and no lock stays while others are at work.
         """
+        before = time.time() - age_s
         with reading(str(self.directory)):
             paths = [path for path in self.directory.iterdir() if _OURS.fullmatch(path.name)]
-        return sum(self._sweep(path) for path in paths)
+        return sum(self._sweep(path) for path in paths if not age_s or _changed(path) < before)
 
     def _sweep(self, path: Path) -> bool:
         try:
@@ -101,6 +107,17 @@ class Temps:
             os.close(fd)
         return True
 
+    def mend(self) -> bool:
+        """Make the directory again if something has removed it; return whether that was so.
+
+        Not the one that it lies in: a disk may not be mounted. StorageFull, Unavailable.
+        """
+        with writing(str(self.directory)):
+            if self.directory.is_dir():
+                return False
+            self.directory.mkdir(0o700)
+        return True
+
     def probe(self) -> None:
         """Write a file and remove it again. StorageFull, Unavailable."""
         temp = self.create("temp")
@@ -111,6 +128,14 @@ class Temps:
         finally:
             temp.discard()
             temp.close()
+
+
+def _changed(path: Path) -> float:
+    """When a file was last changed, renamed or linked: nobody can set that back."""
+    try:
+        return path.lstat().st_ctime
+    except OSError:  # gone meanwhile
+        return math.inf
 
 
 def _lock(fd: int) -> bool:

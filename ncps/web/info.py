@@ -73,7 +73,7 @@ class Readiness:
 
     async def _answer(self, request: NcpsRequest) -> None:
         found = await self._cache.readiness()
-        draining = request.site.is_draining
+        draining = request.site.is_leaving or request.site.is_draining
         parts = dict(found.parts, **({"service": "stopping"} if draining else {}))
         is_ready = found.is_ready and not draining
         request.setResponseCode(200 if is_ready else 503)

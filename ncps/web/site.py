@@ -22,6 +22,7 @@ from ncps.metrics import Metrics
 from ncps.web import accesslog
 from ncps.web.channel import NcpsChannel
 from ncps.web.clients import TrustedProxies, plain_address
+from ncps.web.crowd import Crowd
 from ncps.web.heads import KnownHeads
 from ncps.web.hot import HotNarInfos
 from ncps.web.ledger import Access, Ledger
@@ -42,6 +43,8 @@ class NcpsSite(Site):
     :param hot: answers that lie ready; none by default.
     :param access_log: by default `twisted.logger` is told.
     :param proxies: that are believed when they say who asks; by default none is.
+    :ivar crowd: lets the ports wait; told by the owner of the ports.
+    :ivar is_leaving: whether clients should go elsewhere, though all are served still.
     """
 
     protocol = NcpsChannel  # type: ignore[assignment]  # the stock wrapper only serves HTTP/2
@@ -63,11 +66,14 @@ class NcpsSite(Site):
         self.metrics = metrics
         self.limits = limits or Limits()
         self.proxies = proxies or TrustedProxies()
+        self.is_leaving = False
         self.is_draining = False
         self.answering = 0
         self._channels: set[NcpsChannel] = set()
         self._peers = Peers()
+        self.crowd = Crowd()
         self._emptied: Deferred[None] | None = None
+        self._cut_count = 0
         self._date = (0, b"")
         self._opening = (b"", b"")
         self.heads = KnownHeads()
@@ -109,7 +115,8 @@ class NcpsSite(Site):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See `Factory`: None, which closes the connection, when there are too many."""
         limits, of_address = self.limits, self.limits.connections_per_address
-        if len(self._channels) >= limits.connections:
+        most = min(limits.connections, self.crowd.most or limits.connections)
+        if len(self._channels) >= most:
             return self._refuse("server-max-connections")
         if of_address and self._peers.count(plain_address(addr)) >= of_address:
             return self._refuse("server-max-connections-per-address")
@@ -124,12 +131,15 @@ class NcpsSite(Site):
         self._channels.add(channel)
         if not channel.is_proxied:  # else its requests are counted
             self._peers.opened(channel.client)
+        if self.crowd.grew(len(self._channels)):
+            self.metrics.limit_reached("server-max-connections").inc()
 
     def closed(self, channel: NcpsChannel) -> None:
         """Count a connection out."""
         self._channels.discard(channel)
         if not channel.is_proxied:
             self._peers.closed(channel.client)
+        self.crowd.shrank(len(self._channels))
         if not self._channels and self._emptied is not None:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
@@ -156,7 +166,7 @@ class NcpsSite(Site):
         for channel in list(self._channels):
             if channel.is_idle:
                 channel.loseConnection()
-        late = self.clock.callLater(deadline, self._cut)
+        late = self.clock.callLater(deadline, self.cut)
         self._cut_count = 0
         if self._channels:
             self._emptied = Deferred()
@@ -166,7 +176,8 @@ class NcpsSite(Site):
         self.ledger.settle()
         return self._cut_count
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """End every connection at once; `drain` returns how many those were."""
         self._cut_count = len(self._channels)
         for channel in list(self._channels):
             channel.transport.abortConnection()

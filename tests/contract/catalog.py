@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from ncps.errors import Conflict
 from ncps.nix.keys import Signature
 from ncps.nix.narurl import NarKey
-from ncps.ports import Inventory, NarRecord, Totals
+from ncps.ports import Forgotten, Inventory, NarRecord, Totals
 from ncps.ports.catalog import WRONG_S
 from tests.contract.running import Contract, start
 from tests.contract.samples import (
@@ -586,7 +586,7 @@ class InventoryContract(Contract):
         await self.catalog.mark_stored(stored(5))
         await self.catalog.touch({digest_of(3): later(100)}, {key_of(4): later(100)})
         forgotten = await self.catalog.forget_unused(later(100), later(200), 10)
-        self.assertEqual(forgotten, [key_of(1)])
+        self.assertEqual(forgotten, Forgotten((key_of(1),), is_all=True))
         self.assertIsNone(await self.catalog.nar(key_of(1)))
         self.assertIsNone(await self.catalog.narinfo(digest_of(1)))
         for number in (2, 3, 4, 5):
@@ -596,18 +596,37 @@ class InventoryContract(Contract):
         """No more records than asked for are forgotten at once."""
         for number in range(5):
             await self.catalog.add_narinfo(entry(number), record(number))
-        for left in (3, 1, 0):
-            await self.catalog.forget_unused(later(100), later(200), 2)
+        for left, is_all in ((3, False), (1, False), (0, True)):
+            forgotten = await self.catalog.forget_unused(later(100), later(200), 2)
+            self.assertEqual(is_all, forgotten.is_all)
             self.assertEqual((await self.catalog.totals()).narinfos, left)
 
     async def test_a_record_without_times_is_given_one(self) -> None:
         """A NAR whose narinfo moved on stays for as long as its URL may be remembered."""
         await self.catalog.add_narinfo(entry(1), record(1))
         await self.catalog.forget_narinfo(digest_of(1))
-        self.assertEqual(await self.catalog.forget_unused(later(100), later(200), 10), [])
-        self.assertEqual(await self.catalog.nar(key_of(1)), record(1, last_used_at=later(200)))
-        self.assertEqual(await self.catalog.forget_unused(later(200), later(300), 10), [])
-        self.assertEqual(await self.catalog.forget_unused(later(201), later(300), 10), [key_of(1)])
+        for before, gone in ((later(100), ()), (later(200), ()), (later(201), (key_of(1),))):
+            forgotten = await self.catalog.forget_unused(before, later(200), 10)
+            self.assertEqual(gone, forgotten.keys)
+            if not gone:
+                self.assertEqual(
+                    await self.catalog.nar(key_of(1)), record(1, last_used_at=later(200))
+                )
+
+    async def test_records_that_are_given_a_time_hide_no_others(self) -> None:
+        """Where nothing of a batch may be deleted yet, more of them are said to be there."""
+        for number in (1, 2, 3):
+            await self.catalog.add_narinfo(entry(number), record(number))
+        for number in (1, 2):
+            await self.catalog.forget_narinfo(digest_of(number))
+        self.assertEqual(
+            Forgotten((), is_all=False),
+            await self.catalog.forget_unused(later(100), later(200), 2),
+        )
+        self.assertEqual(
+            Forgotten((key_of(3),), is_all=True),
+            await self.catalog.forget_unused(later(100), later(200), 2),
+        )
 
 
 class FenceContract(Contract):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from ncps.errors import Malformed
 from ncps.ports import NarInfoStore
 from tests.contract.running import Contract
@@ -36,6 +38,14 @@ class NarInfoStoreContract(Contract):
         self.assertFalse(await self.store.delete(digest_of(1)))
         self.assertEqual(await self.store.get(digest_of(2)), b"two")
         self.assertEqual(await self.walked(), [digest_of(2)])
+
+    async def test_the_time_of_writing_is_known(self) -> None:
+        """Of a text that is there, by a clock that need not be ours to the second."""
+        self.assertIsNone(await self.store.written(digest_of(1)))
+        await self.store.put(digest_of(1), b"text")
+        written = await self.store.written(digest_of(1))
+        assert written is not None
+        self.assertLess(abs(datetime.now(UTC) - written), timedelta(seconds=60))
 
     async def test_walking_sees_every_path(self) -> None:
         """A walk gives the hash part of every path."""

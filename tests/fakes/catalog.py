@@ -10,7 +10,7 @@ from attrs import evolve
 from ncps.errors import Conflict, NcpsError
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
-from ncps.ports import EvictedNar, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
+from ncps.ports import EvictedNar, Forgotten, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
 from ncps.ports.catalog import WRONG_ENTRIES, WRONG_S
 
 _ORIGIN = ("upstream", "origin_url")
@@ -235,7 +235,7 @@ class MemoryCatalog(Inventory):
             evicted.append(EvictedNar(victim.nar, tuple(sorted(self._digests_of(key)))))
         return evicted
 
-    async def forget_unused(self, before: datetime, now: datetime, limit: int) -> list[NarKey]:
+    async def forget_unused(self, before: datetime, now: datetime, limit: int) -> Forgotten:
         self._writing()
         forgotten = []
         for key, nar in list(self.records.items()):
@@ -249,7 +249,7 @@ class MemoryCatalog(Inventory):
             else:
                 await self.forget_nar(key)
                 forgotten.append(key)
-        return forgotten
+        return Forgotten(tuple(forgotten), limit > 0)
 
 
 def _announced(there: NarRecord | None, told: NarRecord) -> NarRecord:

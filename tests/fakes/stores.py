@@ -197,6 +197,7 @@ class MemoryNarInfoStore(_Failing, NarInfoStore):
 
     def __init__(self) -> None:
         self.texts: dict[str, bytes] = {}
+        self.times: dict[str, datetime] = {}
 
     def _checked(self, digest: str) -> str:
         self._check()
@@ -205,12 +206,16 @@ class MemoryNarInfoStore(_Failing, NarInfoStore):
 
     async def put(self, digest: str, text: bytes) -> None:
         self.texts[self._checked(digest)] = text
+        self.times[digest] = datetime.now(UTC)
 
     async def get(self, digest: str) -> bytes | None:
         return self.texts.get(self._checked(digest))
 
     async def delete(self, digest: str) -> bool:
         return self.texts.pop(self._checked(digest), None) is not None
+
+    async def written(self, digest: str) -> datetime | None:
+        return self.times[digest] if self._checked(digest) in self.texts else None
 
     async def walk(self) -> AsyncIterator[str]:
         self._check()

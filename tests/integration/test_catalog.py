@@ -272,6 +272,69 @@ class FaultTests(SqliteTestCase):
             database.open()
 
 
+class CutLogTests(SqliteTestCase):
+    """Something else than SQLite touches the write-ahead log while the database is open."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ended: list[str] = []
+        self.log = Path(f"{self.path}-wal")
+        database = LocalDatabase(reactor, self.dialect, end=self.ended.append)
+        database.open()
+        self.addCleanup(database.close)
+        self.catalog = SqlCatalog(database)
+
+    async def fill(self, numbers: range) -> None:
+        for number in numbers:
+            await self.catalog.add_narinfo(entry(number), record(number))
+
+    async def assert_ends(self, reason: str) -> None:
+        """Check that the next write ends the process, and changes nothing."""
+        before = self.path.read_bytes()
+        with self.assertRaisesRegex(Unavailable, reason):
+            await self.fill(range(500, 501))
+        self.assertEqual(1, len(self.ended))
+        self.assertIn(str(self.log), self.ended[0])
+        self.assertEqual(before, self.path.read_bytes())
+
+    def left(self) -> int:
+        """Count the narinfos that the next process finds, in a database that is whole."""
+        copy = self.path.parent / "copy.sqlite"
+        copy.write_bytes(self.path.read_bytes())
+        Path(f"{copy}-wal").write_bytes(self.log.read_bytes())
+        with closing(sqlite3.connect(copy)) as connection:
+            self.assertEqual([("ok",)], connection.execute("PRAGMA integrity_check").fetchall())
+            return int(connection.execute("SELECT COUNT(*) FROM narinfos").fetchone()[0])
+
+    async def test_a_log_that_was_cut_costs_its_end_alone(self) -> None:
+        """The next process finds all transactions up to the cut."""
+        await self.fill(range(20))
+        size = self.log.stat().st_size
+        await self.fill(range(20, 40))
+        os.truncate(self.log, size + 1000)
+        await self.assert_ends("was cut to")
+        self.assertEqual(20, self.left())
+
+    async def test_a_log_that_was_removed_or_replaced(self) -> None:
+        """What took its place is none of ours."""
+        await self.fill(range(3))
+        aside = self.log.rename(self.log.with_suffix(".aside"))
+        await self.assert_ends("was removed")
+        self.ended.clear()
+        self.log.write_bytes(aside.read_bytes())
+        await self.assert_ends("was replaced")
+
+    async def test_a_checkpoint_of_another_process_is_no_damage(self) -> None:
+        """SQLite itself may shorten the log, once everything in it is in the database."""
+        await self.fill(range(20))
+        with closing(sqlite3.connect(self.path)) as other:
+            (busy, *_), *_ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self.assertEqual((0, 0), (busy, self.log.stat().st_size))
+        await self.fill(range(20, 40))
+        self.assertEqual([], self.ended)
+        self.assertEqual(40, (await self.catalog.totals()).narinfos)
+
+
 class DatabaseTests(SqliteTestCase):
     """How interactions run."""
 

@@ -76,7 +76,7 @@ class StormContract(Contract):
 
         async def forget() -> None:
             found = await self.catalog.forget_unused(later(60), later(0), 3)
-            self.forgotten += len(found)
+            self.forgotten += len(found.keys)
 
         async def recount() -> None:
             self.off.append(await self.catalog.recount())

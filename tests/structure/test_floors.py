@@ -58,7 +58,7 @@ FLOORS: Final = (
         rooms(
             "streams spool spoolfile spoolreader slots flights workers tasks endpoints lockfile"
             " looplag loglines metrics allocator epoll figures reactor clocks tls signals"
-            " resolver"
+            " resolver ending logqueue processmetrics descriptors"
         ),
         never=_DRIVERS,
     ),
@@ -70,7 +70,7 @@ FLOORS: Final = (
         "5 (assembly)",
         rooms(
             "settings logs cli tap limits assembly service commands __main__"
-            " supervisor doors shares place worker crew"
+            " launch supervisor doors shares place worker crew"
         ),
     ),
 )

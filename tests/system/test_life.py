@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -23,6 +25,8 @@ from tests.system.wire import Exchange, raw_status, send_raw
 
 SIZE = 2_000_000
 MIDDLE = 1_000_000
+LONG = [f"/{number:03}{'x' * 200}" for number in range(250)]
+"""Paths of which the log's lines are more than a pipe holds."""
 GET_INDEX = b"GET /nix-cache-info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 #: What is told of an address that is taken: one line, with what was given, and no more.
 TAKEN = r"\Ancps: error: cannot listen on 127\.0\.0\.1:{port}: Address already in use\n\Z"
@@ -126,26 +130,40 @@ class StopTests(LifeStage):
         self.assertIn(False, seen)
 
     def test_told_to_end_twice(self) -> None:
-        """A second signal while answers finish changes nothing, and is no error."""
+        """A second signal cuts what runs, without a traceback, however it was started."""
         path = self.cache.add(SIZE)
         for command in (["-m", "ncps", "serve"], list(TWISTD), ["-m", "twisted", "ncps"]):
             origin = self.mounted(Stall(MIDDLE))
-            options = ["--cache-upstream-idle-timeout", "60s", "--server-drain-timeout", "20s"]
+            options = ["--cache-upstream-idle-timeout", "60s", "--server-drain-timeout", "60s"]
             daemon = self.make_daemon(origin, options=options)
             process = self.spawn(daemon, [*command, *settings_of(daemon)])
             self.wait_until_listening(daemon)
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                process.send_signal(number)
             reader = self.exchange(daemon, self.nar_target(daemon, path))
             origin.wait_for_stall(path.nar_target)
             process.send_signal(signal.SIGTERM)
             wait_until(lambda: not self.answers(daemon), "it to stop", daemon=daemon)  # noqa: B023
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
-                process.send_signal(number)
-                time.sleep(0.05)
-            origin.release()
-            answer = reader.finish()
-            self.assertEqual((True, path.file), (answer.whole, answer.body))
+            self.assertIsNone(process.poll())
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
             self.assertIn(process.wait(20), {0, -signal.SIGTERM})
+            self.assertLess(time.monotonic() - began, 8)
+            self.assertFalse(reader.finish().whole)
+            self.assertIn("SIGHUP changes nothing", daemon.log)
+            self.assertIn("a second signal cuts them", daemon.log)
+            self.assertIn("ncps has stopped", daemon.log)
             self.assertNotIn("Traceback", daemon.log)
+
+    def test_not_ready_comes_first(self) -> None:
+        """During the delay everything is served, and `/readyz` says no; a second signal ends it."""
+        daemon = self.daemon(self.origin(), options=["--server-drain-delay", "60s"])
+        os.kill(daemon.pid, signal.SIGTERM)
+        wait_until(lambda: self.ask(daemon, "/readyz").status == 503, "it to say no")
+        self.assertEqual(200, self.ask(daemon, "/nix-cache-info").status)
+        began = time.monotonic()
+        daemon.stop()
+        self.assertLess(time.monotonic() - began, 8)
 
     def test_slow_download_is_cut_at_the_deadline(self) -> None:
         """A download that is not done at the drain deadline is cut, with exit code 0."""
@@ -221,6 +239,59 @@ class StopTests(LifeStage):
         self.wait_for_log(daemon, "ncps has stopped")
 
 
+class LogTests(LifeStage):
+    """Where the log goes."""
+
+    def test_a_pipe_that_nobody_reads(self) -> None:
+        """More lines than a pipe holds hold up neither answers nor the end, and none is lost."""
+        daemon = self.make_daemon(self.origin())
+        read_fd, write_fd = os.pipe()
+        with os.fdopen(read_fd, "rb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ncps", "serve", *settings_of(daemon)],
+                env=environment(daemon.directory / "home"),
+                stdin=subprocess.DEVNULL,
+                stdout=write_fd,
+                stderr=subprocess.DEVNULL,
+            )
+            os.close(write_fd)
+            self.addCleanup(process.wait, 10)
+            self.addCleanup(process.kill)
+            self.wait_until_listening(daemon)
+            for path in LONG:
+                self.assertEqual(404, self.ask(daemon, path).status)
+            reading = self.in_background(log.read)
+            metrics = self.ask(daemon, "/metrics").body
+            self.assertIn(b"ncps_log_lines_dropped_total 0.0", metrics)
+            self.end(process)
+            lines = reading.result(20).splitlines()
+        paths = [json.loads(line).get("path", "") for line in lines]
+        self.assertEqual(LONG, [path for path in paths if path.endswith("xxx")])
+
+    def test_the_end_waits_for_no_reader(self) -> None:
+        """SIGTERM ends a daemon whose log nobody reads, with exit code 0."""
+        daemon = self.make_daemon(self.origin())
+        read_fd, write_fd = os.pipe()
+        self.addCleanup(os.close, read_fd)
+        command = ["-m", "ncps", "serve", *settings_of(daemon)]
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env=environment(daemon.directory / "home"),
+            stdin=subprocess.DEVNULL,
+            stdout=write_fd,
+            stderr=write_fd,
+        )
+        os.close(write_fd)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.kill)
+        self.wait_until_listening(daemon)
+        for path in LONG:
+            self.ask(daemon, path)
+        began = time.monotonic()
+        self.end(process)
+        self.assertLess(time.monotonic() - began, 10)
+
+
 class ListenTests(LifeStage):
     """Where it listens."""
 
@@ -241,6 +312,16 @@ class ListenTests(LifeStage):
         self.assertEqual(200, raw_status(send_raw(str(path), GET_INDEX)))
         daemon.stop()
         self.assertFalse(path.exists())
+
+    def test_a_socket_whose_file_was_removed(self) -> None:
+        """It ends in order though nothing is left to be removed, its directory neither."""
+        path = self.directory / "run" / "ncps.sock"
+        path.parent.mkdir()
+        daemon = self.serve_on(f"unix:{path}")
+        shutil.rmtree(path.parent)
+        daemon.stop()
+        self.assertFalse(path.exists())
+        self.assertIn("ncps has stopped", daemon.log)
 
     def test_several_addresses(self) -> None:
         """Host and port, IPv6 and endpoint strings can be mixed."""
@@ -343,6 +424,52 @@ class TwistdTests(LifeStage):
         done = run(["-m", "twisted", "ncps", *settings_of(daemon)], daemon.directory / "home")
         self.assertEqual(1, done.returncode)
         self.assertRegex(done.stdout + done.stderr, r"is in use by process \d+ on ")
+
+    def daemonized(self, daemon: Daemon, *flags: str) -> subprocess.CompletedProcess[str]:
+        """Run `twistd ncps` as a user does who wants a daemon, until the command ends."""
+        where = daemon.directory
+        twistd = [*TWISTD[:2], f"--pidfile={where}/pid", f"--logfile={where}/log"]
+        return run([*twistd, "ncps", *settings_of(daemon), *flags], where / "home")
+
+    def test_a_daemon_that_serves_ends_the_command(self) -> None:
+        """`twistd ncps` ends with 0 once the daemon serves, which then turns its log and stops."""
+        daemon = self.make_daemon(self.origin())
+        done = self.daemonized(daemon)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        pid = int((daemon.directory / "pid").read_text())
+        self.addCleanup(self.end_for_good, pid)
+        self.assertEqual(200, self.ask(daemon, "/readyz").status)
+        os.kill(pid, signal.SIGUSR1)
+        wait_until(lambda: (daemon.directory / "log.1").exists(), "the log to be turned")
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not (daemon.directory / "pid").exists(), "it to end", daemon=daemon)
+
+    def end_for_good(self, pid: int) -> None:
+        """Kill a daemon that should have ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def test_a_daemon_that_cannot_start_ends_the_command(self) -> None:
+        """The command ends with 1, says why in one line, and leaves no pid file."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            for flags, reason in (
+                (["--cache-secret-key-path=/nonexistent"], "/nonexistent"),
+                ([f"--server-addr=127.0.0.1:{taken.getsockname()[1]}"], "cannot listen on"),
+            ):
+                daemon = self.make_daemon(self.origin())
+                done = self.daemonized(daemon, *flags)
+                self.assertEqual(1, done.returncode)
+                self.assertRegex(done.stderr, rf"^ncps: error: .*{reason}.*\n$")
+                wait_until(lambda: not (daemon.directory / "pid").exists(), "it to end")  # noqa: B023
+
+    def test_in_the_foreground_no_pid_file_is_left(self) -> None:
+        """`twistd -n` writes one, too."""
+        daemon = self.make_daemon(self.origin())
+        where = daemon.directory
+        command = [*TWISTD[:2], "-n", f"--pidfile={where}/pid", "ncps", *settings_of(daemon)]
+        done = run([*command, "--cache-secret-key-path=/nonexistent"], where / "home")
+        self.assertEqual(1, done.returncode)
+        self.assertFalse((where / "pid").exists())
 
     def test_port_in_use_ends_twistd(self) -> None:
         """A port that is taken ends twistd instead of leaving it there without a port."""

@@ -13,6 +13,13 @@ from tests.system.wire import raw_status, send_raw
 
 MIB = 1024 * 1024
 
+FEW_DESCRIPTORS = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))
+from ncps.__main__ import main
+sys.exit(main())
+"""
+
 
 class LimitStage(Stage):
     def reached(self, daemon: Daemon, limit: str) -> float:
@@ -29,6 +36,48 @@ class LimitStage(Stage):
         text = self.ask(daemon, "/metrics").body.decode()
         (line,) = (line for line in text.splitlines() if line.startswith(f"{series} "))
         return float(line.rpartition(" ")[2])
+
+
+class DescriptorTests(LimitStage):
+    """Fewer descriptors than connections."""
+
+    def crowded(self, hard: int, connections: int) -> tuple[Daemon, list[socket.socket]]:
+        """Return a daemon under a limit, and so many connections to it that ask nothing."""
+        daemon = self.make_daemon(self.mounted())
+        daemon.program = ("-c", FEW_DESCRIPTORS.format(hard=hard))
+        daemon.start()
+        idle = []
+        for _ in range(connections):
+            idle.append(socket.create_connection(("127.0.0.1", daemon.port), 5))
+            self.addCleanup(idle[-1].close)
+        return daemon, idle
+
+    def test_the_soft_limit_is_raised(self) -> None:
+        """More idle connections than the soft limit has room for cost nobody an answer."""
+        path = self.cache.add()
+        daemon, _ = self.crowded(4096, 300)
+        self.assertEqual(path.file, self.ask(daemon, self.nar_target(daemon, path)).body)
+        self.assertIn("beneath the limit of 4096 descriptors", daemon.log)
+
+    def test_connections_that_do_not_fit_wait(self) -> None:
+        """They are served when others have ended; none is reset, and downloads go on meanwhile."""
+        path = self.cache.add(MIB)
+        daemon, idle = self.crowded(256, 100)
+        first = idle[0]
+        target = f"/{path.digest}.narinfo"
+        first.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        self.assertEqual(200, raw_status(first.recv(65536)))
+        self.wait_for_log(daemon, "this is told once")
+        late = self.in_background(lambda: self.ask(daemon, "/pubkey").status)
+        idle[50].sendall(b"GET /pubkey HTTP/1.1\r\nHost: x\r\n\r\n")
+        for line in idle[:50]:
+            line.close()
+        idle[50].settimeout(20)
+        self.assertEqual(200, raw_status(idle[50].recv(65536)))
+        for line in idle[50:]:
+            line.close()
+        self.assertEqual(200, late.result(20))
+        self.assertEqual(path.file, self.ask(daemon, self.nar_target(daemon, path)).body)
 
 
 class ClientLimitTests(LimitStage):

@@ -254,7 +254,7 @@ class RebuildTests(Stage):
     """The database is gone."""
 
     def test_rebuilt_database_serves_all_without_upstream(self) -> None:
-        """After the database's loss `ncps rebuild` makes it anew: same key, same answers."""
+        """A damaged database says what to do, and done so everything is there: key and answers."""
         paths = [self.cache.add(1000, compression=c) for c in ("none", "xz", "zstd", "bzip2")]
         origin = self.mounted()
         daemon = self.daemon(origin)
@@ -265,8 +265,13 @@ class RebuildTests(Stage):
         key = daemon.public_key()
         daemon.stop()
         origin.stop()
+        (daemon.directory / "catalog.sqlite").write_bytes(b"damaged" * 1000)
+        for command in ("serve", "rebuild"):
+            refused = run_ncps(daemon, command)
+            self.assertEqual(1, refused.returncode)
+            self.assertIn("with `ncps rebuild`", refused.stderr)
         for file in daemon.directory.glob("catalog.sqlite*"):
-            file.unlink()
+            file.rename(self.directory / file.name)
         done = run_ncps(daemon, "rebuild")
         self.assertEqual(0, done.returncode, done.stderr)
         for word in ("warn", "error", "Traceback"):

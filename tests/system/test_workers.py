@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -297,6 +298,41 @@ class MetricsTests(WorkersStage):
         raise AssertionError("no worker answers")
 
 
+class CleanedTests(WorkersStage):
+    """Something removes what lies in /tmp or /run."""
+
+    def test_directories_are_made_again(self) -> None:
+        """Without run and temp directory, misses come back by themselves, each fetched once."""
+        paths = [self.cache.add(SIZE) for _ in range(2)]
+        origin = self.mounted(Stall(SIZE // 2))
+        run = self.directory / "run"
+        run.mkdir()
+        daemon = self.make_daemon(origin, options=["--workers", "2", *PATIENT])
+        daemon.environment["RUNTIME_DIRECTORY"] = str(run)
+        daemon.start(deadline=START_DEADLINE)
+        self.wait_until_all_serve(daemon)
+        (place,) = run.iterdir()
+        shutil.rmtree(place)
+        shutil.rmtree(daemon.directory / "tmp")
+        wait_until(lambda: len(list(place.glob("worker-*.sock"))) == 2, "the sockets to be back")
+        self.assertEqual(0o700, place.stat().st_mode & 0o777)
+        self.wait_for_log(daemon, "unfinished downloads was removed")
+        for path in paths:
+            target = self.nar_target(daemon, path)
+            readers = self.at_once(*[lambda t=target: self.exchange(daemon, t)] * 12)
+            origin.wait_for_stall(path.nar_target)
+            origin.release()
+            for answer in [reader.finish() for reader in readers]:
+                self.assertEqual((200, path.file), (answer.status, answer.body))
+            self.assertEqual(1, origin.gets(path.nar_target))
+        self.wait_until_stored(daemon, *paths)
+        self.assertIn(b"ncps_workers_answering 2.0", self.ask(daemon, "/metrics").body)
+        shutil.rmtree(run)
+        run.write_text("in the way")
+        wait_until(lambda: b"was removed" in self.ask(daemon, "/readyz").body, "it to be told")
+        daemon.stop()
+
+
 class EndTests(WorkersStage):
     """How they end."""
 
@@ -336,6 +372,30 @@ class EndTests(WorkersStage):
         self.assertEqual((True, path.file), (answer.whole, answer.body))
         stopped.result(20)
         self.assertEqual(1, len(daemon.stored_nars()))
+
+    def test_a_second_signal_cuts_all(self) -> None:
+        """A worker that hears two is told to end once; the supervisor's second one cuts all."""
+        path = self.cache.add(SIZE)
+        origin = self.mounted(Stall(SIZE // 2))
+        daemon, workers = self.crew(origin, 2, [*PATIENT, "--server-drain-timeout", "60s"])
+        for pid in (daemon.pid, *workers):
+            os.kill(pid, signal.SIGHUP)
+        reader = self.exchange(daemon, self.nar_target(daemon, path))
+        origin.wait_for_stall(path.nar_target)
+        os.kill(daemon.pid, signal.SIGTERM)
+        self.wait_for_log(daemon, "stopping 2 workers")
+        self.wait_for_log(daemon, "ncps has stopped")  # the other worker
+        for pid in filter(is_alive, workers):
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.2)
+        self.assertTrue(any(map(is_alive, workers)))
+        began = time.monotonic()
+        daemon.stop()
+        self.assertLess(time.monotonic() - began, 8)
+        self.assertFalse(reader.finish().whole)
+        lines = [line["message"] for line in log_lines(daemon)]
+        self.assertEqual(2, lines.count("ncps has stopped"))
+        self.assertEqual(1, sum("SIGHUP changes nothing" in line for line in lines))
 
     def test_workers_go_with_a_killed_supervisor(self) -> None:
         """After `kill -9` of the supervisor its workers end, and only then another may start."""
@@ -440,7 +500,8 @@ class StartTests(WorkersStage):
             command = ["-m", "ncps", "serve", *settings_of(daemon), "--workers", "3"]
             process = self.spawn(daemon, command, more={"NOTIFY_SOCKET": str(path)})
             self.assertEqual(b"READY=1", channel.recv(4096))
-            self.assertEqual(3, len(self.starts(daemon)))
+            # All three have said so before; a thread of each writes the log a moment later.
+            wait_until(lambda: len(self.starts(daemon)) == 3, "the log to say it", deadline=1.0)
             self.end(process)
             self.assertEqual(b"STOPPING=1", channel.recv(4096))
             channel.setblocking(False)

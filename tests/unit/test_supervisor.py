@@ -31,6 +31,9 @@ class Child:
         if self.is_alive and (name == "KILL" or not self.is_stubborn):
             self.end(f"signal {name}")
 
+    def cut(self) -> None:
+        self.signals.append("cut")
+
     def end(self, how: str = "exit code 1", why: str = "") -> None:
         self.is_alive = False
         self.watch.ended(how, why)
@@ -190,6 +193,25 @@ class SupervisorTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.successResultOf(stopped)
         self.assertEqual(["TERM", "KILL"], self.children[2].signals)
+
+    def test_a_cut_reaches_all_that_are_left(self) -> None:
+        """Workers are told to cut what runs; one that does not end then is killed."""
+        self.serve()
+        for child in self.children[1:]:
+            child.is_stubborn = True
+        stopped = self.stop(30.0)
+        self.supervisor.cut(6.0)
+        self.assertEqual(
+            [["TERM"], ["TERM", "cut"], ["TERM", "cut"]],
+            [child.signals for child in self.children],
+        )
+        self.children[1].end("exit code 0")
+        self.clock.advance(5.9)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.1)
+        self.successResultOf(stopped)
+        self.assertEqual(["TERM", "cut", "KILL"], self.children[2].signals)
+        self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_stop_in_the_middle_of_the_start(self) -> None:
         """Being told to end while starting is an end like any other."""

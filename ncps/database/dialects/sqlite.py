@@ -18,7 +18,8 @@ BUSY_TIMEOUT_S: Final = 10.0
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
-_UNUSABLE = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH})
+_UNUSABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH})
+_DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 
 
 class SQLite(Dialect):
@@ -131,6 +132,12 @@ class SQLite(Dialect):
             return StorageFull(f"the database cannot be written: {error}")
         if code == sqlite3.SQLITE_CONSTRAINT or isinstance(error, OverflowError):
             return Corrupt(f"the database refuses these facts: {error}")
+        if code in _DAMAGED or _extended(error) == sqlite3.SQLITE_IOERR_SHORT_READ:
+            return Refused(
+                f"{self.path} is damaged, or no SQLite database ({error}): stop ncps, move"
+                f" {self.path}, {self.path.name}-wal and {self.path.name}-shm elsewhere, and fill"
+                " a new one from the store with `ncps rebuild`"
+            )
         if code in _UNUSABLE:
             return Refused(f"{self.path} cannot be used as an SQLite database: {error}")
         retry_after = 1.0 if code in _BUSY else None
@@ -143,6 +150,10 @@ def _translate(statement: str) -> str:
     return statement.removesuffix(" FOR UPDATE")
 
 
+def _extended(error: Exception) -> int:
+    """Extended result code; 0 if the error is not the engine's but the driver's own."""
+    return int(getattr(error, "sqlite_errorcode", 0))
+
+
 def _code(error: Exception) -> int:
-    """Primary result code; 0 if the error is not the engine's but the driver's own."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return _extended(error) & 0xFF

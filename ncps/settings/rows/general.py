@@ -108,7 +108,18 @@ ROWS = (
         kind=duration(),
         default="30s",
         group="Server",
-        help="Time that running answers have to finish after SIGTERM, before they are cut off.",
+        help="Time that running answers have to finish after SIGTERM, before they are cut off. A "
+        "second SIGTERM or SIGINT cuts them at once.",
+    ),
+    Setting(
+        flag="server-drain-delay",
+        key="server.drain-delay",
+        kind=duration(),
+        default="0s",
+        group="Server",
+        help="Time after SIGTERM in which everything is served as before, but /readyz says no "
+        "(503), so that a load balancer goes elsewhere first. --server-drain-timeout begins after "
+        "it.",
     ),
     Setting(
         flag="server-min-send-rate",
@@ -134,7 +145,8 @@ ROWS = (
         kind=integer(at_least=1),
         default="10000",
         group="Server",
-        help="Open connections of clients, at most; more are closed at once.",
+        help="Open connections of clients, at most; more are closed at once. Where the limit of "
+        "descriptors has room for fewer, new ones wait, and the start says so.",
     ),
     Setting(
         flag="server-max-connections-per-address",

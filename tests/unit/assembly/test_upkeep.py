@@ -1,19 +1,44 @@
-"""The time zone that a schedule goes by."""
+"""Upkeep: what dead processes left, and the time zone that a schedule goes by."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.assembly.upkeep import local_zone, schedule_of
+from ncps.assembly.upkeep import LEFT_FOR_S, local_zone, schedule_of, sweep_leftovers
 from ncps.cache.schedule import Cron, Every
 from ncps.errors import Refused
 from ncps.settings.eviction import parse_schedule
 
 NOWHERE = Path("/nonexistent")
 ZONES = Path("/usr/share/zoneinfo")
+
+
+class LeftoverTests(SynchronousTestCase):
+    def test_leftovers_are_swept_in_a_thread_of_the_store(self) -> None:
+        """Only what has lain there for a while, since others are at work."""
+        ages: list[float] = []
+
+        async def run(function: Callable[[float], int], age_s: float) -> int:
+            return function(age_s)
+
+        def sweep(age_s: float) -> int:
+            ages.append(age_s)
+            return 2
+
+        stores = SimpleNamespace(threads=SimpleNamespace(run=run), sweep=sweep)
+        parts: Any = SimpleNamespace(stores=stores)
+        with capturedLogs() as events:
+            self.successResultOf(Deferred.fromCoroutine(sweep_leftovers(parts)))
+        self.assertEqual([LEFT_FOR_S], ages)
+        self.assertEqual([2], [event["count"] for event in events])
 
 
 class ZoneTests(SynchronousTestCase):

@@ -9,9 +9,10 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.cache import orphans
 from ncps.cache.evict import LEASE
 from ncps.cache.objects import Objects
-from ncps.cache.orphans import FORGET_BATCH, PACE, PAUSE_S, Orphans, Swept
+from ncps.cache.orphans import PACE, PAUSE_S, Orphans, Swept
 from ncps.cache.relay import lease_of
 from ncps.cache.uses import Uses
 from ncps.clocks import utc_now
@@ -120,16 +121,16 @@ class OrphanTests(SynchronousTestCase):
         clock = SetClock()
         self.clock = clock
         self.catalog.made_at = datetime.fromtimestamp(clock.wall() - 100 * DAY, UTC)
-        orphans = self.made()
+        sweeper = self.made()
         self.store.put(key_of(1), b"young")
         self.store._modified[key_of(1)] = utc_now(clock)
         clock.advance(60)
         for step in (3600.0, -3600.0, 2 * DAY, -DAY, DAY):
             clock.ahead += step
-            self.successResultOf(Deferred.fromCoroutine(orphans.sweep()))
+            self.successResultOf(Deferred.fromCoroutine(sweeper.sweep()))
             self.assertEqual(set(self.store.objects), {key_of(1)})
         clock.advance(4 * DAY)
-        self.successResultOf(Deferred.fromCoroutine(orphans.sweep()))
+        self.successResultOf(Deferred.fromCoroutine(sweeper.sweep()))
         self.assertEqual(set(self.store.objects), set())
 
     def test_no_grace_is_no_sweep(self) -> None:
@@ -179,7 +180,8 @@ class OrphanTests(SynchronousTestCase):
 
     def test_records_unwanted_for_a_month_go(self) -> None:
         """Only those of NARs that are not stored, however many, and memory is told."""
-        count = FORGET_BATCH + 5
+        self.patch(orphans, "FORGET_BATCH", 2)
+        count = 301
         for number in range(count):
             fetched = entry(number, fetched_at=self.ago(32 * DAY))
             self.run_now(self.catalog.add_narinfo(fetched, record(number)))
@@ -188,7 +190,11 @@ class OrphanTests(SynchronousTestCase):
         )
         self.run_now(self.catalog.add_narinfo(entry(901), record(901)))
         self.run_now(self.catalog.mark_stored(stored(901)))
-        self.successResultOf(self.sweep())
+        sweep = self.sweep()
+        for _ in range(150):
+            self.assertNoResult(sweep)
+            self.clock.advance(PAUSE_S)
+        self.successResultOf(sweep)
         self.assertEqual(set(self.catalog.entries), {digest_of(900), digest_of(901)})
         self.assertEqual(set(self.changes.keys), {key_of(number) for number in range(count)})
         self.assertEqual(self.swept[0].records, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -272,3 +273,24 @@ class ServerTests(SynchronousTestCase):
             statement_timeout_s=1.0,
         )
         self.assertRaises(Refused, MySQL, server)
+
+
+class DamageTests(SynchronousTestCase):
+    def test_a_damaged_file_is_told_with_what_to_do(self) -> None:
+        """Where the files go, and what fills a new database; whatever part of it is damaged."""
+        dialect = SQLite(Path("/var/lib/ncps/db.sqlite"))
+        for code in (
+            sqlite3.SQLITE_NOTADB,
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_CORRUPT_INDEX,
+            sqlite3.SQLITE_IOERR_SHORT_READ,
+        ):
+            error = sqlite3.DatabaseError("database disk image is malformed")
+            error.sqlite_errorcode = code
+            found = dialect.translated(error)
+            self.assertIsInstance(found, Refused)
+            for part in ("/var/lib/ncps/db.sqlite,", "db.sqlite-wal", "ncps rebuild", "malformed"):
+                self.assertIn(part, str(found))
+        other = sqlite3.OperationalError("disk I/O error")
+        other.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        self.assertIsInstance(dialect.translated(other), Unavailable)

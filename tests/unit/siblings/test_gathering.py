@@ -56,7 +56,7 @@ class GatheringTests(SynchronousTestCase):
         self.two.downloads("failed").inc()
         self.two.downloads("odd").inc()
         for metrics in (self.one, self.two):
-            metrics.loop_lag.observe(0.2)
+            metrics.process.loop_lag.observe(0.2)
         self.assertEqual(5, self.value("ncps_downloads_total", outcome="published"))
         self.assertEqual(1, self.value("ncps_downloads_total", outcome="failed"))
         self.assertEqual(1, self.value("ncps_downloads_total", outcome="odd"))
@@ -131,6 +131,6 @@ class GatheringTests(SynchronousTestCase):
         """What is written of one worker alone is, letter for letter, what its registry writes."""
         alone = Gathering(self.one, self.shown(3), [])
         self.one.downloads("published").inc()
-        self.one.loop_lag.observe(0.3)
+        self.one.process.loop_lag.observe(0.3)
         found = self.successResultOf(start(alone.all()))
         self.assertEqual(generate_latest(self.one.registry), generate_latest(found))

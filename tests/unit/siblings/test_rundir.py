@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.errors import Refused
+from ncps.errors import Refused, Unavailable
 from ncps.lockfile import LockFile
 from ncps.siblings import rundir
 from ncps.siblings.rundir import LONGEST, PREFIX, Rooms
@@ -29,6 +31,21 @@ class RunDirectoryTests(SynchronousTestCase):
         self.assertEqual(0o700, made.path.stat().st_mode & 0o777)
         self.assertEqual(self.parent, made.path.parent)
         self.assertRaises(Refused, LockFile(made.path / "lock", "it").acquire)
+
+    def test_it_is_made_again_where_it_was(self) -> None:
+        """Private as before; what somebody else has put there is not taken."""
+        made = self.make()
+        self.assertFalse(rundir.ensure(made.path))
+        shutil.rmtree(made.path)
+        self.assertTrue(rundir.ensure(made.path))
+        self.assertEqual(0o700, made.path.stat().st_mode & 0o777)
+        taken = self.parent / "taken"
+        taken.symlink_to(made.path)
+        self.addCleanup(taken.unlink)
+        self.assertRaises(Refused, rundir.ensure, taken)
+        self.patch(os, "geteuid", lambda: os.getuid() + 1)
+        self.assertRaises(Refused, rundir.ensure, made.path)
+        self.assertRaises(Unavailable, rundir.ensure, self.parent / "gone" / "run")
 
     def test_it_is_removed_with_what_is_in_it(self) -> None:
         """Removing twice does no harm."""

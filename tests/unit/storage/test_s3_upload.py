@@ -162,6 +162,15 @@ class ProbeTests(BucketCase):
         self.assertEqual(sweep_blocking(self.bucket), 1)
         self.assertEqual(set(self.client.begun), {"new", "other"})
 
+    def test_old_probes_are_swept(self) -> None:
+        """Those of a process that died while it probed; one of today may be under way."""
+        for key in ("p/store/probe/old", "p/store/probe/new", "p/store/nar/0/00/x.nar"):
+            self.client.put(key, b"x")
+            self.client.objects[key].modified -= ABANDONED_AFTER + timedelta(minutes=1)
+        self.client.put("p/store/probe/new", b"x")
+        self.assertEqual(sweep_blocking(self.bucket), 1)
+        self.assertEqual({"p/store/probe/new", "p/store/nar/0/00/x.nar"}, set(self.client.objects))
+
     def test_a_server_that_does_not_list_parts_is_fine(self) -> None:
         """Nothing depends on it."""
         self.client.script["list_multipart_uploads"].append(error("NotImplemented", 501))

@@ -1,6 +1,8 @@
 """Tests of unfinished files."""
 
 import os
+import shutil
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -70,6 +72,19 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(self.names(), sorted([used.path.name, stranger.name]))
         self.assertEqual(self.temps.sweep(), 0)
 
+    def test_a_sweep_beside_others_leaves_what_is_young(self) -> None:
+        """A name that has no lock for a moment stays, however old the file is that it names."""
+        old = self.directory / "old"
+        old.write_bytes(b"")
+        os.utime(old, (0, 0))
+        os.link(old, self.temps.name("temp"))
+        self.temps.create().close()
+        self.assertEqual(0, self.temps.sweep(60.0))
+        now = time.time()
+        self.patch(time, "time", lambda: now + 61.0)
+        self.assertEqual(2, self.temps.sweep(60.0))
+        self.assertEqual(["old"], self.names())
+
     def test_a_sweep_is_not_led_astray(self) -> None:
         """A link or a pipe with a name like ours neither blocks a sweep nor leads it elsewhere."""
         precious = self.directory / "precious"
@@ -102,6 +117,15 @@ class TempsTests(SynchronousTestCase):
         self.assertRaises(Unavailable, gone.create)
         self.assertRaises(Unavailable, gone.sweep)
         self.assertRaises(Unavailable, gone.probe)
+
+    def test_a_directory_that_was_removed_is_made_again(self) -> None:
+        """Private as it was; but not what it lay in, which may be a disk that is not mounted."""
+        self.assertFalse(self.temps.mend())
+        shutil.rmtree(self.directory)
+        self.assertTrue(self.temps.mend())
+        self.assertEqual(0o700, self.directory.stat().st_mode & 0o777)
+        self.temps.create().close()
+        self.assertRaises(Unavailable, Temps(self.directory / "gone" / "temps").mend)
 
     def test_a_probe_leaves_nothing(self) -> None:
         """Checking that files can be written leaves no file."""

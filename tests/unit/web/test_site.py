@@ -510,6 +510,31 @@ class DrainTests(ServerTestCase):
         self.assertEqual(self.successResultOf(done), 1)
         self.assertEqual(self.server.timers, [])
 
+    def test_a_cut_ends_the_drain(self) -> None:
+        """What is still answered then is cut at once, and counted."""
+        self.cache.gate = Deferred()
+        client = self.server.connect()
+        client.ask(PATH)
+        done = self.drain()
+        self.server.site.cut()
+        self.assertTrue(client.disconnected)
+        self.assertEqual(self.successResultOf(done), 1)
+        self.assertEqual(self.server.timers, [])
+
+    def test_leaving_is_told_and_all_is_served(self) -> None:
+        """Before the drain `/readyz` alone says that clients should go elsewhere."""
+        self.server.site.is_leaving = True
+        client = self.server.connect()
+        client.ask("/readyz")
+        response = client.response()
+        self.assertEqual(503, response.status)
+        self.assertIn(b'"service": "stopping"', response.body)
+        client.ask("/nix-cache-info")
+        response = client.response()
+        self.assertEqual(200, response.status)
+        self.assertNotIn("connection", response.headers)
+        self.assertFalse(client.disconnecting)
+
 
 class ErrorTests(ServerTestCase):
     def test_unexpected_error_is_500_with_an_id(self) -> None:

@@ -1,0 +1,53 @@
+"""Mending: directories that something has removed while ncps runs are made again.
+
+Programs that clean `/tmp` or `/run` do that. What is gone is told by `/readyz` until it is back.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.logger import Logger
+
+from ncps.assembly.stores import Stores
+from ncps.errors import NcpsError
+from ncps.place import Place
+from ncps.workers import Threads
+
+LOOK_S: Final = 5.0
+
+
+class Mending:
+    """See the module.
+
+    :param threads: look at the directory of unfinished downloads.
+    :ivar trouble: what cannot be made again; empty if all is there.
+    """
+
+    _log = Logger()
+
+    def __init__(self, stores: Stores, threads: Threads, place: Place) -> None:
+        self.trouble = ""
+        self._stores = stores
+        self._threads = threads
+        self._place = place
+
+    async def look(self) -> None:
+        """Make again what is gone. Never fails: what fails is logged once, and told."""
+        found = []
+        try:
+            if await self._threads.run(self._stores.mend):
+                self._log.warn(
+                    "the directory of unfinished downloads was removed, and is made again: {path}",
+                    path=str(self._stores.spools.directory),
+                )
+        except NcpsError as error:
+            found.append(str(error))
+        try:
+            await self._place.mend()
+        except NcpsError as error:
+            found.append(str(error))
+        trouble = "; ".join(found)
+        if trouble and trouble != self.trouble:
+            self._log.error("{trouble}", trouble=trouble)
+        self.trouble = trouble

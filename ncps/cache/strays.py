@@ -1,0 +1,91 @@
+"""Stray sidecars: narinfos in the store beside which no NAR lies any more.
+
+A sidecar is there to make a lost catalog again (D13), so it is of use only while its NAR is stored.
+Eviction and healing remove it with the NAR; what they could not remove, and what a process that
+died between two steps has left, goes here. One that is older than the catalog stays, for
+`ncps rebuild`, and so does one whose NAR may just be on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from ncps.cache.evict import LEASE
+from ncps.cache.orphans import PACE, PAUSE_S
+from ncps.clocks import Ages
+from ncps.errors import NcpsError
+from ncps.ports import Inventory, Leases, NarInfoEntry, NarInfoStore
+
+
+class Strays:
+    """See the module.
+
+    :param grace_s: how old a stray must be; 0 removes none.
+    :param keep_beside: puts the sidecar of a stored NAR into the store.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        catalog: Inventory,
+        store: NarInfoStore,
+        leases: Leases,
+        grace_s: float,
+        keep_beside: Callable[[NarInfoEntry], Awaitable[None]],
+    ) -> None:
+        self._clock = clock
+        self._ages = Ages(clock)
+        self._catalog = catalog
+        self._store = store
+        self._leases = leases
+        self._grace_s = grace_s
+        self._keep_beside = keep_beside
+
+    async def sweep(self) -> int:
+        """Remove the strays; return how many. Never fails: what fails is logged, the rest stays."""
+        count = 0
+        try:
+            if self._grace_s > 0:
+                made = await self._catalog.created_at()
+                seen = 0
+                async for digest in self._store.walk():
+                    seen += 1
+                    if seen % PACE == 0:
+                        await deferLater(self._clock, PAUSE_S)
+                    if await self._is_stray(digest, made):
+                        count += await self._remove(digest, made)
+        except NcpsError as error:
+            self._log.warn("the sweep of narinfos stopped early: {reason}", reason=str(error))
+        if count:
+            self._log.info("removed {count} narinfos beside which no NAR was stored", count=count)
+        return count
+
+    async def _stored(self, digest: str) -> NarInfoEntry | None:
+        """The narinfo, if its NAR is stored."""
+        found = await self._catalog.narinfo(digest)
+        return found[0] if found is not None and found[1].is_stored else None
+
+    async def _is_stray(self, digest: str, made: datetime) -> bool:
+        if await self._stored(digest) is not None:
+            return False
+        written = await self._store.written(digest)
+        return written is not None and made <= written < self._ages.before(self._grace_s)
+
+    async def _remove(self, digest: str, made: datetime) -> bool:
+        """Remove a stray, unless it is none any more."""
+        async with self._leases.hold(LEASE) as lease:
+            if lease.is_lost or not await self._is_stray(digest, made):
+                return False
+            is_removed = await self._store.delete(digest)
+            entry = await self._stored(digest)
+            if entry is not None:  # stored at this very moment
+                await self._keep_beside(entry)
+            return is_removed

@@ -1,0 +1,84 @@
+"""The end of a process: how long what runs may go on, and that a second signal cuts it short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+AFTERMATH_S: Final = 5.0
+"""Seconds that each step may take that should be quick."""
+CUT_AFTERMATH_S: Final = 0.5
+"""The same after a cut."""
+
+
+class Ending:
+    """One deadline for all that ends slowly.
+
+    :param delay_s: seconds in which everything is served still, though `/readyz` says no.
+    :param drain_s: seconds after that for what runs.
+    :ivar is_cut: whether nothing is waited for any more.
+    """
+
+    def __init__(self, clock: IReactorTime, *, delay_s: float, drain_s: float) -> None:
+        self.is_cut = False
+        self.delay_s = delay_s
+        self.drain_s = drain_s
+        self._clock = clock
+        self._deadline = 0.0
+        self._cuts: list[Callable[[], object]] = []
+
+    def begin(self) -> None:
+        """Let the time run."""
+        self._deadline = self._clock.seconds() + self.delay_s + self.drain_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline; 0 once it is over or cut."""
+        return 0.0 if self.is_cut else max(0.0, self._deadline - self._clock.seconds())
+
+    @property
+    def aftermath_s(self) -> float:
+        """Seconds that a step may take that should be quick."""
+        return CUT_AFTERMATH_S if self.is_cut else AFTERMATH_S
+
+    def hurry(self, drain_s: float) -> None:
+        """Allow no delay, and so many seconds from now at most."""
+        self.delay_s = 0.0
+        self.drain_s = min(self.drain_s, drain_s)
+        self._deadline = min(self._deadline, self._clock.seconds() + drain_s)
+
+    def on_cut(self, call: Callable[[], object]) -> None:
+        """Have something called when all is cut; at once if it is cut already."""
+        if self.is_cut:
+            call()
+        else:
+            self._cuts.append(call)
+
+    def cut(self) -> None:
+        """Wait for nothing any more; idempotent."""
+        self.is_cut = True
+        cuts, self._cuts = self._cuts, []
+        for call in cuts:
+            call()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, at most until the deadline, and not beyond a cut."""
+        waiting: Deferred[None] = Deferred()
+        timer = self._clock.callLater(min(seconds, self.left_s), waiting.callback, None)
+
+        def end() -> None:
+            if timer.active():
+                timer.cancel()
+                waiting.callback(None)
+
+        self._cuts.append(end)
+        try:
+            await waiting
+        finally:
+            if timer.active():
+                timer.cancel()
+            if end in self._cuts:
+                self._cuts.remove(end)

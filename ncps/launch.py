@@ -1,0 +1,68 @@
+"""How a start under twistd ends for the command that a user has typed.
+
+twistd forks a daemon, and its parent waits for a report that never comes if the daemon exits while
+it starts, since the parent keeps the pipe open by itself. So there is a pipe of our own, of which
+the daemon alone has the writing end: a byte says that it serves, and the end of it that it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+class Launch:
+    """See the module; made before twistd forks.
+
+    :param pid_file: that twistd has written, and leaves behind if the start fails; or empty.
+    :param forks: whether twistd is going to.
+    :param reactor: tells a start that fails early from one that fails in a running reactor.
+    """
+
+    def __init__(self, reactor: Any, pid_file: str, *, forks: bool) -> None:
+        self._reactor = reactor
+        self._pid_file = pid_file
+        self._is_child = False
+        self._open: list[int] = []
+        if forks:
+            self._read, self._write = os.pipe()
+            self._stderr = os.dup(2)
+            self._open = [self._write, self._stderr]
+            os.register_at_fork(after_in_parent=self._wait, after_in_child=self._begin)
+
+    def _wait(self) -> None:
+        """Be the command: wait until the daemon serves, or end with it."""
+        if self._is_child or not self._open:
+            return
+        self._close()
+        if not os.read(self._read, 1):
+            os._exit(1)
+        os.close(self._read)
+
+    def _begin(self) -> None:
+        """Be the daemon."""
+        if not self._is_child and self._open:
+            self._is_child = True
+            os.close(self._read)
+
+    def ended(self, reason: str) -> None:
+        """Tell the command how the start has ended.
+
+        :param reason: why it failed; empty if it did not.
+        """
+        if self._open:
+            with suppress(OSError):  # the command may be gone
+                if reason:
+                    os.write(self._stderr, f"ncps: error: {reason}\n".encode())
+                else:
+                    os.write(self._write, b"1")
+            self._close()
+        if reason and self._pid_file and not self._reactor.running:
+            with suppress(OSError):
+                Path(self._pid_file).unlink()
+
+    def _close(self) -> None:
+        while self._open:
+            os.close(self._open.pop())

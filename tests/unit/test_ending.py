@@ -1,0 +1,73 @@
+"""How long what runs at the end may go on."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.ending import AFTERMATH_S, Ending
+
+
+class EndingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.ending = Ending(self.clock, delay_s=5.0, drain_s=30.0)
+        self.ending.begin()
+
+    def pause(self, seconds: float) -> Deferred[None]:
+        return Deferred.fromCoroutine(self.ending.pause(seconds))
+
+    def test_delay_and_drain_add_up(self) -> None:
+        """What runs has the drain time after the delay, and no less than none after that."""
+        self.assertEqual(35.0, self.ending.left_s)
+        self.clock.advance(40.0)
+        self.assertEqual(0.0, self.ending.left_s)
+
+    def test_a_pause_ends_at_the_deadline(self) -> None:
+        """It takes as long as it is told, or as there is time."""
+        pause = self.pause(5.0)
+        self.clock.advance(4.9)
+        self.assertNoResult(pause)
+        self.clock.advance(0.1)
+        self.successResultOf(pause)
+        pause = self.pause(1000.0)
+        self.clock.advance(30.0)
+        self.successResultOf(pause)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_a_cut_ends_all_waits(self) -> None:
+        """Pauses under way, pauses to come, and what wanted to know of it; once."""
+        told: list[str] = []
+        self.ending.on_cut(lambda: told.append("before"))
+        pause = self.pause(5.0)
+        self.ending.cut()
+        self.ending.cut()
+        self.successResultOf(pause)
+        self.assertEqual(0.0, self.ending.left_s)
+        self.assertLess(self.ending.aftermath_s, AFTERMATH_S)
+        self.ending.on_cut(lambda: told.append("after"))
+        self.assertEqual(["before", "after"], told)
+        later = self.pause(5.0)
+        self.clock.advance(0)
+        self.successResultOf(later)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_a_pause_that_is_cancelled_leaves_nothing(self) -> None:
+        """Whoever stops waiting is told of no cut."""
+        pause = self.pause(5.0)
+        pause.addErrback(lambda _: None)
+        pause.cancel()
+        self.ending.cut()
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_hurry_shortens(self) -> None:
+        """An orphan has no delay, and never more time than it had."""
+        self.ending.hurry(1.0)
+        self.assertEqual(1.0, self.ending.left_s)
+        self.ending.hurry(100.0)
+        self.assertEqual(1.0, self.ending.left_s)
+        fresh = Ending(self.clock, delay_s=5.0, drain_s=30.0)
+        fresh.hurry(1.0)
+        fresh.begin()
+        self.assertEqual(1.0, fresh.left_s)

@@ -1,0 +1,117 @@
+"""What signals mean, on a reactor and a table of handlers that are made up."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import provider
+
+from ncps import signals
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Reactor(Clock):
+    """A reactor that runs what it is told at once, and starts when it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[Callable[[], object]] = []
+
+    def addSystemEventTrigger(self, phase: str, event: str, call: Callable[[], object]) -> None:
+        assert (phase, event) == ("after", "startup")
+        self.started.append(call)
+
+    def callFromThread(self, call: Callable[..., object], *args: object) -> None:
+        call(*args)
+
+
+class SignalsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.handlers: dict[int, Any] = {}
+        self.said: list[str] = []
+        self.left: list[int] = []
+        table = SimpleNamespace(
+            **{name: getattr(signal, name) for name in dir(signal) if name.startswith("SIG")},
+            Signals=signal.Signals,
+            getsignal=lambda number: self.handlers.get(number, signal.SIG_DFL),
+            signal=self.handlers.__setitem__,
+        )
+        self.patch(signals, "signal", table)
+        self.lines: list[str] = []
+
+        @provider(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            self.lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+
+    def listen(self, *, with_handlers: bool = True) -> None:
+        """Hear signals in a reactor that has started."""
+        signals.hear_signals(
+            self.reactor, lambda: self.said.append("cut"), leave=lambda code: self.left.append(code)
+        )
+        if with_handlers:
+            for number in ENDING:
+                self.handlers[number] = lambda number, _: self.said.append(f"stop {number}")
+        for call in self.reactor.started:
+            call()
+
+    def send(self, number: int) -> None:
+        self.handlers[number](number, None)
+
+    def test_the_first_stops_and_the_second_cuts(self) -> None:
+        """Whichever of the two signals comes first or second; a third changes nothing."""
+        for first in ENDING:
+            for second in ENDING:
+                self.said.clear()
+                self.reactor.started.clear()
+                self.listen()
+                self.send(first)
+                self.assertEqual([f"stop {first}"], self.said)
+                self.send(second)
+                self.send(first)
+                self.assertEqual([f"stop {first}", "cut"], self.said)
+
+    def test_a_cut_that_does_not_end_is_left(self) -> None:
+        """A process that cannot end though it was cut ends all the same."""
+        self.listen()
+        self.send(signal.SIGTERM)
+        self.reactor.advance(1000)
+        self.assertEqual([], self.left)
+        self.send(signal.SIGTERM)
+        self.reactor.advance(signals.CUT_S - 0.1)
+        self.assertEqual([], self.left)
+        self.reactor.pump([0.2, 0.2])
+        self.assertEqual([1], self.left)
+
+    def test_others_kill_nobody(self) -> None:
+        """SIGHUP says that it does nothing; SIGUSR1 and SIGUSR2 are nothing to speak of."""
+        self.listen()
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            self.send(number)
+        self.assertEqual([], self.said)
+        (line,) = self.lines
+        self.assertIn("SIGHUP", line)
+        self.assertIn("restart", line)
+
+    def test_what_others_hear_is_theirs(self) -> None:
+        """twistd turns its log at SIGUSR1, `nohup` has SIGHUP ignored: both stay as they are."""
+        self.handlers[signal.SIGUSR1] = turn = lambda *_: None
+        self.handlers[signal.SIGHUP] = signal.SIG_IGN
+        self.listen()
+        self.assertIs(turn, self.handlers[signal.SIGUSR1])
+        self.assertIs(signal.SIG_IGN, self.handlers[signal.SIGHUP])
+
+    def test_a_reactor_without_handlers_is_left_alone(self) -> None:
+        """Where the reactor hears no signals, the system's own handling of them stays."""
+        self.listen(with_handlers=False)
+        self.assertNotIn(signal.SIGTERM, self.handlers)
