@@ -57,6 +57,7 @@ def of_upstream(settings: Settings) -> Bounds:
         queue=upstream.max_queue,
         queue_s=upstream.queue_timeout_s,
         redirects=upstream.max_redirects,
+        head_size=upstream.max_header_size_bytes,
         narinfo_size=settings.cache.narinfo_max_size_bytes,
         ratio=settings.cache.max_decompression_ratio,
     )

@@ -176,7 +176,9 @@ class NcpsService(Service):
         self._place.begin(counters)
         identity = await identity_of(parts, settings, self._place)
         self._agreement = agreement_of(parts, settings, identity)
-        whom = upstreaming(self._reactor, settings, counters, self._tasks, self._place.via)
+        whom = upstreaming(
+            self._reactor, settings, counters, self._tasks, parts.workers, self._place.via
+        )
         self._clients = whom.clients
         self._peers = peer_clients(self._reactor, settings, counters, self._place)
         self._agreed = locking(self._reactor, settings, counters, self._place)

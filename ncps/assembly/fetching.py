@@ -20,6 +20,7 @@ from ncps.upstream.agent import Client, Credentials, Timeouts
 from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
 from ncps.upstream.remote import Observers, RemoteCache
+from ncps.workers import Threads
 
 _log = Logger()
 
@@ -44,10 +45,11 @@ def _name(url: str) -> str:
 
 
 def upstreaming(
-    reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks, via: str
+    reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks, workers: Threads, via: str
 ) -> Upstreaming:
     """Make the upstreams and their HTTP clients.
 
+    :param workers: read what is long.
     :param via: our name in Via headers.
     """
     netrc = _netrc(settings)
@@ -62,6 +64,7 @@ def upstreaming(
             timeouts=Timeouts(
                 connect_s=setting.dialer_timeout_s,
                 first_byte_s=setting.response_header_timeout_s,
+                nar_s=setting.nar_timeout_s,
                 idle_s=setting.idle_timeout_s,
             ),
             credentials=_credentials(setting, netrc),
@@ -83,6 +86,7 @@ def upstreaming(
                 base_url=setting.url,
                 priority=setting.priority,
                 clock=reactor,
+                workers=workers,
                 observers=observers,
             )
         )

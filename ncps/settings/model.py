@@ -30,6 +30,7 @@ class UpstreamSetting:
     priority: int
     dialer_timeout_s: float
     response_header_timeout_s: float
+    nar_timeout_s: float
     idle_timeout_s: float
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
@@ -177,12 +178,14 @@ class UpstreamsSettings:
     public_keys: tuple[str, ...]
     dialer_timeout_s: float
     response_header_timeout_s: float
+    nar_timeout_s: float
     idle_timeout_s: float
     max_connections: int
     max_queries: int
     max_queue: int
     queue_timeout_s: float
     max_redirects: int
+    max_header_size_bytes: int
     allow_internal_addresses: bool
 
     @property

@@ -13,10 +13,12 @@ import treq
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
+
+from ncps.upstream.connection import pool
 
 ASKED: Final = b"x-ncps-accept-encoding"
 """The header of a request that becomes Accept-Encoding."""
@@ -61,12 +63,13 @@ class Requester:
 
     :param endpoints: how to connect.
     :param kept: idle connections to each origin, at most.
+    :param head_size: bytes of an answer's head, at most.
     """
 
-    def __init__(self, reactor: Any, endpoints: IAgentEndpointFactory, kept: int) -> None:
-        self._pool = HTTPConnectionPool(reactor, persistent=True)
-        self._pool.maxPersistentPerHost = kept
-        self._pool.retryAutomatically = True
+    def __init__(
+        self, reactor: Any, endpoints: IAgentEndpointFactory, kept: int, head_size: int
+    ) -> None:
+        self._pool = pool(reactor, kept, head_size)
         agent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
         # No cookies: caches need none, and a jar is memory that an upstream can fill.
         jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))

@@ -61,6 +61,7 @@ class LimitsTests(SynchronousTestCase):
                     "cache-upstream-max-queue": "13",
                     "cache-upstream-queue-timeout": "14s",
                     "cache-upstream-max-redirects": "0",
+                    "cache-upstream-max-header-size": "5K",
                     "cache-narinfo-max-size": "16K",
                     "cache-max-decompression-ratio": "17",
                 }
@@ -72,6 +73,7 @@ class LimitsTests(SynchronousTestCase):
             queue=13,
             queue_s=14.0,
             redirects=0,
+            head_size=5 * 1024,
             narinfo_size=16384,
             ratio=17,
         )
