@@ -9,6 +9,7 @@ from pathlib import Path
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.cache.admission import Admission
+from ncps.cache.pace import Pace
 from ncps.cache.seal import Seal
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
@@ -61,6 +62,12 @@ def of_upstream(settings: Settings) -> Bounds:
         narinfo_size=settings.cache.narinfo_max_size_bytes,
         ratio=settings.cache.max_decompression_ratio,
     )
+
+
+def pace(settings: Settings) -> Pace:
+    """The least that whoever sends a NAR has to send."""
+    upstream = settings.cache.upstream
+    return Pace(rate=upstream.min_receive_rate_bytes, window_s=upstream.min_receive_window_s)
 
 
 def admission(

@@ -90,7 +90,9 @@ def upstreaming(
                 observers=observers,
             )
         )
-    upstreams = Upstreams(reactor, tasks, caches, partial(_count_failure, counters))
+    upstreams = Upstreams(
+        reactor, tasks, caches, partial(_count_failure, counters), limits.pace(settings)
+    )
     counters.upstream_healthy.set_function(
         lambda: sum(candidate.health.is_healthy for candidate in upstreams.candidates)
     )

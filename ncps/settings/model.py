@@ -180,6 +180,8 @@ class UpstreamsSettings:
     response_header_timeout_s: float
     nar_timeout_s: float
     idle_timeout_s: float
+    min_receive_rate_bytes: int
+    min_receive_window_s: float
     max_connections: int
     max_queries: int
     max_queue: int

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web.client import HTTPConnectionPool
@@ -25,7 +25,7 @@ class HeadTooLarge(Exception):
     """The head of an answer did not end within its limit; the connection was aborted."""
 
 
-class BoundedConnection(HTTP11ClientProtocol):  # type: ignore[misc]  # Twisted's is untyped
+class BoundedConnection(HTTP11ClientProtocol):
     """One connection.
 
     Twisted keeps the parser of an answer to itself; `tests/unit/upstream/test_connection.py` finds
@@ -42,7 +42,7 @@ class BoundedConnection(HTTP11ClientProtocol):  # type: ignore[misc]  # Twisted'
 
     def dataReceived(self, data: bytes) -> None:
         """See `IProtocol`."""
-        parser = self._parser
+        parser: Any = self._parser
         if parser is None or parser.state not in {STATUS, HEADER}:
             super().dataReceived(data)
             return
@@ -52,21 +52,23 @@ class BoundedConnection(HTTP11ClientProtocol):  # type: ignore[misc]  # Twisted'
         rest = data[len(first) :]
         self._head_length += len(first)
         super().dataReceived(first)
-        if self._parser is not parser or not rest:
+        still: Any = self._parser
+        if still is not parser or not rest:
             return  # what follows a whole answer belongs to none
         if parser.state in {STATUS, HEADER}:
             self._refuse()
         else:
             super().dataReceived(rest)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See `IProtocol`."""
         self._head_of = None
         super().connectionLost(reason)
 
     def _refuse(self) -> None:
         """Abort: a polite end would wait, over TLS, until the peer has sent everything."""
-        self.transport.abortConnection()
+        transport: Any = self.transport
+        transport.abortConnection()
         error = HeadTooLarge(f"the head of the answer is longer than {self._head_size} bytes")
         self._disconnectParser(Failure(error))
 
@@ -99,5 +101,5 @@ def pool(reactor: Any, kept: int, head_size: int) -> HTTPConnectionPool:
     made = HTTPConnectionPool(reactor, persistent=True)
     made.maxPersistentPerHost = kept
     made.retryAutomatically = True
-    made._factory = partial(_Connections, head_size)
+    made._factory = cast("Any", partial(_Connections, head_size))
     return made

@@ -155,9 +155,7 @@ class RemoteCache(Upstream):
             answer = await self._client.request("HEAD", target)
             answer.body.close()
             if answer.status in _NO_HEAD:
-                answer = await self._client.request(
-                    "GET", target, headers={"range": "bytes=0-0"}
-                )
+                answer = await self._client.request("GET", target, headers={"range": "bytes=0-0"})
                 answer.body.close()
         _check_status(answer)
         if answer.status == 206:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncps.settings.network import UPSTREAM_URL
 from ncps.settings.setting import Names, Setting
-from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, duration, integer, size
+from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, SIZE, duration, integer, size
 
 ROWS = (
     Setting(
@@ -83,6 +83,26 @@ ROWS = (
         default="20s",
         group="Upstreams",
         help="Time an upstream may send nothing in the middle of its answer.",
+    ),
+    Setting(
+        flag="cache-upstream-min-receive-rate",
+        key="cache.upstream.min-receive-rate",
+        kind=SIZE,
+        default="1K",
+        group="Upstreams",
+        help="Bytes a second that an upstream must send of a NAR, on average over "
+        "--cache-upstream-min-receive-window. A slower one is left, once for each NAR, where "
+        "another upstream has the same file, which then goes on from the byte there is; alone, it "
+        "may go on. So is another instance of this cache whose lease is free. 0 for no such limit.",
+    ),
+    Setting(
+        flag="cache-upstream-min-receive-window",
+        key="cache.upstream.min-receive-window",
+        kind=duration(at_least_s=0.001),
+        default="30s",
+        group="Upstreams",
+        help="Time over which --cache-upstream-min-receive-rate is averaged. Only time in which "
+        "the upstream is waited for counts.",
     ),
     Setting(
         flag="cache-upstream-max-connections",

@@ -81,7 +81,7 @@ class Client:
 class CoreCase(SynchronousTestCase):
     """`setUp` makes a core with two upstreams, of which the first is `origin`."""
 
-    priorities = (10, 20)
+    priorities: tuple[int, ...] = (10, 20)
     is_eager = True
     """Whether NARs in xz are looked into while they arrive."""
     new_clock: Callable[[], Clock] = Clock

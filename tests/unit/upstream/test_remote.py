@@ -54,6 +54,7 @@ class HttpOrigin(Origin):
         self.status = ""
         self.headers: dict[str, str] = {}
         self.cut_at: int | None = None
+        self.stall_at: int | None = None
         self.has_ranges = True
         self.head_status = ""
         self.closes = False
@@ -70,6 +71,9 @@ class HttpOrigin(Origin):
 
     def cut(self, at: int) -> None:
         self.cut_at = at
+
+    def stall(self, at: int) -> None:
+        self.stall_at = at
 
     def ignore_ranges(self) -> None:
         self.has_ranges = False
@@ -104,6 +108,8 @@ class HttpOrigin(Origin):
             extent = f"bytes {start}-{stop - 1}/{len(file)}"
             headers = {"content_range": extent, **self.headers}
             line.answer("206 Partial Content", file[start:stop], **headers)
+        elif self.stall_at is not None:
+            line.answer("200 OK", file[: self.stall_at], content_length=str(len(file)))
         elif self.cut_at is not None:
             headers = {"content_length": str(len(file)), **self.headers}
             line.answer("200 OK", file[: self.cut_at], **headers)
@@ -147,7 +153,11 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         """A portal's page with status 200 is no NAR, whatever it calls itself; none of it comes."""
         for kind in ("text/HTML; charset=utf-8", "application/x-nix-nar"):
             self.http.headers = {"content_type": kind}
-            for page in (b"\n<!DOCTYPE html><p>log in", b"<HTML>" + b"x" * 100_000, b"<?xml ?><a/>"):
+            for page in (
+                b"\n<!DOCTYPE html><p>log in",
+                b"<HTML>" + b"x" * 100_000,
+                b"<?xml ?><a/>",
+            ):
                 self.http.files[self.sample.url] = page
                 body = self.get(self.open())
                 self.refused(self.read(body), Corrupt)
