@@ -228,8 +228,8 @@ class BodyReader(Protocol):
     Ends after the whole body; raises Unavailable if the connection broke, or, with `timed_out`, if
     nothing came for `idle_after` seconds while somebody was waiting; Unconfirmed where nothing
     but the end of the connection says that the body has ended (`PotentialDataLoss`). Pauses the
-    transport at `high_water` bytes. Has one reader, who closes it, also after an error; closing before the end aborts the
-    connection.
+    transport at `high_water` bytes. Has one reader, who closes it, also after an error; closing
+    before the end aborts the connection.
     """
 
     def __init__(

@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
+from ncps.ranges import entity_tag
 
 NO_TIMINGS: Mapping[str, float] = MappingProxyType({})
 
@@ -53,6 +54,7 @@ class ServedNarInfo:
     """A narinfo for a client.
 
     :param text: rendered and signed.
+    :param tag: its entity tag, as in ETag.
     :param upstream: name of the upstream it came from; empty if unknown.
     :param may_repeat: says each time it is called whether `narinfo` would give this answer again;
         good until what was given to `Cache.watch` is told of the digest, and to be kept before
@@ -65,6 +67,11 @@ class ServedNarInfo:
     upstream: str = ""
     timings: Mapping[str, float] = NO_TIMINGS
     may_repeat: Callable[[], bool] | None = None
+    tag: bytes = field()
+
+    @tag.default
+    def _tag(self) -> bytes:
+        return entity_tag(self.text)
 
 
 class ServedNar(Protocol):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import treq
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred
@@ -58,6 +60,17 @@ def _hide_encoding(response: IResponse) -> IResponse:
     return response
 
 
+class _LiteralURL(EncodedURL):
+    """A URL whose host is an IPv6 address: hyperlink takes every host for a name, and refuses it.
+
+    Raises UnicodeError in the end, a ValueError, if something else of it is not ASCII.
+    """
+
+    def to_uri(self) -> _LiteralURL:
+        """Nothing is left to encode."""
+        return self
+
+
 class Requester:
     """Sends requests, over connections that are kept for the next ones.
 
@@ -77,8 +90,9 @@ class Requester:
 
     def request(self, method: str, url: str, headers: Headers) -> Deferred[treq.response._Response]:
         """Send a request; the result is the head of its answer, redirect or not."""
+        where = _LiteralURL.from_text(url) if ":" in (urlsplit(url).hostname or "") else url
         sending: Deferred[treq.response._Response] = self._treq.request(
-            method, url, headers=headers, unbuffered=True, allow_redirects=False
+            method, where, headers=headers, unbuffered=True, allow_redirects=False
         )
         return sending
 

@@ -6,19 +6,21 @@ import re
 import zlib
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.codec import encoder
 from ncps.errors import Busy, Corrupt, NotFound, Unavailable, Unconfirmed
+from ncps.nix.storepath import StorePath
 from ncps.ports import Upstream
 from ncps.upstream.agent import Client, Timeouts
 from ncps.upstream.bounds import Bounds
 from ncps.upstream.remote import QUERY_S, Observers, RemoteCache
 from tests.contract.upstream import Origin, UpstreamContract
 from tests.fakes.samples import Sample
-from tests.fakes.threads import InlineThreads
+from tests.fakes.threads import HeldThreads, InlineThreads
 from tests.fakes.wire import Line, Wire
 
 BASE = "http://127.0.0.1:8080/sub"
@@ -228,6 +230,29 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         self.http.files[self.sample.url + "?hash=a%2Fb"] = self.sample.file
         body = self.get(self.upstream.open_nar(self.sample.url + "?hash=a%2Fb"))
         self.assertEqual(self.sample.file, self.get(self.read(body)))
+
+    def test_long_narinfos_are_read_in_a_thread(self) -> None:
+        """The reactor's thread has other things to do meanwhile."""
+        threads = HeldThreads()
+        self.http.upstream = self.upstream = RemoteCache(
+            self.http.client,
+            name="h",
+            base_url=BASE,
+            priority=1,
+            clock=self.http.wire,
+            workers=threads,
+        )
+        paths = [StorePath(f"{n:032d}", "reference") for n in range(2000)]
+        narinfo = evolve(self.sample.narinfo, references=paths)
+        self.http.files[f"{self.sample.digest}.narinfo"] = narinfo.render()
+        asking = self.ended(self.upstream.narinfo(self.sample.digest))
+        self.assertNoResult(asking)
+        threads.release()
+        self.assertEqual(narinfo, self.successResultOf(asking))
+        self.http.files[f"{self.sample.digest}.narinfo"] = b"x" * 100_000
+        asking = self.ended(self.upstream.narinfo(self.sample.digest))
+        threads.release()
+        self.failureResultOf(asking, Corrupt)
 
     # HEAD
 
