@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from ncps import __version__
-from ncps.allocator import keep_large_blocks
+from ncps.allocator import GIVE_BACK_S, give_back_blocking, keep_large_blocks
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
 from ncps.assembly.databases import database_lock, dialect
@@ -202,7 +202,11 @@ class NcpsService(Service):
             totals = await parts.catalog.totals()
             counters.set_totals(totals, settings.cache.max_size_bytes)
 
+        async def give_back() -> None:
+            await parts.workers.run(give_back_blocking)
+
         self._tick("totals", count, TOTALS_S)
+        self._tick("free memory", give_back, GIVE_BACK_S)
         self._tick("clock", self._core.skew.look, CLOCK_S)
         if settings.cache.database_url.is_file:
             self._tick("sharing", self._core.sharing.look, SHARING_S)

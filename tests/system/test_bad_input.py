@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-import time
 import re
+import time
 
 from attrs import evolve
 
