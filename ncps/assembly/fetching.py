@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from ncps import limits
 from ncps.cache.choose import Upstreams
+from ncps.cache.late import Late
 from ncps.cache.probes import Probes
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
 from ncps.metrics import Metrics
@@ -109,7 +110,8 @@ def _count_failure(counters: Metrics, upstream: Upstream, error: NcpsError) -> N
 
 def _kind_of_failure(error: NcpsError) -> str:
     """Value of the label `kind`; empty for what is no failure of its own."""
-    if isinstance(error, Busy) or not isinstance(error, Unavailable | Corrupt):
+    is_ours = isinstance(error, Busy) and not isinstance(error, Late)
+    if is_ours or not isinstance(error, Unavailable | Corrupt):
         return ""
     return error.kind
 

@@ -73,6 +73,7 @@ class Hedge(Generic[O]):
         self._failed = failed
         self._under_way = 0
         self._is_over = False
+        self._is_finding = False
         self._error: NcpsError | None = None
         self._timer: IDelayedCall | None = None
         self._result: Shared[tuple[O, UpstreamBody]] = Shared()
@@ -108,7 +109,11 @@ class Hedge(Generic[O]):
         self._tasks.start("find another upstream", self._find_rival())
 
     async def _find_rival(self) -> None:
+        """Ask the next rival; harmless while another one is being looked for."""
         try:
+            if self._is_finding:
+                return
+            self._is_finding = True
             async for rival in self._rivals:
                 if not self._is_over:
                     self._log.info(
@@ -120,6 +125,7 @@ class Hedge(Generic[O]):
                     )
                     self._begin(rival)
                 break
+            self._is_finding = False
         except Unavailable:  # ours: a rival that fails is passed over
             pass
         finally:

@@ -149,3 +149,21 @@ class RivalTests(LateCase):
         self.pass_time(2)
         self.assertEqual(0, self.origin.held)
         self.assertTrue(self.health[0].is_healthy)
+
+    def test_two_that_fail_at_once_find_the_next_once(self) -> None:
+        """While a rival is being looked for, another reason to look for one changes nothing."""
+        self.origin.scripts.append(HELD)
+        self.mirror.scripts.append(HELD)
+        opening = self.open(self.key)
+        self.clock.advance(SLOWEST_HEDGE_S + 0.01)
+        self.assertEqual(1, len(self.mirror.asked("nar")))
+        third = self.scripted[2]
+        third.is_silent = True
+        self.clock.advance(SLOWEST_HEDGE_S + 0.01)  # the mirror is late, too
+        self.assertEqual(1, third.held)
+        self.mirror.fail_last(Unavailable("status 500", kind="status"))
+        self.clock.advance(0.1)
+        third.is_silent = False
+        third.release()
+        self.assertServed(opening)
+        self.assertEqual(1, len(third.asked("nar")))
