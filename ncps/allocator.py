@@ -1,13 +1,18 @@
-"""Tell glibc's allocator to keep large blocks instead of giving each back to the kernel.
+"""glibc's allocator: what it keeps for the next time, and what it gives back to the kernel.
 
 Chunks of 256 KiB and more are above the size from which glibc maps every block anew, faults in
 its pages one by one and unmaps it when it is freed, which costs more than the copy into it. A
 threshold that is set stays fixed (mallopt(3)). How many such chunks exist is bounded elsewhere.
+
+By itself it gives back what is free at the end of the heap. After a thousand connections at once,
+what they took is free in between, and stays resident for good; so that is given back now and then.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
+from pathlib import Path
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -15,6 +20,11 @@ MMAP_THRESHOLD = 32 * 1024 * 1024
 """The largest value glibc takes on 64-bit machines."""
 TRIM_THRESHOLD = 64 * 1024 * 1024
 """Bytes at the end of the heap that stay ours when they are free."""
+
+GIVE_BACK_S = 30.0
+"""How often to look whether there is something to give back."""
+GIVE_BACK_FROM = 96 * 1024 * 1024
+"""Resident bytes below which that is not worth the page faults that follow."""
 
 
 def keep_large_blocks() -> bool:
@@ -27,3 +37,23 @@ def keep_large_blocks() -> bool:
         mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD),
     )
     return all(taken)
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process that is in RAM; 0 where the kernel does not tell."""
+    try:
+        fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return int(fields[1]) * mmap.PAGESIZE
+
+
+def give_back_blocking(least: int = GIVE_BACK_FROM) -> bool:
+    """Give all pages back that are wholly free, if the process has more than `least` bytes.
+
+    Takes milliseconds, for a thread. Return whether the allocator gave something back.
+    """
+    if resident_bytes() <= least:
+        return False
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and bool(trim(0))

@@ -52,6 +52,14 @@ class Busy(Unavailable):
     """A limit of our own is reached: try later. Says nothing about anybody's health."""
 
 
+class Unconfirmed(Unavailable):
+    """Bytes have ended, and only what they are can tell whether that was all of them.
+
+    An answer without length ends with its connection, whoever ended that. Who can read from the
+    content that it is whole, takes it as whole; for all others it has broken off.
+    """
+
+
 class Corrupt(NcpsError):
     """Bytes or facts are not what they were said to be: distrust the source. Clients: 502.
 

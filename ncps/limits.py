@@ -8,6 +8,7 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.cache.admission import Admission
+from ncps.cache.pace import Pace
 from ncps.cache.seal import Seal
 from ncps.descriptors import fitting
 from ncps.metrics import Metrics
@@ -73,9 +74,16 @@ def of_upstream(settings: Settings) -> Bounds:
         queue=upstream.max_queue,
         queue_s=upstream.queue_timeout_s,
         redirects=upstream.max_redirects,
+        head_size=upstream.max_header_size_bytes,
         narinfo_size=settings.cache.narinfo_max_size_bytes,
         ratio=settings.cache.max_decompression_ratio,
     )
+
+
+def pace(settings: Settings) -> Pace:
+    """The least that whoever sends a NAR has to send."""
+    upstream = settings.cache.upstream
+    return Pace(rate=upstream.min_receive_rate_bytes, window_s=upstream.min_receive_window_s)
 
 
 def admission(

@@ -49,6 +49,7 @@ LIMITS = (
     "cache-narinfo-max-size",
     "cache-storage-min-free",
     "cache-upstream-max-queue",
+    "cache-upstream-max-header-size",
     "cache-upstream-max-redirects",
     "cache-upstream-queue-timeout",
     "server-header-timeout",

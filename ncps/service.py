@@ -9,6 +9,7 @@ stop    no new connections -> drain responses -> end downloads -> times of use -
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from ncps import __version__, logqueue
-from ncps.allocator import keep_large_blocks
+from ncps.allocator import GIVE_BACK_S, give_back_blocking, keep_large_blocks
 from ncps.assembly import mending
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
@@ -205,8 +206,8 @@ class NcpsService(Service):
         self._place.begin(counters)
         identity = await identity_of(parts, settings, self._place)
         self._agreement = agreement_of(parts, settings, identity)
-        via = self._place.via
-        whom = upstreaming(self._reactor, settings, counters, self._tasks, via, self._names)
+        reactor, workers, via = self._reactor, parts.workers, self._place.via
+        whom = upstreaming(reactor, settings, counters, self._tasks, workers, via, self._names)
         self._clients = whom.clients
         self._peers = peer_clients(self._reactor, settings, counters, self._place)
         self._agreed = locking(self._reactor, settings, counters, self._place)
@@ -230,11 +231,9 @@ class NcpsService(Service):
             totals = await parts.catalog.totals()
             counters.set_totals(totals, settings.cache.max_size_bytes)
 
-        async def look_for_room() -> None:
-            await parts.workers.run(parts.stores.room.look_blocking)
-
         self._tick("totals", count, TOTALS_S)
-        self._tick("room", look_for_room, ROOM_S)
+        self._tick("room", partial(workers.run, parts.stores.room.look_blocking), ROOM_S)
+        self._tick("free memory", partial(workers.run, give_back_blocking), GIVE_BACK_S)
         self._tick("clock", self._core.skew.look, CLOCK_S)
         self._tick("mending", self._core.mending.look, mending.LOOK_S)
         if settings.cache.database_url.is_file:

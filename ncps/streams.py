@@ -19,9 +19,10 @@ from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, 
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
 from zope.interface import implementer
 
-from ncps.errors import NcpsError, Unavailable
+from ncps.errors import NcpsError, Unavailable, Unconfirmed
 
 HIGH_WATER = 1024 * 1024
 """Bytes a BodyReader holds before it pauses its source; it resumes at half of them."""
@@ -224,11 +225,11 @@ class ResponseWriter:
 class BodyReader(Protocol):
     """Reads the body of a client response: `response.deliverBody(reader)`, then iterate once.
 
-    Ends after the whole body; raises Unavailable if the connection broke, if the body's end
-    could only be guessed (`PotentialDataLoss`), or, with `timed_out`, if nothing came for
-    `idle_after` seconds while somebody was waiting. Pauses the transport at `high_water` bytes.
-    Has one reader, who closes it, also after an error; closing before the end aborts the
-    connection.
+    Ends after the whole body; raises Unavailable if the connection broke, or, with `timed_out`, if
+    nothing came for `idle_after` seconds while somebody was waiting; Unconfirmed where nothing
+    but the end of the connection says that the body has ended (`PotentialDataLoss`). Pauses the
+    transport at `high_water` bytes. Has one reader, who closes it, also after an error; closing
+    before the end aborts the connection.
     """
 
     def __init__(
@@ -331,6 +332,9 @@ class BodyReader(Protocol):
             return
         if reason.check(ResponseDone) is not None:
             self._end(None)
+        elif reason.check(PotentialDataLoss) is not None:
+            text = "the connection ended, and the answer had told no length"
+            self._end(Unconfirmed(text, kind="broken"))
         else:
             self._end(Unavailable(f"body broke off: {_describe(reason)}", kind="broken"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ncps.cache.relay import Cluster
+from ncps.limits import pace
 from ncps.metrics import Metrics
 from ncps.place import Place
 from ncps.ports import Leases
@@ -30,6 +31,7 @@ def cluster(settings: Settings, leases: Leases, peers: PeerClients, place: Place
         peers=peers,
         address=address_of(settings, place),
         patience_s=settings.cache.download.poll_timeout_s,
+        pace=pace(settings),
     )
 
 

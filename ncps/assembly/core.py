@@ -77,7 +77,7 @@ def core(
     memory = NarInfoMemory(limits.memory_shares(settings)[0])
     board = Noticeboard(agreed.notices, tasks, memory, negatives)
     board.listen()
-    judge = vetting(settings, key)
+    judge = vetting(settings, key, parts.workers)
     proofs = Proofs(
         clock=reactor,
         workers=parts.workers,

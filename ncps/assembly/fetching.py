@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from ncps import limits
 from ncps.assembly.names import Names
 from ncps.cache.choose import Upstreams
+from ncps.cache.late import Late
 from ncps.cache.probes import Probes
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
 from ncps.metrics import Metrics
@@ -24,6 +25,7 @@ from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
 from ncps.upstream.proxies import Bypass, Proxies, Proxy
 from ncps.upstream.remote import Observers, RemoteCache
+from ncps.workers import Threads
 
 _log = Logger()
 
@@ -48,10 +50,17 @@ def _name(url: str) -> str:
 
 
 def upstreaming(
-    reactor: Any, settings: Settings, counters: Metrics, tasks: Tasks, via: str, names: Names
+    reactor: Any,
+    settings: Settings,
+    counters: Metrics,
+    tasks: Tasks,
+    workers: Threads,
+    via: str,
+    names: Names,
 ) -> Upstreaming:
     """Make the upstreams and their HTTP clients.
 
+    :param workers: read what is long.
     :param via: our name in Via headers.
     :param names: looks up their hosts.
     """
@@ -67,6 +76,7 @@ def upstreaming(
             timeouts=Timeouts(
                 connect_s=setting.dialer_timeout_s,
                 first_byte_s=setting.response_header_timeout_s,
+                nar_s=setting.nar_timeout_s,
                 idle_s=setting.idle_timeout_s,
             ),
             credentials=_credentials(setting, netrc),
@@ -91,10 +101,13 @@ def upstreaming(
                 base_url=setting.url,
                 priority=setting.priority,
                 clock=reactor,
+                workers=workers,
                 observers=observers,
             )
         )
-    upstreams = Upstreams(reactor, tasks, caches, partial(_count_failure, counters))
+    upstreams = Upstreams(
+        reactor, tasks, caches, partial(_count_failure, counters), limits.pace(settings)
+    )
     counters.upstream_healthy.set_function(
         lambda: sum(candidate.health.is_healthy for candidate in upstreams.candidates)
     )
@@ -111,7 +124,8 @@ def _count_failure(counters: Metrics, upstream: Upstream, error: NcpsError) -> N
 
 def _kind_of_failure(error: NcpsError) -> str:
     """Value of the label `kind`; empty for what is no failure of its own."""
-    if isinstance(error, Busy) or not isinstance(error, Unavailable | Corrupt):
+    is_ours = isinstance(error, Busy) and not isinstance(error, Late)
+    if is_ours or not isinstance(error, Unavailable | Corrupt):
         return ""
     return error.kind
 

@@ -8,19 +8,23 @@ from ncps.cache.vet import Vetting
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import PublicKey, SecretKey
 from ncps.settings.model import Settings
+from ncps.workers import Threads
 
 _log = Logger()
 
 
-def vetting(settings: Settings, key: SecretKey) -> Vetting:
-    """Make the judge of narinfos."""
+def vetting(settings: Settings, key: SecretKey, workers: Threads | None = None) -> Vetting:
+    """Make the judge of narinfos.
+
+    :param workers: for narinfos with many references.
+    """
     trusted = tuple(PublicKey.parse(text) for text in settings.cache.upstream.public_keys)
     if not trusted:
         _log.warn(
             "no public key is configured: narinfos are passed on unverified and are not signed"
         )
     own = key if settings.cache.sign_narinfo else None
-    return Vetting(trusted=trusted, own=own, name=key.public.name)
+    return Vetting(trusted=trusted, own=own, name=key.public.name, workers=workers)
 
 
 def imported_key(settings: Settings) -> str | None:

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from ncps.cache.health import Health
+from ncps.cache.pace import USUAL_PACE, Pace
 from ncps.cache.policy import verdict
 from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
@@ -92,6 +93,7 @@ class Upstreams:
 
     :ivar tasks: own the requests that outlive their round.
     :param failed: told of each failure: upstream, error; for metrics.
+    :param pace: the least that each has to send of a NAR.
     """
 
     _log = Logger()
@@ -102,7 +104,9 @@ class Upstreams:
         tasks: Tasks,
         upstreams: Iterable[Upstream],
         failed: Callable[[Upstream, NcpsError], object] = lambda _u, _e: None,
+        pace: Pace = USUAL_PACE,
     ) -> None:
+        self.pace = pace
         self._clock = clock
         self.tasks = tasks
         self._failed = failed

@@ -24,27 +24,22 @@ from contextlib import aclosing
 from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.cache import seal
 from ncps.cache.dispute import Dispute
 from ncps.cache.follow import DownloadReader, Superseded
+from ncps.cache.pace import TooSlow
+from ncps.cache.patience import Patience
 from ncps.cache.policy import verdict
 from ncps.cache.seal import Arrived, Disputed, Seal, WrongBytes, settled
 from ncps.cache.sources import Source, Supply
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unconfirmed
 from ncps.flights import Shared
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord, UpstreamBody
 from ncps.spool import Digest, Spool
-
-PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Waits between rounds through all sources; the last one repeats."""
-
-OPENING_ROUNDS = 2
-"""Rounds until a download without a byte is given up: its clients wait for a status."""
 
 MAX_RESTARTS = 3
 """How often wrong bytes are fetched anew within one download."""
@@ -177,8 +172,7 @@ class Download:
 
     async def _fetch(self) -> Arrived:
         """Go round through the sources until the whole is here or hope is gone."""
-        rounds = 0
-        progress_at = self._clock.seconds()
+        patience = Patience(self._clock, self._patience_s)
         while True:
             before = self._length, self._restarts
             self.sources.failures.clear()
@@ -195,17 +189,14 @@ class Download:
                 if arrived is not None:
                     return arrived
                 continue
-            rounds += 1
             if (self._length, self._restarts) != before:
-                rounds, progress_at = 0, self._clock.seconds()
+                patience.renew()
             if self._restarts != before[1]:
                 continue  # who had a part in wrong bytes may do better alone
-            patience = self._patience_s if self._length else 0.0
             is_hopeless = not any(isinstance(error, Unavailable) for error in failures.values())
-            is_over = rounds >= OPENING_ROUNDS and self._clock.seconds() - progress_at >= patience
-            if is_hopeless or is_over:
+            if is_hopeless or patience.has_ended(has_bytes=self._length > 0):
                 raise verdict(failures, self.key.file_name)
-            await deferLater(self._clock, PAUSES_S[min(rounds, len(PAUSES_S) - 1)])
+            await patience.pause()
 
     @property
     def _length(self) -> int:
@@ -234,7 +225,8 @@ class Download:
                     self._distrusted[source.name] = error
                 if isinstance(error, Disputed):
                     self._disputed = str(error)
-                if not isinstance(error, Unavailable) or self._length <= before:
+                is_worth_it = isinstance(error, Unavailable) and not isinstance(error, TooSlow)
+                if not is_worth_it or self._length <= before:
                     return None
 
     def _is_other(self, source: Source) -> bool:
@@ -266,7 +258,9 @@ class Download:
             await settled(spool)
         finally:
             body.close()
-        is_whole = self.size is not None and spool.length == self.size
+        is_whole = spool.length == self.size
+        if self.size is None and isinstance(trouble, Unconfirmed):
+            is_whole = self._seal.confirms(spool.length)
         if trouble is not None and (isinstance(trouble, Corrupt) or not is_whole):
             raise trouble
         if self.size is not None and not is_whole:
@@ -316,8 +310,9 @@ class Download:
             data = chunk[skip:] if skip else chunk
             skip = 0
             handed += len(data)
-            if self.size is not None and handed > self.size:
-                text = f"the body is longer than {self.size} bytes"
+            most = self._seal.most if self.size is None else self.size
+            if handed > most:
+                text = f"the body is longer than {most} bytes"
                 self._disputed = text if self._is_disputable else self._disputed
                 raise WrongBytes(text)
             await spool.write(data)

@@ -1,8 +1,8 @@
 """Hedge: a NAR asked for at one upstream, and at another one too when the first is late.
 
-The first good head wins. Losers run on to their own deadline, which is how a silent upstream is
-found out; a body that comes too late is closed. A second transfer is dear, so an upstream that
-meanwhile has answered something else is only busy, and is waited for longer.
+The first good head wins. Losers run on until it is known whether their upstream is well, which is
+how a silent one is found out; a body that comes too late is closed. A second transfer is dear, so
+an upstream that meanwhile has answered something else is only busy, and is waited for longer.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ class Opener(Protocol):
     def health(self) -> Health:
         """Of whom is asked."""
 
-    async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
-        """See `sources.Source`."""
+    async def open(
+        self, offset: int, *, allow_encoding: bool, is_wanted: Callable[[], bool]
+    ) -> UpstreamBody:
+        """See `sources.UpstreamSource`."""
 
 
 O = TypeVar("O", bound=Opener)  # noqa: E741 - an opener
@@ -71,6 +73,7 @@ class Hedge(Generic[O]):
         self._failed = failed
         self._under_way = 0
         self._is_over = False
+        self._is_finding = False
         self._error: NcpsError | None = None
         self._timer: IDelayedCall | None = None
         self._result: Shared[tuple[O, UpstreamBody]] = Shared()
@@ -106,7 +109,11 @@ class Hedge(Generic[O]):
         self._tasks.start("find another upstream", self._find_rival())
 
     async def _find_rival(self) -> None:
+        """Ask the next rival; harmless while another one is being looked for."""
         try:
+            if self._is_finding:
+                return
+            self._is_finding = True
             async for rival in self._rivals:
                 if not self._is_over:
                     self._log.info(
@@ -118,6 +125,7 @@ class Hedge(Generic[O]):
                     )
                     self._begin(rival)
                 break
+            self._is_finding = False
         except Unavailable:  # ours: a rival that fails is passed over
             pass
         finally:
@@ -126,7 +134,11 @@ class Hedge(Generic[O]):
 
     async def _ask(self, opener: O) -> None:
         try:
-            body = await opener.open(self._offset, allow_encoding=self._allow_encoding)
+            body = await opener.open(
+                self._offset,
+                allow_encoding=self._allow_encoding,
+                is_wanted=lambda: not self._is_over,
+            )
         except (NotFound, Unavailable, Corrupt) as error:
             self._lost(opener, error)
         except CancelledError as error:
@@ -148,6 +160,9 @@ class Hedge(Generic[O]):
             self._error = error  # for whoever awaits it to note
         else:
             self._failed(opener, error)
+            if not self._is_over:  # the first may be long in coming
+                self._under_way += 1
+                self._tasks.start("find another upstream", self._find_rival())
         self._conclude()
 
     def _conclude(self) -> None:

@@ -9,8 +9,9 @@ from attrs import define
 
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarInfoEntry, NarRecord
+from ncps.ranges import entity_tag
 
-_OVERHEAD = 600  # bytes of Python objects per entry, beside the text
+_OVERHEAD = 670  # bytes of Python objects per entry, beside the text
 
 
 @define(eq=False)
@@ -18,6 +19,7 @@ class KnownNarInfo:
     """A narinfo ready to serve.
 
     :param fetched_at: seconds since the epoch.
+    :param tag: entity tag of the text.
     """
 
     digest: str
@@ -25,6 +27,7 @@ class KnownNarInfo:
     nar: NarRecord
     upstream: str
     fetched_at: float
+    tag: bytes
 
     @property
     def is_stored(self) -> bool:
@@ -34,9 +37,9 @@ class KnownNarInfo:
 
 def known(entry: NarInfoEntry, nar: NarRecord) -> KnownNarInfo:
     """Render what the catalog has."""
-    return KnownNarInfo(
-        entry.digest, entry.narinfo.render(), nar, entry.upstream, entry.fetched_at.timestamp()
-    )
+    text = entry.narinfo.render()
+    fetched_at = entry.fetched_at.timestamp()
+    return KnownNarInfo(entry.digest, text, nar, entry.upstream, fetched_at, entity_tag(text))
 
 
 class NarInfoMemory:

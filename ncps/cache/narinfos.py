@@ -110,6 +110,7 @@ class NarInfos:
             may_repeat = _always if item.is_stored else partial(self._may_show, item)
         return ServedNarInfo(
             text=item.text,
+            tag=item.tag,
             outcome=outcome,
             upstream=self._upstreams.name_of(item.upstream),
             nar=item.nar,
@@ -208,7 +209,7 @@ class NarInfos:
     async def _ask(self, upstream: Upstream, digest: str) -> Vetted:
         narinfo = await upstream.narinfo(digest)
         now = utc_now(self._clock)
-        vetted = self._vetting.vet(narinfo, digest=digest, upstream=upstream.base_url, now=now)
+        vetted = await self._vetting.judged(narinfo, digest, upstream.base_url, now)
         await self._check_known(narinfo, now)
         return vetted
 

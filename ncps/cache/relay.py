@@ -15,19 +15,29 @@ read. When the holder is gone, one of the others gets the lease and goes on from
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Container,
+    Coroutine,
+)
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from attrs import define, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.cache.pace import USUAL_PACE, FollowedBody, Pace
 from ncps.cache.sources import Source, Sources, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, Lease, Leases, NarRecord, Peers, Segment, UpstreamBody
+
+T = TypeVar("T")
 
 PEER: Final = "peer"
 """Name of all other processes of this cache, among the names of upstreams."""
@@ -67,12 +77,14 @@ class Cluster:
 
     :param address: where the others reach this one; empty if they cannot.
     :param patience_s: how long a holder that cannot be reached is waited for.
+    :param pace: the least that a holder has to send, while its lease is free.
     """
 
     leases: Leases
     peers: Peers = NO_PEERS
     address: str = ""
     patience_s: float = 30.0
+    pace: Pace = USUAL_PACE
 
     async def is_fetched_elsewhere(self, key: NarKey) -> bool:
         """Whether another process holds the lease of a NAR, and can be asked for the file."""
@@ -111,6 +123,7 @@ class Relay(Supply):
         self._hold: AbstractAsyncContextManager[Lease] | None = None
         self._is_checked = False
         self._relayed = 0
+        self._until: float | None = None
 
     @property
     def _name(self) -> str:
@@ -119,24 +132,42 @@ class Relay(Supply):
     async def each(
         self, shunned: Container[str] = (), suspects: Container[str] = ()
     ) -> AsyncGenerator[Source, None]:
-        """One round, which ends when there is nobody left to ask. AlreadyStored."""
-        until = self._clock.seconds() + self._cluster.patience_s
+        """One round, which ends when there is nobody left to ask. AlreadyStored.
+
+        All rounds together wait for `Cluster.patience_s` seconds after the last byte of a peer.
+        """
+        if self._until is None:
+            self._until = self._clock.seconds() + self._cluster.patience_s
         while await self._has_lease() is False:
             before = self._relayed
-            peer = None if PEER in shunned else await self._peer()
+            peer = None if PEER in shunned or not self._left_s else await self._peer()
             if peer is not None:
                 yield peer
             if self._relayed > before:
-                until = self._clock.seconds() + self._cluster.patience_s
-            elif self._clock.seconds() >= until:
+                self._until = self._clock.seconds() + self._cluster.patience_s
+            elif not self._left_s:
                 why = self.failures.get(PEER) or "it told no address"
                 self.failures[PEER] = Unavailable(f"waited for in vain: {why}", timed_out=True)
                 return
-            await self._wait(TURN_S)
+            await self._wait(min(TURN_S, self._left_s))
         if self._lease is not None:
             async with aclosing(self._ours(shunned, suspects)) as sources:
                 async for source in sources:
                     yield source
+
+    @property
+    def _left_s(self) -> float:
+        """Seconds for which the others are still waited for; 0: it is over."""
+        assert self._until is not None
+        return max(0.0, self._until - self._clock.seconds())
+
+    async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Wait for another process, no longer than for the others in all. Raises Unavailable."""
+        answer, left_s = Deferred.fromCoroutine(asking), self._left_s
+        try:
+            return await answer.addTimeout(left_s, self._clock)
+        except DeferredTimeout:
+            raise Unavailable(f"no answer within {left_s:.3g} s", timed_out=True) from None
 
     async def _has_lease(self) -> bool | None:
         """Whether the lease is ours now; None: cannot tell."""
@@ -176,11 +207,26 @@ class Relay(Supply):
             address = await self._cluster.leases.holder(self._name)
             if not address or address == self._cluster.address:
                 return None
-            file = await self._cluster.peers.find_nar(address, self._key)
+            file = await self._in_time(self._cluster.peers.find_nar(address, self._key))
         except (NotFound, Unavailable, Corrupt) as error:
             self.failures[PEER] = Unavailable(f"the process that fetches it: {error}")
             return None
-        return _PeerSource(self._cluster.peers, address, self._key, file, self._took)
+        return _PeerSource(self, address, file)
+
+    async def follow(self, address: str, offset: int) -> UpstreamBody:
+        """Open what another process is fetching; it is left when it is slow and its lease free."""
+        opening = self._cluster.peers.open_nar(address, self._key, offset=offset)
+        body, pace = await self._in_time(opening), self._cluster.pace
+        return FollowedBody(body, self._clock, pace, self._took, self._overtake)
+
+    async def _overtake(self) -> bool:
+        """Take the lease if it is free, though its former holder goes on sending."""
+        if self._lease is None:
+            try:
+                self._lease = await self._cluster.leases.try_hold(self._name)
+            except Unavailable:
+                return False
+        return self._lease is not None
 
     def _took(self, count: int) -> None:
         self._relayed += count
@@ -247,11 +293,9 @@ class Relay(Supply):
 class _PeerSource(Source):
     """Another process of this cache, which is fetching the file."""
 
-    peers: Peers
+    relay: Relay
     address: str
-    key: NarKey
     file: str
-    took: Callable[[int], object]
 
     @property
     def name(self) -> str:
@@ -266,8 +310,7 @@ class _PeerSource(Source):
         return False
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
-        body = await self.peers.open_nar(self.address, self.key, offset=offset)
-        return _Passing(body, body.start, body.total, self.took)
+        return await self.relay.follow(self.address, offset)
 
 
 @frozen
@@ -294,17 +337,16 @@ class _StoredSource(Source):
         return str(self.nar.file_hash)
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
-        return _Passing(await self.open_stored(self.nar, offset), offset, self.nar.file_size)
+        return _StoredRest(await self.open_stored(self.nar, offset), offset, self.nar.file_size)
 
 
 @define
-class _Passing(UpstreamBody):
-    """A Body that counts what it gives."""
+class _StoredRest(UpstreamBody):
+    """A stored NAR from an offset on."""
 
     body: Body
     start: int
     total: int | None
-    took: Callable[[int], object] = lambda _: None
 
     @property
     def size(self) -> int | None:
@@ -313,10 +355,8 @@ class _Passing(UpstreamBody):
     def segment(self) -> Segment | None:
         return None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self.body:
-            self.took(len(chunk))
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self.body)
 
     def close(self) -> None:
         self.body.close()

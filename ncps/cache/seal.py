@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Final
 
 from attrs import frozen
 
@@ -25,6 +26,13 @@ from ncps.spool import Digest, Spool
 
 _CHEAP = frozenset({"zstd"})
 """Compressions that are undone in a tenth of the time of others."""
+
+
+MAX_SIZE: Final = 64 * 1024**3
+"""Bytes of a file of which nothing is known but its name, at most."""
+
+SLACK: Final = 1024 * 1024
+"""Bytes that a file may have beyond twice its NAR: no compression makes it that much longer."""
 
 
 class Unverifiable(Corrupt):
@@ -194,6 +202,22 @@ class Seal:
             raise Doubtful(complaint) if self.can_overrule else Corrupt(complaint)
         is_plain = self._sha256 == self._nar_hash
         return Verdict(size=size, sha256=self._sha256, nar_verified=is_plain)
+
+    def confirms(self, size: int) -> bool:
+        """Whether the bytes so far are the whole file, as far as they can tell; more may follow."""
+        try:
+            self.judge(size)
+        except Corrupt:
+            self._sha256 = None
+            return False
+        return True
+
+    @property
+    def most(self) -> int:
+        """Bytes that the file may have, where nothing tells its size."""
+        if self._nar_size is None:
+            return MAX_SIZE
+        return self._nar_size if self._compression == "none" else 2 * self._nar_size + SLACK
 
     def _complaint(self, size: int, sha256: Hash) -> str:
         if self.size is not None and size != self.size:

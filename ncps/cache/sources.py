@@ -9,8 +9,9 @@ for sure or twice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container
 from contextlib import aclosing
+from functools import partial
 from typing import Protocol
 
 from attrs import frozen
@@ -19,11 +20,14 @@ from twisted.internet.interfaces import IReactorTime
 from ncps.cache.choose import Candidate, Upstreams
 from ncps.cache.health import Health
 from ncps.cache.hedge import Hedge
+from ncps.cache.late import LateHead
+from ncps.cache.pace import PacedBody
 from ncps.cache.policy import verdict
+from ncps.cache.watched import WatchedBody
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey, named_hash
-from ncps.ports import NarRecord, Segment, Upstream, UpstreamBody
+from ncps.ports import NarRecord, Upstream, UpstreamBody
 
 
 class Source(Protocol):
@@ -118,70 +122,34 @@ class UpstreamSource(Source):
     def name(self) -> str:
         return self.upstream.name
 
-    async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
-        """See `Upstream.open_nar`; its health learns from how it went, to the body's end."""
+    async def open(
+        self,
+        offset: int,
+        *,
+        allow_encoding: bool,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> UpstreamBody:
+        """See `Upstream.open_nar`; its health learns from how it went, to the body's end.
+
+        :param is_wanted: see `late.LateHead`.
+        """
+        head = LateHead(self.candidate, self.clock, is_wanted)
         self.health.fetching()
         try:
             body = await self.candidate.ask(
-                lambda upstream: upstream.open_nar(
-                    self.url, offset=offset, allow_encoding=allow_encoding
+                lambda upstream: head.wait(
+                    upstream.open_nar(self.url, offset=offset, allow_encoding=allow_encoding)
                 ),
                 self.clock,
             )
         except BaseException:
             self.health.let_go()
             raise
-        return _Watched(body, self.health)
+        return WatchedBody(body, self.health)
 
     async def stat(self) -> int | None:
         """See `Upstream.stat_nar`."""
         return await self.candidate.ask(lambda upstream: upstream.stat_nar(self.url), self.clock)
-
-
-class _Watched(UpstreamBody):
-    """A Body whose end is told to its upstream's health."""
-
-    def __init__(self, body: UpstreamBody, health: Health) -> None:
-        self._body = body
-        self._health = health
-        self._is_noted = False
-
-    @property
-    def start(self) -> int:
-        return self._body.start
-
-    @property
-    def total(self) -> int | None:
-        return self._body.total
-
-    @property
-    def size(self) -> int | None:
-        return self._body.size
-
-    def segment(self) -> Segment | None:
-        return None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        position = self.start
-        try:
-            async for chunk in self._body:
-                position += len(chunk)
-                yield chunk
-        except Unavailable as error:
-            if position != self.total:  # else only the end of the connection was rude
-                self._health.failed(str(error), error.retry_after)
-                if error.timed_out:
-                    self._is_noted = True
-                    self._health.stalled(str(error))
-            raise
-        self._is_noted = True
-        self._health.delivered()
-
-    def close(self) -> None:
-        self._body.close()
-        if not self._is_noted:
-            self._is_noted = True
-            self._health.let_go()
 
 
 def _names(nar: NarRecord) -> set[Hash]:
@@ -229,6 +197,7 @@ class Sources(Supply):
         self._rounds = 0
         self._places: dict[str, UpstreamSource] = {}
         self._shunned: Container[str] = ()
+        self._left: set[str] = set()
         self.failures: dict[str, NcpsError] = {}
 
     async def each(
@@ -259,10 +228,11 @@ class Sources(Supply):
     def _candidates(self, suspects: Container[str] = ()) -> list[Candidate]:
         first = self._nar.upstream if self._nar is not None else ""
 
-        def rank(candidate: Candidate) -> tuple[bool, bool]:
+        def rank(candidate: Candidate) -> tuple[bool, bool, bool]:
             health = candidate.health  # the origin, too, comes last while it does not answer
             is_sick = not health.is_healthy or health.is_suspect
-            return candidate.upstream.name in suspects, is_sick
+            name = candidate.upstream.name
+            return name in suspects, name in self._left, is_sick
 
         return sorted(self._upstreams.ordered(first), key=rank)
 
@@ -287,18 +257,31 @@ class Sources(Supply):
         """See `Supply`."""
         if not isinstance(source, UpstreamSource) or len(self._upstreams.candidates) == 1:
             return source, await source.open(offset, allow_encoding=allow_encoding)
+        pace = self._upstreams.pace
         hedge = Hedge(
             self._clock, self._upstreams.tasks, source, self._rivals(source), self._rival_failed
         )
-        opened = await hedge.open(offset, allow_encoding=allow_encoding)
+        opened, body = await hedge.open(offset, allow_encoding=allow_encoding)
         if source.is_other_file and source.record is not None:
             await self._replaced(source.record)
-        return opened
+        return opened, PacedBody(body, self._clock, pace, partial(self._leave, opened))
 
-    async def _rivals(self, first: UpstreamSource) -> AsyncIterator[UpstreamSource]:
-        """Whoever else has the same file."""
+    async def _leave(self, slow: UpstreamSource, reason: str) -> bool:
+        """Whether to leave a source that is slow: once each, where another one has the file."""
+        if slow.name not in self._left:
+            self._left.add(slow.name)
+            async with aclosing(self._rivals(slow)) as rivals:
+                async for _ in rivals:
+                    slow.health.stalled(reason)
+                    return True
+            self._left.discard(slow.name)
+        return False
+
+    async def _rivals(self, first: UpstreamSource) -> AsyncGenerator[UpstreamSource, None]:
+        """Whoever else has the same file, and was not left for being slow."""
         for candidate in self._candidates():
-            if candidate is first.candidate or candidate.upstream.name in self._shunned:
+            name = candidate.upstream.name
+            if candidate is first.candidate or name in self._shunned or name in self._left:
                 continue
             source = await self._source(candidate)
             if source is not None and source.file == first.file:

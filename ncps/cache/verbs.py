@@ -16,6 +16,7 @@ from attrs import field, frozen
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord
+from ncps.ranges import entity_tag
 
 NO_TIMINGS: Mapping[str, float] = MappingProxyType({})
 
@@ -53,6 +54,7 @@ class ServedNarInfo:
     """A narinfo for a client.
 
     :param text: rendered and signed.
+    :param tag: its entity tag, as in ETag.
     :param upstream: name of the upstream it came from; empty if unknown.
     :param nar: what is known of the NAR that it names.
     :param may_repeat: says each time it is called whether `narinfo` would give this answer again;
@@ -67,6 +69,11 @@ class ServedNarInfo:
     nar: NarRecord | None = None
     timings: Mapping[str, float] = NO_TIMINGS
     may_repeat: Callable[[], bool] | None = None
+    tag: bytes = field()
+
+    @tag.default
+    def _tag(self) -> bytes:
+        return entity_tag(self.text)
 
 
 class ServedNar(Protocol):

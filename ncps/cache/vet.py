@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from attrs import evolve, frozen
@@ -24,6 +25,7 @@ from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, conventional_key, opaque_key
 from ncps.ports import NarInfoEntry, NarRecord
 from ncps.ports.catalog import CONTENT
+from ncps.workers import Threads
 
 MAX_SIGNATURES = 32
 """How many signatures under trusted names are tried, and how many of others are kept: to try one
@@ -66,11 +68,20 @@ class Vetting:
         verified: narinfos pass as they are and are never signed by us.
     :param own: signs what was verified; None signs nothing.
     :param name: signatures of this key name are replaced by ours.
+    :param workers: judge what has many references; None: nothing is judged in a thread.
     """
 
     trusted: Sequence[PublicKey]
     own: SecretKey | None
     name: str
+    workers: Threads | None = None
+
+    async def judged(self, narinfo: NarInfo, digest: str, upstream: str, now: datetime) -> Vetted:
+        """As `vet`, in a thread where that is dear."""
+        judge = partial(self.vet, narinfo, digest=digest, upstream=upstream, now=now)
+        if self.workers is None or not narinfo.references.is_long:
+            return judge()
+        return await self.workers.run(judge)
 
     def vet(self, narinfo: NarInfo, *, digest: str, upstream: str, now: datetime) -> Vetted:
         """Check and rewrite; Corrupt says what is wrong.
@@ -144,7 +155,7 @@ class Vetting:
             return ""
         known = {key.name for key in self.trusted}
         theirs = [s for s in narinfo.signatures if s.name in known][:MAX_SIGNATURES]
-        key = verify_any(self.trusted, narinfo.fingerprint(), theirs)
+        key = verify_any(self.trusted, narinfo.fingerprint(), theirs) if theirs else None
         if key is not None:
             return str(key)
         if address is not None:

@@ -33,7 +33,10 @@ class SqlCatalog(Inventory):
         self._database = database
 
     async def narinfo(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
-        return await self._database.point(narinfos.find, digest)
+        try:
+            return await self._database.point(narinfos.find, digest, longest=narinfos.LONGEST)
+        except narinfos.Long:
+            return await self._database.read(narinfos.find, digest)
 
     async def nar(self, key: NarKey) -> NarRecord | None:
         return await self._database.point(nars.find, key)

@@ -19,9 +19,21 @@ from ncps.database.rows import (
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarInfoEntry, NarRecord
 
+LONGEST: Final = 64 * 1024
+"""Characters of a narinfo that is read wherever that is; a longer one takes a thread its time."""
 
-def find(txn: Any, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
-    """Return a narinfo and the record of its NAR."""
+
+class Long(Exception):
+    """A narinfo is longer than is to be read here."""
+
+
+def find(
+    txn: Any, digest: str, *, longest: int | None = None
+) -> tuple[NarInfoEntry, NarRecord] | None:
+    """Return a narinfo and the record of its NAR.
+
+    :param longest: of its text; Long is raised beyond.
+    """
     row = txn.execute(
         f"SELECT {NARINFO_COLUMNS}, {NAR_COLUMNS} FROM narinfos i"  # noqa: S608 - columns
         " JOIN nar_files n ON n.id = i.nar_file_id WHERE i.hash = ?",
@@ -29,6 +41,8 @@ def find(txn: Any, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
     ).fetchone()
     if row is None:
         return None
+    if longest is not None and len(row[1]) > longest:
+        raise Long
     return entry_of(row), nar_of(row[NARINFO_WIDTH:])
 
 

@@ -22,6 +22,7 @@ from attrs import frozen
 from ncps.errors import Malformed
 from ncps.nix import base32
 from ncps.nix.hashes import Hash
+from ncps.nix.references import References
 from ncps.nix.storepath import STORE_DIR, StorePath
 
 Method = Literal["text", "flat", "nar"]
@@ -76,7 +77,7 @@ class ContentAddress:
 
         :param references: to other paths.
         """
-        paths = [str(path) for path in sorted(set(references))]
+        paths = References.of(references).texts
         if refers_to_itself and not self.is_source:
             raise Malformed(f"a path with {_PREFIXES[self.method]} cannot refer to itself")
         if self.method == "text":
@@ -95,9 +96,11 @@ class ContentAddress:
 
         :param references: to itself included.
         """
-        others = set(references)
-        refers_to_itself = path in others
-        others.discard(path)
+        everything = References.of(references)
+        refers_to_itself = path in everything
+        others = everything
+        if refers_to_itself:
+            others = References.of([other for other in everything if other != path])
         try:
             return path == self.store_path(path.name, others, refers_to_itself=refers_to_itself)
         except Malformed:

@@ -77,7 +77,9 @@ class NarDigest:
                 self._follow(piece)
 
     def finish(self) -> tuple[Hash, int]:
-        """Return NarHash and NarSize; to be called once. Corrupt, if the file is truncated.
+        """Return NarHash and NarSize of what was fed so far. Corrupt, if the file is truncated.
+
+        More may be fed after that, unless a listing was asked for.
 
         TooDear, if to look into it takes more memory than is allowed.
         """

@@ -18,6 +18,7 @@ from attrs import field, frozen
 from ncps.errors import Malformed
 from ncps.nix.hashes import Hash
 from ncps.nix.keys import Signature
+from ncps.nix.references import References
 from ncps.nix.storepath import StorePath
 
 MAX_SIZE: Final = 4 * 1024 * 1024
@@ -62,9 +63,8 @@ _FIELDS = frozenset(
 )
 
 
-def _distinct_paths(paths: Iterable[StorePath]) -> tuple[StorePath, ...]:
-    """References are a set; the order they came in is kept."""
-    return tuple(dict.fromkeys(paths))
+def _each_once(paths: Iterable[StorePath]) -> References:
+    return References.of(paths)
 
 
 def _distinct_signatures(signatures: Iterable[Signature]) -> tuple[Signature, ...]:
@@ -90,7 +90,7 @@ class NarInfo:
     file_size: int | None = None
     nar_hash: Hash
     nar_size: int
-    references: tuple[StorePath, ...] = field(default=(), converter=_distinct_paths)
+    references: References = field(default=References(), converter=_each_once)
     deriver: str | None = None
     system: str | None = None
     signatures: tuple[Signature, ...] = field(default=(), converter=_distinct_signatures)
@@ -169,7 +169,7 @@ class NarInfo:
             lines.append(f"FileSize: {self.file_size}")
         lines.append(f"NarHash: {self.nar_hash}")
         lines.append(f"NarSize: {self.nar_size}")
-        lines.append("References: " + " ".join([path.base for path in self.references]))
+        lines.append(f"References: {self.references.bases}")
         if self.deriver is not None:
             lines.append(f"Deriver: {self.deriver}")
         if self.system is not None:
@@ -182,8 +182,8 @@ class NarInfo:
 
     def fingerprint(self) -> bytes:
         """The bytes that signatures are made of (Nix, path-info.cc)."""
-        references = ",".join([str(path) for path in sorted(self.references)])
-        return f"1;{self.store_path};{self.nar_hash};{self.nar_size};{references}".encode("ascii")
+        facts = f"1;{self.store_path};{self.nar_hash};{self.nar_size};"
+        return f"{facts}{self.references.joined}".encode("ascii")
 
 
 def _fields(text: bytes) -> tuple[dict[str, str], list[str]]:

@@ -11,7 +11,11 @@ from ncps.ports.bodies import Body
 
 
 class UpstreamBody(Body, Protocol):
-    """A NAR's bytes as an upstream sends them, already freed of any Content-Encoding."""
+    """A NAR's bytes as an upstream sends them, already freed of any Content-Encoding.
+
+    Raises Unconfirmed at the end where only the content can tell whether it is the end. May be
+    closed while a chunk is awaited, which then raises Unavailable.
+    """
 
     @property
     def start(self) -> int:

@@ -32,6 +32,7 @@ class UpstreamSetting:
     priority: int
     dialer_timeout_s: float
     response_header_timeout_s: float
+    nar_timeout_s: float
     idle_timeout_s: float
     proxies: ProxiesSetting
     user: str | None = field(default=None, repr=False)
@@ -184,13 +185,17 @@ class UpstreamsSettings:
     public_keys: tuple[str, ...]
     dialer_timeout_s: float
     response_header_timeout_s: float
+    nar_timeout_s: float
     idle_timeout_s: float
     proxy: ProxyURL | None
+    min_receive_rate_bytes: int
+    min_receive_window_s: float
     max_connections: int
     max_queries: int
     max_queue: int
     queue_timeout_s: float
     max_redirects: int
+    max_header_size_bytes: int
     allow_internal_addresses: bool
 
     @property

@@ -75,6 +75,7 @@ class UpstreamURL:
     priority: int = DEFAULT_PRIORITY
     dialer_timeout_s: float | None = None
     response_header_timeout_s: float | None = None
+    nar_timeout_s: float | None = None
     idle_timeout_s: float | None = None
     proxy: ProxyURL | None = None
     user: str | None = field(default=None, repr=False)
@@ -99,6 +100,7 @@ _PARAMETERS = {
     "priority": ("priority", _parse_priority),
     "dialer-timeout": ("dialer_timeout_s", _parse_timeout),
     "response-header-timeout": ("response_header_timeout_s", _parse_timeout),
+    "nar-timeout": ("nar_timeout_s", _parse_timeout),
     "idle-timeout": ("idle_timeout_s", _parse_timeout),
     "proxy": ("proxy", parse_proxy),
 }

@@ -67,7 +67,12 @@ def decide_upstreams(
         return
     of_all = {
         name: _as_float(values[_PREFIX + name])
-        for name in ("dialer_timeout_s", "response_header_timeout_s", "idle_timeout_s")
+        for name in (
+            "dialer_timeout_s",
+            "response_header_timeout_s",
+            "nar_timeout_s",
+            "idle_timeout_s",
+        )
     }
     values[f"{_PREFIX}upstreams"] = tuple(
         UpstreamSetting(

@@ -36,6 +36,7 @@ from ncps.slots import Slots
 from ncps.streams import BodyReader
 from ncps.tls import WrongCertificate
 from ncps.upstream.bounds import USUAL_BOUNDS, Bounds
+from ncps.upstream.connection import HeadTooLarge
 from ncps.upstream.proxies import NO_PROXIES, Proxies
 from ncps.upstream.reach import SETTING, Endpoints, Home, InternalAddress, Named, PublicOnly
 from ncps.upstream.requester import ASKED, ENCODING, Requester
@@ -51,11 +52,13 @@ class Timeouts:
 
     :param connect_s: until the connection stands (TLS included).
     :param first_byte_s: from then until the head of the answer has arrived.
+    :param nar_s: the same for a NAR, which some upstreams have to fetch or put together first.
     :param idle_s: between two pieces of a body.
     """
 
     connect_s: float = 3.0
     first_byte_s: float = 3.0
+    nar_s: float = 50.0
     idle_s: float = 20.0
 
 
@@ -154,8 +157,8 @@ class Client:
         confined = endpoints or self._endpoints(named, base_url, PublicOnly(reactor, resolver))
         # What was connected while everything was allowed is no way in when it is not any more.
         kept = bounds.connections + bounds.queries
-        self._free = Requester(reactor, free, kept)
-        self._confined = Requester(reactor, confined, kept)
+        self._free = Requester(reactor, free, kept, bounds.head_size)
+        self._confined = Requester(reactor, confined, kept, bounds.head_size)
         self.bounds = bounds
         self.reached = reached
         self.transfers = self._slots("a NAR transfer", bounds.connections)
@@ -205,16 +208,20 @@ class Client:
         headers: dict[str, str] | None = None,
         accept_encoding: str = "identity",
         follows: bool = True,
+        is_nar: bool = False,
     ) -> Answer:
         """Send a request, follow redirects, return the answer when its head has arrived.
 
         The caller reads the body to its end or closes it. Unavailable, Corrupt.
 
         :param follows: whether redirects are followed; else they are answers as any.
+        :param is_nar: whether the answer may take as long as that of a NAR may.
         """
+        times = self._timeouts
+        wait_s = times.connect_s + (times.nar_s if is_nar else times.first_byte_s)
         for hop in range(self.bounds.redirects + 1):
             try:
-                answer = await self._answered(method, url, headers or {}, accept_encoding)
+                answer = await self._answered(method, url, headers or {}, accept_encoding, wait_s)
             except InternalAddress as error:
                 told = (
                     f"{self.host_of(url)} leads to {error.address}, an internal address, and the"
@@ -232,15 +239,15 @@ class Client:
         raise Unavailable(f"more than {self.bounds.redirects} redirects", kind="status")
 
     async def _answered(
-        self, method: str, url: str, headers: dict[str, str], accept_encoding: str
+        self, method: str, url: str, headers: dict[str, str], accept_encoding: str, wait_s: float
     ) -> Answer:
         try:
-            return await self._once(method, url, headers, accept_encoding)
+            return await self._once(method, url, headers, accept_encoding, wait_s)
         except _Cut:  # before any byte of the answer: once more, as for a stale connection
-            return await self._once(method, url, headers, accept_encoding)
+            return await self._once(method, url, headers, accept_encoding, wait_s)
 
     async def _once(
-        self, method: str, url: str, extra: dict[str, str], accept_encoding: str
+        self, method: str, url: str, extra: dict[str, str], accept_encoding: str, wait_s: float
     ) -> Answer:
         headers = {"user-agent": f"ncps/{__version__}", "via": self._via, **extra}
         sent = Headers({name.encode(): [value.encode()] for name, value in headers.items()})
@@ -251,11 +258,15 @@ class Client:
                 sent.setRawHeaders(b"authorization", [self._credentials.header()])
             is_free = not is_own and (self._may_lead_inside or await self._home.is_internal())
             response = await self._sent(
-                self._free if is_free else self._confined, method, url, sent
+                self._free if is_free else self._confined, method, url, sent, wait_s
             )
         except _CUTS as error:
-            if isinstance(wrong := _reasons(error)[0], WrongCertificate):
+            wrong = _reasons(error)[0]
+            if isinstance(wrong, WrongCertificate):
                 raise Unavailable(str(wrong)) from error
+            if isinstance(wrong, HeadTooLarge):
+                self.reached("cache-upstream-max-header-size")
+                raise Unavailable(str(wrong), kind="malformed") from error
             raise _Cut(_reason(error), timed_out=_is_timeout(error)) from error
         except ProxyTrouble as error:
             raise Unavailable(str(error), timed_out=error.timed_out, kind=error.kind) from error
@@ -268,14 +279,13 @@ class Client:
         return self._answer(method, url, response)
 
     async def _sent(
-        self, requester: Requester, method: str, url: str, headers: Headers
+        self, requester: Requester, method: str, url: str, headers: Headers, wait_s: float
     ) -> treq.response._Response:
-        """Send one request and wait for the head of its answer, within the deadline.
+        """Send one request and wait for the head of its answer, for `wait_s` seconds at most.
 
         A request that is called off fails in many ways, few of which `addTimeout` knows, and
         most of which look like a connection that broke.
         """
-        deadline_s = self._timeouts.connect_s + self._timeouts.first_byte_s
         called_off: list[Exception] = []
 
         def call_off(_: object) -> None:
@@ -283,7 +293,7 @@ class Client:
             request.cancel()
 
         def expire() -> None:
-            called_off.append(Unavailable(f"no answer within {deadline_s:g} s", timed_out=True))
+            called_off.append(Unavailable(f"no answer within {wait_s:g} s", timed_out=True))
             head.cancel()
 
         def settle(result: treq.response._Response | Failure) -> None:
@@ -293,7 +303,7 @@ class Client:
         head: Deferred[treq.response._Response] = Deferred(call_off)
         request = requester.request(method, url, headers)
         request.addBoth(settle)
-        timer = self._clock.callLater(deadline_s, expire)
+        timer = self._clock.callLater(wait_s, expire)
         try:
             return await head
         except Exception:

@@ -6,6 +6,7 @@ from attrs import frozen
 
 from ncps.codec.ratio import USUAL
 from ncps.nix.narinfo import MAX_SIZE
+from ncps.upstream.connection import HEAD_SIZE
 
 
 @frozen(kw_only=True)
@@ -18,6 +19,7 @@ class Bounds:
     :param queue: requests that may wait for their turn, of either kind.
     :param queue_s: how long each may wait.
     :param redirects: followed for one request.
+    :param head_size: of the head of an answer, interim answers included.
     :param narinfo_size: of a narinfo's text.
     :param ratio: what an encoding that was not asked for may make of one byte.
     """
@@ -27,6 +29,7 @@ class Bounds:
     queue: int = 5000
     queue_s: float = 60.0
     redirects: int = 10
+    head_size: int = HEAD_SIZE
     narinfo_size: int = MAX_SIZE
     ratio: int = USUAL
 

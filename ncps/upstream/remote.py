@@ -12,27 +12,27 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.codec import decoder
 from ncps.codec.ratio import Ratio
-from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
+from ncps.errors import Corrupt, Malformed, NotFound, Unavailable, Unconfirmed
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.nix.narinfo import NarInfo
 from ncps.ports import Segment, Upstream, UpstreamBody
 from ncps.upstream.agent import Answer, Client
+from ncps.upstream.content import decoded, no_page
+from ncps.workers import Threads
 
 MAX_CACHE_INFO_SIZE = 64 * 1024
 QUERY_S = 30.0
 """How long a query may take in all, its wait for a connection and a trickling body included."""
 
+INLINE_SIZE = 64 * 1024
+"""Bytes of a narinfo that is read at once; to read a longer one takes a thread, and its time."""
+
 _ABSENT = frozenset({403, 404, 410})
-_CODECS = {
-    "zstd": "zstd",
-    "gzip": "gzip",
-    "x-gzip": "gzip",
-    "br": "br",
-    "xz": "xz",
-    "bzip2": "bzip2",
-}
+_NO_HEAD = frozenset({400, 403, 405, 501})
+"""What HEAD may get where GET gets a NAR: a method that is not served, an address signed for GET.
+403 may mean absence as well, as S3 says it."""
+
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
@@ -46,7 +46,10 @@ class Observers:
 
 
 class RemoteCache(Upstream):
-    """See `ncps.ports.Upstream`."""
+    """See `ncps.ports.Upstream`.
+
+    :param workers: read what is long.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class RemoteCache(Upstream):
         base_url: str,
         priority: int,
         clock: IReactorTime,
+        workers: Threads,
         observers: Observers = Observers(),
     ) -> None:
         self._client = client
@@ -63,6 +67,7 @@ class RemoteCache(Upstream):
         self._base_url = base_url.rstrip("/")
         self._priority = priority
         self._clock = clock
+        self._workers = workers
         self._observers = observers
         self._fetched = observers.fetched
 
@@ -85,25 +90,31 @@ class RemoteCache(Upstream):
         """See `Upstream.narinfo`."""
         began = self._clock.seconds()
         limit = self._client.bounds.narinfo_size
-        text = await self._small(f"{digest}.narinfo", limit, "cache-narinfo-max-size")
+        text, doubt = await self._small(f"{digest}.narinfo", limit, "cache-narinfo-max-size")
         self._observers.narinfo_seconds(self._clock.seconds() - began)
         try:
+            if len(text) > INLINE_SIZE:
+                return await self._workers.run(NarInfo.parse, text)
             return NarInfo.parse(text)
         except Malformed as error:
-            raise Corrupt(f"not a narinfo: {error}", kind="malformed") from error
+            raise doubt or Corrupt(f"not a narinfo: {error}", kind="malformed") from error
 
     async def cache_info(self) -> CacheInfo:
         """See `Upstream.cache_info`."""
-        text = await self._small("nix-cache-info", MAX_CACHE_INFO_SIZE)
+        text, doubt = await self._small("nix-cache-info", MAX_CACHE_INFO_SIZE)
         try:
             return CacheInfo.parse(text)
         except Malformed as error:
-            raise Corrupt(f"not a nix-cache-info: {error}", kind="malformed") from error
+            wrong = Corrupt(f"not a nix-cache-info: {error}", kind="malformed")
+            raise doubt or wrong from error
 
-    async def _small(self, path: str, limit: int, name: str = "") -> bytes:
+    async def _small(
+        self, path: str, limit: int, name: str = ""
+    ) -> tuple[bytes, Unconfirmed | None]:
         """Fetch a text of at most `limit` bytes, all of it within `QUERY_S`.
 
         :param name: of the limit, if it is a setting.
+        :return: the text, and what is to be raised if it is not whole, where nothing told its end.
         """
         async with self._client.queries:
             text = Deferred.fromCoroutine(self._read_small(path, limit, name))
@@ -112,29 +123,44 @@ class RemoteCache(Upstream):
             except DeferredTimeout:
                 raise Unavailable(f"{path} took more than {QUERY_S:g} s", timed_out=True) from None
 
-    async def _read_small(self, path: str, limit: int, name: str) -> bytes:
+    async def _read_small(
+        self, path: str, limit: int, name: str
+    ) -> tuple[bytes, Unconfirmed | None]:
         answer = await self._client.request("GET", f"{self._base_url}/{path}")
+        doubt: Unconfirmed | None = None
+        pieces: list[bytes] = []
         try:
             _check_status(answer)
-            pieces: list[bytes] = []
             size = 0
-            async for piece in _decoded(answer, self._fetched):
+            async for piece in decoded(answer, self._fetched):
                 pieces.append(piece)
                 size += len(piece)
                 if size > limit:
                     if name:
                         self._client.reached(name)
                     raise Corrupt(f"{path} is larger than {limit} bytes")
-            return b"".join(pieces)
+        except Unconfirmed as error:
+            doubt = error
         finally:
             answer.body.close()
+        text = b"".join(pieces)
+        if doubt is not None and not text.endswith(b"\n"):
+            raise doubt  # it may have ended within a value
+        return text, doubt
 
     async def stat_nar(self, url: str) -> int | None:
-        """See `Upstream.stat_nar`."""
+        """See `Upstream.stat_nar`. What HEAD is refused for is asked for by GET, one byte of it."""
+        target = self._nar_url(url)
         async with self._client.queries:
-            answer = await self._client.request("HEAD", self._nar_url(url))
+            answer = await self._client.request("HEAD", target)
             answer.body.close()
+            if answer.status in _NO_HEAD:
+                answer = await self._client.request("GET", target, headers={"range": "bytes=0-0"})
+                answer.body.close()
         _check_status(answer)
+        if answer.status == 206:
+            match = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
+            return None if match is None or match[3] == "*" else int(match[3])
         return None if answer.encoding else answer.content_length
 
     async def open_nar(
@@ -150,12 +176,15 @@ class RemoteCache(Upstream):
                 self._nar_url(url),
                 headers={"range": f"bytes={offset}-"} if offset else None,
                 accept_encoding="zstd" if allow_encoding and not offset else "identity",
+                is_nar=True,
             )
             start, total = _extent(answer, offset)
             self._observers.nar_seconds(self._clock.seconds() - began)
             # What was asked for has a size to be held to; what was not has nothing but this.
             ratio = None if allow_encoding else self._ratio()
-            chunks = _decoded(answer, self._fetched, ratio)
+            chunks = decoded(answer, self._fetched, ratio)
+            if not start:
+                chunks = no_page(chunks)
             return _NarBody(answer, chunks, start, total, self._client.transfers.release)
         except BaseException:
             if answer is not None:
@@ -198,8 +227,6 @@ def _extent(answer: Answer, offset: int) -> tuple[int, int | None]:
             raise Corrupt(f"the upstream's file ends before byte {offset}")
         return offset, offset  # all of it had come, only its end was in doubt
     _check_status(answer)
-    if "text/html" in answer.header("content-type").lower():
-        raise Corrupt("a web page instead of a NAR")
     if answer.status == 206:
         match = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
         if match is None or not offset or int(match[1]) != offset:
@@ -212,29 +239,6 @@ async def _nothing() -> AsyncIterator[bytes]:
     nothing: tuple[bytes, ...] = ()
     for chunk in nothing:
         yield chunk
-
-
-async def _decoded(
-    answer: Answer, fetched: Callable[[int], object], ratio: Ratio | None = None
-) -> AsyncIterator[bytes]:
-    if not answer.encoding:
-        async for chunk in answer.body:
-            fetched(len(chunk))
-            yield chunk
-        return
-    name = _CODECS.get(answer.encoding)
-    if name is None:
-        raise Corrupt(f"unknown Content-Encoding {answer.encoding[:40]!r}")
-    codec = decoder(name)
-    async for chunk in answer.body:
-        fetched(len(chunk))
-        if ratio is not None:
-            ratio.took(len(chunk))
-        for piece in codec.feed(chunk):
-            if ratio is not None:
-                ratio.gave(len(piece))
-            yield piece
-    codec.finish()
 
 
 class _NarBody(UpstreamBody):

@@ -19,6 +19,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ncps.upstream.connection import pool
 from ncps.upstream.proxies import Proxy
 from ncps.upstream.reach import Endpoints
 
@@ -93,14 +94,6 @@ class ProxiedAgent:
         return asked
 
 
-class _AsItIs(EncodedURL):
-    """A URL that is one already. Hyperlink takes an IPv6 address in it for a name that is none."""
-
-    def to_uri(self) -> EncodedURL:
-        """Return this URL."""
-        return self
-
-
 def _hide_encoding(response: IResponse) -> IResponse:
     headers: Headers = response.headers
     encoding = headers.getRawHeaders(b"content-encoding", [])
@@ -109,17 +102,29 @@ def _hide_encoding(response: IResponse) -> IResponse:
     return response
 
 
+class _LiteralURL(EncodedURL):
+    """A URL whose host is an IPv6 address: hyperlink takes every host for a name, and refuses it.
+
+    Raises UnicodeError in the end, a ValueError, if something else of it is not ASCII.
+    """
+
+    def to_uri(self) -> _LiteralURL:
+        """Nothing is left to encode."""
+        return self
+
+
 class Requester:
     """Sends requests, over connections that are kept for the next ones.
 
     :param endpoints: how to connect.
     :param kept: idle connections to each origin, at most.
+    :param head_size: bytes of an answer's head, at most.
     """
 
-    def __init__(self, reactor: Any, endpoints: IAgentEndpointFactory, kept: int) -> None:
-        self._pool = HTTPConnectionPool(reactor, persistent=True)
-        self._pool.maxPersistentPerHost = kept
-        self._pool.retryAutomatically = True
+    def __init__(
+        self, reactor: Any, endpoints: IAgentEndpointFactory, kept: int, head_size: int
+    ) -> None:
+        self._pool = pool(reactor, kept, head_size)
         agent: IAgent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
         if isinstance(endpoints, Endpoints):
             agent = ProxiedAgent(reactor, agent, endpoints, self._pool)
@@ -129,12 +134,9 @@ class Requester:
 
     def request(self, method: str, url: str, headers: Headers) -> Deferred[treq.response._Response]:
         """Send a request; the result is the head of its answer, redirect or not."""
+        where = _LiteralURL.from_text(url) if "://[" in url else url
         sending: Deferred[treq.response._Response] = self._treq.request(
-            method,
-            _AsItIs.from_text(url) if "://[" in url else url,
-            headers=headers,
-            unbuffered=True,
-            allow_redirects=False,
+            method, where, headers=headers, unbuffered=True, allow_redirects=False
         )
         return sending
 

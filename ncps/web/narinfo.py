@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from hashlib import blake2b
 
 from ncps.cache.verbs import Absent, Cache, Outcome, ServedNarInfo
 from ncps.errors import NcpsError
@@ -56,10 +54,9 @@ class NarInfoPages:
             raise
         explain(request, found.outcome, found.upstream, found.timings)
         self._served(result_of(found.outcome), "success", "database", found.upstream).inc()
-        etag = _etag(found.text)
-        request.setHeader(b"ETag", etag)
+        request.setHeader(b"ETag", found.tag)
         request.setHeader(b"Cache-Control", CACHE_CONTROL)
-        if if_none_match(request.getHeader(b"if-none-match"), etag):
+        if if_none_match(request.getHeader(b"if-none-match"), found.tag):
             request.setResponseCode(304)
             return
         send(request, found.text, CONTENT_TYPE)
@@ -92,12 +89,6 @@ def _answer_of(
         cache=found.outcome.value,
         upstream=found.upstream,
     )
-
-
-@lru_cache(maxsize=4096)
-def _etag(text: bytes) -> bytes:
-    """Make a strong entity tag; texts that are asked for again are the same objects, mostly."""
-    return b'"%b"' % blake2b(text, digest_size=16).hexdigest().encode()
 
 
 def result_of(outcome: Outcome) -> str:

@@ -23,6 +23,7 @@ from tests.e2e.daemon import Daemon
 OPTIONS = (
     *("--cache-upstream-dialer-timeout", "1s"),
     *("--cache-upstream-response-header-timeout", "1s"),
+    *("--cache-upstream-nar-timeout", "1s"),
     *("--cache-upstream-idle-timeout", "1s"),
     *("--cache-download-resume-timeout", "15s"),
     *("--cache-quarantine-max-count", "10000"),

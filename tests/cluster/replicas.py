@@ -86,6 +86,7 @@ class Backends:
             *("--cluster-secret", secrets.token_hex(16)),
             *("--cache-upstream-dialer-timeout", "1s"),
             *("--cache-upstream-response-header-timeout", "2s"),
+            *("--cache-upstream-nar-timeout", "2s"),
             *("--server-drain-timeout", "5s"),
             "--prometheus-enabled",
         )

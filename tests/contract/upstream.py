@@ -38,6 +38,9 @@ class Origin(Protocol):
     def cut(self, at: int) -> None:
         """Break the next NAR off before this byte."""
 
+    def stall(self, at: int) -> None:
+        """Send nothing of the next NAR from this byte on."""
+
     def ignore_ranges(self) -> None:
         """Send whole files whatever part is asked for."""
 
@@ -158,6 +161,15 @@ class UpstreamContract(Case):
         body = self.get(self.upstream.open_nar(self.sample.url))
         body.close()
         body.close()
+
+    def test_closing_ends_a_wait_for_bytes(self) -> None:
+        """Somebody else than the reader may give a NAR up that stands still."""
+        self.there.stall(70_000)
+        body = self.get(self.upstream.open_nar(self.sample.url))
+        reading = self.ended(self.read(body))
+        self.assertNoResult(reading)
+        body.close()
+        self.failureResultOf(reading, Unavailable)
 
     def test_stat_says_the_size(self) -> None:
         """The size can be had without the bytes."""

@@ -14,6 +14,7 @@ class ScriptedPeers(Peers):
     :ivar line: what answers: its NARs are what is arriving, its scripts say how.
     :ivar file: names every file there.
     :ivar failure: raised by `find_nar` while it is set.
+    :ivar is_silent: whether `find_nar` waits for `line.release`.
     :ivar asked: addresses, in order.
     """
 
@@ -21,10 +22,13 @@ class ScriptedPeers(Peers):
         self.line = ScriptedUpstream("peer")
         self.file = ""
         self.failure: NcpsError | None = None
+        self.is_silent = False
         self.asked: list[str] = []
 
     async def find_nar(self, address: str, key: NarKey) -> str:
         self.asked.append(address)
+        if self.is_silent:
+            await self.line.hold()
         if self.failure is not None:
             raise self.failure
         if key.url not in self.line.nars:

@@ -26,6 +26,7 @@ class Script:
     :param cut_at: the body fails with Unavailable before this byte.
     :param end_at: the body ends politely before this byte.
     :param stall_at: the body waits before this byte until `ScriptedUpstream.release`.
+    :param trickles_from: each chunk from this byte on waits for `ScriptedUpstream.release`.
     :param lie_at: this byte is another.
     :param extra: follows the end.
     :param total: what the head says of the file's size; 0 leaves it out, None tells the truth.
@@ -39,6 +40,7 @@ class Script:
     cut_at: int | None = None
     end_at: int | None = None
     stall_at: int | None = None
+    trickles_from: int | None = None
     lie_at: int | None = None
     extra: bytes = b""
     total: int | None = None
@@ -60,6 +62,7 @@ class ScriptedUpstream(Upstream):
     :ivar is_silent: whether queries wait for `release`.
     :ivar log: what was asked, in order: ("narinfo", digest, 0), ("nar", url, offset), ...
     :ivar bodies: how many are open.
+    :ivar sent: bytes of NARs.
     """
 
     def __init__(self, name: str = "cache.example.org", priority: int = 40) -> None:
@@ -74,6 +77,7 @@ class ScriptedUpstream(Upstream):
         self.is_silent = False
         self.log: list[tuple[str, str, int]] = []
         self.bodies = 0
+        self.sent = 0
         self.encodings: list[bool] = []
         self._held: list[Deferred[None]] = []
 
@@ -115,11 +119,19 @@ class ScriptedUpstream(Upstream):
             else:
                 waiter.errback(error)
 
+    def fail_last(self, error: NcpsError) -> None:
+        """Let what began to wait last fail; the others go on waiting."""
+        self._held.pop().errback(error)
+
     async def hold(self) -> None:
         """Wait for `release`."""
+        await self.waiter()
+
+    def waiter(self) -> Deferred[None]:
+        """What `release` fires next."""
         waiter: Deferred[None] = Deferred()
         self._held.append(waiter)
-        await waiter
+        return waiter
 
     async def _begin(self, kind: str, what: str, offset: int = 0) -> None:
         self.log.append((kind, what, offset))
@@ -179,6 +191,7 @@ class ScriptedBody(UpstreamBody):
             file = file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :]
         self._file = (file + script.extra)[: script.end_at]
         self._is_closed = False
+        self._waiter: Deferred[None] = Deferred()
         upstream.bodies += 1
 
     @property
@@ -205,19 +218,29 @@ class ScriptedBody(UpstreamBody):
         script, position = self._script, self._start
         for stop in self._stops():
             while position < stop:
+                if script.trickles_from is not None and position >= script.trickles_from:
+                    await self._hold()
                 end = min(position + script.chunk, stop)
+                self._upstream.sent += end - position
                 yield self._file[position:end]
                 if self._is_closed:
                     raise Unavailable("body was closed before its end")
                 position = end
             if position == script.stall_at:
-                await self._upstream.hold()
+                await self._hold()
             if position == script.cut_at:
                 raise Unavailable("connection reset")
         if script.failure is not None:
             raise script.failure
 
+    async def _hold(self) -> None:
+        self._waiter = self._upstream.waiter()
+        await self._waiter
+
     def close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
             self._upstream.bodies -= 1
+            if not self._waiter.called:
+                self._waiter.errback(Unavailable("body was closed before its end"))
+                self._waiter.addErrback(lambda _: None)

@@ -33,6 +33,7 @@ ALARMS = ("Traceback", "Unhandled", "internal error", "ResourceWarning", "never 
 QUICK = (
     *("--cache-upstream-dialer-timeout", "1s"),
     *("--cache-upstream-response-header-timeout", "1s"),
+    *("--cache-upstream-nar-timeout", "1s"),
     *("--cache-upstream-idle-timeout", "500ms"),
     *("--cache-download-resume-timeout", "500ms"),
     *("--server-drain-timeout", "5s"),

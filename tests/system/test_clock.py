@@ -21,6 +21,7 @@ ABSENT = f"/{'0' * 32}.narinfo"
 #: Long enough for a busy machine, and far less than the clock is set by.
 PATIENT = (
     *("--cache-upstream-response-header-timeout", "4s"),
+    *("--cache-upstream-nar-timeout", "4s"),
     *("--cache-upstream-idle-timeout", "4s"),
     *("--cache-negative-ttl", "10m"),
 )

@@ -7,7 +7,7 @@ import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.allocator import keep_large_blocks
+from ncps.allocator import give_back_blocking, keep_large_blocks, resident_bytes
 
 BLOCK = 1024 * 1024
 
@@ -28,3 +28,20 @@ class AllocatorTests(SynchronousTestCase):
         self.assertTrue(keep_large_blocks())
         _faults_of_allocations(1)
         self.assertLess(_faults_of_allocations(50), 50)
+
+    def test_what_is_free_between_blocks_in_use_is_given_back(self) -> None:
+        """Memory of many connections that are gone does not stay because a few live on."""
+        before = resident_bytes()
+        blocks = [bytes(2000) for _ in range(40_000)]
+        used = resident_bytes() - before
+        kept = blocks[::100]
+        del blocks
+        had = hasattr(ctypes.CDLL(None), "malloc_trim")
+        self.assertEqual(had, give_back_blocking(0))
+        if had:
+            self.assertLess(resident_bytes() - before, used // 2)
+        self.assertEqual(400, len(kept))
+
+    def test_small_processes_are_left_alone(self) -> None:
+        """Where there is little, pages are worth more than what they take."""
+        self.assertFalse(give_back_blocking(2**60))

@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import limits
+from ncps.cache.pace import Pace
 from ncps.errors import Busy
 from ncps.metrics import LIMITS, Metrics
 from ncps.nix.narinfo import MAX_SIZE
@@ -58,6 +59,7 @@ class LimitsTests(SynchronousTestCase):
                     "cache-upstream-max-queue": "13",
                     "cache-upstream-queue-timeout": "14s",
                     "cache-upstream-max-redirects": "0",
+                    "cache-upstream-max-header-size": "5K",
                     "cache-narinfo-max-size": "16K",
                     "cache-max-decompression-ratio": "17",
                 }
@@ -69,10 +71,24 @@ class LimitsTests(SynchronousTestCase):
             queue=13,
             queue_s=14.0,
             redirects=0,
+            head_size=5 * 1024,
             narinfo_size=16384,
             ratio=17,
         )
         self.assertEqual(made, expected)
+
+    def test_pace_of_upstreams_is_that_of_the_settings(self) -> None:
+        """Rate and window arrive; defaults agree."""
+        self.assertEqual(limits.pace(load_with()), Pace())
+        made = limits.pace(
+            load_with(
+                {
+                    "cache-upstream-min-receive-rate": "7K",
+                    "cache-upstream-min-receive-window": "1m",
+                }
+            )
+        )
+        self.assertEqual(made, Pace(rate=7168, window_s=60.0))
 
     def test_narinfos_are_never_larger_than_the_parser_reads(self) -> None:
         """A setting beyond what can be read is an error at the start."""

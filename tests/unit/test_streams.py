@@ -25,7 +25,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from ncps.errors import Unavailable
+from ncps.errors import Unavailable, Unconfirmed
 from ncps.streams import RECEIVE_SIZE, BodyReader, ClientGone, ResponseWriter, unsent
 
 
@@ -315,6 +315,13 @@ class BodyReaderTests(SynchronousTestCase):
             failure = self.failureResultOf(start(anext(reader)), Unavailable)
             self.assertFalse(failure.value.timed_out)
             self.failureResultOf(start(anext(reader)), Unavailable)
+
+    def test_end_of_a_connection_alone_confirms_nothing(self) -> None:
+        """A body whose length nobody told has ended, or broken off: its reader can tell."""
+        self.reader.dataReceived(b"abc")
+        self.lose(PotentialDataLoss())
+        self.assertEqual(self.successResultOf(start(anext(self.reader))), b"abc")
+        self.failureResultOf(start(anext(self.reader)), Unconfirmed)
 
     def test_failure_names_its_cause(self) -> None:
         """The log says why a body broke, not that some wrapper failed."""

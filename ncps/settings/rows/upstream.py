@@ -5,7 +5,7 @@ from __future__ import annotations
 from ncps.settings.network import UPSTREAM_URL
 from ncps.settings.proxies import PROXY
 from ncps.settings.setting import Names, Setting
-from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, duration, integer
+from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, SIZE, duration, integer, size
 
 ROWS = (
     Setting(
@@ -26,9 +26,9 @@ ROWS = (
         group="Upstreams",
         help="Binary cache to fetch from, one or several. Parameters hold for that one alone: "
         "?priority=N (0 to 65535, lower is asked first, 0 and none mean 40), &dialer-timeout=, "
-        "&response-header-timeout=, &idle-timeout=, &proxy=. In a configuration file an element "
-        "may also be a table of url and these. Credentials are better kept in the netrc file than "
-        "in the URL.",
+        "&response-header-timeout=, &nar-timeout=, &idle-timeout=, &proxy=. In a configuration "
+        "file an element may also be a table of url and these. Credentials are better kept in the "
+        "netrc file than in the URL.",
     ),
     Setting(
         flag="cache-upstream-public-key",
@@ -64,7 +64,18 @@ ROWS = (
             ),
         ),
         group="Upstreams",
-        help="Time an upstream has to start its answer.",
+        help="Time an upstream has to start its answer, unless that is a NAR.",
+    ),
+    Setting(
+        flag="cache-upstream-nar-timeout",
+        key="cache.upstream.nar-timeout",
+        kind=duration(at_least_s=0.001),
+        default="50s",
+        group="Upstreams",
+        help="Time an upstream has to start the answer with a NAR, which some have to fetch or to "
+        "put together first. Another upstream that has the NAR is asked long before; an upstream "
+        "that answers nothing else meanwhile is not waited for that long. Proxies in front of this "
+        "cache often wait for 60s, Nix for 300s.",
     ),
     Setting(
         flag="cache-upstream-idle-timeout",
@@ -87,6 +98,26 @@ ROWS = (
         "https goes through a tunnel (CONNECT). Hosts in `no_proxy`, this machine, other "
         "instances, Redis and the database are asked directly. `proxy=` of one upstream goes "
         "before all that, but this machine.",
+    ),
+    Setting(
+        flag="cache-upstream-min-receive-rate",
+        key="cache.upstream.min-receive-rate",
+        kind=SIZE,
+        default="1K",
+        group="Upstreams",
+        help="Bytes a second that an upstream must send of a NAR, on average over "
+        "--cache-upstream-min-receive-window. A slower one is left, once for each NAR, where "
+        "another upstream has the same file, which then goes on from the byte there is; alone, it "
+        "may go on. So is another instance of this cache whose lease is free. 0 for no such limit.",
+    ),
+    Setting(
+        flag="cache-upstream-min-receive-window",
+        key="cache.upstream.min-receive-window",
+        kind=duration(at_least_s=0.001),
+        default="30s",
+        group="Upstreams",
+        help="Time over which --cache-upstream-min-receive-rate is averaged. Only time in which "
+        "the upstream is waited for counts.",
     ),
     Setting(
         flag="cache-upstream-max-connections",
@@ -131,6 +162,15 @@ ROWS = (
         default="10",
         group="Upstreams",
         help="Redirects of an upstream that are followed for one request, at most.",
+    ),
+    Setting(
+        flag="cache-upstream-max-header-size",
+        key="cache.upstream.max-header-size",
+        kind=size(at_least=4096, at_most=16 * 1024 * 1024),
+        default="64K",
+        group="Upstreams",
+        help="Bytes of the head of an upstream's answer, at most, interim answers included; the "
+        "connection of a longer one is cut.",
     ),
     Setting(
         flag="cache-upstream-allow-internal-addresses",

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.vet import Vetting
+from ncps.ranges import entity_tag
 from tests.fakes.samples import UPSTREAM_KEY, Sample, sample
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -31,6 +32,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         held = self.items[0]
         told = evolve(self.samples[0].narinfo, url=self.samples[0].key.url)
         self.assertEqual(told.render(), held.text)
+        self.assertEqual(entity_tag(held.text), held.tag)
         self.assertEqual(NOW.timestamp(), held.fetched_at)
         self.assertFalse(held.is_stored)
         self.assertTrue(evolve(held, nar=evolve(held.nar, stored_at=NOW)).is_stored)
@@ -69,7 +71,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
 
     def test_bound_in_bytes_least_recently_used_goes(self) -> None:
         """Memory is bounded, and what is asked for often stays."""
-        size = len(self.items[0].text) + 600
+        size = len(self.items[0].text) + 670
         self.memory = NarInfoMemory(2 * size + 10)
         first, second, third = self.items
         self.memory.put(first)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from ncps.cache.pace import LOOK_S
 from ncps.cache.relay import SETTLE_S, TURN_S, lease_of
+from ncps.cache.seal import SLACK
 from ncps.cache.verbs import Outcome
 from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NotFound, Unavailable
@@ -197,10 +199,29 @@ class TakeOverTests(RelayCase):
         opening = self.open(self.key)
         self.turns(PATIENCE_S - 5)
         self.assertNoResult(opening)
-        self.turns(2 * PATIENCE_S + 10)
+        self.turns(10)
         error = self.failureResultOf(opening, Unavailable).value
         self.assertTrue(error.timed_out)
         self.assertEqual([], self.asked())
+        self.end()
+
+    def test_holder_that_is_silent(self) -> None:
+        """One that does not even answer is no reason to wait for longer, before bytes or after."""
+        self.peers.is_silent = True
+        opening = self.open(self.key)
+        self.turns(PATIENCE_S - 5)
+        self.assertNoResult(opening)
+        self.turns(10)
+        self.assertTrue(self.failureResultOf(opening, Unavailable).value.timed_out)
+        self.assertEqual((["there"], []), (self.peers.asked, self.asked()))
+        self.end()
+
+    def test_holder_that_opens_and_is_silent(self) -> None:
+        """Nor is one that says what it has, and sends no head."""
+        self.script(*[Script(hold=True)] * 9)
+        opening = self.open(self.key)
+        self.turns(PATIENCE_S + 5)
+        self.assertTrue(self.failureResultOf(opening, Unavailable).value.timed_out)
         self.end()
 
     def test_holder_without_address_is_waited_for(self) -> None:
@@ -276,6 +297,82 @@ class TakeOverTests(RelayCase):
         kept = self.catalog.records[self.key]
         assert kept is not None
         self.assertEqual(7, kept.stored_size)
+
+
+class SlowHolderTests(RelayCase):
+    def test_lease_of_a_silent_holder_is_free(self) -> None:
+        """Its file is left after seconds, and the rest asked of the upstream, by Range."""
+        self.script(Script(stall_at=HALF))
+        client = self.client(self.key)
+        self.turns(LOOK_S)
+        self.assertEqual([], self.asked(), "the lease is not ours yet")
+        self.end()
+        self.turns(LOOK_S)
+        self.assertWhole(client)
+        self.assertEqual(([HALF], ["published"]), (self.asked(), self.ended))
+
+    def test_lease_of_a_trickling_holder_is_free(self) -> None:
+        """So is the file of one that sends a few bytes now and then."""
+        self.script(Script(trickles_from=HALF, chunk=100))
+        client = self.client(self.key)
+        self.end()
+        for _ in range(2 * int(LOOK_S)):  # the first seconds had a good beginning
+            self.turns(1)
+            self.peers.line.release()
+        self.assertWhole(client)
+        self.assertEqual(1, len(self.asked()))
+        self.assertLess(HALF, self.asked()[0])
+
+    def test_slow_holder_that_has_its_lease_is_followed(self) -> None:
+        """It may be as slow as its upstream: nobody fetches the NAR twice."""
+        self.script(Script(stall_at=HALF))
+        client = self.client(self.key)
+        self.turns(5 * LOOK_S)
+        self.assertEqual(([], [0]), (self.asked(), self.relayed()))
+        self.peers.line.release()
+        self.assertWhole(client)
+        self.publish()
+        self.end()
+
+    def test_leases_that_cannot_be_asked_change_nothing(self) -> None:
+        """While it cannot be told whether the lease is free, the holder is followed."""
+        self.script(Script(stall_at=HALF))
+        client = self.client(self.key)
+        self.leases.failing = Unavailable("no leases")
+        self.turns(2 * LOOK_S)
+        self.leases.failing = None
+        self.peers.line.release()
+        self.assertWhole(client)
+        self.publish()
+        self.end()
+
+    def test_quick_holder_without_a_lease_is_followed(self) -> None:
+        """One that sends what it has, and has given the lease back, is not disturbed."""
+        self.script(Script(trickles_from=HALF, chunk=10_000))
+        client = self.client(self.key)
+        self.publish()
+        self.end()
+        for _ in range(20):
+            self.turns(1)
+            self.peers.line.release()
+        self.assertWhole(client)
+        self.assertEqual(([], [0]), (self.asked(), self.relayed()))
+
+    def test_endless_holder_is_left(self) -> None:
+        """Bytes beyond what a narinfo allows are no NAR: it is fetched anew, by ourselves."""
+        record = self.catalog.records[self.key]
+        assert record is not None
+        self.catalog.records[self.key] = evolve(record, file_size=None)
+        self.memory.clear()
+        padding = b"\0" * 4 * (SIZE + SLACK)  # which xz takes for nothing
+        self.script(Script(total=0, extra=padding))
+        opening = self.open(self.key)
+        self.assertLess(self.peers.line.sent, 2 * SIZE + 2 * SLACK)
+        self.end()
+        self.turns(2)
+        _, client = self.successResultOf(opening)
+        self.assertWhole(client)
+        self.assertEqual(([0], ["published"]), (self.asked(), self.ended))
 
 
 class LeaselessTests(RelayCase):

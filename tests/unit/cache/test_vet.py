@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from unittest import mock
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache import sidecar
@@ -13,6 +15,8 @@ from ncps.errors import Corrupt, Malformed
 from ncps.nix.keys import SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
+from ncps.nix.references import LONG
+from ncps.nix.storepath import StorePath
 from tests.fakes.samples import (
     OWN_KEY,
     UPSTREAM_KEY,
@@ -21,6 +25,7 @@ from tests.fakes.samples import (
     signed,
     tree_sample,
 )
+from tests.fakes.threads import HeldThreads
 from tests.fixtures import CONTENT_ADDRESSED
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,6 +67,29 @@ class VettingTests(SynchronousTestCase):
         vetted = self.vet(evolve(self.narinfo, url="https://cdn/some/uuid?token=1"))
         self.assertEqual(NarKey(self.narinfo.nar_hash.nix32, "xz").url, vetted.entry.narinfo.url)
         self.assertEqual("https://cdn/some/uuid?token=1", vetted.nar.origin_url)
+
+    def test_many_references_are_judged_in_a_thread(self) -> None:
+        """Few are judged at once, as there is nothing to gain by waiting."""
+        threads = HeldThreads()
+        vetting = evolve(self.vetting, workers=threads)
+
+        def judge(narinfo: NarInfo) -> Deferred[Vetted]:
+            digest = self.sample.digest
+            return Deferred.fromCoroutine(vetting.judged(narinfo, digest, "http://u", NOW))
+
+        self.assertEqual(self.vet(self.narinfo), self.successResultOf(judge(self.narinfo)))
+        paths = [StorePath(f"{n:032d}", "x") for n in range(LONG + 1)]
+        many = signed(evolve(self.narinfo, references=paths))
+        judging = judge(many)
+        self.assertNoResult(judging)
+        threads.release()
+        self.assertEqual(self.vet(many), self.successResultOf(judging))
+
+    def test_names_of_signatures_come_first(self) -> None:
+        """Nothing dear is done for a narinfo that no configured key is said to have signed."""
+        forged = evolve(self.narinfo, signatures=[SecretKey.generate("x-1").sign(b"y")])
+        with mock.patch.object(NarInfo, "fingerprint", side_effect=AssertionError("too dear")):
+            self.assertRaises(Corrupt, self.vet, forged)
 
     def test_other_path_is_corrupt(self) -> None:
         """A narinfo of another path is not what was asked for, however well signed."""

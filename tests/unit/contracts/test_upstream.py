@@ -30,6 +30,9 @@ class ScriptedOrigin(Origin):
     def cut(self, at: int) -> None:
         self.scripted.scripts.append(Script(cut_at=at))
 
+    def stall(self, at: int) -> None:
+        self.scripted.scripts.append(Script(stall_at=at))
+
     def ignore_ranges(self) -> None:
         self.scripted.otherwise = evolve(HONEST, ignores_range=True)
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import re
+import zlib
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.codec import encoder
-from ncps.errors import Busy, Corrupt, NotFound, Unavailable
+from ncps.errors import Busy, Corrupt, NotFound, Unavailable, Unconfirmed
+from ncps.nix.storepath import StorePath
 from ncps.ports import Upstream
 from ncps.upstream.agent import Client, Timeouts
 from ncps.upstream.bounds import Bounds
 from ncps.upstream.remote import QUERY_S, Observers, RemoteCache
 from tests.contract.upstream import Origin, UpstreamContract
 from tests.fakes.samples import Sample
+from tests.fakes.threads import HeldThreads, InlineThreads
 from tests.fakes.wire import Line, Wire
 
 BASE = "http://127.0.0.1:8080/sub"
 FEW = Bounds(connections=2, queries=2)
-_RANGE = re.compile(rb"range: bytes=([0-9]+)-\r\n", re.IGNORECASE)
+_RANGE = re.compile(rb"range: bytes=([0-9]+)-(0?)\r\n", re.IGNORECASE)
 
 
 class HttpOrigin(Origin):
@@ -44,6 +48,7 @@ class HttpOrigin(Origin):
             base_url=BASE + "/",
             priority=40,
             clock=self.wire,
+            workers=InlineThreads(),
             observers=Observers(fetched=self.fetched.append),
         )
         self.files: dict[str, bytes] = {"nix-cache-info": b"StoreDir: /nix/store\nPriority: 30\n"}
@@ -51,7 +56,10 @@ class HttpOrigin(Origin):
         self.status = ""
         self.headers: dict[str, str] = {}
         self.cut_at: int | None = None
+        self.stall_at: int | None = None
         self.has_ranges = True
+        self.head_status = ""
+        self.closes = False
 
     def add(self, sample: Sample) -> None:
         self.files[f"{sample.digest}.narinfo"] = sample.narinfo.render()
@@ -65,6 +73,9 @@ class HttpOrigin(Origin):
 
     def cut(self, at: int) -> None:
         self.cut_at = at
+
+    def stall(self, at: int) -> None:
+        self.stall_at = at
 
     def ignore_ranges(self) -> None:
         self.has_ranges = False
@@ -85,21 +96,35 @@ class HttpOrigin(Origin):
         wanted = _RANGE.search(request)
         if self.status:
             line.answer(self.status, b"sorry", **self.headers)
+        elif method == "HEAD" and self.head_status:
+            line.answer(self.head_status, b"", content_length="0")
+        elif self.closes and file is not None:
+            ended_by_close(line, file, **self.headers)
         elif file is None:
             line.answer("404 Not Found", b"" if method == "HEAD" else b"no")
         elif method == "HEAD":
             line.answer("200 OK", b"", content_length=str(len(file)), **self.headers)
         elif wanted and self.has_ranges:
             start = int(wanted[1])
-            extent = f"bytes {start}-{len(file) - 1}/{len(file)}"
+            stop = 1 if wanted[2] else len(file)
+            extent = f"bytes {start}-{stop - 1}/{len(file)}"
             headers = {"content_range": extent, **self.headers}
-            line.answer("206 Partial Content", file[start:], **headers)
+            line.answer("206 Partial Content", file[start:stop], **headers)
+        elif self.stall_at is not None:
+            line.answer("200 OK", file[: self.stall_at], content_length=str(len(file)))
         elif self.cut_at is not None:
             headers = {"content_length": str(len(file)), **self.headers}
             line.answer("200 OK", file[: self.cut_at], **headers)
             line.cut()
         else:
             line.answer(body=file, **self.headers)
+
+
+def ended_by_close(line: Line, body: bytes, **headers: str) -> None:
+    """Answer as HTTP/1.0 did: the end of the connection is the end of the body."""
+    lines = ["HTTP/1.0 200 OK", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    line.say("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+    line.end()
 
 
 class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
@@ -127,9 +152,27 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         self.assertEqual(17, error.retry_after)
 
     def test_web_page_instead_of_nar_is_corrupt(self) -> None:
-        """A portal's page with status 200 is no NAR."""
-        self.http.headers = {"content_type": "text/HTML; charset=utf-8"}
-        self.refused(self.open(), Corrupt)
+        """A portal's page with status 200 is no NAR, whatever it calls itself; none of it comes."""
+        for kind in ("text/HTML; charset=utf-8", "application/x-nix-nar"):
+            self.http.headers = {"content_type": kind}
+            for page in (
+                b"\n<!DOCTYPE html><p>log in",
+                b"<HTML>" + b"x" * 100_000,
+                b"<?xml ?><a/>",
+            ):
+                self.http.files[self.sample.url] = page
+                body = self.get(self.open())
+                self.refused(self.read(body), Corrupt)
+
+    def test_type_of_a_nar_tells_nothing(self) -> None:
+        """A NAR that is called text/html is a NAR, also in pieces and from its middle."""
+        self.http.headers = {"content_type": "text/html"}
+        for offset in (0, 100_000):
+            body = self.get(self.open(offset))
+            self.assertEqual(self.sample.file[offset:], self.get(self.read(body)))
+        for short in (b"", b"<", b"(" * 63):
+            self.http.files[self.sample.url] = short
+            self.assertEqual(short, self.get(self.read(self.get(self.open()))))
 
     def test_range_nobody_asked_for_is_corrupt(self) -> None:
         """Bytes from another place than asked for are not taken."""
@@ -173,7 +216,12 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
             self.refused(self.upstream.stat_nar(url), Corrupt)
         self.assertEqual([], self.http.requests)
         secure = RemoteCache(
-            self.http.client, name="s", base_url="https://h", priority=1, clock=self.http.wire
+            self.http.client,
+            name="s",
+            base_url="https://h",
+            priority=1,
+            clock=self.http.wire,
+            workers=InlineThreads(),
         )
         self.refused(secure.open_nar("http://h/nar/x"), Corrupt)
 
@@ -183,22 +231,125 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         body = self.get(self.upstream.open_nar(self.sample.url + "?hash=a%2Fb"))
         self.assertEqual(self.sample.file, self.get(self.read(body)))
 
+    def test_long_narinfos_are_read_in_a_thread(self) -> None:
+        """The reactor's thread has other things to do meanwhile."""
+        threads = HeldThreads()
+        self.http.upstream = self.upstream = RemoteCache(
+            self.http.client,
+            name="h",
+            base_url=BASE,
+            priority=1,
+            clock=self.http.wire,
+            workers=threads,
+        )
+        paths = [StorePath(f"{n:032d}", "reference") for n in range(2000)]
+        narinfo = evolve(self.sample.narinfo, references=paths)
+        self.http.files[f"{self.sample.digest}.narinfo"] = narinfo.render()
+        asking = self.ended(self.upstream.narinfo(self.sample.digest))
+        self.assertNoResult(asking)
+        threads.release()
+        self.assertEqual(narinfo, self.successResultOf(asking))
+        self.http.files[f"{self.sample.digest}.narinfo"] = b"x" * 100_000
+        asking = self.ended(self.upstream.narinfo(self.sample.digest))
+        threads.release()
+        self.failureResultOf(asking, Corrupt)
+
+    # HEAD
+
+    def test_refused_head_is_asked_by_get(self) -> None:
+        """An upstream that serves GET alone, or addresses signed for it, tells a size all the same.
+
+        One byte is asked for, and what is not there is absent.
+        """
+        for status in ("403 Forbidden", "405 Not Allowed", "501 Not Implemented", "400 Bad"):
+            self.http.head_status = status
+            for has_ranges in (True, False):
+                self.http.has_ranges = has_ranges
+                size = self.get(self.upstream.stat_nar(self.sample.url))
+                self.assertEqual(len(self.sample.file), size, status)
+                self.assertIn(b"Range: bytes=0-0\r\n", self.http.requests[-1])
+            self.refused(self.upstream.stat_nar("nar/none.nar.xz"), NotFound)
+
+    def test_other_answers_to_head_are_believed(self) -> None:
+        """A server that fails, or has not the NAR, is not asked a second time."""
+        for status, kind in (("404 Not Found", NotFound), ("503 Busy", Unavailable)):
+            self.http.head_status = status
+            before = len(self.http.requests)
+            self.refused(self.upstream.stat_nar(self.sample.url), kind)
+            self.assertEqual(before + 1, len(self.http.requests))
+
+    # Ends that only the content confirms
+
+    def test_narinfo_ended_by_close_is_whole_if_it_parses(self) -> None:
+        """A server of HTTP/1.0 has narinfos; what may be a piece of one is "could not tell"."""
+        self.http.closes = True
+        self.assertEqual(self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest)))
+        self.get(self.upstream.cache_info())
+        path = f"{self.sample.digest}.narinfo"
+        whole = self.http.files[path]
+        for end in (0, 20, whole.index(b"NarHash"), len(whole) - 1):
+            self.http.files[path] = whole[:end]
+            self.refused(self.upstream.narinfo(self.sample.digest), Unavailable)
+
+    def test_nar_ended_by_close_is_for_its_reader_to_judge(self) -> None:
+        """All bytes come, and then the doubt."""
+        self.http.closes = True
+        body = self.get(self.open())
+        got: list[bytes] = []
+
+        async def read() -> None:
+            async for chunk in body:
+                got.append(chunk)  # noqa: PERF401 - what came before the doubt counts
+
+        self.refused(read(), Unconfirmed)
+        body.close()
+        self.assertEqual((None, self.sample.file), (body.total, b"".join(got)))
+
+    def test_encoding_that_ends_confirms_the_end(self) -> None:
+        """A compressed stream knows its end; one that is cut is broken off, and not wrong."""
+        self.http.closes = True
+        for name in ("zstd", "gzip", "deflate"):
+            self.http.headers = {"content_encoding": name}
+            self.http.files[self.sample.url] = self.compressed(name)
+            body = self.get(self.open(allow_encoding=True))
+            self.assertEqual(self.sample.nar, self.get(self.read(body)))
+            self.http.files[self.sample.url] = self.compressed(name)[:-5]
+            body = self.get(self.open(allow_encoding=True))
+            self.refused(self.read(body), Unconfirmed)
+
     # Encodings on the wire
 
     def compressed(self, name: str = "zstd") -> bytes:
+        if name == "deflate":
+            return zlib.compress(self.sample.nar)
         maker = encoder(name)
         return maker.feed(self.sample.nar) + maker.finish()
 
     def test_wire_encoding_is_undone(self) -> None:
         """A NAR that is compressed only on the wire arrives as it is, of unknown total."""
-        for name in ("zstd", "gzip", "br", "xz", "bzip2"):
+        for name in ("zstd", "gzip", "br", "xz", "bzip2", "deflate"):
             data = self.compressed(name)
             self.http.files[self.sample.url] = data
             self.http.headers = {"content_encoding": name}
+            self.http.fetched.clear()
             body = self.get(self.open(allow_encoding=True))
             self.assertIsNone(body.total)
             self.assertEqual(self.sample.nar, self.get(self.read(body)))
-        self.assertEqual(len(data), sum(self.http.fetched[-1:]) if len(self.http.fetched) else 0)
+            self.assertEqual(len(data), sum(self.http.fetched))
+
+    def test_narinfos_are_freed_of_deflate(self) -> None:
+        """Both things that servers call deflate are undone, and an end too early is noticed."""
+        self.http.headers = {"content_encoding": "deflate"}
+        path, text = f"{self.sample.digest}.narinfo", self.sample.narinfo.render()
+        bare = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        for data in (zlib.compress(text), bare.compress(text) + bare.flush()):
+            self.http.files[path] = data
+            self.assertEqual(
+                self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest))
+            )
+            for wrong in (data[:-5], data + b"more", data[:1], b""):
+                self.http.files[path] = wrong
+                self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
 
     def test_encoding_is_asked_for_only_where_welcome(self) -> None:
         """Only uncompressed NARs, from their start, may be compressed on the wire."""

@@ -59,6 +59,12 @@ class NarInfoTests(SynchronousTestCase):
         self.assertEqual(head.headers, get.headers)
         self.assertEqual(self.cache.asked, [DIGEST, DIGEST])
 
+    def test_etag_is_what_is_held_with_the_text(self) -> None:
+        """It is not made anew for each request, nor kept beside what memory is bounded by."""
+        held = ServedNarInfo(text=TEXT, tag=b'"held"', outcome=Outcome.HIT)
+        self.cache.narinfos[DIGEST] = held
+        self.assertEqual(self.server.get(PATH).headers["etag"], '"held"')
+
     def test_etag_changes_with_text(self) -> None:
         """A narinfo with another signature is another narinfo to a proxy."""
         self.serve()

@@ -1,0 +1,161 @@
+"""Pace: how fast a source has to send for a download to stay with it.
+
+A source that trickles is well for all that its deadlines can tell: a byte comes now and then. It is
+left where another one has the file, from the byte that there is. Alone, it may go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from ncps.errors import Unavailable
+from ncps.ports import Segment, UpstreamBody
+
+
+@frozen(kw_only=True)
+class Pace:
+    """The least that a source has to send.
+
+    :param rate: bytes a second on average; 0: anything will do.
+    :param window_s: seconds in which the source is waited for, over which that is averaged.
+    """
+
+    rate: float = 1024.0
+    window_s: float = 30.0
+
+    def is_kept(self, count: int, waited_s: float) -> bool:
+        """Whether so many bytes are enough for so many seconds of waiting."""
+        return count >= self.rate * waited_s
+
+
+USUAL_PACE: Final = Pace()
+
+LOOK_S: Final = 5.0
+"""How often the pace of another process is looked at: its lease may be free soon."""
+
+
+class TooSlow(Unavailable):
+    """A source was left because another one is to go on; it is not to be asked at once again."""
+
+
+class _Measured(UpstreamBody):
+    """A body that passes on another one's."""
+
+    def __init__(self, body: UpstreamBody, clock: IReactorTime, pace: Pace) -> None:
+        self._body = body
+        self._clock = clock
+        self._pace = pace
+
+    @property
+    def start(self) -> int:
+        return self._body.start
+
+    @property
+    def total(self) -> int | None:
+        return self._body.total
+
+    @property
+    def size(self) -> int | None:
+        return self._body.size
+
+    def segment(self) -> Segment | None:
+        return None
+
+    def close(self) -> None:
+        self._body.close()
+
+
+class PacedBody(_Measured):
+    """The body of an upstream's answer. Raises TooSlow between two chunks.
+
+    An upstream that sends nothing at all is for the deadlines of the connection.
+
+    :param leave: asked, each time that the pace was not kept, whether to leave the source.
+    """
+
+    def __init__(
+        self,
+        body: UpstreamBody,
+        clock: IReactorTime,
+        pace: Pace,
+        leave: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        super().__init__(body, clock, pace)
+        self._leave = leave
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        clock, pace = self._clock, self._pace
+        count, waited_s, since = 0, 0.0, clock.seconds()
+        async for chunk in self._body:
+            count += len(chunk)
+            waited_s += clock.seconds() - since
+            yield chunk
+            if waited_s >= pace.window_s:
+                reason = f"sent {count} bytes in {waited_s:.0f} s"
+                if not pace.is_kept(count, waited_s) and await self._leave(reason):
+                    raise TooSlow(reason, timed_out=True)
+                count, waited_s = 0, 0.0
+            since = clock.seconds()
+
+
+class FollowedBody(_Measured):
+    """The body of another process of this cache, which holds the lease of the NAR.
+
+    A holder may be as slow as its upstream is. While it does not keep the pace, or is silent, its
+    lease is tried for; where that is free, TooSlow ends the body.
+
+    :param took: told of each number of bytes.
+    :param overtake: takes the lease if it is free; says whether it was.
+    """
+
+    def __init__(
+        self,
+        body: UpstreamBody,
+        clock: IReactorTime,
+        pace: Pace,
+        took: Callable[[int], object],
+        overtake: Callable[[], Awaitable[bool]],
+    ) -> None:
+        super().__init__(body, clock, pace)
+        self._took = took
+        self._overtake = overtake
+        self._count = 0
+        self._is_left = False
+        self._watch: Deferred[None] | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._watch = Deferred.fromCoroutine(self._look())
+        self._watch.addErrback(lambda failure: failure.trap(CancelledError))
+        try:
+            async for chunk in self._body:
+                self._count += len(chunk)
+                self._took(len(chunk))
+                yield chunk
+        except Unavailable:
+            if not self._is_left:
+                raise
+        if self._is_left:
+            raise TooSlow("the process that fetches it was too slow, and its lease is free")
+
+    async def _look(self) -> None:
+        """Look at the pace again and again, and at the lease where it is not kept."""
+        look_s = min(LOOK_S, self._pace.window_s)
+        while True:
+            before = self._count
+            await deferLater(self._clock, look_s)
+            is_kept = self._count > before and self._pace.is_kept(self._count - before, look_s)
+            if not is_kept and await self._overtake():
+                self._is_left = True
+                self._body.close()
+                return
+
+    def close(self) -> None:
+        super().close()
+        if self._watch is not None:
+            self._watch.cancel()

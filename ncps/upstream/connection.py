@@ -1,0 +1,105 @@
+"""Connections to an upstream, whose heads are bounded in bytes.
+
+Twisted bounds a line of a head and not the number of lines, so that a server could send headers
+until memory ends. Here every byte is counted from the request up to the empty line before the
+body, interim answers (1xx) included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, cast
+
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.python.failure import Failure
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
+from twisted.web.client import HTTPConnectionPool
+
+HEAD_SIZE: Final = 64 * 1024
+"""Bytes of an answer's head, at most, where no setting says otherwise."""
+
+
+class HeadTooLarge(Exception):
+    """The head of an answer did not end within its limit; the connection was aborted."""
+
+
+class BoundedConnection(HTTP11ClientProtocol):
+    """One connection.
+
+    Twisted keeps the parser of an answer to itself; `tests/unit/upstream/test_connection.py` finds
+    out when it does that otherwise.
+
+    :param head_size: bytes of a head, at most.
+    """
+
+    def __init__(self, returned: Callable[[Any], object], head_size: int) -> None:
+        super().__init__(returned)
+        self._head_size = head_size
+        self._head_of: Any = None
+        self._head_length = 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """See `IProtocol`."""
+        parser: Any = self._parser
+        if parser is None or parser.state not in {STATUS, HEADER}:
+            super().dataReceived(data)
+            return
+        if parser is not self._head_of:
+            self._head_of, self._head_length = parser, 0
+        first = data[: self._head_size - self._head_length]
+        rest = data[len(first) :]
+        self._head_length += len(first)
+        super().dataReceived(first)
+        still: Any = self._parser
+        if still is not parser or not rest:
+            return  # what follows a whole answer belongs to none
+        if parser.state in {STATUS, HEADER}:
+            self._refuse()
+        else:
+            super().dataReceived(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See `IProtocol`."""
+        self._head_of = None
+        super().connectionLost(reason)
+
+    def _refuse(self) -> None:
+        """Abort: a polite end would wait, over TLS, until the peer has sent everything."""
+        transport: Any = self.transport
+        transport.abortConnection()
+        error = HeadTooLarge(f"the head of the answer is longer than {self._head_size} bytes")
+        self._disconnectParser(Failure(error))
+
+
+class _Connections(Factory):
+    """Makes the connections of a pool, as Twisted's own factory does.
+
+    :param returned: told of each connection that may be used again.
+    :param name: of the endpoint, for `repr`.
+    """
+
+    def __init__(self, head_size: int, returned: Callable[[Any], object], name: str) -> None:
+        self._head_size = head_size
+        self._returned = returned
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"_Connections({self._name})"
+
+    def buildProtocol(self, addr: IAddress | None) -> BoundedConnection:
+        """See `IProtocolFactory`."""
+        return BoundedConnection(self._returned, self._head_size)
+
+
+def pool(reactor: Any, kept: int, head_size: int) -> HTTPConnectionPool:
+    """Make a pool of such connections.
+
+    :param kept: idle connections to each origin, at most.
+    """
+    made = HTTPConnectionPool(reactor, persistent=True)
+    made.maxPersistentPerHost = kept
+    made.retryAutomatically = True
+    made._factory = cast("Any", partial(_Connections, head_size))
+    return made

@@ -1,0 +1,98 @@
+"""What the body of an answer is: freed of its Content-Encoding, and perhaps no NAR at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from ncps import codec
+from ncps.codec import Decoder, deflate
+from ncps.codec.ratio import Ratio
+from ncps.errors import Corrupt, Unavailable, Unconfirmed
+from ncps.upstream.agent import Answer
+
+_CODECS: Final = {
+    "zstd": "zstd",
+    "gzip": "gzip",
+    "x-gzip": "gzip",
+    "br": "br",
+    "xz": "xz",
+    "bzip2": "bzip2",
+}
+_PAGE: Final = re.compile(rb"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
+_PAGE_HEAD: Final = 64
+"""Bytes that tell a web page from a NAR, blanks before it included."""
+
+
+def _decoder(encoding: str) -> Decoder:
+    if encoding == "deflate":
+        return deflate.decoder()
+    name = _CODECS.get(encoding)
+    if name is None:
+        raise Corrupt(f"unknown Content-Encoding {encoding[:40]!r}")
+    return codec.decoder(name)
+
+
+async def decoded(
+    answer: Answer, fetched: Callable[[int], object], ratio: Ratio | None = None
+) -> AsyncIterator[bytes]:
+    """The body of an answer without its Content-Encoding. Unavailable, Corrupt.
+
+    An encoding that ends by itself confirms an end that nothing else does; else Unconfirmed.
+
+    :param fetched: told of each number of bytes as they came.
+    :param ratio: bounds what they become.
+    """
+    if not answer.encoding:
+        async for chunk in answer.body:
+            fetched(len(chunk))
+            yield chunk
+        return
+    decoder = _decoder(answer.encoding)
+    doubt: Unconfirmed | None = None
+    try:
+        async for chunk in answer.body:
+            fetched(len(chunk))
+            if ratio is not None:
+                ratio.took(len(chunk))
+            for piece in decoder.feed(chunk):
+                if ratio is not None:
+                    ratio.gave(len(piece))
+                yield piece
+    except Unconfirmed as error:
+        doubt = error
+    try:
+        decoder.finish()
+    except Corrupt as error:
+        raise doubt or error from None
+
+
+async def no_page(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes, unless they begin as a web page does, and no NAR. Corrupt.
+
+    The Content-Type tells nothing: some servers call a NAR text/html.
+    """
+    head: bytes | None = b""
+    broken: Unavailable | None = None
+    try:
+        async for chunk in chunks:
+            if head is None:
+                yield chunk
+                continue
+            head += chunk
+            if len(head) >= _PAGE_HEAD:
+                yield _checked(head)
+                head = None
+    except Unavailable as error:
+        broken = error
+    if head:
+        yield _checked(head)
+    if broken is not None:
+        raise broken
+
+
+def _checked(head: bytes) -> bytes:
+    if _PAGE.match(head) is not None:
+        raise Corrupt("a web page instead of a NAR")
+    return head

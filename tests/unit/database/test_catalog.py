@@ -1,0 +1,67 @@
+"""SqlCatalog: what is asked of the database, and where that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.database import narinfos
+from ncps.database.catalog import SqlCatalog
+from ncps.database.pool import Database
+from ncps.nix.storepath import StorePath
+from tests.fakes.samples import sample
+
+
+class OneRow:
+    """A transaction in which everything finds one row."""
+
+    def __init__(self, row: tuple[object, ...]) -> None:
+        self._row = row
+
+    def execute(self, _statement: str, _values: object) -> OneRow:
+        return self
+
+    def fetchone(self) -> tuple[object, ...]:
+        return self._row
+
+
+class LoggedDatabase:
+    """Runs functions on one row, and notes how it was asked to."""
+
+    def __init__(self, row: tuple[object, ...]) -> None:
+        self.log: list[str] = []
+        self._txn = OneRow(row)
+
+    async def point(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.log.append("point")
+        return function(self._txn, *args, **kwargs)
+
+    async def read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.log.append("read")
+        return function(self._txn, *args, **kwargs)
+
+
+class NarInfoTests(SynchronousTestCase):
+    def asked(self, references: int) -> list[str]:
+        """How the database is asked for a narinfo with so many references."""
+        paths = [StorePath(f"{n:032d}", "reference") for n in range(references)]
+        narinfo = evolve(sample(size=10).narinfo, references=paths)
+        digest = narinfo.store_path.digest
+        entry = (digest, narinfo.render().decode(), "http://u", "nar/x", "", 0, None, None)
+        nar = ("1" * 52, "xz", "xz", "", None, None, None, None, "", "", None, None, None, None, "")
+        database = LoggedDatabase((*entry, *nar))
+        catalog = SqlCatalog(cast("Database", database))
+        finding = Deferred.fromCoroutine(catalog.narinfo(digest))
+        found = self.successResultOf(finding)
+        assert found is not None
+        self.assertEqual(narinfo, found[0].narinfo)
+        return database.log
+
+    def test_long_narinfos_are_read_in_a_thread(self) -> None:
+        """Others are read where the request is: that takes less than to change threads."""
+        self.assertEqual(["point"], self.asked(10))
+        self.assertEqual(["point", "read"], self.asked(narinfos.LONGEST // 40))

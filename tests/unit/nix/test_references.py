@@ -1,0 +1,57 @@
+"""References: each once, signed in the order of Nix, and cheap where there are many."""
+
+from __future__ import annotations
+
+import random
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.nix.base32 import ALPHABET
+from ncps.nix.references import LONG, References, in_order
+from ncps.nix.storepath import StorePath
+
+
+def paths(count: int, seed: int = 1) -> list[StorePath]:
+    """Make paths, of which some have hash parts or names that begin alike."""
+    chance = random.Random(seed)
+    names = ("a", "a-b", "a.b", "a+b", "A", "a_", "a?", "a=")
+    digests = ["".join(chance.choices(ALPHABET, k=32)) for _ in range(count // 2 + 1)]
+    return [StorePath(chance.choice(digests), chance.choice(names)) for _ in range(count)]
+
+
+class ReferencesTests(SynchronousTestCase):
+    def test_texts_are_sorted_as_paths_are(self) -> None:
+        """The order of texts is that of hash parts, then of names."""
+        found = References.of(paths(500))
+        self.assertEqual([str(path) for path in sorted(found)], list(found.texts))
+
+    def test_each_path_is_there_once_in_the_order_it_came(self) -> None:
+        """They are a set for Nix, and a line for those who read the narinfo."""
+        one, two, three = [StorePath(letter * 32, "x") for letter in "zab"]
+        found = References.of([two, one, two, three, one])
+        self.assertEqual((two, one, three), found)
+        self.assertEqual(f"{two.base} {one.base} {three.base}", found.bases)
+
+    def test_made_of_themselves_they_are_the_same(self) -> None:
+        """A narinfo that is changed elsewhere keeps what was worked out."""
+        found = References.of(paths(10))
+        self.assertIs(found, References.of(found))
+
+    def test_objects_are_not_compared(self) -> None:
+        """To sort paths themselves takes ten seconds for a hundred thousand."""
+        with mock.patch.object(StorePath, "__lt__", side_effect=AssertionError("compared")):
+            self.assertTrue(References.of(paths(20)).joined)
+
+    def test_many_are_worked_out_when_they_are_made(self) -> None:
+        """That is where a thread does it; few may wait until they are needed."""
+        many = References.of([StorePath(f"{n:032d}", "x") for n in range(LONG + 1)])
+        with mock.patch.object(StorePath, "__str__", side_effect=AssertionError("too late")):
+            self.assertEqual(LONG + 1, len(many.joined.split(",")))
+        self.assertFalse(References.of(many[:LONG]).is_long)
+
+    def test_sorting_in_runs_sorts(self) -> None:
+        """Whatever the number and the order."""
+        texts = [f"{random.Random(n).random()}" for n in range(10_000)]
+        for some in (texts, texts[:4096], texts[:1], []):
+            self.assertEqual(sorted(some), in_order(some))
