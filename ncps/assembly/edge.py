@@ -73,7 +73,7 @@ def site(
             siblings=place.siblings,
             peers=peers,
         ),
-        via=place.via.encode(),
+        via=place.via,
     )
     return NcpsSite(
         root, clock=reactor, metrics=counters, limits=limits.of_clients(settings), hot=hot

@@ -32,7 +32,7 @@ class Probes:
             await self.probe(candidate)
 
         def pause() -> float:
-            return HEALTHY_S if candidate.health.is_healthy else SICK_S
+            return SICK_S if candidate.health.is_in_doubt else HEALTHY_S
 
         name = f"probe {candidate.upstream.name}"
         self._tasks.start(name, Ticker(self._clock, name, tick, pause).run())
@@ -43,4 +43,4 @@ class Probes:
             return
         # What it says does not matter, only that it answers; `Candidate` learns and logs.
         with suppress(NotFound, Corrupt, Unavailable):
-            await candidate.ask(lambda upstream: upstream.cache_info(), self._clock)
+            await candidate.ask(lambda upstream: upstream.cache_info(), self._clock, is_probe=True)

@@ -82,7 +82,5 @@ class PullThrough(Cache):
             await self._config.get("cache.key")
         except NcpsError as error:
             parts["storage"] = str(error)
-        away = [c.upstream.name for c in self._upstreams.candidates if not c.health.is_healthy]
-        if away:
-            parts["upstreams"] = "away: " + ", ".join(away)
+        parts["upstreams"] = self._upstreams.trouble or "ok"
         return Readiness(parts=parts, needed=frozenset({"database", "storage"}))

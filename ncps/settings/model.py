@@ -170,6 +170,7 @@ class UpstreamsSettings:
 
     :ivar upstreams: with timeouts of their own where given, else those of all.
     :ivar public_keys: as Nix writes them, each checked for its form.
+    :ivar away_answer: absent or error.
     :ivar allow_internal_addresses: to upstreams that are at a public address.
     """
 
@@ -183,6 +184,7 @@ class UpstreamsSettings:
     max_queue: int
     queue_timeout_s: float
     max_redirects: int
+    away_answer: str
     allow_internal_addresses: bool
 
     @property

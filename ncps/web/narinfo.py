@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from ncps.cache.verbs import Absent, Cache, Outcome, ServedNarInfo
-from ncps.errors import NcpsError
+from ncps.errors import NcpsError, NotFound
 from ncps.metrics import Metrics
 from ncps.ranges import if_none_match
 from ncps.web.hot import HotNarInfo, HotNarInfos
@@ -107,4 +107,7 @@ def result_of(outcome: Outcome) -> str:
 
 def outcome_of(error: NcpsError) -> Outcome:
     """How a failure is known."""
-    return error.outcome if isinstance(error, Absent) else Outcome.MISS
+    if isinstance(error, Absent):
+        return error.outcome
+    is_unsure = isinstance(error, NotFound) and not error.is_certain
+    return Outcome.UNSURE if is_unsure else Outcome.MISS

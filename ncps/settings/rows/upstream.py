@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncps.settings.network import UPSTREAM_URL
 from ncps.settings.setting import Names, Setting
-from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, duration, integer
+from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, choice, duration, integer
 
 ROWS = (
     Setting(
@@ -116,6 +116,17 @@ ROWS = (
         default="10",
         group="Upstreams",
         help="Redirects of an upstream that are followed for one request, at most.",
+    ),
+    Setting(
+        flag="cache-upstream-away-answer",
+        key="cache.upstream.away-answer",
+        kind=choice(("absent", "error")),
+        default="absent",
+        group="Upstreams",
+        help="What clients are told of a path that is not here while no upstream can be asked: all "
+        "have been away for some seconds, or refuse us. absent: 404, so that Nix builds what it "
+        "needs, as it does without a cache; it remembers that for an hour. error: 503 with "
+        "Retry-After, so that Nix ends, unless it has another substituter or `fallback`.",
     ),
     Setting(
         flag="cache-upstream-allow-internal-addresses",

@@ -614,7 +614,7 @@ class WrongBytesTests(NarsCase):
         """A compression that we cannot read is not believed; without any FileHash not passed on."""
         odd = sample("odd", SIZE).altered(file_hash=None, compression="lzip")
         self.origin.add(odd)
-        self.refused(self.narinfos.get(odd.digest), Corrupt)
+        self.refused(self.narinfos.get(odd.digest), NotFound)
         self.vetting = evolve(self.vetting, trusted=())
         self.restart()
         self.learn(odd)
