@@ -118,8 +118,8 @@ class Health:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether it is away, is left out, or failed when it was last asked."""
-        return not self.is_healthy or not self.has_say or self._say.is_in_doubt
+        """Whether it is away, or failed when it was last asked."""
+        return not self.is_healthy or self._say.is_in_doubt
 
     @property
     def why_left_out(self) -> str:

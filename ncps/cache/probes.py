@@ -12,6 +12,8 @@ from ncps.tasks import Tasks, Ticker
 
 HEALTHY_S = 60.0
 SICK_S = 1.0
+REFUSED_S = 10.0
+"""For an upstream that answers probes, and all the same has no say."""
 
 
 class Probes:
@@ -32,7 +34,9 @@ class Probes:
             await self.probe(candidate)
 
         def pause() -> float:
-            return SICK_S if candidate.health.is_in_doubt else HEALTHY_S
+            if candidate.health.is_in_doubt:
+                return SICK_S
+            return HEALTHY_S if candidate.health.has_say else REFUSED_S
 
         name = f"probe {candidate.upstream.name}"
         self._tasks.start(name, Ticker(self._clock, name, tick, pause).run())
