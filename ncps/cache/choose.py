@@ -35,10 +35,14 @@ PATIENCE_S = 1.0
 
 @define(eq=False)
 class Candidate:
-    """An upstream and its health."""
+    """An upstream and its health.
+
+    :ivar doubted: told of each client's question that came to nothing.
+    """
 
     upstream: Upstream
     health: Health
+    doubted: Callable[[], object] = list
     _was_away: bool = False
 
     _log = Logger()
@@ -106,6 +110,8 @@ class Candidate:
             health.failed(str(error), error.retry_after, began=began, is_probe=is_probe)
             if error.is_refusal:
                 health.refused(str(error), is_probe=is_probe)
+            if not is_probe:
+                self.doubted()
             raise
         except BaseException:  # called off, or a fault of ours
             health.gave_up()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ncps.cache.health import FAILURES, FIRST_PAUSE_S
 from ncps.cache.probes import HEALTHY_S, REFUSED_S, SICK_S, Probes
+from ncps.cache.verbs import Absent
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.cacheinfo import CacheInfo
 from tests.unit.cache.rig import CoreCase
@@ -71,3 +72,19 @@ class ProbesTests(CoreCase):
         self.origin.info = CacheInfo()
         self.clock.advance(REFUSED_S)
         self.assertTrue(self.health.has_say)
+
+    def test_one_question_that_came_to_nothing_is_followed_up(self) -> None:
+        """However seldom clients ask: two seconds later it is known that an upstream is away."""
+        self.probes.start()
+        self.clock.advance(1)
+        self.origin.is_away = self.mirror.is_away = True
+        self.start(self.narinfos.get("0" * 32)).addErrback(lambda _: None)
+        self.clock.pump([SICK_S] * 2)
+        self.assertEqual([False, False], [c.health.has_say for c in self.upstreams.candidates])
+        self.refused(self.narinfos.get("0" * 32), Absent)
+        self.origin.is_away = self.mirror.is_away = False
+        self.clock.pump([SICK_S] * 12)
+        self.assertTrue(self.health.has_say)
+        before = len(self.origin.log)
+        self.clock.pump([SICK_S] * 12)
+        self.assertEqual(before, len(self.origin.log))
