@@ -258,7 +258,7 @@ class NoOtherUpstreamTests(NarInfoStage):
             return statuses[-1] == 404
 
         wait_until(is_absent, "the upstream to be given up", daemon=daemon)
-        self.assertEqual({503}, set(statuses[:-1]))
+        self.assertLessEqual(set(statuses), {503, 404})  # the probes may be quicker than this test
         answer = self.narinfo(daemon, self.path)
         self.assertEqual((404, "away"), (answer.status, answer.outcome))
         self.assertEqual("no-store", answer.headers["cache-control"])
