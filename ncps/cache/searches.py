@@ -112,10 +112,10 @@ def refuse_ring(key: NarKey, nar: NarRecord | None) -> None:
 
 @asynccontextmanager
 async def turn(leases: Leases, clock: IReactorTime, name: str) -> AsyncIterator[None]:
-    """Hold a lease, as a search that began here. Unavailable.
+    """Hold a lease, so that one of several replicas searches. Unavailable.
 
-    One that began at another cache only lets the lease's holder go first, for a moment: who holds
-    it may be waiting for this search.
+    A search that began at another cache waits for the lease for a moment only, and then goes on
+    without: the search that holds it may be waiting for this one.
     """
     hold = leases.hold(name)
     if not trail.current().names:
@@ -126,7 +126,9 @@ async def turn(leases: Leases, clock: IReactorTime, name: str) -> AsyncIterator[
     try:
         await waiting.addTimeout(MOMENT_S, clock)
     except DeferredTimeout:
-        pass
-    else:
+        yield
+        return
+    try:
+        yield
+    finally:
         await hold.__aexit__(None, None, None)
-    yield

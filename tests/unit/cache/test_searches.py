@@ -239,7 +239,7 @@ class TurnTests(SearchesCase):
     def entered(self, leases: MemoryLeases, log: list[str]) -> Deferred[None]:
         async def work() -> None:
             async with turn(leases, self.clock, "x"):
-                log.append("in")
+                log.append(f"in, {len(leases.held)} held")
 
         return Deferred.fromCoroutine(work())
 
@@ -266,5 +266,6 @@ class TurnTests(SearchesCase):
             self.clock.advance(MOMENT_S)
             self.successResultOf(waiting)
             self.successResultOf(Deferred.fromCoroutine(held.release()))
+            self.assertEqual({}, leases.held)
             self.successResultOf(self.entered(leases, log))
-        self.assertEqual((["in", "in"], {}), (log, leases.held))
+        self.assertEqual((["in, 1 held"] * 2, {}), (log, leases.held))
