@@ -166,9 +166,9 @@ class Upstreams:
         )
 
     def is_reachable(self, base_url: str = "") -> bool:
-        """Whether this upstream (default: any) is not known to be away."""
+        """Whether this upstream (default: any) is not known to be away, or to refuse us."""
         return any(
-            c.health.is_healthy
+            not c.is_away
             for c in self.candidates
             if not base_url or c.upstream.base_url == base_url
         )

@@ -19,6 +19,9 @@ AWAY_S = 2.0
 TRIAL_S = 60.0
 """How long after an outage a probe's answer is not enough to be well."""
 
+PROVEN_S = 3600.0
+"""How long after a good answer a refused probe means nothing: buckets refuse what they have not."""
+
 
 class Say:
     """The say of one upstream; times are the clock's seconds."""
@@ -29,6 +32,7 @@ class Say:
         self._trial_ends = float("-inf")
         self._is_relapsed = False
         self._refusals: dict[bool, str] = {}
+        self._proven_until = float("-inf")
 
     def has_say(self, *, is_open: bool) -> bool:
         """Whether it has a say now.
@@ -58,7 +62,8 @@ class Say:
 
     def refused(self, reason: str, *, is_probe: bool) -> None:
         """Note that it wants to see other credentials than ours."""
-        self._refusals[is_probe] = reason
+        if not (is_probe and self._clock.seconds() < self._proven_until):
+            self._refusals[is_probe] = reason
 
     def answered(self, *, is_probe: bool, is_open: bool, is_good: bool) -> None:
         """Note an answer.
@@ -75,3 +80,4 @@ class Say:
         self._refusals.pop(is_probe, None)
         if is_good and not is_probe:
             self._refusals.clear()
+            self._proven_until = self._clock.seconds() + PROVEN_S

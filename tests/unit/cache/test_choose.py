@@ -81,6 +81,8 @@ class UpstreamsTests(UpstreamsCase):
         self.assertTrue(self.upstreams.is_reachable("http://c"))
         self.assertFalse(self.upstreams.is_reachable("http://gone"))
         self.assertFalse(self.made().is_reachable())
+        self.upstreams.candidates[2].health.refused("status 403", is_probe=True)
+        self.assertFalse(self.upstreams.is_reachable())
         self.assertEqual(
             ("a", ""), (self.upstreams.name_of("http://a"), self.upstreams.name_of("?"))
         )

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.health import FAILURES, FIRST_PAUSE_S, Health
-from ncps.cache.say import AWAY_S, TRIAL_S
+from ncps.cache.say import AWAY_S, PROVEN_S, TRIAL_S
 
 
 class SayTests(SynchronousTestCase):
@@ -97,12 +97,19 @@ class SayTests(SynchronousTestCase):
         self.assertTrue(self.health.has_say)
 
     def test_refused_probe(self) -> None:
-        """A bucket may refuse what it has not: only what it gives shows that it may be asked."""
+        """A bucket may refuse what it has not: only what it gives shows that it may be asked.
+
+        Then its probes mean nothing for an hour, so that the log does not tell of it every minute.
+        """
         self.health.refused("status 403", is_probe=True)
         self.health.answered(is_good=False)
         self.assertFalse(self.health.has_say)
         self.health.answered()
+        self.health.refused("status 403", is_probe=True)
         self.assertTrue(self.health.has_say)
+        self.clock.advance(PROVEN_S)
+        self.health.refused("status 403", is_probe=True)
+        self.assertFalse(self.health.has_say)
 
     def test_in_doubt_after_one_failure(self) -> None:
         """Whoever failed last is probed soon, so that an outage is noticed without clients."""
