@@ -15,7 +15,14 @@ answer that broke off; bytes or facts that are wrong; what is not what it should
 
 
 class NcpsError(Exception):
-    """Base of all errors below; `str()` of it is fit for a log line, never holds a secret."""
+    """Base of all errors below; `str()` of it is fit for a log line, never holds a secret.
+
+    :ivar told: what clients are told of it besides its status; empty: nothing.
+    :ivar is_refusal: whether an upstream wants to see other credentials than ours.
+    """
+
+    told = ""
+    is_refusal = False
 
 
 class Malformed(NcpsError, ValueError):
@@ -23,7 +30,15 @@ class Malformed(NcpsError, ValueError):
 
 
 class NotFound(NcpsError):
-    """Surely not here (of an upstream: surely not there). Try elsewhere. Clients: 404."""
+    """Surely not here (of an upstream: surely not there). Try elsewhere. Clients: 404.
+
+    :param is_certain: whether it may be remembered; not where somebody could not be asked.
+    """
+
+    def __init__(self, message: str, *, is_certain: bool = True, is_refusal: bool = False) -> None:
+        super().__init__(message)
+        self.is_certain = is_certain
+        self.is_refusal = is_refusal
 
 
 class Unavailable(NcpsError):
@@ -41,8 +56,10 @@ class Unavailable(NcpsError):
         retry_after: float | None = None,
         timed_out: bool = False,
         kind: FailureKind = "connect",
+        is_refusal: bool = False,
     ) -> None:
         super().__init__(message)
+        self.is_refusal = is_refusal
         self.retry_after = retry_after
         self.timed_out = timed_out
         self.kind: FailureKind = "timeout" if timed_out else kind
@@ -69,6 +86,11 @@ class Corrupt(NcpsError):
     def __init__(self, message: str, *, kind: FailureKind = "corrupt") -> None:
         super().__init__(message)
         self.kind: FailureKind = kind
+
+
+class Unusable(Corrupt):
+    """An upstream has something by this name that it is not to be had from: nobody vouches for it,
+    or it is a web page. Asking again does not help, so it counts as absent. Clients: 404."""
 
 
 class Refused(NcpsError):

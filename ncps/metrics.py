@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import product
-from typing import Generic, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,10 +22,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ncps.figures import Way
+from ncps.labelled import Labelled
 from ncps.ports import Totals
 from ncps.processmetrics import ProcessMetrics
-
-M = TypeVar("M", Counter, Gauge, Histogram)
 
 ROUTES = ("/", "/nix-cache-info", "/pubkey", "/{hash}.narinfo", "/nar/{file}")
 PEER_ROUTE = "/cluster/nar/{file}"
@@ -67,23 +65,6 @@ _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _DATABASE = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30)
 _TRANSFER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _RUN = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
-
-
-class Labelled(Generic[M]):
-    """A metric with labels, whose bound children are looked up in a plain dictionary."""
-
-    def __init__(self, metric: M, *known: Iterable[str]) -> None:
-        self._metric: M = metric
-        self._children: dict[tuple[str, ...], M] = {}
-        for values in product(*known) if known else ():
-            self(*values)
-
-    def __call__(self, *values: str) -> M:
-        """Return the child of these label values, in the order of the labels."""
-        child = self._children.get(values)
-        if child is None:
-            child = self._children[values] = self._metric.labels(*values)
-        return child
 
 
 class _Settling(Collector):
@@ -127,10 +108,10 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: str = "") -> Counter:
         return Counter(name, text, labels.split(), registry=self.registry)
 
-    def _gauge(self, name: str, text: str, way: Way = "sum") -> Gauge:
+    def _gauge(self, name: str, text: str, way: Way = "sum", labels: str = "") -> Gauge:
         """Make a gauge; `way` is how those of several workers become one."""
         self.ways[name] = way
-        return Gauge(name, text, registry=self.registry)
+        return Gauge(name, text, labels.split(), registry=self.registry)
 
     def _histogram(
         self, name: str, text: str, labels: str = "", buckets: Iterable[float] = _LATENCY
@@ -252,6 +233,15 @@ class Metrics:
         self.upstream_count.set(len(upstreams))
         self.upstream_healthy = self._gauge(
             "ncps_upstream_count_healthy", "Upstreams that are thought to be well.", way="least"
+        )
+        self.upstream_left_out = Labelled(
+            self._gauge(
+                "ncps_upstream_left_out",
+                "Whether an upstream has no say: it has been away for a while, or refuses us.",
+                way="most",
+                labels="upstream_hostname",
+            ),
+            upstreams,
         )
         self.bytes_fetched = Labelled(
             self._counter(

@@ -98,6 +98,7 @@ def core(
         board=board,
         uses=uses,
         disagreed=counters.disagreements.inc,
+        is_absent_when_away=settings.cache.upstream.away_answer == "absent",
         is_arriving=lambda key: nars.is_arriving(key),  # noqa: PLW0108 - made below
     )
     wrong = quarantine(reactor, settings, parts, tasks, agreed.leases, counters)

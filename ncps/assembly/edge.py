@@ -74,7 +74,7 @@ def site(
             siblings=place.siblings,
             peers=peers,
         ),
-        via=place.via.encode(),
+        via=place.via,
     )
     return NcpsSite(
         root,

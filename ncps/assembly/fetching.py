@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from ncps import limits
 from ncps.assembly.names import Names
 from ncps.cache.choose import Upstreams
+from ncps.cache.health import Health
 from ncps.cache.late import Late
 from ncps.cache.probes import Probes
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
@@ -111,9 +112,17 @@ def upstreaming(
     counters.upstream_healthy.set_function(
         lambda: sum(candidate.health.is_healthy for candidate in upstreams.candidates)
     )
+    for candidate in upstreams.candidates:
+        counters.upstream_left_out(candidate.upstream.name).set_function(
+            partial(_is_left_out, candidate.health)
+        )
     return Upstreaming(
         upstreams=upstreams, clients=tuple(clients), probes=Probes(reactor, tasks, upstreams)
     )
+
+
+def _is_left_out(health: Health) -> bool:
+    return not health.has_say
 
 
 def _count_failure(counters: Metrics, upstream: Upstream, error: NcpsError) -> None:

@@ -16,7 +16,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ncps.cache.health import Health
+from ncps import trail
+from ncps.cache.health import SLOWEST_HEDGE_S, Health
 from ncps.cache.pace import USUAL_PACE, Pace
 from ncps.cache.policy import verdict
 from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
@@ -26,57 +27,97 @@ from ncps.tasks import Tasks
 
 T = TypeVar("T")
 
+PATIENCE_BESIDE_S = SLOWEST_HEDGE_S
+"""How long an upstream without a say is waited for where others have answered."""
+
+PATIENCE_S = 1.0
+"""The same where nobody else could be asked."""
+
 
 @define(eq=False)
 class Candidate:
-    """An upstream and its health."""
+    """An upstream and its health.
+
+    :ivar doubted: told of each client's question that came to nothing.
+    """
 
     upstream: Upstream
     health: Health
+    doubted: Callable[[], object] = list
     _was_away: bool = False
 
     _log = Logger()
 
-    async def ask(self, question: Callable[[Upstream], Awaitable[T]], clock: IReactorTime) -> T:
-        """Put a question and learn from how it went."""
+    async def ask(
+        self,
+        question: Callable[[Upstream], Awaitable[T]],
+        clock: IReactorTime,
+        *,
+        is_probe: bool = False,
+    ) -> T:
+        """Put a question and learn from how it went.
+
+        :param is_probe: whether it is asked for its own sake, and not for a client's.
+        """
         try:
-            return await self._ask(question, clock)
+            return await self._ask(question, clock, is_probe=is_probe)
         finally:
             self._tell_of_change()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known not to answer, or has no say for another reason."""
+        return not self.health.is_healthy or not self.health.has_say
+
+    def is_left_out(self, error: NcpsError) -> bool:
+        """Whether an error of its own does not matter, since it has no say."""
+        could_not_tell = isinstance(error, Unavailable) or error.is_refusal
+        return could_not_tell and not self.health.has_say
+
     def _tell_of_change(self) -> None:
         """Log once that it is away, and once that it is back."""
-        is_away = not self.health.is_healthy
-        if is_away == self._was_away:
+        if self.is_away == self._was_away:
             return
-        self._was_away = is_away
-        if is_away:
+        self._was_away = self.is_away
+        if self.is_away:
             self._log.warn(
                 "upstream {upstream} is away: {reason}",
                 upstream=self.upstream.name,
-                reason=self.health.last_error,
+                reason=self.health.why_left_out,
             )
         else:
             self._log.info("upstream {upstream} answers again", upstream=self.upstream.name)
 
-    async def _ask(self, question: Callable[[Upstream], Awaitable[T]], clock: IReactorTime) -> T:
-        began = clock.seconds()
-        self.health.asked()
+    async def _ask(
+        self,
+        question: Callable[[Upstream], Awaitable[T]],
+        clock: IReactorTime,
+        *,
+        is_probe: bool,
+    ) -> T:
+        began, health = clock.seconds(), self.health
+        health.asked()
         try:
             answer = await question(self.upstream)
-        except (NotFound, Corrupt):
-            self.health.answered(clock.seconds() - began)
+        except (NotFound, Corrupt) as error:
+            health.answered(clock.seconds() - began, is_probe=is_probe, is_good=False)
+            if is_probe and error.is_refusal:
+                health.refused(str(error), is_probe=True)
             raise
         except Busy:
-            self.health.gave_up()
+            health.gave_up()
             raise
         except Unavailable as error:
-            self.health.failed(str(error), error.retry_after)
+            health.failed(str(error), error.retry_after, began=began, is_probe=is_probe)
+            if error.is_refusal:
+                health.refused(str(error), is_probe=is_probe)
+            if not is_probe:
+                self.doubted()
             raise
         except BaseException:  # called off, or a fault of ours
-            self.health.gave_up()
+            health.gave_up()
             raise
-        self.health.answered(clock.seconds() - began)
+        health.answered(clock.seconds() - began, is_probe=is_probe)
         return answer
 
 
@@ -129,12 +170,20 @@ class Upstreams:
         )
 
     def is_reachable(self, base_url: str = "") -> bool:
-        """Whether this upstream (default: any) is not known to be away."""
+        """Whether this upstream (default: any) is not known to be away, or to refuse us."""
         return any(
-            c.health.is_healthy
+            not c.is_away
             for c in self.candidates
             if not base_url or c.upstream.base_url == base_url
         )
+
+    @property
+    def trouble(self) -> str:
+        """Who is away and why, for people; empty if nobody is."""
+        away = [
+            f"{c.upstream.name} ({c.health.why_left_out})" for c in self.candidates if c.is_away
+        ]
+        return "away: " + ", ".join(away) if away else ""
 
     def name_of(self, base_url: str) -> str:
         """Name of the upstream with this base URL; empty if there is none."""
@@ -161,7 +210,9 @@ class Upstreams:
         round_ = _Round[T](self._clock, self.tasks, asked, question, failed)
         found = await round_.run()
         if found is None:
-            raise verdict({c.upstream.name: e for c, e in round_.failures}, what)
+            failures = {c.upstream.name: e for c, e in round_.failures}
+            left_out = {c.upstream.name for c, e in round_.failures if c.is_left_out(e)}
+            raise verdict(failures, what, left_out)
         return found
 
     def count(self, candidate: Candidate, error: NcpsError) -> None:
@@ -177,7 +228,7 @@ class Upstreams:
     def report(self, what: str, candidate: Candidate, error: NcpsError) -> None:
         """Count a failure of one upstream and log it; an absence is none."""
         self.count(candidate, error)
-        if not isinstance(error, NotFound):
+        if not isinstance(error, NotFound) and not candidate.is_left_out(error):
             self._log.warn(
                 "upstream {upstream} failed for {what}: {reason}",
                 upstream=candidate.upstream.name,
@@ -190,7 +241,8 @@ class _Round(Generic[T]):
     """One question put to several upstreams.
 
     Those that lose run on to their own deadline: that is how a stalling upstream is found out.
-    Until it answers again it is asked last, so that only the first requests wait for it.
+    Until it answers again it is asked last, so that only the first requests wait for it. One that
+    has no say is waited for a moment only.
 
     :param failed: told of each failure, also of one that comes after the round is decided.
     """
@@ -204,12 +256,14 @@ class _Round(Generic[T]):
         failed: Callable[[Candidate, NcpsError], object],
     ) -> None:
         self.failures: list[tuple[Candidate, NcpsError]] = []
+        self._trail = trail.current()
         self._clock = clock
         self._tasks = tasks
         self._question = question
         self._failed = failed
         self._waiting = deque(candidates)
-        self._asking = 0
+        self._asking: list[Candidate] = []
+        self._patience: IDelayedCall | None = None
         self._hedge: IDelayedCall | None = None
         self._result: Shared[Found[T] | None] = Shared()
 
@@ -220,6 +274,8 @@ class _Round(Generic[T]):
         finally:
             self._waiting.clear()
             self._stop_hedge()
+            if self._patience is not None and self._patience.active():
+                self._patience.cancel()
 
     def _stop_hedge(self) -> None:
         if self._hedge is not None and self._hedge.active():
@@ -238,11 +294,28 @@ class _Round(Generic[T]):
                 continue
             if self._waiting:
                 self._hedge = self._clock.callLater(health.hedge_s, self._too_slow, candidate)
-            self._asking += 1
-            self._tasks.start(f"ask {candidate.upstream.name}", self._ask(candidate))
+            self._asking.append(candidate)
+            with trail.following(self._trail):
+                self._tasks.start(f"ask {candidate.upstream.name}", self._ask(candidate))
+            break
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """End the round if nobody is asked any more, or soon if those who are have no say."""
+        if self._waiting or self._result.is_set:
             return
         if not self._asking:
             self._result.succeed(None)
+        elif self._patience is None and not any(c.health.has_say for c in self._asking):
+            is_known = any(not c.is_left_out(error) for c, error in self.failures)
+            patience_s = PATIENCE_BESIDE_S if is_known else PATIENCE_S
+            self._patience = self._clock.callLater(patience_s, self._wait_no_more)
+
+    def _wait_no_more(self) -> None:
+        for candidate in self._asking:
+            why = candidate.health.why_left_out
+            self.failures.append((candidate, Unavailable(f"away ({why}), and asked in vain")))
+        self._result.succeed(None)
 
     def _too_slow(self, candidate: Candidate) -> None:
         candidate.health.suspect()
@@ -263,7 +336,7 @@ class _Round(Generic[T]):
             self._result.succeed(Found(candidate.upstream, value))
 
     def _lost(self, candidate: Candidate, error: NcpsError) -> None:
-        self._asking -= 1
+        self._asking.remove(candidate)
         self.failures.append((candidate, error))
         self._failed(candidate, error)
         if not self._result.is_set:

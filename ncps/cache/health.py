@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.cache.say import Say
+
 FAILURES = 3
 FIRST_PAUSE_S = 1.0
 MAX_PAUSE_S = 10.0  # well below the patience of downloads: they have to notice that it is back
@@ -97,6 +99,7 @@ class Health:
         self._clock = clock
         self._answers = Breaker(clock)
         self._bodies = Breaker(clock)
+        self._say = Say(clock)
         self._is_suspect = False
         self._latency_s: float | None = None
         self._deviation_s = 0.0
@@ -107,6 +110,21 @@ class Health:
     def is_healthy(self) -> bool:
         """Whether both breakers are closed."""
         return self._answers.is_closed and self._bodies.is_closed
+
+    @property
+    def has_say(self) -> bool:
+        """Whether it matters that it could not tell; see `say`."""
+        return self._say.has_say(is_open=not self._answers.is_closed)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it is away, or failed when it was last asked."""
+        return not self.is_healthy or self._say.is_in_doubt
+
+    @property
+    def why_left_out(self) -> str:
+        """Why it has no say."""
+        return self._say.refusal or self.last_error or "it does not answer"
 
     @property
     def may_ask(self) -> bool:
@@ -149,8 +167,16 @@ class Health:
         """Note that a request goes out; ends in `answered`, `failed` or `gave_up`."""
         self._answers.asked()
 
-    def answered(self, latency_s: float | None = None) -> None:
-        """Note an answer, whatever it said."""
+    def answered(
+        self, latency_s: float | None = None, *, is_probe: bool = False, is_good: bool = True
+    ) -> None:
+        """Note an answer, whatever it said.
+
+        :param is_probe: whether it was asked for its own sake.
+        :param is_good: whether it gave what it was asked for.
+        """
+        is_open = not self._answers.is_closed
+        self._say.answered(is_probe=is_probe, is_open=is_open, is_good=is_good)
         self._answers.succeeded()
         self._is_suspect = False
         self.answered_at = self._clock.seconds()
@@ -164,10 +190,25 @@ class Health:
             self._deviation_s += (abs(self._latency_s - latency_s) - self._deviation_s) / 4
             self._latency_s += (latency_s - self._latency_s) / 8
 
-    def failed(self, reason: str, retry_after_s: float | None = None) -> None:
-        """Note that no usable answer came."""
+    def failed(
+        self,
+        reason: str,
+        retry_after_s: float | None = None,
+        *,
+        began: float | None = None,
+        is_probe: bool = False,
+    ) -> None:
+        """Note that no usable answer came.
+
+        :param began: when it was asked; None: now.
+        """
         self.last_error = reason
+        self._say.failed(self._clock.seconds() if began is None else began, is_probe=is_probe)
         self._answers.failed(retry_after_s)
+
+    def refused(self, reason: str, *, is_probe: bool = False) -> None:
+        """Note that it wants to see other credentials than ours."""
+        self._say.refused(reason, is_probe=is_probe)
 
     def gave_up(self) -> None:
         """Note that the request was called off by us: nothing was learned."""

@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from ncps import trail
 from ncps.cache.health import SLOWEST_HEDGE_S, Health
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.flights import Shared
@@ -66,6 +67,7 @@ class Hedge(Generic[O]):
         rivals: AsyncIterator[O],
         failed: Callable[[O, NcpsError], object],
     ) -> None:
+        self._trail = trail.current()
         self._clock = clock
         self._tasks = tasks
         self._first = first
@@ -92,7 +94,8 @@ class Hedge(Generic[O]):
         self._under_way += 1
         now = self._clock.seconds()
         self._timer = self._clock.callLater(SLOWEST_HEDGE_S, self._is_late, opener, now)
-        self._tasks.start(f"open a NAR at {opener.name}", self._ask(opener))
+        with trail.following(self._trail):
+            self._tasks.start(f"open a NAR at {opener.name}", self._ask(opener))
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -106,7 +109,8 @@ class Hedge(Generic[O]):
         if opener.health.answered_at <= since:
             opener.health.suspect()
         self._under_way += 1
-        self._tasks.start("find another upstream", self._find_rival())
+        with trail.following(self._trail):
+            self._tasks.start("find another upstream", self._find_rival())
 
     async def _find_rival(self) -> None:
         """Ask the next rival; harmless while another one is being looked for."""

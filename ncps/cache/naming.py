@@ -7,10 +7,12 @@ stand for another file of it.
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from ncps.cache.vet import Vetted
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import VARIANTS, is_opaque, opaque_key
-from ncps.ports import Catalog, NarRecord
+from ncps.ports import Catalog, NarInfoEntry, NarRecord
 
 
 async def named(catalog: Catalog, vetted: Vetted) -> tuple[Vetted, NarRecord | None]:
@@ -38,6 +40,20 @@ def is_right(narinfo: NarInfo, there: NarRecord) -> bool:
         return True
     is_known = there.is_stored and there.verified_at is not None
     return is_known and there.nar_hash == narinfo.nar_hash
+
+
+def agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:
+    """The narinfo as it fits the bytes that are or were stored under its URL.
+
+    Upstreams compress one NAR differently, and may say something untrue of the file; the bytes
+    that came first stay.
+    """
+    if nar is None or not nar.was_stored or entry.narinfo.compression == "none":
+        return entry
+    narinfo = entry.narinfo
+    file_hash = None if narinfo.file_hash is None else nar.file_hash or narinfo.file_hash
+    file_size = None if narinfo.file_size is None else nar.file_size or narinfo.file_size
+    return evolve(entry, narinfo=evolve(narinfo, file_hash=file_hash, file_size=file_size))
 
 
 def _is_earned(there: NarRecord, nar: NarRecord) -> bool:

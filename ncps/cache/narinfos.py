@@ -10,25 +10,25 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
 from functools import partial
 
-from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps import trail
 from ncps.cache import sidecar
 from ncps.cache.choose import Candidate, Upstreams
 from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
-from ncps.cache.naming import is_right, named
+from ncps.cache.naming import agreeing, is_right, named
 from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.paths import Paths
-from ncps.cache.policy import verdict
+from ncps.cache.policy import Away, verdict
+from ncps.cache.searches import Searches, turn
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
 from ncps.clocks import utc_now, wall_of
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
-from ncps.flights import Flights
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
@@ -50,6 +50,8 @@ class NarInfos:
 
     :param is_arriving: whether a NAR is being downloaded right now.
     :param prove: see `Proofs.prove`.
+    :param is_absent_when_away: whether a narinfo that no upstream could be asked for is absent;
+        else it is Unavailable.
     :param disagreed: told when a second trusted narinfo of a path names another NarHash.
     """
 
@@ -72,6 +74,7 @@ class NarInfos:
         is_arriving: Callable[[NarKey], bool],
         prove: Callable[[Vetted], Awaitable[Vetted]],
         disagreed: Callable[[], object] = lambda: None,
+        is_absent_when_away: bool = True,
     ) -> None:
         self._clock = clock
         self._wall = wall_of(clock)
@@ -87,9 +90,10 @@ class NarInfos:
         self._is_arriving = is_arriving
         self._prove = prove
         self._disagreed = disagreed
+        self._is_absent_when_away = is_absent_when_away
         self._doubts = Doubts(clock)
         self._paths = Paths()
-        self._flights: Flights[str, KnownNarInfo] = Flights(tasks, "narinfo")
+        self._searches: Searches[KnownNarInfo] = Searches(clock, tasks)
 
     async def get(self, digest: str) -> ServedNarInfo:
         """Return a narinfo to serve. NotFound, Unavailable, Corrupt."""
@@ -99,8 +103,8 @@ class NarInfos:
             return self._served(item, Outcome.HIT)
         if digest in self._negatives:
             raise Absent(f"no upstream has {digest}", outcome=Outcome.NEGATIVE)
-        outcome = Outcome.COALESCED if digest in self._flights else Outcome.MISS
-        item = await self._flights.join(digest, lambda: self._fetch(digest))
+        outcome = Outcome.COALESCED if digest in self._searches else Outcome.MISS
+        item = await self._searches.join(digest, lambda: self._fetch(digest))
         self._uses.narinfo(digest)
         return self._served(item, outcome)
 
@@ -147,7 +151,11 @@ class NarInfos:
         return item
 
     def _may_show(self, item: KnownNarInfo) -> bool:
-        if item.is_stored or self._is_arriving(item.nar.key):
+        if item.is_stored:
+            return True
+        if trail.current().has_come_round:  # nobody would be asked for its NAR, either
+            return False
+        if self._is_arriving(item.nar.key):
             return True
         fresh_s = EVICTED_REFRESH_S if item.nar.was_stored else REFRESH_S
         is_fresh = abs(self._wall() - item.fetched_at) < fresh_s  # from the future: a clock was set
@@ -161,7 +169,7 @@ class NarInfos:
         failures: dict[str, NcpsError] = {}
         began = self._clock.seconds()
         while True:
-            async with self._leases.hold(f"download:narinfo:{digest}"):
+            async with turn(self._leases, self._clock, f"download:narinfo:{digest}"):
                 item = await self._find(digest)  # a peer may have been quicker
                 if item is not None:
                     return item
@@ -196,9 +204,14 @@ class NarInfos:
                     return found.value
             return (await self._upstreams.first(what, ask, without=failures)).value
         except NcpsError as error:
-            final = verdict({**failures, "others": error}, what) if failures else error
+            left_out = ["others"] if isinstance(error, Away) else []
+            final = verdict({**failures, "others": error}, what, left_out) if failures else error
+            if isinstance(final, Away) and self._is_absent_when_away:
+                raise Absent(str(final), outcome=Outcome.AWAY) from error
             if not isinstance(final, NotFound):
                 raise final from error
+            if not final.is_certain:
+                raise Absent(str(final), outcome=Outcome.UNSURE) from error
             self._negatives.add(digest)
             raise Absent(str(final), outcome=Outcome.MISS) from error
 
@@ -238,7 +251,7 @@ class NarInfos:
             if row is None or not self._is_overruled(entry, *row):
                 if row is not None:
                     entry = self._vetting.merged(entry, row[0])
-                entry = _agreeing(entry, known_nar)
+                entry = agreeing(entry, known_nar)
                 await self._catalog.add_narinfo(entry, nar)
             item = await self._look_up(entry.digest)
             if item is not None and item.is_stored:
@@ -383,17 +396,3 @@ class NarInfos:
 
 def _always() -> bool:
     return True
-
-
-def _agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:
-    """The narinfo as it fits the bytes that are or were stored under its URL.
-
-    Upstreams compress one NAR differently, and may say something untrue of the file; the bytes
-    that came first stay.
-    """
-    if nar is None or not nar.was_stored or entry.narinfo.compression == "none":
-        return entry
-    narinfo = entry.narinfo
-    file_hash = None if narinfo.file_hash is None else nar.file_hash or narinfo.file_hash
-    file_size = None if narinfo.file_size is None else nar.file_size or narinfo.file_size
-    return evolve(entry, narinfo=evolve(narinfo, file_hash=file_hash, file_size=file_size))

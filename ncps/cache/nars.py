@@ -22,6 +22,7 @@ from ncps.cache.negatives import Negatives
 from ncps.cache.publish import Publication
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
+from ncps.cache.searches import refuse_ring
 from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored
 from ncps.cache.sources import Sources
 from ncps.cache.uses import Uses
@@ -116,6 +117,7 @@ class Nars:
     async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Return a NAR to serve; see `Cache.nar`. NotFound, Unavailable, Corrupt."""
         nar = await self._find(key)
+        refuse_ring(key, nar)
         self._uses.nar(key if nar is None else nar.key)
         if nar is not None and nar.is_stored:
             return StoredNar(
@@ -136,6 +138,7 @@ class Nars:
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:
         """Return a NAR that is being downloaded. NotFound: it is not; else as for `open`."""
+        refuse_ring(key, None)
         download = self._arriving(key)
         if download is None:
             raise NotFound(f"{key.file_name} is not arriving here")
@@ -169,6 +172,7 @@ class Nars:
             body = await self._open_stored(nar, 0, 0)  # no byte is wanted, so none shall be sent
             body.close()
             return nar.file_size, Outcome.HIT
+        refuse_ring(key, nar)
         download = self._arriving(key)
         if download is not None:
             try:
@@ -382,5 +386,5 @@ class Nars:
         self._chosen.forget(key)
         if nar is not None:
             await self._narinfos.lost(key)
-        elif isinstance(error, NotFound):
+        elif isinstance(error, NotFound) and error.is_certain:
             self._negatives.add(key)

@@ -3,41 +3,80 @@
     every upstream that was asked or should have been     the client gets
     ---------------------------------------------------   -----------------------------------
     at least one good answer                              that answer
-    all: surely absent (404, 410, 403)                    NotFound: 404, remembered briefly
-    some could not tell, at least one of them by timeout  Unavailable: 504 and Retry-After
-    some could not tell, each of them by other failures   Unavailable: 503 and Retry-After
-    some gave bad bytes or facts, the rest absent         Corrupt: 502
+    of those that have a say (see `say`):
+      all: surely absent (404, 410, 403)                  NotFound: 404
+      some have what nobody vouches for, the rest absent  NotFound: 404
+      some could not tell, at least one by timeout        Unavailable: 504 and Retry-After
+      some could not tell, each by other failures         Unavailable: 503 and Retry-After
+      some gave bad bytes or facts, the rest absent       Corrupt: 502
+    nobody has a say                                      Away: 404 or 503, as a setting says
     there is no upstream at all                           NotFound: 404
 
-"Could not tell" is never 404: a Nix client remembers a 404 for an hour and builds instead; a 503
-it tries again, five times, and then falls back to its next substituter. 429 is never sent:
-recent clients wait a minute for it.
+Only what everybody denied, each for sure, is remembered. A Nix client remembers every 404 for an
+hour and builds instead; a 5xx it tries again, five times, and then ends, unless it has another
+substituter or `fallback`. 429 is never sent: recent clients wait a minute for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unusable
 
 RETRY_AFTER_S = 2.0
 
+MAX_TOLD = 1000
+"""Characters of what clients are told of a failure."""
 
-def verdict(failures: Mapping[str, NcpsError], what: str) -> NcpsError:
+_UNFIT = re.compile(r"[^ -~]+")
+
+
+class Away(Unavailable):
+    """No upstream could be asked: all have been away for a while, or refuse us."""
+
+
+def verdict(
+    failures: Mapping[str, NcpsError], what: str, left_out: Collection[str] = ()
+) -> NcpsError:
     """The error to raise after no upstream had a good answer.
 
     :param failures: what each upstream came to, by its name.
     :param what: the thing looked for, for the message.
+    :param left_out: names of those that have no say.
     """
-    told = ", ".join(f"{name}: {error}" for name, error in failures.items())
-    unsure = [error for error in failures.values() if isinstance(error, Unavailable)]
+    error = _verdict(failures, what, left_out)
+    error.told = _UNFIT.sub(" ", str(error))[:MAX_TOLD]
+    return error
+
+
+def _verdict(failures: Mapping[str, NcpsError], what: str, left_out: Collection[str]) -> NcpsError:
+    told = ", ".join(f"{name} ({error})" for name, error in failures.items())
+    heard = [error for name, error in failures.items() if name not in left_out]
+    if failures and not heard:
+        retry_after = _retry_after(failures.values())
+        return Away(f"no upstream could be asked: {told}", retry_after=retry_after)
+    unsure = [error for error in heard if isinstance(error, Unavailable)]
     if unsure:
-        waits = [error.retry_after for error in unsure if error.retry_after is not None]
         return Unavailable(
-            f"could not tell whether there is {what} ({told})",
-            retry_after=max(RETRY_AFTER_S, min(waits, default=RETRY_AFTER_S)),
+            f"could not tell whether there is {what}: {told}",
+            retry_after=_retry_after(unsure),
             timed_out=any(error.timed_out for error in unsure),
         )
-    if any(isinstance(error, Corrupt) for error in failures.values()):
-        return Corrupt(f"no upstream has a good {what} ({told})")
-    return NotFound(f"no upstream has {what}" + (f" ({told})" if told else ""))
+    if any(isinstance(error, Corrupt) and not isinstance(error, Unusable) for error in heard):
+        return Corrupt(f"no upstream has a good {what}: {told}")
+    is_certain = len(heard) == len(failures) and all(
+        isinstance(error, NotFound) and error.is_certain for error in heard
+    )
+    text = f"no upstream has {what}" + (f": {told}" if told else "")
+    return NotFound(text, is_certain=is_certain)
+
+
+def _retry_after(errors: Collection[NcpsError]) -> float:
+    """When the first of them might answer, in seconds, but not in a hurry."""
+    waits = [
+        error.retry_after
+        for error in errors
+        if isinstance(error, Unavailable) and error.retry_after is not None
+    ]
+    return max(RETRY_AFTER_S, min(waits, default=RETRY_AFTER_S))

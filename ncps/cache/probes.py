@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
+from ncps import trail
 from ncps.cache.choose import Candidate, Upstreams
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.tasks import Tasks, Ticker
+from ncps.trail import NO_TRAIL
 
 HEALTHY_S = 60.0
 SICK_S = 1.0
+REFUSED_S = 10.0
+"""For an upstream that answers probes, and all the same has no say."""
 
 
 class Probes:
-    """Asks each upstream for its nix-cache-info: seldom while it is well, often while it is not."""
+    """Asks each upstream for its nix-cache-info: seldom while it is well, often while it is not.
+
+    A question that came to nothing makes it often from then on.
+    """
 
     def __init__(self, clock: IReactorTime, tasks: Tasks, upstreams: Upstreams) -> None:
         self._clock = clock
         self._tasks = tasks
         self._upstreams = upstreams
+        self._looked_after: set[Candidate] = set()
 
     def start(self) -> None:
         """Begin; ends with the tasks."""
@@ -32,10 +42,29 @@ class Probes:
             await self.probe(candidate)
 
         def pause() -> float:
-            return HEALTHY_S if candidate.health.is_healthy else SICK_S
+            if candidate.health.is_in_doubt:
+                return SICK_S
+            return HEALTHY_S if candidate.health.has_say else REFUSED_S
 
+        candidate.doubted = partial(self._look_after, candidate)
         name = f"probe {candidate.upstream.name}"
         self._tasks.start(name, Ticker(self._clock, name, tick, pause).run())
+
+    def _look_after(self, candidate: Candidate) -> None:
+        if candidate not in self._looked_after:
+            self._looked_after.add(candidate)
+            with trail.following(NO_TRAIL):
+                self._tasks.start(
+                    f"look after {candidate.upstream.name}", self._until_well(candidate)
+                )
+
+    async def _until_well(self, candidate: Candidate) -> None:
+        try:
+            while candidate.health.is_in_doubt:
+                await deferLater(self._clock, SICK_S)
+                await self.probe(candidate)
+        finally:
+            self._looked_after.discard(candidate)
 
     async def probe(self, candidate: Candidate) -> None:
         """Ask once, unless the breaker says not now."""
@@ -43,4 +72,4 @@ class Probes:
             return
         # What it says does not matter, only that it answers; `Candidate` learns and logs.
         with suppress(NotFound, Corrupt, Unavailable):
-            await candidate.ask(lambda upstream: upstream.cache_info(), self._clock)
+            await candidate.ask(lambda upstream: upstream.cache_info(), self._clock, is_probe=True)

@@ -99,8 +99,6 @@ class PullThrough(Cache):
         for part, look in self._troubles.items():
             if trouble := look():
                 parts[part] = trouble
-        away = [c.upstream.name for c in self._upstreams.candidates if not c.health.is_healthy]
-        if away:
-            parts["upstreams"] = "away: " + ", ".join(away)
+        parts["upstreams"] = self._upstreams.trouble or OK
         ages = {part: what.age_s for part, what in seen.items()}
         return Readiness(parts=parts, needed=frozenset(seen), ages=ages)

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.cache.choose import Candidate, Upstreams
@@ -23,10 +23,10 @@ from ncps.cache.hedge import Hedge
 from ncps.cache.late import LateHead
 from ncps.cache.pace import PacedBody
 from ncps.cache.policy import verdict
+from ncps.cache.samefile import is_same_file
 from ncps.cache.watched import WatchedBody
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
-from ncps.nix.hashes import Hash
-from ncps.nix.narurl import NarKey, named_hash
+from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord, Upstream, UpstreamBody
 
 
@@ -152,23 +152,6 @@ class UpstreamSource(Source):
         return await self.candidate.ask(lambda upstream: upstream.stat_nar(self.url), self.clock)
 
 
-def _names(nar: NarRecord) -> set[Hash]:
-    """Hashes that a narinfo says are those of the file."""
-    names = {named_hash(nar.origin_url), nar.file_hash}
-    if nar.compression != "none":
-        names.discard(nar.nar_hash)  # whatever the compressor made of it
-    return {name for name in names if name is not None}
-
-
-def _is_same_file(nar: NarRecord, other: NarRecord) -> bool | None:
-    """Whether two narinfos of one NAR are of one file; None: they do not tell."""
-    ours, theirs = _names(nar), _names(other)
-    has_same_url = nar.origin_url == other.origin_url and named_hash(nar.origin_url) is None
-    if ours & theirs or has_same_url:
-        return True
-    return False if ours and theirs else None
-
-
 class Sources(Supply):
     """All upstream sources of one NAR: its origin, then whoever says it has the very same file.
 
@@ -196,6 +179,7 @@ class Sources(Supply):
         self._may_replace = False
         self._rounds = 0
         self._places: dict[str, UpstreamSource] = {}
+        self._asked_anew: set[str] = set()
         self._shunned: Container[str] = ()
         self._left: set[str] = set()
         self.failures: dict[str, NcpsError] = {}
@@ -219,11 +203,33 @@ class Sources(Supply):
                 self.failures[source.name] = Corrupt("has another file of the same NAR")
             elif source is not None:
                 yield source
+                again = await self._made_known(source)
+                if again is not None:
+                    yield again
         self._rounds += 1
         is_sure = not any(isinstance(error, Unavailable) for error in self.failures.values())
         if self._may_replace and (is_sure or self._rounds > 1):
             for source in others:
                 yield source
+
+    async def _made_known(self, source: UpstreamSource) -> UpstreamSource | None:
+        """The source of a narinfo that we know, after it denied the NAR; None: it does not help.
+
+        A cache like us that has lost its catalog knows its NARs again once their narinfos were
+        asked for.
+        """
+        nar, name = self._nar, source.name
+        is_denied = isinstance(self.failures.get(name), NotFound) and source.record is None
+        if nar is None or not is_denied or name in self._asked_anew:
+            return None
+        self._asked_anew.add(name)
+        try:
+            other = await self._same_nar(source.candidate, nar)
+        except (NotFound, Unavailable, Corrupt):
+            return None
+        if other is None or not is_same_file(nar, other):
+            return None
+        return evolve(source, url=other.origin_url)
 
     def _candidates(self, suspects: Container[str] = ()) -> list[Candidate]:
         first = self._nar.upstream if self._nar is not None else ""
@@ -349,7 +355,7 @@ class Sources(Supply):
         other = await self._same_nar(candidate, nar)
         if other is None:
             raise NotFound("has not the same NAR")
-        is_same = _is_same_file(nar, other)
+        is_same = is_same_file(nar, other)
         if not is_same:
             file = str(other.file_hash or base_url)
         return UpstreamSource(

@@ -1,6 +1,6 @@
 """What the cache core can be asked, and what it answers: all that the web floor knows of it.
 
-The verbs raise the errors of `ncps.errors`: NotFound means surely not here nor at any upstream,
+The verbs raise the errors of `ncps.errors`: NotFound means not to be had through this cache now,
 everything else means that nothing is known. An answer is whole or it is an error.
 """
 
@@ -28,13 +28,19 @@ class Outcome(enum.Enum):
     MISS = "miss"  # fetched for this request
     COALESCED = "coalesced"  # shares a fetch that was on its way already
     NEGATIVE = "negative"  # an absence that is still remembered
+    UNSURE = "unsure"  # an absence that not everybody could be asked about
+    AWAY = "away"  # an absence because nobody could be asked
+    RING = "ring"  # an absence because the question has come round to us
 
 
 class Absent(NotFound):
-    """A NotFound that says how it is known: MISS (just asked) or NEGATIVE (remembered)."""
+    """A NotFound that says how it is known: MISS, NEGATIVE, UNSURE, AWAY or RING.
+
+    Only the first two are certain.
+    """
 
     def __init__(self, message: str, *, outcome: Outcome) -> None:
-        super().__init__(message)
+        super().__init__(message, is_certain=outcome in {Outcome.MISS, Outcome.NEGATIVE})
         self.outcome = outcome
 
 

@@ -18,7 +18,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from ncps.codec import is_supported
-from ncps.errors import Corrupt, Malformed
+from ncps.errors import Corrupt, Malformed, Unusable
 from ncps.nix.contentaddress import ContentAddress
 from ncps.nix.keys import PublicKey, SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
@@ -84,27 +84,27 @@ class Vetting:
         return await self.workers.run(judge)
 
     def vet(self, narinfo: NarInfo, *, digest: str, upstream: str, now: datetime) -> Vetted:
-        """Check and rewrite; Corrupt says what is wrong.
+        """Check and rewrite. Raises Unusable if nobody vouches for it, or it cannot be read here.
 
         :param digest: the hash part that was asked for.
         :param upstream: base URL it came from.
         """
         if narinfo.store_path.digest != digest:
-            raise Corrupt(f"narinfo is of {narinfo.store_path.base}, another store path")
+            raise Unusable(f"narinfo is of {narinfo.store_path.base}, another store path")
         address = _address(narinfo)
         voucher = self._verify(narinfo, address)
         unproven = _unproven(narinfo, address) if voucher == CONTENT else None
         if self.trusted and not is_supported(narinfo.compression):
-            raise Corrupt(
+            raise Unusable(
                 f"narinfo has Compression {narinfo.compression}, which is not read here: nothing"
                 " could tell whose bytes come"
             )
         if len(narinfo.url) > MAX_URL:
-            raise Corrupt(f"narinfo has a URL of {len(narinfo.url)} characters, over {MAX_URL}")
+            raise Unusable(f"narinfo has a URL of {len(narinfo.url)} characters, over {MAX_URL}")
         try:
             conventional = conventional_key(narinfo.url)
         except Malformed as error:
-            raise Corrupt(f"narinfo has an unusable URL: {error}") from error
+            raise Unusable(f"narinfo has an unusable URL: {error}") from error
         key = opaque_key(narinfo.compression, narinfo.nar_hash)
         entry = NarInfoEntry(
             digest=digest,
@@ -147,7 +147,7 @@ class Vetting:
         return verified_by == CONTENT or any(verified_by == str(key) for key in self.trusted)
 
     def _verify(self, narinfo: NarInfo, address: ContentAddress | None) -> str:
-        """Who vouches for a narinfo, as `NarInfoEntry.verified_by` says it. Corrupt: nobody.
+        """Who vouches for a narinfo, as `NarInfoEntry.verified_by` says it. Unusable: nobody.
 
         :param address: from which its path follows, if there is one.
         """
@@ -162,7 +162,7 @@ class Vetting:
             return CONTENT
         names = ", ".join(sorted({s.name for s in narinfo.signatures})) or "nobody"
         also = "" if narinfo.ca is None else ", and its path does not follow from its CA"
-        raise Corrupt(
+        raise Unusable(
             f"narinfo has no good signature by a configured key (signed by {names[:200]}){also}"
         )
 
@@ -218,19 +218,19 @@ def _names_nar(narinfo: NarInfo, address: ContentAddress) -> bool:
 
 
 def _unproven(narinfo: NarInfo, address: ContentAddress | None) -> ContentAddress | None:
-    """What the bytes are to be compared with before a narinfo is believed. Corrupt."""
+    """What the bytes are to be compared with before a narinfo is believed. Unusable."""
     assert address is not None
     if _names_nar(narinfo, address):
         if address.hash != narinfo.nar_hash:
-            raise Corrupt(f"narinfo has NarHash {narinfo.nar_hash}, its CA says {address.hash}")
+            raise Unusable(f"narinfo has NarHash {narinfo.nar_hash}, its CA says {address.hash}")
         return None
     if narinfo.nar_size > MAX_READ_SIZE:
-        raise Corrupt(
+        raise Unusable(
             f"narinfo is vouched for by its CA only, and a NAR of {narinfo.nar_size} bytes is not"
             f" read for that (at most {MAX_READ_SIZE})"
         )
     if not is_supported(narinfo.compression):
-        raise Corrupt(
+        raise Unusable(
             f"narinfo is vouched for by its CA only, and a NAR in {narinfo.compression} is not read"
         )
     return address

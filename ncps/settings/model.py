@@ -178,6 +178,7 @@ class UpstreamsSettings:
     :ivar upstreams: with timeouts of their own where given, else those of all.
     :ivar public_keys: as Nix writes them, each checked for its form.
     :ivar proxy: for all upstreams that have none of their own; None for what the environment says.
+    :ivar away_answer: absent or error.
     :ivar allow_internal_addresses: to upstreams that are at a public address.
     """
 
@@ -196,6 +197,7 @@ class UpstreamsSettings:
     queue_timeout_s: float
     max_redirects: int
     max_header_size_bytes: int
+    away_answer: str
     allow_internal_addresses: bool
 
     @property

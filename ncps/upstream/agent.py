@@ -29,7 +29,7 @@ from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
 
-from ncps import __version__
+from ncps import __version__, trail
 from ncps.errors import Busy, Corrupt, Unavailable
 from ncps.resolver import NameTrouble, Resolver
 from ncps.slots import Slots
@@ -144,7 +144,7 @@ class Client:
         resolver: Resolver | None = None,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
-        self._via = f"1.1 {via}"
+        self._via = via
         self._clock = cast("IReactorTime", reactor)
         self._timeouts = timeouts
         self._credentials = credentials
@@ -249,7 +249,8 @@ class Client:
     async def _once(
         self, method: str, url: str, extra: dict[str, str], accept_encoding: str, wait_s: float
     ) -> Answer:
-        headers = {"user-agent": f"ncps/{__version__}", "via": self._via, **extra}
+        via = trail.via(self._via)
+        headers = {"user-agent": f"ncps/{__version__}", "via": via, **extra}
         sent = Headers({name.encode(): [value.encode()] for name, value in headers.items()})
         sent.setRawHeaders(ASKED, [accept_encoding.encode()])
         try:

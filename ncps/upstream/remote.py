@@ -13,10 +13,11 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.codec.ratio import Ratio
-from ncps.errors import Corrupt, Malformed, NotFound, Unavailable, Unconfirmed
+from ncps.errors import Corrupt, Malformed, NotFound, Unavailable, Unconfirmed, Unusable
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.nix.narinfo import NarInfo
 from ncps.ports import Segment, Upstream, UpstreamBody
+from ncps.trail import MARK, UNCERTAIN
 from ncps.upstream.agent import Answer, Client
 from ncps.upstream.content import decoded, no_page
 from ncps.workers import Threads
@@ -32,7 +33,7 @@ _ABSENT = frozenset({403, 404, 410})
 _NO_HEAD = frozenset({400, 403, 405, 501})
 """What HEAD may get where GET gets a NAR: a method that is not served, an address signed for GET.
 403 may mean absence as well, as S3 says it."""
-
+_REFUSALS = frozenset({401, 403, 407})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
@@ -92,6 +93,7 @@ class RemoteCache(Upstream):
         limit = self._client.bounds.narinfo_size
         text, doubt = await self._small(f"{digest}.narinfo", limit, "cache-narinfo-max-size")
         self._observers.narinfo_seconds(self._clock.seconds() - began)
+        _check_text(text)
         try:
             if len(text) > INLINE_SIZE:
                 return await self._workers.run(NarInfo.parse, text)
@@ -209,13 +211,27 @@ class RemoteCache(Upstream):
         return target
 
 
+def _check_text(text: bytes) -> None:
+    """Raise Unusable for what an upstream says instead of that it has no narinfo."""
+    begin = text[:100].lstrip()
+    if not begin:
+        raise Unusable("not a narinfo but an empty answer", kind="malformed")
+    if begin.startswith(b"<"):
+        raise Unusable("not a narinfo but a web page", kind="malformed")
+
+
 def _check_status(answer: Answer) -> None:
     """Raise what the status means; 200 and 206 pass."""
     status = answer.status
+    is_refusal = status in _REFUSALS
     if status in _ABSENT:
-        raise NotFound(f"status {status}")
+        is_certain = answer.header(MARK).lower() not in UNCERTAIN
+        raise NotFound(f"status {status}", is_certain=is_certain, is_refusal=is_refusal)
     if status not in {200, 206}:
-        raise Unavailable(f"status {status}", retry_after=answer.retry_after_s, kind="status")
+        retry_after = answer.retry_after_s
+        raise Unavailable(
+            f"status {status}", retry_after=retry_after, kind="status", is_refusal=is_refusal
+        )
     if status == 206 and answer.encoding:
         raise Corrupt("a partial answer with a Content-Encoding")
 

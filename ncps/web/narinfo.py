@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ncps.cache.verbs import Absent, Cache, Outcome, ServedNarInfo
-from ncps.errors import NcpsError
+from ncps.errors import NcpsError, NotFound
 from ncps.metrics import Metrics
 from ncps.ranges import if_none_match
 from ncps.web.hot import HotNarInfo, HotNarInfos
@@ -98,4 +98,7 @@ def result_of(outcome: Outcome) -> str:
 
 def outcome_of(error: NcpsError) -> Outcome:
     """How a failure is known."""
-    return error.outcome if isinstance(error, Absent) else Outcome.MISS
+    if isinstance(error, Absent):
+        return error.outcome
+    is_unsure = isinstance(error, NotFound) and not error.is_certain
+    return Outcome.UNSURE if is_unsure else Outcome.MISS

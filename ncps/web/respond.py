@@ -31,6 +31,7 @@ from ncps.errors import (
     Refused,
     StorageFull,
     Unavailable,
+    Unusable,
 )
 from ncps.ranges import Unsatisfiable
 from ncps.streams import ClientGone
@@ -48,7 +49,10 @@ _log = Logger()
 
 @frozen
 class _Told:
-    """What a client is told of an error: never the error's own text, which is for the log."""
+    """What a client is told of an error: never the error's own text, which is for the log.
+
+    Of those of upstreams it also is told which of them said what: `NcpsError.told`.
+    """
 
     status: int
     text: str
@@ -60,6 +64,7 @@ _TIMED_OUT = _Told(504, "an upstream did not answer in time", retry=True)
 _TABLE: Mapping[type[NcpsError], _Told] = {
     NotFound: _Told(404, "not found"),
     Unavailable: _Told(503, "cannot be had now", retry=True),
+    Unusable: _Told(404, "not found"),
     Corrupt: _Told(502, "no upstream sent it intact", retry=True),
     Malformed: _Told(400, "malformed request"),
     Refused: _Told(403, "not allowed"),
@@ -144,7 +149,10 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
                 reason=str(error),
             )
         else:
-            tell(request, told.status, told.text, retry_after=_retry_after(told, error))
+            text = told.text
+            if told.status >= 500 and error.told:
+                text = f"{text}: {error.told}"
+            tell(request, told.status, text, retry_after=_retry_after(told, error))
     except Exception:  # noqa: BLE001 - the last line of defence; cancelling is handled above
         fail(request, Failure())
     else:

@@ -16,7 +16,7 @@ Query strings are no part of a name. GET and HEAD are all there is, and OPTIONS,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from twisted.logger import Logger
@@ -24,6 +24,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from ncps import trail
 from ncps.errors import Malformed
 from ncps.nix.base32 import ALPHABET
 from ncps.nix.narurl import NarKey, UnknownExtension
@@ -75,8 +76,8 @@ class Routes:
     """The root of the site, and its only resource in Twisted's sense.
 
     :param pages: by path.
-    :param via: our own name in the Via header: a request that bears it came back to us through
-        an upstream, and what we are just looking for is surely not to be had from ourselves.
+    :param via: our own name in the Via header: a request that bears it has come round to us,
+        through an upstream.
     """
 
     isLeaf = True
@@ -89,9 +90,10 @@ class Routes:
         narinfos: NarInfos,
         nars: NarsOfClients,
         peers: Nars,
-        via: bytes = b"",
+        via: str = "",
     ) -> None:
         self._via = via
+        self._has_told_of_loop = False
         self._pages = {path: (path.decode("ascii"), page) for path, page in pages.items()}
         self._narinfos = narinfos
         self._nars = nars
@@ -105,22 +107,23 @@ class Routes:
         match = _NARINFO.fullmatch(path)
         if match is not None:
             request.route = "/{hash}.narinfo"
-            if _is_read(request) and not self._is_loop(request):
-                return self._narinfos.render(request, match[1].decode("ascii"))
+            if _is_read(request):
+                digest = match[1].decode("ascii")
+                self._follow(request, lambda: self._narinfos.render(request, digest))
             return NOT_DONE_YET
         match = _NAR.fullmatch(path)
         if match is not None:
             request.route = "/cluster/nar/{file}" if match[1] else "/nar/{file}"
-            if _is_read(request) and not self._is_loop(request):
-                pages = self._peers if match[1] else self._nars
-                return _render_nar(request, match[2].decode("ascii"), pages)
+            if _is_read(request):
+                name, pages = match[2].decode("ascii"), self._peers if match[1] else self._nars
+                self._follow(request, lambda: _render_nar(request, name, pages))
             return NOT_DONE_YET
         match = _OLD_NAR.fullmatch(path)
         if match is not None:
             request.route = "/nar/{file}"
-            if _is_read(request) and not self._is_loop(request):
+            if _is_read(request):
                 file_name, digest = match[1].decode("ascii"), match[2].decode("ascii")
-                return self._nars.render_old(request, digest, file_name)
+                self._follow(request, lambda: self._nars.render_old(request, digest, file_name))
             return NOT_DONE_YET
         if path == b"*" and request.method == b"OPTIONS":
             tell_methods(request)
@@ -132,13 +135,23 @@ class Routes:
         request.route = route
         return page.render(request) if _is_read(request) else NOT_DONE_YET
 
-    def _is_loop(self, request: NcpsRequest) -> bool:
-        """Whether the request is our own; if so, answer it."""
-        if not self._via or self._via not in (request.getHeader(b"via") or b""):
-            return False
-        self._log.error("an upstream leads back to this cache: take it out of the upstreams")
-        tell(request, 404, "not found: the cache asks itself")
-        return True
+    def _follow(self, request: NcpsRequest, answer: Callable[[], object]) -> None:
+        """Let a request be answered as one that has come through the caches in its Via header."""
+        header = request.getHeader(b"via")
+        if header is None:
+            answer()
+            return
+        try:
+            found = trail.read_via(header.decode("latin-1"), self._via)
+        except Malformed as error:
+            request.setHeader(trail.MARK.encode(), trail.RING.encode())
+            tell(request, 404, f"not found: {error}")
+            return
+        if found.names[-1:] == (self._via,) and not self._has_told_of_loop:
+            self._has_told_of_loop = True
+            self._log.error("an upstream leads back to this cache: take it out of the upstreams")
+        with trail.following(found):
+            answer()
 
     def getChildWithDefault(self, name: bytes, request: NcpsRequest) -> Routes:
         """See `IResource`: never called, a leaf has no children."""

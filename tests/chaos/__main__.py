@@ -36,7 +36,10 @@ def main() -> int:
         scale = evolve(scale, clients=options.clients)
     seeds = options.seed or [secrets.randbelow(1_000_000)]
     database = DATABASES[options.database] if options.replicas > 1 else ""
-    scores = {seed: _run(seed, scale, database, is_kept=options.keep) for seed in seeds}
+    scores = {
+        seed: _run(seed, scale, database, options.away_answer, is_kept=options.keep)
+        for seed in seeds
+    }
     print("\n".join(table(scores)))
     return 1 if any(score.broken for score in scores.values()) else 0
 
@@ -49,11 +52,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int)
     parser.add_argument("--replicas", type=int, choices=[1, 3], default=1)
     parser.add_argument("--database", choices=DATABASES, default="postgresql", help="of replicas")
+    parser.add_argument(
+        "--away-answer", choices=["absent", "error"], default="absent", help="as the setting has it"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the directory of the daemon")
     return parser.parse_args()
 
 
-def _run(seed: int, scale: Scale, database: str, *, is_kept: bool) -> Score:
+def _run(seed: int, scale: Scale, database: str, away_answer: str, *, is_kept: bool) -> Score:
     """Run one storm, over replicas if a database is named."""
     directory = Path(tempfile.mkdtemp(prefix="ncps-chaos-"))
     began = time.monotonic()
@@ -64,9 +70,9 @@ def _run(seed: int, scale: Scale, database: str, *, is_kept: bool) -> Score:
     try:
         storm: Crowd
         if database:
-            storm = Sister(seed, scale, directory / "ncps", tell, database=database)
+            storm = Sister(seed, scale, directory / "ncps", tell, away_answer, database=database)
         else:
-            storm = Storm(seed, scale, directory / "ncps", tell)
+            storm = Storm(seed, scale, directory / "ncps", tell, away_answer)
         score = storm.run()
     finally:
         if is_kept:

@@ -13,7 +13,7 @@ from tests.chaos.http import Answer, Connection, Cut, Garbled, Hung, Refused
 from tests.chaos.score import Score
 from tests.chaos.things import Thing
 from tests.chaos.weather import SOURS
-from tests.chaos.world import World
+from tests.chaos.world import ANYWHERE, World
 
 RETRIES = 5
 LONGEST_WAIT_S = 8.0
@@ -74,6 +74,20 @@ class Asker:
             self.score.add("absences that upstreams made up")
             return
         self.score.blame("false absences", f"{what} of {thing.path.base_name} ({thing.path.url})")
+
+    def deny_narinfo(self, thing: Thing, answer: Answer, since: float) -> None:
+        """Judge a 404 for a narinfo, which may be for want of anybody to ask.
+
+        Then the answer says so, and the world that nobody was well who could have been asked.
+        """
+        mark, now = answer.headers.get("x-cache"), time.monotonic()
+        homes = thing.homes if mark == "unsure" else ANYWHERE
+        is_known = mark == "unsure" or (mark == "away" and self.world.may_be_absent)
+        moments = [since + (now - since) * step / 20 for step in range(21)]
+        if is_known and not all(self.world.is_served(homes, at) for at in moments):
+            self.score.add(f"absences while no upstream was well ({mark})")
+        else:
+            self.deny(thing, f"narinfo ({mark})")
 
     async def patiently(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
         """Ask up to five times more until the answer is no server error. Failed."""

@@ -207,13 +207,15 @@ class Client(Asker):
         asked = time.monotonic()
 
         async def once() -> Answer:
+            nonlocal asked
+            asked = time.monotonic()
             answer = await self.ask(target)
             texts.append(await answer.whole())
             return answer
 
         answer = await self.patiently(once)
         if answer.status == 404:
-            self.deny(thing, "narinfo")
+            self.deny_narinfo(thing, answer, asked)
             raise Failed("narinfo: 404")
         pairs = [line.partition(": ")[::2] for line in texts[-1].decode().splitlines()]
         fields = dict(pairs)

@@ -75,12 +75,14 @@ class Crowd(ABC):
 
     :param directory: for the daemons; empty.
     :param tell: is told what happens.
+    :param away_answer: what the daemons answer while no upstream can be asked: absent or error.
     """
 
     seed: int
     scale: Scale
     directory: Path
     tell: Callable[[str], object]
+    away_answer: str = "absent"
     score: Score = field(factory=Score)
     kills: list[float] = field(factory=list)
     world: World = field(init=False)
@@ -94,12 +96,18 @@ class Crowd(ABC):
     def run(self) -> Score:
         """Do it all."""
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What daemons are started with."""
+        return (*OPTIONS, "--cache-upstream-away-answer", self.away_answer)
+
     def client(self) -> Client:
         """Make a client."""
         return Client(self.world, self.score, self.doors)
 
     async def weather(self, *happenings: Coroutine[Any, Any, None]) -> None:
         """Let it storm, with these beside it, until all requests are done; then see all well."""
+        self.world.may_be_absent = self.away_answer == "absent"
         await self.vandal.prepare()
         await self._fetch(self.world.things[0])
         self.tell("the storm begins")

@@ -24,7 +24,7 @@ from attrs import define, field
 
 from tests.chaos import audit, vitals
 from tests.chaos.bucket import Bucket, in_bucket
-from tests.chaos.crowd import OPTIONS, Crowd
+from tests.chaos.crowd import Crowd
 from tests.chaos.damage import Vandal
 from tests.chaos.doors import LIED_TO, TRUSTING, Doors
 from tests.chaos.score import Score
@@ -120,7 +120,7 @@ class Sister(Crowd):
         own = {LIED_TO: frozenset([SWAPPER]), TRUSTING: frozenset([PRIVATE])}
         upstreams = self.world.upstreams_of(ANYWHERE | own.get(number, frozenset()))
         directory = self.directory / f"replica{number}"
-        return Replica(directory, upstreams, shared=shared, options=OPTIONS)
+        return Replica(directory, upstreams, shared=shared, options=self.options)
 
     async def _weather(self) -> None:
         await self.weather(self._trouble_now_and_then())

@@ -8,7 +8,7 @@ import time
 from attrs import define, field
 
 from tests.chaos import audit
-from tests.chaos.crowd import OPTIONS, Crowd
+from tests.chaos.crowd import Crowd
 from tests.chaos.damage import Directory, Vandal
 from tests.chaos.doors import Doors
 from tests.chaos.score import Score
@@ -30,7 +30,7 @@ class Storm(Crowd):
         self.tell(f"seed {self.seed}: making {scale.things} objects")
         self.world = World(self.seed, count=scale.things, turn_s=scale.turn_s)
         self.world.mount()
-        self.daemon = Daemon(self.directory, self.world.upstreams, options=OPTIONS)
+        self.daemon = Daemon(self.directory, self.world.upstreams, options=self.options)
         self.doors = Doors([self.daemon.port])
         self.vandal = Vandal.of(self.seed, self.world, self.score, Directory(self.daemon.storage))
         self.daemon.start()  # with all upstreams away

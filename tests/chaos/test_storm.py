@@ -41,15 +41,16 @@ class StormTests(SynchronousTestCase):
         self.assertGreater(score.counts["NARs got whole"], storm.scale.requests / 2)
         return score
 
-    def alone(self, seed: int) -> None:
+    def alone(self, seed: int, away_answer: str) -> None:
         """Run the short form over one daemon."""
         scale = crowd.short(REQUESTS, CLIENTS)
-        score = self.weather(partial(Storm, seed, scale), "")
+        made = partial(Storm, seed, scale, away_answer=away_answer)
+        score = self.weather(made, f"--away-answer {away_answer}")
         self.assertEqual(1, score.counts["SIGKILLs"])
 
     def test_fixed_storm_breaks_no_promise(self) -> None:
         """Whatever upstreams, disks and kills do, clients get right bytes or a visible failure."""
-        self.alone(FIXED_SEED)
+        self.alone(FIXED_SEED, "absent")
 
     def test_new_storm_breaks_no_promise(self) -> None:
         """Nor does a storm that has never been seen before; its seed is printed.
@@ -58,7 +59,7 @@ class StormTests(SynchronousTestCase):
         """
         seed = SECOND_SEED if os.environ.get("CI") == "true" else secrets.randbelow(1_000_000)
         print(f"\nchaos seed {seed}", flush=True)
-        self.alone(seed)
+        self.alone(seed, "error")
 
     def test_three_replicas_break_no_promise(self) -> None:
         """Nor do three replicas, whose servers and whose bucket suffer as well."""

@@ -64,6 +64,7 @@ class World:
 
     :param count: how many objects there are.
     :param has_private: whether the private origin is there.
+    :ivar may_be_absent: whether a narinfo may be 404 while nobody can be asked for it.
     :ivar whole: when the NAR behind a URL went to somebody whole, since it was last in danger.
     :ivar behind: the bytes first seen behind a URL, and when.
     :ivar shown: URLs that narinfos have shown, of each object.
@@ -96,6 +97,7 @@ class World:
         self.by_target = {
             path.nar_target: hashlib.sha256(path.file).hexdigest() for _, path in paths
         }
+        self.may_be_absent = True
         self.lives = 0
         self.troubles: list[tuple[float, float]] = []
         self.whole: dict[str, float] = {}

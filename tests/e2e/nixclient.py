@@ -82,10 +82,14 @@ class NixError(Exception):
 
 
 class NixClient:
-    """One user with a Nix, a fresh HOME and a fresh store under `directory`."""
+    """One user with a Nix, a fresh HOME and a fresh store under `directory`.
+
+    :ivar wrapper: command line in front of each program.
+    """
 
     def __init__(self, release: NixRelease, directory: Path) -> None:
         self.release = release
+        self.wrapper: tuple[str, ...] = ()
         self.home = directory / "home"
         self.store = directory / "store"
         configuration = directory / "conf"
@@ -105,7 +109,7 @@ class NixClient:
     def start(self, applet: str, *arguments: str) -> subprocess.Popen[str]:
         """Start a program in a process group of its own; its output is one pipe."""
         return subprocess.Popen(
-            [*self.release.command(applet), *arguments],
+            [*self.wrapper, *self.release.command(applet), *arguments],
             env=self.environment,
             cwd=self.home,
             stdin=subprocess.DEVNULL,

@@ -48,7 +48,7 @@ FLOORS: Final = (
     Floor(
         0,
         "0 (formats)",
-        rooms("errors ranges nix codec nowait still tickets"),
+        rooms("errors ranges nix codec nowait still tickets trail"),
         never=(*_NETWORK, *_DRIVERS),
     ),
     Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
@@ -57,7 +57,7 @@ FLOORS: Final = (
         "1½ (tools)",
         rooms(
             "streams spool spoolfile spoolreader slots flights workers tasks endpoints lockfile"
-            " looplag loglines metrics allocator epoll figures reactor clocks tls signals"
+            " looplag loglines metrics labelled allocator epoll figures reactor clocks tls signals"
             " resolver ending logqueue processmetrics descriptors"
         ),
         never=_DRIVERS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.e2e.daemon import Daemon
 from tests.system.caches import StorePath, TestKey, forged
 from tests.system.faults import (
@@ -177,7 +179,7 @@ class NoOtherUpstreamTests(NarInfoStage):
 
     def test_what_could_not_be_told_is_never_remembered(self) -> None:
         """However long absence is remembered: an upstream that failed is asked again at once."""
-        for fault, status in ((Status(500), 503), (Status(429), 503), (Html(), 502)):
+        for fault, status in ((Status(500), 503), (Status(429), 503), (Html(), 404)):
             origin = self.mounted()
             origin.serve(self.target, self.path.narinfo(), Only(fault, 1))
             daemon = self.daemon(origin, options=["--cache-negative-ttl", "1h"])
@@ -189,16 +191,17 @@ class NoOtherUpstreamTests(NarInfoStage):
         answer = self.narinfo(daemon, self.path)
         return answer.status, answer.outcome
 
-    def test_bad_facts_are_502(self) -> None:
-        """Where the only narinfo is signed by a stranger, the client gets 502, not 404."""
+    def test_what_nobody_vouches_for_is_404_and_not_remembered(self) -> None:
+        """Where the only narinfo is signed by a stranger, it is as good as none."""
         bad = forged(self.path, key=TestKey.of("evil.test-1"))
-        daemon, bad_origin = self.assert_told(502, bad.narinfo(), reason="no good signature")
+        daemon, bad_origin = self.assert_told(404, bad.narinfo(), reason="signed by evil.test-1")
+        self.assertEqual((404, "unsure"), self._seen(daemon))
         self.cache.mount(bad_origin)
         self.assertEqual(200, self.narinfo(daemon, self.path).status)
 
-    def test_web_page_is_502(self) -> None:
-        """Where the only answer is a web page, the client gets 502, not 404."""
-        self.assert_told(502, None, Html(), reason="not a narinfo")
+    def test_web_page_is_404(self) -> None:
+        """Where the only answer is a web page, it is as good as none."""
+        self.assert_told(404, None, Html(), reason="not a narinfo but a web page")
 
     def test_cut_narinfo_is_not_served(self) -> None:
         """A narinfo that ends in the middle is not taken for a whole one."""
@@ -224,29 +227,57 @@ class NoOtherUpstreamTests(NarInfoStage):
         """Where the only upstream does not answer, the client gets 504 and when to come again."""
         self.assert_told(504, None, Silence(), reason="no answer within")
 
-    def test_failure_beside_absence_is_not_404(self) -> None:
-        """One upstream has it not, the other cannot tell: that is no 404."""
+    def test_failure_beside_absence_is_404_after_a_while(self) -> None:
+        """While one was well a moment ago its failure is no absence; then it has no say."""
         empty, broken = self.origin(), self.origin()
         broken.serve(self.target, b"", Status(500))
         daemon = self.daemon(empty, broken)
-        self.assertEqual(503, self.narinfo(daemon, self.path).status)
+        answer = self.narinfo(daemon, self.path)
+        self.assertEqual(503, answer.status)
+        name = f"127.0.0.1:{broken.port} (status 500)"
+        self.assertIn(name.encode(), answer.body)
+        wait_until(lambda: self._seen(daemon) == (404, "unsure"), "its say to end", daemon=daemon)
+        self.assertEqual(f"away: {name}", self.ask(daemon, "/readyz").json["parts"]["upstreams"])
+        text = self.ask(daemon, "/metrics").body.decode()
+        for origin, value in ((broken, 1), (empty, 0)):
+            series = f'ncps_upstream_left_out{{upstream_hostname="127.0.0.1:{origin.port}"}}'
+            self.assertIn(f"{series} {value}.0", text)
+        self.cache.mount(empty)
+        self.assertEqual((200, "miss"), self._seen(daemon))
 
-    def test_refused_connection_is_503_and_recovers(self) -> None:
-        """With every upstream down ncps starts, says 503, and recovers by itself."""
+    def test_refused_connection_is_404_after_a_while_and_recovers(self) -> None:
+        """With every upstream down ncps starts, says 503, then 404, and recovers by itself."""
         origin = self.mounted()
         origin.stop()
         daemon = self.daemon(origin)
-        wait_until(
-            lambda: (
-                self.narinfo(daemon, self.path).status == 503
-                and "away" in self.ask(daemon, "/readyz").json["parts"]["upstreams"]
-            ),
-            "the upstream to be given up",
-        )
+        statuses: list[int] = []
+
+        def is_absent() -> bool:
+            statuses.append(self.narinfo(daemon, self.path).status)
+            time.sleep(0.1)
+            return statuses[-1] == 404
+
+        wait_until(is_absent, "the upstream to be given up", daemon=daemon)
+        self.assertLessEqual(set(statuses), {503, 404})  # the probes may be quicker than this test
+        answer = self.narinfo(daemon, self.path)
+        self.assertEqual((404, "away"), (answer.status, answer.outcome))
+        self.assertEqual("no-store", answer.headers["cache-control"])
+        self.assertIn("away", self.ask(daemon, "/readyz").json["parts"]["upstreams"])
         self.assertEqual(200, self.ask(daemon, "/nix-cache-info").status)
         origin.start()
         wait_until(lambda: self.narinfo(daemon, self.path).status == 200, "the recovery")
         self.wait_for_log(daemon, "answers again")
+
+    def test_an_operator_may_prefer_an_error(self) -> None:
+        """Then it is 503 for as long as it lasts, and the answer says whose fault it is."""
+        origin = self.origin()
+        origin.plan = lambda _request: [Status(401)]
+        daemon = self.daemon(origin, options=["--cache-upstream-away-answer", "error"])
+        answer = self.narinfo(daemon, self.path)
+        self.assertEqual(503, answer.status)
+        self.assertIn("retry-after", answer.headers)
+        text = f"no upstream could be asked: 127.0.0.1:{origin.port} (status 401)"
+        self.assertIn(text.encode(), answer.body)
 
     def test_late_answer_within_the_deadline_is_served(self) -> None:
         """A slow upstream that keeps its deadline is served from."""

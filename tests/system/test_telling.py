@@ -289,13 +289,14 @@ class LogTests(Stage):
         daemon = self.daemon(url, options=["--log-level", "debug"])
         self.assert_served(daemon, path)
         origin.stop()
-        self.narinfo(daemon, self.cache.add())
+        refused = self.narinfo(daemon, self.cache.add())
+        self.assertIn(f"127.0.0.1:{origin.port} (".encode(), refused.body)
         pages = ("/", "/metrics", "/readyz", "/pubkey", f"/{path.digest}.narinfo")
         told = [self.ask(daemon, page).body.decode() for page in pages]
         daemon.stop()
         (kept,) = (daemon.storage / "config").glob("cache.key")
         key = kept.read_text().partition(":")[2].strip()
-        for text in (*told, daemon.log):
+        for text in (*told, refused.body.decode(), daemon.log):
             self.assertNotIn(SECRET, text)
             self.assertNotIn(key[:40], text)
         self.assertEqual(0, kept.stat().st_mode & 0o077)

@@ -27,7 +27,7 @@ class CertificateTests(Stage):
     def over(self, origin: Origin, trusted: Authority) -> Daemon:
         """Return a running daemon that shows the origin a password and trusts one authority."""
         url = origin.url.replace("://", f"://user:{PASSWORD}@")
-        daemon = self.make_daemon(url)
+        daemon = self.make_daemon(url, options=["--cache-upstream-away-answer", "error"])
         daemon.environment["SSL_CERT_FILE"] = str(trusted.path)
         daemon.start()
         return daemon

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ncps.settings.network import UPSTREAM_URL
 from ncps.settings.proxies import PROXY
 from ncps.settings.setting import Names, Setting
-from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, SIZE, duration, integer, size
+from ncps.settings.values import BOOLEAN, PATH, PUBLIC_KEY, SIZE, choice, duration, integer, size
 
 ROWS = (
     Setting(
@@ -171,6 +171,17 @@ ROWS = (
         group="Upstreams",
         help="Bytes of the head of an upstream's answer, at most, interim answers included; the "
         "connection of a longer one is cut.",
+    ),
+    Setting(
+        flag="cache-upstream-away-answer",
+        key="cache.upstream.away-answer",
+        kind=choice(("absent", "error")),
+        default="absent",
+        group="Upstreams",
+        help="What clients are told of a path that is not here while no upstream can be asked: all "
+        "have been away for some seconds, or refuse us. absent: 404, so that Nix builds what it "
+        "needs, as it does without a cache; it remembers that for an hour. error: 503 with "
+        "Retry-After, so that Nix ends, unless it has another substituter or `fallback`.",
     ),
     Setting(
         flag="cache-upstream-allow-internal-addresses",

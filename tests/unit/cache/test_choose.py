@@ -7,17 +7,20 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.choose import Found, Upstreams
+from ncps.cache.choose import PATIENCE_BESIDE_S, PATIENCE_S, Candidate, Found, Upstreams
 from ncps.cache.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
+from ncps.cache.policy import Away
+from ncps.cache.say import AWAY_S
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.ports import Upstream
 from ncps.tasks import Tasks
 from tests.fakes.upstream import ScriptedUpstream
 
 
-class UpstreamsTests(SynchronousTestCase):
+class UpstreamsCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.tasks = Tasks(self.clock)
@@ -46,6 +49,8 @@ class UpstreamsTests(SynchronousTestCase):
         else:
             self.answers[name].errback(error)
 
+
+class UpstreamsTests(UpstreamsCase):
     # Order
 
     def test_order_by_priority_then_latency(self) -> None:
@@ -76,6 +81,8 @@ class UpstreamsTests(SynchronousTestCase):
         self.assertTrue(self.upstreams.is_reachable("http://c"))
         self.assertFalse(self.upstreams.is_reachable("http://gone"))
         self.assertFalse(self.made().is_reachable())
+        self.upstreams.candidates[2].health.refused("status 403", is_probe=True)
+        self.assertFalse(self.upstreams.is_reachable())
         self.assertEqual(
             ("a", ""), (self.upstreams.name_of("http://a"), self.upstreams.name_of("?"))
         )
@@ -168,7 +175,7 @@ class UpstreamsTests(SynchronousTestCase):
         self.reply("b", NotFound("404"))
         self.reply("c", Corrupt("html"))
         error = self.failureResultOf(asking, Unavailable).value
-        for text in ("a: refused", "b: 404", "c: html"):
+        for text in ("a (refused)", "b (404)", "c (html)"):
             self.assertIn(text, str(error))
 
     def test_no_upstreams(self) -> None:
@@ -185,7 +192,7 @@ class UpstreamsTests(SynchronousTestCase):
         self.reply("b", NotFound("404"))
         self.reply("c", NotFound("404"))
         error = self.failureResultOf(asking, Unavailable).value
-        self.assertIn("a: away (refused)", str(error))
+        self.assertIn("a (away (refused))", str(error))
 
     def test_all_away_is_told_at_once(self) -> None:
         """With every upstream known to be away the client does not wait."""
@@ -256,3 +263,113 @@ class UpstreamsTests(SynchronousTestCase):
         coro: Coroutine[Any, Any, Found[str]] = self.upstreams.first("x", absent)
         self.failureResultOf(Deferred.fromCoroutine(coro), NotFound)
         self.assertEqual(50, len(self.failed))
+
+
+class NoSayTests(UpstreamsCase):
+    """Some have been away for a while, or refuse us."""
+
+    def lose(self, *numbers: int) -> list[Candidate]:
+        candidates = [self.upstreams.candidates[number] for number in numbers]
+        for candidate in candidates:
+            for _ in range(FAILURES):
+                candidate.health.failed("refused")
+        self.clock.advance(AWAY_S)
+        return candidates
+
+    def test_the_others_denial_is_the_answer_and_not_remembered(self) -> None:
+        """One that is away for hours does not keep the others from saying no."""
+        self.lose(0)
+        asking = self.first()
+        for name in "bc":
+            self.reply(name, NotFound("404"))
+        self.reply("a", Unavailable("refused"))
+        self.assertFalse(self.failureResultOf(asking, NotFound).value.is_certain)
+
+    def test_silent_one_costs_less_than_200_ms(self) -> None:
+        """It is tried again once the others have denied, and waited for a moment."""
+        self.lose(0)
+        asking = self.first()
+        for name in "bc":
+            self.reply(name, NotFound("404"))
+        self.assertEqual(["b", "c", "a"], self.asked)
+        self.clock.advance(PATIENCE_BESIDE_S)
+        self.failureResultOf(asking, NotFound)
+        self.assertLess(PATIENCE_BESIDE_S, 0.2)
+        self.reply("a", NotFound("404"))
+        self.assertTrue(self.upstreams.candidates[0].health.has_say)
+
+    def test_one_that_is_back_is_believed(self) -> None:
+        """Its first answer counts."""
+        self.lose(0, 1, 2)
+        asking = self.first()
+        self.reply(self.asked[0])
+        self.successResultOf(asking)
+
+    def test_all_are_away(self) -> None:
+        """Nobody waits for long, however silent they are; each is learned from later."""
+        self.lose(0, 1, 2)
+        asking = self.first()
+        self.clock.pump([PATIENCE_S / 4] * 6)
+        error = self.failureResultOf(asking, Away).value
+        self.assertIn("no upstream could be asked: ", error.told)
+        for name in self.asked:
+            self.reply(name, Unavailable("late", timed_out=True))
+        self.assertEqual([], self.tasks.names)
+
+    def test_one_that_was_well_a_moment_ago_is_waited_for(self) -> None:
+        """Its silence is no denial."""
+        self.lose(0, 1)
+        asking = self.first()
+        self.reply("c", Unavailable("refused"))
+        for name in "ab":
+            if name in self.answers:
+                self.reply(name, Unavailable("refused"))
+        error = self.failureResultOf(asking, Unavailable).value
+        self.assertNotIsInstance(error, Away)
+
+    def test_refusal(self) -> None:
+        """An upstream that wants another token has no say from its first answer on."""
+        asking = self.first()
+        self.reply("a", Unavailable("status 401", is_refusal=True))
+        self.reply("b", NotFound("404"))
+        self.reply("c", NotFound("404"))
+        self.assertFalse(self.failureResultOf(asking, NotFound).value.is_certain)
+        self.assertEqual("away: a (status 401)", self.upstreams.trouble)
+
+    def test_refusal_of_all_that_is_asked(self) -> None:
+        """Where the probe is refused by 403, a path that is refused by 403 is not denied."""
+        for candidate in self.upstreams.candidates:
+            candidate.health.refused("status 403", is_probe=True)
+        asking = self.first()
+        for name in "abc":
+            self.reply(name, NotFound("status 403", is_refusal=True))
+        self.failureResultOf(asking, Away)
+        self.setUp()
+        asking = self.first()
+        for name in "abc":
+            self.reply(name, NotFound("status 403", is_refusal=True))
+        self.assertTrue(self.failureResultOf(asking, NotFound).value.is_certain)
+
+    def test_one_line_at_the_change_and_none_for_each_request(self) -> None:
+        """The log tells that an upstream is away, and that it is back."""
+        with capturedLogs() as events:
+            for _ in range(30):
+                asking = self.first()
+                for name in "abc":
+                    if name in self.answers and not self.answers[name].called:
+                        kind = Unavailable("refused") if name == "a" else NotFound("404")
+                        self.reply(name, kind)
+                self.clock.advance(1)
+                asking.addErrback(lambda _: None)
+            self.answer(self.upstreams.candidates[0])
+        seen = [event["log_format"] for event in events]
+        self.assertEqual(1, seen.count("upstream {upstream} is away: {reason}"))
+        failures = seen.count("upstream {upstream} failed for {what}: {reason}")
+        self.assertLessEqual(failures, FAILURES)
+        self.assertEqual(1, seen.count("upstream {upstream} answers again"))
+
+    def answer(self, candidate: Candidate) -> None:
+        async def answer(_: Upstream) -> str:
+            return ""
+
+        self.successResultOf(Deferred.fromCoroutine(candidate.ask(answer, self.clock)))

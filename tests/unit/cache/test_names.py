@@ -6,7 +6,7 @@ from attrs import evolve
 
 from ncps.cache.verbs import Outcome
 from ncps.cache.vet import Vetting
-from ncps.errors import Corrupt, NcpsError, NotFound
+from ncps.errors import NcpsError, NotFound
 from ncps.nix.keys import SecretKey, verify_any
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
@@ -214,13 +214,13 @@ class OtherReplicaTests(NamesCase):
         self.assertEqual([], self.mirror.asked("nar"))
 
     def test_a_narinfo_that_only_it_trusts_is_not_shown(self) -> None:
-        """What another key has signed is asked for anew, and refused if nobody else vouches."""
+        """What another key has signed is asked for anew, and absent if nobody else vouches."""
         self.origin.add(self.p)
         self.named(self.p)
         theirs = SecretKey.generate("theirs-1")
         self.vetting = Vetting(trusted=(theirs.public,), own=OWN_KEY, name=OWN_KEY.name)
         self.restart()
-        self.refused(self.narinfos.get(self.p.digest), Corrupt)
+        self.refused(self.narinfos.get(self.p.digest), NotFound)
         narinfo = signed(self.p.narinfo, theirs)
         self.origin.narinfos[self.p.digest] = narinfo
         told = self.told(self.p)

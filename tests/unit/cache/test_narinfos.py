@@ -5,9 +5,11 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from ncps.cache.health import FAILURES, SLOWEST_HEDGE_S
+from ncps import trail
+from ncps.cache.health import FAILURES, MAX_PAUSE_S, SLOWEST_HEDGE_S
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import EVICTED_REFRESH_S, REFRESH_S
+from ncps.cache.say import AWAY_S
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
@@ -16,6 +18,7 @@ from ncps.nix.keys import SecretKey
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, opaque_key
 from ncps.ports import NarRecord
+from ncps.trail import Trail
 from tests.fakes.clocks import SetClock
 from tests.fakes.samples import OWN_KEY, sample, signed
 from tests.fakes.upstream import ScriptedUpstream
@@ -185,6 +188,66 @@ class VerdictTests(NarInfosCase):
             (bad, bad, Corrupt),
         ):
             self.assertIs(expected, self.outcome(first, second))
+
+    def test_what_nobody_vouches_for_is_absent_but_not_remembered(self) -> None:
+        """A stranger's signature ends no build, and does not outlive its mending."""
+        self.origin.narinfos[self.digest] = signed(
+            self.sample.narinfo, SecretKey.generate("stranger-1")
+        )
+        error = self.failureResultOf(self.ask(), Absent).value
+        self.assertIs(Outcome.UNSURE, error.outcome)
+        self.assertIn("signed by stranger-1", str(error))
+        self.origin.add(self.sample)
+        self.served()
+
+    def test_sick_upstream_does_not_outvote_one_that_denies(self) -> None:
+        """503 while it was well a moment ago, then 404; it is not remembered."""
+        self.origin.is_away = True
+        self.failureResultOf(self.ask(), Unavailable)
+        self.lose_say()
+        error = self.failureResultOf(self.ask(), Absent).value
+        self.assertIs(Outcome.UNSURE, error.outcome)
+        self.origin.is_away = False
+        self.clock.advance(MAX_PAUSE_S)
+        self.served()
+
+    def lose_say(self) -> None:
+        """Let time go by in which nobody answers."""
+        for _ in range(FAILURES):
+            self.start(self.narinfos.get("0" * 32)).addErrback(lambda _: None)
+        self.clock.advance(AWAY_S)
+
+    def test_nobody_can_be_asked(self) -> None:
+        """It is absent or cannot be told, as the setting says; what is stored is served."""
+        self.served()
+        self.store_it()
+        for is_absent, kind in ((True, Absent), (False, Unavailable)):
+            for upstream in self.scripted:
+                upstream.is_away = True
+            self.narinfos._is_absent_when_away = is_absent
+            self.lose_say()
+            error = self.refused(self.narinfos.get("1" * 32), kind)
+            if isinstance(error, Absent):
+                self.assertIs(Outcome.AWAY, error.outcome)
+            else:
+                self.assertIn("no upstream could be asked: ", error.told)
+            self.assertEqual(0, len(self.negatives))
+            self.assertEqual(Outcome.HIT, self.served().outcome)
+
+    def test_question_that_has_come_round(self) -> None:
+        """It is answered from what is stored; nobody is asked, and nothing is remembered."""
+        self.served()
+        with trail.following(Trail(("ncps-0123", "ncps-4567"), has_come_round=True)):
+            error = self.failureResultOf(self.ask(), Absent).value
+            self.refused(self.nars.stat(self.sample.key), Absent)
+            self.refused(self.nars.open(self.sample.key), Absent)
+        self.assertIs(Outcome.RING, error.outcome)
+        self.store_it()
+        with trail.following(Trail(("ncps-0123", "ncps-4567"), has_come_round=True)):
+            self.served()
+            self.get(self.nars.stat(self.sample.key))
+            self.get(self.nars.open(self.sample.key)).close()
+        self.assertEqual((1, 0), (self.asked(), len(self.negatives)))
 
     def test_absence_is_asked_about_again_in_time(self) -> None:
         """What is not there now may be there in a while."""

@@ -14,6 +14,7 @@ from ncps.cache.verbs import Absent, Outcome, WrongBytesSent
 from ncps.codec import encoder
 from ncps.errors import Busy, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
+from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord
 from ncps.spool import HOLD_BACK, WINDOW_HIGH
@@ -398,7 +399,7 @@ class ResumeTests(NarsCase):
 
     def test_vanished_in_the_middle(self) -> None:
         """An upstream that deletes the file under us cannot be waited for."""
-        self.script(Script(error=NotFound("404")))
+        self.script(*[Script(error=NotFound("404"))] * 2)  # the second after it was reminded
         client = self.begun(self.key, script=Script(hold=True, cut_at=100_000))
         self.failureResultOf(client.done, NotFound)
         self.assertNotStored()
@@ -614,7 +615,7 @@ class WrongBytesTests(NarsCase):
         """A compression that we cannot read is not believed; without any FileHash not passed on."""
         odd = sample("odd", SIZE).altered(file_hash=None, compression="lzip")
         self.origin.add(odd)
-        self.refused(self.narinfos.get(odd.digest), Corrupt)
+        self.refused(self.narinfos.get(odd.digest), NotFound)
         self.vetting = evolve(self.vetting, trusted=())
         self.restart()
         self.learn(odd)
@@ -691,7 +692,23 @@ class AbsentTests(NarsCase):
         self.assertEqual({}, self.catalog.entries)
         self.assertIsNone(self.memory.get(self.sample.digest))
         self.learn(self.sample)
-        self.assertEqual(2, len(self.origin.asked("narinfo")))
+        self.assertEqual(3, len(self.origin.asked("narinfo")))  # once to remind it of the NAR
+
+    def test_upstream_that_has_forgotten_its_nar_is_reminded(self) -> None:
+        """A cache like us knows its NARs by their narinfos: that one is asked for again, once."""
+        for is_head in (True, False):
+            self.setUp()
+            self.origin.nars.clear()
+            find = self.origin.narinfo
+
+            async def narinfo(digest: str) -> NarInfo:
+                self.origin.add(self.sample)
+                return await find(digest)  # noqa: B023 - called within the loop
+
+            self.patch(self.origin, "narinfo", narinfo)
+            self.get(self.nars.stat(self.key) if is_head else self.nars.open(self.key))
+            self.assertEqual(2, len(self.origin.asked("narinfo")))
+        self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_stat_says_what_open_would(self) -> None:
         """HEAD is answered from the store, from a download, or by asking upstreams.

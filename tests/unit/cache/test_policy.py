@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.policy import RETRY_AFTER_S, verdict
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.cache.policy import MAX_TOLD, RETRY_AFTER_S, Away, verdict
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unusable
 
 
 class VerdictTests(SynchronousTestCase):
@@ -16,7 +16,7 @@ class VerdictTests(SynchronousTestCase):
         """Only where every upstream surely has it not, the client is told 404."""
         error = self.verdict(NotFound("status 404"), NotFound("status 403"))
         self.assertIs(NotFound, type(error))
-        self.assertIn("u1: status 403", str(error))
+        self.assertIn("u1 (status 403)", str(error))
 
     def test_no_upstream_at_all_is_not_found(self) -> None:
         """A cache without upstreams has what it has."""
@@ -46,3 +46,61 @@ class VerdictTests(SynchronousTestCase):
     def test_bad_bytes_and_absence_are_corrupt(self) -> None:
         """Where somebody has it, but wrong, that is an error and no absence."""
         self.assertIs(Corrupt, type(self.verdict(NotFound("404"), Corrupt("bad signature"))))
+
+    def test_what_nobody_vouches_for_is_absent_and_not_remembered(self) -> None:
+        """A narinfo by an unknown key, or a web page, is no better than none; wrong bytes are."""
+        error = self.verdict(NotFound("404"), Unusable("signed by nobody"))
+        assert isinstance(error, NotFound)
+        self.assertFalse(error.is_certain)
+        self.assertIs(Corrupt, type(self.verdict(Unusable("signed by nobody"), Corrupt("cut"))))
+
+    def test_only_what_all_deny_for_sure_is_remembered(self) -> None:
+        """A 404 of a cache in a ring with us counts as no, and is no lasting one."""
+        for errors, expected in (
+            ((NotFound("404"), NotFound("404")), True),
+            ((NotFound("404"), NotFound("ring", is_certain=False)), False),
+        ):
+            error = self.verdict(*errors)
+            assert isinstance(error, NotFound)
+            self.assertEqual(expected, error.is_certain)
+
+
+class LeftOutTests(SynchronousTestCase):
+    """Some upstreams have no say."""
+
+    def verdict(self, left_out: str, *errors: NcpsError) -> NcpsError:
+        return verdict({f"u{n}": error for n, error in enumerate(errors)}, "x", left_out.split())
+
+    def test_the_others_say_is_the_answer(self) -> None:
+        """Who is left out neither makes a denial unsure nor an error worse."""
+        absent, away = NotFound("404"), Unavailable("refused", timed_out=True)
+        error = self.verdict("u1", absent, away)
+        assert isinstance(error, NotFound)
+        self.assertFalse(error.is_certain)
+        self.assertIs(Corrupt, type(self.verdict("u1", Corrupt("cut"), away)))
+        error = self.verdict("u1", Unavailable("well a moment ago"), away)
+        assert isinstance(error, Unavailable)
+        self.assertEqual((False, False), (error.timed_out, isinstance(error, Away)))
+
+    def test_nobody_can_be_asked(self) -> None:
+        """That is told apart, with who said what, and when it makes sense to come again."""
+        error = self.verdict("u0 u1", Unavailable("status 401"), Unavailable("x", retry_after=9.0))
+        assert isinstance(error, Away)
+        self.assertEqual(RETRY_AFTER_S, self.retry_after("u0", Unavailable("x")))
+        self.assertEqual(9.0, error.retry_after)
+        self.assertEqual("no upstream could be asked: u0 (status 401), u1 (x)", error.told)
+
+    def retry_after(self, left_out: str, *errors: NcpsError) -> float | None:
+        error = self.verdict(left_out, *errors)
+        assert isinstance(error, Unavailable)
+        return error.retry_after
+
+    def test_no_upstream_at_all_is_nobody_that_is_away(self) -> None:
+        """A cache without upstreams knows what it has."""
+        self.assertIs(NotFound, type(self.verdict("")))
+
+    def test_what_is_told_is_plain_and_bounded(self) -> None:
+        """An upstream's words put no line into an answer, and do not make it long."""
+        error = self.verdict("", Unavailable("a\r\nX: y\x1b" + "z" * 5000))
+        self.assertRegex(error.told, r"\A[ -~]+\Z")
+        self.assertEqual(MAX_TOLD, len(error.told))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ncps.cache.health import FAILURES, FIRST_PAUSE_S
-from ncps.cache.probes import HEALTHY_S, SICK_S, Probes
+from ncps.cache.probes import HEALTHY_S, REFUSED_S, SICK_S, Probes
+from ncps.cache.verbs import Absent
 from ncps.errors import Corrupt, NotFound
+from ncps.nix.cacheinfo import CacheInfo
 from tests.unit.cache.rig import CoreCase
 
 
@@ -48,3 +50,41 @@ class ProbesTests(CoreCase):
         self.origin.is_away = False
         self.clock.pump([SICK_S] * 12)
         self.assertTrue(self.health.is_healthy)
+
+    def test_outage_is_noticed_without_clients(self) -> None:
+        """After one failure the next probe comes soon; a daemon without the net knows it in 3 s."""
+        self.origin.is_away = self.mirror.is_away = True
+        self.probes.start()
+        self.clock.pump([SICK_S] * 3)
+        self.assertEqual([False, False], [c.health.has_say for c in self.upstreams.candidates])
+        self.origin.is_away = False
+        self.clock.pump([SICK_S] * 6)
+        self.assertTrue(self.health.has_say)
+
+    def test_refusal_is_looked_at_now_and_then(self) -> None:
+        """One that refuses even its nix-cache-info is not asked every second for ever."""
+        self.origin.info = NotFound("status 403", is_refusal=True)
+        self.probes.start()
+        self.assertFalse(self.health.has_say)
+        for _ in range(6):
+            self.clock.advance(REFUSED_S)
+        self.assertEqual(7, len(self.origin.log))
+        self.origin.info = CacheInfo()
+        self.clock.advance(REFUSED_S)
+        self.assertTrue(self.health.has_say)
+
+    def test_one_question_that_came_to_nothing_is_followed_up(self) -> None:
+        """However seldom clients ask: two seconds later it is known that an upstream is away."""
+        self.probes.start()
+        self.clock.advance(1)
+        self.origin.is_away = self.mirror.is_away = True
+        self.start(self.narinfos.get("0" * 32)).addErrback(lambda _: None)
+        self.clock.pump([SICK_S] * 2)
+        self.assertEqual([False, False], [c.health.has_say for c in self.upstreams.candidates])
+        self.refused(self.narinfos.get("0" * 32), Absent)
+        self.origin.is_away = self.mirror.is_away = False
+        self.clock.pump([SICK_S] * 12)
+        self.assertTrue(self.health.has_say)
+        before = len(self.origin.log)
+        self.clock.pump([SICK_S] * 12)
+        self.assertEqual(before, len(self.origin.log))

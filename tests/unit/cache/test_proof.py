@@ -7,7 +7,7 @@ from attrs import evolve
 from ncps.cache import vet
 from ncps.cache.proof import DEADLINE_S, REFUTED_S
 from ncps.cache.verbs import Absent
-from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.keys import verify_any
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import opaque_key
@@ -125,8 +125,8 @@ class HonestTests(ProofCase):
 
 
 class LyingTests(ProofCase):
-    def refuse(self, one: Sample, reason: str) -> None:
-        error = self.refused(self.narinfos.get(one.digest), Corrupt)
+    def refuse(self, one: Sample, reason: str, kind: type[NcpsError] = Absent) -> None:
+        error = self.refused(self.narinfos.get(one.digest), kind)
         self.assertIn(reason, str(error))
         self.assertIsNone(self.get(self.catalog.narinfo(one.digest)))
         self.assertEqual({}, self.sidecars.texts)
@@ -136,11 +136,11 @@ class LyingTests(ProofCase):
         one, other = file_sample(), sample("other")
         lie = evolve(one.narinfo, nar_hash=other.narinfo.nar_hash)
         self.origin.add(evolve(one, narinfo=lie))
-        self.refuse(one, "NAR hash")
+        self.refuse(one, "NAR hash", Corrupt)
         self.assertEqual({}, self.store.objects)
         lie = evolve(one.narinfo, nar_size=one.narinfo.nar_size + 8)
         self.origin.add(evolve(one, narinfo=lie))
-        self.refuse(one, "NarSize")
+        self.refuse(one, "NarSize", Corrupt)
 
     def test_other_bytes_are_refused_and_left_alone(self) -> None:
         """NarHash and FileHash are those of another NAR: right by its name, not this path."""
@@ -155,7 +155,7 @@ class LyingTests(ProofCase):
             nar_size=told.nar_size,
         )
         self.origin.add(other, evolve(one, narinfo=lie, file=other.file))
-        self.refuse(one, "not executable")
+        self.refuse(one, "not executable", Corrupt)
         self.assertEqual({other.key: other.file}, self.store.objects)
         self.assertEqual(other.file, self.download(other.key))
         self.assertEqual([], self.store.quarantined)
@@ -215,13 +215,13 @@ class LyingTests(ProofCase):
         told = other.narinfo
         lie = evolve(told, store_path=one.narinfo.store_path, ca=one.narinfo.ca)
         self.origin.add(evolve(one, narinfo=lie, file=other.file))
-        self.refuse(one, "the contents have the hash")
+        self.refuse(one, "the contents have the hash", Corrupt)
         reads = len(self.store.bodies), len(self.origin.asked("nar"))
         for _ in range(3):
-            self.refuse(one, "found wrong a while ago")
+            self.refuse(one, "found wrong a while ago", Corrupt)
         self.assertEqual(reads, (len(self.store.bodies), len(self.origin.asked("nar"))))
         self.clock.advance(REFUTED_S)
-        self.refuse(one, "the contents have the hash")
+        self.refuse(one, "the contents have the hash", Corrupt)
 
     def test_url_of_another_nar_is_not_believed(self) -> None:
         """A URL that belongs to another path's NAR is left to it; the NAR gets its own name."""

@@ -92,7 +92,7 @@ class PullThroughTests(CoreCase):
             self.upstreams.candidates[0].health.failed("refused")
         ready = self.get(self.cache.readiness())
         self.assertTrue(ready.is_ready)
-        self.assertEqual("away: a.example.org", ready.parts["upstreams"])
+        self.assertEqual("away: a.example.org (refused)", ready.parts["upstreams"])
         self.trouble_with_clock = "a minute behind"
         ready = self.get(self.cache.readiness())
         self.assertEqual((True, "a minute behind"), (ready.is_ready, ready.parts["clock"]))

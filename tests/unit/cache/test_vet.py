@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache import sidecar
 from ncps.cache.vet import MAX_SIGNATURES, MAX_URL, Vetted, Vetting
-from ncps.errors import Corrupt, Malformed
+from ncps.errors import Malformed, Unusable
 from ncps.nix.keys import SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
@@ -89,30 +89,30 @@ class VettingTests(SynchronousTestCase):
         """Nothing dear is done for a narinfo that no configured key is said to have signed."""
         forged = evolve(self.narinfo, signatures=[SecretKey.generate("x-1").sign(b"y")])
         with mock.patch.object(NarInfo, "fingerprint", side_effect=AssertionError("too dear")):
-            self.assertRaises(Corrupt, self.vet, forged)
+            self.assertRaises(Unusable, self.vet, forged)
 
-    def test_other_path_is_corrupt(self) -> None:
+    def test_other_path_counts_as_none(self) -> None:
         """A narinfo of another path is not what was asked for, however well signed."""
-        self.assertRaises(Corrupt, self.vet, sample("other", 10).narinfo)
+        self.assertRaises(Unusable, self.vet, sample("other", 10).narinfo)
 
-    def test_bad_or_foreign_signature_is_corrupt(self) -> None:
+    def test_bad_or_foreign_signature_counts_as_none(self) -> None:
         """Nobody's word, a stranger's and a forged one count alike."""
         forged = evolve(self.narinfo, nar_size=self.narinfo.nar_size + 1)
         stranger = signed(self.narinfo, SecretKey.generate("stranger-1"))
         impostor = signed(self.narinfo, SecretKey.generate(UPSTREAM_KEY.name))
         for bad in (forged, stranger, impostor, evolve(self.narinfo, signatures=())):
-            self.assertRaises(Corrupt, self.vet, bad)
+            self.assertRaises(Unusable, self.vet, bad)
 
-    def test_unusable_url_is_corrupt(self) -> None:
+    def test_unusable_url_counts_as_none(self) -> None:
         """A URL that names no file is the upstream's fault."""
         for url in ("?x", "nar/" + "x" * MAX_URL):
-            self.assertRaises(Corrupt, self.vet, evolve(self.narinfo, url=url))
+            self.assertRaises(Unusable, self.vet, evolve(self.narinfo, url=url))
 
     def test_flood_of_signatures_costs_little(self) -> None:
         """Forty thousand forged signatures under a trusted name are not all tried."""
         forged = tuple(Signature(UPSTREAM_KEY.name, n.to_bytes(64, "big")) for n in range(20_000))
         flooded = evolve(self.narinfo, signatures=forged + self.narinfo.signatures)
-        self.assertRaises(Corrupt, self.vet, flooded)
+        self.assertRaises(Unusable, self.vet, flooded)
         some = forged[: MAX_SIGNATURES - 1] + self.narinfo.signatures
         strangers = tuple(Signature(f"s{n}", bytes(64)) for n in range(1000))
         known = evolve(self.narinfo, signatures=strangers + some)

@@ -11,10 +11,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps import trail
 from ncps.codec import encoder
-from ncps.errors import Busy, Corrupt, NotFound, Unavailable, Unconfirmed
+from ncps.errors import Busy, Corrupt, NotFound, Unavailable, Unconfirmed, Unusable
 from ncps.nix.storepath import StorePath
 from ncps.ports import Upstream
+from ncps.trail import Trail
 from ncps.upstream.agent import Client, Timeouts
 from ncps.upstream.bounds import Bounds
 from ncps.upstream.remote import QUERY_S, Observers, RemoteCache
@@ -142,6 +144,49 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         for status in ("403 Forbidden", "410 Gone"):
             self.http.status = status
             self.refused(self.upstream.narinfo(self.sample.digest), NotFound)
+
+    def test_web_page_or_nothing_instead_of_a_narinfo_is_none(self) -> None:
+        """An upstream that says so has no narinfo there; garbage may be a narinfo that was cut."""
+        target = f"{self.sample.digest}.narinfo"
+        for text in (b"<html>log in</html>", b"\n  <!DOCTYPE html>", b"", b" \n"):
+            self.http.files[target] = text
+            self.refused(self.upstream.narinfo(self.sample.digest), Unusable)
+        self.http.files[target] = self.sample.narinfo.render()[:100]
+        error = self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
+        self.assertNotIsInstance(error, Unusable)
+
+    def test_refusals(self) -> None:
+        """An upstream that wants other credentials says nothing of what it has."""
+        for status, kind in (
+            ("401 Unauthorized", Unavailable),
+            ("407 Proxy Authentication Required", Unavailable),
+            ("403 Forbidden", NotFound),
+        ):
+            self.http.status = status
+            self.assertTrue(self.refused(self.upstream.cache_info(), kind).is_refusal)
+        self.http.status = "404 Not Found"
+        self.assertFalse(self.refused(self.upstream.cache_info(), NotFound).is_refusal)
+
+    def test_absence_that_is_none_to_be_remembered(self) -> None:
+        """A cache behind us that could not ask everybody says so."""
+        self.http.status = "404 Not Found"
+        for mark, is_certain in (
+            ("ring", False),
+            ("away", False),
+            ("unsure", False),
+            ("miss", True),
+        ):
+            self.http.headers = {"x_cache": mark}
+            error = self.refused(self.upstream.narinfo(self.sample.digest), NotFound)
+            assert isinstance(error, NotFound)
+            self.assertEqual(is_certain, error.is_certain)
+
+    def test_trail_is_sent_along(self) -> None:
+        """Who is asked learns through which caches the question has come."""
+        self.http.status = "404 Not Found"
+        with trail.following(Trail(("ncps-0123",))):
+            self.refused(self.upstream.narinfo(self.sample.digest), NotFound)
+        self.assertIn(b"via: 1.1 ncps-0123, 1.1 ncps", self.http.requests[-1].lower())
 
     def test_retry_after_is_handed_on(self) -> None:
         """An upstream that asks for a pause is heard."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import errors
+from ncps.cache.policy import verdict
 from ncps.cache.verbs import Absent, Outcome
 from ncps.nix.narurl import UnknownExtension
 from tests.unit.web.wire import Response, Server
@@ -26,6 +27,7 @@ class StatusTests(SynchronousTestCase):
             (errors.Unavailable("m"), 503),
             (errors.Unavailable("m", timed_out=True), 504),
             (errors.Corrupt("m"), 502),
+            (errors.Unusable("m"), 404),
             (errors.Malformed("m"), 400),
             (UnknownExtension("m"), 400),
             (errors.Refused("m"), 403),
@@ -57,6 +59,24 @@ class StatusTests(SynchronousTestCase):
             self.assertEqual(response.headers["retry-after"], told)
         self.assertEqual(self.answer(errors.Corrupt("m")).headers["retry-after"], "5")
         self.assertNotIn("retry-after", self.answer(errors.NotFound("m")).headers)
+
+    def test_what_upstreams_said_is_told(self) -> None:
+        """Who is turned away for an upstream's sake learns which one it is, on one line."""
+        failures = {"cache.example.org": errors.Unavailable("status 401")}
+        for left_out, status, text in (
+            (
+                ["cache.example.org"],
+                503,
+                "no upstream could be asked: cache.example.org (status 401)",
+            ),
+            ([], 503, "could not tell whether there is x: cache.example.org (status 401)"),
+        ):
+            response = self.answer(verdict(failures, "x", left_out))
+            told = f"cannot be had now: {text}\n".encode()
+            self.assertEqual((status, told), (response.status, response.body))
+        wrong = {"cache.example.org": errors.Corrupt("an odd hash")}
+        body = self.answer(verdict(wrong, "x")).body
+        self.assertIn(b"no upstream has a good x: cache.example.org (an odd hash)", body)
 
     def test_error_text_is_not_shown(self) -> None:
         """What went wrong inside stays inside."""

@@ -7,13 +7,16 @@ import string
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface.verify import verifyObject
 
-from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps import trail
+from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.nix.narurl import NarKey
-from tests.unit.web.wire import Server
+from ncps.trail import MAX_NAMES, NO_TRAIL, Trail
+from tests.unit.web.wire import Response, Server
 
 DIGEST = "0123456789abcdfghijklmnpqrsvwxyz"
 NAME = (DIGEST * 2)[:52]
@@ -214,16 +217,47 @@ class RoutesTests(SynchronousTestCase):
 class LoopTests(SynchronousTestCase):
     """An upstream that is this very cache."""
 
-    def test_a_request_of_our_own_is_answered_at_once(self) -> None:
-        """A cache that is its own upstream surely has not what it is looking for."""
-        server = Server()
-        for path in (f"/{DIGEST}.narinfo", f"/nar/{NAME}.nar.xz"):
-            response = server.get(path, via="1.1 proxy, 1.1 ncps-0123")
-            self.assertEqual(response.status, 404)
-        self.assertEqual(server.cache.asked, [])
+    def setUp(self) -> None:
+        self.server = Server()
+        self.trails: list[Trail] = []
+        cache, find = self.server.cache, self.server.cache.narinfo
 
-    def test_requests_of_other_caches_are_served(self) -> None:
-        """Another ncps may have this one as its upstream."""
-        server = Server()
-        server.get(f"/{DIGEST}.narinfo", via="1.1 ncps-4567")
-        self.assertEqual(len(server.cache.asked), 1)
+        async def narinfo(digest: str) -> ServedNarInfo:
+            self.trails.append(trail.current())
+            return await find(digest)
+
+        self.patch(cache, "narinfo", narinfo)
+
+    def ask(self, via: str) -> Response:
+        return self.server.get(f"/{DIGEST}.narinfo", via=via)
+
+    def test_the_core_knows_through_whom_a_question_has_come(self) -> None:
+        """It decides what to do about it; a request of another kind has nothing of it."""
+        self.ask("1.1 proxy, 1.1 ncps-4567")
+        self.ask("1.1 ncps-0123, 1.1 ncps-4567")
+        self.server.get(f"/{DIGEST}.narinfo")
+        names = ("ncps-0123", "ncps-4567")
+        self.assertEqual([Trail(names[1:]), Trail(names, True), NO_TRAIL], self.trails)
+
+    def test_absence_in_a_ring_says_so(self) -> None:
+        """Who asks must know that nobody was asked."""
+        self.server.cache.narinfos[DIGEST] = Absent("round", outcome=Outcome.RING)
+        response = self.ask("1.1 ncps-0123")
+        self.assertEqual((404, "ring"), (response.status, response.headers["x-cache"]))
+        self.assertEqual("no-store", response.headers["cache-control"])
+
+    def test_a_loop_without_end_is_cut(self) -> None:
+        """What has come through very many caches is asked of nobody."""
+        via = ", ".join(f"1.1 ncps-{number:012x}" for number in range(MAX_NAMES + 1))
+        response = self.ask(via)
+        self.assertEqual((404, "ring"), (response.status, response.headers["x-cache"]))
+        self.assertEqual([], self.server.cache.asked)
+
+    def test_an_upstream_that_is_this_very_cache_is_told_once(self) -> None:
+        """The log says so at the first request and not at each; a ring is nobody's mistake."""
+        with capturedLogs() as seen:
+            self.ask("1.1 ncps-0123, 1.1 ncps-4567")
+            self.assertEqual([], seen)
+            for _ in range(3):
+                self.ask("1.1 ncps-0123")
+        self.assertEqual(1, len(seen))

@@ -204,5 +204,5 @@ def routes_for(
         narinfos=NarInfoPages(cache, metrics, hot),
         nars=NarPages(cache, metrics),
         peers=peers or PeerPages(cache, Verifier(SECRET, [HERE]), lambda: NOW),
-        via=b"ncps-0123",
+        via="ncps-0123",
     )

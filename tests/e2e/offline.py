@@ -1,0 +1,80 @@
+"""What every stock Nix client must be able to do while no upstream can be reached.
+
+test_offline has the clients. Nix builds nothing in a store that lies elsewhere than its paths say,
+so each client sees a directory of its own as /nix.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.e2e.bench import Bench, shared_closure
+from tests.e2e.daemon import Daemon, fetch
+from tests.e2e.nixclient import NixClient
+from tests.services import require
+from tests.system.stage import wait_until
+
+EXPRESSION = """\
+let
+  made = name: text: derivation {{
+    inherit name;
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ "-c" "echo ${{text}} > $out" ];
+  }};
+  alone = made "alone" "made here";
+  stored = builtins.storePath "{stored}";
+in {{ inherit alone; both = made "both" "${{stored}} ${{alone}}"; }}
+"""
+WRAP = 'mount --bind "$0" /nix && exec "$@"'
+
+
+class Offline(Bench):
+    """What holds for every client."""
+
+    build_options: tuple[str, ...] = ()
+
+    def builder(self) -> NixClient:
+        """Return a user who can build: in a mount namespace with a /nix of his own."""
+        kinds = ("-m",) if os.geteuid() == 0 else ("-U", "-r", "-m")
+        if os.geteuid() == 0:
+            Path("/nix").mkdir(exist_ok=True)
+        client = self.client()
+        nix = self.fresh_directory("nix")
+        nix.mkdir()
+        client.wrapper = ("unshare", *kinds, "/bin/sh", "-c", WRAP, str(nix))
+        works = subprocess.run([*client.wrapper, "/bin/true"], capture_output=True, check=False)
+        require(works.returncode == 0, "right to mount a directory as /nix (unshare)")
+        return client
+
+    def build(self, daemon: Daemon, expression: Path, *attributes: str) -> str:
+        """Build with a fresh client whose only substituter is ncps; return what it printed."""
+        return self.builder().run(
+            "nix-build",
+            *(str(expression), "--no-out-link"),
+            *(word for attribute in attributes for word in ("-A", attribute)),
+            *self.build_options,
+            *("--option", "substituters", daemon.url),
+            *("--option", "trusted-public-keys", daemon.public_key()),
+        )
+
+    def test_what_is_stored_is_installed_and_the_rest_is_built(self) -> None:
+        """A derivation that nobody has, alone and over a path that is stored, builds."""
+        server = self.file_server("zstd")
+        daemon = self.daemon(server)
+        closure = shared_closure()
+        stored = next(path for path in closure.paths if path.endswith("-small1.txt"))
+        self.client().install(daemon.url, [daemon.public_key()], stored)
+        expression = self.directory / "offline.nix"
+        expression.write_text(EXPRESSION.format(stored=stored))
+        server.stop()
+        for attributes in (["alone"], ["both"]):
+            printed = self.build(daemon, expression, *attributes)
+            self.assertIn(f"-{attributes[0]}", printed.strip().splitlines()[-1])
+        target = f"{daemon.url}/{closure.root[11:43]}.narinfo"
+        absent = fetch(target)
+        self.assertEqual((404, "away"), (absent.status, absent.headers.get("X-Cache")))
+        server.start()
+        wait_until(lambda: fetch(target).status == 200, "the upstream", daemon=daemon)

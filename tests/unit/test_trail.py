@@ -1,0 +1,55 @@
+"""Trail: through which caches a question has come."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps import trail
+from ncps.errors import Malformed
+from ncps.tasks import Tasks
+from ncps.trail import MAX_NAMES, NO_TRAIL, Trail
+
+A, B, OWN = "ncps-aaaa00000000", "ncps-bbbb00000000", "ncps-0123456789ab"
+
+
+class TrailTests(SynchronousTestCase):
+    def test_only_caches_like_us_are_read(self) -> None:
+        """A proxy in between is no cache that asks us back."""
+        header = f"1.1 varnish (Varnish/7.1), 1.1 {A} , HTTP/2 x,1.1 {B}, 1.1 ncps, ,1.1 {A}x"
+        self.assertEqual(Trail((A, B)), trail.read_via(header, OWN))
+        self.assertEqual(NO_TRAIL, trail.read_via("", OWN))
+
+    def test_own_name(self) -> None:
+        """Wherever it stands, the question has come round."""
+        for header in (f"1.1 {OWN}, 1.1 {A}", f"1.1 {A}, 1.1 {OWN}"):
+            self.assertTrue(trail.read_via(header, OWN).has_come_round)
+        self.assertFalse(trail.read_via(f"1.1 {A}", OWN).has_come_round)
+
+    def test_length_is_bounded(self) -> None:
+        """What has come through very many caches goes no further."""
+        header = ", ".join(f"1.1 ncps-{number:012x}" for number in range(MAX_NAMES))
+        self.assertEqual(MAX_NAMES, len(trail.read_via(header, OWN).names))
+        self.assertRaises(Malformed, trail.read_via, f"{header}, 1.1 {A}", OWN)
+
+    def test_what_we_ask_bears_the_whole_trail(self) -> None:
+        """Each cache adds its name to those of the others."""
+        self.assertEqual(f"1.1 {OWN}", trail.via(OWN))
+        with trail.following(Trail((A, B))):
+            self.assertEqual(f"1.1 {A}, 1.1 {B}, 1.1 {OWN}", trail.via(OWN))
+        self.assertEqual(NO_TRAIL, trail.current())
+
+    def test_a_job_keeps_the_trail_of_whoever_began_it(self) -> None:
+        """It goes on after the request has ended, and other requests do not change it."""
+        tasks, gate, seen = Tasks(Clock()), Deferred[None](), list[Trail]()
+
+        async def job() -> None:
+            await gate
+            seen.append(trail.current())
+
+        with trail.following(Trail((A,))):
+            tasks.start("job", job())
+        with trail.following(Trail((B,))):
+            gate.callback(None)
+        self.assertEqual([Trail((A,))], seen)
