@@ -33,8 +33,8 @@ class LeftoverTests(SynchronousTestCase):
             ages.append(age_s)
             return 2
 
-        stores = SimpleNamespace(threads=SimpleNamespace(run=run), sweep=sweep)
-        parts: Any = SimpleNamespace(stores=stores)
+        stores = SimpleNamespace(threads=(SimpleNamespace(run=run),), sweep=sweep)
+        parts: Any = SimpleNamespace(stores=stores, workers=None)
         with capturedLogs() as events:
             self.successResultOf(Deferred.fromCoroutine(sweep_leftovers(parts)))
         self.assertEqual([LEFT_FOR_S], ages)

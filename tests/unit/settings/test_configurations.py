@@ -120,6 +120,7 @@ class ConfigurationTests(SynchronousTestCase):
             ("allow-put-verb", OFF),
             ("cdc.enabled", "stored whole"),
             ("inflight-staging.enabled", OFF),
+            ("lock-download-ttl 5m", "taken as 30s"),
         )
 
     def test_a_compose_file(self) -> None:

@@ -153,8 +153,6 @@ class RoutesTests(SynchronousTestCase):
             self.assertEqual(self.cache.asked, [name, name, key])
             self.assertEqual(self.server.get(f"/nar/{name}", b"HEAD").status, 200)
         self.assertEqual(self.server.logged[-1].route, "/nar/{file}")
-        response = self.server.get(f"/nar/{DIGEST}.nar", via="1.1 ncps-0123")
-        self.assertEqual(response.status, 404)
 
     def test_absolute_form_is_understood(self) -> None:
         """A request as sent to a proxy names the same path."""
@@ -226,7 +224,12 @@ class LoopTests(SynchronousTestCase):
             self.trails.append(trail.current())
             return await find(digest)
 
+        async def key_of(digest: str, file_name: str) -> NarKey:
+            self.trails.append(trail.current())
+            raise Absent(file_name, outcome=Outcome.RING)
+
         self.patch(cache, "narinfo", narinfo)
+        self.patch(cache, "key_of", key_of)
 
     def ask(self, via: str) -> Response:
         return self.server.get(f"/{DIGEST}.narinfo", via=via)
@@ -238,6 +241,11 @@ class LoopTests(SynchronousTestCase):
         self.server.get(f"/{DIGEST}.narinfo")
         names = ("ncps-0123", "ncps-4567")
         self.assertEqual([Trail(names[1:]), Trail(names, True), NO_TRAIL], self.trails)
+
+    def test_so_it_does_for_the_names_of_other_servers(self) -> None:
+        """They are looked up by the narinfo of their path."""
+        self.server.get(f"/nar/{DIGEST}.nar", via="1.1 ncps-0123, 1.1 ncps-4567")
+        self.assertEqual([Trail(("ncps-0123", "ncps-4567"), True)], self.trails)
 
     def test_absence_in_a_ring_says_so(self) -> None:
         """Who asks must know that nobody was asked."""

@@ -528,7 +528,7 @@ class DrainTests(ServerTestCase):
         client.ask("/readyz")
         response = client.response()
         self.assertEqual(503, response.status)
-        self.assertIn(b'"service": "stopping"', response.body)
+        self.assertIn(b'"service":"stopping"', response.body)
         client.ask("/nix-cache-info")
         response = client.response()
         self.assertEqual(200, response.status)
