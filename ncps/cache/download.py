@@ -32,7 +32,7 @@ from ncps.cache.follow import DownloadReader, Superseded
 from ncps.cache.pace import TooSlow
 from ncps.cache.patience import Patience
 from ncps.cache.policy import verdict
-from ncps.cache.seal import Arrived, Disputed, Seal, WrongBytes, settled
+from ncps.cache.seal import Arrived, Disputed, Seal, Verdict, WrongBytes, settled
 from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unconfirmed
 from ncps.flights import Shared
@@ -87,7 +87,7 @@ class Download:
         self.arrived: Shared[int] = Shared()
         self.has_failed = False
         self._clock = clock
-        self._expected = expected
+        self._told = self._expected = expected
         self.sources = sources
         self._new_spool = new_spool
         self._patience_s = patience_s
@@ -332,10 +332,17 @@ class Download:
             raise WrongBytes(str(error)) from error
         except Corrupt as error:
             raise WrongBytes(str(error)) from error
-        if complaint := judgement.complaint or self._false_word:
+        false_word = "" if self._is_as_told(judgement) else self._false_word
+        if complaint := judgement.complaint or false_word:
             self.sources.lied(complaint)
         spool.commit()
         return Arrived(spool, judgement)
+
+    def _is_as_told(self, verdict: Verdict) -> bool:
+        """Whether the narinfo was right about the file after all: an answer's size was false."""
+        told = self._told
+        facts = verdict.size, verdict.sha256
+        return told is not None and (told.file_size, told.file_hash) == facts
 
     async def _settle(self) -> Arrived | None:
         """After nobody had a file of the size that was told: let the NAR decide."""

@@ -219,6 +219,6 @@ class DownloadLimitTests(LimitStage):
         )
         self.assertEqual(1, self.reached(daemon, "cache-storage-min-free"))
         self.wait_for_log(daemon, "not kept", "would leave less than")
-        self.assertIn(b'"room": "nothing new is kept: ', self.ask(daemon, "/readyz").body)
+        self.assertIn(b'"room":"nothing new is kept: ', self.ask(daemon, "/readyz").body)
         self.assert_served(daemon, path)
         self.assertEqual("miss", self.nar(daemon, path).outcome)
