@@ -1,4 +1,4 @@
-"""Replicas that contradict each other; test_postgresql and test_mariadb have the databases."""
+"""Replicas that contradict each other; the databases are in test_postgresql and in tests.long."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster import agreeing, contradicting, faults, streaming
+from tests.cluster import agreeing, faults, streaming
 
 
 class StreamingTests(streaming.Streaming):
@@ -25,11 +25,5 @@ class AgreeingTests(agreeing.Agreeing):
 
 class FaultTests(faults.Faults):
     """Servers that go away."""
-
-    database_server = "MariaDB"
-
-
-class ContradictingTests(contradicting.Contradicting):
-    """What they must have in common, and have not."""
 
     database_server = "MariaDB"

@@ -196,7 +196,7 @@ DEEDS: st.SearchStrategy[Deed] = st.one_of(
 
 class SameAnswersTests(SynchronousTestCase):
     @given(st.lists(DEEDS, min_size=1, max_size=8))
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=100)
     def test_short_cuts_change_nothing_that_can_be_seen(self, deeds: list[Deed]) -> None:
         """Answers, log, metrics, times of use and deadlines are those of the ordinary road."""
         roads = [Road(is_short=False), Road(is_short=True)]
