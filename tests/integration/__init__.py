@@ -1,1 +1,3 @@
 """Tests: integration."""
+
+import tests.heap  # noqa: F401

@@ -1,1 +1,3 @@
 """Tests: system."""
+
+import tests.heap  # noqa: F401
