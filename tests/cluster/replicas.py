@@ -135,7 +135,7 @@ class Replica(Daemon):
         """Return the command line."""
         program = ["ncps"]
         if self.clock_ahead_s:
-            program = ["tests.cluster.skewed", str(self.clock_ahead_s)]
+            program = ["tests.machines.skewed", str(self.clock_ahead_s)]
         command = [
             *(sys.executable, "-m", *program, "serve"),
             *("--server-addr", f"127.0.0.1:{self.port}"),

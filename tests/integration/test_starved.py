@@ -20,7 +20,7 @@ from tests.e2e.bench import remove_tree
 from tests.unit.web.wire import Response, parse_response
 
 try:
-    from tests.integration import starved
+    from tests.machines import starved
 except ImportError:  # an interpreter without _testcapi
     starved = None  # type: ignore[assignment]
 
@@ -71,7 +71,7 @@ class StarvedTests(SynchronousTestCase):
 
     def start(self) -> None:
         self.stop()
-        command = [sys.executable, "-m", "tests.integration.starved", str(self.directory)]
+        command = [sys.executable, "-m", "tests.machines.starved", str(self.directory)]
         self.process = subprocess.Popen(
             command,
             cwd=Path(__file__).parents[2],

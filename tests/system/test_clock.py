@@ -8,9 +8,9 @@ import time
 from email.utils import parsedate_to_datetime
 from functools import partial
 
+from tests.machines.ill import Illness
 from tests.system.caches import StorePath
 from tests.system.faults import Delay, Fault, Silence, Trickle
-from tests.system.ill import Illness
 from tests.system.stage import Stage
 
 HOUR = 3600.0

@@ -7,6 +7,7 @@ is well by itself once the disk is.
 from __future__ import annotations
 
 import errno
+import re
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,9 +17,9 @@ from shutil import which
 from threading import Event
 
 from tests.e2e.daemon import Daemon
+from tests.machines.ill import Failing, Illness, Slow
 from tests.services import require
 from tests.system.caches import StorePath
-from tests.system.ill import Failing, Illness, Slow
 from tests.system.origin import Origin
 from tests.system.stage import Stage, wait_until
 from tests.system.wire import Answer
@@ -142,8 +143,9 @@ class SlowTests(IllStage):
             ):
                 self.assertEqual((200, True), (answer.status, answer.whole))
             illness.set()
-        self.wait_for_log(daemon, "is slow: one call took 3.0 s")
-        self.assertIn(b'took 3.0 s for one call"', self.ask(daemon, "/readyz").body)
+        self.wait_for_log(daemon, "is slow: one call took")  # a busy machine has it slow earlier
+        (worst,) = re.findall(rb"took ([0-9.]+) s for one call", self.ask(daemon, "/readyz").body)
+        self.assertGreaterEqual(float(worst), SLOW_S)
         self.wait_until_stored(daemon, new)
         self.fill(daemon, third)
 

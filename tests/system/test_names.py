@@ -13,7 +13,7 @@ class MuteTests(Stage):
         """It is asked in time, however many look-ups hang; nor do they delay the end."""
         paths = [self.cache.add() for _ in range(25)]
         daemon = self.make_daemon("http://nas.lan:8501", self.mounted())
-        daemon.program = ("-m", "tests.system.mute")
+        daemon.program = ("-m", "tests.machines.mute")
         daemon.start()
         answers = self.at_once(*[partial(self.narinfo, daemon, path) for path in paths])
         self.assertEqual([200] * 25, [answer.status for answer in answers])

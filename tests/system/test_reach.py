@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.e2e.daemon import Daemon
+from tests.machines.outside import ADDRESS
 from tests.system.faults import Redirect
 from tests.system.origin import Origin
-from tests.system.outside import ADDRESS
 from tests.system.stage import Stage
 
 SETTING = "cache-upstream-allow-internal-addresses"
@@ -24,7 +24,7 @@ class InsideTests(Stage):
     def over(self, *upstreams: Origin, options: Sequence[str] = ()) -> Daemon:
         """Return a started daemon for which the outside is outside."""
         daemon = self.make_daemon(*upstreams, options=options)
-        daemon.program = ("-m", "tests.system.outside")
+        daemon.program = ("-m", "tests.machines.outside")
         daemon.start()
         return daemon
 

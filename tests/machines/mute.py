@@ -1,4 +1,4 @@
-"""ncps where no name server answers: `python -m tests.system.mute serve`.
+"""ncps where no name server answers: `python -m tests.machines.mute serve`.
 
 Names are looked up for longer than any test runs; addresses in figures and `localhost` at once.
 """

@@ -1,6 +1,6 @@
 """A web server that runs out of memory on command; run as a process by `test_starved`.
 
-    python -m tests.integration.starved DIRECTORY
+    python -m tests.machines.starved DIRECTORY
 
 Its first line of output is its port. What a client sends may begin with a line `!FIRST COUNT`:
 from the arrival of the bytes behind it on, FIRST - 1 allocations succeed and the next COUNT fail,

@@ -1,4 +1,4 @@
-"""ncps on a machine whose clock is wrong: `python -m tests.cluster.skewed SECONDS serve`.
+"""ncps on a machine whose clock is wrong: `python -m tests.machines.skewed SECONDS serve`.
 
 A container has the clock of its machine, so a wrong one is made inside the process, by changing
 both ways to the time of day before anything else knows them.

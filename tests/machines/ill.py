@@ -1,6 +1,6 @@
 """ncps on a machine that is ill: calls to its disk fail or are slow, its clock is as a file says.
 
-    python -m tests.system.ill FILE ARGUMENTS-OF-NCPS...
+    python -m tests.machines.ill FILE ARGUMENTS-OF-NCPS...
 
 The file is JSON and looked at before each call, so that a test changes the weather by writing
 another one (`Illness`). Everything that ncps asks of a disk beside its database goes through `os`,
@@ -79,7 +79,7 @@ class Illness:
     @property
     def program(self) -> tuple[str, ...]:
         """What to start instead of `-m ncps`."""
-        return "-m", "tests.system.ill", str(self.path)
+        return "-m", "tests.machines.ill", str(self.path)
 
 
 class _Sick:
@@ -94,10 +94,11 @@ class _Sick:
     @property
     def plan(self) -> dict[str, Any]:
         facts = self._stat(self._path)
-        if (facts.st_ino, facts.st_mtime_ns) != self._seen:
-            self._seen = facts.st_ino, facts.st_mtime_ns
+        mark = facts.st_ino, facts.st_mtime_ns
+        if mark != self._seen:
             with open(self._path) as file:  # noqa: PTH123 - pathlib uses what is replaced here
                 self._plan = json.load(file)
+            self._seen = mark  # last: another thread that sees it must not use the old plan
         return self._plan
 
     def time(self) -> float:

@@ -1,4 +1,4 @@
-"""ncps on a machine that has an address of the internet: `python -m tests.system.outside serve`.
+"""ncps on a machine that has an address of the internet: `python -m tests.machines.outside serve`.
 
 No machine of the tests has one, so 127.0.0.2 plays it.
 """
