@@ -129,6 +129,7 @@ class Replica(Daemon):
         options: Sequence[str] = (),
     ) -> None:
         super().__init__(directory, upstreams, options=options)
+        self.is_forked = True
         self._shared = tuple(shared)
 
     def command(self) -> list[str]:

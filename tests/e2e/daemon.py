@@ -17,6 +17,8 @@ from urllib.request import ProxyHandler, build_opener
 
 from attrs import frozen
 
+from tests.e2e.forked import Forked
+
 READY_DEADLINE = 30.0  # seconds from start to /readyz
 STOP_DEADLINE = 30.0  # seconds from SIGTERM to the end
 HOSTNAME = "test"
@@ -68,6 +70,7 @@ class Daemon:
     :param options: further command line options.
     :ivar program: what the interpreter runs.
     :ivar environment: variables of its own.
+    :ivar is_forked: whether it is forked from a process that has loaded the program already.
     """
 
     def __init__(
@@ -80,7 +83,8 @@ class Daemon:
         self.options = tuple(options)
         self.program: tuple[str, ...] = ("-m", "ncps")
         self.environment: dict[str, str] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self.is_forked = False
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         for path in (self.storage, directory / "home", directory / "tmp"):
             path.mkdir(parents=True)
 
@@ -125,16 +129,20 @@ class Daemon:
             "PYTHONUNBUFFERED": "1",
             **self.environment,
         }
+        command = self.command()
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command(),
-                env=environment,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            if self.is_forked and command[1:3] == ["-m", "ncps"]:
+                self._process = Forked(command[3:], environment, self.directory, log.fileno())
+            else:
+                self._process = subprocess.Popen(
+                    command,
+                    env=environment,
+                    cwd=self.directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
         self._wait_until_ready(deadline)
 
     def _wait_until_ready(self, deadline: float) -> None:

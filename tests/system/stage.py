@@ -121,6 +121,7 @@ class Stage(SynchronousTestCase):
         self._made += 1
         where = directory or self.directory / f"ncps{self._made}"
         daemon = Daemon(where, caches, options=(*QUICK, *options))
+        daemon.is_forked = True
         self.addCleanup(self.check_log, daemon)
         self.addCleanup(daemon.kill)
         return daemon

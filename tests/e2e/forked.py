@@ -1,0 +1,102 @@
+"""Daemons that are forks of a warm process; see `tests.machines.warm`.
+
+Loading the program takes a second of a processor, more than most tests need for all else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+POLL_S = 0.01
+
+
+class Warm:
+    """The warm process of this process; it ends with it."""
+
+    def __init__(self) -> None:
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "tests.machines.warm", str(there.fileno())],
+                cwd=Path(__file__).parents[2],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[there.fileno()],
+                start_new_session=True,
+            )
+        self._door = here
+        self._lock = Lock()
+
+    def ask(self, wanted: Mapping[str, Any], *descriptors: int) -> int | None:
+        """Send a packet and return the answer; AssertionError if the warm process is gone."""
+        packet = json.dumps(wanted).encode()
+        with self._lock:
+            socket.send_fds(self._door, [packet], descriptors)
+            answer = self._door.recv(1000)
+        if not answer:
+            raise AssertionError(f"the warm process ended: {self._process.wait(10)}")
+        found: int | None = json.loads(answer)
+        return found
+
+
+_making = Lock()
+
+
+def _warm() -> Warm:
+    with _making:  # several threads may be the first
+        return _made()
+
+
+@cache
+def _made() -> Warm:
+    return Warm()
+
+
+class Forked:
+    """A daemon, with what `subprocess.Popen` has of methods.
+
+    :param arguments: of `python -m ncps`.
+    :param log: descriptor of the file for both outputs; stays open here.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path, log: int
+    ) -> None:
+        wanted = {
+            "arguments": [*arguments],
+            "environment": {**environment},
+            "directory": os.fspath(directory),
+        }
+        pid = _warm().ask(wanted, log)
+        assert pid is not None
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while it runs."""
+        if self.returncode is None:
+            self.returncode = _warm().ask({"ended": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        """Return the exit code; TimeoutExpired."""
+        until = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("ncps", timeout)
+            time.sleep(POLL_S)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
