@@ -225,6 +225,8 @@ class Download:
                     self._distrusted[source.name] = error
                 if isinstance(error, Disputed):
                     self._disputed = str(error)
+                elif not self._length and self.size != self._seal.size:
+                    self._drop_spool(str(error), cost=0)  # an answer's word, and no byte
                 is_worth_it = isinstance(error, Unavailable) and not isinstance(error, TooSlow)
                 if not is_worth_it or self._length <= before:
                     return None
@@ -380,10 +382,10 @@ class Download:
             self._tasted(False)
         self._drop_spool(str(error))
 
-    def _drop_spool(self, reason: str) -> None:
+    def _drop_spool(self, reason: str, *, cost: int = 1) -> None:
         """Begin anew; readers that have had no byte follow. Corrupt: that was too often."""
-        self._restarts += 1
-        if self._restarts > MAX_RESTARTS:
+        self._restarts += cost
+        if cost and self._restarts > MAX_RESTARTS:
             raise Corrupt(reason)
         spool, self._spool = self._spool, None
         self._is_tasted = False

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
-from ncps.cache.verbs import Outcome
+from ncps.cache.verbs import Outcome, Resized
 from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
@@ -403,6 +403,37 @@ class LengthTests(CoreCase):
             self.successResultOf(client.done)
             self.assertEqual(self.sample.file, client.data)
             self.assertEqual(self.sample.file, self.download(self.key))
+
+    def test_answer_that_gave_no_byte_has_said_no_size(self) -> None:
+        """A web page, or an answer cut at once: the next one is taken, and nobody else is asked."""
+        page = Corrupt("a web page instead of a NAR")
+        others = (Script(), Script(total=0))  # one of them does not say its size
+        for empty in (Script(total=41, end_at=0, failure=page), Script(total=41, cut_at=0)):
+            for other in others:
+                self.setUp()
+                self.mirror.otherwise = other
+                client = self.cut_short(empty)
+                self.successResultOf(client.done)
+                self.assertEqual(self.sample.file, client.data)
+                self.assertEqual([1, 1, 0], [len(u.asked("nar")) for u in self.scripted])
+
+    def test_who_waits_for_such_an_answer_is_told_that_its_size_was_wrong(self) -> None:
+        """At once, so that nothing of it has gone to a client, and it can begin anew."""
+        page = Corrupt("a web page instead of a NAR")
+        self.origin.scripts.append(Script(total=41, end_at=0, stall_at=0, failure=page))
+        nar, client = self.successResultOf(self.open(self.key))
+        self.assertEqual(41, nar.size)
+        self.origin.release()
+        self.failureResultOf(client.done, Resized)
+        self.assertEqual(self.sample.file, self.download(self.key))
+
+    def test_one_upstream_is_enough_beside_web_pages(self) -> None:
+        """Pages of several sizes outvote nobody."""
+        page = Corrupt("a web page instead of a NAR")
+        for number, upstream in enumerate((self.origin, self.mirror)):
+            upstream.otherwise = Script(total=41 + number, end_at=0, failure=page)
+        self.assertEqual(self.sample.file, self.cut_short(self.origin.otherwise).data)
+        self.assertEqual([1, 1, 1], [len(u.asked("nar")) for u in self.scripted])
 
     def test_true_length_that_one_other_contradicts(self) -> None:
         """An upstream that says that the file ends where it was cut cuts no client off."""
