@@ -4,7 +4,7 @@ They come from a crash between publication and row, from a lost catalog, or from
 of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`. What a narinfo says of a
 file is not signed, so bytes become those of its NAR only once they were read as a NAR: also where
 the file lies under the conventional name that the narinfo has for it. Then it gets the NAR's name,
-too.
+too, and its own row when it is asked for by its own name.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ UNVOUCHED_S = 600.0
 """How long bytes that their name does not vouch for are not hashed again."""
 
 UNVOUCHED_ENTRIES = 10_000
+
+LOOKED_S = 600.0
+"""How long a name is not looked at again under which bytes may lie that another name has, too."""
+
+LOOKED_ENTRIES = 10_000
 
 LARGEST_EXCESS = 1024 * 1024
 """Bytes that a file may have beyond nine eighths of its NAR's; no compression adds as much."""
@@ -90,6 +95,7 @@ class Adoption:
         self._workers = workers
         self._objects = Objects(catalog=catalog, store=store, leases=leases)
         self._unvouched = Negatives(clock, ttl_s=UNVOUCHED_S, max_entries=UNVOUCHED_ENTRIES)
+        self._looked = Negatives(clock, ttl_s=LOOKED_S, max_entries=LOOKED_ENTRIES)
         self._flights: Flights[NarKey, NarRecord | None] = Flights(tasks, "adopt")
 
     async def adopt(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
@@ -105,6 +111,19 @@ class Adoption:
         if located is None or _attempt(key, nar, located[0]) in self._unvouched:
             return None
         return await self._flights.join(key, lambda: self._take(key, nar))
+
+    async def own(self, key: NarKey) -> NarRecord | None:
+        """Like `adopt`, for a name whose bytes can be served from another one.
+
+        None also if the store cannot tell, or was asked within the last `LOOKED_S` seconds.
+        """
+        if key in self._looked:
+            return None
+        self._looked.add(key)
+        try:
+            return await self.adopt(key, None)
+        except Unavailable:
+            return None
 
     async def open(self, nar: NarRecord) -> Body:
         """Open what lies in the store of a NAR, unverified, as its URL stands for it.

@@ -217,9 +217,10 @@ class Nars:
     async def _stored_file(self, key: NarKey) -> NarRecord | None:
         """What is stored under another name and has the hash that this name says."""
         try:
-            return await self._catalog.stored_file(key.as_hash(), key.extension)
+            nar = await self._catalog.stored_file(key.as_hash(), key.extension)
         except Malformed:
             return None
+        return None if nar is None else await self._adoption.own(key) or nar
 
     # Stored bytes
 

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from ncps.cache.adopt import LARGEST_EXCESS, UNVOUCHED_S
+from ncps.cache.adopt import LARGEST_EXCESS, LOOKED_S, UNVOUCHED_S
 from ncps.cache.served import stored_key
 from ncps.cache.verbs import Outcome
 from ncps.codec import encoder
@@ -43,6 +43,42 @@ class AdoptionTests(CoreCase):
         record = self.catalog.records[self.named]
         self.assertEqual((True, None), (record.is_stored, record.verified_at))
         self.assertEqual([], self.origin.asked("nar"))
+
+    def test_bytes_that_are_stored_under_another_name_as_well(self) -> None:
+        """They are served from there, and what lies under this name gets its row all the same."""
+        self.store.put(self.named, self.sample.file)
+        self.learn(self.sample)
+        self.assertEqual(self.sample.file, self.download(self.key))
+        self.assertNotIn(self.named, self.catalog.records)
+        self.assertEqual(self.sample.file, self.download(self.named))
+        self.assertTrue(self.catalog.records[self.named].is_stored)
+        self.assertEqual([], self.origin.asked("nar"))
+
+    def test_other_bytes_under_such_a_name(self) -> None:
+        """Nobody vouches for them, and nobody is worse off for them."""
+        self.learn(self.sample)
+        self.download(self.key)
+        self.store.put(self.named, b"wrong")
+        self.assertEqual(self.sample.file, self.download(self.named))
+        self.assertNotIn(self.named, self.catalog.records)
+
+    def test_such_a_name_is_looked_at_now_and_then(self) -> None:
+        """Hits do not ask the store each time, nor fail with it."""
+        self.learn(self.sample)
+        self.download(self.key)
+        asked: list[NarKey] = []
+
+        async def stat(key: NarKey) -> Stat | None:
+            asked.append(key)
+            raise Unavailable("the bucket is away")
+
+        with patch.object(self.store, "stat", stat):
+            for _ in range(3):
+                self.assertEqual(self.sample.file, self.download(self.named))
+            self.assertEqual([self.named], asked)
+            self.clock.advance(LOOKED_S)
+            self.download(self.named)
+        self.assertEqual([self.named, self.named], asked)
 
     def test_bytes_of_a_known_narinfo_are_verified(self) -> None:
         """With a narinfo the bytes are checked against it, and its sidecar is written."""
