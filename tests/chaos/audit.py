@@ -128,7 +128,7 @@ def count_downloads(
     late with its head that the other was asked as well, as the log has it, or a false narinfo of it
     was told, as the weather has it: each may cost one. A server behind the daemons that was away
     explains what it kept from being stored, recorded or seen. So may each further URL that somebody
-    asked for it by: under two names it lies twice.
+    had asked for it by until then: under two names it lies twice.
 
     :param damages: when the stored bytes were damaged, by their true hash.
     """
@@ -146,7 +146,7 @@ def count_downloads(
     score.add("objects fetched", len(begun))
     score.add("whole healthy transfers", sum(map(len, begun.values())))
     hedged, lies = _hedged(world, log), world.weather.lies.copy()
-    names = {sha256: len(urls) - 1 for sha256, urls in world.asked.items()}
+    names = {sha256: sorted(urls.values())[1:] for sha256, urls in world.asked.items()}
     score.add("second upstreams asked because one was late", sum(hedged.values()))
     for sha256, times in begun.items():
         for before, after in pairwise(times):
@@ -158,8 +158,8 @@ def count_downloads(
             narinfo = f"/{world.by_sha256[sha256].path.digest}.narinfo"
             if not is_explained and hedged[sha256]:
                 hedged[sha256] -= 1
-            elif not is_explained and names.get(sha256, 0) > 0:
-                names[sha256] -= 1
+            elif not is_explained and any(at < after for at in names.get(sha256, ())):
+                names[sha256].pop(0)
                 score.add("transfers explained by another name")
             elif not is_explained and lies[narinfo]:
                 lies[narinfo] -= 1

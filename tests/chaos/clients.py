@@ -188,6 +188,7 @@ class Client(Asker):
     async def touch(self, url: str) -> None:
         """Ask for a NAR by its URL, whatever comes of it, so long as it is no lie."""
         named = self.world.named(url)
+        self.world.ask_for(url, [] if named is None else named[1])
         try:
             answer = await self.ask("/" + url)
             got = await answer.whole()

@@ -69,7 +69,8 @@ class World:
     :ivar behind: the bytes first seen behind a URL, and when.
     :ivar shown: URLs that narinfos have shown, of each object.
     :ivar troubles: beginning and end of each time at which a server behind the daemons was away.
-    :ivar asked: URLs under which a file may have been fetched, by its hash.
+    :ivar asked: when each URL was first asked for under which a file may have been fetched, by its
+        hash.
     """
 
     def __init__(self, seed: int, *, count: int, turn_s: float, has_private: bool = False) -> None:
@@ -107,7 +108,7 @@ class World:
         self.untrue: set[str] = set()
         self.behind: dict[str, tuple[bytes, float]] = {}
         self.shown: dict[str, set[str]] = {}
-        self.asked: dict[str, set[str]] = {}
+        self.asked: dict[str, dict[str, float]] = {}
         self.absent = [to_base32(chance.randbytes(20)) for _ in range(max(3, count // 20))]
 
     def _make(self, chance: Random) -> Thing:
@@ -213,7 +214,8 @@ class World:
     def ask_for(self, url: str, files: list[bytes]) -> None:
         """Note that these files may be fetched for the sake of a URL."""
         for file in files:
-            self.asked.setdefault(hashlib.sha256(file).hexdigest(), set()).add(url)
+            asked = self.asked.setdefault(hashlib.sha256(file).hexdigest(), {})
+            asked.setdefault(url, time.monotonic())
 
     def lose(self) -> None:
         """What was seen a moment ago may be lost: a daemon is killed just now.
