@@ -1,13 +1,19 @@
 """`python -m ncps` and the console command `ncps`."""
 
+import gc
 import sys
-
-from ncps.cli import run
 
 
 def main() -> int:
     """Run with the arguments of this process."""
-    return run(sys.argv[1:])
+    gc.disable()  # until the command is imported; see `imports`
+    from ncps.cli import run  # noqa: PLC0415 - after the line above
+
+    try:
+        return run(sys.argv[1:])
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
 from attrs import frozen
-from twisted.python.reflect import namedAny
 
 import ncps
-from ncps import logs
 from ncps.errors import NcpsError
+from ncps.imports import named
 from ncps.settings import InvalidSettings, Settings, Surroundings, load
 from ncps.settings.hints import hint_for
 from ncps.settings.report import effective, groups
@@ -36,6 +36,7 @@ class Commands:
     """What can be run; each returns an exit code."""
 
     serve: Callable[[Settings], int]
+    serve_with_workers: Callable[[Settings], int]
     migrate_up: Callable[[Settings, bool], int]
     migrate_status: Callable[[Settings], int]
     rebuild: Callable[[Settings], int]
@@ -48,20 +49,21 @@ def _later(name: str) -> Callable[..., int]:
     """
 
     def call(*arguments: object) -> int:
-        return int(namedAny(name)(*arguments))
+        return int(named(name)(*arguments))
 
     return call
 
 
 COMMANDS = Commands(
-    serve=_later("ncps.crew.serve"),
-    migrate_up=_later("ncps.commands.migrate_up"),
-    migrate_status=_later("ncps.commands.migrate_status"),
-    rebuild=_later("ncps.commands.rebuild"),
+    serve=_later("ncps.service:serve"),
+    serve_with_workers=_later("ncps.crew:serve"),
+    migrate_up=_later("ncps.commands:migrate_up"),
+    migrate_status=_later("ncps.commands:migrate_status"),
+    rebuild=_later("ncps.commands:rebuild"),
 )
 
 
-_work = _later("ncps.worker.work")
+_work = _later("ncps.worker:work")
 
 
 class _UsageError(Exception):
@@ -69,7 +71,19 @@ class _UsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of printing a usage of a hundred flags."""
+    """Raises instead of printing a usage of a hundred flags.
+
+    :ivar describe: adds what it takes, once it is known that this parser is the one to parse.
+    """
+
+    describe: Callable[[], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See `ArgumentParser`."""
+        describe, self.describe = self.describe, None
+        if describe is not None:
+            describe()
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise _UsageError(message)
@@ -158,8 +172,8 @@ def build_parser(given: dict[str, list[str]]) -> argparse.ArgumentParser:
     :param given: filled with the settings' texts by flag while it parses.
     """
 
-    def described(parser: argparse.ArgumentParser, *, shown: bool = False) -> None:
-        _add_settings(parser, given, shown=shown)
+    def described(parser: _Parser, *, shown: bool = False) -> None:
+        parser.describe = partial(_add_settings, parser, given, shown=shown)
 
     rest = "Every setting that `ncps serve --help` explains is understood here too."
     parser = _Parser(
@@ -252,6 +266,8 @@ def _print_settings(settings: Settings) -> int:
 
 def _start_logging(settings: Settings, *, is_daemon: bool) -> None:
     """Log as the settings say; one-shot commands leave standard output to their results."""
+    from ncps import logs  # noqa: PLC0415 - Twisted, which takes longer than to print the settings
+
     logs.start_logging(
         settings.log.level,
         sys.stdout if is_daemon else sys.stderr,
@@ -267,7 +283,8 @@ def _dispatch(options: argparse.Namespace, settings: Settings, commands: Command
         return _print_settings(settings)
     _start_logging(settings, is_daemon=options.command == "serve")
     if options.command == "serve":
-        return commands.serve(settings)
+        is_alone = settings.server.workers == 1
+        return (commands.serve if is_alone else commands.serve_with_workers)(settings)
     if options.command == "migrate up":
         return commands.migrate_up(settings, options.dry_run)
     if options.command == "migrate status":

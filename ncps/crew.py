@@ -1,4 +1,4 @@
-"""The crew: a supervisor process and its workers, or one process that is both.
+"""The crew: a supervisor process and its workers.
 
 The supervisor reads the settings, takes the locks, brings the schema up to date, opens the doors
 and starts the workers; it serves nothing itself. Start-up errors are told as one process tells
@@ -21,7 +21,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ncps import __version__, service
+from ncps import __version__
 from ncps.cli import WORKER
 from ncps.doors import Doors
 from ncps.errors import NcpsError, Refused
@@ -232,12 +232,7 @@ def _written(settings: Settings) -> int:
 
 
 def serve(settings: Settings) -> int:
-    """Run until told to stop, with as many processes as the settings say; return the exit code.
-
-    NcpsError: it could not start.
-    """
-    if settings.server.workers == 1:
-        return service.serve(settings)
+    """Run with workers until told to stop; return the exit code. NcpsError: it could not start."""
     from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
 
     run: Any = reactor

@@ -9,10 +9,10 @@ from typing import NoReturn, cast
 from twisted.application.service import IService
 from twisted.logger import ILogObserver
 from twisted.python import usage
-from twisted.python.reflect import namedAny
 
 import ncps
 from ncps import logqueue, logs
+from ncps.imports import named
 from ncps.launch import Launch
 from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.hints import hint_for
@@ -110,8 +110,8 @@ def makeService(options: Options) -> IService:
         settings = options.settings
     assert settings is not None
     logs.log_warnings(settings)
-    service = namedAny("ncps.service.NcpsService")(settings)
-    reactor = namedAny("twisted.internet.reactor")
+    service = named("ncps.service:NcpsService")(settings)
+    reactor = named("twisted.internet.reactor")
     hear_signals(reactor, service.ending.cut)
     # twistd sends itself the signal that it was ended by, and runs nothing after that.
     reactor.addSystemEventTrigger("after", "shutdown", logqueue.settle)

@@ -5,9 +5,6 @@ accepts every certificate whose names cannot be looked at: one without subjectAl
 IP address or a wildcard where none may stand. Its callback knows one of the errors in which that
 look can end, logs the others and goes on with OpenSSL's verdict, which knows no host. Here a name
 that makes no sense is as good as none, and only a name that fits lets a server in.
-
-The system's authorities are those of OpenSSL, so `SSL_CERT_FILE` names other ones. Where that is
-not set, `NIX_SSL_CERT_FILE` does, as for Nix.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import Any, Final
 
 from cryptography.x509 import DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
@@ -41,6 +37,8 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
+from ncps.authorities import authorities_file
+
 _UNTRUSTED: Final[Mapping[int, str]] = {
     9: "it is not valid yet",
     10: "it has expired",
@@ -51,10 +49,6 @@ _UNTRUSTED: Final[Mapping[int, str]] = {
     23: "it is revoked",
 }
 """What OpenSSL's numbers mean (X509_verify_cert_error_string), for what happens in practice."""
-
-
-NIX_FILE: Final = "NIX_SSL_CERT_FILE"
-OPENSSL_FILE: Final = "SSL_CERT_FILE"
 
 
 class WrongCertificate(Exception):
@@ -83,26 +77,6 @@ def verified(
     trust = trustRootFromCertificates([]) if path else trust
     stock = optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
     return _Verified(host, stock, path)
-
-
-def authorities_file(environ: Mapping[str, str]) -> str:
-    """Return the file that is read for authorities instead of OpenSSL's; empty for none."""
-    return "" if environ.get(OPENSSL_FILE) else environ.get(NIX_FILE, "")
-
-
-def trouble_of_authorities(environ: Mapping[str, str]) -> str:
-    """Say why the file of authorities that the environment names is none; empty if it is one.
-
-    Nobody is trusted then.
-    """
-    name = OPENSSL_FILE if environ.get(OPENSSL_FILE) else NIX_FILE
-    path = environ.get(name, "")
-    try:
-        if path and b"-----BEGIN " not in Path(path).read_bytes():
-            return f"environment {name}: {path} holds no certificates (PEM)"
-    except OSError as error:
-        return f"environment {name}: {path} cannot be read: {error.strerror}"
-    return ""
 
 
 @implementer(IPolicyForHTTPS)

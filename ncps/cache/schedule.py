@@ -12,11 +12,10 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final, Protocol
 
 from attrs import frozen
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.clocks import utc_now
-from ncps.errors import Malformed
 
 LOOK_S: Final = 60.0
 """How often the clock is looked at: it may have been set."""
@@ -83,18 +82,6 @@ class CronTimes:
 
     def __next__(self) -> datetime:
         return next(self._times).astimezone(UTC)
-
-
-def check_cron(expression: str) -> None:
-    """Malformed, unless these are five fields of cron that come true some day."""
-    if len(expression.split()) != 5:
-        raise Malformed("does not have five fields")
-    try:
-        next(CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC)))
-    except CronSimError as error:
-        raise Malformed(str(error)) from error
-    except StopIteration:
-        raise Malformed("never comes") from None
 
 
 class Appointments:

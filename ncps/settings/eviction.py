@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from attrs import frozen
+from cronsim import CronSim, CronSimError
 
-from ncps.cache.schedule import check_cron
 from ncps.errors import Malformed
 from ncps.settings.setting import Kind
 from ncps.settings.values import parse_duration, parse_size, show_size
@@ -68,6 +69,18 @@ def parse_schedule(text: str) -> ScheduleSetting:
     except Malformed as error:
         raise ValueError(f"should be {_EXPECTED}: {error}") from error
     return ScheduleSetting(text=text, cron=cron, zone=zone)
+
+
+def check_cron(expression: str) -> None:
+    """Malformed, unless these are five fields of cron that come true some day."""
+    if len(expression.split()) != 5:
+        raise Malformed("does not have five fields")
+    try:
+        next(CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC)))
+    except CronSimError as error:
+        raise Malformed(str(error)) from error
+    except StopIteration:
+        raise Malformed("never comes") from None
 
 
 def parse_zone(text: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import evolve, field, frozen
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
 
 from ncps.settings.database_parameters import shown_name
 from ncps.settings.proxies import ProxyURL, parse_proxy
@@ -22,8 +21,12 @@ _HOST = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _HOST_PORT = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([A-Za-z0-9_.-]*)):(\d{1,5})", re.ASCII
 )
+_ENDPOINT = re.compile(r"tcp:\d{1,5}:interface=[A-Za-z0-9_.-]+", re.ASCII)
+"""An endpoint of Twisted that needs not be parsed to be known as usable; the default is one."""
 _ADDRESS = "an address such as :8501, 127.0.0.1:8501, [::1]:8501 or unix:/run/ncps.sock"
 _PROXY = "an address such as 192.0.2.7 or ::1, a network such as 10.0.0.0/8, or unix"
+_COLON = r"\:"
+"""A colon in an argument of an endpoint string."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -34,7 +37,7 @@ def parse_address(text: str) -> str:
     kind, _, rest = text.partition(":")
     if kind in {"tcp", "unix"}:
         try:
-            serverFromString(None, text)
+            _check_endpoint(text)
         except (ValueError, TypeError, IndexError, KeyError) as error:
             raise ValueError(f"is not a usable endpoint ({error})") from None
         if not rest:
@@ -52,7 +55,17 @@ def parse_address(text: str) -> str:
         raise ValueError(f"should be {_ADDRESS}")
     _check_port(int(match[3]))
     interface = match[1] or match[2] or "::"
-    return f"tcp:{int(match[3])}:interface={quoteStringArgument(interface)}"
+    return f"tcp:{int(match[3])}:interface={interface.replace(':', _COLON)}"
+
+
+def _check_endpoint(text: str) -> None:
+    if _ENDPOINT.fullmatch(text):
+        return
+    from twisted.internet.endpoints import (  # noqa: PLC0415 - TLS and all, for few settings
+        serverFromString,
+    )
+
+    serverFromString(None, text)
 
 
 def _check_port(port: int) -> None:

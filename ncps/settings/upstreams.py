@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ncps.authorities import trouble_of_authorities
 from ncps.settings.model import UpstreamSetting
 from ncps.settings.network import UpstreamURL
 from ncps.settings.proxies import (
@@ -13,7 +14,6 @@ from ncps.settings.proxies import (
     proxies_of_environment,
     proxies_of_setting,
 )
-from ncps.tls import trouble_of_authorities
 from ncps.upstream.proxies import is_this_machine
 
 NIXOS_HOST = "cache.nixos.org"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from ncps.assembly import databases, parts, stores
+from ncps.assembly import database_servers, parts, stores
 from ncps.database.local import READERS
 from ncps.upstream.bounds import USUAL_BOUNDS
 from tests.chaos.score import Score
@@ -49,10 +49,11 @@ def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
     """
     between = USUAL_BOUNDS.connections + USUAL_BOUNDS.queries
     return Bounds(
-        threads=1 + parts.THREADS + BUCKET_THREADS + databases.CONNECTIONS + NAME_THREADS,
+        threads=1 + parts.THREADS + BUCKET_THREADS + database_servers.CONNECTIONS + NAME_THREADS,
         kinds=Counter(
             {
-                "database": 2 * databases.CONNECTIONS,  # each can be cut by a second descriptor
+                "database": 2
+                * database_servers.CONNECTIONS,  # each can be cut by a second descriptor
                 "S3": BUCKET_THREADS,
                 "Redis": 2,
                 "replica": 2 * between * (len(replicas) - 1),

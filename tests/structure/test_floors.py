@@ -58,7 +58,7 @@ FLOORS: Final = (
         rooms(
             "streams spool spoolfile spoolreader slots flights workers tasks endpoints lockfile"
             " looplag loglines metrics labelled allocator epoll figures reactor clocks tls signals"
-            " resolver ending logqueue processmetrics descriptors"
+            " resolver authorities ending logqueue processmetrics descriptors"
         ),
         never=_DRIVERS,
     ),
@@ -69,7 +69,7 @@ FLOORS: Final = (
         6,
         "5 (assembly)",
         rooms(
-            "settings logs cli tap limits assembly service commands __main__"
+            "settings imports logs cli tap limits assembly service commands __main__"
             " launch supervisor doors shares place worker crew"
         ),
     ),

@@ -37,6 +37,7 @@ class CommandCase(SynchronousTestCase):
 
         commands = cli.Commands(
             serve=note("serve"),
+            serve_with_workers=note("serve with workers"),
             migrate_up=note("migrate up"),
             migrate_status=note("migrate status"),
             rebuild=note("rebuild"),
@@ -59,6 +60,7 @@ class DispatchTests(CommandCase):
         for arguments, expected in (
             (["serve"], ("serve", "box")),
             (["s"], ("serve", "box")),
+            (["serve", "--workers=2"], ("serve with workers", "box")),
             (["migrate", "up"], ("migrate up", "box", False)),
             (["migrate", "up", "--dry-run"], ("migrate up", "box", True)),
             (["migrate", "status"], ("migrate status", "box")),
@@ -95,8 +97,10 @@ class DispatchTests(CommandCase):
         """The names that are imported late are those of functions."""
         with mock.patch("ncps.commands.migrate_status", return_value=5):
             self.assertEqual(cli.COMMANDS.migrate_status(mock.Mock()), 5)
-        with mock.patch("ncps.crew.serve", return_value=6):
+        with mock.patch("ncps.service.serve", return_value=6):
             self.assertEqual(cli.COMMANDS.serve(mock.Mock()), 6)
+        with mock.patch("ncps.crew.serve", return_value=8):
+            self.assertEqual(cli.COMMANDS.serve_with_workers(mock.Mock()), 8)
         for name in ("migrate_up", "rebuild"):
             with mock.patch(f"ncps.commands.{name}", return_value=7):
                 self.assertEqual(getattr(cli.COMMANDS, name)(mock.Mock()), 7)
@@ -199,6 +203,7 @@ class LoggingTests(SynchronousTestCase):
         self.patch(logs, "start_logging", lambda *given, **rest: started.append(given))
         commands = cli.Commands(
             serve=lambda settings: 0,
+            serve_with_workers=lambda settings: 0,
             migrate_up=lambda settings, dry_run: 0,
             migrate_status=lambda settings: 0,
             rebuild=lambda settings: 0,

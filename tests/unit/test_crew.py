@@ -84,13 +84,6 @@ class LineTests(SynchronousTestCase):
 
 
 class ServeTests(SynchronousTestCase):
-    def test_one_worker_is_the_program_itself(self) -> None:
-        """Without the setting nothing is different from a program that has none."""
-        settings = load_with()
-        with mock.patch("ncps.service.serve", return_value=6) as serve:
-            self.assertEqual(6, crew.serve(settings))
-        serve.assert_called_once_with(settings)
-
     def test_workers_have_no_word_with_systemd(self) -> None:
         """Neither its notifications nor its sockets are for them; everything else is."""
         environ = {"NOTIFY_SOCKET": "/x", "LISTEN_FDS": "1", "WATCHDOG_USEC": "1", "HOME": "/"}

@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.tls import VerifiedHTTPS, WrongCertificate, trouble_of_authorities, verified
+from ncps.authorities import trouble_of_authorities
+from ncps.tls import VerifiedHTTPS, WrongCertificate, verified
 from tests.integration.servers.certificates import Authority
 
 

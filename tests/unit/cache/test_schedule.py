@@ -9,8 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.schedule import LOOK_S, Appointments, Cron, Every, Schedule, check_cron
-from ncps.errors import Malformed
+from ncps.cache.schedule import LOOK_S, Appointments, Cron, Every, Schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3600.0
@@ -68,14 +67,6 @@ class CronTests(SynchronousTestCase):
                 due = Cron("*/30 * * * *", BERLIN).after(moment)
                 self.assertEqual((due - moment).total_seconds(), 1800)
                 moment = due
-
-    def test_what_is_no_cron(self) -> None:
-        """Wrong fields, too few or many of them, and dates that never come are told."""
-        for text in ("", "* * * *", "0 0 2 * * *", "61 * * * *", "x * * * *", "0 0 30 2 *"):
-            with self.assertRaises(Malformed):
-                check_cron(text)
-        for text in ("0 2 * * *", "*/5 0-6 1,15 JAN-MAR MON-FRI", "0 0 29 2 *"):
-            check_cron(text)
 
 
 class AppointmentTests(SynchronousTestCase):

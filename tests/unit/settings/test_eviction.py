@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.settings.eviction import ScheduleSetting, parse_schedule, parse_zone
+from ncps.errors import Malformed
+from ncps.settings.eviction import ScheduleSetting, check_cron, parse_schedule, parse_zone
 from tests.unit.settings.around import load_with, problems_of
 
 
@@ -41,6 +42,14 @@ class ScheduleTests(SynchronousTestCase):
         ):
             with self.assertRaises(ValueError, msg=text):
                 parse_schedule(text)
+
+    def test_what_is_no_cron(self) -> None:
+        """Wrong fields, too few or many of them, and dates that never come are told."""
+        for text in ("", "* * * *", "0 0 2 * * *", "61 * * * *", "x * * * *", "0 0 30 2 *"):
+            with self.assertRaises(Malformed):
+                check_cron(text)
+        for text in ("0 2 * * *", "*/5 0-6 1,15 JAN-MAR MON-FRI", "0 0 29 2 *"):
+            check_cron(text)
 
     def test_time_zones(self) -> None:
         """Local and what the machine knows; no paths, and no directories of zones."""

@@ -1,0 +1,109 @@
+"""Leases and notices over Redis or PostgreSQL, as the settings name them.
+
+Apart from `leases`, so that a daemon on one machine imports neither.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ncps.assembly.databases import dialect
+from ncps.assembly.leases import Locking, observe
+from ncps.cache import evict
+from ncps.locks.postgresql import PostgresRegistry
+from ncps.locks.redis import RedisRegistry
+from ncps.locks.redis_channels import RedisChannels, redis_notices
+from ncps.locks.redis_link import Login, RedisPlace
+from ncps.locks.redis_tls import verified_tls
+from ncps.locks.shared import Polls, Registry, SharedLeases
+from ncps.metrics import Metrics
+from ncps.settings.model import RedisSettings, Settings
+
+
+def by_server(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
+    """Make them; nothing is connected yet. Refused: a file of the settings cannot be used.
+
+    :param address: where the others of this cache reach this process.
+    """
+    if settings.cache.lock.backend == "redis":
+        return _of_redis(reactor, settings, counters, address)
+    return _of_postgresql(reactor, settings, counters, address)
+
+
+def _of_redis(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
+    place = redis_place(settings.cache.redis)
+    prefix = settings.cache.lock.redis.key_prefix
+    channels = RedisChannels(reactor, place, prefix=prefix)
+    registry = RedisRegistry(
+        reactor,
+        place,
+        channels,
+        prefix=prefix,
+        ttl_of=partial(_ttl, settings),
+        address=address,
+        subject=_without(settings),
+    )
+    shared = _shared(reactor, settings, counters, registry, address)
+    return Locking(leases=shared, notices=redis_notices(registry.link, channels), shared=shared)
+
+
+def _of_postgresql(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
+    registry = PostgresRegistry(
+        reactor,
+        dialect(settings),
+        ttl_s=settings.cache.lock.download_lock_ttl_s,
+        address=address,
+        subject=_without(settings),
+    )
+    shared = _shared(reactor, settings, counters, registry, address)
+    return Locking(leases=shared, notices=registry.notices, shared=shared)
+
+
+def _shared(
+    reactor: Any, settings: Settings, counters: Metrics, registry: Registry, address: str
+) -> SharedLeases:
+    lock = settings.cache.lock
+    shared = SharedLeases(
+        reactor,
+        registry,
+        polls=Polls(
+            initial_s=lock.retry.initial_delay_s,
+            longest_s=lock.retry.max_delay_s,
+            is_jittered=lock.retry.jitter,
+        ),
+        observe=partial(observe, counters, lock.backend),
+        may_degrade=lock.allow_degraded_mode,
+        address=address,
+    )
+    counters.lock_backend_up.set_function(lambda: not shared.trouble)
+    counters.lock_degraded.set_function(lambda: shared.is_degraded)
+    return shared
+
+
+def _ttl(settings: Settings, name: str) -> float:
+    lock = settings.cache.lock
+    return lock.lru_lock_ttl_s if name == evict.LEASE else lock.download_lock_ttl_s
+
+
+def _without(settings: Settings) -> str:
+    """Say what is not so while the backend is away."""
+    if settings.cache.lock.allow_degraded_mode:
+        return "instances fetch without knowing of each other (cache-lock-allow-degraded-mode)"
+    return "what is not stored cannot be fetched"
+
+
+def redis_place(redis: RedisSettings) -> RedisPlace:
+    """Make what says where Redis is. Refused: a TLS file cannot be used."""
+    tls = None
+    if redis.use_tls:
+        tls = verified_tls(redis.tls_ca_file, redis.tls_cert_file, redis.tls_key_file)
+    return RedisPlace(
+        addresses=tuple((address.host, address.port) for address in redis.addrs),
+        master=redis.sentinel_master,
+        db=redis.db,
+        login=Login(username=redis.username, password=redis.password),
+        sentinel_login=Login(username=redis.sentinel_username, password=redis.sentinel_password),
+        tls=tls,
+        timeout_s=redis.timeout_s,
+    )

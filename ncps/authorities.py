@@ -1,0 +1,34 @@
+"""Whose signature under a certificate is believed.
+
+The system's authorities are those of OpenSSL, so `SSL_CERT_FILE` names other ones. Where that is
+not set, `NIX_SSL_CERT_FILE` does, as for Nix. The settings look at both, without Twisted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+NIX_FILE: Final = "NIX_SSL_CERT_FILE"
+OPENSSL_FILE: Final = "SSL_CERT_FILE"
+
+
+def authorities_file(environ: Mapping[str, str]) -> str:
+    """Return the file that is read for authorities instead of OpenSSL's; empty for none."""
+    return "" if environ.get(OPENSSL_FILE) else environ.get(NIX_FILE, "")
+
+
+def trouble_of_authorities(environ: Mapping[str, str]) -> str:
+    """Say why the file of authorities that the environment names is none; empty if it is one.
+
+    Nobody is trusted then.
+    """
+    name = OPENSSL_FILE if environ.get(OPENSSL_FILE) else NIX_FILE
+    path = environ.get(name, "")
+    try:
+        if path and b"-----BEGIN " not in Path(path).read_bytes():
+            return f"environment {name}: {path} holds no certificates (PEM)"
+    except OSError as error:
+        return f"environment {name}: {path} cannot be read: {error.strerror}"
+    return ""

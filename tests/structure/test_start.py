@@ -1,0 +1,71 @@
+"""What is imported when: each command has what it needs, and nothing that it can do without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT: Final = Path(__file__).parents[2]
+DEADLINE_S: Final = 120.0
+
+OF_A_CONFIGURATION: Final = (
+    "boto3",
+    "botocore",
+    "psycopg",
+    "pymysql",
+    "txredisapi",
+    "yaml",
+    "ncps.assembly.bucket",
+    "ncps.crew",
+    "ncps.database.dialects.mysql",
+    "ncps.database.dialects.postgresql",
+    "ncps.database.server",
+    "ncps.locks.postgresql",
+    "ncps.locks.redis",
+    "ncps.siblings",
+    "ncps.worker",
+)
+"""What only some configurations need; the plainest has a directory, SQLite and one process."""
+
+OF_A_SERVER: Final = (
+    "OpenSSL",
+    "asyncio",
+    "cryptography",
+    "prometheus_client",
+    "treq",
+    "twisted",
+    "zope",
+)
+"""What no command needs that only reads arguments and settings."""
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the names of the modules that an interpreter has once it has run this."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+class StartTests(SynchronousTestCase):
+    def test_arguments_and_settings_need_no_server(self) -> None:
+        """Help, version and `ncps settings` are there before Twisted could be imported."""
+        for arguments in (["--version"], ["serve", "--help"], ["settings"]):
+            loaded = loaded_by(f"from ncps.cli import run; run({arguments!r})")
+            self.assertIn("ncps.settings.table", loaded)
+            self.assertEqual([], sorted(loaded & {*OF_A_SERVER, *OF_A_CONFIGURATION}), arguments)
+
+    def test_a_plain_daemon_needs_no_other_adapters(self) -> None:
+        """A bucket, a database server, Redis and workers are imported where they are wanted."""
+        loaded = loaded_by("import ncps.cli, ncps.service")
+        self.assertIn("ncps.database.local", loaded)
+        self.assertEqual([], sorted(loaded & set(OF_A_CONFIGURATION)))
