@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
+from ncps.database import migrate
 from ncps.database.dialects.base import Dialect, Server
 from ncps.database.dialects.libpq import completed
 from ncps.database.dialects.mysql import MySQL
@@ -66,3 +67,13 @@ def database_lock(settings: Settings) -> DatabaseLock | None:
     """The lock of a database that is for one daemon alone; None for one that is for many."""
     where = settings.cache.database_url
     return DatabaseLock(where.path) if where.is_file else None
+
+
+def remake(settings: Settings) -> None:
+    """Give a worker's SQLite file its schema again, if it was removed since the supervisor began.
+
+    Blocks. Refused, StorageFull, Unavailable.
+    """
+    engine = dialect(settings)
+    if isinstance(engine, SQLite):
+        migrate.up(engine)
