@@ -22,7 +22,7 @@ from ncps.allocator import GIVE_BACK_S, give_back_blocking, keep_large_blocks
 from ncps.assembly import mending
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
-from ncps.assembly.databases import database_lock, dialect
+from ncps.assembly.databases import database_lock, dialect, remake
 from ncps.assembly.edge import inner_pages, site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.former import refuse_former
@@ -114,12 +114,13 @@ class NcpsService(Service):
     def check(self) -> None:
         """Take the locks, probe the storage, bring the schema up to date; before the reactor runs.
 
-        A worker leaves all that to its supervisor.
+        A worker leaves that to its supervisor, but for an SQLite file removed meanwhile.
         Refused, StorageFull, Unavailable: what is wrong and what would be right.
         """
         self._parts = adapters(self._reactor, self._settings)
         imported_key(self._settings)
         if not self._place.is_in_charge:
+            remake(self._settings)
             return
         refuse_former(self._settings)
         stores = self._parts.stores

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
@@ -36,3 +37,13 @@ def database_lock(settings: Settings) -> DatabaseLock | None:
     """The lock of a database that is for one daemon alone; None for one that is for many."""
     where = settings.cache.database_url
     return DatabaseLock(where.path) if where.is_file else None
+
+
+def remake(settings: Settings) -> None:
+    """Give a worker's SQLite file its schema again, if it was removed since the supervisor began.
+
+    Blocks. Refused, StorageFull, Unavailable.
+    """
+    engine = dialect(settings)
+    if isinstance(engine, SQLite):
+        migrate.up(engine)

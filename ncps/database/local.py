@@ -59,7 +59,7 @@ class LocalDatabase(Database):
     """See `Database`.
 
     :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
-    :param end: ends the process, where the write-ahead log was cut.
+    :param end: ends the process, where something else has touched the database or its log.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class LocalDatabase(Database):
             self._inline = self._dialect.connect(read_only=True, timeout_s=0.0)
         except self._dialect.errors as error:
             raise self._dialect.translated(error) from error
+        self._guard.open()
         self._writer = self._pool(1, read_only=False)
         self._readers = self._pool(READERS, read_only=True)
 

@@ -1,6 +1,11 @@
-"""A guard against a write-ahead log that something else has cut, removed or replaced.
+"""A guard against a database that something else has removed or replaced, and against a write-ahead
+log that something else has cut, too.
 
-SQLite does not notice. It writes on behind the place where the log ended, and with its next
+SQLite notices none of that. What is written into a file that has no name any more is lost when the
+process ends. A database that was put in its place, as a backup is, would be given the frames of our
+log by the next process that opens it, so that log is renamed.
+
+Where the log was touched, SQLite writes on behind the place where the log ended, and with its next
 checkpoint it copies the hole into the database, of which nothing is left then. A process that ends
 before that, without closing its connections, costs the transactions that were cut off and no more:
 the next one to open the database reads the log as far as it is whole.
@@ -13,6 +18,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +29,7 @@ _FRAME_HEADER: Final = 24
 
 
 class WalCut(Exception):
-    """The log is not what was written."""
+    """The database or its log is not what was written."""
 
 
 class WalGuard:
@@ -33,10 +39,16 @@ class WalGuard:
     """
 
     def __init__(self, path: Path) -> None:
+        self._database = path
+        self._known: tuple[int, int] | None = None
         self._log = f"{path}-wal"
         self._index = f"{path}-shm"
         self._index_fd = -1
         self._inode = 0
+
+    def open(self) -> None:
+        """Note which file the database is, now that a connection has it open."""
+        self._known = _identity(self._database)
 
     def close(self) -> None:
         """Let go of the file, once all connections of this process are closed."""
@@ -45,7 +57,11 @@ class WalGuard:
         self._index_fd, self._inode = -1, 0
 
     def check(self) -> None:
-        """Raise WalCut, unless the log is whole; to be called while the write lock is held."""
+        """Raise WalCut, unless database and log are what they were.
+
+        To be called while the write lock is held.
+        """
+        self._check_database()
         if self._index_fd < 0:
             try:
                 self._index_fd = os.open(self._index, os.O_RDONLY | os.O_CLOEXEC)
@@ -66,3 +82,23 @@ class WalGuard:
         least = _LOG_HEADER + frames * (page_size + _FRAME_HEADER) if frames else 0
         if facts.st_size < least:
             raise WalCut(f"{self._log} was cut to {facts.st_size} bytes of at least {least}")
+
+    def _check_database(self) -> None:
+        found = _identity(self._database)
+        if found == self._known:
+            return
+        log = Path(self._log)
+        with suppress(OSError):  # there is none
+            if log.stat().st_ino == self._inode:
+                log.rename(f"{log}.aside")
+        what = "removed (`ncps rebuild` makes it anew)" if found is None else "replaced"
+        raise WalCut(f"{self._database} was {what}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None if there is none. OSError."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_dev, facts.st_ino

@@ -246,13 +246,17 @@ class LocalConfigStore(ConfigStore):
         self._workers = workers
 
     async def get(self, name: str) -> bytes | None:
-        return await self._workers.run(self._tree.read, keys.config_key(name))
+        return await self._workers.run(self._get_blocking, keys.config_key(name))
 
     async def create(self, name: str, value: bytes) -> bytes:
         return await self._workers.run(self._create_blocking, keys.config_key(name), value)
 
     async def replace(self, name: str, value: bytes) -> None:
         await self._workers.run(self._tree.write, keys.config_key(name), value)
+
+    def _get_blocking(self, key: str) -> bytes | None:
+        self._tree.check_present()  # readiness looks at the store by this
+        return self._tree.read(key)
 
     def _create_blocking(self, key: str, value: bytes) -> bytes:
         if self._tree.create(key, value):

@@ -324,6 +324,36 @@ class CutLogTests(SqliteTestCase):
         self.log.write_bytes(aside.read_bytes())
         await self.assert_ends("was replaced")
 
+    async def test_a_database_that_was_removed(self) -> None:
+        """What is written into a file without a name is lost, and nobody would know."""
+        await self.fill(range(3))
+        self.path.unlink()
+        with self.assertRaisesRegex(Unavailable, "was removed"):
+            await self.fill(range(3, 4))
+        self.assertEqual(1, len(self.ended))
+        self.assertIn(str(self.path), self.ended[0])
+        self.assertIn("ncps rebuild", self.ended[0])
+
+    async def test_a_database_that_was_replaced(self) -> None:
+        """A backup that was put there is what the next process finds, without our log."""
+        await self.fill(range(3))
+        backup = self.path.with_suffix(".backup")
+        with closing(sqlite3.connect(self.path)) as source, closing(sqlite3.connect(backup)) as to:
+            source.backup(to)
+        await self.fill(range(3, 40))
+        backup.replace(self.path)
+        with self.assertRaisesRegex(Unavailable, "was replaced"):
+            await self.fill(range(500, 501))
+        self.assertEqual(1, len(self.ended))
+        self.assertFalse(self.log.exists())
+        self.assertTrue(self.log.with_name(f"{self.log.name}.aside").exists())
+        copy = self.path.with_suffix(".copy")
+        copy.write_bytes(self.path.read_bytes())
+        with closing(sqlite3.connect(copy)) as connection:
+            self.assertEqual([("ok",)], connection.execute("PRAGMA integrity_check").fetchall())
+            found = connection.execute("SELECT COUNT(*) FROM narinfos").fetchall()
+        self.assertEqual([(3,)], found)
+
     async def test_a_checkpoint_of_another_process_is_no_damage(self) -> None:
         """SQLite itself may shorten the log, once everything in it is in the database."""
         await self.fill(range(20))

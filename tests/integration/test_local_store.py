@@ -18,7 +18,7 @@ from ncps.database.catalog import SqlCatalog
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
 from ncps.database.lock import DatabaseLock
-from ncps.errors import NotFound, Refused, StorageFull
+from ncps.errors import NotFound, Refused, StorageFull, Unavailable
 from ncps.lockfile import LockFile
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Spooled
@@ -149,6 +149,15 @@ class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
         there = await self.store.get("cache.key")
         assert there is not None
         self.assertEqual(values, [there.decode() + "\n"] * 4)
+
+    async def test_a_disk_that_is_away_has_no_small_files_either(self) -> None:
+        """The key may still lie in what is left of the directory: NARs cannot be served."""
+        await self.store.create("cache.key", b"key")
+        (self.root / "store" / "nar").rename(self.root / "aside")
+        with self.assertRaisesRegex(Unavailable, "the disk may not be mounted"):
+            await self.store.get("cache.key")
+        (self.root / "aside").rename(self.root / "store" / "nar")
+        self.assertEqual(b"key", await self.store.get("cache.key"))
 
 
 class DiskTests(LocalTestCase):
