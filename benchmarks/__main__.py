@@ -21,6 +21,7 @@ from benchmarks import (
     nar_hits,
     nar_misses,
     narinfo_hits,
+    references,
     replicas,
     s3_hits,
     slow_readers,
@@ -40,6 +41,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "s3": s3_hits.measure,
     "replicas": replicas.measure,
     "leases": leases.measure,
+    "references": references.measure,
 }
 
 

@@ -142,7 +142,7 @@ class NarInfos:
         """Read the catalog, and hold what it says unless that may be old already."""
         changes = self._memory.changes
         row = await self._catalog.narinfo(digest)
-        entry = None if row is None else self._vetting.vouched(row[0])
+        entry = None if row is None else await self._vetting.apart(self._vetting.vouched, row[0])
         if row is None or entry is None or not is_right(entry.narinfo, row[1]):
             return None
         item = known(entry, row[1])
@@ -250,7 +250,7 @@ class NarInfos:
             row = await self._catalog.narinfo(entry.digest)
             if row is None or not self._is_overruled(entry, *row):
                 if row is not None:
-                    entry = self._vetting.merged(entry, row[0])
+                    entry = await self._vetting.apart(self._vetting.merged, entry, row[0])
                 entry = agreeing(entry, known_nar)
                 await self._catalog.add_narinfo(entry, nar)
             item = await self._look_up(entry.digest)

@@ -10,10 +10,10 @@ read before anything is believed: see `proof`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 
@@ -26,6 +26,8 @@ from ncps.nix.narurl import NarKey, conventional_key, opaque_key
 from ncps.ports import NarInfoEntry, NarRecord
 from ncps.ports.catalog import CONTENT
 from ncps.workers import Threads
+
+R = TypeVar("R")
 
 MAX_SIGNATURES = 32
 """How many signatures under trusted names are tried, and how many of others are kept: to try one
@@ -79,6 +81,13 @@ class Vetting:
     async def judged(self, narinfo: NarInfo, digest: str, upstream: str, now: datetime) -> Vetted:
         """As `vet`, in a thread where that is dear."""
         judge = partial(self.vet, narinfo, digest=digest, upstream=upstream, now=now)
+        return await self._apart(narinfo, judge)
+
+    async def apart(self, judge: Callable[..., R], entry: NarInfoEntry, *others: NarInfoEntry) -> R:
+        """Call `vouched`, `merged` or the like, in a thread where there are many references."""
+        return await self._apart(entry.narinfo, partial(judge, entry, *others))
+
+    async def _apart(self, narinfo: NarInfo, judge: Callable[[], R]) -> R:
         if self.workers is None or not narinfo.references.is_long:
             return judge()
         return await self.workers.run(judge)

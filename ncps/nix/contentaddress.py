@@ -98,9 +98,7 @@ class ContentAddress:
         """
         everything = References.of(references)
         refers_to_itself = path in everything
-        others = everything
-        if refers_to_itself:
-            others = References.of([other for other in everything if other != path])
+        others = everything.without(path)
         try:
             return path == self.store_path(path.name, others, refers_to_itself=refers_to_itself)
         except Malformed:

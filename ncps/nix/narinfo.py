@@ -149,7 +149,7 @@ class NarInfo:
             file_size=_size("FileSize", fields.get("FileSize") or "0") or None,
             nar_hash=_hash("NarHash", _required(fields, "NarHash")),
             nar_size=_size("NarSize", _required(fields, "NarSize")),
-            references=_references(fields.get("References", "")),
+            references=References.parse(fields.get("References", ""), MAX_REFERENCES),
             deriver=_deriver(fields.get("Deriver")),
             system=_printable(fields.get("System")),
             signatures=_signatures(signatures),
@@ -246,15 +246,6 @@ def _deriver(text: str | None) -> str | None:
         return StorePath.parse_base(text).base
     except Malformed:  # not signed, and Nix refuses a path for it
         return None
-
-
-def _references(text: str) -> list[StorePath]:
-    if text.count(" ") >= MAX_REFERENCES:
-        raise Malformed(f"References has more than {MAX_REFERENCES} paths")
-    try:
-        return [StorePath.parse_base(base) for base in text.split(" ") if base]
-    except Malformed as error:
-        raise Malformed(f"References has one that is {error}") from None
 
 
 def _signatures(texts: list[str]) -> list[Signature]:

@@ -1,62 +1,137 @@
 """References: the store paths that a store path refers to.
 
-There may be a hundred thousand of them, and a signature is made of all, sorted. What is dear about
-that is done once: where there are many, when they are made, which should then be in a thread.
+There may be a hundred thousand of them, and a signature is made of all, sorted. So they are held as
+one text, as a narinfo has them: a hundred thousand objects would have to be looked through by every
+garbage collection and taken apart in the end, and no thread runs meanwhile. What is dear is done
+once: where there are many, when they are made, which should then be in a thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Final, Self
+from itertools import chain
+from typing import Final, Self, overload
 
-from ncps.nix.storepath import StorePath
+from ncps.errors import Malformed
+from ncps.nix.storepath import STORE_DIR, StorePath, is_base
 
 LONG: Final = 1000
 """References of which a thread should make a narinfo: below, that takes a few milliseconds."""
 
 _RUN: Final = 4096
-"""Texts sorted at once: nothing else runs meanwhile, in no thread."""
+"""Texts sorted at once: no other thread runs meanwhile."""
+
+_SAMPLES: Final = 32
+"""Texts of each run by which the runs are cut."""
 
 
-class References(tuple[StorePath, ...]):  # noqa: SLOT001 - what is worked out is kept
-    """Paths, each once, in the order in which they came."""
+class References(Sequence[StorePath]):
+    """Paths, each once, in the order in which they came; equal to a tuple of the same paths.
+
+    :param bases: their base names, each of which is one (`parse` looks, `of` knows).
+    """
+
+    def __init__(self, bases: Sequence[str] = ()) -> None:
+        self.bases = " ".join(bases)
+        """Base names in the order of the paths, as a narinfo has them."""
+        self._count = len(bases)
+        if self.is_long:
+            _ = self.joined
 
     @classmethod
     def of(cls, paths: Iterable[StorePath]) -> Self:
         """Make them of paths of which some may be the same; of themselves at no cost."""
         if isinstance(paths, cls):
             return paths
-        made = cls(dict.fromkeys(paths))
-        if made.is_long:
-            _ = made.joined, made.bases
-        return made
+        return cls(list({path.base: None for path in paths}))
+
+    @classmethod
+    def parse(cls, text: str, at_most: int) -> Self:
+        """Read base names with blanks between them.
+
+        Raises Malformed if one is none, or there are more than `at_most`.
+        """
+        if text.count(" ") >= at_most:
+            raise Malformed(f"References has more than {at_most} paths")
+        once: dict[str, None] = {}  # filled step by step, since `fromkeys` lets no thread run
+        for base in text.split(" "):
+            if is_base(base):
+                once[base] = None
+            elif base:
+                raise Malformed(f"References has one that is not a store path: {base[:256]!r}")
+        return cls(list(once))
 
     @property
     def is_long(self) -> bool:
         """Whether it is too dear to look through them on the reactor's thread."""
-        return len(self) > LONG
-
-    @cached_property
-    def texts(self) -> tuple[str, ...]:
-        """Whole paths, sorted as Nix sorts them."""
-        return tuple(in_order([str(path) for path in self]))
+        return self._count > LONG
 
     @cached_property
     def joined(self) -> str:
-        """The same as they are signed."""
+        """Whole paths as they are signed: sorted as Nix sorts them, with commas between them."""
         return ",".join(self.texts)
 
-    @cached_property
-    def bases(self) -> str:
-        """Base names in the order of the paths, as a narinfo has them."""
-        return " ".join([path.base for path in self])
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Whole paths, sorted as Nix sorts them."""
+        return tuple([f"{STORE_DIR}/{base}" for base in in_order(self._split())])
+
+    def without(self, path: StorePath) -> References:
+        """The others; at no cost if it is none of them."""
+        if path not in self:
+            return self
+        return References([base for base in self._split() if base != path.base])
+
+    def _split(self) -> list[str]:
+        return self.bases.split(" ") if self._count else []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, StorePath) and f" {path.base} " in f" {self.bases} "
+
+    def __iter__(self) -> Iterator[StorePath]:
+        return map(StorePath.parse_base, self._split())
+
+    @overload
+    def __getitem__(self, index: int) -> StorePath: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[StorePath, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> StorePath | tuple[StorePath, ...]:
+        return tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, References):
+            return self.bases == other.bases
+        return tuple(self) == other if isinstance(other, tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"References({self.bases!r})"
 
 
 def in_order(texts: Sequence[str]) -> list[str]:
-    """Sort texts, and let other threads run now and then meanwhile."""
-    runs: list[str] = []
-    for start in range(0, len(texts), _RUN):
-        runs.extend(sorted(texts[start : start + _RUN]))
-    runs.sort()  # merges what is in order already
-    return runs
+    """Sort texts, in steps of a few milliseconds between which other threads may run.
+
+    Sorted runs are cut at values that are taken from them at even distances, so that no two
+    neighbouring cuts have more than about two `_SAMPLES`th of all texts between them.
+    """
+    runs = [sorted(texts[start : start + _RUN]) for start in range(0, len(texts), _RUN)]
+    if len(runs) < 2:
+        return runs[0] if runs else []
+    samples = sorted([text for run in runs for text in run[:: _RUN // _SAMPLES]])
+    found: list[str] = []
+    starts = [0] * len(runs)
+    for cut in [*samples[len(runs) :: len(runs)], None]:
+        ends = [len(run) if cut is None else bisect_left(run, cut) for run in runs]
+        pieces = [run[start:end] for run, start, end in zip(runs, starts, ends, strict=True)]
+        found.extend(sorted(chain.from_iterable(pieces)))
+        starts = ends
+    return found

@@ -19,6 +19,7 @@ STORE_DIR = "/nix/store"
 
 _DIGEST = re.compile(f"[{ALPHABET}]{{32}}")
 _NAME = re.compile(r"(?!\.\.?(?:-|\Z))[A-Za-z0-9+._?=-]{1,211}")
+_BASE = re.compile(f"{_DIGEST.pattern}-{_NAME.pattern}")
 
 
 @frozen(order=True, cache_hash=True)
@@ -65,3 +66,8 @@ class StorePath:
 def is_digest(text: str) -> bool:
     """Whether `text` could be the hash part of a store path."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def is_base(text: str) -> bool:
+    """Whether `text` is the last component of a store path."""
+    return _BASE.fullmatch(text) is not None

@@ -85,6 +85,20 @@ class VettingTests(SynchronousTestCase):
         threads.release()
         self.assertEqual(self.vet(many), self.successResultOf(judging))
 
+    def test_what_is_recorded_with_many_references_is_judged_in_a_thread(self) -> None:
+        """To sign it anew takes as long as to judge it the first time."""
+        threads = HeldThreads()
+        vetting = evolve(self.vetting, workers=threads)
+        paths = [StorePath(f"{n:032d}", "x") for n in range(LONG + 1)]
+        few, many = self.vet(self.narinfo), self.vet(signed(evolve(self.narinfo, references=paths)))
+        for judge, more in ((vetting.vouched, ()), (vetting.merged, (many.entry,))):
+            judging = Deferred.fromCoroutine(vetting.apart(judge, many.entry, *more))
+            self.assertNoResult(judging)
+            threads.release()
+            self.assertEqual(many.entry, self.successResultOf(judging))
+        at_once = Deferred.fromCoroutine(vetting.apart(vetting.vouched, few.entry))
+        self.assertEqual(few.entry, self.successResultOf(at_once))
+
     def test_names_of_signatures_come_first(self) -> None:
         """Nothing dear is done for a narinfo that no configured key is said to have signed."""
         forged = evolve(self.narinfo, signatures=[SecretKey.generate("x-1").sign(b"y")])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.nix import references
 from ncps.nix.base32 import ALPHABET
 from ncps.nix.references import LONG, References, in_order
 from ncps.nix.storepath import StorePath
@@ -46,12 +48,53 @@ class ReferencesTests(SynchronousTestCase):
     def test_many_are_worked_out_when_they_are_made(self) -> None:
         """That is where a thread does it; few may wait until they are needed."""
         many = References.of([StorePath(f"{n:032d}", "x") for n in range(LONG + 1)])
-        with mock.patch.object(StorePath, "__str__", side_effect=AssertionError("too late")):
+        with mock.patch.object(references, "in_order", side_effect=AssertionError("too late")):
             self.assertEqual(LONG + 1, len(many.joined.split(",")))
         self.assertFalse(References.of(many[:LONG]).is_long)
 
-    def test_sorting_in_runs_sorts(self) -> None:
+    def test_no_object_is_made_for_each_path(self) -> None:
+        """A hundred thousand of them would hold up all threads whenever garbage is collected."""
+        some = paths(20)
+        text = " ".join(path.base for path in some)
+        with mock.patch.object(StorePath, "__init__", side_effect=AssertionError("made")):
+            found = References.parse(text, 100)
+            self.assertTrue(found.joined)
+        self.assertEqual(tuple(dict.fromkeys(some)), found)
+        self.assertEqual(References.of(some), found)
+
+    def test_what_is_in_them(self) -> None:
+        """Only whole base names count; what is taken out leaves the others as they were."""
+        one, longer, other = [StorePath("0" * 32, name) for name in ("a", "a-b", "c")]
+        found = References.of([longer, other])
+        self.assertNotIn(one, found)
+        self.assertIn(longer, found)
+        self.assertEqual((other,), found.without(longer))
+        self.assertIs(found, found.without(one))
+        self.assertEqual((), References())
+        self.assertEqual([], list(References()))
+
+    def test_sorting_in_steps_sorts(self) -> None:
         """Whatever the number and the order."""
         texts = [f"{random.Random(n).random()}" for n in range(10_000)]
-        for some in (texts, texts[:4096], texts[:1], []):
+        for some in (texts, texts[:4096], texts[:4097], texts[:1], []):
             self.assertEqual(sorted(some), in_order(some))
+
+    def test_no_step_is_long(self) -> None:
+        """No thread runs during one sort, so none is of more than 8,000 of 100,000 texts."""
+        steps: list[list[str]] = []
+
+        def watched(texts: Iterable[str]) -> list[str]:
+            steps.append(sorted(texts))
+            return steps[-1]
+
+        chance = random.Random(1)
+        texts = [f"{'0' * 32}-{n:06}" for n in range(100_000)]  # alike up to their ends
+        for some in (chance.sample(texts, len(texts)), texts, texts[::-1]):
+            steps.clear()
+            with mock.patch.object(references, "sorted", watched, create=True):
+                self.assertEqual(texts, in_order(some))
+            self.assertLess(max(map(len, steps)), 8000)
+            last: list[str] = []
+            while len(last) < len(texts):
+                last = steps.pop() + last
+            self.assertTrue(texts == last, "something was sorted after these steps")
