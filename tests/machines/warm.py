@@ -38,6 +38,7 @@ def become(wanted: dict[str, Any], log: int) -> None:
     os.environ.update(wanted["environment"])
     os.chdir(wanted["directory"])
     sys.argv[1:] = wanted["arguments"]
+    sys.orig_argv[1:] = ["-m", "ncps", *wanted["arguments"]]  # by which it starts workers
 
 
 def ended(pid: int, codes: dict[int, int]) -> int | None:
