@@ -223,7 +223,11 @@ class CrashTests(Stage):
         self.assert_served(daemon, known)
         for path in (known, unknown, unknown):
             self.assertEqual(path.file, self.ask(daemon, path.nar_target).body)
-        self.assertIn(unknown.file, [file.read_bytes() for file in daemon.stored_nars()])
+        wait_until(
+            lambda: unknown.file in [file.read_bytes() for file in daemon.stored_nars()],
+            "what was verified to lie there",
+            daemon=daemon,
+        )
 
     def test_kill_at_any_time_leaves_a_store_that_works(self) -> None:
         """Killed at several moments of a busy life, ncps serves everything after a restart."""
