@@ -19,12 +19,23 @@ import json
 import os
 import socket
 import sys
+from importlib import import_module
 from typing import Any
 
-import ncps.crew  # noqa: F401 - imports all that a daemon needs
 from ncps.__main__ import main
 
 LONGEST = 1_000_000
+
+LOADED = (
+    "ncps.crew",
+    "ncps.service",
+    "ncps.assembly.bucket",
+    "ncps.assembly.database_servers",
+    "ncps.assembly.leases_of_servers",
+    "psycopg",
+    "pymysql",
+)
+"""What one daemon or another imports."""
 
 
 def become(wanted: dict[str, Any], log: int) -> None:
@@ -76,6 +87,8 @@ def serve(door: socket.socket) -> bool:
 
 
 if __name__ == "__main__":
+    for name in LOADED:
+        import_module(name)
     gc.collect()
     gc.freeze()
     if serve(socket.socket(fileno=int(sys.argv[1]))):
