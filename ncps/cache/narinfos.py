@@ -248,7 +248,7 @@ class NarInfos:
             entry, nar = vetted.entry, vetted.nar
             self._appeared(vetted)
             row = await self._catalog.narinfo(entry.digest)
-            if row is None or not self._is_overruled(entry, *row):
+            if row is None or not await self._is_overruled(entry, *row):
                 if row is not None:
                     entry = await self._vetting.apart(self._vetting.merged, entry, row[0])
                 entry = agreeing(entry, known_nar)
@@ -276,11 +276,12 @@ class NarInfos:
         if vetted.conventional is not None:
             self._negatives.forget(vetted.conventional)
 
-    def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
+    async def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
         """Whether an older narinfo holds against a new one: the first verified one wins."""
         if new.narinfo.nar_hash == old.narinfo.nar_hash:
             return False
-        holds = nar.is_stored and old.is_verified and self._vetting.vouched(old) is not None
+        holds = nar.is_stored and old.is_verified
+        holds = holds and await self._vetting.apart(self._vetting.vouched, old) is not None
         self._disagreed()
         self._log.error(
             "{upstream} says NarHash {new} of {path}, {other} said {old}; the {winner} one holds",

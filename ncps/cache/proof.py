@@ -85,7 +85,7 @@ class Proofs:
         except Refuted:
             self._refuted.add(claim)
             raise
-        return self._vetting.proven(vetted)
+        return await self._vetting.proven(vetted)
 
     async def _read(self, vetted: Vetted, address: ContentAddress) -> None:
         narinfo, nar = vetted.entry.narinfo, vetted.nar

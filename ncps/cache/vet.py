@@ -135,10 +135,13 @@ class Vetting:
         )
         return Vetted(self.signed(entry), nar, conventional, unproven)
 
-    def proven(self, vetted: Vetted) -> Vetted:
-        """The same after its bytes were found to be what its content address says."""
-        entry = evolve(vetted.entry, verified_by=CONTENT)
-        return evolve(vetted, entry=self.signed(entry), unproven=None)
+    async def proven(self, vetted: Vetted) -> Vetted:
+        """The same after its bytes were found to be what its content address says.
+
+        Signed in a thread where that is dear.
+        """
+        entry = await self.apart(self.signed, evolve(vetted.entry, verified_by=CONTENT))
+        return evolve(vetted, entry=entry, unproven=None)
 
     def vouched(self, entry: NarInfoEntry) -> NarInfoEntry | None:
         """A recorded narinfo as this process may serve it; None if it does not trust it.

@@ -151,13 +151,15 @@ class Daemon:
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 raise AssertionError(f"ncps ended by itself:\n{self._tail()}")
-            try:
-                if fetch(f"{self.url}/readyz", deadline=5).status == 200:
+            with contextlib.suppress(URLError, OSError):
+                if self.is_ready():
                     return
-            except (URLError, OSError):
-                pass
             time.sleep(0.05)
         raise AssertionError(f"ncps was not ready within {deadline} s:\n{self._tail()}")
+
+    def is_ready(self) -> bool:
+        """Whether it says that it can serve; OSError where nothing listens."""
+        return fetch(f"{self.url}/readyz", deadline=5).status == 200
 
     def _tail(self) -> str:
         return "\n".join(self.log.splitlines()[-40:])

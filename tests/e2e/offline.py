@@ -10,9 +10,10 @@ import os
 import subprocess
 from pathlib import Path
 
+from ncps.nix.narinfo import NarInfo
 from tests.e2e.bench import Bench, shared_closure
 from tests.e2e.daemon import Daemon, fetch
-from tests.e2e.nixclient import NixClient
+from tests.e2e.nixclient import NixClient, NixError
 from tests.services import require
 from tests.system.stage import wait_until
 
@@ -26,7 +27,12 @@ let
   }};
   alone = made "alone" "made here";
   stored = builtins.storePath "{stored}";
-in {{ inherit alone; both = made "both" "${{stored}} ${{alone}}"; }}
+  shown = builtins.storePath "{shown}";
+in {{
+  inherit alone;
+  both = made "both" "${{stored}} ${{alone}}";
+  half = made "half" "${{stored}} ${{shown}}";
+}}
 """
 WRAP = 'mount --bind "$0" /nix && exec "$@"'
 
@@ -49,9 +55,18 @@ class Offline(Bench):
         require(works.returncode == 0, "right to mount a directory as /nix (unshare)")
         return client
 
-    def build(self, daemon: Daemon, expression: Path, *attributes: str) -> str:
-        """Build with a fresh client whose only substituter is ncps; return what it printed."""
-        return self.builder().run(
+    def build(
+        self,
+        daemon: Daemon,
+        expression: Path,
+        *attributes: str,
+        client: NixClient | None = None,
+    ) -> str:
+        """Build with a client whose only substituter is ncps; return what it printed.
+
+        :param client: by default a fresh one.
+        """
+        return (client or self.builder()).run(
             "nix-build",
             *(str(expression), "--no-out-link"),
             *(word for attribute in attributes for word in ("-A", attribute)),
@@ -61,14 +76,23 @@ class Offline(Bench):
         )
 
     def test_what_is_stored_is_installed_and_the_rest_is_built(self) -> None:
-        """A derivation that nobody has, alone and over a path that is stored, builds."""
+        """A derivation that nobody has, alone and over a path that is stored, builds.
+
+        One that needs a path that is not stored fails by a message that names it, also at a client
+        that remembers the path's narinfo, and builds once the upstream is back.
+        """
         server = self.file_server("zstd")
         daemon = self.daemon(server)
         closure = shared_closure()
-        stored = next(path for path in closure.paths if path.endswith("-small1.txt"))
+        stored = next(path for path in closure.paths if path.endswith("-tree"))
+        shown = next(path for path in closure.paths if path.endswith("-large1"))
         self.client().install(daemon.url, [daemon.public_key()], stored)
+        narinfo = fetch(f"{daemon.url}/{shown[11:43]}.narinfo")
+        remembering = self.builder()
+        remembering.run("nix", "path-info", "--store", daemon.url, shown)
+        nar = f"{daemon.url}/{NarInfo.parse(narinfo.body).url}"
         expression = self.directory / "offline.nix"
-        expression.write_text(EXPRESSION.format(stored=stored))
+        expression.write_text(EXPRESSION.format(stored=stored, shown=shown))
         server.stop()
         for attributes in (["alone"], ["both"]):
             printed = self.build(daemon, expression, *attributes)
@@ -76,5 +100,16 @@ class Offline(Bench):
         target = f"{daemon.url}/{closure.root[11:43]}.narinfo"
         absent = fetch(target)
         self.assertEqual((404, "away"), (absent.status, absent.headers.get("X-Cache")))
+        hidden = fetch(f"{daemon.url}/{shown[11:43]}.narinfo")
+        self.assertEqual((404, "away"), (hidden.status, hidden.headers.get("X-Cache")))
+        answer = fetch(nar)
+        self.assertEqual(503, answer.status, answer.body)
+        self.assertIn("Retry-After", answer.headers)
+        for client, words in ((None, ()), (remembering, ("HTTP error 503", nar))):
+            with self.assertRaises(NixError) as caught:
+                self.build(daemon, expression, "half", client=client)
+            for word in (*words, shown):
+                self.assertIn(word, str(caught.exception))
         server.start()
         wait_until(lambda: fetch(target).status == 200, "the upstream", daemon=daemon)
+        self.assertIn("-half", self.build(daemon, expression, "half").strip().splitlines()[-1])

@@ -19,6 +19,19 @@ class InlineThreads:
         return function(*args, **kwargs)
 
 
+class NotingThreads:
+    """Runs every call at once, and knows whether one runs."""
+
+    is_running = False
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        self.is_running = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.is_running = False
+
+
 class HeldThreads:
     """Holds calls until `release`."""
 

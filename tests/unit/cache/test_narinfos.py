@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
@@ -11,16 +13,19 @@ from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import EVICTED_REFRESH_S, REFRESH_S
 from ncps.cache.say import AWAY_S
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
+from ncps.cache.vet import Vetting
 from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.keys import SecretKey
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, opaque_key
-from ncps.ports import NarRecord
+from ncps.nix.references import References
+from ncps.ports import NarInfoEntry, NarRecord
 from ncps.trail import Trail
 from tests.fakes.clocks import SetClock
 from tests.fakes.samples import OWN_KEY, sample, signed
+from tests.fakes.threads import NotingThreads
 from tests.fakes.upstream import ScriptedUpstream
 from tests.unit.cache.rig import CoreCase
 
@@ -507,6 +512,25 @@ class SharedNarTests(NarInfosCase):
         told = NarInfo.parse(self.successResultOf(asking).text)
         self.assertEqual((self.sample.narinfo.nar_hash, 1), (told.nar_hash, self.disagreements))
         self.assertIsNotNone(self.get(first(self.digest)))
+
+    def test_what_holds_is_judged_in_a_thread(self) -> None:
+        """If it has many references: to look at its signatures anew is dear."""
+        places: list[bool] = []
+        judge = Vetting.vouched
+
+        def vouched(vetting: Vetting, entry: NarInfoEntry) -> NarInfoEntry | None:
+            places.append(threads.is_running)
+            return judge(vetting, entry)
+
+        threads = NotingThreads()
+        self.vetting = evolve(self.vetting, workers=threads)
+        self.restart()
+        with (
+            mock.patch.object(References, "is_long", new=True),
+            mock.patch.object(Vetting, "vouched", vouched),
+        ):
+            self.test_stored_and_verified_one_holds()
+        self.assertEqual({True}, set(places))
 
     def same(self, nar: NarRecord) -> NarRecord | None:
         return self.get(self.narinfos.same_nar(self.upstreams.candidates[1], nar))

@@ -17,6 +17,7 @@ from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from ncps.nix.references import LONG
 from ncps.nix.storepath import StorePath
+from ncps.ports.catalog import CONTENT
 from tests.fakes.samples import (
     OWN_KEY,
     UPSTREAM_KEY,
@@ -96,6 +97,10 @@ class VettingTests(SynchronousTestCase):
             self.assertNoResult(judging)
             threads.release()
             self.assertEqual(many.entry, self.successResultOf(judging))
+        proving = Deferred.fromCoroutine(vetting.proven(many))
+        self.assertNoResult(proving)
+        threads.release()
+        self.assertEqual(CONTENT, self.successResultOf(proving).entry.verified_by)
         at_once = Deferred.fromCoroutine(vetting.apart(vetting.vouched, few.entry))
         self.assertEqual(few.entry, self.successResultOf(at_once))
 
@@ -233,7 +238,10 @@ class ContentAddressTests(SynchronousTestCase):
             self.assertEqual(is_sure, vetted.unproven is None)
             self.assertEqual(is_sure, vetted.entry.is_verified)
             self.assertEqual(1 if is_sure else 0, len(vetted.entry.narinfo.signatures))
-            proven = vetted if is_sure else self.vetting.proven(vetted)
+            proven = vetted
+            if not is_sure:
+                proving = Deferred.fromCoroutine(self.vetting.proven(vetted))
+                proven = self.successResultOf(proving)
             self.assertTrue(proven.entry.is_verified)
             self.assertIsNone(proven.unproven)
             fingerprint, signatures = narinfo.fingerprint(), proven.entry.narinfo.signatures
