@@ -188,6 +188,11 @@ class Nars:
         is_sure = nar is not None and nar.compression == "none"
         return nar.file_size if nar is not None and is_sure else None, Outcome.MISS
 
+    async def is_here(self, key: NarKey) -> bool:
+        """Whether a NAR is stored now; bytes without a row are taken over first. As `stat`."""
+        nar = await self._find(key)
+        return nar is not None and nar.is_stored
+
     async def _find(self, key: NarKey) -> NarRecord | None:
         """Return what is known of a NAR; bytes without a row are taken over first."""
         if self.is_arriving(key):

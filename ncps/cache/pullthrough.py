@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.cache.athand import AtHand
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
@@ -46,6 +47,7 @@ class PullThrough(Cache):
         self._public_key = str(public_key)
         self._narinfos = narinfos
         self._nars = nars
+        self._at_hand = AtHand(catalog=catalog, narinfos=narinfos, nars=nars)
         self._looks = Looks(
             clock,
             tasks,
@@ -62,7 +64,7 @@ class PullThrough(Cache):
 
     async def narinfo(self, digest: str) -> ServedNarInfo:
         """See `Cache`."""
-        return await self._narinfos.get(digest)
+        return await self._at_hand.narinfo(digest)
 
     def watch(self, forgotten: Callable[[str], object]) -> None:
         """See `Cache`."""
@@ -74,7 +76,7 @@ class PullThrough(Cache):
 
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         """See `Cache`."""
-        found = await self._narinfos.get(digest)
+        found = await self._at_hand.narinfo(digest)
         if found.nar is None or not is_named(found.nar, file_name):
             raise Absent(f"no file that is called {file_name}", outcome=found.outcome)
         return found.nar.key

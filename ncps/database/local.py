@@ -13,9 +13,11 @@ and those behind it soon after; what cannot be written is served all the same (`
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from random import uniform
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from urllib.parse import quote
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.task import deferLater
@@ -39,6 +41,8 @@ SHORT_PATIENCE_S: Final = 0.2
 WAIT_S: Final = 0.1
 """How long a connection waits by itself, which keeps the others that want its thread."""
 PAUSE_S: Final = 0.05
+OPEN_ATTEMPTS: Final = 20
+"""How often a locked file is opened, `WAIT_S` and `PAUSE_S` for each attempt: 3 s in all."""
 
 
 _log = Logger()
@@ -80,18 +84,42 @@ class LocalDatabase(Database):
         self._guard = WalGuard(dialect.path)
 
     def open(self) -> None:
+        self._inline = self._opened_blocking()
         try:
-            self._inline = self._dialect.connect(read_only=True, timeout_s=0.0)
-        except self._dialect.errors as error:
-            raise self._dialect.translated(error) from error
-        self._guard.open()
+            self._guard.open()
+        except OSError as error:
+            raise Unavailable(f"{self._dialect.path} cannot be read: {error.strerror}") from error
         self._writer = self._pool(1, read_only=False)
         self._readers = self._pool(READERS, read_only=True)
+
+    def _opened_blocking(self) -> Any:
+        """Open a connection that has read something, and waits for no lock from then on.
+
+        Who opens or closes the file at the same moment, as another worker may, has it for himself.
+        """
+        for attempt in range(OPEN_ATTEMPTS):
+            connection: Any = None
+            try:
+                connection = self._dialect.connect(read_only=True, timeout_s=WAIT_S)
+                connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+                connection.execute("PRAGMA busy_timeout = 0")
+            except self._dialect.errors as error:
+                if connection is not None:
+                    connection.close()
+                is_hopeless = self._dialect.trouble(error) is Trouble.FINAL
+                if is_hopeless or attempt + 1 == OPEN_ATTEMPTS:
+                    raise self._dialect.translated(error) from error
+            else:
+                return connection
+            time.sleep(PAUSE_S)
+        raise AssertionError("unreachable")
 
     def _pool(self, size: int, *, read_only: bool) -> ConnectionPool:
         pool = ConnectionPool(
             "sqlite3",
-            str(self._dialect.path),
+            # Never made anew: a file that was removed is found missing.
+            f"file:{quote(str(self._dialect.path))}?mode=rw",
+            uri=True,
             cp_min=0,
             cp_max=size,
             cp_noisy=False,
@@ -103,6 +131,7 @@ class LocalDatabase(Database):
         return pool
 
     def _set_up(self, connection: Any, *, read_only: bool) -> None:
+        self._guard.check_database()  # before our log is read as that of another one
         connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
         self._dialect.set_up(connection, read_only=read_only)
 
@@ -134,10 +163,16 @@ class LocalDatabase(Database):
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         since = self._reactor.seconds()
+
+        def guarded(txn: Transaction) -> R:
+            self._guard.check_database()  # who writes nothing is to find out, too
+            return function(txn, *args, **kwargs)
+
         try:
-            return await self._run(
-                self._readers, self._dialect.begin_read, function, *args, **kwargs
-            )
+            return await self._run(self._readers, self._dialect.begin_read, guarded)
+        except WalCut as cut:
+            self._end(str(cut))
+            raise Unavailable(str(cut)) from cut
         finally:
             self._observe("read", self._reactor.seconds() - since)
 
@@ -193,6 +228,7 @@ class LocalDatabase(Database):
                 result = cast("R", await pool.runInteraction(interaction))
             except self._dialect.errors as error:
                 if self._dialect.trouble(error) is Trouble.FINAL:
+                    self._guard.check_database()  # of a file that is gone there are many errors
                     raise self._translated(error) from error
                 if self._reactor.seconds() >= until:
                     self._is_locked = True

@@ -54,13 +54,17 @@ def status(dialect: Dialect) -> Status:
     Blocks; for the start of the program and for commands.
     """
     try:
-        connection = dialect.inspect()
-        if connection is None:
-            return Status(applied=(), pending=known(dialect.name))
-        with closing(connection):
-            return _status(connection, dialect)
+        return _look(dialect)
     except dialect.errors as error:
         raise _told(dialect, error) from error
+
+
+def _look(dialect: Dialect) -> Status:
+    connection = dialect.inspect()
+    if connection is None:
+        return Status(applied=(), pending=known(dialect.name))
+    with closing(connection):
+        return _status(connection, dialect)
 
 
 def is_used(dialect: Dialect) -> bool:
@@ -84,12 +88,10 @@ def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
     :param sleep: waits so many seconds, while another process is at it.
     """
     dialect.prepare()
-    # Refuses a database that is not ours before anything in it is changed.
-    if not status(dialect).pending:
-        return ()
     for attempt in range(ATTEMPTS):
         try:
-            return _up(dialect, sleep)
+            # Refuses a database that is not ours before anything in it is changed.
+            return _up(dialect, sleep) if _look(dialect).pending else ()
         except dialect.errors as error:
             # Two that set a new SQLite file to WAL at one time collide without waiting.
             is_hopeless = dialect.trouble(error) is not Trouble.CONFLICT

@@ -3,7 +3,8 @@ log that something else has cut, too.
 
 SQLite notices none of that. What is written into a file that has no name any more is lost when the
 process ends. A database that was put in its place, as a backup is, would be given the frames of our
-log by the next process that opens it, so that log is renamed.
+log by the next process that opens it, so that log is renamed. So is its index, the file `-shm`: who
+opens it while another process of ours lives on with it would look for our frames in a new log.
 
 Where the log was touched, SQLite writes on behind the place where the log ended, and with its next
 checkpoint it copies the hole into the database, of which nothing is left then. A process that ends
@@ -47,8 +48,14 @@ class WalGuard:
         self._inode = 0
 
     def open(self) -> None:
-        """Note which file the database is, now that a connection has it open."""
+        """Note which files database, log and index are, now that a connection has read from them.
+
+        OSError.
+        """
         self._known = _identity(self._database)
+        self._has_index()
+        log = _identity(Path(self._log))
+        self._inode = 0 if log is None else log[1]
 
     def close(self) -> None:
         """Let go of the file, once all connections of this process are closed."""
@@ -61,12 +68,9 @@ class WalGuard:
 
         To be called while the write lock is held.
         """
-        self._check_database()
-        if self._index_fd < 0:
-            try:
-                self._index_fd = os.open(self._index, os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                return  # no log: another journal mode, or a file system without shared memory
+        self.check_database()
+        if not self._has_index():
+            return  # no log: another journal mode, or a file system without shared memory
         header = os.pread(self._index_fd, _HEADER.size, 0)
         if len(header) < _HEADER.size:
             return
@@ -83,16 +87,34 @@ class WalGuard:
         if facts.st_size < least:
             raise WalCut(f"{self._log} was cut to {facts.st_size} bytes of at least {least}")
 
-    def _check_database(self) -> None:
-        found = _identity(self._database)
+    def _has_index(self) -> bool:
+        """Whether the index is open, and was the one of our connections when it was opened."""
+        if self._index_fd < 0:
+            with suppress(OSError):
+                self._index_fd = os.open(self._index, os.O_RDONLY | os.O_CLOEXEC)
+        return self._index_fd >= 0
+
+    def check_database(self) -> None:
+        """Raise WalCut, unless the database is the file that it was."""
+        try:
+            found = _identity(self._database)
+        except OSError:
+            return  # a file system that cannot tell; SQLite has an error for it
         if found == self._known:
             return
-        log = Path(self._log)
-        with suppress(OSError):  # there is none
-            if log.stat().st_ino == self._inode:
-                log.rename(f"{log}.aside")
+        # The log first: a new index is made from the log that lies there.
+        self._put_aside(self._log, self._inode)
+        if self._index_fd >= 0:
+            self._put_aside(self._index, os.fstat(self._index_fd).st_ino)
         what = "removed (`ncps rebuild` makes it anew)" if found is None else "replaced"
         raise WalCut(f"{self._database} was {what}")
+
+    @staticmethod
+    def _put_aside(path: str, inode: int) -> None:
+        """Rename a file, unless it is that of a successor already, who uses the new database."""
+        with suppress(OSError):  # there is none
+            if Path(path).stat().st_ino == inode:
+                Path(path).rename(f"{path}.aside")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

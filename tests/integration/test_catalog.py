@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,7 @@ from ncps.database import local, migrate, nars
 from ncps.database.catalog import SqlCatalog
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
+from ncps.database.walguard import WalCut, WalGuard
 from ncps.errors import Corrupt, Refused, StorageFull, Unavailable
 from ncps.ports import Totals
 from tests.contract.catalog import CatalogContract
@@ -32,6 +35,21 @@ def _stored(txn: Any) -> int:
     """How many NARs are stored, by their rows."""
     count = txn.execute("SELECT COUNT(*) FROM nar_files WHERE stored_at IS NOT NULL").fetchone()[0]
     return int(count)
+
+
+SUCCESSOR = """
+import os, sys
+from pathlib import Path
+from ncps.database import migrate
+from ncps.database.dialects.sqlite import SQLite
+dialect = SQLite(Path(sys.argv[1]))
+migrate.up(dialect)
+connection = dialect.connect()
+connection.execute("UPDATE accounts SET bytes = 0")
+assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+print(connection.execute("SELECT COUNT(*) FROM narinfos").fetchone()[0], flush=True)
+os._exit(0)  # its log stays, as that of a process that goes on
+"""
 
 
 class Narrow(SQLite):
@@ -272,6 +290,44 @@ class FaultTests(SqliteTestCase):
             database.open()
 
 
+class TakenFileTests(SqliteTestCase):
+    """Another process has the file to itself at the moment of the start."""
+
+    def taken(self) -> threading.Timer:
+        """Have it lock the file for a moment."""
+        holder = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        holder.execute("PRAGMA journal_mode = DELETE")
+        holder.execute("BEGIN EXCLUSIVE")
+        timer = threading.Timer(0.4, holder.close)
+        timer.start()
+        self.addCleanup(timer.join)
+        return timer
+
+    async def test_it_is_opened_when_it_is_let_go(self) -> None:
+        """Two workers that make a removed file again, or whoever closes it last, are quick."""
+        database = LocalDatabase(reactor, self.dialect)
+        self.taken()
+        database.open()
+        self.addCleanup(database.close)
+        self.assertEqual(0, await database.point(_stored))
+
+    async def test_a_schema_waits_likewise(self) -> None:
+        """Also where the engine does not wait by itself."""
+        self.taken()
+        self.assertEqual((), migrate.up(Narrow(self.path)))
+
+    async def test_a_file_that_is_never_let_go(self) -> None:
+        """The start fails in time and says why."""
+        holder = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(holder.close)
+        holder.execute("PRAGMA journal_mode = DELETE")
+        holder.execute("BEGIN EXCLUSIVE")
+        database = LocalDatabase(reactor, self.dialect)
+        self.patch(local, "OPEN_ATTEMPTS", 2)
+        with self.assertRaisesRegex(Unavailable, "locked"):
+            database.open()
+
+
 class CutLogTests(SqliteTestCase):
     """Something else than SQLite touches the write-ahead log while the database is open."""
 
@@ -334,6 +390,13 @@ class CutLogTests(SqliteTestCase):
         self.assertIn(str(self.path), self.ended[0])
         self.assertIn("ncps rebuild", self.ended[0])
 
+    async def test_a_database_that_was_removed_is_not_read_for_ever(self) -> None:
+        """A worker that writes nothing finds out, too."""
+        self.path.unlink()
+        with self.assertRaisesRegex(Unavailable, "was removed"):
+            await self.catalog.totals()
+        self.assertEqual(1, len(self.ended))
+
     async def test_a_database_that_was_replaced(self) -> None:
         """A backup that was put there is what the next process finds, without our log."""
         await self.fill(range(3))
@@ -353,6 +416,43 @@ class CutLogTests(SqliteTestCase):
             self.assertEqual([("ok",)], connection.execute("PRAGMA integrity_check").fetchall())
             found = connection.execute("SELECT COUNT(*) FROM narinfos").fetchall()
         self.assertEqual([(3,)], found)
+
+    def succeed(self) -> int:
+        """Have another process open the database; return how many narinfos it finds."""
+        command = [sys.executable, "-c", SUCCESSOR, str(self.path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        return int(done.stdout)
+
+    async def test_a_successor_beside_a_worker_that_lives_on(self) -> None:
+        """The one begins with a log and an index of its own, and keeps them when the other ends."""
+        await self.fill(range(100))  # so that it grows
+        other = WalGuard(self.path)
+        other.open()
+        self.addCleanup(other.close)
+        self.path.unlink()
+        with self.assertRaisesRegex(Unavailable, "was removed"):
+            await self.fill(range(100, 101))
+        self.assertEqual(0, self.succeed())
+        files = [self.path, self.log, Path(f"{self.path}-shm")]
+        before = [file.stat().st_ino for file in files]
+        with self.assertRaisesRegex(WalCut, "was replaced"):
+            other.check()
+        self.assertEqual(before, [file.stat().st_ino for file in files])
+        self.assertEqual(0, self.succeed())
+
+    async def test_a_worker_that_has_written_nothing(self) -> None:
+        """It knows the log of the others, and does not leave it beside another database."""
+        with closing(sqlite3.connect(self.path)) as source:
+            backup = self.path.with_suffix(".backup")
+            with closing(sqlite3.connect(backup)) as to:
+                source.backup(to)
+            source.execute("UPDATE accounts SET bytes = 5")
+            source.commit()
+            backup.replace(self.path)
+            with self.assertRaisesRegex(Unavailable, "was replaced"):
+                await self.fill(range(1))
+            self.assertFalse(self.log.exists())
 
     async def test_a_checkpoint_of_another_process_is_no_damage(self) -> None:
         """SQLite itself may shorten the log, once everything in it is in the database."""

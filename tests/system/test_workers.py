@@ -11,9 +11,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, fetch
 from tests.system.caches import StorePath
 from tests.system.faults import Stall
 from tests.system.origin import Origin
@@ -330,6 +332,28 @@ class CleanedTests(WorkersStage):
         shutil.rmtree(run)
         run.write_text("in the way")
         wait_until(lambda: b"was removed" in self.ask(daemon, "/readyz").body, "it to be told")
+        daemon.stop()
+
+    def test_a_removed_database_is_made_again(self) -> None:
+        """Workers end that write into a file without a name; their successors have a new one."""
+        paths = [self.cache.add(1000) for _ in range(2)]
+        daemon, _ = self.crew(self.mounted(), 2)
+        self.assert_served(daemon, paths.pop())
+        (daemon.directory / "catalog.sqlite").unlink()
+
+        def ask(_: int) -> None:
+            with contextlib.suppress(OSError, HTTPException):
+                fetch(f"{daemon.url}/readyz")  # has whoever answers read from the database
+
+        def have_all_begun_anew() -> bool:
+            list(clients.map(ask, range(16)))  # at once, so that each worker gets some
+            return len(self.starts(daemon)) >= 4
+
+        with ThreadPoolExecutor(16) as clients:
+            wait_until(have_all_begun_anew, "a start", deadline=START_DEADLINE, daemon=daemon)
+        self.assert_served(daemon, paths[0])
+        self.wait_until_stored(daemon, paths[0])
+        self.assertNotIn("cannot start", daemon.log)
         daemon.stop()
 
 

@@ -1,0 +1,71 @@
+"""At hand: a narinfo that no upstream has now, though its NAR is here under another name.
+
+A client may know a NAR by its upstream's name of the file, or by the name that an older narinfo had
+for it. Then it is stored under that name alone, or lies in the store without a row. So before a
+recorded narinfo is refused, its NAR is looked for under its other names: by their rows first, and
+then in the store, as for a client that asks for the NAR.
+"""
+
+from __future__ import annotations
+
+from ncps.cache.naming import agreeing, named
+from ncps.cache.narinfos import NarInfos
+from ncps.cache.nars import Nars
+from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
+from ncps.cache.vet import Vetted
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, StorageFull, Unavailable
+from ncps.nix.narurl import NarKey, conventional_key
+from ncps.ports import Catalog, NarInfoEntry, NarRecord
+
+
+class AtHand:
+    """See the module."""
+
+    def __init__(self, *, catalog: Catalog, narinfos: NarInfos, nars: Nars) -> None:
+        self._catalog = catalog
+        self._narinfos = narinfos
+        self._nars = nars
+
+    async def narinfo(self, digest: str) -> ServedNarInfo:
+        """Return a narinfo to serve; see `NarInfos.get`. NotFound, Unavailable, Corrupt."""
+        try:
+            return await self._narinfos.get(digest)
+        except (NotFound, Unavailable, Corrupt) as error:
+            if not _is_new_verdict(error) or not await self._is_brought(digest):
+                raise
+        return await self._narinfos.get(digest)
+
+    async def _is_brought(self, digest: str) -> bool:
+        """Whether the NAR of a recorded narinfo is stored now by the name that the narinfo has."""
+        try:
+            row = await self._catalog.narinfo(digest)
+            if row is None or row[1].is_stored:  # then the narinfo was refused for another reason
+                return False
+            return await self._is_renamed(*row) or await self._nars.is_here(row[1].key)
+        except (NotFound, Unavailable, Corrupt, StorageFull):
+            return False
+
+    async def _is_renamed(self, entry: NarInfoEntry, nar: NarRecord) -> bool:
+        """Whether the NAR is stored under another name of its own, which the narinfo has now."""
+        vetted, there = await named(self._catalog, Vetted(entry, nar, _conventional(entry)))
+        if there is None or not there.is_stored or there.verified_at is None:
+            return False
+        await self._catalog.add_narinfo(agreeing(vetted.entry, there), vetted.nar)
+        self._narinfos.changed(nar.key)
+        self._narinfos.changed(there.key)
+        return True
+
+
+def _is_new_verdict(error: NcpsError) -> bool:
+    """Whether upstreams were asked, or none could be; a remembered absence was looked into."""
+    if isinstance(error, Absent):
+        return error.outcome not in {Outcome.NEGATIVE, Outcome.RING}
+    return bool(error.told)
+
+
+def _conventional(entry: NarInfoEntry) -> NarKey | None:
+    """The name that the upstream of a narinfo has for the file."""
+    try:
+        return conventional_key(entry.upstream_url)
+    except Malformed:
+        return None

@@ -1,0 +1,128 @@
+"""At hand: narinfos whose upstream is away, and whose NAR is here under another name."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+from attrs import evolve
+
+from ncps import trail
+from ncps.cache.athand import AtHand
+from ncps.cache.health import FAILURES
+from ncps.cache.say import AWAY_S
+from ncps.cache.verbs import Absent, Outcome
+from ncps.errors import Unavailable
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import NarKey, opaque_key
+from ncps.ports import NarRecord
+from ncps.trail import Trail
+from tests.fakes.samples import sample
+from tests.unit.cache.rig import CoreCase
+
+
+class AtHandTests(CoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=100_000)
+        self.origin.add(self.sample)
+        self.at_hand = AtHand(catalog=self.catalog, narinfos=self.narinfos, nars=self.nars)
+
+    def lose_upstreams(self) -> None:
+        """Let all upstreams be away, and have been for a while."""
+        for upstream, candidate in zip(self.scripted, self.upstreams.candidates, strict=True):
+            upstream.is_away = True
+            for _ in range(FAILURES):
+                candidate.health.failed("refused")
+        self.clock.advance(AWAY_S)
+        for candidate in self.upstreams.candidates:
+            candidate.health.failed("refused")
+
+    def assert_served(self) -> NarKey:
+        """Check that narinfo and NAR are served from here; return under which name."""
+        found = self.get(self.at_hand.narinfo(self.sample.digest))
+        self.assertIs(Outcome.HIT, found.outcome)
+        key = NarKey.parse(NarInfo.parse(found.text).url.rpartition("/")[2])
+        self.assertEqual(self.sample.file, self.download(key))
+        self.assertEqual(key, found.nar.key if found.nar is not None else None)
+        return key
+
+    def test_stored_under_the_name_of_the_upstream(self) -> None:
+        """Who asked for the NAR by that name has stored the NAR of our narinfo, too."""
+        self.learn(self.sample)
+        self.download(self.sample.conventional)
+        self.lose_upstreams()
+        before = len(self.origin.asked("nar"))
+        self.assertEqual(self.sample.key, self.assert_served())
+        self.assertEqual(before, len(self.origin.asked("nar")))
+        self.assertIsNotNone(self.catalog.records[self.sample.key].verified_at)
+
+    def test_verified_under_the_name_of_the_upstream(self) -> None:
+        """Then the narinfo gets that name, and no byte is read."""
+        self.learn(self.sample)
+        self.download(self.sample.conventional)
+        there = self.catalog.records[self.sample.conventional]
+        nar = self.catalog.records[self.sample.key]
+        self.catalog.records[self.sample.conventional] = evolve(
+            there, compression="xz", nar_hash=nar.nar_hash, verified_at=there.stored_at
+        )
+        self.lose_upstreams()
+        self.assertEqual(self.sample.conventional, self.assert_served())
+        self.assertNotIn(self.sample.key, self.store.objects)
+
+    def test_stored_under_another_name_of_ours(self) -> None:
+        """Several files of one NAR have a name each; one that is here will do."""
+        self.learn(self.sample)
+        self.download(self.sample.key)
+        nar = self.catalog.records[self.sample.key]
+        assert nar.nar_hash is not None
+        other = opaque_key("xz", nar.nar_hash, 1)
+        entry = self.catalog.entries[self.sample.digest]
+        entry = evolve(entry, narinfo=evolve(entry.narinfo, url=other.url))
+        self.get(self.catalog.add_narinfo(entry, evolve(nar.without_bytes(), key=other)))
+        self.memory.clear()
+        self.lose_upstreams()
+        self.assertEqual(self.sample.key, self.assert_served())
+
+    def test_file_without_a_row(self) -> None:
+        """Right bytes that lie in the store are taken over, wrong ones are not shown."""
+        self.learn(self.sample)
+        self.lose_upstreams()
+        self.store.put(self.sample.key, b"x" + self.sample.file[1:])
+        self.assertIs(Outcome.AWAY, self.absent().outcome)
+        self.store.put(self.sample.key, self.sample.file)
+        self.assertEqual(self.sample.key, self.assert_served())
+
+    def absent(self) -> Absent:
+        error = self.refused(self.at_hand.narinfo(self.sample.digest), Absent)
+        assert isinstance(error, Absent)
+        return error
+
+    def test_nothing_here(self) -> None:
+        """What is not here stays as it was: absent since nobody can be asked."""
+        self.learn(self.sample)
+        self.lose_upstreams()
+        self.assertIs(Outcome.AWAY, self.absent().outcome)
+
+    def test_store_that_cannot_tell(self) -> None:
+        """The upstreams' verdict stands."""
+        self.learn(self.sample)
+        self.download(self.sample.conventional)
+        self.lose_upstreams()
+        self.store.failing = Unavailable("the store is away")
+        self.assertIs(Outcome.AWAY, self.absent().outcome)
+
+    def test_nothing_is_looked_for_that_upstreams_have_no_part_in(self) -> None:
+        """Nor a second time while an absence is remembered."""
+
+        def looked(_: NarKey) -> NarRecord:
+            self.fail("was looked for")
+
+        self.learn(self.sample)
+        digest = self.sample.digest
+        with patch.object(self.nars, "is_here", looked):
+            self.lose_upstreams()
+            with trail.following(Trail(("ncps-abcd",), has_come_round=True)):
+                error = self.refused(self.at_hand.narinfo(digest), Absent)
+            self.assertIs(Outcome.RING, error.outcome)
+            self.negatives.add(digest)
+            self.assertIs(Outcome.NEGATIVE, self.absent().outcome)
