@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import (
+    aborted,
     closure,
     databases,
     dead,
@@ -42,6 +43,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "replicas": replicas.measure,
     "leases": leases.measure,
     "references": references.measure,
+    "aborted": aborted.measure,
 }
 
 
