@@ -58,7 +58,7 @@ def wrong_installs(text: str) -> list[str]:
 class DocumentTests(SynchronousTestCase):
     def test_nobody_is_told_to_install_another_project(self) -> None:
         """On the index of packages `ncps` is a library for neural networks."""
-        pages = [ROOT / "README.md", ROOT / "tox.ini"]
+        pages = [*ROOT.glob("*.md"), ROOT / "tox.ini"]
         for folder, ending in (("docs", "*"), ("ncps", "*.py"), ("tests", "*.py"), (".ci", "*")):
             pages += (ROOT / folder).rglob(ending)
         found = {
@@ -89,6 +89,28 @@ class DocumentTests(SynchronousTestCase):
         names = names_in((DOCS / "trust.md").read_text())
         self.assertGreater(len(names), 20)
         self.assertEqual([], sorted(name for name in names if not exists(name)))
+
+    def test_files_for_contributors_are_there(self) -> None:
+        """The recipes name files and folders that exist; names in capitals stand for any name."""
+        text = (ROOT / "CONTRIBUTING.md").read_text()
+        names = set(re.findall(r"`((?:ncps|tests|docs|schema|\.ci)/[a-z0-9_./]+)`", text))
+        self.assertGreater(len(names), 40)
+        self.assertEqual([], sorted(name for name in names if not (ROOT / name).exists()))
+
+    def test_the_glossary_names_modules_that_are_there(self) -> None:
+        """Each word names a module or a page, and the words are in the order of the alphabet."""
+        text = (DOCS / "glossary.md").read_text()
+        entries = re.split(r"^- ", text, flags=re.MULTILINE)[1:]
+        words = [entry.partition("**: ")[0].removeprefix("**") for entry in entries]
+        self.assertEqual(sorted(words, key=str.lower), words)
+        for word, entry in zip(words, entries, strict=True):
+            modules = re.findall(r"`([a-z0-9_/]+(?:\.py)?)`", entry)
+            pages = re.findall(r"\]\(([a-z]+\.md)\)", entry)
+            found = [name for name in modules if (ROOT / "ncps" / name).exists()]
+            found += [name for name in pages if (DOCS / name).exists()]
+            self.assertTrue(found, word)
+            missing = [name for name in modules if name.endswith(".py") and name not in found]
+            self.assertEqual([], missing, word)
 
     def test_a_test_that_is_not_there_is_noticed(self) -> None:
         """Modules, classes and methods are told apart from those that were renamed."""
