@@ -15,10 +15,10 @@ ABBREVIATIONS = {"N.": "unit.cache.test_names.", "V.": "unit.cache.test_verify."
 
 
 def names_in(text: str) -> set[str]:
-    """Tests that a page on trust names in full, abbreviations written out."""
+    """Tests that a page names, with the abbreviations of the page on trust written out."""
     found = set()
     for name in re.findall(
-        r"`((?:unit|contract|system|integration|cluster|e2e|N|V)\.[\w.]+)`", text
+        r"`((?:unit|contract|system|integration|cluster|e2e|structure|N|V)\.[\w.]+)`", text
     ):
         for short, long in ABBREVIATIONS.items():
             if name.startswith(short):
@@ -117,3 +117,27 @@ class DocumentTests(SynchronousTestCase):
         self.assertTrue(exists("tests.unit.cache.test_names.OwnKeyTests"))
         self.assertFalse(exists("tests.unit.cache.test_names.OtherKeyTests"))
         self.assertFalse(exists("tests.unit.cache.test_nothing"))
+
+    def test_every_promise_and_decision_names_what_exists(self) -> None:
+        """Tests and modules alike; modules on the page on promises lie in the package."""
+        for page in [DOCS / "promises.md", *sorted((DOCS / "decisions").glob("*.md"))]:
+            text = page.read_text()
+            wrong = [name for name in sorted(names_in(text)) if not exists(name)]
+            root = ROOT / "ncps" if page.name == "promises.md" else ROOT
+            modules = re.findall(r"`(\w+(?:/\w+)*(?:/|\.py))`", text)
+            if root == ROOT:  # where a module follows its neighbour, its folder is not repeated
+                modules = [name for name in modules if "/" in name]
+            wrong += [name for name in modules if not (root / name).exists()]
+            self.assertEqual([], wrong, page.name)
+
+    def test_every_promise_and_decision_has_its_place(self) -> None:
+        """A number in a comment or on a page can be looked up."""
+        promises = re.findall(r"^## P(\d+) ", (DOCS / "promises.md").read_text(), re.MULTILINE)
+        self.assertEqual([str(number) for number in range(1, 13)], promises)
+        folder = DOCS / "decisions"
+        index = (folder / "README.md").read_text()
+        listed = re.findall(r"^- \[D(\d+)\]\((.+?)\)", index, re.MULTILINE)
+        records = sorted(path.name for path in folder.glob("d*.md"))
+        self.assertEqual(records, [name for _, name in listed])
+        for number, name in listed:
+            self.assertTrue((folder / name).read_text().startswith(f"# D{number} "), name)
