@@ -42,10 +42,10 @@ class NotFound(NcpsError):
 
 
 class Unavailable(NcpsError):
-    """Could not tell or could not do it now; try later. Never treated as absence. Clients: 502-504.
+    """Could not tell or could not do it now; try later. Never taken for absence. Clients: 503, 504.
 
     :param retry_after: seconds after which trying again makes sense, if known.
-    :param timed_out: whether the cause was a deadline (clients: 504 instead of 502).
+    :param timed_out: whether the cause was a deadline (clients: 504 instead of 503).
     :param kind: what kind of failure it is, where it is an upstream's; for metrics.
     """
 

@@ -101,7 +101,7 @@ class NarInfoEntry:
 
 @frozen
 class Totals:
-    """Counts for metrics and the status page."""
+    """Counts for metrics."""
 
     narinfos: int
     nars_stored: int
