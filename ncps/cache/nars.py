@@ -15,7 +15,7 @@ from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
 from ncps.cache.chosen import Chosen
 from ncps.cache.download import Download
-from ncps.cache.follow import TASTED_ENTRIES, TASTED_S
+from ncps.cache.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S
 from ncps.cache.hearsay import is_hearsay, own_view
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.negatives import Negatives
@@ -308,7 +308,7 @@ class Nars:
                 new_seal=partial(self._new_seal, is_thorough=is_thorough),
                 hopeless=partial(self._hopeless, key, nar),
                 found_wrong=partial(self._chosen.found_wrong, nar),
-                tasted=partial(self._note_taste, key),
+                tasted=partial(self._note_taste, key, key in self._tasted),
             )
         except NcpsError:
             ticket.close()
@@ -382,9 +382,10 @@ class Nars:
         finally:
             arrived.spool.release()
 
-    def _note_taste(self, key: NarKey, is_good: bool) -> None:
-        if is_good:
-            self._tasted.add(key)
+    def _note_taste(self, key: NarKey, was_tasted: bool, is_good: bool) -> None:
+        """Note that clients have bytes, or that these were wrong; clients of before resume."""
+        if is_good or was_tasted:
+            self._tasted.add(key, ttl_s=None if is_good else RESUMED_S)
         else:
             self._tasted.forget(key)
 

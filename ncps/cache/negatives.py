@@ -33,11 +33,14 @@ class Negatives:
             return False
         return True
 
-    def add(self, key: Hashable) -> None:
-        """Remember that this is absent, from now on."""
+    def add(self, key: Hashable, *, ttl_s: float | None = None) -> None:
+        """Remember that this is absent, from now on.
+
+        :param ttl_s: for this one, in seconds; None: as for all.
+        """
         if self._ttl_s <= 0 or self._max_entries <= 0:
             return
-        self._until[key] = self._clock.seconds() + self._ttl_s
+        self._until[key] = self._clock.seconds() + (self._ttl_s if ttl_s is None else ttl_s)
         self._until.move_to_end(key)
         while len(self._until) > self._max_entries:
             self._until.popitem(last=False)

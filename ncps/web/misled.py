@@ -4,9 +4,9 @@ Only the end of a file tells that its bytes were wrong, and by then a client may
 Its connection is cut, which looks to it like any other cut: it asks for the rest, and gets a right
 end to a wrong beginning. So it gets no part of that file for a while, but the whole.
 
-A client is known by its address alone, which others may share, and by where it was cut: whoever
-comes again does so with no more bytes than it was sent, and hardly less than it has acknowledged.
-Who asks for the whole has forgotten the wrong bytes.
+A client is known by its address alone, which others may share, and by where it was cut: a client
+that resumes has no more bytes than it was sent, and hardly less than it has acknowledged. A request
+for the whole takes nothing back: another client at the same address may have sent it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,3 @@ class Misled:
             del self._cuts[client, file]
             return False
         return cut.low <= first <= cut.high
-
-    def forget(self, client: str, file: str) -> None:
-        """Note that a client begins anew; harmless if it was not known."""
-        self._cuts.pop((client, file), None)

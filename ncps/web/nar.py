@@ -153,18 +153,14 @@ def _note_misled(request: NcpsRequest, key: NarKey) -> None:
 
 def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
     """Which part of the file to send; None: the whole."""
-    client, header = request.client, request.getHeader(b"range")
-    if header is None:
-        request.site.misled.forget(client, file)
-        return None
-    spec = parse(header)
+    spec = parse(request.getHeader(b"range"))
     if spec is None or not if_range_matches(request.getHeader(b"if-range"), etag):
         return None
     if _is_misled(request, file):
         request.setHeader(b"Accept-Ranges", b"none")
         _log.info(
             "{client} has wrong bytes of {file}: it gets the whole instead of the rest",
-            client=client,
+            client=request.client,
             file=file,
         )
         return None

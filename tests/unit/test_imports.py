@@ -27,7 +27,6 @@ class NamedTests(SynchronousTestCase):
     def test_nothing_is_collected_meanwhile(self) -> None:
         """Collections are off during the import, on after it, and pass over what was imported."""
         self.path.write_text(MODULE)
-        gc.disable()
         frozen = gc.get_freeze_count()
         self.assertFalse(named("imported_late:was_enabled"))
         self.assertTrue(gc.isenabled())

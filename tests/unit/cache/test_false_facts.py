@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
+from ncps.cache.follow import RESUMED_S
 from ncps.cache.verbs import Outcome, Resized
 from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable
@@ -370,6 +371,24 @@ class OtherCompressorTests(CoreCase):
         self.failureResultOf(client.done, Corrupt)
         self.failureResultOf(self.open(self.sample.key), Corrupt)
         self.assertEqual([], self.mirror.asked("nar"))
+
+    def test_others_that_had_wrong_bytes_change_nothing_for_them(self) -> None:
+        """Wrong bytes at other clients do not send them the rest of another file; for a minute."""
+        self.origin.scripts.append(Script(stall_at=100_000))
+        _, client = self.successResultOf(self.open(self.sample.key))
+        self.origin.otherwise = Script(error=Unavailable("reset"))
+        self.origin.release(Unavailable("reset"))
+        self.clock.pump([1.0] * 100)
+        self.failureResultOf(client.done, Unavailable)
+        self.origin.otherwise = Script(lie_at=50_000)
+        self.origin.scripts.append(Script(lie_at=len(self.sample.file) - 1, stall_at=100_000))
+        _, client = self.successResultOf(self.open(self.sample.key))
+        self.origin.release()
+        self.failureResultOf(client.done, Corrupt)
+        self.failureResultOf(self.open(self.sample.key), Corrupt)
+        self.assertEqual([], self.mirror.asked("nar"))
+        self.clock.advance(RESUMED_S)
+        self.assertEqual(self.other.file, self.download(self.sample.key))
 
 
 class LengthTests(CoreCase):
