@@ -275,7 +275,7 @@ def _start_logging(settings: Settings, *, is_daemon: bool) -> None:
         prefix=settings.log.console_writer_prefix,
         is_queued=is_daemon,
     )
-    logs.log_warnings(settings)
+    logs.log_warnings(settings.warnings)
 
 
 def _dispatch(options: argparse.Namespace, settings: Settings, commands: Commands) -> int:

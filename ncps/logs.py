@@ -10,8 +10,7 @@ import json
 import logging
 import math
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from select import PIPE_BUF
 from time import time
@@ -35,7 +34,6 @@ from zope.interface import implementer
 from ncps import logqueue
 from ncps.loglines import Batch, harmless, human_head, quoted, stamp
 from ncps.logqueue import Sink
-from ncps.settings import Settings
 
 LEVELS = {
     "trace": LogLevel.debug,
@@ -300,19 +298,6 @@ def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
     return logqueue.before(stream, told)
 
 
-def observer_from(
-    settings: Settings, stream: TextIO | None = None, *, is_queued: bool = False
-) -> ILogObserver:
-    """Make the observer that the settings ask for, on standard output by default."""
-    return observer(
-        settings.log.level,
-        stream or sys.stdout,
-        human=settings.log.console_writer_enabled,
-        prefix=settings.log.console_writer_prefix,
-        is_queued=is_queued,
-    )
-
-
 class StandardLibraryBridge(logging.Handler):
     """Passes warnings and worse of `logging`, which libraries use, to `twisted.logger`."""
 
@@ -369,7 +354,7 @@ def start_logging(
             logging.getLogger().addHandler(_bridge)
 
 
-def log_warnings(settings: Settings) -> None:
+def log_warnings(warnings: Iterable[str]) -> None:
     """Log what loading the settings had to say."""
-    for warning in settings.warnings:
+    for warning in warnings:
         _log.warn("{notice}", notice=warning)  # `warning` is a field of Twisted's own

@@ -27,7 +27,14 @@ _in_foreground: list[bool] = []
 
 def observer() -> ILogObserver:
     """Return the observer that the settings ask for; `twistd --logger=ncps.tap.observer`."""
-    return logs.observer_from(_last_loaded[-1], is_queued=bool(_in_foreground))
+    log = _last_loaded[-1].log
+    return logs.observer(
+        log.level,
+        sys.stdout,
+        human=log.console_writer_enabled,
+        prefix=log.console_writer_prefix,
+        is_queued=bool(_in_foreground),
+    )
 
 
 def _parameter(setting: Setting) -> list[object]:
@@ -109,7 +116,7 @@ def makeService(options: Options) -> IService:
         options.postOptions()
         settings = options.settings
     assert settings is not None
-    logs.log_warnings(settings)
+    logs.log_warnings(settings.warnings)
     service = named("ncps.service:NcpsService")(settings)
     reactor = named("twisted.internet.reactor")
     hear_signals(reactor, service.ending.cut)

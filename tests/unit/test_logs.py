@@ -23,10 +23,8 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
-from zope.interface.verify import verifyObject
 
 from ncps import logs
-from tests.unit.settings.around import load_with
 
 
 def _failure(message: str = "it broke") -> Failure:
@@ -248,22 +246,6 @@ class ObserverTests(SynchronousTestCase):
         logs.LineObserver(stream, fail)(_event())
         self.assertIn("unloggable event", json.loads(stream.getvalue())["message"])
 
-    def test_the_settings_choose(self) -> None:
-        """Level, form and prefix come from the settings."""
-        stream = io.StringIO()
-        settings = load_with(
-            {
-                "log-level": "warn",
-                "log-console-writer-enabled": "true",
-                "log-console-writer-prefix": "> ",
-            }
-        )
-        observer = logs.observer_from(settings, stream)
-        verifyObject(ILogObserver, observer)
-        observer(_event())
-        observer(_event(log_level=LogLevel.warn))
-        self.assertRegex(stream.getvalue(), r"^> .* WARN  handled /x\n$")
-
 
 class StartTests(SynchronousTestCase):
     def test_what_was_logged_before_is_not_lost(self) -> None:
@@ -288,7 +270,7 @@ class StartTests(SynchronousTestCase):
         before = list(root.handlers)
         try:
             logs.start_logging("warn", second, human=False)
-            logs.log_warnings(load_with({"analytics-reporting-enabled": "true"}))
+            logs.log_warnings(["it has no effect"])
             Logger(namespace="x").info("quiet")
         finally:
             globalLogPublisher.removeObserver(logs._current.pop())

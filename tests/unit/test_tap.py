@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from unittest import mock
 
 from twisted.application.app import ServerOptions
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, LogLevel
 from twisted.python import usage
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
@@ -76,6 +77,16 @@ class ObserverTests(TapCase):
         self.parse(parent=parent)
         factory = namedAny(str(parent["logger"]))
         verifyObject(ILogObserver, factory())
+
+    def test_level_form_and_prefix_are_those_of_the_settings(self) -> None:
+        """What is below the level is left out."""
+        stream = io.StringIO()
+        self.patch(sys, "stdout", stream)
+        self.parse("--log-console-writer-enabled", "--log-console-writer-prefix=> ")
+        for level in (LogLevel.info, LogLevel.warn):
+            event = {"log_format": "handled", "log_level": level, "log_time": 0.0}
+            tap.observer()(event)
+        self.assertRegex(stream.getvalue(), r"^> .* WARN  handled\n$")
 
     def test_whoever_tells_twistd_decides(self) -> None:
         """The logging options of twistd, and of twist, win."""
