@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from attrs import frozen
 
 import ncps
+from ncps.aio.imports import named
 from ncps.errors import NcpsError
-from ncps.imports import named
 from ncps.settings import InvalidSettings, Settings, Surroundings, load
 from ncps.settings.hints import hint_for
 from ncps.settings.report import effective, groups

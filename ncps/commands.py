@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from ncps.aio.tasks import Tasks
 from ncps.assembly.databases import dialect
 from ncps.assembly.keys import vetting
 from ncps.assembly.parts import adapters, adoption, quarantine
@@ -21,7 +22,6 @@ from ncps.locks.local import LocalLeases
 from ncps.metrics import Metrics
 from ncps.service import NcpsService
 from ncps.settings.model import Settings
-from ncps.tasks import Tasks
 
 
 def _say(line: str) -> None:

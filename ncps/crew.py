@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ncps import __version__
+from ncps.aio.signals import CUT_S, hear_no_more, hear_signals, ignore_others
 from ncps.cli import WORKER
 from ncps.doors import Doors
 from ncps.errors import NcpsError, Refused
@@ -32,7 +33,6 @@ from ncps.settings.model import Settings
 from ncps.shares import share
 from ncps.siblings import rundir
 from ncps.siblings.rundir import RunDirectory
-from ncps.signals import CUT_S, hear_no_more, hear_signals, ignore_others
 from ncps.supervisor import Process, Supervisor, Watch
 from ncps.worker import (
     FAILED,

@@ -23,7 +23,7 @@ from twisted.internet.protocol import Factory as ProtocolFactory
 from twisted.internet.tcp import makeBinding
 from zope.interface import implementer
 
-from ncps.endpoints import BACKLOG, inherited, listen
+from ncps.aio.listening import BACKLOG, inherited, listen
 from ncps.errors import Refused
 
 

@@ -7,10 +7,10 @@ from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.descriptors import fitting
 from ncps.cache.admission import Admission
 from ncps.cache.pace import Pace
 from ncps.cache.seal import Seal
-from ncps.descriptors import fitting
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord

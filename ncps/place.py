@@ -14,8 +14,8 @@ from uuid import uuid4
 
 from twisted.internet.interfaces import IListeningPort
 
-from ncps.ending import Ending
-from ncps.endpoints import listen
+from ncps.aio.ending import Ending
+from ncps.aio.listening import listen
 from ncps.figures import Collector
 from ncps.metrics import Metrics
 from ncps.ports import Notices

@@ -18,7 +18,12 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from ncps import __version__, logqueue
-from ncps.allocator import GIVE_BACK_S, give_back_blocking, keep_large_blocks
+from ncps.aio.allocator import GIVE_BACK_S, give_back_blocking, keep_large_blocks
+from ncps.aio.descriptors import raise_limit
+from ncps.aio.ending import Ending
+from ncps.aio.reactor import chosen_reactor
+from ncps.aio.signals import hear_no_more, hear_signals, ignore_others
+from ncps.aio.tasks import Tasks, Ticker
 from ncps.assembly import mending
 from ncps.assembly.cluster import peer_clients
 from ncps.assembly.core import Core, core
@@ -35,18 +40,13 @@ from ncps.cache.agreement import Agreement
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
-from ncps.descriptors import raise_limit
-from ncps.ending import Ending
 from ncps.errors import NcpsError, StorageFull
 from ncps.limits import connections_that_fit
 from ncps.looplag import LoopLag
 from ncps.place import Alone, Place, address_of, closed
 from ncps.processmetrics import catch_up
-from ncps.reactor import chosen_reactor
 from ncps.settings.model import Settings
-from ncps.signals import hear_no_more, hear_signals, ignore_others
 from ncps.storage.lock import StoreLock
-from ncps.tasks import Tasks, Ticker
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
 from ncps.web.site import NcpsSite

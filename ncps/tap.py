@@ -12,13 +12,13 @@ from twisted.python import usage
 
 import ncps
 from ncps import logqueue, logs
-from ncps.imports import named
+from ncps.aio.imports import named
+from ncps.aio.signals import hear_signals
 from ncps.launch import Launch
 from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.hints import hint_for
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import TABLE, by_flag
-from ncps.signals import hear_signals
 
 _last_loaded: list[Settings] = []
 _in_foreground: list[bool] = []

@@ -29,23 +29,23 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ncps import logs
+from ncps.aio.ending import Ending
+from ncps.aio.listening import listen
+from ncps.aio.reactor import chosen_reactor
+from ncps.aio.signals import CUT_S, hear_no_more
 from ncps.assembly.siblings import SiblingClient
 from ncps.cli import WORKER
 from ncps.doors import Door, enter
-from ncps.ending import Ending
-from ncps.endpoints import listen
 from ncps.errors import NcpsError, Refused
 from ncps.figures import Collector
 from ncps.metrics import Metrics
 from ncps.place import Place, closed
-from ncps.reactor import chosen_reactor
 from ncps.service import NcpsService
 from ncps.settings.carried import unpack
 from ncps.settings.model import Settings
 from ncps.siblings.gathering import Gathering, Sibling
 from ncps.siblings.notices import DatagramNotices
 from ncps.siblings.rundir import Rooms, ensure
-from ncps.signals import CUT_S, hear_no_more
 from ncps.web.inner import FIGURES, inner_site
 from ncps.web.routes import Nars
 from ncps.web.site import NcpsSite

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ncps.aio.slots import Slots
+from ncps.aio.threads import Workers
 from ncps.assembly.stores import Stores, volume
 from ncps.errors import Refused
 from ncps.settings.model import S3Settings, Settings
-from ncps.slots import Slots
 from ncps.storage.room import Room
 from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.s3_bucket import Access, Bucket, connect
@@ -17,7 +18,6 @@ from ncps.storage.s3_probe import probe_blocking, sweep_blocking
 from ncps.storage.s3_requests import Requests
 from ncps.storage.temps import Temps
 from ncps.upstream.proxies import is_this_machine
-from ncps.workers import Workers
 
 QUEUE: Final = 10_000
 """Requests, and uploads, that may wait for a thread. Each belongs to a client, whose number has

@@ -9,6 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from ncps import limits
+from ncps.aio.recent import Negatives
+from ncps.aio.tasks import Tasks
 from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
@@ -22,7 +24,6 @@ from ncps.cache.inspect import Inspection
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
-from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.proof import Proofs
 from ncps.cache.pullthrough import PullThrough
@@ -34,7 +35,6 @@ from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
 from ncps.place import Place
 from ncps.settings.model import Settings
-from ncps.tasks import Tasks
 from ncps.upstream.peers import PeerClients
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ncps import limits
+from ncps.aio.clocks import wall_of
 from ncps.cache.pullthrough import PullThrough
-from ncps.clocks import wall_of
 from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.place import Place

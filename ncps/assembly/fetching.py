@@ -10,6 +10,8 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from ncps import limits
+from ncps.aio.tasks import Tasks
+from ncps.aio.threads import Threads
 from ncps.assembly.names import Names
 from ncps.cache.choose import Upstreams
 from ncps.cache.health import Health
@@ -20,13 +22,11 @@ from ncps.metrics import Metrics
 from ncps.ports import Upstream
 from ncps.settings.model import Settings, UpstreamSetting
 from ncps.settings.proxies import ProxiesSetting, ProxyURL
-from ncps.tasks import Tasks
 from ncps.upstream.agent import Client, Credentials, Timeouts
 from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
 from ncps.upstream.proxies import Bypass, Proxies, Proxy
 from ncps.upstream.remote import Observers, RemoteCache
-from ncps.workers import Threads
 
 _log = Logger()
 

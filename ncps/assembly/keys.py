@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
+from ncps.aio.threads import Threads
 from ncps.cache.vet import Vetting
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import PublicKey, SecretKey
 from ncps.settings.model import Settings
-from ncps.workers import Threads
 
 _log = Logger()
 

@@ -9,10 +9,10 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from ncps.aio.threads import Threads
 from ncps.assembly.stores import Stores
 from ncps.errors import NcpsError
 from ncps.place import Place
-from ncps.workers import Threads
 
 LOOK_S: Final = 5.0
 

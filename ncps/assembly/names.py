@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from ncps.resolver import MAX_OTHERS, MAX_PER_NAME, Resolver
+from ncps.aio.resolver import MAX_OTHERS, MAX_PER_NAME, Resolver
+from ncps.aio.threads import Workers
 from ncps.settings.model import Settings, UpstreamSetting
-from ncps.workers import Workers
 
 PATIENCE_S = 3.0
 """For names of what is no upstream."""

@@ -7,6 +7,9 @@ from typing import Any
 
 from attrs import frozen
 
+from ncps.aio.spool import Digest, Spool
+from ncps.aio.tasks import Tasks
+from ncps.aio.threads import Workers
 from ncps.assembly.databases import database
 from ncps.assembly.stores import Stores, stores
 from ncps.cache.adopt import Adoption
@@ -16,9 +19,6 @@ from ncps.database.pool import Database, Observer
 from ncps.metrics import Metrics
 from ncps.ports import Leases
 from ncps.settings.model import Settings
-from ncps.spool import Digest, Spool
-from ncps.tasks import Tasks
-from ncps.workers import Workers
 
 THREADS = 4
 

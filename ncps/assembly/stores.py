@@ -8,7 +8,8 @@ from typing import Any
 
 from attrs import frozen
 
-from ncps.nowait import is_local
+from ncps.aio.nowait import is_local
+from ncps.aio.threads import Workers
 from ncps.ports import ConfigStore, NarInfoStore, NarStore
 from ncps.settings.model import Settings
 from ncps.storage.calls import Calls
@@ -17,7 +18,6 @@ from ncps.storage.lock import StoreLock
 from ncps.storage.room import Room, Volume, odd_place
 from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
-from ncps.workers import Workers
 
 THREADS = 12
 """That write into a directory; they only wait for the disk, which syncs many as soon as one."""

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from attrs import frozen
 from twisted.logger import Logger
 
+from ncps.aio.tasks import Tasks, Ticker
 from ncps.assembly.leases import Locking, alone
 from ncps.assembly.parts import Adapters
 from ncps.cache.evict import Bounds, Eviction, Tally
@@ -28,7 +29,6 @@ from ncps.errors import Refused
 from ncps.metrics import Metrics
 from ncps.settings.eviction import LOCAL, ScheduleSetting
 from ncps.settings.model import Settings
-from ncps.tasks import Tasks, Ticker
 
 CHECK_S = 60.0
 """How often the size is looked at, whoever stored something."""

@@ -16,19 +16,19 @@ from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ncps.cache.negatives import Negatives
+from ncps.aio.clocks import utc_now
+from ncps.aio.flights import Flights
+from ncps.aio.recent import Negatives
+from ncps.aio.spool import Digest
+from ncps.aio.tasks import Tasks
+from ncps.aio.threads import Threads
 from ncps.cache.objects import Objects
 from ncps.cache.quarantine import Quarantine
 from ncps.cache.seal import Doubtful, Seal, Unverifiable, Verdict
 from ncps.cache.served import DecodedBody
-from ncps.clocks import utc_now
 from ncps.errors import Corrupt, Malformed, NotFound, StorageFull, Unavailable
-from ncps.flights import Flights
 from ncps.nix.narurl import COMPRESSIONS, EXTENSIONS, NarKey, conventional_key
 from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore, Stat
-from ncps.spool import Digest
-from ncps.tasks import Tasks
-from ncps.workers import Threads
 
 _RECOMPRESSED = ("zstd", "xz")
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.clocks import utc_now
+from ncps.aio.clocks import utc_now
 from ncps.errors import StorageFull, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey

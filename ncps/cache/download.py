@@ -26,6 +26,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.flights import Shared
+from ncps.aio.spool import Digest, Spool
 from ncps.cache import seal
 from ncps.cache.dispute import Dispute
 from ncps.cache.follow import DownloadReader, Superseded
@@ -35,11 +37,9 @@ from ncps.cache.policy import verdict
 from ncps.cache.seal import Arrived, Disputed, Seal, Verdict, WrongBytes, settled
 from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unconfirmed
-from ncps.flights import Shared
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord, UpstreamBody
-from ncps.spool import Digest, Spool
 
 MAX_RESTARTS = 3
 """How often wrong bytes are fetched anew within one download."""

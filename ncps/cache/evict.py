@@ -22,14 +22,14 @@ from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.clocks import Ages
+from ncps.aio.tasks import Coalesced, Tasks
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.objects import Objects
 from ncps.cache.uses import Uses
-from ncps.clocks import Ages
 from ncps.errors import NcpsError
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, Inventory, Lease, Leases, NarInfoStore
-from ncps.tasks import Coalesced, Tasks
 
 LEASE: Final = "lru"
 """Name of the lease of whoever removes bytes from the store."""

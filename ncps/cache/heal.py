@@ -10,14 +10,14 @@ from functools import partial
 
 from twisted.logger import Logger
 
+from ncps.aio.flights import Flights
+from ncps.aio.tasks import Tasks
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.quarantine import Quarantine
 from ncps.cache.served import stored_key
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
-from ncps.flights import Flights
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, NarRecord
-from ncps.tasks import Tasks
 
 
 class Healing:

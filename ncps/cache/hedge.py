@@ -15,11 +15,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from ncps import trail
+from ncps.aio.flights import Shared
+from ncps.aio.tasks import Tasks
 from ncps.cache.health import SLOWEST_HEDGE_S, Health
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
-from ncps.flights import Shared
 from ncps.ports import UpstreamBody
-from ncps.tasks import Tasks
 
 BUSY_S = 1.0
 """How long a head may take where other answers come."""

@@ -14,12 +14,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps import trail
+from ncps.aio.clocks import utc_now, wall_of
+from ncps.aio.recent import Negatives
+from ncps.aio.tasks import Tasks
 from ncps.cache import sidecar
 from ncps.cache.choose import Candidate, Upstreams
 from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.naming import agreeing, is_right, named
-from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.paths import Paths
 from ncps.cache.policy import Away, verdict
@@ -27,12 +29,10 @@ from ncps.cache.searches import Searches, turn
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetted, Vetting
-from ncps.clocks import utc_now, wall_of
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
-from ncps.tasks import Tasks
 
 REFRESH_S = 3600.0
 """A narinfo whose NAR is not stored is asked for again after so long: upstreams collect garbage."""

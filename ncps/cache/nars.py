@@ -10,6 +10,10 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.recent import Negatives
+from ncps.aio.spool import Abandoned, Digest, Overtaken, Spool
+from ncps.aio.tasks import Tasks
+from ncps.aio.threads import Threads
 from ncps.cache.admission import Admission, Ticket
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
@@ -18,7 +22,6 @@ from ncps.cache.download import Download
 from ncps.cache.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S
 from ncps.cache.hearsay import is_hearsay, own_view
 from ncps.cache.narinfos import NarInfos
-from ncps.cache.negatives import Negatives
 from ncps.cache.publish import Publication
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
@@ -31,9 +34,6 @@ from ncps.cache.verify import Verifier
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore, Replaced
-from ncps.spool import Abandoned, Digest, Overtaken, Spool
-from ncps.tasks import Tasks
-from ncps.workers import Threads
 
 
 class Nars:

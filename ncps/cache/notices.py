@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
+from ncps.aio.recent import Negatives
+from ncps.aio.tasks import Tasks
 from ncps.cache.memory import NarInfoMemory
-from ncps.cache.negatives import Negatives
 from ncps.errors import Malformed
 from ncps.nix.narurl import NarKey
 from ncps.ports import Notice, NoticeKind, Notices
-from ncps.tasks import Tasks
 
 
 class Noticeboard:

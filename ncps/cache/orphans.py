@@ -17,11 +17,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.aio.clocks import Ages, utc_now
 from ncps.cache.evict import LEASE
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.objects import Objects
 from ncps.cache.uses import Uses
-from ncps.clocks import Ages, utc_now
 from ncps.errors import NcpsError
 from ncps.ports import Inventory, Leases, NarStore, Stat
 

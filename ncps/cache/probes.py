@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from ncps import trail
+from ncps.aio.tasks import Tasks, Ticker
 from ncps.cache.choose import Candidate, Upstreams
 from ncps.errors import Corrupt, NotFound, Unavailable
-from ncps.tasks import Tasks, Ticker
 from ncps.trail import NO_TRAIL
 
 HEALTHY_S = 60.0

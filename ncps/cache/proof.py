@@ -15,14 +15,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.cache.negatives import Negatives
+from ncps.aio.recent import Negatives
+from ncps.aio.threads import Threads
 from ncps.cache.vet import Vetted, Vetting
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.contentaddress import ContentAddress
 from ncps.nix.contentcheck import ContentCheck
 from ncps.nix.narcheck import NarDigest
 from ncps.ports import Body, NarRecord
-from ncps.workers import Threads
 
 DEADLINE_S: Final = 45.0
 """How long a client waits for a proof. Reverse proxies usually wait for 60 s; the download goes on,

@@ -8,12 +8,12 @@ from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.clocks import utc_now
 from ncps.cache.admission import Admission
 from ncps.cache.adopt import Adoption
 from ncps.cache.download import Download
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.seal import Arrived, Verdict
-from ncps.clocks import utc_now
 from ncps.errors import Conflict, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, NarRecord, NarStore

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.tasks import Tasks
 from ncps.cache.athand import AtHand
 from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
@@ -24,7 +25,6 @@ from ncps.cache.verbs import (
 from ncps.nix.keys import PublicKey
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, ConfigStore
-from ncps.tasks import Tasks
 
 
 class PullThrough(Cache):

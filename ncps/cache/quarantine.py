@@ -19,11 +19,11 @@ from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ncps.clocks import Ages
+from ncps.aio.clocks import Ages
+from ncps.aio.tasks import Coalesced, Tasks
 from ncps.errors import NcpsError, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Lease, Leases, NarStore, SetAside
-from ncps.tasks import Coalesced, Tasks
 
 LEASE: Final = "quarantine"
 """Name of the lease of the process that discards."""

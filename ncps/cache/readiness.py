@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.flights import Flights
+from ncps.aio.tasks import Tasks
 from ncps.errors import NcpsError
-from ncps.flights import Flights
-from ncps.tasks import Tasks
 
 WAIT_S: Final = 0.5
 """How long a look is waited for."""

@@ -15,7 +15,7 @@ from attrs import frozen
 from cronsim import CronSim
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.clocks import utc_now
+from ncps.aio.clocks import utc_now
 
 LOOK_S: Final = 60.0
 """How often the clock is looked at: it may have been set."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
+from ncps.aio.spool import Digest, Spool
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio, most
 from ncps.codec.stream import TooDear
@@ -22,7 +23,6 @@ from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
 from ncps.nix.narurl import NarKey, is_opaque
 from ncps.ports import NarRecord
-from ncps.spool import Digest, Spool
 
 _CHEAP = frozenset({"zstd"})
 """Compressions that are undone in a tenth of the time of others."""

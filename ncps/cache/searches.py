@@ -27,12 +27,12 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps import trail
+from ncps.aio.flights import Flights
+from ncps.aio.tasks import Tasks
 from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import NotFound, Unavailable
-from ncps.flights import Flights
 from ncps.nix.narurl import NarKey
 from ncps.ports import Leases, NarRecord
-from ncps.tasks import Tasks
 
 T = TypeVar("T")
 Names = tuple[str, ...]

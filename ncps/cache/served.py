@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 
 from attrs import field, frozen
 
+from ncps.aio.threads import Threads
 from ncps.cache.download import Download
 from ncps.cache.verbs import NO_TIMINGS, Outcome
 from ncps.codec import decoder
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import EXTENSIONS, NarKey
 from ncps.ports import Body, NarRecord, NarStore, Segment
-from ncps.workers import Threads
 
 
 def stored_key(nar: NarRecord) -> NarKey:

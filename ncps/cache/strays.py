@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.aio.clocks import Ages
 from ncps.cache.evict import LEASE
 from ncps.cache.orphans import PACE, PAUSE_S
-from ncps.clocks import Ages
 from ncps.errors import NcpsError
 from ncps.ports import Inventory, Leases, NarInfoEntry, NarInfoStore
 

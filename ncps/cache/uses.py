@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.clocks import wall_of
+from ncps.aio.clocks import wall_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog
 

@@ -19,23 +19,23 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.aio.clocks import utc_now
+from ncps.aio.flights import Flights
+from ncps.aio.tasks import Tasks
+from ncps.aio.threads import Threads
 from ncps.cache.heal import Healing
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.quarantine import Quarantine
 from ncps.cache.seal import Sha256
 from ncps.cache.served import stored_key
-from ncps.clocks import utc_now
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio
 from ncps.codec.stream import TooDear
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
-from ncps.flights import Flights
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import Catalog, NarRecord, NarStore
-from ncps.tasks import Tasks
-from ncps.workers import Threads
 
 ATTEMPTS: Final = 3
 """How often an object is read that changes meanwhile."""

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 
+from ncps.aio.threads import Threads
 from ncps.codec import is_supported
 from ncps.errors import Corrupt, Malformed, Unusable
 from ncps.nix.contentaddress import ContentAddress
@@ -25,7 +26,6 @@ from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, conventional_key, opaque_key
 from ncps.ports import NarInfoEntry, NarRecord
 from ncps.ports.catalog import CONTENT
-from ncps.workers import Threads
 
 R = TypeVar("R")
 

@@ -25,9 +25,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ncps.aio.tasks import Tasks
+from ncps.aio.threads import Workers
 from ncps.errors import NcpsError, Refused, Unavailable
-from ncps.tasks import Tasks
-from ncps.workers import Workers
 
 T = TypeVar("T")
 

@@ -26,6 +26,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.aio.tasks import Tasks
 from ncps.errors import Refused, Unavailable
 from ncps.locks.bells import Bells
 from ncps.locks.redis_channels import RedisChannels
@@ -33,7 +34,6 @@ from ncps.locks.redis_checks import examine
 from ncps.locks.redis_link import Away, RedisLink, RedisPlace
 from ncps.locks.redis_wire import Wire
 from ncps.locks.shared import Registry, since_boot
-from ncps.tasks import Tasks
 
 TAKE = """
 local held = redis.call('GET', KEYS[1])

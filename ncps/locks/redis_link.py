@@ -22,9 +22,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.aio.tasks import Tasks
 from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.locks.redis_wire import TLS, Lost, Wire, dial, within
-from ncps.tasks import Tasks
 
 PING_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0

@@ -8,9 +8,9 @@ from pathlib import Path
 from OpenSSL import SSL
 from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromCertificates
 
+from ncps.aio.tls import verified
 from ncps.errors import Refused
 from ncps.locks.redis_wire import TLS
-from ncps.tls import verified
 
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 

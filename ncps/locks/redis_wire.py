@@ -20,9 +20,9 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from ncps.aio.resolver import NamedEndpoint
+from ncps.aio.tls import WrongCertificate
 from ncps.errors import Refused, Unavailable
-from ncps.resolver import NamedEndpoint
-from ncps.tls import WrongCertificate
 
 TLS = Callable[[str], IOpenSSLClientConnectionCreator]
 """Makes, for the name of a host, what sees to it that the server is that host."""

@@ -27,12 +27,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.tasks import Tasks
 from ncps.errors import Unavailable
 from ncps.locks.bells import Bells
 from ncps.locks.lines import Leave, Lines
 from ncps.locks.local import Observer
 from ncps.ports import Lease, Leases
-from ncps.tasks import Tasks
 
 
 class Grant(Protocol):

@@ -2,7 +2,7 @@
 
 Each port is a Protocol with one contract test class under `tests/contract`, run against a fake
 and against every real adapter. All methods run on the reactor's thread and return quickly;
-adapters that block use `ncps.workers` inside. Adapters raise the errors of `ncps.errors` only.
+adapters that block use `ncps.aio.threads` inside. Adapters raise the errors of `ncps.errors` only.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from attrs import frozen
 
 @frozen
 class Segment:
-    """A run of bytes of an open local file, for `ncps.still`; the Body owns the descriptor.
+    """Bytes of an open local file, for `ncps.aio.unchanged_file`; the Body owns the descriptor.
 
     :param read: given a count and a position, reads at most so many bytes there, one at least, and
         waits for the disk where they are not in memory. Corrupt, Unavailable.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ncps.authorities import trouble_of_authorities
+from ncps.aio.authorities import trouble_of_authorities
 from ncps.settings.model import UpstreamSetting
 from ncps.settings.network import UpstreamURL
 from ncps.settings.proxies import (

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from ncps.aio.lockfile import LockFile
 from ncps.errors import Refused, Unavailable
-from ncps.lockfile import LockFile
 
 PREFIX = "ncps-run-"
 LONGEST = 107

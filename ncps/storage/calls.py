@@ -2,7 +2,7 @@
 
 What may wait for the disk runs in a thread, and whoever needs it waits, but nobody else: few calls
 per file at a time, so that a file that cannot be opened does not take all threads, and each within
-a deadline. What the kernel can do from memory may be done at once (`ncps.nowait`),
+a deadline. What the kernel can do from memory may be done at once (`ncps.aio.nowait`),
 where the file system is one of this machine and has been quick: every call is measured.
 """
 
@@ -19,8 +19,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ncps.aio.threads import Threads, in_background
 from ncps.errors import Unavailable
-from ncps.workers import Threads, in_background
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,18 +16,18 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
+from ncps.aio.nowait import open_now
+from ncps.aio.threads import Threads
+from ncps.aio.unchanged_file import StillFile
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.nowait import open_now
 from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, SetAside, Spooled, Stat
-from ncps.still import StillFile
 from ncps.storage import keys
 from ncps.storage.calls import Calls
 from ncps.storage.local_body import LocalBody
 from ncps.storage.oserrors import reading
 from ncps.storage.temps import TempFile
 from ncps.storage.tree import Tree
-from ncps.workers import Threads
 
 WALK_BATCH: Final = 500
 """Objects per hop into a thread."""

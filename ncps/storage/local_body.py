@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from functools import partial
 from threading import Event, Lock
 
+from ncps.aio.nowait import READ_SIZE
+from ncps.aio.unchanged_file import StillFile
 from ncps.errors import Unavailable
-from ncps.nowait import READ_SIZE
 from ncps.ports import Segment
-from ncps.still import StillFile
 from ncps.storage.calls import Calls
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ncps.lockfile import LockFile
+from ncps.aio.lockfile import LockFile
 
 
 class StoreLock(LockFile):

@@ -15,8 +15,8 @@ from typing import Final
 
 from attrs import frozen
 
+from ncps.aio.nowait import file_system_of, is_local
 from ncps.errors import NcpsError, Refused, Unavailable
-from ncps.nowait import file_system_of, is_local
 from ncps.storage.oserrors import reading
 
 SHARE: Final = 10

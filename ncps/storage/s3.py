@@ -14,10 +14,10 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.slots import Slots
 from ncps.errors import Conflict, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, SetAside, Spooled, Stat
-from ncps.slots import Slots
 from ncps.storage import keys
 from ncps.storage.s3_body import Ahead, Opening, S3Body, S3Source
 from ncps.storage.s3_bucket import LARGEST_COPY, Bucket, Facts, Opened

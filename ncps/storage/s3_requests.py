@@ -13,9 +13,9 @@ from typing import ParamSpec, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from ncps.slots import Slots
+from ncps.aio.slots import Slots
+from ncps.aio.threads import Threads
 from ncps.storage.s3_bucket import Bucket, Listed
-from ncps.workers import Threads
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -25,7 +25,7 @@ _ATTEMPTS = 100
 
 
 class TempFile:
-    """An open, locked, unfinished file, 0600; meets `ncps.spool.SpoolFile`."""
+    """An open, locked, unfinished file, 0600; meets `ncps.aio.spool.SpoolFile`."""
 
     def __init__(self, fd: int, path: Path) -> None:
         self._fd: int | None = fd

@@ -30,11 +30,11 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
 
 from ncps import __version__, trail
+from ncps.aio.resolver import NameTrouble, Resolver
+from ncps.aio.slots import Slots
+from ncps.aio.streams import BodyReader
+from ncps.aio.tls import WrongCertificate
 from ncps.errors import Busy, Corrupt, Unavailable
-from ncps.resolver import NameTrouble, Resolver
-from ncps.slots import Slots
-from ncps.streams import BodyReader
-from ncps.tls import WrongCertificate
 from ncps.upstream.bounds import USUAL_BOUNDS, Bounds
 from ncps.upstream.connection import HeadTooLarge
 from ncps.upstream.proxies import NO_PROXIES, Proxies

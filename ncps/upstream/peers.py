@@ -22,7 +22,7 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from ncps.clocks import wall_of
+from ncps.aio.clocks import wall_of
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Peers, Segment, UpstreamBody

@@ -35,9 +35,9 @@ from twisted.web.error import SchemeNotSupported
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from ncps.aio.resolver import NamedEndpoint, NameTrouble, Resolver
+from ncps.aio.tls import VerifiedHTTPS
 from ncps.errors import Unavailable
-from ncps.resolver import NamedEndpoint, NameTrouble, Resolver
-from ncps.tls import VerifiedHTTPS
 from ncps.upstream.proxies import NO_PROXIES, Proxies, Proxy, address_of
 from ncps.upstream.tunnel import ProxyEndpoint, Tunnel
 

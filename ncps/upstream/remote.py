@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.threads import Threads
 from ncps.codec.ratio import Ratio
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable, Unconfirmed, Unusable
 from ncps.nix.cacheinfo import CacheInfo
@@ -20,7 +21,6 @@ from ncps.ports import Segment, Upstream, UpstreamBody
 from ncps.trail import MARK, UNCERTAIN
 from ncps.upstream.agent import Answer, Client
 from ncps.upstream.content import decoded, no_page
-from ncps.workers import Threads
 
 MAX_CACHE_INFO_SIZE = 64 * 1024
 QUERY_S = 30.0

@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ncps import __version__
+from ncps.aio.resolver import NamedEndpoint, NameTrouble
+from ncps.aio.tls import VerifiedHTTPS
 from ncps.errors import FailureKind
-from ncps.resolver import NamedEndpoint, NameTrouble
-from ncps.tls import VerifiedHTTPS
 from ncps.upstream.proxies import Proxy
 
 MAX_HEAD: Final = 16 * 1024

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 from twisted.web.http_headers import Headers
 
-from ncps.streams import unsent
+from ncps.aio.streams import unsent
 from ncps.web.clients import plain_address
 from ncps.web.heads import Head, KnownHead, head_of
 from ncps.web.hot import HotNarInfo

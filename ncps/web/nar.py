@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from twisted.logger import Logger
 
+from ncps.aio.streams import ClientGone, ResponseWriter
 from ncps.cache.verbs import Cache, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError
 from ncps.metrics import Metrics
@@ -29,7 +30,6 @@ from ncps.ranges import (
     if_range_matches,
     parse,
 )
-from ncps.streams import ClientGone, ResponseWriter
 from ncps.web.narinfo import outcome_of, result_of
 from ncps.web.respond import TEXT, explain, respond, send
 from ncps.web.site import NcpsRequest

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
+from ncps.aio.streams import unsent
 from ncps.errors import NcpsError
 from ncps.metrics import NO_ROUTE, PROBES
-from ncps.streams import unsent
 from ncps.web import respond
 from ncps.web.ledger import Access
 

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
+from ncps.aio.streams import ClientGone
 from ncps.cache.verbs import NO_TIMINGS, Outcome
 from ncps.errors import (
     Conflict,
@@ -34,7 +35,6 @@ from ncps.errors import (
     Unusable,
 )
 from ncps.ranges import Unsatisfiable
-from ncps.streams import ClientGone
 
 if TYPE_CHECKING:
     from ncps.web.site import NcpsRequest

@@ -20,8 +20,8 @@ from twisted.internet import main, tcp, unix
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
+from ncps.aio.unchanged_file import StillFile
 from ncps.errors import NcpsError
-from ncps.still import StillFile
 
 if TYPE_CHECKING:
     _Stock = tcp.Server

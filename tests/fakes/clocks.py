@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from ncps.clocks import TellsTimeOfDay
+from ncps.aio.clocks import TellsTimeOfDay
 
 
 class SetClock(Clock, TellsTimeOfDay):

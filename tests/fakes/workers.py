@@ -10,7 +10,7 @@ R = TypeVar("R")
 
 
 class FakeWorkers:
-    """The interface of `ncps.workers.Workers` without threads; counts the calls."""
+    """The interface of `ncps.aio.threads.Workers` without threads; counts the calls."""
 
     def __init__(self, name: str = "fake", size: int = 1) -> None:
         self.name = name

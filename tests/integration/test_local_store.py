@@ -13,13 +13,14 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.trial.unittest import TestCase
 
+from ncps.aio.lockfile import LockFile
+from ncps.aio.threads import Workers
 from ncps.database import migrate
 from ncps.database.catalog import SqlCatalog
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
 from ncps.database.lock import DatabaseLock
 from ncps.errors import NotFound, Refused, StorageFull, Unavailable
-from ncps.lockfile import LockFile
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Spooled
 from ncps.storage import keys
@@ -28,7 +29,6 @@ from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStor
 from ncps.storage.lock import StoreLock
 from ncps.storage.temps import TempFile
 from ncps.storage.tree import Tree
-from ncps.workers import Workers
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 if sys.platform == "linux":
-    from ncps.epoll import LeanReactor
+    from ncps.aio.epoll import LeanReactor
 
 
 class Echo(Protocol):

@@ -18,15 +18,15 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 
+from ncps.aio.slots import Slots
+from ncps.aio.threads import Workers
 from ncps.errors import Unavailable
 from ncps.nix.hashes import Hash
 from ncps.ports import Spooled
-from ncps.slots import Slots
 from ncps.storage import keys
 from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
 from ncps.storage.s3_requests import Requests
-from ncps.workers import Workers
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
@@ -288,7 +288,7 @@ from attrs import evolve
 from ncps.storage.s3 import S3ConfigStore
 from ncps.storage.s3_requests import Requests
 from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
-from ncps.slots import Slots
+from ncps.aio.slots import Slots
 from ncps.storage import keys
 from tests.contract.running import start
 from tests.contract.samples import digest_of, key_of, spooled

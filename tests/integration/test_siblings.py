@@ -17,8 +17,8 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from ncps.aio.listening import inherited
 from ncps.assembly.siblings import SiblingClient
-from ncps.endpoints import inherited
 from ncps.errors import Unavailable
 from ncps.ports import Notice
 from ncps.siblings.notices import MAX_WAITING, DatagramNotices

@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from ncps.aio.threads import Workers
 from ncps.errors import Unavailable
-from ncps.workers import Workers
 from tests.contract.running import start
 
 reactor = cast("Any", _reactor)

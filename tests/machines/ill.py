@@ -21,7 +21,7 @@ from typing import Any
 
 from attrs import frozen
 
-from ncps import nowait
+from ncps.aio import nowait
 
 
 @frozen

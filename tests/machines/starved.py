@@ -24,21 +24,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from ncps.aio.epoll import install
+from ncps.aio.spool import Spool
+from ncps.aio.threads import Workers
+from ncps.aio.unchanged_file import StillFile
 from ncps.cache.served import DecodedBody
 from ncps.cache.verbs import Outcome, ServedNarInfo
-from ncps.epoll import install
 from ncps.errors import Corrupt
 from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
-from ncps.spool import Spool
-from ncps.still import StillFile
 from ncps.storage.calls import Calls
 from ncps.storage.local_body import LocalBody
 from ncps.web.channel import NcpsChannel
 from ncps.web.hot import HotNarInfos
 from ncps.web.limits import Limits
-from ncps.workers import Workers
 from tests.fakes.cache import StubCache, StubNar
 from tests.fakes.spoolfile import CountedFile
 

@@ -80,7 +80,7 @@ allow; the version in `ncps` itself is known to all."""
 CIRCLES: Final = [
     ["ncps.assembly.bucket", "ncps.assembly.stores"],
     ["ncps.assembly.leases", "ncps.assembly.leases_of_servers"],
-    ["ncps.spool", "ncps.spoolreader"],
+    ["ncps.aio.spool", "ncps.aio.spool_reader"],
     ["ncps.web.channel", "ncps.web.request", "ncps.web.respond", "ncps.web.site"],
 ]
 """Circles of today; all are to go."""
@@ -225,7 +225,7 @@ class RuleTests(SynchronousTestCase):
         for name, source, expected in (
             ("ncps.nix.x", "import ncps.ports", "floor 1 (ports)"),
             ("ncps.ports", "from ncps import cache", "floor 3 (cache)"),
-            ("ncps.streams", "from ncps.web.nar import Nar", "floor 4 (web)"),
+            ("ncps.aio.streams", "from ncps.web.nar import Nar", "floor 4 (web)"),
             ("ncps.cache.x", "def f():\n    import ncps.tap", "floor 5 (assembly)"),
             ("ncps.storage.x", "from ..database import pool", "do not see each other"),
             ("ncps.locks.x", "from ncps.upstream.agent import Agent", "do not see each other"),

@@ -17,8 +17,8 @@ from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import doors
+from ncps.aio.listening import BACKLOG
 from ncps.doors import Door, Doors, enter
-from ncps.endpoints import BACKLOG
 from ncps.errors import Refused
 
 

@@ -7,8 +7,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import trail
+from ncps.aio.tasks import Tasks
 from ncps.errors import Malformed
-from ncps.tasks import Tasks
 from ncps.trail import MAX_NAMES, NO_TRAIL, Trail
 
 A, B, OWN = "ncps-aaaa00000000", "ncps-bbbb00000000", "ncps-0123456789ab"

@@ -4,4 +4,4 @@ from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 
 ncps = ServiceMaker("ncps", "ncps.tap", "A pull-through binary cache for Nix", "ncps")
-ncps_reactor = Reactor("ncps", "ncps.epoll", "epoll with less ado for each event (Linux)")
+ncps_reactor = Reactor("ncps", "ncps.aio.epoll", "epoll with less ado for each event (Linux)")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.resolver import MAX_OTHERS, MAX_PER_NAME, Resolver
 from ncps.assembly.names import Names
-from ncps.resolver import MAX_OTHERS, MAX_PER_NAME, Resolver
 from tests.fakes.wire import Wire
 from tests.unit.settings.around import load_with
 

@@ -10,6 +10,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.recent import Negatives
+from ncps.aio.spool import Digest, Spool
+from ncps.aio.tasks import Tasks
+from ncps.aio.threads import Threads
 from ncps.cache.admission import Admission
 from ncps.cache.adopt import Adoption
 from ncps.cache.choose import Upstreams
@@ -17,7 +21,6 @@ from ncps.cache.heal import Healing
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
-from ncps.cache.negatives import Negatives
 from ncps.cache.notices import Noticeboard
 from ncps.cache.proof import Proofs
 from ncps.cache.quarantine import Quarantine, QuarantineBounds
@@ -29,9 +32,6 @@ from ncps.cache.verify import Verifier
 from ncps.cache.vet import Vetting
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
-from ncps.spool import Digest, Spool
-from ncps.tasks import Tasks
-from ncps.workers import Threads
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.leases import MemoryLeases, MemoryNotices
 from tests.fakes.peers import ScriptedPeers

@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
+from ncps.aio.spool import HOLD_BACK
 from ncps.cache.follow import RESUMED_S
 from ncps.cache.verbs import Outcome, Resized
 from ncps.codec import encoder
@@ -13,7 +14,6 @@ from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
-from ncps.spool import HOLD_BACK
 from tests.fakes.samples import Sample, sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.rig import Client, CoreCase

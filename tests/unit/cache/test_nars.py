@@ -8,6 +8,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from ncps.aio.spool import HOLD_BACK, WINDOW_HIGH
 from ncps.cache.download import MAX_RESTARTS
 from ncps.cache.relay import lease_of
 from ncps.cache.verbs import Absent, Outcome, WrongBytesSent
@@ -17,7 +18,6 @@ from ncps.nix.hashes import sha256_of
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord
-from ncps.spool import HOLD_BACK, WINDOW_HIGH
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.samples import sample
 from tests.fakes.spoolfile import full_after
@@ -235,7 +235,7 @@ class MissTests(NarsCase):
         self.assertEqual([], self.asked())
 
     def now(self) -> Any:
-        from ncps.clocks import utc_now
+        from ncps.aio.clocks import utc_now
 
         return utc_now(self.clock)
 

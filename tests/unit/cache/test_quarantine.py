@@ -13,6 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.clocks import utc_now
+from ncps.aio.tasks import Tasks
 from ncps.cache.quarantine import (
     BATCH,
     LEASE,
@@ -22,11 +24,9 @@ from ncps.cache.quarantine import (
     QuarantineBounds,
     excess,
 )
-from ncps.clocks import utc_now
 from ncps.errors import NcpsError, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Lease, SetAside
-from ncps.tasks import Tasks
 from tests.contract.samples import key_of, spooled
 from tests.fakes.clocks import SetClock
 from tests.fakes.leases import MemoryLease, MemoryLeases

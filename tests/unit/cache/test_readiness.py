@@ -6,9 +6,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.tasks import Tasks
 from ncps.cache.readiness import STALE_S, WAIT_S, Looks, Seen
 from ncps.errors import Unavailable
-from ncps.tasks import Tasks
 
 
 class Part:

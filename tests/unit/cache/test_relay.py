@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from ncps.aio.clocks import utc_now
+from ncps.aio.spool import HOLD_BACK
 from ncps.cache.pace import LOOK_S
 from ncps.cache.relay import SETTLE_S, TURN_S, lease_of
 from ncps.cache.seal import SLACK
 from ncps.cache.verbs import Outcome
-from ncps.clocks import utc_now
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Lease
-from ncps.spool import HOLD_BACK
 from tests.fakes.leases import MemoryLeases
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script

@@ -9,12 +9,12 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import trail
+from ncps.aio.tasks import Tasks
 from ncps.cache.choose import Upstreams
 from ncps.cache.searches import MOMENT_S, STALE_S, Searches, turn
 from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import NotFound, Unavailable
 from ncps.ports import Upstream
-from ncps.tasks import Tasks
 from ncps.trail import Trail
 from tests.fakes.leases import MemoryLeases
 from tests.fakes.upstream import ScriptedUpstream

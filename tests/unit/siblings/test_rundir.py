@@ -9,8 +9,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.lockfile import LockFile
 from ncps.errors import Refused, Unavailable
-from ncps.lockfile import LockFile
 from ncps.siblings import rundir
 from ncps.siblings.rundir import LONGEST, PREFIX, Rooms
 

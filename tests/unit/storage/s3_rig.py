@@ -8,11 +8,11 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.slots import Slots
+from ncps.aio.slots import Slots
+from ncps.aio.threads import Threads
 from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.s3_bucket import Access, Bucket
 from ncps.storage.s3_requests import Requests
-from ncps.workers import Threads
 from tests.fakes.s3 import FakeS3
 from tests.fakes.threads import InlineThreads
 

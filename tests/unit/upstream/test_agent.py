@@ -11,8 +11,8 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
+from ncps.aio.streams import BodyReader
 from ncps.errors import Corrupt, NcpsError, Unavailable
-from ncps.streams import BodyReader
 from ncps.upstream.agent import Answer, Client, Credentials, Timeouts
 from ncps.upstream.bounds import Bounds
 from tests.fakes.wire import Line, Wire

@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError as Refusal
 from twisted.internet.error import TimeoutError as ConnectTimeout
 
+from ncps.aio.resolver import Resolver
 from ncps.errors import Busy, Corrupt, Unavailable
-from ncps.resolver import Resolver
 from ncps.upstream.agent import Answer, Client, Credentials, Timeouts
 from ncps.upstream.proxies import Bypass, Proxies, Proxy
 from ncps.upstream.tunnel import MAX_HEAD

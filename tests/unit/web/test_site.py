@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.nowait import READ_SIZE
 from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.nowait import READ_SIZE
 from ncps.web.ledger import Access
 from ncps.web.limits import Limits
 from tests.unit.web.wire import PEER, Client, Server

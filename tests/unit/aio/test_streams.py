@@ -25,8 +25,8 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from ncps.aio.streams import RECEIVE_SIZE, BodyReader, ClientGone, ResponseWriter, unsent
 from ncps.errors import Unavailable, Unconfirmed
-from ncps.streams import RECEIVE_SIZE, BodyReader, ClientGone, ResponseWriter, unsent
 
 
 def start(coro: Coroutine[Deferred[Any], Any, Any]) -> Deferred[Any]:

@@ -12,7 +12,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
-from ncps import signals
+from ncps.aio import signals
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 

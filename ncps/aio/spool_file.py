@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from ncps.aio.nowait import bytes_now
 from ncps.errors import Unavailable
-from ncps.nowait import bytes_now
 
 
 class SpoolFile(Protocol):
@@ -50,7 +50,7 @@ def read_blocking(file: SpoolFile, count: int, position: int) -> bytes:
 
 
 def _checked(file: SpoolFile, data: bytes, position: int) -> bytes:
-    """See `ncps.still`."""
+    """See `ncps.aio.unchanged_file`."""
     if not data or os.fstat(file.fd).st_size < position + len(data):
         raise Unavailable("the spool has lost bytes")
     return data

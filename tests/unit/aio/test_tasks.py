@@ -9,8 +9,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.tasks import UNWIND_S, Coalesced, Tasks, Ticker
 from ncps.errors import Unavailable
-from ncps.tasks import UNWIND_S, Coalesced, Tasks, Ticker
 
 
 class TasksTests(SynchronousTestCase):

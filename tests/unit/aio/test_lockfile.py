@@ -6,9 +6,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.lockfile import LockFile
 from ncps.database.lock import DatabaseLock
 from ncps.errors import Refused
-from ncps.lockfile import LockFile
 from ncps.storage.lock import StoreLock
 
 

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.authorities import trouble_of_authorities
-from ncps.tls import VerifiedHTTPS, WrongCertificate, verified
+from ncps.aio.authorities import trouble_of_authorities
+from ncps.aio.tls import VerifiedHTTPS, WrongCertificate, verified
 from tests.integration.servers.certificates import Authority
 
 

@@ -6,7 +6,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.reactor import SWITCH_S, chosen_reactor
+from ncps.aio.reactor import SWITCH_S, chosen_reactor
 
 
 class ChosenReactorTests(SynchronousTestCase):

@@ -35,10 +35,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from ncps.aio.flights import Shared
+from ncps.aio.slots import Slots
+from ncps.aio.threads import Threads
 from ncps.errors import Unavailable
-from ncps.flights import Shared
-from ncps.slots import Slots
-from ncps.workers import Threads
 
 FRESH_S: Final = 5.0
 """How long addresses are used without another look-up."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.nowait import bytes_now, file_system_of, is_local, open_now
+from ncps.aio.nowait import bytes_now, file_system_of, is_local, open_now
 
 MOUNTS = r"""
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw

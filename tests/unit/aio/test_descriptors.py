@@ -6,7 +6,7 @@ import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.descriptors import LEAST, MOST, fitting, raise_limit
+from ncps.aio.descriptors import LEAST, MOST, fitting, raise_limit
 
 NO_LIMIT = resource.RLIM_INFINITY
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 
+from ncps.aio.nowait import bytes_now, read_now
 from ncps.errors import Corrupt, unreadable
-from ncps.nowait import bytes_now, read_now
 
 
 class StillFile:

@@ -15,8 +15,7 @@ from twisted.internet.protocol import Factory as ProtocolFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from ncps.errors import Unavailable
-from ncps.resolver import (
+from ncps.aio.resolver import (
     FRESH_S,
     LATE_S,
     MAX_NAMES,
@@ -29,6 +28,7 @@ from ncps.resolver import (
     NameTrouble,
     Resolver,
 )
+from ncps.errors import Unavailable
 from tests.fakes.threads import HeldThreads
 from tests.fakes.wire import Wire
 

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.ending import AFTERMATH_S, Ending
+from ncps.aio.ending import AFTERMATH_S, Ending
 
 
 class EndingTests(SynchronousTestCase):

@@ -1,16 +1,16 @@
-"""The readers' end of a spool; see `ncps.spool`, whose insides are theirs, too."""
+"""The readers' end of a spool; see `ncps.aio.spool`, whose insides are theirs, too."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from ncps.aio.flights import Bell
 from ncps.errors import Unavailable
-from ncps.flights import Bell
 from ncps.ports import Segment
 
 if TYPE_CHECKING:
-    from ncps.spool import Spool
+    from ncps.aio.spool import Spool
 
 
 class SpoolReader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.negatives import Negatives
+from ncps.aio.recent import Negatives
 from tests.fakes.clocks import SetClock
 
 

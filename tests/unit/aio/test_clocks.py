@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.clocks import TOLERANCE_S, Ages, utc_now, wall_of
+from ncps.aio.clocks import TOLERANCE_S, Ages, utc_now, wall_of
 from tests.fakes.clocks import SetClock
 
 HOUR = 3600.0

@@ -1,4 +1,4 @@
-"""Tests of `ncps.allocator`."""
+"""Tests of `ncps.aio.allocator`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.allocator import give_back_blocking, keep_large_blocks, resident_bytes
+from ncps.aio.allocator import give_back_blocking, keep_large_blocks, resident_bytes
 
 BLOCK = 1024 * 1024
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.imports import named
+from ncps.aio.imports import named
 
 MODULE = """
 import gc

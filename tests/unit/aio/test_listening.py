@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.endpoints import BACKLOG, listen, shown_address
+from ncps.aio.listening import BACKLOG, listen, shown_address
 from ncps.errors import Refused
 from ncps.settings.network import parse_address
 

@@ -6,8 +6,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.slots import Slots
 from ncps.errors import Busy
-from ncps.slots import Slots
 
 
 class SlotsTests(SynchronousTestCase):

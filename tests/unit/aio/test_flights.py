@@ -8,9 +8,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.flights import Bell, Flights, Shared
+from ncps.aio.tasks import Tasks
 from ncps.errors import NotFound, Unavailable
-from ncps.flights import Bell, Flights, Shared
-from ncps.tasks import Tasks
 
 
 class SharedTests(SynchronousTestCase):

@@ -37,7 +37,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
-from ncps.authorities import authorities_file
+from ncps.aio.authorities import authorities_file
 
 _UNTRUSTED: Final[Mapping[int, str]] = {
     9: "it is not valid yet",

@@ -17,7 +17,7 @@ def chosen_reactor() -> Any:
     """
     sys.setswitchinterval(SWITCH_S)
     if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:
-        from ncps.epoll import install  # noqa: PLC0415 - epoll, which others do not have
+        from ncps.aio.epoll import install  # noqa: PLC0415 - epoll, which others do not have
 
         install()
     from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen

@@ -24,14 +24,14 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from ncps.aio.flights import Bell
+from ncps.aio.nowait import READ_SIZE
+from ncps.aio.spool_file import SpoolFile, read_blocking, read_now
+from ncps.aio.spool_reader import SpoolReader
+from ncps.aio.threads import Threads, in_background
 from ncps.errors import NcpsError, Unavailable
-from ncps.flights import Bell
 from ncps.nix.hashes import Hash
-from ncps.nowait import READ_SIZE
 from ncps.ports import Spooled
-from ncps.spoolfile import SpoolFile, read_blocking, read_now
-from ncps.spoolreader import SpoolReader
-from ncps.workers import Threads, in_background
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from ncps.aio.tasks import Tasks
 from ncps.errors import NcpsError, Unavailable
-from ncps.tasks import Tasks
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")

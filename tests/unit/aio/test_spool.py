@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
-from ncps.nix.hashes import sha256_of
-from ncps.nowait import READ_SIZE
-from ncps.spool import (
+from ncps.aio.nowait import READ_SIZE
+from ncps.aio.spool import (
     BATCH_LIMIT,
     HOLD_BACK,
     QUEUE_HIGH,
@@ -27,8 +25,10 @@ from ncps.spool import (
     Overtaken,
     Spool,
 )
-from ncps.spoolreader import SpoolReader
-from ncps.workers import Threads
+from ncps.aio.spool_reader import SpoolReader
+from ncps.aio.threads import Threads
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.nix.hashes import sha256_of
 from tests.fakes.spoolfile import CountedFile, full_after
 from tests.fakes.threads import HeldThreads, InlineThreads
 
