@@ -266,7 +266,7 @@ def _print_settings(settings: Settings) -> int:
 
 def _start_logging(settings: Settings, *, is_daemon: bool) -> None:
     """Log as the settings say; one-shot commands leave standard output to their results."""
-    from ncps import logs  # noqa: PLC0415 - Twisted, which takes longer than to print the settings
+    from ncps.observe import logs  # noqa: PLC0415 - Twisted, which takes longer than to print the settings
 
     logs.start_logging(
         settings.log.level,

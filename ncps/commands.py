@@ -19,7 +19,7 @@ from ncps.cache.rebuild import Nameless, Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError
 from ncps.locks.local import LocalLeases
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.service import NcpsService
 from ncps.settings.model import Settings
 

@@ -11,8 +11,8 @@ from ncps.aio.descriptors import fitting
 from ncps.cache.admission import Admission
 from ncps.cache.pace import Pace
 from ncps.cache.seal import Seal
-from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.ports import NarRecord
 from ncps.settings.model import Settings
 from ncps.upstream.bounds import Bounds

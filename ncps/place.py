@@ -16,8 +16,8 @@ from twisted.internet.interfaces import IListeningPort
 
 from ncps.aio.ending import Ending
 from ncps.aio.listening import listen
-from ncps.figures import Collector
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
+from ncps.observe.snapshots import Collector
 from ncps.ports import Notices
 from ncps.settings.model import Settings
 from ncps.web.routes import Nars

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
-from ncps import __version__, logqueue
+from ncps import __version__
 from ncps.aio.allocator import GIVE_BACK_S, give_back_blocking, keep_large_blocks
 from ncps.aio.descriptors import raise_limit
 from ncps.aio.ending import Ending
@@ -42,9 +42,10 @@ from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
 from ncps.errors import NcpsError, StorageFull
 from ncps.limits import connections_that_fit
-from ncps.looplag import LoopLag
+from ncps.observe import log_queue
+from ncps.observe.loop_lag import LoopLag
+from ncps.observe.process_metrics import catch_up
 from ncps.place import Alone, Place, address_of, closed
-from ncps.processmetrics import catch_up
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
 from ncps.upstream.agent import Client
@@ -202,7 +203,7 @@ class NcpsService(Service):
         parts.stores.start()
         parts.database.open()
         counters = metrics(settings)
-        counters.before_scrape(catch_up(counters.process.log_dropped, logqueue.dropped))
+        counters.before_scrape(catch_up(counters.process.log_dropped, log_queue.dropped))
         parts.timings.tell = lambda kind, took_s: counters.database_seconds(kind).observe(took_s)
         self._place.begin(counters)
         identity = await identity_of(parts, settings, self._place)

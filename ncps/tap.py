@@ -11,10 +11,10 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 import ncps
-from ncps import logqueue, logs
 from ncps.aio.imports import named
 from ncps.aio.signals import hear_signals
 from ncps.launch import Launch
+from ncps.observe import log_queue, logs
 from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.hints import hint_for
 from ncps.settings.setting import Setting, Status
@@ -121,7 +121,7 @@ def makeService(options: Options) -> IService:
     reactor = named("twisted.internet.reactor")
     hear_signals(reactor, service.ending.cut)
     # twistd sends itself the signal that it was ended by, and runs nothing after that.
-    reactor.addSystemEventTrigger("after", "shutdown", logqueue.settle)
+    reactor.addSystemEventTrigger("after", "shutdown", log_queue.settle)
     twistd = options.parent
     if twistd is not None and "pidfile" in twistd:  # not `twist`, which forks nothing
         forks = not (twistd["nodaemon"] or twistd["debug"])

@@ -28,7 +28,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ncps import logs
 from ncps.aio.ending import Ending
 from ncps.aio.listening import listen
 from ncps.aio.reactor import chosen_reactor
@@ -37,8 +36,9 @@ from ncps.assembly.siblings import SiblingClient
 from ncps.cli import WORKER
 from ncps.doors import Door, enter
 from ncps.errors import NcpsError, Refused
-from ncps.figures import Collector
-from ncps.metrics import Metrics
+from ncps.observe import logs
+from ncps.observe.metrics import Metrics
+from ncps.observe.snapshots import Collector
 from ncps.place import Place, closed
 from ncps.service import NcpsService
 from ncps.settings.carried import unpack

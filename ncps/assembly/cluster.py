@@ -6,7 +6,7 @@ from typing import Any
 
 from ncps.cache.relay import Cluster
 from ncps.limits import pace
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.place import Place
 from ncps.ports import Leases
 from ncps.settings.model import Settings

@@ -31,8 +31,8 @@ from ncps.cache.sharing import Sharing
 from ncps.cache.skew import Skew
 from ncps.cache.uses import Uses
 from ncps.cache.verify import Verifier
-from ncps.metrics import Metrics
 from ncps.nix.keys import SecretKey
+from ncps.observe.metrics import Metrics
 from ncps.place import Place
 from ncps.settings.model import Settings
 from ncps.upstream.peers import PeerClients

@@ -7,8 +7,8 @@ from typing import Any
 from ncps import limits
 from ncps.aio.clocks import wall_of
 from ncps.cache.pullthrough import PullThrough
-from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
+from ncps.observe.metrics import Metrics
 from ncps.place import Place
 from ncps.ports import Peers
 from ncps.settings.model import Settings

@@ -18,7 +18,7 @@ from ncps.cache.health import Health
 from ncps.cache.late import Late
 from ncps.cache.probes import Probes
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.ports import Upstream
 from ncps.settings.model import Settings, UpstreamSetting
 from ncps.settings.proxies import ProxiesSetting, ProxyURL

@@ -13,7 +13,7 @@ from ncps.errors import Unavailable
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.locks.shared import Polls, SharedLeases
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.place import Place
 from ncps.ports import Leases, Notices
 from ncps.settings.model import Settings

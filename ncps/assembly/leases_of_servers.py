@@ -17,7 +17,7 @@ from ncps.locks.redis_channels import RedisChannels, redis_notices
 from ncps.locks.redis_link import Login, RedisPlace
 from ncps.locks.redis_tls import verified_tls
 from ncps.locks.shared import Polls, Registry, SharedLeases
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.settings.model import RedisSettings, Settings
 
 

@@ -16,7 +16,7 @@ from ncps.cache.adopt import Adoption
 from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.database.catalog import SqlCatalog
 from ncps.database.pool import Database, Observer
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.ports import Leases
 from ncps.settings.model import Settings
 

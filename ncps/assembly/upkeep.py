@@ -26,7 +26,7 @@ from ncps.cache.schedule import Appointments, Cron, Every, Schedule
 from ncps.cache.strays import Strays
 from ncps.cache.uses import Uses
 from ncps.errors import Refused
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.settings.eviction import LOCAL, ScheduleSetting
 from ncps.settings.model import Settings
 

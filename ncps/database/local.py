@@ -28,7 +28,7 @@ from ncps.database.dialects.sqlite import SQLite
 from ncps.database.pool import Database, Observer
 from ncps.database.walguard import WalCut, WalGuard
 from ncps.errors import Refused, Unavailable
-from ncps.logqueue import settle
+from ncps.observe.log_queue import settle
 
 P = ParamSpec("P")
 R = TypeVar("R")

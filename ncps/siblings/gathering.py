@@ -16,8 +16,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from ncps.errors import Malformed, Unavailable
-from ncps.figures import Collector, Figures
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
+from ncps.observe.snapshots import Collector, Figures
 
 
 @frozen(kw_only=True)

@@ -14,7 +14,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ncps.loglines import Batch, harmless, human_head, quoted, stamp
+from ncps.observe.log_lines import Batch, harmless, human_head, quoted, stamp
 from ncps.web.ledger import Access
 
 _log = Logger()

@@ -1,6 +1,6 @@
 """The inner site: what workers of one machine, and nobody else, ask of each other.
 
-/figures              this worker's part of the metrics, as `ncps.figures` writes them
+/figures              this worker's part of the metrics, as `ncps.observe.snapshots` writes them
 /cluster/nar/<file>   a NAR on its way; see `peers`
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import NOT_DONE_YET
 
-from ncps.figures import Figures
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
+from ncps.observe.snapshots import Figures
 from ncps.web.info import JSON
 from ncps.web.limits import Limits
 from ncps.web.respond import respond, send, tell

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from ncps.metrics import METHODS, OTHER_METHOD, PROBES, Metrics
+from ncps.observe.metrics import METHODS, OTHER_METHOD, PROBES, Metrics
 
 DELAY_S = 0.25
 MOST = 256

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from ncps.figures import Collector
+from ncps.observe.snapshots import Collector
 from ncps.web.respond import respond, send
 from ncps.web.site import NcpsRequest
 

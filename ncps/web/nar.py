@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from ncps.aio.streams import ClientGone, ResponseWriter
 from ncps.cache.verbs import Cache, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError
-from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.ports import Segment
 from ncps.ranges import (
     ByteRange,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ncps.cache.verbs import Absent, Cache, Outcome, ServedNarInfo
 from ncps.errors import NcpsError, NotFound
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.ranges import if_none_match
 from ncps.web.hot import HotNarInfo, HotNarInfos
 from ncps.web.ledger import Access

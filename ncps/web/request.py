@@ -10,7 +10,7 @@ from twisted.web.server import Request
 
 from ncps.aio.streams import unsent
 from ncps.errors import NcpsError
-from ncps.metrics import NO_ROUTE, PROBES
+from ncps.observe.metrics import NO_ROUTE, PROBES
 from ncps.web import respond
 from ncps.web.ledger import Access
 

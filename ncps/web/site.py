@@ -18,7 +18,7 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.web import accesslog
 from ncps.web.channel import NcpsChannel
 from ncps.web.clients import TrustedProxies, plain_address

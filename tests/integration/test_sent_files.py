@@ -17,8 +17,8 @@ from twisted.python import log
 from twisted.trial.unittest import TestCase
 
 from ncps.aio.unchanged_file import StillFile
-from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.storage.calls import Calls
 from ncps.storage.local_body import LocalBody
 from ncps.web import transport

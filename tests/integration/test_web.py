@@ -22,8 +22,8 @@ from twisted.trial.unittest import TestCase
 
 from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
-from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.web.hot import HotNarInfos
 from ncps.web.ledger import Access
 from ncps.web.limits import Limits

@@ -31,8 +31,8 @@ from ncps.aio.unchanged_file import StillFile
 from ncps.cache.served import DecodedBody
 from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Corrupt
-from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.ports import Body
 from ncps.storage.calls import Calls
 from ncps.storage.local_body import LocalBody

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 import ncps
-from ncps import cli, logs
+from ncps import cli
 from ncps.__main__ import main
 from ncps.errors import Unavailable
+from ncps.observe import logs
 from ncps.settings import Settings
 from ncps.settings.setting import Status
 from ncps.settings.table import TABLE

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps import limits
 from ncps.cache.pace import Pace
 from ncps.errors import Busy
-from ncps.metrics import LIMITS, Metrics
 from ncps.nix.narinfo import MAX_SIZE
+from ncps.observe.metrics import LIMITS, Metrics
 from ncps.settings.table import by_flag
 from ncps.upstream.bounds import Bounds
 from tests.unit.settings.around import load_with, problems_of

@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
-from ncps.figures import Figures
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
+from ncps.observe.snapshots import Figures
 from ncps.ports import Totals
 from ncps.siblings.gathering import Gathering, Sibling
 from tests.contract.running import start

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps import logs
+from ncps.observe import logs
 from ncps.web.accesslog import AccessLog
 from ncps.web.ledger import Access
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.figures import Figures
-from ncps.metrics import Metrics
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
+from ncps.observe.snapshots import Figures
 from ncps.web.inner import inner_site
 from ncps.web.respond import tell
 from ncps.web.site import NcpsRequest

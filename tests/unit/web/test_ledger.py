@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.web.ledger import DELAY_S, MOST, Access, Ledger
 from tests.unit.web.test_accesslog import access
 

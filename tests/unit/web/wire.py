@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from ncps.metrics import Metrics
 from ncps.nix.cacheinfo import CacheInfo
+from ncps.observe.metrics import Metrics
 from ncps.tickets import Verifier
 from ncps.web import info
 from ncps.web.hot import HotNarInfos

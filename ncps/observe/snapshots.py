@@ -1,7 +1,7 @@
 """Figures: what a registry of metrics says at one moment, to be carried about and added up.
 
 Counters and histograms of several processes are summed. Of a gauge it depends on what it means,
-which `ncps.metrics` says where it makes it.
+which `ncps.observe.metrics` says where it makes it.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from prometheus_client import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ncps.figures import Way
-from ncps.labelled import Labelled
+from ncps.observe.labelled import Labelled
+from ncps.observe.process_metrics import ProcessMetrics
+from ncps.observe.snapshots import Way
 from ncps.ports import Totals
-from ncps.processmetrics import ProcessMetrics
 
 ROUTES = ("/", "/nix-cache-info", "/pubkey", "/{hash}.narinfo", "/nar/{file}")
 PEER_ROUTE = "/cluster/nar/{file}"

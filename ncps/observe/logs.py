@@ -31,9 +31,9 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr
 from zope.interface import implementer
 
-from ncps import logqueue
-from ncps.loglines import Batch, harmless, human_head, quoted, stamp
-from ncps.logqueue import Sink
+from ncps.observe import log_queue
+from ncps.observe.log_lines import Batch, harmless, human_head, quoted, stamp
+from ncps.observe.log_queue import Sink
 
 LEVELS = {
     "trace": LogLevel.debug,
@@ -289,13 +289,13 @@ def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
         event: LogEvent = {
             "log_time": time(),
             "log_level": LogLevel.warn,
-            "log_namespace": "ncps.logs",
+            "log_namespace": "ncps.observe.logs",
             "log_format": "{lines} lines of the log are missing: nothing took them in time",
             "lines": missing,
         }
         return f"{line_of(event)}\n"
 
-    return logqueue.before(stream, told)
+    return log_queue.before(stream, told)
 
 
 class StandardLibraryBridge(logging.Handler):

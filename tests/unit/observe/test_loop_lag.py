@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.looplag import LoopLag
+from ncps.observe.loop_lag import LoopLag
 
 
 class LoopLagTests(SynchronousTestCase):

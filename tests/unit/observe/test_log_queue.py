@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.logqueue import LineQueue
+from ncps.observe.log_queue import LineQueue
 
 
 class LineQueueTests(SynchronousTestCase):

@@ -9,8 +9,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Malformed
-from ncps.figures import Figures, Way
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
+from ncps.observe.snapshots import Figures, Way
 
 
 class FiguresTests(SynchronousTestCase):

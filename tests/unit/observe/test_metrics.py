@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.metrics import Metrics
+from ncps.observe.metrics import Metrics
 from ncps.ports import Totals
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
-from ncps import logs
+from ncps.observe import logs
 
 
 def _failure(message: str = "it broke") -> Failure:
