@@ -56,14 +56,14 @@ def _later(name: str) -> Callable[..., int]:
 
 COMMANDS = Commands(
     serve=_later("ncps.service:serve"),
-    serve_with_workers=_later("ncps.crew:serve"),
+    serve_with_workers=_later("ncps.process.crew:serve"),
     migrate_up=_later("ncps.commands:migrate_up"),
     migrate_status=_later("ncps.commands:migrate_status"),
     rebuild=_later("ncps.commands:rebuild"),
 )
 
 
-_work = _later("ncps.worker:work")
+_work = _later("ncps.process.worker:work")
 
 
 class _UsageError(Exception):

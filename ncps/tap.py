@@ -13,8 +13,8 @@ from twisted.python import usage
 import ncps
 from ncps.aio.imports import named
 from ncps.aio.signals import hear_signals
-from ncps.launch import Launch
 from ncps.observe import log_queue, logs
+from ncps.process.launch import Launch
 from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.hints import hint_for
 from ncps.settings.setting import Setting, Status

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 
-import ncps.crew  # noqa: F401 - imports all that a daemon needs
+import ncps.process.crew  # noqa: F401 - imports all that a daemon needs
 
 gc.collect()
 gc.freeze()

@@ -21,7 +21,7 @@ from ncps.aio.listening import inherited
 from ncps.assembly.siblings import SiblingClient
 from ncps.errors import Unavailable
 from ncps.ports import Notice
-from ncps.siblings.notices import MAX_WAITING, DatagramNotices
+from ncps.process.datagrams import MAX_WAITING, DatagramNotices
 from tests.contract.notices import Ears, NoticesContract
 from tests.contract.running import Contract, start
 

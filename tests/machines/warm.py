@@ -27,7 +27,7 @@ from ncps.__main__ import main
 LONGEST = 1_000_000
 
 LOADED = (
-    "ncps.crew",
+    "ncps.process.crew",
     "ncps.service",
     "ncps.assembly.bucket",
     "ncps.assembly.database_servers",

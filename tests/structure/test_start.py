@@ -20,14 +20,16 @@ OF_A_CONFIGURATION: Final = (
     "txredisapi",
     "yaml",
     "ncps.assembly.bucket",
-    "ncps.crew",
+    "ncps.process.crew",
     "ncps.database.dialects.mysql",
     "ncps.database.dialects.postgresql",
     "ncps.database.server",
     "ncps.locks.postgresql",
     "ncps.locks.redis",
-    "ncps.siblings",
-    "ncps.worker",
+    "ncps.process.datagrams",
+    "ncps.process.gathering",
+    "ncps.process.rundir",
+    "ncps.process.worker",
 )
 """What only some configurations need; the plainest has a directory, SQLite and one process."""
 

@@ -100,7 +100,7 @@ class DispatchTests(CommandCase):
             self.assertEqual(cli.COMMANDS.migrate_status(mock.Mock()), 5)
         with mock.patch("ncps.service.serve", return_value=6):
             self.assertEqual(cli.COMMANDS.serve(mock.Mock()), 6)
-        with mock.patch("ncps.crew.serve", return_value=8):
+        with mock.patch("ncps.process.crew.serve", return_value=8):
             self.assertEqual(cli.COMMANDS.serve_with_workers(mock.Mock()), 8)
         for name in ("migrate_up", "rebuild"):
             with mock.patch(f"ncps.commands.{name}", return_value=7):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.shares import share
+from ncps.process.shares import share
 from tests.unit.settings.around import load_with
 
 

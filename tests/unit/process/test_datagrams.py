@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
 from ncps.ports import Notice
-from ncps.siblings.notices import GAP, MAX_DATAGRAM, MAX_WAITING, RETRY_S, DatagramNotices
+from ncps.process.datagrams import GAP, MAX_DATAGRAM, MAX_WAITING, RETRY_S, DatagramNotices
 from tests.contract.running import start
 
 ONE, TWO = Path("/run/x/worker-1.notices"), Path("/run/x/worker-2.notices")

@@ -24,17 +24,14 @@ from twisted.python.failure import Failure
 from ncps import __version__
 from ncps.aio.signals import CUT_S, hear_no_more, hear_signals, ignore_others
 from ncps.cli import WORKER
-from ncps.doors import Doors
 from ncps.errors import NcpsError, Refused
 from ncps.place import address_of, closed, new_name, notify
-from ncps.service import NcpsService
-from ncps.settings.carried import pack
-from ncps.settings.model import Settings
-from ncps.shares import share
-from ncps.siblings import rundir
-from ncps.siblings.rundir import RunDirectory
-from ncps.supervisor import Process, Supervisor, Watch
-from ncps.worker import (
+from ncps.process import rundir
+from ncps.process.listeners import Doors
+from ncps.process.rundir import RunDirectory
+from ncps.process.shares import share
+from ncps.process.supervisor import Process, Supervisor, Watch
+from ncps.process.worker import (
     FAILED,
     FIRST_LOCK,
     LIFELINE,
@@ -43,6 +40,9 @@ from ncps.worker import (
     SETTINGS,
     Plan,
 )
+from ncps.service import NcpsService
+from ncps.settings.carried import pack
+from ncps.settings.model import Settings
 
 AFTERMATH_S = 20.0
 """How long a worker may take to end beyond the drain deadline, before it is killed."""

@@ -10,13 +10,13 @@ from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps import crew
 from ncps.cli import WORKER
-from ncps.crew import _environment, _how, _Line
 from ncps.errors import NcpsError
-from ncps.worker import LONGEST_REPORT, REPORTS, report_failure
+from ncps.process import crew
+from ncps.process.crew import _environment, _how, _Line
+from ncps.process.worker import LONGEST_REPORT, REPORTS, report_failure
+from tests.unit.process.test_worker import PLAN
 from tests.unit.settings.around import load_with
-from tests.unit.test_worker import PLAN
 
 
 class Life:
@@ -59,7 +59,7 @@ class LineTests(SynchronousTestCase):
         """In one line, which may be long and come in pieces."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
-        with mock.patch("ncps.worker.REPORTS", writing):
+        with mock.patch("ncps.process.worker.REPORTS", writing):
             report_failure(NcpsError("no key:\nmake one" + " é" * LONGEST_REPORT))
         os.close(writing)
         said = os.read(reading, 10 * LONGEST_REPORT)

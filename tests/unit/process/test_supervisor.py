@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
-from ncps.supervisor import GOOD_LIFE_S, LONGEST_PAUSE_S, START_S, Supervisor, Watch
+from ncps.process.supervisor import GOOD_LIFE_S, LONGEST_PAUSE_S, START_S, Supervisor, Watch
 
 
 @define

@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cli import WORKER
-from ncps.doors import Door
 from ncps.errors import Refused
-from ncps.worker import Plan
+from ncps.process.listeners import Door
+from ncps.process.worker import Plan
 
 PLAN = Plan(
     number=2,

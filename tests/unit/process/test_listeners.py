@@ -16,10 +16,10 @@ from twisted.internet.tcp import makeBinding
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps import doors
 from ncps.aio.listening import BACKLOG
-from ncps.doors import Door, Doors, enter
 from ncps.errors import Refused
+from ncps.process import listeners
+from ncps.process.listeners import Door, Doors, enter
 
 
 class BoundSocket:
@@ -42,7 +42,7 @@ class DoorsTests(SynchronousTestCase):
         self.bound: list[tuple[str, int, bool]] = []
         self.sockets: list[BoundSocket] = []
         self.taken: dict[str, int] = {}
-        self.patch(doors, "_bound", self.bind)
+        self.patch(listeners, "_bound", self.bind)
         self.doors = Doors(MemoryReactor())
 
     def bind(self, host: str, port: int, *, share: bool) -> BoundSocket:
@@ -93,7 +93,7 @@ class DoorsTests(SynchronousTestCase):
 
     def test_without_reuseport_there_are_no_workers(self) -> None:
         """The error says what would be needed."""
-        with mock.patch.object(doors, "socket", object()):
+        with mock.patch.object(listeners, "socket", object()):
             error = str(self.failureResultOf(self.open("tcp:80"), Refused).value)
         self.assertIn("Linux", error)
 

@@ -12,7 +12,7 @@ from ncps.errors import Unavailable
 from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Figures
 from ncps.ports import Totals
-from ncps.siblings.gathering import Gathering, Sibling
+from ncps.process.gathering import Gathering, Sibling
 from tests.contract.running import start
 
 

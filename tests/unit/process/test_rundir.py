@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.lockfile import LockFile
 from ncps.errors import Refused, Unavailable
-from ncps.siblings import rundir
-from ncps.siblings.rundir import LONGEST, PREFIX, Rooms
+from ncps.process import rundir
+from ncps.process.rundir import LONGEST, PREFIX, Rooms
 
 
 class RunDirectoryTests(SynchronousTestCase):

@@ -1,1 +1,0 @@
-"""Siblings: the workers of one daemon, and how they reach each other."""
