@@ -55,7 +55,7 @@ def _later(name: str) -> Callable[..., int]:
 
 
 COMMANDS = Commands(
-    serve=_later("ncps.service:serve"),
+    serve=_later("ncps.assembly.service:serve"),
     serve_with_workers=_later("ncps.process.crew:serve"),
     migrate_up=_later("ncps.commands:migrate_up"),
     migrate_status=_later("ncps.commands:migrate_status"),

@@ -13,6 +13,7 @@ from ncps.assembly.databases import dialect
 from ncps.assembly.keys import vetting
 from ncps.assembly.parts import adapters, adoption, quarantine
 from ncps.assembly.replicas import identity_of
+from ncps.assembly.service import NcpsService
 from ncps.cache.objects import Objects
 from ncps.cache.proof import Proofs
 from ncps.cache.rebuild import Nameless, Rebuild, Tally
@@ -20,7 +21,6 @@ from ncps.database import migrate
 from ncps.errors import NcpsError
 from ncps.locks.local import LocalLeases
 from ncps.observe.metrics import Metrics
-from ncps.service import NcpsService
 from ncps.settings.model import Settings
 
 

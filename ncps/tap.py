@@ -117,7 +117,7 @@ def makeService(options: Options) -> IService:
         settings = options.settings
     assert settings is not None
     logs.log_warnings(settings.warnings)
-    service = named("ncps.service:NcpsService")(settings)
+    service = named("ncps.assembly.service:NcpsService")(settings)
     reactor = named("twisted.internet.reactor")
     hear_signals(reactor, service.ending.cut)
     # twistd sends itself the signal that it was ended by, and runs nothing after that.

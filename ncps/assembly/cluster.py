@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ncps.assembly.limits import pace
+from ncps.assembly.role import Place
 from ncps.cache.relay import Cluster
-from ncps.limits import pace
 from ncps.observe.metrics import Metrics
-from ncps.place import Place
 from ncps.ports import Leases
 from ncps.settings.model import Settings
 from ncps.upstream.peers import PeerClients

@@ -8,15 +8,16 @@ from typing import Any
 
 from attrs import frozen
 
-from ncps import limits
 from ncps.aio.recent import Negatives
 from ncps.aio.tasks import Tasks
+from ncps.assembly import limits
 from ncps.assembly.cluster import cluster
 from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
 from ncps.assembly.mending import Mending
 from ncps.assembly.parts import Adapters, adoption, new_spool, quarantine
+from ncps.assembly.role import Place
 from ncps.assembly.upkeep import Upkeep, upkeep
 from ncps.cache.agreement import Agreement
 from ncps.cache.heal import Healing
@@ -33,7 +34,6 @@ from ncps.cache.uses import Uses
 from ncps.cache.verify import Verifier
 from ncps.nix.keys import SecretKey
 from ncps.observe.metrics import Metrics
-from ncps.place import Place
 from ncps.settings.model import Settings
 from ncps.upstream.peers import PeerClients
 

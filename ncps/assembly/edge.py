@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncps import limits
 from ncps.aio.clocks import wall_of
+from ncps.assembly import limits
+from ncps.assembly.role import Place
 from ncps.cache.pullthrough import PullThrough
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
-from ncps.place import Place
 from ncps.ports import Peers
 from ncps.settings.model import Settings
 from ncps.tickets import Verifier

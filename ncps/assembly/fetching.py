@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from attrs import frozen
 from twisted.logger import Logger
 
-from ncps import limits
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
+from ncps.assembly import limits
 from ncps.assembly.names import Names
 from ncps.cache.choose import Upstreams
 from ncps.cache.health import Health

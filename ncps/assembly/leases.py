@@ -9,12 +9,12 @@ from typing import Any
 from attrs import frozen
 
 from ncps.assembly.cluster import address_of
+from ncps.assembly.role import Place
 from ncps.errors import Unavailable
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.locks.shared import Polls, SharedLeases
 from ncps.observe.metrics import Metrics
-from ncps.place import Place
 from ncps.ports import Leases, Notices
 from ncps.settings.model import Settings
 

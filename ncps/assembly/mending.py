@@ -10,9 +10,9 @@ from typing import Final
 from twisted.logger import Logger
 
 from ncps.aio.threads import Threads
+from ncps.assembly.role import Place
 from ncps.assembly.stores import Stores
 from ncps.errors import NcpsError
-from ncps.place import Place
 
 LOOK_S: Final = 5.0
 

@@ -12,11 +12,11 @@ from ncps import __version__
 from ncps.assembly.databases import database_lock
 from ncps.assembly.keys import imported_key
 from ncps.assembly.parts import Adapters
+from ncps.assembly.role import Place
 from ncps.cache.agreement import Agreement
 from ncps.cache.identity import Identity, KeyWish, identify
 from ncps.database.replicas import SqlReplicas
 from ncps.nix.keys import SecretKey
-from ncps.place import Place
 from ncps.ports import Replica
 from ncps.settings.model import Settings
 

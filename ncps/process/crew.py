@@ -23,9 +23,10 @@ from twisted.python.failure import Failure
 
 from ncps import __version__
 from ncps.aio.signals import CUT_S, hear_no_more, hear_signals, ignore_others
+from ncps.assembly.role import address_of, closed, new_name, notify
+from ncps.assembly.service import NcpsService
 from ncps.cli import WORKER
 from ncps.errors import NcpsError, Refused
-from ncps.place import address_of, closed, new_name, notify
 from ncps.process import rundir
 from ncps.process.listeners import Doors
 from ncps.process.rundir import RunDirectory
@@ -40,7 +41,6 @@ from ncps.process.worker import (
     SETTINGS,
     Plan,
 )
-from ncps.service import NcpsService
 from ncps.settings.carried import pack
 from ncps.settings.model import Settings
 

@@ -32,18 +32,18 @@ from ncps.aio.ending import Ending
 from ncps.aio.listening import listen
 from ncps.aio.reactor import chosen_reactor
 from ncps.aio.signals import CUT_S, hear_no_more
+from ncps.assembly.role import Place, closed
+from ncps.assembly.service import NcpsService
 from ncps.assembly.siblings import SiblingClient
 from ncps.cli import WORKER
 from ncps.errors import NcpsError, Refused
 from ncps.observe import logs
 from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Collector
-from ncps.place import Place, closed
 from ncps.process.datagrams import DatagramNotices
 from ncps.process.gathering import Gathering, Sibling
 from ncps.process.listeners import Door, enter
 from ncps.process.rundir import Rooms, ensure
-from ncps.service import NcpsService
 from ncps.settings.carried import unpack
 from ncps.settings.model import Settings
 from ncps.web.inner import FIGURES, inner_site

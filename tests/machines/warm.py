@@ -28,7 +28,7 @@ LONGEST = 1_000_000
 
 LOADED = (
     "ncps.process.crew",
-    "ncps.service",
+    "ncps.assembly.service",
     "ncps.assembly.bucket",
     "ncps.assembly.database_servers",
     "ncps.assembly.leases_of_servers",

@@ -68,6 +68,6 @@ class StartTests(SynchronousTestCase):
 
     def test_a_plain_daemon_needs_no_other_adapters(self) -> None:
         """A bucket, a database server, Redis and workers are imported where they are wanted."""
-        loaded = loaded_by("import ncps.cli, ncps.service")
+        loaded = loaded_by("import ncps.cli, ncps.assembly.service")
         self.assertIn("ncps.database.local", loaded)
         self.assertEqual([], sorted(loaded & set(OF_A_CONFIGURATION)))

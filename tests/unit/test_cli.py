@@ -98,7 +98,7 @@ class DispatchTests(CommandCase):
         """The names that are imported late are those of functions."""
         with mock.patch("ncps.commands.migrate_status", return_value=5):
             self.assertEqual(cli.COMMANDS.migrate_status(mock.Mock()), 5)
-        with mock.patch("ncps.service.serve", return_value=6):
+        with mock.patch("ncps.assembly.service.serve", return_value=6):
             self.assertEqual(cli.COMMANDS.serve(mock.Mock()), 6)
         with mock.patch("ncps.process.crew.serve", return_value=8):
             self.assertEqual(cli.COMMANDS.serve_with_workers(mock.Mock()), 8)

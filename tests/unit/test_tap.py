@@ -116,7 +116,7 @@ class WorkersTests(TapCase):
 class MakeServiceTests(TapCase):
     def test_the_service_gets_the_settings(self) -> None:
         """The service is made of what the options said, parsed or not."""
-        with mock.patch("ncps.service.NcpsService") as service:
+        with mock.patch("ncps.assembly.service.NcpsService") as service:
             options = self.parse("--cache-hostname=a")
             self.assertIs(tap.makeService(options), service.return_value)
             service.assert_called_once_with(options.settings)

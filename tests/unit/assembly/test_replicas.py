@@ -11,7 +11,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.assembly.replicas import former_lives, key_wish, own_facts
-from ncps.place import Alone
+from ncps.assembly.role import Alone
 from ncps.ports import Replica
 from ncps.settings import Settings, Surroundings, load
 

@@ -6,7 +6,7 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps import limits
+from ncps.assembly import limits
 from ncps.cache.pace import Pace
 from ncps.errors import Busy
 from ncps.nix.narinfo import MAX_SIZE

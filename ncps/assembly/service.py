@@ -33,19 +33,19 @@ from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.former import refuse_former
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, alone, locking
+from ncps.assembly.limits import connections_that_fit
 from ncps.assembly.names import Names
 from ncps.assembly.parts import Adapters, adapters
 from ncps.assembly.replicas import agreement_of, identity_of
+from ncps.assembly.role import Alone, Place, address_of, closed
 from ncps.cache.agreement import Agreement
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock
 from ncps.errors import NcpsError, StorageFull
-from ncps.limits import connections_that_fit
 from ncps.observe import log_queue
 from ncps.observe.loop_lag import LoopLag
 from ncps.observe.process_metrics import catch_up
-from ncps.place import Alone, Place, address_of, closed
 from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
 from ncps.upstream.agent import Client

@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from ncps.place import address_of
+from ncps.assembly.role import address_of
 
 
 @implementer(IListeningPort)
