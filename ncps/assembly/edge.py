@@ -10,9 +10,9 @@ from ncps.assembly.role import Place
 from ncps.cache.pullthrough import PullThrough
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
+from ncps.peering.tickets import Verifier
 from ncps.ports import Peers
 from ncps.settings.model import Settings
-from ncps.tickets import Verifier
 from ncps.web import info
 from ncps.web.clients import TrustedProxies
 from ncps.web.hot import HotNarInfos

@@ -16,13 +16,13 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ncps import trail
 from ncps.aio.flights import Shared
 from ncps.aio.tasks import Tasks
 from ncps.cache.health import SLOWEST_HEDGE_S, Health
 from ncps.cache.pace import USUAL_PACE, Pace
 from ncps.cache.policy import verdict
 from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
+from ncps.peering import trail
 from ncps.ports import Upstream
 
 T = TypeVar("T")

@@ -14,11 +14,11 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ncps import trail
 from ncps.aio.flights import Shared
 from ncps.aio.tasks import Tasks
 from ncps.cache.health import SLOWEST_HEDGE_S, Health
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.peering import trail
 from ncps.ports import UpstreamBody
 
 BUSY_S = 1.0

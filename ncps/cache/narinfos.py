@@ -13,7 +13,6 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ncps import trail
 from ncps.aio.clocks import utc_now, wall_of
 from ncps.aio.recent import Negatives
 from ncps.aio.tasks import Tasks
@@ -32,6 +31,7 @@ from ncps.cache.vet import Vetted, Vetting
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
+from ncps.peering import trail
 from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
 
 REFRESH_S = 3600.0

@@ -8,11 +8,11 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from ncps import trail
 from ncps.aio.tasks import Tasks, Ticker
 from ncps.cache.choose import Candidate, Upstreams
 from ncps.errors import Corrupt, NotFound, Unavailable
-from ncps.trail import NO_TRAIL
+from ncps.peering import trail
+from ncps.peering.trail import NO_TRAIL
 
 HEALTHY_S = 60.0
 SICK_S = 1.0

@@ -1,8 +1,8 @@
 """Searches: one search for each narinfo, however many wait for it, also where caches form a ring.
 
 A cache that asks us may be one that we ask, directly or through others. If both waited for each
-other, each would wait until a deadline. The trail of a question (see `ncps.trail`) tells through
-which caches it has come:
+other, each would wait until a deadline. The trail of a question (see `ncps.peering.trail`) tells
+through which caches it has come:
 
     it bears our own name                      nobody is asked for it
     a search with the same trail is running    it is joined
@@ -26,12 +26,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps import trail
 from ncps.aio.flights import Flights
 from ncps.aio.tasks import Tasks
 from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import NotFound, Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.peering import trail
 from ncps.ports import Leases, NarRecord
 
 T = TypeVar("T")

@@ -29,12 +29,13 @@ from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
 
-from ncps import __version__, trail
+from ncps import __version__
 from ncps.aio.resolver import NameTrouble, Resolver
 from ncps.aio.slots import Slots
 from ncps.aio.streams import BodyReader
 from ncps.aio.tls import WrongCertificate
 from ncps.errors import Busy, Corrupt, Unavailable
+from ncps.peering import trail
 from ncps.upstream.bounds import USUAL_BOUNDS, Bounds
 from ncps.upstream.connection import HeadTooLarge
 from ncps.upstream.proxies import NO_PROXIES, Proxies

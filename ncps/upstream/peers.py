@@ -25,8 +25,8 @@ from zope.interface import implementer
 from ncps.aio.clocks import wall_of
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.peering.tickets import Request, Ticket, told_time
 from ncps.ports import Peers, Segment, UpstreamBody
-from ncps.tickets import Request, Ticket, told_time
 from ncps.upstream.agent import Answer, Client, Timeouts
 
 TIMEOUTS: Final = Timeouts(connect_s=2.0, first_byte_s=10.0, idle_s=30.0)

@@ -17,8 +17,8 @@ from ncps.codec.ratio import Ratio
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable, Unconfirmed, Unusable
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.nix.narinfo import NarInfo
+from ncps.peering.trail import MARK, UNCERTAIN
 from ncps.ports import Segment, Upstream, UpstreamBody
-from ncps.trail import MARK, UNCERTAIN
 from ncps.upstream.agent import Answer, Client
 from ncps.upstream.content import decoded, no_page
 

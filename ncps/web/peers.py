@@ -1,6 +1,6 @@
 """NARs on their way, for the other processes of this cache.
 
-    GET  /cluster/nar/<file>     Authorization: <a ticket, see ncps.tickets>
+    GET  /cluster/nar/<file>     Authorization: <a ticket, see ncps.peering.tickets>
                                  X-Ncps-Offset: <first byte wanted>, default 0
                                  X-Ncps-Worker: <who is meant>, if not whoever answers
     200  X-Ncps-File: <which file it is>
@@ -23,9 +23,9 @@ from twisted.web.server import NOT_DONE_YET
 
 from ncps.cache.verbs import ArrivingNar
 from ncps.nix.narurl import NarKey
+from ncps.peering.tickets import SCHEME, Request, Verdict, Verifier
 from ncps.ports import Peers
 from ncps.ranges import Unsatisfiable
-from ncps.tickets import SCHEME, Request, Verdict, Verifier
 from ncps.web.nar import CONTENT_TYPE, pour
 from ncps.web.respond import respond, tell
 from ncps.web.site import NcpsRequest

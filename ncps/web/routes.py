@@ -24,10 +24,10 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
-from ncps import trail
 from ncps.errors import Malformed
 from ncps.nix.base32 import ALPHABET
 from ncps.nix.narurl import NarKey, UnknownExtension
+from ncps.peering import trail
 from ncps.web.respond import refuse_method, tell, tell_methods
 from ncps.web.site import NcpsRequest
 

@@ -6,7 +6,6 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from ncps import trail
 from ncps.cache.athand import AtHand
 from ncps.cache.health import FAILURES
 from ncps.cache.say import AWAY_S
@@ -14,8 +13,9 @@ from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import Unavailable
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, opaque_key
+from ncps.peering import trail
+from ncps.peering.trail import Trail
 from ncps.ports import NarRecord
-from ncps.trail import Trail
 from tests.fakes.samples import sample
 from tests.unit.cache.rig import CoreCase
 

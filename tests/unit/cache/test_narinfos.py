@@ -7,7 +7,6 @@ from unittest import mock
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from ncps import trail
 from ncps.aio.clocks import utc_now
 from ncps.cache.health import FAILURES, MAX_PAUSE_S, SLOWEST_HEDGE_S
 from ncps.cache.memory import NarInfoMemory
@@ -21,8 +20,9 @@ from ncps.nix.keys import SecretKey
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, opaque_key
 from ncps.nix.references import References
+from ncps.peering import trail
+from ncps.peering.trail import Trail
 from ncps.ports import NarInfoEntry, NarRecord
-from ncps.trail import Trail
 from tests.fakes.clocks import SetClock
 from tests.fakes.samples import OWN_KEY, sample, signed
 from tests.fakes.threads import NotingThreads

@@ -8,14 +8,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps import trail
 from ncps.aio.tasks import Tasks
 from ncps.cache.choose import Upstreams
 from ncps.cache.searches import MOMENT_S, STALE_S, Searches, turn
 from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import NotFound, Unavailable
+from ncps.peering import trail
+from ncps.peering.trail import Trail
 from ncps.ports import Upstream
-from ncps.trail import Trail
 from tests.fakes.leases import MemoryLeases
 from tests.fakes.upstream import ScriptedUpstream
 

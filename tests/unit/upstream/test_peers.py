@@ -7,8 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.peering.tickets import Request, Verdict, Verifier
 from ncps.ports import UpstreamBody
-from ncps.tickets import Request, Verdict, Verifier
 from ncps.upstream import peers
 from ncps.upstream.peers import PeerClients
 from tests.fakes.wire import Line, Wire

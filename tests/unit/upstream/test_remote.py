@@ -11,12 +11,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps import trail
 from ncps.codec import encoder
 from ncps.errors import Busy, Corrupt, NotFound, Unavailable, Unconfirmed, Unusable
 from ncps.nix.storepath import StorePath
+from ncps.peering import trail
+from ncps.peering.trail import Trail
 from ncps.ports import Upstream
-from ncps.trail import Trail
 from ncps.upstream.agent import Client, Timeouts
 from ncps.upstream.bounds import Bounds
 from ncps.upstream.remote import QUERY_S, Observers, RemoteCache

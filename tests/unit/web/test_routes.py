@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface.verify import verifyObject
 
-from ncps import trail
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.nix.narurl import NarKey
-from ncps.trail import MAX_NAMES, NO_TRAIL, Trail
+from ncps.peering import trail
+from ncps.peering.trail import MAX_NAMES, NO_TRAIL, Trail
 from tests.unit.web.wire import Response, Server
 
 DIGEST = "0123456789abcdfghijklmnpqrsvwxyz"

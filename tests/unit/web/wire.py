@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
-from ncps.tickets import Verifier
+from ncps.peering.tickets import Verifier
 from ncps.web import info
 from ncps.web.hot import HotNarInfos
 from ncps.web.ledger import Access

@@ -6,10 +6,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps import trail
 from ncps.aio.tasks import Tasks
 from ncps.errors import Malformed
-from ncps.trail import MAX_NAMES, NO_TRAIL, Trail
+from ncps.peering import trail
+from ncps.peering.trail import MAX_NAMES, NO_TRAIL, Trail
 
 A, B, OWN = "ncps-aaaa00000000", "ncps-bbbb00000000", "ncps-0123456789ab"
 

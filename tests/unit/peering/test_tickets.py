@@ -6,7 +6,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Malformed
-from ncps.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, Verdict, Verifier, told_time
+from ncps.peering.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, Verdict, Verifier, told_time
 
 SECRET = "a secret of the cluster"
 HERE, ELSEWHERE = "http://10.0.0.7:8501", "http://10.0.0.8:8501"
