@@ -11,12 +11,12 @@ from twisted.logger import Logger
 
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
+from ncps.ask.choose import Upstreams
+from ncps.ask.health import Health
+from ncps.ask.late import Late
+from ncps.ask.probes import Probes
 from ncps.assembly import limits
 from ncps.assembly.names import Names
-from ncps.cache.choose import Upstreams
-from ncps.cache.health import Health
-from ncps.cache.late import Late
-from ncps.cache.probes import Probes
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
 from ncps.observe.metrics import Metrics
 from ncps.ports import Upstream

@@ -8,8 +8,8 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.descriptors import fitting
+from ncps.ask.pace import Pace
 from ncps.cache.admission import Admission
-from ncps.cache.pace import Pace
 from ncps.cache.seal import Seal
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics

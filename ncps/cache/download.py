@@ -28,12 +28,12 @@ from twisted.logger import Logger
 
 from ncps.aio.flights import Shared
 from ncps.aio.spool import Digest, Spool
+from ncps.ask.pace import TooSlow
+from ncps.ask.policy import verdict
 from ncps.cache import seal
 from ncps.cache.dispute import Dispute
 from ncps.cache.follow import DownloadReader, Superseded
-from ncps.cache.pace import TooSlow
 from ncps.cache.patience import Patience
-from ncps.cache.policy import verdict
 from ncps.cache.seal import Arrived, Disputed, Seal, Verdict, WrongBytes, settled
 from ncps.cache.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unconfirmed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from ncps.cache.choose import Upstreams
+from ncps.ask.choose import Upstreams
 from ncps.codec import is_supported
 from ncps.ports import NarRecord
 

@@ -16,14 +16,14 @@ from twisted.logger import Logger
 from ncps.aio.clocks import utc_now, wall_of
 from ncps.aio.recent import Negatives
 from ncps.aio.tasks import Tasks
+from ncps.ask.choose import Candidate, Upstreams
+from ncps.ask.policy import Away, verdict
 from ncps.cache import sidecar
-from ncps.cache.choose import Candidate, Upstreams
 from ncps.cache.doubts import Doubts
 from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.naming import agreeing, is_right, named
 from ncps.cache.notices import Noticeboard
 from ncps.cache.paths import Paths
-from ncps.cache.policy import Away, verdict
 from ncps.cache.searches import Searches, turn
 from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo

@@ -14,9 +14,9 @@ from ncps.aio.recent import Negatives
 from ncps.aio.spool import Abandoned, Digest, Overtaken, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
+from ncps.ask.choose import Upstreams
 from ncps.cache.admission import Admission, Ticket
 from ncps.cache.adopt import Adoption
-from ncps.cache.choose import Upstreams
 from ncps.cache.chosen import Chosen
 from ncps.cache.download import Download
 from ncps.cache.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.tasks import Tasks
+from ncps.ask.choose import Upstreams
 from ncps.cache.athand import AtHand
-from ncps.cache.choose import Upstreams
 from ncps.cache.narinfos import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.oldnames import is_named

@@ -31,7 +31,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.cache.pace import USUAL_PACE, FollowedBody, Pace
+from ncps.ask.pace import USUAL_PACE, FollowedBody, Pace
 from ncps.cache.sources import Source, Sources, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey

@@ -17,14 +17,14 @@ from typing import Protocol
 from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.cache.choose import Candidate, Upstreams
-from ncps.cache.health import Health
-from ncps.cache.hedge import Hedge
-from ncps.cache.late import LateHead
-from ncps.cache.pace import PacedBody
-from ncps.cache.policy import verdict
+from ncps.ask.choose import Candidate, Upstreams
+from ncps.ask.health import Health
+from ncps.ask.hedge import Hedge
+from ncps.ask.late import LateHead
+from ncps.ask.pace import PacedBody
+from ncps.ask.policy import verdict
+from ncps.ask.watched import WatchedBody
 from ncps.cache.samefile import is_same_file
-from ncps.cache.watched import WatchedBody
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord, Upstream, UpstreamBody

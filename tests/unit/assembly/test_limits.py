@@ -6,8 +6,8 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.ask.pace import Pace
 from ncps.assembly import limits
-from ncps.cache.pace import Pace
 from ncps.errors import Busy
 from ncps.nix.narinfo import MAX_SIZE
 from ncps.observe.metrics import LIMITS, Metrics

@@ -14,9 +14,9 @@ from ncps.aio.recent import Negatives
 from ncps.aio.spool import Digest, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
+from ncps.ask.choose import Upstreams
 from ncps.cache.admission import Admission
 from ncps.cache.adopt import Adoption
-from ncps.cache.choose import Upstreams
 from ncps.cache.heal import Healing
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import NarInfos

@@ -6,9 +6,9 @@ from unittest.mock import patch
 
 from attrs import evolve
 
+from ncps.ask.health import FAILURES
+from ncps.ask.say import AWAY_S
 from ncps.cache.athand import AtHand
-from ncps.cache.health import FAILURES
-from ncps.cache.say import AWAY_S
 from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import Unavailable
 from ncps.nix.narinfo import NarInfo

@@ -8,10 +8,10 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from ncps.aio.clocks import utc_now
-from ncps.cache.health import FAILURES, MAX_PAUSE_S, SLOWEST_HEDGE_S
+from ncps.ask.health import FAILURES, MAX_PAUSE_S, SLOWEST_HEDGE_S
+from ncps.ask.say import AWAY_S
 from ncps.cache.memory import NarInfoMemory
 from ncps.cache.narinfos import EVICTED_REFRESH_S, REFRESH_S
-from ncps.cache.say import AWAY_S
 from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.cache.vet import Vetting
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from ncps.cache.health import FAILURES
+from ncps.ask.health import FAILURES
 from ncps.cache.pullthrough import PullThrough
 from ncps.cache.verbs import Outcome
 from ncps.errors import NotFound, Unavailable

@@ -6,7 +6,7 @@ from attrs import evolve
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.spool import HOLD_BACK
-from ncps.cache.pace import LOOK_S
+from ncps.ask.pace import LOOK_S
 from ncps.cache.relay import SETTLE_S, TURN_S, lease_of
 from ncps.cache.seal import SLACK
 from ncps.cache.verbs import Outcome

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.tasks import Tasks
-from ncps.cache.choose import Upstreams
+from ncps.ask.choose import Upstreams
 from ncps.cache.searches import MOMENT_S, STALE_S, Searches, turn
 from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import NotFound, Unavailable

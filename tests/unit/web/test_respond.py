@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import errors
-from ncps.cache.policy import verdict
+from ncps.ask.policy import verdict
 from ncps.cache.verbs import Absent, Outcome
 from ncps.nix.narurl import UnknownExtension
 from tests.unit.web.wire import Response, Server

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.cache.say import Say
+from ncps.ask.say import Say
 
 FAILURES = 3
 FIRST_PAUSE_S = 1.0

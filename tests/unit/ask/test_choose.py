@@ -11,10 +11,10 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.tasks import Tasks
-from ncps.cache.choose import PATIENCE_BESIDE_S, PATIENCE_S, Candidate, Found, Upstreams
-from ncps.cache.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
-from ncps.cache.policy import Away
-from ncps.cache.say import AWAY_S
+from ncps.ask.choose import PATIENCE_BESIDE_S, PATIENCE_S, Candidate, Found, Upstreams
+from ncps.ask.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
+from ncps.ask.policy import Away
+from ncps.ask.say import AWAY_S
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.ports import Upstream
 from tests.fakes.upstream import ScriptedUpstream

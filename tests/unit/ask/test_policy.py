@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.policy import MAX_TOLD, RETRY_AFTER_S, Away, verdict
+from ncps.ask.policy import MAX_TOLD, RETRY_AFTER_S, Away, verdict
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unusable
 
 

@@ -18,9 +18,9 @@ from twisted.logger import Logger
 
 from ncps.aio.flights import Shared
 from ncps.aio.tasks import Tasks
-from ncps.cache.health import SLOWEST_HEDGE_S, Health
-from ncps.cache.pace import USUAL_PACE, Pace
-from ncps.cache.policy import verdict
+from ncps.ask.health import SLOWEST_HEDGE_S, Health
+from ncps.ask.pace import USUAL_PACE, Pace
+from ncps.ask.policy import verdict
 from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
 from ncps.peering import trail
 from ncps.ports import Upstream

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.health import FAILURES, FIRST_PAUSE_S, Health
-from ncps.cache.say import AWAY_S, PROVEN_S, TRIAL_S
+from ncps.ask.health import FAILURES, FIRST_PAUSE_S, Health
+from ncps.ask.say import AWAY_S, PROVEN_S, TRIAL_S
 
 
 class SayTests(SynchronousTestCase):

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from ncps.aio.flights import Shared
 from ncps.aio.tasks import Tasks
-from ncps.cache.health import SLOWEST_HEDGE_S, Health
+from ncps.ask.health import SLOWEST_HEDGE_S, Health
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.peering import trail
 from ncps.ports import UpstreamBody

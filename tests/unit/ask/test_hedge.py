@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ncps.cache.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
-from ncps.cache.hedge import BUSY_S
+from ncps.ask.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
+from ncps.ask.hedge import BUSY_S
 from ncps.errors import Corrupt, Unavailable
 from tests.fakes.samples import sample
 from tests.fakes.upstream import HONEST, Script

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from ncps.cache.choose import Candidate
+from ncps.ask.choose import Candidate
 from ncps.errors import Busy, Corrupt, NotFound, Unavailable
 from ncps.ports import UpstreamBody
 

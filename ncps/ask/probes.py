@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from ncps.aio.tasks import Tasks, Ticker
-from ncps.cache.choose import Candidate, Upstreams
+from ncps.ask.choose import Candidate, Upstreams
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.peering import trail
 from ncps.peering.trail import NO_TRAIL

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from ncps.cache.health import FAILURES, SLOWEST_HEDGE_S
-from ncps.cache.hedge import BUSY_S
-from ncps.cache.late import LOOKS_S
+from ncps.ask.health import FAILURES, SLOWEST_HEDGE_S
+from ncps.ask.hedge import BUSY_S
+from ncps.ask.late import LOOKS_S
 from ncps.cache.verbs import ServedNar
 from ncps.errors import Corrupt, NotFound, Unavailable
 from tests.fakes.samples import sample

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ncps.cache.health import Health
+from ncps.ask.health import Health
 from ncps.errors import Unavailable, Unconfirmed
 from ncps.ports import Segment, UpstreamBody
 

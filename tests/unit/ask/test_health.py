@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.health import (
+from ncps.ask.health import (
     FAILURES,
     FASTEST_HEDGE_S,
     FIRST_PAUSE_S,

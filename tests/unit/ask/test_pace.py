@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.task import deferLater
 
-from ncps.cache.pace import Pace, PacedBody
+from ncps.ask.pace import Pace, PacedBody
 from ncps.errors import NotFound, Unavailable, Unconfirmed
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
