@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from ncps.aio.threads import Threads
-from ncps.cache.vet import Vetting
+from ncps.cache.narinfo.verify import Vetting
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import PublicKey, SecretKey
 from ncps.settings.model import Settings

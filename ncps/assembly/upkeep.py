@@ -17,14 +17,14 @@ from ncps.aio.tasks import Tasks, Ticker
 from ncps.assembly.leases import Locking, alone
 from ncps.assembly.parts import Adapters
 from ncps.cache.evict import Bounds, Eviction, Tally
-from ncps.cache.narinfos import NarInfos
+from ncps.cache.narinfo.last_use import Uses
+from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.objects import Objects
 from ncps.cache.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
 from ncps.cache.quarantine import LOOK_S, Quarantine
 from ncps.cache.schedule import Appointments, Cron, Every, Schedule
 from ncps.cache.strays import Strays
-from ncps.cache.uses import Uses
 from ncps.errors import Refused
 from ncps.observe.metrics import Metrics
 from ncps.settings.eviction import LOCAL, ScheduleSetting

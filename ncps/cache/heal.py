@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from ncps.aio.flights import Flights
 from ncps.aio.tasks import Tasks
-from ncps.cache.narinfos import NarInfos
+from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.quarantine import Quarantine
 from ncps.cache.served import stored_key
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable

@@ -21,14 +21,14 @@ from ncps.cache.chosen import Chosen
 from ncps.cache.download import Download
 from ncps.cache.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S
 from ncps.cache.hearsay import is_hearsay, own_view
-from ncps.cache.narinfos import NarInfos
+from ncps.cache.narinfo.last_use import Uses
+from ncps.cache.narinfo.searches import refuse_ring
+from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.publish import Publication
 from ncps.cache.relay import AlreadyStored, Cluster, Relay
 from ncps.cache.seal import Seal
-from ncps.cache.searches import refuse_ring
 from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored
 from ncps.cache.sources import Sources
-from ncps.cache.uses import Uses
 from ncps.cache.verbs import Absent, Outcome, ServedNar
 from ncps.cache.verify import Verifier
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable

@@ -12,7 +12,7 @@ from ncps.aio.clocks import utc_now
 from ncps.cache.admission import Admission
 from ncps.cache.adopt import Adoption
 from ncps.cache.download import Download
-from ncps.cache.narinfos import NarInfos
+from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.seal import Arrived, Verdict
 from ncps.errors import Conflict, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Upstreams
 from ncps.cache.athand import AtHand
-from ncps.cache.narinfos import NarInfos
+from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.nars import Nars
 from ncps.cache.oldnames import is_named
 from ncps.cache.readiness import OK, Looks

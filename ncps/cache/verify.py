@@ -24,7 +24,7 @@ from ncps.aio.flights import Flights
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
 from ncps.cache.heal import Healing
-from ncps.cache.narinfos import NarInfos
+from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.quarantine import Quarantine
 from ncps.cache.seal import Sha256
 from ncps.cache.served import stored_key

@@ -130,7 +130,7 @@ Target = tuple[Callable[[bytes], object], Sequence[bytes]]
 
 def narinfo() -> Target:
     """Narinfos, and what is made of them."""
-    from ncps.cache import sidecar
+    from ncps.cache.narinfo import sidecar
     from ncps.errors import Malformed
     from ncps.nix.narinfo import NarInfo
     from ncps.nix.narurl import conventional_key, opaque_key

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-ABBREVIATIONS = {"N.": "unit.cache.test_names.", "V.": "unit.cache.test_verify."}
+ABBREVIATIONS = {"N.": "unit.cache.narinfo.test_naming.", "V.": "unit.cache.test_verify."}
 
 
 def names_in(text: str) -> set[str]:
@@ -114,8 +114,8 @@ class DocumentTests(SynchronousTestCase):
 
     def test_a_test_that_is_not_there_is_noticed(self) -> None:
         """Modules, classes and methods are told apart from those that were renamed."""
-        self.assertTrue(exists("tests.unit.cache.test_names.OwnKeyTests"))
-        self.assertFalse(exists("tests.unit.cache.test_names.OtherKeyTests"))
+        self.assertTrue(exists("tests.unit.cache.narinfo.test_naming.OwnKeyTests"))
+        self.assertFalse(exists("tests.unit.cache.narinfo.test_naming.OtherKeyTests"))
         self.assertFalse(exists("tests.unit.cache.test_nothing"))
 
     def test_every_promise_and_decision_names_what_exists(self) -> None:

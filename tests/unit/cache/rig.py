@@ -18,18 +18,18 @@ from ncps.ask.choose import Upstreams
 from ncps.cache.admission import Admission
 from ncps.cache.adopt import Adoption
 from ncps.cache.heal import Healing
-from ncps.cache.memory import NarInfoMemory
-from ncps.cache.narinfos import NarInfos
+from ncps.cache.narinfo.invalidation import Noticeboard
+from ncps.cache.narinfo.known import NarInfoMemory
+from ncps.cache.narinfo.last_use import Uses
+from ncps.cache.narinfo.proof import Proofs
+from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.verify import Vetting
 from ncps.cache.nars import Nars
-from ncps.cache.notices import Noticeboard
-from ncps.cache.proof import Proofs
 from ncps.cache.quarantine import Quarantine, QuarantineBounds
 from ncps.cache.relay import Cluster
 from ncps.cache.seal import Seal
-from ncps.cache.uses import Uses
 from ncps.cache.verbs import ServedNar
 from ncps.cache.verify import Verifier
-from ncps.cache.vet import Vetting
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
 from tests.fakes.catalog import MemoryCatalog

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.memory import KnownNarInfo, NarInfoMemory, known
-from ncps.cache.vet import Vetting
+from ncps.cache.narinfo.known import KnownNarInfo, NarInfoMemory, known
+from ncps.cache.narinfo.verify import Vetting
 from ncps.ranges import entity_tag
 from tests.fakes.samples import UPSTREAM_KEY, Sample, sample
 

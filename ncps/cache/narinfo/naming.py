@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from ncps.cache.vet import Vetted
+from ncps.cache.narinfo.verify import Vetted
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import VARIANTS, is_opaque, opaque_key
 from ncps.ports import Catalog, NarInfoEntry, NarRecord

@@ -9,8 +9,8 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache import sidecar
-from ncps.cache.vet import MAX_SIGNATURES, MAX_URL, Vetted, Vetting
+from ncps.cache.narinfo import sidecar
+from ncps.cache.narinfo.verify import MAX_SIGNATURES, MAX_URL, Vetted, Vetting
 from ncps.errors import Malformed, Unusable
 from ncps.nix.keys import SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo

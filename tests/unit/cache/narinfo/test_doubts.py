@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.doubts import DOUBT_S, MAX_PATHS, Doubts
+from ncps.cache.narinfo.doubts import DOUBT_S, MAX_PATHS, Doubts
 
 SOME, OTHER = "http://some", "http://other"
 

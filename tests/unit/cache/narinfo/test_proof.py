@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from ncps.cache import vet
-from ncps.cache.proof import DEADLINE_S, REFUTED_S
+from ncps.cache.narinfo import verify
+from ncps.cache.narinfo.proof import DEADLINE_S, REFUTED_S
 from ncps.cache.verbs import Absent
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.keys import verify_any
@@ -204,7 +204,7 @@ class LyingTests(ProofCase):
         one = file_sample()
         self.origin.add(evolve(one, narinfo=evolve(one.narinfo, compression="lzip")))
         self.refuse(one, "a NAR in lzip is not read")
-        size = vet.MAX_READ_SIZE + 1
+        size = verify.MAX_READ_SIZE + 1
         self.origin.add(evolve(one, narinfo=evolve(one.narinfo, nar_size=size)))
         self.refuse(one, f"a NAR of {size} bytes is not read")
         self.assertEqual([], self.origin.asked("nar"))

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache import paths
+from ncps.cache.narinfo import paths
 from ncps.nix.narurl import NarKey
 
 KEYS = [NarKey(f"{n:052d}", "xz") for n in range(3)]

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.recent import Negatives
 from ncps.aio.threads import Threads
-from ncps.cache.vet import Vetted, Vetting
+from ncps.cache.narinfo.verify import Vetted, Vetting
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.contentaddress import ContentAddress
 from ncps.nix.contentcheck import ContentCheck

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from ncps.aio.recent import Negatives
 from ncps.aio.tasks import Tasks
-from ncps.cache.memory import NarInfoMemory
+from ncps.cache.narinfo.known import NarInfoMemory
 from ncps.errors import Malformed
 from ncps.nix.narurl import NarKey
 from ncps.ports import Notice, NoticeKind, Notices

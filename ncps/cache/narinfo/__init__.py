@@ -1,0 +1,1 @@
+"""Narinfos: found, checked, signed, remembered and forgotten."""
