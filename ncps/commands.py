@@ -14,8 +14,8 @@ from ncps.assembly.keys import vetting
 from ncps.assembly.parts import adapters, adoption, quarantine
 from ncps.assembly.replicas import identity_of
 from ncps.assembly.service import NcpsService
+from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.objects import Objects
 from ncps.cache.rebuild import Nameless, Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError

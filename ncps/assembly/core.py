@@ -20,18 +20,18 @@ from ncps.assembly.parts import Adapters, adoption, new_spool, quarantine
 from ncps.assembly.role import Place
 from ncps.assembly.upkeep import Upkeep, upkeep
 from ncps.cache.agreement import Agreement
-from ncps.cache.heal import Healing
 from ncps.cache.inspect import Inspection
+from ncps.cache.nar.heal import Healing
+from ncps.cache.nar.serve import Nars
+from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.invalidation import Noticeboard
 from ncps.cache.narinfo.known import NarInfoMemory
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.nars import Nars
 from ncps.cache.pullthrough import PullThrough
 from ncps.cache.sharing import Sharing
 from ncps.cache.skew import Skew
-from ncps.cache.verify import Verifier
 from ncps.nix.keys import SecretKey
 from ncps.observe.metrics import Metrics
 from ncps.settings.model import Settings

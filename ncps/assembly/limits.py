@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.descriptors import fitting
 from ncps.ask.pace import Pace
-from ncps.cache.admission import Admission
-from ncps.cache.seal import Seal
+from ncps.cache.nar.admission import Admission
+from ncps.cache.nar.judge import Seal
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import NarRecord

@@ -12,8 +12,8 @@ from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Workers
 from ncps.assembly.databases import database
 from ncps.assembly.stores import Stores, stores
-from ncps.cache.adopt import Adoption
-from ncps.cache.quarantine import Quarantine, QuarantineBounds
+from ncps.cache.nar.adopt import Adoption
+from ncps.cache.nar.quarantine import Quarantine, QuarantineBounds
 from ncps.database.catalog import SqlCatalog
 from ncps.database.pool import Database, Observer
 from ncps.observe.metrics import Metrics

@@ -24,9 +24,9 @@ from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages
 from ncps.aio.tasks import Coalesced, Tasks
+from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.objects import Objects
 from ncps.errors import NcpsError
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, Inventory, Lease, Leases, NarInfoStore

@@ -7,7 +7,7 @@ never takes much of a core.
 
 from __future__ import annotations
 
-from ncps.cache.verify import Verifier
+from ncps.cache.nar.verify import Verifier
 from ncps.codec import CODECS
 from ncps.ports import Catalog
 

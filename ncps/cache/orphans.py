@@ -19,9 +19,9 @@ from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages, utc_now
 from ncps.cache.evict import LEASE
+from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.objects import Objects
 from ncps.errors import NcpsError
 from ncps.ports import Inventory, Leases, NarStore, Stat
 

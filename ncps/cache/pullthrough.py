@@ -8,10 +8,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Upstreams
-from ncps.cache.athand import AtHand
+from ncps.cache.nar.at_hand import AtHand
+from ncps.cache.nar.old_names import is_named
+from ncps.cache.nar.serve import Nars
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.nars import Nars
-from ncps.cache.oldnames import is_named
 from ncps.cache.readiness import OK, Looks
 from ncps.cache.verbs import (
     Absent,

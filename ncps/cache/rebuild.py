@@ -14,11 +14,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
-from ncps.cache.adopt import Adoption
+from ncps.cache.nar.adopt import Adoption
+from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo import sidecar
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.verify import Vetted, Vetting
-from ncps.cache.objects import Objects
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
 from ncps.nix.narurl import VARIANTS, opaque_key
 from ncps.ports import Catalog, NarInfoStore, NarStore

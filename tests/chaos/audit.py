@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from attrs import frozen
 
-from ncps.cache.follow import SENT
+from ncps.cache.nar.follow import SENT
 from ncps.web.misled import TTL_S
 from tests.chaos.score import Score
 from tests.chaos.world import JUST_BEFORE_S, RECOVERY_S, World

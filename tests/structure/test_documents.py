@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-ABBREVIATIONS = {"N.": "unit.cache.narinfo.test_naming.", "V.": "unit.cache.test_verify."}
+ABBREVIATIONS = {"N.": "unit.cache.narinfo.test_naming.", "V.": "unit.cache.nar.test_verify."}
 
 
 def names_in(text: str) -> set[str]:

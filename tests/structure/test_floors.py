@@ -248,7 +248,7 @@ class RuleTests(SynchronousTestCase):
     def test_right_arrows_are_let_through(self) -> None:
         """Down, within a room, between formats, and to what everybody may use."""
         for name, source in (
-            ("ncps.tap", "from ncps.web import site\nimport ncps.cache.nars"),
+            ("ncps.tap", "from ncps.web import site\nimport ncps.cache.nar.serve"),
             ("ncps.nix.x", "from ncps.nix import base32\nfrom . import hashes, keys"),
             ("ncps.nix.x", "from ncps import codec, __version__"),
             ("ncps.storage.x", "from ncps.storage.keys import Key\nimport twisted.internet"),

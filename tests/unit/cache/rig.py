@@ -15,21 +15,21 @@ from ncps.aio.spool import Digest, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
 from ncps.ask.choose import Upstreams
-from ncps.cache.admission import Admission
-from ncps.cache.adopt import Adoption
-from ncps.cache.heal import Healing
+from ncps.cache.nar.admission import Admission
+from ncps.cache.nar.adopt import Adoption
+from ncps.cache.nar.heal import Healing
+from ncps.cache.nar.judge import Seal
+from ncps.cache.nar.quarantine import Quarantine, QuarantineBounds
+from ncps.cache.nar.relay import Cluster
+from ncps.cache.nar.serve import Nars
+from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.invalidation import Noticeboard
 from ncps.cache.narinfo.known import NarInfoMemory
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.verify import Vetting
-from ncps.cache.nars import Nars
-from ncps.cache.quarantine import Quarantine, QuarantineBounds
-from ncps.cache.relay import Cluster
-from ncps.cache.seal import Seal
 from ncps.cache.verbs import ServedNar
-from ncps.cache.verify import Verifier
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
 from tests.fakes.catalog import MemoryCatalog

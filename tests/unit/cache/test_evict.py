@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache import evict
 from ncps.cache.evict import LEASE, Bounds, Eviction, Tally
-from ncps.cache.objects import Objects
-from ncps.cache.relay import lease_of
+from ncps.cache.nar.objects import Objects
+from ncps.cache.nar.relay import lease_of
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, NarRecord

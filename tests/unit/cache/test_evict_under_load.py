@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from ncps.aio.clocks import utc_now
 from ncps.cache.evict import REST_S, Bounds, Eviction
-from ncps.cache.objects import Objects
+from ncps.cache.nar.objects import Objects
 from ncps.nix.narurl import NarKey
 from tests.contract.samples import key_of, stored
 from tests.fakes.stores import MemoryNarStore

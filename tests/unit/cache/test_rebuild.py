@@ -5,8 +5,8 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.objects import Objects
 from ncps.cache.rebuild import Nameless, Rebuild, Tally
 from ncps.codec import encoder
 from ncps.errors import Unavailable

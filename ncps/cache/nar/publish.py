@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
-from ncps.cache.admission import Admission
-from ncps.cache.adopt import Adoption
-from ncps.cache.download import Download
+from ncps.cache.nar.admission import Admission
+from ncps.cache.nar.adopt import Adoption
+from ncps.cache.nar.download import Download
+from ncps.cache.nar.judge import Arrived, Verdict
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.seal import Arrived, Verdict
 from ncps.errors import Conflict, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, NarRecord, NarStore

@@ -30,12 +30,12 @@ from ncps.aio.flights import Shared
 from ncps.aio.spool import Digest, Spool
 from ncps.ask.pace import TooSlow
 from ncps.ask.policy import verdict
-from ncps.cache import seal
-from ncps.cache.dispute import Dispute
-from ncps.cache.follow import DownloadReader, Superseded
-from ncps.cache.patience import Patience
-from ncps.cache.seal import Arrived, Disputed, Seal, Verdict, WrongBytes, settled
-from ncps.cache.sources import Source, Supply
+from ncps.cache.nar import judge
+from ncps.cache.nar.dispute import Dispute
+from ncps.cache.nar.follow import DownloadReader, Superseded
+from ncps.cache.nar.judge import Arrived, Disputed, Seal, Verdict, WrongBytes, settled
+from ncps.cache.nar.patience import Patience
+from ncps.cache.nar.sources import Source, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unconfirmed
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
@@ -329,7 +329,7 @@ class Download:
         """Let the seal judge a spool, and commit it. WrongBytes."""
         try:
             judgement = await self._seal.examine(spool)
-        except seal.WrongNar as error:
+        except judge.WrongNar as error:
             await self._found_wrong(error.file_hash)
             raise WrongBytes(str(error)) from error
         except Corrupt as error:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ncps.cache.relay import lease_of
-from ncps.cache.served import stored_key
+from ncps.cache.nar.relay import lease_of
+from ncps.cache.nar.served import stored_key
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, Lease, Leases, NarRecord, NarStore
 

@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.admission import Admission, Ticket
+from ncps.cache.nar.admission import Admission, Ticket
 from ncps.errors import Busy, Unavailable
 
 MIB = 1024 * 1024

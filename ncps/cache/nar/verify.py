@@ -23,11 +23,11 @@ from ncps.aio.clocks import utc_now
 from ncps.aio.flights import Flights
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
-from ncps.cache.heal import Healing
+from ncps.cache.nar.heal import Healing
+from ncps.cache.nar.judge import Sha256
+from ncps.cache.nar.quarantine import Quarantine
+from ncps.cache.nar.served import stored_key
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.quarantine import Quarantine
-from ncps.cache.seal import Sha256
-from ncps.cache.served import stored_key
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio
 from ncps.codec.stream import TooDear

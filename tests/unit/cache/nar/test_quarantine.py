@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.tasks import Tasks
-from ncps.cache.quarantine import (
+from ncps.cache.nar.quarantine import (
     BATCH,
     LEASE,
     REST_S,

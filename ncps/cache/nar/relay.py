@@ -32,7 +32,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.ask.pace import USUAL_PACE, FollowedBody, Pace
-from ncps.cache.sources import Source, Sources, Supply
+from ncps.cache.nar.sources import Source, Sources, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, Lease, Leases, NarRecord, Peers, Segment, UpstreamBody

@@ -22,10 +22,10 @@ from ncps.aio.recent import Negatives
 from ncps.aio.spool import Digest
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
-from ncps.cache.objects import Objects
-from ncps.cache.quarantine import Quarantine
-from ncps.cache.seal import Doubtful, Seal, Unverifiable, Verdict
-from ncps.cache.served import DecodedBody
+from ncps.cache.nar.judge import Doubtful, Seal, Unverifiable, Verdict
+from ncps.cache.nar.objects import Objects
+from ncps.cache.nar.quarantine import Quarantine
+from ncps.cache.nar.served import DecodedBody
 from ncps.errors import Corrupt, Malformed, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import COMPRESSIONS, EXTENSIONS, NarKey, conventional_key
 from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore, Stat

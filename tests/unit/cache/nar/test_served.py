@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from ncps.cache.served import DecodedBody, locate_stored
+from ncps.cache.nar.served import DecodedBody, locate_stored
 from ncps.codec import encoder
 from ncps.errors import Corrupt, Unavailable
 from tests.fakes.samples import sample

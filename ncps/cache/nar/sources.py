@@ -24,7 +24,7 @@ from ncps.ask.late import LateHead
 from ncps.ask.pace import PacedBody
 from ncps.ask.policy import verdict
 from ncps.ask.watched import WatchedBody
-from ncps.cache.samefile import is_same_file
+from ncps.cache.nar.same_file import is_same_file
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord, Upstream, UpstreamBody

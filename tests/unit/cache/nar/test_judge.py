@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.seal import Seal
+from ncps.cache.nar.judge import Seal
 from ncps.codec import encoder
 from ncps.codec.ratio import ALLOWANCE
 from ncps.errors import Corrupt

@@ -8,7 +8,7 @@ from attrs import evolve
 
 from ncps.ask.health import FAILURES
 from ncps.ask.say import AWAY_S
-from ncps.cache.athand import AtHand
+from ncps.cache.nar.at_hand import AtHand
 from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import Unavailable
 from ncps.nix.narinfo import NarInfo

@@ -15,22 +15,22 @@ from ncps.aio.spool import Abandoned, Digest, Overtaken, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
 from ncps.ask.choose import Upstreams
-from ncps.cache.admission import Admission, Ticket
-from ncps.cache.adopt import Adoption
-from ncps.cache.chosen import Chosen
-from ncps.cache.download import Download
-from ncps.cache.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S
-from ncps.cache.hearsay import is_hearsay, own_view
+from ncps.cache.nar.admission import Admission, Ticket
+from ncps.cache.nar.adopt import Adoption
+from ncps.cache.nar.chosen import Chosen
+from ncps.cache.nar.download import Download
+from ncps.cache.nar.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S
+from ncps.cache.nar.hearsay import is_hearsay, own_view
+from ncps.cache.nar.judge import Seal
+from ncps.cache.nar.publish import Publication
+from ncps.cache.nar.relay import AlreadyStored, Cluster, Relay
+from ncps.cache.nar.served import ArrivingNar, StoredNar, locate_stored, open_stored
+from ncps.cache.nar.sources import Sources
+from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.searches import refuse_ring
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.publish import Publication
-from ncps.cache.relay import AlreadyStored, Cluster, Relay
-from ncps.cache.seal import Seal
-from ncps.cache.served import ArrivingNar, StoredNar, locate_stored, open_stored
-from ncps.cache.sources import Sources
 from ncps.cache.verbs import Absent, Outcome, ServedNar
-from ncps.cache.verify import Verifier
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore, Replaced

@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from ncps.cache.adopt import LARGEST_EXCESS, LOOKED_S, UNVOUCHED_S
-from ncps.cache.served import stored_key
+from ncps.cache.nar.adopt import LARGEST_EXCESS, LOOKED_S, UNVOUCHED_S
+from ncps.cache.nar.served import stored_key
 from ncps.cache.verbs import Outcome
 from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable

@@ -12,9 +12,9 @@ from twisted.logger import Logger
 
 from ncps.aio.flights import Flights
 from ncps.aio.tasks import Tasks
+from ncps.cache.nar.quarantine import Quarantine
+from ncps.cache.nar.served import stored_key
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.quarantine import Quarantine
-from ncps.cache.served import stored_key
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, NarRecord

@@ -1,0 +1,1 @@
+"""NARs: fetched, judged, published, served and healed."""
