@@ -16,7 +16,7 @@ from ncps.assembly.replicas import identity_of
 from ncps.assembly.service import NcpsService
 from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.rebuild import Nameless, Rebuild, Tally
+from ncps.cache.upkeep.rebuild import Nameless, Rebuild, Tally
 from ncps.database import migrate
 from ncps.errors import NcpsError
 from ncps.locks.local import LocalLeases

@@ -19,8 +19,6 @@ from ncps.assembly.mending import Mending
 from ncps.assembly.parts import Adapters, adoption, new_spool, quarantine
 from ncps.assembly.role import Place
 from ncps.assembly.upkeep import Upkeep, upkeep
-from ncps.cache.agreement import Agreement
-from ncps.cache.inspect import Inspection
 from ncps.cache.nar.heal import Healing
 from ncps.cache.nar.serve import Nars
 from ncps.cache.nar.verify import Verifier
@@ -30,8 +28,10 @@ from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.pullthrough import PullThrough
-from ncps.cache.sharing import Sharing
-from ncps.cache.skew import Skew
+from ncps.cache.upkeep.agreement import Agreement
+from ncps.cache.upkeep.clock_skew import Skew
+from ncps.cache.upkeep.inspect import Inspection
+from ncps.cache.upkeep.sharing import Sharing
 from ncps.nix.keys import SecretKey
 from ncps.observe.metrics import Metrics
 from ncps.settings.model import Settings

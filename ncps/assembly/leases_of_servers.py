@@ -10,7 +10,7 @@ from typing import Any
 
 from ncps.assembly.databases import dialect
 from ncps.assembly.leases import Locking, observe
-from ncps.cache import evict
+from ncps.cache.upkeep import evict
 from ncps.locks.postgresql import PostgresRegistry
 from ncps.locks.redis import RedisRegistry
 from ncps.locks.redis_channels import RedisChannels, redis_notices

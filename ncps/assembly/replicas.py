@@ -13,8 +13,8 @@ from ncps.assembly.databases import database_lock
 from ncps.assembly.keys import imported_key
 from ncps.assembly.parts import Adapters
 from ncps.assembly.role import Place
-from ncps.cache.agreement import Agreement
-from ncps.cache.identity import Identity, KeyWish, identify
+from ncps.cache.upkeep.agreement import Agreement
+from ncps.cache.upkeep.identity import Identity, KeyWish, identify
 from ncps.database.replicas import SqlReplicas
 from ncps.nix.keys import SecretKey
 from ncps.ports import Replica
@@ -27,7 +27,7 @@ _DEFAULT: Final = "default"
 
 
 async def identity_of(parts: Adapters, settings: Settings, place: Place | None) -> Identity:
-    """Decide on the key, and enter this daemon on the roll. See `ncps.cache.identity.identify`.
+    """Decide on the key, and enter this daemon on the roll; see `cache.upkeep.identity.identify`.
 
     :param place: None to enter nobody.
     """

@@ -38,7 +38,7 @@ from ncps.assembly.names import Names
 from ncps.assembly.parts import Adapters, adapters
 from ncps.assembly.replicas import agreement_of, identity_of
 from ncps.assembly.role import Alone, Place, address_of, closed
-from ncps.cache.agreement import Agreement
+from ncps.cache.upkeep.agreement import Agreement
 from ncps.database import migrate
 from ncps.database.dialects.base import Dialect
 from ncps.database.lock import DatabaseLock

@@ -16,15 +16,15 @@ from twisted.logger import Logger
 from ncps.aio.tasks import Tasks, Ticker
 from ncps.assembly.leases import Locking, alone
 from ncps.assembly.parts import Adapters
-from ncps.cache.evict import Bounds, Eviction, Tally
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.quarantine import LOOK_S, Quarantine
 from ncps.cache.nar.serve import Nars
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
-from ncps.cache.schedule import Appointments, Cron, Every, Schedule
-from ncps.cache.strays import Strays
+from ncps.cache.upkeep.evict import Bounds, Eviction, Tally
+from ncps.cache.upkeep.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
+from ncps.cache.upkeep.schedule import Appointments, Cron, Every, Schedule
+from ncps.cache.upkeep.strays import Strays
 from ncps.errors import Refused
 from ncps.observe.metrics import Metrics
 from ncps.settings.eviction import LOCAL, ScheduleSetting

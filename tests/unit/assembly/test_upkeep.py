@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.assembly.upkeep import LEFT_FOR_S, local_zone, schedule_of, sweep_leftovers
-from ncps.cache.schedule import Cron, Every
+from ncps.cache.upkeep.schedule import Cron, Every
 from ncps.errors import Refused
 from ncps.settings.eviction import parse_schedule
 

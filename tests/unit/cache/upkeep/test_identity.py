@@ -7,7 +7,7 @@ from typing import Any
 from attrs import evolve
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
-from ncps.cache.identity import CLUSTER, NAME, Identity, KeyWish, cluster_uuid, identify
+from ncps.cache.upkeep.identity import CLUSTER, NAME, Identity, KeyWish, cluster_uuid, identify
 from ncps.errors import Corrupt, Refused, StorageFull, Unavailable
 from ncps.nix.keys import SecretKey
 from ncps.ports import Replica

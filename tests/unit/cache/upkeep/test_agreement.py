@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.agreement import SHOWN, Agreement
-from ncps.cache.identity import NAME, Identity
+from ncps.cache.upkeep.agreement import SHOWN, Agreement
+from ncps.cache.upkeep.identity import NAME, Identity
 from ncps.errors import Unavailable
 from ncps.nix.keys import SecretKey
 from ncps.ports import Replica

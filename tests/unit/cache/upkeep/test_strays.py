@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.evict import LEASE
-from ncps.cache.orphans import PACE, PAUSE_S
-from ncps.cache.strays import Strays
+from ncps.cache.upkeep.evict import LEASE
+from ncps.cache.upkeep.orphans import PACE, PAUSE_S
+from ncps.cache.upkeep.strays import Strays
 from ncps.errors import Unavailable
 from ncps.ports import NarInfoEntry
 from tests.contract.samples import digest_of, entry, record, stored

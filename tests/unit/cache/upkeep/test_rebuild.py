@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.rebuild import Nameless, Rebuild, Tally
+from ncps.cache.upkeep.rebuild import Nameless, Rebuild, Tally
 from ncps.codec import encoder
 from ncps.errors import Unavailable
 from tests.fakes.samples import Sample, file_sample, sample, tree_sample

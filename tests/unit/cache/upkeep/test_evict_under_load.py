@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ncps.aio.clocks import utc_now
-from ncps.cache.evict import REST_S, Bounds, Eviction
 from ncps.cache.nar.objects import Objects
+from ncps.cache.upkeep.evict import REST_S, Bounds, Eviction
 from ncps.nix.narurl import NarKey
 from tests.contract.samples import key_of, stored
 from tests.fakes.stores import MemoryNarStore

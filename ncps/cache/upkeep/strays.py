@@ -16,8 +16,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages
-from ncps.cache.evict import LEASE
-from ncps.cache.orphans import PACE, PAUSE_S
+from ncps.cache.upkeep.evict import LEASE
+from ncps.cache.upkeep.orphans import PACE, PAUSE_S
 from ncps.errors import NcpsError
 from ncps.ports import Inventory, Leases, NarInfoEntry, NarInfoStore
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from ncps.cache import evict
-from ncps.cache.evict import LEASE, Bounds, Eviction, Tally
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.relay import lease_of
+from ncps.cache.upkeep import evict
+from ncps.cache.upkeep.evict import LEASE, Bounds, Eviction, Tally
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, NarRecord

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.skew import Skew
+from ncps.cache.upkeep.clock_skew import Skew
 from ncps.errors import Unavailable
 from tests.fakes.catalog import MemoryCatalog
 

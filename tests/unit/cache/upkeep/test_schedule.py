@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.schedule import LOOK_S, Appointments, Cron, Every, Schedule
+from ncps.cache.upkeep.schedule import LOOK_S, Appointments, Cron, Every, Schedule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3600.0

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.sharing import CALM, NAME, Sharing
+from ncps.cache.upkeep.sharing import CALM, NAME, Sharing
 from ncps.errors import Unavailable
 from tests.fakes.stores import MemoryConfigStore
 

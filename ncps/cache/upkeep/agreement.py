@@ -12,8 +12,8 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from ncps.cache.contradictions import contradictions, differences, known_as, living
-from ncps.cache.identity import NAME, Identity, parse_key
+from ncps.cache.upkeep.contradictions import contradictions, differences, known_as, living
+from ncps.cache.upkeep.identity import NAME, Identity, parse_key
 from ncps.errors import Corrupt, NcpsError
 from ncps.ports import ConfigStore, Replica, Replicas, Roll
 

@@ -18,10 +18,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages, utc_now
-from ncps.cache.evict import LEASE
 from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.upkeep.evict import LEASE
 from ncps.errors import NcpsError
 from ncps.ports import Inventory, Leases, NarStore, Stat
 

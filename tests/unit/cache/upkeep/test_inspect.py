@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from ncps.cache.inspect import Inspection
+from ncps.cache.upkeep.inspect import Inspection
 from ncps.nix.hashes import sha256_of
 from tests.fakes.samples import sample
 from tests.unit.cache.rig import CoreCase

@@ -10,12 +10,12 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.clocks import utc_now
-from ncps.cache import orphans
-from ncps.cache.evict import LEASE
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.relay import lease_of
 from ncps.cache.narinfo.last_use import Uses
-from ncps.cache.orphans import PACE, PAUSE_S, Orphans, Swept
+from ncps.cache.upkeep import orphans
+from ncps.cache.upkeep.evict import LEASE
+from ncps.cache.upkeep.orphans import PACE, PAUSE_S, Orphans, Swept
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Lease

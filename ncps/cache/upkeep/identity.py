@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from attrs import evolve, frozen
 from twisted.logger import Logger
 
-from ncps.cache.contradictions import known_as, living
+from ncps.cache.upkeep.contradictions import known_as, living
 from ncps.errors import Corrupt, Malformed, Refused, StorageFull, Unavailable
 from ncps.nix.keys import PublicKey, SecretKey
 from ncps.ports import ConfigStore, Replica, Replicas, Roll

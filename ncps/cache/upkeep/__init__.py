@@ -1,0 +1,1 @@
+"""What the cache does unasked: eviction, sweeps, inspection, agreement with other daemons."""
