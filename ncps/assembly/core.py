@@ -19,6 +19,7 @@ from ncps.assembly.mending import Mending
 from ncps.assembly.parts import Adapters, adoption, new_spool, quarantine
 from ncps.assembly.role import Place
 from ncps.assembly.upkeep import Upkeep, upkeep
+from ncps.cache.cache import PullThrough
 from ncps.cache.nar.heal import Healing
 from ncps.cache.nar.serve import Nars
 from ncps.cache.nar.verify import Verifier
@@ -27,7 +28,6 @@ from ncps.cache.narinfo.known import NarInfoMemory
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.pullthrough import PullThrough
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.cache.upkeep.clock_skew import Skew
 from ncps.cache.upkeep.inspect import Inspection

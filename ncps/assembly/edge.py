@@ -7,7 +7,7 @@ from typing import Any
 from ncps.aio.clocks import wall_of
 from ncps.assembly import limits
 from ncps.assembly.role import Place
-from ncps.cache.pullthrough import PullThrough
+from ncps.cache.cache import PullThrough
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import Verifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ncps import __version__
-from ncps.cache.verbs import Cache
+from ncps.cache.answers import Cache
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.web.respond import TEXT, respond, send
 from ncps.web.site import NcpsRequest

@@ -16,7 +16,7 @@ from contextlib import suppress
 from twisted.logger import Logger
 
 from ncps.aio.streams import ClientGone, ResponseWriter
-from ncps.cache.verbs import Cache, Resized, ServedNar, WrongBytesSent
+from ncps.cache.answers import Cache, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics

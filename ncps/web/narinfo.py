@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from ncps.cache.verbs import Absent, Cache, Outcome, ServedNarInfo
+from ncps.cache.answers import Absent, Cache, Outcome, ServedNarInfo
 from ncps.errors import NcpsError, NotFound
 from ncps.observe.metrics import Metrics
 from ncps.ranges import if_none_match

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from twisted.web.server import NOT_DONE_YET
 
-from ncps.cache.verbs import ArrivingNar
+from ncps.cache.answers import ArrivingNar
 from ncps.nix.narurl import NarKey
 from ncps.peering.tickets import SCHEME, Request, Verdict, Verifier
 from ncps.ports import Peers

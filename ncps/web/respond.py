@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from ncps.aio.streams import ClientGone
-from ncps.cache.verbs import NO_TIMINGS, Outcome
+from ncps.cache.answers import NO_TIMINGS, Outcome
 from ncps.errors import (
     Conflict,
     Corrupt,

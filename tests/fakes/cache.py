@@ -7,7 +7,7 @@ from typing import Self
 
 from twisted.internet.defer import Deferred
 
-from ncps.cache.verbs import (
+from ncps.cache.answers import (
     NO_TIMINGS,
     Absent,
     ArrivingNar,

@@ -28,8 +28,8 @@ from ncps.aio.epoll import install
 from ncps.aio.spool import Spool
 from ncps.aio.threads import Workers
 from ncps.aio.unchanged_file import StillFile
+from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.cache.nar.served import DecodedBody
-from ncps.cache.verbs import Outcome, ServedNarInfo
 from ncps.errors import Corrupt
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics

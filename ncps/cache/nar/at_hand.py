@@ -8,11 +8,11 @@ then in the store, as for a client that asks for the NAR.
 
 from __future__ import annotations
 
+from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.cache.nar.serve import Nars
 from ncps.cache.narinfo.naming import agreeing, named
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.verify import Vetted
-from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey, conventional_key
 from ncps.ports import Catalog, NarInfoEntry, NarRecord

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from ncps.cache.verbs import Resized, WrongBytesSent
+from ncps.cache.answers import Resized, WrongBytesSent
 from ncps.errors import Corrupt, Unavailable
 from ncps.ports import Body, Segment
 

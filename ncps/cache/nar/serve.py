@@ -15,6 +15,7 @@ from ncps.aio.spool import Abandoned, Digest, Overtaken, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
 from ncps.ask.choose import Upstreams
+from ncps.cache.answers import Absent, Outcome, ServedNar
 from ncps.cache.nar.admission import Admission, Ticket
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.chosen import Chosen
@@ -30,7 +31,6 @@ from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.searches import refuse_ring
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.verbs import Absent, Outcome, ServedNar
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, Catalog, NarRecord, NarStore, Replaced

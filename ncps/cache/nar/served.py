@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from attrs import field, frozen
 
 from ncps.aio.threads import Threads
+from ncps.cache.answers import NO_TIMINGS, Outcome
 from ncps.cache.nar.download import Download
-from ncps.cache.verbs import NO_TIMINGS, Outcome
 from ncps.codec import decoder
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import EXTENSIONS, NarKey

@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.flights import Flights
 from ncps.aio.tasks import Tasks
-from ncps.cache.verbs import Absent, Outcome
+from ncps.cache.answers import Absent, Outcome
 from ncps.errors import NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.peering import trail

@@ -18,6 +18,7 @@ from ncps.aio.recent import Negatives
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Candidate, Upstreams
 from ncps.ask.policy import Away, verdict
+from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.cache.narinfo import sidecar
 from ncps.cache.narinfo.doubts import Doubts
 from ncps.cache.narinfo.invalidation import Noticeboard
@@ -27,7 +28,6 @@ from ncps.cache.narinfo.naming import agreeing, is_right, named
 from ncps.cache.narinfo.paths import Paths
 from ncps.cache.narinfo.searches import Searches, turn
 from ncps.cache.narinfo.verify import Vetted, Vetting
-from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey

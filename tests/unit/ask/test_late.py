@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from ncps.ask.health import FAILURES, SLOWEST_HEDGE_S
 from ncps.ask.hedge import BUSY_S
 from ncps.ask.late import LOOKS_S
-from ncps.cache.verbs import ServedNar
+from ncps.cache.answers import ServedNar
 from ncps.errors import Corrupt, NotFound, Unavailable
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script

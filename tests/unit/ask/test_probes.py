@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ncps.ask.health import FAILURES, FIRST_PAUSE_S
 from ncps.ask.probes import HEALTHY_S, REFUSED_S, SICK_S, Probes
-from ncps.cache.verbs import Absent
+from ncps.cache.answers import Absent
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.cacheinfo import CacheInfo
 from tests.unit.cache.rig import CoreCase

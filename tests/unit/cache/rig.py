@@ -15,6 +15,7 @@ from ncps.aio.spool import Digest, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
 from ncps.ask.choose import Upstreams
+from ncps.cache.answers import ServedNar
 from ncps.cache.nar.admission import Admission
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.heal import Healing
@@ -29,7 +30,6 @@ from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.verify import Vetting
-from ncps.cache.verbs import ServedNar
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
 from tests.fakes.catalog import MemoryCatalog

@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.web.heads import KnownHeads
 from ncps.web.limits import Limits

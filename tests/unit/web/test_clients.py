@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
-from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.web.clients import MOST_HOPS, TrustedProxies, plain_address
 from ncps.web.limits import Limits
 from tests.unit.web.wire import PEER, Server

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
-from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.web.heads import LONGEST, KnownHeads, head_of
 from ncps.web.limits import Limits
 from tests.unit.web.wire import Server

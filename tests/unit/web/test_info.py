@@ -7,7 +7,7 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import __version__
-from ncps.cache.verbs import Readiness
+from ncps.cache.answers import Readiness
 from ncps.web.info import written
 from tests.fakes.cache import PUBLIC_KEY
 from tests.unit.web.wire import Server

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.verbs import WrongBytesSent
+from ncps.cache.answers import WrongBytesSent
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.web.misled import SLACK, TTL_S, Misled

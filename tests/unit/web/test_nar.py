@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.verbs import Absent, Outcome
+from ncps.cache.answers import Absent, Outcome
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.web.limits import Limits

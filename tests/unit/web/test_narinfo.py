@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
+from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from tests.unit.web.wire import Server
 

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import errors
 from ncps.ask.policy import verdict
-from ncps.cache.verbs import Absent, Outcome
+from ncps.cache.answers import Absent, Outcome
 from ncps.nix.narurl import UnknownExtension
 from tests.unit.web.wire import Response, Server
 

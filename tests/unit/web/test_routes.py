@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface.verify import verifyObject
 
-from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
+from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.nix.narurl import NarKey
 from ncps.peering import trail
 from ncps.peering.trail import MAX_NAMES, NO_TRAIL, Trail

@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.nowait import READ_SIZE
-from ncps.cache.verbs import Outcome, ServedNarInfo
+from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.web.ledger import Access

@@ -6,9 +6,9 @@ from unittest.mock import patch
 
 from attrs import evolve
 
+from ncps.cache.answers import Outcome
 from ncps.cache.nar.adopt import LARGEST_EXCESS, LOOKED_S, UNVOUCHED_S
 from ncps.cache.nar.served import stored_key
-from ncps.cache.verbs import Outcome
 from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey, opaque_key

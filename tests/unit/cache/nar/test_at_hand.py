@@ -8,8 +8,8 @@ from attrs import evolve
 
 from ncps.ask.health import FAILURES
 from ncps.ask.say import AWAY_S
+from ncps.cache.answers import Absent, Outcome
 from ncps.cache.nar.at_hand import AtHand
-from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import Unavailable
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, opaque_key

@@ -7,8 +7,8 @@ from typing import Any
 from attrs import evolve
 
 from ncps.aio.spool import HOLD_BACK
+from ncps.cache.answers import Outcome, Resized
 from ncps.cache.nar.follow import RESUMED_S
-from ncps.cache.verbs import Outcome, Resized
 from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncps.cache.verbs import Outcome
+from ncps.cache.answers import Outcome
 from ncps.errors import NotFound
 from ncps.ports import Notice
 from tests.fakes.leases import MemoryNotices

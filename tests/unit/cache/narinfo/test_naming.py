@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from ncps.cache.answers import Outcome
 from ncps.cache.narinfo.verify import Vetting
-from ncps.cache.verbs import Outcome
 from ncps.errors import NcpsError, NotFound
 from ncps.nix.keys import SecretKey, verify_any
 from ncps.nix.narinfo import NarInfo

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from ncps.cache.answers import Absent
 from ncps.cache.narinfo import verify
 from ncps.cache.narinfo.proof import DEADLINE_S, REFUTED_S
-from ncps.cache.verbs import Absent
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.keys import verify_any
 from ncps.nix.narinfo import NarInfo

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Upstreams
+from ncps.cache.answers import Absent, Outcome
 from ncps.cache.narinfo.searches import MOMENT_S, STALE_S, Searches, turn
-from ncps.cache.verbs import Absent, Outcome
 from ncps.errors import NotFound, Unavailable
 from ncps.peering import trail
 from ncps.peering.trail import Trail

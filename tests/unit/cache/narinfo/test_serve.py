@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred
 from ncps.aio.clocks import utc_now
 from ncps.ask.health import FAILURES, MAX_PAUSE_S, SLOWEST_HEDGE_S
 from ncps.ask.say import AWAY_S
+from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.cache.narinfo.known import NarInfoMemory
 from ncps.cache.narinfo.serve import EVICTED_REFRESH_S, REFRESH_S
 from ncps.cache.narinfo.verify import Vetting
-from ncps.cache.verbs import Absent, Outcome, ServedNarInfo
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.keys import SecretKey

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from ncps.ask.health import FAILURES
-from ncps.cache.pullthrough import PullThrough
-from ncps.cache.verbs import Outcome
+from ncps.cache.answers import Outcome
+from ncps.cache.cache import PullThrough
 from ncps.errors import NotFound, Unavailable
 from tests.fakes.samples import OWN_KEY, sample
 from tests.fakes.stores import MemoryConfigStore

@@ -8,12 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Upstreams
-from ncps.cache.nar.at_hand import AtHand
-from ncps.cache.nar.old_names import is_named
-from ncps.cache.nar.serve import Nars
-from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.readiness import OK, Looks
-from ncps.cache.verbs import (
+from ncps.cache.answers import (
     Absent,
     ArrivingNar,
     Cache,
@@ -22,6 +17,11 @@ from ncps.cache.verbs import (
     ServedNar,
     ServedNarInfo,
 )
+from ncps.cache.nar.at_hand import AtHand
+from ncps.cache.nar.old_names import is_named
+from ncps.cache.nar.serve import Nars
+from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.readiness import OK, Looks
 from ncps.nix.keys import PublicKey
 from ncps.nix.narurl import NarKey
 from ncps.ports import Catalog, ConfigStore
