@@ -21,10 +21,10 @@ from ncps.assembly.leases import FILE_POLLS
 from ncps.database import migrate
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases
-from ncps.locks.postgresql import PostgresRegistry
-from ncps.locks.redis import RedisRegistry
-from ncps.locks.redis_channels import RedisChannels
-from ncps.locks.redis_link import RedisPlace
+from ncps.locks.postgresql.locks import PostgresRegistry
+from ncps.locks.redis.channels import RedisChannels
+from ncps.locks.redis.link import RedisPlace
+from ncps.locks.redis.locks import RedisRegistry
 from ncps.locks.shared import Polls, Registry, SharedLeases
 from ncps.ports import Leases
 from tests.integration.databases import dialect_of

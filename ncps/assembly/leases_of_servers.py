@@ -11,11 +11,11 @@ from typing import Any
 from ncps.assembly.databases import dialect
 from ncps.assembly.leases import Locking, observe
 from ncps.cache.upkeep import evict
-from ncps.locks.postgresql import PostgresRegistry
-from ncps.locks.redis import RedisRegistry
-from ncps.locks.redis_channels import RedisChannels, redis_notices
-from ncps.locks.redis_link import Login, RedisPlace
-from ncps.locks.redis_tls import verified_tls
+from ncps.locks.postgresql.locks import PostgresRegistry
+from ncps.locks.redis.channels import RedisChannels, redis_notices
+from ncps.locks.redis.link import Login, RedisPlace
+from ncps.locks.redis.locks import RedisRegistry
+from ncps.locks.redis.tls import verified_tls
 from ncps.locks.shared import Polls, Registry, SharedLeases
 from ncps.observe.metrics import Metrics
 from ncps.settings.model import RedisSettings, Settings

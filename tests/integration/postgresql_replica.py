@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet import reactor
 
 from ncps.database import migrate
-from ncps.locks.postgresql import PostgresRegistry
+from ncps.locks.postgresql.locks import PostgresRegistry
 from ncps.locks.shared import Polls, SharedLeases
 from tests.integration.databases import dialect_of
 

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 from twisted.internet import reactor
 
-from ncps.locks.redis import RedisRegistry
-from ncps.locks.redis_channels import RedisChannels, redis_notices
-from ncps.locks.redis_link import RedisPlace
+from ncps.locks.redis.channels import RedisChannels, redis_notices
+from ncps.locks.redis.link import RedisPlace
+from ncps.locks.redis.locks import RedisRegistry
 from ncps.locks.shared import Polls, SharedLeases
 
 

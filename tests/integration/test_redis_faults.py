@@ -17,9 +17,9 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ncps.errors import Refused, Unavailable
-from ncps.locks import redis_link
-from ncps.locks.redis_link import Login, RedisPlace
-from ncps.locks.redis_tls import verified_tls
+from ncps.locks.redis import link
+from ncps.locks.redis.link import Login, RedisPlace
+from ncps.locks.redis.tls import verified_tls
 from ncps.ports import Lease, Notice
 from tests.contract.notices import Ears
 from tests.contract.running import Contract, start
@@ -102,7 +102,7 @@ class RefusedWritesTests(RedisCase):
 
     async def test_is_told_by_who_asks_and_without_anybody(self) -> None:
         """The reason stands in readiness and log, from the next attempt or soon without one."""
-        self.patch(redis_link, "PING_S", 0.2)
+        self.patch(link, "PING_S", 0.2)
         server = self.server()
         replica = await self.running(server)
         for setting, bad, good, word in self.REFUSALS:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from ncps.locks.redis_link import Login
-from ncps.locks.redis_tls import verified_tls
+from ncps.locks.redis.link import Login
+from ncps.locks.redis.tls import verified_tls
 from tests.contract.leases import SharedLeasesContract
 from tests.contract.notices import NoticesContract
 from tests.integration.redis_replica import Replica, new_prefix, place_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncps.errors import Refused, Unavailable
-from ncps.locks.redis_link import Login, RedisPlace
+from ncps.locks.redis.link import Login, RedisPlace
 from tests.integration.servers.process import free_port
 from tests.integration.servers.redis import Redis
 from tests.integration.test_redis_faults import RedisCase, until

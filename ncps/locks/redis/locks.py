@@ -29,10 +29,10 @@ from twisted.logger import Logger
 from ncps.aio.tasks import Tasks
 from ncps.errors import Refused, Unavailable
 from ncps.locks.bells import Bells
-from ncps.locks.redis_channels import RedisChannels
-from ncps.locks.redis_checks import examine
-from ncps.locks.redis_link import Away, RedisLink, RedisPlace
-from ncps.locks.redis_wire import Wire
+from ncps.locks.redis.channels import RedisChannels
+from ncps.locks.redis.checks import examine
+from ncps.locks.redis.link import Away, RedisLink, RedisPlace
+from ncps.locks.redis.protocol import Wire
 from ncps.locks.shared import Registry, since_boot
 
 TAKE = """

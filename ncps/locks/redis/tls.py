@@ -10,7 +10,7 @@ from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromC
 
 from ncps.aio.tls import verified
 from ncps.errors import Refused
-from ncps.locks.redis_wire import TLS
+from ncps.locks.redis.protocol import TLS
 
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from ncps.errors import Refused, Unavailable
-from ncps.locks.redis_wire import Lost, Wire
+from ncps.locks.redis.protocol import Lost, Wire
 
 NO_REDLOCK = (
     "several independent servers (Redlock) and Redis Cluster are not supported: neither makes"

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from ncps.aio.tasks import Tasks
 from ncps.errors import NcpsError, Refused, Unavailable
-from ncps.locks.redis_wire import TLS, Lost, Wire, dial, within
+from ncps.locks.redis.protocol import TLS, Lost, Wire, dial, within
 
 PING_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0

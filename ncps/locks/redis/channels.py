@@ -17,8 +17,8 @@ from twisted.logger import Logger
 
 from ncps.errors import Refused
 from ncps.locks.notices import SharedNotices
-from ncps.locks.redis_link import RedisLink, RedisPlace
-from ncps.locks.redis_wire import Wire
+from ncps.locks.redis.link import RedisLink, RedisPlace
+from ncps.locks.redis.protocol import Wire
 
 
 class RedisChannels:

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.locks.bells import Bells
 from ncps.locks.notices import SharedNotices
-from ncps.locks.postgresql_session import Engine, PostgresSessions, Session
+from ncps.locks.postgresql.session import Engine, PostgresSessions, Session
 from ncps.locks.shared import Grant, Registry, since_boot
 
 RELEASES, NOTICES = "ncps_leases", "ncps_notices"

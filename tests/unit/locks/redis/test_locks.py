@@ -10,10 +10,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import NcpsError, Refused, Unavailable
-from ncps.locks.redis import RELEASE, RENEW, TAKE, RedisGrant, RedisRegistry
-from ncps.locks.redis_channels import RedisChannels
-from ncps.locks.redis_checks import facts, judge
-from ncps.locks.redis_link import Away, Login, RedisPlace
+from ncps.locks.redis.channels import RedisChannels
+from ncps.locks.redis.checks import facts, judge
+from ncps.locks.redis.link import Away, Login, RedisPlace
+from ncps.locks.redis.locks import RELEASE, RENEW, TAKE, RedisGrant, RedisRegistry
 from tests.contract.running import start
 
 PLACE = RedisPlace(addresses=(("redis", 6379),))

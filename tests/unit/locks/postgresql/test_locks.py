@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import NcpsError, Refused
-from ncps.locks.postgresql import PostgresRegistry, key_of
-from ncps.locks.postgresql_session import Engine
+from ncps.locks.postgresql.locks import PostgresRegistry, key_of
+from ncps.locks.postgresql.session import Engine
 
 
 class Database(Engine):
