@@ -12,10 +12,10 @@ from ncps.assembly.stores import Stores, volume
 from ncps.errors import Refused
 from ncps.settings.model import S3Settings, Settings
 from ncps.storage.room import Room
-from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
-from ncps.storage.s3_bucket import Access, Bucket, connect
-from ncps.storage.s3_probe import probe_blocking, sweep_blocking
-from ncps.storage.s3_requests import Requests
+from ncps.storage.s3.bucket import Access, Bucket, connect
+from ncps.storage.s3.probe import probe_blocking, sweep_blocking
+from ncps.storage.s3.requests import Requests
+from ncps.storage.s3.stores import S3ConfigStore, S3NarInfoStore, S3NarStore
 from ncps.storage.temps import Temps
 from ncps.upstream.proxies import is_this_machine
 

@@ -13,7 +13,7 @@ from ncps.aio.threads import Workers
 from ncps.ports import ConfigStore, NarInfoStore, NarStore
 from ncps.settings.model import Settings
 from ncps.storage.calls import Calls
-from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.directory import LocalConfigStore, LocalNarInfoStore, LocalNarStore
 from ncps.storage.lock import StoreLock
 from ncps.storage.room import Room, Volume, odd_place
 from ncps.storage.temps import Temps

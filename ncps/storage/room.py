@@ -17,7 +17,7 @@ from attrs import frozen
 
 from ncps.aio.nowait import file_system_of, is_local
 from ncps.errors import NcpsError, Refused, Unavailable
-from ncps.storage.oserrors import reading
+from ncps.storage.os_errors import reading
 
 SHARE: Final = 10
 """The part of a file system that stays free is one of so many, at most."""

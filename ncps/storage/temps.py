@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ncps.errors import Unavailable
-from ncps.storage.oserrors import reading, writing
+from ncps.storage.os_errors import reading, writing
 
 _OURS = re.compile(r"(?:spool|temp)-[0-9]+-[0-9a-f]{16}")
 _ATTEMPTS = 100

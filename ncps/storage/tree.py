@@ -21,7 +21,7 @@ from typing import Final
 
 from ncps.errors import Corrupt, Refused, Unavailable
 from ncps.storage import keys
-from ncps.storage.oserrors import reading, writing
+from ncps.storage.os_errors import reading, writing
 from ncps.storage.temps import TempFile, Temps
 
 _ATTEMPTS: Final = 100

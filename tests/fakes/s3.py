@@ -1,6 +1,6 @@
 """A client of S3 that keeps objects in memory, for faults that no real server has on demand.
 
-It has the methods of boto3's client that `ncps.storage.s3_bucket` calls, no more. `script` holds,
+It has the methods of boto3's client that `ncps.storage.s3.bucket` calls, no more. `script` holds,
 by method, what the next calls shall do: raise an error, or be called instead of the real thing.
 """
 

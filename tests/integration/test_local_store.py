@@ -25,7 +25,7 @@ from ncps.nix.hashes import sha256_of
 from ncps.ports import Spooled
 from ncps.storage import keys
 from ncps.storage.calls import Calls
-from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.directory import LocalConfigStore, LocalNarInfoStore, LocalNarStore
 from ncps.storage.lock import StoreLock
 from ncps.storage.temps import TempFile
 from ncps.storage.tree import Tree
@@ -127,7 +127,7 @@ class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
 CREATE = """
 import sys
 from pathlib import Path
-from ncps.storage.local import LocalConfigStore
+from ncps.storage.directory import LocalConfigStore
 from ncps.storage.tree import Tree
 from tests.contract.running import start
 from tests.fakes.workers import FakeWorkers
@@ -266,7 +266,7 @@ import os, signal, sys
 from pathlib import Path
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Spooled
-from ncps.storage.local import LocalNarStore
+from ncps.storage.directory import LocalNarStore
 from ncps.storage.tree import Tree
 from tests.contract.running import start
 from tests.contract.samples import key_of

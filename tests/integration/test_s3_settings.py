@@ -11,9 +11,10 @@ from types import MappingProxyType
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
-from ncps.storage import keys, s3_copy
-from ncps.storage.s3_bucket import Access, Bucket, connect
-from ncps.storage.s3_probe import probe_blocking
+from ncps.storage import keys
+from ncps.storage.s3 import copy
+from ncps.storage.s3.bucket import Access, Bucket, connect
+from ncps.storage.s3.probe import probe_blocking
 from tests.contract.body import content
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.samples import key_of, spooled
@@ -155,7 +156,7 @@ class EncryptedTests(NarStoreContract, S3TestCase):
         """This server copies nothing that lies encrypted, so the bytes come by here."""
         data = os.urandom(PART + 1000)
         await self.store.publish(key_of(1), spooled(self.sources, data))
-        self.patch(s3_copy, "PIECE", PART)
+        self.patch(copy, "PIECE", PART)
         self.assertTrue(await self.store.quarantine(key_of(1)))
         self.assertIsNone(await self.store.stat(key_of(1)))
         (aside,) = self.bucket.page("store/quarantine/")[0]

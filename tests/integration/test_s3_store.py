@@ -24,9 +24,9 @@ from ncps.errors import Unavailable
 from ncps.nix.hashes import Hash
 from ncps.ports import Spooled
 from ncps.storage import keys
-from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
-from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
-from ncps.storage.s3_requests import Requests
+from ncps.storage.s3.bucket import Access, Bucket, connect, md5_of
+from ncps.storage.s3.requests import Requests
+from ncps.storage.s3.stores import S3ConfigStore, S3NarInfoStore, S3NarStore
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
@@ -285,9 +285,9 @@ class AbsenceTests(S3TestCase):
 _CREATOR = """
 import sys
 from attrs import evolve
-from ncps.storage.s3 import S3ConfigStore
-from ncps.storage.s3_requests import Requests
-from ncps.storage.s3_bucket import Access, Bucket, connect, md5_of
+from ncps.storage.s3.stores import S3ConfigStore
+from ncps.storage.s3.requests import Requests
+from ncps.storage.s3.bucket import Access, Bucket, connect, md5_of
 from ncps.aio.slots import Slots
 from ncps.storage import keys
 from tests.contract.running import start

@@ -20,7 +20,7 @@ from ncps.aio.unchanged_file import StillFile
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.storage.calls import Calls
-from ncps.storage.local_body import LocalBody
+from ncps.storage.directory_body import LocalBody
 from ncps.web import transport
 from ncps.web.hot import HotNarInfos
 from ncps.web.limits import Limits

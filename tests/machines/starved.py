@@ -35,7 +35,7 @@ from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import Body
 from ncps.storage.calls import Calls
-from ncps.storage.local_body import LocalBody
+from ncps.storage.directory_body import LocalBody
 from ncps.web.channel import NcpsChannel
 from ncps.web.hot import HotNarInfos
 from ncps.web.limits import Limits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.assembly.bucket import access
-from ncps.storage.s3_bucket import connect
+from ncps.storage.s3.bucket import connect
 from tests.unit.settings.around import load_with
 
 

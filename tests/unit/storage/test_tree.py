@@ -6,7 +6,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Refused, StorageFull, Unavailable
-from ncps.storage import keys, oserrors
+from ncps.storage import keys, os_errors
 from ncps.storage.tree import Tree
 
 
@@ -65,11 +65,11 @@ class ProbeTests(SynchronousTestCase):
 
 class OSErrorsTests(SynchronousTestCase):
     def write(self, number: int) -> None:
-        with oserrors.writing("x"):
+        with os_errors.writing("x"):
             raise OSError(number, os.strerror(number))
 
     def read(self, number: int) -> None:
-        with oserrors.reading("x"):
+        with os_errors.reading("x"):
             raise OSError(number, os.strerror(number))
 
     def test_no_room_and_no_leave_are_a_full_store(self) -> None:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from ncps.aio.slots import Slots
 from ncps.aio.threads import Threads
-from ncps.storage.s3_bucket import Bucket, Listed
+from ncps.storage.s3.bucket import Bucket, Listed
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -24,8 +24,8 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, SetAside, Spooled, Stat
 from ncps.storage import keys
 from ncps.storage.calls import Calls
-from ncps.storage.local_body import LocalBody
-from ncps.storage.oserrors import reading
+from ncps.storage.directory_body import LocalBody
+from ncps.storage.os_errors import reading
 from ncps.storage.temps import TempFile
 from ncps.storage.tree import Tree
 

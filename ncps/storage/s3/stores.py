@@ -19,13 +19,13 @@ from ncps.errors import Conflict, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import ConfigStore, NarInfoStore, NarStore, Replaced, SetAside, Spooled, Stat
 from ncps.storage import keys
-from ncps.storage.s3_body import Ahead, Opening, S3Body, S3Source
-from ncps.storage.s3_bucket import LARGEST_COPY, Bucket, Facts, Opened
-from ncps.storage.s3_copy import copy_blocking
-from ncps.storage.s3_election import elect, honours_conditions_blocking
-from ncps.storage.s3_errors import OutOfRange
-from ncps.storage.s3_requests import Requests, run_in_line
-from ncps.storage.s3_upload import Upload
+from ncps.storage.s3.body import Ahead, Opening, S3Body, S3Source
+from ncps.storage.s3.bucket import LARGEST_COPY, Bucket, Facts, Opened
+from ncps.storage.s3.copy import copy_blocking
+from ncps.storage.s3.election import elect, honours_conditions_blocking
+from ncps.storage.s3.errors import OutOfRange
+from ncps.storage.s3.requests import Requests, run_in_line
+from ncps.storage.s3.upload import Upload
 
 AHEAD: Final = 64
 """Bodies that may read ahead at once: 16 MiB."""

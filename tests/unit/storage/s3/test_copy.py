@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from ncps.errors import Conflict, NotFound, Refused
-from ncps.storage import s3_copy
-from ncps.storage.s3_copy import copy_blocking
+from ncps.storage.s3 import copy
+from ncps.storage.s3.copy import copy_blocking
 from tests.fakes.s3 import error
-from tests.unit.storage.s3_rig import BucketCase
+from tests.unit.storage.s3.rig import BucketCase
 
 MIB = 1024**2
 
@@ -16,7 +16,7 @@ MIB = 1024**2
 class CarryTests(BucketCase):
     def setUp(self) -> None:
         super().setUp()
-        self.patch(s3_copy, "PIECE", MIB)
+        self.patch(copy, "PIECE", MIB)
         self.data = os.urandom(2 * MIB + 17)
 
     def copy(self, size: int, *, largest: int = 10 * MIB) -> None:

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.errors import Conflict, Refused, Unavailable
-from ncps.storage.s3_bucket import Bucket, Listed
+from ncps.storage.s3.bucket import Bucket, Listed
 
 SETTLE_S: Final = 10.0
 _CANDIDATES: Final = ".candidates/"

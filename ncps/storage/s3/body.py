@@ -17,8 +17,8 @@ from twisted.internet.defer import Deferred
 from ncps.aio.threads import Threads
 from ncps.errors import Conflict, Corrupt, NotFound, Unavailable
 from ncps.ports import Segment
-from ncps.storage.s3_bucket import Opened
-from ncps.storage.s3_errors import OutOfRange, calling
+from ncps.storage.s3.bucket import Opened
+from ncps.storage.s3.errors import OutOfRange, calling
 
 READ_SIZE: Final = 256 * 1024
 """One read: far more than a hop into a thread costs, little enough to hold for each reader."""

@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.ports import Body, Replaced, Stat
-from ncps.storage import keys, local
+from ncps.storage import directory, keys
 from ncps.storage.calls import Calls
-from ncps.storage.local import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.directory import LocalConfigStore, LocalNarInfoStore, LocalNarStore
 from ncps.storage.tree import Tree
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
@@ -28,8 +28,8 @@ from tests.fakes.workers import FakeWorkers
 def modes(root: Path) -> set[tuple[bool, int]]:
     """Kinds (whether a directory) and permissions below `root`."""
     found: set[tuple[bool, int]] = set()
-    for directory, _, files in os.walk(root):
-        for path in [Path(directory), *(Path(directory) / name for name in files)]:
+    for folder, _, files in os.walk(root):
+        for path in [Path(folder), *(Path(folder) / name for name in files)]:
             mode = path.stat().st_mode
             found.add((stat.S_ISDIR(mode), stat.S_IMODE(mode)))
     return found
@@ -186,7 +186,10 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
         self.workers.calls = 0
-        with patch.object(os, "preadv", preadv), patch.object(local, "open_now", lambda _: None):
+        with (
+            patch.object(os, "preadv", preadv),
+            patch.object(directory, "open_now", lambda _: None),
+        ):
             self.assertEqual(await self.read(key_of(1)), DATA)
         self.assertEqual(self.workers.calls, 4)
 

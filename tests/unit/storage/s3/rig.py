@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.slots import Slots
 from ncps.aio.threads import Threads
-from ncps.storage.s3 import S3ConfigStore, S3NarInfoStore, S3NarStore
-from ncps.storage.s3_bucket import Access, Bucket
-from ncps.storage.s3_requests import Requests
+from ncps.storage.s3.bucket import Access, Bucket
+from ncps.storage.s3.requests import Requests
+from ncps.storage.s3.stores import S3ConfigStore, S3NarInfoStore, S3NarStore
 from tests.fakes.s3 import FakeS3
 from tests.fakes.threads import InlineThreads
 

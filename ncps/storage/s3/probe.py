@@ -10,8 +10,8 @@ from typing import Final
 
 from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.storage import keys
-from ncps.storage.s3_bucket import Bucket, md5_of
-from ncps.storage.s3_errors import Denied
+from ncps.storage.s3.bucket import Bucket, md5_of
+from ncps.storage.s3.errors import Denied
 
 ABANDONED_AFTER: Final = timedelta(days=1)
 """Age at which nobody can still be sending the parts of an upload."""

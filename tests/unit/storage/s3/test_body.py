@@ -8,12 +8,12 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.errors import Corrupt, Unavailable
 from ncps.storage import keys
-from ncps.storage.s3_body import LARGE_READ_SIZE, READ_SIZE, Ahead, S3Body, S3Source
+from ncps.storage.s3.body import LARGE_READ_SIZE, READ_SIZE, Ahead, S3Body, S3Source
 from tests.contract.running import start
 from tests.contract.samples import key_of
 from tests.fakes.s3 import Stream, error
 from tests.fakes.threads import HeldThreads
-from tests.unit.storage.s3_rig import BucketCase
+from tests.unit.storage.s3.rig import BucketCase
 
 KEY = key_of(1)
 WHERE = f"p/{keys.nar_key(KEY)}"

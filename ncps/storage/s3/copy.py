@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Final
 
 from ncps.errors import NcpsError, Refused
-from ncps.storage.s3_bucket import Bucket, Facts, md5_of
-from ncps.storage.s3_errors import calling
-from ncps.storage.s3_upload import part_size
+from ncps.storage.s3.bucket import Bucket, Facts, md5_of
+from ncps.storage.s3.errors import calling
+from ncps.storage.s3.upload import part_size
 
 PIECE: Final = 16 * 1024**2
 """Bytes that are held in memory at a time, of objects of up to 160 GB."""

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError
 from ncps.errors import Busy, NotFound, StorageFull, Unavailable
 from ncps.ports import SetAside
 from ncps.storage import keys
-from ncps.storage.s3_election import SETTLE_S
+from ncps.storage.s3.election import SETTLE_S
 from tests.contract.body import content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
@@ -22,7 +22,7 @@ from tests.contract.running import start, synchronously
 from tests.contract.samples import digest_of, key_of, spooled
 from tests.fakes.s3 import FakeS3, error
 from tests.fakes.threads import HeldThreads
-from tests.unit.storage.s3_rig import BucketCase
+from tests.unit.storage.s3.rig import BucketCase
 
 KEY = key_of(1)
 WHERE = f"p/{keys.nar_key(KEY)}"

@@ -19,7 +19,7 @@ from attrs import field, frozen
 from botocore.config import Config
 
 from ncps.errors import NotFound, Unavailable
-from ncps.storage.s3_errors import OutOfRange, calling
+from ncps.storage.s3.errors import OutOfRange, calling
 
 DEFAULT_REGION: Final = "us-east-1"
 PAGE: Final = 1000

@@ -15,12 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
-from ncps.storage.s3_bucket import connect
-from ncps.storage.s3_probe import ABANDONED_AFTER, probe_blocking, sweep_blocking
-from ncps.storage.s3_upload import LARGEST_OBJECT, MOST_PARTS, SMALLEST_PART, Upload, part_size
+from ncps.storage.s3.bucket import connect
+from ncps.storage.s3.probe import ABANDONED_AFTER, probe_blocking, sweep_blocking
+from ncps.storage.s3.upload import LARGEST_OBJECT, MOST_PARTS, SMALLEST_PART, Upload, part_size
 from tests.contract.samples import spooled
 from tests.fakes.s3 import FakeS3, error
-from tests.unit.storage.s3_rig import PART, BucketCase, access
+from tests.unit.storage.s3.rig import PART, BucketCase, access
 
 DATA = bytes(range(256)) * 43_000  # two parts and a bit
 

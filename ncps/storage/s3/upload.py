@@ -21,8 +21,8 @@ from attrs import frozen
 
 from ncps.errors import Corrupt, NcpsError, StorageFull, Unavailable
 from ncps.ports import Spooled
-from ncps.storage.oserrors import reading
-from ncps.storage.s3_bucket import Bucket
+from ncps.storage.os_errors import reading
+from ncps.storage.s3.bucket import Bucket
 
 MOST_PARTS: Final = 10_000
 LARGEST_OBJECT: Final = 5 * 1024**4

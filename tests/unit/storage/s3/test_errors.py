@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from urllib3.exceptions import ProtocolError
 
 from ncps.errors import Conflict, NcpsError, NotFound, Refused, StorageFull, Unavailable
-from ncps.storage.s3_errors import Denied, OutOfRange, calling
+from ncps.storage.s3.errors import Denied, OutOfRange, calling
 from tests.fakes.s3 import error
 
 PLACE = "https://s3.example:9000"
