@@ -13,13 +13,13 @@ from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import Verifier
 from ncps.ports import Peers
 from ncps.settings.model import Settings
-from ncps.web import info
 from ncps.web.clients import TrustedProxies
 from ncps.web.hot import HotNarInfos
-from ncps.web.metrics import Scrape
-from ncps.web.nar import NarPages
-from ncps.web.narinfo import NarInfoPages
-from ncps.web.peers import PeerPages
+from ncps.web.pages import info
+from ncps.web.pages.metrics import Scrape
+from ncps.web.pages.nar import NarPages
+from ncps.web.pages.narinfo import NarInfoPages
+from ncps.web.pages.peers import PeerPages
 from ncps.web.routes import Page, Routes
 from ncps.web.site import NcpsSite
 

@@ -46,7 +46,7 @@ from ncps.process.listeners import Door, enter
 from ncps.process.rundir import Rooms, ensure
 from ncps.settings.carried import unpack
 from ncps.settings.model import Settings
-from ncps.web.inner import FIGURES, inner_site
+from ncps.web.pages.inner import FIGURES, inner_site
 from ncps.web.routes import Nars
 from ncps.web.site import NcpsSite
 

@@ -2,7 +2,7 @@
 
 An address is an http URL, or `unix:/path` of a socket on this machine, or both, joined by `#`: one
 of several workers, which its siblings reach at its socket, and the others through whichever worker
-answers at the URL. What is asked and answered is described in `ncps.web.peers`.
+answers at the URL. What is asked and answered is described in `ncps.web.pages.peers`.
 
 An address comes from a lease, and who listens there now need not be a process of this cache. So the
 secret is never sent: each request bears a ticket that is good at this address only, and redirects

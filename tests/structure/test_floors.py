@@ -225,7 +225,7 @@ class RuleTests(SynchronousTestCase):
         for name, source, expected in (
             ("ncps.nix.x", "import ncps.ports", "floor 1 (ports)"),
             ("ncps.ports", "from ncps import cache", "floor 3 (cache)"),
-            ("ncps.aio.streams", "from ncps.web.nar import Nar", "floor 4 (web)"),
+            ("ncps.aio.streams", "from ncps.web.pages.nar import Nar", "floor 4 (web)"),
             ("ncps.cache.x", "def f():\n    import ncps.tap", "floor 5 (assembly)"),
             ("ncps.storage.x", "from ..database import pool", "do not see each other"),
             ("ncps.locks.x", "from ncps.upstream.agent import Agent", "do not see each other"),

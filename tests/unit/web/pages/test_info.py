@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import __version__
 from ncps.cache.answers import Readiness
-from ncps.web.info import written
+from ncps.web.pages.info import written
 from tests.fakes.cache import PUBLIC_KEY
 from tests.unit.web.wire import Server
 

@@ -26,7 +26,7 @@ from ncps.nix.narurl import NarKey
 from ncps.peering.tickets import SCHEME, Request, Verdict, Verifier
 from ncps.ports import Peers
 from ncps.ranges import Unsatisfiable
-from ncps.web.nar import CONTENT_TYPE, pour
+from ncps.web.pages.nar import CONTENT_TYPE, pour
 from ncps.web.respond import respond, tell
 from ncps.web.site import NcpsRequest
 

@@ -11,7 +11,7 @@ from ncps.errors import NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.peering.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, Verifier, told_time
 from ncps.ports import Peers, Segment, UpstreamBody
-from ncps.web.peers import PeerPages
+from ncps.web.pages.peers import PeerPages
 from tests.fakes.cache import Piece, StubArrivingNar
 from tests.unit.web.wire import HERE, NOW, SECRET, Response, Server, routes_for
 

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Figures
-from ncps.web.inner import inner_site
+from ncps.web.pages.inner import inner_site
 from ncps.web.respond import tell
 from ncps.web.site import NcpsRequest
 from tests.unit.web.wire import Client, Response, Server

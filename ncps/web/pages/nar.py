@@ -30,7 +30,7 @@ from ncps.ranges import (
     if_range_matches,
     parse,
 )
-from ncps.web.narinfo import outcome_of, result_of
+from ncps.web.pages.narinfo import outcome_of, result_of
 from ncps.web.respond import TEXT, explain, respond, send
 from ncps.web.site import NcpsRequest
 

@@ -1,0 +1,1 @@
+"""One resource for each kind of path."""
