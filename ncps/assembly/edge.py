@@ -14,7 +14,7 @@ from ncps.peering.tickets import Verifier
 from ncps.ports import Peers
 from ncps.settings.model import Settings
 from ncps.web.clients import TrustedProxies
-from ncps.web.hot import HotNarInfos
+from ncps.web.fast.hot import HotNarInfos
 from ncps.web.pages import info
 from ncps.web.pages.metrics import Scrape
 from ncps.web.pages.nar import NarPages

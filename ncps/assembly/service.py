@@ -50,8 +50,8 @@ from ncps.settings.model import Settings
 from ncps.storage.lock import StoreLock
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
+from ncps.web.fast.transport import adopt
 from ncps.web.site import NcpsSite
-from ncps.web.transport import adopt
 
 TOTALS_S = 30.0
 ROOM_S = 2.0

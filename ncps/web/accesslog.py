@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.observe.log_lines import Batch, harmless, human_head, quoted, stamp
-from ncps.web.ledger import Access
+from ncps.web.fast.ledger import Access
 
 _log = Logger()
 

@@ -12,10 +12,10 @@ from ncps.aio.streams import unsent
 from ncps.errors import NcpsError
 from ncps.observe.metrics import NO_ROUTE, PROBES
 from ncps.web import respond
-from ncps.web.ledger import Access
+from ncps.web.fast.ledger import Access
 
 if TYPE_CHECKING:
-    from ncps.web.channel import NcpsChannel
+    from ncps.web.fast.channel import NcpsChannel
     from ncps.web.site import NcpsSite
 
 SERVER = b"ncps"

@@ -20,12 +20,12 @@ from twisted.web.server import Site
 
 from ncps.observe.metrics import Metrics
 from ncps.web import accesslog
-from ncps.web.channel import NcpsChannel
 from ncps.web.clients import TrustedProxies, plain_address
 from ncps.web.crowd import Crowd
-from ncps.web.heads import KnownHeads
-from ncps.web.hot import HotNarInfos
-from ncps.web.ledger import Access, Ledger
+from ncps.web.fast.channel import NcpsChannel
+from ncps.web.fast.heads import KnownHeads
+from ncps.web.fast.hot import HotNarInfos
+from ncps.web.fast.ledger import Access, Ledger
 from ncps.web.limits import Limits, Peers
 from ncps.web.misled import Misled
 from ncps.web.request import SERVER, NcpsRequest

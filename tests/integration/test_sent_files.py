@@ -21,11 +21,11 @@ from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.storage.calls import Calls
 from ncps.storage.directory_body import LocalBody
-from ncps.web import transport
-from ncps.web.hot import HotNarInfos
+from ncps.web.fast import transport
+from ncps.web.fast.hot import HotNarInfos
+from ncps.web.fast.transport import _Piece, adopt
 from ncps.web.limits import Limits
 from ncps.web.site import NcpsSite
-from ncps.web.transport import _Piece, adopt
 from tests.fakes.cache import StubCache, StubNar
 from tests.fakes.threads import InlineThreads
 from tests.unit.web.wire import parse_response, routes_for

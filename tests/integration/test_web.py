@@ -24,11 +24,11 @@ from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
-from ncps.web.hot import HotNarInfos
-from ncps.web.ledger import Access
+from ncps.web.fast.hot import HotNarInfos
+from ncps.web.fast.ledger import Access
+from ncps.web.fast.transport import adopt
 from ncps.web.limits import Limits
 from ncps.web.site import NcpsSite
-from ncps.web.transport import adopt
 from tests.fakes.cache import ScriptedBody, StubCache, StubNar
 from tests.unit.web.wire import Response, parse_response, routes_for
 

@@ -36,8 +36,8 @@ from ncps.observe.metrics import Metrics
 from ncps.ports import Body
 from ncps.storage.calls import Calls
 from ncps.storage.directory_body import LocalBody
-from ncps.web.channel import NcpsChannel
-from ncps.web.hot import HotNarInfos
+from ncps.web.fast.channel import NcpsChannel
+from ncps.web.fast.hot import HotNarInfos
 from ncps.web.limits import Limits
 from tests.fakes.cache import StubCache, StubNar
 from tests.fakes.spoolfile import CountedFile
@@ -203,8 +203,8 @@ def main() -> None:
     install()
     from twisted.internet import reactor as _reactor
 
+    from ncps.web.fast.transport import adopt
     from ncps.web.site import NcpsSite
-    from ncps.web.transport import adopt
     from tests.unit.web.wire import routes_for
 
     reactor: Any = _reactor

@@ -9,8 +9,8 @@ from ncps.cache.answers import Absent, Cache, Outcome, ServedNarInfo
 from ncps.errors import NcpsError, NotFound
 from ncps.observe.metrics import Metrics
 from ncps.ranges import if_none_match
-from ncps.web.hot import HotNarInfo, HotNarInfos
-from ncps.web.ledger import Access
+from ncps.web.fast.hot import HotNarInfo, HotNarInfos
+from ncps.web.fast.ledger import Access
 from ncps.web.respond import explain, respond, send
 from ncps.web.site import NcpsRequest
 

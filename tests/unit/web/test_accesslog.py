@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.observe import logs
 from ncps.web.accesslog import AccessLog
-from ncps.web.ledger import Access
+from ncps.web.fast.ledger import Access
 
 TEMPLATE = "{method} {path} {status} {bytes} bytes in {duration_ms} ms"
 TEXTS = st.text(max_size=20)

@@ -13,7 +13,7 @@ from ncps.aio.nowait import READ_SIZE
 from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.web.ledger import Access
+from ncps.web.fast.ledger import Access
 from ncps.web.limits import Limits
 from tests.unit.web.wire import PEER, Client, Server
 

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import Verifier
-from ncps.web.hot import HotNarInfos
-from ncps.web.ledger import Access
+from ncps.web.fast.hot import HotNarInfos
+from ncps.web.fast.ledger import Access
 from ncps.web.limits import Limits
 from ncps.web.pages import info
 from ncps.web.pages.metrics import Scrape

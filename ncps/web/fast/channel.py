@@ -23,10 +23,10 @@ from twisted.web.http_headers import Headers
 
 from ncps.aio.streams import unsent
 from ncps.web.clients import plain_address
-from ncps.web.heads import Head, KnownHead, head_of
-from ncps.web.hot import HotNarInfo
-from ncps.web.ledger import Access
-from ncps.web.transport import PromptMixin
+from ncps.web.fast.heads import Head, KnownHead, head_of
+from ncps.web.fast.hot import HotNarInfo
+from ncps.web.fast.ledger import Access
+from ncps.web.fast.transport import PromptMixin
 
 if TYPE_CHECKING:
     from ncps.web.site import NcpsSite

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from ncps.cache.answers import Outcome, ServedNarInfo
-from ncps.web.heads import LONGEST, KnownHeads, head_of
+from ncps.web.fast.heads import LONGEST, KnownHeads, head_of
 from ncps.web.limits import Limits
 from tests.unit.web.wire import Server
 

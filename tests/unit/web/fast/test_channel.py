@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
-from ncps.web.heads import KnownHeads
+from ncps.web.fast.heads import KnownHeads
 from ncps.web.limits import Limits
 from tests.unit.web.wire import Client, Server
 

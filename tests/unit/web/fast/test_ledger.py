@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.observe.metrics import Metrics
-from ncps.web.ledger import DELAY_S, MOST, Access, Ledger
+from ncps.web.fast.ledger import DELAY_S, MOST, Access, Ledger
 from tests.unit.web.test_accesslog import access
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.web.hot import HotNarInfo, HotNarInfos
+from ncps.web.fast.hot import HotNarInfo, HotNarInfos
 
 
 def answer(digest: str) -> HotNarInfo:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from ncps.web.ledger import Access
+from ncps.web.fast.ledger import Access
 
 _OVERHEAD = 700  # bytes of Python objects per answer, beside its head; the text is the core's
 
