@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.observe.metrics import Metrics
 from ncps.ports import Totals
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ((?:`\w+` ?)*)\|", re.MULTILINE)
 
 

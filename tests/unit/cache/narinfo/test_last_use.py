@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ncps.cache.narinfo import last_use
 from ncps.cache.narinfo.last_use import MAX_WAITING, Uses
 from ncps.errors import Unavailable
 from tests.fakes.samples import sample
@@ -11,7 +12,7 @@ from tests.unit.cache.rig import CoreCase
 class UsesTests(CoreCase):
     def test_batches_and_bound(self) -> None:
         """Times of use are written in batches, and a flood of names fills no memory."""
-        self.patch(__import__("ncps.cache.narinfo.last_use").cache.uses, "MAX_WAITING", 2)
+        self.patch(last_use, "MAX_WAITING", 2)
         self.assertGreater(MAX_WAITING, 1000)
         uses = Uses(self.clock, self.catalog)
         self.get(uses.flush())
