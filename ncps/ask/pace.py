@@ -14,8 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from ncps.aio.body import PassedBody
 from ncps.errors import Unavailable
-from ncps.ports import Segment, UpstreamBody
+from ncps.ports import UpstreamBody
 
 
 @frozen(kw_only=True)
@@ -44,75 +45,56 @@ class TooSlow(Unavailable):
     """A source was left because another one is to go on; it is not to be asked at once again."""
 
 
-class _Measured(UpstreamBody):
-    """A body that passes on another one's."""
-
-    def __init__(self, body: UpstreamBody, clock: IReactorTime, pace: Pace) -> None:
-        self._body = body
-        self._clock = clock
-        self._pace = pace
-
-    @property
-    def start(self) -> int:
-        return self._body.start
-
-    @property
-    def total(self) -> int | None:
-        return self._body.total
-
-    @property
-    def size(self) -> int | None:
-        return self._body.size
-
-    def segment(self) -> Segment | None:
-        return None
-
-    def close(self) -> None:
-        self._body.close()
-
-
-class PacedBody(_Measured):
-    """The body of an upstream's answer. Raises TooSlow between two chunks.
+def paced(
+    body: UpstreamBody,
+    clock: IReactorTime,
+    pace: Pace,
+    leave: Callable[[str], Awaitable[bool]],
+) -> UpstreamBody:
+    """Pass on the body of an upstream's answer. Raises TooSlow between two chunks.
 
     An upstream that sends nothing at all is for the deadlines of the connection.
 
     :param leave: asked, each time that the pace was not kept, whether to leave the source.
     """
 
-    def __init__(
-        self,
-        body: UpstreamBody,
-        clock: IReactorTime,
-        pace: Pace,
-        leave: Callable[[str], Awaitable[bool]],
-    ) -> None:
-        super().__init__(body, clock, pace)
-        self._leave = leave
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        clock, pace = self._clock, self._pace
+    async def chunks() -> AsyncIterator[bytes]:
         count, waited_s, since = 0, 0.0, clock.seconds()
-        async for chunk in self._body:
+        async for chunk in body:
             count += len(chunk)
             waited_s += clock.seconds() - since
             yield chunk
             if waited_s >= pace.window_s:
                 reason = f"sent {count} bytes in {waited_s:.0f} s"
-                if not pace.is_kept(count, waited_s) and await self._leave(reason):
+                if not pace.is_kept(count, waited_s) and await leave(reason):
                     raise TooSlow(reason, timed_out=True)
                 count, waited_s = 0, 0.0
             since = clock.seconds()
 
+    return PassedBody.over(body, chunks(), lambda: None)
 
-class FollowedBody(_Measured):
-    """The body of another process of this cache, which holds the lease of the NAR.
+
+def followed(
+    body: UpstreamBody,
+    clock: IReactorTime,
+    pace: Pace,
+    took: Callable[[int], object],
+    overtake: Callable[[], Awaitable[bool]],
+) -> UpstreamBody:
+    """Pass on the body of another process of this cache, which holds the lease of the NAR.
 
     A holder may be as slow as its upstream is. While it does not keep the pace, or is silent, its
-    lease is tried for; where that is free, TooSlow ends the body.
+    lease is tried for. Where the lease is free, TooSlow ends the body.
 
     :param took: told of each number of bytes.
     :param overtake: takes the lease if it is free; says whether it was.
     """
+    follower = _Follower(body, clock, pace, took, overtake)
+    return PassedBody.over(body, follower.chunks(), follower.closed)
+
+
+class _Follower:
+    """Measures the body of a holder beside its bytes, since these may not come."""
 
     def __init__(
         self,
@@ -122,14 +104,16 @@ class FollowedBody(_Measured):
         took: Callable[[int], object],
         overtake: Callable[[], Awaitable[bool]],
     ) -> None:
-        super().__init__(body, clock, pace)
+        self._body = body
+        self._clock = clock
+        self._pace = pace
         self._took = took
         self._overtake = overtake
         self._count = 0
         self._is_left = False
         self._watch: Deferred[None] | None = None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes]:
         self._watch = Deferred.fromCoroutine(self._look())
         self._watch.addErrback(lambda failure: failure.trap(CancelledError))
         try:
@@ -155,7 +139,6 @@ class FollowedBody(_Measured):
                 self._body.close()
                 return
 
-    def close(self) -> None:
-        super().close()
+    def closed(self) -> None:
         if self._watch is not None:
             self._watch.cancel()

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from ncps.aio.body import PassedBody
 from ncps.ask.health import Health
 from ncps.errors import Unavailable, Unconfirmed
-from ncps.ports import Segment, UpstreamBody
+from ncps.ports import UpstreamBody
 
 
-class WatchedBody(UpstreamBody):
-    """A Body whose end is told to its upstream's health."""
+def watched(body: UpstreamBody, health: Health) -> UpstreamBody:
+    """Pass a body on, and tell its upstream's health how it has ended."""
+    watch = _Watch(health)
+    return PassedBody.over(body, watch.chunks(body), watch.closed)
 
-    def __init__(self, body: UpstreamBody, health: Health) -> None:
-        self._body = body
+
+class _Watch:
+    """What is told of one body, once."""
+
+    def __init__(self, health: Health) -> None:
         self._health = health
         self._is_noted = False
 
-    @property
-    def start(self) -> int:
-        return self._body.start
-
-    @property
-    def total(self) -> int | None:
-        return self._body.total
-
-    @property
-    def size(self) -> int | None:
-        return self._body.size
-
-    def segment(self) -> Segment | None:
-        return None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        position = self.start
+    async def chunks(self, body: UpstreamBody) -> AsyncIterator[bytes]:
+        position = body.start
         try:
-            async for chunk in self._body:
+            async for chunk in body:
                 position += len(chunk)
                 yield chunk
         except Unconfirmed:
             raise
         except Unavailable as error:
-            if position != self.total:  # else only the end of the connection was rude
+            if position != body.total:  # else only the end of the connection was rude
                 self._health.failed(str(error), error.retry_after)
                 if error.timed_out:
                     self._is_noted = True
@@ -50,8 +41,7 @@ class WatchedBody(UpstreamBody):
         self._is_noted = True
         self._health.delivered()
 
-    def close(self) -> None:
-        self._body.close()
+    def closed(self) -> None:
         if not self._is_noted:
             self._is_noted = True
             self._health.let_go()

@@ -22,11 +22,12 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from ncps.aio.body import PassedBody
 from ncps.aio.clocks import wall_of
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.peering.tickets import Request, Ticket, told_time
-from ncps.ports import Peers, Segment, UpstreamBody
+from ncps.ports import Peers, UpstreamBody
 from ncps.upstream.agent import Answer, Client, Timeouts
 
 TIMEOUTS: Final = Timeouts(connect_s=2.0, first_byte_s=10.0, idle_s=30.0)
@@ -89,7 +90,18 @@ class PeerClients(Peers):
         if answer.header("x-ncps-offset") != str(offset):
             answer.body.close()
             raise Corrupt("a peer sends another part than it was asked for")
-        return _PeerBody(answer, offset, self._took)
+        size = answer.content_length
+        return PassedBody(
+            self._counted(answer),
+            answer.body.close,
+            start=offset,
+            total=None if size is None else offset + size,
+        )
+
+    async def _counted(self, answer: Answer) -> AsyncIterator[bytes]:
+        async for chunk in answer.body:
+            self._took(len(chunk))
+            yield chunk
 
     async def _ask(self, method: str, address: str, key: NarKey, offset: int) -> Answer:
         """Send a request; return its answer if that is 200."""
@@ -170,31 +182,3 @@ class _Peer:
 
     client: Client
     ahead_s: float = 0.0
-
-
-@define
-class _PeerBody(UpstreamBody):
-    """The body of a peer's answer."""
-
-    answer: Answer
-    start: int
-    took: Callable[[int], object]
-
-    @property
-    def total(self) -> int | None:
-        return None if self.size is None else self.start + self.size
-
-    @property
-    def size(self) -> int | None:
-        return self.answer.content_length
-
-    def segment(self) -> Segment | None:
-        return None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self.answer.body:
-            self.took(len(chunk))
-            yield chunk
-
-    def close(self) -> None:
-        self.answer.body.close()

@@ -12,13 +12,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.body import PassedBody
 from ncps.aio.threads import Threads
 from ncps.codec.ratio import Ratio
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable, Unconfirmed, Unusable
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.nix.narinfo import NarInfo
 from ncps.peering.trail import MARK, UNCERTAIN
-from ncps.ports import Segment, Upstream, UpstreamBody
+from ncps.ports import Upstream, UpstreamBody
 from ncps.upstream.agent import Answer, Client
 from ncps.upstream.content import decoded, no_page
 
@@ -187,12 +188,19 @@ class RemoteCache(Upstream):
             chunks = decoded(answer, self._fetched, ratio)
             if not start:
                 chunks = no_page(chunks)
-            return _NarBody(answer, chunks, start, total, self._client.transfers.release)
+            if answer.status == 416:
+                chunks = _nothing()
+            return PassedBody(chunks, partial(self._closed, answer), start=start, total=total)
         except BaseException:
             if answer is not None:
                 answer.body.close()
             self._client.transfers.release()
             raise
+
+    def _closed(self, answer: Answer) -> None:
+        """Give back the place of a NAR among the transfers."""
+        answer.body.close()
+        self._client.transfers.release()
 
     def _ratio(self) -> Ratio:
         client = self._client
@@ -255,45 +263,3 @@ async def _nothing() -> AsyncIterator[bytes]:
     nothing: tuple[bytes, ...] = ()
     for chunk in nothing:
         yield chunk
-
-
-class _NarBody(UpstreamBody):
-    """The body of a NAR answer; gives back its place among the transfers when closed."""
-
-    def __init__(
-        self,
-        answer: Answer,
-        chunks: AsyncIterator[bytes],
-        start: int,
-        total: int | None,
-        release: Callable[[], object],
-    ) -> None:
-        self._answer = answer
-        self._chunks = chunks
-        self._start = start
-        self._total = total
-        self._release: Callable[[], object] | None = release
-
-    @property
-    def start(self) -> int:
-        return self._start
-
-    @property
-    def total(self) -> int | None:
-        return self._total
-
-    @property
-    def size(self) -> int | None:
-        return None if self._total is None else self._total - self._start
-
-    def segment(self) -> Segment | None:
-        return None
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _nothing() if self._answer.status == 416 else self._chunks
-
-    def close(self) -> None:
-        self._answer.body.close()
-        if self._release is not None:
-            self._release()
-            self._release = None

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Container,
@@ -26,16 +25,17 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final, TypeVar
 
-from attrs import define, frozen
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.ask.pace import USUAL_PACE, FollowedBody, Pace
+from ncps.aio.body import PassedBody
+from ncps.ask.pace import USUAL_PACE, Pace, followed
 from ncps.cache.nar.sources import Source, Sources, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, Catalog, Lease, Leases, NarRecord, Peers, Segment, UpstreamBody
+from ncps.ports import Body, Catalog, Lease, Leases, NarRecord, Peers, UpstreamBody
 
 T = TypeVar("T")
 
@@ -217,7 +217,7 @@ class Relay(Supply):
         """Open what another process is fetching; it is left when it is slow and its lease free."""
         opening = self._cluster.peers.open_nar(address, self._key, offset=offset)
         body, pace = await self._in_time(opening), self._cluster.pace
-        return FollowedBody(body, self._clock, pace, self._took, self._overtake)
+        return followed(body, self._clock, pace, self._took, self._overtake)
 
     async def _overtake(self) -> bool:
         """Take the lease if it is free, though its former holder goes on sending."""
@@ -337,26 +337,5 @@ class _StoredSource(Source):
         return str(self.nar.file_hash)
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
-        return _StoredRest(await self.open_stored(self.nar, offset), offset, self.nar.file_size)
-
-
-@define
-class _StoredRest(UpstreamBody):
-    """A stored NAR from an offset on."""
-
-    body: Body
-    start: int
-    total: int | None
-
-    @property
-    def size(self) -> int | None:
-        return self.body.size
-
-    def segment(self) -> Segment | None:
-        return None
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self.body)
-
-    def close(self) -> None:
-        self.body.close()
+        body = await self.open_stored(self.nar, offset)
+        return PassedBody(aiter(body), body.close, start=offset, total=self.nar.file_size)

@@ -21,9 +21,9 @@ from ncps.ask.choose import Candidate, Upstreams
 from ncps.ask.health import Health
 from ncps.ask.hedge import Hedge
 from ncps.ask.late import LateHead
-from ncps.ask.pace import PacedBody
+from ncps.ask.pace import paced
 from ncps.ask.policy import verdict
-from ncps.ask.watched import WatchedBody
+from ncps.ask.watched import watched
 from ncps.cache.nar.same_file import is_same_file
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
@@ -145,7 +145,7 @@ class UpstreamSource(Source):
         except BaseException:
             self.health.let_go()
             raise
-        return WatchedBody(body, self.health)
+        return watched(body, self.health)
 
     async def stat(self) -> int | None:
         """See `Upstream.stat_nar`."""
@@ -270,7 +270,7 @@ class Sources(Supply):
         opened, body = await hedge.open(offset, allow_encoding=allow_encoding)
         if source.is_other_file and source.record is not None:
             await self._replaced(source.record)
-        return opened, PacedBody(body, self._clock, pace, partial(self._leave, opened))
+        return opened, paced(body, self._clock, pace, partial(self._leave, opened))
 
     async def _leave(self, slow: UpstreamSource, reason: str) -> bool:
         """Whether to leave a source that is slow: once each, where another one has the file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.task import deferLater
 
-from ncps.ask.pace import Pace, PacedBody
+from ncps.ask.pace import Pace, paced
 from ncps.errors import NotFound, Unavailable, Unconfirmed
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
@@ -95,11 +95,11 @@ class TrickleTests(PaceCase):
         async def read() -> bytes:
             data = b""
             body = await self.origin.open_nar(self.sample.url)
-            paced = PacedBody(body, self.clock, Pace(), leave)
-            async for chunk in paced:
+            passed = paced(body, self.clock, Pace(), leave)
+            async for chunk in passed:
                 data += chunk
                 await deferLater(self.clock, WINDOW_S)
-            paced.close()
+            passed.close()
             return data
 
         reading = self.start(read())
