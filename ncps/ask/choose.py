@@ -12,17 +12,15 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 from attrs import define, frozen
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ncps.aio.flights import Shared
 from ncps.aio.tasks import Tasks
 from ncps.ask.health import SLOWEST_HEDGE_S, Health
 from ncps.ask.pace import USUAL_PACE, Pace
 from ncps.ask.policy import verdict
+from ncps.ask.race import Race
 from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
-from ncps.peering import trail
 from ncps.ports import Upstream
 
 T = TypeVar("T")
@@ -207,7 +205,7 @@ class Upstreams:
             self.report(what, candidate, error)
 
         asked = [c for c in self.ordered(preferred) if c.upstream.base_url not in without]
-        round_ = _Round[T](self._clock, self.tasks, asked, question, failed)
+        round_ = Round(self._clock, self.tasks, asked, question, failed)
         found = await round_.run()
         if found is None:
             failures = {c.upstream.name: e for c, e in round_.failures}
@@ -237,12 +235,11 @@ class Upstreams:
             )
 
 
-class _Round(Generic[T]):
+class Round(Generic[T]):
     """One question put to several upstreams.
 
-    Those that lose run on to their own deadline: that is how a stalling upstream is found out.
-    Until it answers again it is asked last, so that only the first requests wait for it. One that
-    has no say is waited for a moment only.
+    One that loses is asked last until it answers again, so that only the first requests wait for
+    it. One that has no say is waited for a moment only.
 
     :param failed: told of each failure, also of one that comes after the round is decided.
     """
@@ -256,26 +253,24 @@ class _Round(Generic[T]):
         failed: Callable[[Candidate, NcpsError], object],
     ) -> None:
         self.failures: list[tuple[Candidate, NcpsError]] = []
-        self._trail = trail.current()
         self._clock = clock
-        self._tasks = tasks
-        self._question = question
         self._failed = failed
         self._waiting = deque(candidates)
-        self._asking: list[Candidate] = []
         self._patience: IDelayedCall | None = None
         self._hedge: IDelayedCall | None = None
-        self._result: Shared[Found[T] | None] = Shared()
+        self._race = Race(tasks, lambda c: c.ask(question, clock), self._lost)
 
     async def run(self) -> Found[T] | None:
+        """Return the first good answer; None if there is none: see `failures`."""
         self._ask_next()
         try:
-            return await self._result.wait()
+            winner = await self._race.winner()
         finally:
             self._waiting.clear()
             self._stop_hedge()
             if self._patience is not None and self._patience.active():
                 self._patience.cancel()
+        return None if winner is None else Found(winner[0].upstream, winner[1])
 
     def _stop_hedge(self) -> None:
         if self._hedge is not None and self._hedge.active():
@@ -294,50 +289,34 @@ class _Round(Generic[T]):
                 continue
             if self._waiting:
                 self._hedge = self._clock.callLater(health.hedge_s, self._too_slow, candidate)
-            self._asking.append(candidate)
-            with trail.following(self._trail):
-                self._tasks.start(f"ask {candidate.upstream.name}", self._ask(candidate))
+            self._race.enter(f"ask {candidate.upstream.name}", candidate)
             break
         self._conclude()
 
     def _conclude(self) -> None:
         """End the round if nobody is asked any more, or soon if those who are have no say."""
-        if self._waiting or self._result.is_set:
+        asking = self._race.running
+        if self._waiting or self._race.is_over:
             return
-        if not self._asking:
-            self._result.succeed(None)
-        elif self._patience is None and not any(c.health.has_say for c in self._asking):
+        if not asking:
+            self._race.end()
+        elif self._patience is None and not any(c.health.has_say for c in asking):
             is_known = any(not c.is_left_out(error) for c, error in self.failures)
             patience_s = PATIENCE_BESIDE_S if is_known else PATIENCE_S
             self._patience = self._clock.callLater(patience_s, self._wait_no_more)
 
     def _wait_no_more(self) -> None:
-        for candidate in self._asking:
+        for candidate in self._race.running:
             why = candidate.health.why_left_out
             self.failures.append((candidate, Unavailable(f"away ({why}), and asked in vain")))
-        self._result.succeed(None)
+        self._race.end()
 
     def _too_slow(self, candidate: Candidate) -> None:
         candidate.health.suspect()
         self._ask_next()
 
-    async def _ask(self, candidate: Candidate) -> None:
-        try:
-            value = await candidate.ask(self._question, self._clock)
-        except (NotFound, Unavailable, Corrupt) as error:
-            self._lost(candidate, error)
-        except CancelledError as error:
-            self._result.fail(error)
-            raise
-        except Exception as error:  # what one upstream sends must not spoil the others' answers
-            self._lost(candidate, Corrupt(f"unforeseen: {type(error).__name__}"))
-            raise
-        else:
-            self._result.succeed(Found(candidate.upstream, value))
-
     def _lost(self, candidate: Candidate, error: NcpsError) -> None:
-        self._asking.remove(candidate)
         self.failures.append((candidate, error))
         self._failed(candidate, error)
-        if not self._result.is_set:
+        if not self._race.is_over:
             self._ask_next()

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Generic, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from ncps.aio.flights import Shared
 from ncps.aio.tasks import Tasks
 from ncps.ask.health import SLOWEST_HEDGE_S, Health
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
-from ncps.peering import trail
+from ncps.ask.race import Race
+from ncps.errors import NcpsError, Unavailable
 from ncps.ports import UpstreamBody
 
 BUSY_S = 1.0
@@ -67,35 +65,41 @@ class Hedge(Generic[O]):
         rivals: AsyncIterator[O],
         failed: Callable[[O, NcpsError], object],
     ) -> None:
-        self._trail = trail.current()
         self._clock = clock
-        self._tasks = tasks
         self._first = first
         self._rivals = rivals
         self._failed = failed
-        self._under_way = 0
-        self._is_over = False
+        self._searches = 0
         self._is_finding = False
         self._error: NcpsError | None = None
         self._timer: IDelayedCall | None = None
-        self._result: Shared[tuple[O, UpstreamBody]] = Shared()
+        self._race = Race(tasks, self._open, self._lost, lambda body: body.close())
 
     async def open(self, offset: int, *, allow_encoding: bool) -> tuple[O, UpstreamBody]:
-        """Return the first good head and whose it is. NotFound, Unavailable, Corrupt."""
+        """Return the first good head and whose it is.
+
+        Raises NotFound, Unavailable or Corrupt as the first one did, if nobody has a body.
+        """
         self._offset, self._allow_encoding = offset, allow_encoding
         self._begin(self._first)
         try:
-            return await self._result.wait()
+            winner = await self._race.winner()
         finally:
-            self._is_over = True
             self._stop_timer()
+        assert winner is not None
+        return winner
+
+    async def _open(self, opener: O) -> UpstreamBody:
+        return await opener.open(
+            self._offset,
+            allow_encoding=self._allow_encoding,
+            is_wanted=lambda: not self._race.is_over,
+        )
 
     def _begin(self, opener: O) -> None:
-        self._under_way += 1
         now = self._clock.seconds()
         self._timer = self._clock.callLater(SLOWEST_HEDGE_S, self._is_late, opener, now)
-        with trail.following(self._trail):
-            self._tasks.start(f"open a NAR at {opener.name}", self._ask(opener))
+        self._race.enter(f"open a NAR at {opener.name}", opener)
 
     def _stop_timer(self) -> None:
         if self._timer is not None and self._timer.active():
@@ -108,9 +112,11 @@ class Hedge(Generic[O]):
             return
         if opener.health.answered_at <= since:
             opener.health.suspect()
-        self._under_way += 1
-        with trail.following(self._trail):
-            self._tasks.start("find another upstream", self._find_rival())
+        self._search()
+
+    def _search(self) -> None:
+        self._searches += 1
+        self._race.start("find another upstream", self._find_rival())
 
     async def _find_rival(self) -> None:
         """Ask the next rival; harmless while another one is being looked for."""
@@ -119,7 +125,7 @@ class Hedge(Generic[O]):
                 return
             self._is_finding = True
             async for rival in self._rivals:
-                if not self._is_over:
+                if not self._race.is_over:
                     self._log.info(
                         "upstream {upstream} is late with {what}; {rival} is asked, too",
                         upstream=self._first.name,
@@ -133,42 +139,18 @@ class Hedge(Generic[O]):
         except Unavailable:  # ours: a rival that fails is passed over
             pass
         finally:
-            self._under_way -= 1
+            self._searches -= 1
             self._conclude()
 
-    async def _ask(self, opener: O) -> None:
-        try:
-            body = await opener.open(
-                self._offset,
-                allow_encoding=self._allow_encoding,
-                is_wanted=lambda: not self._is_over,
-            )
-        except (NotFound, Unavailable, Corrupt) as error:
-            self._lost(opener, error)
-        except CancelledError as error:
-            self._result.fail(error)
-            raise
-        except Exception as error:  # what one upstream sends must not leave its client waiting
-            self._lost(opener, Corrupt(f"unforeseen: {type(error).__name__}"))
-            raise
-        else:
-            if self._is_over:
-                body.close()
-            else:
-                self._is_over = True
-                self._result.succeed((opener, body))
-
     def _lost(self, opener: O, error: NcpsError) -> None:
-        self._under_way -= 1
-        if opener is self._first and not self._is_over:
-            self._error = error  # for whoever awaits it to note
+        if opener is self._first and not self._race.is_over:
+            self._error = error  # the caller of `open` notes it
         else:
             self._failed(opener, error)
-            if not self._is_over:  # the first may be long in coming
-                self._under_way += 1
-                self._tasks.start("find another upstream", self._find_rival())
+            if not self._race.is_over:  # the first may be long in coming
+                self._search()
         self._conclude()
 
     def _conclude(self) -> None:
-        if not self._under_way and self._error is not None:
-            self._result.fail(self._error)
+        if not self._searches and not self._race.running and self._error is not None:
+            self._race.end(self._error)
