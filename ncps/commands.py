@@ -9,17 +9,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from ncps.aio.tasks import Tasks
+from ncps.ask.choose import Upstreams
+from ncps.assembly.core import core_of
 from ncps.assembly.databases import dialect
 from ncps.assembly.keys import vetting
-from ncps.assembly.parts import adapters, adoption, quarantine
+from ncps.assembly.parts import adapters
 from ncps.assembly.replicas import identity_of
 from ncps.assembly.service import NcpsService
-from ncps.cache.nar.objects import Objects
+from ncps.assembly.world import world
+from ncps.cache.cluster import Cluster
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.upkeep.rebuild import Nameless, Rebuild, Tally
+from ncps.cache.world import Events
 from ncps.database import migrate
 from ncps.errors import NcpsError
-from ncps.locks.local import LocalLeases
+from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.observe.metrics import Metrics
 from ncps.settings.model import Settings
 
@@ -103,22 +107,30 @@ async def _rebuild(reactor: Any, settings: Settings) -> tuple[Tally, Nameless]:
     parts.workers.start()
     parts.stores.start()
     tasks = Tasks(reactor)
-    leases = LocalLeases(reactor)
-    wrong = quarantine(reactor, settings, parts, tasks, leases, Metrics())
+    alone = world(
+        reactor,
+        parts,
+        tasks,
+        cluster=Cluster(leases=LocalLeases(reactor)),
+        notices=LocalNotices(),
+        upstreams=Upstreams(reactor, tasks, ()),
+        events=Events(),
+    )
     try:
         parts.database.open()
         identity = await identity_of(parts, settings, None)
         judge = vetting(settings, identity.key)
-        adopting = adoption(reactor, parts, tasks, leases, wrong)
+        core = core_of(alone, settings, judge, Metrics(), parts)
         making = Rebuild(
-            clock=reactor,
-            catalog=parts.catalog,
-            store=parts.stores.narinfos,
-            nars=parts.stores.nars,
-            objects=Objects(catalog=parts.catalog, store=parts.stores.nars, leases=leases),
-            adoption=adopting,
+            alone,
+            adoption=core.adoption,
             vetting=judge,
-            proofs=Proofs(clock=reactor, workers=parts.workers, vetting=judge, fetch=adopting.open),
+            proofs=Proofs(
+                clock=reactor,
+                workers=parts.workers,
+                vetting=judge,
+                fetch=core.adoption.open,
+            ),
         )
         return await making.run(), await making.nameless()
     finally:

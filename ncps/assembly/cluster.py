@@ -6,7 +6,7 @@ from typing import Any
 
 from ncps.assembly.limits import pace
 from ncps.assembly.role import Place
-from ncps.cache.nar.relay import Cluster
+from ncps.cache.cluster import Cluster
 from ncps.observe.metrics import Metrics
 from ncps.ports import Leases
 from ncps.settings.model import Settings

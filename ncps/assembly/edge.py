@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.logger import Logger
+
 from ncps.aio.clocks import wall_of
+from ncps.aio.descriptors import raise_limit
 from ncps.assembly import limits
 from ncps.assembly.role import Place
 from ncps.cache.cache import PullThrough
@@ -22,6 +25,8 @@ from ncps.web.pages.narinfo import NarInfoPages
 from ncps.web.pages.peers import PeerPages
 from ncps.web.routes import Page, Routes
 from ncps.web.site import NcpsSite
+
+_log = Logger()
 
 
 def inner_pages(reactor: Any, settings: Settings, cache: PullThrough, place: Place) -> PeerPages:
@@ -84,3 +89,21 @@ def site(
         hot=hot,
         proxies=TrustedProxies(settings.server.trusted_proxies),
     )
+
+
+def let_fit(settings: Settings, site: NcpsSite) -> None:
+    """Take no more connections than there are descriptors for."""
+    descriptors = raise_limit()
+    wanted = settings.server.max_connections
+    fits = limits.connections_that_fit(settings, descriptors)
+    if fits < wanted:
+        site.crowd.most = fits
+        tell = _log.warn if fits < wanted // 2 else _log.info
+        tell(
+            "beneath the limit of {descriptors} descriptors {fits} connections of clients fit,"
+            " not {wanted} (server-max-connections): more will wait; raise the limit"
+            " (LimitNOFILE= of systemd, ulimit -Hn)",
+            descriptors=descriptors,
+            fits=fits,
+            wanted=wanted,
+        )

@@ -9,7 +9,6 @@ stop    no new connections -> drain responses -> end downloads -> times of use -
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -18,50 +17,35 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from ncps import __version__
-from ncps.aio.allocator import GIVE_BACK_S, give_back_blocking, keep_large_blocks
-from ncps.aio.descriptors import raise_limit
+from ncps.aio.allocator import keep_large_blocks
 from ncps.aio.ending import Ending
 from ncps.aio.reactor import chosen_reactor
 from ncps.aio.signals import hear_no_more, hear_signals, ignore_others
-from ncps.aio.tasks import Tasks, Ticker
-from ncps.assembly import mending
-from ncps.assembly.cluster import peer_clients
-from ncps.assembly.core import Core, core
-from ncps.assembly.databases import database_lock, dialect, remake
-from ncps.assembly.edge import inner_pages, site
+from ncps.aio.tasks import Tasks
+from ncps.assembly.checks import Locks, check
+from ncps.assembly.cluster import cluster, peer_clients
+from ncps.assembly.core import WorkingCache, working_cache
+from ncps.assembly.databases import remake
+from ncps.assembly.edge import inner_pages, let_fit, site
 from ncps.assembly.fetching import metrics, upstreaming
-from ncps.assembly.former import refuse_former
 from ncps.assembly.keys import imported_key
-from ncps.assembly.leases import Locking, alone, locking
-from ncps.assembly.limits import connections_that_fit
+from ncps.assembly.leases import Locking, locking
 from ncps.assembly.names import Names
 from ncps.assembly.parts import Adapters, adapters
 from ncps.assembly.replicas import agreement_of, identity_of
 from ncps.assembly.role import Alone, Place, address_of, closed
+from ncps.assembly.tickers import tickers
+from ncps.assembly.world import counted, world
 from ncps.cache.upkeep.agreement import Agreement
-from ncps.database import migrate
-from ncps.database.dialects.base import Dialect
-from ncps.database.lock import DatabaseLock
-from ncps.errors import NcpsError, StorageFull
+from ncps.errors import NcpsError
 from ncps.observe import log_queue
 from ncps.observe.loop_lag import LoopLag
 from ncps.observe.process_metrics import catch_up
 from ncps.settings.model import Settings
-from ncps.storage.lock import StoreLock
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
 from ncps.web.fast.transport import adopt
 from ncps.web.site import NcpsSite
-
-TOTALS_S = 30.0
-ROOM_S = 2.0
-USES_S = 60.0
-EXPIRY_S = 60.0
-"""How long a lost notice of another process may leave this one with what is no longer so."""
-INSPECTION_S = 10.0
-CLOCK_S = 60.0
-SHARING_S = 15.0
-REPLICAS_S = 15.0
 
 
 class NcpsService(Service):
@@ -98,10 +82,10 @@ class NcpsService(Service):
         self._settings = settings
         self._reactor = reactor
         self._place = place if place is not None else Alone(reactor)
-        self._locks: list[StoreLock | DatabaseLock] = []
+        self._locks = Locks()
         self._tasks = Tasks(reactor)
         self._parts: Adapters | None = None
-        self._core: Core | None = None
+        self._core: WorkingCache | None = None
         self._clients: tuple[Client, ...] = ()
         self._peers: PeerClients | None = None
         self._names = Names(reactor, settings)
@@ -123,43 +107,7 @@ class NcpsService(Service):
         if not self._place.is_in_charge:
             remake(self._settings)
             return
-        refuse_former(self._settings)
-        stores = self._parts.stores
-        self._probe(stores.probe)
-        if stores.lock is not None:
-            stores.lock.acquire()
-            self._locks.append(stores.lock)
-        engine = dialect(self._settings)
-        engine.prepare()
-        lock = database_lock(self._settings)
-        if lock is not None:
-            lock.acquire()
-            self._locks.append(lock)
-        for migration in migrate.up(engine):
-            self._log.info(
-                "applied migration {version} {name}", version=migration.version, name=migration.name
-            )
-        self._may_write(engine)
-        self._probe(stores.spools.probe)
-        for oddity in filter(None, (*stores.room.check(), stores.odd())):
-            self._log.warn("{oddity}", oddity=oddity)
-        swept = stores.sweep(0.0)
-        if swept:
-            self._log.info("removed {count} unfinished files of dead processes", count=swept)
-
-    def _may_write(self, engine: Dialect) -> None:
-        """Look whether the database can be written; a full one still tells what is there."""
-        try:
-            migrate.probe(engine)
-        except StorageFull as error:
-            self._log.warn("{reason}: nothing new will be kept", reason=str(error))
-
-    def _probe(self, probe: Callable[[], None]) -> None:
-        """Look whether a place can be written; a full one still holds what can be served."""
-        try:
-            probe()
-        except StorageFull as error:
-            self._log.warn("{reason}: nothing new will be kept", reason=str(error))
+        check(self._settings, self._parts, self._locks)
 
     def privilegedStartService(self) -> None:
         """See `IService`: what can stop the start is looked at before anything runs."""
@@ -214,39 +162,36 @@ class NcpsService(Service):
         self._peers = peer_clients(self._reactor, settings, counters, self._place)
         self._agreed = locking(self._reactor, settings, counters, self._place)
         await self._agreed.start()
-        self._core = core(
+        seen = world(
             self._reactor,
+            parts,
+            self._tasks,
+            cluster=cluster(settings, self._agreed.leases, self._peers, self._place),
+            notices=self._agreed.notices,
+            upstreams=whom.upstreams,
+            events=counted(counters, self._stored),
+        )
+        self._core = working_cache(
+            seen,
             settings,
             parts,
-            whom,
             counters,
-            self._tasks,
-            identity.key,
-            self._peers,
-            self._agreed,
-            self._place,
-            self._agreement,
+            key=identity.key,
+            agreed=self._agreed,
+            place=self._place,
+            agreement=self._agreement,
         )
         whom.probes.start()
 
-        async def count() -> None:
-            totals = await parts.catalog.totals()
-            counters.set_totals(totals, settings.cache.max_size_bytes)
-
-        self._tick("totals", count, TOTALS_S)
-        self._tick("room", partial(workers.run, parts.stores.room.look_blocking), ROOM_S)
-        self._tick("free memory", partial(workers.run, give_back_blocking), GIVE_BACK_S)
-        self._tick("clock", self._core.skew.look, CLOCK_S)
-        self._tick("mending", self._core.mending.look, mending.LOOK_S)
-        if settings.cache.database_url.is_file:
-            self._tick("sharing", self._core.sharing.look, SHARING_S)
-        self._tick("replicas", self._agreement.look, REPLICAS_S)
-        if self._agreed.shared is not None:
-            self._tick("memory", self._core.board.expire, EXPIRY_S)
-        inspection = alone(self._agreed.leases, "inspection", self._core.inspection.run)
-        self._tick("inspection", inspection, INSPECTION_S)
-        self._tick("times of use", self._core.uses.flush, USES_S)
-        for ticker in self._core.upkeep.tickers:
+        for ticker in tickers(
+            self._reactor,
+            settings,
+            parts,
+            counters,
+            self._core,
+            self._agreed,
+            self._agreement,
+        ):
             self._tasks.start(ticker.name, ticker.run())
         self._lag = LoopLag(self._reactor, counters.process.loop_lag.observe)
         self._lag.start()
@@ -254,7 +199,7 @@ class NcpsService(Service):
             self._reactor, settings, self._core.cache, counters, self._place, self._peers
         )
         await self._place.enter(inner_pages(self._reactor, settings, self._core.cache, self._place))
-        self._let_fit(self._site)
+        let_fit(settings, self._site)
         async for port in self._place.open(settings, self._site):
             adopt(port)
             self._site.crowd.add(port)
@@ -269,26 +214,6 @@ class NcpsService(Service):
         )
         self._place.tell("READY=1")
         self.started("")
-
-    def _let_fit(self, site: NcpsSite) -> None:
-        """Take no more connections than there are descriptors for."""
-        descriptors = raise_limit()
-        wanted = self._settings.server.max_connections
-        fits = connections_that_fit(self._settings, descriptors)
-        if fits < wanted:
-            site.crowd.most = fits
-            tell = self._log.warn if fits < wanted // 2 else self._log.info
-            tell(
-                "beneath the limit of {descriptors} descriptors {fits} connections of clients fit,"
-                " not {wanted} (server-max-connections): more will wait; raise the limit"
-                " (LimitNOFILE= of systemd, ulimit -Hn)",
-                descriptors=descriptors,
-                fits=fits,
-                wanted=wanted,
-            )
-
-    def _tick(self, name: str, function: Any, interval_s: float) -> None:
-        self._tasks.start(name, Ticker(self._reactor, name, function, interval_s).run())
 
     def stopService(self) -> Deferred[None]:
         """See `IService`: fires when everything has ended."""
@@ -343,8 +268,12 @@ class NcpsService(Service):
             await self._parts.stores.stop(ending.aftermath_s)
             await self._parts.workers.stop(ending.aftermath_s)
 
+    def _stored(self) -> None:
+        if self._core is not None and self._core.upkeep.eviction is not None:
+            self._core.upkeep.eviction.stored()
+
     def _tell_what_runs(self, site: NcpsSite) -> None:
-        downloads = 0 if self._core is None else self._core.nars.arriving
+        downloads = 0 if self._core is None else self._core.core.nars.arriving
         if not (site.answering or downloads or self.ending.delay_s):
             return
         self._log.info(
@@ -358,26 +287,25 @@ class NcpsService(Service):
     async def _end_tasks(self) -> None:
         """Let downloads end until the deadline; tickers never end by themselves."""
         core = self._core
-        while core is not None and core.nars.arriving and self.ending.left_s > 0:
+        while core is not None and core.core.nars.arriving and self.ending.left_s > 0:
             await self.ending.pause(0.05)
         await self._tasks.stop(0.0)
 
     async def _flush_uses(self) -> None:
         assert self._core is not None
         try:
-            await self._core.uses.flush()
+            await self._core.core.state.uses.flush()
         except NcpsError as error:
             self._log.warn("times of last use are lost: {reason}", reason=str(error))
 
     @property
     def lock_fds(self) -> list[int]:
         """Descriptors of the locks, for processes that shall hold them, too."""
-        return [lock.fd for lock in self._locks]
+        return self._locks.fds
 
     def release_locks(self) -> None:
         """Let another process have the store and the database; idempotent."""
-        while self._locks:
-            self._locks.pop().release()
+        self._locks.release()
 
 
 def serve(settings: Settings) -> int:

@@ -7,24 +7,21 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from attrs import frozen
 from twisted.logger import Logger
 
-from ncps.aio.tasks import Tasks, Ticker
-from ncps.assembly.leases import Locking, alone
+from ncps.aio.tasks import Ticker
+from ncps.assembly.leases import alone
 from ncps.assembly.parts import Adapters
-from ncps.cache.nar.objects import Objects
-from ncps.cache.nar.quarantine import LOOK_S, Quarantine
-from ncps.cache.nar.serve import Nars
-from ncps.cache.narinfo.last_use import Uses
-from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.core import Core
+from ncps.cache.nar.quarantine import LOOK_S
 from ncps.cache.upkeep.evict import Bounds, Eviction, Tally
 from ncps.cache.upkeep.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
 from ncps.cache.upkeep.schedule import Appointments, Cron, Every, Schedule
 from ncps.cache.upkeep.strays import Strays
+from ncps.cache.world import World
 from ncps.errors import Refused
 from ncps.observe.metrics import Metrics
 from ncps.settings.eviction import LOCAL, ScheduleSetting
@@ -55,43 +52,33 @@ class Upkeep:
 
 
 def upkeep(
-    reactor: Any,
+    world: World,
     settings: Settings,
     parts: Adapters,
     counters: Metrics,
-    tasks: Tasks,
-    agreed: Locking,
     *,
-    nars: Nars,
-    narinfos: NarInfos,
-    uses: Uses,
-    quarantine: Quarantine,
+    core: Core,
     may_sweep: Callable[[], bool],
 ) -> Upkeep:
-    """Make it; nothing runs yet. Refused: the machine's time zone cannot be told.
+    """Make it; nothing runs yet. Raises Refused if the machine's time zone cannot be told.
 
     :param may_sweep: whether what the catalog does not know may be taken for nobody's.
     """
-    objects = Objects(catalog=parts.catalog, store=parts.stores.nars, leases=agreed.leases)
+    clock, uses = world.clock, core.state.uses
     orphans = Orphans(
-        clock=reactor,
-        catalog=parts.catalog,
-        store=parts.stores.nars,
-        objects=objects,
-        leases=agreed.leases,
-        narinfos=narinfos,
-        uses=uses,
+        world,
+        core.narinfos,
+        uses,
         grace_s=settings.cache.lru.orphan_grace_s,
         swept=lambda swept: _count_orphans(counters, swept),
     )
-
     strays = Strays(
-        clock=reactor,
-        catalog=parts.catalog,
-        store=parts.stores.narinfos,
-        leases=agreed.leases,
+        clock=clock,
+        catalog=world.inventory,
+        store=world.narinfos,
+        leases=world.leases,
         grace_s=settings.cache.lru.orphan_grace_s,
-        keep_beside=narinfos.keep_beside,
+        keep_beside=core.narinfos.keep_beside,
     )
 
     async def sweep() -> None:
@@ -99,34 +86,30 @@ def upkeep(
             await orphans.sweep()
             await strays.sweep()
 
-    sweep_alone = alone(agreed.leases, SWEEP, sweep)
-    sweeps = Appointments(reactor, Every(INTERVAL_S), sweep_alone, first_s=FIRST_S)
+    sweeps = Appointments(
+        clock, Every(INTERVAL_S), alone(world.leases, SWEEP, sweep), first_s=FIRST_S
+    )
     tickers = [
-        Ticker(reactor, "recount", orphans.recount, INTERVAL_S),
-        Ticker(reactor, "sweep", sweeps.tick, sweeps.pause_s),
-        Ticker(reactor, "quarantine", quarantine.check, LOOK_S),
-        Ticker(reactor, "leftovers", partial(sweep_leftovers, parts), LEFTOVERS_S),
+        Ticker(clock, "recount", orphans.recount, INTERVAL_S),
+        Ticker(clock, "sweep", sweeps.tick, sweeps.pause_s),
+        Ticker(clock, "quarantine", core.quarantine.check, LOOK_S),
+        Ticker(clock, "leftovers", partial(sweep_leftovers, parts), LEFTOVERS_S),
     ]
     if not settings.cache.max_size_bytes:
         return Upkeep(eviction=None, tickers=tuple(tickers))
     eviction = Eviction(
-        clock=reactor,
-        tasks=tasks,
-        catalog=parts.catalog,
-        objects=objects,
-        sidecars=parts.stores.narinfos,
-        leases=agreed.leases,
-        narinfos=narinfos,
-        uses=uses,
-        is_arriving=nars.is_arriving,
+        world,
+        core.narinfos,
+        uses,
+        is_arriving=core.nars.is_arriving,
         bounds=_bounds(settings),
         ended=lambda tally: _count_run(counters, tally),
     )
-    tickers.append(Ticker(reactor, "size", eviction.check, CHECK_S))
+    tickers.append(Ticker(clock, "size", eviction.check, CHECK_S))
     if settings.cache.lru.schedule:
         schedule = schedule_of(settings.cache.lru.schedule, settings.cache.lru.timezone)
-        runs = Appointments(reactor, schedule, eviction.run)
-        tickers.append(Ticker(reactor, "schedule", runs.tick, runs.pause_s))
+        runs = Appointments(clock, schedule, eviction.run)
+        tickers.append(Ticker(clock, "schedule", runs.tick, runs.pause_s))
     return Upkeep(eviction=eviction, tickers=tuple(tickers))
 
 

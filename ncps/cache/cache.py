@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from twisted.internet.interfaces import IReactorTime
-
-from ncps.aio.tasks import Tasks
-from ncps.ask.choose import Upstreams
 from ncps.cache.answers import (
     Absent,
     ArrivingNar,
@@ -17,14 +13,14 @@ from ncps.cache.answers import (
     ServedNar,
     ServedNarInfo,
 )
+from ncps.cache.core import Core
 from ncps.cache.nar.at_hand import AtHand
 from ncps.cache.nar.old_names import is_named
-from ncps.cache.nar.serve import Nars
-from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.readiness import OK, Looks
+from ncps.cache.world import World
 from ncps.nix.keys import PublicKey
 from ncps.nix.narurl import NarKey
-from ncps.ports import Catalog, ConfigStore
+from ncps.ports import ConfigStore
 
 
 class PullThrough(Cache):
@@ -32,28 +28,24 @@ class PullThrough(Cache):
 
     def __init__(
         self,
+        world: World,
+        core: Core,
         *,
-        clock: IReactorTime,
-        tasks: Tasks,
         public_key: PublicKey,
-        narinfos: NarInfos,
-        nars: Nars,
-        catalog: Catalog,
         config: ConfigStore,
-        upstreams: Upstreams,
         trouble_with_leases: Callable[[], str] = lambda: "",
         troubles: Mapping[str, Callable[[], str]] | None = None,
     ) -> None:
         self._public_key = str(public_key)
-        self._narinfos = narinfos
-        self._nars = nars
-        self._at_hand = AtHand(catalog=catalog, narinfos=narinfos, nars=nars)
+        self._narinfos = core.narinfos
+        self._nars = core.nars
+        self._at_hand = AtHand(world, core.narinfos, core.nars)
         self._looks = Looks(
-            clock,
-            tasks,
-            {"database": catalog.totals, "storage": lambda: config.get("cache.key")},
+            world.clock,
+            world.tasks,
+            {"database": world.catalog.totals, "storage": lambda: config.get("cache.key")},
         )
-        self._upstreams = upstreams
+        self._upstreams = world.upstreams
         self._trouble_with_leases = trouble_with_leases
         self._troubles = troubles or {}
 

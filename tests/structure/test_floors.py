@@ -69,7 +69,7 @@ ROOMS: Final[Mapping[str, Floor]] = {room: floor for floor in FLOORS for room in
 
 
 INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
-    "ncps.cache": ("answers", "narinfo", "nar", "upkeep readiness", "cache"),
+    "ncps.cache": ("answers cluster", "world", "narinfo", "nar", "upkeep readiness core", "cache"),
     "ncps.database": (
         "former lock clock rows migration accounts wrong",
         "dialects",

@@ -13,22 +13,20 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from attrs import evolve
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.flights import Flights
 from ncps.aio.recent import Negatives
 from ncps.aio.spool import Digest
-from ncps.aio.tasks import Tasks
-from ncps.aio.threads import Threads
 from ncps.cache.nar.judge import Doubtful, Seal, Unverifiable, Verdict
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.quarantine import Quarantine
 from ncps.cache.nar.served import DecodedBody
+from ncps.cache.world import World
 from ncps.errors import Corrupt, Malformed, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import COMPRESSIONS, EXTENSIONS, NarKey, conventional_key
-from ncps.ports import Body, Catalog, Leases, NarRecord, NarStore, Stat
+from ncps.ports import Body, NarRecord, Stat
 
 _RECOMPRESSED = ("zstd", "xz")
 
@@ -77,26 +75,16 @@ class Adoption:
 
     _log = Logger()
 
-    def __init__(
-        self,
-        *,
-        clock: IReactorTime,
-        tasks: Tasks,
-        catalog: Catalog,
-        store: NarStore,
-        quarantine: Quarantine,
-        workers: Threads,
-        leases: Leases,
-    ) -> None:
-        self._clock = clock
-        self._catalog = catalog
-        self._store = store
+    def __init__(self, world: World, quarantine: Quarantine) -> None:
+        self._clock = world.clock
+        self._catalog = world.catalog
+        self._store = world.nars
         self._quarantine = quarantine
-        self._workers = workers
-        self._objects = Objects(catalog=catalog, store=store, leases=leases)
-        self._unvouched = Negatives(clock, ttl_s=UNVOUCHED_S, max_entries=UNVOUCHED_ENTRIES)
-        self._looked = Negatives(clock, ttl_s=LOOKED_S, max_entries=LOOKED_ENTRIES)
-        self._flights: Flights[NarKey, NarRecord | None] = Flights(tasks, "adopt")
+        self._workers = world.threads
+        self._objects = Objects(world)
+        self._unvouched = Negatives(world.clock, ttl_s=UNVOUCHED_S, max_entries=UNVOUCHED_ENTRIES)
+        self._looked = Negatives(world.clock, ttl_s=LOOKED_S, max_entries=LOOKED_ENTRIES)
+        self._flights: Flights[NarKey, NarRecord | None] = Flights(world.tasks, "adopt")
 
     async def adopt(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
         """Return the record of a NAR whose bytes were found, right, and marked as stored.

@@ -13,16 +13,17 @@ from ncps.cache.nar.serve import Nars
 from ncps.cache.narinfo.naming import agreeing, named
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.verify import Vetted
+from ncps.cache.world import World
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey, conventional_key
-from ncps.ports import Catalog, NarInfoEntry, NarRecord
+from ncps.ports import NarInfoEntry, NarRecord
 
 
 class AtHand:
     """See the module."""
 
-    def __init__(self, *, catalog: Catalog, narinfos: NarInfos, nars: Nars) -> None:
-        self._catalog = catalog
+    def __init__(self, world: World, narinfos: NarInfos, nars: Nars) -> None:
+        self._catalog = world.catalog
         self._narinfos = narinfos
         self._nars = nars
 

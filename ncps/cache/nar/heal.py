@@ -11,13 +11,13 @@ from functools import partial
 from twisted.logger import Logger
 
 from ncps.aio.flights import Flights
-from ncps.aio.tasks import Tasks
 from ncps.cache.nar.quarantine import Quarantine
 from ncps.cache.nar.served import stored_key
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.world import World
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Catalog, NarRecord
+from ncps.ports import NarRecord
 
 
 class Healing:
@@ -30,18 +30,16 @@ class Healing:
 
     def __init__(
         self,
-        *,
-        tasks: Tasks,
-        catalog: Catalog,
+        world: World,
         quarantine: Quarantine,
         narinfos: NarInfos,
         is_arriving: Callable[[NarKey], bool],
     ) -> None:
-        self._catalog = catalog
+        self._catalog = world.catalog
         self._quarantine = quarantine
         self._narinfos = narinfos
         self._is_arriving = is_arriving
-        self._flights: Flights[NarKey, None] = Flights(tasks, "heal")
+        self._flights: Flights[NarKey, None] = Flights(world.tasks, "heal")
 
     async def heal(self, nar: NarRecord, trouble: NcpsError) -> None:
         """Correct the row of bytes that are lost or damaged; set damaged ones aside. Unavailable.

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ncps.cache.nar.relay import lease_of
+from ncps.cache.cluster import lease_of
 from ncps.cache.nar.served import stored_key
+from ncps.cache.world import World
 from ncps.nix.narurl import NarKey
-from ncps.ports import Catalog, Lease, Leases, NarRecord, NarStore
+from ncps.ports import Lease, Leases, NarRecord
 
 
 def owners(key: NarKey) -> tuple[NarKey, ...]:
@@ -52,10 +53,10 @@ class Holding:
 class Objects:
     """See the module."""
 
-    def __init__(self, *, catalog: Catalog, store: NarStore, leases: Leases) -> None:
-        self._catalog = catalog
-        self._store = store
-        self._leases = leases
+    def __init__(self, world: World) -> None:
+        self._catalog = world.catalog
+        self._store = world.nars
+        self._leases = world.leases
 
     @asynccontextmanager
     async def holding(self) -> AsyncIterator[Holding]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from attrs import evolve
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
@@ -14,37 +13,27 @@ from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.download import Download
 from ncps.cache.nar.judge import Arrived, Verdict
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.world import World
 from ncps.errors import Conflict, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Catalog, NarRecord, NarStore
+from ncps.ports import NarRecord
 
 
 class Publication:
-    """See the module.
-
-    :param ended: told "published", "relayed" (another process has published it) or "unkept".
-    """
+    """Publishes downloads, and says how each has ended."""
 
     _log = Logger()
 
     def __init__(
-        self,
-        *,
-        clock: IReactorTime,
-        catalog: Catalog,
-        store: NarStore,
-        narinfos: NarInfos,
-        adoption: Adoption,
-        admission: Admission,
-        ended: Callable[[str], object],
+        self, world: World, narinfos: NarInfos, adoption: Adoption, admission: Admission
     ) -> None:
-        self._clock = clock
-        self._catalog = catalog
-        self._store = store
+        self._clock = world.clock
+        self._catalog = world.catalog
+        self._store = world.nars
         self._narinfos = narinfos
         self._adoption = adoption
         self._admission = admission
-        self._ended = ended
+        self._ended = world.events.ended
 
     async def publish(
         self,

@@ -11,19 +11,19 @@ between leaves at worst a file in the quarantine, which the next look sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
 from attrs import define, frozen
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages
-from ncps.aio.tasks import Coalesced, Tasks
+from ncps.aio.tasks import Coalesced
+from ncps.cache.world import World
 from ncps.errors import NcpsError, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Lease, Leases, NarStore, SetAside
+from ncps.ports import Lease, SetAside
 
 LEASE: Final = "quarantine"
 """Name of the lease of the process that discards."""
@@ -98,40 +98,25 @@ class _Look:
 
 
 class Quarantine:
-    """See the module.
-
-    :param was_set_aside: told of each file that was set aside.
-    :param discarded: told of each file that was discarded, or deleted instead of set aside, and
-        of the bound that it was for; `room`: the store had none for it.
-    :param left: told after each look how many files there are, and how many bytes they have.
-    """
+    """Sets files aside, and looks after their number, size and age."""
 
     _log = Logger()
 
-    def __init__(
-        self,
-        *,
-        clock: IReactorTime,
-        tasks: Tasks,
-        store: NarStore,
-        leases: Leases,
-        bounds: QuarantineBounds,
-        was_set_aside: Callable[[], object] = lambda: None,
-        discarded: Callable[[str], object] = lambda _: None,
-        left: Callable[[int, int], object] = lambda _files, _size: None,
-    ) -> None:
-        self._clock = clock
-        self._ages = Ages(clock)
-        self._store = store
-        self._leases = leases
+    def __init__(self, world: World, bounds: QuarantineBounds) -> None:
+        self._clock = world.clock
+        self._ages = Ages(world.clock)
+        self._store = world.nars
+        self._leases = world.leases
         self._bounds = bounds
-        self._was_set_aside = was_set_aside
-        self._discarded = discarded
-        self._left = left
+        self._events = world.events
         self._looks = Coalesced(
-            clock, tasks, "quarantine", self._look, longest_rest_s=LONGEST_REST_S
+            world.clock,
+            world.tasks,
+            "quarantine",
+            self._look,
+            longest_rest_s=LONGEST_REST_S,
         )
-        store.watch(self._added)
+        world.nars.watch(self._added)
 
     async def put(self, key: NarKey) -> bool:
         """Set an object aside that was found wrong; delete it where there is no room for that.
@@ -154,7 +139,7 @@ class Quarantine:
                 return True
         if not await self._store.delete(key):
             return False
-        self._discarded(bound)
+        self._events.discarded(bound)
         self._log.warn(
             "{key} ({size} bytes) is deleted instead of set aside: {reason}",
             key=key.file_name,
@@ -165,7 +150,7 @@ class Quarantine:
 
     def _added(self) -> None:
         """Take note that a file was set aside, by `put` or for another one that was published."""
-        self._was_set_aside()
+        self._events.set_aside()
         self._looks.ask()
 
     async def check(self) -> None:
@@ -192,7 +177,7 @@ class Quarantine:
         files = size = 0
         async for aside in self._store.walk_quarantine():
             files, size = files + 1, size + aside.size
-        self._left(files, size)
+        self._events.quarantined(files, size)
         if files > self._bounds.count or size > self._bounds.size:
             self._looks.ask()
 
@@ -208,7 +193,9 @@ class Quarantine:
         finally:
             await lease.release()
             self._tell(look)
-        self._left(len(kept) + look.stuck, sum(aside.size for aside in kept) + look.stuck_size)
+        self._events.quarantined(
+            len(kept) + look.stuck, sum(aside.size for aside in kept) + look.stuck_size
+        )
 
     async def _reduce(self, found: list[SetAside], lease: Lease, look: _Look) -> list[SetAside]:
         """Discard what is too much; return the rest. Unavailable."""
@@ -223,7 +210,7 @@ class Quarantine:
                 look.trouble = str(error)
             else:
                 look.files, look.freed = look.files + 1, look.freed + aside.size
-                self._discarded(bound)
+                self._events.discarded(bound)
         names = {(aside.key, aside.mark) for aside, _ in gone}
         return [aside for aside in found if (aside.key, aside.mark) not in names]
 

@@ -31,11 +31,12 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.body import PassedBody
-from ncps.ask.pace import USUAL_PACE, Pace, followed
+from ncps.ask.pace import followed
+from ncps.cache.cluster import Cluster, lease_of
 from ncps.cache.nar.sources import Source, Sources, Supply
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, Catalog, Lease, Leases, NarRecord, Peers, UpstreamBody
+from ncps.ports import Body, Catalog, Lease, NarRecord, UpstreamBody
 
 T = TypeVar("T")
 
@@ -51,48 +52,6 @@ SETTLE_S: Final = 60.0
 
 class AlreadyStored(Unavailable):
     """While the lease was waited for, somebody else stored the NAR."""
-
-
-def lease_of(key: NarKey) -> str:
-    """Name of the lease under which a NAR is fetched, or deleted."""
-    return f"download:nar:{key.file_name}"
-
-
-class NoPeers(Peers):
-    """No other process of this cache can be reached."""
-
-    async def find_nar(self, address: str, key: NarKey) -> str:
-        raise Unavailable("no address of another process is trusted")
-
-    async def open_nar(self, address: str, key: NarKey, *, offset: int = 0) -> UpstreamBody:
-        raise Unavailable("no address of another process is trusted")
-
-
-NO_PEERS: Final = NoPeers()
-
-
-@frozen(kw_only=True)
-class Cluster:
-    """What a process needs of the others.
-
-    :param address: where the others reach this one; empty if they cannot.
-    :param patience_s: how long a holder that cannot be reached is waited for.
-    :param pace: the least that a holder has to send, while its lease is free.
-    """
-
-    leases: Leases
-    peers: Peers = NO_PEERS
-    address: str = ""
-    patience_s: float = 30.0
-    pace: Pace = USUAL_PACE
-
-    async def is_fetched_elsewhere(self, key: NarKey) -> bool:
-        """Whether another process holds the lease of a NAR, and can be asked for the file."""
-        try:
-            address = await self.leases.holder(lease_of(key))
-        except Unavailable:
-            return False
-        return address not in {"", self.address}
 
 
 class Relay(Supply):

@@ -10,24 +10,21 @@ another NAR is inside                           the narinfos are taken back, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from attrs import evolve, frozen
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.flights import Flights
-from ncps.aio.tasks import Tasks
-from ncps.aio.threads import Threads
 from ncps.cache.nar.heal import Healing
 from ncps.cache.nar.judge import Sha256
 from ncps.cache.nar.quarantine import Quarantine
 from ncps.cache.nar.served import stored_key
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.world import World
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio
 from ncps.codec.stream import TooDear
@@ -35,7 +32,7 @@ from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import NarDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
-from ncps.ports import Catalog, NarRecord, NarStore
+from ncps.ports import NarRecord
 
 ATTEMPTS: Final = 3
 """How often an object is read that changes meanwhile."""
@@ -96,28 +93,18 @@ class Verifier:
     _log = Logger()
 
     def __init__(
-        self,
-        *,
-        clock: IReactorTime,
-        tasks: Tasks,
-        catalog: Catalog,
-        store: NarStore,
-        narinfos: NarInfos,
-        healing: Healing,
-        quarantine: Quarantine,
-        workers: Threads,
-        verified: Callable[[str], object] = lambda _: None,
+        self, world: World, quarantine: Quarantine, narinfos: NarInfos, healing: Healing
     ) -> None:
         self.healing = healing
-        self._clock = clock
-        self._catalog = catalog
-        self._store = store
+        self._clock = world.clock
+        self._catalog = world.catalog
+        self._store = world.nars
         self._narinfos = narinfos
         self._quarantine = quarantine
-        self._workers = workers
-        self._verified = verified
+        self._workers = world.threads
+        self._verified = world.events.inspected
         self._flights: Flights[tuple[NarKey, bool, bool], NarRecord | None] = Flights(
-            tasks, "verify"
+            world.tasks, "verify"
         )
 
     async def verify(self, nar: NarRecord, bytes_per_second: int = 0) -> NarRecord | None:

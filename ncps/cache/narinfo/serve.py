@@ -10,29 +10,26 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
 from functools import partial
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now, wall_of
-from ncps.aio.recent import Negatives
-from ncps.aio.tasks import Tasks
-from ncps.ask.choose import Candidate, Upstreams
+from ncps.ask.choose import Candidate
 from ncps.ask.policy import Away, verdict
 from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.cache.narinfo import sidecar
 from ncps.cache.narinfo.doubts import Doubts
-from ncps.cache.narinfo.invalidation import Noticeboard
-from ncps.cache.narinfo.known import KnownNarInfo, NarInfoMemory, known
-from ncps.cache.narinfo.last_use import Uses
+from ncps.cache.narinfo.known import KnownNarInfo, known
 from ncps.cache.narinfo.naming import agreeing, is_right, named
 from ncps.cache.narinfo.paths import Paths
 from ncps.cache.narinfo.searches import Searches, turn
+from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import Vetted, Vetting
+from ncps.cache.world import World
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from ncps.peering import trail
-from ncps.ports import Catalog, Leases, NarInfoEntry, NarInfoStore, NarRecord, Upstream
+from ncps.ports import NarInfoEntry, NarRecord, Upstream
 
 REFRESH_S = 3600.0
 """A narinfo whose NAR is not stored is asked for again after so long: upstreams collect garbage."""
@@ -52,48 +49,38 @@ class NarInfos:
     :param prove: see `Proofs.prove`.
     :param is_absent_when_away: whether a narinfo that no upstream could be asked for is absent;
         else it is Unavailable.
-    :param disagreed: told when a second trusted narinfo of a path names another NarHash.
     """
 
     _log = Logger()
 
     def __init__(
         self,
+        world: World,
+        state: CacheState,
         *,
-        clock: IReactorTime,
-        tasks: Tasks,
-        catalog: Catalog,
-        store: NarInfoStore,
-        leases: Leases,
-        upstreams: Upstreams,
         vetting: Vetting,
-        memory: NarInfoMemory,
-        negatives: Negatives,
-        board: Noticeboard,
-        uses: Uses,
-        is_arriving: Callable[[NarKey], bool],
         prove: Callable[[Vetted], Awaitable[Vetted]],
-        disagreed: Callable[[], object] = lambda: None,
+        is_arriving: Callable[[NarKey], bool],
         is_absent_when_away: bool = True,
     ) -> None:
-        self._clock = clock
-        self._wall = wall_of(clock)
-        self._catalog = catalog
-        self._store = store
-        self._leases = leases
-        self._upstreams = upstreams
+        self._clock = world.clock
+        self._wall = wall_of(world.clock)
+        self._catalog = world.catalog
+        self._store = world.narinfos
+        self._leases = world.leases
+        self._upstreams = world.upstreams
         self._vetting = vetting
-        self._memory = memory
-        self._negatives = negatives
-        self._board = board
-        self._uses = uses
+        self._memory = state.memory
+        self._negatives = state.negatives
+        self._board = state.board
+        self._uses = state.uses
         self._is_arriving = is_arriving
         self._prove = prove
-        self._disagreed = disagreed
+        self._disagreed = world.events.disagreed
         self._is_absent_when_away = is_absent_when_away
-        self._doubts = Doubts(clock)
+        self._doubts = Doubts(world.clock)
         self._paths = Paths()
-        self._searches: Searches[KnownNarInfo] = Searches(clock, tasks)
+        self._searches: Searches[KnownNarInfo] = Searches(world.clock, world.tasks)
 
     async def get(self, digest: str) -> ServedNarInfo:
         """Return a narinfo to serve. NotFound, Unavailable, Corrupt."""

@@ -19,17 +19,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from attrs import define, frozen
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages
-from ncps.aio.tasks import Coalesced, Tasks
+from ncps.aio.tasks import Coalesced
 from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.world import World
 from ncps.errors import NcpsError
 from ncps.nix.narurl import NarKey
-from ncps.ports import EvictedNar, IdleNar, Inventory, Lease, Leases, NarInfoStore
+from ncps.ports import EvictedNar, IdleNar, Lease
 
 LEASE: Final = "lru"
 """Name of the lease of whoever removes bytes from the store."""
@@ -86,32 +86,29 @@ class Eviction:
 
     def __init__(
         self,
-        *,
-        clock: IReactorTime,
-        tasks: Tasks,
-        catalog: Inventory,
-        objects: Objects,
-        sidecars: NarInfoStore,
-        leases: Leases,
+        world: World,
         narinfos: NarInfos,
         uses: Uses,
+        *,
         is_arriving: Callable[[NarKey], bool],
         bounds: Bounds,
         ended: Callable[[Tally], object] = lambda _: None,
     ) -> None:
-        self._clock = clock
-        self._ages = Ages(clock)
-        self._catalog = catalog
-        self._objects = objects
-        self._sidecars = sidecars
-        self._leases = leases
+        self._clock = world.clock
+        self._ages = Ages(world.clock)
+        self._catalog = world.inventory
+        self._objects = Objects(world)
+        self._sidecars = world.narinfos
+        self._leases = world.leases
         self._narinfos = narinfos
         self._uses = uses
         self._is_arriving = is_arriving
         self._bounds = bounds
         self._ended = ended
         self._is_running = False
-        self._looks = Coalesced(clock, tasks, "eviction", self.check, longest_rest_s=REST_S)
+        self._looks = Coalesced(
+            world.clock, world.tasks, "eviction", self.check, longest_rest_s=REST_S
+        )
 
     def stored(self) -> None:
         """Take note that something was stored: look soon whether that was too much."""

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Final
 
 from attrs import define
-from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -22,8 +21,9 @@ from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.upkeep.evict import LEASE
+from ncps.cache.world import World
 from ncps.errors import NcpsError
-from ncps.ports import Inventory, Leases, NarStore, Stat
+from ncps.ports import Stat
 
 INTERVAL_S: Final = 24 * 3600.0
 FIRST_S: Final = 600.0
@@ -59,23 +59,19 @@ class Orphans:
 
     def __init__(
         self,
-        *,
-        clock: IReactorTime,
-        catalog: Inventory,
-        store: NarStore,
-        objects: Objects,
-        leases: Leases,
+        world: World,
         narinfos: NarInfos,
         uses: Uses,
+        *,
         grace_s: float,
         swept: Callable[[Swept], object] = lambda _: None,
     ) -> None:
-        self._clock = clock
-        self._ages = Ages(clock)
-        self._catalog = catalog
-        self._store = store
-        self._objects = objects
-        self._leases = leases
+        self._clock = world.clock
+        self._ages = Ages(world.clock)
+        self._catalog = world.inventory
+        self._store = world.nars
+        self._objects = Objects(world)
+        self._leases = world.leases
         self._narinfos = narinfos
         self._uses = uses
         self._grace_s = grace_s

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import define
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
@@ -19,9 +18,9 @@ from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo import sidecar
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.verify import Vetted, Vetting
+from ncps.cache.world import World
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
 from ncps.nix.narurl import VARIANTS, opaque_key
-from ncps.ports import Catalog, NarInfoStore, NarStore
 
 
 @define
@@ -48,22 +47,13 @@ class Rebuild:
     _log = Logger()
 
     def __init__(
-        self,
-        *,
-        clock: IReactorTime,
-        catalog: Catalog,
-        store: NarInfoStore,
-        nars: NarStore,
-        objects: Objects,
-        adoption: Adoption,
-        vetting: Vetting,
-        proofs: Proofs,
+        self, world: World, *, adoption: Adoption, vetting: Vetting, proofs: Proofs
     ) -> None:
-        self._clock = clock
-        self._catalog = catalog
-        self._store = store
-        self._nars = nars
-        self._objects = objects
+        self._clock = world.clock
+        self._catalog = world.catalog
+        self._store = world.narinfos
+        self._nars = world.nars
+        self._objects = Objects(world)
         self._adoption = adoption
         self._vetting = vetting
         self._proofs = proofs

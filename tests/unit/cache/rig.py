@@ -10,26 +10,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.aio.recent import Negatives
 from ncps.aio.spool import Digest, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
-from ncps.ask.choose import Upstreams
 from ncps.cache.answers import ServedNar
+from ncps.cache.cluster import Cluster
+from ncps.cache.core import Core, Rules
 from ncps.cache.nar.admission import Admission
-from ncps.cache.nar.adopt import Adoption
-from ncps.cache.nar.heal import Healing
+from ncps.cache.nar.downloads import DownloadRules
 from ncps.cache.nar.judge import Seal
-from ncps.cache.nar.quarantine import Quarantine, QuarantineBounds
-from ncps.cache.nar.relay import Cluster
-from ncps.cache.nar.serve import Nars
-from ncps.cache.nar.verify import Verifier
-from ncps.cache.narinfo.invalidation import Noticeboard
-from ncps.cache.narinfo.known import NarInfoMemory
-from ncps.cache.narinfo.last_use import Uses
-from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.nar.quarantine import QuarantineBounds
+from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.world import Events
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
 from tests.fakes.catalog import MemoryCatalog
@@ -40,6 +33,7 @@ from tests.fakes.spoolfile import CountedFile
 from tests.fakes.stores import MemoryNarInfoStore, MemoryNarStore
 from tests.fakes.threads import InlineThreads
 from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.world import fake_world
 
 T = TypeVar("T")
 
@@ -116,71 +110,28 @@ class CoreCase(SynchronousTestCase):
 
     def restart(self) -> None:
         """Make the core anew, as after a restart: what is only in memory is gone."""
-        clock, tasks, catalog = self.clock, self.tasks, self.catalog
-        self.upstreams = Upstreams(clock, tasks, self.scripted)
-        self.negatives = Negatives(clock, ttl_s=30, max_entries=100)
-        self.uses = Uses(clock, catalog)
-        self.memory = NarInfoMemory(1_000_000)
-        self.board = Noticeboard(self.notices, tasks, self.memory, self.negatives)
-        self.board.listen()
-        self.proofs = Proofs(
-            clock=clock,
-            workers=self.threads,
-            vetting=self.vetting,
-            fetch=lambda nar: self.nars.read(nar),
+        self.world = fake_world(
+            self.clock,
+            self.tasks,
+            self.scripted,
+            threads=self.threads,
+            catalog=self.catalog,
+            nars=self.store,
+            narinfos=self.sidecars,
+            cluster=Cluster(
+                leases=self.leases, peers=self.peers, address="here", patience_s=PATIENCE_S
+            ),
+            notices=self.notices,
+            new_spool=self.new_spool,
+            events=Events(
+                ended=self.ended.append, inspected=self.verified.append, disagreed=self._disagreed
+            ),
         )
-        self.narinfos = NarInfos(
-            clock=clock,
-            tasks=tasks,
-            catalog=catalog,
-            store=self.sidecars,
-            leases=self.leases,
-            upstreams=self.upstreams,
-            vetting=self.vetting,
-            memory=self.memory,
-            negatives=self.negatives,
-            board=self.board,
-            uses=self.uses,
-            is_arriving=lambda key: self.nars.is_arriving(key),
-            prove=self.proofs.prove,
-            disagreed=self._disagreed,
-        )
-        self.quarantine = Quarantine(
-            clock=clock,
-            tasks=tasks,
-            store=self.store,
-            leases=self.leases,
-            bounds=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
-        )
-        self.adoption = Adoption(
-            clock=clock,
-            tasks=tasks,
-            catalog=catalog,
-            store=self.store,
-            quarantine=self.quarantine,
-            workers=self.threads,
-            leases=self.leases,
-        )
-        self.healing = Healing(
-            tasks=tasks,
-            catalog=catalog,
-            quarantine=self.quarantine,
-            narinfos=self.narinfos,
-            is_arriving=lambda key: self.nars.is_arriving(key),
-        )
-        self.verifier = Verifier(
-            clock=clock,
-            tasks=tasks,
-            catalog=catalog,
-            store=self.store,
-            narinfos=self.narinfos,
-            healing=self.healing,
-            quarantine=self.quarantine,
-            workers=self.threads,
-            verified=self.verified.append,
+        state = CacheState.of(
+            self.world, memory_size=1_000_000, negative_ttl_s=30, negative_entries=100
         )
         self.admission = Admission(
-            clock,
+            self.clock,
             downloads=self.most_downloads,
             spooled=self.most_spooled,
             patience_s=PATIENCE_S,
@@ -188,27 +139,25 @@ class CoreCase(SynchronousTestCase):
             largest=self.largest,
             reached=self.reached.append,
         )
-        self.nars = Nars(
-            clock=clock,
-            tasks=tasks,
-            catalog=catalog,
-            store=self.store,
-            cluster=Cluster(
-                leases=self.leases, peers=self.peers, address="here", patience_s=PATIENCE_S
+        rules = Rules(
+            quarantine=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
+            downloads=DownloadRules(
+                patience_s=PATIENCE_S, new_seal=partial(Seal, is_eager=self.is_eager)
             ),
-            upstreams=self.upstreams,
-            narinfos=self.narinfos,
-            adoption=self.adoption,
-            verifier=self.verifier,
-            negatives=self.negatives,
-            uses=self.uses,
-            workers=self.threads,
-            new_spool=self.new_spool,
-            admission=self.admission,
-            patience_s=PATIENCE_S,
-            new_seal=partial(Seal, is_eager=self.is_eager),
-            ended=self.ended.append,
         )
+        self.core = Core(
+            self.world, state, vetting=self.vetting, admission=self.admission, rules=rules
+        )
+        self.upstreams = self.world.upstreams
+        self.negatives, self.memory = state.negatives, state.memory
+        self.uses, self.board = state.uses, state.board
+        self.proofs, self.narinfos, self.nars = (
+            self.core.proofs,
+            self.core.narinfos,
+            self.core.nars,
+        )
+        self.quarantine, self.adoption = self.core.quarantine, self.core.adoption
+        self.healing, self.verifier = self.core.healing, self.core.verifier
 
     def _disagreed(self) -> None:
         self.disagreements += 1

@@ -18,14 +18,10 @@ class PullThroughTests(CoreCase):
         super().setUp()
         self.config = MemoryConfigStore()
         self.cache = PullThrough(
-            clock=self.clock,
-            tasks=self.tasks,
+            self.world,
+            self.core,
             public_key=OWN_KEY.public,
-            narinfos=self.narinfos,
-            nars=self.nars,
-            catalog=self.catalog,
             config=self.config,
-            upstreams=self.upstreams,
             troubles={"clock": lambda: self.trouble_with_clock},
         )
         self.trouble_with_clock = ""

@@ -25,7 +25,7 @@ class AtHandTests(CoreCase):
         super().setUp()
         self.sample = sample(size=100_000)
         self.origin.add(self.sample)
-        self.at_hand = AtHand(catalog=self.catalog, narinfos=self.narinfos, nars=self.nars)
+        self.at_hand = AtHand(self.world, self.narinfos, self.nars)
 
     def lose_upstreams(self) -> None:
         """Let all upstreams be away, and have been for a while."""

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.tasks import Tasks
+from ncps.cache.cluster import Cluster
 from ncps.cache.nar.quarantine import (
     BATCH,
     LEASE,
@@ -24,6 +25,7 @@ from ncps.cache.nar.quarantine import (
     QuarantineBounds,
     excess,
 )
+from ncps.cache.world import Events
 from ncps.errors import NcpsError, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Lease, SetAside
@@ -31,6 +33,7 @@ from tests.contract.samples import key_of, spooled
 from tests.fakes.clocks import SetClock
 from tests.fakes.leases import MemoryLease, MemoryLeases
 from tests.fakes.stores import MemoryNarStore
+from tests.fakes.world import fake_world
 
 T = TypeVar("T")
 
@@ -130,14 +133,18 @@ class QuarantineCase(SynchronousTestCase):
         """Make it anew, with other bounds."""
         plain: dict[str, Any] = {"count": 3, "size": 1000, "age_s": HOUR}
         self.quarantine = Quarantine(
-            clock=self.clock,
-            tasks=self.tasks,
-            store=self.store,
-            leases=self.leases,
-            bounds=QuarantineBounds(**(plain | changes)),
-            was_set_aside=self._was_set_aside,
-            discarded=self.discarded.append,
-            left=lambda files, size: self.shown.append((files, size)),
+            fake_world(
+                self.clock,
+                self.tasks,
+                nars=self.store,
+                cluster=Cluster(leases=self.leases),
+                events=Events(
+                    set_aside=self._was_set_aside,
+                    discarded=self.discarded.append,
+                    quarantined=lambda files, size: self.shown.append((files, size)),
+                ),
+            ),
+            QuarantineBounds(**(plain | changes)),
         )
         return self.quarantine
 

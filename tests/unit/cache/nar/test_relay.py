@@ -8,8 +8,9 @@ from ncps.aio.clocks import utc_now
 from ncps.aio.spool import HOLD_BACK
 from ncps.ask.pace import LOOK_S
 from ncps.cache.answers import Outcome
+from ncps.cache.cluster import lease_of
 from ncps.cache.nar.judge import SLACK
-from ncps.cache.nar.relay import SETTLE_S, TURN_S, lease_of
+from ncps.cache.nar.relay import SETTLE_S, TURN_S
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Lease

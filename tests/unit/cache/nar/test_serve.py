@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 
 from ncps.aio.spool import HOLD_BACK, WINDOW_HIGH
 from ncps.cache.answers import Absent, Outcome, WrongBytesSent
+from ncps.cache.cluster import lease_of
 from ncps.cache.nar.download import MAX_RESTARTS
-from ncps.cache.nar.relay import lease_of
 from ncps.codec import encoder
 from ncps.errors import Busy, Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from ncps.cache.cluster import lease_of
 from ncps.cache.nar.objects import Objects
-from ncps.cache.nar.relay import lease_of
 from ncps.cache.upkeep import evict
 from ncps.cache.upkeep.evict import LEASE, Bounds, Eviction, Tally
 from ncps.errors import Unavailable
@@ -48,16 +48,11 @@ class EvictionCase(CoreCase):
         self.catalog = self.meddled = Meddled()
         self.restart()
         self.runs: list[Tally] = []
-        self.objects = Objects(catalog=self.catalog, store=self.store, leases=self.leases)
+        self.objects = Objects(self.world)
         self.eviction = Eviction(
-            clock=self.clock,
-            tasks=self.tasks,
-            catalog=self.catalog,
-            objects=self.objects,
-            sidecars=self.sidecars,
-            leases=self.leases,
-            narinfos=self.narinfos,
-            uses=self.uses,
+            self.world,
+            self.narinfos,
+            self.uses,
             is_arriving=lambda key: self.nars.is_arriving(key) or key in self.on_their_way,
             bounds=Bounds(high=10 * SIZE, low=8 * SIZE, grace_s=GRACE_S),
             ended=self.runs.append,

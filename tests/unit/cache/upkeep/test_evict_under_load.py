@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from attrs import evolve
+
 from ncps.aio.clocks import utc_now
-from ncps.cache.nar.objects import Objects
 from ncps.cache.upkeep.evict import REST_S, Bounds, Eviction
 from ncps.nix.narurl import NarKey
 from tests.contract.samples import key_of, stored
@@ -54,14 +55,9 @@ class EvictionUnderLoadTests(CoreCase):
 
     def eviction(self, grace_s: float = 0.0) -> Eviction:
         return Eviction(
-            clock=self.clock,
-            tasks=self.tasks,
-            catalog=self.catalog,
-            objects=Objects(catalog=self.catalog, store=self.busy, leases=self.leases),
-            sidecars=self.sidecars,
-            leases=self.leases,
-            narinfos=self.narinfos,
-            uses=self.uses,
+            evolve(self.world, nars=self.busy),
+            self.narinfos,
+            self.uses,
             is_arriving=lambda _: False,
             bounds=Bounds(high=HIGH, low=LOW, grace_s=grace_s),
         )

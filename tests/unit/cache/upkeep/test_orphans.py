@@ -10,8 +10,8 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.clocks import utc_now
-from ncps.cache.nar.objects import Objects
-from ncps.cache.nar.relay import lease_of
+from ncps.aio.tasks import Tasks
+from ncps.cache.cluster import Cluster, lease_of
 from ncps.cache.narinfo.last_use import Uses
 from ncps.cache.upkeep import orphans
 from ncps.cache.upkeep.evict import LEASE
@@ -24,6 +24,7 @@ from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.clocks import SetClock
 from tests.fakes.leases import MemoryLeases
 from tests.fakes.stores import MemoryNarStore
+from tests.fakes.world import fake_world
 
 DAY = 86400.0
 
@@ -58,13 +59,15 @@ class OrphanTests(SynchronousTestCase):
 
     def made(self, grace_s: float = DAY) -> Orphans:
         return Orphans(
-            clock=self.clock,
-            catalog=self.catalog,
-            store=self.store,
-            objects=Objects(catalog=self.catalog, store=self.store, leases=self.leases),
-            leases=self.leases,
-            narinfos=self.changes,  # type: ignore[arg-type]  # of which it needs no more
-            uses=Uses(self.clock, self.catalog),
+            fake_world(
+                self.clock,
+                Tasks(self.clock),
+                catalog=self.catalog,
+                nars=self.store,
+                cluster=Cluster(leases=self.leases),
+            ),
+            self.changes,  # type: ignore[arg-type]  # of which it needs no more
+            Uses(self.clock, self.catalog),
             grace_s=grace_s,
             swept=self.swept.append,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.upkeep.rebuild import Nameless, Rebuild, Tally
 from ncps.codec import encoder
@@ -41,11 +40,7 @@ class RebuildTests(CoreCase):
 
     def new_rebuild(self) -> Rebuild:
         return Rebuild(
-            clock=self.clock,
-            catalog=self.catalog,
-            store=self.sidecars,
-            nars=self.store,
-            objects=Objects(catalog=self.catalog, store=self.store, leases=self.leases),
+            self.world,
             adoption=self.adoption,
             vetting=self.vetting,
             proofs=Proofs(

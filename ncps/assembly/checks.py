@@ -1,0 +1,74 @@
+"""Checks: what is looked at before anything runs, so that a start fails early and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from ncps.assembly.databases import database_lock, dialect
+from ncps.assembly.former import refuse_former
+from ncps.assembly.parts import Adapters
+from ncps.database import migrate
+from ncps.database.lock import DatabaseLock
+from ncps.errors import StorageFull
+from ncps.settings.model import Settings
+from ncps.storage.lock import StoreLock
+
+_log = Logger()
+
+
+class Locks:
+    """The locks of a process that is in charge of a store and of a database."""
+
+    def __init__(self) -> None:
+        self._held: list[StoreLock | DatabaseLock] = []
+
+    def acquire(self, lock: StoreLock | DatabaseLock | None) -> None:
+        """Take a lock, if there is one to take. Raises Refused if another process holds it."""
+        if lock is not None:
+            lock.acquire()
+            self._held.append(lock)
+
+    @property
+    def fds(self) -> list[int]:
+        """Their descriptors, for processes that shall hold them, too."""
+        return [lock.fd for lock in self._held]
+
+    def release(self) -> None:
+        """Let another process have the store and the database; idempotent."""
+        while self._held:
+            self._held.pop().release()
+
+
+def check(settings: Settings, parts: Adapters, locks: Locks) -> None:
+    """Take the locks, probe the storage, bring the schema up to date.
+
+    Raises Refused, StorageFull or Unavailable, which say what is wrong and what would be right.
+    """
+    refuse_former(settings)
+    stores = parts.stores
+    _unless_full(stores.probe)
+    locks.acquire(stores.lock)
+    engine = dialect(settings)
+    engine.prepare()
+    locks.acquire(database_lock(settings))
+    for migration in migrate.up(engine):
+        _log.info(
+            "applied migration {version} {name}", version=migration.version, name=migration.name
+        )
+    _unless_full(lambda: migrate.probe(engine))
+    _unless_full(stores.spools.probe)
+    for oddity in filter(None, (*stores.room.check(), stores.odd())):
+        _log.warn("{oddity}", oddity=oddity)
+    swept = stores.sweep(0.0)
+    if swept:
+        _log.info("removed {count} unfinished files of dead processes", count=swept)
+
+
+def _unless_full(probe: Callable[[], object]) -> None:
+    """Look whether a place can be written; a full one still holds what can be served."""
+    try:
+        probe()
+    except StorageFull as error:
+        _log.warn("{reason}: nothing new will be kept", reason=str(error))
