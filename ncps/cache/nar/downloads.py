@@ -12,8 +12,9 @@ from twisted.logger import Logger
 from ncps.aio.recent import Negatives
 from ncps.aio.spool import Digest, Spool
 from ncps.cache.nar.admission import Admission, Ticket
+from ncps.cache.nar.attempt import Terms
 from ncps.cache.nar.chosen import Chosen
-from ncps.cache.nar.download import Download
+from ncps.cache.nar.download import Download, DownloadEvents
 from ncps.cache.nar.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S
 from ncps.cache.nar.judge import Seal
 from ncps.cache.nar.publish import Publication
@@ -114,16 +115,16 @@ class Downloads:
         relay = self._relay(key, sources) if exclusive else None
         try:
             download = Download(
-                clock=self._world.clock,
-                key=key,
-                expected=nar,
-                sources=relay or sources,
-                new_spool=partial(self._spool, ticket),
-                patience_s=self._rules.patience_s,
-                new_seal=partial(self._rules.new_seal, is_thorough=is_thorough),
-                hopeless=partial(self._hopeless, key, nar),
-                found_wrong=partial(self.chosen.found_wrong, nar),
-                tasted=partial(self._note_taste, key, key in self._tasted),
+                self._world.clock,
+                Terms(key, nar, partial(self._rules.new_seal, is_thorough=is_thorough)),
+                relay or sources,
+                partial(self._spool, ticket),
+                self._rules.patience_s,
+                DownloadEvents(
+                    hopeless=partial(self._hopeless, key, nar),
+                    found_wrong=partial(self.chosen.found_wrong, nar),
+                    tasted=partial(self._note_taste, key, key in self._tasted),
+                ),
             )
         except NcpsError:
             ticket.close()

@@ -1,0 +1,202 @@
+"""Attempt: one spool, its judge, and the sources that had a part in it.
+
+    waiting --(first good head)--> flowing --(all bytes)--> judged --(right)--> Arrived
+                                    |   ^                      |
+                                    +---+ cut or stalled       +--(wrong)--> WrongBytes
+
+Size and FileHash are checked before the last bytes leave the spool and before anything is
+published (P7). They are not signed; where the bytes contradict them, the NAR inside decides:
+
+    FileHash differs at the end           the spool is read once more, through the decompressor
+    FileSize differs from an answer's     unless another narinfo agrees with it against the answer,
+                                          all goes by NarHash alone from now on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve
+
+from ncps.aio.flights import Shared
+from ncps.aio.spool import Digest, Spool
+from ncps.cache.nar.dispute import Dispute
+from ncps.cache.nar.judge import Disputed, Seal, Verdict, WrongBytes, settled
+from ncps.cache.nar.sources import Source, Supply
+from ncps.errors import Corrupt, Unavailable, Unconfirmed
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarRecord, UpstreamBody
+
+NewSpool = Callable[[int | None, tuple[Digest, ...]], Spool]
+"""Makes a spool for a file of this size, if known, and these digests."""
+
+
+class Terms:
+    """By what the attempts of one download are judged.
+
+    :param told: what the narinfo says; None if none is known.
+    :param new_seal: makes the judge of a file.
+    :ivar false_word: why FileHash and FileSize of the narinfo count no more; empty while they do.
+    """
+
+    def __init__(
+        self,
+        key: NarKey,
+        told: NarRecord | None,
+        new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
+    ) -> None:
+        self.key = key
+        self.false_word = ""
+        self._told = self._expected = told
+        self._new_seal = new_seal
+
+    def seal(self) -> Seal:
+        """Make a judge. Raises NotFound if there can be no such file, or Unverifiable."""
+        return self._new_seal(self.key, self._expected)
+
+    @property
+    def is_uncompressed(self) -> bool:
+        """Whether the file is the NAR itself."""
+        return self._expected is not None and self._expected.compression == "none"
+
+    def relax(self, reason: str) -> None:
+        """Go by NarHash alone from now on."""
+        if self._expected is not None:
+            self.false_word = reason
+            self._expected = evolve(self._expected, file_hash=None, file_size=None)
+
+    def complaint(self, verdict: Verdict) -> str:
+        """Say what the narinfo said of a file that is not true; empty if all was."""
+        told, facts = self._told, (verdict.size, verdict.sha256)
+        is_as_told = told is not None and (told.file_size, told.file_hash) == facts
+        return verdict.complaint or ("" if is_as_told else self.false_word)
+
+
+class Attempt:
+    """See the picture above.
+
+    :param supply: asked whether other narinfos contradict an answer's size.
+    :param is_confirmed: whether an answer has agreed with the size that the narinfo says.
+    :ivar opened: has the spool, once a good head is there.
+    :ivar opener: the source of that head.
+    :ivar contributors: names of the sources whose bytes may be in the spool.
+    :ivar disputed: what contradicts the size by which the bytes were found too many.
+    :ivar is_tasted: whether clients have had bytes.
+    """
+
+    def __init__(
+        self, terms: Terms, supply: Supply, new_spool: NewSpool, *, is_confirmed: bool = False
+    ) -> None:
+        self.seal = terms.seal()
+        self.spool: Spool | None = None
+        self.opened: Shared[Spool] = Shared()
+        self.opener: Source | None = None
+        self.contributors: set[str] = set()
+        self.disputed = ""
+        self.dispute = Dispute()
+        self.is_tasted = False
+        self.is_confirmed = is_confirmed and self.seal.size is not None
+        self._terms = terms
+        self._supply = supply
+        self._new_spool = new_spool
+
+    @property
+    def size(self) -> int | None:
+        """Bytes in all, if known by now."""
+        if self.spool is not None and self.spool.total is not None:
+            return self.spool.total
+        return self.seal.size
+
+    @property
+    def length(self) -> int:
+        """Bytes that have come."""
+        return 0 if self.spool is None else self.spool.length
+
+    @property
+    def _is_disputable(self) -> bool:
+        """Whether the file's size is the word of one: of a narinfo, or of the first answer."""
+        can_decide = self.seal.size is None or self.seal.can_overrule
+        return self.size is not None and not self.is_confirmed and can_decide
+
+    def is_other(self, source: Source) -> bool:
+        """Whether a source has another file than the one that lies in the spool."""
+        opener = self.opener
+        return self.spool is not None and opener is not None and opener.file != source.file
+
+    def relax(self, reason: str) -> None:
+        """Go by NarHash alone, if that is possible; only while there is no spool."""
+        if self.seal.can_overrule:
+            self._terms.relax(reason)
+            self.seal = self._terms.seal()
+
+    async def take(self, source: Source, body: UpstreamBody, offset: int) -> Spool:
+        """Append what a source sends, from the byte there is, up to the end of the file.
+
+        On return and after every error but a cancel, all that came is written and hashed. Raises
+        Unavailable if bytes are missing, Disputed or another Corrupt if they cannot be right.
+        """
+        trouble: Unavailable | Corrupt | None = None
+        spool = await self._admit(source, body)
+        try:
+            await self._append(spool, body, offset)
+        except (Unavailable, Corrupt) as error:
+            trouble = error
+        await settled(spool)
+        is_whole = spool.length == self.size
+        if self.size is None and isinstance(trouble, Unconfirmed):
+            is_whole = self.seal.confirms(spool.length)
+        if trouble is not None and (isinstance(trouble, Corrupt) or not is_whole):
+            raise trouble
+        if self.size is not None and not is_whole:
+            text = f"the body ended at byte {spool.length} of {self.size}"
+            if self._is_disputable and trouble is None and spool.length == offset:
+                raise Disputed(text)
+            raise Unavailable(text, kind="broken")
+        return spool
+
+    async def _admit(self, source: Source, body: UpstreamBody) -> Spool:
+        """Check the head of an answer; the first good one opens the spool."""
+        name, total = source.name, body.total
+        if total is not None and self.size is not None and total != self.size:
+            await self._contradicted(name, total)
+        elif total is not None and total == self.size:
+            is_first = self.opener is None or self.opener.name != name
+            self.is_confirmed = self.seal.size is not None or is_first
+        if self.spool is None:
+            size = self.seal.size if self.seal.size is not None else total
+            self.spool = self._new_spool(size, self.seal.digests)
+            self.opener = source
+            self.opened.succeed(self.spool)
+        self.contributors.add(name)
+        return self.spool
+
+    async def _contradicted(self, name: str, total: int) -> None:
+        """Decide what holds where an answer says another size. Raises Corrupt, Disputed."""
+        text = f"the file has {total} bytes instead of {self.size}"
+        if not self._is_disputable:
+            raise Corrupt(text)
+        if self.spool is not None:
+            is_told = self.seal.size is not None
+            if is_told or self.dispute.is_worth_a_look(name, total, self.length):
+                raise Disputed(text)
+            raise Corrupt(text)
+        if await self._supply.contradicts(total):
+            raise Corrupt(text)
+        self.relax(text)
+
+    async def _append(self, spool: Spool, body: UpstreamBody, offset: int) -> None:
+        skip = offset - body.start
+        handed = offset
+        async for chunk in body:
+            if skip >= len(chunk):
+                skip -= len(chunk)
+                continue
+            data = chunk[skip:] if skip else chunk
+            skip = 0
+            handed += len(data)
+            most = self.seal.most if self.size is None else self.size
+            if handed > most:
+                text = f"the body is longer than {most} bytes"
+                self.disputed = text if self._is_disputable else ""
+                raise WrongBytes(text)
+            await spool.write(data)
