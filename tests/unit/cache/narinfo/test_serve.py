@@ -11,8 +11,8 @@ from ncps.aio.clocks import utc_now
 from ncps.ask.health import FAILURES, MAX_PAUSE_S, SLOWEST_HEDGE_S
 from ncps.ask.say import AWAY_S
 from ncps.cache.answers import Absent, Outcome, ServedNarInfo
+from ncps.cache.narinfo.find import EVICTED_REFRESH_S, REFRESH_S
 from ncps.cache.narinfo.known import NarInfoMemory
-from ncps.cache.narinfo.serve import EVICTED_REFRESH_S, REFRESH_S
 from ncps.cache.narinfo.verify import Vetting
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
@@ -229,7 +229,7 @@ class VerdictTests(NarInfosCase):
         for is_absent, kind in ((True, Absent), (False, Unavailable)):
             for upstream in self.scripted:
                 upstream.is_away = True
-            self.narinfos._is_absent_when_away = is_absent
+            self.narinfos._questions._is_absent_when_away = is_absent
             self.lose_say()
             error = self.refused(self.narinfos.get("1" * 32), kind)
             if isinstance(error, Absent):
