@@ -116,6 +116,11 @@ class Spool:
         return self._broken
 
     @property
+    def verdict(self) -> BaseException | None:
+        """What readers are to raise; None while all is well."""
+        return self._error
+
+    @property
     def readers(self) -> int:
         """How many read now."""
         return len(self._readers)
@@ -298,7 +303,7 @@ class Spool:
     def _passed(self) -> int:  # only the file, if anything, still has the bytes before
         return self._window_at if self._window else self.length
 
-    def _limit(self, end: int | None) -> tuple[int, bool]:
+    def limit(self, end: int | None) -> tuple[int, bool]:
         """Offset up to which bytes may leave now on their way to `end`, and whether that is it."""
         if self._is_committed:
             return self.length if end is None else min(end, self.length), True
@@ -308,9 +313,9 @@ class Spool:
 
     def _tell_readers(self) -> None:
         for reader in tuple(self._readers):
-            reader._bell.ring()
+            reader.wake()
 
-    async def _read(self, position: int, limit: int) -> bytes:
+    async def read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
         count = min(READ_SIZE, limit - position)
         if position < self._file_length:
@@ -338,7 +343,7 @@ class Spool:
         job.addBoth(ended).addCallbacks(waiting.callback, waiting.errback)
         return await waiting
 
-    def _moved(self, before: int) -> None:
+    def moved(self, before: int) -> None:
         """Note that a reader has left `before`; only one that held the window up matters."""
         if self._window and before <= self._window_at:
             self._trim()
@@ -357,9 +362,10 @@ class Spool:
                 self._spoil(error)
                 raise
 
-    def _left(self, reader: SpoolReader) -> None:
+    def left(self, reader: SpoolReader) -> None:
+        """Note that a reader is closed."""
         self._readers.pop(reader, None)
-        self._moved(reader.position)
+        self.moved(reader.position)
         self._kick()
         self._close_if_unused()
 

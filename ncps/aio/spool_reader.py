@@ -1,22 +1,50 @@
-"""The readers' end of a spool; see `ncps.aio.spool`, whose insides are theirs, too."""
+"""The readers' end of a spool."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ncps.aio.flights import Bell
 from ncps.errors import Unavailable
 from ncps.ports import Segment
 
-if TYPE_CHECKING:
-    from ncps.aio.spool import Spool
+
+class Readable(Protocol):
+    """What a reader needs of its spool.
+
+    :ivar total: bytes in all, if known by now.
+    :ivar length: bytes that have come.
+    """
+
+    total: int | None
+    length: int
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether all bytes so far lie in the file, or will."""
+
+    @property
+    def verdict(self) -> BaseException | None:
+        """What readers are to raise; None while all is well."""
+
+    def limit(self, end: int | None) -> tuple[int, bool]:
+        """Offset up to which bytes may leave now on their way to `end`, and whether that is it."""
+
+    async def read(self, position: int, limit: int) -> bytes:
+        """Bytes from `position`, at most up to `limit`; both within what is there."""
+
+    def moved(self, before: int) -> None:
+        """Note that a reader has left this position."""
+
+    def left(self, reader: SpoolReader) -> None:
+        """Note that a reader is closed."""
 
 
 class SpoolReader:
     """A Body over a Spool; see `ncps.ports.Body`."""
 
-    def __init__(self, spool: Spool, start: int, stop: int | None) -> None:
+    def __init__(self, spool: Readable, start: int, stop: int | None) -> None:
         self.position = start
         self._spool = spool
         self._start = start
@@ -48,9 +76,9 @@ class SpoolReader:
         while True:
             if self._is_closed:
                 raise Unavailable("the reader was closed before its end")
-            if spool._error is not None:
-                raise spool._error.with_traceback(None)
-            limit, is_end = spool._limit(self._end)
+            if spool.verdict is not None:
+                raise spool.verdict.with_traceback(None)
+            limit, is_end = spool.limit(self._end)
             if self.position < limit:
                 yield await self._take(limit)
             elif is_end:
@@ -61,11 +89,11 @@ class SpoolReader:
                 await self._bell.wait()
 
     async def _take(self, limit: int) -> bytes:
-        data = await self._spool._read(self.position, limit)
+        data = await self._spool.read(self.position, limit)
         if self._is_closed:
             raise Unavailable("the reader was closed before its end")
         self.position += len(data)
-        self._spool._moved(self.position - len(data))
+        self._spool.moved(self.position - len(data))
         return data
 
     async def _secure_tail(self) -> bool:
@@ -86,5 +114,9 @@ class SpoolReader:
         """Stop reading, which then raises `Unavailable`; idempotent."""
         if not self._is_closed:
             self._is_closed = True
-            self._spool._left(self)
-            self._bell.ring()
+            self._spool.left(self)
+            self.wake()
+
+    def wake(self) -> None:
+        """Look at the spool again: it has more bytes, or a verdict."""
+        self._bell.ring()
