@@ -161,7 +161,7 @@ class Upstreams:
             self.candidates,
             key=lambda c: (
                 c.upstream.base_url != first or not first,
-                not c.health.is_healthy or c.health.is_suspect,
+                c.health.is_sick,
                 c.upstream.priority,
                 c.health.latency_s,
             ),

@@ -137,6 +137,11 @@ class Health:
         return self._answers.may_ask and self._bodies.may_ask
 
     @property
+    def is_sick(self) -> bool:
+        """Whether others are asked first: its breaker is open, or it is late with an answer."""
+        return not self.is_healthy or self._is_suspect
+
+    @property
     def latency_s(self) -> float:
         """Recent latency to the head of an answer; 0 while unknown, so that all get tried."""
         return self._latency_s or 0.0

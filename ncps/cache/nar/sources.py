@@ -236,9 +236,8 @@ class Sources(Supply):
 
         def rank(candidate: Candidate) -> tuple[bool, bool, bool]:
             health = candidate.health  # the origin, too, comes last while it does not answer
-            is_sick = not health.is_healthy or health.is_suspect
             name = candidate.upstream.name
-            return name in suspects, name in self._left, is_sick
+            return name in suspects, name in self._left, health.is_sick
 
         return sorted(self._upstreams.ordered(first), key=rank)
 
@@ -299,7 +298,7 @@ class Sources(Supply):
         for candidate in self._candidates():
             health = candidate.health
             is_in_doubt = self._nar is None or candidate.upstream.base_url == self._nar.upstream
-            if is_in_doubt or health.is_suspect or not health.is_healthy:
+            if is_in_doubt or health.is_sick:
                 continue
             other = await self._source(candidate)
             if other is not None and not other.is_other_file and other.size is not None:

@@ -1,0 +1,81 @@
+"""The walk: through how many modules a request goes, and how often from one to another.
+
+Counted are the modules of `ncps.cache` and `ncps.ask`; what they are made in (the World) is faked,
+and formats, ports and tools are no part of the walk. A move is a call from one of these modules
+into another one of them. The figures are those of today: a walk may get shorter, and not longer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from tests.fakes.samples import sample
+from tests.unit.cache.rig import CoreCase
+
+COUNTED: Final = ("ncps.cache.", "ncps.ask.")
+
+
+class Walk:
+    """The modules that were entered, and the moves, while `take` runs."""
+
+    def __init__(self) -> None:
+        self.modules: set[str] = set()
+        self.moves: list[tuple[str, str]] = []
+
+    def take(self, step: Callable[[], object]) -> None:
+        sys.setprofile(self._note)
+        try:
+            step()
+        finally:
+            sys.setprofile(None)
+
+    def _note(self, frame: FrameType, event: str, _: object) -> None:
+        if event != "call":
+            return
+        here = frame.f_globals.get("__name__", "")
+        if not here.startswith(COUNTED):
+            return
+        self.modules.add(here)
+        caller = frame.f_back
+        while caller is not None:
+            there = caller.f_globals.get("__name__", "")
+            if there.startswith(COUNTED):
+                break
+            caller = caller.f_back
+        if caller is not None and there != here:
+            self.moves.append((there, here))
+
+
+class WalkTests(CoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sample = sample(size=100_000)
+        self.origin.add(self.sample)
+        self.walk = Walk()
+
+    def assert_walk(self, modules: int, moves: int) -> None:
+        found = (len(self.walk.modules), len(self.walk.moves))
+        text = "\n".join([*sorted(self.walk.modules), *map(" > ".join, self.walk.moves)])
+        self.assertTrue(found[0] <= modules and found[1] <= moves, f"{found}\n{text}")
+
+    def test_narinfo_hit(self) -> None:
+        """One that is held in memory."""
+        self.learn(self.sample)
+        self.download(self.sample.key)
+        self.learn(self.sample)
+        self.walk.take(lambda: self.learn(self.sample))
+        self.assert_walk(6, 9)
+
+    def test_narinfo_miss(self) -> None:
+        """One that the first upstream has."""
+        self.walk.take(lambda: self.learn(self.sample))
+        self.assert_walk(17, 47)
+
+    def test_nar_miss(self) -> None:
+        """One that the first upstream has, up to its publication."""
+        self.learn(self.sample)
+        self.walk.take(lambda: self.download(self.sample.key))
+        self.assert_walk(31, 110)
