@@ -60,12 +60,17 @@ def locking(
     :param place: what reaches no farther than this machine is for workers of one daemon.
     """
     address = address_of(settings, place)
-    if settings.cache.lock.backend != "local":
+    backend = settings.cache.lock.backend
+    if backend != "local":
         from ncps.assembly.leases_of_servers import (  # noqa: PLC0415 - what one machine can spare
             by_server,
         )
 
-        return by_server(reactor, settings, counters, address)
+        observer = partial(observe, counters, backend)
+        shared, notices = by_server(reactor, settings, observer, address)
+        counters.lock_backend_up.set_function(lambda: not shared.trouble)
+        counters.lock_degraded.set_function(lambda: shared.is_degraded)
+        return Locking(leases=shared, notices=notices, shared=shared)
     notices = place.notices or LocalNotices()
     if place.leases is None:
         leases = LocalLeases(reactor, partial(observe, counters, "local"), address=address)

@@ -9,29 +9,35 @@ from functools import partial
 from typing import Any
 
 from ncps.assembly.databases import dialect
-from ncps.assembly.leases import Locking, observe
 from ncps.cache.upkeep import evict
+from ncps.locks.local import Observer
 from ncps.locks.postgresql.locks import PostgresRegistry
 from ncps.locks.redis.channels import RedisChannels, redis_notices
 from ncps.locks.redis.link import Login, RedisPlace
 from ncps.locks.redis.locks import RedisRegistry
 from ncps.locks.redis.tls import verified_tls
 from ncps.locks.shared import Polls, Registry, SharedLeases
-from ncps.observe.metrics import Metrics
+from ncps.ports import Notices
 from ncps.settings.model import RedisSettings, Settings
 
 
-def by_server(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
-    """Make them; nothing is connected yet. Refused: a file of the settings cannot be used.
+def by_server(
+    reactor: Any, settings: Settings, observe: Observer, address: str
+) -> tuple[SharedLeases, Notices]:
+    """Make leases and notices over the server of the settings; connect nothing yet.
 
-    :param address: where the others of this cache reach this process.
+    Raises Refused if a file of the settings cannot be used.
+
+    :param address: where the other processes of this cache reach this process.
     """
     if settings.cache.lock.backend == "redis":
-        return _of_redis(reactor, settings, counters, address)
-    return _of_postgresql(reactor, settings, counters, address)
+        registry, notices = _of_redis(reactor, settings, address)
+    else:
+        registry, notices = _of_postgresql(reactor, settings, address)
+    return _shared(reactor, settings, registry, observe, address), notices
 
 
-def _of_redis(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
+def _of_redis(reactor: Any, settings: Settings, address: str) -> tuple[Registry, Notices]:
     place = redis_place(settings.cache.redis)
     prefix = settings.cache.lock.redis.key_prefix
     channels = RedisChannels(reactor, place, prefix=prefix)
@@ -44,11 +50,10 @@ def _of_redis(reactor: Any, settings: Settings, counters: Metrics, address: str)
         address=address,
         subject=_without(settings),
     )
-    shared = _shared(reactor, settings, counters, registry, address)
-    return Locking(leases=shared, notices=redis_notices(registry.link, channels), shared=shared)
+    return registry, redis_notices(registry.link, channels)
 
 
-def _of_postgresql(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
+def _of_postgresql(reactor: Any, settings: Settings, address: str) -> tuple[Registry, Notices]:
     registry = PostgresRegistry(
         reactor,
         dialect(settings),
@@ -56,15 +61,14 @@ def _of_postgresql(reactor: Any, settings: Settings, counters: Metrics, address:
         address=address,
         subject=_without(settings),
     )
-    shared = _shared(reactor, settings, counters, registry, address)
-    return Locking(leases=shared, notices=registry.notices, shared=shared)
+    return registry, registry.notices
 
 
 def _shared(
-    reactor: Any, settings: Settings, counters: Metrics, registry: Registry, address: str
+    reactor: Any, settings: Settings, registry: Registry, observe: Observer, address: str
 ) -> SharedLeases:
     lock = settings.cache.lock
-    shared = SharedLeases(
+    return SharedLeases(
         reactor,
         registry,
         polls=Polls(
@@ -72,13 +76,10 @@ def _shared(
             longest_s=lock.retry.max_delay_s,
             is_jittered=lock.retry.jitter,
         ),
-        observe=partial(observe, counters, lock.backend),
+        observe=observe,
         may_degrade=lock.allow_degraded_mode,
         address=address,
     )
-    counters.lock_backend_up.set_function(lambda: not shared.trouble)
-    counters.lock_degraded.set_function(lambda: shared.is_degraded)
-    return shared
 
 
 def _ttl(settings: Settings, name: str) -> float:
