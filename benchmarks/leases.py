@@ -22,8 +22,8 @@ from ncps.database import migrate
 from ncps.locks.files import FileRegistry
 from ncps.locks.local import LocalLeases
 from ncps.locks.postgresql.locks import PostgresRegistry
+from ncps.locks.redis.address import RedisAddress
 from ncps.locks.redis.channels import RedisChannels
-from ncps.locks.redis.link import RedisPlace
 from ncps.locks.redis.locks import RedisRegistry
 from ncps.locks.shared import Polls, Registry, SharedLeases
 from ncps.ports import Leases
@@ -83,9 +83,9 @@ def _registry(reactor: Any, kind: str, place: str) -> Registry:
         return FileRegistry(Path(place))
     if kind == "postgresql":
         return PostgresRegistry(reactor, dialect_of(place), ttl_s=15.0)
-    where = RedisPlace(addresses=(("127.0.0.1", int(place)),))
-    channels = RedisChannels(reactor, where, prefix="ncps:")
-    return RedisRegistry(reactor, where, channels, prefix="ncps:", ttl_of=lambda _name: 15.0)
+    address = RedisAddress(addresses=(("127.0.0.1", int(place)),))
+    channels = RedisChannels(reactor, address, prefix="ncps:")
+    return RedisRegistry(reactor, channels, ttl_of=lambda _name: 15.0)
 
 
 async def _cycle(leases: Leases, name: str) -> None:

@@ -12,8 +12,8 @@ from ncps.assembly.databases import dialect
 from ncps.cache.upkeep import evict
 from ncps.locks.local import Observer
 from ncps.locks.postgresql.locks import PostgresRegistry
+from ncps.locks.redis.address import Login, RedisAddress
 from ncps.locks.redis.channels import RedisChannels, redis_notices
-from ncps.locks.redis.link import Login, RedisPlace
 from ncps.locks.redis.locks import RedisRegistry
 from ncps.locks.redis.tls import verified_tls
 from ncps.locks.shared import Polls, Registry, SharedLeases
@@ -38,19 +38,16 @@ def by_server(
 
 
 def _of_redis(reactor: Any, settings: Settings, address: str) -> tuple[Registry, Notices]:
-    place = redis_place(settings.cache.redis)
-    prefix = settings.cache.lock.redis.key_prefix
-    channels = RedisChannels(reactor, place, prefix=prefix)
+    server = redis_address(settings.cache.redis)
+    channels = RedisChannels(reactor, server, prefix=settings.cache.lock.redis.key_prefix)
     registry = RedisRegistry(
         reactor,
-        place,
         channels,
-        prefix=prefix,
         ttl_of=partial(_ttl, settings),
         address=address,
         subject=_without(settings),
     )
-    return registry, redis_notices(registry.link, channels)
+    return registry, redis_notices(registry.client, channels)
 
 
 def _of_postgresql(reactor: Any, settings: Settings, address: str) -> tuple[Registry, Notices]:
@@ -94,12 +91,12 @@ def _without(settings: Settings) -> str:
     return "what is not stored cannot be fetched"
 
 
-def redis_place(redis: RedisSettings) -> RedisPlace:
-    """Make what says where Redis is. Refused: a TLS file cannot be used."""
+def redis_address(redis: RedisSettings) -> RedisAddress:
+    """Make the address of Redis. Raises Refused if a TLS file cannot be used."""
     tls = None
     if redis.use_tls:
         tls = verified_tls(redis.tls_ca_file, redis.tls_cert_file, redis.tls_key_file)
-    return RedisPlace(
+    return RedisAddress(
         addresses=tuple((address.host, address.port) for address in redis.addrs),
         master=redis.sentinel_master,
         db=redis.db,

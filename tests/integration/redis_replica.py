@@ -6,8 +6,8 @@ from uuid import uuid4
 
 from twisted.internet import reactor
 
+from ncps.locks.redis.address import RedisAddress
 from ncps.locks.redis.channels import RedisChannels, redis_notices
-from ncps.locks.redis.link import RedisPlace
 from ncps.locks.redis.locks import RedisRegistry
 from ncps.locks.shared import Polls, SharedLeases
 
@@ -17,7 +17,7 @@ class Replica:
 
     def __init__(
         self,
-        place: RedisPlace,
+        place: RedisAddress,
         prefix: str,
         *,
         address: str = "",
@@ -28,13 +28,11 @@ class Replica:
         self.channels = RedisChannels(reactor, place, prefix=prefix)
         self.registry = RedisRegistry(
             reactor,
-            place,
             self.channels,
-            prefix=prefix,
             ttl_of=lambda _name: ttl,
             address=address,
         )
-        self.notices = redis_notices(self.registry.link, self.channels)
+        self.notices = redis_notices(self.registry.client, self.channels)
         self.observed: list[tuple[str, float]] = []
         self.leases = SharedLeases(
             reactor,
@@ -55,6 +53,6 @@ def new_prefix() -> str:
     return f"test-{uuid4().hex[:12]}:"
 
 
-def place_of(port: int, **more: object) -> RedisPlace:
+def place_of(port: int, **more: object) -> RedisAddress:
     """The Redis on a port of this machine."""
-    return RedisPlace(addresses=(("127.0.0.1", port),), **more)  # type: ignore[arg-type]
+    return RedisAddress(addresses=(("127.0.0.1", port),), **more)  # type: ignore[arg-type]

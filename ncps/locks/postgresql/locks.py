@@ -25,7 +25,13 @@ from twisted.logger import Logger
 from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.locks.bells import Bells
 from ncps.locks.notices import SharedNotices
-from ncps.locks.postgresql.session import Engine, PostgresSessions, Session
+from ncps.locks.postgresql.session import (
+    Engine,
+    Handler,
+    PostgresSession,
+    PostgresSessions,
+    Times,
+)
 from ncps.locks.shared import Grant, Registry, since_boot
 
 RELEASES, NOTICES = "ncps_leases", "ncps_notices"
@@ -71,7 +77,9 @@ def key_of(name: str) -> int:
 class PostgresGrant(Grant):
     """A lease; it lives and dies with its session."""
 
-    def __init__(self, registry: PostgresRegistry, name: str, session: Session, fence: int) -> None:
+    def __init__(
+        self, registry: PostgresRegistry, name: str, session: PostgresSession, fence: int
+    ) -> None:
         self._registry = registry
         self._name = name
         self._session = session
@@ -92,8 +100,8 @@ class PostgresGrant(Grant):
         await self._registry.give_back(self._name, self._session)
 
 
-class PostgresRegistry(Registry):
-    """See the module.
+class PostgresRegistry(Registry, Handler):
+    """Leases of one process, all in one session.
 
     :param engine: the database.
     :param ttl_s: without an answer for so long, leases count as lost.
@@ -120,13 +128,13 @@ class PostgresRegistry(Registry):
         self._sessions = PostgresSessions(
             reactor,
             engine,
-            greet=self._greet_blocking,
-            told=self._told,
-            began=self._began,
-            deadline_s=min(ttl_s * 2 / 3, LONGEST_ANSWER_S),
-            ping_s=min(ttl_s / 3, LONGEST_ANSWER_S / 2),
+            self,
+            times=Times(
+                deadline_s=min(ttl_s * 2 / 3, LONGEST_ANSWER_S),
+                ping_s=min(ttl_s / 3, LONGEST_ANSWER_S / 2),
+                now=now,
+            ),
             subject=subject,
-            now=now,
         )
 
     @property
@@ -161,7 +169,7 @@ class PostgresRegistry(Registry):
                 raise
         return await self._take_in(await self._sessions.current(), name)
 
-    async def _take_in(self, session: Session, name: str) -> PostgresGrant | None:
+    async def _take_in(self, session: PostgresSession, name: str) -> PostgresGrant | None:
         key = key_of(name)
         try:
             row = await session.run(lambda connection: connection.execute(_TAKE, (key,)).fetchone())
@@ -186,17 +194,17 @@ class PostgresRegistry(Registry):
         address: str = row[0] if row is not None else ""
         return address
 
-    def is_certain(self, session: Session) -> bool:
+    def is_certain(self, session: PostgresSession) -> bool:
         """Whether what is locked in a session is locked for certain."""
         return not session.is_dead and self._now() < session.confirmed + self._ttl_s
 
-    async def give_back(self, name: str, session: Session) -> None:
+    async def give_back(self, name: str, session: PostgresSession) -> None:
         """Release; where the server does not answer the lock goes with the session."""
         await self._release(name, session)
         self._held.discard(name)
         self.bells.ring(name)
 
-    async def _release(self, name: str, session: Session) -> None:
+    async def _release(self, name: str, session: PostgresSession) -> None:
         if session.is_dead:
             return
         payload = name if len(name.encode()) <= LONGEST_PAYLOAD else ""
@@ -205,7 +213,7 @@ class PostgresRegistry(Registry):
             await session.run(lambda connection: connection.execute(_RELEASE, words))
         except NcpsError as error:
             # Who holds a lock without knowing would keep it from everybody.
-            session.die(error)
+            session.end(error)
 
     async def _say(self, text: str) -> None:
         session = await self._sessions.current()
@@ -216,7 +224,8 @@ class PostgresRegistry(Registry):
         except NcpsError as error:
             raise Unavailable(str(error)) from error
 
-    def _told(self, channel: str, text: str) -> None:
+    def told(self, channel: str, text: str) -> None:
+        """See `Handler`."""
         if channel == NOTICES:
             self.notices.heard(text)
         elif text:
@@ -224,14 +233,14 @@ class PostgresRegistry(Registry):
         else:
             self.bells.ring_all()
 
-    def _began(self, is_first: bool) -> None:
-        """Start anew: what was said before this session is lost."""
+    def connected(self, is_first: bool) -> None:
+        """See `Handler`: messages before this session are lost unless it is the first."""
         if not is_first:
             self.bells.ring_all()
             self.notices.missed()
 
-    def _greet_blocking(self, connection: Any) -> None:
-        """Make a new session ours. Refused."""
+    def greet_blocking(self, connection: Any) -> None:
+        """See `Handler`: settings, channels and the address of this process."""
         pid, is_standby = connection.execute(
             "SELECT pg_backend_pid(), pg_is_in_recovery()"
         ).fetchone()

@@ -31,8 +31,8 @@ from ncps.errors import Refused, Unavailable
 from ncps.locks.bells import Bells
 from ncps.locks.redis.channels import RedisChannels
 from ncps.locks.redis.checks import examine
-from ncps.locks.redis.link import Away, RedisLink, RedisPlace
-from ncps.locks.redis.protocol import Wire
+from ncps.locks.redis.client import NotSent, RedisClient, RedisServer
+from ncps.locks.redis.connection import RedisConnection
 from ncps.locks.shared import Registry, since_boot
 
 TAKE = """
@@ -124,10 +124,8 @@ class RedisRegistry(Registry):
     def __init__(
         self,
         reactor: Any,
-        place: RedisPlace,
         channels: RedisChannels,
         *,
-        prefix: str,
         ttl_of: Callable[[str], float],
         address: str = "",
         now: Callable[[], float] = since_boot,
@@ -136,12 +134,13 @@ class RedisRegistry(Registry):
         self.bells = Bells()
         self.now = now
         self._reactor = reactor
-        self._prefix = prefix
+        self._prefix = channels.prefix
         self._ttl_of = ttl_of
         self._address = address
-        self._link = RedisLink(
-            reactor, place, subject=subject, greet=self._greet, check=self._write
+        server = RedisServer(
+            reactor, channels.address, subject=subject, greet=self._greet, check=self._write
         )
+        self._client = RedisClient(reactor, server)
         self._channels = channels
         self._tasks = Tasks(reactor)
         self._is_examined = False
@@ -149,22 +148,22 @@ class RedisRegistry(Registry):
         channels.on_release(self.bells.ring, self.bells.ring_all)
 
     @property
-    def link(self) -> RedisLink:
-        """The connection, for who wants to say something else over it."""
-        return self._link
+    def client(self) -> RedisClient:
+        """The connection, for other messages."""
+        return self._client
 
     @property
     def trouble(self) -> str:
-        return self._link.trouble
+        return self._client.trouble
 
     async def start(self) -> None:
-        await self._link.start()
+        await self._client.start()
         await self._channels.start()
 
     async def stop(self) -> None:
         await self._tasks.stop(0.0)
         await self._channels.stop()
-        await self._link.stop()
+        await self._client.stop()
 
     async def take(self, name: str) -> RedisGrant | None:
         token = secrets.token_hex(16)
@@ -173,8 +172,8 @@ class RedisRegistry(Registry):
         keys: list[bytes | str] = [self._prefix + name, f"{self._prefix}#fence"]
         words: list[bytes | str | int] = [token, int(ttl * 1000), self._address]
         try:
-            fence = await self._link.call(lambda wire: wire.run(TAKE, keys, words))
-        except Away:
+            fence = await self._client.call(lambda redis: redis.script(TAKE, keys, words))
+        except NotSent:
             raise
         except Unavailable:
             self._tasks.start("take back", self._take_back(name, token, ttl))
@@ -187,7 +186,7 @@ class RedisRegistry(Registry):
         return grant
 
     async def holder(self, name: str) -> str:
-        held = await self._link.call(lambda wire: wire.say("GET", self._prefix + name))
+        held = await self._client.call(lambda redis: redis.command("GET", self._prefix + name))
         parts = (held or b"").decode("utf-8", "replace").split(" ", 2)
         return parts[2] if len(parts) == 3 else ""
 
@@ -201,8 +200,8 @@ class RedisRegistry(Registry):
             )
 
     async def _release(self, name: str, token: str) -> None:
-        await self._link.call(
-            lambda wire: wire.run(
+        await self._client.call(
+            lambda redis: redis.script(
                 RELEASE, [self._prefix + name], [token, self._channels.released, name]
             )
         )
@@ -210,7 +209,7 @@ class RedisRegistry(Registry):
     async def _take_back(self, name: str, token: str, ttl: float) -> None:
         """Release what an attempt may have got whose answer did not come."""
         try:
-            await self._link.up(ttl)
+            await self._client.up(ttl)
             await self._release(name, token)
         except Unavailable:
             pass  # by now it has expired
@@ -225,7 +224,7 @@ class RedisRegistry(Registry):
                 break
             sent = self.now()
             try:
-                is_ours = await self._link.call(lambda wire: wire.run(RENEW, keys, words))
+                is_ours = await self._client.call(lambda redis: redis.script(RENEW, keys, words))
             except Unavailable:
                 pause = ttl / 12
                 continue
@@ -237,10 +236,10 @@ class RedisRegistry(Registry):
             pause = ttl / 3
         self._log.warn("lease {name} was lost", name=grant.name)
 
-    async def _greet(self, wire: Wire) -> None:
+    async def _greet(self, redis: RedisConnection) -> None:
         """Look whether this Redis will do; one that did is not refused later."""
         try:
-            await examine(wire)
+            await examine(redis)
         except Refused as error:
             if not self._is_examined:
                 raise
@@ -250,11 +249,11 @@ class RedisRegistry(Registry):
         else:
             self._complaint = ""
         self._is_examined = True
-        await self._write(wire)
+        await self._write(redis)
 
-    async def _write(self, wire: Wire) -> None:
+    async def _write(self, redis: RedisConnection) -> None:
         """See that writes are taken: where they are not, no lease can be had. Unavailable."""
-        await wire.run(WRITE, [f"{self._prefix}#write"], [])
+        await redis.script(WRITE, [f"{self._prefix}#write"], [])
 
 
 def _until(sent: float, ttl: float) -> float:

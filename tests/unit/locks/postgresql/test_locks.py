@@ -44,7 +44,7 @@ class Database(Engine):
 
 class GreetingTests(SynchronousTestCase):
     def greet(self, database: Database) -> None:
-        PostgresRegistry(Clock(), database, ttl_s=15.0)._greet_blocking(database)
+        PostgresRegistry(Clock(), database, ttl_s=15.0).greet_blocking(database)
 
     def test_a_pooler_between_us_and_the_server(self) -> None:
         """Its sessions are not ours, and so the locks in them would not be."""
