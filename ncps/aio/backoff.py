@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
+JITTER = (0.5, 1.0)
 EXACT = (1.0, 1.0)
-"""A `jitter` that changes no pause."""
+"""A jitter that changes no pause."""
 
 
 @frozen(kw_only=True)
@@ -23,7 +24,7 @@ class Backoff:
 
     first_s: float
     longest_s: float
-    jitter: tuple[float, float] = (0.5, 1.0)
+    jitter: tuple[float, float] = JITTER
 
     def pauses(self) -> Iterator[float]:
         """Yield pauses in seconds, without end."""

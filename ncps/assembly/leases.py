@@ -8,17 +8,18 @@ from typing import Any
 
 from attrs import frozen
 
+from ncps.aio.backoff import Backoff
 from ncps.assembly.cluster import address_of
 from ncps.assembly.role import Place
 from ncps.errors import Unavailable
-from ncps.locks.files import FileRegistry
+from ncps.locks.files import FileBackend
 from ncps.locks.local import LocalLeases, LocalNotices
-from ncps.locks.shared import Polls, SharedLeases
+from ncps.locks.shared import SharedLeases
 from ncps.observe.metrics import Metrics
 from ncps.ports import Leases, Notices
 from ncps.settings.model import Settings
 
-FILE_POLLS = Polls(initial_s=0.02, longest_s=0.2)
+FILE_POLLS = Backoff(first_s=0.02, longest_s=0.2)
 """Nobody announces that the lease of another process is free; to look costs a few microseconds."""
 
 
@@ -77,10 +78,9 @@ def locking(
         return Locking(leases=leases, notices=notices)
     shared = SharedLeases(
         reactor,
-        FileRegistry(place.leases, address=address),
+        FileBackend(place.leases, address=address),
         polls=FILE_POLLS,
         observe=partial(observe, counters, "files"),
-        address=address,
     )
     return Locking(leases=shared, notices=notices, shared=shared)
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from ncps.aio.backoff import EXACT, JITTER, Backoff
 from ncps.assembly.databases import dialect
 from ncps.cache.upkeep import evict
+from ncps.locks.degraded import DegradedGrants
 from ncps.locks.local import Observer
-from ncps.locks.postgresql.locks import PostgresRegistry
+from ncps.locks.postgresql.locks import PostgresBackend
 from ncps.locks.redis.address import Login, RedisAddress
 from ncps.locks.redis.channels import RedisChannels, redis_notices
-from ncps.locks.redis.locks import RedisRegistry
+from ncps.locks.redis.locks import RedisBackend
 from ncps.locks.redis.tls import verified_tls
-from ncps.locks.shared import Polls, Registry, SharedLeases
+from ncps.locks.shared import LeaseBackend, SharedLeases
 from ncps.ports import Notices
 from ncps.settings.model import RedisSettings, Settings
 
@@ -31,51 +33,50 @@ def by_server(
     :param address: where the other processes of this cache reach this process.
     """
     if settings.cache.lock.backend == "redis":
-        registry, notices = _of_redis(reactor, settings, address)
+        backend, notices = _of_redis(reactor, settings, address)
     else:
-        registry, notices = _of_postgresql(reactor, settings, address)
-    return _shared(reactor, settings, registry, observe, address), notices
+        backend, notices = _of_postgresql(reactor, settings, address)
+    return _shared(reactor, settings, backend, observe, address), notices
 
 
-def _of_redis(reactor: Any, settings: Settings, address: str) -> tuple[Registry, Notices]:
+def _of_redis(reactor: Any, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
     server = redis_address(settings.cache.redis)
     channels = RedisChannels(reactor, server, prefix=settings.cache.lock.redis.key_prefix)
-    registry = RedisRegistry(
+    backend = RedisBackend(
         reactor,
         channels,
         ttl_of=partial(_ttl, settings),
         address=address,
         subject=_without(settings),
     )
-    return registry, redis_notices(registry.client, channels)
+    return backend, redis_notices(backend.client, channels)
 
 
-def _of_postgresql(reactor: Any, settings: Settings, address: str) -> tuple[Registry, Notices]:
-    registry = PostgresRegistry(
+def _of_postgresql(reactor: Any, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
+    backend = PostgresBackend(
         reactor,
         dialect(settings),
         ttl_s=settings.cache.lock.download_lock_ttl_s,
         address=address,
         subject=_without(settings),
     )
-    return registry, registry.notices
+    return backend, backend.notices
 
 
 def _shared(
-    reactor: Any, settings: Settings, registry: Registry, observe: Observer, address: str
+    reactor: Any, settings: Settings, backend: LeaseBackend, observe: Observer, address: str
 ) -> SharedLeases:
     lock = settings.cache.lock
     return SharedLeases(
         reactor,
-        registry,
-        polls=Polls(
-            initial_s=lock.retry.initial_delay_s,
+        backend,
+        polls=Backoff(
+            first_s=lock.retry.initial_delay_s,
             longest_s=lock.retry.max_delay_s,
-            is_jittered=lock.retry.jitter,
+            jitter=JITTER if lock.retry.jitter else EXACT,
         ),
         observe=observe,
-        may_degrade=lock.allow_degraded_mode,
-        address=address,
+        degraded=DegradedGrants(address=address) if lock.allow_degraded_mode else None,
     )
 
 

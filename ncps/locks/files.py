@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ncps.aio.keyed import KeyedEvent
 from ncps.errors import Refused, Unavailable
-from ncps.locks.bells import Bells
-from ncps.locks.shared import Grant, Registry
+from ncps.locks.shared import Grant, LeaseBackend
 
 _OURS = re.compile(r"[0-9a-f]{64}\.lease")
 _ATTEMPTS = 1000
@@ -57,7 +57,7 @@ class FileGrant(Grant):
             self._released()
 
 
-class FileRegistry(Registry):
+class FileBackend(LeaseBackend):
     """See the module; everything here is quick enough for the reactor's thread.
 
     :param directory: private, local, of all processes that share the leases; made if missing.
@@ -67,7 +67,7 @@ class FileRegistry(Registry):
     def __init__(
         self, directory: Path, *, address: str = "", wall: Callable[[], float] = time.time
     ) -> None:
-        self.bells = Bells()
+        self.freed = KeyedEvent()
         self._directory = directory
         self._address = address
         self._wall = wall
@@ -108,7 +108,7 @@ class FileRegistry(Registry):
             except BaseException:
                 os.close(fd)
                 raise
-        return FileGrant(path, fd, fence, lambda: self.bells.ring(name))
+        return FileGrant(path, fd, fence, lambda: self.freed.set(name))
 
     async def holder(self, name: str) -> str:
         path = self._path(name)

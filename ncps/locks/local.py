@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.locks.lines import Leave, Lines
+from ncps.aio.keyed import KeyedLock, Release
 from ncps.ports import Lease, Leases, Notice, Notices
 
 Observer = Callable[[str, float], object]
@@ -17,8 +17,8 @@ Observer = Callable[[str, float], object]
 class LocalLease(Lease):
     """A held lease; never lost, since nobody else can take it."""
 
-    def __init__(self, release: Leave) -> None:
-        self._release: Leave | None = release
+    def __init__(self, release: Release) -> None:
+        self._release: Release | None = release
 
     @property
     def is_lost(self) -> bool:
@@ -50,29 +50,29 @@ class LocalLeases(Leases):
         self._clock = clock
         self._observe = observe
         self._address = address
-        self._lines = Lines()
+        self._names = KeyedLock()
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._names)
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[Lease]:
-        lease = self._taken(await self._lines.turn(name))
+        lease = self._taken(await self._names.acquire(name))
         try:
             yield lease
         finally:
             await lease.release()
 
     async def try_hold(self, name: str) -> Lease | None:
-        if name in self._lines:
+        if name in self._names:
             self._observe("contention", 0.0)
             return None
-        return self._taken(await self._lines.turn(name))
+        return self._taken(await self._names.acquire(name))
 
     async def holder(self, name: str) -> str:
-        return self._address if name in self._lines else ""
+        return self._address if name in self._names else ""
 
-    def _taken(self, leave: Leave) -> LocalLease:
+    def _taken(self, leave: Release) -> LocalLease:
         self._observe("success", 0.0)
         since = self._clock.seconds()
 

@@ -76,7 +76,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "nars narinfos replicas idle",
         "catalog",
     ),
-    "ncps.locks": ("bells lines notices local keeper", "shared", "files redis postgresql"),
+    "ncps.locks": ("degraded keeper local notices", "shared", "files redis postgresql"),
     "ncps.storage": ("os_errors keys temps lock calls room tree directory_body directory", "s3"),
     "ncps.web": (
         "clients crowd limits misled",

@@ -22,8 +22,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from ncps.aio.keyed import KeyedEvent
 from ncps.errors import NcpsError, Refused, Unavailable
-from ncps.locks.bells import Bells
 from ncps.locks.notices import SharedNotices
 from ncps.locks.postgresql.session import (
     Engine,
@@ -32,7 +32,7 @@ from ncps.locks.postgresql.session import (
     PostgresSessions,
     Times,
 )
-from ncps.locks.shared import Grant, Registry, since_boot
+from ncps.locks.shared import Grant, LeaseBackend, since_boot
 
 RELEASES, NOTICES = "ncps_leases", "ncps_notices"
 LONGEST_PAYLOAD = 7999
@@ -78,9 +78,9 @@ class PostgresGrant(Grant):
     """A lease; it lives and dies with its session."""
 
     def __init__(
-        self, registry: PostgresRegistry, name: str, session: PostgresSession, fence: int
+        self, backend: PostgresBackend, name: str, session: PostgresSession, fence: int
     ) -> None:
-        self._registry = registry
+        self._backend = backend
         self._name = name
         self._session = session
         self._fence = fence
@@ -92,15 +92,15 @@ class PostgresGrant(Grant):
 
     @property
     def is_lost(self) -> bool:
-        if not self._is_lost and not self._registry.is_certain(self._session):
+        if not self._is_lost and not self._backend.is_certain(self._session):
             self._is_lost = True  # for good, so that nobody who has seen it is contradicted
         return self._is_lost
 
     async def give_back(self) -> None:
-        await self._registry.give_back(self._name, self._session)
+        await self._backend.give_back(self._name, self._session)
 
 
-class PostgresRegistry(Registry, Handler):
+class PostgresBackend(LeaseBackend, Handler):
     """Leases of one process, all in one session.
 
     :param engine: the database.
@@ -119,7 +119,7 @@ class PostgresRegistry(Registry, Handler):
         subject: str = "what is not stored cannot be fetched",
         now: Callable[[], float] = since_boot,
     ) -> None:
-        self.bells = Bells()
+        self.freed = KeyedEvent()
         self.notices = SharedNotices(self._say)
         self._address = address
         self._ttl_s = ttl_s
@@ -202,7 +202,7 @@ class PostgresRegistry(Registry, Handler):
         """Release; where the server does not answer the lock goes with the session."""
         await self._release(name, session)
         self._held.discard(name)
-        self.bells.ring(name)
+        self.freed.set(name)
 
     async def _release(self, name: str, session: PostgresSession) -> None:
         if session.is_dead:
@@ -229,14 +229,14 @@ class PostgresRegistry(Registry, Handler):
         if channel == NOTICES:
             self.notices.heard(text)
         elif text:
-            self.bells.ring(text)
+            self.freed.set(text)
         else:
-            self.bells.ring_all()
+            self.freed.set_all()
 
     def connected(self, is_first: bool) -> None:
         """See `Handler`: messages before this session are lost unless it is the first."""
         if not is_first:
-            self.bells.ring_all()
+            self.freed.set_all()
             self.notices.missed()
 
     def greet_blocking(self, connection: Any) -> None:

@@ -329,7 +329,7 @@ class PostgresSessions(Server[PostgresSession]):
         return PostgresSession(self, connection)
 
     def _connect_blocking(self) -> None:
-        """Leave the connection in `_fresh`, where `stop` finds it if its task was cancelled."""
+        """Release the connection in `_fresh`, where `stop` finds it if its task was cancelled."""
         try:
             connection = self.engine.connect()
             try:

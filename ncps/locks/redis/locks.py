@@ -26,14 +26,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.aio.keyed import KeyedEvent
 from ncps.aio.tasks import Tasks
 from ncps.errors import Refused, Unavailable
-from ncps.locks.bells import Bells
 from ncps.locks.redis.channels import RedisChannels
 from ncps.locks.redis.checks import examine
 from ncps.locks.redis.client import NotSent, RedisClient, RedisServer
 from ncps.locks.redis.connection import RedisConnection
-from ncps.locks.shared import Registry, since_boot
+from ncps.locks.shared import LeaseBackend, since_boot
 
 TAKE = """
 local held = redis.call('GET', KEYS[1])
@@ -80,12 +80,12 @@ DRIFT = 0.01
 
 
 class RedisGrant:
-    """A lease in Redis; renewed by its registry until it is given back or lost."""
+    """A lease in Redis; renewed by its backend until it is given back or lost."""
 
-    def __init__(self, registry: RedisRegistry, name: str, token: str, fence: int) -> None:
+    def __init__(self, backend: RedisBackend, name: str, token: str, fence: int) -> None:
         self.name = name
         self.token = token
-        self._registry = registry
+        self._backend = backend
         self._fence = fence
         self._is_lost = False
         self.until = 0.0
@@ -97,7 +97,7 @@ class RedisGrant:
 
     @property
     def is_lost(self) -> bool:
-        if not self._is_lost and self._registry.now() >= self.until:
+        if not self._is_lost and self._backend.now() >= self.until:
             self._is_lost = True  # for good: somebody else may have had it meanwhile
         return self._is_lost
 
@@ -109,10 +109,10 @@ class RedisGrant:
         """See `ncps.locks.shared.Grant`."""
         if self.renewals is not None:
             self.renewals.cancel()
-        await self._registry.give_back(self)
+        await self._backend.give_back(self)
 
 
-class RedisRegistry(Registry):
+class RedisBackend(LeaseBackend):
     """See the module.
 
     :param ttl_of: for the name of a lease, seconds after which a dead holder's is free.
@@ -131,7 +131,7 @@ class RedisRegistry(Registry):
         now: Callable[[], float] = since_boot,
         subject: str = "what must be fetched cannot be",
     ) -> None:
-        self.bells = Bells()
+        self.freed = KeyedEvent()
         self.now = now
         self._reactor = reactor
         self._prefix = channels.prefix
@@ -145,7 +145,7 @@ class RedisRegistry(Registry):
         self._tasks = Tasks(reactor)
         self._is_examined = False
         self._complaint = ""
-        channels.on_release(self.bells.ring, self.bells.ring_all)
+        channels.on_release(self.freed.set, self.freed.set_all)
 
     @property
     def client(self) -> RedisClient:

@@ -14,7 +14,7 @@ from ncps.locks.redis.address import Login, RedisAddress
 from ncps.locks.redis.channels import RedisChannels
 from ncps.locks.redis.checks import facts, judge
 from ncps.locks.redis.client import NotSent
-from ncps.locks.redis.locks import RELEASE, RENEW, TAKE, RedisGrant, RedisRegistry
+from ncps.locks.redis.locks import RELEASE, RENEW, TAKE, RedisBackend, RedisGrant
 from tests.contract.running import start
 
 PLACE = RedisAddress(addresses=(("redis", 6379),))
@@ -55,17 +55,17 @@ class GrantTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         channels = RedisChannels(self.clock, PLACE, prefix="p:")
-        self.registry = RedisRegistry(
+        self.backend = RedisBackend(
             self.clock,
             channels,
             ttl_of=lambda _name: 12.0,
             now=self.clock.seconds,
         )
         self.client = ScriptedClient()
-        self.registry._client = self.client  # type: ignore[assignment]
+        self.backend._client = self.client  # type: ignore[assignment]
 
     def take(self) -> RedisGrant:
-        grant = self.successResultOf(start(self.registry.take("a")))
+        grant = self.successResultOf(start(self.backend.take("a")))
         assert isinstance(grant, RedisGrant)
         return grant
 
@@ -78,7 +78,7 @@ class GrantTests(SynchronousTestCase):
         """A slow answer does not lengthen a lease, and clocks may differ by a hundredth."""
         answer: Deferred[bytes] = Deferred()
         self.client.answer = answer
-        taking = start(self.registry.take("a"))
+        taking = start(self.backend.take("a"))
         self.clock.advance(3)
         self.client.answer = Unavailable("away")
         answer.callback(b"7")
@@ -134,12 +134,12 @@ class GrantTests(SynchronousTestCase):
     def test_what_may_have_been_granted_is_taken_back(self) -> None:
         """An attempt without an answer is undone later; one that was not sent needs no undoing."""
         self.client.answer = Unavailable("no answer", timed_out=True)
-        self.failureResultOf(start(self.registry.take("a")), Unavailable)
+        self.failureResultOf(start(self.backend.take("a")), Unavailable)
         self.assertEqual(self.client.asked, [TAKE, RELEASE])
         self.client.is_up = False
-        self.failureResultOf(start(self.registry.take("a")), Unavailable)
+        self.failureResultOf(start(self.backend.take("a")), Unavailable)
         self.client.answer = NotSent("away")
-        self.failureResultOf(start(self.registry.take("a")), NotSent)
+        self.failureResultOf(start(self.backend.take("a")), NotSent)
         self.assertEqual(self.client.asked[2:], [TAKE, TAKE])
 
     def test_a_release_that_fails_is_nobodys_concern(self) -> None:
@@ -152,7 +152,7 @@ class GrantTests(SynchronousTestCase):
     def test_somebody_has_it(self) -> None:
         """An attempt that finds a key gets nothing."""
         self.client.answer = 0
-        self.assertIsNone(self.successResultOf(start(self.registry.take("a"))))
+        self.assertIsNone(self.successResultOf(start(self.backend.take("a"))))
 
 
 class PlaceTests(SynchronousTestCase):
