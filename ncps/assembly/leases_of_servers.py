@@ -1,6 +1,6 @@
 """Leases and notices over Redis or PostgreSQL, as the settings name them.
 
-Apart from `leases`, so that a daemon on one machine imports neither.
+It is apart from `leases`, so that a daemon on one machine imports neither client.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _ttl(settings: Settings, name: str) -> float:
 
 
 def _without(settings: Settings) -> str:
-    """Say what is not so while the backend is away."""
+    """Return what cannot be done while the backend is away, for the log."""
     if settings.cache.lock.allow_degraded_mode:
         return "instances fetch without knowing of each other (cache-lock-allow-degraded-mode)"
     return "what is not stored cannot be fetched"

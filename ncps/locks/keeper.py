@@ -49,7 +49,7 @@ C = TypeVar("C", bound=Connection)
 
 
 class Server(Protocol[C]):
-    """A server of one kind: how to connect to it, and who hears of its state."""
+    """A server of one kind: connects to it, and hears of the state of the connection."""
 
     @property
     def where(self) -> str:

@@ -1,4 +1,4 @@
-"""Leases within this process, and notices where there is nobody to tell."""
+"""Leases and notices of a process that is the only one of its cache."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ncps.aio.keyed import KeyedLock, Release
 from ncps.ports import Lease, Leases, Notice, Notices
 
 Observer = Callable[[str, float], object]
-"""Told of each attempt's result ("success", "contention", "failure") or hold: ("held", seconds)."""
+"""Called after an attempt ("success", "contention", "failure") and a hold ("held", seconds)."""
 
 
 class LocalLease(Lease):
-    """A held lease; never lost, since nobody else can take it."""
+    """A held lease; never lost, since no other process can take it."""
 
     def __init__(self, release: Release) -> None:
         self._release: Release | None = release
@@ -35,9 +35,9 @@ class LocalLease(Lease):
 
 
 class LocalLeases(Leases):
-    """See `ncps.ports.Leases`.
+    """Leases that exclude coroutines of this process only.
 
-    :param address: where this process can be reached.
+    :param address: where other processes reach this one.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class LocalLeases(Leases):
 
 
 class LocalNotices(Notices):
-    """Notices of a process that is alone: there is nobody to tell, and nobody tells anything."""
+    """Notices that reach no process, and of which none arrives."""
 
     async def publish(self, notice: Notice) -> None:
         pass

@@ -1,16 +1,16 @@
-"""Leases in PostgreSQL: advisory locks, all of a process on one session.
+"""Leases in PostgreSQL: advisory locks; one session has all those of a process.
 
 The server frees them when the session ends, so a process that is killed holds nothing, and there
-is no time to live. But a process that is cut off cannot know whether its session lives: its leases
-count as lost when it has had no answer for so long, and the server is told to wait longer than
-that before it takes a silent session for dead.
+is no time to live. But a process that is cut off cannot know whether its session lives: after
+`ttl_s` seconds without an answer its leases count as lost, and the server is told to wait `GRACE_S`
+seconds longer before it ends a silent session.
 
-    lock       64 bits of the SHA-256 of the name; there is no harm in two names being one now
-               and then, they only exclude each other
+    lock       64 bits of the SHA-256 of the name; two names with the same bits exclude each other,
+               which does no harm
     fence      the table lease_fence: time of the server in microseconds, or one more than the last
     address    the table lease_sessions, by the process id of the session
     releases   NOTIFY ncps_leases, the name
-    notices    NOTIFY ncps_notices, see `notices`
+    notices    NOTIFY ncps_notices, see `ncps.locks.notices`
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RELEASES, NOTICES = "ncps_leases", "ncps_notices"
 LONGEST_PAYLOAD = 7999
 LONGEST_ANSWER_S = 10.0
 GRACE_S = 15
-"""The server waits so much longer than we do before it takes a silent session for dead."""
+"""Seconds by which the server waits longer than this process before it ends a silent session."""
 IDLE_SESSIONS_END = 140_000
 """Version of the server from which on it can end sessions that ask nothing."""
 
@@ -93,7 +93,7 @@ class PostgresGrant(Grant):
     @property
     def is_lost(self) -> bool:
         if not self._is_lost and not self._backend.is_certain(self._session):
-            self._is_lost = True  # for good, so that nobody who has seen it is contradicted
+            self._is_lost = True  # for good: a caller may have acted on it
         return self._is_lost
 
     async def give_back(self) -> None:
@@ -104,7 +104,8 @@ class PostgresBackend(LeaseBackend, Handler):
     """Leases of one process, all in one session.
 
     :param engine: the database.
-    :param ttl_s: without an answer for so long, leases count as lost.
+    :param ttl_s: seconds without an answer after which leases count as lost.
+    :param subject: what cannot be done while the server is away, for the log.
     """
 
     _log = Logger()
@@ -148,7 +149,7 @@ class PostgresBackend(LeaseBackend, Handler):
         await self._sessions.stop()
 
     async def take(self, name: str) -> PostgresGrant | None:
-        if name in self._held:  # the server would let one session have it twice
+        if name in self._held:  # the server would grant it to one session twice
             return None
         self._held.add(name)
         grant = None
@@ -164,7 +165,7 @@ class PostgresBackend(LeaseBackend, Handler):
         try:
             return await self._take_in(session, name)
         except Unavailable as error:
-            # What a session locked has gone with it: once more, in the next one.
+            # A lock in that session has gone with it: attempt once more in the next one.
             if error.timed_out or not session.is_dead:
                 raise
         return await self._take_in(await self._sessions.current(), name)
@@ -195,11 +196,11 @@ class PostgresBackend(LeaseBackend, Handler):
         return address
 
     def is_certain(self, session: PostgresSession) -> bool:
-        """Whether what is locked in a session is locked for certain."""
+        """Whether a session certainly still has its locks."""
         return not session.is_dead and self._now() < session.confirmed + self._ttl_s
 
     async def give_back(self, name: str, session: PostgresSession) -> None:
-        """Release; where the server does not answer the lock goes with the session."""
+        """Release; if the server does not answer, the lock goes with the session."""
         await self._release(name, session)
         self._held.discard(name)
         self.freed.set(name)
@@ -212,7 +213,7 @@ class PostgresBackend(LeaseBackend, Handler):
         try:
             await session.run(lambda connection: connection.execute(_RELEASE, words))
         except NcpsError as error:
-            # Who holds a lock without knowing would keep it from everybody.
+            # The session may still have the lock, of which this process would not know.
             session.end(error)
 
     async def _say(self, text: str) -> None:
@@ -256,7 +257,7 @@ class PostgresBackend(LeaseBackend, Handler):
         silent_ms = (math.ceil(self._ttl_s) + GRACE_S) * 1000
         settings = [
             ("statement_timeout", f"{math.ceil(LONGEST_ANSWER_S * 1000)}"),
-            # What a client that vanished has locked is free after this.
+            # The locks of a client that vanished are free after this.
             ("tcp_keepalives_idle", f"{math.ceil(self._ttl_s)}"),
             ("tcp_keepalives_interval", f"{GRACE_S // 3}"),
             ("tcp_keepalives_count", "3"),
@@ -264,7 +265,7 @@ class PostgresBackend(LeaseBackend, Handler):
             ("synchronous_commit", "off"),
         ]
         if connection.info.server_version >= IDLE_SESSIONS_END:
-            # A process that is stopped, or hangs, still has a kernel that answers for it.
+            # The kernel answers keepalives for a process that is stopped or hangs.
             settings.append(("idle_session_timeout", f"{silent_ms}"))
         for name, value in settings:
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))

@@ -252,7 +252,7 @@ class PostgresSession:
 class PostgresSessions(Server[PostgresSession]):
     """Keeps one session, with the thread in which its questions are asked.
 
-    :param handler: hears of sessions and of what is said on channels.
+    :param handler: hears of new sessions and of messages on channels.
     :param times: deadlines.
     :param subject: what cannot be done while the server is away, for the log.
     """

@@ -16,7 +16,7 @@ _log = Logger()
 
 
 async def examine(connection: RedisConnection) -> None:
-    """Check a server after the login. Raises Refused with what is wrong and what would help."""
+    """Check a server after the login. Raises Refused with the problem and a remedy."""
     try:
         text = await connection.command("INFO")
     except Lost:

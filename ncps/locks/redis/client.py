@@ -76,10 +76,10 @@ class RedisServer(Server[RedisConnection]):
         await self._check(connection)
 
     def connected(self, is_first: bool) -> None:
-        """See `Server`: calls wait for the state, so nobody has to be told."""
+        """See `Server`: calls wait for the state themselves."""
 
     def lost(self, reason: NcpsError) -> None:
-        """See `Server`: callers that the loss concerns get `Lost`."""
+        """See `Server`: calls under way raise `Lost` themselves."""
 
     def went_away(self, reason: NcpsError) -> None:
         if self._subject:

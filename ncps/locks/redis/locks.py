@@ -2,15 +2,15 @@
 
     <prefix><name>    "<token> <fence> <address>", expires after the TTL unless renewed
     <prefix>#fence    number of the last grant of any name; never expires
-    <prefix>#write    written and removed again, to see that a server takes what it is told
+    <prefix>#write    written and removed again, to check that the server takes writes
 
-Names of leases do not begin with "#". Everything lies under the prefix, channels too (see
-`redis_channels`), so that an ACL can be written for it.
+Names of leases do not begin with "#". Keys and channels (see `ncps.locks.redis.channels`) begin
+with the prefix, so that an ACL can be written for them.
 
-A script is one step for Redis, so nothing comes between looking and writing. A token is made for
-each attempt, so that an attempt may be repeated where its answer was lost, and only the holder
-renews and releases. The number of a grant is the time of Redis in microseconds, or one more than
-the last one if that is larger: Redis may lose its memory, the numbers still grow.
+Redis runs a script as one step, so no other command comes between its reads and writes. Each
+attempt has a token of its own, so that an attempt may be repeated after its answer was lost, and
+only the holder renews and releases. The fence of a grant is the time of Redis in microseconds, or
+one more than the last fence if that is larger: so fences grow even if Redis loses its memory.
 
 A lease is held for certain until its TTL has passed since the last renewal was *sent*. From then
 on it counts as lost, whatever Redis says later.
@@ -80,7 +80,7 @@ DRIFT = 0.01
 
 
 class RedisGrant:
-    """A lease in Redis; renewed by its backend until it is given back or lost."""
+    """A lease in Redis; its backend renews it until it is given back or lost."""
 
     def __init__(self, backend: RedisBackend, name: str, token: str, fence: int) -> None:
         self.name = name
@@ -98,11 +98,11 @@ class RedisGrant:
     @property
     def is_lost(self) -> bool:
         if not self._is_lost and self._backend.now() >= self.until:
-            self._is_lost = True  # for good: somebody else may have had it meanwhile
+            self._is_lost = True  # for good: another process may have held it meanwhile
         return self._is_lost
 
     def lose(self) -> None:
-        """Somebody else has it, or may have had it."""
+        """Note that another process has the lease, or may have had it."""
         self._is_lost = True
 
     async def give_back(self) -> None:
@@ -113,10 +113,12 @@ class RedisGrant:
 
 
 class RedisBackend(LeaseBackend):
-    """See the module.
+    """Leases of one process in Redis.
 
-    :param ttl_of: for the name of a lease, seconds after which a dead holder's is free.
-    :param now: seconds on a clock that nobody sets.
+    :param ttl_of: returns, for the name of a lease, the seconds after which it is free unless
+        renewed.
+    :param now: seconds of a clock that is never set.
+    :param subject: what cannot be done while Redis is away, for the log.
     """
 
     _log = Logger()
@@ -191,7 +193,7 @@ class RedisBackend(LeaseBackend):
         return parts[2] if len(parts) == 3 else ""
 
     async def give_back(self, grant: RedisGrant) -> None:
-        """Release; where Redis does not answer the lease ends by itself."""
+        """Release; if Redis does not answer, the lease expires."""
         try:
             await self._release(grant.name, grant.token)
         except Unavailable as error:
@@ -207,7 +209,7 @@ class RedisBackend(LeaseBackend):
         )
 
     async def _take_back(self, name: str, token: str, ttl: float) -> None:
-        """Release what an attempt may have got whose answer did not come."""
+        """Release the lease that an attempt without an answer may have got."""
         try:
             await self._client.up(ttl)
             await self._release(name, token)
@@ -237,7 +239,7 @@ class RedisBackend(LeaseBackend):
         self._log.warn("lease {name} was lost", name=grant.name)
 
     async def _greet(self, redis: RedisConnection) -> None:
-        """Look whether this Redis will do; one that did is not refused later."""
+        """Check the server. Raises Refused until one was accepted; later a problem is logged."""
         try:
             await examine(redis)
         except Refused as error:
@@ -252,7 +254,7 @@ class RedisBackend(LeaseBackend):
         await self._write(redis)
 
     async def _write(self, redis: RedisConnection) -> None:
-        """See that writes are taken: where they are not, no lease can be had. Unavailable."""
+        """Check that the server takes writes. Raises Unavailable if it does not."""
         await redis.script(WRITE, [f"{self._prefix}#write"], [])
 
 

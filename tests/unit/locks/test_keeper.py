@@ -219,7 +219,7 @@ class KeeperTests(SynchronousTestCase):
         self.stop()
 
     def test_stopped_while_it_connects(self) -> None:
-        """The attempt is called off, and whoever waits for it is told."""
+        """The attempt is cancelled, and callers that wait for it get an error."""
         self.server.gate = Deferred()
         starting = start(self.keeper.start())
         waiting = start(self.keeper.current())

@@ -1,4 +1,4 @@
-"""Tests of what is the same for all leases that processes share."""
+"""Tests of leases that processes share, on a backend in memory."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class WaitingTests(SharedCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_an_announcement_ends_the_pause(self) -> None:
-        """A bell makes who waits look at once; a false alarm costs nothing."""
+        """A waiter attempts at once after an event; a false alarm does no harm."""
         self.backend.held["a"] = "another process"
         leave, done, got = self.held()
         self.backend.freed.set("a")
@@ -79,7 +79,7 @@ class WaitingTests(SharedCase):
         self.successResultOf(done)
 
     def test_a_release_during_the_attempt_is_not_missed(self) -> None:
-        """What is announced between the question and the answer counts."""
+        """An event between an attempt and its answer makes the waiter attempt again."""
         self.backend.held["a"] = "another process"
         gate: Deferred[None] = Deferred()
         self.backend.gate = gate
@@ -95,7 +95,7 @@ class WaitingTests(SharedCase):
         self.successResultOf(done)
 
     def test_one_process_asks_once(self) -> None:
-        """Of many who wait here for one name, one asks."""
+        """Of many coroutines that wait for one name, one attempts."""
         self.backend.held["a"] = "another process"
         waiting = [self.held()[1] for _ in range(20)]
         self.assertEqual(self.backend.attempts, 1)
@@ -108,7 +108,7 @@ class WaitingTests(SharedCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_cancelled_while_the_lease_is_on_its_way(self) -> None:
-        """Who leaves is gone at once; what is granted later goes back before the next turn."""
+        """The waiter ends at once; a lease granted later is given back before the next turn."""
         gate: Deferred[None] = Deferred()
         self.backend.gate = gate
         _, first, _ = self.held()
@@ -124,7 +124,7 @@ class WaitingTests(SharedCase):
         self.assertEqual((self.backend.held, len(self.leases)), ({}, 0))
 
     def test_cancelled_while_an_attempt_fails(self) -> None:
-        """An error that nobody waits for ends the turn and is nobody's."""
+        """The error ends the turn; no caller gets it, and it is not logged."""
         gate: Deferred[None] = Deferred()
         self.backend.gate = gate
         _, first, _ = self.held()
@@ -179,7 +179,7 @@ class WaitingTests(SharedCase):
         self.assertFalse(self.backend.is_running)
 
     def test_stop_gives_up_at_its_deadline(self) -> None:
-        """Attempts without an answer are cut, and whoever waits for them is told."""
+        """Attempts without an answer are cancelled, and their callers get an error."""
         self.backend.gate = Deferred()
         waiting = start(self.leases.try_hold("a"))
         stopped = start(self.leases.stop(5))
@@ -225,5 +225,5 @@ class DegradedTests(SharedCase):
 
 class ClockTests(SynchronousTestCase):
     def test_the_clock_goes_forward(self) -> None:
-        """Nobody sets it back."""
+        """It is never set back."""
         self.assertLessEqual(since_boot(), since_boot())
