@@ -28,7 +28,7 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
         self.assertEqual(len(self.leases), 0)
 
     def test_a_line_of_cancelled_waiters_leaves_nothing(self) -> None:
-        """A name is forgotten when its last waiter is cancelled."""
+        """A cancelled waiter keeps no name; the name is forgotten after its last holder."""
         leave, done = self.holder("x")
         waiting = [self.holder(str(number))[1] for number in range(50)]
         for each in waiting:
