@@ -17,15 +17,16 @@ from twisted.internet.task import react
 from benchmarks.report import Figure
 from benchmarks.rounds import Spread
 from benchmarks.stand import Stand
+from ncps.aio.backoff import Backoff
 from ncps.assembly.leases import FILE_POLLS
 from ncps.database import migrate
-from ncps.locks.files import FileRegistry
+from ncps.locks.files import FileBackend
 from ncps.locks.local import LocalLeases
-from ncps.locks.postgresql.locks import PostgresRegistry
+from ncps.locks.postgresql.locks import PostgresBackend
+from ncps.locks.redis.address import RedisAddress
 from ncps.locks.redis.channels import RedisChannels
-from ncps.locks.redis.link import RedisPlace
-from ncps.locks.redis.locks import RedisRegistry
-from ncps.locks.shared import Polls, Registry, SharedLeases
+from ncps.locks.redis.locks import RedisBackend
+from ncps.locks.shared import LeaseBackend, SharedLeases
 from ncps.ports import Leases
 from tests.integration.databases import dialect_of
 from tests.integration.servers.postgresql import PostgreSQL
@@ -78,14 +79,14 @@ def _round(kind: str, place: str) -> dict[str, float]:
     return values
 
 
-def _registry(reactor: Any, kind: str, place: str) -> Registry:
+def _backend(reactor: Any, kind: str, place: str) -> LeaseBackend:
     if kind == "files":
-        return FileRegistry(Path(place))
+        return FileBackend(Path(place))
     if kind == "postgresql":
-        return PostgresRegistry(reactor, dialect_of(place), ttl_s=15.0)
-    where = RedisPlace(addresses=(("127.0.0.1", int(place)),))
-    channels = RedisChannels(reactor, where, prefix="ncps:")
-    return RedisRegistry(reactor, where, channels, prefix="ncps:", ttl_of=lambda _name: 15.0)
+        return PostgresBackend(reactor, dialect_of(place), ttl_s=15.0)
+    address = RedisAddress(addresses=(("127.0.0.1", int(place)),))
+    channels = RedisChannels(reactor, address, prefix="ncps:")
+    return RedisBackend(reactor, channels, ttl_of=lambda _name: 15.0)
 
 
 async def _cycle(leases: Leases, name: str) -> None:
@@ -128,8 +129,8 @@ async def _run(reactor: Any, kind: str, place: str) -> None:
         leases = LocalLeases(reactor)
         print(json.dumps(await _times(leases, leases)))
         return
-    polls = FILE_POLLS if kind == "files" else Polls(initial_s=0.1, longest_s=0.5)
-    both = [SharedLeases(reactor, _registry(reactor, kind, place), polls=polls) for _ in range(2)]
+    polls = FILE_POLLS if kind == "files" else Backoff(first_s=0.1, longest_s=0.5)
+    both = [SharedLeases(reactor, _backend(reactor, kind, place), polls=polls) for _ in range(2)]
     for each in both:
         await each.start()
     print(json.dumps(await _times(*both)))

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.backoff import EXACT, Backoff
 from ncps.ask.say import Say
 
 FAILURES = 3
 FIRST_PAUSE_S = 1.0
 MAX_PAUSE_S = 10.0  # well below the patience of downloads: they have to notice that it is back
 MAX_RETRY_AFTER_S = 60.0
+BACKOFF = Backoff(first_s=FIRST_PAUSE_S, longest_s=MAX_PAUSE_S, jitter=EXACT)
 SLOWEST_HEDGE_S = 0.15
 FASTEST_HEDGE_S = 0.02
 
@@ -29,7 +31,7 @@ class Breaker:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
+        self._pauses = BACKOFF.pauses()
         self._open_until: float | None = None
         self._is_probing = False
 
@@ -60,7 +62,7 @@ class Breaker:
     def succeeded(self) -> None:
         """Close."""
         self._failures = 0
-        self._pause_s = FIRST_PAUSE_S
+        self._pauses = BACKOFF.pauses()
         self._open_until = None
         self._is_probing = False
 
@@ -68,17 +70,14 @@ class Breaker:
         """Count a failure, and open if that was enough."""
         self._failures += 1
         now = self._clock.seconds()
-        pause_s = None if retry_after_s is None else min(MAX_RETRY_AFTER_S, retry_after_s)
+        asked_s = None if retry_after_s is None else min(MAX_RETRY_AFTER_S, retry_after_s)
         if self._open_until is not None and now < self._open_until:
             # Asked before it was known to be away: a hundred of these are still one failure.
-            self._open_until = max(self._open_until, now + (pause_s or 0.0))
+            self._open_until = max(self._open_until, now + (asked_s or 0.0))
             return
-        if self._open_until is not None:
-            self._pause_s = min(MAX_PAUSE_S, self._pause_s * 2)
-        if pause_s is not None:
-            self._open(pause_s)
-        elif self._open_until is not None or self._failures >= FAILURES:
-            self._open(self._pause_s)
+        if asked_s is not None or self._open_until is not None or self._failures >= FAILURES:
+            pause_s = next(self._pauses)
+            self._open(pause_s if asked_s is None else asked_s)
 
     def gave_up(self) -> None:
         """Note that the request was called off by us: nothing was learned."""

@@ -9,19 +9,19 @@ asked for its nix-cache-info now and then, unless it has answered something else
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from itertools import chain, repeat
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from ncps.aio.backoff import EXACT, Backoff
 from ncps.ask.choose import Candidate
 from ncps.errors import Busy, Corrupt, NotFound, Unavailable
 from ncps.ports import UpstreamBody
 
-LOOKS_S: Final = (1.0, 2.0, 4.0, 8.0)
-"""Pauses between looks at an upstream whose head is overdue; the last one repeats."""
+LOOKS: Final = Backoff(first_s=1.0, longest_s=8.0, jitter=EXACT)
+"""Pauses between looks at an upstream whose head is overdue."""
 
 _SILENT: Final = frozenset({"connect", "timeout"})
 
@@ -69,7 +69,7 @@ class LateHead:
 
     async def _watch(self, request: Deferred[UpstreamBody]) -> None:
         """Call the request off when the upstream is silent, or well and not wanted any more."""
-        for pause_s in chain(LOOKS_S, repeat(LOOKS_S[-1])):
+        for pause_s in LOOKS.pauses():
             since = self._clock.seconds()
             await deferLater(self._clock, pause_s)
             if self._candidate.health.answered_at <= since:

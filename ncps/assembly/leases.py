@@ -8,25 +8,26 @@ from typing import Any
 
 from attrs import frozen
 
+from ncps.aio.backoff import Backoff
 from ncps.assembly.cluster import address_of
 from ncps.assembly.role import Place
 from ncps.errors import Unavailable
-from ncps.locks.files import FileRegistry
+from ncps.locks.files import FileBackend
 from ncps.locks.local import LocalLeases, LocalNotices
-from ncps.locks.shared import Polls, SharedLeases
+from ncps.locks.shared import SharedLeases
 from ncps.observe.metrics import Metrics
 from ncps.ports import Leases, Notices
 from ncps.settings.model import Settings
 
-FILE_POLLS = Polls(initial_s=0.02, longest_s=0.2)
-"""Nobody announces that the lease of another process is free; to look costs a few microseconds."""
+FILE_POLLS = Backoff(first_s=0.02, longest_s=0.2)
+"""No process announces that its lease is free; an attempt costs a few microseconds."""
 
 
 @frozen(kw_only=True)
 class Locking:
-    """What this process and the others of its cache agree by.
+    """The leases and notices of this process.
 
-    :ivar shared: the leases, if there is something to start and to stop.
+    :ivar shared: the leases, if they have to be started and stopped.
     """
 
     leases: Leases
@@ -39,12 +40,12 @@ class Locking:
         return "" if self.shared is None else self.shared.trouble
 
     async def start(self) -> None:
-        """Connect. Refused: the settings will never work; what is away is waited for later."""
+        """Connect, now or later. Raises Refused if the settings will never work."""
         if self.shared is not None:
             await self.shared.start()
 
     async def stop(self, deadline_s: float) -> None:
-        """Give back what is held, and disconnect."""
+        """Wait for releases under way, then disconnect."""
         if self.shared is not None:
             await self.shared.stop(deadline_s)
 
@@ -55,27 +56,33 @@ def locking(
     counters: Metrics,
     place: Place,
 ) -> Locking:
-    """Make them; nothing is connected yet. Refused: a file of the settings cannot be used.
+    """Make leases and notices; connect nothing yet.
 
-    :param place: what reaches no farther than this machine is for workers of one daemon.
+    Raises Refused if a file of the settings cannot be used.
+
+    :param place: has the directory and the notices that the workers of one daemon share.
     """
     address = address_of(settings, place)
-    if settings.cache.lock.backend != "local":
+    backend = settings.cache.lock.backend
+    if backend != "local":
         from ncps.assembly.leases_of_servers import (  # noqa: PLC0415 - what one machine can spare
             by_server,
         )
 
-        return by_server(reactor, settings, counters, address)
+        observer = partial(observe, counters, backend)
+        shared, notices = by_server(reactor, settings, observer, address)
+        counters.lock_backend_up.set_function(lambda: not shared.trouble)
+        counters.lock_degraded.set_function(lambda: shared.is_degraded)
+        return Locking(leases=shared, notices=notices, shared=shared)
     notices = place.notices or LocalNotices()
     if place.leases is None:
         leases = LocalLeases(reactor, partial(observe, counters, "local"), address=address)
         return Locking(leases=leases, notices=notices)
     shared = SharedLeases(
         reactor,
-        FileRegistry(place.leases, address=address),
+        FileBackend(place.leases, address=address),
         polls=FILE_POLLS,
         observe=partial(observe, counters, "files"),
-        address=address,
     )
     return Locking(leases=shared, notices=notices, shared=shared)
 
@@ -83,13 +90,13 @@ def locking(
 def alone(
     leases: Leases, name: str, work: Callable[[], Awaitable[None]]
 ) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Make work that does nothing while another process of this cache is at it."""
+    """Return a function that does the work unless another process of this cache does it now."""
 
     async def unless_held() -> None:
         try:
             lease = await leases.try_hold(name)
         except Unavailable:
-            return  # said elsewhere; the next time will do
+            return  # logged elsewhere; the work is due again later
         if lease is None:
             return
         try:

@@ -1,6 +1,6 @@
 """Leases and notices over Redis or PostgreSQL, as the settings name them.
 
-Apart from `leases`, so that a daemon on one machine imports neither.
+It is apart from `leases`, so that a daemon on one machine imports neither client.
 """
 
 from __future__ import annotations
@@ -8,77 +8,76 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from ncps.aio.backoff import EXACT, JITTER, Backoff
 from ncps.assembly.databases import dialect
-from ncps.assembly.leases import Locking, observe
 from ncps.cache.upkeep import evict
-from ncps.locks.postgresql.locks import PostgresRegistry
+from ncps.locks.degraded import DegradedGrants
+from ncps.locks.local import Observer
+from ncps.locks.postgresql.locks import PostgresBackend
+from ncps.locks.redis.address import Login, RedisAddress
 from ncps.locks.redis.channels import RedisChannels, redis_notices
-from ncps.locks.redis.link import Login, RedisPlace
-from ncps.locks.redis.locks import RedisRegistry
+from ncps.locks.redis.locks import RedisBackend
 from ncps.locks.redis.tls import verified_tls
-from ncps.locks.shared import Polls, Registry, SharedLeases
-from ncps.observe.metrics import Metrics
+from ncps.locks.shared import LeaseBackend, SharedLeases
+from ncps.ports import Notices
 from ncps.settings.model import RedisSettings, Settings
 
 
-def by_server(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
-    """Make them; nothing is connected yet. Refused: a file of the settings cannot be used.
+def by_server(
+    reactor: Any, settings: Settings, observe: Observer, address: str
+) -> tuple[SharedLeases, Notices]:
+    """Make leases and notices over the server of the settings; connect nothing yet.
 
-    :param address: where the others of this cache reach this process.
+    Raises Refused if a file of the settings cannot be used.
+
+    :param address: where the other processes of this cache reach this process.
     """
     if settings.cache.lock.backend == "redis":
-        return _of_redis(reactor, settings, counters, address)
-    return _of_postgresql(reactor, settings, counters, address)
+        backend, notices = _of_redis(reactor, settings, address)
+    else:
+        backend, notices = _of_postgresql(reactor, settings, address)
+    return _shared(reactor, settings, backend, observe, address), notices
 
 
-def _of_redis(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
-    place = redis_place(settings.cache.redis)
-    prefix = settings.cache.lock.redis.key_prefix
-    channels = RedisChannels(reactor, place, prefix=prefix)
-    registry = RedisRegistry(
+def _of_redis(reactor: Any, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
+    server = redis_address(settings.cache.redis)
+    channels = RedisChannels(reactor, server, prefix=settings.cache.lock.redis.key_prefix)
+    backend = RedisBackend(
         reactor,
-        place,
         channels,
-        prefix=prefix,
         ttl_of=partial(_ttl, settings),
         address=address,
         subject=_without(settings),
     )
-    shared = _shared(reactor, settings, counters, registry, address)
-    return Locking(leases=shared, notices=redis_notices(registry.link, channels), shared=shared)
+    return backend, redis_notices(backend.client, channels)
 
 
-def _of_postgresql(reactor: Any, settings: Settings, counters: Metrics, address: str) -> Locking:
-    registry = PostgresRegistry(
+def _of_postgresql(reactor: Any, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
+    backend = PostgresBackend(
         reactor,
         dialect(settings),
         ttl_s=settings.cache.lock.download_lock_ttl_s,
         address=address,
         subject=_without(settings),
     )
-    shared = _shared(reactor, settings, counters, registry, address)
-    return Locking(leases=shared, notices=registry.notices, shared=shared)
+    return backend, backend.notices
 
 
 def _shared(
-    reactor: Any, settings: Settings, counters: Metrics, registry: Registry, address: str
+    reactor: Any, settings: Settings, backend: LeaseBackend, observe: Observer, address: str
 ) -> SharedLeases:
     lock = settings.cache.lock
-    shared = SharedLeases(
+    return SharedLeases(
         reactor,
-        registry,
-        polls=Polls(
-            initial_s=lock.retry.initial_delay_s,
+        backend,
+        polls=Backoff(
+            first_s=lock.retry.initial_delay_s,
             longest_s=lock.retry.max_delay_s,
-            is_jittered=lock.retry.jitter,
+            jitter=JITTER if lock.retry.jitter else EXACT,
         ),
-        observe=partial(observe, counters, lock.backend),
-        may_degrade=lock.allow_degraded_mode,
-        address=address,
+        observe=observe,
+        degraded=DegradedGrants(address=address) if lock.allow_degraded_mode else None,
     )
-    counters.lock_backend_up.set_function(lambda: not shared.trouble)
-    counters.lock_degraded.set_function(lambda: shared.is_degraded)
-    return shared
 
 
 def _ttl(settings: Settings, name: str) -> float:
@@ -87,18 +86,18 @@ def _ttl(settings: Settings, name: str) -> float:
 
 
 def _without(settings: Settings) -> str:
-    """Say what is not so while the backend is away."""
+    """Return what cannot be done while the backend is away, for the log."""
     if settings.cache.lock.allow_degraded_mode:
         return "instances fetch without knowing of each other (cache-lock-allow-degraded-mode)"
     return "what is not stored cannot be fetched"
 
 
-def redis_place(redis: RedisSettings) -> RedisPlace:
-    """Make what says where Redis is. Refused: a TLS file cannot be used."""
+def redis_address(redis: RedisSettings) -> RedisAddress:
+    """Make the address of Redis. Raises Refused if a TLS file cannot be used."""
     tls = None
     if redis.use_tls:
         tls = verified_tls(redis.tls_ca_file, redis.tls_cert_file, redis.tls_key_file)
-    return RedisPlace(
+    return RedisAddress(
         addresses=tuple((address.host, address.port) for address in redis.addrs),
         master=redis.sentinel_master,
         db=redis.db,

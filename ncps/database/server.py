@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from random import uniform
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
+from ncps.aio.backoff import Backoff
 from ncps.database.connections import Connections
 from ncps.database.dialects.base import Dialect, Transaction, Trouble
 from ncps.database.pool import Database, Observer
@@ -30,8 +30,8 @@ STALE_S: Final = 30.0
 """How long a server that was away is taken to be so still."""
 ATTEMPTS: Final = 6
 """How often an interaction is tried that others are in the way of."""
-PAUSE_S: Final = 0.02
-LONGEST_PAUSE_S: Final = 0.5
+BACKOFF: Final = Backoff(first_s=0.02, longest_s=0.5, jitter=(0.5, 1.5))
+"""Pauses between the attempts of one call."""
 RETRY_AFTER_S: Final = 5.0
 MAX_CALLS: Final = 2000
 """Calls at one time, those that wait for a connection included."""
@@ -141,7 +141,7 @@ class ServerDatabase(Database):
         """Try until it works or there is no hope."""
         if self._calls > MAX_CALLS:
             raise Busy("too many calls of the database at one time", retry_after=1.0)
-        conflicts, pause = 0, PAUSE_S
+        conflicts, pauses = 0, BACKOFF.pauses()
         while True:
             try:
                 return await self._attempt(begin, function, since)
@@ -152,8 +152,7 @@ class ServerDatabase(Database):
                     raise self._translated(error) from error
                 if trouble is Trouble.AWAY and self._is_away_for_long():
                     raise self._translated(error) from error
-            await self._pause(pause * uniform(0.5, 1.5))  # noqa: S311 - jitter
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            await self._pause(next(pauses))
 
     def _missed(self) -> None:
         """Note that the server did not answer."""

@@ -1,14 +1,15 @@
-"""Leases of the processes of one machine: a file for each that is held, locked by its holder.
+"""Leases of the processes of one machine: each held lease is a file that its holder has locked.
 
     <directory>/<sha256 of the name>.lease    "<fence> <address>"
     <directory>/fence                         number of the last grant of any name
 
-The locks are the kernel's (`flock`): they go with the process however that ends, so there is no
-time to live, and a lease once held is never lost. A file is removed by its holder while it is
-still locked; who has opened it before that finds a lock on a file without a name, and takes the
-next one. What a killed process left behind is taken by the next holder, or swept at a start.
+The locks are the kernel's (`flock`): the kernel frees them when the process ends, however it ends.
+So there is no time to live, and a held lease is never lost. The holder removes its file while the
+file is still locked; a process that opened it before finds that its lock is on a file without a
+name, and opens the path again. The file of a killed process is taken over by the next holder, or
+removed at the next start of a process.
 
-The directory must be local: over NFS these locks are of another kind.
+The directory must be local: NFS implements these locks otherwise.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ncps.aio.keyed import KeyedEvent
 from ncps.errors import Refused, Unavailable
-from ncps.locks.bells import Bells
-from ncps.locks.shared import Grant, Registry
+from ncps.locks.shared import Grant, LeaseBackend
 
 _OURS = re.compile(r"[0-9a-f]{64}\.lease")
 _ATTEMPTS = 1000
@@ -50,24 +51,25 @@ class FileGrant(Grant):
 
     async def give_back(self) -> None:
         if self._fd is not None:
-            with suppress(OSError):  # what cannot be unlinked is free all the same
+            with suppress(OSError):  # the lock is free even if the file cannot be unlinked
                 self._path.unlink()
             os.close(self._fd)
             self._fd = None
             self._released()
 
 
-class FileRegistry(Registry):
-    """See the module; everything here is quick enough for the reactor's thread.
+class FileBackend(LeaseBackend):
+    """Keeps leases in a directory; each call is quick enough for the reactor's thread.
 
-    :param directory: private, local, of all processes that share the leases; made if missing.
-    :param wall: seconds since 1970: numbers grow even if the directory is lost.
+    :param directory: private and local; made if missing.
+    :param wall: seconds since 1970; fences are made of it, so that they grow even if the directory
+        is lost.
     """
 
     def __init__(
         self, directory: Path, *, address: str = "", wall: Callable[[], float] = time.time
     ) -> None:
-        self.bells = Bells()
+        self.freed = KeyedEvent()
         self._directory = directory
         self._address = address
         self._wall = wall
@@ -95,7 +97,9 @@ class FileRegistry(Registry):
         with _translated(path):
             try:
                 fd = _take(path)
-            except FileNotFoundError:  # something has removed the directory; see `siblings.rundir`
+            except (
+                FileNotFoundError
+            ):  # something has removed the directory; see `ncps.process.rundir`
                 self._directory.mkdir(mode=0o700, exist_ok=True)
                 fd = _take(path)
             if fd is None:
@@ -104,11 +108,11 @@ class FileRegistry(Registry):
                 fence = self._next_fence()
                 text = f"{fence} {self._address}\n".encode()
                 os.pwrite(fd, text, 0)
-                os.ftruncate(fd, len(text))  # not to nothing: ext4 would write it out at close
+                os.ftruncate(fd, len(text))  # not to 0 bytes: ext4 would write it out at close
             except BaseException:
                 os.close(fd)
                 raise
-        return FileGrant(path, fd, fence, lambda: self.bells.ring(name))
+        return FileGrant(path, fd, fence, lambda: self.freed.set(name))
 
     async def holder(self, name: str) -> str:
         path = self._path(name)
@@ -130,14 +134,14 @@ class FileRegistry(Registry):
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()}.lease"
 
     def _next_fence(self) -> int:
-        """Count; the lock is held for a few microseconds, so it is worth insisting."""
+        """Count. A process holds this lock for microseconds, so it is tried again at once."""
         fd = os.open(self._directory / "fence", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             for _ in range(_ATTEMPTS):
                 if _lock(fd, fcntl.LOCK_EX):
                     break
             else:
-                raise Unavailable(f"{self._directory}: whoever numbers leases has stopped")
+                raise Unavailable(f"{self._directory}: the process that numbers leases hangs")
             text = os.pread(fd, 32, 0)
             last = int(text) if text.isdigit() else 0
             fence = max(last + 1, int(self._wall() * 1e6))
@@ -148,10 +152,10 @@ class FileRegistry(Registry):
 
 
 def _take(path: Path) -> int | None:
-    """Lock the file of that name, made if missing; None if somebody has it. OSError."""
+    """Lock the file, made if missing; None if another process has it. Raises OSError."""
     for _ in range(_ATTEMPTS):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        # The second attempt is for who asked a dead holder's file, just now, who holds it.
+        # `holder` locks a dead holder's file for a moment: so a second attempt.
         if not _lock(fd, fcntl.LOCK_EX) and not _lock(fd, fcntl.LOCK_EX):
             os.close(fd)
             return None
@@ -162,7 +166,7 @@ def _take(path: Path) -> int | None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what a dead process left behind."""
+    """Remove the file if a dead process left it behind."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Leases within this process, and notices where there is nobody to tell."""
+"""Leases and notices of a process that is the only one of its cache."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from contextlib import asynccontextmanager
 
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.locks.lines import Leave, Lines
+from ncps.aio.keyed import KeyedLock, Release
 from ncps.ports import Lease, Leases, Notice, Notices
 
 Observer = Callable[[str, float], object]
-"""Told of each attempt's result ("success", "contention", "failure") or hold: ("held", seconds)."""
+"""Called after an attempt ("success", "contention", "failure") and a hold ("held", seconds)."""
 
 
 class LocalLease(Lease):
-    """A held lease; never lost, since nobody else can take it."""
+    """A held lease; never lost, since no other process can take it."""
 
-    def __init__(self, release: Leave) -> None:
-        self._release: Leave | None = release
+    def __init__(self, release: Release) -> None:
+        self._release: Release | None = release
 
     @property
     def is_lost(self) -> bool:
@@ -35,9 +35,9 @@ class LocalLease(Lease):
 
 
 class LocalLeases(Leases):
-    """See `ncps.ports.Leases`.
+    """Leases that exclude coroutines of this process only.
 
-    :param address: where this process can be reached.
+    :param address: where other processes reach this one.
     """
 
     def __init__(
@@ -50,29 +50,29 @@ class LocalLeases(Leases):
         self._clock = clock
         self._observe = observe
         self._address = address
-        self._lines = Lines()
+        self._names = KeyedLock()
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._names)
 
     @asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[Lease]:
-        lease = self._taken(await self._lines.turn(name))
+        lease = self._taken(await self._names.acquire(name))
         try:
             yield lease
         finally:
             await lease.release()
 
     async def try_hold(self, name: str) -> Lease | None:
-        if name in self._lines:
+        if name in self._names:
             self._observe("contention", 0.0)
             return None
-        return self._taken(await self._lines.turn(name))
+        return self._taken(await self._names.acquire(name))
 
     async def holder(self, name: str) -> str:
-        return self._address if name in self._lines else ""
+        return self._address if name in self._names else ""
 
-    def _taken(self, leave: Leave) -> LocalLease:
+    def _taken(self, leave: Release) -> LocalLease:
         self._observe("success", 0.0)
         since = self._clock.seconds()
 
@@ -84,7 +84,7 @@ class LocalLeases(Leases):
 
 
 class LocalNotices(Notices):
-    """Notices of a process that is alone: there is nobody to tell, and nobody tells anything."""
+    """Notices that reach no process, and of which none arrives."""
 
     async def publish(self, notice: Notice) -> None:
         pass

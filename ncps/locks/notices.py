@@ -1,4 +1,4 @@
-"""SharedNotices: notices as lines of text, over whatever carries lines to all replicas."""
+"""SharedNotices: notices as lines of text, over any carrier that takes lines to all replicas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ncps.ports import Notice, NoticeKind, Notices
 
 LONGEST_NAME = 512
 MOST_UNSENT = 1000
-"""How many may be on their way out of this process; those beyond are not sent."""
+"""Notices that may be on their way out of this process; further ones are not sent."""
 KINDS: frozenset[str] = frozenset(get_args(NoticeKind)) - {"gap"}
 
 
@@ -21,20 +21,20 @@ def pack(sender: str, notice: Notice) -> str:
 
 
 def unpack(sender: str, text: str) -> Notice | None:
-    """Read a line; None for our own, and for what a newer version may say."""
+    """Read a line; None for a line of this process, and for an unknown kind of notice."""
     if len(text) > LONGEST_NAME + 100:
         return None
-    who, _, rest = text.partition(" ")
+    origin, _, rest = text.partition(" ")
     kind, _, name = rest.partition(" ")
-    if who == sender or kind not in KINDS:
+    if origin == sender or kind not in KINDS:
         return None
     return Notice(kind, name)  # type: ignore[arg-type]  # just looked up
 
 
 class SharedNotices(Notices):
-    """See `ncps.ports.Notices`.
+    """Notices of this process and of others, over a carrier.
 
-    :param send: carries a line to all replicas, this one perhaps included. Unavailable.
+    :param send: carries a line to all replicas, perhaps to this one as well. Raises Unavailable.
     """
 
     def __init__(self, send: Callable[[str], Awaitable[object]]) -> None:
@@ -58,13 +58,13 @@ class SharedNotices(Notices):
         self._subscribers.append(told)
 
     def heard(self, text: str) -> None:
-        """Take a line that arrived."""
+        """Tell the subscribers of a line that arrived."""
         notice = unpack(self._sender, text)
         if notice is not None:
             self._tell(notice)
 
     def missed(self) -> None:
-        """Lines may have been lost."""
+        """Tell the subscribers that lines may have been lost."""
         self._tell(Notice("gap"))
 
     def _tell(self, notice: Notice) -> None:

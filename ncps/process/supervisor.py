@@ -10,7 +10,7 @@ This is the arithmetic of it. What a process is and how it is started comes from
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from attrs import define
@@ -18,13 +18,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.backoff import EXACT, Backoff
 from ncps.errors import Unavailable
 
 START_S = 120.0
 """A worker that cannot serve after so long is taken for one that never will."""
 GOOD_LIFE_S = 60.0
-FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
+BACKOFF = Backoff(first_s=1.0, longest_s=LONGEST_PAUSE_S, jitter=EXACT)
+"""Pauses before a worker is replaced, from its second short life on."""
 
 
 class Process(Protocol):
@@ -65,7 +67,7 @@ class _Post:
     number: int
     supervisor: Supervisor
     life: int = 0
-    short_lives: int = 0
+    pauses: Iterator[float] | None = None
     since: float = 0.0
     is_ready: bool = False
     process: Process | None = None
@@ -213,11 +215,11 @@ class Supervisor:
         post.set_timer(self._clock.callLater(pause, self._start, post))
 
     def _pause(self, post: _Post) -> float:
-        """Seconds until the next start: 0, or twice as many as after the last short life."""
+        """Seconds until the next start: 0 after a good life and after the first short one."""
         if self._clock.seconds() - post.since >= GOOD_LIFE_S:
-            post.short_lives = 0
+            post.pauses = None
             return 0.0
-        post.short_lives += 1
-        if post.short_lives == 1:
+        if post.pauses is None:
+            post.pauses = BACKOFF.pauses()
             return 0.0
-        return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(post.short_lives - 2, 30)))
+        return next(post.pauses)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from twisted.internet import reactor
 
+from ncps.aio.backoff import Backoff
 from ncps.database import migrate
-from ncps.locks.postgresql.locks import PostgresRegistry
-from ncps.locks.shared import Polls, SharedLeases
+from ncps.locks.degraded import DegradedGrants
+from ncps.locks.postgresql.locks import PostgresBackend
+from ncps.locks.shared import SharedLeases
 from tests.integration.databases import dialect_of
 
 
@@ -27,14 +29,13 @@ class Replica:
         poll: float = 0.05,
         may_degrade: bool = False,
     ) -> None:
-        self.registry = PostgresRegistry(reactor, dialect_of(url), ttl_s=ttl, address=address)
-        self.notices = self.registry.notices
+        self.backend = PostgresBackend(reactor, dialect_of(url), ttl_s=ttl, address=address)
+        self.notices = self.backend.notices
         self.leases = SharedLeases(
             reactor,
-            self.registry,
-            polls=Polls(initial_s=poll, longest_s=poll),
-            may_degrade=may_degrade,
-            address=address,
+            self.backend,
+            polls=Backoff(first_s=poll, longest_s=poll),
+            degraded=DegradedGrants(address=address) if may_degrade else None,
         )
 
     async def stop(self) -> None:

@@ -6,10 +6,12 @@ from uuid import uuid4
 
 from twisted.internet import reactor
 
+from ncps.aio.backoff import Backoff
+from ncps.locks.degraded import DegradedGrants
+from ncps.locks.redis.address import RedisAddress
 from ncps.locks.redis.channels import RedisChannels, redis_notices
-from ncps.locks.redis.link import RedisPlace
-from ncps.locks.redis.locks import RedisRegistry
-from ncps.locks.shared import Polls, SharedLeases
+from ncps.locks.redis.locks import RedisBackend
+from ncps.locks.shared import SharedLeases
 
 
 class Replica:
@@ -17,7 +19,7 @@ class Replica:
 
     def __init__(
         self,
-        place: RedisPlace,
+        place: RedisAddress,
         prefix: str,
         *,
         address: str = "",
@@ -26,23 +28,20 @@ class Replica:
         may_degrade: bool = False,
     ) -> None:
         self.channels = RedisChannels(reactor, place, prefix=prefix)
-        self.registry = RedisRegistry(
+        self.backend = RedisBackend(
             reactor,
-            place,
             self.channels,
-            prefix=prefix,
             ttl_of=lambda _name: ttl,
             address=address,
         )
-        self.notices = redis_notices(self.registry.link, self.channels)
+        self.notices = redis_notices(self.backend.client, self.channels)
         self.observed: list[tuple[str, float]] = []
         self.leases = SharedLeases(
             reactor,
-            self.registry,
-            polls=Polls(initial_s=poll, longest_s=poll),
+            self.backend,
+            polls=Backoff(first_s=poll, longest_s=poll),
             observe=lambda what, seconds: self.observed.append((what, seconds)),
-            may_degrade=may_degrade,
-            address=address,
+            degraded=DegradedGrants(address=address) if may_degrade else None,
         )
 
     async def stop(self) -> None:
@@ -55,6 +54,6 @@ def new_prefix() -> str:
     return f"test-{uuid4().hex[:12]}:"
 
 
-def place_of(port: int, **more: object) -> RedisPlace:
+def place_of(port: int, **more: object) -> RedisAddress:
     """The Redis on a port of this machine."""
-    return RedisPlace(addresses=(("127.0.0.1", port),), **more)  # type: ignore[arg-type]
+    return RedisAddress(addresses=(("127.0.0.1", port),), **more)  # type: ignore[arg-type]

@@ -12,9 +12,10 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from ncps.aio.backoff import Backoff
 from ncps.errors import Refused, Unavailable
-from ncps.locks.files import FileRegistry
-from ncps.locks.shared import Polls, SharedLeases
+from ncps.locks.files import FileBackend
+from ncps.locks.shared import SharedLeases
 from tests.contract.leases import SharedLeasesContract
 from tests.integration.processes import finish, spawn, together
 
@@ -23,12 +24,12 @@ import sys
 from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
-from ncps.locks.files import FileRegistry
+from ncps.locks.files import FileBackend
 
 async def main():
-    registry = FileRegistry(Path(sys.argv[1]), address="http://victim")
-    await registry.start()
-    grant = await registry.take("a")
+    backend = FileBackend(Path(sys.argv[1]), address="http://victim")
+    await backend.start()
+    grant = await backend.take("a")
     print(grant.fence, flush=True)
     sys.stdin.readline()
     await grant.give_back()
@@ -41,13 +42,14 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
-from ncps.locks.files import FileRegistry
-from ncps.locks.shared import Polls, SharedLeases
+from ncps.aio.backoff import Backoff
+from ncps.locks.files import FileBackend
+from ncps.locks.shared import SharedLeases
 
 async def main():
     directory = Path(sys.argv[1])
     leases = SharedLeases(
-        reactor, FileRegistry(directory), polls=Polls(initial_s=0.001, longest_s=0.004)
+        reactor, FileBackend(directory), polls=Backoff(first_s=0.001, longest_s=0.004)
     )
     await leases.start()
     print("ready", flush=True)
@@ -71,9 +73,9 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         super().setUp()
         self.directory = self.new_directory()
-        here = FileRegistry(self.directory, address=self.address)
-        there = FileRegistry(self.directory, address=self.other_address)
-        polls = Polls(initial_s=0.02, longest_s=0.2)
+        here = FileBackend(self.directory, address=self.address)
+        there = FileBackend(self.directory, address=self.other_address)
+        polls = Backoff(first_s=0.02, longest_s=0.2)
         self.leases = SharedLeases(reactor, here, polls=polls)
         self.other = SharedLeases(reactor, there, polls=polls)
         for leases in (self.leases, self.other):
@@ -137,7 +139,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         self.assertEqual(len(list(self.directory.glob("*.lease"))), 1)
         lease = await self.leases.try_hold("b")
         assert lease is not None
-        await FileRegistry(self.directory).start()
+        await FileBackend(self.directory).start()
         self.assertEqual(len(list(self.directory.glob("*.lease"))), 1)
         self.assertTrue(other.exists())
         self.assertIsNone(await self.other.try_hold("b"))
@@ -175,7 +177,7 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         """A start-up error that names it."""
         path = self.directory / "fence"
         path.touch()
-        error = await self.assert_raises(Refused, FileRegistry(path).start())
+        error = await self.assert_raises(Refused, FileBackend(path).start())
         self.assertIn(str(path), str(error))
 
     def test_many_processes_count_without_loss(self) -> None:

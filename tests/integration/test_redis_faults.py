@@ -17,8 +17,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from ncps.errors import Refused, Unavailable
-from ncps.locks.redis import link
-from ncps.locks.redis.link import Login, RedisPlace
+from ncps.locks.redis import client
+from ncps.locks.redis.address import Login, RedisAddress
 from ncps.locks.redis.tls import verified_tls
 from ncps.ports import Lease, Notice
 from tests.contract.notices import Ears
@@ -51,14 +51,14 @@ class RedisCase(Contract, TestCase):
         server.start()
         return server
 
-    def replica(self, place: RedisPlace | Redis, **more: object) -> Replica:
+    def replica(self, place: RedisAddress | Redis, **more: object) -> Replica:
         if isinstance(place, Redis):
             place = place_of(place.port, timeout_s=0.5)
         replica = Replica(place, PREFIX, **more)  # type: ignore[arg-type]
         self.addCleanup(replica.stop)
         return replica
 
-    async def running(self, place: RedisPlace | Redis, **more: object) -> Replica:
+    async def running(self, place: RedisAddress | Redis, **more: object) -> Replica:
         replica = self.replica(place, **more)
         await replica.leases.start()
         return replica
@@ -102,7 +102,7 @@ class RefusedWritesTests(RedisCase):
 
     async def test_is_told_by_who_asks_and_without_anybody(self) -> None:
         """The reason stands in readiness and log, from the next attempt or soon without one."""
-        self.patch(link, "PING_S", 0.2)
+        self.patch(client, "CHECK_S", 0.2)
         server = self.server()
         replica = await self.running(server)
         for setting, bad, good, word in self.REFUSALS:
@@ -334,7 +334,7 @@ class AwayTests(RedisCase):
 
 
 class RefusalTests(RedisCase):
-    async def refused(self, place: RedisPlace | Redis) -> str:
+    async def refused(self, place: RedisAddress | Redis) -> str:
         replica = self.replica(place)
         return str(await self.assert_raises(Refused, replica.leases.start()))
 

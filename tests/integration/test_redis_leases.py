@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from ncps.locks.redis.link import Login
+from ncps.locks.redis.address import Login
 from ncps.locks.redis.tls import verified_tls
 from tests.contract.leases import SharedLeasesContract
 from tests.contract.notices import NoticesContract

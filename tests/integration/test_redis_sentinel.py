@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncps.errors import Refused, Unavailable
-from ncps.locks.redis.link import Login, RedisPlace
+from ncps.locks.redis.address import Login, RedisAddress
 from tests.integration.servers.process import free_port
 from tests.integration.servers.redis import Redis
 from tests.integration.test_redis_faults import RedisCase, until
@@ -25,8 +25,8 @@ class SentinelTests(RedisCase):
         server.start()
         return server
 
-    def place(self, *ports: int, name: str = "ours", password: str = "guard") -> RedisPlace:
-        return RedisPlace(
+    def place(self, *ports: int, name: str = "ours", password: str = "guard") -> RedisAddress:
+        return RedisAddress(
             addresses=tuple(("127.0.0.1", port) for port in ports),
             master=name,
             login=Login(password=SECRET),
@@ -73,6 +73,6 @@ class SentinelTests(RedisCase):
     async def test_a_server_that_is_no_sentinel(self) -> None:
         """Its own address is not that of a Sentinel, and the trouble says so."""
         replica = await self.running(
-            RedisPlace(addresses=(("127.0.0.1", self.server().port),), master="ours")
+            RedisAddress(addresses=(("127.0.0.1", self.server().port),), master="ours")
         )
         self.assertIn("SENTINEL", replica.leases.trouble)

@@ -59,7 +59,6 @@ allow; the version in `ncps` itself is known to all."""
 
 CIRCLES: Final = [
     ["ncps.assembly.bucket", "ncps.assembly.stores"],
-    ["ncps.assembly.leases", "ncps.assembly.leases_of_servers"],
     ["ncps.web.fast.channel", "ncps.web.request", "ncps.web.respond", "ncps.web.site"],
 ]
 """Circles of today; all are to go."""
@@ -76,7 +75,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "nars narinfos replicas idle",
         "catalog",
     ),
-    "ncps.locks": ("bells lines notices local", "shared", "files redis postgresql"),
+    "ncps.locks": ("degraded keeper local notices", "shared", "files redis postgresql"),
     "ncps.storage": ("os_errors keys temps lock calls room tree directory_body directory", "s3"),
     "ncps.web": (
         "clients crowd limits misled",

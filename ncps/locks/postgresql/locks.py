@@ -1,16 +1,16 @@
-"""Leases in PostgreSQL: advisory locks, all of a process on one session.
+"""Leases in PostgreSQL: advisory locks; one session has all those of a process.
 
 The server frees them when the session ends, so a process that is killed holds nothing, and there
-is no time to live. But a process that is cut off cannot know whether its session lives: its leases
-count as lost when it has had no answer for so long, and the server is told to wait longer than
-that before it takes a silent session for dead.
+is no time to live. But a process that is cut off cannot know whether its session lives: after
+`ttl_s` seconds without an answer its leases count as lost, and the server is told to wait `GRACE_S`
+seconds longer before it ends a silent session.
 
-    lock       64 bits of the SHA-256 of the name; there is no harm in two names being one now
-               and then, they only exclude each other
+    lock       64 bits of the SHA-256 of the name; two names with the same bits exclude each other,
+               which does no harm
     fence      the table lease_fence: time of the server in microseconds, or one more than the last
     address    the table lease_sessions, by the process id of the session
     releases   NOTIFY ncps_leases, the name
-    notices    NOTIFY ncps_notices, see `notices`
+    notices    NOTIFY ncps_notices, see `ncps.locks.notices`
 """
 
 from __future__ import annotations
@@ -22,17 +22,23 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from ncps.aio.keyed import KeyedEvent
 from ncps.errors import NcpsError, Refused, Unavailable
-from ncps.locks.bells import Bells
 from ncps.locks.notices import SharedNotices
-from ncps.locks.postgresql.session import Engine, PostgresSessions, Session
-from ncps.locks.shared import Grant, Registry, since_boot
+from ncps.locks.postgresql.session import (
+    Engine,
+    Handler,
+    PostgresSession,
+    PostgresSessions,
+    Times,
+)
+from ncps.locks.shared import Grant, LeaseBackend, since_boot
 
 RELEASES, NOTICES = "ncps_leases", "ncps_notices"
 LONGEST_PAYLOAD = 7999
 LONGEST_ANSWER_S = 10.0
 GRACE_S = 15
-"""The server waits so much longer than we do before it takes a silent session for dead."""
+"""Seconds by which the server waits longer than this process before it ends a silent session."""
 IDLE_SESSIONS_END = 140_000
 """Version of the server from which on it can end sessions that ask nothing."""
 
@@ -71,8 +77,10 @@ def key_of(name: str) -> int:
 class PostgresGrant(Grant):
     """A lease; it lives and dies with its session."""
 
-    def __init__(self, registry: PostgresRegistry, name: str, session: Session, fence: int) -> None:
-        self._registry = registry
+    def __init__(
+        self, backend: PostgresBackend, name: str, session: PostgresSession, fence: int
+    ) -> None:
+        self._backend = backend
         self._name = name
         self._session = session
         self._fence = fence
@@ -84,19 +92,20 @@ class PostgresGrant(Grant):
 
     @property
     def is_lost(self) -> bool:
-        if not self._is_lost and not self._registry.is_certain(self._session):
-            self._is_lost = True  # for good, so that nobody who has seen it is contradicted
+        if not self._is_lost and not self._backend.is_certain(self._session):
+            self._is_lost = True  # for good: a caller may have acted on it
         return self._is_lost
 
     async def give_back(self) -> None:
-        await self._registry.give_back(self._name, self._session)
+        await self._backend.give_back(self._name, self._session)
 
 
-class PostgresRegistry(Registry):
-    """See the module.
+class PostgresBackend(LeaseBackend, Handler):
+    """Leases of one process, all in one session.
 
     :param engine: the database.
-    :param ttl_s: without an answer for so long, leases count as lost.
+    :param ttl_s: seconds without an answer after which leases count as lost.
+    :param subject: what cannot be done while the server is away, for the log.
     """
 
     _log = Logger()
@@ -111,7 +120,7 @@ class PostgresRegistry(Registry):
         subject: str = "what is not stored cannot be fetched",
         now: Callable[[], float] = since_boot,
     ) -> None:
-        self.bells = Bells()
+        self.freed = KeyedEvent()
         self.notices = SharedNotices(self._say)
         self._address = address
         self._ttl_s = ttl_s
@@ -120,13 +129,13 @@ class PostgresRegistry(Registry):
         self._sessions = PostgresSessions(
             reactor,
             engine,
-            greet=self._greet_blocking,
-            told=self._told,
-            began=self._began,
-            deadline_s=min(ttl_s * 2 / 3, LONGEST_ANSWER_S),
-            ping_s=min(ttl_s / 3, LONGEST_ANSWER_S / 2),
+            self,
+            times=Times(
+                deadline_s=min(ttl_s * 2 / 3, LONGEST_ANSWER_S),
+                ping_s=min(ttl_s / 3, LONGEST_ANSWER_S / 2),
+                now=now,
+            ),
             subject=subject,
-            now=now,
         )
 
     @property
@@ -140,7 +149,7 @@ class PostgresRegistry(Registry):
         await self._sessions.stop()
 
     async def take(self, name: str) -> PostgresGrant | None:
-        if name in self._held:  # the server would let one session have it twice
+        if name in self._held:  # the server would grant it to one session twice
             return None
         self._held.add(name)
         grant = None
@@ -156,12 +165,12 @@ class PostgresRegistry(Registry):
         try:
             return await self._take_in(session, name)
         except Unavailable as error:
-            # What a session locked has gone with it: once more, in the next one.
+            # A lock in that session has gone with it: attempt once more in the next one.
             if error.timed_out or not session.is_dead:
                 raise
         return await self._take_in(await self._sessions.current(), name)
 
-    async def _take_in(self, session: Session, name: str) -> PostgresGrant | None:
+    async def _take_in(self, session: PostgresSession, name: str) -> PostgresGrant | None:
         key = key_of(name)
         try:
             row = await session.run(lambda connection: connection.execute(_TAKE, (key,)).fetchone())
@@ -186,17 +195,17 @@ class PostgresRegistry(Registry):
         address: str = row[0] if row is not None else ""
         return address
 
-    def is_certain(self, session: Session) -> bool:
-        """Whether what is locked in a session is locked for certain."""
+    def is_certain(self, session: PostgresSession) -> bool:
+        """Whether a session certainly still has its locks."""
         return not session.is_dead and self._now() < session.confirmed + self._ttl_s
 
-    async def give_back(self, name: str, session: Session) -> None:
-        """Release; where the server does not answer the lock goes with the session."""
+    async def give_back(self, name: str, session: PostgresSession) -> None:
+        """Release; if the server does not answer, the lock goes with the session."""
         await self._release(name, session)
         self._held.discard(name)
-        self.bells.ring(name)
+        self.freed.set(name)
 
-    async def _release(self, name: str, session: Session) -> None:
+    async def _release(self, name: str, session: PostgresSession) -> None:
         if session.is_dead:
             return
         payload = name if len(name.encode()) <= LONGEST_PAYLOAD else ""
@@ -204,8 +213,8 @@ class PostgresRegistry(Registry):
         try:
             await session.run(lambda connection: connection.execute(_RELEASE, words))
         except NcpsError as error:
-            # Who holds a lock without knowing would keep it from everybody.
-            session.die(error)
+            # The session may still have the lock, of which this process would not know.
+            session.end(error)
 
     async def _say(self, text: str) -> None:
         session = await self._sessions.current()
@@ -216,22 +225,23 @@ class PostgresRegistry(Registry):
         except NcpsError as error:
             raise Unavailable(str(error)) from error
 
-    def _told(self, channel: str, text: str) -> None:
+    def told(self, channel: str, text: str) -> None:
+        """See `Handler`."""
         if channel == NOTICES:
             self.notices.heard(text)
         elif text:
-            self.bells.ring(text)
+            self.freed.set(text)
         else:
-            self.bells.ring_all()
+            self.freed.set_all()
 
-    def _began(self, is_first: bool) -> None:
-        """Start anew: what was said before this session is lost."""
+    def connected(self, is_first: bool) -> None:
+        """See `Handler`: messages before this session are lost unless it is the first."""
         if not is_first:
-            self.bells.ring_all()
+            self.freed.set_all()
             self.notices.missed()
 
-    def _greet_blocking(self, connection: Any) -> None:
-        """Make a new session ours. Refused."""
+    def greet_blocking(self, connection: Any) -> None:
+        """See `Handler`: settings, channels and the address of this process."""
         pid, is_standby = connection.execute(
             "SELECT pg_backend_pid(), pg_is_in_recovery()"
         ).fetchone()
@@ -247,7 +257,7 @@ class PostgresRegistry(Registry):
         silent_ms = (math.ceil(self._ttl_s) + GRACE_S) * 1000
         settings = [
             ("statement_timeout", f"{math.ceil(LONGEST_ANSWER_S * 1000)}"),
-            # What a client that vanished has locked is free after this.
+            # The locks of a client that vanished are free after this.
             ("tcp_keepalives_idle", f"{math.ceil(self._ttl_s)}"),
             ("tcp_keepalives_interval", f"{GRACE_S // 3}"),
             ("tcp_keepalives_count", "3"),
@@ -255,7 +265,7 @@ class PostgresRegistry(Registry):
             ("synchronous_commit", "off"),
         ]
         if connection.info.server_version >= IDLE_SESSIONS_END:
-            # A process that is stopped, or hangs, still has a kernel that answers for it.
+            # The kernel answers keepalives for a process that is stopped or hangs.
             settings.append(("idle_session_timeout", f"{silent_ms}"))
         for name, value in settings:
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))

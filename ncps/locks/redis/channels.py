@@ -1,11 +1,11 @@
-"""What replicas tell each other through Redis: leases that were released, and notices.
+"""RedisChannels: messages of other replicas through Redis, of released leases and notices.
 
     <prefix>#<db>:released    the name of a lease
-    <prefix>#<db>:notices     see `notices`
+    <prefix>#<db>:notices     see `ncps.locks.notices`
 
-Channels are the same in all databases of a server, hence the number in their names. What is
-published while nobody listens is gone: after every connection but the first all who wait for a
-lease look for themselves, and subscribers hear of a gap.
+Channels are the same in all databases of a server, hence the number in their names. A
+message is lost while this process is not connected: after every connection but the first each
+coroutine that waits for a lease asks again, and subscribers hear of a gap.
 """
 
 from __future__ import annotations
@@ -16,49 +16,56 @@ from typing import Any
 from twisted.logger import Logger
 
 from ncps.errors import Refused
+from ncps.locks.keeper import Keeper
 from ncps.locks.notices import SharedNotices
-from ncps.locks.redis.link import RedisLink, RedisPlace
-from ncps.locks.redis.protocol import Wire
+from ncps.locks.redis.address import RedisAddress
+from ncps.locks.redis.client import CHECK_S, RedisClient, RedisServer
+from ncps.locks.redis.connection import RedisConnection
 
 
-class RedisChannels:
-    """The listening connection."""
+class RedisChannels(RedisServer):
+    """The connection that hears what other replicas publish."""
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, place: RedisPlace, *, prefix: str) -> None:
-        self.released = f"{prefix}#{place.db}:released"
-        self.notices = f"{prefix}#{place.db}:notices"
-        self._link = RedisLink(reactor, place, subject="", greet=self._greet, is_subscriber=True)
-        self._ring: Callable[[str], None] = lambda _name: None
-        self._ring_all: Callable[[], None] = lambda: None
+    def __init__(self, reactor: Any, address: RedisAddress, *, prefix: str) -> None:
+        super().__init__(reactor, address, greet=self._subscribe, is_subscriber=True)
+        self.prefix = prefix
+        self.released = f"{prefix}#{address.db}:released"
+        self.notices = f"{prefix}#{address.db}:notices"
+        self._keeper = Keeper(reactor, self, check_s=CHECK_S)
+        self._wake: Callable[[str], None] = lambda _name: None
+        self._wake_all: Callable[[], None] = lambda: None
         self._told: Callable[[str], None] = lambda _text: None
         self._missed: Callable[[], None] = lambda: None
-        self._may_have_missed = False
         self._is_forbidden = False
 
-    def on_release(self, ring: Callable[[str], None], ring_all: Callable[[], None]) -> None:
-        """Name who is called with the name of a lease, and who when some may have been missed."""
-        self._ring, self._ring_all = ring, ring_all
+    def on_release(self, wake: Callable[[str], None], wake_all: Callable[[], None]) -> None:
+        """Call `wake` with the name of each released lease, `wake_all` after a gap."""
+        self._wake, self._wake_all = wake, wake_all
 
     def on_notice(self, told: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """Name who is called with the text of a notice, and who when some may have been missed."""
+        """Call `told` with the text of each notice, `missed` after a gap."""
         self._told, self._missed = told, missed
 
     async def start(self) -> None:
         """Subscribe, now or as soon as Redis is there."""
-        await self._link.start()
-        self._may_have_missed = True
+        await self._keeper.start()
 
     async def stop(self) -> None:
         """Disconnect."""
-        await self._link.stop()
+        await self._keeper.stop()
 
-    async def _greet(self, wire: Wire) -> None:
-        wire.listen(self._heard)
+    def connected(self, is_first: bool) -> None:
+        if not is_first:
+            self._wake_all()
+            self._missed()
+
+    async def _subscribe(self, connection: RedisConnection) -> None:
+        connection.listen(self._heard)
         try:
             for channel in (self.released, self.notices):
-                await wire.say("SUBSCRIBE", channel)
+                await connection.command("SUBSCRIBE", channel)
         except Refused as error:
             if not self._is_forbidden:
                 self._is_forbidden = True
@@ -67,23 +74,19 @@ class RedisChannels:
                     reason=str(error),
                     channels=f"{self.released}, {self.notices}",
                 )
-        if self._may_have_missed:
-            self._ring_all()
-            self._missed()
-        self._may_have_missed = True
 
     def _heard(self, channel: bytes, text: bytes) -> None:
         if channel == self.released.encode():
-            self._ring(text.decode("utf-8", "replace"))
+            self._wake(text.decode("utf-8", "replace"))
         elif channel == self.notices.encode():
             self._told(text.decode("utf-8", "replace"))
 
 
-def redis_notices(link: RedisLink, channels: RedisChannels) -> SharedNotices:
-    """Make notices that are said over `link` and heard over `channels`."""
+def redis_notices(client: RedisClient, channels: RedisChannels) -> SharedNotices:
+    """Make notices that are sent over `client` and heard over `channels`."""
 
     async def send(text: str) -> None:
-        await link.call(lambda wire: wire.say("PUBLISH", channels.notices, text))
+        await client.call(lambda redis: redis.command("PUBLISH", channels.notices, text))
 
     notices = SharedNotices(send)
     channels.on_notice(notices.heard, notices.missed)

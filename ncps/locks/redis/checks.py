@@ -1,11 +1,11 @@
-"""What a Redis must be like to keep leases."""
+"""Checks that a Redis is configured so that it can keep leases."""
 
 from __future__ import annotations
 
 from twisted.logger import Logger
 
 from ncps.errors import Refused, Unavailable
-from ncps.locks.redis.protocol import Lost, Wire
+from ncps.locks.redis.connection import Lost, RedisConnection
 
 NO_REDLOCK = (
     "several independent servers (Redlock) and Redis Cluster are not supported: neither makes"
@@ -15,21 +15,21 @@ OLDEST = 5
 _log = Logger()
 
 
-async def examine(wire: Wire) -> None:
-    """Look at a server we have just logged in to. Refused: what is wrong, and what would help."""
+async def examine(connection: RedisConnection) -> None:
+    """Check a server after the login. Raises Refused with the problem and a remedy."""
     try:
-        text = await wire.say("INFO")
+        text = await connection.command("INFO")
     except Lost:
         raise
     except (Refused, Unavailable) as error:
         _log.warn(
             "cannot see how {server} is configured ({reason}): see to it that it has"
             " maxmemory-policy noeviction, or leases may vanish",
-            server=wire.name,
+            server=connection.name,
             reason=str(error),
         )
         return
-    judge(wire.name, facts(text.decode("utf-8", "replace")))
+    judge(connection.name, facts(text.decode("utf-8", "replace")))
 
 
 def facts(info: str) -> dict[str, str]:
@@ -39,7 +39,7 @@ def facts(info: str) -> dict[str, str]:
 
 
 def judge(server: str, known: dict[str, str]) -> None:
-    """Refused: what is wrong with a server, and what would help."""
+    """Raise Refused if a server is wrong for leases, with what would help."""
     version = known.get("redis_version", "")
     major = version.partition(".")[0]
     if major.isdigit() and int(major) < OLDEST:

@@ -2,15 +2,15 @@
 
     <prefix><name>    "<token> <fence> <address>", expires after the TTL unless renewed
     <prefix>#fence    number of the last grant of any name; never expires
-    <prefix>#write    written and removed again, to see that a server takes what it is told
+    <prefix>#write    written and removed again, to check that the server takes writes
 
-Names of leases do not begin with "#". Everything lies under the prefix, channels too (see
-`redis_channels`), so that an ACL can be written for it.
+Names of leases do not begin with "#". Keys and channels (see `ncps.locks.redis.channels`) begin
+with the prefix, so that an ACL can be written for them.
 
-A script is one step for Redis, so nothing comes between looking and writing. A token is made for
-each attempt, so that an attempt may be repeated where its answer was lost, and only the holder
-renews and releases. The number of a grant is the time of Redis in microseconds, or one more than
-the last one if that is larger: Redis may lose its memory, the numbers still grow.
+Redis runs a script as one step, so no other command comes between its reads and writes. Each
+attempt has a token of its own, so that an attempt may be repeated after its answer was lost, and
+only the holder renews and releases. The fence of a grant is the time of Redis in microseconds, or
+one more than the last fence if that is larger: so fences grow even if Redis loses its memory.
 
 A lease is held for certain until its TTL has passed since the last renewal was *sent*. From then
 on it counts as lost, whatever Redis says later.
@@ -26,14 +26,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.aio.keyed import KeyedEvent
 from ncps.aio.tasks import Tasks
 from ncps.errors import Refused, Unavailable
-from ncps.locks.bells import Bells
 from ncps.locks.redis.channels import RedisChannels
 from ncps.locks.redis.checks import examine
-from ncps.locks.redis.link import Away, RedisLink, RedisPlace
-from ncps.locks.redis.protocol import Wire
-from ncps.locks.shared import Registry, since_boot
+from ncps.locks.redis.client import NotSent, RedisClient, RedisServer
+from ncps.locks.redis.connection import RedisConnection
+from ncps.locks.shared import LeaseBackend, since_boot
 
 TAKE = """
 local held = redis.call('GET', KEYS[1])
@@ -80,12 +80,12 @@ DRIFT = 0.01
 
 
 class RedisGrant:
-    """A lease in Redis; renewed by its registry until it is given back or lost."""
+    """A lease in Redis; its backend renews it until it is given back or lost."""
 
-    def __init__(self, registry: RedisRegistry, name: str, token: str, fence: int) -> None:
+    def __init__(self, backend: RedisBackend, name: str, token: str, fence: int) -> None:
         self.name = name
         self.token = token
-        self._registry = registry
+        self._backend = backend
         self._fence = fence
         self._is_lost = False
         self.until = 0.0
@@ -97,26 +97,28 @@ class RedisGrant:
 
     @property
     def is_lost(self) -> bool:
-        if not self._is_lost and self._registry.now() >= self.until:
-            self._is_lost = True  # for good: somebody else may have had it meanwhile
+        if not self._is_lost and self._backend.now() >= self.until:
+            self._is_lost = True  # for good: another process may have held it meanwhile
         return self._is_lost
 
     def lose(self) -> None:
-        """Somebody else has it, or may have had it."""
+        """Note that another process has the lease, or may have had it."""
         self._is_lost = True
 
     async def give_back(self) -> None:
         """See `ncps.locks.shared.Grant`."""
         if self.renewals is not None:
             self.renewals.cancel()
-        await self._registry.give_back(self)
+        await self._backend.give_back(self)
 
 
-class RedisRegistry(Registry):
-    """See the module.
+class RedisBackend(LeaseBackend):
+    """Leases of one process in Redis.
 
-    :param ttl_of: for the name of a lease, seconds after which a dead holder's is free.
-    :param now: seconds on a clock that nobody sets.
+    :param ttl_of: returns, for the name of a lease, the seconds after which it is free unless
+        renewed.
+    :param now: seconds of a clock that is never set.
+    :param subject: what cannot be done while Redis is away, for the log.
     """
 
     _log = Logger()
@@ -124,47 +126,46 @@ class RedisRegistry(Registry):
     def __init__(
         self,
         reactor: Any,
-        place: RedisPlace,
         channels: RedisChannels,
         *,
-        prefix: str,
         ttl_of: Callable[[str], float],
         address: str = "",
         now: Callable[[], float] = since_boot,
         subject: str = "what must be fetched cannot be",
     ) -> None:
-        self.bells = Bells()
+        self.freed = KeyedEvent()
         self.now = now
         self._reactor = reactor
-        self._prefix = prefix
+        self._prefix = channels.prefix
         self._ttl_of = ttl_of
         self._address = address
-        self._link = RedisLink(
-            reactor, place, subject=subject, greet=self._greet, check=self._write
+        server = RedisServer(
+            reactor, channels.address, subject=subject, greet=self._greet, check=self._write
         )
+        self._client = RedisClient(reactor, server)
         self._channels = channels
         self._tasks = Tasks(reactor)
         self._is_examined = False
         self._complaint = ""
-        channels.on_release(self.bells.ring, self.bells.ring_all)
+        channels.on_release(self.freed.set, self.freed.set_all)
 
     @property
-    def link(self) -> RedisLink:
-        """The connection, for who wants to say something else over it."""
-        return self._link
+    def client(self) -> RedisClient:
+        """The connection, for other messages."""
+        return self._client
 
     @property
     def trouble(self) -> str:
-        return self._link.trouble
+        return self._client.trouble
 
     async def start(self) -> None:
-        await self._link.start()
+        await self._client.start()
         await self._channels.start()
 
     async def stop(self) -> None:
         await self._tasks.stop(0.0)
         await self._channels.stop()
-        await self._link.stop()
+        await self._client.stop()
 
     async def take(self, name: str) -> RedisGrant | None:
         token = secrets.token_hex(16)
@@ -173,8 +174,8 @@ class RedisRegistry(Registry):
         keys: list[bytes | str] = [self._prefix + name, f"{self._prefix}#fence"]
         words: list[bytes | str | int] = [token, int(ttl * 1000), self._address]
         try:
-            fence = await self._link.call(lambda wire: wire.run(TAKE, keys, words))
-        except Away:
+            fence = await self._client.call(lambda redis: redis.script(TAKE, keys, words))
+        except NotSent:
             raise
         except Unavailable:
             self._tasks.start("take back", self._take_back(name, token, ttl))
@@ -187,12 +188,12 @@ class RedisRegistry(Registry):
         return grant
 
     async def holder(self, name: str) -> str:
-        held = await self._link.call(lambda wire: wire.say("GET", self._prefix + name))
+        held = await self._client.call(lambda redis: redis.command("GET", self._prefix + name))
         parts = (held or b"").decode("utf-8", "replace").split(" ", 2)
         return parts[2] if len(parts) == 3 else ""
 
     async def give_back(self, grant: RedisGrant) -> None:
-        """Release; where Redis does not answer the lease ends by itself."""
+        """Release; if Redis does not answer, the lease expires."""
         try:
             await self._release(grant.name, grant.token)
         except Unavailable as error:
@@ -201,16 +202,16 @@ class RedisRegistry(Registry):
             )
 
     async def _release(self, name: str, token: str) -> None:
-        await self._link.call(
-            lambda wire: wire.run(
+        await self._client.call(
+            lambda redis: redis.script(
                 RELEASE, [self._prefix + name], [token, self._channels.released, name]
             )
         )
 
     async def _take_back(self, name: str, token: str, ttl: float) -> None:
-        """Release what an attempt may have got whose answer did not come."""
+        """Release the lease that an attempt without an answer may have got."""
         try:
-            await self._link.up(ttl)
+            await self._client.up(ttl)
             await self._release(name, token)
         except Unavailable:
             pass  # by now it has expired
@@ -225,7 +226,7 @@ class RedisRegistry(Registry):
                 break
             sent = self.now()
             try:
-                is_ours = await self._link.call(lambda wire: wire.run(RENEW, keys, words))
+                is_ours = await self._client.call(lambda redis: redis.script(RENEW, keys, words))
             except Unavailable:
                 pause = ttl / 12
                 continue
@@ -237,10 +238,10 @@ class RedisRegistry(Registry):
             pause = ttl / 3
         self._log.warn("lease {name} was lost", name=grant.name)
 
-    async def _greet(self, wire: Wire) -> None:
-        """Look whether this Redis will do; one that did is not refused later."""
+    async def _greet(self, redis: RedisConnection) -> None:
+        """Check the server. Raises Refused until one was accepted; later a problem is logged."""
         try:
-            await examine(wire)
+            await examine(redis)
         except Refused as error:
             if not self._is_examined:
                 raise
@@ -250,11 +251,11 @@ class RedisRegistry(Registry):
         else:
             self._complaint = ""
         self._is_examined = True
-        await self._write(wire)
+        await self._write(redis)
 
-    async def _write(self, wire: Wire) -> None:
-        """See that writes are taken: where they are not, no lease can be had. Unavailable."""
-        await wire.run(WRITE, [f"{self._prefix}#write"], [])
+    async def _write(self, redis: RedisConnection) -> None:
+        """Check that the server takes writes. Raises Unavailable if it does not."""
+        await redis.script(WRITE, [f"{self._prefix}#write"], [])
 
 
 def _until(sent: float, ttl: float) -> float:

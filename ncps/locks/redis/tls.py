@@ -10,7 +10,7 @@ from twisted.internet.ssl import Certificate, PrivateCertificate, trustRootFromC
 
 from ncps.aio.tls import verified
 from ncps.errors import Refused
-from ncps.locks.redis.protocol import TLS
+from ncps.locks.redis.connection import TLS
 
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -18,7 +18,7 @@ _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 def verified_tls(
     ca_file: Path | None = None, cert_file: Path | None = None, key_file: Path | None = None
 ) -> TLS:
-    """Read the files; Refused: what is wrong with them.
+    """Read the files. Raises Refused if one of them cannot be used.
 
     :param ca_file: certificates to trust, PEM; None for those of the system.
     :param cert_file: a certificate of our own, PEM, for servers that ask for one; with `key_file`.

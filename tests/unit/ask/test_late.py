@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 
 from ncps.ask.health import FAILURES, SLOWEST_HEDGE_S
 from ncps.ask.hedge import BUSY_S
-from ncps.ask.late import LOOKS_S
+from ncps.ask.late import LOOKS
 from ncps.cache.answers import ServedNar
 from ncps.errors import Corrupt, NotFound, Unavailable
 from tests.fakes.samples import sample
@@ -72,7 +72,7 @@ class AloneTests(LateCase):
         """What answers nothing at all is not waited for: within the deadline of a question."""
         self.origin.is_silent = True
         opening = self.open(self.key)
-        self.pass_time(LOOKS_S[0])
+        self.pass_time(LOOKS.first_s)
         self.assertEqual((1, 2), (len(self.origin.asked("info")), self.origin.held))
         self.origin.fail_last(AWAY)
         self.assertEqual(0, self.origin.held, "the NAR was called off")

@@ -24,11 +24,11 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
         )
 
     def tearDown(self) -> None:
-        """No name stays behind that nobody holds, whatever a test did."""
+        """No name is kept after its last holder."""
         self.assertEqual(len(self.leases), 0)
 
     def test_a_line_of_cancelled_waiters_leaves_nothing(self) -> None:
-        """A name is forgotten when the last of many who waited in vain is gone."""
+        """A cancelled waiter keeps no name; the name is forgotten after its last holder."""
         leave, done = self.holder("x")
         waiting = [self.holder(str(number))[1] for number in range(50)]
         for each in waiting:
@@ -39,7 +39,7 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
         self.successResultOf(done)
 
     def test_cancelling_one_waiter_while_another_is_served(self) -> None:
-        """A waiter cancelled by the very one who just got the lease is gone for good."""
+        """The new holder of a lease may cancel the next waiter."""
         last: list[Deferred[None]] = []
 
         async def cancelling() -> None:
@@ -66,7 +66,7 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
 
 class LocalNoticesTests(SynchronousTestCase):
     def test_there_is_nobody_to_tell(self) -> None:
-        """What is published comes to nobody."""
+        """A notice reaches no subscriber."""
         heard: list[Notice] = []
         notices = LocalNotices()
         notices.subscribe(heard.append)

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import NcpsError, Refused
-from ncps.locks.postgresql.locks import PostgresRegistry, key_of
+from ncps.locks.postgresql.locks import PostgresBackend, key_of
 from ncps.locks.postgresql.session import Engine
 
 
@@ -44,7 +44,7 @@ class Database(Engine):
 
 class GreetingTests(SynchronousTestCase):
     def greet(self, database: Database) -> None:
-        PostgresRegistry(Clock(), database, ttl_s=15.0)._greet_blocking(database)
+        PostgresBackend(Clock(), database, ttl_s=15.0).greet_blocking(database)
 
     def test_a_pooler_between_us_and_the_server(self) -> None:
         """Its sessions are not ours, and so the locks in them would not be."""

@@ -10,17 +10,18 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.locks.redis.address import Login, RedisAddress
 from ncps.locks.redis.channels import RedisChannels
 from ncps.locks.redis.checks import facts, judge
-from ncps.locks.redis.link import Away, Login, RedisPlace
-from ncps.locks.redis.locks import RELEASE, RENEW, TAKE, RedisGrant, RedisRegistry
+from ncps.locks.redis.client import NotSent
+from ncps.locks.redis.locks import RELEASE, RENEW, TAKE, RedisBackend, RedisGrant
 from tests.contract.running import start
 
-PLACE = RedisPlace(addresses=(("redis", 6379),))
+PLACE = RedisAddress(addresses=(("redis", 6379),))
 
 
-class ScriptedLink:
-    """Answers scripts as the test says, and is a wire to itself.
+class ScriptedClient:
+    """Answers scripts as the test says, and is a connection to itself.
 
     :ivar answer: of the next scripts: a value, an error, or a Deferred of them.
     :ivar asked: scripts that were run.
@@ -40,7 +41,7 @@ class ScriptedLink:
         if not self.is_up:
             raise Unavailable("not in time")
 
-    async def run(self, script: str, _keys: list[str], _words: list[object]) -> Any:
+    async def script(self, script: str, _keys: list[str], _words: list[object]) -> Any:
         self.asked.append(script)
         answer = self.answer
         if isinstance(answer, Deferred):
@@ -54,34 +55,32 @@ class GrantTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         channels = RedisChannels(self.clock, PLACE, prefix="p:")
-        self.registry = RedisRegistry(
+        self.backend = RedisBackend(
             self.clock,
-            PLACE,
             channels,
-            prefix="p:",
             ttl_of=lambda _name: 12.0,
             now=self.clock.seconds,
         )
-        self.link = ScriptedLink()
-        self.registry._link = self.link  # type: ignore[assignment]
+        self.client = ScriptedClient()
+        self.backend._client = self.client  # type: ignore[assignment]
 
     def take(self) -> RedisGrant:
-        grant = self.successResultOf(start(self.registry.take("a")))
+        grant = self.successResultOf(start(self.backend.take("a")))
         assert isinstance(grant, RedisGrant)
         return grant
 
     def give_back(self, grant: RedisGrant) -> None:
-        self.link.answer = 1
+        self.client.answer = 1
         self.successResultOf(start(grant.give_back()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_it_is_certain_from_when_the_question_was_sent(self) -> None:
         """A slow answer does not lengthen a lease, and clocks may differ by a hundredth."""
         answer: Deferred[bytes] = Deferred()
-        self.link.answer = answer
-        taking = start(self.registry.take("a"))
+        self.client.answer = answer
+        taking = start(self.backend.take("a"))
         self.clock.advance(3)
-        self.link.answer = Unavailable("away")
+        self.client.answer = Unavailable("away")
         answer.callback(b"7")
         grant = self.successResultOf(taking)
         self.assertEqual(grant.fence, 7)
@@ -94,21 +93,21 @@ class GrantTests(SynchronousTestCase):
     def test_it_is_renewed_at_a_third_of_its_time(self) -> None:
         """Renewals keep it for ever, and stop with it."""
         grant = self.take()
-        self.link.answer = 1
+        self.client.answer = 1
         self.clock.pump([1.0] * 60)
         self.assertFalse(grant.is_lost)
-        self.assertEqual(self.link.asked, [TAKE] + [RENEW] * 15)
+        self.assertEqual(self.client.asked, [TAKE] + [RENEW] * 15)
         self.give_back(grant)
-        self.assertEqual(self.link.asked[-1], RELEASE)
+        self.assertEqual(self.client.asked[-1], RELEASE)
 
     def test_renewals_that_fail_are_repeated_sooner(self) -> None:
         """Until the time is up, and not after."""
         grant = self.take()
-        self.link.answer = Unavailable("away")
+        self.client.answer = Unavailable("away")
         self.clock.pump([0.5] * 16)
         self.assertFalse(grant.is_lost)
-        self.assertEqual(self.link.asked.count(RENEW), 5)
-        self.link.answer = 1
+        self.assertEqual(self.client.asked.count(RENEW), 5)
+        self.client.answer = 1
         self.clock.advance(1)
         self.clock.advance(11)
         self.assertFalse(grant.is_lost)
@@ -118,49 +117,49 @@ class GrantTests(SynchronousTestCase):
         """A renewal that arrives too late, or a token that is another, ends it for good."""
         grant = self.take()
         answer: Deferred[int] = Deferred()
-        self.link.answer = answer
+        self.client.answer = answer
         self.clock.advance(4)
         self.clock.advance(8)
         self.assertTrue(grant.is_lost)
         answer.callback(1)
         self.assertTrue(grant.is_lost)
         self.give_back(grant)
-        self.link.answer = b"8"
+        self.client.answer = b"8"
         grant = self.take()
-        self.link.answer = 0
+        self.client.answer = 0
         self.clock.advance(4)
         self.assertTrue(grant.is_lost)
         self.give_back(grant)
 
     def test_what_may_have_been_granted_is_taken_back(self) -> None:
         """An attempt without an answer is undone later; one that was not sent needs no undoing."""
-        self.link.answer = Unavailable("no answer", timed_out=True)
-        self.failureResultOf(start(self.registry.take("a")), Unavailable)
-        self.assertEqual(self.link.asked, [TAKE, RELEASE])
-        self.link.is_up = False
-        self.failureResultOf(start(self.registry.take("a")), Unavailable)
-        self.link.answer = Away("away")
-        self.failureResultOf(start(self.registry.take("a")), Away)
-        self.assertEqual(self.link.asked[2:], [TAKE, TAKE])
+        self.client.answer = Unavailable("no answer", timed_out=True)
+        self.failureResultOf(start(self.backend.take("a")), Unavailable)
+        self.assertEqual(self.client.asked, [TAKE, RELEASE])
+        self.client.is_up = False
+        self.failureResultOf(start(self.backend.take("a")), Unavailable)
+        self.client.answer = NotSent("away")
+        self.failureResultOf(start(self.backend.take("a")), NotSent)
+        self.assertEqual(self.client.asked[2:], [TAKE, TAKE])
 
     def test_a_release_that_fails_is_nobodys_concern(self) -> None:
         """The lease ends by itself."""
         grant = self.take()
-        self.link.answer = Unavailable("away")
+        self.client.answer = Unavailable("away")
         self.successResultOf(start(grant.give_back()))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_somebody_has_it(self) -> None:
         """An attempt that finds a key gets nothing."""
-        self.link.answer = 0
-        self.assertIsNone(self.successResultOf(start(self.registry.take("a"))))
+        self.client.answer = 0
+        self.assertIsNone(self.successResultOf(start(self.backend.take("a"))))
 
 
 class PlaceTests(SynchronousTestCase):
     def test_it_shows_itself_without_secrets(self) -> None:
         """Where it is, and nothing of how one gets in."""
         login = Login(username="me", password="hunter2")
-        place = RedisPlace(
+        place = RedisAddress(
             addresses=(("a", 1), ("b", 2)), master="m", login=login, sentinel_login=login
         )
         self.assertEqual(str(place), "Redis m (Sentinel a:1, b:2)")

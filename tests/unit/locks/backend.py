@@ -1,12 +1,12 @@
-"""A registry in memory whose answers a test may hold back."""
+"""A backend in memory whose answers a test may hold back."""
 
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from ncps.aio.keyed import KeyedEvent
 from ncps.errors import NcpsError
-from ncps.locks.bells import Bells
-from ncps.locks.shared import Grant, Registry
+from ncps.locks.shared import Grant, LeaseBackend
 
 
 class MemoryGrant(Grant):
@@ -14,8 +14,8 @@ class MemoryGrant(Grant):
 
     is_lost = False
 
-    def __init__(self, registry: MemoryRegistry, name: str, fence: int) -> None:
-        self._registry = registry
+    def __init__(self, backend: MemoryBackend, name: str, fence: int) -> None:
+        self._backend = backend
         self._name = name
         self._fence = fence
 
@@ -24,14 +24,14 @@ class MemoryGrant(Grant):
         return self._fence
 
     async def give_back(self) -> None:
-        if self._registry.gate is not None:
-            await self._registry.gate
-        del self._registry.held[self._name]
-        if self._registry.announces:
-            self._registry.bells.ring(self._name)
+        if self._backend.gate is not None:
+            await self._backend.gate
+        del self._backend.held[self._name]
+        if self._backend.announces:
+            self._backend.freed.set(self._name)
 
 
-class MemoryRegistry(Registry):
+class MemoryBackend(LeaseBackend):
     """What several processes see.
 
     :ivar gate: while it is set, answers wait for it.
@@ -41,7 +41,7 @@ class MemoryRegistry(Registry):
     """
 
     def __init__(self) -> None:
-        self.bells = Bells()
+        self.freed = KeyedEvent()
         self.held: dict[str, str] = {}
         self.gate: Deferred[None] | None = None
         self.failing: NcpsError | None = None

@@ -1,7 +1,7 @@
-"""Wire: one connection to one Redis server; the only importer of txredisapi.
+"""One connection to one Redis server; the only importer of txredisapi.
 
 Of txredisapi only the protocol is used: its pools queue calls without end while the server is away,
-and reconnect on the global reactor with delays of their own (see `redis_link` for ours).
+and reconnect on the global reactor with delays of their own; `ncps.locks.keeper` reconnects here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 
 from ncps.aio.resolver import NamedEndpoint
 from ncps.aio.tls import WrongCertificate
-from ncps.errors import Refused, Unavailable
+from ncps.errors import NcpsError, Refused, Unavailable
 
 TLS = Callable[[str], IOpenSSLClientConnectionCreator]
-"""Makes, for the name of a host, what sees to it that the server is that host."""
+"""Makes TLS options that verify, for the name of a host, that the server is that host."""
 
 _NOT_ALLOWED = ("WRONGPASS", "NOAUTH", "NOPERM", "Client sent AUTH", "AUTH <password> called")
 _NO_SUCH_DB = ("DB index", "invalid DB")
@@ -33,15 +33,15 @@ _CLUSTER = ("MOVED", "CROSSSLOT", "CLUSTERDOWN", "SELECT is not allowed in clust
 _NOT_NOW = ("MASTERDOWN", "LOADING")
 _TAKES_NOTHING = re.compile(r"\b(?:READONLY|OOM|MISCONF|NOREPLICAS)\b.*")
 """Writes are refused: to a replica, for want of memory, of a disk, or of replicas. Redis 5 and 6
-wrap what a command in a script is told."""
+wrap the error of a command in a script."""
 
 
 class Lost(Unavailable):
-    """The connection is of no use any more; the command may have been carried out or not."""
+    """The connection is of no use any more; it is unknown whether Redis ran the command."""
 
 
 class _Factory(Factory):
-    """Makes one protocol, which expects more of its factory than others do."""
+    """Makes one protocol; the attributes are those that txredisapi reads of a factory."""
 
     noisy = False
     isLazy = False
@@ -62,7 +62,7 @@ def _protocol(is_subscriber: bool) -> Any:
     kind: Any = txredisapi.SubscriberProtocol if is_subscriber else txredisapi.RedisProtocol
 
     class Protocol(kind):  # type: ignore[misc]
-        """Keeps the reason of a loss, and reads all that has come without waiting for turns."""
+        """Keeps the reason of a loss, and reads all received bytes at once."""
 
         reason: BaseException | None = None
         _rest = b""
@@ -84,15 +84,17 @@ def _protocol(is_subscriber: bool) -> Any:
     return Protocol
 
 
-async def dial(
+async def connect(
     reactor: Any,
     address: tuple[str, int],
     *,
     tls: TLS | None,
     timeout_s: float,
     is_subscriber: bool = False,
-) -> Wire:
-    """Connect. Unavailable. With TLS it is the first answer that says the server is the right one.
+) -> RedisConnection:
+    """Connect. Raises Unavailable if that fails.
+
+    With TLS it is the first answer that shows whether the server is the right one.
 
     :param is_subscriber: whether the connection is for SUBSCRIBE.
     """
@@ -106,11 +108,13 @@ async def dial(
         protocol = await within(reactor, timeout_s, name, attempt)
     except (ConnectError, ConnectionClosed, DNSLookupError, OSError) as error:
         raise Unavailable(f"{name}: {_reason(error)}") from error
-    return Wire(reactor, name, protocol, timeout_s)
+    return RedisConnection(reactor, name, protocol, timeout_s)
 
 
 def _cancellable(attempt: Deferred[Any]) -> Deferred[Any]:
-    """Make cancelling end in CancelledError; a HostnameEndpoint makes a failed look-up of it."""
+    """Make a cancelled attempt end in CancelledError; a HostnameEndpoint reports a
+    failed look-up.
+    """
 
     def cancel(result: Deferred[Any]) -> None:
         result.errback(CancelledError())
@@ -133,53 +137,76 @@ def _cancellable(attempt: Deferred[Any]) -> Deferred[Any]:
 
 
 async def within(
-    reactor: Any, seconds: float, who: str, work: Deferred[Any] | Coroutine[Any, Any, Any]
+    reactor: Any, seconds: float, name: str, work: Deferred[Any] | Coroutine[Any, Any, Any]
 ) -> Any:
-    """Await at most so long. Unavailable: timed out."""
+    """Await at most `seconds`. Raises Unavailable, timed out, after that.
+
+    :param name: of the server, for the message.
+    """
     done = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
     try:
         return await done.addTimeout(seconds, reactor)
     except DeferredTimeout:
-        raise Unavailable(f"{who} does not answer within {seconds:g}s", timed_out=True) from None
+        raise Unavailable(f"{name} does not answer within {seconds:g}s", timed_out=True) from None
 
 
-class Wire:
-    """See the module; made by `dial`. Commands are pipelined."""
+class RedisConnection:
+    """One connection, made by `connect`; commands are pipelined.
+
+    :ivar ended: fires with the reason when the connection has ended.
+    """
 
     def __init__(self, reactor: Any, name: str, protocol: Any, timeout_s: float) -> None:
         self.name = name
+        self.ended: Deferred[NcpsError] = Deferred()
         self._reactor = reactor
         self._protocol = protocol
         self._timeout_s = timeout_s
+        self._is_dead = False
+        gone: Deferred[object] = protocol.whenDisconnected()
+        gone.addCallback(self._gone)
+        if protocol.reason is not None and not gone.called:
+            gone.callback(None)
 
-    def end(self) -> Deferred[object]:
-        """Return what fires when the connection has ended."""
-        ended: Deferred[object] = self._protocol.whenDisconnected()
-        if self._protocol.reason is not None and not ended.called:
-            ended.callback(None)
-        return ended
+    @property
+    def is_dead(self) -> bool:
+        """Whether the connection has ended or is about to end."""
+        return self._is_dead
 
-    def close(self) -> None:
+    def _gone(self, _: object) -> None:
+        self._is_dead = True
+        if not self.ended.called:
+            self.ended.callback(Lost(f"{self.name}: {_reason(self._protocol.reason)}"))
+
+    def end(self, _reason: NcpsError | None = None) -> None:
         """End the connection at once; idempotent."""
+        self._is_dead = True
         transport = self._protocol.transport
         if transport is not None:
             transport.abortConnection()
 
+    async def close(self) -> None:
+        """End the connection and wait until the transport has gone; idempotent."""
+        self.end()
+        if self._protocol.reason is None:
+            await self._protocol.whenDisconnected()
+
     def listen(self, told: Callable[[bytes, bytes], None]) -> None:
-        """Hear messages, each a channel and a text; before the first SUBSCRIBE."""
+        """Call `told` with the channel and text of each message; before the first SUBSCRIBE."""
         self._protocol.messageReceived = lambda _pattern, channel, text: told(channel, text)
 
-    async def say(self, *words: bytes | str | int) -> Any:
-        """Send a command; return its answer. Lost, Refused, Unavailable.
+    async def command(self, *words: bytes | str | int) -> Any:
+        """Send a command; return its answer.
 
-        A server that does not answer in time loses the connection.
+        The connection ends if the server does not answer in time.
+        Raises Lost, Refused, Unavailable.
         """
         return await self._answered(lambda: self._protocol.execute_command(*words))
 
-    async def run(
+    async def script(
         self, script: str, keys: list[bytes | str], words: list[bytes | str | int]
     ) -> Any:
-        """Run a Lua script; return its answer. Lost, Refused, Unavailable."""
+        """Run a Lua script; return its answer. Raises Lost, Refused, Unavailable."""
         return await self._answered(lambda: self._protocol.eval(script, keys, words))
 
     async def _answered(self, send: Callable[[], Deferred[Any]]) -> Any:
@@ -188,7 +215,7 @@ class Wire:
         try:
             return await within(self._reactor, self._timeout_s, self.name, send())
         except Unavailable:
-            self.close()  # whoever does not answer one will not answer the others
+            self.end()  # the answers to later commands would be as late
             raise
         except txredisapi.ResponseError as error:
             raise self._translated(str(error).strip().removeprefix("ERR ")) from error
@@ -196,7 +223,7 @@ class Wire:
             raise self._lost(error) from error
 
     def _translated(self, text: str) -> Unavailable | Refused:
-        """Make ours of what Redis says; it never repeats what it was told in secret."""
+        """Make an error of ours of one from Redis; Redis never repeats a password in it."""
         text = text[:200]
         if text.startswith(_NOT_ALLOWED):
             return Refused(

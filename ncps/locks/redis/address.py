@@ -1,0 +1,97 @@
+"""RedisAddress: where Redis is and how to log in to it, with Sentinels or without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import field, frozen
+
+from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.locks.redis.connection import TLS, RedisConnection, connect
+
+
+@frozen(kw_only=True)
+class Login:
+    """User and password of this process; empty where Redis asks for none."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@frozen(kw_only=True)
+class RedisAddress:
+    """Where Redis is, and how to log in.
+
+    :param addresses: host and port of the one server, or of each Sentinel.
+    :param master: the name that the Sentinels have for the server; empty without Sentinels.
+    :param tls: for Redis and Sentinels; None for connections without TLS.
+    :param timeout_s: deadline of each attempt to connect and of each answer.
+    """
+
+    addresses: tuple[tuple[str, int], ...]
+    master: str = ""
+    db: int = 0
+    login: Login = Login()
+    sentinel_login: Login = Login()
+    tls: TLS | None = None
+    timeout_s: float = 2.0
+
+    def __str__(self) -> str:
+        where = ", ".join(f"{host}:{port}" for host, port in self.addresses)
+        return f"Redis {self.master} (Sentinel {where})" if self.master else f"Redis ({where})"
+
+
+async def join(reactor: Any, server: RedisAddress, *, is_subscriber: bool) -> RedisConnection:
+    """Connect, log in, choose the database, get an answer. Raises Refused, Unavailable."""
+    if server.master:
+        address = await _find_master(reactor, server)
+    else:
+        (address,) = server.addresses
+    connection = await connect(
+        reactor, address, tls=server.tls, timeout_s=server.timeout_s, is_subscriber=is_subscriber
+    )
+    try:
+        await _log_in(connection, server.login)
+        if server.master and (await connection.command("ROLE"))[0] != b"master":
+            raise Unavailable(f"{connection.name} is not the master of {server.master} (any more)")
+        if server.db:
+            await connection.command("SELECT", server.db)
+        await connection.command("PING")
+    except BaseException:
+        connection.end()
+        raise
+    return connection
+
+
+async def _log_in(connection: RedisConnection, login: Login) -> None:
+    if login.username:
+        await connection.command("AUTH", login.username, login.password)
+    elif login.password:
+        await connection.command("AUTH", login.password)
+
+
+async def _find_master(reactor: Any, server: RedisAddress) -> tuple[str, int]:
+    """Ask one Sentinel after the other. Raises the error of the last one if all fail."""
+    failure: NcpsError | None = None
+    for address in server.addresses:
+        try:
+            return await _ask_sentinel(reactor, server, address)
+        except (Refused, Unavailable) as error:
+            failure = error
+    assert failure is not None, "there are addresses"
+    raise failure
+
+
+async def _ask_sentinel(
+    reactor: Any, server: RedisAddress, address: tuple[str, int]
+) -> tuple[str, int]:
+    connection = await connect(reactor, address, tls=server.tls, timeout_s=server.timeout_s)
+    try:
+        await _log_in(connection, server.sentinel_login)
+        found = await connection.command("SENTINEL", "get-master-addr-by-name", server.master)
+    finally:
+        connection.end()
+    if not found:
+        raise Unavailable(f"Sentinel {connection.name} knows no master {server.master}")
+    host, port = found
+    return host.decode(), int(port)

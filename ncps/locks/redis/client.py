@@ -1,0 +1,155 @@
+"""RedisClient: calls to Redis over one connection that a `Keeper` keeps up.
+
+A connection ends if a command gets no answer within its deadline, or if the server refuses writes.
+`Keeper` checks an idle connection every few seconds, so that its loss is known before a caller
+needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.locks.keeper import ATTEMPTS, Keeper, Server
+from ncps.locks.redis.address import RedisAddress, join
+from ncps.locks.redis.connection import Lost, RedisConnection, within
+
+CHECK_S = 5.0
+Step = Callable[[RedisConnection], Awaitable[object]]
+"""Something to do with a connection. Raises Refused, Unavailable."""
+
+
+class NotSent(Unavailable):
+    """The server is known to be away: nothing was sent."""
+
+
+async def ping(connection: RedisConnection) -> None:
+    """See that the server answers. Raises Unavailable if it does not."""
+    await connection.command("PING")
+
+
+class RedisServer(Server[RedisConnection]):
+    """How a keeper connects to Redis, and what the log says of it.
+
+    :param subject: what cannot be done while Redis is away, for the log; empty: not logged.
+    :param greet: done with each new connection before it counts as up.
+    :param check: done with an idle connection; an error ends it.
+    :param is_subscriber: whether the connection is for SUBSCRIBE.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        address: RedisAddress,
+        *,
+        subject: str = "",
+        greet: Step,
+        check: Step = ping,
+        is_subscriber: bool = False,
+    ) -> None:
+        self.address = address
+        self._reactor = reactor
+        self._subject = subject
+        self._greet = greet
+        self._check = check
+        self._is_subscriber = is_subscriber
+
+    @property
+    def where(self) -> str:
+        return str(self.address)
+
+    async def connect(self) -> RedisConnection:
+        connection = await join(self._reactor, self.address, is_subscriber=self._is_subscriber)
+        try:
+            await self._greet(connection)
+        except BaseException:
+            connection.end()
+            raise
+        return connection
+
+    async def check(self, connection: RedisConnection) -> None:
+        await self._check(connection)
+
+    def connected(self, is_first: bool) -> None:
+        """See `Server`: calls wait for the state themselves."""
+
+    def lost(self, reason: NcpsError) -> None:
+        """See `Server`: calls under way raise `Lost` themselves."""
+
+    def went_away(self, reason: NcpsError) -> None:
+        if self._subject:
+            self._log.warn(
+                "{place} is away, {subject}: {reason}",
+                place=self.where,
+                subject=self._subject,
+                reason=str(reason),
+            )
+
+    def came_back(self) -> None:
+        if self._subject:
+            self._log.info("{place} is there again", place=self.where)
+
+
+class RedisClient:
+    """Asks Redis over one connection, once more if the connection breaks meanwhile."""
+
+    def __init__(self, reactor: Any, server: RedisServer) -> None:
+        self._reactor = reactor
+        self._where = server.where
+        self._timeout_s = server.address.timeout_s
+        self._keeper = Keeper(reactor, server, check_s=CHECK_S)
+
+    @property
+    def trouble(self) -> str:
+        """Why the server is away; empty while it is there or is being joined."""
+        return self._keeper.trouble
+
+    async def start(self) -> None:
+        """Connect, now or as soon as Redis is there. Raises Refused if it will never work."""
+        await self._keeper.start()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._keeper.stop()
+
+    async def up(self, seconds: float) -> None:
+        """Wait until there is a connection. Raises Unavailable after `seconds`."""
+        await within(self._reactor, seconds, self._where, self._keeper.up())
+
+    async def call(self, send: Callable[[RedisConnection], Awaitable[Any]]) -> Any:
+        """Ask something that may be asked twice; return the answer.
+
+        Raises NotSent if nothing was asked, Unavailable if the outcome is unknown.
+        """
+        if self._keeper.trouble:
+            raise self._not_sent()
+        most = 2 * self._timeout_s  # once for a connection that is being made
+        try:
+            return await within(self._reactor, most, self._where, self._ask(send))
+        except Refused as error:  # what was allowed at the start may be forbidden later
+            raise Unavailable(str(error)) from error
+
+    async def _ask(self, send: Callable[[RedisConnection], Awaitable[Any]]) -> Any:
+        """Ask, once more after a loss: a server that restarts breaks every connection once."""
+        loss: Lost | None = None
+        while True:
+            try:
+                connection = await self._keeper.current()
+            except Unavailable as error:
+                raise loss or self._not_sent() from error
+            try:
+                return await send(connection)
+            except Lost as error:
+                connection.end()
+                if loss is not None:
+                    raise
+                loss = error
+
+    def _not_sent(self) -> NotSent:
+        reason = f"{self._where} is away: {self._keeper.trouble}"
+        return NotSent(reason, retry_after=ATTEMPTS.longest_s)
