@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ncps.aio.slots import Slots
 from ncps.aio.threads import Workers
-from ncps.assembly.stores import Stores, volume
+from ncps.assembly.storage import Stores, volume
 from ncps.errors import Refused
 from ncps.settings.model import S3Settings, Settings
 from ncps.storage.room import Room

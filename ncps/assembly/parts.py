@@ -11,7 +11,8 @@ from ncps.aio.spool import Digest, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Workers
 from ncps.assembly.databases import database
-from ncps.assembly.stores import Stores, stores
+from ncps.assembly.storage import Stores
+from ncps.assembly.stores import stores
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.quarantine import Quarantine, QuarantineBounds
 from ncps.database.catalog import SqlCatalog

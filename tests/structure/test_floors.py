@@ -58,7 +58,6 @@ FLOORS: Final = (
 allow; the version in `ncps` itself is known to all."""
 
 CIRCLES: Final = [
-    ["ncps.assembly.bucket", "ncps.assembly.stores"],
     ["ncps.assembly.leases", "ncps.assembly.leases_of_servers"],
     ["ncps.aio.spool", "ncps.aio.spool_reader"],
     ["ncps.web.fast.channel", "ncps.web.request", "ncps.web.respond", "ncps.web.site"],
