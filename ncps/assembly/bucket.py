@@ -12,10 +12,12 @@ from ncps.assembly.storage import Stores, volume
 from ncps.errors import Refused
 from ncps.settings.model import S3Settings, Settings
 from ncps.storage.room import Room
-from ncps.storage.s3.bucket import Access, Bucket, connect
+from ncps.storage.s3.blobs import Redirect, S3Blobs
+from ncps.storage.s3.bucket import Bucket, BucketAccess, connect
 from ncps.storage.s3.probe import probe_blocking, sweep_blocking
-from ncps.storage.s3.requests import Requests
-from ncps.storage.s3.stores import S3ConfigStore, S3NarInfoStore, S3NarStore
+from ncps.storage.s3.requests import BucketRequests
+from ncps.storage.s3.upload import UploadOptions
+from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from ncps.storage.temps import Temps
 from ncps.upstream.proxies import is_this_machine
 
@@ -26,9 +28,9 @@ UPLOAD_PATIENCE_S: Final = 600.0
 """How long a finished download may wait to be uploaded before it is dropped."""
 
 
-def access(settings: S3Settings) -> Access:
+def access(settings: S3Settings) -> BucketAccess:
     """The way to the bucket."""
-    return Access(
+    return BucketAccess(
         bucket=settings.bucket,
         endpoint=settings.endpoint,
         region=settings.region,
@@ -56,7 +58,7 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
     bucket = Bucket(connect(way), way)
     workers = Workers(reactor, "s3", s3.threads)
     uploads = max(1, s3.threads // 4)
-    requests = Requests(
+    requests = BucketRequests(
         bucket=bucket,
         workers=workers,
         slots=Slots(
@@ -66,10 +68,6 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
             queue=QUEUE,
             patience_s=s3.queue_timeout_s,
         ),
-    )
-    options = {"StorageClass": s3.storage_class} if s3.storage_class else {}
-    nars = S3NarStore(
-        requests=requests,
         uploads=Slots(
             reactor,
             "an upload to S3",
@@ -77,10 +75,15 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
             queue=QUEUE,
             patience_s=UPLOAD_PATIENCE_S,
         ),
-        part=s3.part_size_bytes,
-        options=options,
-        redirect_from=s3.redirect_min_size_bytes if s3.redirect else None,
-        redirect_ttl_s=s3.redirect_ttl_s,
+    )
+    options = {"StorageClass": s3.storage_class} if s3.storage_class else {}
+    blobs = S3Blobs(
+        clock=reactor,
+        requests=requests,
+        uploads=UploadOptions(s3.part_size_bytes, options),
+        redirect=Redirect(min_size=s3.redirect_min_size_bytes, ttl_s=s3.redirect_ttl_s)
+        if s3.redirect
+        else None,
     )
 
     def probe() -> None:
@@ -92,9 +95,9 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
 
     return Stores(
         spools=spools,
-        nars=nars,
-        narinfos=S3NarInfoStore(requests=requests),
-        config=S3ConfigStore(clock=reactor, requests=requests),
+        nars=BlobNarStore(blobs),
+        narinfos=BlobNarInfoStore(blobs),
+        config=BlobConfigStore(blobs),
         room=Room(volume(settings, spools.directory)),
         probe=probe,
         sweep=sweep,

@@ -10,9 +10,10 @@ from ncps.aio.threads import Workers
 from ncps.assembly.storage import Stores, volume
 from ncps.settings.model import Settings
 from ncps.storage.calls import Calls
-from ncps.storage.directory import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.directory import DirectoryBlobs
 from ncps.storage.lock import StoreLock
 from ncps.storage.room import Room, odd_place
+from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
 
@@ -41,6 +42,7 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
     readers = Workers(reactor, "read", READERS)
     where = f"the storage {root}"
     calls = Calls(readers, clock=reactor, where=where, is_local=is_local(root))
+    blobs = DirectoryBlobs(tree, workers, calls)
     spools = tree.temps if temp_path is None else Temps(temp_path)
 
     def probe() -> None:
@@ -55,9 +57,9 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
 
     return Stores(
         spools=spools,
-        nars=LocalNarStore(tree=tree, workers=workers, readers=calls),
-        narinfos=LocalNarInfoStore(tree=tree, workers=workers),
-        config=LocalConfigStore(tree=tree, workers=workers),
+        nars=BlobNarStore(blobs),
+        narinfos=BlobNarInfoStore(blobs),
+        config=BlobConfigStore(blobs),
         room=Room(volume(settings, root), volume(settings, spools.directory, root)),
         odd=lambda: odd_place(spools.directory, root),
         probe=probe,

@@ -41,6 +41,16 @@ def _shards(name: str) -> str:
     return f"{name[0]}/{name[:2]}"
 
 
+def file_name(key: str) -> str:
+    """Return the last part of a key."""
+    return key.rpartition("/")[2]
+
+
+def is_sharded(key: str) -> bool:
+    """Return whether objects at or below this key lie in shard directories."""
+    return key.startswith((NARS, NARINFOS))
+
+
 def nar_key(key: NarKey) -> str:
     """Where a NAR lies."""
     return f"{NARS}/{_shards(key.name)}/{key.file_name}"
@@ -92,7 +102,7 @@ def probe_key(name: str) -> str:
 def nar_of(object_key: str) -> NarKey | None:
     """Read a key of `nar_key` back; None for every other key."""
     try:
-        key = NarKey.parse(object_key.rpartition("/")[2])
+        key = NarKey.parse(file_name(object_key))
     except Malformed:
         return None
     return key if nar_key(key) == object_key else None
@@ -100,10 +110,10 @@ def nar_of(object_key: str) -> NarKey | None:
 
 def set_aside_of(object_key: str) -> tuple[NarKey, str, datetime] | None:
     """Read a key of `quarantine_key` back: NAR, mark and its time; None for every other key."""
-    file_name, _, mark = object_key.rpartition("/")[2].rpartition(".")
+    name, _, mark = file_name(object_key).rpartition(".")
     found = _MARK.fullmatch(mark)
     try:
-        key = NarKey.parse(file_name)
+        key = NarKey.parse(name)
     except Malformed:
         return None
     if found is None or quarantine_key(key, mark) != object_key:
@@ -113,5 +123,5 @@ def set_aside_of(object_key: str) -> tuple[NarKey, str, datetime] | None:
 
 def digest_of(object_key: str) -> str | None:
     """Read a key of `narinfo_key` back; None for every other key."""
-    digest = object_key.rpartition("/")[2].removesuffix(_NARINFO_END)
+    digest = file_name(object_key).removesuffix(_NARINFO_END)
     return digest if is_digest(digest) and narinfo_key(digest) == object_key else None

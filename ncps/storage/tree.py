@@ -19,12 +19,13 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Final
 
-from ncps.errors import Corrupt, Refused, Unavailable
+from ncps.errors import Corrupt, Refused
 from ncps.storage import keys
+from ncps.storage.directories import Directories, sync_directory
+from ncps.storage.listing import files, files_in_shards
 from ncps.storage.os_errors import reading, writing
 from ncps.storage.temps import TempFile, Temps
 
-_ATTEMPTS: Final = 100
 _COPY_SIZE: Final = 1024 * 1024
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o400
@@ -39,8 +40,10 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.temps = Temps(root / keys.TEMPS)
-        self._prefix = f"{root}/"
-        self._durable: set[str] = set()  # directories whose own names are known to be on disk
+        self.directories = Directories(root)
+        self.path = self.directories.path
+        self.check_present = self.directories.check_present
+        self._install = self.directories.install
 
     def probe(self) -> None:
         """Make the directories and check that files can be written; for the start, blocking.
@@ -53,7 +56,7 @@ class Tree:
         try:
             root.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
             for name in (keys.NARS, keys.NARINFOS, keys.QUARANTINE, keys.TEMPS, keys.CONFIG):
-                self._make_parents(f"{self._prefix}{name}/")
+                self.directories.make_parents(self.path(f"{name}/"))
         except (FileExistsError, NotADirectoryError) as error:
             raise Refused(f"the storage path {error.filename} is not a directory") from error
         except OSError as error:
@@ -63,10 +66,6 @@ class Tree:
         if not os.access(root / keys.TEMPS, os.W_OK | os.X_OK):
             raise Refused(f"the storage path {root} is not writable for this user")
         self.temps.probe()
-
-    def path(self, key: str) -> str:
-        """Where the object of this key lies."""
-        return self._prefix + key
 
     def stat(self, key: str) -> os.stat_result | None:
         """Facts of a regular file; None: surely absent, also behind what is none. Unavailable."""
@@ -93,12 +92,6 @@ class Tree:
                 self.check_present()
                 return None
 
-    def check_present(self) -> None:
-        """Raise Unavailable unless the tree is there: an unmounted disk has lost no object."""
-        base = self._prefix + keys.NARS
-        if not Path(base).is_dir():
-            raise Unavailable(f"{base} is not there: the disk may not be mounted")
-
     def write(self, key: str, data: bytes) -> None:
         """Make a small file the object, replacing what is there. StorageFull, Unavailable."""
         with writing(self.path(key)):
@@ -117,7 +110,7 @@ class Tree:
                 self._install(os.link, temp.path, key)
             except FileExistsError:
                 # Whoever won may not have come to syncing the name yet.
-                _sync_directory(self.path(key).rpartition("/")[0])
+                sync_directory(self.path(key).rpartition("/")[0])
                 return False
             finally:
                 temp.discard()
@@ -155,7 +148,7 @@ class Tree:
             if _digest_of(self.path(key)) != digest:
                 return None
             # Whoever published it may not have come to syncing the name yet.
-            _sync_directory(self.path(key).rpartition("/")[0])
+            sync_directory(self.path(key).rpartition("/")[0])
         except FileNotFoundError:  # deleted and pruned just now
             return None
         return facts
@@ -168,7 +161,7 @@ class Tree:
         path, where = self.path(aside), self.path(key)
         with suppress(OSError):  # absent, no room, or a file system without links: those bytes go
             is_file = stat.S_ISREG(os.lstat(where).st_mode)
-            self._make_parents(path)
+            self.directories.make_parents(path)
             (os.link if is_file else os.rename)(where, path)
 
     def copy(self, key: str, target: str, is_same: Callable[[os.stat_result], bool]) -> bool:
@@ -193,12 +186,11 @@ class Tree:
                 temp.unlink(missing_ok=True)
         return True
 
-    def remove(self, key: str, *, in_shard: bool = True) -> bool:
-        """Remove the object; False if absent. StorageFull (read-only), Unavailable.
+    def remove(self, key: str) -> bool:
+        """Remove the object, and its shard directories if they are empty; False if it is absent.
 
-        Not synced: what comes back after a power loss is an orphan, found by its missing row.
-
-        :param in_shard: whether it lies in shard directories, which go with their last object.
+        Not synced: a file that a power loss brings back is an orphan without a row. Raises
+        StorageFull if nothing may be written, Unavailable.
         """
         path = self.path(key)
         with writing(path):
@@ -209,8 +201,8 @@ class Tree:
                 return False
             except IsADirectoryError:  # which is no object
                 return False
-            if in_shard:
-                self._prune(path)
+            if keys.is_sharded(key):
+                self.directories.prune(path)
         return True
 
     def move(self, key: str, target: str) -> bool:
@@ -226,61 +218,21 @@ class Tree:
             except (FileNotFoundError, NotADirectoryError):
                 self.check_present()
                 return False
-            self._prune(path)
+            self.directories.prune(path)
         return True
 
     def walk(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
-        """Keys and facts of the files below `base` that lie in shards. Unavailable.
+        """Yield keys and properties of the files below a base of `keys`, lazily.
 
-        Lazy, one directory of a shard open at a time; what goes meanwhile is left out.
+        A file that goes meanwhile is left out. The quarantine has no shards, and a link in it is
+        not a file. Raises Unavailable if a directory cannot be read or the disk is not mounted.
         """
         self.check_present()
-        for shard in self._directories(base):
-            for sub_shard in self._directories(shard):
-                yield from self._files(sub_shard)
-
-    def files(self, base: str) -> Iterator[tuple[str, os.stat_result]]:
-        """Keys and facts of the files that lie in the directory `base` itself, links aside.
-
-        Lazy, as `walk`. Unavailable.
-        """
-        self.check_present()
-        yield from self._files(base, follows=False)
-
-    def _directories(self, base: str) -> Iterator[str]:
-        for entry in self._scan(base):
-            with reading(entry.path):
-                if entry.is_dir(follow_symlinks=False):
-                    yield f"{base}/{entry.name}"
-
-    def _files(self, base: str, *, follows: bool = True) -> Iterator[tuple[str, os.stat_result]]:
-        for entry in self._scan(base):
-            with reading(entry.path):
-                try:
-                    facts = entry.stat(follow_symlinks=follows)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue
-                except OSError as error:
-                    if error.errno != errno.ELOOP:
-                        raise
-                    continue
-            if stat.S_ISREG(facts.st_mode):
-                yield f"{base}/{entry.name}", facts
-
-    def _scan(self, base: str) -> Iterator[os.DirEntry[str]]:
         path = self.path(base)
-        with reading(path):
-            try:
-                entries = os.scandir(path)
-            except FileNotFoundError:
-                return
-        with entries:
-            while True:
-                with reading(path):
-                    entry = next(entries, None)
-                if entry is None:
-                    return
-                yield entry
+        if keys.is_sharded(base):
+            yield from files_in_shards(path, base)
+        else:
+            yield from files(path, base, follows=False)
 
     def _write_temp(self, data: bytes) -> TempFile:
         temp = self.temps.create("temp")
@@ -316,65 +268,11 @@ class Tree:
             temp.close()
         return facts
 
-    def _install(self, operation: Callable[[Path, str], None], source: Path, key: str) -> None:
-        """Rename or link a sealed file to its key, durably."""
-        path = self.path(key)
-        for _ in range(_ATTEMPTS):
-            try:
-                self._make_parents(path)
-                operation(source, path)
-            except FileNotFoundError:
-                if not source.exists():
-                    raise
-                self.check_present()  # else a shard was pruned under our hands
-            else:
-                break
-        else:
-            raise Unavailable(f"{path}: its directory disappears again and again")
-        with suppress(FileNotFoundError):  # deleted and pruned meanwhile, by whoever may
-            _sync_directory(path.rpartition("/")[0])
-
-    def _make_parents(self, path: str) -> None:
-        """Make the directories between root and file, and make their names durable."""
-        slash = path.find("/", len(self._prefix))
-        while slash != -1:
-            directory = path[:slash]
-            try:
-                Path(directory).mkdir(_DIRECTORY_MODE)
-                is_new = True
-            except FileExistsError:
-                if not Path(directory).is_dir():
-                    raise
-                is_new = False
-            if is_new or directory not in self._durable:
-                _sync_directory(directory.rpartition("/")[0])
-                self._durable.add(directory)
-            slash = path.find("/", slash + 1)
-
-    def _prune(self, path: str) -> None:
-        """Remove the shard directories above a file that went, as far as they are empty."""
-        for _ in range(2):
-            path = path.rpartition("/")[0]
-            # Forgotten first: who makes it again in between must not take it for durable.
-            self._durable.discard(path)
-            try:
-                Path(path).rmdir()
-            except OSError:  # not empty, or gone already
-                return
-
 
 def _seal(fd: int) -> None:
     """Make the bytes durable and the file read-only."""
     os.fchmod(fd, _FILE_MODE)
     os.fsync(fd)
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _digest_of(path: str) -> bytes:

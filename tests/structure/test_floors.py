@@ -77,7 +77,12 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "catalog",
     ),
     "ncps.locks": ("bells lines notices local", "shared", "files redis postgresql"),
-    "ncps.storage": ("os_errors keys temps lock calls room tree directory_body directory", "s3"),
+    "ncps.storage": (
+        "os_errors keys temps lock calls room blobs",
+        "stores",
+        "directories listing tree directory_body directory",
+        "s3",
+    ),
     "ncps.web": (
         "clients crowd limits misled",
         "fast accesslog site request respond",

@@ -14,8 +14,7 @@ every current server do. AWS, Ceph, MinIO and others honour the condition and ne
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred
@@ -23,19 +22,58 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.errors import Conflict, Refused, Unavailable
-from ncps.storage.s3.bucket import Bucket, Listed
+from ncps.storage import keys
+from ncps.storage.blobs import Blob
+from ncps.storage.s3.bucket import Bucket
+from ncps.storage.s3.requests import BucketRequests
 
 SETTLE_S: Final = 10.0
+_ATTEMPTS: Final = 5
 _CANDIDATES: Final = ".candidates/"
 _log = Logger()
 
 
-def honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
-    """Whether the server refuses to replace an object where it was told not to.
+async def create(clock: IReactorTime, requests: BucketRequests, key: str, value: bytes) -> bytes:
+    """Make a small object unless there is one; return the bytes that are there afterwards.
 
-    StorageFull, Unavailable.
+    Raises StorageFull, Unavailable.
 
-    :param scratch: a key nobody else uses.
+    :param clock: for an election.
+    """
+    created = await requests.run(_create_blocking, requests.bucket, key, value)
+    if created is not None:
+        return created
+    return await _elect(clock, requests, key, value)
+
+
+def _create_blocking(bucket: Bucket, key: str, value: bytes) -> bytes | None:
+    """Write if nothing is there, otherwise read what is; None if the server honours no condition.
+
+    A server may answer that two have tried at once and neither succeeded. Then try again.
+    """
+    existing = bucket.read(key)
+    if existing is not None:
+        return existing
+    if not _honours_conditions_blocking(bucket, keys.probe_key(uuid4().hex)):
+        return None
+    for _ in range(_ATTEMPTS):
+        try:
+            bucket.write(key, value, create=True)
+        except Conflict:
+            winner = bucket.read(key)
+            if winner is not None:
+                return winner
+        else:
+            return value
+    raise Unavailable(f"{bucket.name(key)} cannot be created: others try all the time")
+
+
+def _honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
+    """Return whether the server refuses to replace an object when it is told not to.
+
+    Raises StorageFull, Unavailable.
+
+    :param scratch: a key that nothing else uses.
     """
     bucket.write(scratch, b"first")
     try:
@@ -47,24 +85,15 @@ def honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
     return False
 
 
-async def elect(
-    clock: IReactorTime,
-    run: Callable[..., Awaitable[Any]],
-    bucket: Bucket,
-    key: str,
-    value: bytes,
-) -> bytes:
-    """Stand for election and return who has won; see the module. StorageFull, Unavailable.
-
-    :param run: calls what blocks in a thread.
-    """
+async def _elect(clock: IReactorTime, requests: BucketRequests, key: str, value: bytes) -> bytes:
+    """Stand for election and return the winner's value. Raises StorageFull, Unavailable."""
     _log.warn(
         "the S3 server does not honour If-None-Match: {key} is chosen by election, in {seconds} s",
         key=key,
         seconds=SETTLE_S,
     )
     mine = f"{key}{_CANDIDATES}{uuid4().hex}"
-    await run(bucket.write, mine, value)
+    await requests.run(requests.bucket.write, mine, value)
     settled: Deferred[None] = Deferred()
     timer = clock.callLater(SETTLE_S, settled.callback, None)
     try:
@@ -72,8 +101,7 @@ async def elect(
     finally:
         if timer.active():
             timer.cancel()
-    winner: bytes = await run(_count_blocking, bucket, key, mine)
-    return winner
+    return await requests.run(_count_blocking, requests.bucket, key, mine)
 
 
 def _count_blocking(bucket: Bucket, key: str, mine: str) -> bytes:
@@ -90,9 +118,9 @@ def _count_blocking(bucket: Bucket, key: str, mine: str) -> bytes:
     return value
 
 
-def _candidates(bucket: Bucket, key: str) -> list[Listed]:
+def _candidates(bucket: Bucket, key: str) -> list[Blob]:
     """Every candidate, the winner first."""
-    found: list[Listed] = []
+    found: list[Blob] = []
     after = ""
     while True:
         page, after = bucket.page(key + _CANDIDATES, after)

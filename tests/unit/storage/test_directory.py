@@ -14,7 +14,8 @@ from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.ports import Body, Replaced, Stat
 from ncps.storage import directory, keys
 from ncps.storage.calls import Calls
-from ncps.storage.directory import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.directory import DirectoryBlobs
+from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from ncps.storage.tree import Tree
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
@@ -52,6 +53,9 @@ class LocalTestCase(SynchronousTestCase):
         self.tree.probe()
         self.workers = FakeWorkers()
 
+    def blobs(self) -> DirectoryBlobs:
+        return DirectoryBlobs(self.tree, self.workers)
+
     def temps(self) -> list[Path]:
         return list((self.root / keys.TEMPS).iterdir())
 
@@ -62,13 +66,13 @@ class LocalTestCase(SynchronousTestCase):
 
 @synchronously
 class LocalNarStoreTests(NarStoreContract, LocalTestCase):
-    store: LocalNarStore
+    store: BlobNarStore
 
     def setUp(self) -> None:
         super().setUp()
         self.sources = self.root / "store" / "sources"
         self.calls = Calls(self.workers, is_local=True)
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers, readers=self.calls)
+        self.store = BlobNarStore(DirectoryBlobs(self.tree, self.workers, self.calls))
 
     def file_of(self, number: int) -> Path:
         return self.root / keys.nar_key(key_of(number))
@@ -81,7 +85,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
 
     async def test_a_spool_is_published_by_rename(self) -> None:
         """Bytes received in the store's own directory are not copied."""
-        spool = self.store.new_spool()
+        spool = self.tree.temps.create()
         spool.write(b"some bytes")
         source = spooled(self.sources, b"some bytes")
         source.path.replace(spool.path)
@@ -108,7 +112,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
     async def test_what_was_set_aside_is_kept_for_the_operator(self) -> None:
         """Each quarantined file is there under the NAR's name and the time, also if that is one."""
         times: Iterable[float] = iter([1.0, 2.5, 2.5])
-        store = LocalNarStore(tree=self.tree, workers=self.workers, now=lambda: next(iter(times)))
+        store = BlobNarStore(self.blobs(), now=lambda: next(iter(times)))
         for data in (b"one", b"two", b"three"):
             await self.publish(key_of(1), data)
             await store.quarantine(key_of(1))
@@ -304,7 +308,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         def rename(source: Path, target: str) -> None:
             if len(pruned) < 3:
                 pruned.append(target)
-                self.tree._prune(target)
+                self.tree.directories.prune(target)
             real(source, target)
 
         self.patch(os, "rename", rename)
@@ -360,23 +364,17 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         await self.walked()
         self.assertEqual(open_descriptors(), before)
 
-    def test_free_space_is_known(self) -> None:
-        """The room that is left is a number of bytes; of a missing disk it is not known."""
-        self.assertGreater(self.store.free_bytes(), 0)
-        gone = LocalNarStore(tree=Tree(self.root / "gone"), workers=self.workers)
-        self.assertRaises(Unavailable, gone.free_bytes)
-
 
 @synchronously
 class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
     """The same store on a network file system: no read on the calling thread."""
 
-    store: LocalNarStore
+    store: BlobNarStore
 
     def setUp(self) -> None:
         super().setUp()
         self.sources = self.root / "store" / "sources"
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
+        self.store = BlobNarStore(self.blobs())
 
     async def test_every_read_goes_through_the_workers(self) -> None:
         """Opening, reading and asking are calls of the pool, and no file piece is offered."""
@@ -394,7 +392,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
 class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalNarInfoStore(tree=self.tree, workers=self.workers)
+        self.store = BlobNarInfoStore(self.blobs())
 
     async def test_narinfos_of_the_go_program_are_read(self) -> None:
         """A narinfo laid there by an old Go program is found; strangers beside it are not."""
@@ -410,7 +408,7 @@ class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
 class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalConfigStore(tree=self.tree, workers=self.workers)
+        self.store = BlobConfigStore(self.blobs())
 
     async def test_secrets_are_for_this_user_only(self) -> None:
         """Nobody else may read a key or list their names."""

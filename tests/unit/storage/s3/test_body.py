@@ -8,7 +8,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.errors import Corrupt, Unavailable
 from ncps.storage import keys
-from ncps.storage.s3.body import LARGE_READ_SIZE, READ_SIZE, Ahead, S3Body, S3Source
+from ncps.storage.s3.body import LARGE_READ_SIZE, Ahead, S3Body
+from ncps.storage.s3.source import READ_SIZE, S3Source
 from tests.contract.running import start
 from tests.contract.samples import key_of
 from tests.fakes.s3 import Stream, error

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError
 from ncps.errors import Busy, NotFound, StorageFull, Unavailable
 from ncps.ports import SetAside
 from ncps.storage import keys
+from ncps.storage.s3.blobs import Redirect
 from ncps.storage.s3.election import SETTLE_S
 from tests.contract.body import content
 from tests.contract.config_store import ConfigStoreContract
@@ -191,7 +192,7 @@ class RequestTests(BucketCase):
 
     def test_a_location_is_given_for_large_objects(self) -> None:
         """From the size on, for as long as is set; never without the setting."""
-        store = self.nars(redirect_from=100, redirect_ttl_s=60.0)
+        store = self.nars(redirect=Redirect(min_size=100, ttl_s=60.0))
         self.assertIs(self.successResultOf(start(store.location(KEY, size=99))), None)
         self.assertEqual(
             self.successResultOf(start(store.location(KEY, size=100))),

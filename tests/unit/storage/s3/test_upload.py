@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.storage.s3.bucket import connect
+from ncps.storage.s3.parts import MOST_PARTS, part_size
 from ncps.storage.s3.probe import ABANDONED_AFTER, probe_blocking, sweep_blocking
-from ncps.storage.s3.upload import LARGEST_OBJECT, MOST_PARTS, SMALLEST_PART, Upload, part_size
+from ncps.storage.s3.upload import LARGEST_OBJECT, SMALLEST_PART, Upload, UploadOptions
 from tests.contract.samples import spooled
 from tests.fakes.s3 import FakeS3, error
 from tests.unit.storage.s3.rig import PART, BucketCase, access
@@ -42,7 +43,11 @@ class UploadTests(BucketCase):
     def upload(self, data: bytes = DATA, **changes: Any) -> Upload:
         source = evolve(spooled(self.sources, data), **changes)
         return Upload(
-            bucket=self.bucket, key="k", source=source, part=PART, options={}, given_up=Event()
+            bucket=self.bucket,
+            key="k",
+            source=source,
+            options=UploadOptions(PART),
+            given_up=Event(),
         )
 
     def test_a_small_file_goes_in_one_request(self) -> None:
