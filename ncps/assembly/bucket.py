@@ -57,25 +57,7 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
     way = access(s3)
     bucket = Bucket(connect(way), way)
     workers = Workers(reactor, "s3", s3.threads)
-    uploads = max(1, s3.threads // 4)
-    requests = BucketRequests(
-        bucket=bucket,
-        workers=workers,
-        slots=Slots(
-            reactor,
-            "a thread for S3",
-            size=s3.threads - uploads,
-            queue=QUEUE,
-            patience_s=s3.queue_timeout_s,
-        ),
-        uploads=Slots(
-            reactor,
-            "an upload to S3",
-            size=uploads,
-            queue=QUEUE,
-            patience_s=UPLOAD_PATIENCE_S,
-        ),
-    )
+    requests = _requests(reactor, bucket, workers, s3)
     options = {"StorageClass": s3.storage_class} if s3.storage_class else {}
     blobs = S3Blobs(
         clock=reactor,
@@ -104,6 +86,31 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
         mend=spools.mend,
         threads=(workers,),
         disconnect=bucket.close,
+    )
+
+
+def _requests(
+    reactor: Any, bucket: Bucket, workers: Workers, settings: S3Settings
+) -> BucketRequests:
+    """Divide the threads: a quarter may send uploads."""
+    uploads = max(1, settings.threads // 4)
+    return BucketRequests(
+        bucket=bucket,
+        workers=workers,
+        slots=Slots(
+            reactor,
+            "a thread for S3",
+            size=settings.threads - uploads,
+            queue=QUEUE,
+            patience_s=settings.queue_timeout_s,
+        ),
+        uploads=Slots(
+            reactor,
+            "an upload to S3",
+            size=uploads,
+            queue=QUEUE,
+            patience_s=UPLOAD_PATIENCE_S,
+        ),
     )
 
 

@@ -80,7 +80,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "ncps.storage": (
         "os_errors keys temps lock calls room blobs",
         "stores",
-        "directories listing tree directory_body directory",
+        "directories listing sealed tree directory_body directory",
         "s3",
     ),
     "ncps.web": (
