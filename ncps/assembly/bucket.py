@@ -29,7 +29,7 @@ UPLOAD_PATIENCE_S: Final = 600.0
 
 
 def access(settings: S3Settings) -> BucketAccess:
-    """The way to the bucket."""
+    """Return how to reach the bucket."""
     return BucketAccess(
         bucket=settings.bucket,
         endpoint=settings.endpoint,
@@ -50,7 +50,7 @@ def access(settings: S3Settings) -> BucketAccess:
 
 
 def in_bucket(reactor: Any, settings: Settings) -> Stores:
-    """Make the stores; nothing is opened. Unavailable."""
+    """Make the stores and open nothing. Raises Unavailable."""
     s3 = settings.cache.storage.s3
     assert settings.cache.temp_path is not None, "decided when the settings were read"
     spools = Temps(settings.cache.temp_path)

@@ -1,4 +1,4 @@
-"""Storage: what the assembly has of it, whether it is a directory or a bucket."""
+"""The storage as one value, whether it is a directory or a bucket."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Stores:
     """The three storage ports, and where unfinished downloads lie.
 
     :param room: where a download must fit.
-    :param odd: says, blocking, what is odd about the place of unfinished downloads.
-    :param probe: looks, blocking, whether the store can be used, and makes what is missing.
-    :param sweep: removes, blocking, what dead processes left; returns how many files. Given the
-        seconds that it must have lain there, 0 only before anything else runs.
-    :param mend: makes again, blocking, the directory of unfinished downloads; returns whether
-        something had removed it. StorageFull, Unavailable.
-    :param lock: against another daemon; None where several may share the store.
-    :param threads: of the store's own.
-    :param trouble: what is wrong with it though it can be used; empty if nothing is.
-    :param disconnect: closes what idle threads leave open.
+    :param odd: blocks; says what is odd about the place of unfinished downloads.
+    :param probe: blocks; checks that the storage can be used, and makes missing directories.
+    :param sweep: blocks; removes files of dead processes that are older than the given seconds, and
+        returns their number. 0 seconds are right only before anything else runs.
+    :param mend: blocks; makes the directory of unfinished downloads again, and returns whether a
+        program had removed it. Raises StorageFull, Unavailable.
+    :param lock: against another daemon; None if several may share the storage.
+    :param threads: of the storage's own.
+    :param trouble: says what is wrong with a storage that can be used; empty if nothing is.
+    :param disconnect: closes idle connections.
     """
 
     spools: Temps
@@ -52,7 +52,7 @@ class Stores:
             workers.start()
 
     async def stop(self, deadline_s: float) -> None:
-        """Let calls end, so long at most, and close what is open."""
+        """Wait `deadline_s` seconds at most for calls to end, then disconnect."""
         for workers in self.threads:
             await workers.stop(deadline_s)
         self.disconnect()

@@ -18,14 +18,14 @@ from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
 
 THREADS = 12
-"""That write into a directory; they only wait for the disk, which syncs many as soon as one."""
+"""Threads that write into a directory. They wait for the disk, which syncs many at a time."""
 
 READERS = 16
-"""That read from it what is not in memory: a file that hangs keeps nobody from storing."""
+"""Threads that read bytes that are not in memory: a file that hangs blocks no write."""
 
 
 def stores(reactor: Any, settings: Settings) -> Stores:
-    """Make the stores; nothing is opened. Unavailable."""
+    """Make the stores and open nothing. Raises Unavailable."""
     root = settings.cache.storage.local
     if root is None:
         from ncps.assembly.bucket import in_bucket  # noqa: PLC0415 - half a second for boto3

@@ -9,8 +9,8 @@
 
 `<h>` and `<hh>` are the first one and two characters of the name, as the Go program lays them out
 (layout v0.9). `<mark>` is the time in microseconds since 1970 and, after a dash, a random number,
-which keeps apart what is set aside at the same moment. No key is ever made of text that was not
-checked: none can lead elsewhere.
+which tells apart NARs that are set aside at the same moment. Text is checked before it becomes part
+of a key, so that no key leads elsewhere.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def is_sharded(key: str) -> bool:
 
 
 def nar_key(key: NarKey) -> str:
-    """Where a NAR lies."""
+    """Return where a NAR lies."""
     return f"{NARS}/{_shards(key.name)}/{key.file_name}"
 
 
 def narinfo_key(digest: str) -> str:
-    """Where the narinfo of a store path lies. Malformed.
+    """Return where the narinfo of a store path lies. Raises Malformed.
 
     :param digest: hash part of the store path, 32 characters.
     """
@@ -67,7 +67,7 @@ def narinfo_key(digest: str) -> str:
 
 
 def config_key(name: str) -> str:
-    """Where a secret lies. Malformed."""
+    """Return where a secret lies. Raises Malformed."""
     if _CONFIG_NAME.fullmatch(name) is None:
         raise Malformed(f"not the name of a secret: {name[:64]!r}")
     return f"{CONFIG}/{name}"
@@ -82,7 +82,7 @@ def new_mark(now: float) -> str:
 
 
 def quarantine_key(key: NarKey, mark: str) -> str:
-    """Where a NAR lies once it was set aside. Malformed.
+    """Return where a NAR lies that was set aside. Raises Malformed.
 
     :param mark: of `new_mark`.
     """
@@ -92,9 +92,9 @@ def quarantine_key(key: NarKey, mark: str) -> str:
 
 
 def probe_key(name: str) -> str:
-    """Where an object lies that is only made to see whether that is possible.
+    """Return where an object lies that is only made to see whether that is possible.
 
-    :param name: letters and digits, used by nobody else.
+    :param name: letters and digits that nothing else uses.
     """
     return f"{PROBES}/{name}"
 

@@ -1,8 +1,8 @@
 """A Body that lies in S3: read in threads, a little ahead, and taken up again where it broke off.
 
-Each read is a hop into a thread. While the reader works on one piece the next is fetched, but only
-for so many bodies at once: a crowd of slow readers must not hold two pieces each. A reader that is
-found waiting for S3 gets larger pieces, which cost less each; it does not hold them for long.
+Each read is a hop into a thread. While the reader works on one piece a thread fetches the next, for
+`AHEAD` bodies of a store at most: slow readers must not hold two pieces each. A reader that waits
+for S3 gets larger pieces, because fewer hops cost less; it does not hold them for long.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class Ahead:
         self._free = size
 
     def take(self) -> bool:
-        """Whether one more may."""
+        """Return whether one more body may read ahead; count it if so."""
         if self._free <= 0:
             return False
         self._free -= 1
         return True
 
     def give(self) -> None:
-        """One less does."""
+        """Count one body less."""
         self._free += 1
 
 
 class S3Body:
-    """See the module and `ncps.ports.Body`.
+    """Bytes of an object as a `ncps.ports.Body`.
 
-    :param first: what was read with the opening; it belongs to the body's bytes.
+    :param first: the first bytes, which were read with the opening.
     """
 
     def __init__(self, source: S3Source, *, first: bytes, workers: Threads, ahead: Ahead) -> None:
@@ -106,6 +106,6 @@ class S3Body:
         self._give_ahead()
         reading = self._reading
         if reading is not None:
-            reading.addErrback(lambda _: None)  # nobody will ask what came of it
+            reading.addErrback(lambda _: None)  # no reader waits for the result
             reading.cancel()
         self._source.close()

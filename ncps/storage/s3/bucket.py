@@ -1,7 +1,8 @@
 """A bucket: the few requests that stores make of S3, one method each.
 
-All methods block and are meant for `Workers`; their errors are ours (`s3_errors.calling`). The one
-client is shared by all threads. Keys are those of `ncps.storage.keys`, with the prefix before them.
+Every method blocks, so threads call it; all threads share one client. Its errors are those of
+`ncps.errors` (see `calling`). Keys are those of `ncps.storage.keys`; the bucket puts its prefix
+before them.
 """
 
 from __future__ import annotations
@@ -68,14 +69,14 @@ class Facts(Blob):
 
 @frozen(kw_only=True)
 class Opened:
-    """An object that is being read; `stream` is botocore's, and is closed by whoever got it."""
+    """An object that is being read; the caller closes `stream`, which is botocore's."""
 
     facts: Facts
     stream: Any
 
 
 def connect(access: BucketAccess) -> Any:
-    """Make the client. Unavailable: what AWS's own files of settings say makes no sense."""
+    """Make the client. Raises Unavailable if AWS's own files of settings make no sense."""
     # Each body has a connection; that not all are kept afterwards is no reason to warn.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     with calling(f"S3 bucket {access.bucket}"):
@@ -109,9 +110,9 @@ def md5_of(data: bytes) -> str:
 
 
 class Bucket:
-    """See the module.
+    """One bucket, and the prefix of our keys in it.
 
-    :param client: of `connect`, or something that has its methods.
+    :param client: of `connect`, or a fake with its methods.
     """
 
     def __init__(self, client: Any, access: BucketAccess) -> None:
@@ -130,7 +131,7 @@ class Bucket:
         )
 
     def name(self, key: str = "") -> str:
-        """What the object is called in messages."""
+        """Return the object's name for messages."""
         return f"S3 bucket {self._access.bucket}" + (f", {self._prefix}{key}" if key else "")
 
     def at(self, key: str) -> dict[str, str]:
@@ -139,9 +140,9 @@ class Bucket:
     # Reading
 
     def open(self, key: str, start: int = 0, stop: int | None = None, *, etag: str = "") -> Opened:
-        """Begin to read some bytes, at least one. NotFound, OutOfRange, Unavailable.
+        """Begin to read bytes, at least one. Raises NotFound, OutOfRange, Unavailable.
 
-        :param etag: the object must still be this one; Conflict if it is not.
+        :param etag: raises Conflict if the object has another tag.
         """
         wanted: dict[str, str] = {}
         if start or stop is not None:
@@ -167,7 +168,7 @@ class Bucket:
         return Opened(facts=facts, stream=answer["Body"])
 
     def stat(self, key: str) -> Facts | None:
-        """Facts of an object; None: surely absent. Unavailable.
+        """Return an object's properties; None if it is surely absent. Raises Unavailable.
 
         Asks for one byte: the answer to HEAD does not tell a missing key from a missing bucket.
         """
@@ -193,7 +194,7 @@ class Bucket:
         return opened.facts
 
     def read(self, key: str) -> bytes | None:
-        """The bytes of a small object; None: surely absent. Unavailable."""
+        """Return a small object's bytes; None if it is surely absent. Raises Unavailable."""
         try:
             opened = self.open(key)
         except NotFound:
@@ -229,16 +230,16 @@ class Bucket:
     # Writing
 
     def write(self, key: str, data: bytes, *, create: bool = False) -> None:
-        """Make a small object, replacing what is there. StorageFull, Unavailable.
+        """Make a small object, replacing one that is there. Raises StorageFull, Unavailable.
 
         :param create: only if nothing is there; Conflict if something is.
         """
         self.put(key, data, md5_of(data), {"IfNoneMatch": "*"} if create else {})
 
     def put(self, key: str, body: Any, md5: str, options: Mapping[str, Any]) -> str:
-        """Make an object in one request; return its tag, or nothing if the server tells none.
+        """Make an object in one request; return its tag, or "" if the server returns none.
 
-        StorageFull, Unavailable, Conflict.
+        Raises StorageFull, Unavailable, and Conflict if a condition in `options` fails.
 
         :param body: bytes, or a file that can be read again for another attempt.
         """
@@ -249,15 +250,15 @@ class Bucket:
         return tag_of(answer)
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there. StorageFull, Unavailable."""
+        """Remove an object, if it is there. Raises StorageFull, Unavailable."""
         with calling(self.name(key), writing=True):
             self.client.delete_object(**self.at(key))
 
     def copy(self, key: str, target: str, etag: str, options: Mapping[str, Any]) -> str:
         """Copy an object of at most 5 GiB; return the tag of the copy.
 
-        :param etag: the object must still be this one; Conflict if it is not.
-        :raises NotFound: StorageFull, Unavailable.
+        :param etag: raises Conflict if the object has another tag; also NotFound, StorageFull,
+            Unavailable.
         """
         with calling(self.name(key), writing=True):
             answer = self.client.copy_object(
@@ -270,12 +271,12 @@ class Bucket:
         return tag_of(answer["CopyObjectResult"])
 
     def abort(self, key: str, upload: str) -> None:
-        """Give an upload up and free its parts. StorageFull, Unavailable."""
+        """Abort an upload and free its parts. Raises StorageFull, Unavailable."""
         with calling(self.name(key), writing=True):
             self.client.abort_multipart_upload(**self.at(key), UploadId=upload)
 
     def uploads(self, base: str) -> list[tuple[str, str, datetime]]:
-        """Up to a page of unfinished uploads: key, id, when they began. Unavailable."""
+        """Return up to a page of unfinished uploads: key, id, time of begin. Raises Unavailable."""
         with calling(self.name(base)):
             answer = self.client.list_multipart_uploads(
                 Bucket=self._access.bucket, Prefix=self._prefix + base
@@ -286,7 +287,7 @@ class Bucket:
         ]
 
     def address(self, key: str, ttl_s: float) -> str:
-        """A URL that anybody may GET the object from for so long. Unavailable."""
+        """Return a URL from which any client may GET the object for `ttl_s` seconds."""
         with calling(self.name(key)):
             url: str = self.client.generate_presigned_url(
                 "get_object", Params=self.at(key), ExpiresIn=int(ttl_s)

@@ -1,15 +1,16 @@
-"""Who comes first, on a server that does not honour `If-None-Match: *` when writing.
+"""Creates an object once, by an election if the server ignores `If-None-Match: *` in a write.
 
-Such a server gives no way to write only if nothing is there, and from plain reads and writes alone
-no protocol can make any number of processes agree. What it does give is the time that it stamps on
-each object. So everybody writes a candidate, waits until every candidate with an earlier stamp
-must have become visible, and lists them: the earliest stamp wins (the smaller key, where two are
-equal), whoever looks. The winner's value is then copied to its final key, which everybody reads
-first, so that an election is held once. The winning candidate stays for those who look late.
+Such a server has no way to write only if no object is there, and plain reads and writes alone
+cannot make any number of processes agree. But the server stamps a time on each object. So every
+process writes a candidate, waits until every candidate with an earlier stamp must be visible, and
+lists the candidates: the earliest stamp wins (of two equal stamps, the smaller key), for every
+process alike. The winner's value is then copied to its final key, which every process reads first,
+so that an election is held once. The winning candidate stays for processes that look late.
 
 This holds as long as a candidate is visible within `SETTLE_S` of its stamp, differences between the
-clocks of several gateways included, and listings show what was written before them, as those of
-every current server do. AWS, Ceph, MinIO and others honour the condition and need none of this.
+clocks of several gateways included, and a listing shows each object that was written before it, as
+those of every current server do. AWS, Ceph, MinIO and others honour the condition and need no
+election.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ async def _elect(clock: IReactorTime, requests: BucketRequests, key: str, value:
 
 
 def _count_blocking(bucket: Bucket, key: str, mine: str) -> bytes:
-    """Copy the winner to the final key, unless that was done; take a losing candidate back."""
+    """Copy the winner to the final key unless it is there; remove our candidate if it has lost."""
     candidates = _candidates(bucket, key)
     value = bucket.read(key)
     if value is None:
@@ -119,7 +120,7 @@ def _count_blocking(bucket: Bucket, key: str, mine: str) -> bytes:
 
 
 def _candidates(bucket: Bucket, key: str) -> list[Blob]:
-    """Every candidate, the winner first."""
+    """Return every candidate, the winner first."""
     found: list[Blob] = []
     after = ""
     while True:

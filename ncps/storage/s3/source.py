@@ -46,7 +46,7 @@ class S3Source:
         return self._stop - self._position
 
     def read_blocking(self, size: int = READ_SIZE) -> bytes:
-        """The next piece; nothing at the end, or after `close`. Unavailable, Corrupt."""
+        """Return the next piece; b"" at the end or after `close`. Raises Unavailable, Corrupt."""
         with self._lock:
             if self._is_closed or not self.left:
                 return b""
@@ -81,7 +81,7 @@ class S3Source:
         return data
 
     def close(self) -> None:
-        """Give the connection up, at once or after the read under way; idempotent."""
+        """Close the connection, at once or after the read under way; idempotent."""
         with self._lock:
             self._is_closed = True
             if not self._is_reading:

@@ -17,6 +17,7 @@ from ncps.storage.calls import Calls
 from ncps.storage.directory import DirectoryBlobs
 from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from ncps.storage.tree import Tree
+from tests.contract.blobs import BlobsContract
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
@@ -53,7 +54,7 @@ class LocalTestCase(SynchronousTestCase):
         self.tree.probe()
         self.workers = FakeWorkers()
 
-    def blobs(self) -> DirectoryBlobs:
+    def new_blobs(self) -> DirectoryBlobs:
         return DirectoryBlobs(self.tree, self.workers)
 
     def temps(self) -> list[Path]:
@@ -62,6 +63,14 @@ class LocalTestCase(SynchronousTestCase):
     def tearDown(self) -> None:
         """No test leaves an unfinished file."""
         self.assertEqual(self.temps(), [])
+
+
+@synchronously
+class DirectoryBlobsTests(BlobsContract, LocalTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sources = self.root / "store" / "sources"
+        self.blobs = self.new_blobs()
 
 
 @synchronously
@@ -112,7 +121,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
     async def test_what_was_set_aside_is_kept_for_the_operator(self) -> None:
         """Each quarantined file is there under the NAR's name and the time, also if that is one."""
         times: Iterable[float] = iter([1.0, 2.5, 2.5])
-        store = BlobNarStore(self.blobs(), now=lambda: next(iter(times)))
+        store = BlobNarStore(self.new_blobs(), now=lambda: next(iter(times)))
         for data in (b"one", b"two", b"three"):
             await self.publish(key_of(1), data)
             await store.quarantine(key_of(1))
@@ -374,7 +383,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.sources = self.root / "store" / "sources"
-        self.store = BlobNarStore(self.blobs())
+        self.store = BlobNarStore(self.new_blobs())
 
     async def test_every_read_goes_through_the_workers(self) -> None:
         """Opening, reading and asking are calls of the pool, and no file piece is offered."""
@@ -392,7 +401,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
 class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = BlobNarInfoStore(self.blobs())
+        self.store = BlobNarInfoStore(self.new_blobs())
 
     async def test_narinfos_of_the_go_program_are_read(self) -> None:
         """A narinfo laid there by an old Go program is found; strangers beside it are not."""
@@ -408,7 +417,7 @@ class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
 class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = BlobConfigStore(self.blobs())
+        self.store = BlobConfigStore(self.new_blobs())
 
     async def test_secrets_are_for_this_user_only(self) -> None:
         """Nobody else may read a key or list their names."""

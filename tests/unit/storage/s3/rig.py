@@ -50,7 +50,7 @@ class BucketCase(SynchronousTestCase):
         self.client = client
         self.bucket = Bucket(client, access(**changes))
 
-    def blobs(self, **changes: Any) -> S3Blobs:
+    def new_blobs(self, **changes: Any) -> S3Blobs:
         """The adapter, without threads; `options` and `largest_copy` are those of its uploads."""
         requests = BucketRequests(
             bucket=self.bucket, workers=self.threads, slots=self.slots, uploads=self.line
@@ -62,10 +62,10 @@ class BucketCase(SynchronousTestCase):
         return S3Blobs(clock=self.clock, requests=requests, uploads=uploads, **changes)
 
     def nars(self, *, now: Callable[[], float] = time.time, **changes: Any) -> BlobNarStore:
-        return BlobNarStore(self.blobs(**changes), now=now)
+        return BlobNarStore(self.new_blobs(**changes), now=now)
 
     def narinfos(self) -> BlobNarInfoStore:
-        return BlobNarInfoStore(self.blobs())
+        return BlobNarInfoStore(self.new_blobs())
 
     def config(self) -> BlobConfigStore:
-        return BlobConfigStore(self.blobs())
+        return BlobConfigStore(self.new_blobs())

@@ -15,6 +15,7 @@ from ncps.ports import SetAside
 from ncps.storage import keys
 from ncps.storage.s3.blobs import Redirect
 from ncps.storage.s3.election import SETTLE_S
+from tests.contract.blobs import BlobsContract
 from tests.contract.body import content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
@@ -27,6 +28,13 @@ from tests.unit.storage.s3.rig import BucketCase
 
 KEY = key_of(1)
 WHERE = f"p/{keys.nar_key(KEY)}"
+
+
+@synchronously
+class S3BlobsTests(BlobsContract, BucketCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.blobs = self.new_blobs()
 
 
 @synchronously
