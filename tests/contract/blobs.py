@@ -1,4 +1,4 @@
-"""What every adapter of blobs keeps to."""
+"""The contract of every adapter of blobs."""
 
 from __future__ import annotations
 

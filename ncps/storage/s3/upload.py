@@ -27,8 +27,7 @@ from ncps.storage.s3.bucket import Bucket
 from ncps.storage.s3.parts import in_parts, part_size
 
 LARGEST_OBJECT: Final = 5 * 1024**4
-SMALLEST_PART: Final = 5 * 1024**2
-"""Bytes that S3 takes at least; the last part may be smaller."""
+"""Bytes that S3 takes at most."""
 LARGEST_COPY: Final = 5 * 1024**3
 """Bytes that one request can copy; a larger object is copied in parts."""
 NAR_TYPE: Final = "application/x-nix-nar"

@@ -1,4 +1,4 @@
-"""Tests of the stores in a local directory: their contracts, and what only they have."""
+"""Tests of blobs and stores in a local directory: their contracts, and behaviour of their own."""
 
 import errno
 import os
@@ -130,7 +130,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
             self.assertRegex(aside[data], rf"\A{key_of(1).file_name}\.{time}-[0-9a-f]{{16}}\Z")
 
     async def test_nothing_of_another_make_is_taken_for_set_aside(self) -> None:
-        """Other names, links, directories and what lies deeper are not ours to discard."""
+        """Other names, links, directories and files that lie deeper are not ours to discard."""
         await self.publish(key_of(1), b"damaged")
         await self.store.quarantine(key_of(1))
         aside, name = self.root / keys.QUARANTINE, key_of(2).file_name
@@ -168,7 +168,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         await self.assert_raises(Corrupt, content(body))
 
     async def test_a_read_that_fails_is_not_the_end_of_the_file(self) -> None:
-        """What the medium has lost is corrupt, whatever else goes wrong may pass."""
+        """A sector that the medium has lost is corrupt; every other error may pass."""
         await self.publish(key_of(1), DATA)
         for number, kind in (
             (errno.EIO, Corrupt),
@@ -184,7 +184,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
                 await self.assert_raises(kind, content(body))
 
     async def test_what_is_in_memory_needs_no_thread(self) -> None:
-        """Opening and reading what was just stored is done at once."""
+        """A NAR that was just stored is opened and read at once."""
         await self.publish(key_of(1), DATA)
         await self.read(key_of(1))
         self.workers.calls = 0
@@ -233,7 +233,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.root.with_name("away").rename(self.root)
 
     async def test_odd_things_under_a_key_are_not_objects(self) -> None:
-        """What is no file is not served and makes way: it is set aside, or for what is stored."""
+        """A thing that is no file is not served; it is set aside, also if a NAR is stored there."""
         odd: dict[int, Callable[[Path], object]] = {
             1: Path.mkdir,
             2: os.mkfifo,
@@ -420,14 +420,14 @@ class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
         self.store = BlobConfigStore(self.new_blobs())
 
     async def test_secrets_are_for_this_user_only(self) -> None:
-        """Nobody else may read a key or list their names."""
+        """Other users may not read a key or list their names."""
         await self.store.create("cache.key", b"secret")
         path = self.root / "config" / "cache.key"
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o400)
         self.assertEqual(stat.S_IMODE(path.parent.stat().st_mode), 0o700)
 
     async def test_a_value_that_appears_meanwhile_wins(self) -> None:
-        """A creator that finds the name taken at the last moment reads what is there."""
+        """A creator that finds the name taken at the last moment reads the value that is there."""
         real = os.link
 
         def link(source: Path, target: str) -> None:

@@ -45,7 +45,7 @@ class CarryTests(BucketCase):
             self.assertTrue(all(stream.closed for stream in self.client.streams))
 
     def test_another_object_is_never_spliced_in(self) -> None:
-        """What changes in between is not copied, and what was begun is given up."""
+        """An object that changes meanwhile is not copied, and the upload is aborted."""
         self.client.script["get_object"] += [
             self.client.on_get_object,
             self.client.on_get_object,
