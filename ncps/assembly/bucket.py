@@ -8,14 +8,16 @@ from urllib.parse import urlsplit
 
 from ncps.aio.slots import Slots
 from ncps.aio.threads import Workers
-from ncps.assembly.stores import Stores, volume
+from ncps.assembly.storage import Stores, volume
 from ncps.errors import Refused
 from ncps.settings.model import S3Settings, Settings
 from ncps.storage.room import Room
-from ncps.storage.s3.bucket import Access, Bucket, connect
+from ncps.storage.s3.blobs import Redirect, S3Blobs
+from ncps.storage.s3.bucket import Bucket, BucketAccess, connect
 from ncps.storage.s3.probe import probe_blocking, sweep_blocking
-from ncps.storage.s3.requests import Requests
-from ncps.storage.s3.stores import S3ConfigStore, S3NarInfoStore, S3NarStore
+from ncps.storage.s3.requests import BucketRequests
+from ncps.storage.s3.upload import UploadOptions
+from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from ncps.storage.temps import Temps
 from ncps.upstream.proxies import is_this_machine
 
@@ -26,9 +28,9 @@ UPLOAD_PATIENCE_S: Final = 600.0
 """How long a finished download may wait to be uploaded before it is dropped."""
 
 
-def access(settings: S3Settings) -> Access:
-    """The way to the bucket."""
-    return Access(
+def access(settings: S3Settings) -> BucketAccess:
+    """Return how to reach the bucket."""
+    return BucketAccess(
         bucket=settings.bucket,
         endpoint=settings.endpoint,
         region=settings.region,
@@ -48,39 +50,22 @@ def access(settings: S3Settings) -> Access:
 
 
 def in_bucket(reactor: Any, settings: Settings) -> Stores:
-    """Make the stores; nothing is opened. Unavailable."""
+    """Make the stores and open nothing. Raises Unavailable."""
     s3 = settings.cache.storage.s3
     assert settings.cache.temp_path is not None, "decided when the settings were read"
     spools = Temps(settings.cache.temp_path)
     way = access(s3)
     bucket = Bucket(connect(way), way)
     workers = Workers(reactor, "s3", s3.threads)
-    uploads = max(1, s3.threads // 4)
-    requests = Requests(
-        bucket=bucket,
-        workers=workers,
-        slots=Slots(
-            reactor,
-            "a thread for S3",
-            size=s3.threads - uploads,
-            queue=QUEUE,
-            patience_s=s3.queue_timeout_s,
-        ),
-    )
+    requests = _requests(reactor, bucket, workers, s3)
     options = {"StorageClass": s3.storage_class} if s3.storage_class else {}
-    nars = S3NarStore(
+    blobs = S3Blobs(
+        clock=reactor,
         requests=requests,
-        uploads=Slots(
-            reactor,
-            "an upload to S3",
-            size=uploads,
-            queue=QUEUE,
-            patience_s=UPLOAD_PATIENCE_S,
-        ),
-        part=s3.part_size_bytes,
-        options=options,
-        redirect_from=s3.redirect_min_size_bytes if s3.redirect else None,
-        redirect_ttl_s=s3.redirect_ttl_s,
+        uploads=UploadOptions(s3.part_size_bytes, options),
+        redirect=Redirect(min_size=s3.redirect_min_size_bytes, ttl_s=s3.redirect_ttl_s)
+        if s3.redirect
+        else None,
     )
 
     def probe() -> None:
@@ -92,15 +77,40 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
 
     return Stores(
         spools=spools,
-        nars=nars,
-        narinfos=S3NarInfoStore(requests=requests),
-        config=S3ConfigStore(clock=reactor, requests=requests),
+        nars=BlobNarStore(blobs),
+        narinfos=BlobNarInfoStore(blobs),
+        config=BlobConfigStore(blobs),
         room=Room(volume(settings, spools.directory)),
         probe=probe,
         sweep=sweep,
         mend=spools.mend,
         threads=(workers,),
         disconnect=bucket.close,
+    )
+
+
+def _requests(
+    reactor: Any, bucket: Bucket, workers: Workers, settings: S3Settings
+) -> BucketRequests:
+    """Divide the threads: a quarter may send uploads."""
+    uploads = max(1, settings.threads // 4)
+    return BucketRequests(
+        bucket=bucket,
+        workers=workers,
+        slots=Slots(
+            reactor,
+            "a thread for S3",
+            size=settings.threads - uploads,
+            queue=QUEUE,
+            patience_s=settings.queue_timeout_s,
+        ),
+        uploads=Slots(
+            reactor,
+            "an upload to S3",
+            size=uploads,
+            queue=QUEUE,
+            patience_s=UPLOAD_PATIENCE_S,
+        ),
     )
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from ncps.assembly.databases import dialect
-from ncps.assembly.stores import lock_of
 from ncps.database import former, migrate
 from ncps.errors import Unavailable
 from ncps.settings.model import Settings
+from ncps.storage.lock import StoreLock
 
 _ENDINGS: Final = frozenset({".sqlite", ".sqlite3", ".db"})
 _MOST: Final = 1000
@@ -34,7 +34,7 @@ def refuse_former(settings: Settings) -> None:
     except Unavailable:
         return  # which is told where the database is needed
     root = settings.cache.storage.local
-    if is_used or (root is not None and lock_of(root).path.exists()):
+    if is_used or (root is not None and StoreLock(root).path.exists()):
         return
     for path in _candidates(settings):
         if former.is_former_file(path) and _is_of(path, root):

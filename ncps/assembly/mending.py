@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from ncps.aio.threads import Threads
 from ncps.assembly.role import Place
-from ncps.assembly.stores import Stores
+from ncps.assembly.storage import Stores
 from ncps.errors import NcpsError
 
 LOOK_S: Final = 5.0

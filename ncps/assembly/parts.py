@@ -8,7 +8,8 @@ from attrs import frozen
 
 from ncps.aio.threads import Workers
 from ncps.assembly.databases import database
-from ncps.assembly.stores import Stores, stores
+from ncps.assembly.storage import Stores
+from ncps.assembly.stores import stores
 from ncps.database.catalog import SqlCatalog
 from ncps.database.pool import Database, Observer
 from ncps.settings.model import Settings

@@ -1,9 +1,9 @@
 """Calls: the file calls of one store, none of which keeps the reactor waiting.
 
-What may wait for the disk runs in a thread, and whoever needs it waits, but nobody else: few calls
-per file at a time, so that a file that cannot be opened does not take all threads, and each within
-a deadline. What the kernel can do from memory may be done at once (`ncps.aio.nowait`),
-where the file system is one of this machine and has been quick: every call is measured.
+A call that may wait for the disk runs in a thread, within a deadline, and only its caller waits.
+At most `AT_ONCE` calls of one file run at a time, so that a file that cannot be opened does not
+take all threads. A call that the kernel answers from memory may be made on the reactor's thread
+(`ncps.aio.nowait`), if the file system is local and has been quick: every call is measured.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEADLINE_S: Final = 60.0
-"""How long whoever wants a file waits for the disk; a disk that spins up takes 20 s."""
+"""Time for which a caller waits for the disk; a disk that spins up takes 20 s."""
 
 AT_ONCE: Final = 4
 """Threads that one file may take."""
@@ -35,16 +35,16 @@ SLOW_S: Final = 0.25
 """A call that took longer makes the storage slow for a while."""
 
 CALM_S: Final = 60.0
-"""How long a storage must have been quick to count as quick again."""
+"""Seconds without a slow call until the storage counts as quick again."""
 
 
 class Calls:
-    """See the module.
+    """Makes calls in threads, and says when a call without a thread is safe.
 
     :param clock: for the deadline; None for no deadline.
     :param where: the storage, for the log.
-    :param is_local: whether what is in memory may be had without a thread.
-    :param now: seconds on a clock that nobody sets; called in threads, too.
+    :param is_local: whether bytes in the kernel's memory may be read without a thread.
+    :param now: seconds on a monotonic clock; called in threads, too.
     """
 
     _log = Logger()
@@ -70,16 +70,16 @@ class Calls:
 
     @property
     def may_be_prompt(self) -> bool:
-        """Whether to try, on the reactor's thread, what never waits."""
+        """Whether to try calls that never wait on the reactor's thread."""
         return self.is_local and not self._is_slow
 
     @property
     def trouble(self) -> str:
-        """What is wrong with the storage's speed; empty if nothing is."""
+        """Says that the storage is slow; empty if it is quick."""
         return f"{self._where} took {self._worst_s:.1f} s for one call" if self._is_slow else ""
 
     def took(self, seconds: float) -> None:
-        """Take note of how long a call has waited for the disk; on the reactor's thread."""
+        """Note the time that a call has waited for the disk; called on the reactor's thread."""
         now = self.now()
         if seconds >= SLOW_S:
             self._slow_until = now + CALM_S
@@ -105,10 +105,10 @@ class Calls:
     ) -> R:
         """Call the function in a thread; return its result or raise its error.
 
-        Unavailable: not within the deadline; the thread may still be at it then.
+        Raises Unavailable after the deadline; the thread may still be busy then.
 
         :param line: the file; see `AT_ONCE`.
-        :param drop: told of a result that nobody waits for any more.
+        :param drop: called with a result that arrives after the deadline or a cancellation.
         """
         outcome: Deferred[R] = Deferred()
         job = Deferred.fromCoroutine(self._go(function, line, drop, outcome))
@@ -128,7 +128,7 @@ class Calls:
             raise Unavailable(reason, timed_out=True) from None
 
     def forget(self, function: Callable[[], object]) -> None:
-        """Have a call made whose end nobody waits for."""
+        """Make a call in a thread and do not wait for it."""
         in_background(self._threads, function)
 
     async def _go(
@@ -158,7 +158,7 @@ class Calls:
     def _timed_blocking(
         self, function: Callable[[], R], outcome: Deferred[R]
     ) -> tuple[R | None, float]:
-        """Call unless nobody waits any more, which is told by a time below 0."""
+        """Call; return the result and its seconds, or (None, -1.0) if the caller waits no more."""
         if outcome.called:
             return None, -1.0
         began = self.now()

@@ -15,9 +15,9 @@ from ncps.storage.calls import Calls
 
 
 class LocalBody:
-    """Bytes `start` to `stop` of an open file; see `ncps.ports.Body`.
+    """Bytes `start` to `stop` of an open file, as a `ncps.ports.Body`.
 
-    :param file: whose descriptor is owned and closed by the body.
+    :param file: the body owns and closes its descriptor.
     :param name: of the object.
     """
 
@@ -37,7 +37,7 @@ class LocalBody:
         return self._stop - self._start
 
     def segment(self) -> Segment | None:
-        """The whole as a piece of the file; None where only threads may touch it."""
+        """Return the whole as a piece of the file; None if only threads may read it."""
         if not self._calls.may_be_prompt or self._closed.is_set():
             return None
         return Segment(self._file.fd, self._start, self.size, self._read)

@@ -9,8 +9,8 @@
 
 `<h>` and `<hh>` are the first one and two characters of the name, as the Go program lays them out
 (layout v0.9). `<mark>` is the time in microseconds since 1970 and, after a dash, a random number,
-which keeps apart what is set aside at the same moment. No key is ever made of text that was not
-checked: none can lead elsewhere.
+which tells apart NARs that are set aside at the same moment. Text is checked before it becomes part
+of a key, so that no key leads elsewhere.
 """
 
 from __future__ import annotations
@@ -41,13 +41,23 @@ def _shards(name: str) -> str:
     return f"{name[0]}/{name[:2]}"
 
 
+def file_name(key: str) -> str:
+    """Return the last part of a key."""
+    return key.rpartition("/")[2]
+
+
+def is_sharded(key: str) -> bool:
+    """Return whether objects at or below this key lie in shard directories."""
+    return key.startswith((NARS, NARINFOS))
+
+
 def nar_key(key: NarKey) -> str:
-    """Where a NAR lies."""
+    """Return where a NAR lies."""
     return f"{NARS}/{_shards(key.name)}/{key.file_name}"
 
 
 def narinfo_key(digest: str) -> str:
-    """Where the narinfo of a store path lies. Malformed.
+    """Return where the narinfo of a store path lies. Raises Malformed.
 
     :param digest: hash part of the store path, 32 characters.
     """
@@ -57,7 +67,7 @@ def narinfo_key(digest: str) -> str:
 
 
 def config_key(name: str) -> str:
-    """Where a secret lies. Malformed."""
+    """Return where a secret lies. Raises Malformed."""
     if _CONFIG_NAME.fullmatch(name) is None:
         raise Malformed(f"not the name of a secret: {name[:64]!r}")
     return f"{CONFIG}/{name}"
@@ -72,7 +82,7 @@ def new_mark(now: float) -> str:
 
 
 def quarantine_key(key: NarKey, mark: str) -> str:
-    """Where a NAR lies once it was set aside. Malformed.
+    """Return where a NAR lies that was set aside. Raises Malformed.
 
     :param mark: of `new_mark`.
     """
@@ -82,9 +92,9 @@ def quarantine_key(key: NarKey, mark: str) -> str:
 
 
 def probe_key(name: str) -> str:
-    """Where an object lies that is only made to see whether that is possible.
+    """Return where an object lies that is only made to see whether that is possible.
 
-    :param name: letters and digits, used by nobody else.
+    :param name: letters and digits that nothing else uses.
     """
     return f"{PROBES}/{name}"
 
@@ -92,7 +102,7 @@ def probe_key(name: str) -> str:
 def nar_of(object_key: str) -> NarKey | None:
     """Read a key of `nar_key` back; None for every other key."""
     try:
-        key = NarKey.parse(object_key.rpartition("/")[2])
+        key = NarKey.parse(file_name(object_key))
     except Malformed:
         return None
     return key if nar_key(key) == object_key else None
@@ -100,10 +110,10 @@ def nar_of(object_key: str) -> NarKey | None:
 
 def set_aside_of(object_key: str) -> tuple[NarKey, str, datetime] | None:
     """Read a key of `quarantine_key` back: NAR, mark and its time; None for every other key."""
-    file_name, _, mark = object_key.rpartition("/")[2].rpartition(".")
+    name, _, mark = file_name(object_key).rpartition(".")
     found = _MARK.fullmatch(mark)
     try:
-        key = NarKey.parse(file_name)
+        key = NarKey.parse(name)
     except Malformed:
         return None
     if found is None or quarantine_key(key, mark) != object_key:
@@ -113,5 +123,5 @@ def set_aside_of(object_key: str) -> tuple[NarKey, str, datetime] | None:
 
 def digest_of(object_key: str) -> str | None:
     """Read a key of `narinfo_key` back; None for every other key."""
-    digest = object_key.rpartition("/")[2].removesuffix(_NARINFO_END)
+    digest = file_name(object_key).removesuffix(_NARINFO_END)
     return digest if is_digest(digest) and narinfo_key(digest) == object_key else None

@@ -8,7 +8,7 @@ from ncps.aio.lockfile import LockFile
 
 
 class StoreLock(LockFile):
-    """Held from before the first write to after the last; the directory must have been probed."""
+    """A daemon holds it from before its first write until after its last, in a probed directory."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root / "store" / "ncps.lock", f"the store in {root}")

@@ -1,4 +1,4 @@
-"""What the errors of the operating system mean to a store."""
+"""Translates the errors of the operating system into those of `ncps.errors`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.storage.os_errors import reading
 
 SHARE: Final = 10
-"""The part of a file system that stays free is one of so many, at most."""
+"""At most one tenth of a file system stays free."""
 
 _MIB: Final = 1024 * 1024
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
@@ -31,7 +31,7 @@ class Volume:
     """A directory, for the file system that it is on.
 
     :param reserve: bytes to stay free.
-    :param is_exact: whether that many, however small the file system is.
+    :param is_exact: whether `reserve` holds on a small file system as well.
     """
 
     directory: Path
@@ -39,7 +39,7 @@ class Volume:
     is_exact: bool = False
 
     def reserve_of(self, total: int) -> int:
-        """Bytes that stay free of so many."""
+        """Return the bytes that stay free on a file system of `total` bytes."""
         return self.reserve if self.is_exact else min(self.reserve, total // SHARE)
 
 
@@ -50,9 +50,9 @@ class _Space:
 
 
 class Room:
-    """See the module.
+    """Room on the file systems that downloads are written to.
 
-    :param volumes: all of which a download must fit into.
+    :param volumes: a download must fit into each of them.
     """
 
     def __init__(self, *volumes: Volume) -> None:
@@ -61,7 +61,7 @@ class Room:
         self._local = frozenset(v for v in volumes if is_local(v.directory))
 
     def spare(self) -> int:
-        """Bytes that downloads may take; below 0 where they have too many. Unavailable."""
+        """Return bytes that downloads may take, below 0 if too many. Raises Unavailable."""
         spaces = []
         for volume in self._volumes:
             if volume in self._local:
@@ -76,7 +76,7 @@ class Room:
         return min(known)
 
     def look_blocking(self) -> None:
-        """Find out how full all are; of one that cannot be asked nothing is known then."""
+        """Find out how full all are; forget a file system that cannot be asked."""
         for volume in self._volumes:
             try:
                 self._known[volume] = _look(volume)
@@ -85,7 +85,7 @@ class Room:
 
     @property
     def trouble(self) -> str:
-        """Why nothing new is kept, as far as was looked; empty if there is no such reason."""
+        """Says why no new NAR is kept, as of the last look; empty if new NARs are kept."""
         for volume, space in self._known.items():
             if space is not None and space.free <= space.reserve:
                 return (
@@ -96,9 +96,9 @@ class Room:
         return ""
 
     def check(self) -> Iterator[str]:
-        """Look, at the start and blocking, whether anything can be kept; say what is odd.
+        """Yield what is odd about the room. Blocks; called at the start.
 
-        Refused: nothing ever can. Unavailable.
+        Raises Refused if no NAR can ever be kept, Unavailable.
         """
         for volume in self._volumes:
             if (total := _total(volume.directory)) and volume.reserve_of(total) >= total:

@@ -1,9 +1,9 @@
 """Unfinished files: private, on the store's own file system, so that a rename can publish them.
 
 Every unfinished file is locked (`flock`) by the process that writes it, from before its first byte
-until it is closed. That is how `sweep` tells leftovers of a crash from files in use, whoever uses
-them: process ids are of no use between containers that share a directory, and are used again.
-Between the creation of a file and its lock a sweep may come; the creator notices and takes another.
+until it is closed. By the lock `sweep` tells leftovers of a crash from files in use. A process id
+would not do: containers that share a directory may have equal ones, and a system reuses them.
+A sweep may run between the creation of a file and its lock; the creator notices and takes another.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Temps:
         self.directory = directory
 
     def create(self, kind: str = "spool") -> TempFile:
-        """Open a new file. StorageFull, Unavailable.
+        """Open a new file. Raises StorageFull, Unavailable.
 
-        :param kind: "spool" for what is being received, "temp" for short-lived copies.
+        :param kind: "spool" for a download, "temp" for a short-lived copy.
         """
         with writing(str(self.directory)):
             for _ in range(_ATTEMPTS):
@@ -76,13 +76,13 @@ class Temps:
         raise Unavailable(f"{self.directory} loses new files")
 
     def name(self, kind: str) -> Path:
-        """A path that no file has; what is put there unlocked is gone after the next sweep."""
+        """Return a path that no file has; a sweep removes a file there that is not locked."""
         return self.directory / f"{kind}-{os.getpid()}-{secrets.token_hex(8)}"
 
     def sweep(self, age_s: float = 0.0) -> int:
         """Remove what dead processes left behind; return how many files. Unavailable.
 
-        Files with names of another make are not ours to judge and stay.
+        Files with other names stay.
 
         :param age_s: seconds since a file was last touched; what has a name of `name` for a moment
             and no lock stays while others are at work.
@@ -110,7 +110,7 @@ class Temps:
     def mend(self) -> bool:
         """Make the directory again if something has removed it; return whether that was so.
 
-        Not the one that it lies in: a disk may not be mounted. StorageFull, Unavailable.
+        Do not make its parent: a disk may not be mounted. Raises StorageFull, Unavailable.
         """
         with writing(str(self.directory)):
             if self.directory.is_dir():
@@ -119,7 +119,7 @@ class Temps:
         return True
 
     def probe(self) -> None:
-        """Write a file and remove it again. StorageFull, Unavailable."""
+        """Write a file and remove it again. Raises StorageFull, Unavailable."""
         temp = self.create("temp")
         try:
             with writing(str(self.directory)):
@@ -131,7 +131,7 @@ class Temps:
 
 
 def _changed(path: Path) -> float:
-    """When a file was last changed, renamed or linked: nobody can set that back."""
+    """Return when a file was last changed, renamed or linked: a time that no program can set."""
     try:
         return path.lstat().st_ctime
     except OSError:  # gone meanwhile

@@ -1,4 +1,4 @@
-"""What every ConfigStore keeps to."""
+"""The contract of every ConfigStore."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class ConfigStoreContract(Contract):
     store: ConfigStore
 
     async def test_what_was_never_created_is_surely_absent(self) -> None:
-        """A name nobody created has no value."""
+        """A name that was never created has no value."""
         self.assertIsNone(await self.store.get("cache.key"))
 
     async def test_the_first_value_stays(self) -> None:
-        """Who comes second gets the value of who came first."""
+        """The second creator gets the value of the first."""
         self.assertEqual(await self.store.create("cache.key", b"first"), b"first")
         self.assertEqual(await self.store.create("cache.key", b"second"), b"first")
         self.assertEqual(await self.store.get("cache.key"), b"first")
         self.assertEqual(await self.store.create("other", b"\0\xff\n"), b"\0\xff\n")
 
     async def test_what_is_replaced(self) -> None:
-        """The last value counts, and who would create it comes too late."""
+        """The last value counts, and a creator comes too late."""
         for value in (b"first", b"", b"another"):
             await self.store.replace("other", value)
             self.assertEqual(await self.store.get("other"), value)

@@ -1,4 +1,4 @@
-"""What every NarStore keeps to."""
+"""The contract of every NarStore."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_an_object_with_other_bytes_is_replaced(self) -> None:
-        """What lies under the key gives way to what was verified, whatever its size."""
+        """An object under the key gives way to the verified one, whatever its size."""
         for there in (b"some", b"SOME BYTES", b"some bytes and more"):
             await self.publish(key_of(1), there)
             await self.publish(key_of(1), b"some bytes")
@@ -78,7 +78,7 @@ class NarStoreContract(BodyContract):
             self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
 
     async def test_a_tag_tells_an_object_from_another(self) -> None:
-        """With its tag an object is opened, with that of what was there before it is not."""
+        """With its own tag an object is opened, with its predecessor's it is not."""
         first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
         self.assertEqual(await self.store.stat(key_of(1)), first)
         self.assertEqual([stat.tag async for stat in self.store.walk()], [first.tag])
@@ -157,7 +157,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_quarantine_hides_an_object(self) -> None:
-        """What was set aside is absent for everybody, may be stored anew and set aside again."""
+        """An object that was set aside is absent, may be stored anew and set aside again."""
         for _ in range(2):
             await self.publish(key_of(1), b"damaged")
             self.assertTrue(await self.store.quarantine(key_of(1)))
@@ -204,7 +204,7 @@ class NarStoreContract(BodyContract):
         self.assertIsNone(await self.store.stat(key_of(1)))
 
     async def test_discarding_takes_one_file_only(self) -> None:
-        """What is discarded is gone, twice is no error, and everything else stays."""
+        """A discarded file is gone, twice is no error, and every other file stays."""
         for data in (b"one", b"three"):
             await self.publish(key_of(1), data)
             await self.store.quarantine(key_of(1))

@@ -1,4 +1,4 @@
-"""What every NarInfoStore keeps to."""
+"""The contract of every NarInfoStore."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 
 
 def error(code: str, status: int, **more: str) -> ClientError:
-    """What boto3 raises for an error that a server has told."""
+    """Return the exception that boto3 raises for this answer of a server."""
     response: Any = {
         "Error": {"Code": code, "Message": "told", **more},
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
@@ -30,7 +30,7 @@ def error(code: str, status: int, **more: str) -> ClientError:
 
 
 class Stream:
-    """A body that is being read; fails after so many bytes, if it is told so.
+    """A body that is being read; it may fail at its end.
 
     :param failure: raised at the end of `data`; None: that is the end.
     """
@@ -67,9 +67,9 @@ class Stored:
 
 
 class FakeS3:
-    """See the module.
+    """A client with objects in memory.
 
-    :param honours: whether writing may be made to depend on what is there.
+    :param honours: whether a write may depend on an object's absence.
     :ivar calls: names of the methods called, in order.
     """
 

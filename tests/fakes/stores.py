@@ -1,4 +1,4 @@
-"""Stores in memory, for tests of what uses stores.
+"""Stores in memory, for tests of the parts that use stores.
 
 Each has `failing`: an error set there is raised by every method until it is set to None again.
 """

@@ -25,8 +25,9 @@ from ncps.nix.hashes import sha256_of
 from ncps.ports import Spooled
 from ncps.storage import keys
 from ncps.storage.calls import Calls
-from ncps.storage.directory import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.directory import DirectoryBlobs
 from ncps.storage.lock import StoreLock
+from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from ncps.storage.temps import TempFile
 from ncps.storage.tree import Tree
 from tests.contract.body import DATA, content
@@ -56,6 +57,9 @@ class LocalTestCase(TestCase):
         """Where the store shall be."""
         return Path(self.mktemp()).absolute()
 
+    def blobs(self) -> DirectoryBlobs:
+        return DirectoryBlobs(self.tree, self.workers)
+
     def temps(self) -> list[Path]:
         return list((self.root / keys.TEMPS).iterdir())
 
@@ -63,12 +67,12 @@ class LocalTestCase(TestCase):
 class LocalNarStoreTests(NarStoreContract, LocalTestCase):
     """The contract with threads; sources may be on another file system."""
 
-    store: LocalNarStore
+    store: BlobNarStore
 
     def setUp(self) -> None:
         super().setUp()
         readers = Calls(self.workers, clock=reactor, is_local=True)
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers, readers=readers)
+        self.store = BlobNarStore(DirectoryBlobs(self.tree, self.workers, readers))
 
     async def test_stores_and_deletes_in_one_shard_race_well(self) -> None:
         """A hundred objects that come and go in shared directories never trip over each other."""
@@ -103,7 +107,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
+        self.store = BlobNarStore(self.blobs())
 
     async def test_closing_under_a_running_read_is_safe(self) -> None:
         """A body closed while a thread reads from it closes its file after that read."""
@@ -121,17 +125,18 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
 class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalNarInfoStore(tree=self.tree, workers=self.workers)
+        self.store = BlobNarInfoStore(self.blobs())
 
 
 CREATE = """
 import sys
 from pathlib import Path
-from ncps.storage.directory import LocalConfigStore
+from ncps.storage.directory import DirectoryBlobs
+from ncps.storage.stores import BlobConfigStore
 from ncps.storage.tree import Tree
 from tests.contract.running import start
 from tests.fakes.workers import FakeWorkers
-store = LocalConfigStore(tree=Tree(Path(sys.argv[1])), workers=FakeWorkers())
+store = BlobConfigStore(DirectoryBlobs(Tree(Path(sys.argv[1])), FakeWorkers()))
 print("ready", flush=True)
 sys.stdin.readline()
 print(start(store.create("cache.key", sys.argv[2].encode() * 1000)).result.decode())
@@ -141,7 +146,7 @@ print(start(store.create("cache.key", sys.argv[2].encode() * 1000)).result.decod
 class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalConfigStore(tree=self.tree, workers=self.workers)
+        self.store = BlobConfigStore(self.blobs())
 
     async def test_of_several_processes_one_wins(self) -> None:
         """Daemons that start together on an empty store all have the same key."""
@@ -175,9 +180,9 @@ class DiskTests(LocalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.nars = LocalNarStore(tree=self.tree, workers=self.workers)
-        self.narinfos = LocalNarInfoStore(tree=self.tree, workers=self.workers)
-        self.config = LocalConfigStore(tree=self.tree, workers=self.workers)
+        self.nars = BlobNarStore(self.blobs())
+        self.narinfos = BlobNarInfoStore(self.blobs())
+        self.config = BlobConfigStore(self.blobs())
 
     def fill(self) -> Path:
         """Take all the room that is left, by a file that is returned."""
@@ -204,7 +209,7 @@ class DiskTests(LocalTestCase):
             await self.config.create("cache.key", b"secret" * 10_000)
         with self.assertRaises(StorageFull):
             self.tree.probe()
-        self.assertEqual(self.nars.free_bytes(), 0)
+        self.assertEqual(shutil.disk_usage(self.root).free, 0)
         self.assertEqual(self.temps(), [])
         self.assertEqual(await content(await self.nars.open(key_of(1))), b"old bytes")
         self.assertEqual(await self.narinfos.get(digest_of(1)), b"old text")
@@ -224,9 +229,9 @@ class DiskTests(LocalTestCase):
         for number in (1, 2):
             self.assertTrue(await self.nars.quarantine(key_of(number)))
         (first, second) = [aside async for aside in self.nars.walk_quarantine()]
-        before = self.nars.free_bytes()
+        before = shutil.disk_usage(self.root).free
         await self.nars.discard(first)
-        self.assertGreaterEqual(self.nars.free_bytes() - before, len(data))
+        self.assertGreaterEqual(shutil.disk_usage(self.root).free - before, len(data))
         self.assertEqual([second], [aside async for aside in self.nars.walk_quarantine()])
         filling.unlink()
 
@@ -246,7 +251,7 @@ class DiskTests(LocalTestCase):
             with self.assertRaises(StorageFull):
                 await attempt
         with self.assertRaises(StorageFull):
-            self.nars.new_spool()
+            self.tree.temps.create()
         with self.assertRaises(Refused):
             self.tree.probe()
         self.assertTrue(source.path.exists())
@@ -266,14 +271,15 @@ import os, signal, sys
 from pathlib import Path
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Spooled
-from ncps.storage.directory import LocalNarStore
+from ncps.storage.directory import DirectoryBlobs
+from ncps.storage.stores import BlobNarStore
 from ncps.storage.tree import Tree
 from tests.contract.running import start
 from tests.contract.samples import key_of
 from tests.fakes.workers import FakeWorkers
 tree = Tree(Path(sys.argv[1]))
-store = LocalNarStore(tree=tree, workers=FakeWorkers())
-spool = store.new_spool()
+store = BlobNarStore(DirectoryBlobs(tree, FakeWorkers()))
+spool = tree.temps.create()
 spool.write(b"some bytes")
 source = Spooled(path=spool.path, size=10, sha256=sha256_of(b"some bytes"))
 if sys.argv[2] == "published":
@@ -328,7 +334,7 @@ class DeathTests(LocalTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
+        self.store = BlobNarStore(self.blobs())
 
     def catalog(self) -> SqlCatalog:
         dialect = SQLite(self.root / "db.sqlite")
@@ -390,7 +396,7 @@ class DeathTests(LocalTestCase):
         """A program that the daemon starts keeps neither the lock nor a spool's file after it."""
         lock = StoreLock(self.root)
         lock.acquire()
-        spool: TempFile = self.store.new_spool()
+        spool: TempFile = self.tree.temps.create()
         child = spawn("import sys; sys.stdin.readline()")
         lock.release()
         spool.close()
@@ -402,7 +408,7 @@ class DeathTests(LocalTestCase):
 class CutFileTests(LocalTestCase):
     async def test_a_file_cut_behind_our_back_is_found_out(self) -> None:
         """A truncated object does not open under its recorded size; a new one replaces it."""
-        store = LocalNarStore(tree=self.tree, workers=self.workers)
+        store = BlobNarStore(self.blobs())
         source = spooled(self.sources, DATA)
         again = source.path.with_name("again")
         shutil.copy(source.path, again)

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import Unavailable
 from ncps.storage import keys
 from ncps.storage.s3 import copy
-from ncps.storage.s3.bucket import Access, Bucket, connect
+from ncps.storage.s3.bucket import Bucket, BucketAccess, connect
 from ncps.storage.s3.probe import probe_blocking
 from tests.contract.body import content
 from tests.contract.nar_store import NarStoreContract
@@ -30,7 +30,7 @@ class SettingsCase(SynchronousTestCase):
         self.server = shared.radosgw()
         self.name = self.server.new_bucket()
 
-    def bucket(self, access: Access) -> Bucket:
+    def bucket(self, access: BucketAccess) -> Bucket:
         made = Bucket(connect(access), access)
         self.addCleanup(made.close)
         return made
@@ -106,7 +106,7 @@ class CertificateTests(SynchronousTestCase):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*authority.issue("elsewhere.example", names=names))
             with Origin(tls=context) as origin:
-                way = Access(
+                way = BucketAccess(
                     bucket="bucket",
                     endpoint=origin.url,
                     access_key_id="key",

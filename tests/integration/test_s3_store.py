@@ -24,9 +24,11 @@ from ncps.errors import Unavailable
 from ncps.nix.hashes import Hash
 from ncps.ports import Spooled
 from ncps.storage import keys
-from ncps.storage.s3.bucket import Access, Bucket, connect, md5_of
-from ncps.storage.s3.requests import Requests
-from ncps.storage.s3.stores import S3ConfigStore, S3NarInfoStore, S3NarStore
+from ncps.storage.s3.blobs import Redirect, S3Blobs
+from ncps.storage.s3.bucket import Bucket, BucketAccess, connect, md5_of
+from ncps.storage.s3.requests import BucketRequests
+from ncps.storage.s3.upload import UploadOptions
+from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
@@ -42,9 +44,9 @@ THREADS = 8
 PART = 5 * 1024**2
 
 
-def access_to(server: RadosGW, bucket: str, **changes: Any) -> Access:
+def access_to(server: RadosGW, bucket: str, **changes: Any) -> BucketAccess:
     """The way to a bucket of the tests' server."""
-    plain = Access(
+    plain = BucketAccess(
         bucket=bucket,
         endpoint=server.endpoint,
         access_key_id=server.access_key,
@@ -75,8 +77,6 @@ class S3TestCase(TestCase):
         self.workers = Workers(reactor, "s3", THREADS)
         self.workers.start()
         self.addCleanup(lambda: start(self.workers.stop(30)))
-        slots = Slots(reactor, "requests", size=THREADS, queue=1000, patience_s=60)
-        self.requests = Requests(bucket=self.bucket, workers=self.workers, slots=slots)
         self.sources = Path(self.mktemp()).absolute()
         self.sources.mkdir(parents=True)
 
@@ -84,19 +84,22 @@ class S3TestCase(TestCase):
         """The server to use."""
         return shared.radosgw()
 
-    def nar_store(self, **changes: Any) -> S3NarStore:
-        uploads = Slots(reactor, "uploads", size=4, queue=1000, patience_s=60)
-        plain: dict[str, Any] = {
-            "requests": self.requests,
-            "uploads": uploads,
-            "part": PART,
-            "options": {},
-        }
-        return S3NarStore(**(plain | changes))
+    def blobs(self, options: Mapping[str, str] | None = None, **changes: Any) -> S3Blobs:
+        requests = BucketRequests(
+            bucket=self.bucket,
+            workers=self.workers,
+            slots=Slots(reactor, "requests", size=THREADS, queue=1000, patience_s=60),
+            uploads=Slots(reactor, "uploads", size=4, queue=1000, patience_s=60),
+        )
+        uploads = UploadOptions(PART, options or {})
+        return S3Blobs(clock=reactor, requests=requests, uploads=uploads, **changes)
+
+    def nar_store(self, **changes: Any) -> BlobNarStore:
+        return BlobNarStore(self.blobs(**changes))
 
 
 class S3NarStoreTests(NarStoreContract, S3TestCase):
-    store: S3NarStore
+    store: BlobNarStore
 
     def setUp(self) -> None:
         super().setUp()
@@ -106,13 +109,13 @@ class S3NarStoreTests(NarStoreContract, S3TestCase):
 class S3NarInfoStoreTests(NarInfoStoreContract, S3TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = S3NarInfoStore(requests=self.requests)
+        self.store = BlobNarInfoStore(self.blobs())
 
 
 class S3ConfigStoreTests(ConfigStoreContract, S3TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = S3ConfigStore(clock=reactor, requests=self.requests)
+        self.store = BlobConfigStore(self.blobs())
 
 
 class TransferTests(S3TestCase):
@@ -195,7 +198,7 @@ class TransferTests(S3TestCase):
     async def test_a_redirect_leads_to_the_bytes(self) -> None:
         """Whoever has the address gets the object, whole and in part, without credentials."""
         await self.publish(DATA)
-        store = self.nar_store(redirect_from=0, redirect_ttl_s=60.0)
+        store = self.nar_store(redirect=Redirect(min_size=0, ttl_s=60.0))
         url = await store.location(key_of(1), size=len(DATA))
         assert url is not None
         for header, expected in ((None, DATA), ("bytes=5-99", DATA[5:100])):
@@ -214,7 +217,7 @@ class TransferTests(S3TestCase):
             self.assertEqual(self.server.request("PUT", path, body=data)[0], 200)
         self.assertEqual([stat.key async for stat in self.store.walk()], [key_of(1, "xz")])
         self.assertEqual(await content(await self.store.open(key_of(1, "xz"))), b"some bytes")
-        config = S3ConfigStore(clock=reactor, requests=self.requests)
+        config = BlobConfigStore(self.blobs())
         self.assertEqual(await config.create("cache.key", b"another"), b"the key")
 
 
@@ -223,10 +226,8 @@ class AbsenceTests(S3TestCase):
 
     async def assert_unknown(self, **changes: Any) -> str:
         access = evolve(self.access, **changes)
-        bucket = Bucket(connect(access), access)
-        self.addCleanup(bucket.close)
-        slots = Slots(reactor, "requests", size=THREADS, queue=1000, patience_s=60)
-        self.requests = Requests(bucket=bucket, workers=self.workers, slots=slots)
+        self.bucket = Bucket(connect(access), access)
+        self.addCleanup(self.bucket.close)
         store = self.nar_store()
         source = spooled(self.sources, b"some bytes")
         said = ""
@@ -236,8 +237,8 @@ class AbsenceTests(S3TestCase):
             store.delete(key_of(1)),
             store.quarantine(key_of(1)),
             store.publish(key_of(1), source),
-            S3NarInfoStore(requests=self.requests).get(digest_of(1)),
-            S3ConfigStore(clock=reactor, requests=self.requests).get("cache.key"),
+            BlobNarInfoStore(self.blobs()).get(digest_of(1)),
+            BlobConfigStore(self.blobs()).get("cache.key"),
         ):
             try:
                 await verb
@@ -285,9 +286,11 @@ class AbsenceTests(S3TestCase):
 _CREATOR = """
 import sys
 from attrs import evolve
-from ncps.storage.s3.stores import S3ConfigStore
-from ncps.storage.s3.requests import Requests
-from ncps.storage.s3.bucket import Access, Bucket, connect, md5_of
+from ncps.storage.s3.blobs import S3Blobs
+from ncps.storage.s3.requests import BucketRequests
+from ncps.storage.s3.bucket import Bucket, BucketAccess, connect
+from ncps.storage.s3.upload import UploadOptions
+from ncps.storage.stores import BlobConfigStore
 from ncps.aio.slots import Slots
 from ncps.storage import keys
 from tests.contract.running import start
@@ -296,13 +299,15 @@ from tests.integration.processes import together
 from tests.fakes.threads import InlineThreads
 from twisted.internet.task import Clock
 endpoint, access_key, secret_key, name, number = sys.argv[1:]
-access = Access(
+access = BucketAccess(
     bucket=name, endpoint=endpoint, access_key_id=access_key, secret_access_key=secret_key,
     force_path_style=True, connect_timeout_s=5, read_timeout_s=20, attempts=2, connections=1,
 )
 slots = Slots(Clock(), "requests", size=1, queue=1, patience_s=1)
-requests = Requests(bucket=Bucket(connect(access), access), workers=InlineThreads(), slots=slots)
-store = S3ConfigStore(clock=Clock(), requests=requests)
+bucket = Bucket(connect(access), access)
+requests = BucketRequests(bucket=bucket, workers=InlineThreads(), slots=slots, uploads=slots)
+uploads = UploadOptions(1)
+store = BlobConfigStore(S3Blobs(clock=Clock(), requests=requests, uploads=uploads))
 print("ready", flush=True)
 sys.stdin.readline()
 found = []
@@ -352,8 +357,6 @@ class OutageTests(S3TestCase):
         self.access = evolve(self.access, read_timeout_s=0.5, attempts=1)
         self.bucket = Bucket(connect(self.access), self.access)
         self.addCleanup(self.bucket.close)
-        slots = Slots(reactor, "requests", size=THREADS, queue=1000, patience_s=60)
-        self.requests = Requests(bucket=self.bucket, workers=self.workers, slots=slots)
         store = self.nar_store()
         await store.publish(key_of(1), spooled(self.sources, DATA))
         self.server.freeze()

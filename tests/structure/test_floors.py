@@ -58,7 +58,6 @@ FLOORS: Final = (
 allow; the version in `ncps` itself is known to all."""
 
 CIRCLES: Final = [
-    ["ncps.assembly.bucket", "ncps.assembly.stores"],
     ["ncps.web.fast.channel", "ncps.web.request", "ncps.web.respond", "ncps.web.site"],
 ]
 """Circles of today; all are to go."""
@@ -76,7 +75,12 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "catalog",
     ),
     "ncps.locks": ("degraded keeper local notices", "shared", "files redis postgresql"),
-    "ncps.storage": ("os_errors keys temps lock calls room tree directory_body directory", "s3"),
+    "ncps.storage": (
+        "os_errors keys temps lock calls room blobs",
+        "stores",
+        "directories listing sealed tree directory_body directory",
+        "s3",
+    ),
     "ncps.web": (
         "clients crowd limits misled",
         "fast accesslog site request respond",

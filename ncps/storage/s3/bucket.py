@@ -1,7 +1,8 @@
 """A bucket: the few requests that stores make of S3, one method each.
 
-All methods block and are meant for `Workers`; their errors are ours (`s3_errors.calling`). The one
-client is shared by all threads. Keys are those of `ncps.storage.keys`, with the prefix before them.
+Every method blocks, so threads call it; all threads share one client. Its errors are those of
+`ncps.errors` (see `calling`). Keys are those of `ncps.storage.keys`; the bucket puts its prefix
+before them.
 """
 
 from __future__ import annotations
@@ -19,17 +20,16 @@ from attrs import field, frozen
 from botocore.config import Config
 
 from ncps.errors import NotFound, Unavailable
+from ncps.storage.blobs import Blob
 from ncps.storage.s3.errors import OutOfRange, calling
 
 DEFAULT_REGION: Final = "us-east-1"
 PAGE: Final = 1000
 """Keys per page of a listing; servers give no more."""
-LARGEST_COPY: Final = 5 * 1024**3
-"""What one request can copy; more takes parts."""
 
 
 @frozen(kw_only=True)
-class Access:
+class BucketAccess:
     """How to come to a bucket.
 
     :param endpoint: URL of the server; empty for AWS's own.
@@ -58,39 +58,25 @@ class Access:
 
 
 @frozen(kw_only=True)
-class Facts:
-    """What a server says of an object.
+class Facts(Blob):
+    """A server's answer about an object.
 
-    :param etag: changes with its bytes.
-    :param sha256: what the object's metadata say of its bytes, in hexadecimal; nobody has checked.
+    :param sha256: hash of the object's bytes according to its metadata, in hexadecimal; unchecked.
     """
 
-    size: int
-    modified: datetime
-    etag: str
     sha256: str = ""
 
 
 @frozen(kw_only=True)
 class Opened:
-    """An object that is being read; `stream` is botocore's, and is closed by whoever got it."""
+    """An object that is being read; the caller closes `stream`, which is botocore's."""
 
     facts: Facts
     stream: Any
 
 
-@frozen
-class Listed:
-    """One object of a listing."""
-
-    key: str
-    size: int
-    modified: datetime
-    etag: str
-
-
-def connect(access: Access) -> Any:
-    """Make the client. Unavailable: what AWS's own files of settings say makes no sense."""
+def connect(access: BucketAccess) -> Any:
+    """Make the client. Raises Unavailable if AWS's own files of settings make no sense."""
     # Each body has a connection; that not all are kept afterwards is no reason to warn.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     with calling(f"S3 bucket {access.bucket}"):
@@ -124,16 +110,16 @@ def md5_of(data: bytes) -> str:
 
 
 class Bucket:
-    """See the module.
+    """One bucket, and the prefix of our keys in it.
 
-    :param client: of `connect`, or something that has its methods.
+    :param client: of `connect`, or a fake with its methods.
     """
 
-    def __init__(self, client: Any, access: Access) -> None:
-        self._client = client
+    def __init__(self, client: Any, access: BucketAccess) -> None:
+        self.client = client
         self._access = access
         self._prefix = f"{access.prefix}/" if access.prefix else ""
-        self._at_rest: Mapping[str, str] = MappingProxyType(
+        self.at_rest: Mapping[str, str] = MappingProxyType(
             {
                 name: value
                 for name, value in (
@@ -145,18 +131,18 @@ class Bucket:
         )
 
     def name(self, key: str = "") -> str:
-        """What the object is called in messages."""
+        """Return the object's name for messages."""
         return f"S3 bucket {self._access.bucket}" + (f", {self._prefix}{key}" if key else "")
 
-    def _at(self, key: str) -> dict[str, str]:
+    def at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._access.bucket, "Key": self._prefix + key}
 
     # Reading
 
     def open(self, key: str, start: int = 0, stop: int | None = None, *, etag: str = "") -> Opened:
-        """Begin to read some bytes, at least one. NotFound, OutOfRange, Unavailable.
+        """Begin to read bytes, at least one. Raises NotFound, OutOfRange, Unavailable.
 
-        :param etag: the object must still be this one; Conflict if it is not.
+        :param etag: raises Conflict if the object has another tag.
         """
         wanted: dict[str, str] = {}
         if start or stop is not None:
@@ -164,7 +150,7 @@ class Bucket:
         if etag:
             wanted["IfMatch"] = f'"{etag}"'
         with calling(self.name(key)):
-            answer = self._client.get_object(**self._at(key), **wanted)
+            answer = self.client.get_object(**self.at(key), **wanted)
         size = int(answer["ContentLength"])
         if "Range" in wanted:
             first, total = _content_range(str(answer.get("ContentRange", "")))
@@ -173,15 +159,16 @@ class Bucket:
                 raise Unavailable(f"{self.name(key)}: the server sent other bytes than asked for")
             size = total
         facts = Facts(
+            key=key,
             size=size,
             modified=answer["LastModified"],
-            etag=_etag(answer),
+            tag=tag_of(answer),
             sha256=str(answer.get("Metadata", {}).get("sha256", "")),
         )
         return Opened(facts=facts, stream=answer["Body"])
 
     def stat(self, key: str) -> Facts | None:
-        """Facts of an object; None: surely absent. Unavailable.
+        """Return an object's properties; None if it is surely absent. Raises Unavailable.
 
         Asks for one byte: the answer to HEAD does not tell a missing key from a missing bucket.
         """
@@ -207,7 +194,7 @@ class Bucket:
         return opened.facts
 
     def read(self, key: str) -> bytes | None:
-        """The bytes of a small object; None: surely absent. Unavailable."""
+        """Return a small object's bytes; None if it is surely absent. Raises Unavailable."""
         try:
             opened = self.open(key)
         except NotFound:
@@ -219,22 +206,22 @@ class Bucket:
             opened.stream.close()
         return data
 
-    def page(self, base: str, after: str = "") -> tuple[list[Listed], str]:
+    def page(self, base: str, after: str = "") -> tuple[list[Blob], str]:
         """Some objects whose keys begin with `base`, and where to go on (empty: the end).
 
         Unavailable.
         """
         more = {"ContinuationToken": after} if after else {}
         with calling(self.name(base)):
-            answer = self._client.list_objects_v2(
+            answer = self.client.list_objects_v2(
                 Bucket=self._access.bucket, Prefix=self._prefix + base, MaxKeys=PAGE, **more
             )
         found = [
-            Listed(
-                entry["Key"][len(self._prefix) :],
-                int(entry["Size"]),
-                entry["LastModified"],
-                _etag(entry),
+            Blob(
+                key=entry["Key"][len(self._prefix) :],
+                size=int(entry["Size"]),
+                modified=entry["LastModified"],
+                tag=tag_of(entry),
             )
             for entry in answer.get("Contents", ())
         ]
@@ -243,103 +230,55 @@ class Bucket:
     # Writing
 
     def write(self, key: str, data: bytes, *, create: bool = False) -> None:
-        """Make a small object, replacing what is there. StorageFull, Unavailable.
+        """Make a small object, replacing one that is there. Raises StorageFull, Unavailable.
 
         :param create: only if nothing is there; Conflict if something is.
         """
         self.put(key, data, md5_of(data), {"IfNoneMatch": "*"} if create else {})
 
     def put(self, key: str, body: Any, md5: str, options: Mapping[str, Any]) -> str:
-        """Make an object in one request; return its tag, or nothing if the server tells none.
+        """Make an object in one request; return its tag, or "" if the server returns none.
 
-        StorageFull, Unavailable, Conflict.
+        Raises StorageFull, Unavailable, and Conflict if a condition in `options` fails.
 
         :param body: bytes, or a file that can be read again for another attempt.
         """
         with calling(self.name(key), writing=True):
-            answer = self._client.put_object(
-                **self._at(key), Body=body, ContentMD5=md5, **self._at_rest, **options
+            answer = self.client.put_object(
+                **self.at(key), Body=body, ContentMD5=md5, **self.at_rest, **options
             )
-        return _etag(answer)
+        return tag_of(answer)
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there. StorageFull, Unavailable."""
+        """Remove an object, if it is there. Raises StorageFull, Unavailable."""
         with calling(self.name(key), writing=True):
-            self._client.delete_object(**self._at(key))
+            self.client.delete_object(**self.at(key))
 
     def copy(self, key: str, target: str, etag: str, options: Mapping[str, Any]) -> str:
-        """Copy an object of at most `LARGEST_COPY` bytes; return the tag of the copy.
+        """Copy an object of at most 5 GiB; return the tag of the copy.
 
-        :param etag: the object must still be this one; Conflict if it is not.
-        :raises NotFound: StorageFull, Unavailable.
+        :param etag: raises Conflict if the object has another tag; also NotFound, StorageFull,
+            Unavailable.
         """
         with calling(self.name(key), writing=True):
-            answer = self._client.copy_object(
-                **self._at(target),
-                CopySource=self._at(key),
+            answer = self.client.copy_object(
+                **self.at(target),
+                CopySource=self.at(key),
                 CopySourceIfMatch=f'"{etag}"',
-                **self._at_rest,
+                **self.at_rest,
                 **options,
             )
-        return _etag(answer["CopyObjectResult"])
-
-    # In parts
-
-    def begin(self, key: str, options: Mapping[str, Any]) -> str:
-        """Begin an upload in parts; return its id. StorageFull, Unavailable."""
-        with calling(self.name(key), writing=True):
-            answer = self._client.create_multipart_upload(
-                **self._at(key), **self._at_rest, **options
-            )
-        return str(answer["UploadId"])
-
-    def put_part(self, key: str, upload: str, number: int, body: Any, md5: str) -> str:
-        """Send one part, counted from 1; return its tag. StorageFull, Unavailable."""
-        with calling(self.name(key), writing=True):
-            answer = self._client.upload_part(
-                **self._at(key), UploadId=upload, PartNumber=number, Body=body, ContentMD5=md5
-            )
-        return str(answer["ETag"])
-
-    def copy_part(
-        self, key: str, upload: str, number: int, source: tuple[str, str], span: range
-    ) -> str:
-        """Make one part of bytes of another object. NotFound, StorageFull, Unavailable.
-
-        :param source: key and tag of the other object; Conflict if it has another tag.
-        """
-        with calling(self.name(key), writing=True):
-            answer = self._client.upload_part_copy(
-                **self._at(key),
-                UploadId=upload,
-                PartNumber=number,
-                CopySource=self._at(source[0]),
-                CopySourceIfMatch=f'"{source[1]}"',
-                CopySourceRange=f"bytes={span.start}-{span.stop - 1}",
-            )
-        return str(answer["CopyPartResult"]["ETag"])
-
-    def complete(self, key: str, upload: str, tags: list[str]) -> str:
-        """Make the object of its parts; return its tag, or nothing, as Ceph tells none here.
-
-        StorageFull, Unavailable.
-        """
-        parts = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, 1)]
-        with calling(self.name(key), writing=True):
-            answer = self._client.complete_multipart_upload(
-                **self._at(key), UploadId=upload, MultipartUpload={"Parts": parts}
-            )
-        return _etag(answer)
+        return tag_of(answer["CopyObjectResult"])
 
     def abort(self, key: str, upload: str) -> None:
-        """Give an upload up and free its parts. StorageFull, Unavailable."""
+        """Abort an upload and free its parts. Raises StorageFull, Unavailable."""
         with calling(self.name(key), writing=True):
-            self._client.abort_multipart_upload(**self._at(key), UploadId=upload)
+            self.client.abort_multipart_upload(**self.at(key), UploadId=upload)
 
     def uploads(self, base: str) -> list[tuple[str, str, datetime]]:
-        """Up to a page of unfinished uploads: key, id, when they began. Unavailable."""
+        """Return up to a page of unfinished uploads: key, id, time of begin. Raises Unavailable."""
         with calling(self.name(base)):
-            answer = self._client.list_multipart_uploads(
+            answer = self.client.list_multipart_uploads(
                 Bucket=self._access.bucket, Prefix=self._prefix + base
             )
         return [
@@ -348,19 +287,19 @@ class Bucket:
         ]
 
     def address(self, key: str, ttl_s: float) -> str:
-        """A URL that anybody may GET the object from for so long. Unavailable."""
+        """Return a URL from which any client may GET the object for `ttl_s` seconds."""
         with calling(self.name(key)):
-            url: str = self._client.generate_presigned_url(
-                "get_object", Params=self._at(key), ExpiresIn=int(ttl_s)
+            url: str = self.client.generate_presigned_url(
+                "get_object", Params=self.at(key), ExpiresIn=int(ttl_s)
             )
         return url
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._client.close()
+        self.client.close()
 
 
-def _etag(answer: Mapping[str, Any]) -> str:
+def tag_of(answer: Mapping[str, Any]) -> str:
     """The tag in an answer, without quotes; empty where a server does not tell it."""
     return str(answer.get("ETag", "")).strip('"')
 

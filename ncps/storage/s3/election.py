@@ -1,21 +1,21 @@
-"""Who comes first, on a server that does not honour `If-None-Match: *` when writing.
+"""Creates an object once, by an election if the server ignores `If-None-Match: *` in a write.
 
-Such a server gives no way to write only if nothing is there, and from plain reads and writes alone
-no protocol can make any number of processes agree. What it does give is the time that it stamps on
-each object. So everybody writes a candidate, waits until every candidate with an earlier stamp
-must have become visible, and lists them: the earliest stamp wins (the smaller key, where two are
-equal), whoever looks. The winner's value is then copied to its final key, which everybody reads
-first, so that an election is held once. The winning candidate stays for those who look late.
+Such a server has no way to write only if no object is there, and plain reads and writes alone
+cannot make any number of processes agree. But the server stamps a time on each object. So every
+process writes a candidate, waits until every candidate with an earlier stamp must be visible, and
+lists the candidates: the earliest stamp wins (of two equal stamps, the smaller key), for every
+process alike. The winner's value is then copied to its final key, which every process reads first,
+so that an election is held once. The winning candidate stays for processes that look late.
 
 This holds as long as a candidate is visible within `SETTLE_S` of its stamp, differences between the
-clocks of several gateways included, and listings show what was written before them, as those of
-every current server do. AWS, Ceph, MinIO and others honour the condition and need none of this.
+clocks of several gateways included, and a listing shows each object that was written before it, as
+those of every current server do. AWS, Ceph, MinIO and others honour the condition and need no
+election.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred
@@ -23,19 +23,58 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ncps.errors import Conflict, Refused, Unavailable
-from ncps.storage.s3.bucket import Bucket, Listed
+from ncps.storage import keys
+from ncps.storage.blobs import Blob
+from ncps.storage.s3.bucket import Bucket
+from ncps.storage.s3.requests import BucketRequests
 
 SETTLE_S: Final = 10.0
+_ATTEMPTS: Final = 5
 _CANDIDATES: Final = ".candidates/"
 _log = Logger()
 
 
-def honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
-    """Whether the server refuses to replace an object where it was told not to.
+async def create(clock: IReactorTime, requests: BucketRequests, key: str, value: bytes) -> bytes:
+    """Make a small object unless there is one; return the bytes that are there afterwards.
 
-    StorageFull, Unavailable.
+    Raises StorageFull, Unavailable.
 
-    :param scratch: a key nobody else uses.
+    :param clock: for an election.
+    """
+    created = await requests.run(_create_blocking, requests.bucket, key, value)
+    if created is not None:
+        return created
+    return await _elect(clock, requests, key, value)
+
+
+def _create_blocking(bucket: Bucket, key: str, value: bytes) -> bytes | None:
+    """Write if nothing is there, otherwise read what is; None if the server honours no condition.
+
+    A server may answer that two have tried at once and neither succeeded. Then try again.
+    """
+    existing = bucket.read(key)
+    if existing is not None:
+        return existing
+    if not _honours_conditions_blocking(bucket, keys.probe_key(uuid4().hex)):
+        return None
+    for _ in range(_ATTEMPTS):
+        try:
+            bucket.write(key, value, create=True)
+        except Conflict:
+            winner = bucket.read(key)
+            if winner is not None:
+                return winner
+        else:
+            return value
+    raise Unavailable(f"{bucket.name(key)} cannot be created: others try all the time")
+
+
+def _honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
+    """Return whether the server refuses to replace an object when it is told not to.
+
+    Raises StorageFull, Unavailable.
+
+    :param scratch: a key that nothing else uses.
     """
     bucket.write(scratch, b"first")
     try:
@@ -47,24 +86,15 @@ def honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
     return False
 
 
-async def elect(
-    clock: IReactorTime,
-    run: Callable[..., Awaitable[Any]],
-    bucket: Bucket,
-    key: str,
-    value: bytes,
-) -> bytes:
-    """Stand for election and return who has won; see the module. StorageFull, Unavailable.
-
-    :param run: calls what blocks in a thread.
-    """
+async def _elect(clock: IReactorTime, requests: BucketRequests, key: str, value: bytes) -> bytes:
+    """Stand for election and return the winner's value. Raises StorageFull, Unavailable."""
     _log.warn(
         "the S3 server does not honour If-None-Match: {key} is chosen by election, in {seconds} s",
         key=key,
         seconds=SETTLE_S,
     )
     mine = f"{key}{_CANDIDATES}{uuid4().hex}"
-    await run(bucket.write, mine, value)
+    await requests.run(requests.bucket.write, mine, value)
     settled: Deferred[None] = Deferred()
     timer = clock.callLater(SETTLE_S, settled.callback, None)
     try:
@@ -72,12 +102,11 @@ async def elect(
     finally:
         if timer.active():
             timer.cancel()
-    winner: bytes = await run(_count_blocking, bucket, key, mine)
-    return winner
+    return await requests.run(_count_blocking, requests.bucket, key, mine)
 
 
 def _count_blocking(bucket: Bucket, key: str, mine: str) -> bytes:
-    """Copy the winner to the final key, unless that was done; take a losing candidate back."""
+    """Copy the winner to the final key unless it is there; remove our candidate if it has lost."""
     candidates = _candidates(bucket, key)
     value = bucket.read(key)
     if value is None:
@@ -90,9 +119,9 @@ def _count_blocking(bucket: Bucket, key: str, mine: str) -> bytes:
     return value
 
 
-def _candidates(bucket: Bucket, key: str) -> list[Listed]:
-    """Every candidate, the winner first."""
-    found: list[Listed] = []
+def _candidates(bucket: Bucket, key: str) -> list[Blob]:
+    """Return every candidate, the winner first."""
+    found: list[Blob] = []
     after = ""
     while True:
         page, after = bucket.page(key + _CANDIDATES, after)

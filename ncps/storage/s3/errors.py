@@ -1,8 +1,7 @@
-"""What the errors of S3, and of the way to it, mean to a store.
+"""Translates the errors of S3, and of the network, into those of `ncps.errors`.
 
-Absence is only what the server says in so many words about the key. A bucket that is not there, a
-proxy's own 404 and a refusal (which AWS gives for absent keys, too, where listing is not allowed)
-all mean that nothing is known.
+An object is absent only if the server answers NoSuchKey. A missing bucket, a proxy's own 404 and a
+refusal all mean that nothing is known. AWS refuses absent keys, too, if it does not allow listing.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ _MEANINGS: Final[Mapping[str, str]] = {
 
 
 class Denied(StorageFull):
-    """The credentials do not allow to write."""
+    """The credentials do not allow writing."""
 
 
 class OutOfRange(Exception):

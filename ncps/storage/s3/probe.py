@@ -1,4 +1,4 @@
-"""Whether a bucket can be used, and what earlier processes left in it."""
+"""Probes a bucket, and sweeps what earlier processes have left in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ncps.storage.s3.bucket import Bucket, md5_of
 from ncps.storage.s3.errors import Denied
 
 ABANDONED_AFTER: Final = timedelta(days=1)
-"""Age at which nobody can still be sending the parts of an upload."""
+"""Age at which no process can still be sending the parts of an upload."""
 
 _PRIVILEGES: Final = (
     "s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket"
@@ -24,7 +24,7 @@ _PRIVILEGES: Final = (
 def probe_blocking(bucket: Bucket, options: Mapping[str, str]) -> None:
     """Write an object, read it, find its absence and remove it, as the stores will.
 
-    Refused, StorageFull, Unavailable: what is wrong and what would be right.
+    Raises Refused, StorageFull or Unavailable with the reason and what to correct.
 
     :param options: of NARs, as S3 spells them.
     """
@@ -45,7 +45,7 @@ def _try(bucket: Bucket, key: str, options: Mapping[str, str]) -> None:
     try:
         is_there = bucket.stat(key) is not None
     except Unavailable as error:
-        # Without leave to list, AWS answers 403 for what is not there: nothing could be told.
+        # Without leave to list, AWS answers 403 for an absent object, and absence is never known.
         raise Refused(f"{error}; needed are {_PRIVILEGES}") from error
     if is_there:
         raise Refused(f"{bucket.name(key)}: what was removed is still there")

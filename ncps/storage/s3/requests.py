@@ -1,13 +1,13 @@
 """Requests to a bucket: each runs in a thread of the bucket's own pool.
 
-They stand in a bounded line for the threads, uploads in one of their own, so that a burst of either
-leaves threads to the other. Bodies need no line: each reads one piece at a time, and who may have a
-body was decided before.
+Requests wait in a bounded line for the threads, and uploads in a line of their own: a burst of one
+kind leaves threads to the other. Reads of an open body need no line, because each body reads one
+piece at a time and the web limits the number of bodies.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -15,55 +15,50 @@ from twisted.python.failure import Failure
 
 from ncps.aio.slots import Slots
 from ncps.aio.threads import Threads
-from ncps.storage.s3.bucket import Bucket, Listed
+from ncps.storage.s3.bucket import Bucket
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-async def run_in_line(
-    slots: Slots, workers: Threads, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-) -> R:
-    """Take a slot, call in a thread, return its result. Busy: the line is too long.
-
-    The slot is the call's, not the caller's: who leaves does not make room while a thread is busy
-    for nobody. Else a crowd that comes and goes would fill the threads without bound.
-    """
-    await slots.acquire()
-    result: Deferred[R] = Deferred()
-
-    def ended(value: R | Failure) -> None:
-        slots.release()
-        if not isinstance(value, Failure):
-            result.callback(value)
-        elif not result.called:
-            result.errback(value)
-
-    Deferred.fromCoroutine(workers.run(function, *args, **kwargs)).addBoth(ended)
-    return await result
-
-
-class Requests:
-    """The way to a bucket: the line, and the threads at its end.
+class BucketRequests:
+    """The way to a bucket: the two lines, and the threads at their end.
 
     :param slots: one for each request that may run or wait for a thread.
+    :param uploads: one for each upload that may do so.
     """
 
-    def __init__(self, *, bucket: Bucket, workers: Threads, slots: Slots) -> None:
+    def __init__(self, *, bucket: Bucket, workers: Threads, slots: Slots, uploads: Slots) -> None:
         self.bucket = bucket
         self.workers = workers
         self._slots = slots
+        self._uploads = uploads
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call what asks the bucket, in a thread. Busy: the line is too long."""
-        return await run_in_line(self._slots, self.workers, function, *args, **kwargs)
+        """Call a function that asks the bucket, in a thread. Raises Busy if the line is full."""
+        return await self._run(self._slots, function, *args, **kwargs)
 
-    async def walk(self, base: str) -> AsyncIterator[Listed]:
-        """Objects below a key, one hop for each page."""
-        after = ""
-        while True:
-            page, after = await self.run(self.bucket.page, f"{base}/", after)
-            for item in page:
-                yield item
-            if not after:
-                return
+    async def upload(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function that sends a large object. Raises Busy if the line is full."""
+        return await self._run(self._uploads, function, *args, **kwargs)
+
+    async def _run(
+        self, slots: Slots, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Take a slot, call in a thread, return the result.
+
+        The call releases the slot, not its caller: a caller that is cancelled frees no slot while
+        the thread is still busy. Otherwise callers that come and go would fill the threads.
+        """
+        await slots.acquire()
+        result: Deferred[R] = Deferred()
+
+        def ended(value: R | Failure) -> None:
+            slots.release()
+            if not isinstance(value, Failure):
+                result.callback(value)
+            elif not result.called:
+                result.errback(value)
+
+        Deferred.fromCoroutine(self.workers.run(function, *args, **kwargs)).addBoth(ended)
+        return await result

@@ -1,8 +1,9 @@
 """From a finished file on local disk to an object: in one request, or in parts.
 
-Every request says the MD5 of its bytes, so that the server refuses what was damaged on its way, and
-the SHA-256 of the whole is checked before there is an object: a spool that the disk has damaged is
-never published. An upload in parts that fails is aborted; what a dead process leaves is swept.
+Every request names the MD5 of its bytes, so that the server refuses bytes that were damaged on
+their way. The SHA-256 of the whole is checked before there is an object: a spool that the disk has
+damaged is never published. An upload in parts that fails is aborted; a sweep removes the parts that
+a dead process has left.
 """
 
 from __future__ import annotations
@@ -12,32 +13,47 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Final
+from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
-from ncps.errors import Corrupt, NcpsError, StorageFull, Unavailable
+from ncps.errors import Corrupt, StorageFull, Unavailable
 from ncps.ports import Spooled
 from ncps.storage.os_errors import reading
 from ncps.storage.s3.bucket import Bucket
+from ncps.storage.s3.parts import in_parts, part_size
 
-MOST_PARTS: Final = 10_000
 LARGEST_OBJECT: Final = 5 * 1024**4
-SMALLEST_PART: Final = 5 * 1024**2
-"""What S3 takes; the last part may be smaller."""
+"""Bytes that S3 takes at most."""
+LARGEST_COPY: Final = 5 * 1024**3
+"""Bytes that one request can copy; a larger object is copied in parts."""
+NAR_TYPE: Final = "application/x-nix-nar"
 _MIB: Final = 1024**2
 
 
-def part_size(size: int, wanted: int) -> int:
-    """Bytes per part: as wanted, or as much more as makes the parts few enough."""
-    least = -(-size // MOST_PARTS)
-    return max(wanted, -(-least // _MIB) * _MIB)
+@frozen
+class UploadOptions:
+    """How large objects are sent and copied.
+
+    :param part: wanted size of the parts; a file of up to that size goes in one request.
+    :param options: of each object, as S3 spells them, such as its storage class.
+    :param largest_copy: bytes that one request may copy.
+    """
+
+    part: int
+    options: Mapping[str, str] = field(factory=dict)
+    largest_copy: int = LARGEST_COPY
+
+    @property
+    def of_object(self) -> Mapping[str, Any]:
+        """Properties of an object that is a NAR."""
+        return {"ContentType": NAR_TYPE, **self.options}
 
 
-class _Piece(io.RawIOBase):
+class _FilePiece(io.RawIOBase):
     """A part of an open file as a file; reading it does not move the file's own position."""
 
     def __init__(self, fd: int, start: int, stop: int) -> None:
@@ -72,22 +88,19 @@ class _Piece(io.RawIOBase):
 class Upload:
     """One file on its way to its key, all in one call for a thread.
 
-    :param part: size of the parts, wanted; up to that size a file goes in one request.
-    :param options: of the object, as S3 spells them.
-    :param given_up: set by whoever lost interest; looked at between parts.
+    :param given_up: set if the caller no longer waits; the thread looks at it between parts.
     """
 
     bucket: Bucket
     key: str
     source: Spooled
-    part: int
-    options: Mapping[str, object]
+    options: UploadOptions
     given_up: Event
 
     def run_blocking(self) -> str:
-        """Make the object; return its tag. Corrupt: the file is not what it is said to be.
+        """Make the object; return its tag.
 
-        StorageFull, Unavailable.
+        Raises Corrupt if the file is not what `source` says, StorageFull, Unavailable.
         """
         size = self.source.size
         if size > LARGEST_OBJECT:
@@ -97,34 +110,31 @@ class Upload:
                 actual = os.fstat(fd).st_size
             if actual != size:
                 raise Corrupt(f"{self.source.path} has {actual} bytes, not {size}")
-            step = part_size(size, self.part)
+            step = part_size(size, self.options.part)
             whole = hashlib.sha256()
             if size <= step:
-                piece = _Piece(fd, 0, size)
+                piece = _FilePiece(fd, 0, size)
                 md5 = self._digest(piece, whole)
                 self._check(whole.digest())
-                return self.bucket.put(self.key, piece, md5, self.options)
+                return self.bucket.put(self.key, piece, md5, self._of_object)
             return self._in_parts(fd, step, whole)
 
+    @property
+    def _of_object(self) -> Mapping[str, Any]:
+        return {**self.options.of_object, "Metadata": {"sha256": self.source.sha256.digest.hex()}}
+
     def _in_parts(self, fd: int, step: int, whole: hashlib._Hash) -> str:
-        upload = self.bucket.begin(self.key, self.options)
-        try:
-            tags = []
-            for number, start in enumerate(range(0, self.source.size, step), 1):
+        with in_parts(self.bucket, self.key, self._of_object) as parts:
+            for start in range(0, self.source.size, step):
                 if self.given_up.is_set():
                     raise Unavailable(f"{self.bucket.name(self.key)}: the upload was given up")
-                piece = _Piece(fd, start, min(start + step, self.source.size))
-                md5 = self._digest(piece, whole)
-                tags.append(self.bucket.put_part(self.key, upload, number, piece, md5))
+                piece = _FilePiece(fd, start, min(start + step, self.source.size))
+                parts.put(piece, self._digest(piece, whole))
             self._check(whole.digest())
-            return self.bucket.complete(self.key, upload, tags)
-        except BaseException:
-            with suppress(NcpsError):  # what cannot be aborted now is swept later
-                self.bucket.abort(self.key, upload)
-            raise
+            return parts.complete()
 
-    def _digest(self, piece: _Piece, whole: hashlib._Hash) -> str:
-        """Feed the hash of the whole; return Content-MD5 of the piece, ready to be read."""
+    def _digest(self, piece: _FilePiece, whole: hashlib._Hash) -> str:
+        """Feed the hash of the whole; return the piece's Content-MD5, and rewind the piece."""
         own = hashlib.md5(usedforsecurity=False)
         with reading(str(self.source.path)):
             while data := piece.read(_MIB):

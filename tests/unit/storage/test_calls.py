@@ -1,4 +1,4 @@
-"""Calls of a store: whoever waits for a slow disk waits alone, and not for ever."""
+"""Calls of a store: a caller that waits for a slow disk waits alone, and not for ever."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CallsTests(SynchronousTestCase):
         return Deferred.fromCoroutine(running)
 
     def test_results_and_errors(self) -> None:
-        """Both reach whoever asked."""
+        """Both reach the caller."""
 
         def fail() -> None:
             raise NotFound("gone")
@@ -45,7 +45,7 @@ class CallsTests(SynchronousTestCase):
         self.failureResultOf(bad, NotFound)
 
     def test_one_file_does_not_take_all_threads(self) -> None:
-        """Many who want a file that hangs leave threads for other files."""
+        """Many callers of a file that hangs leave threads for other files."""
         slow = [self.run_(lambda: 1) for _ in range(AT_ONCE + 3)]
         self.assertEqual(len(self.threads), AT_ONCE)
         other = self.run_(lambda: 2, "b")
@@ -56,7 +56,7 @@ class CallsTests(SynchronousTestCase):
         self.assertEqual(self.calls._lines, {})
 
     def test_there_is_a_deadline(self) -> None:
-        """Who has waited for too long is told; what comes then is given back, once."""
+        """A caller that has waited too long gets an error; a later result is dropped, once."""
         waiting = [self.run_(partial(int, number)) for number in range(AT_ONCE + 1)]
         self.clock.advance(DEADLINE_S)
         for one in waiting:
@@ -67,7 +67,7 @@ class CallsTests(SynchronousTestCase):
         self.assertEqual(self.calls._lines, {})
 
     def test_what_nobody_waits_for_is_given_back(self) -> None:
-        """A file that was opened for somebody who has left is closed; no call is made in vain."""
+        """A file that was opened for a cancelled caller is closed; no call is made in vain."""
         calls = 0
 
         def call() -> str:

@@ -1,4 +1,4 @@
-"""Tests of the stores in a local directory: their contracts, and what only they have."""
+"""Tests of blobs and stores in a local directory: their contracts, and behaviour of their own."""
 
 import errno
 import os
@@ -14,8 +14,10 @@ from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.ports import Body, Replaced, Stat
 from ncps.storage import directory, keys
 from ncps.storage.calls import Calls
-from ncps.storage.directory import LocalConfigStore, LocalNarInfoStore, LocalNarStore
+from ncps.storage.directory import DirectoryBlobs
+from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from ncps.storage.tree import Tree
+from tests.contract.blobs import BlobsContract
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
@@ -52,6 +54,9 @@ class LocalTestCase(SynchronousTestCase):
         self.tree.probe()
         self.workers = FakeWorkers()
 
+    def new_blobs(self) -> DirectoryBlobs:
+        return DirectoryBlobs(self.tree, self.workers)
+
     def temps(self) -> list[Path]:
         return list((self.root / keys.TEMPS).iterdir())
 
@@ -61,14 +66,22 @@ class LocalTestCase(SynchronousTestCase):
 
 
 @synchronously
+class DirectoryBlobsTests(BlobsContract, LocalTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sources = self.root / "store" / "sources"
+        self.blobs = self.new_blobs()
+
+
+@synchronously
 class LocalNarStoreTests(NarStoreContract, LocalTestCase):
-    store: LocalNarStore
+    store: BlobNarStore
 
     def setUp(self) -> None:
         super().setUp()
         self.sources = self.root / "store" / "sources"
         self.calls = Calls(self.workers, is_local=True)
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers, readers=self.calls)
+        self.store = BlobNarStore(DirectoryBlobs(self.tree, self.workers, self.calls))
 
     def file_of(self, number: int) -> Path:
         return self.root / keys.nar_key(key_of(number))
@@ -81,7 +94,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
 
     async def test_a_spool_is_published_by_rename(self) -> None:
         """Bytes received in the store's own directory are not copied."""
-        spool = self.store.new_spool()
+        spool = self.tree.temps.create()
         spool.write(b"some bytes")
         source = spooled(self.sources, b"some bytes")
         source.path.replace(spool.path)
@@ -108,7 +121,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
     async def test_what_was_set_aside_is_kept_for_the_operator(self) -> None:
         """Each quarantined file is there under the NAR's name and the time, also if that is one."""
         times: Iterable[float] = iter([1.0, 2.5, 2.5])
-        store = LocalNarStore(tree=self.tree, workers=self.workers, now=lambda: next(iter(times)))
+        store = BlobNarStore(self.new_blobs(), now=lambda: next(iter(times)))
         for data in (b"one", b"two", b"three"):
             await self.publish(key_of(1), data)
             await store.quarantine(key_of(1))
@@ -117,7 +130,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
             self.assertRegex(aside[data], rf"\A{key_of(1).file_name}\.{time}-[0-9a-f]{{16}}\Z")
 
     async def test_nothing_of_another_make_is_taken_for_set_aside(self) -> None:
-        """Other names, links, directories and what lies deeper are not ours to discard."""
+        """Other names, links, directories and files that lie deeper are not ours to discard."""
         await self.publish(key_of(1), b"damaged")
         await self.store.quarantine(key_of(1))
         aside, name = self.root / keys.QUARANTINE, key_of(2).file_name
@@ -155,7 +168,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         await self.assert_raises(Corrupt, content(body))
 
     async def test_a_read_that_fails_is_not_the_end_of_the_file(self) -> None:
-        """What the medium has lost is corrupt, whatever else goes wrong may pass."""
+        """A sector that the medium has lost is corrupt; every other error may pass."""
         await self.publish(key_of(1), DATA)
         for number, kind in (
             (errno.EIO, Corrupt),
@@ -171,7 +184,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
                 await self.assert_raises(kind, content(body))
 
     async def test_what_is_in_memory_needs_no_thread(self) -> None:
-        """Opening and reading what was just stored is done at once."""
+        """A NAR that was just stored is opened and read at once."""
         await self.publish(key_of(1), DATA)
         await self.read(key_of(1))
         self.workers.calls = 0
@@ -220,7 +233,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.root.with_name("away").rename(self.root)
 
     async def test_odd_things_under_a_key_are_not_objects(self) -> None:
-        """What is no file is not served and makes way: it is set aside, or for what is stored."""
+        """A thing that is no file is not served; it is set aside, also if a NAR is stored there."""
         odd: dict[int, Callable[[Path], object]] = {
             1: Path.mkdir,
             2: os.mkfifo,
@@ -304,7 +317,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         def rename(source: Path, target: str) -> None:
             if len(pruned) < 3:
                 pruned.append(target)
-                self.tree._prune(target)
+                self.tree.directories.prune(target)
             real(source, target)
 
         self.patch(os, "rename", rename)
@@ -360,23 +373,17 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         await self.walked()
         self.assertEqual(open_descriptors(), before)
 
-    def test_free_space_is_known(self) -> None:
-        """The room that is left is a number of bytes; of a missing disk it is not known."""
-        self.assertGreater(self.store.free_bytes(), 0)
-        gone = LocalNarStore(tree=Tree(self.root / "gone"), workers=self.workers)
-        self.assertRaises(Unavailable, gone.free_bytes)
-
 
 @synchronously
 class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
     """The same store on a network file system: no read on the calling thread."""
 
-    store: LocalNarStore
+    store: BlobNarStore
 
     def setUp(self) -> None:
         super().setUp()
         self.sources = self.root / "store" / "sources"
-        self.store = LocalNarStore(tree=self.tree, workers=self.workers)
+        self.store = BlobNarStore(self.new_blobs())
 
     async def test_every_read_goes_through_the_workers(self) -> None:
         """Opening, reading and asking are calls of the pool, and no file piece is offered."""
@@ -394,7 +401,7 @@ class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
 class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalNarInfoStore(tree=self.tree, workers=self.workers)
+        self.store = BlobNarInfoStore(self.new_blobs())
 
     async def test_narinfos_of_the_go_program_are_read(self) -> None:
         """A narinfo laid there by an old Go program is found; strangers beside it are not."""
@@ -410,17 +417,17 @@ class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
 class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.store = LocalConfigStore(tree=self.tree, workers=self.workers)
+        self.store = BlobConfigStore(self.new_blobs())
 
     async def test_secrets_are_for_this_user_only(self) -> None:
-        """Nobody else may read a key or list their names."""
+        """Other users may not read a key or list their names."""
         await self.store.create("cache.key", b"secret")
         path = self.root / "config" / "cache.key"
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o400)
         self.assertEqual(stat.S_IMODE(path.parent.stat().st_mode), 0o700)
 
     async def test_a_value_that_appears_meanwhile_wins(self) -> None:
-        """A creator that finds the name taken at the last moment reads what is there."""
+        """A creator that finds the name taken at the last moment reads the value that is there."""
         real = os.link
 
         def link(source: Path, target: str) -> None:

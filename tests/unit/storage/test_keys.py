@@ -92,7 +92,7 @@ class KeysTests(SynchronousTestCase):
             self.assertRegex(mark, r"\A1750000000250000-[0-9a-f]{16}\Z")
 
     def test_strangers_are_not_taken_for_set_aside(self) -> None:
-        """Whatever has not the very form of our own names is somebody else's."""
+        """A name of another form belongs to another program."""
         key, mark = key_of(1), "17-0123456789abcdef"
         ours = keys.quarantine_key(key, mark)
         for stranger in (
@@ -117,7 +117,7 @@ class KeysTests(SynchronousTestCase):
 
     @given(st.text(max_size=40))
     def test_no_mark_leads_elsewhere(self, mark: str) -> None:
-        """What is no mark makes no key."""
+        """A text that is no mark makes no key."""
         try:
             key = keys.quarantine_key(key_of(1), mark)
         except Malformed:

@@ -55,7 +55,7 @@ class RoomTests(SynchronousTestCase):
         self.assertIn("10000 MiB are to stay free in /srv/ncps, whose file system", str(error))
 
     def test_a_full_file_system_is_told(self) -> None:
-        """At the start and later: clients get their bytes, so nobody else would say so."""
+        """At the start and later: clients get their bytes and notice nothing."""
         self.sizes[STORE] = 10_000 * MIB, 999 * MIB
         found = Room(self.volume(STORE, 1000 * MIB), self.volume(TEMPS, 0))
         (line,) = found.check()
@@ -65,7 +65,7 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(found.trouble, "")
 
     def test_a_file_system_from_elsewhere_is_asked_by_threads(self) -> None:
-        """What counts is what they saw last."""
+        """Their last look counts."""
         self.local = False
         found = Room(self.volume(STORE, 1000 * MIB))
         self.assertRaises(Unavailable, found.spare)
@@ -91,7 +91,7 @@ class RoomTests(SynchronousTestCase):
 
 class PlaceTests(SynchronousTestCase):
     def test_downloads_beside_the_storage(self) -> None:
-        """On its file system nothing is said; elsewhere what it costs, in memory more so."""
+        """The cost is named if they lie elsewhere, and more so if they lie in memory."""
         root = Path(self.mktemp())
         root.mkdir()
         self.assertEqual(odd_place(root, root), "")

@@ -22,7 +22,7 @@ class TempsTests(SynchronousTestCase):
         return sorted(path.name for path in self.directory.iterdir())
 
     def test_a_new_file_is_private_and_empty(self) -> None:
-        """Nobody else can read what is being received."""
+        """Other users cannot read an unfinished download."""
         temp = self.temps.create()
         self.addCleanup(temp.close)
         facts = temp.path.stat()
@@ -49,7 +49,7 @@ class TempsTests(SynchronousTestCase):
         temp.close()
 
     def test_a_published_file_is_not_discarded(self) -> None:
-        """What was renamed meanwhile stays where it is."""
+        """A file that was renamed meanwhile stays under its new name."""
         temp = self.temps.create()
         target = self.directory / "published"
         temp.path.rename(target)
@@ -119,7 +119,7 @@ class TempsTests(SynchronousTestCase):
         self.assertRaises(Unavailable, gone.probe)
 
     def test_a_directory_that_was_removed_is_made_again(self) -> None:
-        """Private as it was; but not what it lay in, which may be a disk that is not mounted."""
+        """It is private again. Its parent is not made: a disk may not be mounted there."""
         self.assertFalse(self.temps.mend())
         shutil.rmtree(self.directory)
         self.assertTrue(self.temps.mend())

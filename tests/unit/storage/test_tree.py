@@ -31,7 +31,7 @@ class ProbeTests(SynchronousTestCase):
         self.assertTrue((self.root / "store" / "chunk").exists())
 
     def test_a_relative_path_is_refused(self) -> None:
-        """What a path means must not depend on where the daemon was started."""
+        """The meaning of a path must not depend on where the daemon was started."""
         error = self.assertRaises(Refused, Tree(Path("cache")).probe)
         self.assertIn("absolute", str(error))
 
@@ -52,7 +52,7 @@ class ProbeTests(SynchronousTestCase):
         self.assertIn("not writable", str(error))
 
     def test_a_full_disk_is_told_from_a_useless_one(self) -> None:
-        """A start on a full disk says so: what is stored can be served."""
+        """A start on a full disk says so: stored files can be served."""
         Tree(self.root).probe()
 
         def full(fd: int, data: bytes) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.slots import Slots
 from ncps.aio.threads import Threads
-from ncps.storage.s3.bucket import Access, Bucket
-from ncps.storage.s3.requests import Requests
-from ncps.storage.s3.stores import S3ConfigStore, S3NarInfoStore, S3NarStore
+from ncps.storage.s3.blobs import S3Blobs
+from ncps.storage.s3.bucket import Bucket, BucketAccess
+from ncps.storage.s3.requests import BucketRequests
+from ncps.storage.s3.upload import UploadOptions
+from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
 from tests.fakes.s3 import FakeS3
 from tests.fakes.threads import InlineThreads
 
 PART = 5 * 1024**2
 
 
-def access(**changes: Any) -> Access:
+def access(**changes: Any) -> BucketAccess:
     """A way that leads nowhere."""
     plain: dict[str, Any] = {
         "bucket": "nix",
@@ -29,7 +33,7 @@ def access(**changes: Any) -> Access:
         "attempts": 1,
         "connections": 4,
     }
-    return Access(**(plain | changes))
+    return BucketAccess(**(plain | changes))
 
 
 class BucketCase(SynchronousTestCase):
@@ -46,15 +50,22 @@ class BucketCase(SynchronousTestCase):
         self.client = client
         self.bucket = Bucket(client, access(**changes))
 
-    def requests(self) -> Requests:
-        return Requests(bucket=self.bucket, workers=self.threads, slots=self.slots)
+    def new_blobs(self, **changes: Any) -> S3Blobs:
+        """The adapter, without threads; `options` and `largest_copy` are those of its uploads."""
+        requests = BucketRequests(
+            bucket=self.bucket, workers=self.threads, slots=self.slots, uploads=self.line
+        )
+        of_uploads = {
+            name: changes.pop(name) for name in ("options", "largest_copy") if name in changes
+        }
+        uploads = UploadOptions(PART, **of_uploads)
+        return S3Blobs(clock=self.clock, requests=requests, uploads=uploads, **changes)
 
-    def nars(self, **changes: Any) -> S3NarStore:
-        plain: dict[str, Any] = {"part": PART, "options": {}, "uploads": self.line}
-        return S3NarStore(**({"requests": self.requests()} | plain | changes))
+    def nars(self, *, now: Callable[[], float] = time.time, **changes: Any) -> BlobNarStore:
+        return BlobNarStore(self.new_blobs(**changes), now=now)
 
-    def narinfos(self) -> S3NarInfoStore:
-        return S3NarInfoStore(requests=self.requests())
+    def narinfos(self) -> BlobNarInfoStore:
+        return BlobNarInfoStore(self.new_blobs())
 
-    def config(self) -> S3ConfigStore:
-        return S3ConfigStore(clock=self.clock, requests=self.requests())
+    def config(self) -> BlobConfigStore:
+        return BlobConfigStore(self.new_blobs())

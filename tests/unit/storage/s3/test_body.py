@@ -8,7 +8,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.errors import Corrupt, Unavailable
 from ncps.storage import keys
-from ncps.storage.s3.body import LARGE_READ_SIZE, READ_SIZE, Ahead, S3Body, S3Source
+from ncps.storage.s3.body import LARGE_READ_SIZE, Ahead, S3Body
+from ncps.storage.s3.source import READ_SIZE, S3Source
 from tests.contract.running import start
 from tests.contract.samples import key_of
 from tests.fakes.s3 import Stream, error
@@ -27,7 +28,7 @@ class BodyCase(BucketCase):
         self.client.put(WHERE, DATA)
 
     def cut(self, *offsets: int, failure: Exception | None = None) -> None:
-        """Let the next answers end so many bytes after their beginning."""
+        """Let the next answers end these numbers of bytes after their beginning."""
         whole = self.client.on_get_object
         for offset in offsets:
 
@@ -132,7 +133,7 @@ class ResumeTests(BodyCase):
 
 
 class PaceTests(BodyCase):
-    """One piece ahead, for so many; larger ones for who waits."""
+    """One piece ahead, for a bounded number of bodies; larger pieces for a reader that waits."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -183,7 +184,7 @@ class PaceTests(BodyCase):
         body.close()
 
     def test_only_so_many_read_ahead(self) -> None:
-        """The others are read when they ask; who ends makes room."""
+        """The others are read when they ask; a body that ends makes room."""
         ahead = Ahead(1)
         first, second = self.body(ahead), self.body(ahead)
         ones, twos = aiter(first), aiter(second)
@@ -204,7 +205,7 @@ class PaceTests(BodyCase):
         second.close()
 
     def test_closing_under_a_read_closes_after_it(self) -> None:
-        """The thread that reads closes; nobody is told of its result, nor of its error."""
+        """The thread that reads closes; its result and its error are dropped."""
         for failure in (None, OSError("reset")):
             body = self.body(Ahead(1))
             pieces = aiter(body)
@@ -232,7 +233,7 @@ class PaceTests(BodyCase):
             self.assertGreater(stream.closed, 0)
 
     def test_a_cancelled_read_ends_the_body(self) -> None:
-        """Who cancels and closes has given up the connection."""
+        """A reader that cancels and closes has given up the connection."""
         body = self.body(Ahead(0))
         pieces = aiter(body)
         self.successResultOf(self.next(pieces))

@@ -7,8 +7,9 @@ import os
 from ncps.errors import Conflict, NotFound, Refused
 from ncps.storage.s3 import copy
 from ncps.storage.s3.copy import copy_blocking
+from ncps.storage.s3.upload import UploadOptions
 from tests.fakes.s3 import error
-from tests.unit.storage.s3.rig import BucketCase
+from tests.unit.storage.s3.rig import PART, BucketCase
 
 MIB = 1024**2
 
@@ -25,7 +26,9 @@ class CarryTests(BucketCase):
         self.client.put("p/here", self.data[:size])
         facts = self.bucket.stat("here")
         assert facts is not None
-        copy_blocking(self.bucket, "here", "there", facts, {"StorageClass": "X"}, largest)
+        copy_blocking(
+            self.bucket, facts, "there", UploadOptions(PART, {"StorageClass": "X"}, largest)
+        )
 
     def test_the_bytes_come_by_here(self) -> None:
         """In one piece or in several, whether or not the server would have copied it in parts."""
@@ -42,7 +45,7 @@ class CarryTests(BucketCase):
             self.assertTrue(all(stream.closed for stream in self.client.streams))
 
     def test_another_object_is_never_spliced_in(self) -> None:
-        """What changes in between is not copied, and what was begun is given up."""
+        """An object that changes meanwhile is not copied, and the upload is aborted."""
         self.client.script["get_object"] += [
             self.client.on_get_object,
             self.client.on_get_object,

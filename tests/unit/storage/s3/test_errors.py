@@ -35,7 +35,7 @@ class ErrorTests(SynchronousTestCase):
         return found
 
     def test_what_the_server_says(self) -> None:
-        """The kind says what can be done, the text what is wrong."""
+        """The class says what the caller can do, the text what is wrong."""
         for code, status, kind, word in (
             ("NoSuchKey", 404, NotFound, "not in the store"),
             ("NoSuchBucket", 404, Unavailable, "s3-bucket"),

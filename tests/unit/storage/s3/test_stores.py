@@ -1,4 +1,4 @@
-"""The stores in a bucket: how many requests they make, what becomes of who leaves, and elections.
+"""The stores in a bucket: number of requests, cancelled callers, and elections.
 
 The contracts are kept on the fake, too, so that the fake can be trusted.
 """
@@ -13,7 +13,9 @@ from twisted.internet.defer import CancelledError
 from ncps.errors import Busy, NotFound, StorageFull, Unavailable
 from ncps.ports import SetAside
 from ncps.storage import keys
+from ncps.storage.s3.blobs import Redirect
 from ncps.storage.s3.election import SETTLE_S
+from tests.contract.blobs import BlobsContract
 from tests.contract.body import content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
@@ -26,6 +28,13 @@ from tests.unit.storage.s3.rig import BucketCase
 
 KEY = key_of(1)
 WHERE = f"p/{keys.nar_key(KEY)}"
+
+
+@synchronously
+class S3BlobsTests(BlobsContract, BucketCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.blobs = self.new_blobs()
 
 
 @synchronously
@@ -52,7 +61,7 @@ class ConfigStoreTests(ConfigStoreContract, BucketCase):
 
 
 class RequestTests(BucketCase):
-    """What each verb costs, and what it says to the server."""
+    """The requests that each verb makes, and their options."""
 
     def run_calls(self, coroutine: Any) -> list[str]:
         self.client.calls.clear()
@@ -109,7 +118,7 @@ class RequestTests(BucketCase):
         self.assertEqual([stream.closed for stream in self.client.streams], [1])
 
     def test_an_object_that_is_not_there_after_writing_is_an_error(self) -> None:
-        """Success is only what can be read."""
+        """Only an object that can be read is a success."""
         self.client.script["put_object"].append(lambda **_: {})
         source = spooled(self.sources, b"some bytes")
         self.failureResultOf(start(self.nars().publish(KEY, source)), Unavailable)
@@ -133,7 +142,7 @@ class RequestTests(BucketCase):
         self.assertNotIn("StorageClass", options)
 
     def test_a_large_object_is_set_aside_in_parts(self) -> None:
-        """What one request cannot copy takes several; what goes meanwhile is absent."""
+        """An object too large for one request takes several; one that goes meanwhile is absent."""
         self.client.put(WHERE, b"0123456789")
         store = self.nars(largest_copy=4, now=lambda: 5.0)
         self.assertTrue(self.successResultOf(start(store.quarantine(KEY))))
@@ -191,7 +200,7 @@ class RequestTests(BucketCase):
 
     def test_a_location_is_given_for_large_objects(self) -> None:
         """From the size on, for as long as is set; never without the setting."""
-        store = self.nars(redirect_from=100, redirect_ttl_s=60.0)
+        store = self.nars(redirect=Redirect(min_size=100, ttl_s=60.0))
         self.assertIs(self.successResultOf(start(store.location(KEY, size=99))), None)
         self.assertEqual(
             self.successResultOf(start(store.location(KEY, size=100))),
@@ -201,7 +210,7 @@ class RequestTests(BucketCase):
 
 
 class LineTests(BucketCase):
-    """Who waits, and who leaves."""
+    """Callers that wait, and callers that are cancelled."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -209,7 +218,7 @@ class LineTests(BucketCase):
         self.client.put(WHERE, b"some bytes")
 
     def test_requests_wait_in_a_bounded_line(self) -> None:
-        """Four run, four wait, the ninth is told to come back, and so is who waited too long."""
+        """Four run and four wait. The ninth is Busy, and so is one that has waited too long."""
         store = self.nars()
         asked = [start(store.stat(KEY)) for _ in range(8)]
         self.failureResultOf(start(store.stat(KEY)), Busy)
@@ -248,7 +257,7 @@ class LineTests(BucketCase):
         self.assertEqual(self.slots.free, 4)
 
     def test_what_was_opened_for_nobody_is_closed(self) -> None:
-        """Whether who asked left before the thread was done, or just after."""
+        """Whether the caller is cancelled before the thread is done, or just after."""
         self.client.put(WHERE, b"x" * 1_000_000)
         store = self.nars()
         leaving = start(store.open(KEY))
@@ -258,7 +267,7 @@ class LineTests(BucketCase):
         self.assertEqual([stream.closed for stream in self.client.streams], [1])
 
     def test_an_error_for_nobody_is_dropped(self) -> None:
-        """Nobody is left to be told."""
+        """No caller is left for it."""
         self.client.script["get_object"].append(error("SlowDown", 503))
         leaving = start(self.nars().open(KEY))
         leaving.cancel()
@@ -289,7 +298,7 @@ class CreationTests(BucketCase):
     """One value for ever, with and without the server's help."""
 
     def test_a_creator_beaten_at_the_last_moment_takes_the_winner(self) -> None:
-        """Between looking and writing somebody else may come."""
+        """Between looking and writing another creator may come."""
         store = self.config()
         write = self.client.on_put_object
 
@@ -311,7 +320,7 @@ class CreationTests(BucketCase):
         self.failureResultOf(start(store.create("other", b"x")), Unavailable)
 
     def test_without_help_creators_elect(self) -> None:
-        """All candidates settle, then everybody counts the same winner, the earliest."""
+        """All candidates settle, then every creator counts the same winner, the earliest."""
         for refusal in (None, error("NotImplemented", 501)):
             self.connect(FakeS3(honours=False))
             if refusal is not None:
@@ -347,7 +356,7 @@ class CreationTests(BucketCase):
         self.assertEqual([self.successResultOf(one) for one in creating], [b"first"] * 5)
 
     def test_candidates_that_disappear_are_an_error(self) -> None:
-        """Somebody meddles with the bucket."""
+        """Another program meddles with the bucket."""
         self.connect(FakeS3(honours=False))
         creating = start(self.config().create("cache.key", b"x"))
         self.client.objects.clear()

@@ -16,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.storage.s3.bucket import connect
+from ncps.storage.s3.parts import MOST_PARTS, part_size
 from ncps.storage.s3.probe import ABANDONED_AFTER, probe_blocking, sweep_blocking
-from ncps.storage.s3.upload import LARGEST_OBJECT, MOST_PARTS, SMALLEST_PART, Upload, part_size
+from ncps.storage.s3.upload import LARGEST_OBJECT, Upload, UploadOptions
 from tests.contract.samples import spooled
 from tests.fakes.s3 import FakeS3, error
 from tests.unit.storage.s3.rig import PART, BucketCase, access
@@ -35,14 +36,17 @@ class PartTests(SynchronousTestCase):
             self.assertLessEqual(-(-size // part), MOST_PARTS)
             self.assertTrue(16 << 20 < part <= 5 << 30)
             self.assertEqual(part % (1 << 20), 0)
-        self.assertGreaterEqual(PART, SMALLEST_PART)
 
 
 class UploadTests(BucketCase):
     def upload(self, data: bytes = DATA, **changes: Any) -> Upload:
         source = evolve(spooled(self.sources, data), **changes)
         return Upload(
-            bucket=self.bucket, key="k", source=source, part=PART, options={}, given_up=Event()
+            bucket=self.bucket,
+            key="k",
+            source=source,
+            options=UploadOptions(PART),
+            given_up=Event(),
         )
 
     def test_a_small_file_goes_in_one_request(self) -> None:
@@ -113,7 +117,7 @@ class ProbeTests(BucketCase):
         return str(self.assertRaises(kind, probe_blocking, self.bucket, {}))
 
     def test_a_good_bucket_is_left_as_it_was(self) -> None:
-        """What the probe writes it removes, with the options that NARs will have."""
+        """The probe writes with the options of NARs, and removes its object."""
         put = self.client.on_put_object
         seen = {}
 

@@ -1,0 +1,71 @@
+"""The storage as one value, whether it is a directory or a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
+
+from ncps.aio.threads import Workers
+from ncps.ports import ConfigStore, NarInfoStore, NarStore
+from ncps.settings.model import Settings
+from ncps.storage.lock import StoreLock
+from ncps.storage.room import Room, Volume
+from ncps.storage.temps import Temps
+
+
+@frozen(kw_only=True)
+class Stores:
+    """The three storage ports, and where unfinished downloads lie.
+
+    :param room: where a download must fit.
+    :param odd: blocks; says what is odd about the place of unfinished downloads.
+    :param probe: blocks; checks that the storage can be used, and makes missing directories.
+    :param sweep: blocks; removes files of dead processes that are older than the given seconds, and
+        returns their number. 0 seconds are right only before anything else runs.
+    :param mend: blocks; makes the directory of unfinished downloads again, and returns whether a
+        program had removed it. Raises StorageFull, Unavailable.
+    :param lock: against another daemon; None if several may share the storage.
+    :param threads: of the storage's own.
+    :param trouble: says what is wrong with a storage that can be used; empty if nothing is.
+    :param disconnect: closes idle connections.
+    """
+
+    spools: Temps
+    nars: NarStore
+    narinfos: NarInfoStore
+    config: ConfigStore
+    room: Room
+    probe: Callable[[], None]
+    sweep: Callable[[float], int]
+    mend: Callable[[], bool]
+    lock: StoreLock | None = None
+    threads: tuple[Workers, ...] = ()
+    trouble: Callable[[], str] = lambda: ""
+    odd: Callable[[], str] = lambda: ""
+    disconnect: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Accept calls from now on."""
+        for workers in self.threads:
+            workers.start()
+
+    async def stop(self, deadline_s: float) -> None:
+        """Wait `deadline_s` seconds at most for calls to end, then disconnect."""
+        for workers in self.threads:
+            await workers.stop(deadline_s)
+        self.disconnect()
+
+
+def volume(settings: Settings, directory: Path, beside: Path | None = None) -> Volume:
+    """Say how much stays free where bytes are written.
+
+    :param beside: the storage, if this is another directory: the setting is for its neighbours.
+    """
+    is_given = settings.origin("cache.storage.min-free") != "default"
+    return Volume(
+        directory=directory,
+        reserve=settings.cache.storage.min_free_bytes,
+        is_exact=is_given and beside is None,
+    )

@@ -1,0 +1,113 @@
+"""Blobs: the port between the three stores and the place that keeps their objects.
+
+A directory and a bucket keep objects under the keys of `ncps.storage.keys`. Nothing partial is ever
+seen under a key. Every method may raise Unavailable; those that write may raise StorageFull.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Protocol
+
+from attrs import frozen
+
+from ncps.errors import Corrupt
+from ncps.ports import Body, Spooled
+
+
+@frozen(kw_only=True)
+class Blob:
+    """An object and its properties.
+
+    :param tag: tells this object from every other one that has or had its key.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+    tag: str
+
+
+@frozen
+class Wanted:
+    """Bytes of an object to open, and what the object should be.
+
+    :param stop: the end of the bytes; None for the end of the object.
+    :param size: what the object's size should be; None for any.
+    :param tag: what the object's tag should be; None for any.
+    """
+
+    start: int = 0
+    stop: int | None = None
+    size: int | None = None
+    tag: str | None = None
+
+    def end(self, name: str, actual: int) -> int:
+        """Return where the bytes end in an object that has `actual` bytes.
+
+        Raises Corrupt if the object has another size than wanted, or ends before the bytes do.
+        """
+        end = actual if self.stop is None else self.stop
+        if self.size not in (None, actual) or not 0 <= self.start <= end <= actual:
+            what = f"bytes {self.start} to {end}" if self.size is None else f"{self.size} bytes"
+            raise Corrupt(f"{name} has {actual} bytes in the store, wanted: {what}")
+        return end
+
+
+class Blobs(Protocol):
+    """Keeps objects by key."""
+
+    async def stat(self, key: str) -> Blob | None:
+        """Return the object's properties; None if it is surely absent."""
+
+    async def open(self, key: str, wanted: Wanted) -> Body:
+        """Open bytes of an object.
+
+        Raises NotFound if it is absent, Corrupt if it has another size, Replaced if it has another
+        tag.
+        """
+
+    async def read(self, key: str) -> bytes | None:
+        """Return the bytes of a small object; None if it is surely absent."""
+
+    async def write(self, key: str, data: bytes) -> None:
+        """Make a small object, replacing one that is there: atomic, durable on return."""
+
+    async def create(self, key: str, data: bytes) -> bytes:
+        """Make a small object unless there is one; return the bytes that are there afterwards.
+
+        Of several concurrent creators one wins, and all return its bytes.
+        """
+
+    async def adopt(self, key: str, source: Spooled, aside: str) -> tuple[Blob, bool]:
+        """Make a finished file the object: atomic, durable on return. The file is gone afterwards.
+
+        Returns the object, and whether an object with other bytes was there and lies under
+        the key `aside` now. Raises Corrupt if the file is not what `source` says.
+        """
+
+    async def copy(self, key: str, target: str, *, tag: str) -> Blob:
+        """Give an object a second key, replacing what is there; return the object under it.
+
+        Raises NotFound if the object is absent, Replaced if it has another tag.
+        """
+
+    async def move(self, key: str, target: str) -> bool:
+        """Give an object another key; return False if the object is absent."""
+
+    async def delete(self, key: str) -> bool:
+        """Remove an object; return False if it is absent."""
+
+    async def discard(self, key: str) -> None:
+        """Remove an object if it is there; for a bucket this is one request less than `delete`."""
+
+    def walk(self, base: str) -> AsyncIterator[Blob]:
+        """Yield the objects below one of the bases of `keys`, in no order.
+
+        An object that comes or goes meanwhile may or may not appear.
+        """
+
+    async def location(self, key: str, size: int) -> str | None:
+        """Return a URL at which clients get an object of this size; None if there is none."""
+        return None

@@ -1,0 +1,126 @@
+"""The three storage ports, written once over `ncps.storage.blobs`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body, ConfigStore, NarInfoStore, NarStore, SetAside, Spooled, Stat
+from ncps.storage import keys
+from ncps.storage.blobs import Blob, Blobs, Wanted
+
+
+class BlobNarStore(NarStore):
+    """NAR files below `store/nar`; those that were set aside below `store/quarantine`.
+
+    :param now: seconds since 1970, for the keys of NARs that are set aside.
+    """
+
+    def __init__(self, blobs: Blobs, *, now: Callable[[], float] = time.time) -> None:
+        self._blobs = blobs
+        self._now = now
+        self._replaced: Callable[[], object] = lambda: None
+
+    async def stat(self, key: NarKey) -> Stat | None:
+        blob = await self._blobs.stat(keys.nar_key(key))
+        return None if blob is None else _stat(key, blob)
+
+    async def open(
+        self,
+        key: NarKey,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        size: int | None = None,
+        tag: str | None = None,
+    ) -> Body:
+        return await self._blobs.open(keys.nar_key(key), Wanted(start, stop, size, tag))
+
+    async def publish(self, key: NarKey, source: Spooled) -> Stat:
+        blob, has_replaced = await self._blobs.adopt(keys.nar_key(key), source, self._aside(key))
+        if has_replaced:
+            self._replaced()
+        return _stat(key, blob)
+
+    def watch(self, replaced: Callable[[], object]) -> None:
+        self._replaced = replaced
+
+    async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
+        blob = await self._blobs.copy(keys.nar_key(key), keys.nar_key(target), tag=tag)
+        return _stat(target, blob)
+
+    async def delete(self, key: NarKey) -> bool:
+        return await self._blobs.delete(keys.nar_key(key))
+
+    async def quarantine(self, key: NarKey) -> bool:
+        return await self._blobs.move(keys.nar_key(key), self._aside(key))
+
+    def _aside(self, key: NarKey) -> str:
+        return keys.quarantine_key(key, keys.new_mark(self._now()))
+
+    async def walk_quarantine(self) -> AsyncIterator[SetAside]:
+        async for blob in self._blobs.walk(keys.QUARANTINE):
+            found = keys.set_aside_of(blob.key)
+            if found is not None:
+                key, mark, since = found
+                yield SetAside(key=key, mark=mark, size=blob.size, since=since)
+
+    async def discard(self, aside: SetAside) -> None:
+        await self._blobs.discard(keys.quarantine_key(aside.key, aside.mark))
+
+    async def walk(self) -> AsyncIterator[Stat]:
+        async for blob in self._blobs.walk(keys.NARS):
+            key = keys.nar_of(blob.key)
+            if key is not None:
+                yield _stat(key, blob)
+
+    async def location(self, key: NarKey, *, size: int) -> str | None:
+        return await self._blobs.location(keys.nar_key(key), size)
+
+
+class BlobNarInfoStore(NarInfoStore):
+    """Texts below `store/narinfo`."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def put(self, digest: str, text: bytes) -> None:
+        await self._blobs.write(keys.narinfo_key(digest), text)
+
+    async def get(self, digest: str) -> bytes | None:
+        return await self._blobs.read(keys.narinfo_key(digest))
+
+    async def delete(self, digest: str) -> bool:
+        return await self._blobs.delete(keys.narinfo_key(digest))
+
+    async def written(self, digest: str) -> datetime | None:
+        blob = await self._blobs.stat(keys.narinfo_key(digest))
+        return None if blob is None else blob.modified
+
+    async def walk(self) -> AsyncIterator[str]:
+        async for blob in self._blobs.walk(keys.NARINFOS):
+            digest = keys.digest_of(blob.key)
+            if digest is not None:
+                yield digest
+
+
+class BlobConfigStore(ConfigStore):
+    """The signing key and a few small secrets below `config`."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def get(self, name: str) -> bytes | None:
+        return await self._blobs.read(keys.config_key(name))
+
+    async def create(self, name: str, value: bytes) -> bytes:
+        return await self._blobs.create(keys.config_key(name), value)
+
+    async def replace(self, name: str, value: bytes) -> None:
+        await self._blobs.write(keys.config_key(name), value)
+
+
+def _stat(key: NarKey, blob: Blob) -> Stat:
+    return Stat(key=key, size=blob.size, modified=blob.modified, tag=blob.tag)
