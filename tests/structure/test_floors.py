@@ -61,7 +61,6 @@ CIRCLES: Final = [
     ["ncps.assembly.bucket", "ncps.assembly.stores"],
     ["ncps.assembly.leases", "ncps.assembly.leases_of_servers"],
     ["ncps.aio.spool", "ncps.aio.spool_reader"],
-    ["ncps.web.fast.channel", "ncps.web.request", "ncps.web.respond", "ncps.web.site"],
 ]
 """Circles of today; all are to go."""
 
@@ -81,7 +80,13 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "ncps.storage": ("os_errors keys temps lock calls room tree directory_body directory", "s3"),
     "ncps.web": (
         "clients crowd limits misled",
-        "fast accesslog site request respond",
+        "fast.heads fast.hot fast.ledger accesslog",
+        "state",
+        "fast",
+        "answer",
+        "request",
+        "respond",
+        "site",
         "routes",
         "pages",
     ),

@@ -13,7 +13,7 @@ when Twisted renames it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import connectionDone
@@ -27,9 +27,7 @@ from ncps.web.fast.heads import Head, KnownHead, head_of
 from ncps.web.fast.hot import HotNarInfo
 from ncps.web.fast.ledger import Access
 from ncps.web.fast.transport import PromptMixin
-
-if TYPE_CHECKING:
-    from ncps.web.site import NcpsSite
+from ncps.web.state import SiteState
 
 SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel at once; stock cuts at 128 KiB
 
@@ -37,7 +35,7 @@ SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel at once; stock cuts at 1
 class NcpsChannel(HTTPChannel):
     """A connection of a client."""
 
-    site: NcpsSite
+    site: SiteState
     transport: Any
     _prompt: PromptMixin | None = None
     _send: Callable[[bytes], None]
