@@ -6,8 +6,8 @@ a narinfo whose answer lies ready, the answer is sent at once, without request o
 are taken only between requests and only by one whole head that arrives in one piece. Everything
 else goes to `HTTPChannel.dataReceived` unchanged.
 
-The names of Twisted that are private are used here and in `request`, each under a test that fails
-when Twisted renames it.
+The private names of Twisted that are used here, in `request` and in `transport` are listed in
+`borrowed`, under a test that fails when Twisted renames one of them.
 """
 
 from __future__ import annotations
