@@ -13,7 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from attrs import frozen
 
@@ -87,6 +87,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise _UsageError(message)
+
+
+BORROWED: Final = ("argparse.HelpFormatter._split_lines",)
+"""Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
 
 class _Formatter(argparse.HelpFormatter):

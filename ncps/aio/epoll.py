@@ -15,7 +15,7 @@ import errno
 import time
 from functools import partial
 from socket import SHUT_RDWR
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionLost
@@ -25,6 +25,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 _LOST = Failure(ConnectionLost("out of memory"))  # made while there is some
+
+BORROWED: Final = (
+    "twisted.internet.epollreactor.EPollReactor._disconnectSelectable",
+    "twisted.internet.epollreactor.EPollReactor._doReadOrWrite",
+    "twisted.internet.epollreactor.EPollReactor._internalReaders",
+    "twisted.internet.epollreactor.EPollReactor._poller",
+    "twisted.internet.epollreactor.EPollReactor._selectables",
+)
+"""Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
 PAUSE_S = 0.01
 """Between two turns that failed outright."""

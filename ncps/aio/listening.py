@@ -6,7 +6,7 @@ import errno
 import re
 import socket
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from twisted.internet import unix
 from twisted.internet.endpoints import serverFromString
@@ -89,6 +89,13 @@ def _reason(address: str, error: object) -> str:
 async def _listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
     endpoint = serverFromString(reactor, description)
     return cast("IListeningPort", await endpoint.listen(factory))
+
+
+BORROWED: Final = (
+    "twisted.internet.tcp.Port._preexistingSocket",
+    "twisted.internet.tcp.Port._shouldShutdown",
+)
+"""Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
 
 class _InheritedPort(unix.Port):

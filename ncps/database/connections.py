@@ -50,6 +50,16 @@ class _Kept:
     since: float
 
 
+BORROWED: Final = (
+    "twisted.enterprise.adbapi.Connection._connection",
+    "twisted.enterprise.adbapi.Connection._pool",
+    "twisted.enterprise.adbapi.ConnectionPool._close",
+    "twisted.enterprise.adbapi.ConnectionPool._reactor",
+    "twisted.enterprise.adbapi.ConnectionPool._runWithConnection",
+)
+"""Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
+
+
 class PooledConnection(Connection):
     """The connection of this thread, for the length of one call."""
 

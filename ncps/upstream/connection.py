@@ -25,6 +25,15 @@ class HeadTooLarge(Exception):
     """The head of an answer did not end within its limit; the connection was aborted."""
 
 
+BORROWED: Final = (
+    "twisted.web._newclient",
+    "twisted.web._newclient.HTTP11ClientProtocol._disconnectParser",
+    "twisted.web._newclient.HTTP11ClientProtocol._parser",
+    "twisted.web.client.HTTPConnectionPool._factory",
+)
+"""Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
+
+
 class BoundedConnection(HTTP11ClientProtocol):
     """One connection.
 

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 from twisted.python.failure import Failure
-from twisted.web.server import Request
 
 from ncps.aio.streams import unsent
 from ncps.errors import NcpsError
 from ncps.observe.metrics import NO_ROUTE, PROBES
-from ncps.web import respond
+from ncps.web.answer import RETRY_AFTER, AnswerableRequest, fail, refuse_body, tell
 from ncps.web.fast.ledger import Access
+from ncps.web.state import SERVER, SiteState
 
-if TYPE_CHECKING:
-    from ncps.web.fast.channel import NcpsChannel
-    from ncps.web.site import NcpsSite
-
-SERVER = b"ncps"
 LONGEST_LOGGED_PATH = 256
 _ALWAYS = frozenset(path.encode("ascii") for path in PROBES)  # by these one learns that we are busy
 
 
-class NcpsRequest(Request):
+class NcpsRequest(AnswerableRequest):
     """A request that refuses bodies, knows when its client has gone, and is accounted for."""
 
     defaultContentType = None
-    site: NcpsSite
-    channel: NcpsChannel
+    site: SiteState
 
     route = NO_ROUTE
     """Pattern of the path, for metrics."""
@@ -38,8 +31,6 @@ class NcpsRequest(Request):
     upstream = ""
     client = ""
     """Address of whoever asks; see `clients`."""
-    gone = False
-    """Whether the connection is closed: there is nobody to write to, and nothing to finish."""
     began = -1.0
     """Clock's time when the request was complete; negative before."""
     first_byte = 0
@@ -55,7 +46,7 @@ class NcpsRequest(Request):
             self._refused = True
             self.requestHeaders.removeHeader(b"Expect")  # else Twisted would say 100 Continue
             self._begin(self.channel._command, self.channel._path, self.channel._version)
-            respond.refuse_body(self)
+            refuse_body(self)
             self.site.log(self)
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -71,10 +62,10 @@ class NcpsRequest(Request):
         """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""
         if self.site.answering > self.site.limits.requests and self.path not in _ALWAYS:
             self.site.metrics.limit_reached("server-max-requests").inc()
-            respond.tell(self, 503, "too busy", retry_after=respond.RETRY_AFTER)
+            tell(self, 503, "too busy", retry_after=RETRY_AFTER)
             return
         if self.channel.is_proxied and self.site.is_crowded(self.client):
-            respond.tell(self, 503, "too many requests at once", retry_after=respond.RETRY_AFTER)
+            tell(self, 503, "too many requests at once", retry_after=RETRY_AFTER)
             return
         try:
             self.render(self.site.resource)
@@ -102,7 +93,7 @@ class NcpsRequest(Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """See `twisted.web.server.Request`: an error of ours outside of any coroutine."""
-        respond.fail(self, reason)
+        fail(self, reason)
         return reason
 
     def connectionLost(self, reason: Failure) -> None:
@@ -165,9 +156,3 @@ class NcpsRequest(Request):
     def unsent(self) -> int:
         """Bytes on this connection that the client has not taken."""
         return unsent(self.channel.transport)
-
-    def abort(self) -> None:
-        """Cut the connection: the only honest end of a response that cannot be completed."""
-        channel = self.__dict__.get("channel")  # until the response is finished
-        if channel is not None and not self.gone:
-            channel.transport.abortConnection()

@@ -8,12 +8,10 @@ would make an incomplete body look complete.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Coroutine, Generator, Mapping
 from functools import partial
 from types import coroutine
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
@@ -35,13 +33,9 @@ from ncps.errors import (
     Unusable,
 )
 from ncps.ranges import Unsatisfiable
+from ncps.web.answer import RETRY_AFTER, fail, tell
+from ncps.web.request import NcpsRequest
 
-if TYPE_CHECKING:
-    from ncps.web.site import NcpsRequest
-
-TEXT = b"text/plain; charset=utf-8"
-ALLOW = b"GET, HEAD, OPTIONS"
-RETRY_AFTER = 5.0  # seconds, where the error does not say; what Nix waits anyway since 2.35
 LONGEST_RETRY_AFTER = 60.0  # Nix obeys without a cap of its own
 
 _log = Logger()
@@ -160,24 +154,6 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
             request.finish()
 
 
-def fail(request: NcpsRequest, failure: Failure) -> None:
-    """Log an error that nobody expected, and tell the client as much as helps to find it."""
-    if request.startedWriting:
-        request.abort()  # before anything else, which may fail
-    request_id = uuid4().hex[:12]
-    _log.failure("request {request_id} failed", failure, request_id=request_id)
-    if not request.startedWriting:
-        tell(request, 500, f"internal error; the log has more under {request_id}")
-
-
-def send(request: NcpsRequest, body: bytes, content_type: bytes) -> None:
-    """Write a whole response but for its end; for HEAD only the head."""
-    headers = request.responseHeaders
-    headers.setRawHeaders(b"Content-Type", [content_type])
-    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
-    request.write(b"" if request.method == b"HEAD" else body)
-
-
 def explain(
     request: NcpsRequest,
     outcome: Outcome,
@@ -191,52 +167,6 @@ def explain(
     headers = request.responseHeaders
     headers.setRawHeaders(b"X-Cache", [request.cache.encode()])
     headers.setRawHeaders(b"Server-Timing", [", ".join(parts).encode()])
-
-
-def tell(request: NcpsRequest, status: int, text: str, *, retry_after: float | None = None) -> None:
-    """Answer with a status and a line of text, and finish."""
-    if request.gone:
-        return
-    _compose(request, status, retry_after)
-    send(request, f"{text}\n".encode(), TEXT)
-    request.finish()
-
-
-def refuse_method(request: NcpsRequest) -> None:
-    """Answer 405."""
-    request.setHeader(b"Allow", ALLOW)
-    tell(request, 405, "method not allowed here")
-
-
-def tell_methods(request: NcpsRequest) -> None:
-    """Answer OPTIONS: which methods there are."""
-    request.setResponseCode(204)
-    request.setHeader(b"Allow", ALLOW)
-    request.finish()
-
-
-def refuse_body(request: NcpsRequest) -> None:
-    """Answer a request whose body nobody wants, before the body is read; then close."""
-    if request.method in {b"GET", b"HEAD", b"OPTIONS"}:
-        status, text = 413, "no body expected"
-    else:
-        status, text = 405, "method not allowed here"
-        request.setHeader(b"Allow", ALLOW)
-    _compose(request, status, None)
-    request.setHeader(b"Connection", b"close")
-    send(request, f"{text}\n".encode(), TEXT)
-    request.channel.linger()
-
-
-def _compose(request: NcpsRequest, status: int, retry_after: float | None) -> None:
-    """Set the status, and drop what a resource had set for the answer it did not give."""
-    if status != 416:
-        for name in (b"ETag", b"Accept-Ranges", b"Content-Range"):
-            request.responseHeaders.removeHeader(name)
-    request.setResponseCode(status)
-    request.setHeader(b"Cache-Control", b"no-store")
-    if retry_after is not None:
-        request.setHeader(b"Retry-After", b"%d" % math.ceil(retry_after))
 
 
 def _retry_after(told: _Told, error: NcpsError) -> float | None:

@@ -28,8 +28,8 @@ from ncps.errors import Malformed
 from ncps.nix.base32 import ALPHABET
 from ncps.nix.narurl import NarKey, UnknownExtension
 from ncps.peering import trail
-from ncps.web.respond import refuse_method, tell, tell_methods
-from ncps.web.site import NcpsRequest
+from ncps.web.answer import refuse_method, tell, tell_methods
+from ncps.web.request import NcpsRequest
 
 _NIX32 = re.escape(ALPHABET).encode()
 _NARINFO = re.compile(rb"/([%b]{32})\.narinfo" % _NIX32)

@@ -395,10 +395,10 @@ class WebTests(TestCase):
     async def test_hot_answers_nobody_reads_are_bounded(self) -> None:
         """A client that asks on and on and reads nothing is not listened to any more."""
         request = await self.heat()
-        before = set(self.site._channels)
+        before = set(self.site.channels)
         client = await self.connect()
         await self.answer_on(client, request)
-        (channel,) = self.site._channels - before
+        (channel,) = self.site.channels - before
         client.data.clear()
         client.transport.pauseProducing()
         asked = 0

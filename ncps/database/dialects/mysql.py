@@ -51,6 +51,10 @@ _REFUSED = {
 }
 
 
+BORROWED: Final = ("pymysql.connections.Connection._sock",)
+"""Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
+
+
 class MySQL(Dialect):
     """See `Dialect`.
 

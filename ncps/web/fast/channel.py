@@ -6,14 +6,14 @@ a narinfo whose answer lies ready, the answer is sent at once, without request o
 are taken only between requests and only by one whole head that arrives in one piece. Everything
 else goes to `HTTPChannel.dataReceived` unchanged.
 
-The names of Twisted that are private are used here and in `request`, each under a test that fails
-when Twisted renames it.
+The private names of Twisted that are used here, in `request` and in `transport` are listed in
+`borrowed`, under a test that fails when Twisted renames one of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import connectionDone
@@ -27,9 +27,7 @@ from ncps.web.fast.heads import Head, KnownHead, head_of
 from ncps.web.fast.hot import HotNarInfo
 from ncps.web.fast.ledger import Access
 from ncps.web.fast.transport import PromptMixin
-
-if TYPE_CHECKING:
-    from ncps.web.site import NcpsSite
+from ncps.web.state import SiteState
 
 SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel at once; stock cuts at 128 KiB
 
@@ -37,7 +35,7 @@ SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel at once; stock cuts at 1
 class NcpsChannel(HTTPChannel):
     """A connection of a client."""
 
-    site: NcpsSite
+    site: SiteState
     transport: Any
     _prompt: PromptMixin | None = None
     _send: Callable[[bytes], None]

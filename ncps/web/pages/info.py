@@ -7,8 +7,9 @@ import json
 from ncps import __version__
 from ncps.cache.answers import Cache
 from ncps.nix.cacheinfo import CacheInfo
-from ncps.web.respond import TEXT, respond, send
-from ncps.web.site import NcpsRequest
+from ncps.web.answer import TEXT, send
+from ncps.web.request import NcpsRequest
+from ncps.web.respond import respond
 
 JSON = b"application/json"
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}

@@ -13,11 +13,13 @@ from twisted.web.server import NOT_DONE_YET
 
 from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Figures
+from ncps.web.answer import send, tell
 from ncps.web.limits import Limits
 from ncps.web.pages.info import JSON
-from ncps.web.respond import respond, send, tell
+from ncps.web.request import NcpsRequest
+from ncps.web.respond import respond
 from ncps.web.routes import Nars, Routes
-from ncps.web.site import NcpsRequest, NcpsSite
+from ncps.web.site import NcpsSite
 
 FIGURES = "/figures"
 

@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from ncps.observe.snapshots import Collector
-from ncps.web.respond import respond, send
-from ncps.web.site import NcpsRequest
+from ncps.web.answer import send
+from ncps.web.request import NcpsRequest
+from ncps.web.respond import respond
 
 
 class Scrape:

@@ -30,9 +30,10 @@ from ncps.ranges import (
     if_range_matches,
     parse,
 )
+from ncps.web.answer import TEXT, send
 from ncps.web.pages.narinfo import outcome_of, result_of
-from ncps.web.respond import TEXT, explain, respond, send
-from ncps.web.site import NcpsRequest
+from ncps.web.request import NcpsRequest
+from ncps.web.respond import explain, respond
 
 PIECE = 8 * 1024 * 1024
 """Bytes of a file handed to the connection at once; it gives others their turn by itself."""

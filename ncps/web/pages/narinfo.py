@@ -9,10 +9,11 @@ from ncps.cache.answers import Absent, Cache, Outcome, ServedNarInfo
 from ncps.errors import NcpsError, NotFound
 from ncps.observe.metrics import Metrics
 from ncps.ranges import if_none_match
+from ncps.web.answer import send
 from ncps.web.fast.hot import HotNarInfo, HotNarInfos
 from ncps.web.fast.ledger import Access
-from ncps.web.respond import explain, respond, send
-from ncps.web.site import NcpsRequest
+from ncps.web.request import NcpsRequest
+from ncps.web.respond import explain, respond
 
 CONTENT_TYPE = b"text/x-nix-narinfo"
 CACHE_CONTROL = b"public, max-age=60"

@@ -26,9 +26,10 @@ from ncps.nix.narurl import NarKey
 from ncps.peering.tickets import SCHEME, Request, Verdict, Verifier
 from ncps.ports import Peers
 from ncps.ranges import Unsatisfiable
+from ncps.web.answer import tell
 from ncps.web.pages.nar import CONTENT_TYPE, pour
-from ncps.web.respond import respond, tell
-from ncps.web.site import NcpsRequest
+from ncps.web.request import NcpsRequest
+from ncps.web.respond import respond
 
 FILE = b"X-Ncps-File"
 OFFSET = b"X-Ncps-Offset"

@@ -311,11 +311,3 @@ class ShortCutTests(SynchronousTestCase):
             self.client.dataBuffer = bytes(left)  # type: ignore[attr-defined]
             self.server.clock.advance(120)
             self.assertFalse(self.client.disconnecting)
-
-
-class NamesTests(SynchronousTestCase):
-    def test_names_of_twisted_that_are_private_are_still_there(self) -> None:
-        """The short cuts end with these; Twisted may rename them."""
-        channel = Road(is_short=True).client.protocol
-        for name in ("_buffer", "_handlingRequest", "_respondToBadRequestAndDisconnect"):
-            self.assertTrue(hasattr(channel, name), name)

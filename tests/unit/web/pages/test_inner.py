@@ -7,9 +7,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Figures
+from ncps.web.answer import tell
 from ncps.web.pages.inner import inner_site
-from ncps.web.respond import tell
-from ncps.web.site import NcpsRequest
+from ncps.web.request import NcpsRequest
 from tests.unit.web.wire import Client, Response, Server
 
 NAR = f"{'1' * 52}.nar.xz"

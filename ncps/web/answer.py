@@ -1,0 +1,101 @@
+"""Short answers to a request, written at once: a status and a line of text, a refusal, an error.
+
+`respond` has the bridge from coroutines to responses; requests and pages both use this module.
+"""
+
+from __future__ import annotations
+
+import math
+from uuid import uuid4
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+
+from ncps.web.fast.channel import NcpsChannel
+
+TEXT = b"text/plain; charset=utf-8"
+ALLOW = b"GET, HEAD, OPTIONS"
+RETRY_AFTER = 5.0  # seconds, where the error does not say; what Nix waits anyway since 2.35
+
+_log = Logger()
+
+
+class AnswerableRequest(Request):
+    """A request that knows when its client has gone, and can be cut off."""
+
+    channel: NcpsChannel
+    gone = False
+    """Whether the connection is closed: there is nobody to write to, and nothing to finish."""
+
+    def abort(self) -> None:
+        """Cut the connection: the only honest end of a response that cannot be completed."""
+        channel = self.__dict__.get("channel")  # until the response is finished
+        if channel is not None and not self.gone:
+            channel.transport.abortConnection()
+
+
+def fail(request: AnswerableRequest, failure: Failure) -> None:
+    """Log an error that nobody expected, and tell the client as much as helps to find it."""
+    if request.startedWriting:
+        request.abort()  # before anything else, which may fail
+    request_id = uuid4().hex[:12]
+    _log.failure("request {request_id} failed", failure, request_id=request_id)
+    if not request.startedWriting:
+        tell(request, 500, f"internal error; the log has more under {request_id}")
+
+
+def send(request: AnswerableRequest, body: bytes, content_type: bytes) -> None:
+    """Write a whole response but for its end; for HEAD only the head."""
+    headers = request.responseHeaders
+    headers.setRawHeaders(b"Content-Type", [content_type])
+    headers.setRawHeaders(b"Content-Length", [b"%d" % len(body)])
+    request.write(b"" if request.method == b"HEAD" else body)
+
+
+def tell(
+    request: AnswerableRequest, status: int, text: str, *, retry_after: float | None = None
+) -> None:
+    """Answer with a status and a line of text, and finish."""
+    if request.gone:
+        return
+    _compose(request, status, retry_after)
+    send(request, f"{text}\n".encode(), TEXT)
+    request.finish()
+
+
+def refuse_method(request: AnswerableRequest) -> None:
+    """Answer 405."""
+    request.setHeader(b"Allow", ALLOW)
+    tell(request, 405, "method not allowed here")
+
+
+def tell_methods(request: AnswerableRequest) -> None:
+    """Answer OPTIONS: which methods there are."""
+    request.setResponseCode(204)
+    request.setHeader(b"Allow", ALLOW)
+    request.finish()
+
+
+def refuse_body(request: AnswerableRequest) -> None:
+    """Answer a request whose body nobody wants, before the body is read; then close."""
+    if request.method in {b"GET", b"HEAD", b"OPTIONS"}:
+        status, text = 413, "no body expected"
+    else:
+        status, text = 405, "method not allowed here"
+        request.setHeader(b"Allow", ALLOW)
+    _compose(request, status, None)
+    request.setHeader(b"Connection", b"close")
+    send(request, f"{text}\n".encode(), TEXT)
+    request.channel.linger()
+
+
+def _compose(request: AnswerableRequest, status: int, retry_after: float | None) -> None:
+    """Set the status, and drop what a resource had set for the answer it did not give."""
+    if status != 416:
+        for name in (b"ETag", b"Accept-Ranges", b"Content-Range"):
+            request.responseHeaders.removeHeader(name)
+    request.setResponseCode(status)
+    request.setHeader(b"Cache-Control", b"no-store")
+    if retry_after is not None:
+        request.setHeader(b"Retry-After", b"%d" % math.ceil(retry_after))

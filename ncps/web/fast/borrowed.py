@@ -1,0 +1,24 @@
+"""Private names of Twisted that the web uses: a release of Twisted may rename them.
+
+`tests/structure/test_borrowed.py` fails when Twisted has one of them no more, and when the web
+uses one that is not in the list. Other rooms have a list of their own beside the code that uses it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BORROWED: Final = (
+    "twisted.web.http.HTTPChannel._buffer",
+    "twisted.web.http.HTTPChannel._command",
+    "twisted.web.http.HTTPChannel._handlingRequest",
+    "twisted.web.http.HTTPChannel._path",
+    "twisted.web.http.HTTPChannel._receivedHeaderCount",
+    "twisted.web.http.HTTPChannel._receivedHeaderSize",
+    "twisted.web.http.HTTPChannel._respondToBadRequestAndDisconnect",
+    "twisted.web.http.HTTPChannel._version",
+    "twisted.internet.tcp.Server._aborting",
+    "twisted.internet.tcp.Server._tempDataBuffer",
+    "twisted.internet.tcp.Server._writeDisconnecting",
+)
+"""Each with the class that has it."""

@@ -1,0 +1,188 @@
+"""What the connections of clients share: clock, limits, counts, and what is known of each.
+
+Connections and requests import this module; `site` has the factory that makes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import time
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.web.http import datetimeToString
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+from ncps.observe.metrics import Metrics
+from ncps.web.accesslog import AccessLog
+from ncps.web.clients import TrustedProxies, plain_address
+from ncps.web.crowd import Crowd
+from ncps.web.fast.heads import KnownHeads
+from ncps.web.fast.hot import HotNarInfos
+from ncps.web.fast.ledger import Access, Ledger
+from ncps.web.limits import Limits, Peers
+from ncps.web.misled import Misled
+
+SERVER = b"ncps"
+
+
+class Connection(Protocol):
+    """What the site needs of a connection of a client.
+
+    :ivar client: address that the connection comes from; see `clients`.
+    :ivar is_proxied: whether it comes from a proxy that is believed.
+    """
+
+    client: str
+    is_proxied: bool
+    transport: Any
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of any request was received since the last response."""
+
+    def loseConnection(self) -> object:
+        """Close the connection when everything written is sent."""
+
+
+class CountedRequest(Protocol):
+    """What the site needs of a request that has ended.
+
+    :ivar is_accounted: whether the site has counted it out.
+    """
+
+    client: str
+    is_accounted: bool
+
+    @property
+    def channel(self) -> Connection:
+        """The connection that the request came on."""
+
+    def account(self) -> Access:
+        """Return the record of the request for metrics and the log."""
+
+
+class SiteState(Site):
+    """Counts connections and requests, and holds what they share.
+
+    :param root: answers every request; see `routes.Routes`.
+    :param hot: answers that lie ready; none by default.
+    :param access_log: gets all requests that have ended, well or not, each once, many at a time;
+        by default `twisted.logger` is told.
+    :param proxies: that are believed when they say which client asks; by default none is.
+    :ivar crowd: lets the ports wait; told by the owner of the ports.
+    :ivar is_leaving: whether clients should go elsewhere, though all are served still.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        root: IResource,
+        *,
+        clock: IReactorTime,
+        metrics: Metrics,
+        limits: Limits | None = None,
+        hot: HotNarInfos | None = None,
+        access_log: Callable[[Sequence[Access]], object] | None = None,
+        proxies: TrustedProxies | None = None,
+    ) -> None:
+        self.clock = clock
+        self.metrics = metrics
+        self.limits = limits or Limits()
+        self.proxies = proxies or TrustedProxies()
+        self.is_leaving = False
+        self.is_draining = False
+        self.answering = 0
+        self.channels: set[Connection] = set()
+        self._peers = Peers()
+        self.crowd = Crowd()
+        self._date = (0, b"")
+        self._opening = (b"", b"")
+        self.heads = KnownHeads()
+        self.misled = Misled(clock)
+        self.hot = HotNarInfos(0) if hot is None else hot
+        self.ledger = Ledger(
+            clock=clock,
+            metrics=metrics,
+            access_log=access_log or AccessLog(clock),
+            repeated=self.hot.repeated,
+        )
+        metrics.active_requests.set_function(lambda: self.answering)
+        metrics.connections.set_function(lambda: len(self.channels))
+        super().__init__(
+            root, parsePOSTFormSubmission=False, timeout=self.limits.idle, reactor=clock
+        )
+
+    def startFactory(self) -> None:
+        """See `Factory`: stock would open its own access log here and tick every second."""
+
+    def stopFactory(self) -> None:
+        """See `Factory`."""
+
+    def date(self) -> bytes:
+        """The time for Date headers, written anew once a second."""
+        now = int(time())
+        if now != self._date[0]:
+            self._date = now, datetimeToString(now)
+        return self._date[1]
+
+    def opening(self) -> bytes:
+        """The first lines of an answer: all is well, who we are, and what time it is."""
+        date = self.date()
+        if date is not self._opening[0]:
+            lines = b"HTTP/1.1 200 OK\r\nServer: %b\r\nDate: %b\r\n" % (SERVER, date)
+            self._opening = date, lines
+        return self._opening[1]
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See `Factory`: None, which closes the connection, when there are too many."""
+        limits, of_address = self.limits, self.limits.connections_per_address
+        most = min(limits.connections, self.crowd.most or limits.connections)
+        if len(self.channels) >= most:
+            return self._refuse("server-max-connections")
+        if of_address and self._peers.count(plain_address(addr)) >= of_address:
+            return self._refuse("server-max-connections-per-address")
+        return super().buildProtocol(addr)
+
+    def _refuse(self, limit: str) -> None:
+        self.metrics.connections_refused.inc()
+        self.metrics.limit_reached(limit).inc()
+
+    def opened(self, channel: Connection) -> None:
+        """Count a connection in."""
+        self.channels.add(channel)
+        if not channel.is_proxied:  # else its requests are counted
+            self._peers.opened(channel.client)
+        if self.crowd.grew(len(self.channels)):
+            self.metrics.limit_reached("server-max-connections").inc()
+
+    def closed(self, channel: Connection) -> None:
+        """Count a connection out."""
+        self.channels.discard(channel)
+        if not channel.is_proxied:
+            self._peers.closed(channel.client)
+        self.crowd.shrank(len(self.channels))
+
+    def entered(self, client: str) -> None:
+        """Count a request in that a trusted proxy has brought."""
+        self._peers.opened(client)
+
+    def is_crowded(self, client: str) -> bool:
+        """Whether more is being answered for one client than it may ask at once."""
+        most = self.limits.connections_per_address
+        if not most or self._peers.count(client) <= most:
+            return False
+        self.metrics.limit_reached("server-max-connections-per-address").inc()
+        return True
+
+    def log(self, request: CountedRequest) -> None:  # type: ignore[override]
+        """See `HTTPFactory`: account for a request that has ended; once, whatever fails then."""
+        if request.is_accounted:
+            return
+        request.is_accounted = True
+        self.answering -= 1
+        if request.channel.is_proxied:
+            self._peers.closed(request.client)
+        self.ledger.add(request.account())
