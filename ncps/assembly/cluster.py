@@ -9,7 +9,7 @@ from ncps.assembly.role import Place
 from ncps.cache.cluster import Cluster
 from ncps.observe.metrics import Metrics
 from ncps.ports import Leases
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.upstream.peers import PeerClients
 
 

@@ -20,8 +20,9 @@ from ncps.assembly.names import Names
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
 from ncps.observe.metrics import Metrics
 from ncps.ports import Upstream
-from ncps.settings.model import Settings, UpstreamSetting
 from ncps.settings.proxies import ProxiesSetting, ProxyURL
+from ncps.settings.schema.tree import Settings
+from ncps.settings.schema.upstream import UpstreamSetting
 from ncps.upstream.agent import Client, Credentials, Timeouts
 from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc

@@ -14,7 +14,7 @@ from ncps.cache.nar.judge import Seal
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import NarRecord
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.upstream.bounds import Bounds
 from ncps.web.limits import Limits
 
