@@ -85,7 +85,7 @@ def site(
         root,
         clock=reactor,
         metrics=counters,
-        limits=limits.of_clients(settings),
+        limits=settings.server,
         hot=hot,
         proxies=TrustedProxies(settings.server.trusted_proxies),
     )

@@ -16,29 +16,11 @@ from ncps.observe.metrics import Metrics
 from ncps.ports import NarRecord
 from ncps.settings.schema.tree import Settings
 from ncps.upstream.bounds import Bounds
-from ncps.web.limits import Limits
 
 
 def reached(counters: Metrics) -> Callable[[str], object]:
     """Make what is told of each limit that is reached, by the flag of its setting."""
     return lambda limit: counters.limit_reached(limit).inc()
-
-
-def of_clients(settings: Settings) -> Limits:
-    """What clients may take of the server."""
-    server = settings.server
-    return Limits(
-        idle=server.idle_timeout_s,
-        head=server.header_timeout_s,
-        stall=server.write_stall_timeout_s,
-        rate=server.min_send_rate_bytes,
-        window=server.min_send_window_s,
-        connections=server.max_connections,
-        connections_per_address=server.max_connections_per_address,
-        requests=server.max_requests,
-        head_size=server.max_header_size_bytes,
-        headers=server.max_headers,
-    )
 
 
 def connections_that_fit(settings: Settings, descriptors: int) -> int:

@@ -69,7 +69,7 @@ class NcpsRequest(Request):
 
     def process(self) -> None:
         """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""
-        if self.site.answering > self.site.limits.requests and self.path not in _ALWAYS:
+        if self.site.answering > self.site.limits.max_requests and self.path not in _ALWAYS:
             self.site.metrics.limit_reached("server-max-requests").inc()
             respond.tell(self, 503, "too busy", retry_after=respond.RETRY_AFTER)
             return

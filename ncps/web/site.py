@@ -2,7 +2,8 @@
 
 Stock `twisted.web` with four things added. A connection must finish the head of a request within
 a deadline, however it trickles. A request that brings a body is refused before the body is read,
-as long as no route takes one. Connections, heads and requests under way are bounded (`Limits`).
+as long as no route takes one. Connections, heads and requests under way are bounded
+(`ServerSettings`).
 Every request, also one whose client left, is counted once and gives one line in the log.
 """
 
@@ -19,6 +20,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from ncps.observe.metrics import Metrics
+from ncps.settings.schema.server import ServerSettings
 from ncps.web import accesslog
 from ncps.web.clients import TrustedProxies, plain_address
 from ncps.web.crowd import Crowd
@@ -26,7 +28,7 @@ from ncps.web.fast.channel import NcpsChannel
 from ncps.web.fast.heads import KnownHeads
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.fast.ledger import Access, Ledger
-from ncps.web.limits import Limits, Peers
+from ncps.web.limits import Peers
 from ncps.web.misled import Misled
 from ncps.web.request import SERVER, NcpsRequest
 
@@ -43,6 +45,7 @@ class NcpsSite(Site):
     :param hot: answers that lie ready; none by default.
     :param access_log: by default `twisted.logger` is told.
     :param proxies: that are believed when they say who asks; by default none is.
+    :cvar linger_s: a refused body is still read for this long, so that the client sees why.
     :ivar crowd: lets the ports wait; told by the owner of the ports.
     :ivar is_leaving: whether clients should go elsewhere, though all are served still.
     """
@@ -50,6 +53,7 @@ class NcpsSite(Site):
     protocol = NcpsChannel  # type: ignore[assignment]  # the stock wrapper only serves HTTP/2
     requestFactory = NcpsRequest
     noisy = False
+    linger_s = 2.0
 
     def __init__(
         self,
@@ -57,14 +61,14 @@ class NcpsSite(Site):
         *,
         clock: IReactorTime,
         metrics: Metrics,
-        limits: Limits | None = None,
+        limits: ServerSettings | None = None,
         hot: HotNarInfos | None = None,
         access_log: AccessLog | None = None,
         proxies: TrustedProxies | None = None,
     ) -> None:
         self.clock = clock
         self.metrics = metrics
-        self.limits = limits or Limits()
+        self.limits = limits or ServerSettings()
         self.proxies = proxies or TrustedProxies()
         self.is_leaving = False
         self.is_draining = False
@@ -88,7 +92,7 @@ class NcpsSite(Site):
         metrics.active_requests.set_function(lambda: self.answering)
         metrics.connections.set_function(lambda: len(self._channels))
         super().__init__(
-            root, parsePOSTFormSubmission=False, timeout=self.limits.idle, reactor=clock
+            root, parsePOSTFormSubmission=False, timeout=self.limits.idle_timeout_s, reactor=clock
         )
 
     def startFactory(self) -> None:
@@ -114,8 +118,8 @@ class NcpsSite(Site):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See `Factory`: None, which closes the connection, when there are too many."""
-        limits, of_address = self.limits, self.limits.connections_per_address
-        most = min(limits.connections, self.crowd.most or limits.connections)
+        limits, of_address = self.limits, self.limits.max_connections_per_address
+        most = min(limits.max_connections, self.crowd.most or limits.max_connections)
         if len(self._channels) >= most:
             return self._refuse("server-max-connections")
         if of_address and self._peers.count(plain_address(addr)) >= of_address:
@@ -150,7 +154,7 @@ class NcpsSite(Site):
 
     def is_crowded(self, client: str) -> bool:
         """Whether more is being answered for one client than it may ask at once."""
-        most = self.limits.connections_per_address
+        most = self.limits.max_connections_per_address
         if not most or self._peers.count(client) <= most:
             return False
         self.metrics.limit_reached("server-max-connections-per-address").inc()

@@ -11,6 +11,7 @@ from ncps.assembly import limits
 from ncps.errors import Busy
 from ncps.nix.narinfo import MAX_SIZE
 from ncps.observe.metrics import LIMITS, Metrics
+from ncps.settings.schema.server import ServerSettings
 from ncps.settings.table import by_flag
 from ncps.upstream.bounds import Bounds
 from tests.unit.settings.around import load_with, problems_of
@@ -30,23 +31,27 @@ class LimitsTests(SynchronousTestCase):
 
     def test_limits_of_clients_are_those_of_the_settings(self) -> None:
         """Every number that is set arrives at the web floor."""
-        made = limits.of_clients(
-            load_with(
-                {
-                    "server-min-send-rate": "2K",
-                    "server-min-send-window": "7m",
-                    "server-max-connections-per-address": "17",
-                    "server-max-requests": "18",
-                    "server-max-header-size": "19K",
-                    "server-max-headers": "20",
-                }
-            )
-        )
+        made = load_with(
+            {
+                "server-min-send-rate": "2K",
+                "server-min-send-window": "7m",
+                "server-max-connections-per-address": "17",
+                "server-max-requests": "18",
+                "server-max-header-size": "19K",
+                "server-max-headers": "20",
+            }
+        ).server
         self.assertEqual(
-            (made.rate, made.window, made.connections_per_address, made.requests),
+            (
+                made.min_send_rate_bytes,
+                made.min_send_window_s,
+                made.max_connections_per_address,
+                made.max_requests,
+            ),
             (2048, 420.0, 17, 18),
         )
-        self.assertEqual((made.head_size, made.headers), (19 * 1024, 20))
+        self.assertEqual((made.max_header_size_bytes, made.max_headers), (19 * 1024, 20))
+        self.assertEqual(load_with().server, ServerSettings())
 
     def test_bounds_of_upstreams_are_those_of_the_settings(self) -> None:
         """Every number that is set arrives at the clients of upstreams; defaults agree."""
