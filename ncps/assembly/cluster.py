@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncps.assembly.limits import pace
 from ncps.assembly.role import Place
 from ncps.cache.cluster import Cluster
 from ncps.observe.metrics import Metrics
@@ -31,7 +30,7 @@ def cluster(settings: Settings, leases: Leases, peers: PeerClients, place: Place
         peers=peers,
         address=address_of(settings, place),
         patience_s=settings.cache.download.poll_timeout_s,
-        pace=pace(settings),
+        pace=settings.cache.upstream,
     )
 
 

@@ -108,7 +108,7 @@ def upstreaming(
             )
         )
     upstreams = Upstreams(
-        reactor, tasks, caches, partial(_count_failure, counters), limits.pace(settings)
+        reactor, tasks, caches, partial(_count_failure, counters), settings.cache.upstream
     )
     counters.upstream_healthy.set_function(
         lambda: sum(candidate.health.is_healthy for candidate in upstreams.candidates)

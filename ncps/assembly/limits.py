@@ -8,7 +8,6 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.descriptors import fitting
-from ncps.ask.pace import Pace
 from ncps.cache.nar.admission import Admission
 from ncps.cache.nar.judge import Seal
 from ncps.nix.narurl import NarKey
@@ -62,25 +61,16 @@ def of_upstream(settings: Settings) -> Bounds:
     )
 
 
-def pace(settings: Settings) -> Pace:
-    """The least that whoever sends a NAR has to send."""
-    upstream = settings.cache.upstream
-    return Pace(rate=upstream.min_receive_rate_bytes, window_s=upstream.min_receive_window_s)
-
-
 def admission(
     clock: IReactorTime, settings: Settings, counters: Metrics, spare: Callable[[], int]
 ) -> Admission:
-    """Who may begin a download, and keep it.
+    """Make what decides which downloads may begin and be kept.
 
     :param spare: see `Admission`.
     """
-    limits = settings.cache.download
     door = Admission(
         clock,
-        downloads=limits.max_count,
-        spooled=limits.max_spool_size_bytes,
-        patience_s=limits.queue_timeout_s,
+        limits=settings.cache.download,
         spare=spare,
         largest=settings.cache.max_size_bytes,
         reached=reached(counters),

@@ -6,12 +6,12 @@ import attrs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.ask.pace import Pace
 from ncps.assembly import limits
 from ncps.errors import Busy
 from ncps.nix.narinfo import MAX_SIZE
 from ncps.observe.metrics import LIMITS, Metrics
 from ncps.settings.schema.server import ServerSettings
+from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.settings.table import by_flag
 from ncps.upstream.bounds import Bounds
 from tests.unit.settings.around import load_with, problems_of
@@ -84,16 +84,18 @@ class LimitsTests(SynchronousTestCase):
 
     def test_pace_of_upstreams_is_that_of_the_settings(self) -> None:
         """Rate and window arrive; defaults agree."""
-        self.assertEqual(limits.pace(load_with()), Pace())
-        made = limits.pace(
-            load_with(
-                {
-                    "cache-upstream-min-receive-rate": "7K",
-                    "cache-upstream-min-receive-window": "1m",
-                }
-            )
+        made, usual = load_with().cache.upstream, UpstreamsSettings()
+        self.assertEqual(
+            (made.min_receive_rate_bytes, made.min_receive_window_s),
+            (usual.min_receive_rate_bytes, usual.min_receive_window_s),
         )
-        self.assertEqual(made, Pace(rate=7168, window_s=60.0))
+        made = load_with(
+            {
+                "cache-upstream-min-receive-rate": "7K",
+                "cache-upstream-min-receive-window": "1m",
+            }
+        ).cache.upstream
+        self.assertEqual((made.min_receive_rate_bytes, made.min_receive_window_s), (7168, 60.0))
 
     def test_narinfos_are_never_larger_than_the_parser_reads(self) -> None:
         """A setting beyond what can be read is an error at the start."""
