@@ -67,7 +67,6 @@ def upstreaming(
     :param names: looks up their hosts.
     """
     netrc = _netrc(settings)
-    bounds = limits.of_upstream(settings)
     reached = limits.reached(counters)
     clients: list[Client] = []
     caches: list[Upstream] = []
@@ -82,7 +81,7 @@ def upstreaming(
                 idle_s=setting.idle_timeout_s,
             ),
             credentials=_credentials(setting, netrc),
-            bounds=bounds,
+            bounds=settings.cache.upstream,
             reached=reached,
             via=via,
             may_lead_inside=settings.cache.upstream.allow_internal_addresses,
@@ -105,6 +104,8 @@ def upstreaming(
                 clock=reactor,
                 workers=workers,
                 observers=observers,
+                narinfo_size=settings.cache.narinfo_max_size_bytes,
+                max_ratio=settings.cache.max_decompression_ratio,
             )
         )
     upstreams = Upstreams(

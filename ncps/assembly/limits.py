@@ -1,4 +1,4 @@
-"""Limits: those of each floor, made from the settings that bear their names."""
+"""Limits that are made of several settings, or that are counted by the names of their settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import NarRecord
 from ncps.settings.schema.tree import Settings
-from ncps.upstream.bounds import Bounds
 
 
 def reached(counters: Metrics) -> Callable[[str], object]:
@@ -44,21 +43,6 @@ def memory_shares(settings: Settings) -> tuple[int, int]:
     size = settings.cache.narinfo_memory_size_bytes
     hot = size * 3 // 8
     return size - hot, hot
-
-
-def of_upstream(settings: Settings) -> Bounds:
-    """What each upstream may cost, and how much of it is used."""
-    upstream = settings.cache.upstream
-    return Bounds(
-        connections=upstream.max_connections,
-        queries=upstream.max_queries,
-        queue=upstream.max_queue,
-        queue_s=upstream.queue_timeout_s,
-        redirects=upstream.max_redirects,
-        head_size=upstream.max_header_size_bytes,
-        narinfo_size=settings.cache.narinfo_max_size_bytes,
-        ratio=settings.cache.max_decompression_ratio,
-    )
 
 
 def admission(
