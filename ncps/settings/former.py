@@ -16,7 +16,7 @@ _OTEL = "There is no OpenTelemetry yet."
 _XZ = "Nothing here runs the xz program: a library decompresses."
 _CDC = "Tuning of content-defined chunking, which is off."
 _REDIS = "Two connections to Redis carry everything."
-_RETRY = "Who waits for a lock waits as long as whoever asked does."
+_RETRY = "What waits for a lock waits as long as its request does."
 _STAGING = (
     "Running downloads are shared between instances directly (--cluster-advertise-url), without "
     "staging."

@@ -18,8 +18,8 @@ class RetrySettings:
     initial_delay_s: float = setting(
         duration(at_least_s=0.001),
         "100ms",
-        "Time after which one who waits for a lock looks for himself whether it is free; doubled "
-        "each time. Releases are announced, so this is for what is missed.",
+        "Time after which a process that waits for a lock looks for itself whether it is free; "
+        "doubled each time. Releases are announced, so this is for what is missed.",
     )
     max_delay_s: float = setting(
         duration(at_least_s=0.001),
@@ -68,7 +68,7 @@ class LockSettings:
     lru_lock_ttl_s: float = setting(
         duration(at_least_s=1),
         "15s",
-        "Likewise for the lock of whoever removes old NARs.",
+        "Likewise for the lock under which old NARs are removed.",
         flag="cache-lock-lru-ttl",
     )
     retry: RetrySettings = branch(RetrySettings)

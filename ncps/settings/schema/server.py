@@ -24,7 +24,7 @@ class ServerSettings:
     idle_timeout_s: float = setting(
         duration(at_least_s=1),
         "120s",
-        "Close a client's connection that has been quiet for so long between requests. Nix uses "
+        "Close a client's connection that has been quiet for this time between requests. Nix uses "
         "idle connections again for up to 90 seconds, so less than that costs it retries.",
     )
     header_timeout_s: float = setting(
@@ -35,7 +35,7 @@ class ServerSettings:
     write_stall_timeout_s: float = setting(
         duration(at_least_s=1),
         "5m",
-        "Cut off a client that has taken no byte of its answer for so long. What slow clients "
+        "Cut off a client that has taken no byte of its answer for this time. What slow clients "
         "must take is said by --server-min-send-rate.",
     )
     drain_timeout_s: float = setting(

@@ -143,8 +143,8 @@ class UpstreamsSettings:
     max_queue: int = setting(
         integer(),
         "5000",
-        "Requests that may wait for their turn at each upstream: so many for NARs, and so many "
-        "for small things. More are told to come back (503 with Retry-After).",
+        "Requests that may wait for their turn at each upstream: this number for NARs, and this "
+        "number for small things. More are told to come back (503 with Retry-After).",
         shared=True,
     )
     queue_timeout_s: float = setting(
