@@ -20,10 +20,13 @@ from attrs import frozen
 import ncps
 from ncps.aio.imports import named
 from ncps.errors import NcpsError
-from ncps.settings import InvalidSettings, Settings, Surroundings, load
 from ncps.settings.hints import hint_for
+from ncps.settings.load import load
+from ncps.settings.problems import InvalidSettings
 from ncps.settings.report import effective, groups
+from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Setting, Status
+from ncps.settings.surroundings import Surroundings
 from ncps.settings.table import by_flag
 
 USAGE_ERROR = 2

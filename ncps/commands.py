@@ -25,7 +25,7 @@ from ncps.database import migrate
 from ncps.errors import NcpsError
 from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.observe.metrics import Metrics
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 
 def _say(line: str) -> None:

@@ -15,8 +15,10 @@ from ncps.aio.imports import named
 from ncps.aio.signals import hear_signals
 from ncps.observe import log_queue, logs
 from ncps.process.launch import Launch
-from ncps.settings import InvalidSettings, Settings, load
 from ncps.settings.hints import hint_for
+from ncps.settings.load import load
+from ncps.settings.problems import InvalidSettings
+from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import TABLE, by_flag
 

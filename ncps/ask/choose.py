@@ -17,13 +17,15 @@ from twisted.logger import Logger
 
 from ncps.aio.tasks import Tasks
 from ncps.ask.health import SLOWEST_HEDGE_S, Health
-from ncps.ask.pace import USUAL_PACE, Pace
 from ncps.ask.policy import verdict
 from ncps.ask.race import Race
 from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
 from ncps.ports import Upstream
+from ncps.settings.schema.upstream import UpstreamsSettings
 
 T = TypeVar("T")
+
+_USUAL = UpstreamsSettings()
 
 PATIENCE_BESIDE_S = SLOWEST_HEDGE_S
 """How long an upstream without a say is waited for where others have answered."""
@@ -132,7 +134,7 @@ class Upstreams:
 
     :ivar tasks: own the requests that outlive their round.
     :param failed: told of each failure: upstream, error; for metrics.
-    :param pace: the least that each has to send of a NAR.
+    :param pace: has the least that each has to send of a NAR.
     """
 
     _log = Logger()
@@ -143,7 +145,7 @@ class Upstreams:
         tasks: Tasks,
         upstreams: Iterable[Upstream],
         failed: Callable[[Upstream, NcpsError], object] = lambda _u, _e: None,
-        pace: Pace = USUAL_PACE,
+        pace: UpstreamsSettings = _USUAL,
     ) -> None:
         self.pace = pace
         self._clock = clock

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -17,28 +16,15 @@ from twisted.internet.task import deferLater
 from ncps.aio.body import PassedBody
 from ncps.errors import Unavailable
 from ncps.ports import UpstreamBody
-
-
-@frozen(kw_only=True)
-class Pace:
-    """The least that a source has to send.
-
-    :param rate: bytes a second on average; 0: anything will do.
-    :param window_s: seconds in which the source is waited for, over which that is averaged.
-    """
-
-    rate: float = 1024.0
-    window_s: float = 30.0
-
-    def is_kept(self, count: int, waited_s: float) -> bool:
-        """Whether so many bytes are enough for so many seconds of waiting."""
-        return count >= self.rate * waited_s
-
-
-USUAL_PACE: Final = Pace()
+from ncps.settings.schema.upstream import UpstreamsSettings
 
 LOOK_S: Final = 5.0
 """How often the pace of another process is looked at: its lease may be free soon."""
+
+
+def is_kept(pace: UpstreamsSettings, count: int, waited_s: float) -> bool:
+    """Whether `count` bytes are enough for `waited_s` seconds of waiting."""
+    return count >= pace.min_receive_rate_bytes * waited_s
 
 
 class TooSlow(Unavailable):
@@ -48,7 +34,7 @@ class TooSlow(Unavailable):
 def paced(
     body: UpstreamBody,
     clock: IReactorTime,
-    pace: Pace,
+    pace: UpstreamsSettings,
     leave: Callable[[str], Awaitable[bool]],
 ) -> UpstreamBody:
     """Pass on the body of an upstream's answer. Raises TooSlow between two chunks.
@@ -64,9 +50,9 @@ def paced(
             count += len(chunk)
             waited_s += clock.seconds() - since
             yield chunk
-            if waited_s >= pace.window_s:
+            if waited_s >= pace.min_receive_window_s:
                 reason = f"sent {count} bytes in {waited_s:.0f} s"
-                if not pace.is_kept(count, waited_s) and await leave(reason):
+                if not is_kept(pace, count, waited_s) and await leave(reason):
                     raise TooSlow(reason, timed_out=True)
                 count, waited_s = 0, 0.0
             since = clock.seconds()
@@ -77,7 +63,7 @@ def paced(
 def followed(
     body: UpstreamBody,
     clock: IReactorTime,
-    pace: Pace,
+    pace: UpstreamsSettings,
     took: Callable[[int], object],
     overtake: Callable[[], Awaitable[bool]],
 ) -> UpstreamBody:
@@ -100,7 +86,7 @@ class _Follower:
         self,
         body: UpstreamBody,
         clock: IReactorTime,
-        pace: Pace,
+        pace: UpstreamsSettings,
         took: Callable[[int], object],
         overtake: Callable[[], Awaitable[bool]],
     ) -> None:
@@ -129,12 +115,12 @@ class _Follower:
 
     async def _look(self) -> None:
         """Look at the pace again and again, and at the lease where it is not kept."""
-        look_s = min(LOOK_S, self._pace.window_s)
+        look_s = min(LOOK_S, self._pace.min_receive_window_s)
         while True:
             before = self._count
             await deferLater(self._clock, look_s)
-            is_kept = self._count > before and self._pace.is_kept(self._count - before, look_s)
-            if not is_kept and await self._overtake():
+            is_enough = self._count > before and is_kept(self._pace, self._count - before, look_s)
+            if not is_enough and await self._overtake():
                 self._is_left = True
                 self._body.close()
                 return

@@ -10,7 +10,8 @@ from ncps.aio.slots import Slots
 from ncps.aio.threads import Workers
 from ncps.assembly.storage import Stores, volume
 from ncps.errors import Refused
-from ncps.settings.model import S3Settings, Settings
+from ncps.settings.schema.storage import S3Settings
+from ncps.settings.schema.tree import Settings
 from ncps.storage.room import Room
 from ncps.storage.s3.blobs import Redirect, S3Blobs
 from ncps.storage.s3.bucket import Bucket, BucketAccess, connect

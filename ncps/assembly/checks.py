@@ -12,7 +12,7 @@ from ncps.assembly.parts import Adapters
 from ncps.database import migrate
 from ncps.database.lock import DatabaseLock
 from ncps.errors import StorageFull
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.storage.lock import StoreLock
 
 _log = Logger()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncps.assembly.limits import pace
 from ncps.assembly.role import Place
 from ncps.cache.cluster import Cluster
 from ncps.observe.metrics import Metrics
 from ncps.ports import Leases
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.upstream.peers import PeerClients
 
 
@@ -31,7 +30,7 @@ def cluster(settings: Settings, leases: Leases, peers: PeerClients, place: Place
         peers=peers,
         address=address_of(settings, place),
         patience_s=settings.cache.download.poll_timeout_s,
-        pace=pace(settings),
+        pace=settings.cache.upstream,
     )
 
 

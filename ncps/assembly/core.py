@@ -26,7 +26,7 @@ from ncps.cache.upkeep.sharing import Sharing
 from ncps.cache.world import World
 from ncps.nix.keys import SecretKey
 from ncps.observe.metrics import Metrics
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 
 @frozen(kw_only=True)

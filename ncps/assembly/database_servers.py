@@ -14,7 +14,7 @@ from ncps.database.dialects.mysql import MySQL
 from ncps.database.dialects.postgresql import PostgreSQL
 from ncps.database.pool import Database, Observer
 from ncps.database.server import PATIENCE_S, ServerDatabase
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 CONNECTIONS: Final = 10
 """To a server, where the settings do not say."""

@@ -10,7 +10,7 @@ from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
 from ncps.database.lock import DatabaseLock
 from ncps.database.pool import Database, Observer
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 
 def dialect(settings: Settings) -> Dialect:

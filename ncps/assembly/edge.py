@@ -15,7 +15,7 @@ from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import Verifier
 from ncps.ports import Peers
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.web.clients import TrustedProxies
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.pages import info
@@ -85,7 +85,7 @@ def site(
         root,
         clock=reactor,
         metrics=counters,
-        limits=limits.of_clients(settings),
+        limits=settings.server,
         hot=hot,
         proxies=TrustedProxies(settings.server.trusted_proxies),
     )

@@ -20,8 +20,9 @@ from ncps.assembly.names import Names
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
 from ncps.observe.metrics import Metrics
 from ncps.ports import Upstream
-from ncps.settings.model import Settings, UpstreamSetting
 from ncps.settings.proxies import ProxiesSetting, ProxyURL
+from ncps.settings.schema.tree import Settings
+from ncps.settings.schema.upstream import UpstreamSetting
 from ncps.upstream.agent import Client, Credentials, Timeouts
 from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
@@ -66,7 +67,6 @@ def upstreaming(
     :param names: looks up their hosts.
     """
     netrc = _netrc(settings)
-    bounds = limits.of_upstream(settings)
     reached = limits.reached(counters)
     clients: list[Client] = []
     caches: list[Upstream] = []
@@ -81,7 +81,7 @@ def upstreaming(
                 idle_s=setting.idle_timeout_s,
             ),
             credentials=_credentials(setting, netrc),
-            bounds=bounds,
+            bounds=settings.cache.upstream,
             reached=reached,
             via=via,
             may_lead_inside=settings.cache.upstream.allow_internal_addresses,
@@ -104,10 +104,12 @@ def upstreaming(
                 clock=reactor,
                 workers=workers,
                 observers=observers,
+                narinfo_size=settings.cache.narinfo_max_size_bytes,
+                max_ratio=settings.cache.max_decompression_ratio,
             )
         )
     upstreams = Upstreams(
-        reactor, tasks, caches, partial(_count_failure, counters), limits.pace(settings)
+        reactor, tasks, caches, partial(_count_failure, counters), settings.cache.upstream
     )
     counters.upstream_healthy.set_function(
         lambda: sum(candidate.health.is_healthy for candidate in upstreams.candidates)

@@ -15,7 +15,7 @@ from typing import Final
 from ncps.assembly.databases import dialect
 from ncps.database import former, migrate
 from ncps.errors import Unavailable
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.storage.lock import StoreLock
 
 _ENDINGS: Final = frozenset({".sqlite", ".sqlite3", ".db"})

@@ -8,7 +8,7 @@ from ncps.aio.threads import Threads
 from ncps.cache.narinfo.verify import Vetting
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import PublicKey, SecretKey
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 _log = Logger()
 

@@ -17,7 +17,7 @@ from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.locks.shared import SharedLeases
 from ncps.observe.metrics import Metrics
 from ncps.ports import Leases, Notices
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 FILE_POLLS = Backoff(first_s=0.02, longest_s=0.2)
 """No process announces that its lease is free; an attempt costs a few microseconds."""

@@ -20,7 +20,8 @@ from ncps.locks.redis.locks import RedisBackend
 from ncps.locks.redis.tls import verified_tls
 from ncps.locks.shared import LeaseBackend, SharedLeases
 from ncps.ports import Notices
-from ncps.settings.model import RedisSettings, Settings
+from ncps.settings.schema.locks import RedisSettings
+from ncps.settings.schema.tree import Settings
 
 
 def by_server(

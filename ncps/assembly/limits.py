@@ -1,4 +1,4 @@
-"""Limits: those of each floor, made from the settings that bear their names."""
+"""Limits that are made of several settings, or that are counted by the names of their settings."""
 
 from __future__ import annotations
 
@@ -8,37 +8,17 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.descriptors import fitting
-from ncps.ask.pace import Pace
 from ncps.cache.nar.admission import Admission
 from ncps.cache.nar.judge import Seal
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import NarRecord
-from ncps.settings.model import Settings
-from ncps.upstream.bounds import Bounds
-from ncps.web.limits import Limits
+from ncps.settings.schema.tree import Settings
 
 
 def reached(counters: Metrics) -> Callable[[str], object]:
     """Make what is told of each limit that is reached, by the flag of its setting."""
     return lambda limit: counters.limit_reached(limit).inc()
-
-
-def of_clients(settings: Settings) -> Limits:
-    """What clients may take of the server."""
-    server = settings.server
-    return Limits(
-        idle=server.idle_timeout_s,
-        head=server.header_timeout_s,
-        stall=server.write_stall_timeout_s,
-        rate=server.min_send_rate_bytes,
-        window=server.min_send_window_s,
-        connections=server.max_connections,
-        connections_per_address=server.max_connections_per_address,
-        requests=server.max_requests,
-        head_size=server.max_header_size_bytes,
-        headers=server.max_headers,
-    )
 
 
 def connections_that_fit(settings: Settings, descriptors: int) -> int:
@@ -65,40 +45,16 @@ def memory_shares(settings: Settings) -> tuple[int, int]:
     return size - hot, hot
 
 
-def of_upstream(settings: Settings) -> Bounds:
-    """What each upstream may cost, and how much of it is used."""
-    upstream = settings.cache.upstream
-    return Bounds(
-        connections=upstream.max_connections,
-        queries=upstream.max_queries,
-        queue=upstream.max_queue,
-        queue_s=upstream.queue_timeout_s,
-        redirects=upstream.max_redirects,
-        head_size=upstream.max_header_size_bytes,
-        narinfo_size=settings.cache.narinfo_max_size_bytes,
-        ratio=settings.cache.max_decompression_ratio,
-    )
-
-
-def pace(settings: Settings) -> Pace:
-    """The least that whoever sends a NAR has to send."""
-    upstream = settings.cache.upstream
-    return Pace(rate=upstream.min_receive_rate_bytes, window_s=upstream.min_receive_window_s)
-
-
 def admission(
     clock: IReactorTime, settings: Settings, counters: Metrics, spare: Callable[[], int]
 ) -> Admission:
-    """Who may begin a download, and keep it.
+    """Make what decides which downloads may begin and be kept.
 
     :param spare: see `Admission`.
     """
-    limits = settings.cache.download
     door = Admission(
         clock,
-        downloads=limits.max_count,
-        spooled=limits.max_spool_size_bytes,
-        patience_s=limits.queue_timeout_s,
+        limits=settings.cache.download,
         spare=spare,
         largest=settings.cache.max_size_bytes,
         reached=reached(counters),

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from ncps.aio.resolver import MAX_OTHERS, MAX_PER_NAME, Resolver
 from ncps.aio.threads import Workers
-from ncps.settings.model import Settings, UpstreamSetting
+from ncps.settings.schema.tree import Settings
+from ncps.settings.schema.upstream import UpstreamSetting
 
 PATIENCE_S = 3.0
 """For names of what is no upstream."""

@@ -12,7 +12,7 @@ from ncps.assembly.storage import Stores
 from ncps.assembly.stores import stores
 from ncps.database.catalog import SqlCatalog
 from ncps.database.pool import Database, Observer
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 THREADS = 4
 

@@ -18,7 +18,7 @@ from ncps.cache.upkeep.identity import Identity, KeyWish, identify
 from ncps.database.replicas import SqlReplicas
 from ncps.nix.keys import SecretKey
 from ncps.ports import Replica
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 LONGEST: Final = 300
 """Characters of one fact."""

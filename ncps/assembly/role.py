@@ -19,7 +19,7 @@ from ncps.aio.listening import listen
 from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Collector
 from ncps.ports import Notices
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.web.routes import Nars
 from ncps.web.site import NcpsSite
 

@@ -41,7 +41,7 @@ from ncps.errors import NcpsError
 from ncps.observe import log_queue
 from ncps.observe.loop_lag import LoopLag
 from ncps.observe.process_metrics import catch_up
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.upstream.agent import Client
 from ncps.upstream.peers import PeerClients
 from ncps.web.fast.transport import adopt

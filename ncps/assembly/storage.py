@@ -9,7 +9,7 @@ from attrs import frozen
 
 from ncps.aio.threads import Workers
 from ncps.ports import ConfigStore, NarInfoStore, NarStore
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.storage.lock import StoreLock
 from ncps.storage.room import Room, Volume
 from ncps.storage.temps import Temps

@@ -8,7 +8,7 @@ from typing import Any
 from ncps.aio.nowait import is_local
 from ncps.aio.threads import Workers
 from ncps.assembly.storage import Stores, volume
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.storage.calls import Calls
 from ncps.storage.directory import DirectoryBlobs
 from ncps.storage.lock import StoreLock

@@ -14,7 +14,7 @@ from ncps.assembly.leases import Locking, alone
 from ncps.assembly.parts import Adapters
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.observe.metrics import Metrics
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 TOTALS_S = 30.0
 ROOM_S = 2.0

@@ -25,7 +25,7 @@ from ncps.cache.world import World
 from ncps.errors import Refused
 from ncps.observe.metrics import Metrics
 from ncps.settings.eviction import LOCAL, ScheduleSetting
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 CHECK_S = 60.0
 """How often the size is looked at, whoever stored something."""

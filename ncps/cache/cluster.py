@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
-from ncps.ask.pace import USUAL_PACE, Pace
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Leases, Peers, UpstreamBody
+from ncps.settings.schema.upstream import UpstreamsSettings
 
 
 def lease_of(key: NarKey) -> str:
@@ -36,14 +36,14 @@ class Cluster:
 
     :param address: where the others reach this one; empty if they cannot.
     :param patience_s: how long a holder that cannot be reached is waited for.
-    :param pace: the least that a holder has to send, while its lease is free.
+    :param pace: has the least that a holder has to send, while its lease is free.
     """
 
     leases: Leases
     peers: Peers = NO_PEERS
     address: str = ""
     patience_s: float = 30.0
-    pace: Pace = USUAL_PACE
+    pace: UpstreamsSettings = field(factory=UpstreamsSettings)
 
     async def is_fetched_elsewhere(self, key: NarKey) -> bool:
         """Whether another process holds the lease of a NAR, and can be asked for the file."""

@@ -30,7 +30,6 @@ from ncps.errors import NcpsError, Refused
 from ncps.process import rundir
 from ncps.process.listeners import Doors
 from ncps.process.rundir import RunDirectory
-from ncps.process.shares import share
 from ncps.process.supervisor import Process, Supervisor, Watch
 from ncps.process.worker import (
     FAILED,
@@ -42,7 +41,7 @@ from ncps.process.worker import (
     Plan,
 )
 from ncps.settings.carried import pack
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 AFTERMATH_S = 20.0
 """How long a worker may take to end beyond the drain deadline, before it is killed."""
@@ -224,7 +223,7 @@ def _written(settings: Settings) -> int:
     cluster = settings.cluster
     if not cluster.secret:  # the workers need one among themselves
         cluster = evolve(cluster, secret=secrets.token_hex(32))
-    plain = evolve(share(settings), cluster=cluster)
+    plain = evolve(settings.share(), cluster=cluster)
     fd = os.memfd_create("ncps-settings")
     with os.fdopen(os.dup(fd), "wb") as file:
         file.write(pack(plain))

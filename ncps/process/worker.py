@@ -45,7 +45,7 @@ from ncps.process.gathering import Gathering, Sibling
 from ncps.process.listeners import Door, enter
 from ncps.process.rundir import Rooms, ensure
 from ncps.settings.carried import unpack
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.web.pages.inner import FIGURES, inner_site
 from ncps.web.routes import Nars
 from ncps.web.site import NcpsSite

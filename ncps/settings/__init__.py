@@ -1,11 +1,5 @@
-"""Settings: one table, three sources, one frozen tree.
+"""Settings: declared once, read from three sources, one frozen tree.
 
-`table` says what there is, `load` reads it, `model` is what the rest of the program sees.
+`schema` declares what there is, `declare` says how, `load` reads it. Modules below the assembly may
+import `schema` and the kinds of values, and nothing else of this package.
 """
-
-from ncps.settings.load import load
-from ncps.settings.model import Settings, UpstreamSetting
-from ncps.settings.problems import InvalidSettings
-from ncps.settings.surroundings import Surroundings
-
-__all__ = ["InvalidSettings", "Settings", "Surroundings", "UpstreamSetting", "load"]

@@ -8,7 +8,7 @@ import pickle
 from types import MappingProxyType
 from typing import Any
 
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 
 
 def _wrap(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:

@@ -15,21 +15,14 @@ from attrs import Factory, define
 from ncps.errors import Malformed
 from ncps.settings.convert import convert, convert_default
 from ncps.settings.database import decide_database
+from ncps.settings.declare import build
 from ncps.settings.eviction import decide_eviction
 from ncps.settings.files import read_file
 from ncps.settings.hints import PASSED_OVER, hint_for, unknown_variables
 from ncps.settings.locks import decide_locks
-from ncps.settings.model import (
-    CacheSettings,
-    ClusterSettings,
-    LogSettings,
-    PrometheusSettings,
-    ServerSettings,
-    Settings,
-    build,
-)
 from ncps.settings.problems import InvalidSettings
 from ncps.settings.s3 import decide_storage
+from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Names, Setting, Status
 from ncps.settings.sources import Environment, File, Flags, Given, Source
 from ncps.settings.surroundings import Surroundings
@@ -257,14 +250,11 @@ def load(
         loading.warnings.append(
             "server-idle-timeout should be more than 90s: Nix uses idle connections that long"
         )
-    config_file = values["config_file"]
-    return Settings(
-        log=build(LogSettings, values, "log."),
-        prometheus=build(PrometheusSettings, values, "prometheus."),
-        server=build(ServerSettings, values, "server."),
-        cache=build(CacheSettings, values, "cache."),
-        cluster=build(ClusterSettings, values, "cluster."),
-        config_file=config_file if isinstance(config_file, Path) else None,
-        warnings=tuple(dict.fromkeys(loading.warnings)),
-        origins=MappingProxyType(loading.origins),
+    return build(
+        Settings,
+        {
+            **values,
+            "warnings": tuple(dict.fromkeys(loading.warnings)),
+            "origins": MappingProxyType(loading.origins),
+        },
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import attrgetter
 
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Setting, Status
 from ncps.settings.table import TABLE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 
-from attrs import field, frozen
+from attrs import frozen
 
 from ncps.settings.showing import quote
 from ncps.settings.surroundings import Surroundings
@@ -68,12 +68,9 @@ class Names:
         )
 
 
-def _environment_of_flag(setting: Setting) -> str:
-    return setting.flag.upper().replace("-", "_")
-
-
-def _attribute_of_key(setting: Setting) -> str:
-    return setting.key.replace("-", "_") + setting.kind.suffix
+def environment_of(flag: str) -> str:
+    """Return the variable that a flag makes one expect."""
+    return flag.upper().replace("-", "_")
 
 
 @frozen(kw_only=True)
@@ -86,7 +83,8 @@ class Setting:
     :param repeatable: a list; commas separate its elements in flags and variables.
     :param is_secret: the value is never shown, and may be given as the name of a file instead
         (`--FLAG-file`, `VARIABLE_FILE`, `key-file`).
-    :param attribute: dotted path in the `Settings` tree.
+    :param attribute: dotted path in the `Settings` tree; empty for what has no effect.
+    :param shared: a limit for all workers together: each gets its part.
     :param aliases: names of old: still read, with a warning, and weaker than today's.
     """
 
@@ -96,21 +94,14 @@ class Setting:
     default: Default
     help: str
     group: str
-    environment: str = field()
-    attribute: str = field()
+    environment: str
+    attribute: str = ""
     default_note: str = ""
     repeatable: bool = False
     is_secret: bool = False
+    shared: bool = False
     status: Status = Status.ACTIVE
     aliases: tuple[Names, ...] = ()
-
-    @environment.default
-    def _environment(self) -> str:
-        return _environment_of_flag(self)
-
-    @attribute.default
-    def _attribute(self) -> str:
-        return _attribute_of_key(self)
 
     @property
     def other_environment(self) -> str:
@@ -118,7 +109,7 @@ class Setting:
 
         It differs in the number of a list, and is understood with a warning.
         """
-        expected = _environment_of_flag(self)
+        expected = environment_of(self.flag)
         return expected if expected != self.environment and "_" in expected else ""
 
     @property

@@ -1,39 +1,37 @@
 """The one table of settings: flags, help, environment, files and documentation all read it.
 
-A feature that arrives moves its rows from `rows.later` or `rows.ignored` to where they belong and
-adds fields to `model`; a test compares the two.
+`schema` declares what has an effect, `former` lists what is only read.
 """
 
 from __future__ import annotations
 
-from ncps.settings.rows import (
-    cache,
-    cluster,
-    database,
-    eviction,
-    general,
-    ignored,
-    later,
-    locks,
-    s3,
-    upstream,
-    workers,
-)
+from typing import Final
+
+from ncps.settings.declare import settings_of
+from ncps.settings.former import FORMER
+from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Setting
 
-TABLE: tuple[Setting, ...] = (
-    *general.ROWS,
-    *workers.ROWS,
-    *cache.ROWS,
-    *database.ROWS,
-    *eviction.ROWS,
-    *s3.ROWS,
-    *upstream.ROWS,
-    *cluster.ROWS,
-    *locks.ROWS,
-    *later.ROWS,
-    *ignored.ROWS,
+_GROUPS: Final = (
+    "General",
+    "Server",
+    "Cache",
+    "Database server",
+    "Size",
+    "Storage in S3",
+    "Upstreams",
+    "Cluster",
+    "Locks",
+    "Redis",
 )
+
+TABLE: Final[tuple[Setting, ...]] = (
+    *sorted(
+        settings_of(Settings, group="General"), key=lambda setting: _GROUPS.index(setting.group)
+    ),
+    *FORMER,
+)
+"""All settings, in the order of the documentation."""
 
 
 def by_flag() -> dict[str, Setting]:

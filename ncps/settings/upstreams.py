@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ncps.aio.authorities import trouble_of_authorities
-from ncps.settings.model import UpstreamSetting
 from ncps.settings.network import UpstreamURL
 from ncps.settings.proxies import (
     ProxiesSetting,
@@ -14,6 +13,7 @@ from ncps.settings.proxies import (
     proxies_of_environment,
     proxies_of_setting,
 )
+from ncps.settings.schema.upstream import UpstreamSetting
 from ncps.upstream.proxies import is_this_machine
 
 NIXOS_HOST = "cache.nixos.org"

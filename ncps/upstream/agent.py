@@ -36,7 +36,7 @@ from ncps.aio.streams import BodyReader
 from ncps.aio.tls import WrongCertificate
 from ncps.errors import Busy, Corrupt, Unavailable
 from ncps.peering import trail
-from ncps.upstream.bounds import USUAL_BOUNDS, Bounds
+from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.connection import HeadTooLarge
 from ncps.upstream.proxies import NO_PROXIES, Proxies
 from ncps.upstream.reach import SETTING, Endpoints, Home, InternalAddress, Named, PublicOnly
@@ -116,11 +116,14 @@ class Answer:
             return None
 
 
+_USUAL = UpstreamsSettings()
+
+
 class Client:
     """Requests to one upstream.
 
     :param reactor: for connections and deadlines.
-    :param bounds: see there.
+    :param bounds: what one upstream may cost, and how much of it is used.
     :param reached: told of each request turned away for a bound, by the name of its setting.
     :param via: our name in the Via header (RFC 9110 section 7.6.3), by which we know ourselves.
     :param may_lead_inside: whether an upstream that is at a public address may have us ask at
@@ -137,7 +140,7 @@ class Client:
         base_url: str,
         timeouts: Timeouts,
         credentials: Credentials | None = None,
-        bounds: Bounds = USUAL_BOUNDS,
+        bounds: UpstreamsSettings = _USUAL,
         reached: Callable[[str], object] = lambda _: None,
         via: str = "ncps",
         may_lead_inside: bool = False,
@@ -157,13 +160,13 @@ class Client:
         free = endpoints or self._endpoints(named, base_url, named)
         confined = endpoints or self._endpoints(named, base_url, PublicOnly(reactor, resolver))
         # What was connected while everything was allowed is no way in when it is not any more.
-        kept = bounds.connections + bounds.queries
-        self._free = Requester(reactor, free, kept, bounds.head_size)
-        self._confined = Requester(reactor, confined, kept, bounds.head_size)
+        kept = bounds.max_connections + bounds.max_queries
+        self._free = Requester(reactor, free, kept, bounds.max_header_size_bytes)
+        self._confined = Requester(reactor, confined, kept, bounds.max_header_size_bytes)
         self.bounds = bounds
         self.reached = reached
-        self.transfers = self._slots("a NAR transfer", bounds.connections)
-        self.queries = self._slots("a query", bounds.queries)
+        self.transfers = self._slots("a NAR transfer", bounds.max_connections)
+        self.queries = self._slots("a query", bounds.max_queries)
 
     @property
     def _is_proxied(self) -> bool:
@@ -181,8 +184,8 @@ class Client:
             self._clock,
             f"{what} at {self._origin[1]}",
             size=size,
-            queue=self.bounds.queue,
-            patience_s=self.bounds.queue_s,
+            queue=self.bounds.max_queue,
+            patience_s=self.bounds.queue_timeout_s,
             reached=lambda why: self.reached(names[why]),
         )
 
@@ -220,7 +223,7 @@ class Client:
         """
         times = self._timeouts
         wait_s = times.connect_s + (times.nar_s if is_nar else times.first_byte_s)
-        for hop in range(self.bounds.redirects + 1):
+        for hop in range(self.bounds.max_redirects + 1):
             try:
                 answer = await self._answered(method, url, headers or {}, accept_encoding, wait_s)
             except InternalAddress as error:
@@ -237,7 +240,7 @@ class Client:
             answer.body.close()
             url = _redirected(url, location)
         self.reached("cache-upstream-max-redirects")
-        raise Unavailable(f"more than {self.bounds.redirects} redirects", kind="status")
+        raise Unavailable(f"more than {self.bounds.max_redirects} redirects", kind="status")
 
     async def _answered(
         self, method: str, url: str, headers: dict[str, str], accept_encoding: str, wait_s: float

@@ -14,10 +14,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.body import PassedBody
 from ncps.aio.threads import Threads
-from ncps.codec.ratio import Ratio
+from ncps.codec.ratio import USUAL, Ratio
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable, Unconfirmed, Unusable
 from ncps.nix.cacheinfo import CacheInfo
-from ncps.nix.narinfo import NarInfo
+from ncps.nix.narinfo import MAX_SIZE, NarInfo
 from ncps.peering.trail import MARK, UNCERTAIN
 from ncps.ports import Upstream, UpstreamBody
 from ncps.upstream.agent import Answer, Client
@@ -51,6 +51,8 @@ class RemoteCache(Upstream):
     """See `ncps.ports.Upstream`.
 
     :param workers: read what is long.
+    :param narinfo_size: bytes of a narinfo, at most.
+    :param max_ratio: bytes that an encoding that was not asked for may make of one byte.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class RemoteCache(Upstream):
         clock: IReactorTime,
         workers: Threads,
         observers: Observers = Observers(),
+        narinfo_size: int = MAX_SIZE,
+        max_ratio: int = USUAL,
     ) -> None:
         self._client = client
         self._name = name
@@ -71,6 +75,8 @@ class RemoteCache(Upstream):
         self._clock = clock
         self._workers = workers
         self._observers = observers
+        self._narinfo_size = narinfo_size
+        self._max_ratio = max_ratio
         self._fetched = observers.fetched
 
     @property
@@ -91,7 +97,7 @@ class RemoteCache(Upstream):
     async def narinfo(self, digest: str) -> NarInfo:
         """See `Upstream.narinfo`."""
         began = self._clock.seconds()
-        limit = self._client.bounds.narinfo_size
+        limit = self._narinfo_size
         text, doubt = await self._small(f"{digest}.narinfo", limit, "cache-narinfo-max-size")
         self._observers.narinfo_seconds(self._clock.seconds() - began)
         _check_text(text)
@@ -204,7 +210,7 @@ class RemoteCache(Upstream):
 
     def _ratio(self) -> Ratio:
         client = self._client
-        return Ratio(client.bounds.ratio, partial(client.reached, "cache-max-decompression-ratio"))
+        return Ratio(self._max_ratio, partial(client.reached, "cache-max-decompression-ratio"))
 
     def _nar_url(self, url: str) -> str:
         try:

@@ -1,44 +1,11 @@
-"""What one client, and all of them together, may take of the server."""
+"""How many connections and requests come from one address."""
 
 from __future__ import annotations
 
 from collections import Counter
 from ipaddress import ip_address
 
-from attrs import frozen
-
 from ncps.web.clients import UNIX
-
-
-@frozen(kw_only=True)
-class Limits:
-    """Times in seconds, sizes in bytes.
-
-    :param idle: silence between requests; Nix keeps connections for 90 s.
-    :param head: from the first byte of a request to the end of its head.
-    :param stall: a response of which the client takes no byte.
-    :param linger: a refused body is still read for this long, so that the client sees why.
-    :param rate: bytes a second that a client must take of a response, on average over `window`
-        seconds in which it was waited for; 0 for any.
-    :param connections: open at once, of all clients.
-    :param connections_per_address: open at once, of one address; 0 for any number. Likewise
-        requests that trusted proxies bring from one address.
-    :param requests: being answered at once, of all clients; probes are always answered.
-    :param head_size: of a request, its first line included.
-    :param headers: fields in the head of a request.
-    """
-
-    idle: float = 120.0
-    head: float = 10.0
-    stall: float = 300.0
-    linger: float = 2.0
-    rate: float = 1024.0
-    window: float = 300.0
-    connections: int = 4096
-    connections_per_address: int = 1000
-    requests: int = 5000
-    head_size: int = 16 * 1024
-    headers: int = 500
 
 
 class Peers:

@@ -60,7 +60,7 @@ class NcpsRequest(AnswerableRequest):
 
     def process(self) -> None:
         """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""
-        if self.site.answering > self.site.limits.requests and self.path not in _ALWAYS:
+        if self.site.answering > self.site.limits.max_requests and self.path not in _ALWAYS:
             self.site.metrics.limit_reached("server-max-requests").inc()
             tell(self, 503, "too busy", retry_after=RETRY_AFTER)
             return

@@ -2,7 +2,8 @@
 
 Stock `twisted.web` with four things added. A connection must finish the head of a request within
 a deadline, however it trickles. A request that brings a body is refused before the body is read,
-as long as no route takes one. Connections, heads and requests under way are bounded (`Limits`).
+as long as no route takes one. Connections, heads and requests under way are bounded
+(`ServerSettings`).
 Every request, also one whose client left, is counted once and gives one line in the log.
 """
 

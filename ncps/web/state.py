@@ -15,13 +15,14 @@ from twisted.web.resource import IResource
 from twisted.web.server import Site
 
 from ncps.observe.metrics import Metrics
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.accesslog import AccessLog
 from ncps.web.clients import TrustedProxies, plain_address
 from ncps.web.crowd import Crowd
 from ncps.web.fast.heads import KnownHeads
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.fast.ledger import Access, Ledger
-from ncps.web.limits import Limits, Peers
+from ncps.web.limits import Peers
 from ncps.web.misled import Misled
 
 SERVER = b"ncps"
@@ -71,11 +72,13 @@ class SiteState(Site):
     :param access_log: gets all requests that have ended, well or not, each once, many at a time;
         by default `twisted.logger` is told.
     :param proxies: that are believed when they say which client asks; by default none is.
+    :cvar linger_s: a refused body is still read for this long, so that the client sees why.
     :ivar crowd: lets the ports wait; told by the owner of the ports.
     :ivar is_leaving: whether clients should go elsewhere, though all are served still.
     """
 
     noisy = False
+    linger_s = 2.0
 
     def __init__(
         self,
@@ -83,14 +86,14 @@ class SiteState(Site):
         *,
         clock: IReactorTime,
         metrics: Metrics,
-        limits: Limits | None = None,
+        limits: ServerSettings | None = None,
         hot: HotNarInfos | None = None,
         access_log: Callable[[Sequence[Access]], object] | None = None,
         proxies: TrustedProxies | None = None,
     ) -> None:
         self.clock = clock
         self.metrics = metrics
-        self.limits = limits or Limits()
+        self.limits = limits or ServerSettings()
         self.proxies = proxies or TrustedProxies()
         self.is_leaving = False
         self.is_draining = False
@@ -112,7 +115,7 @@ class SiteState(Site):
         metrics.active_requests.set_function(lambda: self.answering)
         metrics.connections.set_function(lambda: len(self.channels))
         super().__init__(
-            root, parsePOSTFormSubmission=False, timeout=self.limits.idle, reactor=clock
+            root, parsePOSTFormSubmission=False, timeout=self.limits.idle_timeout_s, reactor=clock
         )
 
     def startFactory(self) -> None:
@@ -138,8 +141,8 @@ class SiteState(Site):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See `Factory`: None, which closes the connection, when there are too many."""
-        limits, of_address = self.limits, self.limits.connections_per_address
-        most = min(limits.connections, self.crowd.most or limits.connections)
+        limits, of_address = self.limits, self.limits.max_connections_per_address
+        most = min(limits.max_connections, self.crowd.most or limits.max_connections)
         if len(self.channels) >= most:
             return self._refuse("server-max-connections")
         if of_address and self._peers.count(plain_address(addr)) >= of_address:
@@ -171,7 +174,7 @@ class SiteState(Site):
 
     def is_crowded(self, client: str) -> bool:
         """Whether more is being answered for one client than it may ask at once."""
-        most = self.limits.connections_per_address
+        most = self.limits.max_connections_per_address
         if not most or self._peers.count(client) <= most:
             return False
         self.metrics.limit_reached("server-max-connections-per-address").inc()

@@ -238,7 +238,8 @@ def cacheinfo() -> Target:
 
 def config() -> Target:
     """Configuration files, from bytes to settings; the first byte says which syntax."""
-    from ncps.settings import InvalidSettings, load
+    from ncps.settings.load import load
+    from ncps.settings.problems import InvalidSettings
     from tests.unit.settings.around import surroundings
 
     directory = Path(tempfile.mkdtemp(prefix="ncps-fuzz-config-"))

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from ncps.assembly import database_servers, parts, stores
 from ncps.database.local import READERS
-from ncps.upstream.bounds import USUAL_BOUNDS
+from ncps.settings.schema.upstream import UpstreamsSettings
 from tests.chaos.score import Score
 from tests.e2e.daemon import Daemon
 
@@ -47,7 +47,8 @@ def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
 
     Between replicas connections stay open for the next time; when the others have ended, none may.
     """
-    between = USUAL_BOUNDS.connections + USUAL_BOUNDS.queries
+    usual = UpstreamsSettings()
+    between = usual.max_connections + usual.max_queries
     return Bounds(
         threads=1 + parts.THREADS + BUCKET_THREADS + database_servers.CONNECTIONS + NAME_THREADS,
         kinds=Counter(

@@ -12,7 +12,7 @@ from ncps.assembly.databases import dialect
 from ncps.assembly.former import refuse_former
 from ncps.database import migrate
 from ncps.errors import Refused
-from ncps.settings.model import Settings
+from ncps.settings.schema.tree import Settings
 from tests.unit.settings.around import load_with
 
 NAR, CHUNK = "1bn7c3bf5z32cdgylhbp9nzhh6ydib5ngsm6mdhsvf233g0nh1ac", "9f" * 32

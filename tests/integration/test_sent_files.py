@@ -19,12 +19,12 @@ from twisted.trial.unittest import TestCase
 from ncps.aio.unchanged_file import StillFile
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
+from ncps.settings.schema.server import ServerSettings
 from ncps.storage.calls import Calls
 from ncps.storage.directory_body import LocalBody
 from ncps.web.fast import transport
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.fast.transport import _Piece, adopt
-from ncps.web.limits import Limits
 from ncps.web.site import NcpsSite
 from tests.fakes.cache import StubCache, StubNar
 from tests.fakes.threads import InlineThreads
@@ -85,10 +85,11 @@ class SentFileTests(TestCase):
             routes_for(self.cache, self.metrics, hot),
             clock=reactor,
             metrics=self.metrics,
-            limits=Limits(stall=1.0, linger=0.2),
+            limits=ServerSettings(write_stall_timeout_s=1.0),
             hot=hot,
             access_log=lambda _: None,
         )
+        self.site.linger_s = 0.2
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         adopt(self.port)
 

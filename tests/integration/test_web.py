@@ -24,10 +24,10 @@ from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.fast.ledger import Access
 from ncps.web.fast.transport import adopt
-from ncps.web.limits import Limits
 from ncps.web.site import NcpsSite
 from tests.fakes.cache import ScriptedBody, StubCache, StubNar
 from tests.unit.web.wire import Response, parse_response, routes_for
@@ -113,10 +113,16 @@ class WebTests(TestCase):
             routes_for(self.cache, self.metrics, hot),
             clock=reactor,
             metrics=self.metrics,
-            limits=Limits(idle=5.0, head=0.3, stall=0.4, linger=0.2, connections=40),
+            limits=ServerSettings(
+                idle_timeout_s=5.0,
+                header_timeout_s=0.3,
+                write_stall_timeout_s=0.4,
+                max_connections=40,
+            ),
             hot=hot,
             access_log=self._logged.extend,
         )
+        self.site.linger_s = 0.2
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         adopt(self.port)
 
@@ -216,7 +222,9 @@ class WebTests(TestCase):
 
     async def test_reader_that_crawls_below_the_rate_is_cut(self) -> None:
         """A trickle of reading is not enough where a rate is asked for."""
-        self.site.limits = evolve(self.site.limits, rate=1e9, window=0.5)
+        self.site.limits = evolve(
+            self.site.limits, min_send_rate_bytes=10**9, min_send_window_s=0.5
+        )
         nar = self.cache.nars[KEY] = LargeNar(4000)
         client = await self.connect()
         client.keep = False
@@ -238,7 +246,7 @@ class WebTests(TestCase):
 
     async def test_requests_over_the_limit_are_told_to_come_back(self) -> None:
         """Beyond the limit clients get 503 with Retry-After on connections that stay open."""
-        self.site.limits = evolve(self.site.limits, requests=3)
+        self.site.limits = evolve(self.site.limits, max_requests=3)
         gate = self.cache.gate = Deferred()
         self.cache.narinfos[DIGEST] = ServedNarInfo(text=b"x", outcome=Outcome.HIT)
         clients = [await self.connect() for _ in range(10)]
@@ -259,7 +267,7 @@ class WebTests(TestCase):
 
     async def test_connections_of_one_address_over_the_limit_are_closed(self) -> None:
         """One address that opens more connections than it may loses the new ones only."""
-        self.site.limits = evolve(self.site.limits, connections_per_address=2)
+        self.site.limits = evolve(self.site.limits, max_connections_per_address=2)
         kept = [await self.connect() for _ in range(2)]
         refused = await self.connect()
         await refused.ended

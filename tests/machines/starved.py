@@ -34,11 +34,11 @@ from ncps.errors import Corrupt
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import Body
+from ncps.settings.schema.server import ServerSettings
 from ncps.storage.calls import Calls
 from ncps.storage.directory_body import LocalBody
 from ncps.web.fast.channel import NcpsChannel
 from ncps.web.fast.hot import HotNarInfos
-from ncps.web.limits import Limits
 from tests.fakes.cache import StubCache, StubNar
 from tests.fakes.spoolfile import CountedFile
 
@@ -224,7 +224,7 @@ def main() -> None:
         routes_for(cache, metrics, hot),
         clock=reactor,
         metrics=metrics,
-        limits=Limits(stall=5.0),
+        limits=ServerSettings(write_stall_timeout_s=5.0),
         hot=hot,
         access_log=lambda _: None,
     )

@@ -44,8 +44,16 @@ def rooms(names: str) -> frozenset[str]:
 _NETWORK = ("twisted", "treq", "zope")
 _DRIVERS = ("sqlite3", "psycopg", "pymysql", "boto3", "botocore", "txredisapi")
 
+_SETTINGS = (
+    "settings.database_parameters settings.database_url settings.declare settings.eviction"
+    " settings.locks settings.network settings.proxies settings.s3 settings.schema settings.setting"
+    " settings.showing settings.surroundings settings.values"
+)
+"""Branches of settings and the kinds of their values; to load them is for the assembly."""
+
 FLOORS: Final = (
     Floor(0, "0 (formats)", rooms("errors ranges nix codec peering"), never=(*_NETWORK, *_DRIVERS)),
+    Floor(1, "1 (settings)", rooms(_SETTINGS), never=("twisted.web", "treq", "zope", *_DRIVERS)),
     Floor(1, "1 (ports)", rooms("ports"), never=(*_NETWORK, *_DRIVERS)),
     Floor(2, "2 (tools)", rooms("aio observe"), never=_DRIVERS),
     Floor(3, "3 (adapters)", rooms("storage database locks upstream"), is_open=False),
@@ -93,8 +101,9 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def room_of(name: str) -> str:
-    """The top-level module or package that a dotted name lies in."""
-    return ".".join(name.split(".")[:2])
+    """The module or package of FLOORS that a dotted name lies in, else the top-level one."""
+    inner = ".".join(name.split(".")[:3])
+    return inner if inner in ROOMS else ".".join(name.split(".")[:2])
 
 
 def lines_inside(package: str) -> Mapping[str, int]:

@@ -13,7 +13,7 @@ from ncps import cli
 from ncps.__main__ import main
 from ncps.errors import Unavailable
 from ncps.observe import logs
-from ncps.settings import Settings
+from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Status
 from ncps.settings.table import TABLE
 from tests.unit.settings.around import surroundings

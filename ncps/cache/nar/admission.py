@@ -22,17 +22,15 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.errors import Busy, NcpsError
+from ncps.settings.schema.cache import DownloadSettings
 
 MIB = 1024 * 1024
 
 
 class Admission:
-    """See the module.
+    """Decides for each download whether it may begin, take a place on the disk, and be kept.
 
-    :param downloads: that may run or wait at once.
-    :param spooled: bytes that downloads may hold before they are published; a single one may
-        hold more. 0: any number.
-    :param patience_s: how long a download may wait for others to be published.
+    :param limits: a single download may hold more than `max_spool_size_bytes`.
     :param largest: bytes that one NAR may have to be kept; 0: any number.
     :param spare: says how many bytes may be taken beyond what is to stay free; its errors count
         as "enough".
@@ -43,17 +41,13 @@ class Admission:
         self,
         clock: IReactorTime,
         *,
-        downloads: int,
-        spooled: int,
-        patience_s: float,
+        limits: DownloadSettings,
         spare: Callable[[], int],
         largest: int = 0,
         reached: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._clock = clock
-        self._downloads = downloads
-        self._spooled = spooled
-        self._patience_s = patience_s
+        self._limits = limits
         self._spare = spare
         self._largest = largest
         self._reached = reached
@@ -71,8 +65,8 @@ class Admission:
         return sum([ticket.held for ticket in self._tickets])
 
     def begin(self) -> Ticket:
-        """Count a download in. Busy: there are too many."""
-        if self.running >= self._downloads:
+        """Count a download in. Raises Busy if there are too many."""
+        if self.running >= self._limits.max_count:
             self._reached("cache-download-max-count")
             raise Busy(f"{self.running} downloads are running already")
         ticket = Ticket(self)
@@ -95,7 +89,7 @@ class Admission:
             entry = ticket, turn
             self._waiting.append(entry)
             try:
-                await turn.addTimeout(self._patience_s, self._clock)
+                await turn.addTimeout(self._limits.queue_timeout_s, self._clock)
             except DeferredTimeout:
                 self._reached("cache-download-max-spool-size")
                 raise Busy(f"unfinished downloads hold {self.in_flight // MIB} MiB") from None
@@ -106,8 +100,8 @@ class Admission:
         ticket.is_admitted = True
 
     def _has_place(self, ticket: Ticket) -> bool:
-        held = self.in_flight
-        return not self._spooled or not held or held + (ticket.size or 0) <= self._spooled
+        held, most = self.in_flight, self._limits.max_spool_size_bytes
+        return not most or not held or held + (ticket.size or 0) <= most
 
     def _move_up(self) -> None:
         """Admit who waits, in order: a large one is not starved by small ones."""
@@ -167,7 +161,7 @@ class Ticket:
         return 0 if self._written is None else self._written()
 
     async def admit(self, size: int | None) -> None:
-        """Wait until the spools have a place for so many bytes (None: unknown). Busy."""
+        """Wait until the spools have a place for `size` bytes (None: unknown). Raises Busy."""
         self.size = size
         await self._admission._admit(self)
 

@@ -57,8 +57,8 @@ class NcpsChannel(HTTPChannel):
         self._peer, self._host = self.transport.getPeer(), self.transport.getHost()
         self.client = plain_address(self._peer)
         self.is_proxied = self.site.proxies.trusts(self.client)
-        self.totalHeadersSize = self.MAX_LENGTH = self.site.limits.head_size
-        self.maxHeaders = self.site.limits.headers
+        self.totalHeadersSize = self.MAX_LENGTH = self.site.limits.max_header_size_bytes
+        self.maxHeaders = self.site.limits.max_headers
         self.transport.SEND_LIMIT = SEND_LIMIT
         if isinstance(self.transport, PromptMixin):
             self._prompt, self._send = self.transport, self.transport.send_now
@@ -92,7 +92,11 @@ class NcpsChannel(HTTPChannel):
             known = site.heads.find(data[at:])
             if known is not None and known.is_plain:
                 hot = site.hot.find(data[:at])
-                if hot is not None and site.answering < site.limits.requests and hot.may_repeat():
+                if (
+                    hot is not None
+                    and site.answering < site.limits.max_requests
+                    and hot.may_repeat()
+                ):
                     self._repeat(hot, known)
                     return
         if self._prompt is None:
@@ -182,7 +186,7 @@ class NcpsChannel(HTTPChannel):
         if self.is_idle or self._handlingRequest:
             self.head_complete()
         elif self._head_call is None:
-            self._head_call = self.callLater(self.site.limits.head, self._head_too_slow)
+            self._head_call = self.callLater(self.site.limits.header_timeout_s, self._head_too_slow)
 
     def head_complete(self) -> None:
         """Stop the deadline: what follows counts as another request."""
@@ -231,7 +235,7 @@ class NcpsChannel(HTTPChannel):
         self._is_between = False
         self.head_complete()
         self.setTimeout(None)
-        self._lingering = self.callLater(self.site.limits.linger, self._lingered)
+        self._lingering = self.callLater(self.site.linger_s, self._lingered)
         half_close = getattr(self.transport, "loseWriteConnection", None)
         if half_close is not None:
             half_close()
@@ -246,7 +250,8 @@ class NcpsChannel(HTTPChannel):
         """See `TimeoutMixin`: silent for too long, unless it still takes an earlier response."""
         left, before = unsent(self.transport), self._left_when_idle
         limits = self.site.limits
-        if left and (not before or before - left >= max(1.0, limits.rate * limits.idle)):
+        least = max(1.0, limits.min_send_rate_bytes * limits.idle_timeout_s)
+        if left and (not before or before - left >= least):
             self._left_when_idle = left
             self.setTimeout(self.timeOut)
         else:

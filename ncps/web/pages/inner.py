@@ -13,8 +13,8 @@ from twisted.web.server import NOT_DONE_YET
 
 from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Figures
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.answer import send, tell
-from ncps.web.limits import Limits
 from ncps.web.pages.info import JSON
 from ncps.web.request import NcpsRequest
 from ncps.web.respond import respond
@@ -65,6 +65,6 @@ def inner_site(clock: IReactorTime, own: Callable[[], Figures], peers: Nars) -> 
         root,
         clock=clock,
         metrics=Metrics(),
-        limits=Limits(rate=0),
+        limits=ServerSettings(min_send_rate_bytes=0),
         access_log=lambda _: None,
     )

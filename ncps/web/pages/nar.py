@@ -314,9 +314,9 @@ def _writer(request: NcpsRequest) -> ResponseWriter:
     return ResponseWriter(
         request,
         clock=request.site.clock,
-        stall_after=limits.stall,
+        stall_after=limits.write_stall_timeout_s,
         unsent=request.unsent,
         abort=cut,
-        rate=limits.rate,
-        window=limits.window,
+        rate=limits.min_send_rate_bytes,
+        window=limits.min_send_window_s,
     )

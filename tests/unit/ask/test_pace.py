@@ -5,8 +5,9 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.task import deferLater
 
-from ncps.ask.pace import Pace, paced
+from ncps.ask.pace import paced
 from ncps.errors import NotFound, Unavailable, Unconfirmed
+from ncps.settings.schema.upstream import UpstreamsSettings
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.rig import Client, CoreCase
@@ -14,7 +15,7 @@ from tests.unit.cache.rig import Client, CoreCase
 SIZE = 300_000
 HALF = 150_000
 TRICKLE = Script(trickles_from=HALF, chunk=100)
-WINDOW_S = Pace().window_s
+WINDOW_S = UpstreamsSettings().min_receive_window_s
 
 
 class PaceCase(CoreCase):
@@ -95,7 +96,7 @@ class TrickleTests(PaceCase):
         async def read() -> bytes:
             data = b""
             body = await self.origin.open_nar(self.sample.url)
-            passed = paced(body, self.clock, Pace(), leave)
+            passed = paced(body, self.clock, UpstreamsSettings(), leave)
             async for chunk in passed:
                 data += chunk
                 await deferLater(self.clock, WINDOW_S)

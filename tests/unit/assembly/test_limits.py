@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import attrs
+from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.ask.pace import Pace
 from ncps.assembly import limits
+from ncps.codec.ratio import USUAL
 from ncps.errors import Busy
 from ncps.nix.narinfo import MAX_SIZE
 from ncps.observe.metrics import LIMITS, Metrics
+from ncps.settings.schema.server import ServerSettings
+from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.settings.table import by_flag
-from ncps.upstream.bounds import Bounds
 from tests.unit.settings.around import load_with, problems_of
 
 
@@ -30,65 +31,71 @@ class LimitsTests(SynchronousTestCase):
 
     def test_limits_of_clients_are_those_of_the_settings(self) -> None:
         """Every number that is set arrives at the web floor."""
-        made = limits.of_clients(
-            load_with(
-                {
-                    "server-min-send-rate": "2K",
-                    "server-min-send-window": "7m",
-                    "server-max-connections-per-address": "17",
-                    "server-max-requests": "18",
-                    "server-max-header-size": "19K",
-                    "server-max-headers": "20",
-                }
-            )
-        )
+        made = load_with(
+            {
+                "server-min-send-rate": "2K",
+                "server-min-send-window": "7m",
+                "server-max-connections-per-address": "17",
+                "server-max-requests": "18",
+                "server-max-header-size": "19K",
+                "server-max-headers": "20",
+            }
+        ).server
         self.assertEqual(
-            (made.rate, made.window, made.connections_per_address, made.requests),
+            (
+                made.min_send_rate_bytes,
+                made.min_send_window_s,
+                made.max_connections_per_address,
+                made.max_requests,
+            ),
             (2048, 420.0, 17, 18),
         )
-        self.assertEqual((made.head_size, made.headers), (19 * 1024, 20))
+        self.assertEqual((made.max_header_size_bytes, made.max_headers), (19 * 1024, 20))
+        self.assertEqual(load_with().server, ServerSettings())
 
     def test_bounds_of_upstreams_are_those_of_the_settings(self) -> None:
         """Every number that is set arrives at the clients of upstreams; defaults agree."""
-        self.assertEqual(attrs.asdict(limits.of_upstream(load_with())), attrs.asdict(Bounds()))
-        made = limits.of_upstream(
-            load_with(
-                {
-                    "cache-upstream-max-connections": "11",
-                    "cache-upstream-max-queries": "12",
-                    "cache-upstream-max-queue": "13",
-                    "cache-upstream-queue-timeout": "14s",
-                    "cache-upstream-max-redirects": "0",
-                    "cache-upstream-max-header-size": "5K",
-                    "cache-narinfo-max-size": "16K",
-                    "cache-max-decompression-ratio": "17",
-                }
-            )
+        usual, plain = load_with().cache, UpstreamsSettings()
+        self.assertEqual(evolve(usual.upstream, upstreams=(), public_keys=()), plain)
+        self.assertEqual(usual.narinfo_max_size_bytes, MAX_SIZE)
+        self.assertEqual(usual.max_decompression_ratio, USUAL)
+        made = load_with(
+            {
+                "cache-upstream-max-connections": "11",
+                "cache-upstream-max-queries": "12",
+                "cache-upstream-max-queue": "13",
+                "cache-upstream-queue-timeout": "14s",
+                "cache-upstream-max-redirects": "0",
+                "cache-upstream-max-header-size": "5K",
+                "cache-narinfo-max-size": "16K",
+                "cache-max-decompression-ratio": "17",
+            }
+        ).cache
+        expected = UpstreamsSettings(
+            max_connections=11,
+            max_queries=12,
+            max_queue=13,
+            queue_timeout_s=14.0,
+            max_redirects=0,
+            max_header_size_bytes=5 * 1024,
         )
-        expected = Bounds(
-            connections=11,
-            queries=12,
-            queue=13,
-            queue_s=14.0,
-            redirects=0,
-            head_size=5 * 1024,
-            narinfo_size=16384,
-            ratio=17,
-        )
-        self.assertEqual(made, expected)
+        self.assertEqual(evolve(made.upstream, upstreams=(), public_keys=()), expected)
+        self.assertEqual((made.narinfo_max_size_bytes, made.max_decompression_ratio), (16384, 17))
 
     def test_pace_of_upstreams_is_that_of_the_settings(self) -> None:
         """Rate and window arrive; defaults agree."""
-        self.assertEqual(limits.pace(load_with()), Pace())
-        made = limits.pace(
-            load_with(
-                {
-                    "cache-upstream-min-receive-rate": "7K",
-                    "cache-upstream-min-receive-window": "1m",
-                }
-            )
+        made, usual = load_with().cache.upstream, UpstreamsSettings()
+        self.assertEqual(
+            (made.min_receive_rate_bytes, made.min_receive_window_s),
+            (usual.min_receive_rate_bytes, usual.min_receive_window_s),
         )
-        self.assertEqual(made, Pace(rate=7168, window_s=60.0))
+        made = load_with(
+            {
+                "cache-upstream-min-receive-rate": "7K",
+                "cache-upstream-min-receive-window": "1m",
+            }
+        ).cache.upstream
+        self.assertEqual((made.min_receive_rate_bytes, made.min_receive_window_s), (7168, 60.0))
 
     def test_narinfos_are_never_larger_than_the_parser_reads(self) -> None:
         """A setting beyond what can be read is an error at the start."""

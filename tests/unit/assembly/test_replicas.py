@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.assembly.replicas import former_lives, key_wish, own_facts
 from ncps.assembly.role import Alone
 from ncps.ports import Replica
-from ncps.settings import Settings, Surroundings, load
+from ncps.settings.load import load
+from ncps.settings.schema.tree import Settings
+from ncps.settings.surroundings import Surroundings
 
 SECRET = "a secret of enough characters"
 DATABASE = "--cache-database-url=postgresql://ncps@db/ncps"

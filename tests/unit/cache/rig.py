@@ -25,6 +25,7 @@ from ncps.cache.narinfo.verify import Vetting
 from ncps.cache.world import Events
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
+from ncps.settings.schema.cache import DownloadSettings
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.leases import MemoryLeases, MemoryNotices
 from tests.fakes.peers import ScriptedPeers
@@ -132,9 +133,11 @@ class CoreCase(SynchronousTestCase):
         )
         self.admission = Admission(
             self.clock,
-            downloads=self.most_downloads,
-            spooled=self.most_spooled,
-            patience_s=PATIENCE_S,
+            limits=DownloadSettings(
+                max_count=self.most_downloads,
+                max_spool_size_bytes=self.most_spooled,
+                queue_timeout_s=PATIENCE_S,
+            ),
             spare=lambda: self.free - 1000,
             largest=self.largest,
             reached=self.reached.append,

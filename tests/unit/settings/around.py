@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ncps.settings import InvalidSettings, Settings, Surroundings, load
+from ncps.settings.load import load
+from ncps.settings.problems import InvalidSettings
+from ncps.settings.schema.tree import Settings
+from ncps.settings.surroundings import Surroundings
 
 
 def surroundings(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.settings import Settings, load
+from ncps.settings.load import load
+from ncps.settings.schema.tree import Settings
 from tests.configurations import COMMUNITY, CONFIGURATIONS, NIXOS
 from tests.unit.settings.around import surroundings
 

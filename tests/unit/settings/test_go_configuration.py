@@ -8,7 +8,9 @@ from pathlib import Path
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.settings import InvalidSettings, Settings, load
+from ncps.settings.load import load
+from ncps.settings.problems import InvalidSettings
+from ncps.settings.schema.tree import Settings
 from tests.unit.settings.around import surroundings
 
 # What works today, and what has no effect: everything but these sections' defaults.

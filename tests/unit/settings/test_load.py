@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.nix.keys import SecretKey
-from ncps.settings import InvalidSettings, Settings, Surroundings, load
+from ncps.settings.load import load
+from ncps.settings.problems import InvalidSettings
+from ncps.settings.schema.tree import Settings
+from ncps.settings.surroundings import Surroundings
 from ncps.settings.table import TABLE
 from ncps.settings.upstreams import NIXOS_KEY
 from tests.unit.settings.around import load_with, problems_of, surroundings

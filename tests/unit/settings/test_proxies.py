@@ -9,11 +9,11 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.assembly.fetching import proxies_of
-from ncps.settings import load
 from ncps.settings.carried import pack, unpack
-from ncps.settings.model import Settings
+from ncps.settings.load import load
 from ncps.settings.proxies import ProxiesSetting, ProxyURL, parse_proxy
 from ncps.settings.report import effective
+from ncps.settings.schema.tree import Settings
 from tests.unit.settings.around import load_with, problems_of, surroundings
 
 HTTP, HTTPS = "http://cache.example", "https://cache.example"

@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.settings import Settings
 from ncps.settings.convert import convert_default
 from ncps.settings.report import effective, markdown, shown_value
+from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Status
 from ncps.settings.table import TABLE, by_flag, known_keys
 from ncps.settings.values import TEXT

@@ -13,8 +13,8 @@ from twisted.web.http_headers import Headers
 
 from ncps.aio.streams import BodyReader
 from ncps.errors import Corrupt, NcpsError, Unavailable
+from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.agent import Answer, Client, Credentials, Timeouts
-from ncps.upstream.bounds import Bounds
 from tests.fakes.wire import Line, Wire
 
 BASE = "http://127.0.0.1:8080"
@@ -30,7 +30,7 @@ class ClientCase(SynchronousTestCase):
             base_url=BASE,
             timeouts=Timeouts(connect_s=3, first_byte_s=4, idle_s=20),
             credentials=self.credentials,
-            bounds=Bounds(connections=2, queries=2),
+            bounds=UpstreamsSettings(max_connections=2, max_queries=2),
         )
 
     def ask(self, path: str = "/x", method: str = "GET", **options: str) -> Deferred[Answer]:
@@ -260,7 +260,7 @@ class RedirectTests(ClientCase):
         """A loop of redirects is given up."""
         asking = self.ask()
         line = self.wire.accept()
-        for _ in range(Bounds().redirects + 1):
+        for _ in range(UpstreamsSettings().max_redirects + 1):
             self.assertNoResult(asking)
             self.redirect(line, "/x")
         self.failureResultOf(asking, Unavailable)

@@ -13,12 +13,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.codec import encoder
 from ncps.errors import Busy, Corrupt, NotFound, Unavailable, Unconfirmed, Unusable
+from ncps.nix.narinfo import MAX_SIZE
 from ncps.nix.storepath import StorePath
 from ncps.peering import trail
 from ncps.peering.trail import Trail
 from ncps.ports import Upstream
+from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.agent import Client, Timeouts
-from ncps.upstream.bounds import Bounds
 from ncps.upstream.remote import QUERY_S, Observers, RemoteCache
 from tests.contract.upstream import Origin, UpstreamContract
 from tests.fakes.samples import Sample
@@ -26,14 +27,14 @@ from tests.fakes.threads import HeldThreads, InlineThreads
 from tests.fakes.wire import Line, Wire
 
 BASE = "http://127.0.0.1:8080/sub"
-FEW = Bounds(connections=2, queries=2)
+FEW = UpstreamsSettings(max_connections=2, max_queries=2)
 _RANGE = re.compile(rb"range: bytes=([0-9]+)-(0?)\r\n", re.IGNORECASE)
 
 
 class HttpOrigin(Origin):
     """A small HTTP server on `Wire`, and the client to it."""
 
-    def __init__(self, bounds: Bounds = FEW) -> None:
+    def __init__(self, bounds: UpstreamsSettings = FEW, narinfo_size: int = MAX_SIZE) -> None:
         self.wire = Wire()
         self.reached: list[str] = []
         self.client = Client(
@@ -52,6 +53,7 @@ class HttpOrigin(Origin):
             clock=self.wire,
             workers=InlineThreads(),
             observers=Observers(fetched=self.fetched.append),
+            narinfo_size=narinfo_size,
         )
         self.files: dict[str, bytes] = {"nix-cache-info": b"StoreDir: /nix/store\nPriority: 30\n"}
         self.requests: list[bytes] = []
@@ -440,9 +442,9 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         self.http.headers = {"content_encoding": "zstd"}
         self.refused(self.upstream.narinfo(self.sample.digest), Corrupt)
 
-    def bounded(self, **bounds: Any) -> None:
+    def bounded(self, narinfo_size: int = MAX_SIZE, **bounds: Any) -> None:
         """Go on with an origin whose client has these bounds."""
-        self.http = self.there = HttpOrigin(Bounds(**bounds))
+        self.http = self.there = HttpOrigin(UpstreamsSettings(**bounds), narinfo_size)
         self.http.add(self.sample)
         self.upstream = self.http.upstream
 
@@ -468,7 +470,7 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
 
     def test_full_queue_is_told_at_once(self) -> None:
         """More than so many do not wait, for NARs and for small things each."""
-        self.bounded(connections=1, queries=1, queue=1)
+        self.bounded(max_connections=1, max_queries=1, max_queue=1)
         held = self.get(self.open())
         for make, name in ((self.open, "NAR"), (self.upstream.cache_info, "query")):
             waiting = [Deferred.fromCoroutine(make()) for _ in range(3)]
@@ -484,7 +486,7 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
 
     def test_waiting_for_a_slot_is_bounded(self) -> None:
         """Who has waited too long for a slot is told that we are busy, not that it is away."""
-        self.bounded(connections=1, queue_s=10)
+        self.bounded(max_connections=1, queue_timeout_s=10)
         held = self.get(self.open())
         waiting = Deferred.fromCoroutine(self.open())
         self.http.wire.advance(9)
@@ -497,7 +499,7 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
 
     def test_nars_do_not_hold_up_narinfos(self) -> None:
         """With every place for NARs taken, a narinfo is fetched all the same."""
-        self.bounded(connections=1, queries=1)
+        self.bounded(max_connections=1, max_queries=1)
         held = self.get(self.open())
         self.get(self.upstream.narinfo(self.sample.digest))
         self.get(self.upstream.stat_nar(self.sample.url))

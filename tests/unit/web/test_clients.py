@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from ncps.cache.answers import Outcome, ServedNarInfo
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.clients import MOST_HOPS, TrustedProxies, plain_address
-from ncps.web.limits import Limits
 from tests.unit.web.wire import PEER, Server
 
 DIGEST = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -104,7 +104,7 @@ class TrustTests(SynchronousTestCase):
 class ServerTests(SynchronousTestCase):
     """The addresses in the log, and what goes by them."""
 
-    def server(self, *proxies: str, limits: Limits | None = None) -> Server:
+    def server(self, *proxies: str, limits: ServerSettings | None = None) -> Server:
         server = Server(limits)
         server.site.proxies = TrustedProxies(proxies)
         server.cache.narinfos[DIGEST] = ServedNarInfo(
@@ -137,7 +137,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_requests_are_limited_for_each_client_of_a_proxy(self) -> None:
         """The proxy's own connections are not: they are everybody's."""
-        server = self.server(PEER.host, limits=Limits(connections_per_address=2))
+        server = self.server(PEER.host, limits=ServerSettings(max_connections_per_address=2))
         server.cache.gate = Deferred()
         clients = [server.connect() for _ in range(4)]
         for client in clients[:3]:

@@ -6,8 +6,8 @@ from twisted.internet import tcp
 from twisted.internet.protocol import ServerFactory
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.crowd import Crowd
-from ncps.web.limits import Limits
 from tests.unit.web.wire import Server
 
 
@@ -73,7 +73,7 @@ class CrowdTests(SynchronousTestCase):
 class SiteTests(SynchronousTestCase):
     def test_the_site_counts(self) -> None:
         """A site that is full lets its ports wait until a connection ends, and counts that."""
-        server = Server(Limits(connections=1000))
+        server = Server(ServerSettings(max_connections=1000))
         port = Port()
         server.site.crowd.most = 4
         server.site.crowd.add(port)

@@ -13,8 +13,8 @@ from ncps.aio.nowait import READ_SIZE
 from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.fast.ledger import Access
-from ncps.web.limits import Limits
 from tests.unit.web.wire import PEER, Client, Server
 
 DIGEST = "0" * 32
@@ -24,7 +24,14 @@ KEY = NarKey("0" * 52, "xz")
 
 class ServerTestCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.server = Server(Limits(idle=120.0, head=10.0, stall=60.0, linger=2.0, connections=5))
+        self.server = Server(
+            ServerSettings(
+                idle_timeout_s=120.0,
+                header_timeout_s=10.0,
+                write_stall_timeout_s=60.0,
+                max_connections=5,
+            )
+        )
         self.cache = self.server.cache
         self.clock = self.server.clock
         self.cache.narinfos[DIGEST] = ServedNarInfo(
@@ -213,10 +220,10 @@ class LimitTests(ServerTestCase):
     def test_size_and_number_of_headers_are_settings(self) -> None:
         """An operator can allow more and less than the defaults."""
         for limits, field, status in (
-            (Limits(head_size=40_000), b"X: " + b"a" * 30_000, 200),
-            (Limits(head_size=100), b"X: " + b"a" * 100, 431),
-            (Limits(headers=2), b"A: a\r\nB: b\r\nC: c", 431),
-            (Limits(headers=3), b"A: a\r\nB: b\r\nC: c", 200),
+            (ServerSettings(max_header_size_bytes=40_000), b"X: " + b"a" * 30_000, 200),
+            (ServerSettings(max_header_size_bytes=100), b"X: " + b"a" * 100, 431),
+            (ServerSettings(max_headers=2), b"A: a\r\nB: b\r\nC: c", 431),
+            (ServerSettings(max_headers=3), b"A: a\r\nB: b\r\nC: c", 200),
         ):
             client = Server(limits).connect()
             client.send(b"GET /pubkey HTTP/1.1\r\n" + field + b"\r\n\r\n")
@@ -225,7 +232,7 @@ class LimitTests(ServerTestCase):
 
     def test_requests_beyond_the_limit_are_told_to_come_back(self) -> None:
         """A flood of requests is turned away with 503 and Retry-After, and ends with the flood."""
-        self.server = Server(Limits(requests=2))
+        self.server = Server(ServerSettings(max_requests=2))
         gate = self.server.cache.gate = Deferred()
         clients = [self.server.connect() for _ in range(4)]
         for client in clients:
@@ -246,7 +253,7 @@ class LimitTests(ServerTestCase):
 
     def test_one_address_cannot_have_all_connections(self) -> None:
         """One address is bounded, others still get in, and what was closed is free again."""
-        self.server = Server(Limits(connections=5, connections_per_address=2))
+        self.server = Server(ServerSettings(max_connections=5, max_connections_per_address=2))
         clients = [self.server.connect() for _ in range(2)]
         self.assertIsNone(self.server.site.buildProtocol(PEER))
         self.assertEqual(self.server.reached("server-max-connections-per-address"), 1)

@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import Verifier
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.fast.ledger import Access
-from ncps.web.limits import Limits
 from ncps.web.pages import info
 from ncps.web.pages.metrics import Scrape
 from ncps.web.pages.nar import NarPages
@@ -138,7 +138,7 @@ class Client(StringTransport):
 class Server:
     """The web floor over a stub core."""
 
-    def __init__(self, limits: Limits | None = None, hot_bytes: int = 100_000) -> None:
+    def __init__(self, limits: ServerSettings | None = None, hot_bytes: int = 100_000) -> None:
         self.clock = Clock()
         self.cache = StubCache()
         self.metrics = Metrics(["up.example"])

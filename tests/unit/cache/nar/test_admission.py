@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.nar.admission import Admission, Ticket
 from ncps.errors import Busy, Unavailable
+from ncps.settings.schema.cache import DownloadSettings
 
 MIB = 1024 * 1024
 
@@ -22,9 +23,9 @@ class AdmissionTests(SynchronousTestCase):
     def made(self, *, downloads: int = 10, spooled: int = 50 * MIB, largest: int = 0) -> Admission:
         return Admission(
             self.clock,
-            downloads=downloads,
-            spooled=spooled,
-            patience_s=60.0,
+            limits=DownloadSettings(
+                max_count=downloads, max_spool_size_bytes=spooled, queue_timeout_s=60.0
+            ),
             spare=self.spare,
             largest=largest,
             reached=self.reached.append,

@@ -14,13 +14,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.fast.heads import KnownHeads
-from ncps.web.limits import Limits
 from tests.unit.web.wire import Client, Server
 
 DIGESTS = ("0" * 32, "1" * 32, "2" * 32)
 REST = b" HTTP/1.1\r\nHost: cache\r\nUser-Agent: curl/8.14.1 Nix/2.28.4\r\nAccept: */*\r\n\r\n"
-LIMITS = Limits(head=10.0, idle=120.0, head_size=700, headers=6)
+LIMITS = ServerSettings(
+    header_timeout_s=10.0, idle_timeout_s=120.0, max_header_size_bytes=700, max_headers=6
+)
 
 
 def head(digest: str, rest: bytes = REST) -> bytes:
@@ -41,7 +43,7 @@ _LINES = (
     b"Cookie: a=b",
     b"X: a\nConnection: close",
     b"X:\x00",
-    b"X: " + b"y" * (LIMITS.head_size - len(b"GET /pubkey" + REST + b"X: \r\n")),
+    b"X: " + b"y" * (LIMITS.max_header_size_bytes - len(b"GET /pubkey" + REST + b"X: \r\n")),
     b"X: y\r\n" * 5 + b"X: y",
     b" folded",
     b"no colon",
@@ -267,7 +269,7 @@ class ShortCutTests(SynchronousTestCase):
 
     def test_busy_server_takes_no_short_cuts(self) -> None:
         """The bound on requests under way holds for hot narinfos as well."""
-        self.server = Server(Limits(requests=1))
+        self.server = Server(ServerSettings(max_requests=1))
         core = self.server.cache
         core.narinfos[DIGESTS[0]] = ServedNarInfo(
             text=b"x", outcome=Outcome.HIT, may_repeat=lambda: True

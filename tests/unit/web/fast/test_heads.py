@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from ncps.cache.answers import Outcome, ServedNarInfo
+from ncps.settings.schema.server import ServerSettings
 from ncps.web.fast.heads import LONGEST, KnownHeads, head_of
-from ncps.web.limits import Limits
 from tests.unit.web.wire import Server
 
 DIGEST = "0" * 32
@@ -99,7 +99,7 @@ class KnownHeadsTests(SynchronousTestCase):
 
     def test_known_head_with_a_longer_path_still_has_the_limit_of_heads(self) -> None:
         """A head above the limit is refused, also when all but its path is known."""
-        server = Server(Limits(head_size=1000))
+        server = Server(ServerSettings(max_header_size_bytes=1000))
         client = server.connect()
         client.send(b"GET /pubkey" + REST)
         self.assertEqual(client.response().status, 200)

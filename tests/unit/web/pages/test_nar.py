@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.cache.answers import Absent, Outcome
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.web.limits import Limits
+from ncps.settings.schema.server import ServerSettings
 from tests.fakes.cache import StubNar
 from tests.unit.web.wire import Response, Server, parse_response
 
@@ -283,7 +283,7 @@ class BrokenNarTests(SynchronousTestCase):
     """Nothing that cannot be completed may look complete."""
 
     def setUp(self) -> None:
-        self.server = Server(Limits(stall=60.0))
+        self.server = Server(ServerSettings(write_stall_timeout_s=60.0))
         self.cache = self.server.cache
 
     def cut(self, *pieces: bytes | Exception, size: int | None) -> tuple[Response, StubNar]:

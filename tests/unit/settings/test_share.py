@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.process.shares import share
 from tests.unit.settings.around import load_with
 
 
 class ShareTests(SynchronousTestCase):
     def test_what_protects_the_whole_is_divided(self) -> None:
         """Rounded up, so that nothing becomes nothing."""
-        settings = share(
-            load_with(
-                {
-                    "workers": "3",
-                    "server-max-connections": "10",
-                    "server-max-requests": "1",
-                    "cache-narinfo-memory-size": "3M",
-                    "cache-download-max-spool-size": "9G",
-                    "cache-upstream-max-connections": "32",
-                    "cache-database-pool-max-open-conns": "20",
-                }
-            )
-        )
+        settings = load_with(
+            {
+                "workers": "3",
+                "server-max-connections": "10",
+                "server-max-requests": "1",
+                "cache-narinfo-memory-size": "3M",
+                "cache-download-max-spool-size": "9G",
+                "cache-upstream-max-connections": "32",
+                "cache-database-pool-max-open-conns": "20",
+            }
+        ).share()
         self.assertEqual(4, settings.server.max_connections)
         self.assertEqual(1, settings.server.max_requests)
         self.assertEqual(1 << 20, settings.cache.narinfo_memory_size_bytes)
@@ -34,16 +31,16 @@ class ShareTests(SynchronousTestCase):
     def test_what_bounds_one_thing_stays(self) -> None:
         """Sizes and times of single requests and files are the same in every worker."""
         whole = load_with({"workers": "4"})
-        part = share(whole)
+        part = whole.share()
         self.assertEqual(whole.server.max_header_size_bytes, part.server.max_header_size_bytes)
         self.assertEqual(whole.cache.narinfo_max_size_bytes, part.cache.narinfo_max_size_bytes)
         self.assertEqual(whole.cache.storage, part.cache.storage)
 
     def test_no_limit_stays_none(self) -> None:
         """0 is "any number" for all and for each."""
-        settings = share(load_with({"workers": "4", "server-max-connections-per-address": "0"}))
+        settings = load_with({"workers": "4", "server-max-connections-per-address": "0"}).share()
         self.assertEqual(0, settings.server.max_connections_per_address)
 
     def test_one_worker_has_all(self) -> None:
         """Alone nothing is divided."""
-        self.assertEqual(load_with(), share(load_with()))
+        self.assertEqual(load_with(), load_with().share())

@@ -1,0 +1,167 @@
+"""How a field of a branch declares a setting: once, with all its names following from the path.
+
+    @frozen(kw_only=True)
+    class ServerSettings:
+        max_headers: int = setting(integer(16, 10_000), "500", "Fields in the head of a request.")
+
+As the branch `server` of the tree this is the attribute `server.max_headers`, the key
+`server.max-headers`, the flag `--server-max-headers` and the variable `SERVER_MAX_HEADERS`. A
+branch that is made without arguments has the documented defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeVar, cast
+
+import attrs
+from attrs import frozen
+
+from ncps.settings.setting import Default, Kind, Names, Setting, environment_of
+
+_T = TypeVar("_T", bound=attrs.AttrsInstance)
+
+_SETTING: Final = "ncps.setting"
+_BRANCH: Final = "ncps.branch"
+
+
+@frozen(kw_only=True)
+class _Declared:
+    """What a field says of its setting; a name that is None or empty follows from the path."""
+
+    kind: Kind
+    default: Default
+    help: str
+    note: str
+    flag: str
+    environment: str
+    key: str | None
+    group: str
+    aliases: tuple[Names, ...]
+    is_secret: bool
+    shared: bool
+
+    def at(self, path: str, name: str, group: str) -> Setting:
+        """Return the setting of the field `name` of the branch at `path`."""
+        key = (path + name.removesuffix(self.kind.suffix)).replace("_", "-")
+        if self.key is not None:
+            key = self.key and path.replace("_", "-") + self.key
+        flag = self.flag or key.replace(".", "-")
+        return Setting(
+            flag=flag,
+            environment=self.environment or environment_of(flag),
+            key=key,
+            attribute=path + name,
+            kind=self.kind,
+            default=self.default,
+            default_note=self.note,
+            help=self.help,
+            group=self.group or group,
+            repeatable=isinstance(self.default, tuple),
+            is_secret=self.is_secret,
+            shared=self.shared,
+            aliases=self.aliases,
+        )
+
+
+@frozen
+class _Branch:
+    """A field that holds a branch, and the heading of its settings in the documentation."""
+
+    cls: type[attrs.AttrsInstance]
+    group: str
+
+
+def setting(
+    kind: Kind,
+    default: Default,
+    help: str,  # noqa: A002 - the word of the documentation
+    *,
+    note: str = "",
+    flag: str = "",
+    environment: str = "",
+    key: str | None = None,
+    group: str = "",
+    aliases: tuple[Names, ...] = (),
+    is_secret: bool = False,
+    shared: bool = False,
+    bare: object = attrs.NOTHING,
+) -> Any:
+    """Declare a field that is a setting.
+
+    :param default: as text; a tuple of texts makes a list; or made from the surroundings.
+    :param note: describes a default that is not a constant.
+    :param key: the last part of the key, where that is not the name of the field.
+    :param group: the heading in the documentation, where that is not the heading of the branch.
+    :param shared: a limit for all workers together: each gets its part.
+    :param bare: the value in a branch that is made without arguments, where the default needs the
+        surroundings or other settings. Without it such a field is required.
+    """
+    if isinstance(default, tuple) and bare is attrs.NOTHING:
+        bare = tuple(kind.parse(text) for text in default)
+    elif isinstance(default, str) and bare is attrs.NOTHING:
+        bare = kind.parse(default)
+    declared = _Declared(
+        kind=kind,
+        default=default,
+        help=help,
+        note=note,
+        flag=flag,
+        environment=environment,
+        key=key,
+        group=group,
+        aliases=aliases,
+        is_secret=is_secret,
+        shared=shared,
+    )
+    return attrs.field(default=bare, repr=not is_secret, metadata={_SETTING: declared})
+
+
+def branch(cls: type[attrs.AttrsInstance], group: str = "") -> Any:
+    """Declare a field that holds a branch.
+
+    :param group: the heading in the documentation, where that is not the heading of the parent.
+    """
+    return attrs.field(factory=cls, metadata={_BRANCH: _Branch(cls, group)})
+
+
+def settings_of(
+    cls: type[attrs.AttrsInstance], path: str = "", group: str = ""
+) -> Iterator[Setting]:
+    """Give every setting of a branch and of the branches inside it, in order."""
+    for field in attrs.fields(cls):
+        inner: _Branch | None = field.metadata.get(_BRANCH)
+        declared: _Declared | None = field.metadata.get(_SETTING)
+        if inner is not None:
+            yield from settings_of(inner.cls, f"{path}{field.name}.", inner.group or group)
+        elif declared is not None:
+            yield declared.at(path, field.name, group)
+
+
+def build(cls: type[_T], values: Mapping[str, object], path: str = "") -> _T:
+    """Make a branch of the tree from values by dotted path; KeyError if one is missing."""
+    arguments: dict[str, object] = {}
+    for field in attrs.fields(cls):
+        here = path + field.name
+        inner: _Branch | None = field.metadata.get(_BRANCH)
+        arguments[field.name] = (
+            values[here] if inner is None else build(inner.cls, values, f"{here}.")
+        )
+    return cls(**arguments)
+
+
+def divide(whole: _T, count: int) -> _T:
+    """Return the branch of one of `count` workers: what is shared is divided, and rounded up.
+
+    0 stays "no limit". What bounds one connection, request or file stays as it is.
+    """
+    parts: dict[str, object] = {}
+    for field in attrs.fields(type(whole)):
+        value = getattr(whole, field.name)
+        declared: _Declared | None = field.metadata.get(_SETTING)
+        if _BRANCH in field.metadata:
+            parts[field.name] = divide(value, count)
+        elif declared is not None and declared.shared:
+            parts[field.name] = -(-value // count)
+    part: _T = attrs.evolve(cast("Any", whole), **parts)
+    return part

@@ -1,0 +1,56 @@
+"""Settings of databases on servers; a file needs none of them."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ncps.settings.declare import branch, setting
+from ncps.settings.values import TEXT, duration, integer
+
+
+@frozen(kw_only=True)
+class DatabasePoolSettings:
+    """The number of connections to a database server."""
+
+    max_open_conns: int = setting(
+        integer(at_most=1000),
+        "0",
+        "Connections to the database server at most, each with a thread, for all workers "
+        "together; 0 for 10 of each worker. All replicas together must stay below what the server "
+        "takes.",
+        shared=True,
+    )
+    max_idle_conns: int = setting(
+        integer(at_most=1000),
+        "0",
+        "Connections to the database server that stay open while they have nothing to do; 0 for "
+        "as many as may be open.",
+        shared=True,
+    )
+
+
+@frozen(kw_only=True)
+class DatabaseSettings:
+    """How a database server is used.
+
+    :ivar password: empty where the URL has it or none is needed.
+    """
+
+    password: str = setting(
+        TEXT,
+        "",
+        "Password of the database user, if it does not stand in the URL.",
+        is_secret=True,
+    )
+    pool: DatabasePoolSettings = branch(DatabasePoolSettings)
+    connect_timeout_s: float = setting(
+        duration(at_least_s=1.0),
+        "5s",
+        "Time for connecting to the database server.",
+    )
+    statement_timeout_s: float = setting(
+        duration(at_least_s=1.0),
+        "10s",
+        "Time for one statement on the database server, waits for locks included. Schema "
+        "migrations may take longer.",
+    )
