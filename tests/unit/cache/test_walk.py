@@ -7,6 +7,7 @@ into another one of them. The figures are those of today: a walk may get shorter
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -26,11 +27,14 @@ class Walk:
         self.moves: list[tuple[str, str]] = []
 
     def take(self, step: Callable[[], object]) -> None:
+        gc.collect()  # what others have left would be finalised on the way
+        gc.disable()
         sys.setprofile(self._note)
         try:
             step()
         finally:
             sys.setprofile(None)
+            gc.enable()
 
     def _note(self, frame: FrameType, event: str, _: object) -> None:
         if event != "call":
