@@ -19,7 +19,7 @@ from ncps.assembly.service import NcpsService
 from ncps.assembly.world import world
 from ncps.cache.cluster import Cluster
 from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.upkeep.rebuild import Nameless, Rebuild, Tally
+from ncps.cache.upkeep.rebuild import Nameless, Rebuild, RebuildTally
 from ncps.cache.world import Events
 from ncps.database import migrate
 from ncps.errors import NcpsError
@@ -102,7 +102,7 @@ def _nothing(nameless: Nameless) -> str:
     )
 
 
-async def _rebuild(reactor: Any, settings: Settings) -> tuple[Tally, Nameless]:
+async def _rebuild(reactor: Any, settings: Settings) -> tuple[RebuildTally, Nameless]:
     parts = adapters(reactor, settings)
     parts.workers.start()
     parts.stores.start()

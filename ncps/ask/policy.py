@@ -32,7 +32,7 @@ MAX_TOLD = 1000
 _UNFIT = re.compile(r"[^ -~]+")
 
 
-class Away(Unavailable):
+class AllAway(Unavailable):
     """No upstream could be asked: all have been away for a while, or refuse us."""
 
 
@@ -55,7 +55,7 @@ def _verdict(failures: Mapping[str, NcpsError], what: str, left_out: Collection[
     heard = [error for name, error in failures.items() if name not in left_out]
     if failures and not heard:
         retry_after = _retry_after(failures.values())
-        return Away(f"no upstream could be asked: {told}", retry_after=retry_after)
+        return AllAway(f"no upstream could be asked: {told}", retry_after=retry_after)
     unsure = [error for error in heard if isinstance(error, Unavailable)]
     if unsure:
         return Unavailable(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from ncps.database.dialects.base import Dialect, Server
+from ncps.database.dialects.base import DatabaseServer, Dialect
 from ncps.database.dialects.libpq import completed
 from ncps.database.dialects.mysql import MySQL
 from ncps.database.dialects.postgresql import PostgreSQL
@@ -24,7 +24,7 @@ def server_dialect(settings: Settings) -> Dialect:
     """Make the dialect of a server; nothing is opened. Refused if its driver is missing."""
     where = settings.cache.database_url
     patience = settings.cache.database
-    server = Server(
+    server = DatabaseServer(
         host=where.host,
         port=where.port,
         others=where.others,

@@ -13,7 +13,7 @@ from ncps.assembly.role import Place
 from ncps.cache.cache import PullThrough
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
-from ncps.peering.tickets import Verifier
+from ncps.peering.tickets import TicketVerifier
 from ncps.ports import Peers
 from ncps.settings.schema.tree import Settings
 from ncps.web.clients import TrustedProxies
@@ -34,12 +34,12 @@ def inner_pages(reactor: Any, settings: Settings, cache: PullThrough, place: Pla
     return PeerPages(cache, _verifier(settings, place.address), wall_of(reactor))
 
 
-def _verifier(settings: Settings, audience: str) -> Verifier:
+def _verifier(settings: Settings, audience: str) -> TicketVerifier:
     """Make what knows requests of the cache's other processes.
 
     :param audience: where they reach this one; empty if they do not.
     """
-    return Verifier(settings.cluster.secret, [audience] if audience else [])
+    return TicketVerifier(settings.cluster.secret, [audience] if audience else [])
 
 
 def site(
@@ -64,7 +64,7 @@ def site(
         ),
         b"/pubkey": info.public_key(cache.public_key),
         b"/healthz": info.heartbeat(),
-        b"/readyz": info.Readiness(cache),
+        b"/readyz": info.ReadinessPage(cache),
     }
     if settings.prometheus.enabled:
         pages[b"/metrics"] = Scrape(counters.registry, place.gather)

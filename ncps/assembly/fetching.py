@@ -16,7 +16,7 @@ from ncps.ask.health import Health
 from ncps.ask.late import Late
 from ncps.ask.probes import Probes
 from ncps.assembly import limits
-from ncps.assembly.names import Names
+from ncps.assembly.names import HostNames
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
 from ncps.observe.metrics import Metrics
 from ncps.ports import Upstream
@@ -58,7 +58,7 @@ def upstreaming(
     tasks: Tasks,
     workers: Threads,
     via: str,
-    names: Names,
+    names: HostNames,
 ) -> Upstreaming:
     """Make the upstreams and their HTTP clients.
 

@@ -17,7 +17,7 @@ PATIENCE_S = 3.0
 """For names of what is no upstream."""
 
 
-class Names:
+class HostNames:
     """See the module. The service starts and stops it.
 
     :ivar threads: for look-ups, at most.

@@ -14,7 +14,7 @@ from ncps.assembly.keys import imported_key
 from ncps.assembly.parts import Adapters
 from ncps.assembly.role import Place
 from ncps.cache.upkeep.agreement import Agreement
-from ncps.cache.upkeep.identity import Identity, KeyWish, identify
+from ncps.cache.upkeep.identity import CacheIdentity, KeyWish, identify
 from ncps.database.replicas import SqlReplicas
 from ncps.nix.keys import SecretKey
 from ncps.ports import Replica
@@ -26,7 +26,7 @@ _SALT: Final = b"ncps: fingerprint of the cluster secret"
 _DEFAULT: Final = "default"
 
 
-async def identity_of(parts: Adapters, settings: Settings, place: Place | None) -> Identity:
+async def identity_of(parts: Adapters, settings: Settings, place: Place | None) -> CacheIdentity:
     """Decide on the key, and enter this daemon on the roll; see `cache.upkeep.identity.identify`.
 
     :param place: None to enter nobody.
@@ -41,7 +41,7 @@ async def identity_of(parts: Adapters, settings: Settings, place: Place | None) 
     )
 
 
-def agreement_of(parts: Adapters, settings: Settings, identity: Identity) -> Agreement:
+def agreement_of(parts: Adapters, settings: Settings, identity: CacheIdentity) -> Agreement:
     """Make what compares this daemon with the others."""
     return Agreement(
         SqlReplicas(parts.database),

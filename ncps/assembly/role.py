@@ -20,7 +20,7 @@ from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Collector
 from ncps.ports import Notices
 from ncps.settings.schema.tree import Settings
-from ncps.web.routes import Nars
+from ncps.web.routes import NarAnswers
 from ncps.web.site import NcpsSite
 
 
@@ -55,7 +55,7 @@ class Place(Protocol):
     def begin(self, metrics: Metrics) -> None:
         """Get ready to hear siblings, before anything is remembered. Unavailable."""
 
-    async def enter(self, peers: Nars) -> None:
+    async def enter(self, peers: NarAnswers) -> None:
         """Let siblings ask. Refused.
 
         :param peers: answers for NARs on their way.
@@ -94,7 +94,7 @@ class Alone(Place):
     def begin(self, metrics: Metrics) -> None:
         """See `Place`."""
 
-    async def enter(self, peers: Nars) -> None:
+    async def enter(self, peers: NarAnswers) -> None:
         """See `Place`."""
 
     async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[IListeningPort]:

@@ -30,7 +30,7 @@ from ncps.assembly.edge import inner_pages, let_fit, site
 from ncps.assembly.fetching import metrics, upstreaming
 from ncps.assembly.keys import imported_key
 from ncps.assembly.leases import Locking, locking
-from ncps.assembly.names import Names
+from ncps.assembly.names import HostNames
 from ncps.assembly.parts import Adapters, adapters
 from ncps.assembly.replicas import agreement_of, identity_of
 from ncps.assembly.role import Alone, Place, address_of, closed
@@ -88,7 +88,7 @@ class NcpsService(Service):
         self._core: WorkingCache | None = None
         self._clients: tuple[Client, ...] = ()
         self._peers: PeerClients | None = None
-        self._names = Names(reactor, settings)
+        self._names = HostNames(reactor, settings)
         self._agreed: Locking | None = None
         self._agreement: Agreement | None = None
         self._site: NcpsSite | None = None

@@ -17,7 +17,7 @@ from ncps.assembly.leases import alone
 from ncps.assembly.parts import Adapters
 from ncps.cache.core import Core
 from ncps.cache.nar.quarantine import LOOK_S
-from ncps.cache.upkeep.evict import Bounds, Eviction, Tally
+from ncps.cache.upkeep.evict import Bounds, Eviction, EvictionTally
 from ncps.cache.upkeep.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
 from ncps.cache.upkeep.schedule import Appointments, Cron, Every, Schedule
 from ncps.cache.upkeep.strays import Strays
@@ -127,7 +127,7 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(high=high, low=high * lru.low_mark // 100, grace_s=lru.grace_s)
 
 
-def _count_run(counters: Metrics, tally: Tally) -> None:
+def _count_run(counters: Metrics, tally: EvictionTally) -> None:
     counters.lru_runs.inc()
     counters.lru_nars.inc(tally.nars)
     counters.lru_narinfos.inc(tally.narinfos)

@@ -29,7 +29,7 @@ OK: Final = "ok"
 
 
 @frozen
-class Seen:
+class PartState:
     """What a part was, and how many seconds ago."""
 
     state: str
@@ -55,12 +55,12 @@ class Looks:
         self._began = dict(self._since)
         self._flights: Flights[str, None] = Flights(tasks, "look at")
 
-    async def all(self) -> dict[str, Seen]:
+    async def all(self) -> dict[str, PartState]:
         """Look at every part, and say what is known of it."""
         looking = {part: Deferred.fromCoroutine(self._look(part)) for part in self._looks}
         return {part: await seen for part, seen in looking.items()}
 
-    async def _look(self, part: str) -> Seen:
+    async def _look(self, part: str) -> PartState:
         look = Deferred.fromCoroutine(self._flights.join(part, lambda: self._run(part)))
         try:
             await look.addTimeout(WAIT_S, self._clock)
@@ -68,11 +68,11 @@ class Looks:
             now = self._clock.seconds()
             age, silence = now - self._since[part], now - self._began[part]
             if part not in self._states or silence > STALE_S:
-                return Seen(f"no answer for {silence:.1f} s", age)
-            return Seen(self._states[part], age)
+                return PartState(f"no answer for {silence:.1f} s", age)
+            return PartState(self._states[part], age)
         except NcpsError as error:  # the daemon is stopping
-            return Seen(str(error), 0.0)
-        return Seen(self._states[part], 0.0)
+            return PartState(str(error), 0.0)
+        return PartState(self._states[part], 0.0)
 
     async def _run(self, part: str) -> None:
         self._began[part] = self._clock.seconds()

@@ -41,14 +41,14 @@ PAUSE_S: Final = 0.1
 
 
 @frozen(kw_only=True)
-class Status:
+class SchemaStatus:
     """What a database has and lacks, by version."""
 
     applied: tuple[Migration, ...]
     pending: tuple[Migration, ...]
 
 
-def status(dialect: Dialect) -> Status:
+def status(dialect: Dialect) -> SchemaStatus:
     """Say what is applied and what is pending; changes nothing. Refused, Unavailable.
 
     Blocks; for the start of the program and for commands.
@@ -59,10 +59,10 @@ def status(dialect: Dialect) -> Status:
         raise _told(dialect, error) from error
 
 
-def _look(dialect: Dialect) -> Status:
+def _look(dialect: Dialect) -> SchemaStatus:
     connection = dialect.inspect()
     if connection is None:
-        return Status(applied=(), pending=known(dialect.name))
+        return SchemaStatus(applied=(), pending=known(dialect.name))
     with closing(connection):
         return _status(connection, dialect)
 
@@ -162,7 +162,7 @@ def probe(dialect: Dialect) -> None:
         raise _told(dialect, error) from error
 
 
-def _status(connection: Any, dialect: Dialect) -> Status:
+def _status(connection: Any, dialect: Dialect) -> SchemaStatus:
     ours = known(dialect.name)
     rows = _rows(connection, dialect)
     newest = max((version for version, _, _ in rows), default=0)
@@ -179,7 +179,7 @@ def _status(connection: Any, dialect: Dialect) -> Status:
                 f" {migration.version:04}_{migration.name}: it cannot be trusted to fit"
             )
     done = {version for version, _, applied_at in rows if applied_at >= 0}
-    return Status(
+    return SchemaStatus(
         applied=tuple(m for m in ours if m.version in done),
         pending=tuple(m for m in ours if m.version not in done),
     )

@@ -15,7 +15,7 @@ from attrs import asdict, fields
 
 from ncps.database import clock
 from ncps.database.pool import Database
-from ncps.ports import Replica, Replicas, Roll, Seen
+from ncps.ports import KnownReplica, Replica, Replicas, Roll
 
 KEY: Final = "public_key"
 LONGEST: Final = 500
@@ -48,7 +48,7 @@ class SqlReplicas(Replicas):
 def _roll(txn: Any) -> Roll:
     rows = txn.execute("SELECT id, seen_at, told FROM replicas").fetchall()
     seen = [
-        Seen(replica, datetime.fromtimestamp(int(seen_at) / 1000, UTC))
+        KnownReplica(replica, datetime.fromtimestamp(int(seen_at) / 1000, UTC))
         for row_id, seen_at, told in rows
         if (replica := _read(str(row_id), told)) is not None
     ]

@@ -84,7 +84,7 @@ class Ticket:
         return f'{SCHEME} for="{audience}", time={self.time}, signature={self.signature}'
 
 
-class Verdict(Enum):
+class TicketVerdict(Enum):
     """What came of looking at a ticket."""
 
     GOOD = auto()
@@ -96,7 +96,7 @@ class Verdict(Enum):
     """It is good but for its time."""
 
 
-class Verifier:
+class TicketVerifier:
     """Looks at tickets.
 
     :param secret: shared by all processes of the cache; with an empty one no ticket is good.
@@ -107,7 +107,7 @@ class Verifier:
         self._secret = secret
         self._audiences = frozenset(audiences)
 
-    def look(self, header: str, request: Request, now: float) -> Verdict:
+    def look(self, header: str, request: Request, now: float) -> TicketVerdict:
         """Say what the Authorization header of a request is worth.
 
         :param now: seconds since 1970.
@@ -115,15 +115,15 @@ class Verifier:
         try:
             ticket = Ticket.parse(header)
         except Malformed:
-            return Verdict.STRANGER
+            return TicketVerdict.STRANGER
         right = _request_signature(self._secret, ticket.audience, ticket.time, request)
         if not self._secret or not hmac.compare_digest(ticket.signature, right):
-            return Verdict.STRANGER
+            return TicketVerdict.STRANGER
         if ticket.audience not in self._audiences:
-            return Verdict.MISDIRECTED
+            return TicketVerdict.MISDIRECTED
         if abs(now - ticket.time) > GOOD_FOR_S:
-            return Verdict.UNTIMELY
-        return Verdict.GOOD
+            return TicketVerdict.UNTIMELY
+        return TicketVerdict.GOOD
 
     def clock(self, header: str, now: float) -> str:
         """Write the value of X-Ncps-Clock for an untimely ticket."""

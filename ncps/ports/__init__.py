@@ -31,10 +31,10 @@ from ncps.ports.leases import (
     Notices,
 )
 from ncps.ports.replicas import (
+    KnownReplica,
     Replica,
     Replicas,
     Roll,
-    Seen,
 )
 from ncps.ports.stores import (
     ConfigStore,
@@ -59,6 +59,7 @@ __all__ = [
     "Forgotten",
     "IdleNar",
     "Inventory",
+    "KnownReplica",
     "Lease",
     "Leases",
     "NarInfoEntry",
@@ -73,7 +74,6 @@ __all__ = [
     "Replica",
     "Replicas",
     "Roll",
-    "Seen",
     "Segment",
     "SetAside",
     "Spooled",

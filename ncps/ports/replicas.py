@@ -44,7 +44,7 @@ class Replica:
 
 
 @frozen
-class Seen:
+class KnownReplica:
     """A replica, and when it last told of itself, by the clock of the database, to the second."""
 
     replica: Replica
@@ -63,7 +63,7 @@ class Roll:
 
     key: str | None
     now: datetime
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[KnownReplica, ...] = ()
 
 
 class Replicas(Protocol):

@@ -47,7 +47,7 @@ from ncps.process.rundir import Rooms, ensure
 from ncps.settings.carried import unpack
 from ncps.settings.schema.tree import Settings
 from ncps.web.pages.inner import FIGURES, inner_site
-from ncps.web.routes import Nars
+from ncps.web.routes import NarAnswers
 from ncps.web.site import NcpsSite
 
 LIFELINE, REPORTS, SETTINGS, FIRST_LOCK = 3, 4, 5, 6
@@ -138,7 +138,7 @@ class Member(Place):
         self.gather = self._gathering.all
         self._notices.open()
 
-    async def enter(self, peers: Nars) -> None:
+    async def enter(self, peers: NarAnswers) -> None:
         """See `Place`."""
         assert self._gathering is not None, "begin() comes first"
         self._site = inner_site(self._reactor, self._gathering.own, peers)

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, cast
 import attrs
 from attrs import frozen
 
-from ncps.settings.setting import Default, Kind, Names, Setting, environment_of
+from ncps.settings.setting import Default, Kind, Setting, SettingNames, environment_of
 
 _T = TypeVar("_T", bound=attrs.AttrsInstance)
 
@@ -37,7 +37,7 @@ class _Declared:
     environment: str
     key: str | None
     group: str
-    aliases: tuple[Names, ...]
+    aliases: tuple[SettingNames, ...]
     is_secret: bool
     shared: bool
 
@@ -82,7 +82,7 @@ def setting(
     environment: str = "",
     key: str | None = None,
     group: str = "",
-    aliases: tuple[Names, ...] = (),
+    aliases: tuple[SettingNames, ...] = (),
     is_secret: bool = False,
     shared: bool = False,
     bare: object = attrs.NOTHING,

@@ -23,8 +23,8 @@ from ncps.settings.locks import decide_locks
 from ncps.settings.problems import InvalidSettings
 from ncps.settings.s3 import decide_storage
 from ncps.settings.schema.tree import Settings
-from ncps.settings.setting import Names, Setting, Status
-from ncps.settings.sources import Environment, File, Flags, Given, Source
+from ncps.settings.setting import Setting, SettingNames, Status
+from ncps.settings.sources import Environment, File, Flags, Given, SettingsSource
 from ncps.settings.surroundings import Surroundings
 from ncps.settings.table import TABLE, by_flag, known_keys
 from ncps.settings.upstreams import decide_upstreams
@@ -38,7 +38,7 @@ class _Load:
     """One reading of all sources, on its way."""
 
     surroundings: Surroundings
-    sources: list[Source] = Factory(list)
+    sources: list[SettingsSource] = Factory(list)
     problems: list[str] = Factory(list)
     warnings: list[str] = Factory(list)
     values: dict[str, object] = Factory(dict)
@@ -52,13 +52,18 @@ class _Load:
         for alias in setting.aliases:
             for source in self.sources:
                 found = self._find_other(source, setting, alias, "is deprecated", found)
-        expected = Names(environment=setting.other_environment)
+        expected = SettingNames(environment=setting.other_environment)
         for source in self.sources:
             found = self._find_other(source, setting, expected, "is called otherwise", found)
         return found
 
     def _find_other(
-        self, source: Source, setting: Setting, names: Names, what: str, found: Given | None
+        self,
+        source: SettingsSource,
+        setting: Setting,
+        names: SettingNames,
+        what: str,
+        found: Given | None,
     ) -> Given | None:
         """Look under names that are not those of today."""
         given = source.find(names)
@@ -69,7 +74,7 @@ class _Load:
         self.warnings.append(f"{given.where} {what}{lost}: use {better}")
         return found or given
 
-    def _find_here(self, source: Source, setting: Setting) -> Given | None:
+    def _find_here(self, source: SettingsSource, setting: Setting) -> Given | None:
         plain = source.find(setting.names)
         if not setting.is_secret:
             return plain

@@ -25,7 +25,7 @@ _TTLS: Final = (
 
 
 @frozen
-class RedisAddress:
+class RedisEndpoint:
     """Where a Redis server or a Sentinel listens."""
 
     host: str
@@ -35,7 +35,7 @@ class RedisAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_redis_address(text: str) -> RedisAddress:
+def parse_redis_address(text: str) -> RedisEndpoint:
     """Read HOST:PORT; a URL is refused with a hint."""
     if "://" in text:
         raise ValueError(
@@ -45,7 +45,7 @@ def parse_redis_address(text: str) -> RedisAddress:
     port = int(match["port"] or DEFAULT_PORT) if match else 0
     if match is None or not 0 < port < 65536:
         raise ValueError(f"should be {_ADDRESS}")
-    return RedisAddress(match["ipv6"] or match["host"], port)
+    return RedisEndpoint(match["ipv6"] or match["host"], port)
 
 
 REDIS_ADDRESS = Kind(metavar="ADDRESS", expected=_ADDRESS, parse=parse_redis_address)

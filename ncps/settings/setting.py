@@ -48,7 +48,7 @@ class Kind:
 
 
 @frozen(kw_only=True)
-class Names:
+class SettingNames:
     """What a setting is called in each place it may come from; empty where it may not.
 
     :param flag: without the dashes in front.
@@ -59,9 +59,9 @@ class Names:
     environment: str = ""
     key: str = ""
 
-    def of_file(self) -> Names:
+    def of_file(self) -> SettingNames:
         """Return the names under which a file that holds the value is given."""
-        return Names(
+        return SettingNames(
             flag=f"{self.flag}-file",
             environment=f"{self.environment}_FILE",
             key=f"{self.key}-file",
@@ -101,7 +101,7 @@ class Setting:
     is_secret: bool = False
     shared: bool = False
     status: Status = Status.ACTIVE
-    aliases: tuple[Names, ...] = ()
+    aliases: tuple[SettingNames, ...] = ()
 
     @property
     def other_environment(self) -> str:
@@ -113,9 +113,9 @@ class Setting:
         return expected if expected != self.environment and "_" in expected else ""
 
     @property
-    def names(self) -> Names:
+    def names(self) -> SettingNames:
         """Today's names."""
-        return Names(flag=self.flag, environment=self.environment, key=self.key)
+        return SettingNames(flag=self.flag, environment=self.environment, key=self.key)
 
     @property
     def is_flag_alone_true(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from attrs import field, frozen
 
-from ncps.settings.setting import Names
+from ncps.settings.setting import SettingNames
 
 
 @frozen(kw_only=True)
@@ -28,13 +28,13 @@ class Given:
     is_path: bool = False
 
 
-class Source(Protocol):
+class SettingsSource(Protocol):
     """One place to look for values."""
 
-    def find(self, names: Names) -> Given | None:
+    def find(self, names: SettingNames) -> Given | None:
         """Return what was given under the name that counts here."""
 
-    def name_of(self, names: Names) -> str:
+    def name_of(self, names: SettingNames) -> str:
         """Return the name that counts here, as people write it; empty if there is none."""
 
 
@@ -44,7 +44,7 @@ class Flags:
 
     values: Mapping[str, Sequence[str]] = field(repr=False)
 
-    def find(self, names: Names) -> Given | None:
+    def find(self, names: SettingNames) -> Given | None:
         """Look for the flag."""
         texts = self.values.get(names.flag) if names.flag else None
         if not texts:
@@ -52,7 +52,7 @@ class Flags:
         where = f"flag --{names.flag}"
         return Given(raw=tuple(texts), origin=where, where=where)
 
-    def name_of(self, names: Names) -> str:
+    def name_of(self, names: SettingNames) -> str:
         """Return the flag with its dashes."""
         return f"--{names.flag}" if names.flag else ""
 
@@ -63,7 +63,7 @@ class Environment:
 
     variables: Mapping[str, str] = field(repr=False)
 
-    def find(self, names: Names) -> Given | None:
+    def find(self, names: SettingNames) -> Given | None:
         """Look for the variable."""
         text = self.variables.get(names.environment, "") if names.environment else ""
         if not text:
@@ -71,7 +71,7 @@ class Environment:
         where = f"environment {names.environment}"
         return Given(raw=text, origin=where, where=where)
 
-    def name_of(self, names: Names) -> str:
+    def name_of(self, names: SettingNames) -> str:
         """Return the variable."""
         return names.environment
 
@@ -83,13 +83,13 @@ class File:
     path: Path
     values: Mapping[str, object] = field(repr=False)
 
-    def find(self, names: Names) -> Given | None:
+    def find(self, names: SettingNames) -> Given | None:
         """Look for the key."""
         if not names.key or names.key not in self.values:
             return None
         origin = f"file {self.path}"
         return Given(raw=self.values[names.key], origin=origin, where=f"{origin}: key {names.key}")
 
-    def name_of(self, names: Names) -> str:
+    def name_of(self, names: SettingNames) -> str:
         """Return the key."""
         return names.key

@@ -50,21 +50,21 @@ class Page(Protocol):
         """Answer, now or later; see `respond.respond`."""
 
 
-class NarInfos(Protocol):
+class NarInfoAnswers(Protocol):
     """Answers for narinfos."""
 
     def render(self, request: NcpsRequest, digest: str) -> int:
         """Answer for the store path with this hash part."""
 
 
-class Nars(Protocol):
+class NarAnswers(Protocol):
     """Answers for NARs."""
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
         """Answer with this NAR."""
 
 
-class NarsOfClients(Nars, Protocol):
+class NarsOfClients(NarAnswers, Protocol):
     """Answers for NARs, also by the names that other servers give them."""
 
     def render_old(self, request: NcpsRequest, digest: str, file_name: str) -> int:
@@ -87,9 +87,9 @@ class Routes:
         self,
         pages: Mapping[bytes, Page],
         *,
-        narinfos: NarInfos,
+        narinfos: NarInfoAnswers,
         nars: NarsOfClients,
-        peers: Nars,
+        peers: NarAnswers,
         via: str = "",
     ) -> None:
         self._via = via
@@ -162,7 +162,7 @@ class Routes:
         raise TypeError("routes are fixed")
 
 
-def _render_nar(request: NcpsRequest, file_name: str, pages: Nars) -> int:
+def _render_nar(request: NcpsRequest, file_name: str, pages: NarAnswers) -> int:
     try:
         key = NarKey.parse(file_name)
     except UnknownExtension:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from ncps.web.fast.channel import NcpsChannel
 from ncps.web.request import NcpsRequest
-from ncps.web.state import Connection, SiteState
+from ncps.web.state import ClientConnection, SiteState
 
 
 class NcpsSite(SiteState):
@@ -25,7 +25,7 @@ class NcpsSite(SiteState):
     _emptied: Deferred[None] | None = None
     _cut_count = 0
 
-    def closed(self, channel: Connection) -> None:
+    def closed(self, channel: ClientConnection) -> None:
         """Count a connection out; the last one ends `drain`."""
         super().closed(channel)
         if not self.channels and self._emptied is not None:

@@ -17,18 +17,18 @@ from twisted.web.server import Site
 from ncps.observe.metrics import Metrics
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.accesslog import AccessLog
+from ncps.web.address_counts import AddressCounts
 from ncps.web.clients import TrustedProxies, plain_address
 from ncps.web.crowd import Crowd
 from ncps.web.fast.heads import KnownHeads
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.fast.ledger import Access, Ledger
-from ncps.web.limits import Peers
 from ncps.web.misled import Misled
 
 SERVER = b"ncps"
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """What the site needs of a connection of a client.
 
     :ivar client: address that the connection comes from; see `clients`.
@@ -57,7 +57,7 @@ class CountedRequest(Protocol):
     is_accounted: bool
 
     @property
-    def channel(self) -> Connection:
+    def channel(self) -> ClientConnection:
         """The connection that the request came on."""
 
     def account(self) -> Access:
@@ -98,8 +98,8 @@ class SiteState(Site):
         self.is_leaving = False
         self.is_draining = False
         self.answering = 0
-        self.channels: set[Connection] = set()
-        self._peers = Peers()
+        self.channels: set[ClientConnection] = set()
+        self._peers = AddressCounts()
         self.crowd = Crowd()
         self._date = (0, b"")
         self._opening = (b"", b"")
@@ -153,7 +153,7 @@ class SiteState(Site):
         self.metrics.connections_refused.inc()
         self.metrics.limit_reached(limit).inc()
 
-    def opened(self, channel: Connection) -> None:
+    def opened(self, channel: ClientConnection) -> None:
         """Count a connection in."""
         self.channels.add(channel)
         if not channel.is_proxied:  # else its requests are counted
@@ -161,7 +161,7 @@ class SiteState(Site):
         if self.crowd.grew(len(self.channels)):
             self.metrics.limit_reached("server-max-connections").inc()
 
-    def closed(self, channel: Connection) -> None:
+    def closed(self, channel: ClientConnection) -> None:
         """Count a connection out."""
         self.channels.discard(channel)
         if not channel.is_proxied:

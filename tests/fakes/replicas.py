@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from ncps.errors import NcpsError
-from ncps.ports import Replica, Replicas, Roll, Seen
+from ncps.ports import KnownReplica, Replica, Replicas, Roll
 
 
 class MemoryReplicas(Replicas):
@@ -21,7 +21,7 @@ class MemoryReplicas(Replicas):
     def __init__(self) -> None:
         self.key: str | None = None
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.rows: dict[str, Seen] = {}
+        self.rows: dict[str, KnownReplica] = {}
         self.failing: NcpsError | None = None
         self.failing_writes: NcpsError | None = None
 
@@ -31,7 +31,7 @@ class MemoryReplicas(Replicas):
 
     def tell(self, replica: Replica) -> None:
         """Let a replica tell of itself now."""
-        self.rows[replica.id] = Seen(replica, self.now)
+        self.rows[replica.id] = KnownReplica(replica, self.now)
 
     def _reading(self) -> None:
         if self.failing is not None:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from attrs import evolve
 
 from ncps.database import migrate
-from ncps.database.dialects.base import Dialect, Server
+from ncps.database.dialects.base import DatabaseServer, Dialect
 from ncps.database.dialects.mysql import MySQL
 from ncps.database.dialects.postgresql import PostgreSQL
 from ncps.database.server import ServerDatabase
@@ -18,10 +18,10 @@ from tests.integration.servers.mariadb import MariaDB as MariaDBServer
 from tests.integration.servers.postgresql import PostgreSQL as PostgreSQLServer
 
 
-def server_of(url: str, **changes: Any) -> Server:
+def server_of(url: str, **changes: Any) -> DatabaseServer:
     """What a URL of the test servers says."""
     parts = urlsplit(url)
-    plain = Server(
+    plain = DatabaseServer(
         host=parts.hostname or "",
         port=parts.port or 0,
         user=parts.username or "",

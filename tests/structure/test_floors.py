@@ -85,7 +85,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "s3",
     ),
     "ncps.web": (
-        "clients crowd limits misled",
+        "clients crowd address_counts misled",
         "fast.heads fast.hot fast.ledger accesslog",
         "state",
         "fast",

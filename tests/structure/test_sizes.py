@@ -14,14 +14,24 @@ from tests.structure.source import Module, modules
 MAX_CLASS: Final = 200
 MAX_PARAMETERS: Final = 6
 
-LONG_CLASSES: Final[dict[str, int]] = {}
+LONG_CLASSES: Final = {
+    "Client": 214,
+    "Download": 261,
+    "Metrics": 304,
+    "NcpsChannel": 226,
+    "NcpsService": 258,
+    "Sources": 214,
+    "Spool": 320,
+}
 """Classes of today that are longer, and how long they are; all are to go, and none may grow."""
 
-LONG_CONSTRUCTORS: Final[dict[str, int]] = {}
+LONG_CONSTRUCTORS: Final = {
+    "Client": 11,
+    "RemoteCache": 9,
+    "ResponseWriter": 7,
+    "SiteState": 7,
+}
 """Likewise constructors, by their class."""
-
-SHARED_NAMES: Final[frozenset[str]] = frozenset()
-"""Names that two classes bear today; all are to go."""
 
 
 def classes(module: Module) -> Iterator[ast.ClassDef]:
@@ -64,7 +74,7 @@ class SizeTests(SynchronousTestCase):
     def test_one_name_is_one_thing(self) -> None:
         """No two public classes have the same name."""
         names = Counter(node.name for node in self.classes if not node.name.startswith("_"))
-        self.assertEqual(SHARED_NAMES, {name for name, count in names.items() if count > 1})
+        self.assertEqual([], [name for name, count in names.items() if count > 1])
 
 
 class RuleTests(SynchronousTestCase):

@@ -51,8 +51,8 @@ class Admission:
         self._spare = spare
         self._largest = largest
         self._reached = reached
-        self._tickets: dict[Ticket, None] = {}
-        self._waiting: deque[tuple[Ticket, Deferred[None]]] = deque()
+        self._tickets: dict[Admitted, None] = {}
+        self._waiting: deque[tuple[Admitted, Deferred[None]]] = deque()
 
     @property
     def running(self) -> int:
@@ -64,12 +64,12 @@ class Admission:
         """Bytes that running downloads hold or were promised, and have not published."""
         return sum([ticket.held for ticket in self._tickets])
 
-    def begin(self) -> Ticket:
+    def begin(self) -> Admitted:
         """Count a download in. Raises Busy if there are too many."""
         if self.running >= self._limits.max_count:
             self._reached("cache-download-max-count")
             raise Busy(f"{self.running} downloads are running already")
-        ticket = Ticket(self)
+        ticket = Admitted(self)
         self._tickets[ticket] = None
         return ticket
 
@@ -83,7 +83,7 @@ class Admission:
         self._reached("cache-max-size")
         return f"its {size} bytes are more than the store may hold, {self._largest}"
 
-    async def _admit(self, ticket: Ticket) -> None:
+    async def _admit(self, ticket: Admitted) -> None:
         if self._waiting or not self._has_place(ticket):
             turn: Deferred[None] = Deferred()
             entry = ticket, turn
@@ -99,7 +99,7 @@ class Admission:
                     self._move_up()
         ticket.is_admitted = True
 
-    def _has_place(self, ticket: Ticket) -> bool:
+    def _has_place(self, ticket: Admitted) -> bool:
         held, most = self.in_flight, self._limits.max_spool_size_bytes
         return not most or not held or held + (ticket.size or 0) <= most
 
@@ -110,7 +110,7 @@ class Admission:
             ticket.is_admitted = True
             turn.callback(None)
 
-    def _room(self, ticket: Ticket, size: int) -> str:
+    def _room(self, ticket: Admitted, size: int) -> str:
         try:
             spare = self._spare()
         except NcpsError:
@@ -124,12 +124,12 @@ class Admission:
             f" MiB may be taken, {promised // MIB} of them promised to other downloads"
         )
 
-    def _closed(self, ticket: Ticket) -> None:
+    def _closed(self, ticket: Admitted) -> None:
         self._tickets.pop(ticket, None)
         self._move_up()
 
 
-class Ticket:
+class Admitted:
     """The share of one download.
 
     :ivar size: of the whole, if known.

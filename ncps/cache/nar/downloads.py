@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from ncps.aio.recent import Negatives
 from ncps.aio.spool import Digest, Spool
-from ncps.cache.nar.admission import Admission, Ticket
+from ncps.cache.nar.admission import Admission, Admitted
 from ncps.cache.nar.attempt import Terms
 from ncps.cache.nar.chosen import Chosen
 from ncps.cache.nar.download import Download, DownloadEvents
@@ -139,7 +139,7 @@ class Downloads:
         world, replaced = self._world, partial(self.chosen.add, key)
         return Sources(world.clock, world.upstreams, key, nar, self._narinfos.same_nar, replaced)
 
-    def _spool(self, ticket: Ticket, total: int | None, digests: tuple[Digest, ...]) -> Spool:
+    def _spool(self, ticket: Admitted, total: int | None, digests: tuple[Digest, ...]) -> Spool:
         spool = self._world.new_spool(total, digests, ticket.room(total))
         ticket.follow(lambda: spool.length)
         return spool
@@ -155,7 +155,7 @@ class Downloads:
         )
 
     async def _run(
-        self, download: Download, nar: NarRecord | None, ticket: Ticket, relay: Relay | None
+        self, download: Download, nar: NarRecord | None, ticket: Admitted, relay: Relay | None
     ) -> None:
         key = download.key
         try:
@@ -179,7 +179,7 @@ class Downloads:
                 await relay.release()
 
     async def _fetch(
-        self, download: Download, nar: NarRecord | None, ticket: Ticket, relay: Relay | None
+        self, download: Download, nar: NarRecord | None, ticket: Admitted, relay: Relay | None
     ) -> None:
         """Fetch a NAR and have it published, by us or by whoever shares the fetch.
 

@@ -14,7 +14,7 @@ from ncps.cache.nar.download import Download
 from ncps.cache.nar.downloads import Downloads
 from ncps.cache.nar.hearsay import is_hearsay, own_view
 from ncps.cache.nar.relay import AlreadyStored
-from ncps.cache.nar.served import ArrivingNar, StoredNar, locate_stored, open_stored
+from ncps.cache.nar.served import FollowedNar, StoredNar, locate_stored, open_stored
 from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.searches import refuse_ring
 from ncps.cache.narinfo.serve import NarInfos
@@ -81,16 +81,16 @@ class Nars:
             await download.opened()
         except AlreadyStored:
             return await self.open(key, is_part=is_part)
-        return ArrivingNar(download=download, outcome=outcome, open_body=self._follow)
+        return FollowedNar(download=download, outcome=outcome, open_body=self._follow)
 
-    async def arriving_nar(self, key: NarKey) -> ArrivingNar:
+    async def arriving_nar(self, key: NarKey) -> FollowedNar:
         """Return a NAR that is being downloaded. NotFound: it is not; else as for `open`."""
         refuse_ring(key, None)
         download = self._downloads.find(key)
         if download is None:
             raise NotFound(f"{key.file_name} is not arriving here")
         await download.opened()
-        return ArrivingNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
+        return FollowedNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
 
     async def read(self, nar: NarRecord) -> Body:
         """Open all of a NAR; if it is fetched for that, NarHash is checked before it is stored."""

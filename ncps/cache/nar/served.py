@@ -151,7 +151,7 @@ class StoredNar:
 
 
 @frozen(kw_only=True)
-class ArrivingNar:
+class FollowedNar:
     """A NAR on its way."""
 
     download: Download

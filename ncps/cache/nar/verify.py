@@ -39,7 +39,7 @@ ATTEMPTS: Final = 3
 
 
 @frozen(kw_only=True)
-class Seen:
+class Reading:
     """What was computed from the bytes of a stored object.
 
     :param tag: of the object that was read.
@@ -161,7 +161,7 @@ class Verifier:
         self._verified("damaged")
         await self.healing.heal(nar, error)
 
-    async def _wrong(self, nar: NarRecord, record: NarRecord, seen: Seen) -> NarRecord | None:
+    async def _wrong(self, nar: NarRecord, record: NarRecord, seen: Reading) -> NarRecord | None:
         is_right_by_name = stored_key(nar) == nar.key and _is_named(nar.key, seen.file_hash)
         assert nar.nar_hash is not None
         self._log.error(
@@ -184,7 +184,7 @@ class Verifier:
         await self._narinfos.relearn(digests)
         return kept
 
-    async def _read_steady(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Seen:
+    async def _read_steady(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Reading:
         """Read the object as it is now; again, if it was replaced or changed meanwhile.
 
         Raises NotFound if it is gone, Corrupt if it cannot be read, Unavailable.
@@ -200,7 +200,7 @@ class Verifier:
                     raise
         raise Unavailable(f"{where.file_name} changes whenever it is read")
 
-    async def _read(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Seen:
+    async def _read(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Reading:
         where = stored_key(nar)
         stat = await self._store.stat(where)
         if stat is None:
@@ -223,7 +223,7 @@ class Verifier:
         finally:
             body.close()
         nar_hash, nar_size, trouble = await self._workers.run(inside.finish)
-        return Seen(
+        return Reading(
             tag=stat.tag,
             file_hash=file.finish(),
             file_size=stat.size,
@@ -233,7 +233,7 @@ class Verifier:
         )
 
 
-def _is_same_file(nar: NarRecord, seen: Seen) -> bool:
+def _is_same_file(nar: NarRecord, seen: Reading) -> bool:
     """Whether the bytes behind the URL are still those of the row."""
     if nar.file_hash is None:
         return True
@@ -241,7 +241,7 @@ def _is_same_file(nar: NarRecord, seen: Seen) -> bool:
     return nar.file_hash == (seen.nar_hash if is_recompressed else seen.file_hash)
 
 
-def _difference(nar: NarRecord, seen: Seen) -> str:
+def _difference(nar: NarRecord, seen: Reading) -> str:
     """What is wrong with the NAR inside, for the log."""
     if seen.trouble:
         return seen.trouble
@@ -257,7 +257,7 @@ def _is_named(key: NarKey, file_hash: Hash) -> bool:
         return False
 
 
-def _described(nar: NarRecord, seen: Seen) -> NarRecord:
+def _described(nar: NarRecord, seen: Reading) -> NarRecord:
     """The row of a file of which nothing but its bytes is known."""
     compression = COMPRESSIONS[nar.key.extension] if seen.nar_hash is not None else ""
     return evolve(

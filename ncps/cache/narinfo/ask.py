@@ -7,7 +7,7 @@ from functools import partial
 
 from ncps.aio.clocks import utc_now
 from ncps.ask.choose import Candidate
-from ncps.ask.policy import Away, verdict
+from ncps.ask.policy import AllAway, verdict
 from ncps.cache.answers import Absent, Outcome
 from ncps.cache.narinfo.doubts import Doubts
 from ncps.cache.narinfo.paths import Paths
@@ -58,9 +58,9 @@ class Questions:
                     return found.value
             return (await self._upstreams.first(what, ask, without=failures)).value
         except NcpsError as error:
-            left_out = ["others"] if isinstance(error, Away) else []
+            left_out = ["others"] if isinstance(error, AllAway) else []
             final = verdict({**failures, "others": error}, what, left_out) if failures else error
-            if isinstance(final, Away) and self._is_absent_when_away:
+            if isinstance(final, AllAway) and self._is_absent_when_away:
                 raise Absent(str(final), outcome=Outcome.AWAY) from error
             if not isinstance(final, NotFound):
                 raise final from error

@@ -13,7 +13,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from ncps.cache.upkeep.contradictions import contradictions, differences, known_as, living
-from ncps.cache.upkeep.identity import NAME, Identity, parse_key
+from ncps.cache.upkeep.identity import NAME, CacheIdentity, parse_key
 from ncps.errors import Corrupt, NcpsError
 from ncps.ports import ConfigStore, Replica, Replicas, Roll
 
@@ -30,7 +30,7 @@ class Agreement:
     _log = Logger()
 
     def __init__(
-        self, replicas: Replicas, config: ConfigStore, identity: Identity, *, is_alone: bool
+        self, replicas: Replicas, config: ConfigStore, identity: CacheIdentity, *, is_alone: bool
     ) -> None:
         self._replicas = replicas
         self._config = config

@@ -59,7 +59,7 @@ class Bounds:
 
 
 @define
-class Tally:
+class EvictionTally:
     """What a run has come to.
 
     :ivar narinfos: whose NAR was removed; they are known as before.
@@ -92,7 +92,7 @@ class Eviction:
         *,
         is_arriving: Callable[[NarKey], bool],
         bounds: Bounds,
-        ended: Callable[[Tally], object] = lambda _: None,
+        ended: Callable[[EvictionTally], object] = lambda _: None,
     ) -> None:
         self._clock = world.clock
         self._ages = Ages(world.clock)
@@ -140,7 +140,7 @@ class Eviction:
 
     async def _run_under(self, lease: Lease) -> None:
         since = self._clock.seconds()
-        tally = Tally()
+        tally = EvictionTally()
         try:
             await self._uses.flush()
             is_stuck = not await self._shrink(lease, tally)
@@ -164,7 +164,7 @@ class Eviction:
             remark="; nothing else may go yet" if is_stuck else "",
         )
 
-    async def _shrink(self, lease: Lease, tally: Tally) -> bool:
+    async def _shrink(self, lease: Lease, tally: EvictionTally) -> bool:
         """Remove NARs until the low mark is reached; False: none is left that may go.
 
         That the mark is passed again right afterwards says nothing: under load it always is.
@@ -185,7 +185,7 @@ class Eviction:
     async def _over(self) -> int:
         return await self._catalog.stored_bytes() - self._bounds.low
 
-    async def _evict(self, batch: Sequence[IdleNar], tally: Tally) -> None:
+    async def _evict(self, batch: Sequence[IdleNar], tally: EvictionTally) -> None:
         async with self._objects.holding() as held:
             victims = [
                 idle
@@ -201,7 +201,7 @@ class Eviction:
             for each in evicted:
                 await self._remove(each, tally)
 
-    async def _remove(self, evicted: EvictedNar, tally: Tally) -> None:
+    async def _remove(self, evicted: EvictedNar, tally: EvictionTally) -> None:
         nar = evicted.nar
         tally.nars += 1
         tally.narinfos += len(evicted.digests)

@@ -50,7 +50,7 @@ class KeyWish:
 
 
 @frozen(kw_only=True)
-class Identity:
+class CacheIdentity:
     """Who this cache is.
 
     :param kept: public half of the key that the store keeps; that of `key`, if none was imported.
@@ -71,7 +71,7 @@ async def identify(
     wish: KeyWish,
     own: Replica | None = None,
     is_former: Callable[[Replica], bool] = lambda _: False,
-) -> Identity:
+) -> CacheIdentity:
     """Decide on the signing key, have the catalog know it, and enter this replica there.
 
     It is the imported key, else the one that the store keeps, else a new one; an imported key is
@@ -98,7 +98,7 @@ async def _claimed(
     own: Replica | None,
     roll: Roll,
     gone: frozenset[str],
-) -> Identity | None:
+) -> CacheIdentity | None:
     """Decide by what is on the roll; None if that is no longer so. See `identify`."""
     own_id = own.id if own is not None else ""
     kept = await _find(config)
@@ -125,7 +125,9 @@ async def _claimed(
         return None
     if is_first:  # of the workers of one daemon: the others need not say it again
         _tell(roll, key, kept, wish)
-    return Identity(key=key, kept=kept.public, cluster=cluster, replica=replica, since=roll.now)
+    return CacheIdentity(
+        key=key, kept=kept.public, cluster=cluster, replica=replica, since=roll.now
+    )
 
 
 async def cluster_uuid(config: ConfigStore) -> str:

@@ -24,7 +24,7 @@ from ncps.nix.narurl import VARIANTS, opaque_key
 
 
 @define
-class Tally:
+class RebuildTally:
     """What a rebuild has come to."""
 
     narinfos: int = 0
@@ -58,9 +58,11 @@ class Rebuild:
         self._vetting = vetting
         self._proofs = proofs
 
-    async def run(self, progress: Callable[[Tally], object] = lambda _: None) -> Tally:
+    async def run(
+        self, progress: Callable[[RebuildTally], object] = lambda _: None
+    ) -> RebuildTally:
         """Go through all narinfos of the store; a broken one is logged and passed over."""
-        tally = Tally()
+        tally = RebuildTally()
         async for digest in self._store.walk():
             try:
                 await self._take(digest, tally)
@@ -85,7 +87,7 @@ class Rebuild:
                 found.size += stat.size
         return found
 
-    async def _take(self, digest: str, tally: Tally) -> None:
+    async def _take(self, digest: str, tally: RebuildTally) -> None:
         text = await self._store.get(digest)
         if text is None:
             return

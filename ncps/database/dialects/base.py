@@ -27,7 +27,7 @@ class Trouble(enum.Enum):
 
 
 @frozen(kw_only=True)
-class Server:
+class DatabaseServer:
     """A database on a server, and how long to wait for it.
 
     :param host: name or address; empty if `socket` is given.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import evolve
 
-from ncps.database.dialects.base import Server
+from ncps.database.dialects.base import DatabaseServer
 
 PORT = 5432
 DIRECTORIES = ("/run/postgresql", "/var/run/postgresql")
@@ -20,8 +20,10 @@ LOCALHOST = "localhost"
 
 
 def completed(
-    server: Server, environ: Mapping[str, str], exists: Callable[[str], bool] = os.path.exists
-) -> Server:
+    server: DatabaseServer,
+    environ: Mapping[str, str],
+    exists: Callable[[str], bool] = os.path.exists,
+) -> DatabaseServer:
     """Return the server with host and port; user and password libpq looks for itself.
 
     :param environ: where PGHOST and PGPORT are looked for.

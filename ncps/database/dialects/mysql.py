@@ -12,7 +12,14 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
 
-from ncps.database.dialects.base import Dialect, Server, Sleep, Transaction, Trouble, one_line
+from ncps.database.dialects.base import (
+    DatabaseServer,
+    Dialect,
+    Sleep,
+    Transaction,
+    Trouble,
+    one_line,
+)
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
 OLDEST: Final = {"MySQL": (8, 0, 16), "MariaDB": (10, 11, 0)}
@@ -74,7 +81,7 @@ class MySQL(Dialect):
     """How long other processes may take to migrate."""
     begin_migration = ()
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: DatabaseServer) -> None:
         """Load the driver; Refused if it is not installed or a TLS file is not usable."""
         try:
             self._driver: Any = importlib.import_module("pymysql")

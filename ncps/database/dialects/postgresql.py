@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
 
-from ncps.database.dialects.base import Dialect, Server, Sleep, Transaction, Trouble, one_line
+from ncps.database.dialects.base import (
+    DatabaseServer,
+    Dialect,
+    Sleep,
+    Transaction,
+    Trouble,
+    one_line,
+)
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
 OLDEST: Final = 12
@@ -73,7 +80,7 @@ class PostgreSQL(Dialect):
     """How long other processes may take to migrate."""
     begin_migration = begin_write
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: DatabaseServer) -> None:
         """Load the driver; Refused if it is not installed."""
         try:
             self._driver: Any = importlib.import_module("psycopg")

@@ -15,7 +15,7 @@ from ncps.settings.schema.locks import LockSettings, RedisSettings
 from ncps.settings.schema.size import EvictionSettings, QuarantineSettings
 from ncps.settings.schema.storage import StorageSettings
 from ncps.settings.schema.upstream import UpstreamsSettings
-from ncps.settings.setting import Names
+from ncps.settings.setting import SettingNames
 from ncps.settings.values import (
     BOOLEAN,
     HOSTNAME,
@@ -152,7 +152,7 @@ class CacheSettings:
         "postgresql://user:password@host/database or mysql://user:password@host/database for "
         "several. An SQLite file is made if missing; the schema is brought up to date at start.",
         note="sqlite:, db/db.sqlite under $STATE_DIRECTORY or the user's state directory",
-        aliases=(Names(key="cache.database.url"),),
+        aliases=(SettingNames(key="cache.database.url"),),
         is_secret=True,
     )
     temp_path: Path | None = setting(

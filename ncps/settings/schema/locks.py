@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from ncps.settings.declare import branch, setting
-from ncps.settings.locks import REDIS_ADDRESS, RedisAddress
+from ncps.settings.locks import REDIS_ADDRESS, RedisEndpoint
 from ncps.settings.values import BOOLEAN, OPTIONAL_PATH, TEXT, choice, duration, integer
 
 
@@ -87,7 +87,7 @@ class RedisSettings:
     :ivar addrs: of the one server, or of its Sentinels if `sentinel_master` is not empty.
     """
 
-    addrs: tuple[RedisAddress, ...] = setting(
+    addrs: tuple[RedisEndpoint, ...] = setting(
         REDIS_ADDRESS,
         (),
         "Address of the Redis server, HOST:PORT; or of its Sentinels, together with "

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from ncps.settings.declare import branch, setting
 from ncps.settings.s3 import BUCKET, ENDPOINT, PREFIX, REGION, STORAGE_CLASS
-from ncps.settings.setting import Names
+from ncps.settings.setting import SettingNames
 from ncps.settings.values import BOOLEAN, OPTIONAL_PATH, SIZE, TEXT, choice, duration, integer, size
 
 
@@ -152,7 +152,9 @@ class StorageSettings:
         "--cache-storage-s3-bucket does. It is made if missing.",
         note="storage under $STATE_DIRECTORY or the user's state directory",
         aliases=(
-            Names(flag="cache-data-path", environment="CACHE_DATA_PATH", key="cache.data-path"),
+            SettingNames(
+                flag="cache-data-path", environment="CACHE_DATA_PATH", key="cache.data-path"
+            ),
         ),
         bare=None,
     )

@@ -8,7 +8,7 @@ from ncps.settings.declare import setting
 from ncps.settings.network import UPSTREAM_URL
 from ncps.settings.proxies import PROXY as UPSTREAM_PROXY
 from ncps.settings.proxies import ProxiesSetting, ProxyURL
-from ncps.settings.setting import Names
+from ncps.settings.setting import SettingNames
 from ncps.settings.values import BOOLEAN, PUBLIC_KEY, SIZE, choice, duration, integer, size
 
 
@@ -54,7 +54,7 @@ class UpstreamsSettings:
         flag="cache-upstream-url",
         environment="CACHE_UPSTREAM_URLS",
         aliases=(
-            Names(
+            SettingNames(
                 flag="upstream-cache", environment="UPSTREAM_CACHES", key="cache.upstream.caches"
             ),
         ),
@@ -68,20 +68,22 @@ class UpstreamsSettings:
         note="the key of cache.nixos.org, if that is an upstream",
         flag="cache-upstream-public-key",
         environment="CACHE_UPSTREAM_PUBLIC_KEYS",
-        aliases=(Names(flag="upstream-public-key", environment="UPSTREAM_PUBLIC_KEYS"),),
+        aliases=(SettingNames(flag="upstream-public-key", environment="UPSTREAM_PUBLIC_KEYS"),),
     )
     dialer_timeout_s: float = setting(
         duration(at_least_s=0.001),
         "3s",
         "Time to connect to an upstream.",
-        aliases=(Names(flag="upstream-dialer-timeout", environment="UPSTREAM_DIALER_TIMEOUT"),),
+        aliases=(
+            SettingNames(flag="upstream-dialer-timeout", environment="UPSTREAM_DIALER_TIMEOUT"),
+        ),
     )
     response_header_timeout_s: float = setting(
         duration(at_least_s=0.001),
         "3s",
         "Time an upstream has to start its answer, unless that is a NAR.",
         aliases=(
-            Names(
+            SettingNames(
                 flag="upstream-response-header-timeout",
                 environment="UPSTREAM_RESPONSE_HEADER_TIMEOUT",
             ),

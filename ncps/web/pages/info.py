@@ -62,7 +62,7 @@ def heartbeat() -> Fixed:
     return Fixed(b".", TEXT, b"no-store")
 
 
-class Readiness:
+class ReadinessPage:
     """`/readyz`: whether requests should be sent here, and if not, why."""
 
     def __init__(self, cache: Cache) -> None:

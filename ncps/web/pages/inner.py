@@ -18,7 +18,7 @@ from ncps.web.answer import send, tell
 from ncps.web.pages.info import JSON
 from ncps.web.request import NcpsRequest
 from ncps.web.respond import respond
-from ncps.web.routes import Nars, Routes
+from ncps.web.routes import NarAnswers, Routes
 from ncps.web.site import NcpsSite
 
 FIGURES = "/figures"
@@ -49,7 +49,7 @@ class _Elsewhere:
         return self.render(request, None)
 
 
-def inner_site(clock: IReactorTime, own: Callable[[], Figures], peers: Nars) -> NcpsSite:
+def inner_site(clock: IReactorTime, own: Callable[[], Figures], peers: NarAnswers) -> NcpsSite:
     """Make the inner site; it is neither logged nor counted among what clients ask.
 
     :param own: reads the figures of this worker.

@@ -23,7 +23,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from ncps.cache.answers import ArrivingNar
 from ncps.nix.narurl import NarKey
-from ncps.peering.tickets import SCHEME, Request, Verdict, Verifier
+from ncps.peering.tickets import SCHEME, Request, TicketVerdict, TicketVerifier
 from ncps.ports import Peers
 from ncps.ranges import Unsatisfiable
 from ncps.web.answer import tell
@@ -57,7 +57,7 @@ class PeerPages:
     def __init__(
         self,
         cache: Arrivals,
-        verifier: Verifier,
+        verifier: TicketVerifier,
         now: Callable[[], float],
         *,
         siblings: Collection[str] = (),
@@ -93,12 +93,12 @@ class PeerPages:
             worker=worker,
         )
         verdict = self._verifier.look(header, wanted, self._now())
-        if verdict is Verdict.GOOD:
+        if verdict is TicketVerdict.GOOD:
             return True
-        if verdict is Verdict.MISDIRECTED:
+        if verdict is TicketVerdict.MISDIRECTED:
             tell(request, 421, "for another process of this cache")
             return False
-        if verdict is Verdict.UNTIMELY:
+        if verdict is TicketVerdict.UNTIMELY:
             request.setHeader(CLOCK, self._verifier.clock(header, self._now()).encode("ascii"))
         request.setHeader(b"WWW-Authenticate", SCHEME.encode("ascii"))
         tell(request, 401, "for the processes of this cache only")

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import PATIENCE_BESIDE_S, PATIENCE_S, Candidate, Found, Upstreams
 from ncps.ask.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
-from ncps.ask.policy import Away
+from ncps.ask.policy import AllAway
 from ncps.ask.say import AWAY_S
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.ports import Upstream
@@ -310,7 +310,7 @@ class NoSayTests(UpstreamsCase):
         self.lose(0, 1, 2)
         asking = self.first()
         self.clock.pump([PATIENCE_S / 4] * 6)
-        error = self.failureResultOf(asking, Away).value
+        error = self.failureResultOf(asking, AllAway).value
         self.assertIn("no upstream could be asked: ", error.told)
         for name in self.asked:
             self.reply(name, Unavailable("late", timed_out=True))
@@ -325,7 +325,7 @@ class NoSayTests(UpstreamsCase):
             if name in self.answers:
                 self.reply(name, Unavailable("refused"))
         error = self.failureResultOf(asking, Unavailable).value
-        self.assertNotIsInstance(error, Away)
+        self.assertNotIsInstance(error, AllAway)
 
     def test_refusal(self) -> None:
         """An upstream that wants another token has no say from its first answer on."""
@@ -343,7 +343,7 @@ class NoSayTests(UpstreamsCase):
         asking = self.first()
         for name in "abc":
             self.reply(name, NotFound("status 403", is_refusal=True))
-        self.failureResultOf(asking, Away)
+        self.failureResultOf(asking, AllAway)
         self.setUp()
         asking = self.first()
         for name in "abc":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.ask.policy import MAX_TOLD, RETRY_AFTER_S, Away, verdict
+from ncps.ask.policy import MAX_TOLD, RETRY_AFTER_S, AllAway, verdict
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unusable
 
 
@@ -80,12 +80,12 @@ class LeftOutTests(SynchronousTestCase):
         self.assertIs(Corrupt, type(self.verdict("u1", Corrupt("cut"), away)))
         error = self.verdict("u1", Unavailable("well a moment ago"), away)
         assert isinstance(error, Unavailable)
-        self.assertEqual((False, False), (error.timed_out, isinstance(error, Away)))
+        self.assertEqual((False, False), (error.timed_out, isinstance(error, AllAway)))
 
     def test_nobody_can_be_asked(self) -> None:
         """That is told apart, with who said what, and when it makes sense to come again."""
         error = self.verdict("u0 u1", Unavailable("status 401"), Unavailable("x", retry_after=9.0))
-        assert isinstance(error, Away)
+        assert isinstance(error, AllAway)
         self.assertEqual(RETRY_AFTER_S, self.retry_after("u0", Unavailable("x")))
         self.assertEqual(9.0, error.retry_after)
         self.assertEqual("no upstream could be asked: u0 (status 401), u1 (x)", error.told)

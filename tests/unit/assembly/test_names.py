@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.resolver import MAX_OTHERS, MAX_PER_NAME, Resolver
-from ncps.assembly.names import Names
+from ncps.assembly.names import HostNames
 from tests.fakes.wire import Wire
 from tests.unit.settings.around import load_with
 
@@ -17,7 +17,7 @@ class NamesTests(SynchronousTestCase):
         self.settings = load_with(
             {"cache-upstream-url": ["http://a.example", "http://b.example?proxy=p.example"]}
         )
-        self.names = Names(self.wire, self.settings)
+        self.names = HostNames(self.wire, self.settings)
 
     def test_reactor(self) -> None:
         """It gets a resolver of ours, and its own one back."""

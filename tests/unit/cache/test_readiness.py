@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.tasks import Tasks
-from ncps.cache.readiness import STALE_S, WAIT_S, Looks, Seen
+from ncps.cache.readiness import STALE_S, WAIT_S, Looks, PartState
 from ncps.errors import Unavailable
 
 
@@ -35,7 +35,7 @@ class LooksTests(SynchronousTestCase):
         parts = {"storage": self.store.look, "database": self.database.look}
         self.looks = Looks(self.clock, tasks, parts)
 
-    def ask(self) -> dict[str, Seen]:
+    def ask(self) -> dict[str, PartState]:
         asking = Deferred.fromCoroutine(self.looks.all())
         if not asking.called:
             self.clock.advance(WAIT_S)
@@ -45,7 +45,9 @@ class LooksTests(SynchronousTestCase):
         """What is well and what is not is as old as the question."""
         self.database.error = Unavailable("locked")
         found = self.ask()
-        self.assertEqual(found, {"storage": Seen("ok", 0.0), "database": Seen("locked", 0.0)})
+        self.assertEqual(
+            found, {"storage": PartState("ok", 0.0), "database": PartState("locked", 0.0)}
+        )
 
     def test_a_part_that_hangs(self) -> None:
         """It counts as what it was, and then as what it is; the others are as they are."""
@@ -53,14 +55,14 @@ class LooksTests(SynchronousTestCase):
         self.store.hangs = Deferred()
         self.clock.advance(3.0)
         found = self.ask()
-        self.assertEqual(found["storage"], Seen("ok", 3.0 + WAIT_S))
-        self.assertEqual(found["database"], Seen("ok", 0.0))
+        self.assertEqual(found["storage"], PartState("ok", 3.0 + WAIT_S))
+        self.assertEqual(found["database"], PartState("ok", 0.0))
         self.clock.advance(STALE_S)
-        self.assertEqual(self.ask()["storage"], Seen("no answer for 11.0 s", 14.0))
+        self.assertEqual(self.ask()["storage"], PartState("no answer for 11.0 s", 14.0))
         self.assertEqual(self.store.looks, 2)
         self.store.hangs.callback(None)
         self.store.hangs = None
-        self.assertEqual(self.ask()["storage"], Seen("ok", 0.0))
+        self.assertEqual(self.ask()["storage"], PartState("ok", 0.0))
 
     def test_all_hang(self) -> None:
         """They are waited for together, and nothing is made up of what was never seen."""

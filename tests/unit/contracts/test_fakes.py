@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
-from ncps.ports import Replica, Seen
+from ncps.ports import KnownReplica, Replica
 from tests.contract.catalog import CatalogContract
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.leases import SharedLeasesContract
@@ -74,7 +74,9 @@ class MemoryReplicasTests(ReplicasContract, SynchronousTestCase):
 
     def age(self, replica: Replica, seconds: float) -> None:
         seen = self.replicas.rows[replica.id]
-        self.replicas.rows[replica.id] = Seen(seen.replica, seen.at - timedelta(seconds=seconds))
+        self.replicas.rows[replica.id] = KnownReplica(
+            seen.replica, seen.at - timedelta(seconds=seconds)
+        )
 
     def test_it_fails_when_told(self) -> None:
         """Errors that were set come out of writes, or of everything."""

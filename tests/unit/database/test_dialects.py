@@ -12,13 +12,13 @@ import pymysql
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import database
-from ncps.database.dialects.base import Dialect, Server, Transaction, Trouble
+from ncps.database.dialects.base import DatabaseServer, Dialect, Transaction, Trouble
 from ncps.database.dialects.mysql import MySQL, version_of
 from ncps.database.dialects.postgresql import PostgreSQL
 from ncps.database.dialects.sqlite import SQLite
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
-SERVER = Server(
+SERVER = DatabaseServer(
     host="db.example.org",
     port=17,
     user="me",
@@ -263,7 +263,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_files_of_tls_that_are_not_there(self) -> None:
         """The driver of MySQL would say so at the first connection only."""
-        server = Server(
+        server = DatabaseServer(
             host="h",
             port=1,
             user="u",

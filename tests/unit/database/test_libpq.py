@@ -7,15 +7,19 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.database.dialects.base import Server
+from ncps.database.dialects.base import DatabaseServer
 from ncps.database.dialects.libpq import completed
 from ncps.database.dialects.postgresql import PostgreSQL
 
-SERVER = Server(port=0, user="", database="cache", connect_timeout_s=5.0, statement_timeout_s=10.0)
+SERVER = DatabaseServer(
+    port=0, user="", database="cache", connect_timeout_s=5.0, statement_timeout_s=10.0
+)
 
 
 class CompletedTests(SynchronousTestCase):
-    def place(self, *there: str, server: Server = SERVER, **environ: str) -> tuple[str, int, str]:
+    def place(
+        self, *there: str, server: DatabaseServer = SERVER, **environ: str
+    ) -> tuple[str, int, str]:
         """Socket, port and host of a server, where these files are there."""
         found = completed(server, environ, there.__contains__)
         return found.socket, found.port, found.host

@@ -6,7 +6,15 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Malformed
-from ncps.peering.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, Verdict, Verifier, told_time
+from ncps.peering.tickets import (
+    GOOD_FOR_S,
+    SCHEME,
+    Request,
+    Ticket,
+    TicketVerdict,
+    TicketVerifier,
+    told_time,
+)
 
 SECRET = "a secret of the cluster"
 HERE, ELSEWHERE = "http://10.0.0.7:8501", "http://10.0.0.8:8501"
@@ -16,19 +24,19 @@ WANTED = Request(method="GET", path="/cluster/nar/x.nar", offset="7", worker="un
 
 class TicketTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.verifier = Verifier(SECRET, [HERE, "unix:/run/1"])
+        self.verifier = TicketVerifier(SECRET, [HERE, "unix:/run/1"])
         self.ticket = Ticket.make(SECRET, HERE, NOW, WANTED)
 
     def look(
         self, ticket: Ticket, request: Request = WANTED, now: float = NOW, secret: str = SECRET
-    ) -> Verdict:
-        return Verifier(secret, [HERE]).look(ticket.header(), request, now)
+    ) -> TicketVerdict:
+        return TicketVerifier(secret, [HERE]).look(ticket.header(), request, now)
 
     def test_good_ticket(self) -> None:
         """It is good at each address of who is asked, and does not tell the secret."""
         for audience in (HERE, "unix:/run/1"):
             ticket = Ticket.make(SECRET, audience, NOW, WANTED)
-            self.assertIs(Verdict.GOOD, self.verifier.look(ticket.header(), WANTED, NOW))
+            self.assertIs(TicketVerdict.GOOD, self.verifier.look(ticket.header(), WANTED, NOW))
             self.assertNotIn(SECRET, ticket.header())
 
     def test_for_one_request(self) -> None:
@@ -41,39 +49,39 @@ class TicketTests(SynchronousTestCase):
             evolve(WANTED, worker=""),
             evolve(WANTED, worker="unix:/run/3"),
         ):
-            self.assertIs(Verdict.STRANGER, self.look(self.ticket, other), other)
+            self.assertIs(TicketVerdict.STRANGER, self.look(self.ticket, other), other)
 
     def test_parts_do_not_run_together(self) -> None:
         """What one part ends with is not what the next one begins with."""
         one = Ticket.make(SECRET, HERE, NOW, Request(method="GET", path="/a", offset="12"))
         other = Request(method="GET", path="/a1", offset="2")
-        self.assertIs(Verdict.STRANGER, self.look(one, other))
+        self.assertIs(TicketVerdict.STRANGER, self.look(one, other))
 
     def test_for_one_secret(self) -> None:
         """Another one does not make it, an empty one neither."""
-        self.assertIs(Verdict.STRANGER, self.look(self.ticket, secret="another secret"))
+        self.assertIs(TicketVerdict.STRANGER, self.look(self.ticket, secret="another secret"))
         empty = Ticket.make("", HERE, NOW, WANTED)
-        self.assertIs(Verdict.STRANGER, self.look(empty, secret=""))
+        self.assertIs(TicketVerdict.STRANGER, self.look(empty, secret=""))
 
     def test_for_one_audience(self) -> None:
         """For somebody else it is misdirected; whoever changes it has none."""
         there = Ticket.make(SECRET, ELSEWHERE, NOW, WANTED)
-        self.assertIs(Verdict.MISDIRECTED, self.look(there))
-        self.assertIs(Verdict.STRANGER, self.look(evolve(there, audience=HERE)))
-        nobody = Verifier(SECRET, [])
-        self.assertIs(Verdict.MISDIRECTED, nobody.look(self.ticket.header(), WANTED, NOW))
+        self.assertIs(TicketVerdict.MISDIRECTED, self.look(there))
+        self.assertIs(TicketVerdict.STRANGER, self.look(evolve(there, audience=HERE)))
+        nobody = TicketVerifier(SECRET, [])
+        self.assertIs(TicketVerdict.MISDIRECTED, nobody.look(self.ticket.header(), WANTED, NOW))
 
     def test_for_one_time(self) -> None:
         """A clock may be so far ahead or behind; a changed time is a forgery."""
         for apart, verdict in (
-            (GOOD_FOR_S - 1, Verdict.GOOD),
-            (1 - GOOD_FOR_S, Verdict.GOOD),
-            (GOOD_FOR_S + 1, Verdict.UNTIMELY),
-            (-GOOD_FOR_S - 1, Verdict.UNTIMELY),
+            (GOOD_FOR_S - 1, TicketVerdict.GOOD),
+            (1 - GOOD_FOR_S, TicketVerdict.GOOD),
+            (GOOD_FOR_S + 1, TicketVerdict.UNTIMELY),
+            (-GOOD_FOR_S - 1, TicketVerdict.UNTIMELY),
         ):
             self.assertIs(verdict, self.look(self.ticket, now=NOW + apart), apart)
         later = evolve(self.ticket, time=self.ticket.time + GOOD_FOR_S)
-        self.assertIs(Verdict.STRANGER, self.look(later, now=NOW + GOOD_FOR_S))
+        self.assertIs(TicketVerdict.STRANGER, self.look(later, now=NOW + GOOD_FOR_S))
 
     def test_what_is_no_ticket(self) -> None:
         """Anything else in the header, and nothing, is a stranger's."""
@@ -93,7 +101,7 @@ class TicketTests(SynchronousTestCase):
         ):
             with self.assertRaises(Malformed):
                 Ticket.parse(text)
-            self.assertIs(Verdict.STRANGER, self.verifier.look(text, WANTED, NOW), text)
+            self.assertIs(TicketVerdict.STRANGER, self.verifier.look(text, WANTED, NOW), text)
 
     def test_any_address_can_be_written(self) -> None:
         """Paths of sockets have what characters they like."""
@@ -106,7 +114,7 @@ class TicketTests(SynchronousTestCase):
 class ClockTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.ticket = Ticket.make(SECRET, HERE, NOW, WANTED)
-        self.clock = Verifier(SECRET, [HERE]).clock(self.ticket.header(), NOW + 3600)
+        self.clock = TicketVerifier(SECRET, [HERE]).clock(self.ticket.header(), NOW + 3600)
 
     def test_time_that_is_told(self) -> None:
         """With the time of the one who is asked the next ticket is good."""
@@ -114,7 +122,9 @@ class ClockTests(SynchronousTestCase):
         assert told is not None
         self.assertEqual(int(NOW) + 3600, told)
         again = Ticket.make(SECRET, HERE, told, WANTED).header()
-        self.assertIs(Verdict.GOOD, Verifier(SECRET, [HERE]).look(again, WANTED, NOW + 3600))
+        self.assertIs(
+            TicketVerdict.GOOD, TicketVerifier(SECRET, [HERE]).look(again, WANTED, NOW + 3600)
+        )
 
     def test_nobody_else_can_tell_the_time(self) -> None:
         """Without the secret, for another ticket, or changed, it is not believed."""

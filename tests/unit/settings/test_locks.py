@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.settings.locks import RedisAddress, parse_redis_address
+from ncps.settings.locks import RedisEndpoint, parse_redis_address
 from tests.unit.settings.around import load_with, problems_of
 
 DATABASE = {"cache-database-url": "postgresql://ncps@db/ncps"}
@@ -20,7 +20,7 @@ class AddressTests(SynchronousTestCase):
             ("[2001:db8::1]", "2001:db8::1", 6379, "[2001:db8::1]:6379"),
         ):
             found = parse_redis_address(text)
-            self.assertEqual(found, RedisAddress(host, port))
+            self.assertEqual(found, RedisEndpoint(host, port))
             self.assertEqual(str(found), shown)
             self.assertEqual(parse_redis_address(shown), found)
 

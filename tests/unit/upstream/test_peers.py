@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.peering.tickets import Request, Verdict, Verifier
+from ncps.peering.tickets import Request, TicketVerdict, TicketVerifier
 from ncps.ports import UpstreamBody
 from ncps.upstream import peers
 from ncps.upstream.peers import PeerClients
@@ -30,16 +30,18 @@ class PeerClientsTests(SynchronousTestCase):
         opening = Deferred.fromCoroutine(self.peers.open_nar(address, KEY, offset=offset))
         return self.wire.accept() if self.wire.pending else self.wire.lines[-1], opening
 
-    def verdict(self, sent: bytes, audience: str, *, now: float = 0.0, **parts: str) -> Verdict:
+    def verdict(
+        self, sent: bytes, audience: str, *, now: float = 0.0, **parts: str
+    ) -> TicketVerdict:
         """What the one at an address would say to the ticket of a request."""
         request = Request(
             **{"method": "GET", "path": f"/cluster/nar/{KEY.file_name}", "offset": "0", **parts}
         )
-        return Verifier(SECRET, [audience]).look(_field(sent, "authorization"), request, now)
+        return TicketVerifier(SECRET, [audience]).look(_field(sent, "authorization"), request, now)
 
     def correct(self, line: Line, *, secret: str = SECRET, now: float = AHEAD_S) -> None:
         """Answer that the clock is another one there."""
-        clock = Verifier(secret, []).clock(_field(line.sent, "authorization"), now)
+        clock = TicketVerifier(secret, []).clock(_field(line.sent, "authorization"), now)
         line.answer("401 Unauthorized", x_ncps_clock=clock)
 
     def read(self, body: UpstreamBody) -> Deferred[bytes]:
@@ -53,7 +55,7 @@ class PeerClientsTests(SynchronousTestCase):
         line, opening = self.open(offset=7)
         sent = line.sent
         self.assertTrue(sent.startswith(f"GET /cluster/nar/{KEY.file_name} HTTP".encode()))
-        self.assertIs(Verdict.GOOD, self.verdict(sent, THERE, offset="7"))
+        self.assertIs(TicketVerdict.GOOD, self.verdict(sent, THERE, offset="7"))
         self.assertNotIn(SECRET.encode(), sent)
         self.assertIn(b"X-Ncps-Offset: 7\r\n", sent.replace(b"X-NCPS", b"X-Ncps"))
         line.answer(body=b"abc", x_ncps_offset="7", x_ncps_file="f")
@@ -139,9 +141,9 @@ class PeerClientsTests(SynchronousTestCase):
         """What one peer is shown is worth nothing at another."""
         line, opening = self.open()
         sent = line.sent
-        self.assertIs(Verdict.GOOD, self.verdict(sent, THERE))
-        self.assertIs(Verdict.MISDIRECTED, self.verdict(sent, "http://10.0.0.8:8501"))
-        self.assertIs(Verdict.MISDIRECTED, self.verdict(sent, "unix:/run/x.sock"))
+        self.assertIs(TicketVerdict.GOOD, self.verdict(sent, THERE))
+        self.assertIs(TicketVerdict.MISDIRECTED, self.verdict(sent, "http://10.0.0.8:8501"))
+        self.assertIs(TicketVerdict.MISDIRECTED, self.verdict(sent, "unix:/run/x.sock"))
         opening.addErrback(lambda _: None)
         opening.cancel()
 
@@ -149,17 +151,17 @@ class PeerClientsTests(SynchronousTestCase):
         """A peer whose clock is another is asked again by that, and by that at once later."""
         line, opening = self.open()
         self.correct(line)
-        self.assertIs(Verdict.GOOD, self.verdict(line.sent, THERE, now=AHEAD_S))
+        self.assertIs(TicketVerdict.GOOD, self.verdict(line.sent, THERE, now=AHEAD_S))
         line.answer(body=b"", x_ncps_offset="0")
         self.successResultOf(opening).close()
         self.wire.advance(100)
         line, opening = self.open()
-        self.assertIs(Verdict.GOOD, self.verdict(line.sent, THERE, now=AHEAD_S + 100))
+        self.assertIs(TicketVerdict.GOOD, self.verdict(line.sent, THERE, now=AHEAD_S + 100))
         line.answer(body=b"", x_ncps_offset="0")
         self.successResultOf(opening).close()
         other = "http://10.0.0.8:8501"
         elsewhere, opening = self.open(other)
-        self.assertIs(Verdict.GOOD, self.verdict(elsewhere.sent, other, now=100))
+        self.assertIs(TicketVerdict.GOOD, self.verdict(elsewhere.sent, other, now=100))
         opening.addErrback(lambda _: None)
         opening.cancel()
 
@@ -199,7 +201,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertTrue(sent.startswith(f"GET /cluster/nar/{KEY.file_name} HTTP".encode()))
         worker = "unix:/run/there/worker-2.sock"
         self.assertEqual(worker, _field(sent, "x-ncps-worker"))
-        self.assertIs(Verdict.GOOD, self.verdict(sent, THERE, worker=worker))
+        self.assertIs(TicketVerdict.GOOD, self.verdict(sent, THERE, worker=worker))
         self.assertEqual("10.0.0.7:8501", _field(sent, "host"))
         line.answer(body=b"abc", x_ncps_offset="0")
         self.successResultOf(opening).close()

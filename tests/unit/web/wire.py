@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
-from ncps.peering.tickets import Verifier
+from ncps.peering.tickets import TicketVerifier
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.fast.ledger import Access
@@ -198,11 +198,11 @@ def routes_for(
             b"/nix-cache-info": info.cache_info(CacheInfo(want_mass_query=True, priority=10)),
             b"/pubkey": info.public_key(cache.public_key),
             b"/healthz": info.heartbeat(),
-            b"/readyz": info.Readiness(cache),
+            b"/readyz": info.ReadinessPage(cache),
             b"/metrics": Scrape(metrics.registry),
         },
         narinfos=NarInfoPages(cache, metrics, hot),
         nars=NarPages(cache, metrics),
-        peers=peers or PeerPages(cache, Verifier(SECRET, [HERE]), lambda: NOW),
+        peers=peers or PeerPages(cache, TicketVerifier(SECRET, [HERE]), lambda: NOW),
         via="ncps-0123",
     )

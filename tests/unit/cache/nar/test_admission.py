@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.nar.admission import Admission, Ticket
+from ncps.cache.nar.admission import Admission, Admitted
 from ncps.errors import Busy, Unavailable
 from ncps.settings.schema.cache import DownloadSettings
 
@@ -36,11 +36,11 @@ class AdmissionTests(SynchronousTestCase):
             raise self.free
         return self.free - 20 * MIB
 
-    def asked(self, size: int | None) -> tuple[Ticket, Deferred[None]]:
+    def asked(self, size: int | None) -> tuple[Admitted, Deferred[None]]:
         ticket = self.admission.begin()
         return ticket, Deferred.fromCoroutine(ticket.admit(size))
 
-    def admitted(self, size: int | None) -> Ticket:
+    def admitted(self, size: int | None) -> Admitted:
         ticket, turn = self.asked(size)
         self.successResultOf(turn)
         return ticket

@@ -10,7 +10,7 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.upkeep.agreement import SHOWN, Agreement
-from ncps.cache.upkeep.identity import NAME, Identity
+from ncps.cache.upkeep.identity import NAME, CacheIdentity
 from ncps.errors import Unavailable
 from ncps.nix.keys import SecretKey
 from ncps.ports import Replica
@@ -50,7 +50,7 @@ class AgreementCase(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def agreement_of(self, replica: Replica, *, is_alone: bool = False) -> Agreement:
-        identity = Identity(
+        identity = CacheIdentity(
             key=OWN_KEY,
             kept=OWN_KEY.public,
             cluster=replica.cluster,

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from ncps.cache.cluster import lease_of
 from ncps.cache.nar.objects import Objects
 from ncps.cache.upkeep import evict
-from ncps.cache.upkeep.evict import LEASE, Bounds, Eviction, Tally
+from ncps.cache.upkeep.evict import LEASE, Bounds, Eviction, EvictionTally
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, IdleNar, NarRecord
@@ -47,7 +47,7 @@ class EvictionCase(CoreCase):
         super().setUp()
         self.catalog = self.meddled = Meddled()
         self.restart()
-        self.runs: list[Tally] = []
+        self.runs: list[EvictionTally] = []
         self.objects = Objects(self.world)
         self.eviction = Eviction(
             self.world,
@@ -103,7 +103,7 @@ class EvictionTests(EvictionCase):
             self.keep(number)
         self.check()
         self.assertEqual(self.left(), list(range(8)))
-        self.assertEqual(self.runs, [Tally(nars=3, narinfos=3, freed=3 * SIZE)])
+        self.assertEqual(self.runs, [EvictionTally(nars=3, narinfos=3, freed=3 * SIZE)])
 
     def test_a_schedule_makes_room_in_advance(self) -> None:
         """A scheduled run goes down to the low mark though the limit is not reached."""

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import evolve
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
-from ncps.cache.upkeep.identity import CLUSTER, NAME, Identity, KeyWish, cluster_uuid, identify
+from ncps.cache.upkeep.identity import CLUSTER, NAME, CacheIdentity, KeyWish, cluster_uuid, identify
 from ncps.errors import Corrupt, Refused, StorageFull, Unavailable
 from ncps.nix.keys import SecretKey
 from ncps.ports import Replica
@@ -39,8 +39,8 @@ class IdentityCase(CoreCase):
             self.config, self.replicas, wish, own, lambda replica: replica.id in self.former
         )
 
-    def identity(self, wish: KeyWish = HERE, own: Replica | None = OWN) -> Identity:
-        found: Identity = self.get(self.deciding(wish, own))
+    def identity(self, wish: KeyWish = HERE, own: Replica | None = OWN) -> CacheIdentity:
+        found: CacheIdentity = self.get(self.deciding(wish, own))
         return found
 
     def refusal(self, wish: KeyWish = HERE, own: Replica | None = OWN) -> str:

@@ -6,7 +6,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.upkeep.rebuild import Nameless, Rebuild, Tally
+from ncps.cache.upkeep.rebuild import Nameless, Rebuild, RebuildTally
 from ncps.codec import encoder
 from ncps.errors import Unavailable
 from tests.fakes.samples import Sample, file_sample, sample, tree_sample
@@ -35,7 +35,7 @@ class RebuildTests(CoreCase):
         self.restart()
         self.origin.log.clear()
 
-    def rebuild(self) -> Tally:
+    def rebuild(self) -> RebuildTally:
         return self.get(self.new_rebuild().run())
 
     def new_rebuild(self) -> Rebuild:
@@ -56,12 +56,12 @@ class RebuildTests(CoreCase):
 
     def test_lost_catalog_is_made_anew(self) -> None:
         """Without its database the cache is what it was, without asking any upstream."""
-        self.assertEqual(Tally(narinfos=3, nars=3), self.rebuild())
+        self.assertEqual(RebuildTally(narinfos=3, nars=3), self.rebuild())
         for one in self.samples:
             self.assertEqual(self.texts[one.digest], self.served(one))
             self.assertEqual(one.file, self.download(one.key))
         self.assertEqual([], self.origin.log)
-        self.assertEqual(Tally(narinfos=3), self.rebuild())
+        self.assertEqual(RebuildTally(narinfos=3), self.rebuild())
 
     def test_nars_without_a_narinfo_are_counted(self) -> None:
         """They are no news where the catalog has them, and told where it has not."""
@@ -82,7 +82,7 @@ class RebuildTests(CoreCase):
         self.store.objects[second.key] = b"wrong"
         self.sidecars.texts[third.digest] = b"<html>"
         self.sidecars.texts["0" * 32] = self.sidecars.texts[first.digest]
-        self.assertEqual(Tally(narinfos=2, without_bytes=2, refused=2), self.rebuild())
+        self.assertEqual(RebuildTally(narinfos=2, without_bytes=2, refused=2), self.rebuild())
 
     def test_text_that_vanishes_is_no_trouble(self) -> None:
         """A narinfo that is deleted meanwhile is not counted."""
@@ -91,7 +91,7 @@ class RebuildTests(CoreCase):
             return None
 
         self.patch(self.sidecars, "get", gone)
-        self.assertEqual(Tally(), self.rebuild())
+        self.assertEqual(RebuildTally(), self.rebuild())
 
     def test_store_that_fails_ends_it(self) -> None:
         """A store that cannot be read ends the rebuild, to be run again."""
@@ -104,7 +104,7 @@ class RebuildTests(CoreCase):
             self.vetting,
             trusted=(evolve(self.vetting.trusted[0], name="x"),),
         )
-        self.assertEqual(Tally(refused=3), self.rebuild())
+        self.assertEqual(RebuildTally(refused=3), self.rebuild())
 
     def lost(self, one: Sample) -> None:
         """Learn and fetch a path, and lose the catalog."""
@@ -119,7 +119,7 @@ class RebuildTests(CoreCase):
         """What a content address proved it proves again, from the bytes in the store."""
         for one in (file_sample("hello"), tree_sample("tree"), file_sample("raw", "none")):
             self.lost(one)
-        self.assertEqual(Tally(narinfos=6, nars=6), self.rebuild())
+        self.assertEqual(RebuildTally(narinfos=6, nars=6), self.rebuild())
         for digest, text in self.texts.items():
             self.assertEqual(text, self.get(self.narinfos.get(digest)).text)
         self.assertEqual([], self.origin.log)
@@ -129,7 +129,7 @@ class RebuildTests(CoreCase):
         one, other = file_sample("hello"), file_sample("other")
         self.lost(one)
         self.store.objects[one.key] = other.file
-        self.assertEqual(Tally(narinfos=3, nars=3, refused=1), self.rebuild())
+        self.assertEqual(RebuildTally(narinfos=3, nars=3, refused=1), self.rebuild())
         self.assertEqual(other.file, self.store.objects[one.key])
         del self.store.objects[one.key]
-        self.assertEqual(Tally(narinfos=3, refused=1), self.rebuild())
+        self.assertEqual(RebuildTally(narinfos=3, refused=1), self.rebuild())

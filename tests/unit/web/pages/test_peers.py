@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.peering.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, Verifier, told_time
+from ncps.peering.tickets import GOOD_FOR_S, SCHEME, Request, Ticket, TicketVerifier, told_time
 from ncps.ports import Peers, Segment, UpstreamBody
 from ncps.web.pages.peers import PeerPages
 from tests.fakes.cache import Piece, StubArrivingNar
@@ -235,7 +235,7 @@ class SiblingTests(SynchronousTestCase):
         self.sibling = _Sibling()
         pages = PeerPages(
             self.server.cache,
-            Verifier(SECRET, [HERE]),
+            TicketVerifier(SECRET, [HERE]),
             lambda: NOW,
             siblings=["unix:/run/2"],
             peers=self.sibling,

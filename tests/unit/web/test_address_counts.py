@@ -6,8 +6,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.web.address_counts import AddressCounts
 from ncps.web.clients import plain_address
-from ncps.web.limits import Peers
 
 
 def v6(host: str) -> IPv6Address:
@@ -16,7 +16,7 @@ def v6(host: str) -> IPv6Address:
 
 class PeersTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.peers = Peers()
+        self.peers = AddressCounts()
 
     def both(self, first: IAddress, second: IAddress) -> int:
         """How many the second one sees when the first has a connection."""
@@ -43,7 +43,7 @@ class PeersTests(SynchronousTestCase):
         self.assertEqual(self.both(v6("::ffff:192.0.2.1"), IPv4Address("TCP", "192.0.2.1", 1)), 1)
 
     def test_unix_sockets_have_no_address(self) -> None:
-        """Peers behind a UNIX socket, such as a reverse proxy, are not counted."""
+        """AddressCounts behind a UNIX socket, such as a reverse proxy, are not counted."""
         self.assertEqual(self.both(UNIXAddress(None), UNIXAddress(None)), 0)
         self.assertEqual(self.peers.count(plain_address(None)), 0)
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from ncps.web.clients import UNIX
 
 
-class Peers:
+class AddressCounts:
     """Counts connections and requests by the address they come from; see `clients`."""
 
     def __init__(self) -> None:
