@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from twisted.internet.interfaces import IReactorTime
 
 
-class Negatives:
+class RecentSet:
     """Remembers absence.
 
     :param ttl_s: for how long, in seconds; 0 remembers nothing.

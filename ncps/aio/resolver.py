@@ -35,9 +35,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ncps.aio.flights import Shared
-from ncps.aio.slots import Slots
+from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.threads import Threads
+from ncps.aio.waiting import Future
 from ncps.errors import Unavailable
 
 FRESH_S: Final = 5.0
@@ -99,7 +99,7 @@ class _Name:
     running: int = 0
     begun_at: float = -inf
     is_asked: bool = False
-    done: Shared[None] = Factory(Shared)
+    done: Future[None] = Factory(Future)
 
 
 @implementer(IHostResolution)
@@ -142,7 +142,7 @@ class Resolver:
         self._patience_s = patience_s
         self._look_up = look_up
         self._names: dict[str, _Name] = {}
-        self._turns = Slots(
+        self._turns = Bulkhead(
             clock,
             "a thread to look up names in",
             size=MAX_OTHERS,
@@ -223,7 +223,7 @@ class Resolver:
         name.running += 1
         name.begun_at = self._clock.seconds()
         name.is_asked = False
-        name.done = Shared()
+        name.done = Future()
         # It ends with its thread, which belongs to the owner of the pool.
         looking = Deferred.fromCoroutine(self._ask(key, name))
         looking.addCallbacks(
@@ -255,7 +255,7 @@ class Resolver:
         else:  # UnicodeError and OSError for names that cannot be any
             name.trouble = NameTrouble(f"{key} was not found: {type(error).__name__}")
 
-    def _ended(self, _: object, name: _Name, done: Shared[None]) -> None:
+    def _ended(self, _: object, name: _Name, done: Future[None]) -> None:
         name.running -= 1
         done.succeed(None)
 

@@ -24,11 +24,11 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from ncps.aio.flights import Bell
 from ncps.aio.nowait import READ_SIZE
 from ncps.aio.spool_file import SpoolFile, read_blocking, read_now
 from ncps.aio.spool_reader import SpoolReader
 from ncps.aio.threads import Threads, in_background
+from ncps.aio.waiting import Wakeup
 from ncps.errors import NcpsError, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.ports import Spooled
@@ -100,7 +100,7 @@ class Spool:
         self._is_closed = False
         self._reads = 0  # in threads
         self._readers: dict[SpoolReader, None] = {}
-        self._drained = Bell()
+        self._drained = Wakeup()
 
     # The writer's side
 

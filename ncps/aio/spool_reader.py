@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from ncps.aio.flights import Bell
+from ncps.aio.waiting import Wakeup
 from ncps.errors import Unavailable
 from ncps.ports import Segment
 
@@ -51,7 +51,7 @@ class SpoolReader:
         self._stop = stop
         self._tail = b""
         self._is_closed = False
-        self._bell = Bell()
+        self._bell = Wakeup()
 
     @property
     def size(self) -> int | None:

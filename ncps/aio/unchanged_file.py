@@ -15,7 +15,7 @@ from ncps.aio.nowait import bytes_now, read_now
 from ncps.errors import Corrupt, unreadable
 
 
-class StillFile:
+class UnchangedFile:
     """An open file, as it is now.
 
     :param fd: open for reading; stays whoever's it is.

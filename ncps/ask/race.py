@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import CancelledError
 
-from ncps.aio.flights import Shared
 from ncps.aio.tasks import Tasks
+from ncps.aio.waiting import Future
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.peering import trail
 
@@ -44,7 +44,7 @@ class Race(Generic[E, T]):
         self._attempt = attempt
         self._lost = lost
         self._discard = discard
-        self._result: Shared[tuple[E, T] | None] = Shared()
+        self._result: Future[tuple[E, T] | None] = Future()
 
     async def winner(self) -> tuple[E, T] | None:
         """Return the first success and whose it is; None if the owner has ended the race."""

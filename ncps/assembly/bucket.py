@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ncps.aio.slots import Slots
+from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.threads import Workers
 from ncps.assembly.storage import Stores, volume
 from ncps.errors import Refused
@@ -98,14 +98,14 @@ def _requests(
     return BucketRequests(
         bucket=bucket,
         workers=workers,
-        slots=Slots(
+        slots=Bulkhead(
             reactor,
             "a thread for S3",
             size=settings.threads - uploads,
             queue=QUEUE,
             patience_s=settings.queue_timeout_s,
         ),
-        uploads=Slots(
+        uploads=Bulkhead(
             reactor,
             "an upload to S3",
             size=uploads,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncps.assembly.role import Place
+from ncps.assembly.role import Role
 from ncps.cache.cluster import Cluster
 from ncps.observe.metrics import Metrics
 from ncps.ports import Leases
@@ -12,7 +12,7 @@ from ncps.settings.schema.tree import Settings
 from ncps.upstream.peers import PeerClients
 
 
-def peer_clients(reactor: Any, settings: Settings, counters: Metrics, place: Place) -> PeerClients:
+def peer_clients(reactor: Any, settings: Settings, counters: Metrics, place: Role) -> PeerClients:
     """Make what reaches the others; the service closes it."""
     return PeerClients(
         reactor,
@@ -23,7 +23,7 @@ def peer_clients(reactor: Any, settings: Settings, counters: Metrics, place: Pla
     )
 
 
-def cluster(settings: Settings, leases: Leases, peers: PeerClients, place: Place) -> Cluster:
+def cluster(settings: Settings, leases: Leases, peers: PeerClients, place: Role) -> Cluster:
     """Put together what a process needs of the others."""
     return Cluster(
         leases=leases,
@@ -34,6 +34,6 @@ def cluster(settings: Settings, leases: Leases, peers: PeerClients, place: Place
     )
 
 
-def address_of(settings: Settings, place: Place) -> str:
+def address_of(settings: Settings, place: Role) -> str:
     """Where the other processes of this cache reach this one; empty if they cannot."""
     return "#".join(filter(None, (settings.cluster.advertise_url, place.address)))

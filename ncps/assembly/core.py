@@ -11,14 +11,14 @@ from ncps.assembly.keys import vetting
 from ncps.assembly.leases import Locking
 from ncps.assembly.mending import Mending
 from ncps.assembly.parts import Adapters
-from ncps.assembly.role import Place
+from ncps.assembly.role import Role
 from ncps.assembly.upkeep import Upkeep, upkeep
 from ncps.cache.cache import PullThrough
 from ncps.cache.core import Core, Rules
 from ncps.cache.nar.downloads import DownloadRules
 from ncps.cache.nar.quarantine import QuarantineBounds
 from ncps.cache.narinfo.state import CacheState
-from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.cache.upkeep.clock_skew import Skew
 from ncps.cache.upkeep.inspect import Inspection
@@ -53,7 +53,7 @@ def working_cache(
     *,
     key: SecretKey,
     agreed: Locking,
-    place: Place,
+    place: Role,
     agreement: Agreement,
 ) -> WorkingCache:
     """Put the cache together; nothing runs yet."""
@@ -99,7 +99,7 @@ def working_cache(
 
 
 def core_of(
-    world: World, settings: Settings, judge: Vetting, counters: Metrics, parts: Adapters
+    world: World, settings: Settings, judge: NarInfoVerifier, counters: Metrics, parts: Adapters
 ) -> Core:
     """Make the core as the settings have it."""
     cache = settings.cache

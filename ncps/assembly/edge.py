@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from ncps.aio.clocks import wall_of
 from ncps.aio.descriptors import raise_limit
 from ncps.assembly import limits
-from ncps.assembly.role import Place
+from ncps.assembly.role import Role
 from ncps.cache.cache import PullThrough
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
@@ -29,7 +29,7 @@ from ncps.web.site import NcpsSite
 _log = Logger()
 
 
-def inner_pages(reactor: Any, settings: Settings, cache: PullThrough, place: Place) -> PeerPages:
+def inner_pages(reactor: Any, settings: Settings, cache: PullThrough, place: Role) -> PeerPages:
     """Make what answers siblings for NARs on their way."""
     return PeerPages(cache, _verifier(settings, place.address), wall_of(reactor))
 
@@ -47,7 +47,7 @@ def site(
     settings: Settings,
     cache: PullThrough,
     counters: Metrics,
-    place: Place,
+    place: Role,
     peers: Peers,
 ) -> NcpsSite:
     """Make the HTTP floor."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from ncps.aio.threads import Threads
-from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import PublicKey, SecretKey
 from ncps.settings.schema.tree import Settings
@@ -13,7 +13,7 @@ from ncps.settings.schema.tree import Settings
 _log = Logger()
 
 
-def vetting(settings: Settings, key: SecretKey, workers: Threads | None = None) -> Vetting:
+def vetting(settings: Settings, key: SecretKey, workers: Threads | None = None) -> NarInfoVerifier:
     """Make the judge of narinfos.
 
     :param workers: for narinfos with many references.
@@ -24,7 +24,7 @@ def vetting(settings: Settings, key: SecretKey, workers: Threads | None = None) 
             "no public key is configured: narinfos are passed on unverified and are not signed"
         )
     own = key if settings.cache.sign_narinfo else None
-    return Vetting(trusted=trusted, own=own, name=key.public.name, workers=workers)
+    return NarInfoVerifier(trusted=trusted, own=own, name=key.public.name, workers=workers)
 
 
 def imported_key(settings: Settings) -> str | None:

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ncps.aio.backoff import Backoff
 from ncps.assembly.cluster import address_of
-from ncps.assembly.role import Place
+from ncps.assembly.role import Role
 from ncps.errors import Unavailable
 from ncps.locks.files import FileBackend
 from ncps.locks.local import LocalLeases, LocalNotices
@@ -54,7 +54,7 @@ def locking(
     reactor: Any,
     settings: Settings,
     counters: Metrics,
-    place: Place,
+    place: Role,
 ) -> Locking:
     """Make leases and notices; connect nothing yet.
 

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.descriptors import fitting
 from ncps.cache.nar.admission import Admission
-from ncps.cache.nar.judge import Seal
+from ncps.cache.nar.judge import Judge
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import NarRecord
@@ -63,11 +63,11 @@ def admission(
     return door
 
 
-def new_seal(settings: Settings, counters: Metrics) -> Callable[[NarKey, NarRecord | None], Seal]:
+def new_seal(settings: Settings, counters: Metrics) -> Callable[[NarKey, NarRecord | None], Judge]:
     """Make what makes the judge of a file."""
     limit = "cache-max-decompression-ratio"
     return partial(
-        Seal,
+        Judge,
         is_eager=settings.cache.verify_while_arriving,
         max_ratio=settings.cache.max_decompression_ratio,
         reached=partial(reached(counters), limit),

@@ -10,7 +10,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from ncps.aio.threads import Threads
-from ncps.assembly.role import Place
+from ncps.assembly.role import Role
 from ncps.assembly.storage import Stores
 from ncps.errors import NcpsError
 
@@ -26,7 +26,7 @@ class Mending:
 
     _log = Logger()
 
-    def __init__(self, stores: Stores, threads: Threads, place: Place) -> None:
+    def __init__(self, stores: Stores, threads: Threads, place: Role) -> None:
         self.trouble = ""
         self._stores = stores
         self._threads = threads

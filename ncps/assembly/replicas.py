@@ -12,7 +12,7 @@ from ncps import __version__
 from ncps.assembly.databases import database_lock
 from ncps.assembly.keys import imported_key
 from ncps.assembly.parts import Adapters
-from ncps.assembly.role import Place
+from ncps.assembly.role import Role
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.cache.upkeep.identity import CacheIdentity, KeyWish, identify
 from ncps.database.replicas import SqlReplicas
@@ -26,7 +26,7 @@ _SALT: Final = b"ncps: fingerprint of the cluster secret"
 _DEFAULT: Final = "default"
 
 
-async def identity_of(parts: Adapters, settings: Settings, place: Place | None) -> CacheIdentity:
+async def identity_of(parts: Adapters, settings: Settings, place: Role | None) -> CacheIdentity:
     """Decide on the key, and enter this daemon on the roll; see `cache.upkeep.identity.identify`.
 
     :param place: None to enter nobody.
@@ -62,7 +62,7 @@ def key_wish(settings: Settings) -> KeyWish:
     )
 
 
-def own_facts(settings: Settings, place: Place) -> Replica:
+def own_facts(settings: Settings, place: Role) -> Replica:
     """What this daemon tells of itself, but for what lies in the store."""
     store, store_at = _store(settings)
     redis = settings.cache.redis

@@ -29,7 +29,7 @@ def new_name() -> str:
     return f"ncps-{uuid4().hex[:12]}"
 
 
-class Place(Protocol):
+class Role(Protocol):
     """See the module. Called in the order `begin`, `enter`, `open`, `tell`, ..., `leave`.
 
     :ivar via: name in Via headers, which all workers of one daemon share, and no other has.
@@ -77,7 +77,7 @@ class Place(Protocol):
         """Hear and answer siblings no more; those that are being answered have until the end."""
 
 
-class Alone(Place):
+class Alone(Role):
     """One process that looks after everything itself."""
 
     def __init__(self, reactor: Any) -> None:
@@ -92,25 +92,25 @@ class Alone(Place):
         self._reactor = reactor
 
     def begin(self, metrics: Metrics) -> None:
-        """See `Place`."""
+        """See `Role`."""
 
     async def enter(self, peers: NarAnswers) -> None:
-        """See `Place`."""
+        """See `Role`."""
 
     async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[IListeningPort]:
-        """See `Place`."""
+        """See `Role`."""
         for description in settings.server.addr:
             yield await listen(self._reactor, description, site)
 
     def tell(self, state: str) -> None:
-        """See `Place`."""
+        """See `Role`."""
         notify(state)
 
     async def mend(self) -> None:
-        """See `Place`: it needs none."""
+        """See `Role`: it needs none."""
 
     async def leave(self, ending: Ending) -> None:
-        """See `Place`."""
+        """See `Role`."""
 
 
 def notify(state: str) -> None:

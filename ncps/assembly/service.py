@@ -33,7 +33,7 @@ from ncps.assembly.leases import Locking, locking
 from ncps.assembly.names import HostNames
 from ncps.assembly.parts import Adapters, adapters
 from ncps.assembly.replicas import agreement_of, identity_of
-from ncps.assembly.role import Alone, Place, address_of, closed
+from ncps.assembly.role import Alone, Role, address_of, closed
 from ncps.assembly.tickers import tickers
 from ncps.assembly.world import counted, world
 from ncps.cache.upkeep.agreement import Agreement
@@ -65,7 +65,7 @@ class NcpsService(Service):
         self,
         settings: Settings,
         reactor: Any = None,
-        place: Place | None = None,
+        place: Role | None = None,
         *,
         logs_failure: bool = True,
     ) -> None:

@@ -15,7 +15,7 @@ from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.state import CacheState
-from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.cache.world import World
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord
@@ -45,7 +45,7 @@ class Core:
         world: World,
         state: CacheState,
         *,
-        vetting: Vetting,
+        vetting: NarInfoVerifier,
         admission: Admission,
         rules: Rules,
     ) -> None:

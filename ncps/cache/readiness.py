@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.aio.flights import Flights
 from ncps.aio.tasks import Tasks
+from ncps.aio.waiting import SingleFlight
 from ncps.errors import NcpsError
 
 WAIT_S: Final = 0.5
@@ -53,7 +53,7 @@ class Looks:
         self._states: dict[str, str] = {}
         self._since = {part: clock.seconds() for part in looks}
         self._began = dict(self._since)
-        self._flights: Flights[str, None] = Flights(tasks, "look at")
+        self._flights: SingleFlight[str, None] = SingleFlight(tasks, "look at")
 
     async def all(self) -> dict[str, PartState]:
         """Look at every part, and say what is known of it."""

@@ -45,13 +45,13 @@ class Family:
 
 
 @define
-class Figures:
+class Snapshot:
     """See the module."""
 
     families: dict[str, Family] = Factory(dict)
 
     @classmethod
-    def of(cls, registry: Collector) -> Figures:
+    def of(cls, registry: Collector) -> Snapshot:
         """Read a registry."""
         found = cls()
         for metric in registry.collect():
@@ -62,7 +62,7 @@ class Figures:
         return found
 
     @classmethod
-    def read(cls, data: bytes) -> Figures:
+    def read(cls, data: bytes) -> Snapshot:
         """Read what `render` wrote. Malformed."""
         found = cls()
         try:
@@ -89,11 +89,11 @@ class Figures:
         ]
         return json.dumps(rows, separators=(",", ":")).encode()
 
-    def growing(self) -> Figures:
+    def growing(self) -> Snapshot:
         """Only what outlives a process."""
-        return Figures({f.name: f for f in self.families.values() if f.is_growing})
+        return Snapshot({f.name: f for f in self.families.values() if f.is_growing})
 
-    def add(self, other: Figures, ways: Mapping[str, Way]) -> None:
+    def add(self, other: Snapshot, ways: Mapping[str, Way]) -> None:
         """Take in the figures of another process.
 
         :param ways: for gauges by name; those that are not named are summed.

@@ -28,7 +28,7 @@ from ncps.assembly.service import NcpsService
 from ncps.cli import WORKER
 from ncps.errors import NcpsError, Refused
 from ncps.process import rundir
-from ncps.process.listeners import Doors
+from ncps.process.listeners import Listeners
 from ncps.process.rundir import RunDirectory
 from ncps.process.supervisor import Process, Supervisor, Watch
 from ncps.process.worker import (
@@ -116,7 +116,7 @@ class Crew:
         self._settings = settings
         self._reactor = reactor
         self._premises = premises
-        self._doors = Doors(reactor)
+        self._doors = Listeners(reactor)
         self._via = new_name()
         self._directory: RunDirectory | None = None
         self._files: list[int] = []

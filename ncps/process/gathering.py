@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from ncps.errors import Malformed, Unavailable
 from ncps.observe.metrics import Metrics
-from ncps.observe.snapshots import Collector, Figures
+from ncps.observe.snapshots import Collector, Snapshot
 
 
 @frozen(kw_only=True)
@@ -53,9 +53,9 @@ class Gathering:
         known = 0.0 if family is None else sum(family.samples.values())
         self._metrics.worker_restarts.inc(max(0.0, life - 1 - known))
 
-    def own(self) -> Figures:
+    def own(self) -> Snapshot:
         """Return the figures of this worker and its predecessors, written down."""
-        figures = Figures.of(self._metrics.registry)
+        figures = Snapshot.of(self._metrics.registry)
         figures.add(self._base, self._metrics.ways)
         aside = self._shown.with_suffix(".new")
         try:
@@ -74,15 +74,15 @@ class Gathering:
             found.add(figures, self._metrics.ways)
         return found
 
-    async def _of(self, sibling: Sibling) -> Figures:
+    async def _of(self, sibling: Sibling) -> Snapshot:
         try:
-            return Figures.read(await sibling.ask())
+            return Snapshot.read(await sibling.ask())
         except (Unavailable, Malformed) as error:
             self._log.warn("figures of a worker are missing: {reason}", reason=str(error))
         return _written(sibling.shown)
 
 
-def _written(path: Path) -> Figures:
+def _written(path: Path) -> Snapshot:
     with suppress(OSError, Malformed):
-        return Figures.read(path.read_bytes())
-    return Figures()
+        return Snapshot.read(path.read_bytes())
+    return Snapshot()

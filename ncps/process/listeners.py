@@ -28,7 +28,7 @@ from ncps.errors import Refused
 
 
 @frozen(kw_only=True)
-class Door:
+class Listener:
     """Where a worker listens: at a TCP address, or on a descriptor.
 
     :param fd: of a listening socket, -1 for a TCP address.
@@ -70,7 +70,7 @@ class _Held:
 
 
 @define(eq=False)
-class Doors:
+class Listeners:
     """The addresses of a daemon; stands in for the reactor where endpoints want to listen.
 
     :param reactor: `IReactorUNIX`.
@@ -79,7 +79,7 @@ class Doors:
     """
 
     reactor: Any
-    doors: list[Door] = Factory(list)
+    doors: list[Listener] = Factory(list)
     ports: list[IListeningPort] = Factory(list)
 
     async def open(self, descriptions: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ class Doors:
         _bound(interface, port, share=False).close()
         held = _Held(_bound(interface, port, share=True))
         number = held.socket.getsockname()[1]
-        self.doors.append(Door(host=interface, port=number, backlog=backlog))
+        self.doors.append(Listener(host=interface, port=number, backlog=backlog))
         return held
 
     def listenUNIX(
@@ -116,7 +116,7 @@ class Doors:
         """See `IReactorUNIX`: make the socket, and leave its connections to the workers."""
         port = self.reactor.listenUNIX(address, factory, backlog, mode, wantPID)
         port.stopReading()
-        self.doors.append(Door(fd=port.fileno(), family=socket.AF_UNIX, backlog=backlog))
+        self.doors.append(Listener(fd=port.fileno(), family=socket.AF_UNIX, backlog=backlog))
         return cast("IListeningPort", port)
 
     def adoptStreamPort(
@@ -125,7 +125,7 @@ class Doors:
         """See `IReactorSocket`: keep a socket of systemd's for the workers."""
         del factory
         held = _Held(socket.socket(fileno=os.dup(fileDescriptor)))
-        self.doors.append(Door(fd=held.socket.fileno(), family=addressFamily))
+        self.doors.append(Listener(fd=held.socket.fileno(), family=addressFamily))
         return held
 
 
@@ -151,7 +151,7 @@ def _bound(host: str, port: int, *, share: bool) -> socket.socket:
     return made
 
 
-def enter(reactor: Any, door: Door, factory: IProtocolFactory) -> IListeningPort:
+def enter(reactor: Any, door: Listener, factory: IProtocolFactory) -> IListeningPort:
     """Listen as a worker. Refused."""
     try:
         if door.fd >= 0:

@@ -32,7 +32,7 @@ from ncps.aio.ending import Ending
 from ncps.aio.listening import listen
 from ncps.aio.reactor import chosen_reactor
 from ncps.aio.signals import CUT_S, hear_no_more
-from ncps.assembly.role import Place, closed
+from ncps.assembly.role import Role, closed
 from ncps.assembly.service import NcpsService
 from ncps.assembly.siblings import SiblingClient
 from ncps.cli import WORKER
@@ -42,7 +42,7 @@ from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Collector
 from ncps.process.datagrams import DatagramNotices
 from ncps.process.gathering import Gathering, Sibling
-from ncps.process.listeners import Door, enter
+from ncps.process.listeners import Listener, enter
 from ncps.process.rundir import Rooms, ensure
 from ncps.settings.carried import unpack
 from ncps.settings.schema.tree import Settings
@@ -76,7 +76,7 @@ class Plan:
     run: str
     via: str
     locks: int
-    doors: tuple[Door, ...]
+    doors: tuple[Listener, ...]
 
     def render(self) -> str:
         """Write for the environment."""
@@ -87,7 +87,7 @@ class Plan:
         """Read it from the environment, and leave nothing there. Refused."""
         try:
             found = json.loads(environ.pop(WORKER))
-            doors = tuple(Door(**door) for door in found.pop("doors"))
+            doors = tuple(Listener(**door) for door in found.pop("doors"))
             return cls(**found, doors=doors)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise Refused(f"{WORKER} is for workers alone: leave it out") from error
@@ -98,7 +98,7 @@ class Plan:
         return [LIFELINE, REPORTS, SETTINGS, *range(FIRST_LOCK, FIRST_LOCK + self.locks), *doors]
 
 
-class Member(Place):
+class Member(Role):
     """The place of a worker among its siblings."""
 
     def __init__(self, plan: Plan, reactor: Any) -> None:
@@ -125,7 +125,7 @@ class Member(Place):
         self.gather: Callable[[], Awaitable[Collector]] | None = None
 
     def begin(self, metrics: Metrics) -> None:
-        """See `Place`."""
+        """See `Role`."""
         rooms = self._rooms
         ensure(rooms.path)  # it may be gone together with the last worker that could make it again
         siblings = [
@@ -139,7 +139,7 @@ class Member(Place):
         self._notices.open()
 
     async def enter(self, peers: NarAnswers) -> None:
-        """See `Place`."""
+        """See `Role`."""
         assert self._gathering is not None, "begin() comes first"
         self._site = inner_site(self._reactor, self._gathering.own, peers)
         await self._listen(self._site)
@@ -151,7 +151,7 @@ class Member(Place):
         self._inner = await listen(self._reactor, description, site), site
 
     async def mend(self) -> None:
-        """See `Place`."""
+        """See `Role`."""
         rooms, number = self._rooms, self._plan.number
         if self._site is None or all(
             path.exists() for path in (rooms.socket(number), rooms.notices(number))
@@ -167,18 +167,18 @@ class Member(Place):
         _log.warn("the run directory {path} was removed, and is made again", path=str(rooms.path))
 
     async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[IListeningPort]:
-        """See `Place`: at the doors that the supervisor has opened."""
+        """See `Role`: at the doors that the supervisor has opened."""
         del settings
         for door in self._plan.doors:
             yield enter(self._reactor, door, site)
 
     def tell(self, state: str) -> None:
-        """See `Place`."""
+        """See `Role`."""
         with suppress(OSError):
             os.write(REPORTS, f"{state}\n".encode())
 
     async def leave(self, ending: Ending) -> None:
-        """See `Place`."""
+        """See `Role`."""
         self._site = None
         if self._inner is not None:
             port, site = self._inner

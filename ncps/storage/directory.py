@@ -17,7 +17,7 @@ from typing import Final
 
 from ncps.aio.nowait import open_now
 from ncps.aio.threads import Threads
-from ncps.aio.unchanged_file import StillFile
+from ncps.aio.unchanged_file import UnchangedFile
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.ports import Replaced, Spooled
 from ncps.storage import keys
@@ -149,7 +149,7 @@ class DirectoryBlobs(Blobs):
         then, now = tag.split("-"), self._tag(facts).split("-")
         return all(before == after for before, after in zip(then, now, strict=False))
 
-    def _open_now(self, key: str, name: str) -> tuple[StillFile, os.stat_result] | None:
+    def _open_now(self, key: str, name: str) -> tuple[UnchangedFile, os.stat_result] | None:
         """Open a file that can be opened without waiting; None if a thread has to find out more."""
         began = self._readers.now()
         fd = open_now(self._tree.path(key))
@@ -160,9 +160,9 @@ class DirectoryBlobs(Blobs):
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             return None
-        return StillFile(fd, name), facts
+        return UnchangedFile(fd, name), facts
 
-    def _open_blocking(self, key: str, name: str) -> tuple[StillFile, os.stat_result]:
+    def _open_blocking(self, key: str, name: str) -> tuple[UnchangedFile, os.stat_result]:
         path = self._tree.path(key)
         with reading(path):
             try:
@@ -179,7 +179,7 @@ class DirectoryBlobs(Blobs):
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             raise Corrupt(f"{path} is not a file")
-        return StillFile(fd, name), facts
+        return UnchangedFile(fd, name), facts
 
-    def _close(self, opened: tuple[StillFile, os.stat_result]) -> None:
+    def _close(self, opened: tuple[UnchangedFile, os.stat_result]) -> None:
         self._readers.forget(partial(os.close, opened[0].fd))

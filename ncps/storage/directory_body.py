@@ -8,7 +8,7 @@ from functools import partial
 from threading import Event, Lock
 
 from ncps.aio.nowait import READ_SIZE
-from ncps.aio.unchanged_file import StillFile
+from ncps.aio.unchanged_file import UnchangedFile
 from ncps.errors import Unavailable
 from ncps.ports import Segment
 from ncps.storage.calls import Calls
@@ -21,7 +21,9 @@ class LocalBody:
     :param name: of the object.
     """
 
-    def __init__(self, *, file: StillFile, name: str, start: int, stop: int, calls: Calls) -> None:
+    def __init__(
+        self, *, file: UnchangedFile, name: str, start: int, stop: int, calls: Calls
+    ) -> None:
         self._file = file
         self._name = name
         self._start = start

@@ -30,8 +30,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
 
 from ncps import __version__
+from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.resolver import NameTrouble, Resolver
-from ncps.aio.slots import Slots
 from ncps.aio.streams import BodyReader
 from ncps.aio.tls import WrongCertificate
 from ncps.errors import Busy, Corrupt, Unavailable
@@ -178,9 +178,9 @@ class Client:
         connect_s = self._timeouts.connect_s
         return Endpoints(reactor, elsewhere, base_url, connect_s, self._home.saw, self._proxies)
 
-    def _slots(self, what: str, size: int) -> Slots:
+    def _slots(self, what: str, size: int) -> Bulkhead:
         names = {"queue": "cache-upstream-max-queue", "patience": "cache-upstream-queue-timeout"}
-        return Slots(
+        return Bulkhead(
             self._clock,
             f"{what} at {self._origin[1]}",
             size=size,

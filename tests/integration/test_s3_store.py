@@ -18,7 +18,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 
-from ncps.aio.slots import Slots
+from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.threads import Workers
 from ncps.errors import Unavailable
 from ncps.nix.hashes import Hash
@@ -88,8 +88,8 @@ class S3TestCase(TestCase):
         requests = BucketRequests(
             bucket=self.bucket,
             workers=self.workers,
-            slots=Slots(reactor, "requests", size=THREADS, queue=1000, patience_s=60),
-            uploads=Slots(reactor, "uploads", size=4, queue=1000, patience_s=60),
+            slots=Bulkhead(reactor, "requests", size=THREADS, queue=1000, patience_s=60),
+            uploads=Bulkhead(reactor, "uploads", size=4, queue=1000, patience_s=60),
         )
         uploads = UploadOptions(PART, options or {})
         return S3Blobs(clock=reactor, requests=requests, uploads=uploads, **changes)
@@ -291,7 +291,7 @@ from ncps.storage.s3.requests import BucketRequests
 from ncps.storage.s3.bucket import Bucket, BucketAccess, connect
 from ncps.storage.s3.upload import UploadOptions
 from ncps.storage.stores import BlobConfigStore
-from ncps.aio.slots import Slots
+from ncps.aio.bulkhead import Slots
 from ncps.storage import keys
 from tests.contract.running import start
 from tests.contract.samples import digest_of, key_of, spooled

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python import log
 from twisted.trial.unittest import TestCase
 
-from ncps.aio.unchanged_file import StillFile
+from ncps.aio.unchanged_file import UnchangedFile
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.settings.schema.server import ServerSettings
@@ -48,7 +48,7 @@ class FileNar(StubNar):
         self.calls = Calls(InlineThreads(), is_local=True)
 
     async def body(self, start: int = 0, stop: int | None = None) -> LocalBody:  # type: ignore[override]
-        file = StillFile(os.open(self._path, os.O_RDONLY))
+        file = UnchangedFile(os.open(self._path, os.O_RDONLY))
         end = SIZE if stop is None else stop
         return LocalBody(file=file, name="a NAR", start=start, stop=end, calls=self.calls)
 

@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from ncps.aio.epoll import install
 from ncps.aio.spool import Spool
 from ncps.aio.threads import Workers
-from ncps.aio.unchanged_file import StillFile
+from ncps.aio.unchanged_file import UnchangedFile
 from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.cache.nar.served import DecodedBody
 from ncps.errors import Corrupt
@@ -74,7 +74,7 @@ class Server:
         calls = Calls(self.workers, clock=self.reactor, is_local=is_prompt)
         fd = os.open(path, os.O_RDONLY)
         try:
-            file = StillFile(fd)
+            file = UnchangedFile(fd)
             return LocalBody(file=file, name="a NAR", start=start, stop=stop, calls=calls)
         except BaseException:
             os.close(fd)

@@ -16,10 +16,10 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
-from ncps.aio.flights import Flights
-from ncps.aio.recent import Negatives
+from ncps.aio.recent import RecentSet
 from ncps.aio.spool import Digest
-from ncps.cache.nar.judge import Doubtful, Seal, Unverifiable, Verdict
+from ncps.aio.waiting import SingleFlight
+from ncps.cache.nar.judge import Doubtful, Judge, Unverifiable, Verdict
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.quarantine import Quarantine
 from ncps.cache.nar.served import DecodedBody
@@ -82,9 +82,9 @@ class Adoption:
         self._quarantine = quarantine
         self._workers = world.threads
         self._objects = Objects(world)
-        self._unvouched = Negatives(world.clock, ttl_s=UNVOUCHED_S, max_entries=UNVOUCHED_ENTRIES)
-        self._looked = Negatives(world.clock, ttl_s=LOOKED_S, max_entries=LOOKED_ENTRIES)
-        self._flights: Flights[NarKey, NarRecord | None] = Flights(world.tasks, "adopt")
+        self._unvouched = RecentSet(world.clock, ttl_s=UNVOUCHED_S, max_entries=UNVOUCHED_ENTRIES)
+        self._looked = RecentSet(world.clock, ttl_s=LOOKED_S, max_entries=LOOKED_ENTRIES)
+        self._flights: SingleFlight[NarKey, NarRecord | None] = SingleFlight(world.tasks, "adopt")
 
     async def adopt(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
         """Return the record of a NAR whose bytes were found, right, and marked as stored.
@@ -166,12 +166,12 @@ class Adoption:
         opened = partial(self._open, stat, encoding if is_recompressed else "")
         try:
             try:
-                verdict = await self._verify(Seal(key, nar, is_thorough=True), opened)
+                verdict = await self._verify(Judge(key, nar, is_thorough=True), opened)
             except Corrupt:
                 if nar is not None:
                     raise
                 named = _named_by_nar(key)
-                verdict = await self._verify(Seal(key, named, is_thorough=True), opened)
+                verdict = await self._verify(Judge(key, named, is_thorough=True), opened)
                 nar, encoding = named, named.compression
             if where != key and not is_recompressed:
                 stat = await self._store.copy(where, key, tag=stat.tag)
@@ -233,7 +233,7 @@ class Adoption:
         body = await self._store.open(stat.key, size=stat.size, tag=stat.tag)
         return DecodedBody(body, self._workers, encoding, 0, None) if encoding else body
 
-    async def _verify(self, seal: Seal, opened: Callable[[], Awaitable[Body]]) -> Verdict:
+    async def _verify(self, seal: Judge, opened: Callable[[], Awaitable[Body]]) -> Verdict:
         """Judge the bytes; where the narinfo says something else of the file, by the NAR inside."""
         size = await self._feed(await opened(), seal.digests)
         try:

@@ -18,10 +18,10 @@ from collections.abc import Callable
 
 from attrs import evolve
 
-from ncps.aio.flights import Shared
 from ncps.aio.spool import Digest, Spool
+from ncps.aio.waiting import Future
 from ncps.cache.nar.dispute import Dispute
-from ncps.cache.nar.judge import Disputed, Seal, Verdict, WrongBytes, settled
+from ncps.cache.nar.judge import Disputed, Judge, Verdict, WrongBytes, settled
 from ncps.cache.nar.sources import Source, Supply
 from ncps.errors import Corrupt, Unavailable, Unconfirmed
 from ncps.nix.narurl import NarKey
@@ -43,14 +43,14 @@ class Terms:
         self,
         key: NarKey,
         told: NarRecord | None,
-        new_seal: Callable[[NarKey, NarRecord | None], Seal] = Seal,
+        new_seal: Callable[[NarKey, NarRecord | None], Judge] = Judge,
     ) -> None:
         self.key = key
         self.false_word = ""
         self._told = self._expected = told
         self._new_seal = new_seal
 
-    def seal(self) -> Seal:
+    def seal(self) -> Judge:
         """Make a judge. Raises NotFound if there can be no such file, or Unverifiable."""
         return self._new_seal(self.key, self._expected)
 
@@ -89,7 +89,7 @@ class Attempt:
     ) -> None:
         self.seal = terms.seal()
         self.spool: Spool | None = None
-        self.opened: Shared[Spool] = Shared()
+        self.opened: Future[Spool] = Future()
         self.opener: Source | None = None
         self.contributors: set[str] = set()
         self.disputed = ""

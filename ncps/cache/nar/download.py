@@ -15,8 +15,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ncps.aio.flights import Shared
 from ncps.aio.spool import Spool
+from ncps.aio.waiting import Future
 from ncps.ask.pace import TooSlow
 from ncps.ask.policy import verdict
 from ncps.cache.nar import judge
@@ -70,7 +70,7 @@ class Download:
         events: DownloadEvents,
     ) -> None:
         self.key = terms.key
-        self.arrived: Shared[int] = Shared()
+        self.arrived: Future[int] = Future()
         self.has_failed = False
         self.sources = sources
         self._clock = clock

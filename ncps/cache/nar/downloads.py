@@ -9,14 +9,14 @@ from attrs import frozen
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from ncps.aio.recent import Negatives
+from ncps.aio.recent import RecentSet
 from ncps.aio.spool import Digest, Spool
 from ncps.cache.nar.admission import Admission, Admitted
 from ncps.cache.nar.attempt import Terms
 from ncps.cache.nar.chosen import Chosen
 from ncps.cache.nar.download import Download, DownloadEvents
 from ncps.cache.nar.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S
-from ncps.cache.nar.judge import Seal
+from ncps.cache.nar.judge import Judge
 from ncps.cache.nar.publish import Publication
 from ncps.cache.nar.relay import AlreadyStored, Relay
 from ncps.cache.nar.served import open_stored
@@ -37,7 +37,7 @@ class DownloadRules:
     """
 
     patience_s: float
-    new_seal: Callable[..., Seal] = Seal
+    new_seal: Callable[..., Judge] = Judge
 
 
 class Downloads:
@@ -52,7 +52,7 @@ class Downloads:
     def __init__(
         self,
         world: World,
-        negatives: Negatives,
+        negatives: RecentSet,
         narinfos: NarInfos,
         publication: Publication,
         admission: Admission,
@@ -66,7 +66,7 @@ class Downloads:
         self._admission = admission
         self._rules = rules
         self._running: dict[NarKey, Download] = {}
-        self._tasted = Negatives(world.clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
+        self._tasted = RecentSet(world.clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
 
     @property
     def count(self) -> int:

@@ -10,7 +10,7 @@ from functools import partial
 
 from twisted.logger import Logger
 
-from ncps.aio.flights import Flights
+from ncps.aio.waiting import SingleFlight
 from ncps.cache.nar.quarantine import Quarantine
 from ncps.cache.nar.served import stored_key
 from ncps.cache.narinfo.serve import NarInfos
@@ -39,7 +39,7 @@ class Healing:
         self._quarantine = quarantine
         self._narinfos = narinfos
         self._is_arriving = is_arriving
-        self._flights: Flights[NarKey, None] = Flights(world.tasks, "heal")
+        self._flights: SingleFlight[NarKey, None] = SingleFlight(world.tasks, "heal")
 
     async def heal(self, nar: NarRecord, trouble: NcpsError) -> None:
         """Correct the row of bytes that are lost or damaged; set damaged ones aside. Unavailable.

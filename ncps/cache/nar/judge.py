@@ -115,7 +115,7 @@ def _belongs_to(key: NarKey, nar: NarRecord | None) -> bool:
     )
 
 
-class Seal:
+class Judge:
     """The judge of one spool.
 
     Where no narinfo is known, or it is of a file with a conventional name, the name is the hash.

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
-from ncps.aio.flights import Flights
+from ncps.aio.waiting import SingleFlight
 from ncps.cache.nar.heal import Healing
 from ncps.cache.nar.judge import Sha256
 from ncps.cache.nar.quarantine import Quarantine
@@ -103,7 +103,7 @@ class Verifier:
         self._quarantine = quarantine
         self._workers = world.threads
         self._verified = world.events.inspected
-        self._flights: Flights[tuple[NarKey, bool, bool], NarRecord | None] = Flights(
+        self._flights: SingleFlight[tuple[NarKey, bool, bool], NarRecord | None] = SingleFlight(
             world.tasks, "verify"
         )
 

@@ -12,7 +12,7 @@ from ncps.cache.answers import Absent, Outcome
 from ncps.cache.narinfo.doubts import Doubts
 from ncps.cache.narinfo.paths import Paths
 from ncps.cache.narinfo.state import CacheState
-from ncps.cache.narinfo.verify import Vetted, Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narinfo import NarInfo
@@ -29,7 +29,12 @@ class Questions:
     """
 
     def __init__(
-        self, world: World, state: CacheState, vetting: Vetting, *, is_absent_when_away: bool
+        self,
+        world: World,
+        state: CacheState,
+        vetting: NarInfoVerifier,
+        *,
+        is_absent_when_away: bool,
     ) -> None:
         self.doubts = Doubts(world.clock)
         self.paths = Paths()

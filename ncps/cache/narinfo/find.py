@@ -12,7 +12,7 @@ from ncps.aio.clocks import wall_of
 from ncps.cache.narinfo.known import KnownNarInfo, known
 from ncps.cache.narinfo.naming import is_right
 from ncps.cache.narinfo.state import CacheState
-from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.cache.world import World
 from ncps.nix.narurl import NarKey
 from ncps.peering import trail
@@ -35,7 +35,7 @@ class Lookup:
         self,
         world: World,
         state: CacheState,
-        vetting: Vetting,
+        vetting: NarInfoVerifier,
         is_arriving: Callable[[NarKey], bool],
     ) -> None:
         self._wall = wall_of(world.clock)

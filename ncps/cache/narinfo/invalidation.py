@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from ncps.aio.recent import Negatives
+from ncps.aio.recent import RecentSet
 from ncps.aio.tasks import Tasks
 from ncps.cache.narinfo.known import NarInfoMemory
 from ncps.errors import Malformed
@@ -17,13 +17,13 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import Notice, NoticeKind, Notices
 
 
-class Noticeboard:
+class Invalidation:
     """See the module; `listen` begins."""
 
     _log = Logger()
 
     def __init__(
-        self, notices: Notices, tasks: Tasks, memory: NarInfoMemory, negatives: Negatives
+        self, notices: Notices, tasks: Tasks, memory: NarInfoMemory, negatives: RecentSet
     ) -> None:
         self._notices = notices
         self._tasks = tasks

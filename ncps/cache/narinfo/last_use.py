@@ -14,7 +14,7 @@ FLUSH_S = 60.0
 MAX_WAITING = 100_000
 
 
-class Uses:
+class LastUse:
     """What was used since the last flush; bounded, over the bound new ones are not noted."""
 
     def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:

@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.aio.recent import Negatives
+from ncps.aio.recent import RecentSet
 from ncps.aio.threads import Threads
-from ncps.cache.narinfo.verify import Vetted, Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.contentaddress import ContentAddress
 from ncps.nix.contentcheck import ContentCheck
@@ -55,14 +55,14 @@ class Proofs:
         *,
         clock: IReactorTime,
         workers: Threads,
-        vetting: Vetting,
+        vetting: NarInfoVerifier,
         fetch: Callable[[NarRecord], Awaitable[Body]],
     ) -> None:
         self._clock = clock
         self._workers = workers
         self._vetting = vetting
         self._fetch = fetch
-        self._refuted = Negatives(clock, ttl_s=REFUTED_S, max_entries=REFUTED_ENTRIES)
+        self._refuted = RecentSet(clock, ttl_s=REFUTED_S, max_entries=REFUTED_ENTRIES)
 
     async def prove(self, vetted: Vetted) -> Vetted:
         """Return what may be served, after its bytes were read if they have to be.

@@ -10,7 +10,7 @@ from ncps.cache.narinfo.known import KnownNarInfo, known
 from ncps.cache.narinfo.naming import agreeing, named
 from ncps.cache.narinfo.paths import Paths
 from ncps.cache.narinfo.state import CacheState
-from ncps.cache.narinfo.verify import Vetted, Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import StorageFull, Unavailable
 from ncps.ports import NarInfoEntry, NarRecord
@@ -25,7 +25,12 @@ class Records:
     _log = Logger()
 
     def __init__(
-        self, world: World, state: CacheState, vetting: Vetting, lookup: Lookup, paths: Paths
+        self,
+        world: World,
+        state: CacheState,
+        vetting: NarInfoVerifier,
+        lookup: Lookup,
+        paths: Paths,
     ) -> None:
         self._catalog = world.catalog
         self._store = world.narinfos

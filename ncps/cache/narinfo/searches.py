@@ -26,8 +26,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.aio.flights import Flights
 from ncps.aio.tasks import Tasks
+from ncps.aio.waiting import SingleFlight
 from ncps.cache.answers import Absent, Outcome
 from ncps.errors import NotFound, Unavailable
 from ncps.nix.narurl import NarKey
@@ -49,7 +49,7 @@ class Searches(Generic[T]):
 
     def __init__(self, clock: IReactorTime, tasks: Tasks) -> None:
         self._clock = clock
-        self._flights: Flights[tuple[str, Names], T] = Flights(tasks, "narinfo")
+        self._flights: SingleFlight[tuple[str, Names], T] = SingleFlight(tasks, "narinfo")
         self._began: dict[str, dict[Names, float]] = {}
 
     def __contains__(self, digest: str) -> bool:

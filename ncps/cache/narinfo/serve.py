@@ -18,7 +18,7 @@ from ncps.cache.narinfo.naming import named
 from ncps.cache.narinfo.record import Records
 from ncps.cache.narinfo.searches import Searches, turn
 from ncps.cache.narinfo.state import CacheState
-from ncps.cache.narinfo.verify import Vetted, Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
@@ -44,7 +44,7 @@ class NarInfos:
         world: World,
         state: CacheState,
         *,
-        vetting: Vetting,
+        vetting: NarInfoVerifier,
         prove: Callable[[Vetted], Awaitable[Vetted]],
         is_arriving: Callable[[NarKey], bool],
         is_absent_when_away: bool = True,

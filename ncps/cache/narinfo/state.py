@@ -6,10 +6,10 @@ from typing import Self
 
 from attrs import frozen
 
-from ncps.aio.recent import Negatives
-from ncps.cache.narinfo.invalidation import Noticeboard
+from ncps.aio.recent import RecentSet
+from ncps.cache.narinfo.invalidation import Invalidation
 from ncps.cache.narinfo.known import NarInfoMemory
-from ncps.cache.narinfo.last_use import Uses
+from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.world import World
 
 
@@ -24,9 +24,9 @@ class CacheState:
     """
 
     memory: NarInfoMemory
-    negatives: Negatives
-    uses: Uses
-    board: Noticeboard
+    negatives: RecentSet
+    uses: LastUse
+    board: Invalidation
 
     @classmethod
     def of(
@@ -37,7 +37,7 @@ class CacheState:
         :param memory_size: bytes of narinfos.
         """
         memory = NarInfoMemory(memory_size)
-        negatives = Negatives(world.clock, ttl_s=negative_ttl_s, max_entries=negative_entries)
-        board = Noticeboard(world.notices, world.tasks, memory, negatives)
+        negatives = RecentSet(world.clock, ttl_s=negative_ttl_s, max_entries=negative_entries)
+        board = Invalidation(world.notices, world.tasks, memory, negatives)
         board.listen()
-        return cls(memory, negatives, Uses(world.clock, world.catalog), board)
+        return cls(memory, negatives, LastUse(world.clock, world.catalog), board)

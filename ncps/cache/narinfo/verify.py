@@ -63,7 +63,7 @@ class Vetted:
 
 
 @frozen(kw_only=True)
-class Vetting:
+class NarInfoVerifier:
     """The keys by which narinfos are judged and signed.
 
     :param trusted: a good signature by any of them suffices; without any key nothing can be

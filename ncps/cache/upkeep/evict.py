@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from ncps.aio.clocks import Ages
 from ncps.aio.tasks import Coalesced
 from ncps.cache.nar.objects import Objects
-from ncps.cache.narinfo.last_use import Uses
+from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
 from ncps.errors import NcpsError
@@ -88,7 +88,7 @@ class Eviction:
         self,
         world: World,
         narinfos: NarInfos,
-        uses: Uses,
+        uses: LastUse,
         *,
         is_arriving: Callable[[NarKey], bool],
         bounds: Bounds,

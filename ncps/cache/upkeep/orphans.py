@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages, utc_now
 from ncps.cache.nar.objects import Objects
-from ncps.cache.narinfo.last_use import Uses
+from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.upkeep.evict import LEASE
 from ncps.cache.world import World
@@ -61,7 +61,7 @@ class Orphans:
         self,
         world: World,
         narinfos: NarInfos,
-        uses: Uses,
+        uses: LastUse,
         *,
         grace_s: float,
         swept: Callable[[Swept], object] = lambda _: None,

@@ -17,7 +17,7 @@ from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo import sidecar
 from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.narinfo.verify import Vetted, Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
 from ncps.nix.narurl import VARIANTS, opaque_key
@@ -47,7 +47,7 @@ class Rebuild:
     _log = Logger()
 
     def __init__(
-        self, world: World, *, adoption: Adoption, vetting: Vetting, proofs: Proofs
+        self, world: World, *, adoption: Adoption, vetting: NarInfoVerifier, proofs: Proofs
     ) -> None:
         self._clock = world.clock
         self._catalog = world.catalog

@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from ncps.aio.slots import Slots
+from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.threads import Threads
 from ncps.storage.s3.bucket import Bucket
 
@@ -28,7 +28,9 @@ class BucketRequests:
     :param uploads: one for each upload that may do so.
     """
 
-    def __init__(self, *, bucket: Bucket, workers: Threads, slots: Slots, uploads: Slots) -> None:
+    def __init__(
+        self, *, bucket: Bucket, workers: Threads, slots: Bulkhead, uploads: Bulkhead
+    ) -> None:
         self.bucket = bucket
         self.workers = workers
         self._slots = slots
@@ -43,7 +45,7 @@ class BucketRequests:
         return await self._run(self._uploads, function, *args, **kwargs)
 
     async def _run(
-        self, slots: Slots, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+        self, slots: Bulkhead, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Take a slot, call in a thread, return the result.
 

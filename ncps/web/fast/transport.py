@@ -20,7 +20,7 @@ from twisted.internet import main, tcp, unix
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
-from ncps.aio.unchanged_file import StillFile
+from ncps.aio.unchanged_file import UnchangedFile
 from ncps.errors import NcpsError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _BUFFER = memoryview(bytearray(512 * 1024))
 class _Piece:
     """What is still to be sent of a file; the descriptor is our own."""
 
-    file: StillFile
+    file: UnchangedFile
     offset: int
     left: int
 
@@ -81,7 +81,7 @@ class PromptMixin(_Stock):
             return False
         own = os.dup(fd)
         try:
-            self._piece = _Piece(StillFile(own), offset, count)
+            self._piece = _Piece(UnchangedFile(own), offset, count)
         except BaseException:
             os.close(own)
             raise

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import NOT_DONE_YET
 
 from ncps.observe.metrics import Metrics
-from ncps.observe.snapshots import Figures
+from ncps.observe.snapshots import Snapshot
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.answer import send, tell
 from ncps.web.pages.info import JSON
@@ -27,7 +27,7 @@ FIGURES = "/figures"
 class FiguresPage:
     """This worker's part of the metrics."""
 
-    def __init__(self, own: Callable[[], Figures]) -> None:
+    def __init__(self, own: Callable[[], Snapshot]) -> None:
         self._own = own
 
     def render(self, request: NcpsRequest) -> int:
@@ -49,7 +49,7 @@ class _Elsewhere:
         return self.render(request, None)
 
 
-def inner_site(clock: IReactorTime, own: Callable[[], Figures], peers: NarAnswers) -> NcpsSite:
+def inner_site(clock: IReactorTime, own: Callable[[], Snapshot], peers: NarAnswers) -> NcpsSite:
     """Make the inner site; it is neither logged nor counted among what clients ask.
 
     :param own: reads the figures of this worker.

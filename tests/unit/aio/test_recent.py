@@ -5,14 +5,14 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.aio.recent import Negatives
+from ncps.aio.recent import RecentSet
 from tests.fakes.clocks import SetClock
 
 
 class NegativesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.negatives = Negatives(self.clock, ttl_s=10, max_entries=3)
+        self.negatives = RecentSet(self.clock, ttl_s=10, max_entries=3)
 
     def test_remembered_and_forgotten_in_time(self) -> None:
         """An absence is believed for its time, and for not a moment more."""
@@ -26,7 +26,7 @@ class NegativesTests(SynchronousTestCase):
     def test_time_of_day_does_not_matter(self) -> None:
         """An hour more or less on the clock neither ends an absence nor makes it last."""
         clock = SetClock()
-        negatives = Negatives(clock, ttl_s=10, max_entries=3)
+        negatives = RecentSet(clock, ttl_s=10, max_entries=3)
         negatives.add("a")
         for step in (3600.0, -7200.0, 3600.0):
             clock.ahead += step
@@ -51,6 +51,6 @@ class NegativesTests(SynchronousTestCase):
     def test_may_be_switched_off(self) -> None:
         """With no time or no room nothing is remembered."""
         for ttl_s, max_entries in ((0, 3), (3, 0)):
-            negatives = Negatives(self.clock, ttl_s=ttl_s, max_entries=max_entries)
+            negatives = RecentSet(self.clock, ttl_s=ttl_s, max_entries=max_entries)
             negatives.add("a")
             self.assertNotIn("a", negatives)

@@ -18,10 +18,10 @@ from ncps.cache.cluster import Cluster
 from ncps.cache.core import Core, Rules
 from ncps.cache.nar.admission import Admission
 from ncps.cache.nar.downloads import DownloadRules
-from ncps.cache.nar.judge import Seal
+from ncps.cache.nar.judge import Judge
 from ncps.cache.nar.quarantine import QuarantineBounds
 from ncps.cache.narinfo.state import CacheState
-from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.cache.world import Events
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
@@ -106,7 +106,9 @@ class CoreCase(SynchronousTestCase):
         self.ended: list[str] = []
         self.verified: list[str] = []
         self.disagreements = 0
-        self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
+        self.vetting = NarInfoVerifier(
+            trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name
+        )
         self.restart()
 
     def restart(self) -> None:
@@ -145,7 +147,7 @@ class CoreCase(SynchronousTestCase):
         rules = Rules(
             quarantine=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
             downloads=DownloadRules(
-                patience_s=PATIENCE_S, new_seal=partial(Seal, is_eager=self.is_eager)
+                patience_s=PATIENCE_S, new_seal=partial(Judge, is_eager=self.is_eager)
             ),
         )
         self.core = Core(

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Malformed
 from ncps.observe.metrics import Metrics
-from ncps.observe.snapshots import Figures, Way
+from ncps.observe.snapshots import Snapshot, Way
 
 
 class FiguresTests(SynchronousTestCase):
@@ -21,30 +21,30 @@ class FiguresTests(SynchronousTestCase):
         for number, value in enumerate((0.1, 1e300, math.inf, -math.inf)):
             gauge.labels(f'"\\\n{number}', "ü").set(value)
         for source in (registry, Metrics(["up"]).registry):
-            found = Figures.of(source)
-            self.assertEqual(found, Figures.read(found.render()))
+            found = Snapshot.of(source)
+            self.assertEqual(found, Snapshot.read(found.render()))
             for write in (generate_latest, openmetrics):
-                self.assertEqual(write(source), write(Figures.read(found.render())))
+                self.assertEqual(write(source), write(Snapshot.read(found.render())))
 
     def test_nonsense_is_malformed(self) -> None:
         """Bytes of another make are told."""
         for data in (b"", b"{", b"1", b"[1]", b'[["a", "b", "c", [["d", [["e"]], 1]]]]', b"\xff"):
-            self.assertRaises(Malformed, Figures.read, data)
+            self.assertRaises(Malformed, Snapshot.read, data)
 
     def test_what_outlives_a_process(self) -> None:
         """Counters and histograms do, gauges do not."""
-        kinds = {f.kind for f in Figures.of(Metrics().registry).growing().families.values()}
+        kinds = {f.kind for f in Snapshot.of(Metrics().registry).growing().families.values()}
         self.assertEqual({"counter", "histogram"}, kinds)
 
     def test_ways_are_for_gauges(self) -> None:
         """A counter is summed whatever is said of its name; an unnamed gauge is, too."""
-        found, other = Figures(), CollectorRegistry()
+        found, other = Snapshot(), CollectorRegistry()
         Counter("c", "C.", registry=other).inc(2)
         for name in ("g", "own", "least", "most"):
             Gauge(name, "G.", registry=other).set(5)
         ways: dict[str, Way] = {"c": "own", "own": "own", "least": "least", "most": "most"}
         for _ in range(2):
-            found.add(Figures.of(other), ways)
+            found.add(Snapshot.of(other), ways)
         values = {name: f.samples for name, f in found.families.items()}
         self.assertEqual(4, values["c"]["c_total", ()])
         self.assertEqual(10, values["g"]["g", ()])

@@ -1,4 +1,4 @@
-"""Figures of several workers in one answer."""
+"""Snapshot of several workers in one answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
 from ncps.observe.metrics import Metrics
-from ncps.observe.snapshots import Figures
+from ncps.observe.snapshots import Snapshot
 from ncps.ports import Totals
 from ncps.process.gathering import Gathering, Sibling
 from tests.contract.running import start
@@ -42,7 +42,7 @@ class GatheringTests(SynchronousTestCase):
     def value(self, sample: str, **labels: str) -> float:
         """Gather, and read one series."""
         found = self.successResultOf(start(self.first.all()))
-        assert isinstance(found, Figures)
+        assert isinstance(found, Snapshot)
         for family in found.families.values():
             for (name, pairs), value in family.samples.items():
                 if name == sample and labels.items() <= dict(pairs).items():

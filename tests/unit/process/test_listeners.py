@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.aio.listening import BACKLOG
 from ncps.errors import Refused
 from ncps.process import listeners
-from ncps.process.listeners import Door, Doors, enter
+from ncps.process.listeners import Listener, Listeners, enter
 
 
 class BoundSocket:
@@ -43,7 +43,7 @@ class DoorsTests(SynchronousTestCase):
         self.sockets: list[BoundSocket] = []
         self.taken: dict[str, int] = {}
         self.patch(listeners, "_bound", self.bind)
-        self.doors = Doors(MemoryReactor())
+        self.doors = Listeners(MemoryReactor())
 
     def bind(self, host: str, port: int, *, share: bool) -> BoundSocket:
         if host in self.taken:
@@ -62,7 +62,7 @@ class DoorsTests(SynchronousTestCase):
         self.successResultOf(self.open("tcp:80:interface=127.0.0.1"))
         self.assertEqual([("127.0.0.1", 80, False), ("127.0.0.1", 80, True)], self.bound)
         self.assertEqual([False, True], [made.is_open for made in self.sockets])
-        self.assertEqual([Door(host="127.0.0.1", port=80, backlog=BACKLOG)], self.doors.doors)
+        self.assertEqual([Listener(host="127.0.0.1", port=80, backlog=BACKLOG)], self.doors.doors)
         (port,) = self.doors.ports
         self.assertEqual(IPv4Address("TCP", "127.0.0.1", 80), port.getHost())
         port.stopListening()
@@ -71,7 +71,7 @@ class DoorsTests(SynchronousTestCase):
     def test_any_port_becomes_one(self) -> None:
         """Port 0 is what the kernel made of it, once."""
         self.successResultOf(self.open("tcp:0:backlog=7"))
-        self.assertEqual([Door(host="", port=4711, backlog=7)], self.doors.doors)
+        self.assertEqual([Listener(host="", port=4711, backlog=7)], self.doors.doors)
 
     def test_a_taken_address_is_refused_as_ever(self) -> None:
         """The message names it and says why."""
@@ -113,7 +113,7 @@ class EnterTests(SynchronousTestCase):
     def test_tcp_is_a_socket_of_its_own(self) -> None:
         """Bound so that the others may have the same address."""
         reactor = Listening()
-        enter(reactor, Door(host="::1", port=80, backlog=9), Factory())
+        enter(reactor, Listener(host="::1", port=80, backlog=9), Factory())
         ((binding, _, backlog, interface),) = reactor.tcpServers
         self.assertEqual((9, "::1"), (backlog, interface))
         expected = makeBinding("::1", 80, reuseAddress=True, reusePort=True)
@@ -123,11 +123,11 @@ class EnterTests(SynchronousTestCase):
         """A descriptor of systemd's is listened at as it is."""
         reactor = mock.Mock()
         factory = Factory()
-        enter(reactor, Door(fd=8, family=socket.AF_INET), factory)
+        enter(reactor, Listener(fd=8, family=socket.AF_INET), factory)
         reactor.adoptStreamPort.assert_called_once_with(8, socket.AF_INET, factory)
 
     def test_trouble_is_refused(self) -> None:
         """What the kernel says is passed on."""
         reactor = Listening()
         reactor.error = CannotListenError("", 80, OSError(errno.EACCES, "no"))
-        self.assertRaises(Refused, enter, reactor, Door(port=80), Factory())
+        self.assertRaises(Refused, enter, reactor, Listener(port=80), Factory())

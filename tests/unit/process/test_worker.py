@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cli import WORKER
 from ncps.errors import Refused
-from ncps.process.listeners import Door
+from ncps.process.listeners import Listener
 from ncps.process.worker import Plan
 
 PLAN = Plan(
@@ -16,7 +16,7 @@ PLAN = Plan(
     run="/run/x",
     via="ncps-1",
     locks=2,
-    doors=(Door(host="::1", port=80, backlog=9), Door(fd=8, family=1)),
+    doors=(Listener(host="::1", port=80, backlog=9), Listener(fd=8, family=1)),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.nar.judge import Seal
+from ncps.cache.nar.judge import Judge
 from ncps.codec import encoder
 from ncps.codec.ratio import ALLOWANCE
 from ncps.errors import Corrupt
@@ -37,10 +37,10 @@ class BombTests(SynchronousTestCase):
     def reach(self) -> None:
         self.reached += 1
 
-    def seal(self, record: NarRecord, max_ratio: int) -> Seal:
-        return Seal(record.key, record, max_ratio=max_ratio, reached=self.reach)
+    def seal(self, record: NarRecord, max_ratio: int) -> Judge:
+        return Judge(record.key, record, max_ratio=max_ratio, reached=self.reach)
 
-    def feed(self, seal: Seal) -> None:
+    def feed(self, seal: Judge) -> None:
         for digest in seal.digests:
             digest.feed(self.file)
 

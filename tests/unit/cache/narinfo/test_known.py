@@ -8,7 +8,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.narinfo.known import KnownNarInfo, NarInfoMemory, known
-from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.ranges import entity_tag
 from tests.fakes.samples import UPSTREAM_KEY, Sample, sample
 
@@ -16,7 +16,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def item(of: Sample) -> KnownNarInfo:
-    vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=None, name="here")
+    vetting = NarInfoVerifier(trusted=(UPSTREAM_KEY.public,), own=None, name="here")
     vetted = vetting.vet(of.narinfo, digest=of.digest, upstream="http://u", now=NOW)
     return known(vetted.entry, vetted.nar)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncps.cache.narinfo import last_use
-from ncps.cache.narinfo.last_use import MAX_WAITING, Uses
+from ncps.cache.narinfo.last_use import MAX_WAITING, LastUse
 from ncps.errors import Unavailable
 from tests.fakes.samples import sample
 from tests.unit.cache.rig import CoreCase
@@ -14,7 +14,7 @@ class UsesTests(CoreCase):
         """Times of use are written in batches, and a flood of names fills no memory."""
         self.patch(last_use, "MAX_WAITING", 2)
         self.assertGreater(MAX_WAITING, 1000)
-        uses = Uses(self.clock, self.catalog)
+        uses = LastUse(self.clock, self.catalog)
         self.get(uses.flush())
         keys = [sample(name, 10).key for name in "abc"]
         for number, key in enumerate(keys):
@@ -26,7 +26,7 @@ class UsesTests(CoreCase):
 
     def test_failure_loses_only_times(self) -> None:
         """If they cannot be written they are forgotten, not collected for ever."""
-        uses = Uses(self.clock, self.catalog)
+        uses = LastUse(self.clock, self.catalog)
         uses.narinfo("x")
         self.catalog.failing_writes = Unavailable("locked")
         self.refused(uses.flush(), Unavailable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from ncps.cache.answers import Outcome
-from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.errors import NcpsError, NotFound
 from ncps.nix.keys import SecretKey, verify_any
 from ncps.nix.narinfo import NarInfo
@@ -218,7 +218,7 @@ class OtherReplicaTests(NamesCase):
         self.origin.add(self.p)
         self.named(self.p)
         theirs = SecretKey.generate("theirs-1")
-        self.vetting = Vetting(trusted=(theirs.public,), own=OWN_KEY, name=OWN_KEY.name)
+        self.vetting = NarInfoVerifier(trusted=(theirs.public,), own=OWN_KEY, name=OWN_KEY.name)
         self.restart()
         self.refused(self.narinfos.get(self.p.digest), NotFound)
         narinfo = signed(self.p.narinfo, theirs)

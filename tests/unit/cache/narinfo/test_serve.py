@@ -13,7 +13,7 @@ from ncps.ask.say import AWAY_S
 from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.cache.narinfo.find import EVICTED_REFRESH_S, REFRESH_S
 from ncps.cache.narinfo.known import NarInfoMemory
-from ncps.cache.narinfo.verify import Vetting
+from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.keys import SecretKey
@@ -516,9 +516,9 @@ class SharedNarTests(NarInfosCase):
     def test_what_holds_is_judged_in_a_thread(self) -> None:
         """If it has many references: to look at its signatures anew is dear."""
         places: list[bool] = []
-        judge = Vetting.vouched
+        judge = NarInfoVerifier.vouched
 
-        def vouched(vetting: Vetting, entry: NarInfoEntry) -> NarInfoEntry | None:
+        def vouched(vetting: NarInfoVerifier, entry: NarInfoEntry) -> NarInfoEntry | None:
             places.append(threads.is_running)
             return judge(vetting, entry)
 
@@ -527,7 +527,7 @@ class SharedNarTests(NarInfosCase):
         self.restart()
         with (
             mock.patch.object(References, "is_long", new=True),
-            mock.patch.object(Vetting, "vouched", vouched),
+            mock.patch.object(NarInfoVerifier, "vouched", vouched),
         ):
             self.test_stored_and_verified_one_holds()
         self.assertEqual({True}, set(places))

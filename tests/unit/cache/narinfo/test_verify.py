@@ -1,4 +1,4 @@
-"""Vetting and sidecars: what an upstream says, judged, rewritten, and kept as it was said."""
+"""Verified narinfos and sidecars: what an upstream says is judged, rewritten and kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.narinfo import sidecar
-from ncps.cache.narinfo.verify import MAX_SIGNATURES, MAX_URL, Vetted, Vetting
+from ncps.cache.narinfo.verify import MAX_SIGNATURES, MAX_URL, NarInfoVerifier, Vetted
 from ncps.errors import Malformed, Unusable
 from ncps.nix.keys import SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
@@ -36,7 +36,7 @@ class VettingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.sample = sample(size=5000)
         self.narinfo = self.sample.narinfo
-        self.vetting = Vetting(
+        self.vetting = NarInfoVerifier(
             trusted=(SecretKey.generate("other-1").public, UPSTREAM_KEY.public),
             own=OWN_KEY,
             name=OWN_KEY.name,
@@ -174,7 +174,9 @@ class ContentAddressTests(SynchronousTestCase):
     """The CA is not signed. Nix 2.8 and 2.26 refuse a path for a wrong one, or crash."""
 
     def setUp(self) -> None:
-        self.vetting = Vetting(trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name)
+        self.vetting = NarInfoVerifier(
+            trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name
+        )
 
     def vet(self, narinfo: NarInfo) -> Vetted:
         return self.vetting.vet(

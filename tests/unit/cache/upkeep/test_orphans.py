@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.aio.clocks import utc_now
 from ncps.aio.tasks import Tasks
 from ncps.cache.cluster import Cluster, lease_of
-from ncps.cache.narinfo.last_use import Uses
+from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.upkeep import orphans
 from ncps.cache.upkeep.evict import LEASE
 from ncps.cache.upkeep.orphans import PACE, PAUSE_S, Orphans, Swept
@@ -67,7 +67,7 @@ class OrphanTests(SynchronousTestCase):
                 cluster=Cluster(leases=self.leases),
             ),
             self.changes,  # type: ignore[arg-type]  # of which it needs no more
-            Uses(self.clock, self.catalog),
+            LastUse(self.clock, self.catalog),
             grace_s=grace_s,
             swept=self.swept.append,
         )

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.aio.slots import Slots
+from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.threads import Threads
 from ncps.storage.s3.blobs import S3Blobs
 from ncps.storage.s3.bucket import Bucket, BucketAccess
@@ -40,8 +40,8 @@ class BucketCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.threads: Threads = InlineThreads()
-        self.slots = Slots(self.clock, "requests", size=4, queue=4, patience_s=10)
-        self.line = Slots(self.clock, "uploads", size=1, queue=4, patience_s=10)
+        self.slots = Bulkhead(self.clock, "requests", size=4, queue=4, patience_s=10)
+        self.line = Bulkhead(self.clock, "uploads", size=1, queue=4, patience_s=10)
         self.connect(FakeS3())
         self.sources = Path(self.mktemp())
 

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
-from ncps.observe.snapshots import Figures
+from ncps.observe.snapshots import Snapshot
 from ncps.web.answer import tell
 from ncps.web.pages.inner import inner_site
 from ncps.web.request import NcpsRequest
@@ -24,7 +24,7 @@ class _Peers:
 class InnerSiteTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.metrics = Metrics()
-        self.site = inner_site(Server().clock, lambda: Figures.of(self.metrics.registry), _Peers())
+        self.site = inner_site(Server().clock, lambda: Snapshot.of(self.metrics.registry), _Peers())
 
     def get(self, path: str) -> Response:
         client = Client(self.site.buildProtocol(None))
@@ -36,8 +36,8 @@ class InnerSiteTests(SynchronousTestCase):
     def test_figures_can_be_read_again(self) -> None:
         """What a worker tells is what its registry says."""
         self.metrics.downloads("failed").inc(3)
-        found = Figures.read(self.get("/figures").body)
-        self.assertEqual(Figures.of(self.metrics.registry), found)
+        found = Snapshot.read(self.get("/figures").body)
+        self.assertEqual(Snapshot.of(self.metrics.registry), found)
 
     def test_nars_on_their_way_are_for_peers(self) -> None:
         """The page that answers replicas answers siblings."""

@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.aio.slots import Slots
+from ncps.aio.bulkhead import Bulkhead
 from ncps.errors import Busy
 
 
@@ -14,7 +14,7 @@ class SlotsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.reached: list[str] = []
-        self.slots = Slots(
+        self.slots = Bulkhead(
             self.clock, "tables", size=2, queue=3, patience_s=10, reached=self.reached.append
         )
 

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from ncps.errors import Busy
 
 
-class Slots:
+class Bulkhead:
     """Use as `async with`, or `acquire` and later `release`.
 
     :param what: they are for, in the plural, for messages.

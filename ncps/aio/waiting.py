@@ -1,8 +1,8 @@
 """Flights: one computation per key, many waiters, each cancellable alone.
 
-A Deferred must not have two awaiters: the second one would get None. `Shared` is the one fan-out
+A Deferred must not have two awaiters: the second one would get None. `Future` is the one fan-out
 of this program: a result that is set once, and a fresh Deferred for each waiter, whose
-cancellation forgets that waiter and nothing else. `Flights` runs at most one job per key; the
+cancellation forgets that waiter and nothing else. `SingleFlight` runs at most one job per key; the
 job belongs to `Tasks`, not to whoever asked first, so clients that leave do not stop it.
 """
 
@@ -20,7 +20,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class Future(Generic[T]):
     """A result that many may await; the first `succeed` or `fail` counts, later ones do not."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Shared(Generic[T]):
         self._waiters.pop(waiter, None)
 
 
-class Bell:
+class Wakeup:
     """Wakes the one coroutine that waits for it, if one does."""
 
     def __init__(self) -> None:
@@ -93,13 +93,13 @@ class Bell:
             waiter.callback(None)
 
 
-class Flights(Generic[K, T]):
+class SingleFlight(Generic[K, T]):
     """Jobs under way, by key."""
 
     def __init__(self, tasks: Tasks, kind: str) -> None:
         self._tasks = tasks
         self._kind = kind
-        self._flights: dict[K, Shared[T]] = {}
+        self._flights: dict[K, Future[T]] = {}
 
     def __contains__(self, key: K) -> bool:
         return key in self._flights
@@ -116,12 +116,12 @@ class Flights(Generic[K, T]):
         """
         shared = self._flights.get(key)
         if shared is None:
-            shared = self._flights[key] = Shared()
+            shared = self._flights[key] = Future()
             self._tasks.start(f"{self._kind} {key}", self._run(key, shared, job))
         return await shared.wait()
 
     async def _run(
-        self, key: K, shared: Shared[T], job: Callable[[], Coroutine[Any, Any, T]]
+        self, key: K, shared: Future[T], job: Callable[[], Coroutine[Any, Any, T]]
     ) -> None:
         # The flight is over before anybody hears of it: who asks again then gets a new one.
         try:

@@ -8,14 +8,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.aio.flights import Bell, Flights, Shared
 from ncps.aio.tasks import Tasks
+from ncps.aio.waiting import Future, SingleFlight, Wakeup
 from ncps.errors import NotFound, Unavailable
 
 
 class SharedTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.shared: Shared[int] = Shared()
+        self.shared: Future[int] = Future()
 
     def wait(self) -> Deferred[int]:
         return Deferred.fromCoroutine(self.shared.wait())
@@ -89,7 +89,7 @@ class SharedTests(SynchronousTestCase):
 class BellTests(SynchronousTestCase):
     def test_ring_wakes_the_waiter_once(self) -> None:
         """A ring wakes whoever waits then; rings before and after are not remembered."""
-        bell = Bell()
+        bell = Wakeup()
         bell.ring()
         waiting = Deferred.fromCoroutine(bell.wait())
         self.assertNoResult(waiting)
@@ -100,7 +100,7 @@ class BellTests(SynchronousTestCase):
 
     def test_cancelled_waiter_can_be_followed_by_another(self) -> None:
         """A wait that was called off leaves the bell as it was."""
-        bell = Bell()
+        bell = Wakeup()
         waiting = Deferred.fromCoroutine(bell.wait())
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
@@ -113,7 +113,7 @@ class BellTests(SynchronousTestCase):
 class FlightsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.tasks = Tasks(Clock())
-        self.flights: Flights[str, int] = Flights(self.tasks, "test")
+        self.flights: SingleFlight[str, int] = SingleFlight(self.tasks, "test")
         self.jobs: list[Deferred[int]] = []
 
     async def job(self) -> int:
