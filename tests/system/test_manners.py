@@ -34,7 +34,7 @@ class MannersTests(Stage):
             headers=[("Content-Type", "text/html")],
             plan=lambda request: [Status(403)] if request.method == "HEAD" else [],
         )
-        head = b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000
+        head = b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"y" * 1000 + b"\r\n") * 600
         origin.serve(f"/{flooding.digest}.narinfo", b"", Raw(head))
         daemon = self.daemon(origin, options=OPTIONS)
 
