@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.system.caches import StorePath
 from tests.system.faults import Delay, Fault, NoLength, Raw, Status
 from tests.system.origin import Origin
-from tests.system.stage import Stage
+from tests.system.stage import Stage, wait_until
 
 SIZE = 200_000
 LATE_S = 3.0
@@ -46,4 +46,4 @@ class MannersTests(Stage):
             self.assertEqual(1 + (path is typed), origin.gets(path.nar_target), path.base_name)
             self.wait_until_stored(daemon, path)
         self.assertEqual(503, self.narinfo(daemon, flooding).status)
-        self.assertIn("longer than 65536 bytes", daemon.log)
+        wait_until(lambda: "longer than 65536 bytes" in daemon.log, "a reason", daemon=daemon)
