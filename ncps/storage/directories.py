@@ -58,16 +58,22 @@ class Directories:
             sync_directory(path.rpartition("/")[0])
 
     def make_parents(self, path: str) -> None:
-        """Make the directories between the root and a file, and make their names durable."""
+        """Make the directories between the root and a file, and make their names durable.
+
+        Raises FileNotFoundError if another thread removes one of them meanwhile.
+        """
         slash = path.find("/", len(self._prefix))
         while slash != -1:
             directory = path[:slash]
             try:
                 Path(directory).mkdir(_MODE)
                 is_new = True
-            except FileExistsError:
+            except FileExistsError as error:
                 if not Path(directory).is_dir():
-                    raise
+                    if os.path.lexists(directory):
+                        raise
+                    # Another thread has pruned the directory since.
+                    raise FileNotFoundError(error.errno, error.strerror, directory) from error
                 is_new = False
             if is_new or directory not in self._durable:
                 sync_directory(directory.rpartition("/")[0])

@@ -291,7 +291,7 @@ from ncps.storage.s3.requests import BucketRequests
 from ncps.storage.s3.bucket import Bucket, BucketAccess, connect
 from ncps.storage.s3.upload import UploadOptions
 from ncps.storage.stores import BlobConfigStore
-from ncps.aio.bulkhead import Slots
+from ncps.aio.bulkhead import Bulkhead
 from ncps.storage import keys
 from tests.contract.running import start
 from tests.contract.samples import digest_of, key_of, spooled
@@ -303,7 +303,7 @@ access = BucketAccess(
     bucket=name, endpoint=endpoint, access_key_id=access_key, secret_access_key=secret_key,
     force_path_style=True, connect_timeout_s=5, read_timeout_s=20, attempts=2, connections=1,
 )
-slots = Slots(Clock(), "requests", size=1, queue=1, patience_s=1)
+slots = Bulkhead(Clock(), "requests", size=1, queue=1, patience_s=1)
 bucket = Bucket(connect(access), access)
 requests = BucketRequests(bucket=bucket, workers=InlineThreads(), slots=slots, uploads=slots)
 uploads = UploadOptions(1)

@@ -24,7 +24,10 @@ class RingTests(Stage):
     def test_rings_of_two_and_three_and_a_mesh_of_five(self) -> None:
         """What nobody has is a quick 404 and remembered by none; what appears is found by all."""
         origin = self.mounted()
-        patient = ("--cache-upstream-response-header-timeout", f"{PATIENCE_S}s")
+        patient = (
+            *("--cache-upstream-response-header-timeout", f"{PATIENCE_S}s"),
+            *("--cache-upstream-dialer-timeout", f"{PATIENCE_S}s"),
+        )
         daemons = [self.make_daemon(options=patient) for _ in range(5)]
         self.connect(origin, daemons[:2], is_mesh=True)
         self.connect(origin, daemons[2:], is_mesh=False)

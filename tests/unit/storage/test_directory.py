@@ -325,6 +325,22 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(len(pruned), 3)
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
+    async def test_a_shard_that_is_pruned_while_it_is_looked_at_is_made_again(self) -> None:
+        """It was there when it was to be made, and is gone when it is looked at."""
+        there: list[Path] = []
+        real = Path.mkdir
+
+        def mkdir(path: Path, mode: int = 0o777, **others: bool) -> None:
+            if path.parent.name == "nar" and not there:
+                there.append(path)
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            real(path, mode, **others)
+
+        self.patch(Path, "mkdir", mkdir)
+        await self.publish(key_of(1), b"some bytes")
+        self.assertEqual(len(there), 1)
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
+
     async def test_the_name_is_on_disk_before_anybody_is_told(self) -> None:
         """File, shard and the shard's parents are synced, new directories each, known ones once."""
         synced: list[str] = []
