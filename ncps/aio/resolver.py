@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from attrs import Factory, define
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import DNSLookupError
@@ -104,14 +104,19 @@ class _Name:
 
 @implementer(IHostResolution)
 class _Resolution:
-    """A look-up as Twisted sees it."""
+    """A look-up as Twisted sees it.
+
+    :ivar answering: ends when the receiver has been told.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.answering: Deferred[None] | None = None
 
     def cancel(self) -> None:
-        """See `IHostResolution`."""
-        raise NotImplementedError
+        """See `IHostResolution`: the receiver is told nothing more; others get their answer."""
+        if self.answering is not None:
+            self.answering.cancel()
 
 
 @implementer(IHostnameResolver)
@@ -173,9 +178,13 @@ class Resolver:
             resolutionReceiver.resolutionComplete()
 
         resolutionReceiver.resolutionBegan(resolution)
-        answering = Deferred.fromCoroutine(answer())
-        answering.addErrback(lambda failure: self._log.failure("a look-up", failure))
+        resolution.answering = Deferred.fromCoroutine(answer())
+        resolution.answering.addErrback(self._not_answered)
         return resolution
+
+    def _not_answered(self, failure: Failure) -> None:
+        if failure.check(CancelledError) is None:
+            self._log.failure("a look-up", failure)
 
     def why(self, host: str) -> NameTrouble | None:
         """Say why the last look-up of a name gave no address; None if it gave one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from ncps.database.dialects.base import DatabaseServer, Dialect
+from ncps.database.dialects.base import DatabaseServer, ServerDialect
 from ncps.database.dialects.libpq import completed
 from ncps.database.dialects.mysql import MySQL
 from ncps.database.dialects.postgresql import PostgreSQL
@@ -20,7 +20,7 @@ CONNECTIONS: Final = 10
 """To a server, where the settings do not say."""
 
 
-def server_dialect(settings: Settings) -> Dialect:
+def server_dialect(settings: Settings) -> ServerDialect:
     """Make the dialect of a server; nothing is opened. Refused if its driver is missing."""
     where = settings.cache.database_url
     patience = settings.cache.database

@@ -25,7 +25,7 @@ from twisted.enterprise.adbapi import Connection, ConnectionPool
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
-from ncps.database.dialects.base import Dialect, Transaction, Trouble
+from ncps.database.dialects.base import ServerDialect, Transaction, Trouble
 from ncps.errors import Unavailable
 
 R = TypeVar("R")
@@ -106,7 +106,7 @@ class Connections(ConnectionPool):
 
     connectionFactory = PooledConnection
 
-    def __init__(self, reactor: Any, dialect: Dialect, *, size: int, idle: int) -> None:
+    def __init__(self, reactor: Any, dialect: ServerDialect, *, size: int, idle: int) -> None:
         # The module only has to look like a driver: `connect` below never asks it.
         super().__init__("sqlite3", cp_min=0, cp_max=size, cp_noisy=False, cp_reactor=reactor)
         self.dialect = dialect

@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.aio.backoff import Backoff
 from ncps.database.connections import Connections
-from ncps.database.dialects.base import Dialect, Transaction, Trouble
+from ncps.database.dialects.base import ServerDialect, Transaction, Trouble
 from ncps.database.pool import Database, Observer
 from ncps.errors import Busy, Refused, Unavailable
 
@@ -69,7 +69,7 @@ class ServerDatabase(Database):
     def __init__(
         self,
         reactor: Any,
-        dialect: Dialect,
+        dialect: ServerDialect,
         *,
         size: int,
         idle: int,

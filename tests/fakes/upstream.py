@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from attrs import frozen
 from twisted.internet.defer import Deferred
 
+from ncps.aio.body import PassedBody
 from ncps.errors import NcpsError, NotFound, Unavailable
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.nix.narinfo import NarInfo
-from ncps.ports import Segment, Upstream, UpstreamBody
+from ncps.ports import Upstream, UpstreamBody
 from tests.fakes.samples import Sample
 
 CHUNK = 64 * 1024
@@ -176,16 +177,17 @@ class ScriptedUpstream(Upstream):
         return ScriptedBody(self, script, self._file(url), offset)
 
 
-class ScriptedBody(UpstreamBody):
+class ScriptedBody(PassedBody):
     """A NAR on its way, by the script."""
 
     def __init__(
         self, upstream: ScriptedUpstream, script: Script, file: bytes, offset: int
     ) -> None:
+        start = 0 if script.ignores_range else offset
+        total = len(file) if script.total is None else script.total or None
+        super().__init__(self._pieces(start), self._give_up, start=start, total=total)
         self._upstream = upstream
         self._script = script
-        self._start = 0 if script.ignores_range else offset
-        self._total = len(file) if script.total is None else script.total or None
         if script.lie_at is not None:
             at = script.lie_at
             file = file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :]
@@ -194,28 +196,13 @@ class ScriptedBody(UpstreamBody):
         self._waiter: Deferred[None] = Deferred()
         upstream.bodies += 1
 
-    @property
-    def start(self) -> int:
-        return self._start
-
-    @property
-    def total(self) -> int | None:
-        return self._total
-
-    @property
-    def size(self) -> int | None:
-        return None if self._total is None else self._total - self._start
-
-    def segment(self) -> Segment | None:
-        return None
-
     def _stops(self) -> list[int]:
         script = self._script
         marks = {script.cut_at, script.stall_at, len(self._file)}
         return sorted(m for m in marks if m is not None and m <= len(self._file))
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        script, position = self._script, self._start
+    async def _pieces(self, position: int) -> AsyncIterator[bytes]:
+        script = self._script
         for stop in self._stops():
             while position < stop:
                 if script.trickles_from is not None and position >= script.trickles_from:
@@ -237,10 +224,9 @@ class ScriptedBody(UpstreamBody):
         self._waiter = self._upstream.waiter()
         await self._waiter
 
-    def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._upstream.bodies -= 1
-            if not self._waiter.called:
-                self._waiter.errback(Unavailable("body was closed before its end"))
-                self._waiter.addErrback(lambda _: None)
+    def _give_up(self) -> None:
+        self._is_closed = True
+        self._upstream.bodies -= 1
+        if not self._waiter.called:
+            self._waiter.errback(Unavailable("body was closed before its end"))
+            self._waiter.addErrback(lambda _: None)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from attrs import evolve
 
 from ncps.database import migrate
-from ncps.database.dialects.base import DatabaseServer, Dialect
+from ncps.database.dialects.base import DatabaseServer, ServerDialect
 from ncps.database.dialects.mysql import MySQL
 from ncps.database.dialects.postgresql import PostgreSQL
 from ncps.database.server import ServerDatabase
@@ -33,20 +33,20 @@ def server_of(url: str, **changes: Any) -> DatabaseServer:
     return evolve(plain, **changes)
 
 
-def dialect_of(url: str, **changes: Any) -> Dialect:
+def dialect_of(url: str, **changes: Any) -> ServerDialect:
     """The dialect for a URL of the test servers."""
     server = server_of(url, **changes)
     return PostgreSQL(server) if url.startswith("postgresql:") else MySQL(server)
 
 
 @cache
-def _migrated(server: PostgreSQLServer | MariaDBServer) -> Dialect:
+def _migrated(server: PostgreSQLServer | MariaDBServer) -> ServerDialect:
     dialect = dialect_of(server.new_database())
     migrate.up(dialect)
     return dialect
 
 
-def emptied(server: PostgreSQLServer | MariaDBServer) -> Dialect:
+def emptied(server: PostgreSQLServer | MariaDBServer) -> ServerDialect:
     """A database with the schema and no rows; quicker than a new one, and the same each time."""
     dialect = _migrated(server)
     with closing(dialect.connect()) as connection:
@@ -60,7 +60,7 @@ def emptied(server: PostgreSQLServer | MariaDBServer) -> Dialect:
     return dialect
 
 
-def database_of(reactor: Any, dialect: Dialect, **changes: Any) -> ServerDatabase:
+def database_of(reactor: Any, dialect: ServerDialect, **changes: Any) -> ServerDatabase:
     """A database of four connections."""
     arguments = {"size": 4, "idle": 4, "deadline_s": 10.0} | changes
     return ServerDatabase(reactor, dialect, **arguments)

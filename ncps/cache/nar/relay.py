@@ -23,6 +23,7 @@ from collections.abc import (
     Coroutine,
 )
 from contextlib import AbstractAsyncContextManager, aclosing
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import frozen
@@ -147,7 +148,8 @@ class Relay(Supply):
         if stored is not None:
             if not self._relayed:
                 raise AlreadyStored("stored meanwhile")
-            yield _StoredSource(stored, self._open_stored)
+            opened = partial(self._follow_stored, stored)
+            yield _OwnSource("store", str(stored.file_hash), opened)
         async with aclosing(self._sources.each(shunned, suspects)) as sources:
             async for source in sources:
                 yield source
@@ -170,9 +172,13 @@ class Relay(Supply):
         except (NotFound, Unavailable, Corrupt) as error:
             self.failures[PEER] = Unavailable(f"the process that fetches it: {error}")
             return None
-        return _PeerSource(self, address, file)
+        return _OwnSource(PEER, file, partial(self._follow, address))
 
-    async def follow(self, address: str, offset: int) -> UpstreamBody:
+    async def _follow_stored(self, nar: NarRecord, offset: int) -> UpstreamBody:
+        body = await self._open_stored(nar, offset)
+        return PassedBody(aiter(body), body.close, start=offset, total=nar.file_size)
+
+    async def _follow(self, address: str, offset: int) -> UpstreamBody:
         """Open what another process is fetching; it is left when it is slow and its lease free."""
         opening = self._cluster.peers.open_nar(address, self._key, offset=offset)
         body, pace = await self._in_time(opening), self._cluster.pace
@@ -249,16 +255,15 @@ class Relay(Supply):
 
 
 @frozen
-class _PeerSource(Source):
-    """Another process of this cache, which is fetching the file."""
+class _OwnSource(Source):
+    """A source that belongs to this cache: another process of it, or the store.
 
-    relay: Relay
-    address: str
+    :param open_at: opens the bytes from an offset on.
+    """
+
+    name: str
     file: str
-
-    @property
-    def name(self) -> str:
-        return PEER
+    open_at: Callable[[int], Awaitable[UpstreamBody]]
 
     @property
     def origin(self) -> None:
@@ -269,32 +274,4 @@ class _PeerSource(Source):
         return False
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
-        return await self.relay.follow(self.address, offset)
-
-
-@frozen
-class _StoredSource(Source):
-    """The store, into which a former holder of the lease has put the file."""
-
-    nar: NarRecord
-    open_stored: Callable[[NarRecord, int], Awaitable[Body]]
-
-    @property
-    def name(self) -> str:
-        return "store"
-
-    @property
-    def origin(self) -> None:
-        return None
-
-    @property
-    def is_other_file(self) -> bool:
-        return False
-
-    @property
-    def file(self) -> str:
-        return str(self.nar.file_hash)
-
-    async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
-        body = await self.open_stored(self.nar, offset)
-        return PassedBody(aiter(body), body.close, start=offset, total=self.nar.file_size)
+        return await self.open_at(offset)

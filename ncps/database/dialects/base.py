@@ -95,9 +95,6 @@ class Dialect(Protocol):
     def connect(self) -> Any:
         """Connect, ready for transactions; blocks. Raises `errors`. The caller closes it."""
 
-    def file_number(self, connection: Any) -> int:
-        """Number of the socket of an open connection; asked only of servers."""
-
     def inspect(self) -> Any | None:
         """Connect to look at what is there, changing nothing; None if there is nothing yet.
 
@@ -159,3 +156,10 @@ class Transaction:
 def one_line(error: Exception) -> str:
     """What a driver says, without line breaks and not without end."""
     return " ".join(str(error).split())[:500]
+
+
+class ServerDialect(Dialect, Protocol):
+    """A dialect whose database is reached over a socket."""
+
+    def file_number(self, connection: Any) -> int:
+        """Number of the socket of an open connection."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ncps.database.dialects.base import (
     DatabaseServer,
-    Dialect,
+    ServerDialect,
     Sleep,
     Transaction,
     Trouble,
@@ -62,8 +62,8 @@ BORROWED: Final = ("pymysql.connections.Connection._sock",)
 """Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
 
-class MySQL(Dialect):
-    """See `Dialect`.
+class MySQL(ServerDialect):
+    """See `ServerDialect`.
 
     Sessions commit each statement by themselves unless a transaction was begun, see what others
     committed (READ COMMITTED), and are strict about values, whatever the server's configuration

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ncps.database.dialects.base import (
     DatabaseServer,
-    Dialect,
+    ServerDialect,
     Sleep,
     Transaction,
     Trouble,
@@ -65,8 +65,8 @@ _TOLD = (
 """What is said where a connection is refused, of which libpq passes on no code."""
 
 
-class PostgreSQL(Dialect):
-    """See `Dialect`.
+class PostgreSQL(ServerDialect):
+    """See `ServerDialect`.
 
     Sessions commit each statement by themselves unless a transaction was begun; the default
     isolation is READ COMMITTED whatever the server's configuration says.

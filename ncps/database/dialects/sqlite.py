@@ -59,9 +59,6 @@ class SQLite(Dialect):
             raise
         return connection
 
-    def file_number(self, connection: Any) -> int:
-        raise NotImplementedError("a file has no socket")
-
     def inspect(self) -> sqlite3.Connection | None:
         if not self.path.exists():
             return None

@@ -268,6 +268,15 @@ class TwistedTests(ResolverCase):
         self.assertEqual(([], True), (receiver.addresses, receiver.is_complete))
         self.assertIn("Name or service not known", str(self.resolver.why("A.example")))
 
+    def test_cancelled(self) -> None:
+        """Its receiver hears nothing more; another one of the same name gets its answer."""
+        self.answer = lambda _: (V4,)
+        left, kept = Receiver(), self.resolve("a.example")
+        self.resolver.resolveHostName(left, "a.example").cancel()
+        self.threads.release()
+        self.assertEqual(([], False), (left.addresses, left.is_complete))
+        self.assertEqual(([IPv4Address("TCP", V4, 0)], True), (kept.addresses, kept.is_complete))
+
     def test_endpoint(self) -> None:
         """It connects, or fails with the reason, which Twisted takes for a look-up that failed."""
         self.wire.installNameResolver(self.resolver)
