@@ -116,7 +116,7 @@ def core_of(
         ),
         downloads=DownloadRules(
             patience_s=cache.download.resume_timeout_s,
-            new_seal=limits.new_seal(settings, counters),
+            new_judge=limits.new_judge(settings, counters),
         ),
         is_absent_when_away=cache.upstream.away_answer == "absent",
     )

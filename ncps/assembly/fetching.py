@@ -27,7 +27,7 @@ from ncps.upstream.agent import Client, Credentials, Timeouts
 from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
 from ncps.upstream.proxies import Bypass, Proxies, Proxy
-from ncps.upstream.remote import Observers, RemoteCache
+from ncps.upstream.remote import AnswerLimits, Observers, RemoteAddress, RemoteCache
 
 _log = Logger()
 
@@ -98,14 +98,16 @@ def upstreaming(
         caches.append(
             RemoteCache(
                 client,
-                name=_name(setting.url),
-                base_url=setting.url,
-                priority=setting.priority,
+                RemoteAddress(
+                    name=_name(setting.url), base_url=setting.url, priority=setting.priority
+                ),
                 clock=reactor,
                 workers=workers,
                 observers=observers,
-                narinfo_size=settings.cache.narinfo_max_size_bytes,
-                max_ratio=settings.cache.max_decompression_ratio,
+                limits=AnswerLimits(
+                    narinfo_size=settings.cache.narinfo_max_size_bytes,
+                    max_ratio=settings.cache.max_decompression_ratio,
+                ),
             )
         )
     upstreams = Upstreams(

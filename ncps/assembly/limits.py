@@ -63,7 +63,7 @@ def admission(
     return door
 
 
-def new_seal(settings: Settings, counters: Metrics) -> Callable[[NarKey, NarRecord | None], Judge]:
+def new_judge(settings: Settings, counters: Metrics) -> Callable[[NarKey, NarRecord | None], Judge]:
     """Make what makes the judge of a file."""
     limit = "cache-max-decompression-ratio"
     return partial(

@@ -1,4 +1,4 @@
-"""Place: how a process of ncps stands to others on its machine: alone, or one of several workers.
+"""Role: how a process of ncps stands to others on its machine: alone, or one of several workers.
 
 What differs between the two is here and in `worker`; everything else is the same program.
 """

@@ -192,7 +192,7 @@ class Cache(Protocol):
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         """Return the name of a NAR that has an old name, by the hash part of its store path.
 
-        :param file_name: the old name, which begins with that hash part; see `oldnames`.
+        :param file_name: the old name, which begins with that hash part; see `old_names`.
 
         NotFound: also of another file of that NAR; else as for `narinfo`.
         """

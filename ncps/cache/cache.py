@@ -1,4 +1,4 @@
-"""PullThrough: the cache core as the web floor sees it; see `verbs.Cache`."""
+"""PullThrough: the cache core as the web floor sees it; see `answers.Cache`."""
 
 from __future__ import annotations
 

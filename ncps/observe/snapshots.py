@@ -1,4 +1,4 @@
-"""Figures: what a registry of metrics says at one moment, to be carried about and added up.
+"""Snapshot: what a registry of metrics says at one moment, to be carried about and added up.
 
 Counters and histograms of several processes are summed. Of a gauge it depends on what it means,
 which `ncps.observe.metrics` says where it makes it.

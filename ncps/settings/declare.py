@@ -6,7 +6,8 @@
 
 As the branch `server` of the tree this is the attribute `server.max_headers`, the key
 `server.max-headers`, the flag `--server-max-headers` and the variable `SERVER_MAX_HEADERS`. A
-branch that is made without arguments has the documented defaults.
+branch that is made without arguments has the documented defaults, but for those that depend on the
+machine: these fields are required.
 """
 
 from __future__ import annotations

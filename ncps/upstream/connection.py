@@ -17,9 +17,6 @@ from twisted.python.failure import Failure
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
 from twisted.web.client import HTTPConnectionPool
 
-HEAD_SIZE: Final = 64 * 1024
-"""Bytes of an answer's head, at most, where no setting says otherwise."""
-
 
 class HeadTooLarge(Exception):
     """The head of an answer did not end within its limit; the connection was aborted."""

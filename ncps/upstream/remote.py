@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from urllib.parse import urljoin, urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
@@ -47,57 +47,74 @@ class Observers:
     nar_seconds: Callable[[float], object] = lambda _: None
 
 
+def _without_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
+@frozen(kw_only=True)
+class RemoteAddress:
+    """Where a cache is, and when it is asked; see `ncps.ports.Upstream`."""
+
+    name: str
+    base_url: str = field(converter=_without_slash)
+    priority: int
+
+
+@frozen(kw_only=True)
+class AnswerLimits:
+    """What an answer may cost.
+
+    :param narinfo_size: bytes of a narinfo, at most.
+    :param max_ratio: bytes that an encoding that was not asked for may make of one byte.
+    """
+
+    narinfo_size: int = MAX_SIZE
+    max_ratio: int = USUAL
+
+
 class RemoteCache(Upstream):
     """See `ncps.ports.Upstream`.
 
     :param workers: read what is long.
-    :param narinfo_size: bytes of a narinfo, at most.
-    :param max_ratio: bytes that an encoding that was not asked for may make of one byte.
     """
 
     def __init__(
         self,
         client: Client,
+        address: RemoteAddress,
         *,
-        name: str,
-        base_url: str,
-        priority: int,
         clock: IReactorTime,
         workers: Threads,
         observers: Observers = Observers(),
-        narinfo_size: int = MAX_SIZE,
-        max_ratio: int = USUAL,
+        limits: AnswerLimits = AnswerLimits(),
     ) -> None:
         self._client = client
-        self._name = name
-        self._base_url = base_url.rstrip("/")
-        self._priority = priority
+        self._address = address
         self._clock = clock
         self._workers = workers
         self._observers = observers
-        self._narinfo_size = narinfo_size
-        self._max_ratio = max_ratio
+        self._limits = limits
         self._fetched = observers.fetched
 
     @property
     def name(self) -> str:
         """Host, port and path."""
-        return self._name
+        return self._address.name
 
     @property
     def base_url(self) -> str:
         """Without a final slash."""
-        return self._base_url
+        return self._address.base_url
 
     @property
     def priority(self) -> int:
         """Lower is asked first."""
-        return self._priority
+        return self._address.priority
 
     async def narinfo(self, digest: str) -> NarInfo:
         """See `Upstream.narinfo`."""
         began = self._clock.seconds()
-        limit = self._narinfo_size
+        limit = self._limits.narinfo_size
         text, doubt = await self._small(f"{digest}.narinfo", limit, "cache-narinfo-max-size")
         self._observers.narinfo_seconds(self._clock.seconds() - began)
         _check_text(text)
@@ -135,7 +152,7 @@ class RemoteCache(Upstream):
     async def _read_small(
         self, path: str, limit: int, name: str
     ) -> tuple[bytes, Unconfirmed | None]:
-        answer = await self._client.request("GET", f"{self._base_url}/{path}")
+        answer = await self._client.request("GET", f"{self.base_url}/{path}")
         doubt: Unconfirmed | None = None
         pieces: list[bytes] = []
         try:
@@ -210,16 +227,18 @@ class RemoteCache(Upstream):
 
     def _ratio(self) -> Ratio:
         client = self._client
-        return Ratio(self._max_ratio, partial(client.reached, "cache-max-decompression-ratio"))
+        return Ratio(
+            self._limits.max_ratio, partial(client.reached, "cache-max-decompression-ratio")
+        )
 
     def _nar_url(self, url: str) -> str:
         try:
-            target = urljoin(f"{self._base_url}/", url)
+            target = urljoin(f"{self.base_url}/", url)
             scheme = urlsplit(target).scheme
         except ValueError:
             raise Corrupt("a NAR URL that is none") from None
         if scheme not in {"http", "https"} or (
-            scheme == "http" and self._base_url.startswith("https:")
+            scheme == "http" and self.base_url.startswith("https:")
         ):
             raise Corrupt(f"a NAR URL of scheme {scheme} is not followed")
         return target

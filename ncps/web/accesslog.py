@@ -49,7 +49,7 @@ class Requests(Batch):
         return "\n".join(map(_for_people, self.accesses))
 
     def human_lines(self, prefix: str) -> str:
-        """See `loglines.Batch`."""
+        """See `log_lines.Batch`."""
         offset = self.offset
         return "".join(
             f"{prefix}{human_head(access.ended + offset, 'info')} {harmless(_for_people(access))}\n"
@@ -57,7 +57,7 @@ class Requests(Batch):
         )
 
     def json_lines(self, last: str = "}") -> str:
-        """See `loglines.Batch`."""
+        """See `log_lines.Batch`."""
         end = f"{last}\n"
         return "".join([_json_line(access, self.offset, end) for access in self.accesses])
 

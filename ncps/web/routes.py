@@ -8,7 +8,7 @@ Query strings are no part of a name. GET and HEAD are all there is, and OPTIONS,
     /nix-cache-info       /pubkey
     /<32>.narinfo         <32>: hash part of a store path
     /nar/<H>.nar[.<ext>]  <H>: 52 digits of nix32 or 64 of hexadecimal
-    /nar/<32>-<H>.nar...  /nar/<32>.nar...  as other servers name NARs; see `cache.oldnames`
+    /nar/<32>-<H>.nar...  /nar/<32>.nar...  as other servers name NARs; see `cache.nar.old_names`
     /cluster/nar/<same>   a NAR on its way, for the other processes of this cache
     /healthz /readyz /metrics
 """

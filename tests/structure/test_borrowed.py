@@ -1,8 +1,8 @@
 """Private names of libraries: every one that is used is in a list, and every one in a list exists.
 
-A module that uses private names of a library lists them in a constant `BORROWED`; those of the web
-are in `ncps.web.fast.borrowed`. A library may rename such a name in any release. Names in
-annotations are left to mypy.
+A room that uses private names of a library lists them in a constant `BORROWED` beside their user;
+those of the web are in `ncps.web.fast.borrowed`. A library may rename such a name in any release.
+Names in annotations are left to mypy.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from types import ModuleType
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.structure.source import Module, imports, modules
+from tests.structure.test_floors import room_of
 
 PUBLIC = frozenset({"_exit", "_replace", "_asdict", "_fields", "_make"})
 """Names of the standard library that are documented in spite of their underscore."""
@@ -119,7 +120,11 @@ class BorrowedNamesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.modules = modules()
         self.borrowed = borrowed(self.modules)
-        self.names = {full.rpartition(".")[2] for full in self.borrowed}
+
+    def names(self, room: str) -> set[str]:
+        """The names in the lists of one room of the house."""
+        found = [module for module in self.modules if room_of(module.name) == room]
+        return {full.rpartition(".")[2] for full in borrowed(found)}
 
     def test_the_libraries_still_have_them(self) -> None:
         """A name that a library has renamed is noticed before a release of ours."""
@@ -135,7 +140,8 @@ class BorrowedNamesTests(SynchronousTestCase):
         for module in self.modules:
             near = {n for name in imports(module) for n in (name, name.rpartition(".")[0])}
             ours = frozenset().union(*(defined(by_name[n].source) for n in near if n in by_name))
-            self.assertEqual(set(), strange(module, ours) - self.names, module.name)
+            found = strange(module, ours) - self.names(room_of(module.name))
+            self.assertEqual(set(), found, module.name)
 
     def test_every_name_shared_with_a_base_class_is_listed(self) -> None:
         """Overriding a private method of a library depends on it as much as calling it."""
@@ -144,7 +150,7 @@ class BorrowedNamesTests(SynchronousTestCase):
                 continue
             for kind in vars(importlib.import_module(module.name)).values():
                 if isinstance(kind, type) and kind.__module__ == module.name:
-                    found = shared_with_library(kind) - self.names
+                    found = shared_with_library(kind) - self.names(room_of(module.name))
                     self.assertEqual(set(), found, f"{module.name}.{kind.__name__}")
 
 

@@ -27,7 +27,6 @@ LONG_CLASSES: Final = {
 
 LONG_CONSTRUCTORS: Final = {
     "Client": 11,
-    "RemoteCache": 9,
     "ResponseWriter": 7,
     "SiteState": 7,
 }

@@ -233,15 +233,15 @@ class Adoption:
         body = await self._store.open(stat.key, size=stat.size, tag=stat.tag)
         return DecodedBody(body, self._workers, encoding, 0, None) if encoding else body
 
-    async def _verify(self, seal: Judge, opened: Callable[[], Awaitable[Body]]) -> Verdict:
+    async def _verify(self, judge: Judge, opened: Callable[[], Awaitable[Body]]) -> Verdict:
         """Judge the bytes; where the narinfo says something else of the file, by the NAR inside."""
-        size = await self._feed(await opened(), seal.digests)
+        size = await self._feed(await opened(), judge.digests)
         try:
-            return await self._workers.run(seal.judge, size)
+            return await self._workers.run(judge.judge, size)
         except Doubtful:
-            inspector = seal.inspector()
+            inspector = judge.inspector()
             await self._feed(await opened(), (inspector,))
-            return await self._workers.run(seal.overrule, inspector, size)
+            return await self._workers.run(judge.overrule, inspector, size)
 
     async def _feed(self, body: Body, digests: tuple[Digest, ...]) -> int:
         size = 0

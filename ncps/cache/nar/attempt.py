@@ -35,7 +35,7 @@ class Terms:
     """By what the attempts of one download are judged.
 
     :param told: what the narinfo says; None if none is known.
-    :param new_seal: makes the judge of a file.
+    :param new_judge: makes the judge of a file.
     :ivar false_word: why FileHash and FileSize of the narinfo count no more; empty while they do.
     """
 
@@ -43,16 +43,16 @@ class Terms:
         self,
         key: NarKey,
         told: NarRecord | None,
-        new_seal: Callable[[NarKey, NarRecord | None], Judge] = Judge,
+        new_judge: Callable[[NarKey, NarRecord | None], Judge] = Judge,
     ) -> None:
         self.key = key
         self.false_word = ""
         self._told = self._expected = told
-        self._new_seal = new_seal
+        self._new_judge = new_judge
 
-    def seal(self) -> Judge:
+    def judge(self) -> Judge:
         """Make a judge. Raises NotFound if there can be no such file, or Unverifiable."""
-        return self._new_seal(self.key, self._expected)
+        return self._new_judge(self.key, self._expected)
 
     @property
     def is_uncompressed(self) -> bool:
@@ -87,7 +87,7 @@ class Attempt:
     def __init__(
         self, terms: Terms, supply: Supply, new_spool: NewSpool, *, is_confirmed: bool = False
     ) -> None:
-        self.seal = terms.seal()
+        self.judge = terms.judge()
         self.spool: Spool | None = None
         self.opened: Future[Spool] = Future()
         self.opener: Source | None = None
@@ -95,7 +95,7 @@ class Attempt:
         self.disputed = ""
         self.dispute = Dispute()
         self.is_tasted = False
-        self.is_confirmed = is_confirmed and self.seal.size is not None
+        self.is_confirmed = is_confirmed and self.judge.size is not None
         self._terms = terms
         self._supply = supply
         self._new_spool = new_spool
@@ -105,7 +105,7 @@ class Attempt:
         """Bytes in all, if known by now."""
         if self.spool is not None and self.spool.total is not None:
             return self.spool.total
-        return self.seal.size
+        return self.judge.size
 
     @property
     def length(self) -> int:
@@ -115,7 +115,7 @@ class Attempt:
     @property
     def _is_disputable(self) -> bool:
         """Whether the file's size is the word of one: of a narinfo, or of the first answer."""
-        can_decide = self.seal.size is None or self.seal.can_overrule
+        can_decide = self.judge.size is None or self.judge.can_overrule
         return self.size is not None and not self.is_confirmed and can_decide
 
     def is_other(self, source: Source) -> bool:
@@ -125,9 +125,9 @@ class Attempt:
 
     def relax(self, reason: str) -> None:
         """Go by NarHash alone, if that is possible; only while there is no spool."""
-        if self.seal.can_overrule:
+        if self.judge.can_overrule:
             self._terms.relax(reason)
-            self.seal = self._terms.seal()
+            self.judge = self._terms.judge()
 
     async def take(self, source: Source, body: UpstreamBody, offset: int) -> Spool:
         """Append what a source sends, from the byte there is, up to the end of the file.
@@ -144,7 +144,7 @@ class Attempt:
         await settled(spool)
         is_whole = spool.length == self.size
         if self.size is None and isinstance(trouble, Unconfirmed):
-            is_whole = self.seal.confirms(spool.length)
+            is_whole = self.judge.confirms(spool.length)
         if trouble is not None and (isinstance(trouble, Corrupt) or not is_whole):
             raise trouble
         if self.size is not None and not is_whole:
@@ -161,10 +161,10 @@ class Attempt:
             await self._contradicted(name, total)
         elif total is not None and total == self.size:
             is_first = self.opener is None or self.opener.name != name
-            self.is_confirmed = self.seal.size is not None or is_first
+            self.is_confirmed = self.judge.size is not None or is_first
         if self.spool is None:
-            size = self.seal.size if self.seal.size is not None else total
-            self.spool = self._new_spool(size, self.seal.digests)
+            size = self.judge.size if self.judge.size is not None else total
+            self.spool = self._new_spool(size, self.judge.digests)
             self.opener = source
             self.opened.succeed(self.spool)
         self.contributors.add(name)
@@ -176,7 +176,7 @@ class Attempt:
         if not self._is_disputable:
             raise Corrupt(text)
         if self.spool is not None:
-            is_told = self.seal.size is not None
+            is_told = self.judge.size is not None
             if is_told or self.dispute.is_worth_a_look(name, total, self.length):
                 raise Disputed(text)
             raise Corrupt(text)
@@ -194,7 +194,7 @@ class Attempt:
             data = chunk[skip:] if skip else chunk
             skip = 0
             handed += len(data)
-            most = self.seal.most if self.size is None else self.size
+            most = self.judge.most if self.size is None else self.size
             if handed > most:
                 text = f"the body is longer than {most} bytes"
                 self.disputed = text if self._is_disputable else ""

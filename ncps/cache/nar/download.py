@@ -241,7 +241,7 @@ class Download:
             self._distrusted[source.name] = error
         if isinstance(error, Disputed):
             self._disputed = str(error)
-        elif not self._attempt.length and self.size != self._attempt.seal.size:
+        elif not self._attempt.length and self.size != self._attempt.judge.size:
             self._begin_anew(str(error), cost=0)  # an answer's word, and no byte
 
     def _note(self, source: Source, error: NcpsError) -> None:
@@ -254,7 +254,7 @@ class Download:
     async def _judge(self, spool: Spool) -> Arrived:
         """Have a spool judged, and commit it. Raises WrongBytes."""
         try:
-            judgement = await self._attempt.seal.examine(spool)
+            judgement = await self._attempt.judge.examine(spool)
         except judge.WrongNar as error:
             await self._events.found_wrong(error.file_hash)
             raise WrongBytes(str(error)) from error
@@ -273,10 +273,10 @@ class Download:
             try:
                 return await self._judge(attempt.spool)
             except WrongBytes as error:
-                if attempt.seal.size is None and not attempt.dispute.is_refuted:
+                if attempt.judge.size is None and not attempt.dispute.is_refuted:
                     return None
                 self._begin_anew(str(error))
-        if self._attempt.seal.size is not None:
+        if self._attempt.judge.size is not None:
             self._attempt.relax(reason)
         self._distrusted.clear()
         self._suspects = {author}

@@ -33,11 +33,11 @@ class DownloadRules:
     """What an operator decides about downloads.
 
     :param patience_s: how long no byte may come, in mid-file, before a download is given up.
-    :param new_seal: makes the judge of a file.
+    :param new_judge: makes the judge of a file.
     """
 
     patience_s: float
-    new_seal: Callable[..., Judge] = Judge
+    new_judge: Callable[..., Judge] = Judge
 
 
 class Downloads:
@@ -116,7 +116,7 @@ class Downloads:
         try:
             download = Download(
                 self._world.clock,
-                Terms(key, nar, partial(self._rules.new_seal, is_thorough=is_thorough)),
+                Terms(key, nar, partial(self._rules.new_judge, is_thorough=is_thorough)),
                 relay or sources,
                 partial(self._spool, ticket),
                 self._rules.patience_s,

@@ -1,4 +1,4 @@
-"""Seal: what the bytes of a file must turn out to be, and the digests that tell.
+"""Judge: what the bytes of a file must turn out to be, and the digests that tell.
 
 FileHash and FileSize of a narinfo are not signed, NarHash is. So the NAR inside has the last word,
 and is read while the bytes arrive. Where it is right, so is the file, though its narinfo says

@@ -1,4 +1,4 @@
-"""The two kinds of NAR that are served: one stored, one arriving. See `verbs.ServedNar`."""
+"""The two kinds of NAR that are served: one stored, one arriving. See `answers.ServedNar`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noticeboard: what this process tells the others of its cache, and does when it is told.
+"""Invalidation: what this process tells the others of its cache, and does when it is told.
 
 What several processes hold in memory is right as long as each hears what the others change.
 Notices may be lost: after a gap everything held is dropped, and `expire` drops it from time to time

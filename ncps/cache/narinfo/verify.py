@@ -1,4 +1,4 @@
-"""Vetting: from what an upstream says of a store path to what we say of it.
+"""NarInfoVerifier: from what an upstream says of a store path to what we say of it.
 
 Nothing of a narinfo is believed before a configured key vouched for it, or the content address
 from which its path follows, whatever host it came from (P7). What the signature does not cover

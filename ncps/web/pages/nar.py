@@ -58,7 +58,7 @@ class NarPages:
         self._served = metrics.nar_served
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
-        """See `routes.Nars`."""
+        """See `routes.NarsOfClients`."""
         return respond(request, self._answer(request, key))
 
     def render_old(self, request: NcpsRequest, digest: str, file_name: str) -> int:

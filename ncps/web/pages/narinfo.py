@@ -42,7 +42,7 @@ class NarInfoPages:
         cache.watch(hot.drop)
 
     def render(self, request: NcpsRequest, digest: str) -> int:
-        """See `routes.NarInfos`."""
+        """See `routes.NarInfoAnswers`."""
         request.digest = digest
         return respond(request, self._answer(request, digest))
 

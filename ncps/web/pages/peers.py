@@ -39,7 +39,7 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
 class Arrivals(Protocol):
-    """What is asked of the cache; see `verbs.Cache`."""
+    """What is asked of the cache; see `answers.Cache`."""
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:
         """Open a NAR that is being downloaded."""
@@ -70,7 +70,7 @@ class PeerPages:
         self._now = now
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
-        """See `routes.Nars`."""
+        """See `routes.NarAnswers`."""
         request.digest = key.file_name
         offset = request.getHeader(OFFSET) or b"0"
         worker = (request.getHeader(WORKER) or b"").decode("utf-8", "surrogateescape")

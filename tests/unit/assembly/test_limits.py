@@ -25,12 +25,12 @@ class LimitsTests(SynchronousTestCase):
         return self.metrics.registry.get_sample_value("ncps_limit_reached_total", {"limit": limit})
 
     def test_each_limit_is_called_by_its_setting(self) -> None:
-        """Whoever sees a limit reached knows which setting to turn."""
+        """An operator who sees a limit reached knows which setting to turn."""
         self.assertEqual(set(LIMITS) - set(by_flag()), set())
         self.assertEqual({self.reached(limit) for limit in LIMITS}, {0})
 
     def test_limits_of_clients_are_those_of_the_settings(self) -> None:
-        """Every number that is set arrives at the web floor."""
+        """Every number that is set is in the branch that the web floor receives; defaults agree."""
         made = load_with(
             {
                 "server-min-send-rate": "2K",
@@ -54,7 +54,7 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual(load_with().server, ServerSettings())
 
     def test_bounds_of_upstreams_are_those_of_the_settings(self) -> None:
-        """Every number that is set arrives at the clients of upstreams; defaults agree."""
+        """Every number is in the branch that the clients of upstreams receive; defaults agree."""
         usual, plain = load_with().cache, UpstreamsSettings()
         self.assertEqual(evolve(usual.upstream, upstreams=(), public_keys=()), plain)
         self.assertEqual(usual.narinfo_max_size_bytes, MAX_SIZE)

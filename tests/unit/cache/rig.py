@@ -147,7 +147,7 @@ class CoreCase(SynchronousTestCase):
         rules = Rules(
             quarantine=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
             downloads=DownloadRules(
-                patience_s=PATIENCE_S, new_seal=partial(Judge, is_eager=self.is_eager)
+                patience_s=PATIENCE_S, new_judge=partial(Judge, is_eager=self.is_eager)
             ),
         )
         self.core = Core(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from ncps.errors import Unavailable
+from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.agent import Answer
-from ncps.upstream.connection import HEAD_SIZE
 from tests.fakes.wire import Line
 from tests.unit.upstream.test_agent import ClientCase
 
+HEAD_SIZE = UpstreamsSettings().max_header_size_bytes
 PIECE = b"X-More: of the same\r\n" * 50
 END = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 

@@ -20,7 +20,7 @@ from ncps.peering.trail import Trail
 from ncps.ports import Upstream
 from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.agent import Client, Timeouts
-from ncps.upstream.remote import QUERY_S, Observers, RemoteCache
+from ncps.upstream.remote import QUERY_S, AnswerLimits, Observers, RemoteAddress, RemoteCache
 from tests.contract.upstream import Origin, UpstreamContract
 from tests.fakes.samples import Sample
 from tests.fakes.threads import HeldThreads, InlineThreads
@@ -47,13 +47,11 @@ class HttpOrigin(Origin):
         self.fetched: list[int] = []
         self.upstream: Upstream = RemoteCache(
             self.client,
-            name="127.0.0.1:8080/sub",
-            base_url=BASE + "/",
-            priority=40,
+            RemoteAddress(name="127.0.0.1:8080/sub", base_url=BASE + "/", priority=40),
             clock=self.wire,
             workers=InlineThreads(),
             observers=Observers(fetched=self.fetched.append),
-            narinfo_size=narinfo_size,
+            limits=AnswerLimits(narinfo_size=narinfo_size),
         )
         self.files: dict[str, bytes] = {"nix-cache-info": b"StoreDir: /nix/store\nPriority: 30\n"}
         self.requests: list[bytes] = []
@@ -264,9 +262,7 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         self.assertEqual([], self.http.requests)
         secure = RemoteCache(
             self.http.client,
-            name="s",
-            base_url="https://h",
-            priority=1,
+            RemoteAddress(name="s", base_url="https://h", priority=1),
             clock=self.http.wire,
             workers=InlineThreads(),
         )
@@ -283,9 +279,7 @@ class RemoteCacheTests(UpstreamContract, SynchronousTestCase):
         threads = HeldThreads()
         self.http.upstream = self.upstream = RemoteCache(
             self.http.client,
-            name="h",
-            base_url=BASE,
-            priority=1,
+            RemoteAddress(name="h", base_url=BASE, priority=1),
             clock=self.http.wire,
             workers=threads,
         )

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import Corrupt, NcpsError, Unavailable
 from ncps.ports import UpstreamBody
 from ncps.upstream.agent import Client, Credentials, Timeouts
-from ncps.upstream.remote import RemoteCache
+from ncps.upstream.remote import RemoteAddress, RemoteCache
 from tests.fakes.threads import InlineThreads
 from tests.fakes.wire import Wire
 
@@ -55,7 +55,10 @@ class UrlCase(SynchronousTestCase):
             credentials=Credentials(user="u", password="p") if has_password else None,
         )
         cache = RemoteCache(
-            client, name="h", base_url=base, priority=1, clock=wire, workers=InlineThreads()
+            client,
+            RemoteAddress(name="h", base_url=base, priority=1),
+            clock=wire,
+            workers=InlineThreads(),
         )
         return wire, cache
 
