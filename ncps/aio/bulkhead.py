@@ -1,4 +1,4 @@
-"""Slots: so many at once; the others wait in line, so many of them and for so long.
+"""Bulkhead: a number at once; the others wait in a line that has a length and a longest wait.
 
 A queue without bounds only moves a flood to where it is not seen: whoever waits in it holds
 memory and a client, and by its turn perhaps nobody wants the answer any more.

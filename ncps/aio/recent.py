@@ -1,4 +1,4 @@
-"""What was surely absent a moment ago: bounded in entries, each forgotten after a short time."""
+"""Keys that are remembered for a while: bounded in number, the oldest forgotten first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 
 class RecentSet:
-    """Remembers absence.
+    """Remembers keys.
 
     :param ttl_s: for how long, in seconds; 0 remembers nothing.
     :param max_entries: the oldest goes first.
@@ -33,22 +33,19 @@ class RecentSet:
             return False
         return True
 
-    def add(self, key: Hashable, *, ttl_s: float | None = None) -> None:
-        """Remember that this is absent, from now on.
-
-        :param ttl_s: for this one, in seconds; None: as for all.
-        """
+    def add(self, key: Hashable) -> None:
+        """Remember a key from now on."""
         if self._ttl_s <= 0 or self._max_entries <= 0:
             return
-        self._until[key] = self._clock.seconds() + (self._ttl_s if ttl_s is None else ttl_s)
+        self._until[key] = self._clock.seconds() + self._ttl_s
         self._until.move_to_end(key)
         while len(self._until) > self._max_entries:
             self._until.popitem(last=False)
 
     def clear(self) -> None:
-        """Take everything back."""
+        """Forget all keys."""
         self._until.clear()
 
     def forget(self, key: Hashable) -> None:
-        """Take it back: it may be there now."""
+        """Forget a key; harmless if it is not remembered."""
         self._until.pop(key, None)

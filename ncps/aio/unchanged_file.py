@@ -1,4 +1,4 @@
-"""Still files: reads that notice when a file that never changes has changed.
+"""Unchanged files: reads that notice when a file that never changes has changed.
 
 A stored file is written once and replaced only as a whole, so whoever has it open can read on for
 ever. If somebody cuts it off in place all the same, the kernel fills what it has in memory of the

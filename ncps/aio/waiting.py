@@ -1,4 +1,4 @@
-"""Flights: one computation per key, many waiters, each cancellable alone.
+"""Waiting: one computation per key, many waiters, each of which can be cancelled alone.
 
 A Deferred must not have two awaiters: the second one would get None. `Future` is the one fan-out
 of this program: a result that is set once, and a fresh Deferred for each waiter, whose

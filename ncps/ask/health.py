@@ -158,11 +158,6 @@ class Health:
         """Seconds until it may be asked again, for a NAR too; 0 if it may be asked now."""
         return max(self._answers.wait_s, self._bodies.wait_s)
 
-    @property
-    def is_suspect(self) -> bool:
-        """Whether it let a hedge run out and has not answered since."""
-        return self._is_suspect
-
     def suspect(self) -> None:
         """Note that an answer is overdue."""
         self._is_suspect = True

@@ -50,7 +50,7 @@ class Core:
         rules: Rules,
     ) -> None:
         self.state = state
-        self.proofs = Proofs(
+        proofs = Proofs(
             clock=world.clock,
             workers=world.threads,
             vetting=vetting,
@@ -60,7 +60,7 @@ class Core:
             world,
             state,
             vetting=vetting,
-            prove=self.proofs.prove,
+            prove=proofs.prove,
             is_arriving=self._is_arriving,
             is_absent_when_away=rules.is_absent_when_away,
         )

@@ -97,9 +97,8 @@ class FileBackend(LeaseBackend):
         with _translated(path):
             try:
                 fd = _take(path)
-            except (
-                FileNotFoundError
-            ):  # something has removed the directory; see `ncps.process.rundir`
+            except FileNotFoundError:
+                # Something has removed the directory; see `ncps.process.rundir`.
                 self._directory.mkdir(mode=0o700, exist_ok=True)
                 fd = _take(path)
             if fd is None:

@@ -6,8 +6,9 @@
        └──────► Away ──► Up         Away:    callers fail at once; the next attempt follows soon
 
 A server that accepts connections and does not answer is as far away as a server that is not there:
-`check` ends an idle connection that does not answer. After an answer that took too long the state
-is Away and not Joining, because the next attempt would probably take as long.
+`check` ends an idle connection that does not answer. Where the reason of the end says that it was a
+time-out, the state is Away and not Joining, because the next attempt would probably take as long.
+Sessions of PostgreSQL tell such a reason; connections to Redis tell none, and are joined again.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Connection(Protocol):
 
     @property
     def ended(self) -> Deferred[NcpsError]:
-        """Fires with the reason when the connection has ended; one caller may await it."""
+        """Fires when the connection has ended, with the reason if it is known; for one caller."""
 
     def end(self, reason: NcpsError) -> None:
         """End the connection at once; `ended` follows. Idempotent."""

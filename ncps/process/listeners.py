@@ -1,4 +1,4 @@
-"""Doors: the listening addresses of several workers, opened once and passed on to each.
+"""Listeners: the listening addresses of several workers, opened once and passed on to each.
 
 A TCP address becomes a socket in every worker (SO_REUSEPORT): the kernel spreads connections over
 sockets, while of several processes at one socket the quickest takes whole bursts. The supervisor

@@ -7,6 +7,7 @@ into it. Then the directory is made again.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -68,12 +69,11 @@ class Directories:
             try:
                 Path(directory).mkdir(_MODE)
                 is_new = True
-            except FileExistsError as error:
-                if not Path(directory).is_dir():
-                    if os.path.lexists(directory):
-                        raise
-                    # Another thread has pruned the directory since.
-                    raise FileNotFoundError(error.errno, error.strerror, directory) from error
+            except FileExistsError:
+                # One look decides, since another thread may prune the directory and make it again.
+                mode = os.lstat(directory).st_mode
+                if not stat.S_ISDIR(mode) and not Path(directory).is_dir():
+                    raise
                 is_new = False
             if is_new or directory not in self._durable:
                 sync_directory(directory.rpartition("/")[0])

@@ -123,12 +123,13 @@ class DirectoryBlobs(Blobs):
     def _batch_blocking(self, found: Iterator[tuple[str, os.stat_result]]) -> list[Blob]:
         return [self._blob(key, facts) for key, facts in islice(found, WALK_BATCH)]
 
-    async def location(self, key: str, size: int) -> str | None:
-        return None
-
     def _blob(self, key: str, facts: os.stat_result) -> Blob:
-        modified = datetime.fromtimestamp(facts.st_mtime, UTC)
-        return Blob(key=key, size=facts.st_size, modified=modified, tag=self._tag(facts))
+        return Blob(
+            key=key,
+            size=facts.st_size,
+            modified=_moment(facts.st_mtime),
+            tag=self._tag(facts),
+        )
 
     def _tag(self, facts: os.stat_result) -> str:
         """Return the time of the last change, and the inode.
@@ -183,3 +184,11 @@ class DirectoryBlobs(Blobs):
 
     def _close(self, opened: tuple[UnchangedFile, os.stat_result]) -> None:
         self._readers.forget(partial(os.close, opened[0].fd))
+
+
+def _moment(seconds: float) -> datetime:
+    """Return the time of a file; that of a file from no year of ours is now."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.now(UTC)

@@ -160,8 +160,8 @@ class Attempt:
         if total is not None and self.size is not None and total != self.size:
             await self._contradicted(name, total)
         elif total is not None and total == self.size:
-            is_first = self.opener is None or self.opener.name != name
-            self.is_confirmed = self.judge.size is not None or is_first
+            is_another = self.opener is None or self.opener.name != name
+            self.is_confirmed = self.judge.size is not None or is_another
         if self.spool is None:
             size = self.judge.size if self.judge.size is not None else total
             self.spool = self._new_spool(size, self.judge.digests)

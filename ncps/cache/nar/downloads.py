@@ -67,6 +67,7 @@ class Downloads:
         self._rules = rules
         self._running: dict[NarKey, Download] = {}
         self._tasted = RecentSet(world.clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
+        self._left = RecentSet(world.clock, ttl_s=RESUMED_S, max_entries=TASTED_ENTRIES)
 
     @property
     def count(self) -> int:
@@ -80,7 +81,7 @@ class Downloads:
 
     def is_tasted(self, key: NarKey) -> bool:
         """Whether clients may come again for the rest of a NAR, so that no other file will do."""
-        return key in self._tasted
+        return key in self._tasted or key in self._left
 
     def join(self, key: NarKey, nar: NarRecord | None, *, may_replace: bool = False) -> Download:
         """Return the download of a NAR, and start it unless it runs. Raises Busy.
@@ -204,11 +205,16 @@ class Downloads:
             arrived.spool.release()
 
     def _note_taste(self, key: NarKey, was_tasted: bool, is_good: bool) -> None:
-        """Note that clients have bytes, or that these were wrong; clients of before resume."""
-        if is_good or was_tasted:
-            self._tasted.add(key, ttl_s=None if is_good else RESUMED_S)
-        else:
-            self._tasted.forget(key)
+        """Note that clients have bytes of a download, or that these were wrong.
+
+        Clients of downloads before it know nothing of wrong bytes, and get a while to resume.
+        """
+        if is_good:
+            self._tasted.add(key)
+            return
+        self._tasted.forget(key)
+        if was_tasted:
+            self._left.add(key)
 
     async def _hopeless(self, key: NarKey, nar: NarRecord | None, error: NcpsError) -> None:
         self.chosen.forget(key)

@@ -13,7 +13,7 @@ TASTED_S = 3600.0
 """How long clients may come again for the rest of a file that they have some of."""
 
 RESUMED_S = 60.0
-"""The same, in seconds, once the file was found wrong, so that another one may take its place."""
+"""The same once the file was found wrong, so that another one may take its place then."""
 
 TASTED_ENTRIES = 50_000
 

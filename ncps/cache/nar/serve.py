@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 
-from twisted.logger import Logger
-
 from ncps.aio.spool import Abandoned, Overtaken
 from ncps.cache.answers import Absent, Outcome, ServedNar
 from ncps.cache.nar.adopt import Adoption
@@ -27,8 +25,6 @@ from ncps.ports import Body, NarRecord, Replaced
 
 class Nars:
     """Opens NARs, from the store or as they arrive."""
-
-    _log = Logger()
 
     def __init__(
         self,

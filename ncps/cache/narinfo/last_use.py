@@ -1,4 +1,4 @@
-"""Uses: times of last use, collected in memory and written in batches."""
+"""Last use: times that are collected in memory and written in batches."""
 
 from __future__ import annotations
 

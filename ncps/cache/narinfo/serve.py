@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
 
-from twisted.logger import Logger
-
 from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.cache.narinfo.ask import Questions
 from ncps.cache.narinfo.find import Lookup
@@ -36,8 +34,6 @@ class NarInfos:
     :param is_absent_when_away: whether a narinfo that no upstream could be asked for is absent;
         else it is Unavailable.
     """
-
-    _log = Logger()
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from ncps.aio.bulkhead import Bulkhead
 from ncps.errors import Busy
 
 
-class SlotsTests(SynchronousTestCase):
+class BulkheadTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.reached: list[str] = []

@@ -1,4 +1,4 @@
-"""Negatives: absence, remembered for a short time."""
+"""Keys that are remembered for a while."""
 
 from __future__ import annotations
 

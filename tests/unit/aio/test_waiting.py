@@ -1,4 +1,4 @@
-"""Flights, Shared and Bell: one computation per key, many waiters, each cancellable alone."""
+"""SingleFlight, Future and Wakeup: one job per key, each waiter can be cancelled alone."""
 
 from __future__ import annotations
 

@@ -156,11 +156,7 @@ class CoreCase(SynchronousTestCase):
         self.upstreams = self.world.upstreams
         self.negatives, self.memory = state.negatives, state.memory
         self.uses, self.board = state.uses, state.board
-        self.proofs, self.narinfos, self.nars = (
-            self.core.proofs,
-            self.core.narinfos,
-            self.core.nars,
-        )
+        self.narinfos, self.nars = self.core.narinfos, self.core.nars
         self.quarantine, self.adoption = self.core.quarantine, self.core.adoption
         self.healing, self.verifier = self.core.healing, self.core.verifier
 

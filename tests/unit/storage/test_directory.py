@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable
+from datetime import UTC
 from pathlib import Path
 from unittest.mock import patch
 
@@ -324,6 +325,11 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         await self.publish(key_of(1), b"some bytes")
         self.assertEqual(len(pruned), 3)
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
+
+    async def test_a_file_from_no_year_of_ours_has_a_time_all_the_same(self) -> None:
+        """A file may bear any time: what walks over it goes on."""
+        for seconds in (1e15, -1e15, float("inf")):
+            self.assertEqual(UTC, directory._moment(seconds).tzinfo)
 
     async def test_a_shard_that_is_pruned_while_it_is_looked_at_is_made_again(self) -> None:
         """It was there when it was to be made, and is gone when it is looked at."""
