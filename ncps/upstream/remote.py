@@ -76,6 +76,7 @@ class RemoteCache(Upstream):
     """See `ncps.ports.Upstream`.
 
     :param workers: read what is long.
+    :ivar limits: what its answers may cost.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class RemoteCache(Upstream):
         self._clock = clock
         self._workers = workers
         self._observers = observers
-        self._limits = limits
+        self.limits = limits
         self._fetched = observers.fetched
 
     @property
@@ -114,7 +115,7 @@ class RemoteCache(Upstream):
     async def narinfo(self, digest: str) -> NarInfo:
         """See `Upstream.narinfo`."""
         began = self._clock.seconds()
-        limit = self._limits.narinfo_size
+        limit = self.limits.narinfo_size
         text, doubt = await self._small(f"{digest}.narinfo", limit, "cache-narinfo-max-size")
         self._observers.narinfo_seconds(self._clock.seconds() - began)
         _check_text(text)
@@ -228,7 +229,7 @@ class RemoteCache(Upstream):
     def _ratio(self) -> Ratio:
         client = self._client
         return Ratio(
-            self._limits.max_ratio, partial(client.reached, "cache-max-decompression-ratio")
+            self.limits.max_ratio, partial(client.reached, "cache-max-decompression-ratio")
         )
 
     def _nar_url(self, url: str) -> str:

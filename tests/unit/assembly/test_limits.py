@@ -6,14 +6,25 @@ from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.tasks import Tasks
 from ncps.assembly import limits
+from ncps.assembly.edge import site
+from ncps.assembly.fetching import Upstreaming, upstreaming
+from ncps.assembly.names import HostNames
+from ncps.assembly.role import Alone
+from ncps.cache.cluster import NO_PEERS
 from ncps.codec.ratio import USUAL
 from ncps.errors import Busy
 from ncps.nix.narinfo import MAX_SIZE
 from ncps.observe.metrics import LIMITS, Metrics
 from ncps.settings.schema.server import ServerSettings
+from ncps.settings.schema.tree import Settings
 from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.settings.table import by_flag
+from ncps.upstream.remote import AnswerLimits, RemoteCache
+from tests.fakes.cache import StubCache
+from tests.fakes.threads import InlineThreads
+from tests.fakes.wire import Wire
 from tests.unit.settings.around import load_with, problems_of
 
 
@@ -30,8 +41,8 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual({self.reached(limit) for limit in LIMITS}, {0})
 
     def test_limits_of_clients_are_those_of_the_settings(self) -> None:
-        """Every number that is set is in the branch that the web floor receives; defaults agree."""
-        made = load_with(
+        """Every number that is set arrives at the web floor; defaults agree."""
+        settings = load_with(
             {
                 "server-min-send-rate": "2K",
                 "server-min-send-window": "7m",
@@ -40,7 +51,16 @@ class LimitsTests(SynchronousTestCase):
                 "server-max-header-size": "19K",
                 "server-max-headers": "20",
             }
-        ).server
+        )
+        clock = Clock()
+        made = site(
+            clock,
+            settings,
+            StubCache(),  # type: ignore[arg-type]  # of which no page is asked
+            self.metrics,
+            Alone(clock),
+            NO_PEERS,
+        ).limits
         self.assertEqual(
             (
                 made.min_send_rate_bytes,
@@ -54,13 +74,14 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual(load_with().server, ServerSettings())
 
     def test_bounds_of_upstreams_are_those_of_the_settings(self) -> None:
-        """Every number is in the branch that the clients of upstreams receive; defaults agree."""
+        """Every number that is set arrives at the clients of upstreams; defaults agree."""
         usual, plain = load_with().cache, UpstreamsSettings()
         self.assertEqual(evolve(usual.upstream, upstreams=(), public_keys=()), plain)
         self.assertEqual(usual.narinfo_max_size_bytes, MAX_SIZE)
         self.assertEqual(usual.max_decompression_ratio, USUAL)
-        made = load_with(
+        settings = load_with(
             {
+                "cache-upstream-url": "http://a.example",
                 "cache-upstream-max-connections": "11",
                 "cache-upstream-max-queries": "12",
                 "cache-upstream-max-queue": "13",
@@ -70,7 +91,7 @@ class LimitsTests(SynchronousTestCase):
                 "cache-narinfo-max-size": "16K",
                 "cache-max-decompression-ratio": "17",
             }
-        ).cache
+        )
         expected = UpstreamsSettings(
             max_connections=11,
             max_queries=12,
@@ -79,22 +100,28 @@ class LimitsTests(SynchronousTestCase):
             max_redirects=0,
             max_header_size_bytes=5 * 1024,
         )
-        self.assertEqual(evolve(made.upstream, upstreams=(), public_keys=()), expected)
-        self.assertEqual((made.narinfo_max_size_bytes, made.max_decompression_ratio), (16384, 17))
+        made = self.upstreaming(settings)
+        self.assertEqual(evolve(made.clients[0].bounds, upstreams=(), public_keys=()), expected)
+        (candidate,) = made.upstreams.candidates
+        assert isinstance(candidate.upstream, RemoteCache)
+        self.assertEqual(candidate.upstream.limits, AnswerLimits(narinfo_size=16384, max_ratio=17))
+
+    def upstreaming(self, settings: Settings) -> Upstreaming:
+        wire = Wire()
+        names = HostNames(wire, settings)
+        return upstreaming(
+            wire, settings, self.metrics, Tasks(wire), InlineThreads(), "here", names
+        )
 
     def test_pace_of_upstreams_is_that_of_the_settings(self) -> None:
-        """Rate and window arrive; defaults agree."""
-        made, usual = load_with().cache.upstream, UpstreamsSettings()
-        self.assertEqual(
-            (made.min_receive_rate_bytes, made.min_receive_window_s),
-            (usual.min_receive_rate_bytes, usual.min_receive_window_s),
-        )
-        made = load_with(
+        """Rate and window arrive where bodies are measured."""
+        settings = load_with(
             {
                 "cache-upstream-min-receive-rate": "7K",
                 "cache-upstream-min-receive-window": "1m",
             }
-        ).cache.upstream
+        )
+        made = self.upstreaming(settings).upstreams.pace
         self.assertEqual((made.min_receive_rate_bytes, made.min_receive_window_s), (7168, 60.0))
 
     def test_narinfos_are_never_larger_than_the_parser_reads(self) -> None:
