@@ -26,6 +26,10 @@ from benchmarks import (
     replicas,
     s3_hits,
     slow_readers,
+    tls,
+    tokens,
+    tracing,
+    uploads,
 )
 from benchmarks.report import Figure, table
 from benchmarks.stand import Stand
@@ -44,6 +48,10 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "leases": leases.measure,
     "references": references.measure,
     "aborted": aborted.measure,
+    "tls": tls.measure,
+    "tokens": tokens.measure,
+    "tracing": tracing.measure,
+    "uploads": uploads.measure,
 }
 
 

@@ -59,7 +59,7 @@ def measure(stand: Stand) -> list[Figure]:
                     size = sum(len(get_on(line, path)) for path in paths)
                     line.close()
                     contenders[name] = partial(
-                        wrk, daemon.port, daemon.pid, listed, stand.seconds, size / COUNT
+                        wrk, daemon.url, daemon.pid, listed, stand.seconds, size / COUNT
                     )
                 alternate(contenders, rounds=1, noise=stand.noise)  # warm
                 series = alternate(contenders, rounds=stand.rounds, noise=stand.noise)

@@ -15,8 +15,9 @@ from benchmarks.report import Figure
 from benchmarks.rounds import Sample, alternate
 from benchmarks.stand import Stand
 from tests.e2e.closure import Closure
-from tests.e2e.daemon import Daemon, UpstreamCache, free_port
+from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.e2e.nixclient import NixClient
+from tests.waiting import free_port
 
 ALONE, REFUSED, SILENT = "alone", "refused", "silent"
 MOST = 1.10

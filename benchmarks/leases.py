@@ -24,9 +24,10 @@ from ncps.locks.files import FileBackend
 from ncps.locks.local import LocalLeases
 from ncps.locks.postgresql.locks import PostgresBackend
 from ncps.locks.redis.address import RedisAddress
-from ncps.locks.redis.channels import RedisChannels
 from ncps.locks.redis.locks import RedisBackend
+from ncps.locks.redis.node import redis_nodes
 from ncps.locks.shared import LeaseBackend, SharedLeases
+from ncps.observe.metrics import Metrics
 from ncps.ports import Leases
 from tests.integration.databases import dialect_of
 from tests.integration.servers.postgresql import PostgreSQL
@@ -40,19 +41,21 @@ QUANTITIES = {
     "cpu": "CPU time of this process for one of these, ms",
     "handed": "released here, had by another process, ms",
 }
-MOST_MS = {"local": 1.0, "files": 2.0, "redis": 5.0, "postgresql": 10.0}
+MOST_MS = {"local": 1.0, "files": 2.0, "redis": 5.0, "three redis": 10.0, "postgresql": 10.0}
 
 
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
     with ExitStack() as stack:
-        redis, database = stack.enter_context(Redis()), stack.enter_context(PostgreSQL())
+        redis = [stack.enter_context(Redis()) for _ in range(4)]
+        database = stack.enter_context(PostgreSQL())
         url = database.new_database()
         migrate.up(dialect_of(url))
         places = {
             "local": "",
             "files": str(stand.fresh("leases")),
-            "redis": str(redis.port),
+            "redis": str(redis[0].port),
+            "three redis": " ".join(str(server.port) for server in redis[1:]),
             "postgresql": url,
         }
         found: dict[tuple[str, str], list[float]] = {}
@@ -84,9 +87,11 @@ def _backend(reactor: Any, kind: str, place: str) -> LeaseBackend:
         return FileBackend(Path(place))
     if kind == "postgresql":
         return PostgresBackend(reactor, dialect_of(place), ttl_s=15.0)
-    address = RedisAddress(addresses=(("127.0.0.1", int(place)),))
-    channels = RedisChannels(reactor, address, prefix="ncps:")
-    return RedisBackend(reactor, channels, ttl_of=lambda _name: 15.0)
+    places = [
+        RedisAddress(addresses=(("127.0.0.1", int(port)),), timeout_s=2.0) for port in place.split()
+    ]
+    nodes = redis_nodes(reactor, places, prefix="ncps:", subject="what must be fetched cannot be")
+    return RedisBackend(reactor, nodes, ttl_of=lambda _name: 15.0)
 
 
 async def _cycle(leases: Leases, name: str) -> None:
@@ -126,11 +131,16 @@ async def _times(here: Leases, there: Leases) -> dict[str, float]:
 
 async def _run(reactor: Any, kind: str, place: str) -> None:
     if kind == "local":
-        leases = LocalLeases(reactor)
+        leases = LocalLeases(reactor, Metrics())
         print(json.dumps(await _times(leases, leases)))
         return
     polls = FILE_POLLS if kind == "files" else Backoff(first_s=0.1, longest_s=0.5)
-    both = [SharedLeases(reactor, _backend(reactor, kind, place), polls=polls) for _ in range(2)]
+    both = [
+        SharedLeases(
+            reactor, _backend(reactor, kind, place), polls=polls, metrics=Metrics(), mode=kind
+        )
+        for _ in range(2)
+    ]
     for each in both:
         await each.start()
     print(json.dumps(await _times(*both)))

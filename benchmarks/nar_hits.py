@@ -14,9 +14,15 @@ SIZE = 256 << 20
 BOUNDS = {1: 0.6, 25: None}  # connections: least ratio
 
 
-def _pull(port: int, pid: int, path: str, connections: int, seconds: int) -> Sample:
+def pull(
+    port: int, pid: int, path: str, connections: int, seconds: int, authority: str = ""
+) -> Sample:
+    """Take one NAR again and again.
+
+    :param authority: its file, for a port that speaks TLS.
+    """
     before = cpu_seconds(pid)
-    found = sink("pull", port, path, connections, seconds)
+    found = sink("pull", port, path, connections, seconds, *filter(None, (authority,)))
     cpu = cpu_seconds(pid) - before
     return {
         "rate": found["bytes"] / found["seconds"] / 2**20,
@@ -37,7 +43,7 @@ def measure(stand: Stand) -> list[Figure]:
             raise AssertionError("wrong bytes")
     figures = []
     for connections, least in BOUNDS.items():
-        run = partial(_pull, path=made.path, connections=connections, seconds=min(stand.seconds, 2))
+        run = partial(pull, path=made.path, connections=connections, seconds=min(stand.seconds, 2))
         contenders = {
             ANCHOR: partial(run, stand.nar_port, stand.nginx.pid),
             OURS: partial(run, stand.daemon.port, stand.daemon.pid),

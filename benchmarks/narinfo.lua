@@ -4,6 +4,10 @@
 wrk.headers["User-Agent"] = "curl/8.14.1 Nix/2.28.4"
 wrk.headers["Accept"] = "*/*"
 wrk.headers["Accept-Encoding"] = "deflate, gzip, br, zstd"
+local parent = os.getenv("TRACEPARENT_OF_WRK")
+if parent and parent ~= "" then
+  wrk.headers["traceparent"] = parent
+end
 
 local requests, turn = {}, 0
 

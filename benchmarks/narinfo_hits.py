@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import subprocess
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
 from benchmarks.report import Figure
 from benchmarks.rounds import ANCHOR, OURS, Sample, Series, Spread, alternate
 from benchmarks.stand import Stand, get_on
+from tests.e2e.daemon import Daemon
 
 COUNT = 4000
 CONNECTIONS = 25
@@ -19,10 +21,10 @@ LEAST = 0.15
 SCRIPT = Path(__file__).with_name("narinfo.lua")
 
 
-def _prepare(stand: Stand) -> tuple[Path, int]:
+def prepare(stand: Stand, daemon: Daemon) -> tuple[Path, int]:
     """Have ncps know all narinfos and nginx serve the same; return the list and all bytes."""
     paths = [f"/{digest}.narinfo" for digest in stand.material.narinfos(COUNT)]
-    ours = http.client.HTTPConnection("127.0.0.1", stand.daemon.port, timeout=60)
+    ours = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60)
     theirs = http.client.HTTPConnection("127.0.0.1", stand.narinfo_port, timeout=60)
     size = 0
     for path in paths:
@@ -38,17 +40,27 @@ def _prepare(stand: Stand) -> tuple[Path, int]:
     return listed, size
 
 
-def wrk(port: int, pid: int, listed: Path, seconds: int, least_bytes: float) -> Sample:
+def wrk(
+    url: str,
+    pid: int,
+    listed: Path,
+    seconds: int,
+    least_bytes: float,
+    headers: Sequence[str] = (),
+) -> Sample:
     """Ask for all listed paths, again and again.
 
+    :param url: of the server, without a slash at the end.
     :param listed: file with a path per line.
     :param least_bytes: of an answer on average, else something is wrong.
+    :param headers: whole lines that each request has as well.
     """
     before = cpu_seconds(pid)
     done = subprocess.run(
         [
             *("wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--latency"),
-            *("--duration", f"{seconds}s", "--script", SCRIPT, f"http://127.0.0.1:{port}"),
+            *("--duration", f"{seconds}s", "--script", SCRIPT, url),
+            *(word for line in headers for word in ("--header", line)),
             *("--", listed),
         ],
         capture_output=True,
@@ -66,23 +78,27 @@ def wrk(port: int, pid: int, listed: Path, seconds: int, least_bytes: float) -> 
 
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
-    listed, size = _prepare(stand)
+    listed, size = prepare(stand, stand.daemon)
     run = partial(wrk, listed=listed, seconds=stand.seconds, least_bytes=size / COUNT)
     contenders = {
-        ANCHOR: partial(run, stand.narinfo_port, stand.nginx.pid),
-        OURS: partial(run, stand.daemon.port, stand.daemon.pid),
+        ANCHOR: partial(run, stand.nginx.url(), stand.nginx.pid),
+        OURS: partial(run, stand.daemon.url, stand.daemon.pid),
     }
     alternate(contenders, rounds=1, noise=stand.noise)  # warm
     forget_peak(stand.daemon.pid)
     series = alternate(contenders, rounds=stand.rounds, noise=stand.noise, steady="rate")
     peak = rss_peak_bytes(stand.daemon.pid) / 2**20
-    return [*_figures(series), _figure("RSS peak, MiB", ours=Spread([peak]))]
+    point = f"narinfo hit, {CONNECTIONS} connections"
+    memory = Figure(point=point, quantity="RSS peak, MiB", ours=Spread([peak]))
+    return [*figures_of(series, point, LEAST), memory]
 
 
-def _figures(series: Series) -> list[Figure]:
+def figures_of(series: Series, point: str, least_ratio: float | None = None) -> list[Figure]:
+    """Return the lines of the table for what `wrk` has found."""
+
     def figure(label: str, quantity: str, digits: str, least: float | None = None) -> Figure:
         return Figure(
-            point=f"narinfo hit, {CONNECTIONS} connections",
+            point=point,
             quantity=label,
             anchor=series.spread(ANCHOR, quantity),
             ours=series.spread(OURS, quantity),
@@ -92,12 +108,8 @@ def _figures(series: Series) -> list[Figure]:
         )
 
     return [
-        figure("requests/s", "rate", ",.0f", LEAST),
+        figure("requests/s", "rate", ",.0f", least_ratio),
         figure("p50, ms", "p50_ms", ".2f"),
         figure("p99, ms", "p99_ms", ".2f"),
         figure("CPU, µs/request", "cpu_us", ".1f"),
     ]
-
-
-def _figure(quantity: str, ours: Spread) -> Figure:
-    return Figure(point=f"narinfo hit, {CONNECTIONS} connections", quantity=quantity, ours=ours)

@@ -11,12 +11,19 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.e2e.daemon import free_port
+from tests.waiting import free_port
 
 START_DEADLINE = 10.0
 STATIC = """
     location / {{
         root {root};
+    }}
+"""
+DAV = """
+    location / {{
+        root {root};
+        client_max_body_size 0;
+        dav_methods PUT;
     }}
 """
 PROXY_STORE = """
@@ -73,20 +80,32 @@ class Nginx:
 
     :param static: directories to serve, each on one port.
     :param store_for: base URL to fetch from and keep what came, on one more port.
+    :param dav: take files by PUT, on one more port.
     :param hold_open: keep files open; not for directories that change.
+    :param certificate: files of a certificate and its key, with which every port speaks TLS.
     """
 
     def __init__(
-        self, directory: Path, *static: Path, store_for: str = "", hold_open: bool = False
+        self,
+        directory: Path,
+        *static: Path,
+        store_for: str = "",
+        dav: bool = False,
+        hold_open: bool = False,
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
+        self._certificate = certificate
         directory.mkdir(parents=True)
         self.directory = directory
         self.store = directory / "store"
         self.ports: list[int] = []
         servers = [self._server(STATIC.format(root=root)) for root in static]
         upstreams = ""
-        if store_for:
+        if store_for or dav:
             self.store.mkdir()
+        if dav:
+            servers.append(self._server(DAV.format(root=self.store)))
+        if store_for:
             place = store_for.partition("://")[2]
             upstreams = f"upstream origin {{ server {place}; keepalive 32; }}"
             servers.append(
@@ -110,8 +129,11 @@ class Nginx:
 
     def _server(self, locations: str) -> str:
         self.ports.append(free_port())
-        backlog = f"listen 127.0.0.1:{self.ports[-1]} backlog=1024;"
-        return f"server {{ {backlog} {locations} }}"
+        listen = f"listen 127.0.0.1:{self.ports[-1]} backlog=1024"
+        if self._certificate is None:
+            return f"server {{ {listen}; {locations} }}"
+        files = "ssl_certificate {}; ssl_certificate_key {};".format(*self._certificate)
+        return f"server {{ {listen} ssl; ssl_protocols TLSv1.2 TLSv1.3; {files} {locations} }}"
 
     def _wait_for(self, port: int) -> None:
         deadline = time.monotonic() + START_DEADLINE

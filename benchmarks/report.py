@@ -1,4 +1,4 @@
-"""The table for people and the line of JSON for whoever compares runs."""
+"""The table for people, and the line of JSON for comparing runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.rounds import Spread
 class Figure:
     """One line of the table.
 
-    :param anchor: nginx's figure, or whatever `beside` says stands in its place.
+    :param anchor: nginx's figure, or that of the thing which `beside` names.
     :param ratio: ours in units of the anchor's.
     :param least: bound on the ratio's median.
     :param most: bound on our median.

@@ -1,11 +1,12 @@
 """Clients that take NARs and drop them, as fast as they come or slowly, in a process of their own.
 
-    python -m benchmarks.sink pull PORT PATH CONNECTIONS SECONDS
+    python -m benchmarks.sink pull PORT PATH CONNECTIONS SECONDS [AUTHORITY]
     python -m benchmarks.sink once PORT PATH
     python -m benchmarks.sink slow PORT PATH CONNECTIONS BYTES_PER_SECOND
 
 Body bytes are dropped in the kernel (MSG_TRUNC, tcp(7)), so that the sink costs next to nothing
-beside the server. Each prints one line of JSON; `slow` reads until its standard input closes.
+beside the server. With a file of an authority `pull` speaks TLS, and decrypts them. Each prints one
+line of JSON; `slow` reads until its standard input closes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import ssl
 import sys
 import time
 from contextlib import ExitStack
@@ -24,11 +26,17 @@ _buffer = bytearray(PIECE)
 class Fetch:
     """One keep-alive connection that asks for one path, again and again."""
 
-    def __init__(self, port: int, path: str, receive_buffer: int = 0) -> None:
+    def __init__(
+        self, port: int, path: str, receive_buffer: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(("127.0.0.1", port))
+        self._flags = int(socket.MSG_TRUNC)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="127.0.0.1")
+            self._flags = 0
         self.received = 0
         self.responses = 0
         self.left = 0
@@ -44,7 +52,7 @@ class Fetch:
     def take(self, most: int = PIECE) -> bool:
         """Receive once; return whether a whole response has arrived. OSError: anything amiss."""
         if self.left:
-            count = self.socket.recv_into(_buffer, min(self.left, most), socket.MSG_TRUNC)
+            count = self.socket.recv_into(_buffer, min(self.left, most), self._flags)
             if not count:
                 raise OSError("cut off")
         else:
@@ -55,6 +63,11 @@ class Fetch:
             return False
         self.responses += 1
         return True
+
+    @property
+    def has_more(self) -> bool:
+        """Whether TLS holds bytes that the kernel does not tell of any more."""
+        return isinstance(self.socket, ssl.SSLSocket) and self.socket.pending() > 0
 
     def _take_head(self) -> int:
         data = self.socket.recv(4096)
@@ -73,22 +86,30 @@ class Fetch:
         return len(body)
 
 
-def pull(port: int, path: str, connections: int, seconds: float) -> dict[str, float]:
+def pull(
+    port: int, path: str, connections: int, seconds: float, authority: str = ""
+) -> dict[str, float]:
     """Take as much as comes in a time; what is on its way at the end is dropped."""
+    tls = ssl.create_default_context(cafile=authority) if authority else None
     poll = select.epoll()
     fetches: dict[int, Fetch] = {}
     errors = 0
-    began = time.monotonic()
     for _ in range(connections):
-        fetch = Fetch(port, path)
+        fetch = Fetch(port, path, tls=tls)
         fetches[fetch.socket.fileno()] = fetch
         poll.register(fetch.socket, select.EPOLLIN)
+    began = time.monotonic()
+    for fetch in fetches.values():
         fetch.ask()
     while (now := time.monotonic()) < began + seconds and errors < connections:
         for number, _ in poll.poll(1):
             try:
-                if fetches[number].take():
-                    fetches[number].ask()
+                fetch = fetches[number]
+                is_more = True
+                while is_more:
+                    if fetch.take():
+                        fetch.ask()
+                    is_more = fetch.has_more
             except OSError:
                 errors += 1
                 poll.unregister(number)
@@ -141,7 +162,7 @@ def slow(port: int, path: str, connections: int, rate: int) -> dict[str, float]:
 def main(kind: str, port: str, path: str, *numbers: str) -> None:
     """Run one kind of client."""
     if kind == "pull":
-        found = pull(int(port), path, int(numbers[0]), float(numbers[1]))
+        found = pull(int(port), path, int(numbers[0]), float(numbers[1]), *numbers[2:])
     elif kind == "slow":
         found = slow(int(port), path, int(numbers[0]), int(numbers[1]))
     else:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import react
-
+from ncps.aio.lockfile import InUse
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Upstreams
+from ncps.assembly.closures import closures
 from ncps.assembly.core import core_of
 from ncps.assembly.databases import dialect
-from ncps.assembly.keys import vetting
-from ncps.assembly.parts import adapters
+from ncps.assembly.keys import narinfo_verifier
+from ncps.assembly.parts import Foundation, adapters
 from ncps.assembly.replicas import identity_of
+from ncps.assembly.role import Alone
 from ncps.assembly.service import NcpsService
 from ncps.assembly.world import world
 from ncps.cache.cluster import Cluster
 from ncps.cache.narinfo.proof import Proofs
+from ncps.cache.upkeep.realisations import Copies, restore
 from ncps.cache.upkeep.rebuild import Nameless, Rebuild, RebuildTally
-from ncps.cache.world import Events
+from ncps.commandline.once import run_once
 from ncps.database import migrate
-from ncps.errors import NcpsError
+from ncps.errors import NcpsError, Refused
 from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.observe.metrics import Metrics
 from ncps.settings.schema.tree import Settings
@@ -55,45 +56,40 @@ def migrate_status(settings: Settings) -> int:
 def rebuild(settings: Settings) -> int:
     """Fill the catalog from the store; the daemon must not run.
 
-    NcpsError: why it could not, also if there was something, and nothing of it could be recorded.
+    Raises NcpsError if it fails, also if the store had something and nothing could be recorded.
     """
-    failure: NcpsError | None = None
 
-    async def main(reactor: Any) -> None:
-        nonlocal failure
+    async def work(reactor: Any) -> None:
         service = NcpsService(settings, reactor)
         try:
             service.check()
-            tally, nameless = await _rebuild(reactor, settings)
-        except NcpsError as error:
-            failure = error
-            return
+            tally, nameless, copies = await _rebuild(reactor, settings)
+        except InUse as error:
+            raise Refused(
+                f"{error.holder}; stop that daemon first: rebuild needs store and database for"
+                " itself, and the daemon serves what it has made after its next start"
+            ) from error
         finally:
             service.release_locks()
         _say(
             f"{tally.narinfos} narinfos and {tally.nars} NARs recorded,"
             f" {tally.without_bytes} narinfos without their NAR, {tally.refused} refused"
         )
+        if copies.restored or copies.refused:
+            _say(f"{copies.restored} realisations recorded, {copies.refused} refused")
         if nameless.count:
             _say(
                 f"{nameless.size} bytes in {nameless.count} NARs have no narinfo in the store: they"
-                " stay, and each is taken over when somebody asks for its URL"
+                " stay, and each is taken over when a client asks for its URL"
             )
         if not tally.narinfos and (tally.refused or nameless.count):
-            failure = NcpsError(_nothing(nameless))
+            raise NcpsError(_nothing(nameless))
 
-    code = 1
-    try:
-        react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
-    except SystemExit as done:
-        code = 1 if done.code else 0
-    if failure is not None:
-        raise failure
-    return code
+    return run_once(work)
 
 
 def _nothing(nameless: Nameless) -> str:
-    """Say what it may mean that nothing was recorded."""
+    """Explain why nothing was recorded."""
     if not nameless.count:
         return "no narinfo of the store could be recorded: the log says why"
     return (
@@ -102,37 +98,48 @@ def _nothing(nameless: Nameless) -> str:
     )
 
 
-async def _rebuild(reactor: Any, settings: Settings) -> tuple[RebuildTally, Nameless]:
-    parts = adapters(reactor, settings)
+async def _rebuild(reactor: Any, settings: Settings) -> tuple[RebuildTally, Nameless, Copies]:
+    metrics = Metrics()
+    parts = adapters(reactor, settings, metrics)
     parts.workers.start()
     parts.stores.start()
     tasks = Tasks(reactor)
+    base = Foundation(
+        reactor=reactor, settings=settings, parts=parts, metrics=metrics, role=Alone(reactor)
+    )
     alone = world(
-        reactor,
-        parts,
+        base,
         tasks,
-        cluster=Cluster(leases=LocalLeases(reactor)),
+        cluster=Cluster(
+            leases=LocalLeases(reactor, base.metrics),
+            patience_s=settings.cache.download.poll_timeout_s,
+            pace=settings.cache.upstream,
+        ),
         notices=LocalNotices(),
-        upstreams=Upstreams(reactor, tasks, ()),
-        events=Events(),
+        upstreams=Upstreams(reactor, tasks, (), base.metrics),
     )
     try:
         parts.database.open()
         identity = await identity_of(parts, settings, None)
-        judge = vetting(settings, identity.key)
-        core = core_of(alone, settings, judge, Metrics(), parts)
+        verifier = narinfo_verifier(settings, identity)
+        core = core_of(alone, base, verifier)
+        kept = closures(alone, base, core)
+        await kept.kept.restore()  # before any row: blocked paths stay out
         making = Rebuild(
             alone,
             adoption=core.adoption,
-            vetting=judge,
+            vetting=verifier,
             proofs=Proofs(
                 clock=reactor,
                 workers=parts.workers,
-                vetting=judge,
+                vetting=verifier,
                 fetch=core.adoption.open,
             ),
         )
-        return await making.run(), await making.nameless()
+        tally = await making.run()
+        await kept.pinning.look_after()
+        copies = await restore(alone, core.realisations)
+        return tally, await making.nameless(), copies
     finally:
         await tasks.stop(0.0)
         parts.database.close()

@@ -10,14 +10,14 @@ import errno
 from typing import Final, Literal
 
 FailureKind = Literal["connect", "timeout", "status", "broken", "corrupt", "malformed"]
-"""How an upstream fails: no connection or no answer; too late; a status that is no answer; an
-answer that broke off; bytes or facts that are wrong; what is not what it should be at all."""
+"""The ways in which an upstream fails: no connection or no answer; too late; a status that is no
+answer; an answer that broke off; bytes or facts that are wrong; text in a wrong format."""
 
 
 class NcpsError(Exception):
     """Base of all errors below; `str()` of it is fit for a log line, never holds a secret.
 
-    :ivar told: what clients are told of it besides its status; empty: nothing.
+    :ivar told: text for clients besides the status; empty: none.
     :ivar is_refusal: whether an upstream wants to see other credentials than ours.
     """
 
@@ -26,13 +26,13 @@ class NcpsError(Exception):
 
 
 class Malformed(NcpsError, ValueError):
-    """Text or bytes are not in the format they should be in. Clients: 400, or 404 for a path."""
+    """Text or bytes are not in the right format. Clients: 400, or 404 for a path."""
 
 
 class NotFound(NcpsError):
     """Surely not here (of an upstream: surely not there). Try elsewhere. Clients: 404.
 
-    :param is_certain: whether it may be remembered; not where somebody could not be asked.
+    :param is_certain: whether it may be remembered; False if an upstream could not be asked.
     """
 
     def __init__(self, message: str, *, is_certain: bool = True, is_refusal: bool = False) -> None:
@@ -46,7 +46,7 @@ class Unavailable(NcpsError):
 
     :param retry_after: seconds after which trying again makes sense, if known.
     :param timed_out: whether the cause was a deadline (clients: 504 instead of 503).
-    :param kind: what kind of failure it is, where it is an upstream's; for metrics.
+    :param kind: kind of an upstream's failure, for metrics.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class Busy(Unavailable):
 
 
 class Unconfirmed(Unavailable):
-    """Bytes have ended, and only what they are can tell whether that was all of them.
+    """Bytes have ended, and only their content can tell whether that was all of them.
 
-    An answer without length ends with its connection, whoever ended that. Who can read from the
-    content that it is whole, takes it as whole; for all others it has broken off.
+    An answer without length ends with its connection, whichever side ended that. A reader that
+    sees from the content that it is whole takes it as whole; for all others it has broken off.
     """
 
 
 class Corrupt(NcpsError):
     """Bytes or facts are not what they were said to be: distrust the source. Clients: 502.
 
-    :param kind: as for Unavailable.
+    :param kind: see Unavailable.
     """
 
     def __init__(self, message: str, *, kind: FailureKind = "corrupt") -> None:
@@ -89,12 +89,24 @@ class Corrupt(NcpsError):
 
 
 class Unusable(Corrupt):
-    """An upstream has something by this name that it is not to be had from: nobody vouches for it,
-    or it is a web page. Asking again does not help, so it counts as absent. Clients: 404."""
+    """An upstream has something of this name that cannot be used: no key vouches for it, or it is a
+    web page. Asking again does not help, so it counts as absent. Clients: 404."""
+
+
+class Oversized(Corrupt):
+    """An upstream has something of this name that is larger than a limit of ours allows."""
 
 
 class Refused(NcpsError):
     """Not allowed or not possible as asked; trying again will not help. Clients: 403."""
+
+
+class TooLarge(NcpsError):
+    """A client sends more than is taken here. Clients: 413."""
+
+
+class SlowClient(NcpsError):
+    """A client sends its request too slowly, or stops. Clients: 408."""
 
 
 class Conflict(NcpsError):
@@ -109,7 +121,7 @@ _LOST: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 
 
 def unreadable(what: str, error: OSError) -> NcpsError:
-    """What it means that bytes of an open file cannot be read.
+    """Return the error for bytes of an open file that cannot be read.
 
     Corrupt where the medium or its check sums say that they are lost: they will not come back by
     waiting. Everything else is Unavailable.

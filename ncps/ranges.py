@@ -1,8 +1,8 @@
 """Byte ranges and entity tags (RFC 9110, sections 8.8.3, 13.1 and 14), as arithmetic.
 
-A server may ignore any Range header, and ours ignores all that it would be foolish to obey:
-several ranges in one request, other units, bad syntax. What is left is one range, read by `parse`
-without knowing how long the object is, and resolved when the size is known:
+A server may ignore any Range header, and ours ignores several ranges in one request, other units
+and bad syntax. So one range is left. `parse` reads it without knowing how long the object is;
+it is resolved when the size is known:
 
     bytes=5-9   first=5, last=9
     bytes=5-    first=5, last=None
@@ -50,26 +50,21 @@ class ByteRange:
 
     @property
     def length(self) -> int:
-        """How many bytes."""
+        """Number of bytes."""
         return self.stop - self.start
 
 
 @frozen
 class RangeSpec:
-    """One range as a client asks for it; see the head of the module for the three shapes."""
+    """One range as a client asks for it, in one of the three shapes above."""
 
     first: int | None
     last: int | None
 
-    @property
-    def needs_size(self) -> bool:
-        """Whether even the first byte to send is unknown as long as the size is."""
-        return self.first is None
-
     def resolve(self, size: int) -> ByteRange:
         """Lay the range over an object of `size` bytes; what goes beyond its end is cut off.
 
-        Unsatisfiable: no byte of it is there.
+        Raises Unsatisfiable if no byte of it is there.
         """
         if self.first is None:
             start, stop = max(0, size - (self.last or 0)), size
@@ -98,15 +93,6 @@ def parse(header: bytes | None) -> RangeSpec | None:
     if first is not None and last is not None and first > last:
         return None
     return RangeSpec(first, last)
-
-
-def requested(header: bytes | None, size: int) -> ByteRange | None:
-    """Which bytes of an object of known size a Range header asks for; None: all of it.
-
-    Unsatisfiable: none that are there.
-    """
-    spec = parse(header)
-    return None if spec is None else spec.resolve(size)
 
 
 def content_range(wanted: ByteRange, size: int | None) -> bytes:

@@ -1,4 +1,4 @@
-"""What `twistd ncps` needs: options from the table of settings, and the service made of them."""
+"""The plugin of twistd: options from the table of settings, and the service made of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from twisted.python import usage
 import ncps
 from ncps.aio.imports import named
 from ncps.aio.signals import hear_signals
+from ncps.commandline.parser import settings_help
 from ncps.observe import log_queue, logs
 from ncps.process.launch import Launch
 from ncps.settings.hints import hint_for
 from ncps.settings.load import load
 from ncps.settings.problems import InvalidSettings
 from ncps.settings.schema.tree import Settings
-from ncps.settings.setting import Setting, Status
-from ncps.settings.table import TABLE, by_flag
+from ncps.settings.table import by_flag
 
 _last_loaded: list[Settings] = []
 _in_foreground: list[bool] = []
@@ -39,11 +39,6 @@ def observer() -> ILogObserver:
     )
 
 
-def _parameter(setting: Setting) -> list[object]:
-    note = f" [{setting.environment}]"
-    return [setting.flag, None, None, setting.help + note]
-
-
 class Options(usage.Options):
     """The settings as twistd knows options: `twistd ncps --cache-hostname=cache.example.org`.
 
@@ -51,13 +46,22 @@ class Options(usage.Options):
     """
 
     synopsis = "[--SETTING=VALUE ...]"
-    longdesc = "A pull-through binary cache for Nix. `ncps serve --help` tells more."
-    optParameters = [_parameter(row) for row in TABLE if row.status is Status.ACTIVE]
+    longdesc = "A pull-through binary cache for Nix. These are the settings of `ncps serve`, too."
 
     def __init__(self) -> None:
         super().__init__()
         self.given: dict[str, list[str]] = {}
         self.settings: Settings | None = None
+        self._explains = True
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Explain the settings by group, as `ncps serve --help` does.
+
+        twistd prints this before each mistake, too, which nobody would see below a hundred flags.
+        """
+        if not self._explains:
+            return "`twistd ncps --help` explains the settings."
+        return f"{self.longdesc}\n\n{settings_help()}"
 
     def opt_version(self) -> NoReturn:
         """Show the version of ncps."""
@@ -66,9 +70,16 @@ class Options(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Take the settings out of the options: `usage` knows neither lists nor `=false`."""
+        try:
+            super().parseOptions(self._rest(list(options or ())))
+        except usage.UsageError:
+            self._explains = False
+            raise
+
+    def _rest(self, words: list[str]) -> list[str]:
+        """Keep the settings among the words; return the others. Raises UsageError."""
         known = by_flag()
         rest: list[str] = []
-        words = list(options or ())
         while words:
             word = words.pop(0)
             flag, equals, text = word.removeprefix("--").partition("=")
@@ -87,7 +98,7 @@ class Options(usage.Options):
                 # Not left to getopt, which would take any unambiguous beginning of a name.
                 hint = hint_for(flag, known, "--")
                 raise usage.UsageError(f"unknown option {word.partition('=')[0]}{hint}")
-        super().parseOptions(rest)
+        return rest
 
     def postOptions(self) -> None:
         """Load the settings here, where twistd prints an error without a traceback."""
@@ -112,7 +123,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """Return the service; what can be wrong with the settings was told before."""
+    """Return the service; errors in the settings were reported before."""
     settings = options.settings
     if settings is None:
         options.postOptions()
@@ -121,7 +132,7 @@ def makeService(options: Options) -> IService:
     logs.log_warnings(settings.warnings)
     service = named("ncps.assembly.service:NcpsService")(settings)
     reactor = named("twisted.internet.reactor")
-    hear_signals(reactor, service.ending.cut)
+    hear_signals(reactor, service.ending.cut, service.reload.ask)
     # twistd sends itself the signal that it was ended by, and runs nothing after that.
     reactor.addSystemEventTrigger("after", "shutdown", log_queue.settle)
     twistd = options.parent

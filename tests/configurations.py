@@ -23,12 +23,12 @@ Told = tuple[tuple[str, ...], ...]
 
 @frozen(kw_only=True)
 class Configuration:
-    """What somebody gives to the program.
+    """Flags, a file and an environment for the program, and the warnings that follow.
 
-    :param flags: as one writes them, without `serve`.
+    :param flags: as operators write them, without `serve`.
     :param file: text of a configuration file; empty if there is none.
     :param suffix: of that file's name.
-    :param told: the warnings that it earns, and no others.
+    :param told: all warnings that the program prints for it.
     """
 
     flags: Sequence[str] = ()
@@ -60,7 +60,7 @@ MODULE: Final = """\
     --cache-lock-retry-initial-delay=100ms --cache-lock-retry-max-delay=2s
     --cache-lock-retry-jitter --cache-upstream-url=https://cache.nixos.org
 """
-"""What the NixOS module always gives."""
+"""Flags that the NixOS module always gives."""
 
 _CHART: Final = """\
     cache:
@@ -97,7 +97,6 @@ CONFIGURATIONS: Final = {
             "--cache-allow-delete-verb",
             "--cache-secret-key-path=/run/credentials/key",
         ],
-        told=(("put-verb", "every PUT is refused"), ("delete-verb", OFF)),
     ),
     "the NixOS module with PostgreSQL on the machine": Configuration(
         flags=[
@@ -123,7 +122,6 @@ CONFIGURATIONS: Final = {
     "the chart with several replicas": Configuration(
         file=_CHART,
         told=(
-            ("allow-put-verb", OFF),
             ("cdc.enabled", "stored whole"),
             ("inflight-staging.enabled", OFF),
             ("lock-download-ttl 5m", "taken as 30s"),

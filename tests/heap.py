@@ -1,15 +1,55 @@
-"""The program, loaded and taken out of the sight of the garbage collector.
+"""The program and the tests, loaded and taken out of the sight of the garbage collector.
 
-`trial --force-gc` collects several times around each test, so that an error that nobody handles is
-told of the test that made it. Without this each collection looks at everything that was imported,
-for 0.1 s a test.
+`trial --force-gc` collects around each test, so that an error that nobody handles is told of the
+test that made it. Without this each collection looks at everything that was imported, for 0.1 s a
+test. A process that trial started for a part of the tests (`-j`) imports the modules of tests one
+by one; all that such an import has made is taken out of sight, too, before the first test of the
+module is made.
 """
 
 from __future__ import annotations
 
 import gc
+import sys
+from contextlib import suppress
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.runner import TestLoader
 
 import ncps.process.crew  # noqa: F401 - imports all that a daemon needs
+import tests.s3_models  # noqa: F401
 
-gc.collect()
-gc.freeze()
+for _extra in ("ncps.observe.otel.telemetry", "ncps.storage.s3.bucket", "psycopg", "pymysql"):
+    with suppress(ImportError):  # an extra that is not installed
+        import_module(_extra)
+
+
+def freeze() -> None:
+    """Collect what is garbage, and look at none of the rest again."""
+    gc.collect()
+    gc.freeze()
+
+
+def _freeze_imports() -> None:
+    """Let trial's loader of tests freeze all that it imports, but no test."""
+    load = TestLoader.loadByName
+
+    @wraps(load)
+    def load_by_name(self: TestLoader, name: str, recurse: bool = False) -> Any:
+        known = len(sys.modules)
+        found = load(self, name, recurse)
+        if len(sys.modules) == known:
+            return found
+        del found
+        freeze()
+        return load(self, name, recurse)
+
+    TestLoader.loadByName = load_by_name  # type: ignore[method-assign]
+
+
+if Path(sys.argv[0]).name == "workertrial.py":
+    _freeze_imports()
+freeze()

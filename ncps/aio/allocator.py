@@ -1,11 +1,11 @@
-"""glibc's allocator: what it keeps for the next time, and what it gives back to the kernel.
+"""glibc's allocator: the memory that it keeps, and the memory that it gives back to the kernel.
 
-Chunks of 256 KiB and more are above the size from which glibc maps every block anew, faults in
-its pages one by one and unmaps it when it is freed, which costs more than the copy into it. A
-threshold that is set stays fixed (mallopt(3)). How many such chunks exist is bounded elsewhere.
+For every block above a threshold, such as a chunk of 256 KiB, glibc maps memory anew, faults in its
+pages one by one, and unmaps it at the end. That costs more than the copy into it. A threshold that
+is set stays fixed (mallopt(3)). How many such chunks exist is bounded elsewhere.
 
-By itself it gives back what is free at the end of the heap. After a thousand connections at once,
-what they took is free in between, and stays resident for good; so that is given back now and then.
+By itself it gives back memory that is free at the end of the heap. After a thousand connections at
+once their memory is free in between and stays resident for good, so it is given back now and then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TRIM_THRESHOLD = 64 * 1024 * 1024
 """Bytes at the end of the heap that stay ours when they are free."""
 
 GIVE_BACK_S = 30.0
-"""How often to look whether there is something to give back."""
+"""Seconds between two looks for memory to give back."""
 GIVE_BACK_FROM = 96 * 1024 * 1024
 """Resident bytes below which that is not worth the page faults that follow."""
 

@@ -1,4 +1,4 @@
-"""Whose signature under a certificate is believed.
+"""The authorities whose signature under a certificate is believed.
 
 The system's authorities are those of OpenSSL, so `SSL_CERT_FILE` names other ones. Where that is
 not set, `NIX_SSL_CERT_FILE` does, as for Nix. The settings look at both, without Twisted.
@@ -22,7 +22,7 @@ def authorities_file(environ: Mapping[str, str]) -> str:
 def trouble_of_authorities(environ: Mapping[str, str]) -> str:
     """Say why the file of authorities that the environment names is none; empty if it is one.
 
-    Nobody is trusted then.
+    No authority is trusted then.
     """
     name = OPENSSL_FILE if environ.get(OPENSSL_FILE) else NIX_FILE
     path = environ.get(name, "")

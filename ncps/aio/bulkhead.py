@@ -1,7 +1,7 @@
 """Bulkhead: a number at once; the others wait in a line that has a length and a longest wait.
 
-A queue without bounds only moves a flood to where it is not seen: whoever waits in it holds
-memory and a client, and by its turn perhaps nobody wants the answer any more.
+A queue without bounds only hides a flood: each waiter in it holds memory and a client, and when its
+turn comes, perhaps no client wants the answer any more.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.waiting import within
 from ncps.errors import Busy
 
 
 class Bulkhead:
-    """Use as `async with`, or `acquire` and later `release`.
+    """A number of slots; use as `async with`, or `acquire` and later `release`.
 
-    :param what: they are for, in the plural, for messages.
+    :param what: the things that are limited, in the plural, for messages.
     :param size: how many at once.
     :param queue: how many may wait.
     :param patience_s: how long each may wait.
-    :param reached: told of each that is turned away: "queue" or "patience".
+    :param reached: called for each caller that is turned away, with "queue" or "patience".
     """
 
     def __init__(
@@ -44,16 +45,16 @@ class Bulkhead:
 
     @property
     def free(self) -> int:
-        """How many could be had at once."""
+        """The number of free slots."""
         return self._semaphore.tokens
 
     @property
     def waiting(self) -> int:
-        """How many stand in line."""
+        """The number of waiters."""
         return len(self._semaphore.waiting)
 
     async def acquire(self) -> None:
-        """Take a slot, in the order of asking. Busy: not in time, or too many wait already."""
+        """Take a slot, in the order of asking. Raises Busy if too many wait, or too long."""
         if self.free:
             await self._semaphore.acquire()
             return
@@ -61,7 +62,7 @@ class Bulkhead:
             self._reached("queue")
             raise Busy(f"{self.waiting} wait for {self._what} already")
         try:
-            await self._semaphore.acquire().addTimeout(self._patience_s, self._clock)
+            await within(self._clock, self._patience_s, self._semaphore.acquire())
         except DeferredTimeout:
             self._reached("patience")
             raise Busy(f"waited {self._patience_s:g} s for {self._what}") from None

@@ -1,10 +1,9 @@
 """Two clocks, which are not to be confused.
 
-What waits, what is late and what is remembered for a while goes by the reactor's `seconds`, which
-is a clock that nobody sets: an hour that is added to the time of day makes nothing time out, and
-one that is taken back makes nothing wait for it. What is written down for later, and what is told,
-goes by the time of day (`wall_of`). Between the two stands `Ages`: how old something is that bears
-the time of day.
+Pauses, deadlines and things that are remembered for a while use the reactor's `seconds`, a clock
+that nobody sets: if the time of day is moved by an hour, nothing times out and nothing waits for
+it. Times that are stored or shown are the time of day (`wall_of`). `Ages` stands between the two:
+it says how old something is that bears a time of day.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Final, Protocol, runtime_checkable
 from twisted.internet.interfaces import IReactorTime
 
 TOLERANCE_S: Final = 2.0
-"""Clocks that are kept right are moved by less than that at once, or slowly."""
+"""A clock that is kept right is moved by less than that at once, or slowly."""
 
 _STEPS: Final = 1000
 
@@ -31,9 +30,9 @@ class TellsTimeOfDay(Protocol):
 
 
 def wall_of(clock: IReactorTime) -> Callable[[], float]:
-    """What tells the time of day, in seconds since 1970.
+    """Return the function that tells the time of day, in seconds since 1970.
 
-    It is the clock itself where that knows no better, as those of Twisted.
+    For a clock that does not tell the time of day, such as those of Twisted, it is `seconds`.
     """
     return clock.wall if isinstance(clock, TellsTimeOfDay) else clock.seconds
 
@@ -44,10 +43,10 @@ def utc_now(clock: IReactorTime) -> datetime:
 
 
 class Ages:
-    """How old what bears the time of day is at least, even if that was set forward meanwhile.
+    """Says how old a time of day is at least, even if the clock was set forward meanwhile.
 
-    A step is noticed when somebody asks, so it counts from then on: ages are never overrated for
-    it, and underrated at most until the age that is asked for has passed.
+    A step of the clock is noticed at the next call and counts from then on. So an age is never said
+    to be larger than it is; it may be said to be smaller, until that age has passed once more.
     """
 
     def __init__(self, clock: IReactorTime) -> None:

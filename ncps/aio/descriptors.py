@@ -1,4 +1,4 @@
-"""How many descriptors this process may have, and how many connections of clients that allows.
+"""The number of descriptors that this process may have, and of connections that these allow.
 
 systemd and containers start a process with a soft limit of 1,024, which is for programs that use
 `select()`; the hard limit is what the machine grants. A process that runs out of descriptors fails
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 MOST: Final = 1024 * 1024
-"""More than this nobody needs, and some kernels have no other bound."""
+"""No process needs more than this, and some kernels have no other bound."""
 OWN: Final = 128
 """Of the process itself: database, log, listening sockets, threads, files read in passing."""
 LEAST: Final = 16

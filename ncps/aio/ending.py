@@ -1,15 +1,19 @@
-"""The end of a process: how long what runs may go on, and that a second signal cuts it short."""
+"""The end of a process: how long running work may go on, and a second signal that cuts it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
+
+from ncps.aio.waiting import Future, within
 
 AFTERMATH_S: Final = 5.0
 """Seconds that each step may take that should be quick."""
+TIDY_S: Final = 20.0
+"""Seconds that all these steps together may take."""
 CUT_AFTERMATH_S: Final = 0.5
 """The same after a cut."""
 
@@ -17,9 +21,9 @@ CUT_AFTERMATH_S: Final = 0.5
 class Ending:
     """One deadline for all that ends slowly.
 
-    :param delay_s: seconds in which everything is served still, though `/readyz` says no.
-    :param drain_s: seconds after that for what runs.
-    :ivar is_cut: whether nothing is waited for any more.
+    :param delay_s: seconds in which the process still serves everything, though `/readyz` says no.
+    :param drain_s: seconds after that for running work.
+    :ivar is_cut: whether the process waits for nothing any more.
     """
 
     def __init__(self, clock: IReactorTime, *, delay_s: float, drain_s: float) -> None:
@@ -40,12 +44,17 @@ class Ending:
         return 0.0 if self.is_cut else max(0.0, self._deadline - self._clock.seconds())
 
     @property
+    def longest_s(self) -> float:
+        """Seconds that the whole end may take."""
+        return self.delay_s + self.drain_s + TIDY_S
+
+    @property
     def aftermath_s(self) -> float:
         """Seconds that a step may take that should be quick."""
         return CUT_AFTERMATH_S if self.is_cut else AFTERMATH_S
 
     def hurry(self, drain_s: float) -> None:
-        """Allow no delay, and so many seconds from now at most."""
+        """Allow no delay, and at most `drain_s` seconds from now."""
         self.delay_s = 0.0
         self.drain_s = min(self.drain_s, drain_s)
         self._deadline = min(self._deadline, self._clock.seconds() + drain_s)
@@ -65,20 +74,17 @@ class Ending:
             call()
 
     async def pause(self, seconds: float) -> None:
-        """Wait so long, at most until the deadline, and not beyond a cut."""
-        waiting: Deferred[None] = Deferred()
-        timer = self._clock.callLater(min(seconds, self.left_s), waiting.callback, None)
+        """Wait for `seconds`, at most until the deadline, and not beyond a cut."""
+        cut: Future[None] = Future()
 
         def end() -> None:
-            if timer.active():
-                timer.cancel()
-                waiting.callback(None)
+            cut.succeed(None)
 
         self._cuts.append(end)
         try:
-            await waiting
+            await within(self._clock, min(seconds, self.left_s), cut.wait())
+        except DeferredTimeout:
+            pass
         finally:
-            if timer.active():
-                timer.cancel()
             if end in self._cuts:
                 self._cuts.remove(end)

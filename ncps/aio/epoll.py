@@ -1,12 +1,12 @@
 """An epoll reactor that does less for each event; only for Linux.
 
-Its clock is one that nobody sets, so that neither a timeout nor a pause depends on the time of day.
+Its clock is monotonic, so neither a timeout nor a pause depends on the time of day.
 
 Twisted's own gives every read and every write a logging context, for a prefix that only its old
 log shows. Here they go straight to where Twisted deals with them and with their errors.
 
-Where memory runs out, dealing with an error may fail like what led to it. A connection of which
-nobody knows how much was sent must not live on then, and what listens must not close for ever.
+Where memory runs out, dealing with an error may fail like the call that led to it. Then it is not
+known how much a connection has sent, so it must not live on; a listening socket must not close.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PAUSE_S = 0.01
 
 
 class LeanReactor(EPollReactor):
-    """See the module."""
+    """The epoll reactor of Twisted, with less work for each event."""
 
     # It goes on while the machine sleeps.
     seconds = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
@@ -95,9 +95,9 @@ class LeanReactor(EPollReactor):
             super()._disconnectSelectable(selectable, why, *rest)
 
     def _cut(self, selectable: Any) -> None:
-        """End a connection so that not one byte more leaves it, whatever else fails.
+        """End a connection so that not one byte more leaves it, even if all else fails.
 
-        What listens for connections, signals and threads goes on: the kernel tells it once more.
+        A socket that listens for connections, signals or threads goes on: it is woken again.
         """
         if isinstance(selectable, Port) or selectable in self._internalReaders:
             return
@@ -112,5 +112,8 @@ class LeanReactor(EPollReactor):
 
 
 def install() -> None:
-    """Make it the reactor of this process; ReactorAlreadyInstalledError."""
+    """Make it the reactor of this process.
+
+    Raises ReactorAlreadyInstalledError if the process has a reactor.
+    """
     installReactor(LeanReactor())

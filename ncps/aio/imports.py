@@ -1,14 +1,15 @@
 """Imports that wait until the program knows what it has to do, and leave the collector no work.
 
-What an import makes lives as long as the process. A collection of garbage meanwhile walks through
-all of it and finds nothing, and so does each one later, and those at the end of the process: a
-quarter of what a start costs. So there are none until the import is done, and what is there then
-is frozen: no collection looks at it again.
+The objects that an import makes live as long as the process. A collection of garbage walks through
+all of them and finds nothing; collections cost a quarter of a start. So there are none until the
+import is done, and the objects of that moment are frozen: no later collection looks at them.
 """
 
 from __future__ import annotations
 
 import gc
+import shlex
+import sys
 from pkgutil import resolve_name
 from typing import Any
 
@@ -21,3 +22,8 @@ def named(name: str) -> Any:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def how_to_install(*packages: str) -> str:
+    """Return the command that installs packages where this program finds them."""
+    return f"{shlex.quote(sys.executable or 'python3')} -m pip install {shlex.join(packages)}"

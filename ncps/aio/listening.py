@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
-from twisted.internet import unix
+from attrs import frozen
+from twisted.internet import endpoints, unix
+from twisted.internet.address import UNIXAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.logger import Logger
 
 from ncps.errors import Refused
 
@@ -21,6 +27,7 @@ _ESCAPE = re.compile(r"\\(.)")
 _ANYWHERE = {"", "::"}
 _FIRST_FREE_PORT = 1024
 _LOCKED = "Cannot acquire lock"  # says `unix.Port`
+_log = Logger()
 _ANY_V6 = re.compile(r"interface=\\:\\:(?=:|\Z)")
 
 
@@ -40,7 +47,7 @@ def shown_address(description: str) -> str:
 
 
 async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
-    """Listen; Refused names the address and what is wrong with it.
+    """Listen. Raises Refused, with the address and what is wrong with it, if that fails.
 
     "All interfaces" means IPv4 alone on a host without IPv6.
     """
@@ -56,31 +63,45 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
         }
         if no_v6 and _ANY_V6.search(description):
             return await listen(reactor, _ANY_V6.sub("interface=0.0.0.0", description), factory)
-        reason = _reason(address, error.socketError)
+        reason = why_not(address, error.socketError)
         raise Refused(f"cannot listen on {address}: {reason}") from error
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise Refused(f"cannot listen on {address}: {_reason(address, error)}") from error
+        raise Refused(f"cannot listen on {address}: {why_not(address, error)}") from error
 
 
-def _reason(address: str, error: object) -> str:
-    """What is wrong, and what would be right where that is known.
+def why_not(address: str, error: object) -> str:
+    """Say what is wrong, and what would be right if that is known.
 
-    :param error: what Twisted gives as the cause: an error or a text.
+    :param error: the cause that Twisted gives: an error or a text.
     """
     code = getattr(error, "errno", None)
     reason = getattr(error, "strerror", None) or str(error)
     if address.startswith("unix:"):
         directory = Path(address.removeprefix("unix:")).parent
         if reason == _LOCKED:
-            return "another process listens there"
+            return "another process listens there: stop it, or name another socket by server-addr"
         if code == errno.ENOENT:
             return f"the directory {directory} does not exist"
         if code == errno.EACCES:
             return f"this user may not make a socket in {directory}"
         return reason
+    if isinstance(error, LookupError) and address.startswith("systemd:"):
+        names = os.environ.get("LISTEN_FDNAMES", "")
+        passed = f"only {names.replace(':', ', ')}" if names else "none at all"
+        return f"systemd has passed no such socket, {passed}; name it in FileDescriptorName="
+    if code == errno.EBADF and address.startswith("systemd:"):
+        return "another server-addr names the same socket; name each socket once"
     port = address.rpartition(":")[2]
     if code == errno.EACCES and port.isdigit() and int(port) < _FIRST_FREE_PORT:
         return f"{reason}; ports below {_FIRST_FREE_PORT} need CAP_NET_BIND_SERVICE"
+    if code == errno.EADDRINUSE:
+        for one in passed_sockets():
+            if port == str(one.port):
+                return f"{reason} by a socket that systemd has passed; write {one.address} instead"
+        return (
+            f"{reason}; stop the program that listens at port {port}, which may be another ncps"
+            f" (`ss -ltnp sport = :{port}` names it), or choose another port by server-addr"
+        )
     if code == errno.EADDRNOTAVAIL:
         return f"{reason}; it should be an address of this machine"
     return reason
@@ -92,6 +113,8 @@ async def _listen(reactor: Any, description: str, factory: IProtocolFactory) -> 
 
 
 BORROWED: Final = (
+    "twisted.internet.endpoints._SystemdParser",
+    "twisted.internet.endpoints._SystemdParser._sddaemon",
     "twisted.internet.tcp.Port._preexistingSocket",
     "twisted.internet.tcp.Port._shouldShutdown",
 )
@@ -101,8 +124,8 @@ BORROWED: Final = (
 class _InheritedPort(unix.Port):
     """A listening UNIX socket that belongs to another process.
 
-    Stock would set its mode anew, and at the end shut it down for all and remove its name. The
-    private names are Twisted's; a test fails when they are others.
+    Twisted's own class would set its mode anew, and at the end shut it down for all processes and
+    remove its name.
     """
 
     _shouldShutdown = False
@@ -112,16 +135,110 @@ class _InheritedPort(unix.Port):
         super().__init__(b"\0inherited", factory, backlog, reactor=reactor)
         self._preexistingSocket = socket.fromfd(fd, socket.AF_UNIX, socket.SOCK_STREAM)
 
+    def getHost(self) -> UNIXAddress:
+        """See `IListeningPort`: the true name."""
+        return UNIXAddress(self.socket.getsockname())
+
 
 def inherited(
     reactor: Any, fd: int, family: int, factory: IProtocolFactory, backlog: int = BACKLOG
 ) -> IListeningPort:
     """Listen at a socket that other processes listen at, too, and leave it to them at the end.
 
-    The descriptor stays the caller's; it must not block. OSError.
+    The descriptor stays the caller's; it must not block. Raises OSError if it cannot listen.
     """
     if family == socket.AF_UNIX:
         port = _InheritedPort(reactor, fd, factory, backlog)
         port.startListening()
         return port
     return cast("IListeningPort", reactor.adoptStreamPort(fd, family, factory))
+
+
+def check_passed(fd: int, family: int) -> None:
+    """Look at a socket of the service manager. Raises ValueError if it is not what was asked for.
+
+    The error says what would be right.
+    """
+    with socket.socket(fileno=os.dup(fd)) as found:
+        if not found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ValueError("the socket takes no connections; it should be a ListenStream=")
+        if found.family != family:
+            domain = socket.AddressFamily(found.family).name.removeprefix("AF_")
+            raise ValueError(f"the socket has another domain: write domain={domain}")
+
+
+@frozen(kw_only=True)
+class Passed:
+    """A socket of the service manager, and where it listens.
+
+    :ivar port: 0 for a UNIX socket.
+    """
+
+    index: int
+    name: str
+    fd: int
+    family: int
+    port: int
+
+    @property
+    def address(self) -> str:
+        """Write it for server-addr."""
+        domain = socket.AddressFamily(self.family).name.removeprefix("AF_")
+        return f"systemd:domain={domain}:index={self.index}"
+
+
+def passed_sockets() -> list[Passed]:
+    """Return the sockets of the service manager at which nobody listens yet.
+
+    An endpoint of Twisted closes the descriptor that it has listened at.
+    """
+    manager = endpoints._SystemdParser._sddaemon
+    names = {fd: name for name, fd in manager.inheritedNamedDescriptors().items()}
+    found = []
+    for index, fd in enumerate(manager.inheritedDescriptors()):
+        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as one:
+            where = one.getsockname()
+            port = where[1] if isinstance(where, tuple) else 0
+            name = names.get(fd, "")
+            found.append(Passed(index=index, name=name, fd=fd, family=one.family, port=port))
+    return found
+
+
+def warn_of_unused(passed: Iterable[Passed], descriptions: Iterable[str]) -> None:
+    """Log a line for each socket of the service manager that no endpoint string names.
+
+    Its clients are let in by the kernel, and would wait for an answer without an end.
+    """
+    named = {
+        _ESCAPE.sub(r"\1", part)
+        for description in descriptions
+        if description.startswith("systemd:")
+        for part in _SEPARATOR.split(description)
+    }
+    for one in passed:
+        if f"index={one.index}" in named or (one.name and f"name={one.name}" in named):
+            continue
+        _log.warn(
+            "systemd has passed a socket{name}{port} that no server-addr names, and nobody answers"
+            " its clients: add {address} to server-addr, or stop the unit of the socket",
+            name=f" {one.name}" if one.name else "",
+            port=f" at port {one.port}" if one.port else "",
+            address=one.address,
+        )
+
+
+@frozen
+class Inheriting:
+    """Stands in for the reactor where a socket of the service manager is listened at.
+
+    The manager listens at it again when this process has ended, so nothing of it is removed.
+    """
+
+    reactor: Any
+
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
+    ) -> IListeningPort:
+        """See `IReactorSocket`."""
+        check_passed(fileDescriptor, addressFamily)
+        return inherited(self.reactor, fileDescriptor, addressFamily, factory)

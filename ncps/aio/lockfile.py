@@ -1,4 +1,4 @@
-"""Lock files: a file that one process holds for as long as it lives, and that says who that is.
+"""Lock files: a file that one process locks for as long as it lives, and that names the process.
 
 The lock is the kernel's (`flock`), so it goes with the process however that ends, and means the
 same inside containers, where process ids mean nothing. The text in the file is for people. The
@@ -19,22 +19,30 @@ from ncps.errors import Refused
 MAX_TEXT = 1024
 
 
+class InUse(Refused):
+    """Another process holds a lock.
+
+    :ivar holder: says what is locked, and by which process.
+    """
+
+    def __init__(self, holder: str, remedy: str) -> None:
+        super().__init__(f"{holder}; {remedy}")
+        self.holder = holder
+
+
 class LockFile:
-    """See the module; all methods are quick and meant for start and stop.
+    """One lock file; all methods are quick and meant for start and stop.
 
     :param path: of the file; its directory must exist.
     :param subject: what is locked, for messages: "the store in /var/lib/ncps".
+    :param other: what a second process could have for itself: "a directory of its own".
     """
 
-    def __init__(self, path: Path, subject: str) -> None:
+    def __init__(self, path: Path, subject: str, other: str = "a directory of its own") -> None:
         self.path = path
         self._subject = subject
+        self._other = other
         self._fd: int | None = None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether this object holds the lock."""
-        return self._fd is not None
 
     @property
     def fd(self) -> int:
@@ -47,7 +55,10 @@ class LockFile:
         return self._fd
 
     def acquire(self) -> None:
-        """Take the lock or raise Refused, naming the holder; holding it already is an error."""
+        """Take the lock; holding it already is an error.
+
+        Raises InUse, which names the holder, if another process has it; Refused if it fails.
+        """
         if self._fd is not None:
             raise Refused(f"{self._subject} is locked by this very object")
         try:
@@ -61,9 +72,9 @@ class LockFile:
         except BlockingIOError:
             holder = _holder(fd)
             os.close(fd)
-            raise Refused(
-                f"{self._subject} is in use by {holder} (lock file {self.path});"
-                " stop that one first, or give this one a place of its own"
+            raise InUse(
+                f"{self._subject} is in use by {holder} (lock file {self.path})",
+                f"stop that process first, or give this one {self._other}",
             ) from None
         except OSError as error:
             os.close(fd)

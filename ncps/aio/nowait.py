@@ -41,7 +41,7 @@ _KEPT_IN_MEMORY: Final = frozenset(
         "zfs",
     ]
 )
-"""File systems that ask nobody else before they open a file whose name they have in memory."""
+"""File systems that open a file whose name they have in memory without asking another machine."""
 
 READ_SIZE: Final = 256 * 1024
 """One read: long enough to be cheap, short enough for the reactor's thread."""
@@ -58,9 +58,9 @@ def open_now(path: str) -> int | None:
 
 
 def read_now(fd: int, buffer: memoryview, position: int) -> int | None:
-    """Copy what lies at a position and is in memory; return how many bytes, 0 at the end. OSError.
+    """Copy bytes at a position that are in memory; return how many, 0 at the end of the file.
 
-    None: a thread has to read it.
+    None: a thread has to read them. Raises OSError if the file cannot be read.
     """
     try:
         return os.preadv(fd, [buffer], position, os.RWF_NOWAIT)
@@ -71,7 +71,7 @@ def read_now(fd: int, buffer: memoryview, position: int) -> int | None:
 
 
 def bytes_now(fd: int, count: int, position: int) -> bytes | None:
-    """Return at most so many bytes, and at most `READ_SIZE`; for one thread. Else as `read_now`."""
+    """Return at most `count` bytes, and at most `READ_SIZE`; for one thread. See `read_now`."""
     found = read_now(fd, _buffer[:count], position)
     return None if found is None else bytes(_buffer[:found])
 

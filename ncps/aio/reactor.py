@@ -1,4 +1,4 @@
-"""Which reactor runs a process of ours: the lean one where there is epoll."""
+"""The reactor of a process of ours: the lean one where there is epoll."""
 
 from __future__ import annotations
 

@@ -1,51 +1,133 @@
-"""Keys that are remembered for a while: bounded in number, the oldest forgotten first."""
+"""Maps and sets in memory, bounded in number or size, and in time; the oldest entries go first.
+
+`BoundedMap` has a size at most. `RecentMap` and `RecentSet` forget after a time as well.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from math import inf
+from typing import Final, Generic, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
-class RecentSet:
-    """Remembers keys.
+_NEVER: Final = (-inf, None)
 
-    :param ttl_s: for how long, in seconds; 0 remembers nothing.
-    :param max_entries: the oldest goes first.
+
+def _one(_: object) -> int:
+    return 1
+
+
+class BoundedMap(Generic[K, V]):
+    """Values by key, up to a size in all.
+
+    :param max_size: at most; 0 holds nothing.
+    :param size_of: the size of a value, which never changes; 1, if the values are counted.
+    :param forgotten: told of each value that is held no more, or was replaced.
+    """
+
+    def __init__(
+        self,
+        max_size: int,
+        *,
+        size_of: Callable[[V], int] = _one,
+        forgotten: Callable[[V], object] = _one,
+    ) -> None:
+        self.size = 0
+        self._max_size = max_size
+        self._size_of = size_of
+        self._forgotten = forgotten
+        self._held: OrderedDict[K, V] = OrderedDict()
+        self.get = self._held.get
+        """Return the value of a key; None if there is none."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def put(self, key: K, value: V) -> None:
+        """Hold a value, in place of an older one of the same key."""
+        self.forget(key)
+        self._held[key] = value
+        self.size += self._size_of(value)
+        while self._held and self.size > self._max_size:
+            self.forget(next(iter(self._held)))
+
+    def renew(self, key: K) -> None:
+        """Make a key the youngest; harmless if it is not held."""
+        if key in self._held:
+            self._held.move_to_end(key)
+
+    def forget(self, key: K) -> None:
+        """Hold a key no more; harmless if it is not held."""
+        if key in self._held:
+            value = self._held.pop(key)
+            self.size -= self._size_of(value)
+            self._forgotten(value)
+
+    def clear(self) -> None:
+        """Forget all keys."""
+        for key in list(self._held):
+            self.forget(key)
+
+    def take_all(self) -> list[V]:
+        """Hold nothing any more, and return the values instead of telling of them."""
+        values = list(self._held.values())
+        self._held.clear()
+        self.size = 0
+        return values
+
+
+class RecentMap(Generic[K, V]):
+    """Values by key, each for a time from when it was put.
+
+    :param ttl_s: that time, in seconds; 0 remembers nothing.
+    :param max_entries: at most.
     """
 
     def __init__(self, clock: IReactorTime, *, ttl_s: float, max_entries: int) -> None:
         self._clock = clock
         self._ttl_s = ttl_s
-        self._max_entries = max_entries
-        self._until: OrderedDict[Hashable, float] = OrderedDict()
+        self._held: BoundedMap[K, tuple[float, V]] = BoundedMap(max_entries)
+        self.forget = self._held.forget
+        self.clear = self._held.clear
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._held)
+
+    def get(self, key: K) -> V | None:
+        """Return the value of a key; None if there is none any more."""
+        until, value = self._held.get(key, _NEVER)
+        if until > self._clock.seconds():
+            return value
+        self._held.forget(key)
+        return None
+
+    def put(self, key: K, value: V) -> None:
+        """Remember a value from now on, in place of an older one of the same key."""
+        if self._ttl_s > 0:
+            self._held.put(key, (self._clock.seconds() + self._ttl_s, value))
+
+
+class RecentSet:
+    """Keys, each for a time from when it was added. Parameters are those of `RecentMap`."""
+
+    def __init__(self, clock: IReactorTime, *, ttl_s: float, max_entries: int) -> None:
+        self._held: RecentMap[Hashable, bool] = RecentMap(
+            clock, ttl_s=ttl_s, max_entries=max_entries
+        )
+        self.forget = self._held.forget
+        self.clear = self._held.clear
+
+    def __len__(self) -> int:
+        return len(self._held)
 
     def __contains__(self, key: Hashable) -> bool:
-        until = self._until.get(key)
-        if until is None:
-            return False
-        if until <= self._clock.seconds():
-            del self._until[key]
-            return False
-        return True
+        return self._held.get(key) is not None
 
     def add(self, key: Hashable) -> None:
         """Remember a key from now on."""
-        if self._ttl_s <= 0 or self._max_entries <= 0:
-            return
-        self._until[key] = self._clock.seconds() + self._ttl_s
-        self._until.move_to_end(key)
-        while len(self._until) > self._max_entries:
-            self._until.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all keys."""
-        self._until.clear()
-
-    def forget(self, key: Hashable) -> None:
-        """Forget a key; harmless if it is not remembered."""
-        self._until.pop(key, None)
+        self._held.put(key, True)

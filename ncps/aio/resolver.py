@@ -3,9 +3,9 @@
 Twisted looks names up in the reactor's ten threads, one for each connection, addresses in figures
 included. Where a name server does not answer, each look-up keeps its thread for half a minute, and
 ten of them stop every connection of the process. Here a `Resolver` belongs to one upstream (or to
-everything that is no upstream); addresses in figures need no thread; all who ask for one name share
-one look-up, whose result is remembered for a while; and the names that others put into the mouth
-of an upstream (redirects, URLs in narinfos) wait for few threads, while its own one never does.
+everything that is no upstream). Addresses in figures need no thread. All callers that ask for one
+name share one look-up, whose result is remembered for a while. Names that come from redirects or
+from URLs in narinfos wait for few threads; the upstream's own name never waits.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ncps.aio.bulkhead import Bulkhead
+from ncps.aio.reasons import reason_of
 from ncps.aio.threads import Threads
-from ncps.aio.waiting import Future
+from ncps.aio.waiting import Future, within
 from ncps.errors import Unavailable
 
 FRESH_S: Final = 5.0
-"""How long addresses are used without another look-up."""
+"""Seconds for which addresses are used without another look-up."""
 STALE_S: Final = 3600.0
-"""How long they are used while no name server answers."""
+"""Seconds for which they are used while no name server answers."""
 LATE_S: Final = 1.0
-"""How long a look-up is waited for where older addresses are known."""
+"""Seconds to wait for a look-up if older addresses are known."""
 RENEWED_S: Final = 60.0
 """After that a look-up that hangs gets a second one beside it."""
 MAX_PER_NAME: Final = 2
@@ -76,14 +77,17 @@ class NameTrouble(DNSLookupError):
 
 
 def look_up_blocking(host: str) -> tuple[str, ...]:
-    """Ask the system for the addresses of a name, in figures, best first. Raises OSError."""
+    """Ask the system for the addresses of a name, in figures, best first.
+
+    Raises OSError if it finds none.
+    """
     found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 @define
 class _Name:
-    """What is known of one name.
+    """The known facts of one name.
 
     :ivar known_at: when `addresses` were found.
     :ivar trouble: why the last look-up failed; None if it did not.
@@ -114,14 +118,14 @@ class _Resolution:
         self.answering: Deferred[None] | None = None
 
     def cancel(self) -> None:
-        """See `IHostResolution`: the receiver is told nothing more; others get their answer."""
+        """See `IHostResolution`: the receiver gets nothing more; others get their answer."""
         if self.answering is not None:
             self.answering.cancel()
 
 
 @implementer(IHostnameResolver)
 class Resolver:
-    """See the module.
+    """Looks host names up in threads, and remembers the addresses.
 
     :param threads: where the system is asked; at least `MAX_PER_NAME` for each name of its own,
         and for `MAX_OTHERS` more names, must be free for it.
@@ -192,7 +196,7 @@ class Resolver:
         return None if name is None else name.trouble
 
     async def find(self, host: str) -> tuple[str, ...]:
-        """Return the addresses of a name in figures, at least one. Raises NameTrouble."""
+        """Return the addresses of a name in figures. Raises NameTrouble if there is none."""
         if _is_address(host):
             return (host,)
         key = host.lower()
@@ -204,9 +208,8 @@ class Resolver:
         if not name.running or (name.running < MAX_PER_NAME and now - name.begun_at >= RENEWED_S):
             name = self._begin(key)
         until = name.begun_at + (LATE_S if usable else self._patience_s)
-        waiting = Deferred.fromCoroutine(name.done.wait())
         try:
-            await waiting.addTimeout(max(0.0, until - now), self._clock)
+            await within(self._clock, max(0.0, until - now), name.done.wait())
         except DeferredTimeout:
             if not usable:
                 name.trouble = self._late(key, name)
@@ -219,7 +222,7 @@ class Resolver:
     def _late(self, key: str, name: _Name) -> NameTrouble:
         """Say what kept a look-up."""
         if not name.is_asked:
-            return NameTrouble(f"{key} was not looked up: other names hang", is_ours=True)
+            return NameTrouble(f"{key} was not looked up: other look-ups do not end", is_ours=True)
         text = f"no name server gave the address of {key} within {self._patience_s:g} s"
         return NameTrouble(text, timed_out=True)
 
@@ -262,7 +265,7 @@ class Resolver:
         elif isinstance(error, Unavailable):
             name.trouble = NameTrouble(f"{key} was not looked up: {error}", is_ours=True)
         else:  # UnicodeError and OSError for names that cannot be any
-            name.trouble = NameTrouble(f"{key} was not found: {type(error).__name__}")
+            name.trouble = NameTrouble(f"{key} was not found: {reason_of(error)}")
 
     def _ended(self, _: object, name: _Name, done: Future[None]) -> None:
         name.running -= 1

@@ -1,7 +1,7 @@
-"""What the signals mean that a process is sent.
+"""The meaning of the signals that a process gets.
 
     SIGTERM, SIGINT    the first: end in order; the second: cut what still runs, and end
-    SIGHUP             nothing, and one line says so: settings are read at the start alone
+    SIGHUP             read the settings again, and take what a running process can take
     SIGUSR1, SIGUSR2   nothing, unless something else hears them: twistd turns its log at SIGUSR1
 
 Python calls a handler between any two steps of the main thread, within a lock as well. So a handler
@@ -28,6 +28,7 @@ _log = Logger()
 def hear_signals(
     reactor: Any,
     cut: Callable[[], object],
+    reload: Callable[[], object],
     *,
     cut_s: float = CUT_S,
     leave: Callable[[int], object] = os._exit,
@@ -35,20 +36,22 @@ def hear_signals(
     """Let signals mean what the module says, from the reactor's start on.
 
     :param cut: called at the second signal, by the reactor.
+    :param reload: called at SIGHUP, by the reactor.
     :param cut_s: seconds between that and `leave`, where the process has not ended.
     :param leave: ends the process at once, with an exit code.
     """
     ending = _Ending(reactor, cut, cut_s, leave)
 
     def started() -> None:
-        ignore_others(reactor)  # not before: twistd hears SIGUSR1 only where nothing else does
+        # Not before: twistd hears SIGUSR1 only where nothing else does.
+        ignore_others(reactor, reload)
         ending.install()
 
     reactor.addSystemEventTrigger("after", "startup", started)
 
 
 def hear_no_more() -> None:
-    """Let a process that has ended all but itself keep its exit code, whatever it is sent now."""
+    """Ignore all signals from now on, so that a process at its very end keeps its exit code."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -86,26 +89,24 @@ class _Ending:
             self._reactor.callFromThread(self._cut_now)
 
     def _cut_now(self) -> None:
-        _log.info("a second signal to end: what still runs is cut")
+        _log.info("second signal to stop: everything that still runs is cut")
         self._reactor.callLater(self._cut_s, self._give_up)
         self._cut()
 
     def _give_up(self) -> None:
-        _log.error("the process does not end {seconds} s after the cut: gone", seconds=self._cut_s)
+        _log.error("still running {seconds} s after the cut: exiting at once", seconds=self._cut_s)
         self._reactor.callLater(_LAST_WORDS_S, self._leave, 1)
 
 
-def ignore_others(reactor: Any) -> None:
-    """Let the signals that would kill a process without any order do nothing.
+def ignore_others(reactor: Any, reload: Callable[[], object]) -> None:
+    """Let the signals that would kill a process without any order do nothing, SIGHUP a reload.
 
     Those that something else hears or ignores already stay as they are.
     """
 
     def hear_hangup(number: int, frame: FrameType | None) -> None:
         del number, frame
-        reactor.callFromThread(
-            _log.info, "SIGHUP changes nothing: settings are read at the start alone, so restart"
-        )
+        reactor.callFromThread(reload)
 
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) == signal.SIG_DFL:

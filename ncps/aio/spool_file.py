@@ -1,13 +1,20 @@
-"""The file of a spool, and how it is read: never waiting on the reactor's thread."""
+"""The file of a spool, and how it is written and read: never waiting on the reactor's thread."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from ncps.aio.nowait import bytes_now
-from ncps.errors import Unavailable
+from twisted.internet.defer import Deferred
+
+from ncps.aio.nowait import READ_SIZE, bytes_now
+from ncps.aio.threads import Threads, in_background
+from ncps.errors import NcpsError, Unavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class SpoolFile(Protocol):
@@ -28,10 +35,126 @@ class SpoolFile(Protocol):
         """Close the descriptor; once."""
 
 
-def read_now(file: SpoolFile, count: int, position: int) -> bytes | None:
-    """Return at most so many bytes that are in memory. Unavailable.
+class SpoolDisk:
+    """Opens, writes, reads and closes the file of a spool, all in threads.
 
-    None: a thread has to read.
+    :param open_file: opens the file, blocking; None: there is none.
+    :param idle: called when a read has ended.
+    :param trouble: the reason why there is no file, if there is none.
+    :ivar length: bytes that lie in the file.
+    :ivar trouble: the reason why the file takes no more bytes; empty while it takes them.
+    """
+
+    def __init__(
+        self,
+        open_file: Callable[[], SpoolFile] | None,
+        workers: Threads,
+        *,
+        idle: Callable[[], object],
+        trouble: str,
+    ) -> None:
+        self.length = 0
+        self.trouble = trouble if open_file is None else ""
+        self._open_file = open_file
+        self._file: SpoolFile | None = None
+        self._workers = workers
+        self._idle = idle
+        self._reads = 0  # in threads
+        self._is_discarded = False
+
+    @property
+    def is_unopened(self) -> bool:
+        """Whether the file is still to be opened, by the first batch."""
+        return self._open_file is not None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether all bytes so far lie in the file, or will."""
+        return (self._file is not None or self.is_unopened) and not self.trouble
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a thread reads now."""
+        return self._reads > 0
+
+    @property
+    def file(self) -> SpoolFile:
+        """The file, which is open."""
+        assert self._file is not None
+        return self._file
+
+    def append_blocking(self, data: bytes) -> tuple[int, str]:
+        """Write a batch; return how much of it lies in the file, and why not all.
+
+        The caller adds both to `length` and `trouble` on the reactor's thread.
+        """
+        if self._open_file is not None:
+            try:
+                self._file = self._open_file()
+            except NcpsError as error:
+                return 0, str(error)
+            finally:
+                self._open_file = None
+        if self._file is None or self.trouble:
+            return 0, self.trouble
+        written = 0
+        try:
+            while written < len(data):
+                rest = memoryview(data)[written:]
+                written += os.pwrite(self._file.fd, rest, self.length + written)
+        except OSError as error:
+            return written, error.strerror or type(error).__name__
+        return written, ""
+
+    async def read(self, position: int, count: int) -> bytes:
+        """Return at most `count` bytes of the file, at least one."""
+        count = min(count, self.length - position)
+        data = _read_now(self.file, count, position)
+        if data is None:
+            data = await self.run(_read_blocking, self.file, count, position)
+        return data
+
+    def read_blocking(self, position: int) -> bytes:
+        """Return some bytes of the file, at least one; to be called by `run`."""
+        return _read_blocking(self.file, min(READ_SIZE, self.length - position), position)
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Have a thread call the function, which may read the file: it stays open meanwhile."""
+
+        def ended(result: Any) -> Any:
+            self._reads -= 1
+            self._idle()
+            return result
+
+        self._reads += 1
+        job = Deferred.fromCoroutine(self._workers.run(function, *args, **kwargs))
+        waiting: Deferred[R] = Deferred()
+        job.addBoth(ended).addCallbacks(waiting.callback, waiting.errback)
+        return await waiting
+
+    def discard(self) -> None:
+        """Unlink the file in the background, unless it was taken over; idempotent."""
+        if self._file is not None and not self._is_discarded:
+            self._is_discarded = True
+            in_background(self._workers, self._file.discard)
+
+    def close(self) -> None:
+        """Discard the file, if it was not yet, and close it in the background."""
+        self.discard()
+        self._idle = _nothing  # else this and its spool would refer to each other
+        file, self._file = self._file, None
+        if file is not None:
+            in_background(self._workers, file.close)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _read_now(file: SpoolFile, count: int, position: int) -> bytes | None:
+    """Return at most `count` bytes that are in memory; None: a thread has to read.
+
+    Raises Unavailable if the file cannot be read.
     """
     try:
         data = bytes_now(file.fd, count, position)
@@ -40,8 +163,8 @@ def read_now(file: SpoolFile, count: int, position: int) -> bytes | None:
     return None if data is None else _checked(file, data, position)
 
 
-def read_blocking(file: SpoolFile, count: int, position: int) -> bytes:
-    """Return at most so many bytes, one at least. Unavailable."""
+def _read_blocking(file: SpoolFile, count: int, position: int) -> bytes:
+    """Return at most `count` bytes, at least one. Raises Unavailable if that cannot be."""
     try:
         data = os.pread(file.fd, count, position)
     except OSError as error:
@@ -50,7 +173,7 @@ def read_blocking(file: SpoolFile, count: int, position: int) -> bytes:
 
 
 def _checked(file: SpoolFile, data: bytes, position: int) -> bytes:
-    """See `ncps.aio.unchanged_file`."""
+    """Return the data if the file still holds it; see `ncps.aio.unchanged_file`."""
     if not data or os.fstat(file.fd).st_size < position + len(data):
         raise Unavailable("the spool has lost bytes")
     return data

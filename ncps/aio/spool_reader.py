@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from ncps.aio.waiting import Wakeup
 from ncps.errors import Unavailable
 from ncps.ports import Segment
 
+HOLD_BACK: Final = 64 * 1024
+"""Bytes at the end of what a reader wants that leave only when the spool is committed."""
+
 
 class Readable(Protocol):
-    """What a reader needs of its spool.
+    """The part of a spool that its readers need.
 
     :ivar total: bytes in all, if known by now.
-    :ivar length: bytes that have come.
+    :ivar verdict: the error that readers raise; None while all is well.
+    :ivar is_committed: whether everything is there and right.
     """
 
     total: int | None
-    length: int
+    verdict: BaseException | None
+    is_committed: bool
+
+    @property
+    def length(self) -> int:
+        """Bytes that have come."""
 
     @property
     def is_kept(self) -> bool:
         """Whether all bytes so far lie in the file, or will."""
-
-    @property
-    def verdict(self) -> BaseException | None:
-        """What readers are to raise; None while all is well."""
-
-    def limit(self, end: int | None) -> tuple[int, bool]:
-        """Offset up to which bytes may leave now on their way to `end`, and whether that is it."""
 
     async def read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
@@ -51,7 +53,7 @@ class SpoolReader:
         self._stop = stop
         self._tail = b""
         self._is_closed = False
-        self._bell = Wakeup()
+        self._wakeup = Wakeup()
 
     @property
     def size(self) -> int | None:
@@ -78,7 +80,7 @@ class SpoolReader:
                 raise Unavailable("the reader was closed before its end")
             if spool.verdict is not None:
                 raise spool.verdict.with_traceback(None)
-            limit, is_end = spool.limit(self._end)
+            is_end, limit = spool.is_committed, self._limit()
             if self.position < limit:
                 yield await self._take(limit)
             elif is_end:
@@ -86,7 +88,16 @@ class SpoolReader:
                     yield self._tail
                 return
             elif not await self._secure_tail():
-                await self._bell.wait()
+                await self._wakeup.wait()
+
+    def _limit(self) -> int:
+        """Offset up to which bytes may leave now."""
+        length, end = self._spool.length, self._end
+        if self._spool.is_committed:
+            return length if end is None else min(end, length)
+        if end is None:
+            return length - HOLD_BACK
+        return min(length, end - HOLD_BACK)
 
     async def _take(self, limit: int) -> bytes:
         data = await self._spool.read(self.position, limit)
@@ -119,4 +130,4 @@ class SpoolReader:
 
     def wake(self) -> None:
         """Look at the spool again: it has more bytes, or a verdict."""
-        self._bell.ring()
+        self._wakeup.wake()

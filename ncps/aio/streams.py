@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -22,6 +23,7 @@ from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from zope.interface import implementer
 
+from ncps.aio.reasons import reason_of
 from ncps.errors import NcpsError, Unavailable, Unconfirmed
 
 HIGH_WATER = 1024 * 1024
@@ -32,7 +34,7 @@ RECEIVE_SIZE = 256 * 1024
 
 
 class ClientGone(NcpsError):
-    """Whoever was to receive the bytes has left or takes no more: nobody is to be told."""
+    """The client has left or takes no more bytes: there is nobody to send an error to."""
 
 
 class _Watch:
@@ -86,14 +88,26 @@ def unsent(transport: Any) -> int:
     return int(buffered) + int.from_bytes(queue, "little")
 
 
+@frozen
+class SendLimits:
+    """How slow a client may be before its connection is aborted.
+
+    :ivar stall_s: seconds in which it must take something.
+    :ivar rate: bytes that it must take each second, on average over `window_s`.
+    :ivar window_s: seconds of waiting for the client; time that the source takes does not count.
+    """
+
+    stall_s: float
+    rate: float
+    window_s: float
+
+
 @implementer(IPushProducer)
 class ResponseWriter:
     """Writes a response body at the pace of the client that reads it.
 
-    Registers itself with the outlet, and must be closed. Aborted is a transport that drains
-    nothing for `stall_after` seconds, and one that takes less than `rate` bytes a second on average
-    over `window` seconds in which it was waited for: time that the source takes is not its own.
-    Both are measured with `unsent`, and noticed within twice the time.
+    Registers itself with the outlet, and must be closed. Aborts a connection that is slower than
+    its limits: it is measured with `unsent`, and noticed within twice the time.
 
     :param outlet: the request, not yet disconnected.
     :param unsent: bytes on their way to the client; compared, never added up.
@@ -105,20 +119,16 @@ class ResponseWriter:
         outlet: IConsumer,
         *,
         clock: IReactorTime,
-        stall_after: float,
+        limits: SendLimits,
         unsent: Callable[[], int],
         abort: Callable[[str], None],
-        rate: float = 0.0,
-        window: float = 300.0,
     ) -> None:
         self._outlet = outlet
         self._clock = clock
         self._unsent = unsent
         self._abort = abort
-        self._stall_after = stall_after
-        self._rate = rate
-        self._window = window
-        self._watch = _Watch(clock, min(stall_after, window), self._look)
+        self._limits = limits
+        self._watch = _Watch(clock, min(limits.stall_s, limits.window_s), self._look)
         self._seen = 0
         self._seen_at = 0.0
         self._waited = 0.0  # of the window, up to `_waiting_since`
@@ -132,14 +142,17 @@ class ResponseWriter:
         outlet.registerProducer(self, True)
 
     async def write(self, data: bytes) -> None:
-        """Write, then wait while the client has enough. ClientGone: it left or fell asleep."""
+        """Write, then wait while the client has enough. Raises ClientGone if it left or stalls."""
         if self._gone:
             raise ClientGone("client has left")
         self._outlet.write(data)
         await self.sent(len(data))
 
     async def sent(self, count: int) -> None:
-        """Wait as `write` does, for so many bytes that went past it. ClientGone."""
+        """Wait as `write` does, for `count` bytes that went past it.
+
+        Raises ClientGone if the client left or stalls.
+        """
         self.written += count
         if self._gone:
             raise ClientGone("client has left")
@@ -171,7 +184,7 @@ class ResponseWriter:
         if self._gone:
             raise ClientGone("client has left")
         self._waited += self._clock.seconds() - self._waiting_since
-        if self._waited >= self._window and self._is_too_slow(self._unsent()):
+        if self._waited >= self._limits.window_s and self._is_too_slow(self._unsent()):
             self._cut("slow")
             raise ClientGone("client is too slow")
 
@@ -180,12 +193,12 @@ class ResponseWriter:
         now, left = self._clock.seconds(), self._unsent()
         if left != self._seen:
             self._seen, self._seen_at = left, now
-        elif now - self._seen_at >= self._stall_after:
+        elif now - self._seen_at >= self._limits.stall_s:
             self._cut("stalled")
             return
         self._waited += now - self._waiting_since
         self._waiting_since = now
-        if self._waited >= self._window and self._is_too_slow(left):
+        if self._waited >= self._limits.window_s and self._is_too_slow(left):
             self._cut("slow")
         else:
             self._watch.start()
@@ -194,7 +207,7 @@ class ResponseWriter:
         """Judge a window that is over; begin the next one."""
         assert self._taken is not None
         taken = self.written - left
-        is_slow = taken - self._taken < self._rate * self._waited
+        is_slow = taken - self._taken < self._limits.rate * self._waited
         self._taken, self._waited = taken, 0.0
         return is_slow
 
@@ -226,9 +239,9 @@ class BodyReader(Protocol):
     """Reads the body of a client response: `response.deliverBody(reader)`, then iterate once.
 
     Ends after the whole body; raises Unavailable if the connection broke, or, with `timed_out`, if
-    nothing came for `idle_after` seconds while somebody was waiting; Unconfirmed where nothing
+    nothing came for `idle_after` seconds while the reader was waiting; Unconfirmed where nothing
     but the end of the connection says that the body has ended (`PotentialDataLoss`). Pauses the
-    transport at `high_water` bytes. Has one reader, who closes it, also after an error; closing
+    transport at `high_water` bytes. Has one reader, which closes it, also after an error; closing
     before the end aborts the connection.
     """
 
@@ -343,7 +356,7 @@ def _describe(reason: Failure) -> str:
     """Name the cause behind a failure; `ResponseFailed` only wraps a list of them."""
     inner = getattr(reason.value, "reasons", None)
     cause = inner[-1].value if inner else reason.value
-    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+    return reason_of(cause)
 
 
 def _behind(transport: Any) -> Any:

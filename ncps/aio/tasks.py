@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ncps.aio.waiting import Future, sleep, within
 from ncps.errors import NcpsError
 
 UNWIND_S = 2.0
-"""How long cancelled work may take to release leases and the like."""
+"""Seconds that cancelled work may take to release its leases and files."""
 
 
 class Tasks:
@@ -25,7 +27,7 @@ class Tasks:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._running: dict[Deferred[None], str] = {}
-        self._idle: list[Deferred[None]] = []
+        self._idle: Future[None] = Future()
 
     @property
     def names(self) -> list[str]:
@@ -48,14 +50,13 @@ class Tasks:
     def _ended(self, _: object, done: Deferred[None]) -> None:
         self._running.pop(done, None)
         if not self._running:
-            waiters, self._idle = self._idle, []
-            for waiter in waiters:
-                waiter.callback(None)
+            idle, self._idle = self._idle, Future()
+            idle.succeed(None)
 
     async def stop(self, deadline_s: float) -> int:
-        """Wait for what runs, at most so many seconds, then cancel it; return how many were cut.
+        """Wait at most `deadline_s` for running tasks, then cancel them; return how many were cut.
 
-        What was cut has `UNWIND_S` more to give back what it holds.
+        These have `UNWIND_S` more to give back what they hold.
         """
         await self._wait(deadline_s)
         cut = list(self._running)
@@ -65,27 +66,17 @@ class Tasks:
         return len(cut)
 
     async def _wait(self, deadline_s: float) -> None:
-        """Wait until nothing runs, at most so many seconds."""
+        """Wait until nothing runs, at most `deadline_s`."""
         if not self._running:
             return
-        idle: Deferred[None] = Deferred()
-        self._idle.append(idle)
-        timer = self._clock.callLater(deadline_s, self._give_up, idle)
-        try:
-            await idle
-        finally:
-            if timer.active():
-                timer.cancel()
-
-    def _give_up(self, idle: Deferred[None]) -> None:
-        self._idle.remove(idle)
-        idle.callback(None)
+        with suppress(DeferredTimeout):
+            await within(self._clock, deadline_s, self._idle.wait())
 
 
 class Coalesced:
-    """Runs a job once for all who asked since the last run began: one at a time, one to come.
+    """Runs a job once for all calls of `ask` since the last run began; one run at a time.
 
-    :param job: logs what fails.
+    :param job: logs its own errors.
     :param longest_rest_s: the most seconds that `rest` can ask for.
     """
 
@@ -115,7 +106,7 @@ class Coalesced:
             self._tasks.start(self._name, self._run())
 
     def rest(self, seconds: float) -> None:
-        """Let no run begin within so many seconds from now."""
+        """Let no run begin within the next `seconds`."""
         self._rests_until = self._clock.seconds() + min(seconds, self._longest_rest_s)
 
     async def _run(self) -> None:
@@ -123,7 +114,7 @@ class Coalesced:
             while self._is_asked:
                 rest = self._rests_until - self._clock.seconds()
                 if rest > 0:
-                    await deferLater(self._clock, min(rest, self._longest_rest_s))
+                    await sleep(self._clock, min(rest, self._longest_rest_s))
                 self._is_asked = False
                 await self._job()
         finally:
@@ -153,7 +144,7 @@ class Ticker:
 
     @property
     def name(self) -> str:
-        """What it is called in logs."""
+        """Its name in logs."""
         return self._name
 
     async def run(self) -> None:
@@ -163,7 +154,7 @@ class Ticker:
                 await self._tick()
             except CancelledError:
                 raise
-            except NcpsError as error:  # foreseen: what it needs is away
+            except NcpsError as error:  # foreseen: a part that it needs is away
                 self._log.warn(
                     "{task} cannot be done now and will be tried again: {reason}",
                     task=self._name,
@@ -176,4 +167,4 @@ class Ticker:
                 if isinstance(self._interval_s, float | int)
                 else self._interval_s()
             )
-            await deferLater(self._clock, interval)
+            await sleep(self._clock, interval)

@@ -1,9 +1,9 @@
-"""Workers: a named pool of threads for what blocks; the only way from a coroutine to a thread.
+"""Workers: a named pool of threads for calls that block; the only way from a coroutine to a thread.
 
 The pool is never the reactor's own, which resolves names: a full pool would stop that. A call
-that runs cannot be stopped: whoever cancels the await of `run` goes on at once, and the thread
-goes on, too, its result dropped. Joining threads blocks the reactor for as long as the slowest
-call, so `stop` waits for the calls first and joins only threads that idle. The threads are
+that runs cannot be stopped: a caller that cancels the await of `run` goes on at once, and the
+thread goes on, too, its result dropped. Joining threads blocks the reactor for as long as the
+slowest call, so `stop` waits for the calls first and joins only threads that idle. The threads are
 daemons: a call that hangs for ever on a dead file system does not keep the process alive.
 
 Not Twisted's pool, whose threads end for good when memory is short between two calls.
@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, Protocol, TypeVar, cast
 
@@ -37,7 +38,7 @@ R = TypeVar("R")
 
 
 class Reactor(Protocol):
-    """What workers need of a reactor: `IReactorFromThreads` and `IReactorTime`."""
+    """The part of a reactor that workers need: `IReactorFromThreads` and `IReactorTime`."""
 
     def callFromThread(self, function: Callable[..., object], *args: object) -> None: ...
 
@@ -54,7 +55,7 @@ class Threads(Protocol):
 
 
 def in_background(threads: Threads, function: Callable[[], object]) -> None:
-    """Have a call made that nobody waits for: at once, where the threads have stopped."""
+    """Make a call that no caller waits for: at once if the threads have stopped."""
     is_begun = False
 
     def call() -> None:
@@ -72,7 +73,7 @@ def in_background(threads: Threads, function: Callable[[], object]) -> None:
 
 
 class _Call:
-    """A call in a thread. Whoever waits for it is told, also when memory is short."""
+    """A call in a thread. Its caller gets the result also when memory is short."""
 
     def __init__(
         self, reactor: Reactor, ended: Callable[[_Call], None], function: Callable[[], object]
@@ -87,13 +88,13 @@ class _Call:
         self._error: BaseException | None = None
 
     def refuse(self, error: BaseException) -> None:
-        """Have an error told, and no call made, unless it was made already."""
+        """Fail the call with an error instead of making it, unless it was made already."""
         if not self._is_made:
             self._is_made = True
             self._error = error
 
     def run_blocking(self) -> None:
-        """Make the call once, and have its result told on the reactor's thread; may be repeated."""
+        """Make the call once, and tell its result on the reactor's thread; may be repeated."""
         if not self._is_made:
             self._is_made = True
             try:
@@ -103,7 +104,7 @@ class _Call:
         self._reactor.callFromThread(self._ended, self)
 
     def tell(self) -> None:
-        """Give whoever waits what there is; nobody wants the error of a call that was cancelled."""
+        """Give the caller the result or the error; drop the error of a call that was cancelled."""
         error, self._error = self._error, None  # it refers to us
         if error is None:
             self.result.callback(self._value)
@@ -112,7 +113,7 @@ class _Call:
 
 
 class Workers:
-    """See the module.
+    """A pool of threads, and the calls that wait for one of them.
 
     :param name: of the pool, for thread names, logs and metrics.
     :param size: threads at most; they are started as they are needed.
@@ -149,13 +150,15 @@ class Workers:
         self._is_open = True
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function in a thread; return its result or raise its error.
+        """Call the function in a thread, in a copy of this context; return its result or raise.
 
-        Cancelling forgets the call but does not stop it. Unavailable: not started, or stopped.
+        Cancelling forgets the call but does not stop it. Raises Unavailable if the pool was not
+        started, or has stopped.
         """
         if not self._is_open:
             raise Unavailable(f"the {self.name} threads are not running")
-        call = _Call(self._reactor, self._ended, partial(function, *args, **kwargs))
+        in_context = partial(copy_context().run, function, *args, **kwargs)
+        call = _Call(self._reactor, self._ended, in_context)
         self._in_flight += 1
         try:
             if len(self._threads) < min(self._in_flight, self.size):
@@ -167,7 +170,7 @@ class Workers:
         return cast("R", await call.result)
 
     def _begin_thread(self) -> None:
-        """Begin one more thread. Unavailable: there is none to be had, and no other one either."""
+        """Begin one more thread. Raises Unavailable if that fails and the pool has no other one."""
         name = f"{self.name}-{len(self._threads)}"
         thread = threading.Thread(target=self._serve_blocking, name=name, daemon=True)
         try:
@@ -208,7 +211,7 @@ class Workers:
                     call.refuse(Unavailable(f"the {self.name} threads have stopped"))
                 call.run_blocking()
                 call = None
-            except MemoryError:  # which others may free; until then somebody waits
+            except MemoryError:  # which others may free; until then the caller waits
                 time.sleep(RETRY_S)
 
     def _ended(self, call: _Call) -> None:
@@ -226,7 +229,7 @@ class Workers:
             idle.callback(None)
 
     async def stop(self, deadline_s: float) -> int:
-        """Refuse new calls, wait for those under way at most so long, end the threads.
+        """Refuse new calls, wait at most `deadline_s` for those under way, end the threads.
 
         Return how many calls were left behind; those that had no thread yet will never run.
         """

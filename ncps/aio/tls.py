@@ -1,4 +1,4 @@
-"""TLS to servers that prove who they are: the one place that makes TLS clients on Twisted.
+"""TLS to servers that prove their name: the one place that makes TLS clients on Twisted.
 
 Twisted's own `optionsForClientTLS` refuses a certificate whose names are those of another host. It
 accepts every certificate whose names cannot be looked at: one without subjectAltName, one with an
@@ -38,6 +38,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from ncps.aio.authorities import authorities_file
+from ncps.aio.reasons import in_words
 
 _UNTRUSTED: Final[Mapping[int, str]] = {
     9: "it is not valid yet",
@@ -48,7 +49,23 @@ _UNTRUSTED: Final[Mapping[int, str]] = {
     21: "no trusted authority signed it",
     23: "it is revoked",
 }
-"""What OpenSSL's numbers mean (X509_verify_cert_error_string), for what happens in practice."""
+"""The meaning of OpenSSL's numbers (X509_verify_cert_error_string) that occur in practice."""
+
+
+def trouble_with_callbacks() -> str:
+    """Say why this process can check no certificate; empty if it can.
+
+    The library makes each callback of OpenSSL in memory that is written and executed, which
+    `MemoryDenyWriteExecute=` of systemd forbids.
+    """
+    try:
+        SSL.Context(SSL.TLS_METHOD).set_info_callback(lambda *_: None)
+    except MemoryError:
+        return (
+            "this process may not have memory that is written and executed, so it can check no"
+            " certificate and ask no server by https: remove MemoryDenyWriteExecute= from its unit"
+        )
+    return ""
 
 
 class WrongCertificate(Exception):
@@ -97,7 +114,7 @@ class VerifiedHTTPS:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Verified:
-    """Replaces the stock callback on each connection that the stock creator makes.
+    """Replaces Twisted's callback on each connection that Twisted's creator makes.
 
     :param authorities: file of those to be trusted besides; empty for none.
     """
@@ -115,7 +132,7 @@ class _Verified:
         if self._authorities:
             store = connection.get_context().get_cert_store()
             assert store is not None
-            with suppress(crypto.Error):  # nobody is trusted then, which the start has told
+            with suppress(crypto.Error):  # then no authority is trusted; the start has warned
                 store.load_locations(self._authorities)
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
         connection.set_verify(mode, self._check(tlsProtocol))
@@ -149,8 +166,8 @@ class _Verified:
             verify_service_identity(patterns, [self._wanted], [])
         except VerificationError:
             return f"the certificate of {self._host} is for another host"
-        except Exception as error:  # noqa: BLE001 - whatever a parser of extensions raises
-            return f"the certificate of {self._host} cannot be read: {type(error).__name__}"
+        except Exception as error:  # noqa: BLE001 - parsers of extensions raise anything
+            return f"the certificate of {self._host} cannot be read: {in_words(type(error))}"
         return ""
 
 

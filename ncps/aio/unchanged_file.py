@@ -1,10 +1,10 @@
 """Unchanged files: reads that notice when a file that never changes has changed.
 
-A stored file is written once and replaced only as a whole, so whoever has it open can read on for
-ever. If somebody cuts it off in place all the same, the kernel fills what it has in memory of the
-rest with zeros: a read under way, and every page that `sendfile` has only lent to a socket, then
-hold bytes that were never in the file. So bytes are copied, and count only if the file was the same
-after the copy was made: the new size is set before anything is filled.
+A stored file is written once and replaced only as a whole, so a process that has it open can read
+on for ever. If another program truncates it all the same, the kernel fills what it has in memory
+of the rest with zeros. A read under way, and every page that `sendfile` has only lent to a socket,
+then hold bytes that were never in the file. So bytes are copied, and count only if the file was
+the same after the copy was made: the new size is set before anything is filled.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ncps.errors import Corrupt, unreadable
 class UnchangedFile:
     """An open file, as it is now.
 
-    :param fd: open for reading; stays whoever's it is.
+    :param fd: open for reading; stays the caller's.
     :param name: for messages.
     """
 
@@ -37,8 +37,8 @@ class UnchangedFile:
     def read_into(self, buffer: memoryview, position: int) -> int | None:
         """Copy what lies at a position and is in memory, one byte at least; return how many.
 
-        None: that would have to wait for the disk. Corrupt: the file ends before, or is not what
-        it was. Unavailable: it cannot be read now.
+        None: that would have to wait for the disk. Raises Corrupt if the file ends before, or has
+        changed, Unavailable if it cannot be read now.
         """
         try:
             count = read_now(self.fd, buffer, position)
@@ -49,7 +49,7 @@ class UnchangedFile:
         return count
 
     def read_now(self, count: int, position: int) -> bytes | None:
-        """Return at most so many bytes that are in memory; else as for `read_into`."""
+        """Return at most `count` bytes that are in memory; otherwise as `read_into`."""
         try:
             data = bytes_now(self.fd, count, position)
         except OSError as error:
@@ -59,7 +59,7 @@ class UnchangedFile:
         return data
 
     def read(self, count: int, position: int) -> bytes:
-        """Return at most so many bytes, blocking; errors as for `read_into`."""
+        """Return at most `count` bytes, blocking; raises the errors of `read_into`."""
         try:
             data = os.pread(self.fd, count, position)
         except OSError as error:

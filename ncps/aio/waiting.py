@@ -1,23 +1,48 @@
-"""Waiting: one computation per key, many waiters, each of which can be cancelled alone.
+"""Waiting: for a time, for a result, for a call, and for no longer than a number of seconds.
 
 A Deferred must not have two awaiters: the second one would get None. `Future` is the one fan-out
 of this program: a result that is set once, and a fresh Deferred for each waiter, whose
-cancellation forgets that waiter and nothing else. `SingleFlight` runs at most one job per key; the
-job belongs to `Tasks`, not to whoever asked first, so clients that leave do not stop it.
+cancellation forgets that waiter and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar, cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
-from ncps.aio.tasks import Tasks
-from ncps.errors import NcpsError, Unavailable
+from ncps.errors import Unavailable
 
-K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+
+
+async def sleep(clock: IReactorTime, seconds: float) -> None:
+    """Wait for a time."""
+    await deferLater(clock, seconds)
+
+
+async def within(
+    clock: IReactorTime,
+    seconds: float,
+    work: Deferred[T] | Coroutine[Any, Any, T],
+    late: str = "",
+) -> T:
+    """Return the result of the work, which is cancelled if it takes longer than `seconds`.
+
+    Raises Unavailable, timed out, with the message `late`; without one, Twisted's TimeoutError,
+    which is no error of ours and so cannot be mistaken for one that the work raises.
+    """
+    done = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
+    try:
+        return await done.addTimeout(seconds, clock)
+    except DeferredTimeout:
+        if not late:
+            raise
+        raise Unavailable(late, timed_out=True) from None
 
 
 class Future(Generic[T]):
@@ -78,7 +103,7 @@ class Wakeup:
         self._waiter: Deferred[None] | None = None
 
     async def wait(self) -> None:
-        """Return when `ring` is called next; may be cancelled."""
+        """Return when `wake` is called next; may be cancelled."""
         assert self._waiter is None, "one coroutine waits"
         waiter = self._waiter = Deferred()
         try:
@@ -86,57 +111,8 @@ class Wakeup:
         finally:
             self._waiter = None
 
-    def ring(self) -> None:
-        """Wake whoever waits now."""
+    def wake(self) -> None:
+        """Wake the coroutine that waits now, if one does."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             waiter.callback(None)
-
-
-class SingleFlight(Generic[K, T]):
-    """Jobs under way, by key."""
-
-    def __init__(self, tasks: Tasks, kind: str) -> None:
-        self._tasks = tasks
-        self._kind = kind
-        self._flights: dict[K, Future[T]] = {}
-
-    def __contains__(self, key: K) -> bool:
-        return key in self._flights
-
-    def __len__(self) -> int:
-        return len(self._flights)
-
-    async def join(self, key: K, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Wait for the job of this key, starting it unless it runs already.
-
-        :param job: called at most once per flight; its error reaches every waiter, and the log
-            too if it is none of ours. A job that is cancelled because the program stops looks
-            like `Unavailable` to the waiters.
-        """
-        shared = self._flights.get(key)
-        if shared is None:
-            shared = self._flights[key] = Future()
-            self._tasks.start(f"{self._kind} {key}", self._run(key, shared, job))
-        return await shared.wait()
-
-    async def _run(
-        self, key: K, shared: Future[T], job: Callable[[], Coroutine[Any, Any, T]]
-    ) -> None:
-        # The flight is over before anybody hears of it: who asks again then gets a new one.
-        try:
-            value = await job()
-        except NcpsError as error:
-            del self._flights[key]
-            shared.fail(error)
-        except CancelledError:
-            del self._flights[key]
-            shared.fail(Unavailable("the daemon is stopping"))
-            raise
-        except Exception as error:
-            del self._flights[key]
-            shared.fail(error)
-            raise
-        else:
-            del self._flights[key]
-            shared.succeed(value)

@@ -1,1 +1,1 @@
-"""All upstreams as one source: whom to ask, in which order, and what their answers amount to."""
+"""All upstreams as one source: the order in which they are asked, and the verdict."""

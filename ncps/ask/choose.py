@@ -1,25 +1,29 @@
-"""Whom to ask, in what order: several upstreams as one source.
+"""Choose: several upstreams as one source, asked in an order.
 
-Asked in order of local priority, then of recent latency (D7). While one is slow, the next is
-asked too; when one says no or fails, the next is asked at once. The first good answer wins.
+Local priority comes first in that order, then recent latency (D7). While one upstream is slow, the
+next is asked too; when one says no or fails, the next is asked at once. The first good answer wins.
 Every failure is kept, for the verdict of `policy`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-from attrs import define, frozen
+from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.race import Race
 from ncps.aio.tasks import Tasks
-from ncps.ask.health import SLOWEST_HEDGE_S, Health
-from ncps.ask.policy import verdict
-from ncps.ask.race import Race
-from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
+from ncps.ask.health import SLOWEST_HEDGE_S, Candidate, Health
+from ncps.ask.policy import kind_of, verdict
+from ncps.errors import NcpsError, NotFound, Unavailable
+from ncps.observe.decisions import are_logged
+from ncps.observe.metrics import Metrics
+from ncps.observe.tracing.spans import current
 from ncps.ports import Upstream
 from ncps.settings.schema.upstream import UpstreamsSettings
 
@@ -28,102 +32,15 @@ T = TypeVar("T")
 _USUAL = UpstreamsSettings()
 
 PATIENCE_BESIDE_S = SLOWEST_HEDGE_S
-"""How long an upstream without a say is waited for where others have answered."""
+"""Seconds that an upstream without a say is waited for where others have answered."""
 
 PATIENCE_S = 1.0
-"""The same where nobody else could be asked."""
-
-
-@define(eq=False)
-class Candidate:
-    """An upstream and its health.
-
-    :ivar doubted: told of each client's question that came to nothing.
-    """
-
-    upstream: Upstream
-    health: Health
-    doubted: Callable[[], object] = list
-    _was_away: bool = False
-
-    _log = Logger()
-
-    async def ask(
-        self,
-        question: Callable[[Upstream], Awaitable[T]],
-        clock: IReactorTime,
-        *,
-        is_probe: bool = False,
-    ) -> T:
-        """Put a question and learn from how it went.
-
-        :param is_probe: whether it is asked for its own sake, and not for a client's.
-        """
-        try:
-            return await self._ask(question, clock, is_probe=is_probe)
-        finally:
-            self._tell_of_change()
-
-    @property
-    def is_away(self) -> bool:
-        """Whether it is known not to answer, or has no say for another reason."""
-        return not self.health.is_healthy or not self.health.has_say
-
-    def is_left_out(self, error: NcpsError) -> bool:
-        """Whether an error of its own does not matter, since it has no say."""
-        could_not_tell = isinstance(error, Unavailable) or error.is_refusal
-        return could_not_tell and not self.health.has_say
-
-    def _tell_of_change(self) -> None:
-        """Log once that it is away, and once that it is back."""
-        if self.is_away == self._was_away:
-            return
-        self._was_away = self.is_away
-        if self.is_away:
-            self._log.warn(
-                "upstream {upstream} is away: {reason}",
-                upstream=self.upstream.name,
-                reason=self.health.why_left_out,
-            )
-        else:
-            self._log.info("upstream {upstream} answers again", upstream=self.upstream.name)
-
-    async def _ask(
-        self,
-        question: Callable[[Upstream], Awaitable[T]],
-        clock: IReactorTime,
-        *,
-        is_probe: bool,
-    ) -> T:
-        began, health = clock.seconds(), self.health
-        health.asked()
-        try:
-            answer = await question(self.upstream)
-        except (NotFound, Corrupt) as error:
-            health.answered(clock.seconds() - began, is_probe=is_probe, is_good=False)
-            if is_probe and error.is_refusal:
-                health.refused(str(error), is_probe=True)
-            raise
-        except Busy:
-            health.gave_up()
-            raise
-        except Unavailable as error:
-            health.failed(str(error), error.retry_after, began=began, is_probe=is_probe)
-            if error.is_refusal:
-                health.refused(str(error), is_probe=is_probe)
-            if not is_probe:
-                self.doubted()
-            raise
-        except BaseException:  # called off, or a fault of ours
-            health.gave_up()
-            raise
-        health.answered(clock.seconds() - began, is_probe=is_probe)
-        return answer
+"""The same where no other upstream could be asked."""
 
 
 @frozen
 class Found(Generic[T]):
-    """A good answer and who gave it."""
+    """A good answer, and the upstream that gave it."""
 
     upstream: Upstream
     value: T
@@ -133,7 +50,7 @@ class Upstreams:
     """All configured upstreams.
 
     :ivar tasks: own the requests that outlive their round.
-    :param failed: told of each failure: upstream, error; for metrics.
+    :ivar names: the name of each by its base URL.
     :param pace: has the least that each has to send of a NAR.
     """
 
@@ -144,30 +61,31 @@ class Upstreams:
         clock: IReactorTime,
         tasks: Tasks,
         upstreams: Iterable[Upstream],
-        failed: Callable[[Upstream, NcpsError], object] = lambda _u, _e: None,
+        metrics: Metrics,
         pace: UpstreamsSettings = _USUAL,
     ) -> None:
         self.pace = pace
         self._clock = clock
         self.tasks = tasks
-        self._failed = failed
+        self._metrics = metrics
         self.candidates = [Candidate(upstream, Health(clock)) for upstream in upstreams]
-        self._names = {c.upstream.base_url: c.upstream.name for c in self.candidates}
+        self.names = _names(self.candidates)
 
-    def ordered(self, first: str = "") -> list[Candidate]:
-        """Everyone in the order in which to ask.
+    def replace(self, upstreams: Iterable[Upstream]) -> None:
+        """Ask these upstreams from now on. The health of those that stay is kept.
 
-        :param first: base URL of one that goes before all others.
+        Questions that were asked before go on with the upstreams that they had.
         """
-        return sorted(
-            self.candidates,
-            key=lambda c: (
-                c.upstream.base_url != first or not first,
-                c.health.is_sick,
-                c.upstream.priority,
-                c.health.latency_s,
-            ),
-        )
+        known = {candidate.upstream: candidate for candidate in self.candidates}
+        self.candidates = [
+            known.get(upstream) or Candidate(upstream, Health(self._clock))
+            for upstream in upstreams
+        ]
+        self.names = _names(self.candidates)
+
+    def ordered(self) -> list[Candidate]:
+        """Return all upstreams in the order in which to ask."""
+        return sorted(self.candidates, key=lambda c: c.health.rank(c.upstream.priority))
 
     def is_reachable(self, base_url: str = "") -> bool:
         """Whether this upstream (default: any) is not known to be away, or to refuse us."""
@@ -179,25 +97,20 @@ class Upstreams:
 
     @property
     def trouble(self) -> str:
-        """Who is away and why, for people; empty if nobody is."""
+        """The upstreams that are away, and why, for people; empty if there is none."""
         away = [
             f"{c.upstream.name} ({c.health.why_left_out})" for c in self.candidates if c.is_away
         ]
         return "away: " + ", ".join(away) if away else ""
-
-    def name_of(self, base_url: str) -> str:
-        """Name of the upstream with this base URL; empty if there is none."""
-        return self._names.get(base_url, "")
 
     async def first(
         self,
         what: str,
         question: Callable[[Upstream], Coroutine[Any, Any, T]],
         *,
-        preferred: str = "",
         without: Collection[str] = (),
     ) -> Found[T]:
-        """Ask until somebody has a good answer; raise the verdict if nobody has.
+        """Ask until an upstream has a good answer; raise the verdict if none has.
 
         :param question: raises NotFound, Unavailable or Corrupt where the upstream has none.
         :param without: base URLs of upstreams that are not asked.
@@ -206,18 +119,31 @@ class Upstreams:
         def failed(candidate: Candidate, error: NcpsError) -> None:
             self.report(what, candidate, error)
 
-        asked = [c for c in self.ordered(preferred) if c.upstream.base_url not in without]
+        asked = [c for c in self.ordered() if c.upstream.base_url not in without]
+        is_told = are_logged()
+        if is_told:
+            order = ", ".join(map(_described, asked)) or "none is left"
+            text = "{what}: upstreams to ask, in this order: {order}"
+            self._log.debug(text, what=what, order=order)
         round_ = Round(self._clock, self.tasks, asked, question, failed)
         found = await round_.run()
         if found is None:
             failures = {c.upstream.name: e for c, e in round_.failures}
             left_out = {c.upstream.name for c, e in round_.failures if c.is_left_out(e)}
-            raise verdict(failures, what, left_out)
+            error = verdict(failures, what, left_out)
+            if is_told:
+                self._log.debug("{what}: no good answer: {reason}", what=what, reason=str(error))
+            raise error
+        if is_told:
+            name = found.upstream.name
+            self._log.debug("{what}: {upstream} has it", what=what, upstream=name)
         return found
 
     def count(self, candidate: Candidate, error: NcpsError) -> None:
-        """Count a failure of one upstream."""
-        self._failed(candidate.upstream, error)
+        """Count a failure of one upstream; an absence is none, nor is a limit of our own."""
+        kind = kind_of(error)
+        if kind:
+            self._metrics.upstream_errors(candidate.upstream.name, kind).inc()
 
     def blame(self, base_url: str, what: str, error: NcpsError) -> None:
         """Report a failure of the upstream with this base URL, if there is one."""
@@ -237,14 +163,29 @@ class Upstreams:
             )
 
 
-class Round(Generic[T]):
-    """One question put to several upstreams.
+def _names(candidates: Iterable[Candidate]) -> Mapping[str, str]:
+    """The name of each upstream by its base URL."""
+    return {each.upstream.base_url: each.upstream.name for each in candidates}
 
-    One that loses is asked last until it answers again, so that only the first requests wait for
-    it. One that has no say is waited for a moment only.
+
+def _described(candidate: Candidate) -> str:
+    """Name an upstream, and say what speaks against asking it."""
+    name, health = candidate.upstream.name, candidate.health
+    if not health.may_ask:
+        return f"{name} (not asked now: {health.last_error or 'a probe is under way'})"
+    return f"{name} (failing or late, so others go first)" if health.is_sick else name
+
+
+class Round(Generic[T]):
+    """One question to several upstreams.
+
+    An upstream that loses is asked last until it answers again, so that only the first requests
+    wait for it. A round waits only a moment for an upstream that has no say.
 
     :param failed: told of each failure, also of one that comes after the round is decided.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -260,7 +201,9 @@ class Round(Generic[T]):
         self._waiting = deque(candidates)
         self._patience: IDelayedCall | None = None
         self._hedge: IDelayedCall | None = None
-        self._race = Race(tasks, lambda c: c.ask(question, clock), self._lost)
+        ask = partial(Candidate.ask, question=question, clock=clock)
+        self._span = current()
+        self._race = Race(tasks, ask, self._lost)
 
     async def run(self) -> Found[T] | None:
         """Return the first good answer; None if there is none: see `failures`."""
@@ -279,7 +222,7 @@ class Round(Generic[T]):
             self._hedge.cancel()
 
     def _ask_next(self) -> None:
-        """Ask the next one that may be asked; conclude if there is none and nobody is asking."""
+        """Ask the next one that may be asked; conclude if there is none and no attempt runs."""
         self._stop_hedge()
         while self._waiting:
             candidate = self._waiting.popleft()
@@ -296,7 +239,7 @@ class Round(Generic[T]):
         self._conclude()
 
     def _conclude(self) -> None:
-        """End the round if nobody is asked any more, or soon if those who are have no say."""
+        """End the round if no attempt is running, or soon if those that are have no say."""
         asking = self._race.running
         if self._waiting or self._race.is_over:
             return
@@ -314,7 +257,11 @@ class Round(Generic[T]):
         self._race.end()
 
     def _too_slow(self, candidate: Candidate) -> None:
+        if are_logged():
+            name = candidate.upstream.name
+            self._log.debug("{upstream} is late: the next one is asked, too", upstream=name)
         candidate.health.suspect()
+        self._span.event("hedge", {"ncps.late": candidate.upstream.name})
         self._ask_next()
 
     def _lost(self, candidate: Candidate, error: NcpsError) -> None:

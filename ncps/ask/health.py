@@ -1,20 +1,28 @@
-"""Health of one upstream, learned from traffic: circuit breakers and its recent latency.
+"""Health of one upstream, learned from traffic: circuit breakers, its say, its recent latency.
 
-    closed --(FAILURES in a row, or Retry-After)--> open --(pause over)--> half-open
-      ^------------------(an answer)---------------------------------------/   |
-                                     open (pause doubled) <--(a failure)------/
+While the breaker is open (see `ncps.aio.breaker`), no request asks. While it is half-open, one
+request or probe may ask, and the others still count the upstream as away. A second breaker of the
+same kind is for bodies: an upstream whose heads are fine but whose NARs stall is asked for no NAR,
+until one has come whole.
 
-Open: nobody asks. Half-open: one request or probe may ask, the others still count it as away.
-A second breaker of the same kind is for bodies: an upstream whose heads are fine but whose NARs
-stall is asked for no NAR, until one has come whole.
+A candidate is an upstream together with its health.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from attrs import define
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from ncps.aio.backoff import EXACT, Backoff
-from ncps.ask.say import Say
+from ncps.aio.breaker import Breaker
+from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
+from ncps.ports import Upstream
+
+T = TypeVar("T")
 
 FAILURES = 3
 FIRST_PAUSE_S = 1.0
@@ -24,80 +32,101 @@ BACKOFF = Backoff(first_s=FIRST_PAUSE_S, longest_s=MAX_PAUSE_S, jitter=EXACT)
 SLOWEST_HEDGE_S = 0.15
 FASTEST_HEDGE_S = 0.02
 
+AWAY_S = 2.0
+"""Seconds that an upstream must have failed, its breaker being open, until it has no say."""
 
-class Breaker:
-    """See the module; times are the clock's seconds."""
+TRIAL_S = 60.0
+"""Seconds after an outage in which an answered probe is not enough to be well."""
+
+PROVEN_S = 3600.0
+"""Seconds after a good answer in which a refused probe means nothing: a bucket refuses the paths
+that it does not have."""
+
+
+class Say:
+    """The say of one upstream: whether it matters that it could not tell.
+
+    An upstream that was well a moment ago may have the thing that is asked for, and may be back
+    before a client gives up: its silence is no absence. An upstream that has been away for longer,
+    or refuses us, has no say: the others' answers count as if it were not there. A Nix client tries
+    five times within about 4 s.
+
+    An upstream may answer probes and nothing else. So an answered probe gives the say back on
+    trial: the next question that fails takes it away at once, and then only an answered question
+    gives it back. Times are the clock's seconds.
+    """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._failures = 0
-        self._pauses = BACKOFF.pauses()
-        self._open_until: float | None = None
-        self._is_probing = False
+        self._failing_since: float | None = None
+        self._trial_ends = float("-inf")
+        self._is_relapsed = False
+        self._refusals: dict[bool, str] = {}
+        self._proven_until = float("-inf")
+
+    def has_say(self, *, is_open: bool) -> bool:
+        """Whether it has a say now.
+
+        :param is_open: whether its breaker is open.
+        """
+        since = self._failing_since
+        is_away = is_open and since is not None and self._clock.seconds() - since >= AWAY_S
+        return not (is_away or self._is_relapsed or self._refusals)
 
     @property
-    def is_closed(self) -> bool:
-        """Whether everybody may ask."""
-        return self._open_until is None
+    def refusal(self) -> str:
+        """How it refuses us; empty if it does not."""
+        return next(iter(self._refusals.values()), "")
 
     @property
-    def may_ask(self) -> bool:
-        """Whether a request may go out now."""
-        if self._open_until is None:
-            return True
-        return not self._is_probing and self._clock.seconds() >= self._open_until
+    def is_in_doubt(self) -> bool:
+        """Whether the last request to it failed."""
+        return self._failing_since is not None
 
-    @property
-    def wait_s(self) -> float:
-        """Seconds until one may ask again; 0 if one may now."""
-        if self._open_until is None:
-            return 0.0
-        return max(0.0, self._open_until - self._clock.seconds())
+    def failed(self, began: float, *, is_probe: bool) -> None:
+        """Note that a question, put at `began`, got no answer."""
+        if self._failing_since is None:
+            self._failing_since = began
+        if not is_probe and self._clock.seconds() < self._trial_ends:
+            self._is_relapsed = True
 
-    def asked(self) -> None:
-        """Note that a request goes out; one that goes out before its time is no probe."""
-        if self._open_until is not None and self._clock.seconds() >= self._open_until:
-            self._is_probing = True
+    def refused(self, reason: str, *, is_probe: bool) -> None:
+        """Note that it wants to see other credentials than ours."""
+        if not (is_probe and self._clock.seconds() < self._proven_until):
+            self._refusals[is_probe] = reason
 
-    def succeeded(self) -> None:
-        """Close."""
-        self._failures = 0
-        self._pauses = BACKOFF.pauses()
-        self._open_until = None
-        self._is_probing = False
+    def answered(self, *, is_probe: bool, is_open: bool, is_good: bool) -> None:
+        """Note an answer.
 
-    def failed(self, retry_after_s: float | None = None) -> None:
-        """Count a failure, and open if that was enough."""
-        self._failures += 1
-        now = self._clock.seconds()
-        asked_s = None if retry_after_s is None else min(MAX_RETRY_AFTER_S, retry_after_s)
-        if self._open_until is not None and now < self._open_until:
-            # Asked before it was known to be away: a hundred of these are still one failure.
-            self._open_until = max(self._open_until, now + (asked_s or 0.0))
-            return
-        if asked_s is not None or self._open_until is not None or self._failures >= FAILURES:
-            pause_s = next(self._pauses)
-            self._open(pause_s if asked_s is None else asked_s)
+        :param is_open: whether its breaker was open until then.
+        :param is_good: whether it gave the thing that was asked for; that ends every refusal.
+        """
+        if is_probe and not self.has_say(is_open=is_open) and not self.refusal:
+            self._trial_ends = self._clock.seconds() + TRIAL_S
+        if not is_probe:
+            self._trial_ends = float("-inf")
+            self._is_relapsed = False
+        self._failing_since = None
+        self._refusals.pop(is_probe, None)
+        if is_good and not is_probe:
+            self._refusals.clear()
+            self._proven_until = self._clock.seconds() + PROVEN_S
 
-    def gave_up(self) -> None:
-        """Note that the request was called off by us: nothing was learned."""
-        self._is_probing = False
 
-    def _open(self, pause_s: float) -> None:
-        self._is_probing = False
-        self._open_until = self._clock.seconds() + pause_s
+def _breaker(clock: IReactorTime) -> Breaker:
+    return Breaker(clock, failures=FAILURES, backoff=BACKOFF, longest_asked_s=MAX_RETRY_AFTER_S)
 
 
 class Health:
-    """What is known of one upstream's health; times are the clock's seconds.
+    """The health of one upstream; times are the clock's seconds.
 
     :ivar answered_at: when it last answered anything.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._answers = Breaker(clock)
-        self._bodies = Breaker(clock)
+        self._answers = _breaker(clock)
+        self._bodies = _breaker(clock)
         self._say = Say(clock)
         self._is_suspect = False
         self._latency_s: float | None = None
@@ -111,8 +140,13 @@ class Health:
         return self._answers.is_closed and self._bodies.is_closed
 
     @property
+    def is_away(self) -> bool:
+        """Whether it is known not to answer, or has no say for another reason."""
+        return not self.is_healthy or not self.has_say
+
+    @property
     def has_say(self) -> bool:
-        """Whether it matters that it could not tell; see `say`."""
+        """Whether it matters that it could not tell; see `Say`."""
         return self._say.has_say(is_open=not self._answers.is_closed)
 
     @property
@@ -145,6 +179,13 @@ class Health:
         """Recent latency to the head of an answer; 0 while unknown, so that all get tried."""
         return self._latency_s or 0.0
 
+    def rank(self, priority: int) -> tuple[bool, int, float]:
+        """Return a sort key: the upstream with the least one is asked first.
+
+        :param priority: of the upstream; lower is asked first.
+        """
+        return self.is_sick, priority, self.latency_s
+
     @property
     def hedge_s(self) -> float:
         """How long to wait for this upstream before another one is asked too."""
@@ -169,10 +210,10 @@ class Health:
     def answered(
         self, latency_s: float | None = None, *, is_probe: bool = False, is_good: bool = True
     ) -> None:
-        """Note an answer, whatever it said.
+        """Note an answer, good or not.
 
         :param is_probe: whether it was asked for its own sake.
-        :param is_good: whether it gave what it was asked for.
+        :param is_good: whether it gave the thing that it was asked for.
         """
         is_open = not self._answers.is_closed
         self._say.answered(is_probe=is_probe, is_open=is_open, is_good=is_good)
@@ -231,3 +272,91 @@ class Health:
     def let_go(self) -> None:
         """Note that a body has ended otherwise: nothing was learned of whether they stall."""
         self._bodies.gave_up()
+
+
+@define(eq=False)
+class Candidate:
+    """An upstream and its health.
+
+    :ivar doubted: told of each client's question that came to nothing.
+    """
+
+    upstream: Upstream
+    health: Health
+    doubted: Callable[[], object] = list
+    _was_away: bool = False
+
+    _log = Logger()
+
+    async def ask(
+        self,
+        question: Callable[[Upstream], Awaitable[T]],
+        clock: IReactorTime,
+        *,
+        is_probe: bool = False,
+    ) -> T:
+        """Put a question, and learn from the way it ends.
+
+        :param is_probe: whether it is asked for its own sake, and not for a client's.
+        """
+        try:
+            return await self._ask(question, clock, is_probe=is_probe)
+        finally:
+            self._tell_of_change()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known not to answer, or has no say for another reason."""
+        return self.health.is_away
+
+    def is_left_out(self, error: NcpsError) -> bool:
+        """Whether an error of its own does not matter, since it has no say."""
+        could_not_tell = isinstance(error, Unavailable) or error.is_refusal
+        return could_not_tell and not self.health.has_say
+
+    def _tell_of_change(self) -> None:
+        """Log once that it is away, and once that it is back."""
+        is_away = self.is_away
+        if is_away == self._was_away:
+            return
+        self._was_away = is_away
+        if is_away:
+            self._log.warn(
+                "upstream {upstream} is away: {reason}",
+                upstream=self.upstream.name,
+                reason=self.health.why_left_out,
+            )
+        else:
+            self._log.info("upstream {upstream} answers again", upstream=self.upstream.name)
+
+    async def _ask(
+        self,
+        question: Callable[[Upstream], Awaitable[T]],
+        clock: IReactorTime,
+        *,
+        is_probe: bool,
+    ) -> T:
+        began, health = clock.seconds(), self.health
+        health.asked()
+        try:
+            answer = await question(self.upstream)
+        except (NotFound, Corrupt) as error:
+            health.answered(clock.seconds() - began, is_probe=is_probe, is_good=False)
+            if is_probe and error.is_refusal:
+                health.refused(str(error), is_probe=True)
+            raise
+        except Busy:
+            health.gave_up()
+            raise
+        except Unavailable as error:
+            health.failed(str(error), error.retry_after, began=began, is_probe=is_probe)
+            if error.is_refusal:
+                health.refused(str(error), is_probe=is_probe)
+            if not is_probe:
+                self.doubted()
+            raise
+        except BaseException:  # called off, or a fault of ours
+            health.gave_up()
+            raise
+        health.answered(clock.seconds() - began, is_probe=is_probe)
+        return answer

@@ -1,20 +1,20 @@
-"""The one failure policy (D9): from what every upstream answered to what the client is told.
+"""The one failure policy (D9): from the answers of all upstreams to the one for the client.
 
     every upstream that was asked or should have been     the client gets
     ---------------------------------------------------   -----------------------------------
     at least one good answer                              that answer
-    of those that have a say (see `say`):
+    of those that have a say (see `Say`):
       all: surely absent (404, 410, 403)                  NotFound: 404
-      some have what nobody vouches for, the rest absent  NotFound: 404
+      some have one that no key vouches for, rest absent  NotFound: 404
       some could not tell, at least one by timeout        Unavailable: 504 and Retry-After
       some could not tell, each by other failures         Unavailable: 503 and Retry-After
       some gave bad bytes or facts, the rest absent       Corrupt: 502
-    nobody has a say                                      Away: 404 or 503, as a setting says
+    no upstream has a say                                 AllAway: 404 or 503, as a setting says
     there is no upstream at all                           NotFound: 404
 
-Only what everybody denied, each for sure, is remembered. A Nix client remembers every 404 for an
-hour and builds instead; a 5xx it tries again, five times, and then ends, unless it has another
-substituter or `fallback`. 429 is never sent: recent clients wait a minute for it.
+An absence is remembered only if every upstream denied it for sure. A Nix client remembers every 404
+for an hour and builds instead; a 5xx it tries again, five times, and then ends, unless it has
+another substituter or `fallback`. 429 is never sent: recent clients wait a minute for it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unusable
+from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable, Unusable
 
 RETRY_AFTER_S = 2.0
 
 MAX_TOLD = 1000
-"""Characters of what clients are told of a failure."""
+"""Characters of the message that a client gets about a failure."""
 
 _UNFIT = re.compile(r"[^ -~]+")
 
@@ -36,14 +36,25 @@ class AllAway(Unavailable):
     """No upstream could be asked: all have been away for a while, or refuse us."""
 
 
+def kind_of(error: NcpsError) -> str:
+    """Return the value of the label `kind` for a failure; empty if the upstream did not fail.
+
+    The only Busy with a deadline behind it is Late: the upstream let us wait.
+    """
+    is_ours = isinstance(error, Busy) and not error.timed_out
+    if is_ours or not isinstance(error, Unavailable | Corrupt):
+        return ""
+    return error.kind
+
+
 def verdict(
     failures: Mapping[str, NcpsError], what: str, left_out: Collection[str] = ()
 ) -> NcpsError:
     """The error to raise after no upstream had a good answer.
 
-    :param failures: what each upstream came to, by its name.
+    :param failures: the error of each upstream, by its name.
     :param what: the thing looked for, for the message.
-    :param left_out: names of those that have no say.
+    :param left_out: names of the upstreams that have no say.
     """
     error = _verdict(failures, what, left_out)
     error.told = _UNFIT.sub(" ", str(error))[:MAX_TOLD]

@@ -1,15 +1,17 @@
-"""Probes: the upstreams' health, asked for in the background, so that no client has to find out."""
+"""Probes: the health of upstreams is asked for in the background, so no client waits for it."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
 from ncps.aio.tasks import Tasks, Ticker
-from ncps.ask.choose import Candidate, Upstreams
+from ncps.aio.waiting import sleep
+from ncps.ask.choose import Upstreams
+from ncps.ask.health import Candidate
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.peering import trail
 from ncps.peering.trail import NO_TRAIL
@@ -23,7 +25,7 @@ REFUSED_S = 10.0
 class Probes:
     """Asks each upstream for its nix-cache-info: seldom while it is well, often while it is not.
 
-    A question that came to nothing makes it often from then on.
+    After a question that came to nothing, an upstream is probed often until it is well.
     """
 
     def __init__(self, clock: IReactorTime, tasks: Tasks, upstreams: Upstreams) -> None:
@@ -31,13 +33,18 @@ class Probes:
         self._tasks = tasks
         self._upstreams = upstreams
         self._looked_after: set[Candidate] = set()
+        self._probing: dict[Candidate, Deferred[None]] = {}
 
     def start(self) -> None:
-        """Begin; ends with the tasks."""
-        for candidate in self._upstreams.candidates:
-            self._start_one(candidate)
+        """Begin, and begin with new upstreams when called again; ends with the tasks."""
+        current = self._upstreams.candidates
+        for candidate in [former for former in self._probing if former not in current]:
+            self._probing.pop(candidate).cancel()
+        for candidate in current:
+            if candidate not in self._probing:
+                self._probing[candidate] = self._start_one(candidate)
 
-    def _start_one(self, candidate: Candidate) -> None:
+    def _start_one(self, candidate: Candidate) -> Deferred[None]:
         async def tick() -> None:
             await self.probe(candidate)
 
@@ -48,7 +55,7 @@ class Probes:
 
         candidate.doubted = partial(self._look_after, candidate)
         name = f"probe {candidate.upstream.name}"
-        self._tasks.start(name, Ticker(self._clock, name, tick, pause).run())
+        return self._tasks.start(name, Ticker(self._clock, name, tick, pause).run())
 
     def _look_after(self, candidate: Candidate) -> None:
         if candidate not in self._looked_after:
@@ -60,8 +67,8 @@ class Probes:
 
     async def _until_well(self, candidate: Candidate) -> None:
         try:
-            while candidate.health.is_in_doubt:
-                await deferLater(self._clock, SICK_S)
+            while candidate.health.is_in_doubt and candidate in self._upstreams.candidates:
+                await sleep(self._clock, SICK_S)
                 await self.probe(candidate)
         finally:
             self._looked_after.discard(candidate)
@@ -70,6 +77,6 @@ class Probes:
         """Ask once, unless the breaker says not now."""
         if not candidate.health.may_ask:
             return
-        # What it says does not matter, only that it answers; `Candidate` learns and logs.
+        # Only an answer matters, not its contents; `Candidate` learns and logs.
         with suppress(NotFound, Corrupt, Unavailable):
             await candidate.ask(lambda upstream: upstream.cache_info(), self._clock, is_probe=True)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ncps.aio.bulkhead import Bulkhead
+from ncps.aio.places import remedy
 from ncps.aio.threads import Workers
 from ncps.assembly.storage import Stores, volume
 from ncps.errors import Refused
@@ -18,13 +19,19 @@ from ncps.storage.s3.bucket import Bucket, BucketAccess, connect
 from ncps.storage.s3.probe import probe_blocking, sweep_blocking
 from ncps.storage.s3.requests import BucketRequests
 from ncps.storage.s3.upload import UploadOptions
-from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
+from ncps.storage.stores import (
+    BlobConfigStore,
+    BlobExtraStore,
+    BlobNarInfoStore,
+    BlobNarStore,
+    BlobRealisationStore,
+)
 from ncps.storage.temps import Temps
 from ncps.upstream.proxies import is_this_machine
 
 QUEUE: Final = 10_000
-"""Requests, and uploads, that may wait for a thread. Each belongs to a client, whose number has
-limits of its own, or to a download, likewise."""
+"""Requests, and uploads, that may wait for a thread. Each belongs to a client or to a
+download, and the numbers of both have limits of their own."""
 UPLOAD_PATIENCE_S: Final = 600.0
 """How long a finished download may wait to be uploaded before it is dropped."""
 
@@ -50,8 +57,25 @@ def access(settings: S3Settings) -> BucketAccess:
     )
 
 
+def holds_blocking(settings: S3Settings, base: str) -> bool:
+    """Whether the bucket has an object whose key begins with `base`.
+
+    Raises Unavailable or Refused if the bucket does not tell.
+    """
+    way = access(settings)
+    bucket = Bucket(connect(way), way)
+    try:
+        found, _ = bucket.page(base)
+    finally:
+        bucket.close()
+    return bool(found)
+
+
 def in_bucket(reactor: Any, settings: Settings) -> Stores:
-    """Make the stores and open nothing. Raises Unavailable."""
+    """Make the stores and open nothing.
+
+    Raises Unavailable if AWS's own files of settings make no sense.
+    """
     s3 = settings.cache.storage.s3
     assert settings.cache.temp_path is not None, "decided when the settings were read"
     spools = Temps(settings.cache.temp_path)
@@ -80,6 +104,8 @@ def in_bucket(reactor: Any, settings: Settings) -> Stores:
         spools=spools,
         nars=BlobNarStore(blobs),
         narinfos=BlobNarInfoStore(blobs),
+        extras=BlobExtraStore(blobs),
+        realisations=BlobRealisationStore(blobs),
         config=BlobConfigStore(blobs),
         room=Room(volume(settings, spools.directory)),
         probe=probe,
@@ -120,4 +146,7 @@ def _make(directory: Path) -> None:
     try:
         directory.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"cache-temp-path: {directory} cannot be made: {error.strerror}") from error
+        raise Refused(
+            f"cache-temp-path: {directory} cannot be made: {error.strerror};"
+            f" {remedy('cache-temp-path', error)}"
+        ) from error

@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from ncps.aio.certificate import load_blocking
+from ncps.aio.tls import trouble_with_callbacks
 from ncps.assembly.databases import database_lock, dialect
+from ncps.assembly.edge import certificate_files
 from ncps.assembly.former import refuse_former
 from ncps.assembly.parts import Adapters
 from ncps.database import migrate
@@ -47,6 +50,8 @@ def check(settings: Settings, parts: Adapters, locks: Locks) -> None:
     Raises Refused, StorageFull or Unavailable, which say what is wrong and what would be right.
     """
     refuse_former(settings)
+    if (files := certificate_files(settings)) is not None:
+        load_blocking(files)
     stores = parts.stores
     _unless_full(stores.probe)
     locks.acquire(stores.lock)
@@ -59,7 +64,7 @@ def check(settings: Settings, parts: Adapters, locks: Locks) -> None:
         )
     _unless_full(lambda: migrate.probe(engine))
     _unless_full(stores.spools.probe)
-    for oddity in filter(None, (*stores.room.check(), stores.odd())):
+    for oddity in filter(None, (*stores.room.check(), stores.odd(), trouble_with_callbacks())):
         _log.warn("{oddity}", oddity=oddity)
     swept = stores.sweep(0.0)
     if swept:
@@ -71,4 +76,4 @@ def _unless_full(probe: Callable[[], object]) -> None:
     try:
         probe()
     except StorageFull as error:
-        _log.warn("{reason}: nothing new will be kept", reason=str(error))
+        _log.warn("nothing new will be stored: {reason}", reason=str(error))

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from functools import partial
 
 from attrs import frozen
 
-from ncps.assembly import limits
-from ncps.assembly.keys import vetting
+from ncps.aio.tasks import Ticker
+from ncps.assembly.closures import Closures, closures
+from ncps.assembly.keys import narinfo_verifier
 from ncps.assembly.leases import Locking
 from ncps.assembly.mending import Mending
-from ncps.assembly.parts import Adapters
-from ncps.assembly.role import Role
-from ncps.assembly.upkeep import Upkeep, upkeep
+from ncps.assembly.parts import Adapters, Foundation
+from ncps.assembly.upkeep import upkeep
+from ncps.assembly.uploads import upload_jobs, upload_rules, uploads_of
+from ncps.cache.bulk.answers import Bulk
+from ncps.cache.bulk.bulk import BulkQuestions
 from ncps.cache.cache import PullThrough
 from ncps.cache.core import Core, Rules
+from ncps.cache.extras.kept import ExtraBounds
+from ncps.cache.extras.verbs import ExtraRules, ExtraVerbs
 from ncps.cache.nar.downloads import DownloadRules
 from ncps.cache.nar.quarantine import QuarantineBounds
 from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.cache.upkeep.clock_skew import Skew
+from ncps.cache.upkeep.identity import CacheIdentity
 from ncps.cache.upkeep.inspect import Inspection
 from ncps.cache.upkeep.sharing import Sharing
 from ncps.cache.world import World
-from ncps.nix.keys import SecretKey
-from ncps.observe.metrics import Metrics
+from ncps.cache.write.uploads import CacheUploads
+from ncps.nix.judge import Judge
 from ncps.settings.schema.tree import Settings
 
 
@@ -34,78 +42,130 @@ class WorkingCache:
     """The cache, and what looks after it.
 
     :ivar cache: what the pages ask.
+    :ivar uploads: what the pages ask that clients upload to.
+    :ivar bulk: what the pages about many paths ask.
     """
 
     cache: PullThrough
+    uploads: CacheUploads
+    extras: ExtraVerbs
+    bulk: Bulk
     core: Core
+    closures: Closures
+    vetting: NarInfoVerifier
+    agreement: Agreement
     sharing: Sharing
     skew: Skew
     inspection: Inspection
     mending: Mending
-    upkeep: Upkeep
+    upkeep: tuple[Ticker, ...]
 
 
 def working_cache(
     world: World,
-    settings: Settings,
-    parts: Adapters,
-    counters: Metrics,
+    base: Foundation,
     *,
-    key: SecretKey,
-    agreed: Locking,
-    place: Role,
+    identity: CacheIdentity,
+    locking: Locking,
     agreement: Agreement,
 ) -> WorkingCache:
     """Put the cache together; nothing runs yet."""
-    core = core_of(world, settings, vetting(settings, key, parts.workers), counters, parts)
-    nars = core.nars
-    counters.downloads_in_flight.set_function(lambda: nars.arriving)
-    inspection = Inspection(
-        catalog=parts.catalog,
-        verifier=core.verifier,
-        bytes_per_second=settings.cache.verify_rate_bytes,
-    )
+    settings, parts = base.settings, base.parts
+    vetting = narinfo_verifier(settings, identity, parts.workers)
+    core = core_of(world, base, vetting)
+    uploads = uploads_of(world, base, core)
+    base.metrics.downloads_in_flight.set_function(lambda: core.nars.arriving)
     skew = Skew(parts.catalog)
     sharing = Sharing(parts.stores.config, _catalog_name(settings))
-    mending = Mending(parts.stores, parts.workers, place)
+    kept = closures(world, base, core)
+    mending = Mending(parts.stores, parts.workers, base.role)
+    troubles: dict[str, Callable[[], str]] = {
+        **_troubles_of_store(parts, uploads, kept),
+        "clock": lambda: skew.trouble,
+        "sharing": lambda: sharing.trouble,
+        "replicas": lambda: agreement.trouble,
+        "differences": lambda: agreement.difference,
+        "directories": lambda: mending.trouble,
+    }
     cache = PullThrough(
         world,
         core,
-        public_key=key.public,
+        public_key=identity.key.public,
         config=parts.stores.config,
-        trouble_with_leases=lambda: agreed.trouble,
-        troubles={
-            "speed": parts.stores.trouble,
-            "room": lambda: parts.stores.room.trouble,
-            "clock": lambda: skew.trouble,
-            "sharing": lambda: sharing.trouble,
-            "replicas": lambda: agreement.trouble,
-            "differences": lambda: agreement.difference,
-            "directories": lambda: mending.trouble,
-        },
+        trouble_with_leases=lambda: locking.trouble,
+        troubles=troubles,
     )
-    kept = upkeep(
-        world, settings, parts, counters, core=core, may_sweep=lambda: not sharing.trouble
-    )
+    extras = extras_of(world, base, core, cache)
     return WorkingCache(
         cache=cache,
+        uploads=uploads,
+        extras=extras,
+        bulk=BulkQuestions(world, core, cache.narinfo),
         core=core,
+        closures=kept,
+        vetting=vetting,
+        agreement=agreement,
         sharing=sharing,
         skew=skew,
-        inspection=inspection,
+        inspection=_inspection(base, core),
         mending=mending,
-        upkeep=kept,
+        upkeep=(*kept.tickers(world), *_jobs(world, base, core, sharing, uploads)),
     )
 
 
-def core_of(
-    world: World, settings: Settings, judge: NarInfoVerifier, counters: Metrics, parts: Adapters
-) -> Core:
+def _jobs(
+    world: World, base: Foundation, core: Core, sharing: Sharing, uploads: CacheUploads
+) -> tuple[Ticker, ...]:
+    """Return the background jobs of the store and of uploads."""
+    jobs = upkeep(world, base, core=core, may_sweep=lambda: not sharing.trouble)
+    return *jobs, *upload_jobs(world, base, core, uploads.quota)
+
+
+def _troubles_of_store(
+    parts: Adapters, uploads: CacheUploads, kept: Closures
+) -> dict[str, Callable[[], str]]:
+    """Return what `/readyz` warns of: a slow store, and one that takes nothing new."""
+    return {
+        "speed": parts.stores.trouble,
+        "room": lambda: parts.stores.room.trouble,
+        "uploads": lambda: uploads.quota.trouble,
+        "pins": lambda: kept.room.trouble,
+    }
+
+
+def _inspection(base: Foundation, core: Core) -> Inspection:
+    """Make the job that reads stored NARs that nobody has read yet."""
+    return Inspection(
+        catalog=base.parts.catalog,
+        verifier=core.verifier,
+        bytes_per_second=base.settings.cache.verify_rate_bytes,
+    )
+
+
+def extras_of(world: World, base: Foundation, core: Core, cache: PullThrough) -> ExtraVerbs:
+    """Make the verbs for logs, listings and debug information as the settings have it."""
+    settings = base.settings.cache
+    rules = ExtraRules(
+        bounds=ExtraBounds(
+            object_size=settings.extra.max_object_size_bytes,
+            fetched_size=settings.extra.max_size_bytes,
+            uploaded_size=settings.extra.max_uploaded_size_bytes,
+        ),
+        negative_ttl_s=settings.negative.ttl_s,
+        negative_entries=settings.negative.max_entries,
+        is_absent_when_away=settings.upstream.away_answer == "absent",
+    )
+    extras = ExtraVerbs(world, cache, base.parts.stores.extras, rules)
+    core.records.has_symbols = extras.stored
+    return extras
+
+
+def core_of(world: World, base: Foundation, verifier: NarInfoVerifier) -> Core:
     """Make the core as the settings have it."""
-    cache = settings.cache
+    cache = base.settings.cache
     state = CacheState.of(
         world,
-        memory_size=limits.memory_shares(settings)[0],
+        memory_size=memory_shares(base.settings)[0],
         negative_ttl_s=cache.negative.ttl_s,
         negative_entries=cache.negative.max_entries,
     )
@@ -116,16 +176,29 @@ def core_of(
         ),
         downloads=DownloadRules(
             patience_s=cache.download.resume_timeout_s,
-            new_judge=limits.new_judge(settings, counters),
+            new_judge=partial(
+                Judge,
+                is_eager=cache.verify_while_arriving,
+                max_ratio=cache.max_decompression_ratio,
+                reached=base.metrics.limit_reached("cache-max-decompression-ratio").inc,
+            ),
         ),
         is_absent_when_away=cache.upstream.away_answer == "absent",
+        upload_keys=upload_rules(cache, base.metrics).keys,
+        uploads_need_key=cache.require_trusted_signature,
     )
-    admission = limits.admission(world.clock, settings, counters, parts.stores.room.spare)
-    return Core(world, state, vetting=judge, admission=admission, rules=rules)
+    return Core(world, state, vetting=verifier, rules=rules)
+
+
+def memory_shares(settings: Settings) -> tuple[int, int]:
+    """Divide the memory for narinfos: bytes for their texts, and for answers that lie ready."""
+    size = settings.cache.narinfo_memory_size_bytes
+    hot = size * 3 // 8
+    return size - hot, hot
 
 
 def _catalog_name(settings: Settings) -> str:
-    """What no other catalog is called: machines, and containers more so, may bear one name."""
+    """Return a name that no other catalog has: several machines or containers may share theirs."""
     url = settings.cache.database_url
     if not url.is_file:
         return str(url)

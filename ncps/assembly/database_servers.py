@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-from ncps.database.dialects.base import DatabaseServer, ServerDialect
 from ncps.database.dialects.libpq import completed
 from ncps.database.dialects.mysql import MySQL
 from ncps.database.dialects.postgresql import PostgreSQL
-from ncps.database.pool import Database, Observer
+from ncps.database.dialects.server import DatabaseServer, ServerDialect
+from ncps.database.pool import Database
 from ncps.database.server import PATIENCE_S, ServerDatabase
+from ncps.observe.metrics import Metrics
 from ncps.settings.schema.tree import Settings
 
 CONNECTIONS: Final = 10
@@ -21,7 +22,7 @@ CONNECTIONS: Final = 10
 
 
 def server_dialect(settings: Settings) -> ServerDialect:
-    """Make the dialect of a server; nothing is opened. Refused if its driver is missing."""
+    """Make the dialect of a server; nothing is opened. Raises Refused if its driver is missing."""
     where = settings.cache.database_url
     patience = settings.cache.database
     server = DatabaseServer(
@@ -41,8 +42,8 @@ def server_dialect(settings: Settings) -> ServerDialect:
     return PostgreSQL(completed(server, os.environ))
 
 
-def server_database(reactor: Any, settings: Settings, observe: Observer) -> Database:
-    """Make the database of a server. Refused if its driver is missing."""
+def server_database(reactor: Any, settings: Settings, metrics: Metrics) -> Database:
+    """Make the database of a server. Raises Refused if its driver is missing."""
     engine = server_dialect(settings)
     patience = settings.cache.database
     size = patience.pool.max_open_conns or CONNECTIONS
@@ -54,5 +55,5 @@ def server_database(reactor: Any, settings: Settings, observe: Observer) -> Data
         deadline_s=patience.connect_timeout_s * len(settings.cache.database_url.places)
         + patience.statement_timeout_s
         + PATIENCE_S,
-        observe=observe,
+        metrics=metrics,
     )

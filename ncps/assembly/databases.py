@@ -9,12 +9,13 @@ from ncps.database.dialects.base import Dialect
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
 from ncps.database.lock import DatabaseLock
-from ncps.database.pool import Database, Observer
+from ncps.database.pool import Database
+from ncps.observe.metrics import Metrics
 from ncps.settings.schema.tree import Settings
 
 
 def dialect(settings: Settings) -> Dialect:
-    """Make the dialect of the database; nothing is opened. Refused if its driver is missing."""
+    """Make the dialect of the database; open nothing. Raises Refused if its driver is missing."""
     where = settings.cache.database_url
     if where.is_file:
         return SQLite(where.path)
@@ -23,14 +24,14 @@ def dialect(settings: Settings) -> Dialect:
     return server_dialect(settings)
 
 
-def database(reactor: Any, settings: Settings, observe: Observer) -> Database:
-    """Make the database; the service opens and closes it. Refused if its driver is missing."""
+def database(reactor: Any, settings: Settings, metrics: Metrics) -> Database:
+    """Make the database; `Runtime` opens and closes it. Raises Refused if its driver is missing."""
     where = settings.cache.database_url
     if where.is_file:
-        return LocalDatabase(reactor, SQLite(where.path), observe)
+        return LocalDatabase(reactor, SQLite(where.path), metrics)
     from ncps.assembly.database_servers import server_database  # noqa: PLC0415 - as above
 
-    return server_database(reactor, settings, observe)
+    return server_database(reactor, settings, metrics)
 
 
 def database_lock(settings: Settings) -> DatabaseLock | None:
@@ -42,7 +43,7 @@ def database_lock(settings: Settings) -> DatabaseLock | None:
 def remake(settings: Settings) -> None:
     """Give a worker's SQLite file its schema again, if it was removed since the supervisor began.
 
-    Blocks. Refused, StorageFull, Unavailable.
+    Blocks. Raises Refused, StorageFull or Unavailable if that fails.
     """
     engine = dialect(settings)
     if isinstance(engine, SQLite):

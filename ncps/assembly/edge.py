@@ -2,108 +2,215 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 from twisted.logger import Logger
 
+from ncps.aio.certificate import CertificateFiles
 from ncps.aio.clocks import wall_of
-from ncps.aio.descriptors import raise_limit
-from ncps.assembly import limits
-from ncps.assembly.role import Role
+from ncps.aio.descriptors import fitting, raise_limit
+from ncps.assembly.access import AccessControl
+from ncps.assembly.closures import Closures
+from ncps.assembly.core import memory_shares
+from ncps.assembly.parts import Foundation
+from ncps.auth.principal import Scope
+from ncps.cache.bulk.answers import Bulk
 from ncps.cache.cache import PullThrough
+from ncps.cache.extras.answers import Extras
+from ncps.cache.write.verbs import Uploads
 from ncps.nix.cacheinfo import CacheInfo
-from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import TicketVerifier
 from ncps.ports import Peers
 from ncps.settings.schema.tree import Settings
-from ncps.web.clients import TrustedProxies
+from ncps.web.api_routes import closures, pins, query, removals
+from ncps.web.certificates import Certificates
 from ncps.web.fast.hot import HotNarInfos
+from ncps.web.grammar import cluster_nars, extras, fixed, narinfos, nars, old_nars, realisations
 from ncps.web.pages import info
+from ncps.web.pages.bulk import ClosurePages, QueryPage
+from ncps.web.pages.closures import PinPages, RemovalPages
+from ncps.web.pages.extras import ExtraPages
 from ncps.web.pages.metrics import Scrape
 from ncps.web.pages.nar import NarPages
 from ncps.web.pages.narinfo import NarInfoPages
 from ncps.web.pages.peers import PeerPages
-from ncps.web.routes import Page, Routes
+from ncps.web.pages.realisation import RealisationPages
+from ncps.web.pages.upload import UploadPages
+from ncps.web.routes import Route, Routes, only_below_upload
 from ncps.web.site import NcpsSite
 
 _log = Logger()
 
 
-def inner_pages(reactor: Any, settings: Settings, cache: PullThrough, place: Role) -> PeerPages:
-    """Make what answers siblings for NARs on their way."""
-    return PeerPages(cache, _verifier(settings, place.address), wall_of(reactor))
+def inner_pages(base: Foundation, cache: PullThrough) -> PeerPages:
+    """Make the pages on which siblings find NARs on their way."""
+    verifier = _verifier(base.settings, base.role.address)
+    return PeerPages(cache, verifier, wall_of(base.reactor))
 
 
 def _verifier(settings: Settings, audience: str) -> TicketVerifier:
-    """Make what knows requests of the cache's other processes.
+    """Make the verifier of requests from the other processes of this cache.
 
-    :param audience: where they reach this one; empty if they do not.
+    :param audience: the address at which they reach this one; empty if they cannot.
     """
     return TicketVerifier(settings.cluster.secret, [audience] if audience else [])
 
 
 def site(
-    reactor: Any,
-    settings: Settings,
+    base: Foundation,
     cache: PullThrough,
-    counters: Metrics,
-    place: Role,
     peers: Peers,
+    access: AccessControl,
+    closures: Closures,
+    warnings: Callable[[], list[str]] = list,
+    *,
+    uploads: Uploads,
+    more: Iterable[Route] = (),
 ) -> NcpsSite:
-    """Make the HTTP floor."""
-    advertised = settings.cache.nix_cache_info
-    hot = HotNarInfos(limits.memory_shares(settings)[1])
-    pages: dict[bytes, Page] = {
-        b"/": info.index(settings.cache.hostname, cache.public_key),
-        b"/nix-cache-info": info.cache_info(
-            CacheInfo(
-                store_dir=advertised.store_dir,
-                want_mass_query=advertised.want_mass_query,
-                priority=advertised.priority,
-            )
-        ),
-        b"/pubkey": info.public_key(cache.public_key),
-        b"/healthz": info.heartbeat(),
-        b"/readyz": info.ReadinessPage(cache),
-    }
-    if settings.prometheus.enabled:
-        pages[b"/metrics"] = Scrape(counters.registry, place.gather)
-    root = Routes(
-        pages,
-        narinfos=NarInfoPages(cache, counters, hot),
-        nars=NarPages(cache, counters),
-        peers=PeerPages(
-            cache,
-            _verifier(settings, settings.cluster.advertise_url),
-            wall_of(reactor),
-            siblings=place.siblings,
-            peers=peers,
-        ),
-        via=place.via,
-    )
-    return NcpsSite(
+    """Make the HTTP floor.
+
+    :param access: decides who may do what.
+    :param uploads: takes what clients upload.
+    :param closures: pins and removals.
+    :param warnings: tells what the page about readiness should warn of.
+    :param more: further routes.
+    """
+    settings, metrics, role = base.settings, base.metrics, base.role
+    hot = HotNarInfos(memory_shares(settings)[1])
+    own_nars, taking = NarPages(cache, metrics), UploadPages(uploads)
+    removing = RemovalPages(closures.removing)
+    at_root = settings.cache.upload.at_root
+    routes = [
+        narinfos(NarInfoPages(cache, metrics, hot), removing, taking, at_root=at_root),
+        nars(own_nars, removing, NarPages(uploads, metrics), taking, at_root=at_root),
+        old_nars(own_nars),
+        cluster_nars(_cluster_pages(base, cache, peers)),
+        *realisations(RealisationPages(cache.realisations, metrics)),
+        *_about(base, cache, access, warnings),
+        *pins(PinPages(closures.pinning)),
+        *removals(removing),
+        *more,
+    ]
+    if not at_root:
+        routes = [only_below_upload(route) for route in routes]
+    root = Routes(routes, guard=access.pages, via=role.via)
+    made = NcpsSite(
         root,
-        clock=reactor,
-        metrics=counters,
+        clock=base.reactor,
+        metrics=metrics,
         limits=settings.server,
         hot=hot,
-        proxies=TrustedProxies(settings.server.trusted_proxies),
     )
+    made.tracer = base.tracer
+    if not access.guard.rules.reads_are_open:  # else the answer is always yes
+        made.reader = access.pages.reader
+    return made
+
+
+def extra_routes(base: Foundation, verbs: Extras) -> Iterator[Route]:
+    """Make the routes of logs, listings and debug information."""
+    return extras(ExtraPages(verbs, base.metrics, base.reactor))
+
+
+def _cluster_pages(base: Foundation, cache: PullThrough, peers: Peers) -> PeerPages:
+    """Make the pages on which other replicas find NARs on their way."""
+    return PeerPages(
+        cache,
+        _verifier(base.settings, base.settings.cluster.advertise_url),
+        wall_of(base.reactor),
+        siblings=base.role.siblings,
+        peers=peers,
+    )
+
+
+def _about(
+    base: Foundation,
+    cache: PullThrough,
+    access: AccessControl,
+    warnings: Callable[[], list[str]],
+) -> Iterator[Route]:
+    """Make the routes about the cache itself."""
+    advertised = base.settings.cache.nix_cache_info
+    info_text = CacheInfo(
+        store_dir=advertised.store_dir,
+        want_mass_query=advertised.want_mass_query,
+        priority=advertised.priority,
+    )
+    yield fixed("/", info.index(base.settings.cache.hostname, cache), is_upload=True)
+    yield fixed("/nix-cache-info", info.cache_info(info_text), is_upload=True)
+    yield fixed("/pubkey", info.public_key(cache), is_upload=True)
+    yield fixed("/healthz", info.heartbeat(), None)
+    yield fixed("/readyz", _readiness(cache, access, warnings), None)
+    if base.settings.prometheus.enabled:
+        scope = None if base.settings.auth.metrics == "open" else Scope.READ
+        yield fixed("/metrics", Scrape(base.metrics.registry, base.role.gather), scope)
+
+
+def _readiness(
+    cache: PullThrough, access: AccessControl, warnings: Callable[[], list[str]]
+) -> info.ReadinessPage:
+    return info.ReadinessPage(
+        cache, lambda: [*warnings(), *access.warnings()], lambda: {"access": access.told()}
+    )
+
+
+def bulk_routes(bulk: Bulk) -> list[Route]:
+    """Make the routes of questions about many paths."""
+    return [query(QueryPage(bulk)), closures(ClosurePages(bulk))]
+
+
+def certificates(base: Foundation) -> Certificates | None:
+    """Make what new encrypted connections are given; None if no address speaks TLS."""
+    files = certificate_files(base.settings)
+    if files is None:
+        return None
+    return Certificates(
+        base.reactor,
+        base.parts.workers,
+        base.metrics,
+        files,
+        handshake_s=base.settings.server.tls.handshake_timeout_s,
+    )
+
+
+def certificate_files(settings: Settings) -> CertificateFiles | None:
+    """Return where the server's certificate lies, if it has one."""
+    tls = settings.server.tls
+    if tls.cert_file is None or tls.key_file is None:
+        return None
+    return CertificateFiles(cert=tls.cert_file, key=tls.key_file, client_ca=tls.client_ca_file)
 
 
 def let_fit(settings: Settings, site: NcpsSite) -> None:
     """Take no more connections than there are descriptors for."""
     descriptors = raise_limit()
     wanted = settings.server.max_connections
-    fits = limits.connections_that_fit(settings, descriptors)
+    fits = connections_that_fit(settings, descriptors)
     if fits < wanted:
         site.crowd.most = fits
         tell = _log.warn if fits < wanted // 2 else _log.info
         tell(
-            "beneath the limit of {descriptors} descriptors {fits} connections of clients fit,"
-            " not {wanted} (server-max-connections): more will wait; raise the limit"
+            "the limit of {descriptors} descriptors allows {fits} connections of clients, not"
+            " {wanted} (server-max-connections): further ones wait; raise the limit"
             " (LimitNOFILE= of systemd, ulimit -Hn)",
             descriptors=descriptors,
             fits=fits,
             wanted=wanted,
         )
+
+
+def connections_that_fit(settings: Settings, descriptors: int) -> int:
+    """Return how many connections of clients fit beside everything else that may be open.
+
+    :param descriptors: the limit of this process.
+    """
+    upstream = settings.cache.upstream
+    transfers = max(1, len(upstream.upstreams)) * upstream.max_connections
+    spools = min(settings.cache.download.max_count, transfers)
+    databases = settings.cache.database.pool.max_open_conns
+    return fitting(
+        descriptors,
+        connections=settings.server.max_connections,
+        requests=settings.server.max_requests,
+        others=transfers + spools + databases,
+    )

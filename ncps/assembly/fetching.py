@@ -3,42 +3,135 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.logger import Logger
 
 from ncps.aio.tasks import Tasks
-from ncps.aio.threads import Threads
+from ncps.aio.waiting import within
 from ncps.ask.choose import Upstreams
 from ncps.ask.health import Health
-from ncps.ask.late import Late
 from ncps.ask.probes import Probes
-from ncps.assembly import limits
 from ncps.assembly.names import HostNames
-from ncps.errors import Busy, Corrupt, Malformed, NcpsError, Unavailable
+from ncps.assembly.parts import Foundation
+from ncps.assembly.reload import PART_S, TROUBLE
+from ncps.errors import Malformed, Unavailable
 from ncps.observe.metrics import Metrics
+from ncps.observe.tracing.calls import CalledUpstream
 from ncps.ports import Upstream
-from ncps.settings.proxies import ProxiesSetting, ProxyURL
+from ncps.settings.kinds.proxies import ProxiesSetting, ProxyURL
+from ncps.settings.rules.telemetry import is_told
 from ncps.settings.schema.tree import Settings
 from ncps.settings.schema.upstream import UpstreamSetting
-from ncps.upstream.agent import Client, Credentials, Timeouts
+from ncps.upstream.agent import Client
+from ncps.upstream.destination import BasicCredentials, Destination, Timeouts
 from ncps.upstream.netrc import Netrc
 from ncps.upstream.netrc import read as read_netrc
 from ncps.upstream.proxies import Bypass, Proxies, Proxy
-from ncps.upstream.remote import AnswerLimits, Observers, RemoteAddress, RemoteCache
+from ncps.upstream.remote import AnswerLimits, RemoteAddress, RemoteCache
 
 _log = Logger()
 
 
-@frozen(kw_only=True)
-class Upstreaming:
-    """The upstreams and what their health lives on."""
+@frozen
+class _Made:
+    """An upstream and its client; both stay as long as all that they were made from is the same."""
 
-    upstreams: Upstreams
-    clients: tuple[Client, ...]
-    probes: Probes
+    recipe: tuple[object, ...]
+    client: Client
+    cache: Upstream
+
+
+class Upstreaming:
+    """The upstreams, their HTTP clients, and what their health lives on.
+
+    :param names: looks up their hosts.
+    """
+
+    def __init__(self, base: Foundation, tasks: Tasks, names: HostNames) -> None:
+        self._base = base
+        self._names = names
+        settings = base.settings
+        try:
+            self._netrc = read_netrc(settings.cache.netrc_file, is_expected=_is_expected(settings))
+        except (Malformed, Unavailable) as error:
+            _log.warn(
+                "netrc-file: {reason}; upstreams are asked without user name and password until"
+                " ncps reads a right file (set by: {origin})",
+                reason=str(error),
+                origin=_origin(settings),
+            )
+            self._netrc = Netrc()
+        self._made: dict[str, _Made] = {}
+        self._make(settings)
+        self.upstreams = Upstreams(
+            base.reactor, tasks, self._caches(), base.metrics, settings.cache.upstream
+        )
+        self.probes = Probes(base.reactor, tasks, self.upstreams)
+        _show(base.metrics, self.upstreams)
+
+    @property
+    def clients(self) -> tuple[Client, ...]:
+        """The clients of all upstreams."""
+        return tuple(made.client for made in self._made.values())
+
+    def _caches(self) -> list[Upstream]:
+        return [made.cache for made in self._made.values()]
+
+    def _make(self, settings: Settings) -> list[str]:
+        """Make the upstreams that are new or changed; return the names of those."""
+        before, self._made = self._made, {}
+        for setting in settings.cache.upstream.upstreams:
+            credentials = _credentials(setting, self._netrc)
+            recipe = _recipe(settings, setting, credentials)
+            made = before.get(setting.url)
+            if made is None or made.recipe != recipe:
+                client = _client(self._base, settings, setting, self._names, credentials)
+                _tell_proxy(setting)
+                cache = _cache(self._base, settings, setting, client)
+                is_on = self._base.tracer.is_on
+                made = _Made(recipe, client, CalledUpstream(cache) if is_on else cache)
+            self._made[setting.url] = made
+        for url, former in before.items():
+            if self._made.get(url) is not former:
+                former.client.discard()  # answers that are under way go on
+        return [made.cache.name for url, made in self._made.items() if before.get(url) is not made]
+
+    async def take(self, settings: Settings) -> list[str]:
+        """Ask the upstreams of other settings from now on, with the credentials of today.
+
+        Returns lines about changes that the settings do not show.
+        """
+        lines = await self._read_netrc(settings)
+        for name in self._make(settings):
+            lines.append(f"upstream {name} is asked with new settings or credentials")
+        self.upstreams.pace = settings.cache.upstream
+        self.upstreams.replace(self._caches())
+        self.probes.start()
+        _show(self._base.metrics, self.upstreams)
+        return lines
+
+    async def _read_netrc(self, settings: Settings) -> list[str]:
+        try:
+            # A file that was missing before is no news: the start has warned of it.
+            is_expected = _is_expected(settings) and self._netrc != Netrc()
+            path = settings.cache.netrc_file
+            read = partial(read_netrc, is_expected=is_expected)
+            late = f"{path} cannot be read within {PART_S:g} s"
+            reading = self._base.parts.workers.run(read, path)
+            self._netrc = await within(self._base.reactor, PART_S, reading, late)
+        except (Malformed, Unavailable) as error:
+            return [f"{TROUBLE}the netrc file is wrong, its former contents still hold: {error}"]
+        return []
+
+
+def _recipe(
+    settings: Settings, setting: UpstreamSetting, credentials: BasicCredentials | None
+) -> tuple[object, ...]:
+    """Return all that the client of an upstream follows from."""
+    bounds = evolve(settings.cache.upstream, upstreams=(), public_keys=())
+    return setting, credentials, bounds, settings.cache.narinfo_max_size_bytes
 
 
 def metrics(settings: Settings) -> Metrics:
@@ -51,77 +144,70 @@ def _name(url: str) -> str:
     return url.partition("://")[2]
 
 
-def upstreaming(
-    reactor: Any,
+def _client(
+    base: Foundation,
     settings: Settings,
-    counters: Metrics,
-    tasks: Tasks,
-    workers: Threads,
-    via: str,
+    setting: UpstreamSetting,
     names: HostNames,
-) -> Upstreaming:
-    """Make the upstreams and their HTTP clients.
-
-    :param workers: read what is long.
-    :param via: our name in Via headers.
-    :param names: looks up their hosts.
-    """
-    netrc = _netrc(settings)
-    reached = limits.reached(counters)
-    clients: list[Client] = []
-    caches: list[Upstream] = []
-    for setting in settings.cache.upstream.upstreams:
-        client = Client(
-            reactor,
-            base_url=setting.url,
-            timeouts=Timeouts(
-                connect_s=setting.dialer_timeout_s,
-                first_byte_s=setting.response_header_timeout_s,
-                nar_s=setting.nar_timeout_s,
-                idle_s=setting.idle_timeout_s,
-            ),
-            credentials=_credentials(setting, netrc),
-            bounds=settings.cache.upstream,
-            reached=reached,
-            via=via,
-            may_lead_inside=settings.cache.upstream.allow_internal_addresses,
-            resolver=names.of_upstream(setting),
-            proxies=proxies_of(setting.proxies),
-        )
-        _tell_proxy(setting)
-        observers = Observers(
-            fetched=counters.bytes_fetched(_name(setting.url)).inc,
-            narinfo_seconds=counters.narinfo_fetch_seconds.observe,
-            nar_seconds=counters.nar_fetch_seconds.observe,
-        )
-        clients.append(client)
-        caches.append(
-            RemoteCache(
-                client,
-                RemoteAddress(
-                    name=_name(setting.url), base_url=setting.url, priority=setting.priority
-                ),
-                clock=reactor,
-                workers=workers,
-                observers=observers,
-                limits=AnswerLimits(
-                    narinfo_size=settings.cache.narinfo_max_size_bytes,
-                    max_ratio=settings.cache.max_decompression_ratio,
-                ),
-            )
-        )
-    upstreams = Upstreams(
-        reactor, tasks, caches, partial(_count_failure, counters), settings.cache.upstream
+    credentials: BasicCredentials | None,
+) -> Client:
+    """Make the HTTP client of one upstream."""
+    return Client(
+        base.reactor,
+        _destination(setting, credentials, names, base.settings.opentelemetry.propagate_to),
+        bounds=settings.cache.upstream,
+        metrics=base.metrics,
+        via=base.role.via,
     )
-    counters.upstream_healthy.set_function(
+
+
+def _cache(
+    base: Foundation, settings: Settings, setting: UpstreamSetting, client: Client
+) -> RemoteCache:
+    """Make the cache that a client reaches."""
+    return RemoteCache(
+        client,
+        RemoteAddress(name=_name(setting.url), base_url=setting.url, priority=setting.priority),
+        clock=base.reactor,
+        workers=base.parts.workers,
+        metrics=base.metrics,
+        limits=AnswerLimits(
+            narinfo_size=settings.cache.narinfo_max_size_bytes,
+            max_ratio=settings.cache.max_decompression_ratio,
+        ),
+    )
+
+
+def _show(metrics: Metrics, upstreams: Upstreams) -> None:
+    """Let the metrics show the upstreams that there are, and their health."""
+    metrics.upstream_count.set(len(upstreams.candidates))
+    metrics.upstream_healthy.set_function(
         lambda: sum(candidate.health.is_healthy for candidate in upstreams.candidates)
     )
     for candidate in upstreams.candidates:
-        counters.upstream_left_out(candidate.upstream.name).set_function(
+        metrics.upstream_left_out(candidate.upstream.name).set_function(
             partial(_is_left_out, candidate.health)
         )
-    return Upstreaming(
-        upstreams=upstreams, clients=tuple(clients), probes=Probes(reactor, tasks, upstreams)
+
+
+def _destination(
+    setting: UpstreamSetting,
+    credentials: BasicCredentials | None,
+    names: HostNames,
+    told_traces: tuple[str, ...],
+) -> Destination:
+    return Destination(
+        base_url=setting.url,
+        timeouts=Timeouts(
+            connect_s=setting.dialer_timeout_s,
+            first_byte_s=setting.response_header_timeout_s,
+            nar_s=setting.nar_timeout_s,
+            idle_s=setting.idle_timeout_s,
+        ),
+        credentials=credentials,
+        resolver=names.of_upstream(setting),
+        proxies=proxies_of(setting.proxies),
+        is_told_traces=is_told(setting.url, told_traces),
     )
 
 
@@ -129,33 +215,21 @@ def _is_left_out(health: Health) -> bool:
     return not health.has_say
 
 
-def _count_failure(counters: Metrics, upstream: Upstream, error: NcpsError) -> None:
-    kind = _kind_of_failure(error)
-    if kind:
-        counters.upstream_errors(upstream.name, kind).inc()
+def _origin(settings: Settings) -> str:
+    """Say where the name of the netrc file came from."""
+    return settings.origins.get("cache.netrc-file", "default")
 
 
-def _kind_of_failure(error: NcpsError) -> str:
-    """Value of the label `kind`; empty for what is no failure of its own."""
-    is_ours = isinstance(error, Busy) and not isinstance(error, Late)
-    if is_ours or not isinstance(error, Unavailable | Corrupt):
-        return ""
-    return error.kind
+def _is_expected(settings: Settings) -> bool:
+    """Whether the netrc file was named, so that it should be there."""
+    return _origin(settings) != "default"
 
 
-def _netrc(settings: Settings) -> Netrc:
-    try:
-        return read_netrc(settings.cache.netrc_file)
-    except (Malformed, Unavailable) as error:
-        _log.warn("the netrc file is not used: {reason}", reason=str(error))
-        return Netrc()
-
-
-def _credentials(setting: UpstreamSetting, netrc: Netrc) -> Credentials | None:
+def _credentials(setting: UpstreamSetting, netrc: Netrc) -> BasicCredentials | None:
     if setting.user is not None:
-        return Credentials(user=setting.user, password=setting.password or "")
+        return BasicCredentials(user=setting.user, password=setting.password or "")
     found = netrc.credentials(Client.host_of(setting.url))
-    return Credentials(user=found[0], password=found[1]) if found is not None else None
+    return BasicCredentials(user=found[0], password=found[1]) if found is not None else None
 
 
 def proxies_of(setting: ProxiesSetting) -> Proxies:
@@ -170,7 +244,7 @@ def _proxy(setting: ProxyURL | None) -> Proxy | None:
         return None
     login = None
     if setting.user is not None:
-        login = Credentials(user=setting.user, password=setting.password or "")
+        login = BasicCredentials(user=setting.user, password=setting.password or "")
     return Proxy(
         host=setting.host,
         port=setting.port,

@@ -1,4 +1,4 @@
-"""What the Go program of the same name left behind, and no version of ours can take over yet.
+"""Refuses the data of the Go program of the same name, which no version of ours takes over yet.
 
 Since its version 0.5 the narinfos lie in its database alone, and so does the signing key. A cache
 that began anew over its store would lose what was uploaded, and sign with a key nobody knows. So
@@ -26,8 +26,8 @@ _MOST: Final = 1000
 def refuse_former(settings: Settings) -> None:
     """Look for a database of the Go program, as the settings name it or beside the store.
 
-    Blocks, and changes nothing. A store or a catalog that this program has used is fine, whatever
-    lies beside it. Refused.
+    Blocks, and changes nothing. Raises Refused if there is one, unless this program has used the
+    store or the catalog before.
     """
     try:
         is_used = migrate.is_used(dialect(settings))

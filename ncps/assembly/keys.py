@@ -1,44 +1,69 @@
-"""The signing key and the judge of narinfos."""
+"""The signing key and the verifier of narinfos."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
 
 from twisted.logger import Logger
 
 from ncps.aio.threads import Threads
-from ncps.cache.narinfo.verify import NarInfoVerifier
+from ncps.cache.narinfo.verify import NarInfoVerifier, TrustedKeys
+from ncps.cache.upkeep.identity import CacheIdentity
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import PublicKey, SecretKey
 from ncps.settings.schema.tree import Settings
 
+_LARGEST: Final = 64 * 1024
+"""Bytes of a file that are read for a key."""
 _log = Logger()
 
 
-def vetting(settings: Settings, key: SecretKey, workers: Threads | None = None) -> NarInfoVerifier:
-    """Make the judge of narinfos.
+def narinfo_verifier(
+    settings: Settings, identity: CacheIdentity, workers: Threads | None = None
+) -> NarInfoVerifier:
+    """Make the verifier of narinfos.
 
     :param workers: for narinfos with many references.
     """
-    trusted = tuple(PublicKey.parse(text) for text in settings.cache.upstream.public_keys)
+    trusted = TrustedKeys(trusted_keys(settings))
     if not trusted:
         _log.warn(
-            "no public key is configured: narinfos are passed on unverified and are not signed"
+            "no public key is configured: narinfos are passed on unverified and are not signed;"
+            " give the key of each upstream by cache-upstream-public-key, as NAME:BASE64, like the"
+            " trusted-public-keys of nix.conf"
         )
-    own = key if settings.cache.sign_narinfo else None
-    return NarInfoVerifier(trusted=trusted, own=own, name=key.public.name, workers=workers)
+    return NarInfoVerifier(
+        trusted=trusted,
+        own=identity.key if settings.cache.sign_narinfo else None,
+        name=identity.key.public.name,
+        workers=workers,
+        former=identity.former,
+    )
+
+
+def trusted_keys(settings: Settings) -> tuple[PublicKey, ...]:
+    """Return the keys that may vouch for narinfos."""
+    return tuple(PublicKey.parse(text) for text in settings.cache.upstream.public_keys)
 
 
 def imported_key(settings: Settings) -> str | None:
-    """Text of the key file, if one is named. Refused."""
+    """Return the text of the key file, if one is named. Raises Refused if it cannot be used."""
     path = settings.cache.secret_key_path
     if path is None:
         return None
+    return key_in(path, f"cache-secret-key-path: {path}").export()
+
+
+def key_in(path: Path, what: str) -> SecretKey:
+    """Read the secret key in a file. Raises Refused if it cannot be used.
+
+    :param what: names the file in the message.
+    """
     try:
-        text = path.read_text()
-        SecretKey.parse(text)
+        with path.open("rb") as file:
+            return SecretKey.parse(file.read(_LARGEST).decode("ascii"))
     except OSError as error:
-        raise Refused(f"cache-secret-key-path: {path} cannot be read: {error.strerror}") from error
+        raise Refused(f"{what} cannot be read: {error.strerror}") from error
     except (Malformed, UnicodeDecodeError):
-        raise Refused(
-            f"cache-secret-key-path: {path} is not a secret key of Nix (name:base64, 64 bytes)"
-        ) from None
-    return text
+        raise Refused(f"{what} is not a secret key of Nix (name:base64, 64 bytes)") from None

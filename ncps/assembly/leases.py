@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import Any
 
 from attrs import frozen
 
 from ncps.aio.backoff import Backoff
 from ncps.assembly.cluster import address_of
-from ncps.assembly.role import Role
+from ncps.assembly.parts import Foundation
 from ncps.errors import Unavailable
 from ncps.locks.files import FileBackend
 from ncps.locks.local import LocalLeases, LocalNotices
 from ncps.locks.shared import SharedLeases
-from ncps.observe.metrics import Metrics
 from ncps.ports import Leases, Notices
-from ncps.settings.schema.tree import Settings
 
 FILE_POLLS = Backoff(first_s=0.02, longest_s=0.2)
 """No process announces that its lease is free; an attempt costs a few microseconds."""
@@ -50,39 +47,33 @@ class Locking:
             await self.shared.stop(deadline_s)
 
 
-def locking(
-    reactor: Any,
-    settings: Settings,
-    counters: Metrics,
-    place: Role,
-) -> Locking:
+def locking(base: Foundation) -> Locking:
     """Make leases and notices; connect nothing yet.
 
     Raises Refused if a file of the settings cannot be used.
-
-    :param place: has the directory and the notices that the workers of one daemon share.
     """
-    address = address_of(settings, place)
-    backend = settings.cache.lock.backend
+    reactor, metrics, role = base.reactor, base.metrics, base.role
+    address = address_of(base.settings, role)
+    backend = base.settings.cache.lock.backend
     if backend != "local":
         from ncps.assembly.leases_of_servers import (  # noqa: PLC0415 - what one machine can spare
             by_server,
         )
 
-        observer = partial(observe, counters, backend)
-        shared, notices = by_server(reactor, settings, observer, address)
-        counters.lock_backend_up.set_function(lambda: not shared.trouble)
-        counters.lock_degraded.set_function(lambda: shared.is_degraded)
+        shared, notices = by_server(base, address)
+        metrics.lock_backend_up.set_function(lambda: not shared.trouble)
+        metrics.lock_degraded.set_function(lambda: shared.is_degraded)
         return Locking(leases=shared, notices=notices, shared=shared)
-    notices = place.notices or LocalNotices()
-    if place.leases is None:
-        leases = LocalLeases(reactor, partial(observe, counters, "local"), address=address)
+    notices = role.notices or LocalNotices()
+    if role.leases is None:
+        leases = LocalLeases(reactor, metrics, address=address)
         return Locking(leases=leases, notices=notices)
     shared = SharedLeases(
         reactor,
-        FileBackend(place.leases, address=address),
+        FileBackend(role.leases, address=address),
         polls=FILE_POLLS,
-        observe=partial(observe, counters, "files"),
+        metrics=metrics,
+        mode="files",
     )
     return Locking(leases=shared, notices=notices, shared=shared)
 
@@ -105,14 +96,3 @@ def alone(
             await lease.release()
 
     return unless_held
-
-
-def observe(counters: Metrics, mode: str, what: str, seconds: float) -> None:
-    """Count a lease that was held or asked for.
-
-    :param mode: of what kind the leases are: local, files or the name of a server.
-    """
-    if what == "held":
-        counters.lock_hold_seconds("exclusive", mode).observe(seconds)
-    else:
-        counters.lock_acquisitions("exclusive", mode, what).inc()

@@ -10,13 +10,14 @@ from typing import Any
 
 from ncps.aio.backoff import EXACT, JITTER, Backoff
 from ncps.assembly.databases import dialect
+from ncps.assembly.parts import Foundation
 from ncps.cache.upkeep import evict
 from ncps.locks.degraded import DegradedGrants
-from ncps.locks.local import Observer
 from ncps.locks.postgresql.locks import PostgresBackend
 from ncps.locks.redis.address import Login, RedisAddress
-from ncps.locks.redis.channels import RedisChannels, redis_notices
+from ncps.locks.redis.carrier import redis_notices
 from ncps.locks.redis.locks import RedisBackend
+from ncps.locks.redis.node import RedisNode, redis_nodes
 from ncps.locks.redis.tls import verified_tls
 from ncps.locks.shared import LeaseBackend, SharedLeases
 from ncps.ports import Notices
@@ -24,33 +25,43 @@ from ncps.settings.schema.locks import RedisSettings
 from ncps.settings.schema.tree import Settings
 
 
-def by_server(
-    reactor: Any, settings: Settings, observe: Observer, address: str
-) -> tuple[SharedLeases, Notices]:
+def by_server(base: Foundation, address: str) -> tuple[SharedLeases, Notices]:
     """Make leases and notices over the server of the settings; connect nothing yet.
 
     Raises Refused if a file of the settings cannot be used.
 
     :param address: where the other processes of this cache reach this process.
     """
+    reactor, settings = base.reactor, base.settings
     if settings.cache.lock.backend == "redis":
-        backend, notices = _of_redis(reactor, settings, address)
+        backend, notices = _of_redis(base, settings, address)
     else:
         backend, notices = _of_postgresql(reactor, settings, address)
-    return _shared(reactor, settings, backend, observe, address), notices
+    return _shared(base, backend, address), notices
 
 
-def _of_redis(reactor: Any, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
-    server = redis_address(settings.cache.redis)
-    channels = RedisChannels(reactor, server, prefix=settings.cache.lock.redis.key_prefix)
+def _of_redis(base: Foundation, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
+    nodes = redis_nodes(
+        base.reactor,
+        redis_addresses(settings.cache.redis),
+        prefix=settings.cache.lock.redis.key_prefix,
+        subject=_without(settings),
+    )
+    for node in nodes:
+        up = base.metrics.lock_server_up(node.address.label)
+        up.set_function(partial(_is_up, node))
     backend = RedisBackend(
-        reactor,
-        channels,
+        base.reactor,
+        nodes,
         ttl_of=partial(_ttl, settings),
         address=address,
         subject=_without(settings),
     )
-    return backend, redis_notices(backend.client, channels)
+    return backend, redis_notices(base.reactor, nodes)
+
+
+def _is_up(node: RedisNode) -> bool:
+    return not node.trouble
 
 
 def _of_postgresql(reactor: Any, settings: Settings, address: str) -> tuple[LeaseBackend, Notices]:
@@ -64,19 +75,18 @@ def _of_postgresql(reactor: Any, settings: Settings, address: str) -> tuple[Leas
     return backend, backend.notices
 
 
-def _shared(
-    reactor: Any, settings: Settings, backend: LeaseBackend, observe: Observer, address: str
-) -> SharedLeases:
-    lock = settings.cache.lock
+def _shared(base: Foundation, backend: LeaseBackend, address: str) -> SharedLeases:
+    lock = base.settings.cache.lock
     return SharedLeases(
-        reactor,
+        base.reactor,
         backend,
         polls=Backoff(
             first_s=lock.retry.initial_delay_s,
             longest_s=lock.retry.max_delay_s,
             jitter=JITTER if lock.retry.jitter else EXACT,
         ),
-        observe=observe,
+        metrics=base.metrics,
+        mode=lock.backend,
         degraded=DegradedGrants(address=address) if lock.allow_degraded_mode else None,
     )
 
@@ -93,17 +103,26 @@ def _without(settings: Settings) -> str:
     return "what is not stored cannot be fetched"
 
 
-def redis_address(redis: RedisSettings) -> RedisAddress:
-    """Make the address of Redis. Raises Refused if a TLS file cannot be used."""
+def redis_addresses(redis: RedisSettings) -> list[RedisAddress]:
+    """Return the address of each server: of the one that Sentinels know, or of all that are named.
+
+    Raises Refused if a TLS file cannot be used.
+    """
     tls = None
     if redis.use_tls:
         tls = verified_tls(redis.tls_ca_file, redis.tls_cert_file, redis.tls_key_file)
-    return RedisAddress(
-        addresses=tuple((address.host, address.port) for address in redis.addrs),
-        master=redis.sentinel_master,
-        db=redis.db,
-        login=Login(username=redis.username, password=redis.password),
-        sentinel_login=Login(username=redis.sentinel_username, password=redis.sentinel_password),
-        tls=tls,
-        timeout_s=redis.timeout_s,
-    )
+    named = tuple((address.host, address.port) for address in redis.addrs)
+    return [
+        RedisAddress(
+            addresses=addresses,
+            master=redis.sentinel_master,
+            db=redis.db,
+            login=Login(username=redis.username, password=redis.password),
+            sentinel_login=Login(
+                username=redis.sentinel_username, password=redis.sentinel_password
+            ),
+            tls=tls,
+            timeout_s=redis.timeout_s,
+        )
+        for addresses in ([named] if redis.sentinel_master else [(one,) for one in named])
+    ]

@@ -1,6 +1,6 @@
 """Mending: directories that something has removed while ncps runs are made again.
 
-Programs that clean `/tmp` or `/run` do that. What is gone is told by `/readyz` until it is back.
+Programs that clean `/tmp` or `/run` do that. `/readyz` names a missing directory until it is back.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ LOOK_S: Final = 5.0
 
 
 class Mending:
-    """See the module.
+    """Makes removed directories again, and tells which it cannot make.
 
     :param threads: look at the directory of unfinished downloads.
-    :ivar trouble: what cannot be made again; empty if all is there.
+    :ivar trouble: why something cannot be made again; empty if all is there.
     """
 
     _log = Logger()
 
-    def __init__(self, stores: Stores, threads: Threads, place: Role) -> None:
+    def __init__(self, stores: Stores, threads: Threads, role: Role) -> None:
         self.trouble = ""
         self._stores = stores
         self._threads = threads
-        self._place = place
+        self._role = role
 
     async def look(self) -> None:
-        """Make again what is gone. Never fails: what fails is logged once, and told."""
+        """Make again what is gone. Never raises: a failure is logged once, and is in `trouble`."""
         found = []
         try:
             if await self._threads.run(self._stores.mend):
                 self._log.warn(
-                    "the directory of unfinished downloads was removed, and is made again: {path}",
+                    "the directory of unfinished downloads was removed and is made again: {path}",
                     path=str(self._stores.spools.directory),
                 )
         except NcpsError as error:
             found.append(str(error))
         try:
-            await self._place.mend()
+            await self._role.mend()
         except NcpsError as error:
             found.append(str(error))
         trouble = "; ".join(found)

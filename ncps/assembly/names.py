@@ -14,13 +14,13 @@ from ncps.settings.schema.tree import Settings
 from ncps.settings.schema.upstream import UpstreamSetting
 
 PATIENCE_S = 3.0
-"""For names of what is no upstream."""
+"""For names of hosts that are no upstreams."""
 
 
 class HostNames:
-    """See the module. The service starts and stops it.
+    """The resolvers of a process; `Runtime` starts and stops them.
 
-    :ivar threads: for look-ups, at most.
+    :ivar threads: the most threads that look-ups can have.
     """
 
     def __init__(self, reactor: Any, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The adapters of one machine."""
+"""The adapters of one machine, and the foundation of all that runs here."""
 
 from __future__ import annotations
 
@@ -8,48 +8,66 @@ from attrs import frozen
 
 from ncps.aio.threads import Workers
 from ncps.assembly.databases import database
+from ncps.assembly.role import Role
 from ncps.assembly.storage import Stores
 from ncps.assembly.stores import stores
 from ncps.database.catalog import SqlCatalog
-from ncps.database.pool import Database, Observer
+from ncps.database.pins import SqlPins
+from ncps.database.pool import Database
+from ncps.database.realisations import SqlRealisations
+from ncps.database.references import SqlPathGraph
+from ncps.database.removals import SqlRemovals
+from ncps.database.tokens import SqlTokens
+from ncps.observe.metrics import Metrics
+from ncps.observe.tracing.spans import NO_TRACER, Tracer
 from ncps.settings.schema.tree import Settings
 
 THREADS = 4
 
 
-class Timings:
-    """Passes on how long calls of the database took, once there is somebody to tell.
-
-    :ivar tell: "point", "read" or "write", and the seconds.
-    """
-
-    def __init__(self) -> None:
-        self.tell: Observer = lambda _kind, _seconds: None
-
-    def __call__(self, kind: str, seconds: float) -> None:
-        self.tell(kind, seconds)
-
-
 @frozen(kw_only=True)
 class Adapters:
-    """The adapters of one machine; the service opens and closes what needs it."""
+    """The adapters of one machine; `Runtime` opens and closes them."""
 
     workers: Workers
     stores: Stores
     database: Database
     catalog: SqlCatalog
-    timings: Timings
+    pins: SqlPins
+    graph: SqlPathGraph
+    removals: SqlRemovals
+    tokens: SqlTokens
+    realisations: SqlRealisations
 
 
-def adapters(reactor: Any, settings: Settings) -> Adapters:
+@frozen(kw_only=True)
+class Foundation:
+    """The values that every part of a process is made from.
+
+    :ivar metrics: those of this process.
+    :ivar tracer: begins its traces.
+    """
+
+    reactor: Any
+    settings: Settings
+    parts: Adapters
+    metrics: Metrics
+    role: Role
+    tracer: Tracer = NO_TRACER
+
+
+def adapters(reactor: Any, settings: Settings, metrics: Metrics) -> Adapters:
     """Make the adapters; nothing is opened yet."""
     workers = Workers(reactor, "disk", THREADS)
-    timings = Timings()
-    connected = database(reactor, settings, timings)
+    connected = database(reactor, settings, metrics)
     return Adapters(
         workers=workers,
         stores=stores(reactor, settings),
         database=connected,
         catalog=SqlCatalog(connected),
-        timings=timings,
+        pins=SqlPins(connected),
+        graph=SqlPathGraph(connected),
+        removals=SqlRemovals(connected),
+        tokens=SqlTokens(connected),
+        realisations=SqlRealisations(connected),
     )

@@ -1,4 +1,4 @@
-"""Who this daemon is among the replicas: its key, and what it tells the others of itself."""
+"""The identity of this daemon among the replicas: its key, and the facts that it tells them."""
 
 from __future__ import annotations
 
@@ -26,23 +26,30 @@ _SALT: Final = b"ncps: fingerprint of the cluster secret"
 _DEFAULT: Final = "default"
 
 
-async def identity_of(parts: Adapters, settings: Settings, place: Role | None) -> CacheIdentity:
+async def identity_of(parts: Adapters, settings: Settings, role: Role | None) -> CacheIdentity:
     """Decide on the key, and enter this daemon on the roll; see `cache.upkeep.identity.identify`.
 
-    :param place: None to enter nobody.
+    :param role: None to enter nobody.
     """
-    own = None if place is None else own_facts(settings, place)
+    own = None if role is None else own_facts(settings, role)
+    return await identity_as(parts, settings, key_wish(settings), own)
+
+
+async def identity_as(
+    parts: Adapters, settings: Settings, wish: KeyWish, own: Replica | None
+) -> CacheIdentity:
+    """Do the same with facts that were read before."""
     return await identify(
         parts.stores.config,
         SqlReplicas(parts.database),
-        key_wish(settings),
+        wish,
         own,
         former_lives(settings, own),
     )
 
 
 def agreement_of(parts: Adapters, settings: Settings, identity: CacheIdentity) -> Agreement:
-    """Make what compares this daemon with the others."""
+    """Make the comparison of this daemon with the others."""
     return Agreement(
         SqlReplicas(parts.database),
         parts.stores.config,
@@ -52,7 +59,7 @@ def agreement_of(parts: Adapters, settings: Settings, identity: CacheIdentity) -
 
 
 def key_wish(settings: Settings) -> KeyWish:
-    """What the settings say of the signing key. Refused."""
+    """Return the settings of the signing key. Raises Refused if its file cannot be used."""
     imported = imported_key(settings)
     return KeyWish(
         hostname=settings.cache.hostname,
@@ -62,8 +69,8 @@ def key_wish(settings: Settings) -> KeyWish:
     )
 
 
-def own_facts(settings: Settings, place: Role) -> Replica:
-    """What this daemon tells of itself, but for what lies in the store."""
+def own_facts(settings: Settings, role: Role) -> Replica:
+    """Return the facts of this daemon, except those that lie in the store."""
     store, store_at = _store(settings)
     redis = settings.cache.redis
     backend = settings.cache.lock.backend
@@ -71,14 +78,14 @@ def own_facts(settings: Settings, place: Role) -> Replica:
     on_redis = backend == "redis"
     prefix = f"{redis.db} {settings.cache.lock.redis.key_prefix}"
     return Replica(
-        id=place.via,
+        id=role.via,
         host=socket.gethostname()[:LONGEST],
-        pid=place.pid,
+        pid=role.pid,
         version=__version__,
         url=settings.cluster.advertise_url[:LONGEST],
         store=store[:LONGEST],
         store_at=store_at[:LONGEST],
-        trusted=_trusted(settings.cache.upstream.public_keys),
+        trusted=told_keys(settings.cache.upstream.public_keys),
         locks=backend,
         redis=(", ".join(sorted(map(str, redis.addrs))) + watched)[:LONGEST] if on_redis else "",
         prefix=prefix[:LONGEST] if on_redis else "",
@@ -95,7 +102,8 @@ def _store(settings: Settings) -> tuple[str, str]:
     return str(root.absolute()), f"{facts.st_dev}:{facts.st_ino}"
 
 
-def _trusted(keys: tuple[str, ...]) -> str:
+def told_keys(keys: tuple[str, ...]) -> str:
+    """Return what the other replicas are told of the keys that this one trusts."""
     if not keys:
         return "none"
     digest = hashlib.sha256("\n".join(sorted(set(keys))).encode()).hexdigest()[:8]
@@ -112,10 +120,10 @@ def _secret(settings: Settings) -> str:
 
 
 def former_lives(settings: Settings, own: Replica | None) -> Callable[[Replica], bool]:
-    """Make what tells whether a replica on the roll is this daemon before it was killed.
+    """Make the test whether a replica on the roll is this daemon before it was killed.
 
-    Whoever holds the lock of an SQLite file or of a directory is alone there. Elsewhere it is one
-    of the same host and address whose process is gone, or has the number of ours.
+    The holder of the lock of an SQLite file or of a directory is alone there. Elsewhere it is a
+    replica of the same host and address whose process is gone, or has the number of ours.
     """
     is_alone = database_lock(settings) is not None
     is_local = settings.cache.storage.local is not None
@@ -135,7 +143,7 @@ def former_lives(settings: Settings, own: Replica | None) -> Callable[[Replica],
 
 
 def _is_running(pid: int) -> bool:
-    """Whether there is such a process; what cannot be told is there."""
+    """Whether there is such a process; True if that cannot be told."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 
+from ncps.aio.waiting import within
 from ncps.errors import NcpsError, Unavailable
-from ncps.upstream.agent import Client, Timeouts
+from ncps.upstream.agent import Client
+from ncps.upstream.destination import Destination, Timeouts
 from ncps.upstream.peers import UnixEndpoints
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
 class SiblingClient:
-    """Asks one sibling at its UNIX socket; closed by whoever made it.
+    """Asks one sibling at its UNIX socket; its owner closes it.
 
     :param deadline_s: how long an answer may take, all in all.
     """
@@ -27,16 +28,22 @@ class SiblingClient:
         self._deadline_s = deadline_s
         self._client = Client(
             reactor,
-            base_url="http://worker",
-            timeouts=Timeouts(connect_s=deadline_s, first_byte_s=deadline_s, idle_s=deadline_s),
+            Destination(
+                base_url="http://worker",
+                timeouts=Timeouts(
+                    connect_s=deadline_s,
+                    first_byte_s=deadline_s,
+                    nar_s=deadline_s,
+                    idle_s=deadline_s,
+                ),
+            ),
             endpoints=UnixEndpoints(reactor, str(path), deadline_s),
         )
 
     async def ask(self, target: str) -> bytes:
-        """Return the body of a 200. Unavailable: anything else, or not in time."""
-        asked = Deferred.fromCoroutine(self._ask(target))
+        """Return the body of a 200. Raises Unavailable for all else, or after `deadline_s`."""
         try:
-            return await asked.addTimeout(self._deadline_s, self._reactor)
+            return await within(self._reactor, self._deadline_s, self._ask(target))
         except DeferredTimeout as error:
             raise Unavailable(f"{self._path.name} does not answer", timed_out=True) from error
         except NcpsError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import frozen
 
 from ncps.aio.threads import Workers
-from ncps.ports import ConfigStore, NarInfoStore, NarStore
+from ncps.ports import ConfigStore, ExtraStore, NarInfoStore, NarStore, RealisationStore
 from ncps.settings.schema.tree import Settings
 from ncps.storage.lock import StoreLock
 from ncps.storage.room import Room, Volume
@@ -17,7 +17,7 @@ from ncps.storage.temps import Temps
 
 @frozen(kw_only=True)
 class Stores:
-    """The three storage ports, and where unfinished downloads lie.
+    """The storage ports, and where unfinished downloads lie.
 
     :param room: where a download must fit.
     :param odd: blocks; says what is odd about the place of unfinished downloads.
@@ -25,7 +25,8 @@ class Stores:
     :param sweep: blocks; removes files of dead processes that are older than the given seconds, and
         returns their number. 0 seconds are right only before anything else runs.
     :param mend: blocks; makes the directory of unfinished downloads again, and returns whether a
-        program had removed it. Raises StorageFull, Unavailable.
+        program had removed it. Raises StorageFull if nothing may be written, Unavailable if it
+        fails now.
     :param lock: against another daemon; None if several may share the storage.
     :param threads: of the storage's own.
     :param trouble: says what is wrong with a storage that can be used; empty if nothing is.
@@ -35,6 +36,8 @@ class Stores:
     spools: Temps
     nars: NarStore
     narinfos: NarInfoStore
+    extras: ExtraStore
+    realisations: RealisationStore
     config: ConfigStore
     room: Room
     probe: Callable[[], None]

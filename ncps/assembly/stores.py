@@ -13,7 +13,13 @@ from ncps.storage.calls import Calls
 from ncps.storage.directory import DirectoryBlobs
 from ncps.storage.lock import StoreLock
 from ncps.storage.room import Room, odd_place
-from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
+from ncps.storage.stores import (
+    BlobConfigStore,
+    BlobExtraStore,
+    BlobNarInfoStore,
+    BlobNarStore,
+    BlobRealisationStore,
+)
 from ncps.storage.temps import Temps
 from ncps.storage.tree import Tree
 
@@ -25,7 +31,10 @@ READERS = 16
 
 
 def stores(reactor: Any, settings: Settings) -> Stores:
-    """Make the stores and open nothing. Raises Unavailable."""
+    """Make the stores and open nothing.
+
+    Raises Unavailable if AWS's own files of settings make no sense.
+    """
     root = settings.cache.storage.local
     if root is None:
         from ncps.assembly.bucket import in_bucket  # noqa: PLC0415 - half a second for boto3
@@ -59,6 +68,8 @@ def _in_directory(reactor: Any, settings: Settings, root: Path) -> Stores:
         spools=spools,
         nars=BlobNarStore(blobs),
         narinfos=BlobNarInfoStore(blobs),
+        extras=BlobExtraStore(blobs),
+        realisations=BlobRealisationStore(blobs),
         config=BlobConfigStore(blobs),
         room=Room(volume(settings, root), volume(settings, spools.directory, root)),
         odd=lambda: odd_place(spools.directory, root),

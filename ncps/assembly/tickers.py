@@ -1,4 +1,4 @@
-"""Tickers: what the service does again and again, and how often."""
+"""Tickers: the jobs that a process repeats, and how often."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from typing import Any
 from ncps.aio.allocator import GIVE_BACK_S, give_back_blocking
 from ncps.aio.tasks import Ticker
 from ncps.assembly import mending
+from ncps.assembly.access import AccessControl
 from ncps.assembly.core import WorkingCache
 from ncps.assembly.leases import Locking, alone
-from ncps.assembly.parts import Adapters
+from ncps.assembly.parts import Foundation
+from ncps.assembly.status import StatusLine
+from ncps.auth.tokens import LOOK_S
+from ncps.cache.extras.kept import EXTRAS_S
 from ncps.cache.upkeep.agreement import Agreement
-from ncps.observe.metrics import Metrics
-from ncps.settings.schema.tree import Settings
+from ncps.observe import logs
 
 TOTALS_S = 30.0
 ROOM_S = 2.0
+REPEATS_S = 5.0
 USES_S = 60.0
 EXPIRY_S = 60.0
-"""How long a lost notice of another process may leave this one with what is no longer so."""
+"""How long memory may be out of date after a notice of another process was lost."""
 INSPECTION_S = 10.0
 CLOCK_S = 60.0
 SHARING_S = 15.0
@@ -28,35 +32,44 @@ REPLICAS_S = 15.0
 
 
 def tickers(
-    reactor: Any,
-    settings: Settings,
-    parts: Adapters,
-    counters: Metrics,
+    base: Foundation,
     working: WorkingCache,
-    agreed: Locking,
+    locking: Locking,
     agreement: Agreement,
+    access: AccessControl,
+    status: StatusLine,
 ) -> Iterator[Ticker]:
     """Make them; nothing runs yet."""
+    settings, parts = base.settings, base.parts
 
     async def count() -> None:
         totals = await parts.catalog.totals()
-        counters.set_totals(totals, settings.cache.max_size_bytes)
+        base.metrics.set_totals(totals, settings.cache.max_size_bytes)
+        status.totals = totals
+        await status.tell(working.cache)
+
+    async def tell_repeats() -> None:
+        logs.tell_repeats()
 
     in_thread, state = partial(partial, parts.workers.run), working.core.state
     work: list[tuple[str, Callable[[], Coroutine[Any, Any, None]], float]] = [
         ("totals", count, TOTALS_S),
+        ("repeated lines of the log", tell_repeats, REPEATS_S),
         ("room", in_thread(parts.stores.room.look_blocking), ROOM_S),
         ("free memory", in_thread(give_back_blocking), GIVE_BACK_S),
         ("clock", working.skew.look, CLOCK_S),
         ("mending", working.mending.look, mending.LOOK_S),
         ("replicas", agreement.look, REPLICAS_S),
-        ("inspection", alone(agreed.leases, "inspection", working.inspection.run), INSPECTION_S),
+        ("inspection", alone(locking.leases, "inspection", working.inspection.run), INSPECTION_S),
         ("times of use", state.uses.flush, USES_S),
+        ("extras", working.extras.kept.check, EXTRAS_S),
+        ("tokens", access.tokens.look, LOOK_S),
+        ("times of use of tokens", access.tokens.flush, USES_S),
     ]
     if settings.cache.database_url.is_file:
         work.append(("sharing", working.sharing.look, SHARING_S))
-    if agreed.shared is not None:
+    if locking.shared is not None:
         work.append(("memory", state.board.expire, EXPIRY_S))
     for name, function, interval_s in work:
-        yield Ticker(reactor, name, function, interval_s)
-    yield from working.upkeep.tickers
+        yield Ticker(base.reactor, name, function, interval_s)
+    yield from working.upkeep

@@ -1,4 +1,4 @@
-"""Upkeep of the store: what keeps it small and its books right, and when."""
+"""Upkeep of the store: the jobs that keep it small and its books right, and their times."""
 
 from __future__ import annotations
 
@@ -9,77 +9,48 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from attrs import frozen
 from twisted.logger import Logger
 
 from ncps.aio.tasks import Ticker
 from ncps.assembly.leases import alone
-from ncps.assembly.parts import Adapters
+from ncps.assembly.parts import Adapters, Foundation
 from ncps.cache.core import Core
 from ncps.cache.nar.quarantine import LOOK_S
-from ncps.cache.upkeep.evict import Bounds, Eviction, EvictionTally
-from ncps.cache.upkeep.orphans import FIRST_S, INTERVAL_S, Orphans, Swept
+from ncps.cache.upkeep.evict import Bounds, Eviction
+from ncps.cache.upkeep.orphans import FIRST_S, INTERVAL_S, Orphans
+from ncps.cache.upkeep.realisations import LOOK_S as REALISATIONS_S
+from ncps.cache.upkeep.realisations import UnusedRealisations
 from ncps.cache.upkeep.schedule import Appointments, Cron, Every, Schedule
 from ncps.cache.upkeep.strays import Strays
 from ncps.cache.world import World
 from ncps.errors import Refused
-from ncps.observe.metrics import Metrics
-from ncps.settings.eviction import LOCAL, ScheduleSetting
+from ncps.settings.kinds.schedule import LOCAL, ScheduleSetting
 from ncps.settings.schema.tree import Settings
 
 CHECK_S = 60.0
-"""How often the size is looked at, whoever stored something."""
+"""Seconds between two looks at the size: other processes store NARs, too."""
 SWEEP = "sweep"
 """Name of the lease of the process that goes through the whole store."""
 LEFTOVERS_S = 900.0
-"""How often is looked for unfinished files of workers and replicas that have died."""
+"""Seconds between two searches for unfinished files of workers and replicas that have died."""
 LEFT_FOR_S = 600.0
 """How long such a file must have lain there."""
 _log = Logger()
 _LOCALTIME = Path("/etc/localtime")
 
 
-@frozen(kw_only=True)
-class Upkeep:
-    """What is done for the store in the background.
-
-    :ivar eviction: None where the store may have any size.
-    :ivar tickers: to be run by whoever owns the tasks.
-    """
-
-    eviction: Eviction | None
-    tickers: tuple[Ticker, ...]
-
-
 def upkeep(
-    world: World,
-    settings: Settings,
-    parts: Adapters,
-    counters: Metrics,
-    *,
-    core: Core,
-    may_sweep: Callable[[], bool],
-) -> Upkeep:
-    """Make it; nothing runs yet. Raises Refused if the machine's time zone cannot be told.
+    world: World, base: Foundation, *, core: Core, may_sweep: Callable[[], bool]
+) -> tuple[Ticker, ...]:
+    """Return the background jobs of the store; the owner of the tasks runs them.
 
-    :param may_sweep: whether what the catalog does not know may be taken for nobody's.
+    Raises Refused if the machine's time zone cannot be told.
+
+    :param may_sweep: whether an object that the catalog does not know belongs to no other catalog.
     """
-    clock, uses = world.clock, core.state.uses
-    orphans = Orphans(
-        world,
-        core.narinfos,
-        uses,
-        grace_s=settings.cache.lru.orphan_grace_s,
-        swept=lambda swept: _count_orphans(counters, swept),
-    )
-    strays = Strays(
-        clock=clock,
-        catalog=world.inventory,
-        store=world.narinfos,
-        leases=world.leases,
-        grace_s=settings.cache.lru.orphan_grace_s,
-        keep_beside=core.narinfos.keep_beside,
-    )
+    clock = world.clock
+    orphans = _orphans(world, base, core)
+    strays = _strays(world, base, core)
 
     async def sweep() -> None:
         if may_sweep():
@@ -93,51 +64,71 @@ def upkeep(
         Ticker(clock, "recount", orphans.recount, INTERVAL_S),
         Ticker(clock, "sweep", sweeps.tick, sweeps.pause_s),
         Ticker(clock, "quarantine", core.quarantine.check, LOOK_S),
-        Ticker(clock, "leftovers", partial(sweep_leftovers, parts), LEFTOVERS_S),
+        Ticker(clock, "leftovers", partial(sweep_leftovers, base.parts), LEFTOVERS_S),
     ]
-    if not settings.cache.max_size_bytes:
-        return Upkeep(eviction=None, tickers=tuple(tickers))
-    eviction = Eviction(
-        world,
-        core.narinfos,
-        uses,
-        is_arriving=core.nars.is_arriving,
-        bounds=_bounds(settings),
-        ended=lambda tally: _count_run(counters, tally),
-    )
+    unused = UnusedRealisations(world, core.realisations.records)
+    tickers.append(Ticker(clock, "realisations", unused.look, REALISATIONS_S))
+    cache = base.settings.cache
+    if not cache.max_size_bytes:
+        return tuple(tickers)
+    eviction = _eviction(world, base, core)
+    core.publication.watch(eviction.stored)
     tickers.append(Ticker(clock, "size", eviction.check, CHECK_S))
-    if settings.cache.lru.schedule:
-        schedule = schedule_of(settings.cache.lru.schedule, settings.cache.lru.timezone)
+    if cache.lru.schedule:
+        schedule = schedule_of(cache.lru.schedule, cache.lru.timezone)
         runs = Appointments(clock, schedule, eviction.run)
         tickers.append(Ticker(clock, "schedule", runs.tick, runs.pause_s))
-    return Upkeep(eviction=eviction, tickers=tuple(tickers))
+    return tuple(tickers)
+
+
+def _orphans(world: World, base: Foundation, core: Core) -> Orphans:
+    return Orphans(
+        world,
+        core.narinfos,
+        core.state.uses,
+        grace_s=base.settings.cache.lru.orphan_grace_s,
+    )
+
+
+def _strays(world: World, base: Foundation, core: Core) -> Strays:
+    return Strays(
+        clock=world.clock,
+        catalog=world.inventory,
+        store=world.narinfos,
+        leases=world.leases,
+        grace_s=base.settings.cache.lru.orphan_grace_s,
+        keep_beside=core.records.keep_beside,
+    )
+
+
+def _eviction(world: World, base: Foundation, core: Core) -> Eviction:
+    return Eviction(
+        world,
+        core.narinfos,
+        core.state.uses,
+        is_arriving=core.nars.is_arriving,
+        bounds=bounds(base.settings),
+    )
 
 
 async def sweep_leftovers(parts: Adapters) -> None:
-    """Remove what processes that died meanwhile have left unfinished. Unavailable."""
+    """Remove unfinished files of processes that died. Raises Unavailable if that cannot be done."""
     *_, threads = parts.workers, *parts.stores.threads  # the store's own, where it has some
     count = await threads.run(parts.stores.sweep, LEFT_FOR_S)
     if count:
         _log.info("removed {count} unfinished files of dead processes", count=count)
 
 
-def _bounds(settings: Settings) -> Bounds:
+def bounds(settings: Settings) -> Bounds:
+    """Return how large the store may be."""
     high = settings.cache.max_size_bytes
     lru = settings.cache.lru
-    return Bounds(high=high, low=high * lru.low_mark // 100, grace_s=lru.grace_s)
-
-
-def _count_run(counters: Metrics, tally: EvictionTally) -> None:
-    counters.lru_runs.inc()
-    counters.lru_nars.inc(tally.nars)
-    counters.lru_narinfos.inc(tally.narinfos)
-    counters.lru_freed.inc(tally.freed)
-    counters.lru_seconds.observe(tally.seconds)
-
-
-def _count_orphans(counters: Metrics, swept: Swept) -> None:
-    counters.orphans.inc(swept.objects)
-    counters.orphans_freed.inc(swept.freed)
+    return Bounds(
+        high=high,
+        low=high * lru.low_mark // 100,
+        grace_s=lru.grace_s,
+        keeps_only_copies=not lru.evict_uploads,
+    )
 
 
 def schedule_of(
@@ -147,7 +138,7 @@ def schedule_of(
     environ: Mapping[str, str] = os.environ,
     localtime: Path = _LOCALTIME,
 ) -> Schedule:
-    """Make the schedule of a setting. Refused: the machine's time zone cannot be told.
+    """Make the schedule of a setting. Raises Refused if the machine's time zone cannot be told.
 
     :param timezone: counts where the setting itself names none.
     """
@@ -158,7 +149,7 @@ def schedule_of(
 
 
 def local_zone(environ: Mapping[str, str], localtime: Path) -> tzinfo:
-    """The machine's time zone, summer time included. Refused."""
+    """Return the machine's time zone, summer time included. Raises Refused if it cannot be told."""
     name = environ.get("TZ")
     try:
         if name is not None:

@@ -2,66 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+from ncps.aio.admission import Admission
 from ncps.aio.spool import Digest, Spool
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Upstreams
-from ncps.assembly.parts import Adapters
+from ncps.assembly.parts import Adapters, Foundation
 from ncps.cache.cluster import Cluster
-from ncps.cache.world import Events, World
-from ncps.observe.metrics import Metrics
+from ncps.cache.world import World
 from ncps.ports import Notices
 
 
 def world(
-    reactor: Any,
-    parts: Adapters,
+    base: Foundation,
     tasks: Tasks,
     *,
     cluster: Cluster,
     notices: Notices,
     upstreams: Upstreams,
-    events: Events,
 ) -> World:
-    """Put together what the core is made in."""
+    """Put together what the core needs of the world."""
+    parts = base.parts
     return World(
-        clock=reactor,
+        clock=base.reactor,
         tasks=tasks,
         threads=parts.workers,
         catalog=parts.catalog,
         inventory=parts.catalog,
+        pins=parts.pins,
+        graph=parts.graph,
+        removals=parts.removals,
         nars=parts.stores.nars,
         narinfos=parts.stores.narinfos,
+        realisations=parts.realisations,
+        realisation_copies=parts.stores.realisations,
         cluster=cluster,
         notices=notices,
         upstreams=upstreams,
-        new_spool=partial(new_spool, parts),
-        events=events,
+        admission=admission(base),
+        metrics=base.metrics,
+        tracer=base.tracer,
     )
 
 
-def counted(metrics: Metrics, stored: Callable[[], object]) -> Events:
-    """Have metrics count what the core tells of.
-
-    :param stored: told of each NAR that was stored.
-    """
-
-    def ended(outcome: str) -> None:
-        metrics.downloads(outcome).inc()
-        if outcome == "published":
-            stored()
-
-    return Events(
-        ended=ended,
-        inspected=lambda result: metrics.inspections(result).inc(),
-        disagreed=metrics.disagreements.inc,
-        set_aside=metrics.quarantine_set_aside.inc,
-        discarded=lambda bound: metrics.quarantine_discarded(bound).inc(),
-        quarantined=metrics.set_quarantine,
+def admission(base: Foundation) -> Admission:
+    """Make the admission of downloads, and show in the metrics what it has let in."""
+    made = Admission(
+        base.reactor,
+        limits=base.settings.cache.download,
+        spare=base.parts.stores.room.spare,
+        largest=base.settings.cache.max_size_bytes,
+        new_spool=partial(new_spool, base.parts),
+        reached=lambda limit: base.metrics.limit_reached(limit).inc(),
     )
+    base.metrics.spool_bytes.set_function(lambda: made.in_flight)
+    return made
 
 
 def new_spool(parts: Adapters, total: int | None, digests: tuple[Digest, ...], why: str) -> Spool:

@@ -1,24 +1,22 @@
-"""What the cache core can be asked, and what it answers: all that the web floor knows of it.
+"""The verbs of the cache core, and its answers: all that the web floor knows of it.
 
-The verbs raise the errors of `ncps.errors`: NotFound means not to be had through this cache now,
-everything else means that nothing is known. An answer is whole or it is an error.
+The verbs raise the errors of `ncps.errors`: NotFound means "not available through this cache
+now"; each other error means that nothing is known. An answer is whole or it is an error.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from attrs import field, frozen
 
+from ncps.auth.principal import Principal
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import NarKey
+from ncps.nix.realisation import RealisationKey
 from ncps.ports import Body, NarRecord
-from ncps.ranges import entity_tag
-
-NO_TIMINGS: Mapping[str, float] = MappingProxyType({})
 
 
 class Outcome(enum.Enum):
@@ -28,8 +26,8 @@ class Outcome(enum.Enum):
     MISS = "miss"  # fetched for this request
     COALESCED = "coalesced"  # shares a fetch that was on its way already
     NEGATIVE = "negative"  # an absence that is still remembered
-    UNSURE = "unsure"  # an absence that not everybody could be asked about
-    AWAY = "away"  # an absence because nobody could be asked
+    UNSURE = "unsure"  # an absence that some upstreams could not be asked about
+    AWAY = "away"  # an absence because no upstream could be asked
     RING = "ring"  # an absence because the question has come round to us
 
 
@@ -47,7 +45,8 @@ class Absent(NotFound):
 class Resized(Corrupt):
     """A NAR turned out to have another size than it was said to have when its body was opened.
 
-    The one of now is right so far; who has told nobody of the other may open the body again.
+    The new size is right so far. A caller that has told no client of the old one may open the body
+    again.
     """
 
 
@@ -55,45 +54,86 @@ class WrongBytesSent(Corrupt):
     """A body has broken off because bytes of it that were given before turned out wrong."""
 
 
-@frozen(kw_only=True)
-class ServedNarInfo:
-    """A narinfo for a client.
+class ServedNarInfo(NamedTuple):
+    """A narinfo for a client: a plain value, since each answer makes one.
 
     :param text: rendered and signed.
     :param tag: its entity tag, as in ETag.
     :param upstream: name of the upstream it came from; empty if unknown.
     :param nar: what is known of the NAR that it names.
-    :param may_repeat: says each time it is called whether `narinfo` would give this answer again;
-        good until what was given to `Cache.watch` is told of the digest, and to be kept before
-        the next await or not at all. None: `narinfo` must be asked.
-    :param timings: seconds spent by named parts, for `Server-Timing`; names are tokens.
+    :param may_repeat: says each time it is called whether `narinfo` would give this answer again.
+        It is good until the function given to `Cache.watch` is told of the digest. A caller keeps
+        it before its next await, or not at all. None if `narinfo` must be asked.
     """
 
     text: bytes
+    tag: bytes
     outcome: Outcome
     upstream: str = ""
     nar: NarRecord | None = None
-    timings: Mapping[str, float] = NO_TIMINGS
     may_repeat: Callable[[], bool] | None = None
-    tag: bytes = field()
 
-    @tag.default
-    def _tag(self) -> bytes:
-        return entity_tag(self.text)
+
+class ServedRealisation(NamedTuple):
+    """A realisation for a client; the other fields are those of `ServedNarInfo`.
+
+    :param path: base name of the store path that it names.
+    """
+
+    text: bytes
+    tag: bytes
+    outcome: Outcome
+    upstream: str = ""
+    path: str = ""
+
+
+class RealisationUpload(enum.Enum):
+    """What became of an upload; the value is shown to clients."""
+
+    CREATED = "created"  # there was none before
+    SAME = "same"  # it was there already, perhaps with fewer signatures
+    REPLACED = "replaced"  # another one was there, with less behind it
+    LEFT = "left"  # another one is there, and stays
+
+
+class RealisationCache(Protocol):
+    """The verbs for realisations."""
+
+    async def get(self, key: RealisationKey, *, is_local: bool = False) -> ServedRealisation:
+        """Return a realisation. Raises NotFound (Absent), Unavailable or Corrupt.
+
+        :param is_local: whether no upstream is asked.
+        """
+
+    async def accept(
+        self, key: RealisationKey, text: bytes, principal: Principal
+    ) -> RealisationUpload:
+        """Keep an upload, durably.
+
+        Raises Malformed, Refused if the client may not write the path or nobody vouches for it,
+        Conflict if another one has more behind it, StorageFull or Unavailable if nothing can be
+        written.
+        """
+
+    async def forget(self, key: RealisationKey, principal: Principal) -> bool:
+        """Drop a realisation; False if there is none.
+
+        Raises Refused if the client may not delete the path that it names, Unavailable.
+        """
 
 
 class ServedNar(Protocol):
-    """An opened NAR. Whoever opened it closes it once; bodies taken from it end with that."""
+    """An opened NAR. Its opener closes it once; bodies taken from it end with that."""
 
     @property
     def key(self) -> NarKey:
-        """The name it was asked by."""
+        """The name by which the client asked for the NAR."""
 
     @property
     def size(self) -> int | None:
         """Bytes behind the URL in all, if known by now.
 
-        While they arrive it may be an upstream's word, and change when that is found out to lie.
+        While they arrive, the size may be the word of an upstream, and change if that was wrong.
         """
 
     @property
@@ -104,39 +144,35 @@ class ServedNar(Protocol):
     def upstream(self) -> str:
         """Name of the upstream it came or is coming from; empty if unknown."""
 
-    @property
-    def timings(self) -> Mapping[str, float]:
-        """Seconds spent by named parts until it was open, for `Server-Timing`."""
-
     async def known_size(self) -> int:
         """Wait until the size is known, perhaps for a download's end; `size` says it from then on.
 
-        Unavailable, Corrupt.
+        Raises Unavailable or Corrupt if the download fails.
         """
 
     async def final_size(self) -> int:
-        """Wait until the size is known and no upstream's word: where a client has to be refused.
+        """Wait until the size is certain; only a certain size may refuse a client.
 
-        Unavailable, Corrupt.
+        Raises Unavailable or Corrupt if the download fails.
         """
 
     async def location(self) -> str | None:
-        """Return a URL to send the client to for the bytes, which are there; None: send them.
+        """Return a URL at which the client finds the bytes; None if they are to be sent.
 
-        Unavailable.
+        Raises Unavailable if the store cannot be asked.
         """
 
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """Bytes `start` to `stop` (exclusive, default the end), also while they are arriving.
 
-        To be called before any header is sent: an object that turns out missing or of the wrong
-        size is fetched again here. NotFound, Unavailable, Corrupt.
+        Call it before any header is sent: it fetches an object again that is missing or has the
+        wrong size. Raises NotFound, Unavailable or Corrupt if that fails.
         """
 
     async def spoiled(self, error: Corrupt) -> bool:
-        """Take note that a body broke off like this; whether to open the NAR anew may go better.
+        """Note the error of a body; say whether the NAR may be had if it is opened anew.
 
-        Unavailable.
+        Raises Unavailable if the catalog cannot be asked.
         """
 
     def close(self) -> None:
@@ -155,9 +191,9 @@ class ArrivingNar(ServedNar, Protocol):
 class Readiness:
     """Whether the cache can serve.
 
-    :param parts: what was looked at (`database`, `storage`, ...) -> "ok" or what is wrong.
+    :param parts: "ok", or what is wrong, by the name of the part (`database`, `storage`, ...).
     :param needed: the parts without which nothing can be served; others only degrade.
-    :param ages: of parts that were looked at for this, how many seconds ago they were as is said.
+    :param ages: seconds since each part that was looked at was seen in its state.
     """
 
     parts: Mapping[str, str]
@@ -170,7 +206,20 @@ class Readiness:
         return all(self.parts.get(part) == "ok" for part in self.needed)
 
 
-class Cache(Protocol):
+class NarSource(Protocol):
+    """NARs as the pages of NARs ask for them; see `Cache`."""
+
+    async def key_of(self, digest: str, file_name: str) -> NarKey:
+        """Return the name of a NAR that has an old name."""
+
+    async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
+        """Open a NAR."""
+
+    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+        """Say how `nar` would answer, and the size if it is known."""
+
+
+class Cache(NarSource, Protocol):
     """The cache core as the web floor sees it."""
 
     @property
@@ -180,11 +229,11 @@ class Cache(Protocol):
     async def narinfo(self, digest: str) -> ServedNarInfo:
         """Find or fetch the narinfo of a store path's hash part (valid nix32).
 
-        NotFound, Unavailable, Corrupt.
+        Raises NotFound, Unavailable or Corrupt if no upstream has a good one.
         """
 
     def watch(self, forgotten: Callable[[str], object]) -> None:
-        """Have `forgotten` told of each digest whose answer may be another from now on."""
+        """Call `forgotten` with each digest whose answer may be another from now on."""
 
     def repeated(self, digests: Collection[str]) -> None:
         """Take note that answers were given again, without asking `narinfo`."""
@@ -194,25 +243,26 @@ class Cache(Protocol):
 
         :param file_name: the old name, which begins with that hash part; see `old_names`.
 
-        NotFound: also of another file of that NAR; else as for `narinfo`.
+        Raises NotFound also for another file of that NAR; else errors are those of `narinfo`.
         """
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Open a NAR, from the store or from a download that it starts or joins.
 
-        :param is_part: whether only a part is wanted, by somebody who may have the rest already.
+        :param is_part: whether only a part is wanted, by a client that may have the rest already.
 
-        NotFound, Unavailable, Corrupt.
+        Raises NotFound, Unavailable or Corrupt if it cannot be had.
         """
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:
         """Open a NAR that is being downloaded, for another process of this cache.
 
-        Nothing is fetched for it. NotFound: it is not arriving here; else as for `nar`.
+        Nothing is fetched for it. Raises NotFound if it is not arriving here; else errors are those
+        of `nar`.
         """
 
     async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Say whether `nar` would succeed, and the size if it is known. Errors as for `nar`."""
+        """Say how `nar` would answer, and the size if it is known. Errors are those of `nar`."""
 
     async def readiness(self) -> Readiness:
         """Look at every part now, for less than a second; raises nothing."""

@@ -10,6 +10,7 @@ from ncps.cache.answers import (
     Cache,
     Outcome,
     Readiness,
+    RealisationCache,
     ServedNar,
     ServedNarInfo,
 )
@@ -24,7 +25,10 @@ from ncps.ports import ConfigStore
 
 
 class PullThrough(Cache):
-    """Composes narinfos and NARs; owns nothing."""
+    """Composes narinfos and NARs; owns nothing.
+
+    :ivar realisations: the verbs for realisations.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class PullThrough(Cache):
         self._public_key = str(public_key)
         self._narinfos = core.narinfos
         self._nars = core.nars
+        self.realisations: RealisationCache = core.realisations
         self._at_hand = AtHand(world, core.narinfos, core.nars)
         self._looks = Looks(
             world.clock,
@@ -53,6 +58,10 @@ class PullThrough(Cache):
     def public_key(self) -> str:
         """See `Cache`."""
         return self._public_key
+
+    def sign_as(self, key: PublicKey) -> None:
+        """Name another key from now on."""
+        self._public_key = str(key)
 
     async def narinfo(self, digest: str) -> ServedNarInfo:
         """See `Cache`."""
@@ -70,7 +79,7 @@ class PullThrough(Cache):
         """See `Cache`."""
         found = await self._at_hand.narinfo(digest)
         if found.nar is None or not is_named(found.nar, file_name):
-            raise Absent(f"no file that is called {file_name}", outcome=found.outcome)
+            raise Absent(f"no file has the name {file_name}", outcome=found.outcome)
         return found.nar.key
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:

@@ -4,17 +4,57 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import field, frozen
+from attrs import define
+from twisted.logger import Logger
 
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Leases, Peers, UpstreamBody
+from ncps.observe.decisions import are_logged
+from ncps.ports import Lease, Leases, Peers, UpstreamBody
 from ncps.settings.schema.upstream import UpstreamsSettings
+
+_log = Logger()
 
 
 def lease_of(key: NarKey) -> str:
     """Return the name of the lease under which a NAR is fetched, or deleted."""
     return f"download:nar:{key.file_name}"
+
+
+class FetchLease:
+    """The lease under which this process fetches a NAR; its owner releases it.
+
+    :ivar held: None while it is not ours.
+    """
+
+    def __init__(self, leases: Leases, key: NarKey) -> None:
+        self.held: Lease | None = None
+        self.name = lease_of(key)
+        self._key = key
+        self._leases = leases
+
+    async def is_ours(self) -> bool:
+        """Take it if it is free; say whether we have it. Raises Unavailable if that fails."""
+        if self.held is None:
+            self.hold(await self._leases.try_hold(self.name))
+        return self.held is not None
+
+    def hold(self, lease: Lease | None) -> None:
+        """Have this lease, or none because another process has it."""
+        self.held = lease
+        if are_logged():
+            held = f"this process has its lease, number {lease.fence}" if lease else ""
+            _log.debug(
+                "download of {key}: {held}",
+                key=self._key.file_name,
+                held=held or "another process has its lease",
+            )
+
+    async def release(self) -> None:
+        """Give it back, if we have it; idempotent."""
+        lease, self.held = self.held, None
+        if lease is not None:
+            await lease.release()
 
 
 class NoPeers(Peers):
@@ -30,9 +70,9 @@ class NoPeers(Peers):
 NO_PEERS: Final = NoPeers()
 
 
-@frozen(kw_only=True)
+@define(kw_only=True, eq=False)
 class Cluster:
-    """What a process needs of the others.
+    """The other processes of the cache, as one of them needs them. A reload replaces the pace.
 
     :param address: where the others reach this one; empty if they cannot.
     :param patience_s: how long a holder that cannot be reached is waited for.
@@ -40,10 +80,10 @@ class Cluster:
     """
 
     leases: Leases
+    patience_s: float
+    pace: UpstreamsSettings
     peers: Peers = NO_PEERS
     address: str = ""
-    patience_s: float = 30.0
-    pace: UpstreamsSettings = field(factory=UpstreamsSettings)
 
     async def is_fetched_elsewhere(self, key: NarKey) -> bool:
         """Whether another process holds the lease of a NAR, and can be asked for the file."""

@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
-from ncps.cache.nar.admission import Admission
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.downloads import DownloadRules, Downloads
 from ncps.cache.nar.heal import Healing
-from ncps.cache.nar.publish import Publication
 from ncps.cache.nar.quarantine import Quarantine, QuarantineBounds
 from ncps.cache.nar.serve import Nars
+from ncps.cache.nar.stored import Publication
 from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.proof import Proofs
+from ncps.cache.narinfo.record import Records
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import NarInfoVerifier
+from ncps.cache.realisation.serve import PulledRealisations
+from ncps.cache.realisation.verify import RealisationVerifier
 from ncps.cache.world import World
+from ncps.nix.keys import PublicKey
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord
 
 
 @frozen(kw_only=True)
 class Rules:
-    """What an operator decides about the core.
+    """The decisions of an operator about the core.
 
     :param is_absent_when_away: whether a narinfo that no upstream could be asked for is absent;
         else it is Unavailable.
+    :param upload_keys: keys that vouch for uploads, beside those that vouch for upstreams.
+    :param uploads_need_key: whether an upload that no key vouches for is refused.
     """
 
     quarantine: QuarantineBounds
     downloads: DownloadRules
     is_absent_when_away: bool = True
+    upload_keys: Sequence[PublicKey] = ()
+    uploads_need_key: bool = False
 
 
 class Core:
-    """Narinfos and NARs, and what looks after them; see the attributes.
-
-    :param admission: says which downloads may begin.
-    """
+    """Narinfos and NARs, and the parts that look after them."""
 
     def __init__(
         self,
@@ -46,38 +52,47 @@ class Core:
         state: CacheState,
         *,
         vetting: NarInfoVerifier,
-        admission: Admission,
         rules: Rules,
     ) -> None:
         self.state = state
+        self.vetting = vetting
         proofs = Proofs(
             clock=world.clock,
             workers=world.threads,
             vetting=vetting,
             fetch=self._read,
         )
+        self.records = Records(world, state, vetting, self._is_arriving)
         self.narinfos = NarInfos(
             world,
             state,
+            self.records,
             vetting=vetting,
             prove=proofs.prove,
-            is_arriving=self._is_arriving,
+            is_absent_when_away=rules.is_absent_when_away,
+        )
+        self.realisations = PulledRealisations(
+            world,
+            state,
+            RealisationVerifier(vetting, rules.upload_keys, requires_key=rules.uploads_need_key),
             is_absent_when_away=rules.is_absent_when_away,
         )
         self.quarantine = Quarantine(world, rules.quarantine)
         self.adoption = Adoption(world, self.quarantine)
         self.healing = Healing(world, self.quarantine, self.narinfos, self._is_arriving)
         self.verifier = Verifier(world, self.quarantine, self.narinfos, self.healing)
-        publication = Publication(world, self.narinfos, self.adoption, admission)
+        self.publication = Publication(world, state.board, self.records, self.adoption.adopt)
+        downloads = Downloads(
+            world, state.negatives, self.narinfos, self.publication, rules.downloads
+        )
+        self.running = downloads.running
         self.nars = Nars(
             world,
             state,
             narinfos=self.narinfos,
             adoption=self.adoption,
             verifier=self.verifier,
-            downloads=Downloads(
-                world, state.negatives, self.narinfos, publication, admission, rules.downloads
-            ),
+            downloads=downloads,
         )
 
     def _is_arriving(self, key: NarKey) -> bool:

@@ -1,8 +1,8 @@
-"""Readiness: what the parts of the cache that it cannot do without have last been seen to be.
+"""Readiness: the last seen states of the parts that the cache cannot do without.
 
-Whoever asks has an answer within a second, since a probe with a deadline of its own takes silence
-for death. A part that does not answer in time counts as what it was, for a while, and is looked at
-by one look at a time.
+A question is answered within a second, since a probe with a deadline of its own counts a late
+answer as a dead server. A part that does not answer in time keeps its last state for a while. One
+look at a time goes on at each part.
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.single_flight import SingleFlight
 from ncps.aio.tasks import Tasks
-from ncps.aio.waiting import SingleFlight
+from ncps.aio.waiting import within
 from ncps.errors import NcpsError
 
 WAIT_S: Final = 0.5
-"""How long a look is waited for."""
+"""Seconds that a question waits for a look."""
 
 STALE_S: Final = 10.0
-"""How long a part that gives no answer counts as what it was."""
+"""Seconds for which a part that gives no answer keeps its last state."""
 
 OK: Final = "ok"
 
 
 @frozen
 class PartState:
-    """What a part was, and how many seconds ago."""
+    """The state of a part, and its age in seconds."""
 
     state: str
     age_s: float
 
 
 class Looks:
-    """See the module.
+    """Looks at the parts, and remembers their states.
 
-    :param looks: looks at each part, by name; an error of ours says what is wrong with it.
+    :param looks: functions that look at a part, by its name; an error of ours says what is wrong.
     """
 
     def __init__(
@@ -56,14 +57,14 @@ class Looks:
         self._flights: SingleFlight[str, None] = SingleFlight(tasks, "look at")
 
     async def all(self) -> dict[str, PartState]:
-        """Look at every part, and say what is known of it."""
+        """Look at every part, and return the states."""
         looking = {part: Deferred.fromCoroutine(self._look(part)) for part in self._looks}
         return {part: await seen for part, seen in looking.items()}
 
     async def _look(self, part: str) -> PartState:
-        look = Deferred.fromCoroutine(self._flights.join(part, lambda: self._run(part)))
+        look = self._flights.join(part, lambda: self._run(part))
         try:
-            await look.addTimeout(WAIT_S, self._clock)
+            await within(self._clock, WAIT_S, look)
         except DeferredTimeout:
             now = self._clock.seconds()
             age, silence = now - self._since[part], now - self._began[part]

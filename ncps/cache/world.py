@@ -6,51 +6,46 @@ as one source are tools above these.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.aio.spool import Digest, Spool
+from ncps.aio.admission import Admission
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
 from ncps.ask.choose import Upstreams
 from ncps.cache.cluster import Cluster
-from ncps.ports import Catalog, Inventory, Leases, NarInfoStore, NarStore, Notices
-
-
-@frozen(kw_only=True)
-class Events:
-    """What the core tells of, for the metrics.
-
-    :param ended: told how each download ended: "published", "relayed" (published by another
-        process), "unkept", "failed" or "cancelled".
-    :param inspected: told what came of each stored NAR that was read once more.
-    :param disagreed: told when a second trusted narinfo of a path names another NarHash.
-    :param set_aside: told of each file that went into the quarantine.
-    :param discarded: told of each file that was discarded, or deleted instead of set aside, and
-        of the bound that it was for; `room`: the store had none for it.
-    :param quarantined: told after each look how many files there are, and how many bytes they have.
-    """
-
-    ended: Callable[[str], object] = lambda _: None
-    inspected: Callable[[str], object] = lambda _: None
-    disagreed: Callable[[], object] = lambda: None
-    set_aside: Callable[[], object] = lambda: None
-    discarded: Callable[[str], object] = lambda _: None
-    quarantined: Callable[[int, int], object] = lambda _files, _size: None
+from ncps.observe.metrics import Metrics
+from ncps.observe.tracing.spans import NO_TRACER, Tracer
+from ncps.ports import (
+    Catalog,
+    Inventory,
+    Leases,
+    NarInfoStore,
+    NarStore,
+    Notices,
+    PathGraph,
+    Pins,
+    Realisations,
+    RealisationStore,
+    Removals,
+)
 
 
 @frozen(kw_only=True)
 class World:
-    """What the core is made in.
+    """The World of a core.
 
-    :param threads: for what would take long on the reactor's thread.
-    :param inventory: the same catalog, for what goes through all of it.
+    :param threads: for work that would take long on the reactor's thread.
+    :param inventory: the same catalog, for passes through all of it.
+    :param pins: the pins in it.
+    :param graph: its paths, and those that they refer to.
+    :param removals: removes records from it.
     :param nars: the store of NARs.
     :param narinfos: the store of sidecars.
-    :param new_spool: makes a spool for a file of this size (None: unknown) and these digests; one
-        that keeps nothing, if there is a reason for that (else empty).
+    :param realisations: the index of realisations.
+    :param realisation_copies: the store of those that were uploaded.
+    :param admission: says which downloads may begin, and makes their spools.
+    :param tracer: for work that no request began.
     """
 
     clock: IReactorTime
@@ -58,15 +53,21 @@ class World:
     threads: Threads
     catalog: Catalog
     inventory: Inventory
+    pins: Pins
+    graph: PathGraph
+    removals: Removals
     nars: NarStore
     narinfos: NarInfoStore
+    realisations: Realisations
+    realisation_copies: RealisationStore
     cluster: Cluster
     notices: Notices
     upstreams: Upstreams
-    new_spool: Callable[[int | None, tuple[Digest, ...], str], Spool]
-    events: Events = Events()
+    admission: Admission
+    metrics: Metrics
+    tracer: Tracer = NO_TRACER
 
     @property
     def leases(self) -> Leases:
-        """What keeps processes of this cache from doing the same."""
+        """They keep processes of this cache from doing the same work."""
         return self.cluster.leases

@@ -3,8 +3,8 @@
     decoder("xz").feed(data) -> pieces ... .finish()
     encoder("zstd").feed(data) -> bytes ... .finish() -> bytes
 
-Decoders are for data from strangers: memory and the size of each piece are bounded, and whatever
-is wrong with the data, truncation and trailing bytes included, is `Corrupt`. lzip and the rarer
+Decoders are for data from strangers: memory and the size of each piece are bounded, and every
+fault of the data raises `Corrupt`, also truncation and trailing bytes. lzip and the rarer
 compressions of Nix are passed on unread; no library of repute decodes them.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["CODECS", "Codec", "Decoder", "Encoder", "decoder", "encoder", "is_su
 
 
 class Codec(Protocol):
-    """What each module of a compression offers."""
+    """The functions that each module of a compression offers."""
 
     @property
     def decoder(self) -> Callable[[], Decoder]:
@@ -50,12 +50,12 @@ def is_supported(compression: str) -> bool:
 
 
 def decoder(compression: str) -> Decoder:
-    """Return a fresh decoder. Refused: this compression cannot be looked into."""
+    """Return a fresh decoder. Raises Refused if this compression cannot be looked into."""
     return _codec(compression).decoder()
 
 
 def encoder(compression: str, level: int | None = None) -> Encoder:
-    """Return a fresh encoder. Refused: this compression cannot be written.
+    """Return a fresh encoder. Raises Refused if this compression cannot be written.
 
     :param level: in the compression's own scale; None: a middling one.
     """

@@ -14,7 +14,7 @@ _QUALITY: Final = 5  # the library's own 11 is for things compressed once and re
 class _Stream(Decompressor):
     """Brotli's decompressor in the shape of the standard library's."""
 
-    unused_data = b""  # what follows the end makes `process` fail
+    unused_data = b""  # bytes after the end make `process` fail
 
     def __init__(self) -> None:
         self._brotli = brotli.Decompressor()

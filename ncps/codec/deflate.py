@@ -40,7 +40,7 @@ class _Stream(Decompressor):
 
 
 def _window(head: bytes) -> int:
-    """What tells zlib which of the two formats begins so."""
+    """Return the window bits for zlib, of the format that begins so."""
     is_zlib = head[0] & 0x0F == 8 and int.from_bytes(head[:2], "big") % 31 == 0
     return zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
 

@@ -15,7 +15,7 @@ USUAL: Final = 1000
 
 
 def most(size: int, ratio: int) -> int:
-    """How many bytes `size` compressed ones may become."""
+    """Return the most bytes that `size` compressed ones may become."""
     return max(ALLOWANCE, size * ratio)
 
 
@@ -23,7 +23,7 @@ class Ratio:
     """Follows one decompression.
 
     :param limit: bytes out for one byte in.
-    :param reached: told when there are more.
+    :param reached: called when there are more.
     """
 
     def __init__(self, limit: int, reached: Callable[[], object] = lambda: None) -> None:
@@ -37,7 +37,7 @@ class Ratio:
         self._taken += size
 
     def gave(self, size: int) -> None:
-        """Count bytes out. Corrupt, if there are too many."""
+        """Count bytes out. Raises Corrupt if there are too many."""
         self._given += size
         if self._given > most(self._taken, self._limit):
             self._reached()

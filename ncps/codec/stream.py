@@ -1,8 +1,8 @@
-"""What all codecs share: the shapes, and decoding of streams laid end to end.
+"""The shapes that all codecs share, and decoding of streams laid end to end.
 
 The decompressors of the standard library agree on one protocol (`decompress` with a bound on what
-comes out, `eof`, `needs_input`, `unused_data`), and the others are dressed to look like them. On
-top of it a `StreamDecoder` adds what they all leave to the caller: one compressed stream may
+comes out, `eof`, `needs_input`, `unused_data`), and the others are wrapped in the same interface.
+On top of it a `StreamDecoder` adds what they all leave to the caller: one compressed stream may
 follow another in one file, data may end too early, something else may follow the end, and a
 kilobyte may stand for a gigabyte.
 """
@@ -18,13 +18,13 @@ PIECE: Final = 128 * 1024
 """About how many bytes a decoder lets out at a time; never more than twice as many."""
 
 SLICE: Final = 32 * 1024
-"""How many compressed bytes are looked at in one go: bounds what is copied between streams."""
+"""Compressed bytes that are decoded in one go: bounds the bytes copied between streams."""
 
 _NO_MEMORY: Final = ("not enough memory", "ERROR_allocation_failed", "Error -4 while")
-"""What libzstd, liblz4 and zlib say instead of raising MemoryError."""
+"""Messages of libzstd, liblz4 and zlib that stand for MemoryError."""
 
 _TOO_MUCH: Final = "Memory usage limit exceeded"
-"""What liblzma says where it was not allowed as much as the data need."""
+"""The message of liblzma if the data need more memory than it is allowed."""
 
 Data = bytes | memoryview
 
@@ -36,16 +36,16 @@ class TooDear(Corrupt):
 class Decoder(Protocol):
     """Turns a compressed file, fed in pieces of any size, into the bytes it stands for.
 
-    Corrupt: the data is not what it should be; the decoder is of no use after that.
+    Raises Corrupt if the data is wrong; the decoder is of no use after that.
     """
 
     def feed(self, data: Data) -> Iterator[bytes]:
         """Decode `data`. The work is done while the iterator is consumed, which must be done to
-        its end before feeding again; each piece is at most 256 KiB, whatever `data` expands to.
+        its end before feeding again; each piece is at most 256 KiB, however far `data` expands.
         """
 
     def finish(self) -> None:
-        """Say that the file has ended. Corrupt, if it should not have."""
+        """Say that the file has ended. Raises Corrupt if it ends too early."""
 
 
 class Encoder(Protocol):
@@ -76,7 +76,7 @@ class Decompressor(Protocol):
     def unused_data(self) -> bytes: ...
 
     def decompress(self, data: Data, max_length: int) -> bytes:
-        """Take `data` in, after what is left from before; return at most so many bytes."""
+        """Take `data` in, after what is left from before; return at most `max_length` bytes."""
 
 
 class StreamDecoder(Decoder):
@@ -84,9 +84,10 @@ class StreamDecoder(Decoder):
 
     :param name: of the compression, for messages.
     :param begin: makes the decompressor of the next stream.
-    :param faults: what such a decompressor raises for bad data.
+    :param faults: the error that such a decompressor raises for bad data.
     :param may_repeat: whether one stream may follow another.
-    :param padding: after a stream, zero bytes in multiples of this are no data; 0: they are.
+    :param padding: zero bytes after a stream are padding if their number is a multiple of this; 0:
+        they are data.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
-"""Compression ``zstd``, through the module of Python 3.14 or its backport.
+"""Compression ``zstd``: read by the module of Python 3.14 or its backport, written by `zstandard`.
 
 Frames may follow each other, and skippable frames may lie between them (RFC 8878, section 3).
+Only the former bounds what it lets out and tells a cut file (D18).
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ def decoder() -> Decoder:
     return StreamDecoder("zstd", _begin, zstd.ZstdError)
 
 
-def encoder(level: int | None = None) -> Encoder:
-    """Return an encoder of .zst files; levels go from 1 to 22, and below 0 for speed."""
-    return StreamEncoder(zstd.ZstdCompressor(level=level))
+def encoder(level: int | None = None, *, threads: int = 0, is_long: bool = False) -> Encoder:
+    """Return an encoder of .zst files; levels go from 1 to 22, and below 0 for speed.
+
+    :param threads: that compress beside the caller's; 0: none.
+    :param is_long: whether to look for repetitions in the whole of the largest window.
+    """
+    import zstandard  # noqa: PLC0415 - a daemon only reads
+
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        3 if level is None else level,
+        threads=threads,
+        write_checksum=True,
+        **({"enable_ldm": True, "window_log": WINDOW_LOG} if is_long else {}),
+    )
+    return StreamEncoder(zstandard.ZstdCompressor(compression_params=parameters).compressobj())

@@ -1,7 +1,7 @@
 """Accounts: how many NARs are stored and their bytes, as counters that transactions keep.
 
-A sum over the table would take longer with every NAR; a counter takes one short update. Its row is
-the one that all writers share, so it is locked last: whoever holds it waits for nobody.
+A sum over the table would take longer with every NAR; a counter takes one short update. All writers
+share its row, so each transaction locks it last: a transaction that has it waits for no other lock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from attrs import frozen
 
 @frozen
 class Change:
-    """What a transaction adds to the counters; negative where bytes are gone."""
+    """The difference that a transaction makes to the counters; negative if bytes are gone."""
 
     nars: int = 0
     size: int = 0
@@ -29,12 +29,15 @@ NOTHING: Final = Change()
 
 
 def of_size(stored_size: int | None) -> Change:
-    """What one NAR counts; None: it is not stored."""
+    """Return the counters of one NAR alone.
+
+    :param stored_size: None if it is not stored.
+    """
     return NOTHING if stored_size is None else Change(1, stored_size)
 
 
 def add(txn: Any, change: Change) -> None:
-    """Keep the counters; the last statement of a transaction."""
+    """Update the counters; the last statement of a transaction."""
     if change != NOTHING:
         txn.execute(
             "UPDATE accounts SET nars = nars + ?, bytes = bytes + ? WHERE name = 'stored'",
@@ -43,7 +46,7 @@ def add(txn: Any, change: Change) -> None:
 
 
 def read(txn: Any) -> Change:
-    """What the counters say."""
+    """Return the counters."""
     row = txn.execute("SELECT nars, bytes FROM accounts WHERE name = 'stored'").fetchone()
     return NOTHING if row is None else Change(int(row[0]), int(row[1]))
 
@@ -51,8 +54,8 @@ def read(txn: Any) -> Change:
 def recount(txn: Any) -> Change:
     """Count anew; return by how much the counters were off.
 
-    Who stores or forgets meanwhile waits to tell the counters, and is not in the sum yet; who has
-    told them is.
+    A transaction that stores or forgets a NAR meanwhile waits for this one before it updates the
+    counters, and its NAR is not in the sum yet.
     """
     txn.execute("SELECT nars FROM accounts WHERE name = 'stored' FOR UPDATE").fetchall()
     told = read(txn)

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from ncps.database import accounts, clock, idle, narinfos, nars, wrong
+from ncps.database import accounts, blocks, clock, idle, narinfos, nars, wrong
 from ncps.database.narinfos import touch as touch_narinfos
 from ncps.database.nars import touch as touch_nars
 from ncps.database.pool import Database
@@ -20,13 +20,17 @@ K = TypeVar("K")
 TOUCH_BATCH: Final = 250
 """Times of last use per transaction."""
 
+AMONG_BATCH: Final = 100
+"""Narinfos read per transaction where many are asked for: below the engines' limits of parameters,
+and few enough that their texts need little memory."""
+
 
 class SqlCatalog(Inventory):
     """See `ncps.ports.Catalog` and `ncps.ports.Inventory`.
 
     A narinfo and the record of its NAR are one row of one join, its text ready to parse: reading
     both takes 70 to 100 microseconds on the reactor's thread, of which SQLite takes 17 and the
-    values the rest. Whoever asks often holds what was parsed.
+    values the rest. A caller that asks often keeps the parsed values.
     """
 
     def __init__(self, database: Database) -> None:
@@ -37,6 +41,15 @@ class SqlCatalog(Inventory):
             return await self._database.point(narinfos.find, digest, longest=narinfos.LONGEST)
         except narinfos.Long:
             return await self._database.read(narinfos.find, digest)
+
+    async def narinfos_among(
+        self, digests: Collection[str]
+    ) -> dict[str, tuple[NarInfoEntry, NarRecord] | None]:
+        found: dict[str, tuple[NarInfoEntry, NarRecord] | None] = {}
+        wanted = iter(dict.fromkeys(digests))
+        while batch := tuple(islice(wanted, AMONG_BATCH)):
+            found |= await self._database.read(narinfos.among, batch)
+        return found
 
     async def nar(self, key: NarKey) -> NarRecord | None:
         return await self._database.point(nars.find, key)
@@ -89,6 +102,9 @@ class SqlCatalog(Inventory):
         for nar_batch in _batches(nars):
             await self._database.write(touch_nars, nar_batch)
 
+    async def settle(self) -> None:
+        await self._database.settle()
+
     async def totals(self) -> Totals:
         return await self._database.read(_totals)
 
@@ -104,8 +120,16 @@ class SqlCatalog(Inventory):
     async def created_at(self) -> datetime:
         return await self._database.read(idle.created_at)
 
-    async def idle(self, before: datetime, limit: int) -> list[IdleNar]:
-        return await self._database.read(idle.find, before, limit)
+    async def idle(
+        self, before: datetime, limit: int, *, only_copies: bool = False
+    ) -> list[IdleNar]:
+        return await self._database.read(idle.find, before, limit, only_copies=only_copies)
+
+    async def only_copies(self) -> int:
+        return await self._database.read(idle.only_copies)
+
+    async def abandoned(self, before: datetime, limit: int) -> list[IdleNar]:
+        return await self._database.read(idle.abandoned, before, limit)
 
     async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
         evicted = await self._database.write(_evict, idle)
@@ -118,12 +142,14 @@ class SqlCatalog(Inventory):
 
 
 def _add_narinfo(txn: Any, entry: NarInfoEntry, nar: NarRecord) -> None:
+    blocks.refuse_narinfo(txn, entry, nar)
     written = nars.announce(txn, nar)
     narinfos.put(txn, entry, written.row_id)
     accounts.add(txn, written.change)
 
 
 def _mark_stored(txn: Any, nar: NarRecord, fence: int) -> None:
+    blocks.refuse_nar(txn, nar)
     written = nars.mark_stored(txn, nar, fence)
     narinfos.fill_file_facts(txn, nar, written.row_id)
     accounts.add(txn, written.change)

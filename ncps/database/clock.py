@@ -1,4 +1,4 @@
-"""The time of day as the database has it."""
+"""The time of day by the clock of the database."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def read(txn: Any) -> datetime:
-    """What the server's clock shows, to the second; SQLite's is that of this machine."""
+    """Return the time of the server's clock, to the second; SQLite's is that of this machine."""
     (found,) = txn.execute("SELECT CURRENT_TIMESTAMP").fetchone()
-    # SQLite tells it as text. Where no zone is said, sessions are in UTC.
+    # SQLite returns text. A time without a zone is in UTC, the zone of our sessions.
     moment = datetime.fromisoformat(found) if isinstance(found, str) else found
     told: datetime = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return told

@@ -1,12 +1,12 @@
-"""Connections: adbapi's pool, taught about servers that come and go.
+"""Connections: threads with a connection each, to a server that may come and go.
 
-adbapi keeps a connection per thread. What is changed here, and nowhere else:
+`twisted.enterprise.adbapi` has threads with a connection each, too, but it imports the driver by
+name, and trusts a connection for ever. Here the dialect makes connections, and:
 
-- connections are made by the dialect, and what broke is replaced without tracebacks in the log;
 - once one connection is found broken, all that were made before are replaced before their next
   use: a restart of the server costs the calls that were under way their first try, and no more;
-- connections that were idle for long are replaced, as firewalls and servers forget them;
-- of idle connections only so many are kept;
+- connections that were idle for `MAX_IDLE_S` are replaced, as firewalls and servers forget them;
+- at most `idle` idle connections are kept;
 - a connection can be cut from another thread, where its own waits for a server that hangs.
 """
 
@@ -21,12 +21,16 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from attrs import define
-from twisted.enterprise.adbapi import Connection, ConnectionPool
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 
-from ncps.database.dialects.base import ServerDialect, Transaction, Trouble
+from ncps.database.dialects.base import Transaction, Trouble
+from ncps.database.dialects.server import ServerDialect
 from ncps.errors import Unavailable
+
+_log = Logger()
 
 R = TypeVar("R")
 
@@ -36,11 +40,11 @@ MAX_IDLE_S: Final = 240.0
 
 @define
 class _Kept:
-    """What is known of an open connection.
+    """An open connection of one thread.
 
-    :ivar socket: the same as the driver's, for `Connections.cut`: the driver's own may be closed,
-        and its number be another's, at any moment.
-    :ivar epoch: how many breakdowns the pool had seen when it was made.
+    :ivar socket: a duplicate of the driver's, for `Connections.cut`: the driver may close its own
+        at any moment, and another file may get the number then.
+    :ivar epoch: how many breakdowns the pool had seen when the connection was made.
     :ivar since: when its last use ended, monotonic.
     """
 
@@ -50,79 +54,51 @@ class _Kept:
     since: float
 
 
-BORROWED: Final = (
-    "twisted.enterprise.adbapi.Connection._connection",
-    "twisted.enterprise.adbapi.Connection._pool",
-    "twisted.enterprise.adbapi.ConnectionPool._close",
-    "twisted.enterprise.adbapi.ConnectionPool._reactor",
-    "twisted.enterprise.adbapi.ConnectionPool._runWithConnection",
-)
-"""Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
+class Connections:
+    """Connections to one server, each with a thread.
 
-
-class PooledConnection(Connection):
-    """The connection of this thread, for the length of one call."""
-
-    _pool: Connections
-    _connection: Any
-
-    def __init__(self, pool: Connections) -> None:
-        self._is_begun = False
-        super().__init__(pool)
-
-    def begin(self, statements: Sequence[str]) -> Transaction:
-        """Begin a transaction with these statements; with none, each statement is its own."""
-        txn = Transaction(self._connection.cursor(), self._pool.dialect.translate)
-        self._is_begun = bool(statements)
-        for statement in statements:
-            txn.execute(statement)
-        return txn
-
-    def commit(self) -> None:
-        """Commit what was begun."""
-        if self._is_begun:
-            self._connection.commit()
-            self._is_begun = False
-
-    def rollback(self) -> None:
-        """Take back what was begun; a connection that cannot do that is dropped, in silence.
-
-        The error that led here is already on its way to the caller.
-        """
-        try:
-            if self._is_begun:
-                self._connection.rollback()
-        except self._pool.dialect.errors:
-            self._pool.drop(is_broken=True)
-        self._is_begun = False
-
-
-class Connections(ConnectionPool):
-    """A pool of connections to one server.
-
-    :param size: connections at most, each with a thread.
+    :param reactor: `IReactorThreads` and `IReactorCore`; its end closes the connections.
+    :param size: connections at most.
     :param idle: how many of them stay open while they have nothing to do.
     """
 
-    connectionFactory = PooledConnection
-
     def __init__(self, reactor: Any, dialect: ServerDialect, *, size: int, idle: int) -> None:
-        # The module only has to look like a driver: `connect` below never asks it.
-        super().__init__("sqlite3", cp_min=0, cp_max=size, cp_noisy=False, cp_reactor=reactor)
         self.dialect = dialect
+        self.connections: dict[int, _Kept] = {}
+        self.is_running = False
+        self._reactor = reactor
+        self._threads = ThreadPool(0, size, "database")
+        self._at_end: Any = None
         self._idle = idle
         self._lock = threading.Lock()
-        self._kept: dict[int, _Kept] = {}
         self._busy: set[int] = set()
         self._epoch = 0
         self._is_closing = False
 
-    def connect(self) -> Any:
-        """The connection of this thread, a new one if there is none or it is not to be trusted."""
-        thread = self.threadID()
+    def start(self) -> None:
+        """Make ready for calls; each connection is made by the first call that needs it."""
+        self._threads.start()
+        self._at_end = self._reactor.addSystemEventTrigger("during", "shutdown", self._close_all)
+        self.is_running = True
+
+    def close(self) -> None:
+        """Wait for the calls under way, then close all connections; idempotent."""
+        if self.is_running:
+            self._reactor.removeSystemEventTrigger(self._at_end)
+            self._close_all()
+
+    def _close_all(self) -> None:
+        self.is_running = False
+        self._threads.stop()
+        while self.connections:
+            self._close(self.connections.popitem()[1])
+
+    def _connected(self) -> Any:
+        """Return the connection of this thread, a new one if there is none that can be trusted."""
+        thread = threading.get_ident()
         with self._lock:
             self._busy.add(thread)
-            kept = self._kept.get(thread)
+            kept = self.connections.get(thread)
             epoch = self._epoch
         if kept is not None:
             if kept.epoch == epoch and monotonic() - kept.since < MAX_IDLE_S:
@@ -131,8 +107,7 @@ class Connections(ConnectionPool):
         raw = self.dialect.connect()
         same = socket.socket(fileno=os.dup(self.dialect.file_number(raw)))
         with self._lock:
-            self._kept[thread] = _Kept(raw, same, epoch, monotonic())
-            self.connections[thread] = raw
+            self.connections[thread] = _Kept(raw, same, epoch, monotonic())
         return raw
 
     def drop(self, *, is_broken: bool = False) -> None:
@@ -140,25 +115,18 @@ class Connections(ConnectionPool):
 
         :param is_broken: whether that was found in using it, so that others may be, too.
         """
-        thread = self.threadID()
+        thread = threading.get_ident()
         with self._lock:
-            kept = self._kept.pop(thread, None)
-            self.connections.pop(thread, None)
+            kept = self.connections.pop(thread, None)
             if is_broken and kept is not None and kept.epoch == self._epoch:
                 self._epoch += 1
         if kept is not None:
-            self._close(kept.raw)
-            kept.socket.close()
+            self._close(kept)
 
-    def finalClose(self) -> None:
-        """See `ConnectionPool`."""
-        super().finalClose()
-        while self._kept:
-            self._kept.popitem()[1].socket.close()
-
-    def _close(self, conn: Any) -> None:
+    def _close(self, kept: _Kept) -> None:
         with suppress(*self.dialect.errors, OSError):  # it was broken
-            conn.close()
+            kept.raw.close()
+        kept.socket.close()
 
     def call(
         self,
@@ -168,51 +136,78 @@ class Connections(ConnectionPool):
     ) -> Deferred[R]:
         """Run a function on a transaction in a thread. Fails with the driver's errors.
 
-        :param started: told in the thread which one it is, for `cut`; may raise.
+        :param started: called in the thread with its number, for `cut`; may raise.
         """
+        return deferToThreadPool(
+            self._reactor, self._threads, self._run_blocking, begin, function, started
+        )
 
-        def work(connection: PooledConnection) -> R:
-            return function(connection.begin(begin))
-
-        return deferToThreadPool(self._reactor, self.threadpool, self._run, work, started)
-
-    def _run(self, work: Callable[[Any], R], started: Callable[[int], object]) -> R:
+    def _run_blocking(
+        self,
+        begin: Sequence[str],
+        function: Callable[[Transaction], R],
+        started: Callable[[int], object],
+    ) -> R:
         if self._is_closing:
             raise Unavailable("the database is closed")
-        started(self.threadID())
+        started(threading.get_ident())
         try:
-            result: R = self._runWithConnection(work)
+            return self._transact(self._connected(), begin, function)
         except self.dialect.errors as error:
             if self.dialect.trouble(error) is Trouble.AWAY:
                 self.drop(is_broken=True)
             raise
         finally:
             self._rest()
+
+    def _transact(self, raw: Any, begin: Sequence[str], function: Callable[[Transaction], R]) -> R:
+        """Run a function in a transaction; without `begin`, each statement is one of its own."""
+        txn = Transaction(raw.cursor(), self.dialect.translate)
+        try:
+            for statement in begin:
+                txn.execute(statement)
+            result = function(txn)
+            if begin:
+                raw.commit()
+        except BaseException:
+            if begin:
+                self._roll_back(raw)
+            raise
         return result
 
+    def _roll_back(self, raw: Any) -> None:
+        """Take back a transaction; drop a connection that cannot, since the caller has an error."""
+        try:
+            raw.rollback()
+        except self.dialect.errors:
+            self.drop(is_broken=True)
+        except Exception:  # noqa: BLE001 - the error that led here is the one to raise
+            _log.failure("a rollback failed")
+            self.drop()
+
     def _rest(self) -> None:
-        """The thread has nothing more to do; close its connection if enough others wait."""
-        thread = self.threadID()
+        """Note that this thread is idle; close its connection if enough others are."""
+        thread = threading.get_ident()
         with self._lock:
             self._busy.discard(thread)
-            kept = self._kept.get(thread)
+            kept = self.connections.get(thread)
             if kept is not None:
                 kept.since = monotonic()
-            is_spare = len(self._kept.keys() - self._busy) > self._idle
+            is_spare = len(self.connections.keys() - self._busy) > self._idle
         if is_spare:
             self.drop()
 
     def cut(self, thread: int) -> None:
-        """Break the connection of a thread that waits in vain; the thread gets an error."""
+        """Cut the connection of a thread that waits in vain; the thread gets an error."""
         with self._lock:
-            kept = self._kept.get(thread) if thread in self._busy else None
+            kept = self.connections.get(thread) if thread in self._busy else None
             if kept is None:
                 return
             with suppress(OSError):  # it is broken already
                 kept.socket.shutdown(socket.SHUT_RDWR)
 
     def close_within(self, seconds: float) -> None:
-        """Close, after waiting at most so long for what is under way; then it is cut off."""
+        """Close; calls that are still under way after `seconds` are cut off."""
         late = threading.Timer(seconds, self._cut_all)
         late.start()
         try:

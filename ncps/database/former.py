@@ -1,4 +1,4 @@
-"""Databases of the Go program of the same name: told apart from others, and only looked at."""
+"""Databases of the Go program of the same name: recognized, and never written."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MAGIC: Final = b"SQLite format 3\0"
 
 
 def is_former(tables: Collection[str]) -> bool:
-    """Whether a database with these tables is one of the Go program."""
+    """Return whether a database with these tables is one of the Go program."""
     return TABLES.issubset(tables)
 
 
 def refusal(where: str, *, is_file: bool) -> Refused:
-    """Say that the database cannot be taken over.
+    """Return the error that the database cannot be taken over.
 
     :param where: the database, without secrets.
     """
@@ -41,7 +41,7 @@ def refusal(where: str, *, is_file: bool) -> Refused:
 
 
 def is_former_file(path: Path) -> bool:
-    """Whether a file is an SQLite database of the Go program. Blocks; False where it cannot tell.
+    """Return whether a file is an SQLite database of the Go program; False if unknown. Blocks.
 
     Nothing is written, not beside the file either, and no lock is taken.
     """
@@ -57,9 +57,9 @@ def is_former_file(path: Path) -> bool:
 
 
 def files_of(path: Path) -> tuple[list[str], list[str]]:
-    """Return hashes of NARs and of chunks that such a database knows, some of each. Blocks.
+    """Return some hashes of NARs and some of chunks that such a database knows. Blocks.
 
-    What cannot be read is left out.
+    A table that cannot be read is left out.
     """
     found: list[list[str]] = []
     for table in ("nar_files", "chunks"):

@@ -1,4 +1,4 @@
-"""Idle NARs: which were not wanted for long, and their rows marked or deleted."""
+"""Idle NARs: finds those that were not wanted for long, and marks or deletes their rows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from typing import Any, Final
 
 from ncps.database import accounts
 from ncps.database.accounts import NOTHING, Change
+from ncps.database.pins import NARS as PINNED
 from ncps.database.rows import NAR_COLUMNS, milliseconds, moment, nar_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, Forgotten, IdleNar
 
-# The engines have no name in common for the largest of several values. Rows are sorted by what
-# little is needed for that, and read whole once it is known which; grouping keeps SQLite from
-# looking for the uses of narinfos again in each comparison.
-_FIND: Final = f"""
+_ONLY_COPY: Final = "k.uploaded_at IS NOT NULL AND k.upstream = ''"
+
+
+def _find(which: str, pinned: str = "", is_free: str = "") -> str:
+    """Write the search for idle NARs.
+
+    The engines have no common function for the largest of several values, hence CASE. Rows are
+    sorted by few columns, and only those that are returned are read whole. Grouping keeps SQLite
+    from looking for the uses of narinfos again in each comparison. The pinned NARs are one list
+    that is made once, and only if there are any.
+
+    :param which: condition on a row of `nar_files k`.
+    """
+    return f"""
 SELECT {NAR_COLUMNS}, t.used_at FROM (
     SELECT m.id, CASE
         WHEN m.nar_used >= m.narinfo_used AND m.nar_used >= m.stored_at THEN m.nar_used
@@ -24,8 +35,9 @@ SELECT {NAR_COLUMNS}, t.used_at FROM (
     FROM (
         SELECT k.id, k.stored_at, COALESCE(k.last_used_at, 0) AS nar_used,
             COALESCE(MAX(i.last_used_at), 0) AS narinfo_used
-        FROM nar_files k LEFT JOIN narinfos i ON i.nar_file_id = k.id
-        WHERE k.stored_at < ? AND (k.last_used_at IS NULL OR k.last_used_at < ?)
+        FROM nar_files k LEFT JOIN narinfos i ON i.nar_file_id = k.id {pinned}
+        WHERE k.stored_at < ? AND (k.last_used_at IS NULL OR k.last_used_at < ?) {is_free}
+            AND {which}
         GROUP BY k.id, k.stored_at, k.last_used_at
     ) m
     WHERE m.nar_used < ? AND m.narinfo_used < ?
@@ -33,36 +45,92 @@ SELECT {NAR_COLUMNS}, t.used_at FROM (
 ) t JOIN nar_files n ON n.id = t.id ORDER BY t.used_at, t.id
 """  # noqa: S608 - columns
 
-_EVICT: Final = """
+
+_WHICH: Final = {True: _ONLY_COPY, False: f"NOT ({_ONLY_COPY})"}
+_FIND: Final = {only_copies: _find(which) for only_copies, which in _WHICH.items()}
+_FIND_BESIDE_PINS: Final = {
+    only_copies: _find(which, f"LEFT JOIN ({PINNED}) q ON q.id = k.id", "AND q.id IS NULL")
+    for only_copies, which in _WHICH.items()
+}
+
+_IS_PINNED: Final = """
+EXISTS (
+    SELECT 1 FROM narinfos h JOIN pinned_paths p ON p.hash = h.hash WHERE h.nar_file_id = {id}
+)
+"""
+
+_EVICT: Final = f"""
 UPDATE nar_files SET stored_at = NULL, stored_size = NULL, stored_tag = '', verified_at = NULL,
     last_used_at = COALESCE(last_used_at, ?)
 WHERE name = ? AND extension = ? AND stored_at = ? AND stored_size = ?
 AND COALESCE(last_used_at, 0) <= ? AND NOT EXISTS (
     SELECT 1 FROM narinfos i WHERE i.nar_file_id = nar_files.id AND i.last_used_at > ?
-)
-"""
+) AND NOT {_IS_PINNED.format(id="nar_files.id")}
+"""  # noqa: S608 - our own words
 
-_UNUSED: Final = """
+_UNUSED: Final = f"""
 SELECT n.id, n.name, n.extension, COALESCE(n.last_used_at, -1) FROM nar_files n
 WHERE n.stored_at IS NULL AND COALESCE(n.last_used_at, 0) < ? AND NOT EXISTS (
     SELECT 1 FROM narinfos i
     WHERE i.nar_file_id = n.id AND (i.last_used_at >= ? OR i.fetched_at >= ?)
-)
+) AND NOT {_IS_PINNED.format(id="n.id")}
 ORDER BY n.id LIMIT ?
-"""
+"""  # noqa: S608 - our own words
+
+_FORGET: Final = f"""
+DELETE FROM nar_files WHERE id = ? AND stored_at IS NULL AND COALESCE(last_used_at, 0) < ?
+AND NOT EXISTS (
+    SELECT 1 FROM narinfos i
+    WHERE i.nar_file_id = nar_files.id AND (i.last_used_at >= ? OR i.fetched_at >= ?)
+) AND NOT {_IS_PINNED.format(id="nar_files.id")}
+"""  # noqa: S608 - our own words
 
 
-def find(txn: Any, before: datetime, limit: int) -> list[IdleNar]:
-    """Return stored NARs that were last wanted before then, the longest unwanted first."""
+_ABANDONED: Final = f"""
+SELECT {NAR_COLUMNS}, CASE WHEN n.last_used_at > n.stored_at THEN n.last_used_at
+    ELSE n.stored_at END AS used_at
+FROM nar_files n
+WHERE n.uploaded_at < ? AND n.stored_at < ? AND COALESCE(n.last_used_at, 0) < ?
+AND NOT EXISTS (SELECT 1 FROM narinfos i WHERE i.nar_file_id = n.id)
+ORDER BY n.uploaded_at, n.id LIMIT ?
+"""  # noqa: S608 - columns
+
+
+def find(txn: Any, before: datetime, limit: int, *, only_copies: bool = False) -> list[IdleNar]:
+    """Return stored NARs that were last wanted before a time, the longest unwanted first.
+
+    :param only_copies: see `Inventory.idle`.
+    """
     then = milliseconds(before)
-    rows = txn.execute(_FIND, (then, then, then, then, limit)).fetchall()
+    has_pins = txn.execute("SELECT 1 FROM pinned_paths LIMIT 1").fetchone() is not None
+    statement = (_FIND_BESIDE_PINS if has_pins else _FIND)[only_copies]
+    rows = txn.execute(statement, (then, then, then, then, limit)).fetchall()
+    return _idle(rows)
+
+
+def only_copies(txn: Any) -> int:
+    """Return the bytes of stored uploads that no upstream is known to have."""
+    row = txn.execute(
+        "SELECT COALESCE(SUM(k.stored_size), 0) FROM nar_files k"  # noqa: S608 - ours
+        f" WHERE k.stored_at IS NOT NULL AND {_ONLY_COPY}"
+    ).fetchone()
+    return int(row[0])
+
+
+def abandoned(txn: Any, before: datetime, limit: int) -> list[IdleNar]:
+    """Return uploads without a narinfo that were not used since a time; see `Inventory`."""
+    then = milliseconds(before)
+    return _idle(txn.execute(_ABANDONED, (then, then, then, limit)).fetchall())
+
+
+def _idle(rows: Sequence[Any]) -> list[IdleNar]:
     return [IdleNar(nar_of(row), moment(int(row[-1]))) for row in rows]
 
 
 def evict(txn: Any, victims: Sequence[IdleNar]) -> tuple[list[EvictedNar], Change]:
-    """Mark as missing what is still as `find` saw it; see `Inventory.evict`."""
+    """Mark NARs as missing, if they are still as `find` saw them; see `Inventory.evict`."""
     evicted, change = [], NOTHING
-    # In the order in which everybody locks several NARs.
+    # In the order in which every transaction locks several NARs.
     for victim in sorted(victims, key=lambda idle: (idle.nar.key.name, idle.nar.key.extension)):
         nar, used_at = victim.nar, milliseconds(victim.used_at)
         where = nar.key.name, nar.key.extension, milliseconds(nar.stored_at), nar.stored_size
@@ -83,21 +151,13 @@ def forget(txn: Any, before: datetime, now: datetime, limit: int) -> Forgotten:
     rows = txn.execute(_UNUSED, (then, then, then, limit)).fetchall()
     forgotten = []
     for row_id, name, extension, used_at in rows:
-        # Once more where the row is locked: meanwhile somebody may have stored or used it.
+        # The statement checks again under the lock: the NAR may have been stored or used meanwhile.
         if used_at < 0 and not _has_narinfos(txn, row_id):
             txn.execute(
                 "UPDATE nar_files SET last_used_at = ? WHERE id = ? AND last_used_at IS NULL",
                 (milliseconds(now), row_id),
             )
-        elif (
-            txn.execute(
-                "DELETE FROM nar_files WHERE id = ? AND stored_at IS NULL"
-                " AND COALESCE(last_used_at, 0) < ? AND NOT EXISTS (SELECT 1 FROM narinfos i WHERE"
-                " i.nar_file_id = nar_files.id AND (i.last_used_at >= ? OR i.fetched_at >= ?))",
-                (row_id, then, then, then),
-            ).rowcount
-            == 1
-        ):
+        elif txn.execute(_FORGET, (row_id, then, then, then)).rowcount == 1:
             forgotten.append(NarKey(name, extension))
     return Forgotten(tuple(forgotten), len(rows) < limit)
 
@@ -108,6 +168,6 @@ def _has_narinfos(txn: Any, row_id: int) -> bool:
 
 
 def created_at(txn: Any) -> datetime:
-    """When the first migration was applied."""
+    """Return when the first migration was applied."""
     row = txn.execute("SELECT MIN(applied_at) FROM schema_migrations").fetchone()
     return moment(int(row[0]))

@@ -20,26 +20,27 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 from urllib.parse import quote
 
 from twisted.enterprise.adbapi import ConnectionPool
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ncps.aio.waiting import sleep
 from ncps.database.dialects.base import Transaction, Trouble
 from ncps.database.dialects.sqlite import SQLite
-from ncps.database.pool import Database, Observer
+from ncps.database.pool import Database
 from ncps.database.walguard import WalCut, WalGuard
 from ncps.errors import Refused, Unavailable
 from ncps.observe.log_queue import settle
+from ncps.observe.metrics import Metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 READERS: Final = 3
 PATIENCE_S: Final = 5.0
-"""How long a lock of another process is waited for: clients wait for that, too."""
+"""How long a write waits for a lock of another process; a client may wait for the write."""
 SHORT_PATIENCE_S: Final = 0.2
-"""The same while the last write waited in vain, so that not every one takes that long."""
+"""The same after a write that waited in vain, so that not every write takes that long."""
 WAIT_S: Final = 0.1
-"""How long a connection waits by itself, which keeps the others that want its thread."""
+"""How long a connection waits by itself; other calls wait for its thread meanwhile."""
 PAUSE_S: Final = 0.05
 OPEN_ATTEMPTS: Final = 20
 """How often a locked file is opened, `WAIT_S` and `PAUSE_S` for each attempt: 3 s in all."""
@@ -49,7 +50,7 @@ _log = Logger()
 
 
 def end_at_once(reason: str) -> None:
-    """End the process before anything, a checkpoint at the close included, makes it worse."""
+    """End the process before a checkpoint, as each close makes one, does more damage."""
     _log.critical(
         "{reason}, which nothing but ncps may touch: this process ends at once, and the next start"
         " goes on without the transactions that are missing",
@@ -60,22 +61,22 @@ def end_at_once(reason: str) -> None:
 
 
 class LocalDatabase(Database):
-    """See `Database`.
+    """A database of SQLite.
 
     :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
-    :param end: ends the process, where something else has touched the database or its log.
+    :param end: ends the process if something else has touched the database or its log.
     """
 
     def __init__(
         self,
         reactor: Any,
         dialect: SQLite,
-        observe: Observer = lambda _kind, _seconds: None,
+        metrics: Metrics,
         end: Callable[[str], object] = end_at_once,
     ) -> None:
         self._reactor = reactor
         self._dialect = dialect
-        self._observe = observe
+        self._seconds = metrics.database_seconds
         self._writer: ConnectionPool | None = None
         self._readers: ConnectionPool | None = None
         self._inline: Any = None
@@ -95,7 +96,7 @@ class LocalDatabase(Database):
     def _opened_blocking(self) -> Any:
         """Open a connection that has read something, and waits for no lock from then on.
 
-        Who opens or closes the file at the same moment, as another worker may, has it for himself.
+        Another worker that opens or closes the file at the same moment locks it while it does so.
         """
         for attempt in range(OPEN_ATTEMPTS):
             connection: Any = None
@@ -156,7 +157,7 @@ class LocalDatabase(Database):
             if self._dialect.trouble(error) is Trouble.FINAL:
                 raise self._translated(error) from error
         finally:
-            self._observe("point", self._reactor.seconds() - since)
+            self._seconds("point").observe(self._reactor.seconds() - since)
         return await self.read(function, *args, **kwargs)
 
     async def read(
@@ -165,7 +166,7 @@ class LocalDatabase(Database):
         since = self._reactor.seconds()
 
         def guarded(txn: Transaction) -> R:
-            self._guard.check_database()  # who writes nothing is to find out, too
+            self._guard.check_database()  # a process that only reads must notice, too
             return function(txn, *args, **kwargs)
 
         try:
@@ -174,7 +175,7 @@ class LocalDatabase(Database):
             self._end(str(cut))
             raise Unavailable(str(cut)) from cut
         finally:
-            self._observe("read", self._reactor.seconds() - since)
+            self._seconds("read").observe(self._reactor.seconds() - since)
 
     async def write(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
@@ -191,7 +192,7 @@ class LocalDatabase(Database):
             self._end(str(cut))
             raise Unavailable(str(cut)) from cut
         finally:
-            self._observe("write", self._reactor.seconds() - since)
+            self._seconds("write").observe(self._reactor.seconds() - since)
 
     async def settle(self) -> None:
         pool, log = self._writer, f"{self._dialect.path}-wal"
@@ -228,7 +229,7 @@ class LocalDatabase(Database):
                 result = cast("R", await pool.runInteraction(interaction))
             except self._dialect.errors as error:
                 if self._dialect.trouble(error) is Trouble.FINAL:
-                    self._guard.check_database()  # of a file that is gone there are many errors
+                    self._guard.check_database()  # a file that is gone causes many kinds of errors
                     raise self._translated(error) from error
                 if self._reactor.seconds() >= until:
                     self._is_locked = True
@@ -237,18 +238,18 @@ class LocalDatabase(Database):
                 if pool is self._writer:  # reads go on beside a lock of writers
                     self._is_locked = False
                 return result
-            await deferLater(self._reactor, PAUSE_S * uniform(0.5, 1.5))  # noqa: S311 - jitter
+            await sleep(self._reactor, PAUSE_S * uniform(0.5, 1.5))  # noqa: S311 - jitter
 
     def _translated(self, error: Exception) -> Exception:
         found = self._dialect.translated(error)
-        # What is refused at the start is an accident while running: it says nothing of a request.
+        # Refused would blame the request; while running, it is the database that fails.
         return Unavailable(str(found)) if isinstance(found, Refused) else found
 
 
 def _sync_blocking(path: str) -> None:
-    """Have the write-ahead log on the disk; what is in it no more is on the disk already.
+    """Sync the write-ahead log; transactions that are no longer in it are on the disk already.
 
-    It bears no locks, so that closing it here frees none.
+    The log has no locks, so closing it here frees none.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -1,15 +1,21 @@
-"""The lock on an SQLite file: one daemon at a time; other databases are made for many."""
+"""The lock on an SQLite file, which one daemon at a time may use; servers are for many."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from ncps.aio.lockfile import LockFile
 
+_OTHER: Final = "a database of its own by cache-database-url"
+
 
 class DatabaseLock(LockFile):
-    """Held from before the migrations to after the last write; lies beside the database file."""
+    """A daemon holds it from before the migrations until after its last write.
+
+    It lies beside the database file.
+    """
 
     def __init__(self, database: Path) -> None:
         path = database.with_name(database.name + ".lock")
-        super().__init__(path, f"the database {database}")
+        super().__init__(path, f"the database {database}", _OTHER)

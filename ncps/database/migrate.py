@@ -1,9 +1,14 @@
 """Migrations: the schema brought up to date, forward only, each step one transaction.
 
-What is applied stands in the table `schema_migrations`, with a checksum of each step. A schema
-newer than this program is refused, and so is a database of another program. Several processes
-that start at once take turns: each step happens under the database's exclusive lock. Where the
-engine cannot take a step back, `steps` goes on where it was broken off.
+The table `schema_migrations` says which steps are applied, with a checksum of each. A schema newer
+than this program is refused, and so is a database of another program. Several processes that start
+at once take turns: each step happens under the database's exclusive lock. Where the engine cannot
+take a step back, `steps` goes on where it was broken off.
+
+A database of a version before the first release has other numbers, and another checksum at
+number 1. It gets the rest of the old steps; all of them count as step 1. Its rows keep the old
+numbers until a later step is applied, so that a daemon of that version can still start beside
+this one.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from attrs import frozen
 
 from ncps.database import former, steps
 from ncps.database.dialects.base import Dialect, Sleep, Transaction, Trouble
-from ncps.database.migration import Migration, known
+from ncps.database.migration import Migration, known, unreleased
 from ncps.errors import NcpsError, Refused, Unavailable
 
 _TABLE = """
@@ -34,6 +39,12 @@ _WRITTEN = (
     ("accounts", "bytes"),
     ("facts", "changed_at"),
     ("replicas", "seen_at"),
+    ("pins", "looked_at"),
+    ("pinned_paths", "pin_id"),
+    ("blocked_paths", "blocked_at"),
+    ("blocked_files", "blocked_at"),
+    ("tokens", "last_used_at"),
+    ("realisations", "last_used_at"),
 )
 
 ATTEMPTS: Final = 20
@@ -42,16 +53,20 @@ PAUSE_S: Final = 0.1
 
 @frozen(kw_only=True)
 class SchemaStatus:
-    """What a database has and lacks, by version."""
+    """The migrations that a database has, and those that it lacks.
+
+    :ivar is_to_renumber: whether its rows have old numbers, and the first pending step a new one.
+    """
 
     applied: tuple[Migration, ...]
     pending: tuple[Migration, ...]
+    is_to_renumber: bool = False
 
 
 def status(dialect: Dialect) -> SchemaStatus:
-    """Say what is applied and what is pending; changes nothing. Refused, Unavailable.
+    """Return what is applied and what is pending; changes nothing. Blocks.
 
-    Blocks; for the start of the program and for commands.
+    Raises Refused if the database is not ours or too new, Unavailable if it does not answer.
     """
     try:
         return _look(dialect)
@@ -68,7 +83,7 @@ def _look(dialect: Dialect) -> SchemaStatus:
 
 
 def is_used(dialect: Dialect) -> bool:
-    """Whether the catalog knows a narinfo; changes nothing. Refused, Unavailable. Blocks."""
+    """Return whether the catalog knows a narinfo; changes nothing. Blocks; raises as `status`."""
     try:
         connection = dialect.inspect()
         if connection is None:
@@ -83,17 +98,19 @@ def is_used(dialect: Dialect) -> bool:
 
 
 def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
-    """Apply what is pending; return it. Refused, StorageFull, Unavailable. Blocks.
+    """Apply the pending migrations; return them. Blocks.
 
-    :param sleep: waits so many seconds, while another process is at it.
+    Raises what `status` raises, and StorageFull if nothing can be written.
+
+    :param sleep: blocks for a number of seconds, while another process migrates.
     """
     dialect.prepare()
     for attempt in range(ATTEMPTS):
         try:
-            # Refuses a database that is not ours before anything in it is changed.
+            # `_look` refuses a database that is not ours before anything in it is changed.
             return _up(dialect, sleep) if _look(dialect).pending else ()
         except dialect.errors as error:
-            # Two that set a new SQLite file to WAL at one time collide without waiting.
+            # Two processes that set a new SQLite file to WAL at one time collide without waiting.
             is_hopeless = dialect.trouble(error) is not Trouble.CONFLICT
             if is_hopeless or attempt + 1 == ATTEMPTS:
                 raise _told(dialect, error) from error
@@ -102,7 +119,7 @@ def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
 
 
 def _told(dialect: Dialect, error: Exception) -> NcpsError:
-    """Our error, with what an operator can do about a server that does not answer."""
+    """Return our error; if a server does not answer, with a hint for the operator."""
     found = dialect.translated(error)
     if dialect.trouble(error) is Trouble.AWAY and isinstance(found, Unavailable):
         return Unavailable(f"{found}; is it running, and is cache-database-url right?")
@@ -118,16 +135,32 @@ def _up(dialect: Dialect, sleep: Sleep) -> tuple[Migration, ...]:
                 txn.execute(statement)
             try:
                 # Looked at anew under the lock: another process may have done it meanwhile.
-                pending = _status(connection, dialect).pending
-                if pending:
-                    _apply(txn, pending[0], dialect)
-                    done.append(pending[0])
+                found = _status(connection, dialect)
+                if found.is_to_renumber:
+                    _renumber(txn, dialect)
+                if found.pending:
+                    _apply(txn, found.pending[0], dialect)
+                    done.append(found.pending[0])
             except BaseException:
                 connection.rollback()
                 raise
             connection.commit()
-            if not pending:
+            if not found.pending:
                 return tuple(done)
+
+
+def _renumber(txn: Transaction, dialect: Dialect) -> None:
+    """Give the rows of a database with old numbers the new one; the time of step 1 stays."""
+    if not dialect.has_transactional_ddl:
+        for statement in dialect.begin_write:
+            txn.execute(statement)
+    txn.execute("DELETE FROM schema_migrations WHERE version > 1")
+    txn.execute(
+        "UPDATE schema_migrations SET checksum = ? WHERE version = 1",
+        (known(dialect.name)[0].checksum,),
+    )
+    if not dialect.has_transactional_ddl:
+        txn.execute("COMMIT")
 
 
 def _apply(txn: Transaction, migration: Migration, dialect: Dialect) -> None:
@@ -144,9 +177,10 @@ def _apply(txn: Transaction, migration: Migration, dialect: Dialect) -> None:
 
 
 def probe(dialect: Dialect) -> None:
-    """Look whether what the program does is allowed to its user; nothing is changed. Refused.
+    """Check that the user has the rights that the program needs; changes nothing. Blocks.
 
-    Also StorageFull (read-only) and Unavailable. Blocks; after `up`.
+    To be called after `up`. Raises Refused if a right is missing, StorageFull if the server is
+    read-only, Unavailable if it does not answer.
     """
     try:
         with closing(dialect.connect()) as connection:
@@ -163,32 +197,39 @@ def probe(dialect: Dialect) -> None:
 
 
 def _status(connection: Any, dialect: Dialect) -> SchemaStatus:
-    ours = known(dialect.name)
+    ours, earlier = known(dialect.name), unreleased(dialect.name)
     rows = _rows(connection, dialect)
-    newest = max((version for version, _, _ in rows), default=0)
-    if newest > ours[-1].version:
-        raise Refused(
-            f"the database {dialect.where} has schema {newest}, newer than the {ours[-1].version}"
-            " of this program: run the newer program, or name another database"
-        )
     checksums = {version: checksum for version, checksum, _ in rows}
-    for migration in ours:
+    has_old_numbers = bool(earlier) and checksums.get(1) == earlier[0].checksum
+    expected = earlier if has_old_numbers else ours
+    newest = max(checksums, default=0)
+    if newest > expected[-1].version:
+        raise Refused(
+            f"the database {dialect.where} has schema {newest}, newer than the"
+            f" {expected[-1].version} of this program: run the newer program, or name another"
+            " database"
+        )
+    for migration in expected:
         if checksums.get(migration.version, migration.checksum) != migration.checksum:
             raise Refused(
-                f"the database {dialect.where} was made by another"
-                f" {migration.version:04}_{migration.name}: it cannot be trusted to fit"
+                f"the database {dialect.where} was made by a migration"
+                f" {migration.version:04}_{migration.name} that is not the one of this program"
             )
     done = {version for version, _, applied_at in rows if applied_at >= 0}
+    missing = tuple(m for m in expected if m.version not in done)
+    later = ours[1:] if has_old_numbers else ()
     return SchemaStatus(
-        applied=tuple(m for m in ours if m.version in done),
-        pending=tuple(m for m in ours if m.version not in done),
+        applied=tuple(m for m in expected if m.version in done),
+        pending=missing + later,
+        is_to_renumber=bool(later) and not missing,
     )
 
 
 def _rows(connection: Any, dialect: Dialect) -> list[tuple[int, str, int]]:
-    """Version, checksum and time of what is applied or begun; Refused if the tables are not ours.
+    """Return version, checksum and time of each migration that has begun.
 
-    Where the time is negative, the migration has begun and is not through: see `steps`.
+    A negative time says that it has not ended: see `steps`. Raises Refused if the tables are not
+    ours.
     """
     tables = dialect.tables(connection)
     if not tables:

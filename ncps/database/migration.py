@@ -1,16 +1,21 @@
-"""Migration: one step of the schema, as it lies in `schema/`."""
+"""Migration: one step of the schema, as it lies in `schema/<dialect>/`.
+
+The versions before the first release came to today's schema in seven steps, numbered 1, 2, 4, 10,
+11, 12 and 14, which lie in `schema/<dialect>/unreleased/`. `migrate` upgrades their databases.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from attrs import frozen
 
 
 @frozen(kw_only=True)
 class Migration:
-    """One step."""
+    """One step of the schema: statements in the SQL of one engine."""
 
     version: int
     name: str
@@ -25,15 +30,29 @@ class Migration:
     @property
     def statements(self) -> list[str]:
         """Its statements; each ends with a semicolon at the end of a line."""
-        lines = [line for line in self.text.splitlines() if not line.startswith("--")]
+        lines = [line for line in self.text.splitlines() if not line.lstrip().startswith("--")]
         parts = "\n".join(lines).split(";\n")
         return [part.strip().removesuffix(";") for part in parts if part.strip()]
 
 
 def known(dialect: str) -> tuple[Migration, ...]:
-    """Return the program's own migrations, in order."""
+    """Return the program's own migrations, in order; a new database gets all of them."""
+    return _found(files("ncps").joinpath("schema", dialect))
+
+
+def unreleased(dialect: str) -> tuple[Migration, ...]:
+    """Return the migrations of the versions before the first release, in order.
+
+    All of them together make what the first of `known` makes at once. A dialect that is younger
+    has none.
+    """
+    directory = files("ncps").joinpath("schema", dialect, "unreleased")
+    return _found(directory) if directory.is_dir() else ()
+
+
+def _found(directory: Traversable) -> tuple[Migration, ...]:
     found = []
-    for file in files("ncps").joinpath("schema", dialect).iterdir():
+    for file in directory.iterdir():
         stem, dot, ending = file.name.rpartition(".")
         if dot and ending == "sql":
             version, _, name = stem.partition("_")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,13 +18,14 @@ from ncps.database.rows import (
 )
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarInfoEntry, NarRecord
+from ncps.ports.catalog import LONGEST_AMONG
 
 LONGEST: Final = 64 * 1024
-"""Characters of a narinfo that is read wherever that is; a longer one takes a thread its time."""
+"""Characters of a narinfo that may be read on the reactor's thread; longer ones take too long."""
 
 
 class Long(Exception):
-    """A narinfo is longer than is to be read here."""
+    """A narinfo is longer than the caller allows."""
 
 
 def find(
@@ -32,7 +33,7 @@ def find(
 ) -> tuple[NarInfoEntry, NarRecord] | None:
     """Return a narinfo and the record of its NAR.
 
-    :param longest: of its text; Long is raised beyond.
+    Raises Long if the narinfo has more than `longest` characters.
     """
     row = txn.execute(
         f"SELECT {NARINFO_COLUMNS}, {NAR_COLUMNS} FROM narinfos i"  # noqa: S608 - columns
@@ -46,6 +47,28 @@ def find(
     return entry_of(row), nar_of(row[NARINFO_WIDTH:])
 
 
+_SHORT_COLUMNS = NARINFO_COLUMNS.replace(
+    "i.narinfo",
+    f"CASE WHEN LENGTH(i.narinfo) > {LONGEST_AMONG} THEN NULL ELSE i.narinfo END",
+)
+
+
+def among(txn: Any, digests: Sequence[str]) -> dict[str, tuple[NarInfoEntry, NarRecord] | None]:
+    """Return those of some narinfos that are there. See `Catalog.narinfos_among`."""
+    if not digests:  # an empty list is no SQL for some engines
+        return {}
+    rows = txn.execute(
+        f"SELECT {_SHORT_COLUMNS}, {NAR_COLUMNS} FROM narinfos i"  # noqa: S608 - columns
+        " JOIN nar_files n ON n.id = i.nar_file_id"
+        f" WHERE i.hash IN ({', '.join('?' * len(digests))})",
+        tuple(digests),
+    ).fetchall()
+    return {
+        row[0]: None if row[1] is None else (entry_of(row), nar_of(row[NARINFO_WIDTH:]))
+        for row in rows
+    }
+
+
 _OF_NAR = (
     f"SELECT {NARINFO_COLUMNS} FROM nar_files n JOIN narinfos i ON i.nar_file_id = n.id"  # noqa: S608
     " WHERE n.name = ? AND n.extension = ? ORDER BY i.hash"
@@ -55,7 +78,7 @@ _OF_NAR = (
 def of_nar(txn: Any, key: NarKey, *, is_locked: bool = False) -> list[NarInfoEntry]:
     """Return every narinfo of a NAR.
 
-    :param is_locked: whether nobody else may change them until the end of the transaction.
+    :param is_locked: whether no other transaction may change them until the end of this one.
     """
     rows = txn.execute(
         f"{_OF_NAR} FOR UPDATE" if is_locked else _OF_NAR, (key.name, key.extension)
@@ -100,7 +123,7 @@ def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
 
 
 def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> None:
-    """Let narinfos say FileHash and FileSize of their stored NAR, whatever upstreams said."""
+    """Put FileHash and FileSize of the stored NAR into its narinfos, in place of an upstream's."""
     for entry in of_nar(txn, nar.key, is_locked=True):
         narinfo = entry.narinfo
         if narinfo.compression == "none":
@@ -123,7 +146,7 @@ def touch(txn: Any, uses: Mapping[str, datetime]) -> None:
     """Set times of last use, never backwards."""
     txn.executemany(
         "UPDATE narinfos SET last_used_at = ? WHERE hash = ? AND COALESCE(last_used_at, 0) < ?",
-        # All in one order: two that touch the same rows wait for each other, and no longer.
+        # Every transaction locks rows in this order, so that no two wait in a circle.
         [(milliseconds(at), digest, milliseconds(at)) for digest, at in sorted(uses.items())],
     )
 

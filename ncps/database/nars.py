@@ -20,7 +20,7 @@ _FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
 _ORIGIN = ("upstream", "origin_url")
 
 CLAIMS: Final = 4
-"""How often a row is looked for and made before somebody is said to be at work against us."""
+"""How often a row is looked for and made, if other transactions delete it again and again."""
 
 
 def find(txn: Any, key: NarKey) -> NarRecord | None:
@@ -44,9 +44,9 @@ def stored_file(txn: Any, file_hash: Hash, extension: str) -> NarRecord | None:
 
 @frozen(kw_only=True)
 class Claim:
-    """A row that nobody else changes until the end of the transaction.
+    """A row that no other transaction changes until the end of this one.
 
-    :ivar fence: of the lease under which its bytes were stored; 0: of none.
+    :ivar fence: number of the lease under which its bytes were stored; 0 if there was none.
     :ivar was_missing: whether it was inserted for the claim, or just before it.
     """
 
@@ -58,7 +58,7 @@ class Claim:
 
 @frozen(kw_only=True)
 class Written:
-    """A row that was written, and what that means to the accounts."""
+    """A row that was written, and the change of the accounts that follows."""
 
     row_id: int
     change: Change
@@ -67,7 +67,7 @@ class Written:
 def claim(txn: Any, nar: NarRecord) -> Claim:
     """Return the row of a NAR, locked, inserted where it is missing.
 
-    It is inserted as not stored: whoever updates it sees what to tell the accounts.
+    It is inserted as not stored, so that its update shows the change of the accounts.
     """
     missing = columns_of(nar.without_bytes())
     columns = {"name": nar.key.name, "extension": nar.key.extension, **missing}
@@ -97,7 +97,7 @@ def update(txn: Any, row_id: int, columns: Mapping[str, object]) -> None:
 
 
 def announce(txn: Any, nar: NarRecord) -> Written:
-    """See to a row for a NAR that a narinfo names. See `Catalog.add_narinfo`."""
+    """Make or update the row of a NAR that a narinfo names. See `Catalog.add_narinfo`."""
     row = claim(txn, nar)
     told, kept = columns_of(nar), columns_of(row.there)
     if row.there.is_stored:
@@ -135,7 +135,7 @@ def _changes(kept: Mapping[str, object], columns: Mapping[str, object]) -> dict[
 def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> Written:
     """Insert or replace a row, except that its last use is not forgotten.
 
-    Conflict if bytes were stored under a later lease; see `Catalog.mark_stored`.
+    Raises Conflict if bytes were stored under a later lease; see `Catalog.mark_stored`.
     """
     row = claim(txn, nar)
     if 0 < fence < row.fence:
@@ -166,10 +166,10 @@ def mark_missing(txn: Any, key: NarKey) -> Change:
 
 
 def _locked(txn: Any, key: NarKey) -> Written | None:
-    """Lock a row, if there is one; with what it will mean to the accounts that its bytes are gone.
+    """Lock a row, if there is one; return it with the change of the accounts if its bytes go.
 
-    Only the row that was locked may be touched afterwards, by its id: where there was none,
-    somebody else may have made and stored one before the next statement.
+    Only the row that was locked may be changed afterwards, by its id: if there was none, another
+    transaction may have made one and stored its NAR before the next statement.
     """
     row = txn.execute(
         "SELECT id, stored_size FROM nar_files WHERE name = ? AND extension = ? FOR UPDATE",
@@ -193,7 +193,7 @@ _COMPUTED: Final = (
 
 
 def mark_verified(txn: Any, nar: NarRecord) -> bool:
-    """Note what was computed from stored bytes. See `Catalog.mark_verified`."""
+    """Note the facts that were computed from stored bytes. See `Catalog.mark_verified`."""
     told = columns_of(nar)
     columns = {name: told[name] for name in _COMPUTED}
     changed = txn.execute(
@@ -211,11 +211,11 @@ def mark_verified(txn: Any, nar: NarRecord) -> bool:
 
 
 _TOLD: Final = ("file_size", "file_hash", *_ORIGIN)
-"""What an upstream says of the file, and where it is."""
+"""Columns that an upstream fills: facts about the file, and where it is."""
 
 
 def restate(txn: Any, nar: NarRecord) -> None:
-    """Replace what was told of a file that was never stored. See `Catalog.restate`."""
+    """Replace the facts about a file that was never stored. See `Catalog.restate`."""
     told = columns_of(nar)
     txn.execute(
         f"UPDATE nar_files SET {', '.join(f'{name} = ?' for name in _TOLD)}"  # noqa: S608
@@ -230,8 +230,8 @@ def unverified(txn: Any, limit: int, compressions: Sequence[str]) -> list[NarRec
         return []
     rows = txn.execute(
         f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.verified_at IS NULL"  # noqa: S608 - columns
-        " AND n.stored_at IS NOT NULL AND (n.nar_hash IS NULL"
-        f" OR n.encoding IN ({', '.join('?' * len(compressions))}))"
+        " AND n.stored_at IS NOT NULL AND (n.nar_hash IS NULL AND n.uploaded_at IS NULL"
+        f" OR n.nar_hash IS NOT NULL AND n.encoding IN ({', '.join('?' * len(compressions))}))"
         " ORDER BY n.stored_at, n.id LIMIT ?",
         (*compressions, limit),
     ).fetchall()
@@ -254,7 +254,7 @@ def touch(txn: Any, uses: Mapping[NarKey, datetime]) -> None:
         " AND COALESCE(last_used_at, 0) < ?",
         [
             (milliseconds(at), key.name, key.extension, milliseconds(at))
-            # All in one order: two that touch the same rows wait for each other, and no longer.
+            # Every transaction locks rows in this order, so that no two wait in a circle.
             for key, at in sorted(uses.items(), key=lambda use: (use[0].name, use[0].extension))
         ],
     )

@@ -1,4 +1,4 @@
-"""Database: what the catalog runs its functions on, whatever the engine."""
+"""Database: runs the functions of the catalog, on any engine."""
 
 from __future__ import annotations
 
@@ -8,30 +8,27 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Observer = Callable[[str, float], object]
-"""Told of each finished call: "point", "read" or "write", and its seconds, waits included."""
-
 
 class Database(Protocol):
     """Runs plain functions `(txn, ...) -> value`; raises errors of ours only.
 
-    Functions may be run again from their beginning, and after a connection broke in the very
-    moment of a commit also when that had succeeded: what they do must bear being done twice.
+    A function may be run again from its beginning. If a connection breaks in the very moment of a
+    commit, this happens even after the commit has succeeded: a function must bear being run twice.
 
-    Unavailable, StorageFull (writes), Corrupt (facts that break a constraint), and what the
-    function itself raises. Cancelling the await of a call does not stop the call.
+    Calls raise Unavailable, StorageFull if nothing can be written, Corrupt if facts break a
+    constraint, and the errors of the function. Cancelling the await of a call does not stop it.
     """
 
     def open(self) -> None:
-        """Make ready for calls; Unavailable, StorageFull or Refused if that fails.
+        """Make ready for calls. Raises Unavailable, StorageFull or Refused if that fails.
 
         The schema must be up to date already.
         """
 
     def close(self) -> None:
-        """Disconnect; idempotent. What is under way ends first, and this thread waits for it.
+        """Disconnect; idempotent. This thread waits for the end of the calls under way.
 
-        Calls are short; still, close after whoever makes them has stopped.
+        Calls are short; still, stop the parts that make them first.
         """
 
     async def point(
@@ -53,4 +50,4 @@ class Database(Protocol):
         """
 
     async def settle(self) -> None:
-        """Have all that was committed survive a loss of power, too."""
+        """Make everything that was committed survive a loss of power, too."""

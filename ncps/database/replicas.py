@@ -19,13 +19,13 @@ from ncps.ports import KnownReplica, Replica, Replicas, Roll
 
 KEY: Final = "public_key"
 LONGEST: Final = 500
-"""Characters of one fact that are taken from a row; whoever wrote it may be another program."""
+"""Characters of one fact that are taken from a row, which another program may have written."""
 KEPT_MS: Final = 3600 * 1000
 """How long the row of a replica that is gone is kept."""
 
 
 class SqlReplicas(Replicas):
-    """See `ncps.ports.Replicas`."""
+    """The roll of replicas in a database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -112,7 +112,7 @@ def _milliseconds(txn: Any) -> int:
 
 
 def _read(row_id: str, told: str) -> Replica | None:
-    """Read what a replica told, of whatever version it is; None if it makes no sense."""
+    """Read the facts of a replica, of any version; None if they make no sense."""
     try:
         found = json.loads(told)
         values = {
@@ -126,5 +126,5 @@ def _read(row_id: str, told: str) -> Replica | None:
 
 
 def _shown(value: object) -> str:
-    """A fact, fit for a line of the log."""
+    """Return a fact in a form that is fit for a line of the log."""
     return "".join(c if c.isprintable() else "?" for c in str(value)[:LONGEST])

@@ -18,7 +18,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 NAR_COLUMNS = (
     "n.name, n.extension, n.compression, n.encoding, n.file_size, n.file_hash, n.nar_size,"
     " n.nar_hash, n.upstream, n.origin_url, n.stored_size, n.stored_at, n.verified_at,"
-    " n.last_used_at, n.stored_tag"
+    " n.last_used_at, n.stored_tag, n.uploaded_at"
 )
 NARINFO_COLUMNS = (
     "i.hash, i.narinfo, i.upstream, i.upstream_url, i.verified_by, i.fetched_at, i.last_used_at,"
@@ -28,12 +28,12 @@ NARINFO_WIDTH = 8
 
 
 def milliseconds(moment: datetime | None) -> int | None:
-    """A time as it is stored."""
+    """Return a time in the form that is stored."""
     return None if moment is None else (moment - _EPOCH) // _MILLISECOND
 
 
 def moment(value: int) -> datetime:
-    """A stored time."""
+    """Return the time of a stored number."""
     return _EPOCH + value * _MILLISECOND
 
 
@@ -46,7 +46,7 @@ def _hash(text: str | None) -> Hash | None:
 
 
 def nar_of(row: Sequence[Any]) -> NarRecord:
-    """The record in a row of `NAR_COLUMNS`. Unavailable if it makes no sense."""
+    """Return the record in a row of `NAR_COLUMNS`. Raises Unavailable if it makes no sense."""
     try:
         return _nar_of(row)
     except Malformed as error:
@@ -69,11 +69,12 @@ def _nar_of(row: Sequence[Any]) -> NarRecord:
         verified_at=_moment(row[12]),
         last_used_at=_moment(row[13]),
         stored_tag=row[14] or "",
+        uploaded_at=_moment(row[15]),
     )
 
 
 def columns_of(nar: NarRecord) -> dict[str, object]:
-    """The columns of a record, by name; the key is left out."""
+    """Return the columns of a record by name, without those of its key."""
     return {
         "compression": nar.compression,
         "encoding": nar.encoding,
@@ -88,11 +89,12 @@ def columns_of(nar: NarRecord) -> dict[str, object]:
         "stored_at": milliseconds(nar.stored_at),
         "verified_at": milliseconds(nar.verified_at),
         "last_used_at": milliseconds(nar.last_used_at),
+        "uploaded_at": milliseconds(nar.uploaded_at),
     }
 
 
 def entry_of(row: Sequence[Any]) -> NarInfoEntry:
-    """The narinfo in a row of `NARINFO_COLUMNS`. Unavailable if it makes no sense."""
+    """Return the narinfo in a row of `NARINFO_COLUMNS`. Raises Unavailable if it makes no sense."""
     try:
         narinfo = NarInfo.parse(row[1].encode())
     except Malformed as error:

@@ -2,8 +2,8 @@
 
 An interaction is tried again as a whole when another transaction was in its way, and when its
 connection broke: a server that restarts within `PATIENCE_S` fails no call. A server that is away
-for longer fails calls at once, but for one at a time that looks whether it is back. Whatever the
-server and the network do, no call takes longer than its deadline.
+for longer fails calls at once, except one at a time that finds out whether it is back. No call
+takes longer than its deadline, even if the server or the network hangs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.aio.backoff import Backoff
+from ncps.aio.waiting import sleep
 from ncps.database.connections import Connections
-from ncps.database.dialects.base import ServerDialect, Transaction, Trouble
-from ncps.database.pool import Database, Observer
+from ncps.database.dialects.base import Transaction, Trouble
+from ncps.database.dialects.server import ServerDialect
+from ncps.database.pool import Database
 from ncps.errors import Busy, Refused, Unavailable
+from ncps.observe.metrics import Metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,38 +30,38 @@ R = TypeVar("R")
 PATIENCE_S: Final = 5.0
 """How long a server may be away before calls fail."""
 STALE_S: Final = 30.0
-"""How long a server that was away is taken to be so still."""
+"""How long a server that was away counts as away without another attempt."""
 ATTEMPTS: Final = 6
-"""How often an interaction is tried that others are in the way of."""
+"""How often an interaction is tried while other transactions are in its way."""
 BACKOFF: Final = Backoff(first_s=0.02, longest_s=0.5, jitter=(0.5, 1.5))
 """Pauses between the attempts of one call."""
 RETRY_AFTER_S: Final = 5.0
 MAX_CALLS: Final = 2000
-"""Calls at one time, those that wait for a connection included."""
+"""Calls at one time, including those that wait for a connection."""
 CLOSE_S: Final = 3.0
-"""How long the end waits for what is under way."""
+"""How long `close` waits for the calls under way."""
 
 
 @define
 class _Attempt:
     """One try of a call in a thread.
 
-    :ivar thread: which one, once it has started.
-    :ivar is_over: whether nobody waits for it any more.
+    :ivar thread: the thread's number, once the call has started.
+    :ivar is_over: whether no caller waits for it any more.
     """
 
     thread: int | None = None
     is_over: bool = False
 
     def started(self, thread: int) -> None:
-        """Told in the thread."""
+        """Note the thread; called in it."""
         self.thread = thread
         if self.is_over:
             raise Unavailable("the call had ended before its turn came")
 
 
 class ServerDatabase(Database):
-    """See `Database`.
+    """A database on a server.
 
     :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
     :param size: connections at most.
@@ -74,14 +77,14 @@ class ServerDatabase(Database):
         size: int,
         idle: int,
         deadline_s: float,
-        observe: Observer = lambda _kind, _seconds: None,
+        metrics: Metrics,
     ) -> None:
         self._reactor = reactor
         self._dialect = dialect
         self._size = size
         self._idle = idle
         self._deadline_s = deadline_s
-        self._observe = observe
+        self._seconds = metrics.database_seconds
         self._pool: Connections | None = None
         self._calls = 0
         self._pauses: set[Deferred[None]] = set()
@@ -124,13 +127,13 @@ class ServerDatabase(Database):
         """See `Database`: a server's commits are as durable as they get."""
 
     def _call(self, kind: str, begin: Any, function: Callable[[Transaction], R]) -> Deferred[R]:
-        """Start a call that goes on when nobody waits for it any more."""
+        """Start a call, which goes on when its caller is cancelled."""
         since = self._reactor.seconds()
         done: Deferred[R] = Deferred()
 
         def ended(result: Any) -> None:
             self._calls -= 1
-            self._observe(kind, self._reactor.seconds() - since)
+            self._seconds(kind).observe(self._reactor.seconds() - since)
             done.callback(result)
 
         self._calls += 1
@@ -138,7 +141,7 @@ class ServerDatabase(Database):
         return done
 
     async def _tried(self, begin: Any, function: Callable[[Transaction], R], since: float) -> R:
-        """Try until it works or there is no hope."""
+        """Try until it works, or another attempt would be useless."""
         if self._calls > MAX_CALLS:
             raise Busy("too many calls of the database at one time", retry_after=1.0)
         conflicts, pauses = 0, BACKOFF.pauses()
@@ -161,7 +164,7 @@ class ServerDatabase(Database):
             self._away_since = self._missed_at
 
     def _is_away_for_long(self) -> bool:
-        """Whether patience is over, and that not long ago: what is old says nothing of today."""
+        """Return whether the server was away for too long, unless its last failure was long ago."""
         if self._away_since is None:
             return False
         if self._reactor.seconds() - self._missed_at > STALE_S:
@@ -171,7 +174,7 @@ class ServerDatabase(Database):
 
     async def _attempt(self, begin: Any, function: Callable[[Transaction], R], since: float) -> R:
         pool = self._pool
-        if pool is None or not pool.running:
+        if pool is None or not pool.is_running:
             raise Unavailable("the database is not open")
         is_probe = self._is_away_for_long()
         if is_probe and self._is_probing:
@@ -210,26 +213,23 @@ class ServerDatabase(Database):
                 self._is_probing = False
 
     def _give_up(self, pool: Connections, attempt: _Attempt, running: Deferred[Any]) -> None:
-        """The deadline: free the thread that waits for the server, and whoever waits for it."""
+        """End a call at its deadline: free its thread, and its caller."""
         attempt.is_over = True
         if attempt.thread is not None:
             pool.cut(attempt.thread)
         running.cancel()
 
     async def _pause(self, seconds: float) -> None:
-        pause: Deferred[None] = Deferred()
+        pause = Deferred.fromCoroutine(sleep(self._reactor, seconds))
         self._pauses.add(pause)
-        delayed = self._reactor.callLater(seconds, pause.callback, None)
         try:
             await pause
         except CancelledError:
             raise Unavailable("the database is closed") from None
         finally:
             self._pauses.discard(pause)
-            if delayed.active():
-                delayed.cancel()
 
     def _translated(self, error: Exception) -> Exception:
         found = self._dialect.translated(error)
-        # What is refused at the start is an accident while running: it says nothing of a request.
+        # Refused would blame the request; while running, it is the database that fails.
         return Unavailable(str(found)) if isinstance(found, Refused) else found

@@ -15,7 +15,7 @@ from ncps.database.migration import Migration
 
 
 def apply(txn: Transaction, migration: Migration, dialect: Dialect) -> None:
-    """Execute what is left of a migration."""
+    """Execute the statements of a migration that are left."""
     row = txn.execute(
         "SELECT applied_at FROM schema_migrations WHERE version = ?", (migration.version,)
     ).fetchone()

@@ -1,15 +1,16 @@
 """A guard against a database that something else has removed or replaced, and against a write-ahead
-log that something else has cut, too.
+log that something else has cut.
 
-SQLite notices none of that. What is written into a file that has no name any more is lost when the
-process ends. A database that was put in its place, as a backup is, would be given the frames of our
-log by the next process that opens it, so that log is renamed. So is its index, the file `-shm`: who
-opens it while another process of ours lives on with it would look for our frames in a new log.
+SQLite notices none of that. Rows that are written into a file without a name are lost when the
+process ends. If another database, such as a backup, was put in the place of ours, the next process
+that opens it would copy the frames of our log into it; therefore our log is renamed. Its index, the
+file `-shm`, is renamed as well: another process of ours may live on with it, and a process that
+opens the index then would look for our frames in a new log.
 
-Where the log was touched, SQLite writes on behind the place where the log ended, and with its next
-checkpoint it copies the hole into the database, of which nothing is left then. A process that ends
-before that, without closing its connections, costs the transactions that were cut off and no more:
-the next one to open the database reads the log as far as it is whole.
+If the log was cut, SQLite writes on behind the place where the log ended. Its next checkpoint
+copies the hole into the database and destroys it. A process that ends before that, without closing
+its connections, loses the transactions that were cut off and no more: the next process that opens
+the database reads the log as far as it is whole.
 
 The file `-shm` says how many frames the log must have. Closing it would free the locks of all
 connections of this process, so it stays open until they are closed themselves.
@@ -30,11 +31,11 @@ _FRAME_HEADER: Final = 24
 
 
 class WalCut(Exception):
-    """The database or its log is not what was written."""
+    """Something else has touched the database or its log."""
 
 
 class WalGuard:
-    """See the module.
+    """Looks whether database, log and index are still the files that this process opened.
 
     :param path: of the database.
     """
@@ -48,9 +49,9 @@ class WalGuard:
         self._inode = 0
 
     def open(self) -> None:
-        """Note which files database, log and index are, now that a connection has read from them.
+        """Note which files database, log and index are, after a connection has read from them.
 
-        OSError.
+        Raises OSError if the database cannot be looked at.
         """
         self._known = _identity(self._database)
         self._has_index()
@@ -58,13 +59,13 @@ class WalGuard:
         self._inode = 0 if log is None else log[1]
 
     def close(self) -> None:
-        """Let go of the file, once all connections of this process are closed."""
+        """Close the index; to be called after all connections of this process are closed."""
         if self._index_fd >= 0:
             os.close(self._index_fd)
         self._index_fd, self._inode = -1, 0
 
     def check(self) -> None:
-        """Raise WalCut, unless database and log are what they were.
+        """Raise WalCut unless database and log are what they were.
 
         To be called while the write lock is held.
         """
@@ -88,18 +89,18 @@ class WalGuard:
             raise WalCut(f"{self._log} was cut to {facts.st_size} bytes of at least {least}")
 
     def _has_index(self) -> bool:
-        """Whether the index is open, and was the one of our connections when it was opened."""
+        """Open the index if it is not open yet; return whether it is open."""
         if self._index_fd < 0:
             with suppress(OSError):
                 self._index_fd = os.open(self._index, os.O_RDONLY | os.O_CLOEXEC)
         return self._index_fd >= 0
 
     def check_database(self) -> None:
-        """Raise WalCut, unless the database is the file that it was."""
+        """Raise WalCut unless the database is the file that it was."""
         try:
             found = _identity(self._database)
         except OSError:
-            return  # a file system that cannot tell; SQLite has an error for it
+            return  # the file system cannot tell; SQLite will have an error for it
         if found == self._known:
             return
         # The log first: a new index is made from the log that lies there.
@@ -111,14 +112,14 @@ class WalGuard:
 
     @staticmethod
     def _put_aside(path: str, inode: int) -> None:
-        """Rename a file, unless it is that of a successor already, who uses the new database."""
+        """Rename a file, unless a process that uses the new database has already made another."""
         with suppress(OSError):  # there is none
             if Path(path).stat().st_ino == inode:
                 Path(path).rename(f"{path}.aside")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file; None if there is none. OSError."""
+    """Return device and inode of a file; None if there is none. Raises OSError otherwise."""
     try:
         facts = path.stat()
     except FileNotFoundError:

@@ -133,7 +133,10 @@ class FileBackend(LeaseBackend):
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()}.lease"
 
     def _next_fence(self) -> int:
-        """Count. A process holds this lock for microseconds, so it is tried again at once."""
+        """Return the next fence.
+
+        Each process holds this file's lock for microseconds, so the attempt is repeated at once.
+        """
         fd = os.open(self._directory / "fence", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             for _ in range(_ATTEMPTS):
@@ -151,7 +154,11 @@ class FileBackend(LeaseBackend):
 
 
 def _take(path: Path) -> int | None:
-    """Lock the file, made if missing; None if another process has it. Raises OSError."""
+    """Lock the file, made if missing; None if another process has it.
+
+    Raises OSError if the file cannot be opened or locked, Unavailable if it is removed again and
+    again.
+    """
     for _ in range(_ATTEMPTS):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         # `holder` locks a dead holder's file for a moment: so a second attempt.

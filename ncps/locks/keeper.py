@@ -18,10 +18,10 @@ from typing import Generic, Protocol, TypeVar
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
 from ncps.aio.backoff import Backoff
 from ncps.aio.tasks import Tasks
+from ncps.aio.waiting import sleep
 from ncps.errors import NcpsError, Refused, Unavailable
 
 ATTEMPTS = Backoff(first_s=0.1, longest_s=2.0)
@@ -195,7 +195,7 @@ class Keeper(Generic[C]):
                 connection = await self._server.connect()
             except NcpsError as error:
                 self._become(Away(error))
-                await deferLater(self._clock, next(pauses))
+                await sleep(self._clock, next(pauses))
             else:
                 await self._live(connection, is_first=is_first)
                 pauses = ATTEMPTS.pauses()
@@ -220,7 +220,7 @@ class Keeper(Generic[C]):
     async def _check(self, connection: C) -> None:
         """End the connection when a check fails."""
         while True:
-            await deferLater(self._clock, self._check_s)
+            await sleep(self._clock, self._check_s)
             try:
                 await self._server.check(connection)
             except NcpsError as error:

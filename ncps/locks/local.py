@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.keyed import KeyedLock, Release
+from ncps.observe.metrics import Metrics
 from ncps.ports import Lease, Leases, Notice, Notices
-
-Observer = Callable[[str, float], object]
-"""Called after an attempt ("success", "contention", "failure") and a hold ("held", seconds)."""
 
 
 class LocalLease(Lease):
@@ -43,29 +41,25 @@ class LocalLeases(Leases):
     def __init__(
         self,
         clock: IReactorTime,
-        observe: Observer = lambda _what, _s: None,
+        metrics: Metrics,
         *,
         address: str = "",
     ) -> None:
         self._clock = clock
-        self._observe = observe
+        self._attempts = partial(metrics.lock_acquisitions, "exclusive", "local")
+        self._hold_seconds = metrics.lock_hold_seconds("exclusive", "local")
         self._address = address
         self._names = KeyedLock()
 
     def __len__(self) -> int:
         return len(self._names)
 
-    @asynccontextmanager
-    async def hold(self, name: str) -> AsyncIterator[Lease]:
-        lease = self._taken(await self._names.acquire(name))
-        try:
-            yield lease
-        finally:
-            await lease.release()
+    async def take(self, name: str) -> Lease:
+        return self._taken(await self._names.acquire(name))
 
     async def try_hold(self, name: str) -> Lease | None:
         if name in self._names:
-            self._observe("contention", 0.0)
+            self._attempts("contention").inc()
             return None
         return self._taken(await self._names.acquire(name))
 
@@ -73,11 +67,11 @@ class LocalLeases(Leases):
         return self._address if name in self._names else ""
 
     def _taken(self, leave: Release) -> LocalLease:
-        self._observe("success", 0.0)
+        self._attempts("success").inc()
         since = self._clock.seconds()
 
         def release() -> None:
-            self._observe("held", self._clock.seconds() - since)
+            self._hold_seconds.observe(self._clock.seconds() - since)
             leave()
 
         return LocalLease(release)

@@ -34,7 +34,8 @@ def unpack(sender: str, text: str) -> Notice | None:
 class SharedNotices(Notices):
     """Notices of this process and of others, over a carrier.
 
-    :param send: carries a line to all replicas, perhaps to this one as well. Raises Unavailable.
+    :param send: carries a line to all replicas, perhaps to this one as well. Raises Unavailable
+        if it cannot.
     """
 
     def __init__(self, send: Callable[[str], Awaitable[object]]) -> None:

@@ -17,19 +17,22 @@ is cancelled ends at once, and a lease that is granted later is given back befor
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.backoff import Backoff
 from ncps.aio.keyed import KeyedEvent, KeyedLock, Release
 from ncps.aio.tasks import Tasks
+from ncps.aio.waiting import within
 from ncps.errors import Unavailable
 from ncps.locks.degraded import DegradedGrants
-from ncps.locks.local import Observer
+from ncps.observe.metrics import Metrics
 from ncps.ports import Lease, Leases
 
 
@@ -68,7 +71,10 @@ class LeaseBackend(Protocol):
         """Disconnect; what is still held is lost."""
 
     async def take(self, name: str) -> Grant | None:
-        """Attempt once, within a deadline; None if the name is taken. Raises Unavailable."""
+        """Attempt once, within a deadline; None if the name is taken.
+
+        Raises Unavailable if the backend is away.
+        """
 
     async def holder(self, name: str) -> str:
         """See `ncps.ports.Leases`."""
@@ -104,6 +110,7 @@ class SharedLeases(Leases):
     """Leases from a backend, with waiting.
 
     :param polls: pauses between attempts of a coroutine that waits.
+    :param mode: the kind of backend, as metrics call it.
     :param degraded: makes leases while the backend is away; None if there are none then.
     """
 
@@ -113,13 +120,15 @@ class SharedLeases(Leases):
         backend: LeaseBackend,
         *,
         polls: Backoff,
-        observe: Observer = lambda _what, _s: None,
+        metrics: Metrics,
+        mode: str,
         degraded: DegradedGrants | None = None,
     ) -> None:
         self._clock = clock
         self._backend = backend
         self._polls = polls
-        self._observe = observe
+        self._attempts = partial(metrics.lock_acquisitions, "exclusive", mode)
+        self._hold_seconds = metrics.lock_hold_seconds("exclusive", mode)
         self._degraded = degraded
         self._names = KeyedLock()
         self._tasks = Tasks(clock)
@@ -146,33 +155,7 @@ class SharedLeases(Leases):
         await self._tasks.stop(deadline_s)
         await self._backend.stop()
 
-    @asynccontextmanager
-    async def hold(self, name: str) -> AsyncIterator[Lease]:
-        lease = await self._wait(name)
-        try:
-            yield lease
-        finally:
-            await lease.release()
-
-    async def try_hold(self, name: str) -> Lease | None:
-        if name in self._names:
-            self._observe("contention", 0.0)
-            return None
-        turn = _Turn(await self._names.acquire(name))
-        try:
-            lease = await self._attempt(name, turn)
-            if lease is None:
-                self._observe("contention", 0.0)
-            return lease
-        finally:
-            turn.end()
-
-    async def holder(self, name: str) -> str:
-        if self._degraded is not None and name in self._degraded:
-            return self._degraded.address
-        return await self._backend.holder(name)
-
-    async def _wait(self, name: str) -> SharedLease:
+    async def take(self, name: str) -> Lease:
         turn = _Turn(await self._names.acquire(name))
         freed = self._backend.freed
         try:
@@ -189,24 +172,31 @@ class SharedLeases(Leases):
             turn.end()
         raise AssertionError("pauses never end")
 
+    async def try_hold(self, name: str) -> Lease | None:
+        if name in self._names:
+            self._attempts("contention").inc()
+            return None
+        turn = _Turn(await self._names.acquire(name))
+        try:
+            lease = await self._attempt(name, turn)
+            if lease is None:
+                self._attempts("contention").inc()
+            return lease
+        finally:
+            turn.end()
+
+    async def holder(self, name: str) -> str:
+        if self._degraded is not None and name in self._degraded:
+            return self._degraded.address
+        return await self._backend.holder(name)
+
     async def _rest(self, event: Deferred[None], pause: float) -> None:
         """Wait for the event, at most `pause` seconds."""
-
-        def end() -> None:
-            if not event.called:
-                event.callback(None)
-
-        timer = self._clock.callLater(pause, end)
-        try:
-            await event
-        finally:
-            if timer.active():
-                timer.cancel()
+        with suppress(DeferredTimeout):
+            await within(self._clock, pause, event)
 
     async def _attempt(self, name: str, turn: _Turn) -> SharedLease | None:
-        """Attempt once; the turn passes to the lease, or to the attempt if this
-        wait is cancelled.
-        """
+        """Attempt once. The turn passes to the lease, or to the attempt if this is cancelled."""
         outcome: Deferred[Grant | None] = Deferred()
         self._tasks.start("take a lease", self._take(name, turn, outcome))
         try:
@@ -238,17 +228,17 @@ class SharedLeases(Leases):
         try:
             return await self._backend.take(name)
         except Unavailable:
-            self._observe("failure", 0.0)
+            self._attempts("failure").inc()
             if self._degraded is None:
                 raise
             return self._degraded.take(name)
 
     def _held(self, grant: Grant, leave: Release) -> SharedLease:
-        self._observe("success", 0.0)
+        self._attempts("success").inc()
         since = self._clock.seconds()
 
         def release() -> Deferred[None]:
-            self._observe("held", self._clock.seconds() - since)
+            self._hold_seconds.observe(self._clock.seconds() - since)
             done: Deferred[None] = Deferred()
             self._tasks.start("release a lease", self._give_back(grant, leave, done))
             return done

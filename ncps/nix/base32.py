@@ -19,7 +19,7 @@ _RFC4648 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _FROM_RFC4648 = bytes.maketrans(_RFC4648, ALPHABET.encode())
 
 _PYTHON = b"0123456789abcdefghijklmnopqrstuv"  # the digits of int(..., 32)
-_TO_PYTHON = bytearray(b"!" * 256)  # no digit: whatever is not in the alphabet fails in int()
+_TO_PYTHON = bytearray(b"!" * 256)  # no digit: int() fails for all that is not in the alphabet
 for _theirs, _ours in zip(ALPHABET.encode(), _PYTHON, strict=True):
     _TO_PYTHON[_theirs] = _ours
 
@@ -34,7 +34,7 @@ def encode(data: bytes) -> str:
 
 
 def decode(text: str) -> bytes:
-    """Read nix32; Malformed for a foreign character, an impossible length or leftover bits."""
+    """Read nix32. Raises Malformed for a foreign character, an impossible length, leftover bits."""
     size = len(text) * 5 // 8
     if (size * 8 + 4) // 5 != len(text):
         raise Malformed(f"no number of bytes takes {len(text)} nix32 characters")

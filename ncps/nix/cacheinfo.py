@@ -15,7 +15,7 @@ MAX_SIZE: Final = 64 * 1024
 
 @frozen(kw_only=True)
 class CacheInfo:
-    """What a cache says of itself.
+    """The facts that a cache tells of itself.
 
     :param store_dir: the store it serves; paths of another store are of no use here.
     :param want_mass_query: whether clients may ask it for thousands of paths at once.
@@ -33,10 +33,10 @@ class CacheInfo:
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        """Read it whatever the order, spacing, line ends and further keys.
+        """Read it in any order, with any spacing, line ends and further keys.
 
-        Malformed if nothing in it looks like a field, as in an HTML page, or if Priority is no
-        number. A missing StoreDir is taken for the usual one; the first of two lines counts.
+        Raises Malformed if nothing in it looks like a field, as in an HTML page, or if Priority is
+        no number. A missing StoreDir is taken for the usual one; the first of two lines counts.
         """
         if len(text) > MAX_SIZE or text.lstrip()[:1] == b"<":
             raise Malformed("not a nix-cache-info")

@@ -7,7 +7,7 @@
 A store path is the hash of such a text, of its name and, for `text:` and `fixed:r:sha256:`, of its
 references. So a content address from which the path follows proves the path better than a
 signature does, once the contents were seen to have the hash H. One from which another path follows
-proves nothing. What is given here agrees with Nix 2.8 and 2.26 (content-address.cc, store-api.cc);
+proves nothing. These rules agree with Nix 2.8 and 2.26 (content-address.cc, store-api.cc);
 `fixed:git:` and algorithms that only newer ones know are not read.
 """
 
@@ -26,7 +26,7 @@ from ncps.nix.references import References
 from ncps.nix.storepath import STORE_DIR, StorePath
 
 Method = Literal["text", "flat", "nar"]
-"""What is hashed: the contents of a file, likewise, or a NAR."""
+"""What is hashed: the contents of a file (`text`, `flat`), or a NAR."""
 
 _PREFIXES: Final[dict[Method, str]] = {"text": "text:", "flat": "fixed:", "nar": "fixed:r:"}
 _DIGEST_SIZE = 20  # bytes of the hash part of a store path
@@ -34,7 +34,7 @@ _DIGEST_SIZE = 20  # bytes of the hash part of a store path
 
 @frozen
 class ContentAddress:
-    """What the contents of a store path hash to. Malformed, if Nix knows no such address.
+    """The hash of the contents of a store path. Raises Malformed if Nix knows no such address.
 
     `str` gives the spelling of narinfos, with the hash in nix32.
     """
@@ -50,7 +50,7 @@ class ContentAddress:
     def parse(cls, text: str) -> Self:
         """Read ``text:…``, ``fixed:…`` or ``fixed:r:…``, the hash in nix32, hex or base64.
 
-        Malformed, also for what only newer releases of Nix know.
+        Raises Malformed for everything else, also for what only newer releases of Nix know.
         """
         if text.startswith("text:"):
             method: Method = "text"
@@ -73,7 +73,7 @@ class ContentAddress:
     def store_path(
         self, name: str, references: Iterable[StorePath] = (), *, refers_to_itself: bool = False
     ) -> StorePath:
-        """Compute the store path of this name. Malformed, if there can be none.
+        """Compute the store path of this name. Raises Malformed if there can be none.
 
         :param references: to other paths.
         """

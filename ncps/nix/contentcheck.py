@@ -25,7 +25,7 @@ from ncps.nix.nar import FILE_HEAD, file_tail
 from ncps.nix.storepath import StorePath
 
 MAX_PLACES: Final = 1_000_000
-"""How often a path may refer to itself; each time costs 8 bytes of memory."""
+"""Times that a path may refer to itself; each costs 8 bytes of memory."""
 
 _SIZE = Struct("<Q")
 _HEAD = len(FILE_HEAD) + _SIZE.size
@@ -114,7 +114,9 @@ class _File(_Reader):
 
     def _open(self) -> None:
         if not self._head.startswith(FILE_HEAD):
-            raise Corrupt("its CA is of a file that is not executable, its NAR is not")
+            raise Corrupt(
+                "its CA is that of a file that is not executable; its NAR holds something else"
+            )
         (self._left,) = _SIZE.unpack_from(self._head, len(FILE_HEAD))
         self._expected = file_tail(self._left)
 

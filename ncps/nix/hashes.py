@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
 from binascii import a2b_base64, unhexlify
 from collections.abc import Mapping
 from typing import Self
@@ -42,7 +41,7 @@ class Hash:
         """Read ``sha256:<nix32, hex or base64>`` or the SRI form ``sha256-<base64>``.
 
         With `algorithm`, a digest without prefix is read too, and a prefix must name that
-        algorithm. The notation is known by the length of the digest. Malformed.
+        algorithm. The length of the digest tells the notation. Raises Malformed if it is none.
         """
         prefix, separator, digest = text.partition(":")
         if separator:
@@ -73,11 +72,6 @@ class Hash:
     def hex(self) -> str:
         """The digest in lower-case hexadecimal, without the algorithm."""
         return self.digest.hex()
-
-    @property
-    def sri(self) -> str:
-        """The hash as Subresource Integrity writes it, ``sha256-<base64>``."""
-        return f"{self.algorithm}-{b64encode(self.digest).decode('ascii')}"
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.nix32}"

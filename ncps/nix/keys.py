@@ -26,7 +26,7 @@ _SIGNATURE_SIZE = 64
 
 @frozen
 class Signature:
-    """What a key of that name said about a fingerprint. Malformed, if it can be no signature.
+    """The signature of a key of that name. Raises Malformed if it can be no signature.
 
     One of another size beside good ones makes Nix refuse the whole path ("signature is not
     valid"), so that it must not be handed on.
@@ -44,7 +44,7 @@ class Signature:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``name:base64``. Malformed."""
+        """Read ``name:base64``. Raises Malformed if it is something else."""
         return cls(*_split(text, "signature"))
 
     def __str__(self) -> str:
@@ -65,7 +65,10 @@ class PublicKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``name:base64``, as in Nix's `trusted-public-keys`. Malformed."""
+        """Read ``name:base64``, as in Nix's `trusted-public-keys`.
+
+        Raises Malformed if it is not such a key.
+        """
         return cls(*_split(text.strip(), "public key"))
 
     def verify(self, message: bytes, signature: Signature) -> bool:
@@ -99,7 +102,7 @@ class SecretKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the form of `nix-store --generate-binary-cache-key`. Malformed.
+        """Read the form of `nix-store --generate-binary-cache-key`. Raises Malformed if it is none.
 
         The public half must belong to the seed: a file pieced together from two keys would
         sign in a way that no client accepts.

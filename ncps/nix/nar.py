@@ -8,17 +8,18 @@ and zero bytes up to a multiple of eight:
               ( type symlink target <bytes> )
               ( type directory { entry ( name <bytes> node object ) } )
 
-There is exactly one NAR for a tree, so that whatever could be written in two ways is an error
+There is exactly one NAR for a tree, so that a second way to write the same is an error
 (Nix 2.35, archive.cc). The parser goes through the text in long strides: between two things that
 vary (a name, a length, a target) all strings are fixed and compared in one go. Contents are
-stepped over by their length and never copied, so that memory depends on the number of entries only.
+stepped over by their length and never copied, so that memory depends on the number of entries only,
+or not even on that, where a `Builder` keeps no tree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from struct import Struct
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from attrs import frozen
 
@@ -80,13 +81,51 @@ Node = Regular | Symlink | Directory
 
 @frozen
 class Listing:
-    """What is inside a NAR."""
+    """The contents of a NAR, as a listing."""
 
     root: Node
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that `nix copy` writes to ``<hash part>.ls`` (version 1)."""
         return {"version": 1, "root": self.root.to_json()}
+
+
+class Builder(Protocol):
+    """Told of the objects of a NAR, in their order.
+
+    A name is that in the directory which was entered last and not left yet; empty for the root.
+    """
+
+    def add(self, name: bytes, node: Regular | Symlink) -> None:
+        """Take a file or a link."""
+
+    def enter(self, name: bytes) -> None:
+        """Take the beginning of a directory."""
+
+    def leave(self) -> None:
+        """Take the end of a directory."""
+
+
+class TreeBuilder(Builder):
+    """Builds a listing."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self._above: list[dict[str, Node]] = []
+
+    def add(self, name: bytes, node: Node) -> None:
+        if not self._above:
+            self.root = node
+            return
+        self._above[-1][name.decode("utf-8", "surrogateescape")] = node
+
+    def enter(self, name: bytes) -> None:
+        entries: dict[str, Node] = {}
+        self.add(name, Directory(entries))
+        self._above.append(entries)
+
+    def leave(self) -> None:
+        self._above.pop()
 
 
 _LENGTH = Struct("<Q")
@@ -100,7 +139,8 @@ def _strings(*texts: bytes) -> bytes:
     )
 
 
-_MAGIC = _strings(b"nix-archive-1")
+MAGIC: Final = _strings(b"nix-archive-1")
+"""The first bytes of every NAR."""
 _REGULAR = _strings(b"(", b"type", b"regular", b"contents")
 _EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
 _SYMLINK = _strings(b"(", b"type", b"symlink", b"target")
@@ -109,13 +149,13 @@ _ENTRY = _strings(b"entry", b"(", b"name")
 _NODE = _strings(b"node")
 _CLOSE = _strings(b")")
 
-# What follows a string whose length leaves so many bytes to pad, index 0 to 7.
+# The bytes that follow a string after which `index` bytes are to pad, 0 to 7.
 _TO_NODE = tuple(_ZEROS[:padding] + _NODE for padding in range(8))
 _TO_END = tuple(_ZEROS[:padding] + _CLOSE for padding in range(8))
 _TO_NEXT = tuple(_ZEROS[:padding] + _CLOSE + _CLOSE for padding in range(8))  # of a directory
 
-FILE_HEAD: Final = _MAGIC + _REGULAR
-"""How the NAR of a single file begins that is not executable; then comes the size."""
+FILE_HEAD: Final = MAGIC + _REGULAR
+"""The head of the NAR of a single file that is not executable; then comes the size."""
 
 _MORE: Final = -1  # answer of a step: the next thing has not wholly arrived
 
@@ -126,26 +166,29 @@ def file_tail(size: int) -> bytes:
 
 
 class NarParser:
-    """Takes a NAR in pieces of any size. Corrupt, as soon as it is seen not to be one.
+    """Takes a NAR in pieces of any size. Raises Corrupt as soon as it is seen not to be one.
 
     Bounded are the depth, the lengths of names and targets, and the number of entries.
+
+    :param builder: told of each object, in place of building a tree.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, builder: Builder | None = None) -> None:
+        self._tree = TreeBuilder()
+        self._builder = builder or self._tree
         self._unread = b""  # the beginning of what has not wholly arrived: less than 5 kB
         self._offset = 0  # of `_unread` in the NAR
         self._contents = 0  # bytes of a file's contents still to be stepped over
         self._step: Callable[[NarParser, bytes, int], int] = NarParser._read_magic
         self._tail = b""  # expected after the contents
-        self._root: Node | None = None
         self._is_complete = False
-        self._entries: dict[str, Node] | None = None  # of the directory we are in
+        self._is_inside = False  # of a directory
         self._name = b""  # of the last entry there
-        self._above: list[tuple[dict[str, Node], bytes]] = []  # the same of those around it
+        self._above: list[bytes] = []  # the same of the directories around it
         self._count = 0
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Read on. The data is not kept. Corrupt."""
+        """Read on. The data is not kept. Raises Corrupt if it is no NAR."""
         contents = self._contents
         if contents >= len(data):
             self._contents -= len(data)
@@ -161,11 +204,16 @@ class NarParser:
         self._unread = data[position:]
         self._offset += position
 
-    def finish(self) -> Listing:
-        """Return the listing of a NAR that has come to its end. Corrupt, if it has not."""
-        if self._root is None or not self._is_complete:
+    def end(self) -> None:
+        """Say that the NAR has come to its end. Raises Corrupt if it has not."""
+        if not self._is_complete:
             raise Corrupt(f"bad NAR: it ends at byte {self._offset + len(self._unread)}, too early")
-        return Listing(self._root)
+
+    def finish(self) -> Listing:
+        """Return the listing of a NAR that has come to its end. Raises Corrupt if it has not."""
+        self.end()
+        assert self._tree.root is not None, "a builder was given"
+        return Listing(self._tree.root)
 
     def _read(self, data: bytes, position: int) -> int:
         """Take all steps that `data` is enough for; return where it is read up to."""
@@ -184,10 +232,10 @@ class NarParser:
             position = after
 
     def _read_magic(self, data: bytes, position: int) -> int:
-        if data.startswith(_MAGIC, position):
+        if data.startswith(MAGIC, position):
             self._step = NarParser._read_object
-            return position + len(_MAGIC)
-        return self._wait(data, position, len(_MAGIC), "this is no NAR")
+            return position + len(MAGIC)
+        return self._wait(data, position, len(MAGIC), "this is no NAR")
 
     def _read_object(self, data: bytes, position: int) -> int:
         if data.startswith(_REGULAR, position):
@@ -210,11 +258,11 @@ class NarParser:
             self._fail(position, f"a file of {size} bytes")
         self._add(Regular(size, executable, self._offset + start))
         tail = _TO_NEXT[-size % 8]
-        if self._entries is not None and data.startswith(tail, start + size):
+        if self._is_inside and data.startswith(tail, start + size):
             self._step = NarParser._read_entry  # a small file, all there: the usual case
             return start + size + len(tail)
         self._contents = size
-        self._expect(_TO_END if self._entries is None else _TO_NEXT, size)
+        self._expect(_TO_NEXT if self._is_inside else _TO_END, size)
         return start
 
     def _read_symlink(self, data: bytes, position: int) -> int:
@@ -231,7 +279,7 @@ class NarParser:
         if b"\0" in target:
             self._fail(start, "the target of a link has a NUL in it")
         self._add(Symlink(target.decode("utf-8", "surrogateescape")))
-        self._expect(_TO_END if self._entries is None else _TO_NEXT, size)
+        self._expect(_TO_NEXT if self._is_inside else _TO_END, size)
         return stop
 
     def _expect(self, tails: tuple[bytes, ...], size: int) -> None:
@@ -242,8 +290,8 @@ class NarParser:
     def _read_tail(self, data: bytes, position: int) -> int:
         tail = self._tail
         if data.startswith(tail, position):
-            self._step = NarParser._read_end if self._entries is None else NarParser._read_entry
-            self._is_complete = self._entries is None
+            self._step = NarParser._read_entry if self._is_inside else NarParser._read_end
+            self._is_complete = not self._is_inside
             return position + len(tail)
         return self._wait(data, position, len(tail), "padding and a closing parenthesis are due")
 
@@ -274,33 +322,34 @@ class NarParser:
             self._fail(position, "something follows the end")
         return _MORE
 
-    def _add(self, node: Node) -> None:
-        if self._entries is None:
-            self._root = node
-            return
-        self._count += 1
+    def _add(self, node: Regular | Symlink) -> None:
+        self._count_one()
+        self._builder.add(self._name, node)
+
+    def _count_one(self) -> None:
+        self._count += self._is_inside
         if self._count > MAX_ENTRIES:
             raise Corrupt(f"a NAR of more than {MAX_ENTRIES} entries")
-        self._entries[self._name.decode("utf-8", "surrogateescape")] = node
 
     def _enter(self) -> None:
-        entries: dict[str, Node] = {}
-        self._add(Directory(entries))
-        if self._entries is not None:
+        self._count_one()
+        self._builder.enter(self._name)
+        if self._is_inside:
             if len(self._above) == MAX_DEPTH:
                 raise Corrupt(f"a NAR of more than {MAX_DEPTH} levels")
-            self._above.append((self._entries, self._name))
-        self._entries, self._name = entries, b""
+            self._above.append(self._name)
+        self._is_inside, self._name = True, b""
         self._step = NarParser._read_entry
 
     def _leave(self, data: bytes, position: int) -> int:
         tail = _TO_NEXT[0] if self._above else _TO_END[0]
         if not data.startswith(tail, position):
             return self._wait(data, position, len(_ENTRY), "an entry or the end of a directory")
+        self._builder.leave()
         if self._above:
-            self._entries, self._name = self._above.pop()
+            self._name = self._above.pop()
         else:
-            self._entries = None
+            self._is_inside = False
             self._is_complete = True
             self._step = NarParser._read_end
         return position + len(tail)

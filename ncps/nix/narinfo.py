@@ -5,7 +5,7 @@ keys, missing optional fields) and stubborn where a client would be misled (Malf
 field); writing is strict, since Nix takes the value from two bytes after the key's end and reads
 on into the next line if there is no blank. What a narinfo signs is its fingerprint: path, NarHash,
 NarSize and references. URL, Compression, FileHash, FileSize, Deriver and CA are not signed and may
-be rewritten by whoever serves the text.
+be rewritten by each server of the text.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class NarInfo:
     def parse(cls, text: bytes) -> Self:
         """Read a narinfo as binary caches in the wild write it.
 
-        A Sig, Deriver, System or CA that cannot be read is left out: nobody needs it, and Nix
+        A Sig, Deriver, System or CA that cannot be read is left out: no client needs it, and Nix
         would refuse the rest for it. A missing Compression is bzip2, as for Nix, unless the URL
         names another one. Malformed, naming the field: required ones missing, fields given twice,
         values that contradict each other, other stores, HTML, texts over `MAX_SIZE`.

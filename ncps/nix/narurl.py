@@ -1,4 +1,4 @@
-"""NAR URLs: the names under which NARs are served, made from whatever upstreams call theirs.
+"""NAR URLs: the names under which NARs are served, made from the names that upstreams have.
 
 Three families are met in narinfos. Conventional URLs end in ``<hash>.nar[.<extension>]``, in any
 directory or on any host, perhaps with a query; nix-serve puts the hash part of the store path and
@@ -34,7 +34,7 @@ EXTENSIONS: Mapping[str, str] = {
 """Compressions that show in the file name; gzip and the rarer ones do not (Nix 2.35)."""
 
 COMPRESSIONS: Mapping[str, str] = {"": "none"} | {end: name for name, end in EXTENSIONS.items()}
-"""What an extension says of the compression, if anybody was right to choose it."""
+"""The compression that an extension stands for."""
 
 _KNOWN = frozenset(EXTENSIONS.values()) | {""}
 _NAME = re.compile(f"[{ALPHABET}]{{52}}|[0-9a-f]{{64}}")
@@ -66,7 +66,7 @@ class NarKey:
     def parse(cls, file_name: str) -> Self:
         """Read ``<name>.nar[.<extension>]``; ``none`` means no extension.
 
-        Malformed, of which UnknownExtension if only the extension is wrong.
+        Raises UnknownExtension if only the extension is wrong, else Malformed.
         """
         name, dot_nar, rest = file_name.partition(".nar")
         if not dot_nar or (rest and rest[0] != "."):
@@ -83,11 +83,11 @@ class NarKey:
 
     @property
     def url(self) -> str:
-        """What stands in a narinfo: ``nar/<file name>``."""
+        """The URL field of a narinfo: ``nar/<file name>``."""
         return f"nar/{self.file_name}"
 
     def as_hash(self) -> Hash:
-        """The SHA-256 that the name spells; Malformed if it spells no such number."""
+        """The SHA-256 that the name spells. Raises Malformed if it spells none."""
         return Hash.parse(self.name, "sha256")
 
 
@@ -120,8 +120,9 @@ def named_hash(url: str) -> Hash | None:
 
 
 def conventional_key(url: str) -> NarKey | None:
-    """The name of a file that an upstream's narinfo says in `url`; None if it says none. Malformed.
+    """The name of a file that an upstream's narinfo says in `url`; None if it says none.
 
+    Raises Malformed if it is not the URL of a NAR.
     Attic and Nix's gzip end in plain ``.nar`` though compressed: such names stay as they are.
     """
     slash, file_name = _file_name(url)
@@ -134,7 +135,7 @@ def conventional_key(url: str) -> NarKey | None:
 
 
 VARIANTS: Final = 4
-"""How many files of one NAR in one compression may have a name each."""
+"""Files of one NAR in one compression that may have a name each."""
 
 
 def opaque_key(compression: str, nar_hash: Hash, variant: int = 0) -> NarKey:

@@ -2,8 +2,8 @@
 
 There may be a hundred thousand of them, and a signature is made of all, sorted. So they are held as
 one text, as a narinfo has them: a hundred thousand objects would have to be looked through by every
-garbage collection and taken apart in the end, and no thread runs meanwhile. What is dear is done
-once: where there are many, when they are made, which should then be in a thread.
+garbage collection and taken apart in the end, and no thread runs meanwhile. Expensive work is
+done once: for many references, when they are made; make them in a thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ncps.errors import Malformed
 from ncps.nix.storepath import STORE_DIR, StorePath, is_base
 
 LONG: Final = 1000
-"""References of which a thread should make a narinfo: below, that takes a few milliseconds."""
+"""A narinfo with more references than this is made in a thread; with fewer it takes a few
+milliseconds."""
 
 _RUN: Final = 4096
 """Texts sorted at once: no other thread runs meanwhile."""
@@ -30,7 +31,7 @@ _SAMPLES: Final = 32
 class References(Sequence[StorePath]):
     """Paths, each once, in the order in which they came; equal to a tuple of the same paths.
 
-    :param bases: their base names, each of which is one (`parse` looks, `of` knows).
+    :param bases: their base names, all valid: `parse` checks them, `of` takes them from paths.
     """
 
     def __init__(self, bases: Sequence[str] = ()) -> None:
@@ -42,7 +43,7 @@ class References(Sequence[StorePath]):
 
     @classmethod
     def of(cls, paths: Iterable[StorePath]) -> Self:
-        """Make them of paths of which some may be the same; of themselves at no cost."""
+        """Make them of paths of which some may be the same; References are returned as they are."""
         if isinstance(paths, cls):
             return paths
         return cls(list({path.base: None for path in paths}))

@@ -1,7 +1,7 @@
 """Store paths: ``/nix/store/<hash part>-<name>``, valid by construction.
 
-A name may hold dots and question marks, so that it must never be trusted in a file name or a URL
-for what it looks like; a `StorePath` that exists has passed the pattern (Nix 2.35, path.cc).
+A name may hold dots and question marks, so a file name or a URL must never be believed to hold one.
+A `StorePath` that exists has passed the pattern (Nix 2.35, path.cc).
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class StorePath:
 
     @classmethod
     def parse_base(cls, text: str) -> Self:
-        """Read ``<hash part>-<name>``, the form of References. Malformed."""
+        """Read ``<hash part>-<name>``, the form of References. Raises Malformed if it is none."""
         if text[32:33] != "-":
             raise Malformed(f"not a store path: {text[:256]!r}")
         return cls(text[:32], text[33:])
 
     @classmethod
     def parse(cls, text: str, store_dir: str = STORE_DIR) -> Self:
-        """Read a whole path directly below `store_dir`. Malformed, also for other stores."""
+        """Read a whole path directly below `store_dir`. Raises Malformed, also for other stores."""
         parent, slash, base = text.rpartition("/")
         if not slash or parent != store_dir:
             raise Malformed(f"not a path in {store_dir}: {text[:256]!r}")

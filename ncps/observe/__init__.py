@@ -1,1 +1,1 @@
-"""What an operator sees: metrics, logs, and how late the reactor is."""
+"""Metrics, logs, and how late the reactor is: an operator sees these."""

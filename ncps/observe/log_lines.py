@@ -1,21 +1,63 @@
 """Lines of a log, in the two shapes they have: for people, and as JSON.
 
-What `logs` does to any event of `twisted.logger`, and the access log to its own records, which
-are too many for an event each.
+`logs` makes them of the events of `twisted.logger`, the access log of its own records, which are
+too many for an event each.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol, TextIO
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 quoted = json.encoder.encode_basestring_ascii
 """Write a string as JSON."""
+
+
+Paint = Callable[[str, str], str]
+"""Gives a text the colour of a level, or of a kind of status such as `5xx`."""
+
+_COLOURS: Final[Mapping[str, str]] = {
+    "debug": "2",
+    "warn": "33",
+    "4xx": "33",
+    "error": "31",
+    "5xx": "31",
+    "fatal": "1;31",
+}
+
+
+def plain(text: str, _kind: str) -> str:
+    """Give a text no colour."""
+    return text
+
+
+def painted(text: str, kind: str) -> str:
+    """Give a text its colour, by sequences that every terminal of today knows."""
+    colour = _COLOURS.get(kind)
+    return text if colour is None else f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def paint_for(stream: TextIO, environ: Mapping[str, str]) -> Paint:
+    """Choose colours or none, for lines for people.
+
+    NO_COLOR forbids colours, FORCE_COLOR wants them; else only a terminal has colours that can do
+    more than print (TERM).
+    """
+    forced = environ.get("FORCE_COLOR", "")
+    if environ.get("NO_COLOR") or forced == "0":
+        return plain
+    if forced:
+        return painted
+    try:
+        return painted if stream.isatty() and environ.get("TERM") != "dumb" else plain
+    except (ValueError, AttributeError):  # the stream is closed, or none
+        return plain
 
 
 class Batch(Protocol):
@@ -25,10 +67,10 @@ class Batch(Protocol):
     """
 
     def json_lines(self, last: str = "}") -> str:
-        """Return a line of JSON for each, every one with its end; `last` closes the objects."""
+        """Return a line of JSON for each, with its end; `last` closes each object."""
 
-    def human_lines(self, prefix: str) -> str:
-        """Return a line for people for each, likewise; `prefix` is put in front of each."""
+    def human_lines(self, prefix: str, paint: Paint) -> str:
+        """Return a line for people for each, with its end; `prefix` is put in front of each."""
 
 
 @lru_cache(maxsize=8)
@@ -50,19 +92,27 @@ def stamp(moment: object) -> str:
     return "1970-01-01T00:00:00.000Z"
 
 
-@lru_cache(maxsize=8)
-def _local_second(seconds: int) -> str:
+@lru_cache(maxsize=16)
+def _local_head(seconds: int, level: str, paint: Paint) -> str:
     moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    local = moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return f"{local} {paint(f'{level.upper():<5}', level)}"
 
 
-def human_head(moment: object, level: str) -> str:
+def human_head(moment: object, level: str, paint: Paint = plain) -> str:
     """Write what a line for people begins with: local time and level."""
     try:
-        local = _local_second(int(moment) if isinstance(moment, int | float) else 0)
+        return _local_head(int(moment) if isinstance(moment, int | float) else 0, level, paint)
     except (ValueError, OverflowError, OSError):
-        local = _local_second(0)
-    return f"{local} {level.upper():<5}"
+        return _local_head(0, level, paint)
+
+
+def encodable(text: str) -> str:
+    """Return the text with the bytes of a file's name that are no UTF-8 written out.
+
+    One such text in a batch makes an exporter lose all of the batch.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def harmless(text: str) -> str:

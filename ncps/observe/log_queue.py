@@ -1,7 +1,7 @@
-"""The way of the log's lines to a descriptor that may take none: a pipe that nobody reads.
+"""The way of the log's lines to a descriptor that may take none, such as a pipe without a reader.
 
-A thread writes, so nothing else ever waits for the log. What waits to be written is bounded;
-lines beyond that are dropped, and where they are missing a line says how many they were.
+A thread writes, so nothing else ever waits for the log. The lines that wait are bounded; lines
+beyond that are dropped, and where they are missing one line says how many they were.
 
 The descriptor is written to directly: a thread that waits within Python's own buffered stream
 would keep the interpreter from ending.
@@ -23,17 +23,17 @@ MAX_SIZE: Final = 4 * 1024 * 1024
 END_S: Final = 1.0
 """Seconds that a process waits at its end for its last lines to be taken."""
 LOOK_S: Final = 1.0
-"""How often a descriptor that neither takes bytes nor blocks is looked at."""
+"""Seconds between two looks at a descriptor that neither takes bytes nor blocks."""
 
 
 class Sink(Protocol):
     """Takes lines: a stream, or what stands before one."""
 
     def write(self, text: str, /) -> object:
-        """Take lines, each with its end. OSError, ValueError."""
+        """Take lines, each with its end. Raises OSError or ValueError if that fails."""
 
     def flush(self) -> object:
-        """Let them go. OSError, ValueError."""
+        """Pass them on. Raises OSError or ValueError if that fails."""
 
 
 def _spawn(run: Callable[[], object]) -> None:
@@ -41,7 +41,7 @@ def _spawn(run: Callable[[], object]) -> None:
 
 
 class LineQueue:
-    """See the module.
+    """Lines that wait for a thread to write them.
 
     Safe from any thread, and from within itself: a collection of garbage may log at any moment.
 
@@ -71,7 +71,7 @@ class LineQueue:
         self._changed = threading.Condition()  # whose lock the same thread may take again
 
     def write(self, text: str) -> None:
-        """Have lines written, in one piece; or drop them."""
+        """Have lines written in one piece, or drop them if too many bytes wait."""
         piece = text.encode("utf-8", "backslashreplace")
         with self._changed:
             if self._size + len(piece) > self._max_size:
@@ -88,7 +88,7 @@ class LineQueue:
         """See `io.TextIOBase`: the thread does not wait for more."""
 
     def close(self, deadline_s: float = END_S) -> None:
-        """Wait until all is written, so long at most."""
+        """Wait until all is written, at most `deadline_s`."""
         until = time.monotonic() + deadline_s
         with self._changed:
             while self._size and (left := until - time.monotonic()) > 0:
@@ -160,12 +160,19 @@ def before(stream: TextIO, told: Callable[[int], str]) -> Sink:
     return queue
 
 
+def say(text: str) -> bool:
+    """Have a text written among the lines of the log, as it is; return false if none is queued."""
+    if _queues:
+        _queues[-1].write(text)
+    return bool(_queues)
+
+
 def settle() -> None:
-    """Wait for the last lines to be taken, a moment at most; for an end that runs no `atexit`."""
+    """Wait a second at most until the last lines are taken; for an end that runs no `atexit`."""
     for queue in _queues:
         queue.close()
 
 
 def dropped() -> int:
-    """Lines that this process could not write, so far."""
+    """Return how many lines this process could not write so far."""
     return sum(queue.dropped for queue in _queues)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from select import PIPE_BUF
 from time import time
-from typing import TextIO, cast
+from typing import TextIO
+from weakref import WeakSet
 
 from attrs import field, frozen
 from twisted.logger import (
@@ -32,18 +34,15 @@ from twisted.python.reflect import safe_repr
 from zope.interface import implementer
 
 from ncps.observe import log_queue
-from ncps.observe.log_lines import Batch, harmless, human_head, quoted, stamp
+from ncps.observe.log_levels import selecting
+from ncps.observe.log_lines import Batch, Paint, harmless, human_head, paint_for, plain, stamp
+from ncps.observe.log_order import InOrder
 from ncps.observe.log_queue import Sink
+from ncps.observe.log_repeats import Repeats
+from ncps.observe.standard_library import StandardLibraryBridge
+from ncps.observe.tracing.spans import current
+from ncps.settings.journal import is_journal, marked
 
-LEVELS = {
-    "trace": LogLevel.debug,
-    "debug": LogLevel.debug,
-    "info": LogLevel.info,
-    "warn": LogLevel.warn,
-    "error": LogLevel.error,
-    "fatal": LogLevel.critical,
-    "panic": LogLevel.critical,
-}
 _LONGEST_VALUE = 4096
 _LONGEST_TRACEBACK = 32768
 _SECRET = re.compile(
@@ -58,8 +57,10 @@ _OURS = _ALWAYS | {"error", "traceback"}
 _LEGACY = frozenset(
     {"message", "time", "system", "isError", "format", "failure", "why", "logLevel"}
 )
+_FOR_PEOPLE = ("client", "hash", "upstream")
 REDACTED = "***"
 _log = Logger(namespace="ncps")
+_encode = json.JSONEncoder().encode
 
 
 def _plain(value: object) -> str | int | float | bool | None:
@@ -109,7 +110,7 @@ def _filled_in(event: LogEvent) -> str:
     if isinstance(template, str) and _is_plain(template):
         try:
             return template.format_map(event)
-        except Exception:  # noqa: BLE001 - whatever a field's own code may raise; Twisted tells it
+        except Exception:  # noqa: BLE001 - a field's own code may raise anything
             return formatEvent(event)
     return formatEvent(event)
 
@@ -130,51 +131,49 @@ def json_line(event: LogEvent) -> str:
     """Return the event as one JSON object, without the end of line."""
     event = redacted(event)
     legacy = _LEGACY if "isError" in event else frozenset()
-    parts = [
-        f'{{"time": "{stamp(event.get("log_time"))}", "level": "{_level_name(event)}"',
-        f'"message": {quoted(_message(event))}',
-        f'"logger": {quoted(str(event.get("log_namespace", "")))}',
-    ]
+    found: dict[str, object] = {
+        "time": stamp(event.get("log_time")),
+        "level": _level_name(event),
+        "message": _message(event),
+        "logger": str(event.get("log_namespace", "")),
+    }
     taken = _ALWAYS
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         taken = _OURS
-        parts.append(f'"error": {_json(f"{type(failure.value).__name__}: {failure.value}")}')
-        parts.append(f'"traceback": {quoted(_traceback(failure))}')
+        found["error"] = _plain(f"{type(failure.value).__name__}: {failure.value}")
+        found["traceback"] = _traceback(failure)
     for name, value in event.items():
-        if name[:4] == "log_" or name in legacy:
-            continue
-        key = f"{name}_" if name in taken else name
-        parts.append(f"{quoted(key)}: {_json(value)}")
-    return ", ".join(parts) + "}"
+        if name[:4] != "log_" and name not in legacy:
+            found[f"{name}_" if name in taken else name] = _plain(value)
+    step = current()
+    if step.trace_id:
+        found["trace_id"], found["span_id"] = step.trace_id, step.span_id
+    return _encode(found)
 
 
-def _json(value: object) -> str:
-    """Write a value; the usual kinds without the machinery of `json.dumps`."""
-    kind = type(value)
-    if kind is str and len(cast("str", value)) <= _LONGEST_VALUE:
-        return quoted(cast("str", value))
-    if kind is int:
-        number = cast("int", value)
-        if -(2**63) < number < 2**63:
-            return str(number)
-    if kind is bool:
-        return "true" if value else "false"
-    if kind is float and math.isfinite(cast("float", value)):
-        return repr(value)
-    return json.dumps(_plain(value))
+def human_line(event: LogEvent, prefix: str = "", paint: Paint = plain) -> str:
+    """Return the event for people; a traceback follows in indented lines.
 
-
-def human_line(event: LogEvent, prefix: str = "") -> str:
-    """Return the event for people; a traceback follows in indented lines."""
+    Client, hash and upstream come at the end of the line if the message does not have them.
+    """
     event = redacted(event)
-    head = human_head(event.get("log_time"), _level_name(event))
-    line = f"{prefix}{head} {harmless(_message(event))}"
+    head = human_head(event.get("log_time"), _level_name(event), paint)
+    trace_id, text = current().trace_id, _message(event)
+    trace = f" trace={trace_id}" if trace_id else ""
+    line = f"{prefix}{head} {harmless(f'{text}{_besides(event, text)}{trace}')}".rstrip()
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         for part in _traceback(failure).splitlines():
             line += "\n    " + harmless(part)
     return line
+
+
+def _besides(event: LogEvent, text: str) -> str:
+    """Return the fields for people that a text does not have."""
+    values = [(name, str(_plain(event[name]))) for name in _FOR_PEOPLE if event.get(name)]
+    told = ", ".join(f"{name} {value}" for name, value in values if value not in text)
+    return f" ({told})" if told else ""
 
 
 @implementer(ILogObserver)
@@ -198,7 +197,7 @@ class LineObserver:
         batch = event.get("log_batch")
         try:
             lines = self.lines_of(batch) if batch is not None else f"{self.line_of(event)}\n"
-        except Exception as error:  # noqa: BLE001  # whatever a field's own code may raise
+        except Exception as error:  # noqa: BLE001 - a field's own code may raise anything
             what = {"level": "error", "message": f"unloggable event: {type(error)}"}
             lines = f"{json.dumps(what)}\n"
         try:
@@ -206,7 +205,7 @@ class LineObserver:
                 self.stream.write(piece)
                 self.stream.flush()
         except (OSError, ValueError):
-            # The stream is gone or full; there is nobody left to tell.
+            # The stream is gone or full, and there is no other place to say so.
             return
 
 
@@ -223,34 +222,6 @@ def _pieces(lines: str) -> Iterator[str]:
     yield piece
 
 
-def demoted(event: LogEvent) -> LogEvent:
-    """Make Twisted's own steps (factories starting, ports opening) debug messages."""
-    if event.get("log_level") is not LogLevel.info:
-        return event
-    namespace = str(event.get("log_namespace", ""))
-    template = str(event.get("log_format", ""))
-    is_noise = (
-        namespace == "log_legacy"
-        or namespace.startswith("twisted.")
-        or template.startswith(("Starting factory", "Stopping factory"))
-    )
-    return {**event, "log_level": LogLevel.debug} if is_noise else event
-
-
-@implementer(ILogObserver)
-@frozen
-class _Selecting:
-    """Passes on events of some levels, after `demoted`."""
-
-    levels: frozenset[object]
-    inner: ILogObserver
-
-    def __call__(self, event: LogEvent) -> None:
-        event = demoted(event)
-        if event.get("log_level") in self.levels:
-            self.inner(event)
-
-
 def observer(
     level: str,
     stream: TextIO,
@@ -265,23 +236,41 @@ def observer(
     :param level: one of `LEVELS`.
     :param prefix: put in front of lines for people.
     :param worker: number of this process among several; 0 for none.
-    :param is_queued: whether a thread writes, so that nobody waits for a reader of the stream.
+    :param is_queued: whether a thread writes, so that no caller waits for the stream.
     """
     if worker:
         prefix += f"[{worker}] "
     last = f', "worker": {worker}}}' if worker else "}"
 
+    is_marked = is_journal(stream, os.environ)
+    paint = paint_for(stream, os.environ) if human else plain
+
     def line_of(event: LogEvent) -> str:
-        return human_line(event, prefix) if human else json_line(event)[:-1] + last
+        lines = human_line(event, prefix, paint) if human else json_line(event)[:-1] + last
+        return marked(lines, event.get("log_level")) if is_marked else lines
+
+    def lines_of(batch: Batch) -> str:
+        lines = batch.human_lines(prefix, paint) if human else batch.json_lines(last)
+        return marked(lines, LogLevel.info) if is_marked else lines
 
     lines = LineObserver(
         _queue(stream, line_of) if is_queued else stream,
         line_of,
-        lambda batch: batch.human_lines(prefix) if human else batch.json_lines(last),
+        lines_of,
         is_shared=bool(worker),
     )
-    levels = frozenset(each for each in LogLevel.iterconstants() if each >= LEVELS[level])
-    return _Selecting(levels, lines)
+    repeats = Repeats(InOrder(lines), _message)
+    _repeating.add(repeats)
+    return selecting(level, repeats, is_first=True)
+
+
+_repeating: WeakSet[Repeats] = WeakSet()
+
+
+def tell_repeats(*, all_: bool = False) -> None:
+    """Write how often warnings have repeated; see `Repeats.tell`."""
+    for repeats in tuple(_repeating):
+        repeats.tell(all_=all_)
 
 
 def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
@@ -296,29 +285,6 @@ def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
         return f"{line_of(event)}\n"
 
     return log_queue.before(stream, told)
-
-
-class StandardLibraryBridge(logging.Handler):
-    """Passes warnings and worse of `logging`, which libraries use, to `twisted.logger`."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Pass one record on."""
-        try:
-            text = record.getMessage()
-        except (TypeError, ValueError):
-            text = str(record.msg)
-        level = (
-            LogLevel.warn
-            if record.levelno < logging.ERROR
-            else LogLevel.error
-            if record.levelno < logging.CRITICAL
-            else LogLevel.critical
-        )
-        fields: dict[str, object] = {"log_text": text}
-        if record.exc_info and record.exc_info[1] is not None:
-            kind, value, trace = record.exc_info
-            fields["log_failure"] = Failure(value, kind, trace)
-        Logger(namespace=record.name).emit(level, "{log_text}", **fields)
 
 
 _bridge = StandardLibraryBridge(level=logging.WARNING)
@@ -355,6 +321,6 @@ def start_logging(
 
 
 def log_warnings(warnings: Iterable[str]) -> None:
-    """Log what loading the settings had to say."""
+    """Log the warnings that loading the settings has found."""
     for warning in warnings:
         _log.warn("{notice}", notice=warning)  # `warning` is a field of Twisted's own

@@ -1,4 +1,4 @@
-"""Metrics of the process itself, whatever it serves."""
+"""Metrics of the process itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from ncps.observe.labelled import Labelled
+from ncps.observe.registry import Registered
+
+SIGNALS = ("traces", "metrics", "logs")
+"""Kinds of telemetry that a collector takes."""
+
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
 class ProcessMetrics:
-    """See the module; a part of `metrics.Metrics`."""
+    """How late the reactor is, and lost lines and telemetry; a part of `metrics.Metrics`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.loop_lag = Histogram(
@@ -24,10 +30,29 @@ class ProcessMetrics:
             "Lines of the log that are missing, because nothing took them in time.",
             registry=registry,
         )
+        self.telemetry_lost = Labelled(
+            Counter(
+                "ncps_telemetry_lost_total",
+                "Spans, sets of metrics and events of the log that no collector took.",
+                ["signal"],
+                registry=registry,
+            ),
+            SIGNALS,
+        )
+        self.telemetry_errors = Counter(
+            "ncps_telemetry_errors_total",
+            "Errors of the library that makes spans; the work went on without them.",
+            registry=registry,
+        )
+        self.untraced = Counter(
+            "ncps_untraced_answers_total",
+            "Answers that lay ready and were given again without a span, while traces are on.",
+            registry=registry,
+        )
 
 
 def catch_up(counter: Counter, count: Callable[[], int]) -> Callable[[], None]:
-    """Return what adds to a counter by how much something that only grows has grown."""
+    """Return a function that adds to a counter what a growing count has grown by."""
     seen = 0
 
     def add() -> None:
@@ -37,3 +62,18 @@ def catch_up(counter: Counter, count: Callable[[], int]) -> Callable[[], None]:
         seen = now
 
     return add
+
+
+class WorkerMetrics(Registered):
+    """The processes of one machine."""
+
+    def _add_workers(self) -> None:
+        self.workers = self._gauge("ncps_workers", "Processes that shall serve.", way="own")
+        self.workers.set(1)
+        self.workers_answering = self._gauge(
+            "ncps_workers_answering", "Processes whose metrics are in this answer, gauges included."
+        )
+        self.workers_answering.set(1)
+        self.worker_restarts = self._counter(
+            "ncps_worker_restarts_total", "Workers that took the place of one that had ended."
+        )

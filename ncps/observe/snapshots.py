@@ -1,7 +1,7 @@
-"""Snapshot: what a registry of metrics says at one moment, to be carried about and added up.
+"""Snapshot: all metrics of a registry at one moment, as a value that can be sent and added.
 
-Counters and histograms of several processes are summed. Of a gauge it depends on what it means,
-which `ncps.observe.metrics` says where it makes it.
+Counters and histograms of several processes are summed. How gauges become one depends on their
+meaning; `ncps.observe.metrics` says it where it makes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Way = Literal["sum", "own", "least", "most"]
 
 
 class Collector(Protocol):
-    """What the exposition formats need of a registry."""
+    """The part of a registry that the exposition formats need."""
 
     def collect(self) -> Iterable[Metric]:
         """All metrics, as they are now."""
@@ -40,13 +40,13 @@ class Family:
 
     @property
     def is_growing(self) -> bool:
-        """Whether its values only ever grow, and outlive a process in the sums of scrapers."""
+        """Whether its values only grow, so that the sums of scrapers keep them after a process."""
         return self.kind in {"counter", "histogram"}
 
 
 @define
 class Snapshot:
-    """See the module."""
+    """All metrics of a process, or of several, at one moment."""
 
     families: dict[str, Family] = Factory(dict)
 
@@ -63,7 +63,7 @@ class Snapshot:
 
     @classmethod
     def read(cls, data: bytes) -> Snapshot:
-        """Read what `render` wrote. Malformed."""
+        """Read the bytes that `render` wrote. Raises Malformed if they are others."""
         found = cls()
         try:
             for name, kind, text, samples in json.loads(data):
@@ -90,7 +90,7 @@ class Snapshot:
         return json.dumps(rows, separators=(",", ":")).encode()
 
     def growing(self) -> Snapshot:
-        """Only what outlives a process."""
+        """Return the metrics whose values outlive a process."""
         return Snapshot({f.name: f for f in self.families.values() if f.is_growing})
 
     def add(self, other: Snapshot, ways: Mapping[str, Way]) -> None:

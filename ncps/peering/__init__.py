@@ -1,1 +1,1 @@
-"""How caches know each other: the way a question has come, and tickets instead of a secret."""
+"""How caches know each other: the trail of a question, and tickets instead of a secret."""

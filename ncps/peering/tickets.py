@@ -1,16 +1,16 @@
-"""Tickets: by which processes of one cache know each other, without showing their secret.
+"""Tickets: processes of one cache know each other by them, without showing their secret.
 
     Authorization: NCPS-HMAC-SHA256 for="<audience>", time=<seconds>, signature=<hex>
     X-Ncps-Clock:  time=<seconds>, signature=<hex>
 
-A ticket is for one request, made at one address at one time. The address is its audience: the one
-who is asked, as he advertises himself. So a ticket that came to a stranger is of no use to him: the
-audience that he could show it to is himself. Whoever hears others' requests on the network can
-repeat one, at the same address, for `GOOD_FOR_S`.
+A ticket is for one request, made at one address at one time. The address is its audience: that of
+the process that is asked, as that process advertises it. So a ticket that came to a stranger is of
+no use there: the stranger is its only audience. A listener on the network can repeat a request that
+it hears, at the same address, for `GOOD_FOR_S`.
 
 Clocks may be apart. A ticket that is right but for its time is answered by the time there, signed
 for this ticket, and the client makes another one by that clock. Only a process that has the secret
-can tell a client the time, so nobody else gets tickets for other times.
+can tell a client the time, so no stranger gets tickets for other times.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ncps.errors import Malformed
 
 SCHEME: Final = "NCPS-HMAC-SHA256"
 GOOD_FOR_S: Final = 60
-"""How far the time of a ticket may be from that of the one who is asked, either way."""
+"""Seconds that the time of a ticket may be from that of the process that is asked, either way."""
 
 _TICKET: Final = re.compile(
     rf'{SCHEME} for="([!#-\[\]-~]{{1,4096}})", time=([0-9]{{1,12}}), signature=([0-9a-f]{{64}})'
@@ -39,11 +39,11 @@ _SAFE: Final = "/:[]@"
 
 @frozen(kw_only=True)
 class Request:
-    """What a ticket is good for, besides audience and time.
+    """The request that a ticket is good for.
 
-    :param path: as the one who is asked sees it.
+    :param path: as the process that is asked sees it.
     :param offset: first byte wanted, as it is written in the request.
-    :param worker: which worker is meant, empty for any.
+    :param worker: address of the worker that is meant, empty for any.
     """
 
     method: str
@@ -54,7 +54,7 @@ class Request:
 
 @frozen(kw_only=True)
 class Ticket:
-    """See the module.
+    """A signed proof that a process of this cache makes a request.
 
     :param audience: address that the request is sent to.
     :param time: seconds since 1970.
@@ -85,13 +85,13 @@ class Ticket:
 
 
 class TicketVerdict(Enum):
-    """What came of looking at a ticket."""
+    """The judgement on a ticket."""
 
     GOOD = auto()
     STRANGER = auto()
     """There is no ticket, or it was signed with another secret or for another request."""
     MISDIRECTED = auto()
-    """It is from a process of this cache, for somebody else."""
+    """It is from a process of this cache, for another address."""
     UNTIMELY = auto()
     """It is good but for its time."""
 
@@ -108,7 +108,7 @@ class TicketVerifier:
         self._audiences = frozenset(audiences)
 
     def look(self, header: str, request: Request, now: float) -> TicketVerdict:
-        """Say what the Authorization header of a request is worth.
+        """Judge the Authorization header of a request.
 
         :param now: seconds since 1970.
         """
@@ -135,7 +135,7 @@ class TicketVerifier:
 def told_time(secret: str, ticket: Ticket, header: str) -> int | None:
     """Read X-Ncps-Clock in the answer to a ticket; None if no process of this cache wrote it.
 
-    :return: seconds since 1970, by the clock of the one who answered.
+    :return: seconds since 1970, by the clock of the process that answered.
     """
     match = _CLOCK.fullmatch(header)
     if match is None:

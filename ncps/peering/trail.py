@@ -1,9 +1,13 @@
-"""Trail: through which caches a question has come, so that caches in a ring do not ask in circles.
+"""Trail: the caches that a question has come through, so that a ring of caches asks in no circle.
 
 Each ncps adds its name to the Via header (RFC 9110 section 7.6.3) of what it asks. The trail of a
 request goes with everything that is begun for it, in a context variable: the job of a download or
 of a search belongs to no request, and keeps the trail of the one that began it. A timer keeps none:
-what a timer begins is begun within `following`.
+the work that a timer begins is begun within `following`.
+
+The first cache of a trail adds the number of the question to its name (`ncps-0123.5f`). By that
+number another cache tells two ways of one question from two questions. It is no comment, because
+proxies may remove comments from Via.
 """
 
 from __future__ import annotations
@@ -12,9 +16,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
+from secrets import token_hex
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ncps.errors import Malformed
 
@@ -22,7 +28,7 @@ MARK: Final = "x-cache"
 """The header by which a cache says how it came by an answer."""
 
 RING: Final = "ring"
-"""Its value for "not here, and nobody was asked, since you come from where I would ask"."""
+"""Its value for "not here, and not asked for, since the question comes from where I would ask"."""
 
 UNCERTAIN: Final = frozenset({RING, "away", "unsure"})
 """Its values for absences that are not to be remembered."""
@@ -30,19 +36,35 @@ UNCERTAIN: Final = frozenset({RING, "away", "unsure"})
 MAX_NAMES: Final = 64
 """A question that has come through more caches than these is refused."""
 
-_NAME = re.compile(r"[0-9.]+ (ncps-[0-9a-f]{4,64})")
+DISTANCES: Final = 4
+"""Distances of questions that are told apart: 0, 1 and 2 caches, and more."""
+
+FAR_S: Final = 1.0
+"""Seconds for which a question of the last distance waits for its turn, at most."""
+
+_NAME = re.compile(r"[0-9.]+ (ncps-[0-9a-f]{4,64})(?:\.([0-9a-f]{1,32}))?")
+_PROCESS: Final = token_hex(4)
+"""Part of the numbers of questions, because the processes of a cache share one name."""
+
+_numbers = count()
 
 
 @frozen
 class Trail:
-    """See the module.
+    """The way of one question.
 
     :param names: of caches, the first one first; empty: a client of ours asks.
     :param has_come_round: whether our own name is among them.
+    :param question: its number at the first of the caches; empty if it has none.
     """
 
     names: tuple[str, ...] = ()
     has_come_round: bool = False
+    question: str = ""
+
+    def is_other_way_of(self, other: Trail) -> bool:
+        """Whether one question of one cache has come on two ways."""
+        return self.names[:1] == other.names[:1] != () and self.question == other.question
 
 
 NO_TRAIL: Final = Trail()
@@ -50,27 +72,51 @@ _current: ContextVar[Trail] = ContextVar("trail", default=NO_TRAIL)
 
 
 def read_via(header: str, own_name: str) -> Trail:
-    """The trail in a Via header. Malformed: it is longer than `MAX_NAMES`."""
+    """The trail in a Via header. Raises Malformed if it is longer than `MAX_NAMES`."""
     parts = (_NAME.fullmatch(part.strip()) for part in header.split(","))
-    names = tuple(match[1] for match in parts if match is not None)
-    if len(names) > MAX_NAMES:
-        raise Malformed(f"a request that has come through {len(names)} caches")
-    return Trail(names, own_name in names)
+    caches = [match for match in parts if match is not None]
+    if len(caches) > MAX_NAMES:
+        raise Malformed(f"a request that has come through {len(caches)} caches")
+    names = tuple(match[1] for match in caches)
+    return Trail(names, own_name in names, (caches[0][2] or "") if caches else "")
+
+
+def distance() -> int:
+    """Through how many caches the work that runs now was asked for; at most `DISTANCES` - 1.
+
+    Two caches may ask each other for many things at once. If the questions of both took the same
+    few places, each would hold its places until the other one has a free place. So questions of
+    each distance have places of their own: a question waits only for those that have come further.
+    """
+    return min(len(_current.get().names), DISTANCES - 1)
 
 
 def via(own_name: str) -> str:
     """The Via header of a question that this cache asks now."""
-    return ", ".join(f"1.1 {name}" for name in (*_current.get().names, own_name))
+    trail = _current.get()
+    first, *others = (*trail.names, own_name)
+    numbered = f"{first}.{trail.question}" if trail.question else first
+    return ", ".join(f"1.1 {name}" for name in (numbered, *others))
 
 
 def current() -> Trail:
-    """The trail of what runs now."""
+    """The trail of the work that runs now."""
     return _current.get()
 
 
 @contextmanager
+def asking() -> Iterator[None]:
+    """Give a number to the question that is asked within the block, unless it has a trail."""
+    trail = _current.get()
+    is_ours = not trail.names and not trail.question
+    number = f"{_PROCESS}{next(_numbers):x}" if is_ours else trail.question
+    with following(evolve(trail, question=number)):
+        yield
+
+
+@contextmanager
 def following(trail: Trail) -> Iterator[None]:
-    """Let what is begun within have this trail."""
+    """Give this trail to all work that is begun within the block."""
     token = _current.set(trail)
     try:
         yield

@@ -1,8 +1,9 @@
 """The ports: what the cache core needs of the world, and the values that cross the border.
 
-Each port is a Protocol with one contract test class under `tests/contract`, run against a fake
+Each port is a Protocol. Most have a contract test class under `tests/contract`, run against a fake
 and against every real adapter. All methods run on the reactor's thread and return quickly;
-adapters that block use `ncps.aio.threads` inside. Adapters raise the errors of `ncps.errors` only.
+adapters that block use `ncps.aio.threads` inside. Adapters raise only the errors of `ncps.errors`
+and their subclasses.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from ncps.ports.catalog import (
     NarRecord,
     Totals,
 )
+from ncps.ports.documents import Documents
+from ncps.ports.extras import (
+    EXTRA_KINDS,
+    ExtraKey,
+    ExtraKind,
+    ExtraStat,
+    ExtraStore,
+)
 from ncps.ports.inventory import (
     EvictedNar,
     Forgotten,
@@ -29,6 +38,26 @@ from ncps.ports.leases import (
     Notice,
     NoticeKind,
     Notices,
+)
+from ncps.ports.pins import (
+    Pin,
+    Pins,
+    PinTotals,
+)
+from ncps.ports.realisations import (
+    RealisationEntry,
+    Realisations,
+    RealisationStore,
+)
+from ncps.ports.references import (
+    PathFacts,
+    PathGraph,
+)
+from ncps.ports.removals import (
+    Block,
+    Blocked,
+    Erased,
+    Removals,
 )
 from ncps.ports.replicas import (
     KnownReplica,
@@ -45,6 +74,11 @@ from ncps.ports.stores import (
     Spooled,
     Stat,
 )
+from ncps.ports.tokens import (
+    Token,
+    Tokens,
+    TokenTable,
+)
 from ncps.ports.upstreams import (
     Peers,
     Upstream,
@@ -52,10 +86,19 @@ from ncps.ports.upstreams import (
 )
 
 __all__ = [
+    "EXTRA_KINDS",
+    "Block",
+    "Blocked",
     "Body",
     "Catalog",
     "ConfigStore",
+    "Documents",
+    "Erased",
     "EvictedNar",
+    "ExtraKey",
+    "ExtraKind",
+    "ExtraStat",
+    "ExtraStore",
     "Forgotten",
     "IdleNar",
     "Inventory",
@@ -69,7 +112,16 @@ __all__ = [
     "Notice",
     "NoticeKind",
     "Notices",
+    "PathFacts",
+    "PathGraph",
     "Peers",
+    "Pin",
+    "PinTotals",
+    "Pins",
+    "RealisationEntry",
+    "RealisationStore",
+    "Realisations",
+    "Removals",
     "Replaced",
     "Replica",
     "Replicas",
@@ -78,6 +130,9 @@ __all__ = [
     "SetAside",
     "Spooled",
     "Stat",
+    "Token",
+    "TokenTable",
+    "Tokens",
     "Totals",
     "Upstream",
     "UpstreamBody",

@@ -12,8 +12,9 @@ from attrs import frozen
 class Segment:
     """Bytes of an open local file, for `ncps.aio.unchanged_file`; the Body owns the descriptor.
 
-    :param read: given a count and a position, reads at most so many bytes there, one at least, and
-        waits for the disk where they are not in memory. Corrupt, Unavailable.
+    :param read: given a count and a position, reads at most `count` bytes there, at least one, and
+        waits for the disk if they are not in memory. Raises Corrupt if the file has changed,
+        Unavailable if it cannot be read now.
     """
 
     fd: int
@@ -25,10 +26,10 @@ class Segment:
 class Body(Protocol):
     """Bytes being pulled, in order, once.
 
-    Whoever got the Body closes it, also after an error; `close` is idempotent, may be called
-    between chunks, and gives up the source. Cancelling the await of a chunk is allowed and must
-    be followed by `close`. A source that fails raises `Unavailable` or `Corrupt` out of the
-    iteration: a Body that ends without raising has delivered everything.
+    The coroutine that got the Body closes it, also after an error; `close` is idempotent, may be
+    called between chunks, and gives up the source. Cancelling the await of a chunk is allowed
+    and must be followed by `close`. A source that fails raises `Unavailable` or `Corrupt` out of
+    the iteration: a Body that ends without raising has delivered everything.
     """
 
     @property

@@ -15,23 +15,27 @@ from ncps.nix.narurl import NarKey
 CONTENT: Final = "ca"
 """Vouches for a narinfo whose store path was computed from its content address."""
 
+UPLOAD: Final = "upload"
+"""Vouches for a narinfo that a client with leave to write uploaded, and whose NAR was read."""
+
 
 @frozen(kw_only=True)
 class NarRecord:
-    """How the bytes behind one NAR URL are kept (D3); every path reads this one record.
+    """The record of how the bytes behind one NAR URL are kept (D3).
 
     :param compression: as the narinfo advertises it (`none`, `xz`, ...).
-    :param file_size: size of the bytes the URL stands for, if known; likewise `file_hash`.
-    :param nar_size: size of the uncompressed NAR, if known; likewise `nar_hash`.
+    :param file_size: size of the bytes the URL stands for, if known; `file_hash` is their hash.
+    :param nar_size: size of the uncompressed NAR, if known; `nar_hash` is its hash.
     :param upstream: base URL of the upstream it came or would come from, without credentials;
         empty if unknown.
     :param origin_url: the URL field of that upstream's narinfo, query included.
     :param encoding: how the stored bytes are compressed; differs from `compression` only in
         trees taken over from elsewhere.
     :param stored_size: size of the stored object; None while nothing is stored.
-    :param stored_tag: of the stored object, as its store tells it; empty if nobody has looked.
+    :param stored_tag: tag of the stored object; empty if the store was not asked for it yet.
     :param stored_at: when the bytes were published; None while nothing is stored.
     :param verified_at: when NarHash was last found right; None if never.
+    :param uploaded_at: when a client uploaded the bytes; None if they came from elsewhere.
     """
 
     key: NarKey
@@ -48,6 +52,12 @@ class NarRecord:
     stored_at: datetime | None = None
     verified_at: datetime | None = None
     last_used_at: datetime | None = None
+    uploaded_at: datetime | None = None
+
+    @property
+    def is_only_copy(self) -> bool:
+        """Whether a client uploaded it, and no upstream is known to have it."""
+        return self.uploaded_at is not None and not self.upstream
 
     @property
     def is_stored(self) -> bool:
@@ -65,10 +75,14 @@ class NarRecord:
 
 
 WRONG_S: Final = 30 * 24 * 3600.0
-"""How long a file that was found wrong stays known as such."""
+"""Seconds for which a file that was found wrong stays known as such."""
 
 WRONG_ENTRIES: Final = 10_000
-"""How many of them, at most; beyond, those found first are forgotten."""
+"""Most of them that are remembered; beyond, those found first are forgotten."""
+
+
+LONGEST_AMONG: Final = 64 * 1024
+"""Characters of a narinfo that is read together with others."""
 
 
 @frozen(kw_only=True)
@@ -79,8 +93,9 @@ class NarInfoEntry:
     :param narinfo: rewritten and signed, ready to render.
     :param upstream: base URL of the upstream it came from, without credentials.
     :param upstream_url: the URL field as that upstream gave it.
-    :param verified_by: who vouched for it: a public key (`name:base64`), or `CONTENT` for the
-        content address in its store path; empty: nobody.
+    :param verified_by: the public key that vouched for it (`name:base64`), or `CONTENT` for the
+        content address in its store path, or `UPLOAD` for the client that uploaded it; empty if
+        nothing did.
     :param signed_by: the public key of our signature in it; empty: it has none.
     """
 
@@ -95,7 +110,7 @@ class NarInfoEntry:
 
     @property
     def is_verified(self) -> bool:
-        """Whether anybody vouched for it; by whose keys is another question."""
+        """Whether a key, its content address or an upload vouched for it."""
         return self.verified_by != ""
 
 
@@ -109,10 +124,22 @@ class Totals:
 
 
 class Catalog(Protocol):
-    """The index that requests use; each method is one transaction. Errors: Unavailable."""
+    """The index that requests use; each method is one transaction.
+
+    Raises Unavailable if the database is away.
+    """
 
     async def narinfo(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
         """Return a narinfo and the record of its NAR, or None."""
+
+    async def narinfos_among(
+        self, digests: Collection[str]
+    ) -> dict[str, tuple[NarInfoEntry, NarRecord] | None]:
+        """Return those of many narinfos that are there, each with the record of its NAR.
+
+        None stands for one of more than `LONGEST_AMONG` characters, which `narinfo` returns. They
+        are read in batches, each a transaction of its own.
+        """
 
     async def nar(self, key: NarKey) -> NarRecord | None:
         """Return the record of a NAR, or None."""
@@ -124,7 +151,7 @@ class Catalog(Protocol):
         """Return every narinfo whose URL is this key."""
 
     async def narinfos_alike(self, key: NarKey) -> list[NarInfoEntry]:
-        """Return some narinfos whose NAR has the same NarHash, whatever their URL. May be slow."""
+        """Return some narinfos, of any URL, whose NAR has the same NarHash. May be slow."""
 
     async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         """Insert or replace a narinfo and see to its NAR's row.
@@ -132,14 +159,15 @@ class Catalog(Protocol):
         A new NAR row takes all of `nar`. Of an existing one that is stored only what is unknown
         in it (None or empty) is filled in, and that only if the stored bytes are known to have
         the NarHash of `nar`; one that was stored once takes the origin from `nar`, one that never
-        was the advertised facts, too. References and signatures are sets.
+        was the advertised facts, too. References and signatures are sets. Raises Blocked (see
+        `ncps.ports.removals`), and writes nothing, if the path or its NAR is blocked.
         """
 
     async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
         """Insert or replace a NAR's row after its bytes were published.
 
-        Narinfos of this key get FileHash and FileSize from the record, whatever they said, unless
-        their compression is none.
+        Narinfos of this key get FileHash and FileSize from the record, unless their compression is
+        none. Raises Blocked, and writes nothing, if the NAR is blocked.
 
         :param fence: of the lease under which they were fetched; Conflict, and nothing is written,
             if bytes were recorded under a later one. 0 for no lease, which always writes and
@@ -158,6 +186,8 @@ class Catalog(Protocol):
 
     async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
         """Return stored NARs that were never read as NARs, oldest first.
+
+        Uploads of which no NarHash is known are left out: they are read for their narinfo.
 
         :param compressions: only NARs kept in one of these, or of which that is not known.
         """
@@ -184,6 +214,9 @@ class Catalog(Protocol):
         self, narinfos: Mapping[str, datetime], nars: Mapping[NarKey, datetime]
     ) -> None:
         """Set times of last use, many at once; unknown ones are ignored; never backwards."""
+
+    async def settle(self) -> None:
+        """Make everything that was written so far survive a loss of power."""
 
     async def totals(self) -> Totals:
         """Count what is there."""

@@ -1,4 +1,4 @@
-"""Inventory: the catalog as whoever keeps the store small sees it."""
+"""Inventory: the catalog as eviction and the sweeps see it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ class Forgotten:
 
 
 class Inventory(Catalog, Protocol):
-    """A catalog that can tell sizes and ages; each method is one transaction. Errors: Unavailable.
+    """A catalog that can tell sizes and ages; each method is one transaction.
+
+    Raises Unavailable if the database is away.
 
     Sizes are those of the counters, which every method of the catalog that stores or forgets keeps
     in its transaction.
@@ -57,27 +59,43 @@ class Inventory(Catalog, Protocol):
         """Return the bytes of all stored NARs."""
 
     async def recount(self) -> int:
-        """Count what is stored anew; return by how many bytes the counter was too low."""
+        """Count what is stored anew; return how many bytes the counter lacked."""
 
     async def created_at(self) -> datetime:
         """Return when this catalog was made."""
 
-    async def idle(self, before: datetime, limit: int) -> list[IdleNar]:
-        """Return stored NARs that were last wanted before then, the longest unwanted first."""
+    async def idle(
+        self, before: datetime, limit: int, *, only_copies: bool = False
+    ) -> list[IdleNar]:
+        """Return stored NARs that were last wanted before `before`, and that no pin holds.
+
+        Those unused for the longest time come first.
+
+        :param only_copies: whether to return those that `NarRecord.is_only_copy` holds for, and no
+            others; else all but those.
+        """
+
+    async def only_copies(self) -> int:
+        """Return the bytes of the stored NARs that `NarRecord.is_only_copy` holds for."""
+
+    async def abandoned(self, before: datetime, limit: int) -> list[IdleNar]:
+        """Return uploaded NARs without a narinfo that were stored and last used before `before`."""
 
     async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
-        """Note that the bytes are to go, as `mark_missing` does, of what is still as it was.
+        """Record that the bytes of NARs will be removed, as `mark_missing` does.
 
         Durable on return, like no other method: a loss of power must not bring the row back after
-        the bytes are gone. Unavailable may mean that it is noted but not durable.
+        the bytes are gone. Unavailable may mean that it is recorded but not durable.
 
-        What was used, stored anew or removed since `idle` said so is left out. The last use of a
-        NAR that had none becomes `used_at`, so that its record is forgotten no earlier.
+        Records it only of NARs whose rows have not changed: those that were used, stored anew,
+        removed or pinned since `idle` are left out. A NAR without a last use gets `used_at` as its
+        last use, so that its record is not forgotten earlier.
         """
 
     async def forget_unused(self, before: datetime, now: datetime, limit: int) -> Forgotten:
-        """Delete the records of NARs, with their narinfos, that nobody has wanted since then.
+        """Delete records of NARs, with their narinfos, that no client has wanted since `before`.
 
-        Of those that are not stored, at most so many. A narinfo was wanted when it was last used or
-        fetched. A record that bears no time at all is given `now` as its last use.
+        Only of NARs that are not stored and that no pin holds, and at most `limit`. A narinfo was
+        wanted when it was last used or fetched. A record that bears no time at all is given `now`
+        as its last use.
         """

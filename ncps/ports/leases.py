@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Literal, Protocol
 
 from attrs import frozen
@@ -14,7 +14,7 @@ class Lease(Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody else may hold it now: the guarded work must not be committed."""
+        """Whether another process may hold it now: the guarded work must not be committed."""
 
     @property
     def fence(self) -> int:
@@ -31,32 +31,46 @@ class Leases(Protocol):
     """Mutual exclusion by name, fair within a process, not re-entrant.
 
     Each object is made with the `address` at which its process can be reached by the others; it
-    is written down with every lease, so that they may find who is at work.
+    is written down with every lease, so that they can find the process at work.
     """
 
-    def hold(self, name: str) -> AbstractAsyncContextManager[Lease]:
-        """Wait for the lease (cancellable) and hold it. Unavailable if leases cannot be had."""
+    async def take(self, name: str) -> Lease:
+        """Wait for the lease (cancellable); the caller releases it.
+
+        Raises Unavailable if leases cannot be had.
+        """
+
+    @asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[Lease]:
+        """Take the lease, and release it at the end of the block."""
+        lease = await self.take(name)
+        try:
+            yield lease
+        finally:
+            await lease.release()
 
     async def try_hold(self, name: str) -> Lease | None:
-        """Take the lease if it is free; None if somebody holds it. Unavailable."""
+        """Take the lease if it is free; None if it is held. Raises Unavailable if that fails."""
 
     async def holder(self, name: str) -> str:
-        """Return the address of who holds it now; empty: nobody, or it told none. Unavailable.
+        """Return the address of its holder; empty if it has none, or its holder told none.
 
-        May be out of date when it arrives; good for finding somebody, never for deciding.
+        May be out of date when it arrives: good for finding a process, never for deciding. Raises
+        Unavailable if that cannot be told.
         """
 
 
-NoticeKind = Literal["narinfo", "nar", "absent", "gap"]
+NoticeKind = Literal["narinfo", "nar", "absent", "realisation", "gap"]
 
 
 @frozen
 class Notice:
-    """What one replica tells the others, so that they forget what is no longer so.
+    """A message of one replica to the others, so that they forget facts that have changed.
 
     :param kind: `narinfo`: the narinfo of a digest was stored, replaced or forgotten; `nar`: the
         bytes or the record of a NAR changed; `absent`: a digest or NAR that was absent is so no
-        more; `gap`: notices may have been missed, all that is remembered is in doubt.
+        more; `realisation`: the same of a realisation, by its path; `gap`: notices may have been
+        missed, all that is remembered is in doubt.
     :param name: digest or NAR file name; empty for `gap`.
     """
 
@@ -65,7 +79,7 @@ class Notice:
 
 
 class Notices(Protocol):
-    """What replicas tell each other, best effort: nothing may depend on an arrival.
+    """Messages among replicas, best effort: nothing may depend on an arrival.
 
     A notice reaches every other object on the same line at most once, and may reach none. After a
     gap (a connection that was lost) subscribers are told `Notice("gap")`.

@@ -53,12 +53,12 @@ class KnownReplica:
 
 @frozen(kw_only=True)
 class Roll:
-    """Who shares the catalog, at one moment.
+    """The replicas that share the catalog, at one moment.
 
     :param key: the public key that the catalog knows as the one that this cache signs with; None
         if it knows none.
     :param now: the time by the clock of the database, to the second.
-    :param seen: whoever has told of itself and was not removed, in no order.
+    :param seen: replicas that have told of themselves and were not removed, in no order.
     """
 
     key: str | None
@@ -67,21 +67,24 @@ class Roll:
 
 
 class Replicas(Protocol):
-    """The roll of a catalog; each method is one transaction. Errors: Unavailable, StorageFull."""
+    """The roll of a catalog; each method is one transaction.
+
+    Raises Unavailable if the database is away, StorageFull if it has no room.
+    """
 
     async def roll(self) -> Roll:
-        """Return who is there."""
+        """Return the roll as it is now."""
 
     async def claim(
         self, key: str, *, before: str | None, replica: Replica | None, gone: Collection[str] = ()
     ) -> bool | None:
         """Have the catalog know this key, and enter the replica that signs with it.
 
-        Returns whether the replica was not on the roll yet, which of several workers is true for
-        one. None, and nothing is written, if the catalog knows another key by now.
+        Returns whether the replica was not on the roll before; of several workers, one gets True.
+        Returns None, and writes nothing, if the catalog knows another key.
 
         :param before: the key that is replaced; None for no key at all.
-        :param replica: None to enter nobody; the answer is then true.
+        :param replica: None to enter none; the answer is then true.
         :param gone: ids of replicas that are removed from the roll.
         """
 
@@ -92,4 +95,4 @@ class Replicas(Protocol):
         """
 
     async def withdraw(self, replica_id: str) -> None:
-        """Remove a replica from the roll; harmless if it is not on it."""
+        """Remove a replica from the roll; does nothing if the replica is not on the roll."""

@@ -16,12 +16,12 @@ from ncps.ports.bodies import Body
 
 
 class Replaced(Corrupt):
-    """The object under a key is another one than its tag says: nobody knows its bytes."""
+    """The object under a key is another one than its tag says: its bytes are unknown."""
 
 
 @frozen(kw_only=True)
 class Stat:
-    """What a store says of an object it has.
+    """The facts that a store tells of one of its objects.
 
     :param tag: tells this object from every other one that has or had its key: a store gives an
         object whose bytes were changed or replaced another tag. Never empty.
@@ -63,7 +63,7 @@ class NarStore(Protocol):
     """Keeps NAR files under their keys. Nothing partial is ever seen under a key."""
 
     async def stat(self, key: NarKey) -> Stat | None:
-        """Return facts of the object; None means surely absent. Unavailable: could not tell."""
+        """Return facts of the object; None: surely absent. Raises Unavailable if it cannot tell."""
 
     async def open(
         self,
@@ -74,18 +74,20 @@ class NarStore(Protocol):
         size: int | None = None,
         tag: str | None = None,
     ) -> Body:
-        """Open bytes `start` to `stop` (exclusive, default the end). NotFound, Unavailable.
+        """Open bytes `start` to `stop` (exclusive, default the end).
 
-        :param size: what the object's size should be; Corrupt if it is another.
-        :param tag: what its tag should be; Replaced if it is another.
+        Raises NotFound if the object is absent, Unavailable if it cannot be read now.
+
+        :param size: the size that the object should have; raises Corrupt if it has another.
+        :param tag: the tag that it should have; raises Replaced if it has another.
         """
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         """Make the spooled file the object: atomic, durable on return, idempotent.
 
         Consumes the source file, which the caller has verified. It replaces an object with other
-        bytes that is there already, and sets that one aside. Corrupt if the source is not what
-        it is said to be, StorageFull, Unavailable.
+        bytes that is there already, and sets that one aside. Raises Corrupt if the source is not
+        what it is said to be, StorageFull if there is no room, Unavailable if it fails now.
         """
 
     def watch(self, replaced: Callable[[], object]) -> None:
@@ -94,29 +96,32 @@ class NarStore(Protocol):
     async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
         """Give an object a second key, atomic and durable on return; what was there is replaced.
 
-        Replaced if the object's tag is another. NotFound, StorageFull, Unavailable.
+        Raises Replaced if the object's tag is another, NotFound if it is absent, StorageFull if
+        there is no room, Unavailable if it fails now.
         """
 
     async def delete(self, key: NarKey) -> bool:
-        """Remove the object; False if it was absent. Unavailable."""
+        """Remove the object; False if it was absent. Raises Unavailable if it cannot."""
 
     async def quarantine(self, key: NarKey) -> bool:
         """Set the object aside where no request finds it but an operator can; False if absent.
 
-        Whatever was set aside before stays, also what has the same key and the same moment.
-        StorageFull, Unavailable.
+        Objects that were set aside before stay, also one of the same key and the same moment.
+        Raises StorageFull if there is no room, or the store is read-only or does not permit it,
+        Unavailable if it fails now.
         """
 
     def walk_quarantine(self) -> AsyncIterator[SetAside]:
-        """All that `quarantine` has set aside, in no order; nothing of another make. Unavailable.
+        """All that `quarantine` has set aside, in no order, and no other files.
 
-        What comes or goes meanwhile may or may not appear.
+        Files that come or go meanwhile may or may not appear. Raises Unavailable if it fails now.
         """
 
     async def discard(self, aside: SetAside) -> None:
         """Remove what was set aside, if it is still there. Needs no room.
 
-        StorageFull (read-only, no leave), Unavailable.
+        Raises StorageFull if the store is read-only or does not permit it, Unavailable if it fails
+        now.
         """
 
     def walk(self) -> AsyncIterator[Stat]:
@@ -131,16 +136,22 @@ class NarInfoStore(Protocol):
     """Keeps beside each published NAR the narinfo as verified (text, D13), by store path hash."""
 
     async def put(self, digest: str, text: bytes) -> None:
-        """Write or replace, atomic and durable on return. StorageFull, Unavailable."""
+        """Write or replace, atomic and durable on return.
+
+        Raises StorageFull if nothing may be written, Unavailable if it fails now.
+        """
 
     async def get(self, digest: str) -> bytes | None:
-        """Return the text; None means surely absent. Unavailable."""
+        """Return the text; None: surely absent. Raises Unavailable if it cannot tell."""
 
     async def delete(self, digest: str) -> bool:
-        """Remove it; False if it was absent. Unavailable."""
+        """Remove it; False if it was absent. Raises Unavailable if it cannot."""
 
     async def written(self, digest: str) -> datetime | None:
-        """Return when the text was written; None means surely absent. Unavailable."""
+        """Return when the text was written; None: surely absent.
+
+        Raises Unavailable if it cannot tell.
+        """
 
     def walk(self) -> AsyncIterator[str]:
         """Every digest, in no order."""
@@ -150,14 +161,14 @@ class ConfigStore(Protocol):
     """Keeps the signing key and few small secrets, each created exactly once."""
 
     async def get(self, name: str) -> bytes | None:
-        """Return the value; None means surely absent. Unavailable."""
+        """Return the value; None: surely absent. Raises Unavailable if it cannot tell."""
 
     async def create(self, name: str, value: bytes) -> bytes:
         """Create `name` unless it exists; return the value that is there afterwards.
 
         Of any number of concurrent creators, in any number of processes, one wins and all
-        return its value. Durable on return. StorageFull, Unavailable.
+        return its value. Durable on return. Raises StorageFull or Unavailable if it cannot write.
         """
 
     async def replace(self, name: str, value: bytes) -> None:
-        """Have `name` be this value, whatever it was. StorageFull, Unavailable."""
+        """Set `name` to this value, new or not. Raises StorageFull or Unavailable if it cannot."""

@@ -1,4 +1,4 @@
-"""Upstreams and peers: whom to fetch from."""
+"""Upstreams and peers: the places to fetch from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Protocol
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
+from ncps.nix.realisation import Realisation, RealisationKey
 from ncps.ports.bodies import Body
 
 
@@ -42,14 +43,21 @@ class Upstream(Protocol):
         """Lower is asked first."""
 
     async def narinfo(self, digest: str) -> NarInfo:
-        """Fetch and parse. NotFound: surely absent there. Unavailable, Corrupt: cannot tell."""
+        """Fetch and parse a narinfo.
+
+        Raises NotFound if it is surely absent there, Unavailable or Corrupt if that cannot be told.
+        """
+
+    async def realisation(self, key: RealisationKey) -> Realisation:
+        """Fetch and parse a realisation. Raises the errors of `narinfo`."""
 
     async def open_nar(
         self, url: str, *, offset: int = 0, allow_encoding: bool = False
     ) -> UpstreamBody:
         """Open a NAR by the URL field of that upstream's narinfo (relative or absolute).
 
-        Returns once the headers have arrived. NotFound, Unavailable, Corrupt.
+        Returns once the headers have arrived. Raises NotFound if it is surely absent there,
+        Unavailable or Corrupt if that cannot be told.
 
         :param offset: first byte wanted; see `UpstreamBody.start` for what came.
         :param allow_encoding: whether a Content-Encoding on the wire is welcome.
@@ -58,11 +66,20 @@ class Upstream(Protocol):
     async def stat_nar(self, url: str) -> int | None:
         """Ask for a NAR's size without its bytes; None: it is there, of unknown size.
 
-        NotFound, Unavailable, Corrupt.
+        Raises the errors of `open_nar`.
+        """
+
+    async def text(self, path: str, limit: int) -> bytes:
+        """Fetch a whole object that is not a narinfo or a NAR, freed of any Content-Encoding.
+
+        Raises NotFound if it is surely absent there, Unavailable or Corrupt if that cannot be told,
+        Oversized if it has more than `limit` bytes.
+
+        :param path: below the base URL; quoted as in a URL.
         """
 
     async def cache_info(self) -> CacheInfo:
-        """Fetch nix-cache-info. NotFound, Unavailable, Corrupt."""
+        """Fetch nix-cache-info. Raises the errors of `narinfo`."""
 
 
 class Peers(Protocol):
@@ -74,11 +91,11 @@ class Peers(Protocol):
     async def find_nar(self, address: str, key: NarKey) -> str:
         """Say which file of a NAR is arriving there; files of one name have the same bytes.
 
-        NotFound: none is. Unavailable, Corrupt: cannot tell.
+        Raises NotFound if none is, Unavailable or Corrupt if that cannot be told.
         """
 
     async def open_nar(self, address: str, key: NarKey, *, offset: int = 0) -> UpstreamBody:
-        """Follow a NAR that is arriving there, from this byte on. Errors as for `find_nar`.
+        """Follow a NAR that is arriving there, from this byte on. Raises the errors of `find_nar`.
 
         A Body that ends without raising was found right there, to its last byte.
         """

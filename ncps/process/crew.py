@@ -1,14 +1,15 @@
 """The crew: a supervisor process and its workers.
 
 The supervisor reads the settings, takes the locks, brings the schema up to date, opens the doors
-and starts the workers; it serves nothing itself. Start-up errors are told as one process tells
-them. The workers go with it, however it ends.
+and starts the workers; it serves nothing itself. Start-up errors look like those of one process.
+The workers end with it, even if it is killed.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,28 +24,40 @@ from twisted.python.failure import Failure
 
 from ncps import __version__
 from ncps.aio.signals import CUT_S, hear_no_more, hear_signals, ignore_others
-from ncps.assembly.role import address_of, closed, new_name, notify
+from ncps.aio.waiting import within
+from ncps.assembly.reload import TROUBLE, Reload
+from ncps.assembly.role import closed, new_name
 from ncps.assembly.service import NcpsService
+from ncps.assembly.systemd import Pulse, Watchdog, notify, status, stopping
 from ncps.cli import WORKER
-from ncps.errors import NcpsError, Refused
+from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.observe import log_levels
 from ncps.process import rundir
 from ncps.process.listeners import Listeners
 from ncps.process.rundir import RunDirectory
 from ncps.process.supervisor import Process, Supervisor, Watch
 from ncps.process.worker import (
+    CHANGED,
+    CUT,
     FAILED,
     FIRST_LOCK,
     LIFELINE,
     LONGEST_REPORT,
     REPORTS,
     SETTINGS,
+    TOOK,
     Plan,
+    reload_order,
 )
 from ncps.settings.carried import pack
 from ncps.settings.schema.tree import Settings
 
+MOST_CHANGES = 1000
+"""Lines about one reload that a worker may send."""
+TAKE_S = 30.0
+"""Seconds that all workers together have to go on with other settings."""
 AFTERMATH_S = 20.0
-"""How long a worker may take to end beyond the drain deadline, before it is killed."""
+"""Seconds beyond the drain deadline after which a worker is killed."""
 _OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _OF_SOCKETS = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -56,6 +69,7 @@ class _Line(ProcessProtocol):
         self._watch = watch
         self._said = b""
         self._why = ""
+        self._changes: list[str] = []
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """See `ProcessProtocol`."""
@@ -66,6 +80,14 @@ class _Line(ProcessProtocol):
         for line in lines:
             if line == b"READY=1":
                 self._watch.ready()
+            elif line == b"WATCHDOG=1":
+                self._watch.pulse()
+            elif line.startswith(CHANGED):
+                self._changes.append(line.removeprefix(CHANGED).decode("utf-8", "replace"))
+                del self._changes[:-MOST_CHANGES]
+            elif line == TOOK:
+                changes, self._changes = self._changes, []
+                self._watch.took(changes)
             elif line.startswith(FAILED):
                 self._why = line.removeprefix(FAILED).decode("utf-8", "replace")
 
@@ -96,17 +118,20 @@ class _Running(Process):
 
     def signal(self, name: str) -> None:
         with suppress(ProcessExitedAlready):
-            self.transport.signalProcess(name)
+            self.transport.signalProcess(signal.Signals[f"SIG{name}"])
+
+    def give(self, settings: bytes) -> None:
+        self.transport.writeToChild(LIFELINE, reload_order(settings))
 
     def cut(self) -> None:
-        self.transport.writeToChild(LIFELINE, b"c")
+        self.transport.writeToChild(LIFELINE, CUT)
 
 
 class Crew:
     """A supervisor's process.
 
     :param premises: has taken the locks; its `check` was called.
-    :ivar failure: why the start failed.
+    :ivar failure: the error of a start that failed.
     """
 
     _log = Logger()
@@ -120,7 +145,12 @@ class Crew:
         self._via = new_name()
         self._directory: RunDirectory | None = None
         self._files: list[int] = []
+        self._secret = settings.cluster.secret or secrets.token_hex(32)
+        self.reload = Reload(reactor, settings, take=self._take, tell=notify, status=self._status)
         self._supervisor = Supervisor(reactor, settings.server.workers, self._spawn)
+        self._watchdog = Watchdog.of(os.environ, os.getpid())
+        self._pulse = Pulse(reactor, self._watchdog.pulse_s, self._beat)
+        self._beaten = 0.0
 
     def start(self) -> None:
         """Start, and end the reactor where that fails."""
@@ -131,7 +161,7 @@ class Crew:
         settings = self._settings
         self._directory = rundir.make(rundir.parents(os.environ))
         await self._doors.open(settings.server.addr)
-        self._files = [os.open(os.devnull, os.O_RDWR), _written(settings)]
+        self._files = [os.open(os.devnull, os.O_RDWR), _written(self._packed(settings))]
         await self._supervisor.start()
         if self._supervisor.is_stopping:
             return
@@ -139,16 +169,60 @@ class Crew:
             "ncps {version} has {count} workers on {addresses}",
             version=__version__,
             count=settings.server.workers,
-            addresses=", ".join(address_of(port) for port in self._doors.ports),
+            addresses=", ".join(entrance.address for entrance in self._doors.entrances),
         )
-        notify("READY=1")
+        self._supervisor.changed = self._tell_status
+        notify("READY=1", self._status(), *self._watchdog.prepare())
+        self._beaten = self._reactor.seconds()
+        self._pulse.start()
+        self.reload.start()
+
+    def _packed(self, settings: Settings) -> bytes:
+        """Return the settings of a worker; workers need a secret among themselves."""
+        cluster = evolve(settings.cluster, secret=self._secret)
+        return pack(evolve(settings.share(), cluster=cluster, given={}))
+
+    async def _take(self, settings: Settings) -> list[str]:
+        """Go on with other settings; return lines about changes that the settings do not show."""
+        log_levels.change_level(settings.log.level)
+        packed = self._packed(settings)
+        self._settings, former = settings, self._files[1]
+        self._files[1] = _written(packed)
+        os.close(former)
+        lines: dict[str, None] = {}
+        end = self._reactor.seconds() + TAKE_S
+        for number, taking in self._supervisor.give(packed).items():
+            late = f"worker {number} has not taken the settings within {TAKE_S:g} s"
+            left_s = max(0.0, end - self._reactor.seconds())
+            try:
+                lines |= dict.fromkeys(await within(self._reactor, left_s, taking.wait(), late))
+            except Unavailable as error:
+                lines[f"{TROUBLE}{error}"] = None
+        return list(lines)
+
+    def _status(self) -> str:
+        serving, count = self._supervisor.serving, self._settings.server.workers
+        addresses = ", ".join(entrance.address for entrance in self._doors.entrances)
+        return status(f"{serving} of {count} workers serve {addresses}")
+
+    def _tell_status(self) -> None:
+        if not self._supervisor.is_stopping:
+            notify(self._status())
+
+    def _beat(self) -> None:
+        """Look after the workers first: one that stands still is ended, and the others serve on."""
+        now, before = self._reactor.seconds(), self._beaten
+        self._beaten = now
+        if now - before < 2 * self._watchdog.pulse_s:  # else their pulses are still to be read
+            self._supervisor.end_stalled(self._watchdog.patience_s)
+        notify("WATCHDOG=1")
 
     def _start_failed(self, failure: Failure) -> None:
         if isinstance(failure.value, NcpsError):
             self.failure = failure.value
         else:
             self._log.failure("cannot start", failure)
-            self.failure = NcpsError("an unexpected error, of which the log has more")
+            self.failure = NcpsError("an unexpected error; the log says more")
         self._reactor.callWhenRunning(self._reactor.stop)
 
     def _spawn(self, number: int, life: int, watch: Watch) -> Process:
@@ -172,11 +246,12 @@ class Crew:
             via=self._via,
             locks=len(locks),
             doors=tuple(doors),
+            watchdog_s=self._watchdog.patience_s,
         )
         transport = self._reactor.spawnProcess(
             _Line(watch),
             sys.executable,
-            [sys.executable, *sys.orig_argv[1:]],  # for those who look at the list of processes
+            [sys.executable, *sys.orig_argv[1:]],  # for readers of the list of processes
             _environment(os.environ, plan),
             childFDs=fds,
         )
@@ -194,15 +269,17 @@ class Crew:
     async def _stop(self) -> None:
         server = self._settings.server
         drain_s = server.drain_delay_s + server.drain_timeout_s
-        notify("STOPPING=1")
+        await self.reload.stop()
+        notify(*stopping(drain_s + AFTERMATH_S))
         self._log.info(
-            "stopping {count} workers, up to {seconds} s; a second signal cuts what they do",
+            "stopping {count} workers, up to {seconds} s; a second signal cuts their answers",
             count=self._supervisor.running,
             seconds=drain_s,
         )
         await self._supervisor.stop(drain_s + AFTERMATH_S)
-        for port in self._doors.ports:
-            await closed(port)
+        self._pulse.stop()
+        for entrance in self._doors.entrances:
+            await closed(entrance.port)
         if self._directory is not None:
             self._directory.remove()
         for fd in self._files:
@@ -213,30 +290,27 @@ class Crew:
 
 
 def _environment(environ: Mapping[str, str], plan: Plan) -> dict[str, str]:
-    """What a worker sees: it has no word with systemd of its own."""
+    """The environment of a worker, which does not talk to systemd itself."""
     found = {k: v for k, v in environ.items() if k not in {*_OF_SYSTEMD, *_OF_SOCKETS}}
     return found | {WORKER: plan.render()}
 
 
-def _written(settings: Settings) -> int:
+def _written(packed: bytes) -> int:
     """Return a descriptor that workers read their settings from; on no disk, for their secrets."""
-    cluster = settings.cluster
-    if not cluster.secret:  # the workers need one among themselves
-        cluster = evolve(cluster, secret=secrets.token_hex(32))
-    plain = evolve(settings.share(), cluster=cluster)
     fd = os.memfd_create("ncps-settings")
     with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(pack(plain))
+        file.write(packed)
     return fd
 
 
 def serve(settings: Settings) -> int:
-    """Run with workers until told to stop; return the exit code. NcpsError: it could not start."""
+    """Run with workers until told to stop; return the exit code. Raises NcpsError if that fails."""
     from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
 
     run: Any = reactor
-    ignore_others(run)
     premises = NcpsService(settings, run)
+    crew = Crew(settings, reactor, premises)
+    ignore_others(run, crew.reload.ask)
     try:
         if WORKER in os.environ:
             raise Refused(f"{WORKER} is for workers alone: leave it out")
@@ -246,8 +320,7 @@ def serve(settings: Settings) -> int:
     except NcpsError:
         premises.release_locks()
         raise
-    crew = Crew(settings, reactor, premises)
-    hear_signals(run, crew.cut, cut_s=2 * CUT_S)
+    hear_signals(run, crew.cut, crew.reload.ask, cut_s=2 * CUT_S)
     run.addSystemEventTrigger("before", "shutdown", crew.stop)
     run.callWhenRunning(crew.start)
     run.run()

@@ -1,7 +1,7 @@
 """DatagramNotices: workers of one daemon tell each other what to forget, over UNIX datagrams.
 
-Nothing depends on an arrival, so nothing is answered. What a busy sibling cannot take now is kept
-for a moment, and tried again; when too much has piled up, it becomes one "gap": forget all. A
+Nothing depends on an arrival, so no notice is answered. Notices that a busy sibling cannot take now
+are kept for a moment and sent again; too many of them become one "gap": forget all. A
 sibling that is not there needs no notice, since its successor remembers nothing yet.
 """
 
@@ -32,7 +32,7 @@ _KINDS = frozenset(get_args(NoticeKind))
 _FULL = frozenset({errno.EAGAIN, errno.ENOBUFS})
 
 Send = Callable[[bytes, Path], bool]
-"""Sends a datagram; False if its receiver has no room now. OSError: it is not there."""
+"""Sends a datagram; False if its receiver has no room now. Raises OSError if it is not there."""
 
 
 class _Ear(DatagramProtocol):
@@ -49,7 +49,7 @@ class _Ear(DatagramProtocol):
 
 @define(eq=False)
 class _Sibling:
-    """What waits to be told to one of the others."""
+    """A sibling, and the notices that wait for it."""
 
     path: Path
     waiting: dict[Notice, None] = field(factory=dict)
@@ -57,7 +57,7 @@ class _Sibling:
 
 
 class DatagramNotices(Notices):
-    """See the module and `ncps.ports.Notices`.
+    """Notices among the workers of one daemon; see `ncps.ports.Notices`.
 
     :param reactor: `IReactorUNIXDatagram` and `IReactorTime`.
     :param own: where this worker listens.
@@ -79,7 +79,7 @@ class DatagramNotices(Notices):
         self._mouth: socket.socket | None = None
 
     def open(self) -> None:
-        """Listen; to be done before anything is remembered. Unavailable."""
+        """Listen, before the worker remembers anything. Raises Unavailable if that fails."""
         try:
             self._own.unlink(missing_ok=True)  # what a predecessor left
             self._port = self._reactor.listenUNIXDatagram(
@@ -90,14 +90,14 @@ class DatagramNotices(Notices):
             raise Unavailable(f"notices cannot be received: {error}") from error
 
     async def reopen(self) -> None:
-        """Listen anew, and have everything forgotten that was told meanwhile. Unavailable."""
+        """Listen anew; the subscribers forget everything. Raises Unavailable if that fails."""
         await self.close()
         self.open()
         for told in self._told:
             told(GAP)
 
     async def close(self) -> None:
-        """Tell and be told no more; idempotent."""
+        """Send and receive no more; idempotent."""
         for sibling in self._siblings:
             sibling.waiting.clear()
             if sibling.retry is not None:
@@ -134,7 +134,7 @@ class DatagramNotices(Notices):
                     sibling.retry = self._reactor.callLater(RETRY_S, self._flush, sibling)
                     return
             except OSError:
-                sibling.waiting.clear()  # nobody is there
+                sibling.waiting.clear()  # the sibling is not there
                 return
             for notice in taken:
                 del sibling.waiting[notice]
@@ -151,7 +151,7 @@ class DatagramNotices(Notices):
         return True
 
     def received(self, datagram: bytes) -> None:
-        """Pass on what a datagram says; what makes no sense is logged and dropped."""
+        """Pass on the notices of a datagram; a line that makes no sense is logged and dropped."""
         for line in datagram.decode("ascii", "replace").splitlines():
             kind, _, name = line.partition(" ")
             if kind not in _KINDS:

@@ -1,8 +1,8 @@
 """Gathering: the figures of all workers in one answer, which never counts backwards.
 
-A scraper takes a counter that falls for one that began anew, and adds it all once more. So what a
-worker shows it writes down before it shows it: its successor begins from there, and while it is
-away or busy the others use what it has written.
+A scraper takes a counter that falls for one that began anew, and adds it all once more. So a worker
+writes its figures down before it shows them. Its successor begins from the file; while a worker is
+away or busy, the others use its file.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ncps.observe.snapshots import Collector, Snapshot
 class Sibling:
     """Another worker.
 
-    :param ask: asks it for its figures, within a deadline. Unavailable.
-    :param shown: what it wrote down when it was last asked.
+    :param ask: asks it for its figures, within a deadline; raises Unavailable if it fails.
+    :param shown: the file that it wrote when it was last asked.
     """
 
     ask: Callable[[], Awaitable[bytes]]
@@ -33,10 +33,10 @@ class Sibling:
 
 
 class Gathering:
-    """See the module.
+    """The figures of this worker and of its siblings.
 
-    :param shown: where this worker writes down what it shows; what a predecessor wrote there is
-        where its own figures begin.
+    :param shown: the file of what this worker shows; its own figures begin with those that a
+        predecessor wrote there.
     """
 
     _log = Logger()
@@ -62,7 +62,9 @@ class Gathering:
             aside.write_bytes(figures.growing().render())
             aside.replace(self._shown)
         except OSError as error:
-            self._log.warn("figures are not written down: {reason}", reason=error.strerror)
+            self._log.warn(
+                "the metrics of this worker are not saved: {reason}", reason=error.strerror
+            )
         return figures
 
     async def all(self) -> Collector:
@@ -78,7 +80,7 @@ class Gathering:
         try:
             return Snapshot.read(await sibling.ask())
         except (Unavailable, Malformed) as error:
-            self._log.warn("figures of a worker are missing: {reason}", reason=str(error))
+            self._log.warn("the metrics of a worker are missing: {reason}", reason=str(error))
         return _written(sibling.shown)
 
 

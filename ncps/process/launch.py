@@ -1,4 +1,4 @@
-"""How a start under twistd ends for the command that a user has typed.
+"""The end of a start under twistd, for the command that a user has typed.
 
 twistd forks a daemon, and its parent waits for a report that never comes if the daemon exits while
 it starts, since the parent keeps the pipe open by itself. So there is a pipe of our own, of which
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Launch:
-    """See the module; made before twistd forks.
+    """The pipe between the command and its daemon; made before twistd forks.
 
     :param pid_file: that twistd has written, and leaves behind if the start fails; or empty.
     :param forks: whether twistd is going to.

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, cast
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, frozen
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
@@ -23,8 +23,18 @@ from twisted.internet.protocol import Factory as ProtocolFactory
 from twisted.internet.tcp import makeBinding
 from zope.interface import implementer
 
-from ncps.aio.listening import BACKLOG, inherited, listen
+from ncps.aio.listening import (
+    BACKLOG,
+    check_passed,
+    inherited,
+    listen,
+    passed_sockets,
+    warn_of_unused,
+    why_not,
+)
+from ncps.assembly.role import Entrance
 from ncps.errors import Refused
+from ncps.settings.kinds.network import ENCRYPTED
 
 
 @frozen(kw_only=True)
@@ -33,6 +43,7 @@ class Listener:
 
     :param fd: of a listening socket, -1 for a TCP address.
     :param family: of the descriptor's socket.
+    :param is_encrypted: whether the address speaks TLS.
     """
 
     host: str = ""
@@ -40,6 +51,7 @@ class Listener:
     backlog: int = BACKLOG
     fd: int = -1
     family: int = 0
+    is_encrypted: bool = False
 
     @property
     def address(self) -> str:
@@ -52,7 +64,7 @@ class Listener:
 @implementer(IListeningPort)
 @define(eq=False)
 class _Held:
-    """A TCP address that is ours, though nobody listens there yet."""
+    """A TCP address that is ours, though no process listens there yet."""
 
     socket: socket.socket
 
@@ -74,25 +86,31 @@ class Listeners:
     """The addresses of a daemon; stands in for the reactor where endpoints want to listen.
 
     :param reactor: `IReactorUNIX`.
-    :ivar doors: what workers need to know, in the order of the settings.
-    :ivar ports: what holds the addresses; each is closed by its owner.
+    :ivar doors: the addresses for the workers, in the order of the settings.
+    :ivar entrances: the ports that hold the addresses; their owner closes each.
     """
 
     reactor: Any
     doors: list[Listener] = Factory(list)
-    ports: list[IListeningPort] = Factory(list)
+    entrances: list[Entrance] = Factory(list)
 
     async def open(self, descriptions: Sequence[str]) -> None:
-        """Take every address. Refused: what cannot be had, as if one process asked for it."""
+        """Take every address. Raises Refused, as one process would, if one cannot be had."""
         if not hasattr(socket, "SO_REUSEPORT"):
             raise Refused("server-workers: more than one worker needs SO_REUSEPORT of Linux")
+        warn_of_unused(passed_sockets(), [it.removeprefix(ENCRYPTED) for it in descriptions])
         for description in descriptions:
-            self.ports.append(await listen(self, description, ProtocolFactory()))
+            is_encrypted, known = description.startswith(ENCRYPTED), len(self.doors)
+            port = await listen(self, description.removeprefix(ENCRYPTED), ProtocolFactory())
+            self.entrances.append(Entrance(port, is_encrypted))
+            self.doors[known:] = [
+                evolve(door, is_encrypted=is_encrypted) for door in self.doors[known:]
+            ]
 
     def listenTCP(
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
-        """See `IReactorTCP`: hold an address that nobody else listens at."""
+        """See `IReactorTCP`: hold an address at which no other program listens."""
         del factory
         for door in self.doors:
             if port and (door.host, door.port) == (interface, port):
@@ -124,13 +142,14 @@ class Listeners:
     ) -> IListeningPort:
         """See `IReactorSocket`: keep a socket of systemd's for the workers."""
         del factory
+        check_passed(fileDescriptor, addressFamily)
         held = _Held(socket.socket(fileno=os.dup(fileDescriptor)))
         self.doors.append(Listener(fd=held.socket.fileno(), family=addressFamily))
         return held
 
 
 def _bound(host: str, port: int, *, share: bool) -> socket.socket:
-    """Return a socket bound as Twisted would bind it. CannotListenError.
+    """Return a socket bound as Twisted would bind it. Raises CannotListenError if that fails.
 
     :param share: whether other sockets of this user may have the same address.
     """
@@ -152,7 +171,7 @@ def _bound(host: str, port: int, *, share: bool) -> socket.socket:
 
 
 def enter(reactor: Any, door: Listener, factory: IProtocolFactory) -> IListeningPort:
-    """Listen as a worker. Refused."""
+    """Listen as a worker. Raises Refused if that fails."""
     try:
         if door.fd >= 0:
             return inherited(reactor, door.fd, door.family, factory, door.backlog)
@@ -160,6 +179,8 @@ def enter(reactor: Any, door: Listener, factory: IProtocolFactory) -> IListening
         port = reactor.listenTCP(binding, factory, door.backlog, door.host)
         return cast("IListeningPort", port)
     except CannotListenError as error:
-        raise Refused(f"a worker cannot listen on {door.address}: {error.socketError}") from error
+        why = why_not(door.address, error.socketError)
+        raise Refused(f"a worker cannot listen on {door.address}: {why}") from error
     except OSError as error:
-        raise Refused(f"a worker cannot listen on {door.address}: {error.strerror}") from error
+        why = why_not(door.address, error)
+        raise Refused(f"a worker cannot listen on {door.address}: {why}") from error

@@ -31,31 +31,32 @@ class Rooms:
     path: Path
 
     def socket(self, number: int) -> Path:
-        """Where a worker answers its siblings."""
+        """The socket on which a worker answers its siblings."""
         return self.path / f"worker-{number}.sock"
 
     def notices(self, number: int) -> Path:
-        """Where a worker is told what to forget."""
+        """The socket on which a worker receives notices."""
         return self.path / f"worker-{number}.notices"
 
     def figures(self, number: int) -> Path:
-        """What a worker has last shown of its metrics."""
+        """The file of the metrics that a worker has last shown."""
         return self.path / f"worker-{number}.figures"
 
     @property
     def leases(self) -> Path:
-        """Where workers lease; free when a holder dies, so it need not outlive the daemon."""
+        """Where workers have their leases; these are free when their holder dies."""
         return self.path / "leases"
 
     def address(self, number: int) -> str:
-        """How a worker is called towards its siblings."""
+        """The address of a worker for its siblings."""
         return f"unix:{self.socket(number)}"
 
 
 def ensure(path: Path) -> bool:
     """See that a directory of a run is there, and ours; return whether it had to be made again.
 
-    Its name is known by now, so somebody else may have taken it. Refused, Unavailable.
+    Raises Refused if another user has taken its name, which is known by now, Unavailable if it
+    cannot be made.
     """
     try:
         path.mkdir(0o700)
@@ -63,7 +64,7 @@ def ensure(path: Path) -> bool:
         facts = path.lstat()
         if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid():
             return False
-        raise Refused(f"{path} was taken by somebody else") from None
+        raise Refused(f"{path} is not a directory of this user") from None
     except OSError as error:
         raise Unavailable(f"{path} was removed and cannot be made: {error.strerror}") from error
     return True
@@ -83,14 +84,16 @@ class RunDirectory:
 
 
 def parents(environ: Mapping[str, str]) -> list[Path]:
-    """Where a run directory may be, best place first."""
+    """The places for a run directory, best one first."""
     runtime, _, _ = environ.get("RUNTIME_DIRECTORY", "").partition(":")
     found = [runtime, environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]  # noqa: S108
     return [Path(name) for name in found if name.startswith("/")]
 
 
 def make(candidates: Sequence[Path]) -> RunDirectory:
-    """Make a run directory in the first place that takes one, and remove dead ones there. Refused.
+    """Make a run directory in the first place that takes one, and remove dead ones there.
+
+    Raises Refused if no place takes one.
 
     :param candidates: see `parents`.
     """
@@ -107,12 +110,12 @@ def make(candidates: Sequence[Path]) -> RunDirectory:
         lock = LockFile(path / _LOCK, f"the run directory {path}")
         try:
             lock.acquire()
-        except Refused as error:  # somebody who sweeps took it for a dead one's
+        except Refused as error:  # a daemon that sweeps took it for a dead one's
             why = str(error)
             continue
         _sweep(parent)
         return RunDirectory(path, lock)
-    raise Refused(f"the sockets of the workers find no place: {why}")
+    raise Refused(f"there is no directory for the sockets of the workers: {why}")
 
 
 def _sweep(parent: Path) -> None:

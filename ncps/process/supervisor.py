@@ -1,16 +1,16 @@
-"""Supervisor: so many workers kept running, until all are told to end.
+"""Supervisor: keeps a number of workers running, until all are told to end.
 
     start   every worker is started at once; the first that ends instead of serving fails the start
     life    a worker that ends is replaced: at once after a good life, later and later after short
             ones, so that a fault that comes back costs one start every `LONGEST_PAUSE_S` seconds
-    stop    all are told to end, those that do not in time are killed
+    stop    all are told to end; those that do not end in time are killed
 
-This is the arithmetic of it. What a process is and how it is started comes from outside.
+This is only the arithmetic: the caller says how a process is started.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from attrs import define
@@ -19,12 +19,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from ncps.aio.backoff import EXACT, Backoff
+from ncps.aio.waiting import Future
 from ncps.errors import Unavailable
 
 START_S = 120.0
-"""A worker that cannot serve after so long is taken for one that never will."""
+"""Seconds after which a worker that does not serve is taken for one that never will."""
 GOOD_LIFE_S = 60.0
 LONGEST_PAUSE_S = 30.0
+ABORT_S = 5.0
+"""Seconds that a stalled worker has to write where it stands, before it is killed."""
 BACKOFF = Backoff(first_s=1.0, longest_s=LONGEST_PAUSE_S, jitter=EXACT)
 """Pauses before a worker is replaced, from its second short life on."""
 
@@ -37,32 +40,41 @@ class Process(Protocol):
         """Process id."""
 
     def signal(self, name: str) -> None:
-        """Send "TERM" or "KILL"; harmless when it has ended."""
+        """Send "TERM", "KILL" or "ABRT"; harmless when it has ended."""
+
+    def give(self, settings: bytes) -> None:
+        """Send it other settings; harmless when it has ended."""
 
     def cut(self) -> None:
         """Tell it to end without waiting for what runs; harmless when it has ended."""
 
 
 class Watch(Protocol):
-    """What is told of a worker's life."""
+    """Hears of a worker's life."""
 
     def ready(self) -> None:
         """It serves."""
 
+    def pulse(self) -> None:
+        """Its reactor runs."""
+
+    def took(self, lines: Sequence[str]) -> None:
+        """It goes on with the settings that it was given; lines are about changes."""
+
     def ended(self, how: str, why: str = "") -> None:
         """It is gone; `how` completes "it ended with ...".
 
-        :param why: what it said of that itself, whole; empty for nothing.
+        :param why: its own message about that, whole; empty if it gave none.
         """
 
 
 Spawn = Callable[[int, int, Watch], Process]
-"""Starts worker `number` for the nth time, both from 1. OSError."""
+"""Starts worker `number` for the nth time, both from 1. Raises OSError if that fails."""
 
 
 @define(eq=False)
 class _Post:
-    """The place of one worker, whoever fills it."""
+    """The place of one worker, which several processes fill one after the other."""
 
     number: int
     supervisor: Supervisor
@@ -70,17 +82,31 @@ class _Post:
     pauses: Iterator[float] | None = None
     since: float = 0.0
     is_ready: bool = False
+    heard: float = 0.0
     process: Process | None = None
+    taking: Future[Sequence[str]] | None = None
     timer: IDelayedCall | None = None
 
     def ready(self) -> None:
         """See `Watch`."""
         self.is_ready = True
         self.set_timer(None)
+        self.pulse()
         self.supervisor.has_begun(self)
+
+    def pulse(self) -> None:
+        """See `Watch`."""
+        self.heard = self.supervisor.clock.seconds()
+
+    def took(self, lines: Sequence[str]) -> None:
+        """See `Watch`."""
+        taking, self.taking = self.taking, None
+        if taking is not None:
+            taking.succeed(lines)
 
     def ended(self, how: str, why: str = "") -> None:
         """See `Watch`."""
+        self.took(())  # its successor begins with the new settings
         self.process, self.is_ready = None, False
         self.set_timer(None)
         self.supervisor.has_ended(self, how, why)
@@ -93,17 +119,19 @@ class _Post:
 
 
 class Supervisor:
-    """See the module. `start` once, then `stop` once, whether the start succeeded or not.
+    """Keeps the workers running. `start` once, then `stop` once, also after a failed start.
 
     :ivar has_failed: whether the start did not succeed.
     :ivar is_stopping: whether all are to end.
+    :ivar changed: called when a worker has begun to serve, or has ended.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime, count: int, spawn: Spawn) -> None:
         self.has_failed = False
-        self._clock = clock
+        self.clock = clock
+        self.changed: Callable[[], object] = lambda: None
         self._spawn = spawn
         self._posts = [_Post(number, self) for number in range(1, count + 1)]
         self.is_stopping = False
@@ -115,10 +143,15 @@ class Supervisor:
         """Workers that have a process now."""
         return sum(post.process is not None for post in self._posts)
 
+    @property
+    def serving(self) -> int:
+        """Workers that serve now."""
+        return sum(post.is_ready for post in self._posts)
+
     async def start(self) -> None:
         """Start all workers; return when all serve, or when told to stop.
 
-        Unavailable: one of them ended before.
+        Raises Unavailable if one of them ended before.
         """
         started: Deferred[None] = Deferred()
         self._started = started
@@ -128,7 +161,7 @@ class Supervisor:
         await started
 
     async def stop(self, deadline_s: float) -> None:
-        """End all workers; return when they are gone, whatever it takes after the deadline."""
+        """End all workers, kill those that miss the deadline; return when all are gone."""
         self.is_stopping = True
         for post in self._posts:
             post.set_timer(None)
@@ -137,7 +170,7 @@ class Supervisor:
         self._settle_start()
         if not self.running:
             return
-        late = self._clock.callLater(deadline_s, self._kill)
+        late = self.clock.callLater(deadline_s, self._kill)
         self._stopped = Deferred()
         await self._stopped
         if late.active():
@@ -150,7 +183,33 @@ class Supervisor:
             post.set_timer(None)
             if post.process is not None:
                 post.process.cut()
-                post.set_timer(self._clock.callLater(deadline_s, post.process.signal, "KILL"))
+                post.set_timer(self.clock.callLater(deadline_s, post.process.signal, "KILL"))
+
+    def give(self, settings: bytes) -> dict[int, Future[Sequence[str]]]:
+        """Send other settings to all workers; each future is done when its worker has them."""
+        given: dict[int, Future[Sequence[str]]] = {}
+        for post in self._posts:
+            if post.process is not None:
+                post.took(())
+                post.taking = given[post.number] = Future()
+                post.process.give(settings)
+        return given
+
+    def end_stalled(self, patience_s: float) -> None:
+        """End the workers that serve and have given no sign of life for `patience_s` seconds."""
+        now = self.clock.seconds()
+        for post in self._posts:
+            if post.process is None or not post.is_ready or now - post.heard < patience_s:
+                continue
+            self._log.error(
+                "worker {worker} has given no sign of life for {seconds} s and is ended; its stack"
+                " goes to standard error",
+                worker=post.number,
+                seconds=round(now - post.heard),
+            )
+            post.is_ready = False
+            post.set_timer(self.clock.callLater(ABORT_S, post.process.signal, "KILL"))
+            post.process.signal("ABRT")
 
     def _kill(self) -> None:
         for post in self._posts:
@@ -162,22 +221,23 @@ class Supervisor:
 
     def _start(self, post: _Post) -> None:
         post.life += 1
-        post.since = self._clock.seconds()
+        post.since = self.clock.seconds()
         try:
             post.process = self._spawn(post.number, post.life, post)
         except OSError as error:
             post.ended(f"no process at all ({error.strerror})")
             return
-        post.set_timer(self._clock.callLater(START_S, self._give_up, post))
+        post.set_timer(self.clock.callLater(START_S, self._give_up, post))
 
     def _give_up(self, post: _Post) -> None:
-        self._log.error("worker {worker} does not begin to serve", worker=post.number)
+        self._log.error("worker {worker} does not start to serve in time", worker=post.number)
         assert post.process is not None, "the timer ends with the process"
         post.process.signal("KILL")
 
     def has_begun(self, post: _Post) -> None:
         """Take note that a worker serves."""
         self._log.debug("worker {worker} serves", worker=post.number)
+        self.changed()
         if all(other.is_ready for other in self._posts):
             self._settle_start()
 
@@ -193,6 +253,7 @@ class Supervisor:
 
     def has_ended(self, post: _Post, how: str, why: str = "") -> None:
         """Take note that a worker is gone; replace it, unless all are to go."""
+        self.changed()
         if self.is_stopping:
             if not self.running and self._stopped is not None:
                 stopped, self._stopped = self._stopped, None
@@ -204,7 +265,7 @@ class Supervisor:
             )
             return
         if self.has_failed:
-            return  # the stop that follows replaces nobody
+            return  # the stop that follows replaces no worker
         pause = self._pause(post)
         self._log.error(
             "worker {worker} ended with {how}; another takes its place in {pause} s",
@@ -212,11 +273,11 @@ class Supervisor:
             how=how,
             pause=pause,
         )
-        post.set_timer(self._clock.callLater(pause, self._start, post))
+        post.set_timer(self.clock.callLater(pause, self._start, post))
 
     def _pause(self, post: _Post) -> float:
         """Seconds until the next start: 0 after a good life and after the first short one."""
-        if self._clock.seconds() - post.since >= GOOD_LIFE_S:
+        if self.clock.seconds() - post.since >= GOOD_LIFE_S:
             post.pauses = None
             return 0.0
         if post.pauses is None:

@@ -1,11 +1,12 @@
 """A worker: one of several processes that serve, started and watched by a supervisor.
 
-It is told what it is by one environment variable, and inherits what it needs as descriptors:
+One environment variable tells it its place, and it inherits what it needs as descriptors:
 
-    3   lifeline: a byte says to cut what still runs; its end is the supervisor's end, and that
-        of the worker
-    4   reports: READY=1 when it serves, FAILED= and why if it cannot
-    5   settings, as the supervisor has read them: all workers have the same, whenever they start
+    3   lifeline: orders to cut what still runs, or to go on with other settings; its end is the
+        supervisor's end, and that of the worker
+    4   reports: READY=1 when it serves, FAILED= and the reason if it cannot, WATCHDOG=1 as a
+        pulse, CHANGED= and a line about each change of a reload, TOOK=1 at its end
+    5   settings, as the supervisor has read them: the same for all workers, early and late ones
     6+  the daemon's locks, which are free when the last process that has them is gone; then doors
 """
 
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import asdict, frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor
 from twisted.logger import Logger
@@ -32,29 +34,33 @@ from ncps.aio.ending import Ending
 from ncps.aio.listening import listen
 from ncps.aio.reactor import chosen_reactor
 from ncps.aio.signals import CUT_S, hear_no_more
-from ncps.assembly.role import Role, closed
+from ncps.assembly.role import Entrance, Role, closed
 from ncps.assembly.service import NcpsService
 from ncps.assembly.siblings import SiblingClient
+from ncps.assembly.systemd import Watchdog
 from ncps.cli import WORKER
 from ncps.errors import NcpsError, Refused
 from ncps.observe import logs
 from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Collector
+from ncps.observe.tracing.spans import NO_TRACER, Tracer
 from ncps.process.datagrams import DatagramNotices
 from ncps.process.gathering import Gathering, Sibling
 from ncps.process.listeners import Listener, enter
 from ncps.process.rundir import Rooms, ensure
 from ncps.settings.carried import unpack
 from ncps.settings.schema.tree import Settings
+from ncps.web.grammar import NarAnswers
 from ncps.web.pages.inner import FIGURES, inner_site
-from ncps.web.routes import NarAnswers
 from ncps.web.site import NcpsSite
 
 LIFELINE, REPORTS, SETTINGS, FIRST_LOCK = 3, 4, 5, 6
-FAILED = b"FAILED="
+FAILED, CHANGED, TOOK = b"FAILED=", b"CHANGED=", b"TOOK=1"
+CUT, RELOAD = b"c", b"r"
+"""The first byte of an order. The length of the settings, in 8 bytes, and these follow `RELOAD`."""
 LONGEST_REPORT = 2048  # bytes; a pipe takes them at once
 ASK_S = 1.0
-"""How long a sibling may take to tell its figures."""
+"""Seconds that a sibling may take to send its figures."""
 ORPHAN_DRAIN_S = 1.0
 ORPHAN_END_S = 10.0
 _log = Logger()
@@ -62,12 +68,13 @@ _log = Logger()
 
 @frozen(kw_only=True)
 class Plan:
-    """What a worker is told of itself and its siblings.
+    """The facts that the supervisor gives a worker of itself and its siblings.
 
     :param number: from 1 to `count`.
-    :param life: which process this is in that place, from 1.
+    :param life: number of this process in that place, from 1.
     :param run: the run directory.
     :param locks: how many descriptors of locks it inherits.
+    :param watchdog_s: seconds without a pulse after which the supervisor replaces it; 0 for never.
     """
 
     number: int
@@ -77,6 +84,7 @@ class Plan:
     via: str
     locks: int
     doors: tuple[Listener, ...]
+    watchdog_s: float = 0.0
 
     def render(self) -> str:
         """Write for the environment."""
@@ -84,7 +92,7 @@ class Plan:
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Plan:
-        """Read it from the environment, and leave nothing there. Refused."""
+        """Read it from the environment, and leave nothing there. Raises Refused if it is none."""
         try:
             found = json.loads(environ.pop(WORKER))
             doors = tuple(Listener(**door) for door in found.pop("doors"))
@@ -93,7 +101,7 @@ class Plan:
             raise Refused(f"{WORKER} is for workers alone: leave it out") from error
 
     def descriptors(self) -> list[int]:
-        """What this process inherits beyond standard streams."""
+        """The descriptors that this process inherits beyond standard streams."""
         doors = [door.fd for door in self.doors if door.fd >= 0]
         return [LIFELINE, REPORTS, SETTINGS, *range(FIRST_LOCK, FIRST_LOCK + self.locks), *doors]
 
@@ -123,6 +131,7 @@ class Member(Role):
         self.notices = self._notices
         self.leases = rooms.leases
         self.gather: Callable[[], Awaitable[Collector]] | None = None
+        self.watchdog = Watchdog(plan.watchdog_s)
 
     def begin(self, metrics: Metrics) -> None:
         """See `Role`."""
@@ -138,10 +147,11 @@ class Member(Role):
         self.gather = self._gathering.all
         self._notices.open()
 
-    async def enter(self, peers: NarAnswers) -> None:
+    async def enter(self, peers: NarAnswers, tracer: Tracer = NO_TRACER) -> None:
         """See `Role`."""
         assert self._gathering is not None, "begin() comes first"
         self._site = inner_site(self._reactor, self._gathering.own, peers)
+        self._site.tracer = tracer
         await self._listen(self._site)
 
     async def _listen(self, site: NcpsSite) -> None:
@@ -164,18 +174,19 @@ class Member(Role):
             await closed(port)
         await self._notices.reopen()
         await self._listen(self._site)
-        _log.warn("the run directory {path} was removed, and is made again", path=str(rooms.path))
+        _log.warn("the run directory {path} was removed and is made again", path=str(rooms.path))
 
-    async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[IListeningPort]:
+    async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[Entrance]:
         """See `Role`: at the doors that the supervisor has opened."""
         del settings
         for door in self._plan.doors:
-            yield enter(self._reactor, door, site)
+            yield Entrance(enter(self._reactor, door, site), door.is_encrypted)
 
-    def tell(self, state: str) -> None:
-        """See `Role`."""
-        with suppress(OSError):
-            os.write(REPORTS, f"{state}\n".encode())
+    def tell(self, *lines: str) -> None:
+        """See `Role`: to the supervisor, which does not forward it."""
+        for line in lines:
+            with suppress(OSError):  # the supervisor is gone, or reads nothing
+                os.write(REPORTS, f"{line}\n".encode())
 
     async def leave(self, ending: Ending) -> None:
         """See `Role`."""
@@ -191,13 +202,28 @@ class Member(Role):
         await self._notices.close()
 
 
-@implementer(IReadDescriptor)
-class _Lifeline:
-    """Tells when the supervisor is gone."""
+def reload_order(settings: bytes) -> bytes:
+    """Return the order to go on with other settings."""
+    return RELOAD + len(settings).to_bytes(8) + settings
 
-    def __init__(self, gone: Callable[[], object], cut: Callable[[], object]) -> None:
+
+_ORDER = len(reload_order(b""))
+
+
+@implementer(IReadDescriptor)
+class Lifeline:
+    """Hears the orders of the supervisor, and when it is gone."""
+
+    def __init__(
+        self,
+        gone: Callable[[], object],
+        cut: Callable[[], object],
+        take: Callable[[bytes], object],
+    ) -> None:
         self._gone = gone
         self._cut = cut
+        self._take = take
+        self._heard = b""
 
     def fileno(self) -> int:
         """See `IFileDescriptor`."""
@@ -208,11 +234,26 @@ class _Lifeline:
         return "lifeline"
 
     def doRead(self) -> Failure | None:
-        """See `IReadDescriptor`: whatever is sent says to cut; nothing at all is the end."""
-        if not os.read(LIFELINE, 64):
+        """See `IReadDescriptor`: the end of the pipe is the end."""
+        heard = os.read(LIFELINE, 65536)
+        if not heard:
             return Failure(ConnectionDone())
-        self._cut()
+        self.hear(heard)
         return None
+
+    def hear(self, heard: bytes) -> None:
+        """Follow the orders that are whole by now."""
+        self._heard += heard
+        while self._heard:
+            if not self._heard.startswith(RELOAD):
+                self._heard = self._heard[1:]
+                self._cut()
+                continue
+            end = _ORDER + int.from_bytes(self._heard[1:_ORDER])
+            if len(self._heard) < max(_ORDER, end):
+                return
+            settings, self._heard = self._heard[_ORDER:end], self._heard[end:]
+            self._take(settings)
 
     def connectionLost(self, reason: Failure) -> None:
         """See `IFileDescriptor`; the reactor lets go of everything when it has stopped, too."""
@@ -229,11 +270,58 @@ def _settings() -> Settings:
     return found
 
 
+class _Orders:
+    """The orders of the supervisor; most are ways to end before the reactor would."""
+
+    def __init__(self, reactor: Any, service: NcpsService, role: Role) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._role = role
+
+    def heed(self) -> None:
+        """Listen to the supervisor, which says when to end.
+
+        A terminal, or systemd, may tell all processes at once, so a second signal here does not
+        mean a second signal there.
+        """
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self._reactor.callFromThread(self._stop))
+        self._reactor.addReader(Lifeline(self._orphaned, self._cut, self._take))
+
+    def _stop(self) -> None:
+        if self._reactor.running:
+            with suppress(ReactorNotRunning):
+                self._reactor.stop()
+
+    def _cut(self) -> None:
+        self._service.ending.cut()
+        # As `signals` does it in a process that is alone.
+        self._reactor.callLater(CUT_S, os._exit, 1)
+        self._stop()
+
+    def _take(self, settings: bytes) -> None:
+        taking = Deferred.fromCoroutine(self._go_on(unpack(settings)))
+        taking.addErrback(lambda failure: _log.failure("cannot take other settings", failure))
+
+    async def _go_on(self, settings: Settings) -> None:
+        lines = await self._service.take(settings)
+        self._role.tell(*(f"CHANGED={' '.join(line.split())}" for line in lines), "TOOK=1")
+
+    def _orphaned(self) -> None:
+        _log.error("the supervisor is gone: this worker ends")
+        self._service.ending.hurry(ORPHAN_DRAIN_S)
+        self._reactor.callLater(ORPHAN_DRAIN_S, self._service.ending.cut)
+        # Nobody is left to kill a worker that does not end, and it holds the locks.
+        self._reactor.callLater(ORPHAN_END_S, os._exit, 1)
+        self._stop()
+
+
 def work() -> int:
-    """Be the worker that the environment says; return the exit code."""
+    """Be the worker that the environment describes; return the exit code."""
     plan = Plan.take(os.environ)
     for fd in plan.descriptors():
         os.set_inheritable(fd, False)
+    os.set_blocking(REPORTS, False)  # a supervisor that stands still must not stop its workers
     settings = _settings()
     logs.start_logging(
         settings.log.level,
@@ -245,7 +333,8 @@ def work() -> int:
     )
     reactor = chosen_reactor()
     is_first = plan.life == 1  # whose failure the supervisor tells: it is that of the start
-    service = NcpsService(settings, reactor, Member(plan, reactor), logs_failure=not is_first)
+    role = Member(plan, reactor)
+    service = NcpsService(settings, reactor, role, logs_failure=not is_first)
     try:
         service.check()
     except NcpsError as error:
@@ -254,35 +343,10 @@ def work() -> int:
         report_failure(error)
         return 1
 
-    def stop() -> None:
-        if reactor.running:
-            with suppress(ReactorNotRunning):
-                reactor.stop()
-
-    def cut() -> None:
-        service.ending.cut()
-        reactor.callLater(CUT_S, os._exit, 1)  # as `signals` does it in a process that is alone
-        stop()
-
-    def orphaned() -> None:
-        _log.error("the supervisor is gone: this worker ends")
-        service.ending.hurry(ORPHAN_DRAIN_S)
-        reactor.callLater(ORPHAN_DRAIN_S, service.ending.cut)
-        # Nobody is left to kill a worker that does not end, and it holds the locks.
-        reactor.callLater(ORPHAN_END_S, os._exit, 1)
-        stop()
-
-    def heed() -> None:
-        # The supervisor says when to end. A terminal, or systemd, may say so to all at once, so
-        # that a second signal here is no second signal there.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop))
-        reactor.addReader(_Lifeline(orphaned, cut))
-
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # the supervisor says a word about them
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-    reactor.callWhenRunning(heed)
+    reactor.callWhenRunning(_Orders(reactor, service, role).heed)
     reactor.callWhenRunning(service.startService)
     reactor.run()
     hear_no_more()

@@ -1,13 +1,13 @@
-"""From what was given to a typed value, or to a message that says what would be right."""
+"""Turns a given text into a typed value, or into a message that says what would be right."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ncps.settings.kinds.values import parse_path
 from ncps.settings.setting import Kind, Setting
 from ncps.settings.showing import existing
 from ncps.settings.sources import Given
-from ncps.settings.values import parse_path
 
 _LONGEST_TEXT = 8192
 _LARGEST_SECRET = 1 << 16
@@ -37,11 +37,13 @@ def _text_of(kind: Kind, value: object) -> str:
     is_number = isinstance(value, int) and not isinstance(value, bool) and int in kind.natives
     if isinstance(value, int) and is_number and abs(value) < 2**63:
         return str(value)
+    if isinstance(value, float) and float in kind.natives:
+        return repr(value)
     raise ValueError(f"should be {kind.expected}, not {_type_name(value)}")
 
 
 def _items(setting: Setting, raw: object) -> list[object]:
-    """Return the elements of a list; commas separate them except in the list of a file."""
+    """Return the elements of a list; the kind's separator parts them, but in a list of a file."""
     if isinstance(raw, list):
         if None in raw:
             raise ValueError(f"element {raw.index(None) + 1} of the list is empty: leave it out")
@@ -49,7 +51,8 @@ def _items(setting: Setting, raw: object) -> list[object]:
     texts = (raw,) if isinstance(raw, str) else raw
     if not isinstance(texts, tuple):
         raise ValueError(f"should be a list, each {setting.kind.expected}, not {_type_name(raw)}")
-    return [part for text in texts for item in text.split(",") if (part := item.strip())]
+    separator = setting.kind.separator
+    return [part for text in texts for item in text.split(separator) if (part := item.strip())]
 
 
 def _convert_one(setting: Setting, raw: object) -> object:
@@ -84,11 +87,13 @@ def _read_secret(given: Given) -> Given:
         text = data.decode()
     except UnicodeDecodeError:
         raise ValueError(f"{existing(path)} is not UTF-8") from None
+    if not text.strip():
+        raise ValueError(f"{existing(path)} is empty. It should hold the value")
     return Given(raw=text.rstrip("\r\n"), origin=given.origin, where=given.where)
 
 
 def convert(setting: Setting, given: Given) -> object:
-    """Return the value; ValueError with a message that does not say where it came from."""
+    """Return the value. Raises ValueError, whose message does not say where it came from."""
     if given.is_path:
         given = _read_secret(given)
     raw = given.raw
@@ -98,7 +103,7 @@ def convert(setting: Setting, given: Given) -> object:
 
 
 def convert_default(setting: Setting, text: str | tuple[str, ...]) -> object:
-    """Return the value of a default; an error here is ours."""
+    """Return the value of a default; an error here is a bug."""
     if isinstance(text, tuple):
         return tuple(setting.kind.parse(item) for item in text)
     return setting.kind.parse(text)

@@ -28,7 +28,7 @@ _BRANCH: Final = "ncps.branch"
 
 @frozen(kw_only=True)
 class _Declared:
-    """What a field says of its setting; a name that is None or empty follows from the path."""
+    """The setting that a field declares; a name that is None or empty follows from the path."""
 
     kind: Kind
     default: Default
@@ -41,6 +41,8 @@ class _Declared:
     aliases: tuple[SettingNames, ...]
     is_secret: bool
     shared: bool
+    counted: bool
+    reloads: bool
 
     def at(self, path: str, name: str, group: str) -> Setting:
         """Return the setting of the field `name` of the branch at `path`."""
@@ -61,6 +63,8 @@ class _Declared:
             repeatable=isinstance(self.default, tuple),
             is_secret=self.is_secret,
             shared=self.shared,
+            counted=self.counted,
+            reloads=self.reloads,
             aliases=self.aliases,
         )
 
@@ -86,6 +90,8 @@ def setting(
     aliases: tuple[SettingNames, ...] = (),
     is_secret: bool = False,
     shared: bool = False,
+    counted: bool = False,
+    reloads: bool = False,
     bare: object = attrs.NOTHING,
 ) -> Any:
     """Declare a field that is a setting.
@@ -95,6 +101,9 @@ def setting(
     :param key: the last part of the key, where that is not the name of the field.
     :param group: the heading in the documentation, where that is not the heading of the branch.
     :param shared: a limit for all workers together: each gets its part.
+    :param counted: a limit: what is refused, cut or not kept because of it is counted by its name
+        in `ncps_limit_reached_total`.
+    :param reloads: a running process takes a new value at SIGHUP; see `ncps.assembly.reload`.
     :param bare: the value in a branch that is made without arguments, where the default needs the
         surroundings or other settings. Without it such a field is required.
     """
@@ -114,6 +123,8 @@ def setting(
         aliases=aliases,
         is_secret=is_secret,
         shared=shared,
+        counted=counted,
+        reloads=reloads,
     )
     return attrs.field(default=bare, repr=not is_secret, metadata={_SETTING: declared})
 
@@ -149,6 +160,17 @@ def build(cls: type[_T], values: Mapping[str, object], path: str = "") -> _T:
             values[here] if inner is None else build(inner.cls, values, f"{here}.")
         )
     return cls(**arguments)
+
+
+def replaced(whole: _T, values: Mapping[str, object]) -> _T:
+    """Return the tree with other values, by dotted path."""
+    parts: dict[str, object] = {}
+    for path, value in values.items():
+        name, _, rest = path.partition(".")
+        before = parts.get(name, getattr(whole, name))
+        parts[name] = replaced(cast("Any", before), {rest: value}) if rest else value
+    tree: _T = attrs.evolve(cast("Any", whole), **parts)
+    return tree
 
 
 def divide(whole: _T, count: int) -> _T:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from ncps.errors import Malformed
 
@@ -73,31 +75,34 @@ def _read(text: str, syntax: Callable[[str], object]) -> object:
 def parse_file(text: str, suffix: str) -> dict[str, object]:
     """Return the values of a file by dotted key.
 
+    Raises Malformed if the text cannot be read; the message says what is wrong and, where there is
+    one, the line.
+
     :param suffix: of the file's name; an unknown one makes us try TOML, JSON and YAML.
-    :raises Malformed: says the line, where there is one, and what is wrong.
     """
     syntax = _SYNTAXES.get(suffix.lower())
-    if syntax is not None:
-        tree = _read(text, syntax)
-    else:
-        for attempt in (_read_toml, _read_json):
-            try:
-                tree = _read(text, attempt)
-                break
-            except Malformed:
-                continue
-        else:
-            try:
-                tree = _read(text, _read_yaml)
-            except Malformed as error:
-                raise Malformed(f"is neither TOML nor JSON nor YAML: {error}") from None
+    tree = _read(text, syntax) if syntax is not None else _guess(text)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise Malformed("should be a table of settings")
+        raise Malformed(f"should be a table of settings{'' if syntax else _ENDINGS}")
     found: dict[str, object] = {}
     _flatten(tree, "", found)
     return found
+
+
+_ENDINGS: Final = f". Its name should end in {', '.join([*_SYNTAXES][:-1])} or {[*_SYNTAXES][-1]}"
+
+
+def _guess(text: str) -> object:
+    """Read a text in the first syntax that it is right in."""
+    for attempt in (_read_toml, _read_json):
+        with suppress(Malformed):
+            return _read(text, attempt)
+    try:
+        return _read(text, _read_yaml)
+    except Malformed as error:
+        raise Malformed(f"is neither TOML nor JSON nor YAML: {error}{_ENDINGS}") from None
 
 
 def _flatten(tree: Mapping[str, object], prefix: str, found: dict[str, object]) -> None:

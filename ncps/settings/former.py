@@ -4,48 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
+from ncps.settings.kinds.values import BOOLEAN, OPTIONAL_PATH, TEXT, duration, integer
 from ncps.settings.setting import Kind, Setting, Status, environment_of
-from ncps.settings.values import BOOLEAN, OPTIONAL_PATH, PUBLIC_KEY, TEXT, duration, integer
 
-_UPLOADS = "There are no uploads yet: every PUT is refused."
-_DELETES = "There are no deletions by clients yet: every DELETE is refused."
 _CHUNKS = "NARs are stored whole, not as chunks defined by their content."
 _PROFILER = "It is for the profiler of the Go program."
 _REPORTS = "Nothing is ever reported to anybody."
-_OTEL = "There is no OpenTelemetry yet."
 _XZ = "Nothing here runs the xz program: a library decompresses."
 _CDC = "Tuning of content-defined chunking, which is off."
-_REDIS = "Two connections to Redis carry everything."
-_RETRY = "What waits for a lock waits as long as its request does."
+_REDIS = "ncps uses two connections to Redis for everything."
+_RETRY = "A wait for a lock lasts as long as its request."
 _STAGING = (
     "Running downloads are shared between instances directly (--cluster-advertise-url), without "
     "staging."
 )
 
-_FLAGS: Final = {
-    "cache.trusted-upload-keys": "cache-trusted-upload-key",
-    "opentelemetry.enabled": "otel-enabled",
-    "opentelemetry.grpc-url": "otel-grpc-url",
-}
-"""Flags that are not the key with dashes."""
-
-_VARIABLES: Final = {"cache.trusted-upload-keys": "CACHE_TRUSTED_UPLOAD_KEYS"}
-"""Variables that are not the flag in capitals."""
-
 _N = integer()
 _TIME = duration()
 
 _IGNORED: Final[tuple[tuple[str, Kind, str | tuple[str, ...], str], ...]] = (
-    ("cache.allow-put-verb", BOOLEAN, "false", _UPLOADS),
-    ("cache.allow-delete-verb", BOOLEAN, "false", _DELETES),
-    ("cache.require-trusted-signature", BOOLEAN, "false", _UPLOADS),
-    ("cache.trusted-upload-keys", PUBLIC_KEY, (), _UPLOADS),
     ("cache.cdc.enabled", BOOLEAN, "false", _CHUNKS),
     ("pprof.addr", TEXT, "", _PROFILER),
     ("analytics.reporting.enabled", BOOLEAN, "false", _REPORTS),
     ("analytics.reporting.samples", BOOLEAN, "false", _REPORTS),
-    ("opentelemetry.enabled", BOOLEAN, "false", _OTEL),
-    ("opentelemetry.grpc-url", TEXT, "", _OTEL),
     ("xz-binary-path", OPTIONAL_PATH, "", _XZ),
     ("use-xz-binary", BOOLEAN, "false", _XZ),
     ("cache.cdc.min", _N, "16384", _CDC),
@@ -69,10 +50,10 @@ _IGNORED: Final[tuple[tuple[str, Kind, str | tuple[str, ...], str], ...]] = (
 
 
 def _ignored(key: str, kind: Kind, default: str | tuple[str, ...], why: str) -> Setting:
-    flag = _FLAGS.get(key, key.replace(".", "-"))
+    flag = key.replace(".", "-")
     return Setting(
         flag=flag,
-        environment=_VARIABLES.get(key, environment_of(flag)),
+        environment=environment_of(flag),
         key=key,
         kind=kind,
         default=default,
@@ -83,18 +64,5 @@ def _ignored(key: str, kind: Kind, default: str | tuple[str, ...], why: str) -> 
     )
 
 
-_GET_TOKEN: Final = Setting(
-    flag="cache-get-token",
-    environment="CACHE_GET_TOKEN",
-    key="cache.get-token",
-    kind=TEXT,
-    default="",
-    is_secret=True,
-    status=Status.UNSUPPORTED,
-    group="Not supported by this version",
-    help="Token that readers must present.",
-)
-"""To pass it over in silence would be unsafe: readers would go unchecked."""
-
-FORMER: Final = (_GET_TOKEN, *(_ignored(*line) for line in _IGNORED))
+FORMER: Final = tuple(_ignored(*line) for line in _IGNORED)
 """All of them, in the order of the documentation."""

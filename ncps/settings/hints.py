@@ -1,16 +1,17 @@
-"""What was probably meant by a name that is none of ours."""
+"""Hints at the setting that is probably meant by an unknown name."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
+from ncps.settings.setting import Setting
 from ncps.settings.table import TABLE
 
 _LONGEST: Final = 100
 _OURS: Final = ("CACHE_", "CLUSTER_", "LOG_", "NCPS_", "PROMETHEUS_", "SERVER_", "UPSTREAM_")
-"""What our variables begin with, and others' too."""
+"""Beginnings of our variables, and of those of other programs."""
 _OWN: Final = "NCPS_"
 _CLOSE: Final = 0.87
 _MOVED: Final[Mapping[str, str]] = {
@@ -20,23 +21,21 @@ _MOVED: Final[Mapping[str, str]] = {
 }
 """Flags that programs and documents of old have, of which no letter resembles ours."""
 
-PASSED_OVER: Final[Mapping[str, str]] = {
-    "otel": "there is no OpenTelemetry yet, and its table is called opentelemetry"
-}
+PASSED_OVER: Final[Mapping[str, str]] = {"otel": "its table is called opentelemetry"}
 """Tables of a file that the Go program has never read, though its documents had them."""
 
 
-def hint_for(name: str, known: Iterable[str], dashes: str = "") -> str:
-    """Say what was probably meant by an unknown flag, to be put behind its name; empty if unsure.
+def hint_for(name: str, known: Mapping[str, Setting], dashes: str = "") -> str:
+    """Return the name that an unknown flag probably means, to be put behind it; empty if unsure.
 
     :param name: without dashes.
-    :param known: names that there are.
+    :param known: flags that there are.
     :param dashes: in front of them.
     """
     if moved := _MOVED.get(name):
         return f": {moved}"
     close = difflib.get_close_matches(name[:_LONGEST], list(known), n=1)
-    return f": did you mean {dashes}{close[0]}?" if close else ""
+    return f": did you mean {dashes}{known[close[0]].today(close[0])}?" if close else ""
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -54,21 +53,27 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _known_variables() -> set[str]:
-    known = {setting.environment for setting in TABLE}
-    known |= {setting.names.of_file().environment for setting in TABLE if setting.is_secret}
-    known |= {alias.environment for setting in TABLE for alias in setting.aliases}
-    known |= {setting.other_environment for setting in TABLE}
-    return known - {""}
+def _known_variables() -> dict[str, str]:
+    """Return each variable that is read, with the one of the documents that it stands for."""
+    known: dict[str, str] = {}
+    for setting in TABLE:
+        of_old = (alias.environment for alias in setting.aliases)
+        for name in (setting.environment, setting.other_environment, *of_old):
+            known.setdefault(name, setting.environment)
+        if setting.is_secret:
+            of_file = setting.names.of_file().environment
+            known[of_file] = of_file
+    known.pop("", None)
+    return known
 
 
-def _hint_for_variable(name: str, known: Collection[str]) -> str:
+def _hint_for_variable(name: str, known: Mapping[str, str]) -> str:
     flag = name.lower().replace("_", "-")
     if flag in _MOVED:
         return _MOVED[flag]
     if name.removesuffix("_FILE") in known:
         return f"only secrets are read from files, and {name.removesuffix('_FILE')} is none"
     if name.startswith(_OWN) and name.removeprefix(_OWN) in known:
-        return f"did you mean {name.removeprefix(_OWN)}?"
+        return f"did you mean {known[name.removeprefix(_OWN)]}?"
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_CLOSE)
-    return f"did you mean {close[0]}?" if close else ""
+    return f"did you mean {known[close[0]]}?" if close else ""

@@ -14,35 +14,26 @@ from attrs import Factory, define
 
 from ncps.errors import Malformed
 from ncps.settings.convert import convert, convert_default
-from ncps.settings.database import decide_database
 from ncps.settings.declare import build
-from ncps.settings.eviction import decide_eviction
+from ncps.settings.draft import Draft
 from ncps.settings.files import read_file
 from ncps.settings.hints import PASSED_OVER, hint_for, unknown_variables
-from ncps.settings.locks import decide_locks
 from ncps.settings.problems import InvalidSettings
-from ncps.settings.s3 import decide_storage
+from ncps.settings.rules.decide import decide
 from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Setting, SettingNames, Status
 from ncps.settings.sources import Environment, File, Flags, Given, SettingsSource
 from ncps.settings.surroundings import Surroundings
 from ncps.settings.table import TABLE, by_flag, known_keys
-from ncps.settings.upstreams import decide_upstreams
 
 _SUFFIXES = (".yaml", ".yml", ".toml", ".json")
-_REUSED_FOR_S = 90.0
 
 
 @define
-class _Load:
-    """One reading of all sources, on its way."""
+class _Reading(Draft):
+    """A draft while the sources are read, the strongest first."""
 
-    surroundings: Surroundings
     sources: list[SettingsSource] = Factory(list)
-    problems: list[str] = Factory(list)
-    warnings: list[str] = Factory(list)
-    values: dict[str, object] = Factory(dict)
-    origins: dict[str, str] = Factory(dict)
 
     def find(self, setting: Setting) -> Given | None:
         """Look under today's names in every source, then under the names of old."""
@@ -164,7 +155,7 @@ class _Load:
 
 
 def _exists(path: Path) -> bool:
-    """Whether something of that name is there, as far as we may know."""
+    """Whether a file of that name is there, as far as this process may know."""
     try:
         return path.exists()
     except OSError:
@@ -189,14 +180,15 @@ def unknown_keys(values: Mapping[str, object]) -> list[str]:
             found[unknown] = f"key {unknown}: should be a table of settings"
             continue
         candidates = sorted({*known, *tables})
-        if moved := hint_for(key.replace(".", "-"), ()):
+        if moved := hint_for(key.replace(".", "-"), {}):
             found[key] = f"unknown key {key}{moved}"
             continue
         close = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.8)
         close = close or difflib.get_close_matches(unknown[:100], candidates, n=1)
         shown = key[:100] if key in close or (close and close[0] in known) else unknown[:100]
         shown = shown if shown.isprintable() else ascii(shown)
-        hint = f": did you mean {close[0]}?" if close else ""
+        meant = [known[name].today(name) if name in known else name for name in close]
+        hint = f": did you mean {meant[0]}?" if meant else ""
         found[shown] = f"unknown key {shown}{hint}"
     return list(found.values())
 
@@ -217,49 +209,30 @@ def load(
 ) -> Settings:
     """Read flags, environment, file and defaults.
 
+    Raises InvalidSettings if anything is wrong; the error names all of it.
+
     :param flags: for each flag, without dashes, the texts it was given, in order.
-    :raises InvalidSettings: names everything that is wrong.
     """
     flags = flags or {}
     surroundings = surroundings or Surroundings.of_process()
-    loading = _Load(surroundings=surroundings)
-    loading.sources = [Flags(flags), Environment(surroundings.environ)]
-    loading.problems.extend(_unknown_flags(flags))
+    reading = _Reading(
+        surroundings=surroundings, sources=[Flags(flags), Environment(surroundings.environ)]
+    )
+    reading.problems.extend(_unknown_flags(flags))
     for setting in TABLE:
         if setting.flag == "config":
-            loading.open_file(setting)
+            reading.open_file(setting)
     for setting in TABLE:
         if setting.flag != "config":
-            loading.resolve(setting)
-    loading.warnings.extend(unknown_variables(surroundings.environ))
-    decide_database(loading.values, loading.origins, loading.warnings)
-    decide_upstreams(loading.values, surroundings.environ, loading.problems, loading.warnings)
-    decide_locks(loading.values, loading.problems, loading.warnings)
-    decide_eviction(loading.values, loading.problems)
-    decide_storage(loading.values, loading.origins, loading.problems, surroundings.state_dir)
-    if loading.values.get("cluster.advertise_url") and not loading.values.get("cluster.secret"):
-        loading.problems.append(
-            "cluster-advertise-url needs cluster-secret, by which instances know each other"
-        )
-    database = loading.values.get("cache.database_url")
-    if loading.values.get("cluster.advertise_url") and getattr(database, "dialect", "") == "sqlite":
-        loading.problems.append(
-            "cluster-advertise-url is for several machines, and cache-database-url names SQLite,"
-            " which is for one: give them a PostgreSQL or MySQL database that they share"
-        )
-    if loading.problems:
-        raise InvalidSettings(loading.problems, dict.fromkeys(loading.warnings))
-    values = loading.values
-    idle_timeout_s = values["server.idle_timeout_s"]
-    if isinstance(idle_timeout_s, float) and idle_timeout_s <= _REUSED_FOR_S:
-        loading.warnings.append(
-            "server-idle-timeout should be more than 90s: Nix uses idle connections that long"
-        )
-    return build(
-        Settings,
-        {
-            **values,
-            "warnings": tuple(dict.fromkeys(loading.warnings)),
-            "origins": MappingProxyType(loading.origins),
-        },
-    )
+            reading.resolve(setting)
+    reading.warnings.extend(unknown_variables(surroundings.environ))
+    decide(reading)
+    warnings = tuple(dict.fromkeys(reading.warnings))
+    if reading.problems:
+        raise InvalidSettings(reading.problems, warnings)
+    told = {
+        "warnings": warnings,
+        "origins": MappingProxyType(reading.origins),
+        "given": MappingProxyType({flag: tuple(texts) for flag, texts in flags.items()}),
+    }
+    return build(Settings, {**reading.values, **told})

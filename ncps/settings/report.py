@@ -17,23 +17,26 @@ _INTRODUCTION = """\
 Every setting can be given as a flag (`--cache-hostname=cache.example.org`), as an environment
 variable, or in one configuration file in YAML, TOML or JSON, where the dots of a key are tables.
 A flag wins over the environment, the environment over the file, the file over the default.
-`ncps settings` prints what holds and where it came from.
+`ncps settings` prints the value of each setting and where it came from.
 
-- The file is the one of `--config` or `NCPS_CONFIG_FILE`, else `ncps/config.yaml` (or `.yml`,
+- `--config` or `NCPS_CONFIG_FILE` names the file. Without them it is `ncps/config.yaml` (or `.yml`,
   `.toml`, `.json`) in the user's configuration directory. An unknown key is an error.
 - An empty environment variable counts as not set.
-- Lists are arrays in a file, separated by commas in a variable, and repeated flags.
+- Lists are arrays in a file, separated by commas in a variable, and repeated flags. Rules hold
+  commas themselves: in a variable, each stands on a line of its own.
 - Durations are written as in Go: `300ms`, `5s`, `10m`, `1h30m`. Sizes are a number and one of the
-  letters B, K, M, G and T, in powers of 1024 (`10GiB` is `10G`, `10GB` a little less, in powers of
-  1000). Booleans are `true`, `false`, `1` or `0`.
+  letters B, K, M, G and T, in powers of 1024. `10GiB` is the same as `10G`; `10GB` is in powers of
+  1000. Booleans are `true`, `false`, `1` or `0`.
 - A setting marked *secret* can also be given as the name of a file that holds the value: the flag
   and the key with `-file` after the name, the variable with `_FILE`.
-- Names of old are read with a warning and lose to today's. A variable that is none of these and
-  nearly is one earns a warning, too.
+- A setting marked *reload* takes a new value from the file at SIGHUP (`systemctl reload ncps`). All
+  others need a restart.
+- Former names still work, with a warning; the present name wins. A variable whose name is nearly
+  one of these earns a warning, too.
 """
 _NOTES = {
-    Status.UNSUPPORTED: "Anything but the default is an error at start.",
-    Status.IGNORED: "Anything but the default earns one warning and has no effect.",
+    Status.UNSUPPORTED: "Any value but the default is an error at the start.",
+    Status.IGNORED: "Any value but the default earns one warning and has no effect.",
 }
 
 
@@ -64,6 +67,33 @@ def effective(settings: Settings) -> Iterator[tuple[str, str, str]]:
             yield setting.key, shown_value(setting, value), settings.origin(setting.key)
 
 
+def as_json(settings: Settings) -> dict[str, object]:
+    """Return the configuration file, and each setting by its key: value, origin, flag, variable.
+
+    A value that was not set is null, and a secret is `***`. Lists are lists; all else is text.
+    """
+    found: dict[str, object] = {}
+    for setting in TABLE:
+        if setting.status is Status.ACTIVE and setting.key:
+            value = attrgetter(setting.attribute)(settings)
+            found[setting.key] = {
+                "value": _json_value(setting, value),
+                "origin": settings.origin(setting.key),
+                "flag": f"--{setting.flag}",
+                "variable": setting.environment,
+            }
+    file = settings.config_file
+    return {"configuration-file": None if file is None else str(file), "settings": found}
+
+
+def _json_value(setting: Setting, value: object) -> object:
+    if isinstance(value, tuple):
+        return [_json_value(setting, item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    return shown_value(setting, value)
+
+
 def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
@@ -71,6 +101,7 @@ def _code(text: str) -> str:
 def _row(setting: Setting) -> str:
     default = setting.default_text
     meaning = setting.help + (" *Secret.*" if setting.is_secret else "")
+    meaning += " *Reload.*" if setting.reloads else ""
     old = [f"`--{alias.flag}`" if alias.flag else f"`{alias.key}`" for alias in setting.aliases]
     if old:
         meaning += f" Once called {', '.join(old)}."

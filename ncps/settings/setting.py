@@ -1,4 +1,4 @@
-"""What a row of the table of settings says."""
+"""The rows of the table of settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Default = str | tuple[str, ...] | Callable[[Surroundings], str]
 
 
 class Status(enum.Enum):
-    """What becomes of a setting that somebody gives."""
+    """The effect of a setting that somebody gives."""
 
     ACTIVE = "active"
     #: Read, checked for its form, and of no effect; anything but the default earns one warning.
@@ -35,6 +35,7 @@ class Kind:
     :param from_table: reads the long form of a list's element in a file; raises ValueError.
     :param suffix: the unit, added to the attribute's name.
     :param quote: what a message may show of a text that was refused; empty for nothing.
+    :param separator: stands between the elements of a list in flags and variables.
     """
 
     metavar: str
@@ -45,11 +46,12 @@ class Kind:
     from_table: Callable[[Mapping[str, object]], object] | None = None
     suffix: str = ""
     quote: Callable[[str], str] = quote
+    separator: str = ","
 
 
 @frozen(kw_only=True)
 class SettingNames:
-    """What a setting is called in each place it may come from; empty where it may not.
+    """The names of a setting in the places that it may come from; empty where it may not.
 
     :param flag: without the dashes in front.
     :param key: dotted path in a configuration file.
@@ -80,11 +82,14 @@ class Setting:
     :param default: as text, in the syntax a user would write; or made from the surroundings.
     :param default_note: describes a default that is not a constant.
     :param help: one paragraph for people.
-    :param repeatable: a list; commas separate its elements in flags and variables.
+    :param repeatable: a list; in flags and variables the kind's separator, which is a comma for
+        most, stands between its elements.
     :param is_secret: the value is never shown, and may be given as the name of a file instead
         (`--FLAG-file`, `VARIABLE_FILE`, `key-file`).
     :param attribute: dotted path in the `Settings` tree; empty for what has no effect.
     :param shared: a limit for all workers together: each gets its part.
+    :param counted: a limit whose effects are counted by its name.
+    :param reloads: whether a running process takes a new value at SIGHUP.
     :param aliases: names of old: still read, with a warning, and weaker than today's.
     """
 
@@ -100,6 +105,8 @@ class Setting:
     repeatable: bool = False
     is_secret: bool = False
     shared: bool = False
+    counted: bool = False
+    reloads: bool = False
     status: Status = Status.ACTIVE
     aliases: tuple[SettingNames, ...] = ()
 
@@ -116,6 +123,15 @@ class Setting:
     def names(self) -> SettingNames:
         """Today's names."""
         return SettingNames(flag=self.flag, environment=self.environment, key=self.key)
+
+    def today(self, name: str) -> str:
+        """Return the flag or the key that took the place of one of old; any other as it is."""
+        for alias in self.aliases:
+            if name == alias.flag:
+                return self.flag
+            if name == alias.key:
+                return self.key
+        return name
 
     @property
     def is_flag_alone_true(self) -> bool:

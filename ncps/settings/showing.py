@@ -1,4 +1,4 @@
-"""What a message may show of a refused value: enough to find it, and nothing that may be a secret.
+"""The part of a refused value that a message may show: enough to find it, and no secret.
 
 Secrets are pasted where they do not belong: into a URL, beside it, in place of a name.
 """
@@ -19,7 +19,7 @@ _KEY_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,60}", re.ASCII)
 def quote(text: str) -> str:
     """Return text fit for a message: short, on one line.
 
-    Without what stands before an @, the parameters of a URL, and long words that have digits.
+    It leaves out the text before an @, the parameters of a URL, and long words that have digits.
     """
     if match := _SCHEME.fullmatch(text):
         text = match[1] + _place(match[2])
@@ -30,7 +30,7 @@ def quote(text: str) -> str:
 
 
 def _without_user(text: str) -> str:
-    """What is no URL, without the name and password that stand before an @, as in a URL's end."""
+    """Return text that is no URL without the name and password before an @."""
     before, at, after = text.rpartition("@")
     if not at or not before or (before[-1].isspace() and ":" not in before):
         return text  # a schedule begins with @
@@ -39,7 +39,7 @@ def _without_user(text: str) -> str:
 
 
 def _place(rest: str) -> str:
-    """What follows the scheme of a URL, without credentials, query and fragment."""
+    """Return the end of a URL, after its scheme, without credentials, query and fragment."""
     _, at, place = rest.rpartition("@")
     if cut := re.search("[?#]", place):
         place = f"{place[: cut.end()]}***"
@@ -47,7 +47,7 @@ def _place(rest: str) -> str:
 
 
 def quote_key(text: str) -> str:
-    """Return the name of a key alone: what follows it may be a secret key."""
+    """Return the name of a key alone: the rest may be a secret key."""
     name, colon, _ = text.partition(":")
     return quote(f"{name}:***") if colon and _KEY_NAME.fullmatch(name) else ""
 
@@ -59,7 +59,7 @@ def quote_nothing(text: str) -> str:
 
 
 def existing(path: Path) -> str:
-    """Name as much of a path as there is: the rest may be a secret that was taken for a path."""
+    """Name the part of a path that exists: the rest may be a secret that was taken for a path."""
     for known in (path, *path.parents):
         try:
             known.lstat()

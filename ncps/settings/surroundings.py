@@ -1,4 +1,4 @@
-"""What the settings take from the process they are read in, as one value that tests can make."""
+"""The facts that settings take from their process, as one value that tests can make."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 import platformdirs
 from attrs import field, frozen
 
+from ncps.settings.journal import is_journal
+
 
 @frozen(kw_only=True)
 class Surroundings:
@@ -20,6 +22,7 @@ class Surroundings:
     :param config_dir: where the default configuration file is looked for.
     :param state_dir: where data goes that must survive.
     :param is_terminal: whether standard output is a terminal.
+    :param is_journal: whether it is the journal of systemd.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -28,6 +31,7 @@ class Surroundings:
     state_dir: Path
     machine_name: str
     is_terminal: bool
+    is_journal: bool = False
 
     @classmethod
     def of_process(cls) -> Surroundings:
@@ -40,4 +44,5 @@ class Surroundings:
             state_dir=Path(state) if state else platformdirs.user_state_path("ncps"),
             machine_name=socket.gethostname(),
             is_terminal=sys.stdout is not None and sys.stdout.isatty(),
+            is_journal=is_journal(sys.stdout, os.environ),
         )

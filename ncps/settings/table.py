@@ -14,10 +14,13 @@ from ncps.settings.setting import Setting
 
 _GROUPS: Final = (
     "General",
+    "Telemetry",
     "Server",
+    "Authentication",
     "Cache",
     "Database server",
     "Size",
+    "Uploads",
     "Storage in S3",
     "Upstreams",
     "Cluster",
@@ -48,7 +51,7 @@ def by_flag() -> dict[str, Setting]:
 
 
 def known_keys() -> dict[str, Setting]:
-    """Return every key a configuration file may hold, likewise."""
+    """Return every key a configuration file may hold: plain, with `-file`, and of old."""
     found: dict[str, Setting] = {}
     for setting in TABLE:
         if setting.key:

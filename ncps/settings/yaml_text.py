@@ -45,7 +45,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def read_yaml(text: str) -> object:
-    """Return the tree. Malformed: it is none; with the line, where there is one."""
+    """Return the tree. Raises Malformed if it is none, with the line where there is one."""
     try:
         return yaml.load(text, _PlainLoader)  # noqa: S506  # a SafeLoader, only stricter
     except yaml.MarkedYAMLError as error:

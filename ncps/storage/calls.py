@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ncps.aio.threads import Threads, in_background
+from ncps.aio.waiting import within
 from ncps.errors import Unavailable
 
 P = ParamSpec("P")
@@ -87,14 +88,14 @@ class Calls:
             if not self._is_slow:
                 self._is_slow = True
                 self._log.warn(
-                    "{where} is slow: one call took {seconds:.1f} s; whoever waits for it waits"
-                    " alone",
+                    "{where} is slow: one call took {seconds:.1f} s; only requests that need it"
+                    " wait",
                     where=self._where,
                     seconds=seconds,
                 )
         elif self._is_slow and now >= self._slow_until:
             self._is_slow, self._worst_s = False, 0.0
-            self._log.info("{where} is quick again", where=self._where)
+            self._log.info("{where} is fast again", where=self._where)
 
     async def run(
         self,
@@ -118,10 +119,10 @@ class Calls:
                 outcome.errback(failure)
 
         job.addErrback(failed)
-        if self._clock is not None:
-            outcome.addTimeout(DEADLINE_S, self._clock)
         try:
-            return await outcome
+            if self._clock is None:
+                return await outcome
+            return await within(self._clock, DEADLINE_S, outcome)
         except DeferredTimeout:
             self.took(DEADLINE_S)
             reason = f"{self._where} does not answer within {DEADLINE_S:g} s"

@@ -2,6 +2,8 @@
 
     store/nar/<h>/<hh>/<name>.nar[.<extension>]         NARs
     store/narinfo/<h>/<hh>/<hash part>.narinfo          narinfos as verified, beside their NARs
+    store/extra/<kind>/<h>/<hh>/<name>                  logs, listings and debug links: see `extras`
+    store/realisation/<h>/<hh>/<digest>.doi             realisations that were uploaded
     store/quarantine/<file name>.<mark>                 NARs set aside, for an operator
     store/tmp/                                          unfinished files; local directories only
     store/probe/<name>                                  written and removed again; buckets only
@@ -20,17 +22,25 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 from ncps.errors import Malformed
+from ncps.nix.base32 import ALPHABET
 from ncps.nix.narurl import NarKey
 from ncps.nix.storepath import is_digest
+from ncps.ports import ExtraKey, ExtraKind
 
 NARS = "store/nar"
 NARINFOS = "store/narinfo"
+EXTRAS = "store/extra"
+REALISATIONS = "store/realisation"
 QUARANTINE = "store/quarantine"
 TEMPS = "store/tmp"
 PROBES = "store/probe"
 CONFIG = "config"
+DIRECTORIES = (NARS, NARINFOS, REALISATIONS, QUARANTINE, TEMPS, CONFIG)
+"""The bases of all keys of a local directory."""
 
 _NARINFO_END = ".narinfo"
+_REALISATION_END = ".doi"
+_REALISATION = re.compile(f"[{ALPHABET}]{{52}}")
 _MARK = re.compile(r"(0|[1-9][0-9]{0,16})(?:-[0-9a-f]{16})?", re.ASCII)
 """The random number is missing in marks of earlier versions."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,7 +58,7 @@ def file_name(key: str) -> str:
 
 def is_sharded(key: str) -> bool:
     """Return whether objects at or below this key lie in shard directories."""
-    return key.startswith((NARS, NARINFOS))
+    return key.startswith((NARS, NARINFOS, REALISATIONS, EXTRAS))
 
 
 def nar_key(key: NarKey) -> str:
@@ -57,7 +67,7 @@ def nar_key(key: NarKey) -> str:
 
 
 def narinfo_key(digest: str) -> str:
-    """Return where the narinfo of a store path lies. Raises Malformed.
+    """Return where the narinfo of a store path lies. Raises Malformed if `digest` is not one.
 
     :param digest: hash part of the store path, 32 characters.
     """
@@ -66,8 +76,29 @@ def narinfo_key(digest: str) -> str:
     return f"{NARINFOS}/{_shards(digest)}/{digest}{_NARINFO_END}"
 
 
+def extras(kind: ExtraKind, *, is_uploaded: bool) -> str:
+    """Return the base of the extras of one kind: those that clients have brought lie apart."""
+    return f"{EXTRAS}/{kind}-uploaded" if is_uploaded else f"{EXTRAS}/{kind}"
+
+
+def extra_key(key: ExtraKey) -> str:
+    """Return where an extra lies."""
+    base = extras(key.kind, is_uploaded=key.is_uploaded)
+    return f"{base}/{_shards(key.name)}/{key.name}"
+
+
+def realisation_key(digest: str) -> str:
+    """Return where a realisation lies. Raises Malformed if `digest` is not one.
+
+    :param digest: of `RealisationKey.digest`.
+    """
+    if _REALISATION.fullmatch(digest) is None:
+        raise Malformed(f"not the digest of a realisation: {digest[:64]!r}")
+    return f"{REALISATIONS}/{_shards(digest)}/{digest}{_REALISATION_END}"
+
+
 def config_key(name: str) -> str:
-    """Return where a secret lies. Raises Malformed."""
+    """Return where a secret lies. Raises Malformed if no secret can have that name."""
     if _CONFIG_NAME.fullmatch(name) is None:
         raise Malformed(f"not the name of a secret: {name[:64]!r}")
     return f"{CONFIG}/{name}"
@@ -82,7 +113,7 @@ def new_mark(now: float) -> str:
 
 
 def quarantine_key(key: NarKey, mark: str) -> str:
-    """Return where a NAR lies that was set aside. Raises Malformed.
+    """Return where a NAR lies that was set aside. Raises Malformed if `mark` is not one.
 
     :param mark: of `new_mark`.
     """
@@ -108,6 +139,15 @@ def nar_of(object_key: str) -> NarKey | None:
     return key if nar_key(key) == object_key else None
 
 
+def extra_of(object_key: str, kind: ExtraKind, *, is_uploaded: bool) -> ExtraKey | None:
+    """Read a key of `extra_key` back; None for every other key, also of another kind."""
+    try:
+        key = ExtraKey(kind, file_name(object_key), is_uploaded)
+    except Malformed:
+        return None
+    return key if extra_key(key) == object_key else None
+
+
 def set_aside_of(object_key: str) -> tuple[NarKey, str, datetime] | None:
     """Read a key of `quarantine_key` back: NAR, mark and its time; None for every other key."""
     name, _, mark = file_name(object_key).rpartition(".")
@@ -125,3 +165,11 @@ def digest_of(object_key: str) -> str | None:
     """Read a key of `narinfo_key` back; None for every other key."""
     digest = file_name(object_key).removesuffix(_NARINFO_END)
     return digest if is_digest(digest) and narinfo_key(digest) == object_key else None
+
+
+def realisation_of(object_key: str) -> str | None:
+    """Read a key of `realisation_key` back; None for every other key."""
+    digest = file_name(object_key).removesuffix(_REALISATION_END)
+    if _REALISATION.fullmatch(digest) is None or realisation_key(digest) != object_key:
+        return None
+    return digest

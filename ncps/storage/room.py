@@ -1,9 +1,9 @@
 """Room: how much downloads may still take of the file systems that they are written to.
 
-A part of each stays free, for the database and for others: as much as a setting says, but of a
-small file system, unless the setting was given for it, no more than a tenth, or nothing would ever
-be kept there. A file system from elsewhere may take its time to say how full it is, so it is asked
-by a thread, now and then.
+A part of each stays free, for the database and for other programs: as much as a setting says, but
+no more than a tenth of a small file system, or it would never keep anything; a setting that was
+given explicitly holds there, too. A network file system may take long to say how full it is, so a
+thread asks it now and then.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ class Room:
         self._local = frozenset(v for v in volumes if is_local(v.directory))
 
     def spare(self) -> int:
-        """Return bytes that downloads may take, below 0 if too many. Raises Unavailable."""
+        """Return bytes that downloads may take, below 0 if too many.
+
+        Raises Unavailable if it is not known how full the file systems are.
+        """
         spaces = []
         for volume in self._volumes:
             if volume in self._local:
@@ -69,14 +72,14 @@ class Room:
             elif volume in self._known:
                 spaces.append(self._known[volume])
             else:
-                raise Unavailable(f"nobody has looked yet how full {volume.directory} is")
+                raise Unavailable(f"it is not known yet how full {volume.directory} is")
         known = [space.free - space.reserve for space in spaces if space is not None]
         if not known:
             raise Unavailable("the file system does not say how full it is")
         return min(known)
 
     def look_blocking(self) -> None:
-        """Find out how full all are; forget a file system that cannot be asked."""
+        """Find out how full the file systems are; forget one that does not answer."""
         for volume in self._volumes:
             try:
                 self._known[volume] = _look(volume)
@@ -96,9 +99,9 @@ class Room:
         return ""
 
     def check(self) -> Iterator[str]:
-        """Yield what is odd about the room. Blocks; called at the start.
+        """Yield warnings about the room. Blocks; called at the start.
 
-        Raises Refused if no NAR can ever be kept, Unavailable.
+        Raises Refused if no NAR can ever be kept, Unavailable if a file system does not answer.
         """
         for volume in self._volumes:
             if (total := _total(volume.directory)) and volume.reserve_of(total) >= total:
@@ -113,9 +116,9 @@ class Room:
 
 
 def odd_place(temps: Path, root: Path) -> str:
-    """Say what unfinished downloads cost that do not lie on the file system of the storage.
+    """Return a warning if unfinished downloads lie on another file system than the storage.
 
-    Empty if they do, or if that cannot be told.
+    Empty if they do not, or if that is unknown.
     """
     try:
         if temps.stat().st_dev == root.stat().st_dev:
@@ -126,14 +129,17 @@ def odd_place(temps: Path, root: Path) -> str:
     where = f"cache-temp-path: {temps} is on another file system than the storage {root}"
     if file_system_of(temps) in _IN_MEMORY:
         return (
-            f"{where}, one in memory with {total // _MIB} MiB: what is being downloaded takes of"
-            " that, and a NAR for which it is too small is not kept; leave the setting out"
+            f"{where}, one in memory with {total // _MIB} MiB: downloads use this memory, and a"
+            " NAR that does not fit is not kept; leave the setting out"
         )
     return f"{where}: each NAR is copied once more when it is complete; leave the setting out"
 
 
 def _look(volume: Volume) -> _Space | None:
-    """How full the file system is; None if it does not say, as some of FUSE do not. Unavailable."""
+    """Return the space of a file system; None if it does not say, as some of FUSE do not.
+
+    Raises Unavailable if it does not answer.
+    """
     with reading(str(volume.directory)):
         facts = os.statvfs(volume.directory)
     if not facts.f_blocks:
@@ -143,7 +149,10 @@ def _look(volume: Volume) -> _Space | None:
 
 
 def _total(directory: Path) -> int:
-    """Bytes of the file system, full or not; 0 if it does not say. Unavailable."""
+    """Return the size of a file system; 0 if it does not say.
+
+    Raises Unavailable if it cannot be asked.
+    """
     with reading(str(directory)):
         facts = os.statvfs(directory)
     return facts.f_blocks * facts.f_frsize

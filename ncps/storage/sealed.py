@@ -18,9 +18,9 @@ _MODE: Final = 0o400
 
 @contextmanager
 def sealed(temps: Temps, fill: Callable[[TempFile], None]) -> Iterator[TempFile]:
-    """Have a sealed file under a temporary name, which is gone after the block.
+    """Make a sealed file under a temporary name, which is removed after the block.
 
-    Raises OSError, StorageFull, Unavailable, and what `fill` raises.
+    Raises OSError, StorageFull, Unavailable, and the errors of `fill`.
 
     :param fill: writes the bytes.
     """
@@ -62,7 +62,7 @@ def copy_checked(source: Path, target: TempFile, digest: bytes) -> None:
 
 
 def digest_of(path: str) -> bytes:
-    """Return the SHA-256 of a file's bytes. Raises OSError."""
+    """Return the SHA-256 of a file's bytes. Raises OSError if they cannot be read."""
     with Path(path).open("rb", buffering=0) as file:
         return file_digest(file, "sha256").digest()
 

@@ -1,4 +1,4 @@
-"""The three storage ports, written once over `ncps.storage.blobs`."""
+"""The storage ports, written once over `ncps.storage.blobs`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, ConfigStore, NarInfoStore, NarStore, SetAside, Spooled, Stat
+from ncps.ports import (
+    Body,
+    ConfigStore,
+    ExtraKey,
+    ExtraKind,
+    ExtraStat,
+    ExtraStore,
+    NarInfoStore,
+    NarStore,
+    RealisationStore,
+    SetAside,
+    Spooled,
+    Stat,
+)
 from ncps.storage import keys
 from ncps.storage.blobs import Blob, Blobs, Wanted
 
@@ -104,6 +117,53 @@ class BlobNarInfoStore(NarInfoStore):
             digest = keys.digest_of(blob.key)
             if digest is not None:
                 yield digest
+
+
+class BlobRealisationStore(RealisationStore):
+    """Texts below `store/realisation`."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def put(self, digest: str, text: bytes) -> None:
+        await self._blobs.write(keys.realisation_key(digest), text)
+
+    async def get(self, digest: str) -> bytes | None:
+        return await self._blobs.read(keys.realisation_key(digest))
+
+    async def delete(self, digest: str) -> bool:
+        return await self._blobs.delete(keys.realisation_key(digest))
+
+    async def walk(self) -> AsyncIterator[str]:
+        async for blob in self._blobs.walk(keys.REALISATIONS):
+            digest = keys.realisation_of(blob.key)
+            if digest is not None:
+                yield digest
+
+
+class BlobExtraStore(ExtraStore):
+    """Logs, listings and debug links below `store/extra`."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    async def open(self, key: ExtraKey) -> Body:
+        return await self._blobs.open(keys.extra_key(key), Wanted())
+
+    async def read(self, key: ExtraKey) -> bytes | None:
+        return await self._blobs.read(keys.extra_key(key))
+
+    async def put(self, key: ExtraKey, data: bytes) -> None:
+        await self._blobs.write(keys.extra_key(key), data)
+
+    async def delete(self, key: ExtraKey) -> bool:
+        return await self._blobs.delete(keys.extra_key(key))
+
+    async def walk(self, kind: ExtraKind, *, is_uploaded: bool) -> AsyncIterator[ExtraStat]:
+        async for blob in self._blobs.walk(keys.extras(kind, is_uploaded=is_uploaded)):
+            key = keys.extra_of(blob.key, kind, is_uploaded=is_uploaded)
+            if key is not None:
+                yield ExtraStat(key=key, size=blob.size, modified=blob.modified)
 
 
 class BlobConfigStore(ConfigStore):

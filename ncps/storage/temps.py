@@ -17,7 +17,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ncps.errors import Unavailable
+from ncps.aio.places import remedy
+from ncps.errors import StorageFull, Unavailable
 from ncps.storage.os_errors import reading, writing
 
 _OURS = re.compile(r"(?:spool|temp)-[0-9]+-[0-9a-f]{16}")
@@ -38,7 +39,7 @@ class TempFile:
         return self._fd
 
     def write(self, data: bytes) -> None:
-        """Append all of `data`. OSError."""
+        """Append all of `data`. Raises OSError if it cannot."""
         view = memoryview(data)
         while view:
             view = view[os.write(self.fd, view) :]
@@ -56,13 +57,19 @@ class TempFile:
 
 
 class Temps:
-    """The unfinished files of one directory; quick enough for the reactor's thread."""
+    """The unfinished files of one directory; quick enough for the reactor's thread.
 
-    def __init__(self, directory: Path) -> None:
+    :param setting: that names the directory, for messages.
+    """
+
+    def __init__(self, directory: Path, setting: str = "cache-temp-path") -> None:
         self.directory = directory
+        self._setting = setting
 
     def create(self, kind: str = "spool") -> TempFile:
-        """Open a new file. Raises StorageFull, Unavailable.
+        """Open a new file.
+
+        Raises StorageFull if nothing may be written, Unavailable if it fails now.
 
         :param kind: "spool" for a download, "temp" for a short-lived copy.
         """
@@ -73,19 +80,19 @@ class Temps:
                 if _lock(fd) and os.fstat(fd).st_nlink:
                     return TempFile(fd, path)
                 os.close(fd)  # a sweep was quicker and has unlinked it
-        raise Unavailable(f"{self.directory} loses new files")
+        raise Unavailable(f"{self.directory} loses each new file at once")
 
     def name(self, kind: str) -> Path:
         """Return a path that no file has; a sweep removes a file there that is not locked."""
         return self.directory / f"{kind}-{os.getpid()}-{secrets.token_hex(8)}"
 
     def sweep(self, age_s: float = 0.0) -> int:
-        """Remove what dead processes left behind; return how many files. Unavailable.
+        """Remove files that dead processes left behind; return their number.
 
-        Files with other names stay.
+        Files with other names stay. Raises Unavailable if the directory cannot be read.
 
-        :param age_s: seconds since a file was last touched; what has a name of `name` for a moment
-            and no lock stays while others are at work.
+        :param age_s: seconds since a file was last touched. Files of `name` have no lock for a
+            moment; while other processes run, a positive age keeps such files.
         """
         before = time.time() - age_s
         with reading(str(self.directory)):
@@ -110,7 +117,8 @@ class Temps:
     def mend(self) -> bool:
         """Make the directory again if something has removed it; return whether that was so.
 
-        Do not make its parent: a disk may not be mounted. Raises StorageFull, Unavailable.
+        Do not make its parent: a disk may not be mounted. Raises StorageFull if nothing may be
+        written, Unavailable if it fails now.
         """
         with writing(str(self.directory)):
             if self.directory.is_dir():
@@ -119,7 +127,17 @@ class Temps:
         return True
 
     def probe(self) -> None:
-        """Write a file and remove it again. Raises StorageFull, Unavailable."""
+        """Write a file and remove it again.
+
+        Raises StorageFull if nothing may be written, Unavailable if it fails now.
+        """
+        try:
+            self._probe()
+        except (StorageFull, Unavailable) as error:
+            way = remedy(self._setting, error.__cause__)
+            raise type(error)(f"{self._setting}: {error}; {way}") from error
+
+    def _probe(self) -> None:
         temp = self.create("temp")
         try:
             with writing(str(self.directory)):

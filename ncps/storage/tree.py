@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ncps.aio.places import remedy
 from ncps.errors import Corrupt, Refused
 from ncps.storage import keys
 from ncps.storage.directories import Directories, sync_directory
@@ -26,17 +27,20 @@ from ncps.storage.sealed import copy_checked, digest_of, seal_file, sealed
 from ncps.storage.temps import Temps
 
 _DIRECTORY_MODE: Final = 0o700
+SETTING: Final = "cache-storage-local"
 
 
 class Tree:
     """Files by key below one root.
+
+    Methods raise Unavailable if they fail now, StorageFull if they write and may not.
 
     :param root: absolute; `probe` makes it if it is missing.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.temps = Temps(root / keys.TEMPS)
+        self.temps = Temps(root / keys.TEMPS, SETTING)
         self.directories = Directories(root)
         self.path = self.directories.path
         self.check_present = self.directories.check_present
@@ -50,23 +54,22 @@ class Tree:
         """
         root = self.root
         if not root.is_absolute():
-            raise Refused(f"the storage path must be absolute, and {str(root)!r} is not")
+            raise Refused(f"{SETTING}: the path must be absolute, and {str(root)!r} is not")
         try:
             root.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            for name in (keys.NARS, keys.NARINFOS, keys.QUARANTINE, keys.TEMPS, keys.CONFIG):
+            for name in keys.DIRECTORIES:
                 self.directories.make_parents(self.path(f"{name}/"))
         except (FileExistsError, NotADirectoryError) as error:
-            raise Refused(f"the storage path {error.filename} is not a directory") from error
+            raise _unusable(f"{error.filename} is not a directory", error) from error
         except OSError as error:
-            raise Refused(
-                f"the storage path {error.filename} cannot be made: {error.strerror}"
-            ) from error
+            what = f"{error.filename} cannot be made: {error.strerror}"
+            raise _unusable(what, error) from error
         if not os.access(root / keys.TEMPS, os.W_OK | os.X_OK):
-            raise Refused(f"the storage path {root} is not writable for this user")
+            raise _unusable(f"{root} is not writable for this user")
         self.temps.probe()
 
     def stat(self, key: str) -> os.stat_result | None:
-        """Return properties of a regular file; None if none is there. Raises Unavailable."""
+        """Return properties of a regular file; None if none is there."""
         path = self.path(key)
         with reading(path):
             try:
@@ -81,7 +84,7 @@ class Tree:
         return facts if stat.S_ISREG(facts.st_mode) else None
 
     def read(self, key: str) -> bytes | None:
-        """Return the bytes of a small file; None if it is absent. Raises Unavailable."""
+        """Return the bytes of a small file; None if it is absent."""
         path = self.path(key)
         with reading(path):
             try:
@@ -91,12 +94,12 @@ class Tree:
                 return None
 
     def write(self, key: str, data: bytes) -> None:
-        """Make a small file, replacing one that is there. Raises StorageFull, Unavailable."""
+        """Make a small file, replacing one that is there."""
         with writing(self.path(key)), sealed(self.temps, lambda temp: temp.write(data)) as temp:
             self._install(os.rename, temp.path, key)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Make a small file; return False if there is one. Raises StorageFull, Unavailable."""
+        """Make a small file; return False if there is one."""
         with writing(self.path(key)), sealed(self.temps, lambda temp: temp.write(data)) as temp:
             try:
                 self._install(os.link, temp.path, key)
@@ -109,8 +112,7 @@ class Tree:
     def adopt(self, key: str, source: Path, size: int, digest: bytes, aside: str) -> os.stat_result:
         """Make a finished file the object, by rename or else by copy; the source is gone then.
 
-        Raises Corrupt if the source has another size or, where it is copied, other bytes;
-        StorageFull, Unavailable.
+        Raises Corrupt if the source has another size or, where it is copied, other bytes.
 
         :param digest: SHA-256 of the bytes.
         :param aside: key for an object that is there already and has other bytes.
@@ -160,7 +162,7 @@ class Tree:
     def copy(self, key: str, target: str, is_same: Callable[[os.stat_result], bool]) -> bool:
         """Give a file a second key, replacing what is there; return False if it is absent.
 
-        Raises Corrupt if it is another file, StorageFull, Unavailable.
+        Raises Corrupt if it is another file.
 
         :param is_same: whether a file with these properties is the one to copy.
         """
@@ -183,8 +185,7 @@ class Tree:
     def remove(self, key: str) -> bool:
         """Remove the object, and its shard directories if they are empty; False if it is absent.
 
-        Not synced: a file that a power loss brings back is an orphan without a row. Raises
-        StorageFull if nothing may be written, Unavailable.
+        Not synced: a file that a power loss brings back is an orphan without a row.
         """
         path = self.path(key)
         with writing(path):
@@ -200,10 +201,7 @@ class Tree:
         return True
 
     def move(self, key: str, target: str) -> bool:
-        """Give a file, a directory or a pipe another key; return False if it is absent.
-
-        Raises StorageFull, Unavailable.
-        """
+        """Give a file, a directory or a pipe another key; return False if it is absent."""
         path = self.path(key)
         with writing(path):
             try:
@@ -227,3 +225,7 @@ class Tree:
             yield from files_in_shards(path, base)
         else:
             yield from files(path, base, follows=False)
+
+
+def _unusable(what: str, error: OSError | None = None) -> Refused:
+    return Refused(f"{SETTING}: {what}; {remedy(SETTING, error)}")

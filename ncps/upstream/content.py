@@ -1,4 +1,4 @@
-"""What the body of an answer is: freed of its Content-Encoding, and perhaps no NAR at all."""
+"""Content: bodies of answers, freed of their Content-Encoding; web pages are told from NARs."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ def _decoder(encoding: str) -> Decoder:
 async def decoded(
     answer: Answer, fetched: Callable[[int], object], ratio: Ratio | None = None
 ) -> AsyncIterator[bytes]:
-    """The body of an answer without its Content-Encoding. Unavailable, Corrupt.
+    """The body of an answer without its Content-Encoding.
 
-    An encoding that ends by itself confirms an end that nothing else does; else Unconfirmed.
+    Raises Unavailable if it breaks off, Corrupt if it cannot be decoded, Unconfirmed if nothing
+    tells that its end is the right one. An encoding that ends by itself confirms the end.
 
     :param fetched: told of each number of bytes as they came.
-    :param ratio: bounds what they become.
+    :param ratio: bounds the bytes that are decoded from them.
     """
     if not answer.encoding:
         async for chunk in answer.body:
@@ -69,7 +70,7 @@ async def decoded(
 
 
 async def no_page(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes, unless they begin as a web page does, and no NAR. Corrupt.
+    """Pass the bytes on. Raises Corrupt if they begin as a web page does, and no NAR.
 
     The Content-Type tells nothing: some servers call a NAR text/html.
     """
@@ -92,7 +93,12 @@ async def no_page(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         raise broken
 
 
+def is_page(text: bytes) -> bool:
+    """Whether a text begins as a web page does."""
+    return _PAGE.match(text) is not None
+
+
 def _checked(head: bytes) -> bytes:
-    if _PAGE.match(head) is not None:
+    if is_page(head):
         raise Corrupt("a web page instead of a NAR")
     return head

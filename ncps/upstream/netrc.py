@@ -2,7 +2,7 @@
 
 The format is that of curl, which Nix itself uses: words, `"quoted words"` with backslashes, and
 comments from a word that starts with `#` where a keyword is due. The standard library's module is
-not used, because it quotes the file's content in its errors and checks ownership.
+not used, because its errors quote the content of the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONTROL = {"n": "\n", "r": "\r", "t": "\t"}
 
 @frozen(kw_only=True)
 class _Entry:
-    """What stands behind one `machine` or `default`."""
+    """The values behind one `machine` or `default`."""
 
     user: str = ""
     password: str | None = field(default=None, repr=False)
@@ -31,7 +31,7 @@ class _Entry:
 
 @frozen
 class Netrc:
-    """The entries of a file; the first one of a host counts. The repr says no password."""
+    """The entries of a file; the first one of a host counts. The repr shows no password."""
 
     machines: Mapping[str, _Entry] = Factory(dict)
     default: _Entry | None = None
@@ -139,7 +139,7 @@ def _entry(facts: Mapping[str, str]) -> _Entry:
 def parse(text: str) -> Netrc:
     """Read the text of a netrc file.
 
-    :raises Malformed: says the line, never what stands there.
+    Raises Malformed if it is none; the message names the line, and never quotes it.
     """
     machines: dict[str, _Entry] = {}
     default: _Entry | None = None
@@ -151,18 +151,20 @@ def parse(text: str) -> Netrc:
     return Netrc(machines, default)
 
 
-def read(path: Path) -> Netrc:
-    """Read a netrc file; a missing one has no entries.
+def read(path: Path, *, is_expected: bool = False) -> Netrc:
+    """Read a netrc file; a missing one has no entries, unless it is expected.
 
-    Blocks for one small file; meant for the start of the program.
+    Blocks for one small file; meant for the start of the program, and for a thread.
 
-    :raises Malformed: not a netrc file, or larger than 1 MiB.
-    :raises Unavailable: the file is there and cannot be read.
+    Raises Malformed if it is not a netrc file or larger than 1 MiB, Unavailable if it cannot be
+    read, or is expected and missing.
     """
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
+        if is_expected:
+            raise Unavailable(f"{path} does not exist") from None
         return Netrc()
     except OSError as error:
         raise Unavailable(f"cannot read {path}: {error.strerror}") from None

@@ -2,17 +2,16 @@
 
 An address is an http URL, or `unix:/path` of a socket on this machine, or both, joined by `#`: one
 of several workers, which its siblings reach at its socket, and the others through whichever worker
-answers at the URL. What is asked and answered is described in `ncps.web.pages.peers`.
+answers at the URL. `ncps.web.pages.peers` describes requests and answers.
 
-An address comes from a lease, and who listens there now need not be a process of this cache. So the
+An address comes from a lease, and a program that is none of this cache may listen there now. So the
 secret is never sent: each request bears a ticket that is good at this address only, and redirects
 are not followed.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from typing import Any, Final
 
 from attrs import define
@@ -24,17 +23,20 @@ from zope.interface import implementer
 
 from ncps.aio.body import PassedBody
 from ncps.aio.clocks import wall_of
+from ncps.aio.recent import BoundedMap
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import Request, Ticket, told_time
 from ncps.ports import Peers, UpstreamBody
-from ncps.upstream.agent import Answer, Client, Timeouts
+from ncps.upstream.agent import Answer, Client
+from ncps.upstream.destination import Destination, Timeouts
 
-TIMEOUTS: Final = Timeouts(connect_s=2.0, first_byte_s=10.0, idle_s=30.0)
+TIMEOUTS: Final = Timeouts(connect_s=2.0, first_byte_s=10.0, nar_s=10.0, idle_s=30.0)
 """The first byte waits for the peer's own upstream; a body stalls as long as that stalls."""
 
 MAX_CLIENTS: Final = 64
-"""Peers whose connections are kept; beyond, those of who was not asked for longest are closed."""
+"""Peers whose connections are kept. Of more, those that were not asked for longest are closed."""
 
 _CLOCKS: Final = 2
 """Clocks that are tried at one address, where several processes may answer."""
@@ -42,7 +44,7 @@ _CLOCKS: Final = 2
 
 @implementer(IAgentEndpointFactory)
 class UnixEndpoints:
-    """Connects to one socket, whatever the URL says."""
+    """Connects to one socket, without regard to the URL."""
 
     def __init__(self, reactor: Any, path: str, timeout_s: float) -> None:
         self._endpoint = UNIXClientEndpoint(reactor, path, timeout=timeout_s)
@@ -53,11 +55,10 @@ class UnixEndpoints:
 
 
 class PeerClients(Peers):
-    """See `ncps.ports.Peers`.
+    """Asks other processes of the cache for NARs; see `ncps.ports.Peers`.
 
-    :param secret: shared by all processes of the cache; what signs tickets.
+    :param secret: shared by all processes of the cache; signs tickets.
     :param via: our name in the Via header.
-    :param took: told of each number of bytes that came from a peer.
     :param siblings: sockets of the other workers of this daemon, as addresses.
     """
 
@@ -68,7 +69,7 @@ class PeerClients(Peers):
         secret: str,
         via: str = "ncps",
         timeouts: Timeouts = TIMEOUTS,
-        took: Callable[[int], object] = lambda _: None,
+        metrics: Metrics,
         siblings: Collection[str] = (),
     ) -> None:
         self._siblings = frozenset(siblings)
@@ -76,9 +77,11 @@ class PeerClients(Peers):
         self._secret = secret
         self._via = via
         self._timeouts = timeouts
-        self._took = took
+        self._took = metrics.bytes_relayed.inc
         self._now = wall_of(reactor)
-        self._peers: OrderedDict[str, _Peer] = OrderedDict()
+        self._peers: BoundedMap[str, _Peer] = BoundedMap(
+            MAX_CLIENTS, forgotten=lambda peer: peer.client.discard()
+        )
 
     async def find_nar(self, address: str, key: NarKey) -> str:
         answer = await self._ask("HEAD", address, key, 0)
@@ -89,7 +92,7 @@ class PeerClients(Peers):
         answer = await self._ask("GET", address, key, offset)
         if answer.header("x-ncps-offset") != str(offset):
             answer.body.close()
-            raise Corrupt("a peer sends another part than it was asked for")
+            raise Corrupt("a peer sends another part of the NAR than the one requested")
         size = answer.content_length
         return PassedBody(
             self._counted(answer),
@@ -150,10 +153,9 @@ class PeerClients(Peers):
     def _peer(self, address: str) -> _Peer:
         peer = self._peers.get(address)
         if peer is None:
-            peer = self._peers[address] = _Peer(self._new(address))
-            if len(self._peers) > MAX_CLIENTS:
-                self._peers.popitem(last=False)[1].client.discard()
-        self._peers.move_to_end(address)
+            peer = _Peer(self._new(address))
+            self._peers.put(address, peer)
+        self._peers.renew(address)
         return peer
 
     def _new(self, address: str) -> Client:
@@ -161,16 +163,19 @@ class PeerClients(Peers):
         connect_s = self._timeouts.connect_s
         return Client(
             self._reactor,
-            base_url="http://peer" if kind == "unix" else address,
-            timeouts=self._timeouts,
+            Destination(
+                base_url="http://peer" if kind == "unix" else address,
+                timeouts=self._timeouts,
+                is_told_traces=True,
+            ),
             via=self._via,
             endpoints=UnixEndpoints(self._reactor, path, connect_s) if kind == "unix" else None,
         )
 
     async def close(self) -> None:
         """Close the idle connections."""
-        while self._peers:
-            await self._peers.popitem()[1].client.close()
+        for peer in self._peers.take_all():
+            await peer.client.close()
 
 
 @define

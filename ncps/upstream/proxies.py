@@ -1,7 +1,8 @@
-"""Which requests to upstreams go through a proxy, and through which one.
+"""Proxies: the choice of the proxy for a request to an upstream, or of none.
 
-Never those to this machine: a proxy would look for the server on its own. Never those to a host
-that `no_proxy` names. What is asked of a proxy, and how, is in `tunnel` and `requester`.
+Requests to this machine never go through a proxy, which would look for the server on its own
+machine. Nor do requests to a host that `no_proxy` names. `tunnel` and `requester` speak with
+proxies.
 """
 
 from __future__ import annotations
@@ -111,10 +112,10 @@ def _with_port(entry: str) -> tuple[str, int | None] | None:
 
 @frozen(kw_only=True)
 class Proxies:
-    """What is asked through which proxy.
+    """The proxies of an upstream.
 
     :param http: for http URLs; None for no proxy.
-    :param https: for https URLs, likewise.
+    :param https: for https URLs; None for no proxy.
     :param bypass: hosts that are asked directly all the same.
     """
 

@@ -6,10 +6,10 @@ this machine and of its network, and what a cloud tells its machines. So each ad
 after its name was resolved, when a connection to it is made; a name that leads elsewhere the next
 time gains nothing. Requests to the upstream's own origin go wherever the operator's URL leads.
 
-Behind a proxy the address is not ours to see: the proxy looks the name up. So an upstream that is
-asked through one counts as one of the internet, unless its URL has an internal address in figures;
-URLs and redirects with such addresses in figures are refused as ever; and to which names else the
-proxy connects is for its own rules to say. What goes past the proxy is looked at as without one.
+Behind a proxy we do not see the address: the proxy looks the name up. So an upstream that is asked
+through one counts as one of the internet, unless its URL has an internal address in figures. URLs
+and redirects with such addresses in figures are refused as ever. The rules of the proxy decide to
+which other names it connects. Requests that go past the proxy are treated as without one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IHostnameResolver,
@@ -37,7 +36,7 @@ from zope.interface import implementer
 
 from ncps.aio.resolver import NamedEndpoint, NameTrouble, Resolver
 from ncps.aio.tls import VerifiedHTTPS
-from ncps.errors import Unavailable
+from ncps.aio.waiting import within
 from ncps.upstream.proxies import NO_PROXIES, Proxies, Proxy, address_of
 from ncps.upstream.tunnel import ProxyEndpoint, Tunnel
 
@@ -63,10 +62,10 @@ class InternalAddress(Exception):
 
 
 def is_internal(text: str) -> bool:
-    """Whether an address in figures is not one of the public internet.
+    """Whether an address in figures is internal, or no address at all.
 
-    Loopback, link-local, private, shared (100.64.0.0/10), unspecified, multicast and reserved
-    addresses are not, nor are IPv6 addresses that lead to such an IPv4 address, nor what is none.
+    Internal are loopback, link-local, private, shared (100.64.0.0/10), unspecified, multicast and
+    reserved addresses, and IPv6 addresses that embed one of these.
     """
     try:
         address = ip_address(text)
@@ -97,7 +96,7 @@ def names_internal(host: str) -> bool:
 
 @implementer(IReactorPluggableNameResolver)
 class Named:
-    """What endpoints need of a reactor, with a resolver of their own.
+    """The part of a reactor that endpoints need, with a resolver of their own.
 
     :param resolver: None for the reactor's.
     """
@@ -143,11 +142,12 @@ class PublicOnly(Named):
 
 
 class Home:
-    """Knows whether an upstream is at an internal address itself.
+    """Knows whether an upstream is internal itself.
 
-    It is where its own connections were made to. Once one of them led to a public address it is
-    not, until the program starts anew: else an upstream could have its own name lead inside for a
-    moment, and everything else with it. Before the first connection its name is resolved.
+    An upstream is internal while all connections to its own URL led to internal addresses. After
+    one connection to a public address it counts as public until the program starts anew: else it
+    could let its own name lead to an internal address for a moment. Before the first connection,
+    ncps resolves its name.
 
     :param host: of the upstream's URL.
     :param timeout_s: for resolving it.
@@ -166,7 +166,7 @@ class Home:
         self._is_internal = is_internal(address) and self._is_internal is not False
 
     async def is_internal(self) -> bool:
-        """Say whether the upstream is inside.
+        """Say whether the upstream is internal.
 
         Raises Unavailable if resolving takes too long, NameTrouble if it finds nothing.
         """
@@ -178,11 +178,8 @@ class Home:
     async def _resolved(self) -> list[str]:
         receiver = _Addresses()
         self._reactor.nameResolver.resolveHostName(receiver, self._host)
-        try:
-            found = await receiver.done.addTimeout(self._timeout_s, self._reactor)
-        except DeferredTimeout:
-            text = f"{self._host} was not resolved within {self._timeout_s:g} s"
-            raise Unavailable(text, timed_out=True) from None
+        late = f"{self._host} was not resolved within {self._timeout_s:g} s"
+        found = await within(self._reactor, self._timeout_s, receiver.done, late)
         resolver = self._reactor.nameResolver
         if not found and isinstance(resolver, Resolver):
             raise resolver.why(self._host) or NameTrouble(f"{self._host} was not found")
@@ -219,7 +216,7 @@ class Endpoints:
     :param origin: URL of that origin.
     :param timeout_s: for each attempt to connect.
     :param saw: told of the address, in figures, of each connection to that origin.
-    :param proxies: what is asked through which proxy.
+    :param proxies: choose the proxy for a URL.
     """
 
     def __init__(
@@ -263,7 +260,7 @@ class Endpoints:
         return proxy
 
     def endpoint_of(self, proxy: Proxy) -> IStreamClientEndpoint:
-        """Return what connects to a proxy."""
+        """Return the endpoint that connects to a proxy."""
         return ProxyEndpoint(self._reactor, proxy, self._timeout_s)
 
     def _direct(self, uri: URI) -> IStreamClientEndpoint:

@@ -3,48 +3,48 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from urllib.parse import urljoin, urlsplit
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.body import PassedBody
 from ncps.aio.threads import Threads
-from ncps.codec.ratio import USUAL, Ratio
-from ncps.errors import Corrupt, Malformed, NotFound, Unavailable, Unconfirmed, Unusable
+from ncps.aio.waiting import within
+from ncps.codec.ratio import Ratio
+from ncps.errors import (
+    Corrupt,
+    Malformed,
+    NotFound,
+    Oversized,
+    Unavailable,
+    Unconfirmed,
+    Unusable,
+)
 from ncps.nix.cacheinfo import CacheInfo
-from ncps.nix.narinfo import MAX_SIZE, NarInfo
+from ncps.nix.narinfo import NarInfo
+from ncps.nix.realisation import END, MAX_SIZE, Realisation, RealisationKey
+from ncps.observe.metrics import Metrics
 from ncps.peering.trail import MARK, UNCERTAIN
 from ncps.ports import Upstream, UpstreamBody
 from ncps.upstream.agent import Answer, Client
-from ncps.upstream.content import decoded, no_page
+from ncps.upstream.content import decoded, is_page, no_page
 
 MAX_CACHE_INFO_SIZE = 64 * 1024
 QUERY_S = 30.0
-"""How long a query may take in all, its wait for a connection and a trickling body included."""
+"""Seconds that a query may take, with its wait for a connection and a trickling body."""
 
 INLINE_SIZE = 64 * 1024
-"""Bytes of a narinfo that is read at once; to read a longer one takes a thread, and its time."""
+"""Bytes of a narinfo that is parsed on the reactor's thread, at most."""
 
 _ABSENT = frozenset({403, 404, 410})
 _NO_HEAD = frozenset({400, 403, 405, 501})
-"""What HEAD may get where GET gets a NAR: a method that is not served, an address signed for GET.
+"""Answers to HEAD where GET may get a NAR: a method that is not served, an address signed for GET.
 403 may mean absence as well, as S3 says it."""
 _REFUSALS = frozenset({401, 403, 407})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
-
-
-@frozen(kw_only=True)
-class Observers:
-    """Told of traffic, for the metrics: bytes of bodies, seconds to narinfos and heads of NARs."""
-
-    fetched: Callable[[int], object] = lambda _: None
-    narinfo_seconds: Callable[[float], object] = lambda _: None
-    nar_seconds: Callable[[float], object] = lambda _: None
 
 
 def _without_slash(url: str) -> str:
@@ -62,21 +62,21 @@ class RemoteAddress:
 
 @frozen(kw_only=True)
 class AnswerLimits:
-    """What an answer may cost.
+    """Bounds of an answer.
 
     :param narinfo_size: bytes of a narinfo, at most.
     :param max_ratio: bytes that an encoding that was not asked for may make of one byte.
     """
 
-    narinfo_size: int = MAX_SIZE
-    max_ratio: int = USUAL
+    narinfo_size: int
+    max_ratio: int
 
 
 class RemoteCache(Upstream):
-    """See `ncps.ports.Upstream`.
+    """A binary cache as an `Upstream`.
 
-    :param workers: read what is long.
-    :ivar limits: what its answers may cost.
+    :param workers: parse long narinfos.
+    :ivar limits: bounds of its answers.
     """
 
     def __init__(
@@ -86,16 +86,16 @@ class RemoteCache(Upstream):
         *,
         clock: IReactorTime,
         workers: Threads,
-        observers: Observers = Observers(),
-        limits: AnswerLimits = AnswerLimits(),
+        metrics: Metrics,
+        limits: AnswerLimits,
     ) -> None:
         self._client = client
         self._address = address
         self._clock = clock
         self._workers = workers
-        self._observers = observers
+        self._metrics = metrics
         self.limits = limits
-        self._fetched = observers.fetched
+        self._fetched = metrics.bytes_fetched(address.name).inc
 
     @property
     def name(self) -> str:
@@ -117,14 +117,34 @@ class RemoteCache(Upstream):
         began = self._clock.seconds()
         limit = self.limits.narinfo_size
         text, doubt = await self._small(f"{digest}.narinfo", limit, "cache-narinfo-max-size")
-        self._observers.narinfo_seconds(self._clock.seconds() - began)
-        _check_text(text)
+        self._metrics.narinfo_fetch_seconds.observe(self._clock.seconds() - began)
+        _check_text(text, "a narinfo")
         try:
             if len(text) > INLINE_SIZE:
                 return await self._workers.run(NarInfo.parse, text)
             return NarInfo.parse(text)
         except Malformed as error:
             raise doubt or Corrupt(f"not a narinfo: {error}", kind="malformed") from error
+
+    async def text(self, path: str, limit: int) -> bytes:
+        """See `Upstream.text`."""
+        text, doubt = await self._small(path, limit)
+        if doubt is not None:
+            raise doubt
+        if is_page(text):
+            raise Unusable("a web page instead of a text", kind="malformed")
+        return text
+
+    async def realisation(self, key: RealisationKey) -> Realisation:
+        """See `Upstream.realisation`."""
+        text, doubt = await self._small(f"{key.path}{END}", MAX_SIZE, end=b"}")
+        _check_text(text, "a realisation")
+        try:
+            if len(text) > INLINE_SIZE:
+                return await self._workers.run(Realisation.parse, text, key)
+            return Realisation.parse(text, key)
+        except Malformed as error:
+            raise doubt or Corrupt(f"not a realisation: {error}", kind="malformed") from error
 
     async def cache_info(self) -> CacheInfo:
         """See `Upstream.cache_info`."""
@@ -136,47 +156,48 @@ class RemoteCache(Upstream):
             raise doubt or wrong from error
 
     async def _small(
-        self, path: str, limit: int, name: str = ""
+        self, path: str, limit: int, name: str = "", end: bytes = b"\n"
     ) -> tuple[bytes, Unconfirmed | None]:
         """Fetch a text of at most `limit` bytes, all of it within `QUERY_S`.
 
         :param name: of the limit, if it is a setting.
-        :return: the text, and what is to be raised if it is not whole, where nothing told its end.
+        :param end: the last byte of a text that has not been cut.
+        :return: the text, and the error to raise if it is not whole, where nothing told its end.
         """
         async with self._client.queries:
-            text = Deferred.fromCoroutine(self._read_small(path, limit, name))
-            try:
-                return await text.addTimeout(QUERY_S, self._clock)
-            except DeferredTimeout:
-                raise Unavailable(f"{path} took more than {QUERY_S:g} s", timed_out=True) from None
+            text = self._read_small(path, limit, name, end)
+            late = f"{path} took more than {QUERY_S:g} s"
+            return await within(self._clock, QUERY_S, text, late)
 
     async def _read_small(
-        self, path: str, limit: int, name: str
+        self, path: str, limit: int, name: str, end: bytes
     ) -> tuple[bytes, Unconfirmed | None]:
         answer = await self._client.request("GET", f"{self.base_url}/{path}")
         doubt: Unconfirmed | None = None
         pieces: list[bytes] = []
         try:
             _check_status(answer)
+            if answer.status == 206:
+                raise Corrupt(f"a part of {path}, which was not asked for")
             size = 0
             async for piece in decoded(answer, self._fetched):
                 pieces.append(piece)
                 size += len(piece)
                 if size > limit:
                     if name:
-                        self._client.reached(name)
-                    raise Corrupt(f"{path} is larger than {limit} bytes")
+                        self._metrics.limit_reached(name).inc()
+                    raise Oversized(f"{path} is larger than {limit} bytes")
         except Unconfirmed as error:
             doubt = error
         finally:
             answer.body.close()
         text = b"".join(pieces)
-        if doubt is not None and not text.endswith(b"\n"):
+        if doubt is not None and not text.endswith(end):
             raise doubt  # it may have ended within a value
         return text, doubt
 
     async def stat_nar(self, url: str) -> int | None:
-        """See `Upstream.stat_nar`. What HEAD is refused for is asked for by GET, one byte of it."""
+        """See `Upstream.stat_nar`. Where HEAD is refused, GET asks for one byte."""
         target = self._nar_url(url)
         async with self._client.queries:
             answer = await self._client.request("HEAD", target)
@@ -206,8 +227,8 @@ class RemoteCache(Upstream):
                 is_nar=True,
             )
             start, total = _extent(answer, offset)
-            self._observers.nar_seconds(self._clock.seconds() - began)
-            # What was asked for has a size to be held to; what was not has nothing but this.
+            self._metrics.nar_fetch_seconds.observe(self._clock.seconds() - began)
+            # A NAR whose encoding was asked for has a known size; any other has only this bound.
             ratio = None if allow_encoding else self._ratio()
             chunks = decoded(answer, self._fetched, ratio)
             if not start:
@@ -227,17 +248,15 @@ class RemoteCache(Upstream):
         self._client.transfers.release()
 
     def _ratio(self) -> Ratio:
-        client = self._client
-        return Ratio(
-            self.limits.max_ratio, partial(client.reached, "cache-max-decompression-ratio")
-        )
+        reached = self._metrics.limit_reached("cache-max-decompression-ratio").inc
+        return Ratio(self.limits.max_ratio, reached)
 
     def _nar_url(self, url: str) -> str:
         try:
             target = urljoin(f"{self.base_url}/", url)
             scheme = urlsplit(target).scheme
         except ValueError:
-            raise Corrupt("a NAR URL that is none") from None
+            raise Corrupt("an invalid NAR URL") from None
         if scheme not in {"http", "https"} or (
             scheme == "http" and self.base_url.startswith("https:")
         ):
@@ -245,17 +264,17 @@ class RemoteCache(Upstream):
         return target
 
 
-def _check_text(text: bytes) -> None:
-    """Raise Unusable for what an upstream says instead of that it has no narinfo."""
+def _check_text(text: bytes, what: str) -> None:
+    """Raise Unusable for a page or an empty answer that comes in place of a 404."""
     begin = text[:100].lstrip()
     if not begin:
-        raise Unusable("not a narinfo but an empty answer", kind="malformed")
+        raise Unusable(f"not {what} but an empty answer", kind="malformed")
     if begin.startswith(b"<"):
-        raise Unusable("not a narinfo but a web page", kind="malformed")
+        raise Unusable(f"not {what} but a web page", kind="malformed")
 
 
 def _check_status(answer: Answer) -> None:
-    """Raise what the status means; 200 and 206 pass."""
+    """Raise the error that the status means; 200 and 206 pass."""
     status = answer.status
     is_refusal = status in _REFUSALS
     if status in _ABSENT:

@@ -1,40 +1,54 @@
-"""Requester: sends one request over HTTP and hands on its answer, whatever that is.
+"""Requester: sends one request over HTTP and returns the head of its answer.
 
-treq does the work, but it always asks for gzip and undoes it out of our sight. So the agent below
-takes the encoding out of its hands. Redirects, deadlines and errors are for `agent`.
+treq does the work, but it always asks for gzip and undoes it out of our sight. So an agent for each
+request takes the encoding out of its hands. Redirects, deadlines and errors are for `agent`.
 """
 
 from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any
 
 import treq
+from attrs import frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.connection import pool
+from ncps.upstream.destination import Destination, origin_of
 from ncps.upstream.proxies import Proxy
-from ncps.upstream.reach import Endpoints
+from ncps.upstream.reach import Endpoints, Home, Named, PublicOnly
 
-ASKED: Final = b"x-ncps-accept-encoding"
-"""The header of a request that becomes Accept-Encoding."""
-ENCODING: Final = b"x-ncps-wire-encoding"
-"""The header of an answer that was Content-Encoding."""
+
+@frozen
+class AnswerHead:
+    """The head of an answer.
+
+    :param encoding: its Content-Encoding, as it was sent.
+    """
+
+    response: treq.response._Response
+    encoding: str
 
 
 @implementer(IAgent)
 class WireAgent:
-    """Sends the Accept-Encoding it is told to, and hides Content-Encoding from treq."""
+    """Sends one request with an Accept-Encoding of ours, and hides Content-Encoding from treq.
 
-    def __init__(self, agent: IAgent) -> None:
+    :ivar encoding: the Content-Encoding of the answer.
+    """
+
+    def __init__(self, agent: IAgent, accept_encoding: str) -> None:
+        self.encoding = ""
         self._agent = agent
+        self._accept_encoding = accept_encoding
 
     def request(
         self,
@@ -44,13 +58,16 @@ class WireAgent:
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
         """Pass the request on; see IAgent."""
-        assert headers is not None
-        wanted = headers.getRawHeaders(ASKED, [b"identity"])
-        headers = headers.copy()
-        headers.removeHeader(ASKED)
-        headers.setRawHeaders(b"accept-encoding", wanted)
+        headers = Headers() if headers is None else headers.copy()
+        headers.setRawHeaders(b"accept-encoding", [self._accept_encoding.encode()])
         answer: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
-        return answer.addCallback(_hide_encoding)
+        return answer.addCallback(self._hide_encoding)
+
+    def _hide_encoding(self, response: IResponse) -> IResponse:
+        values = response.headers.getRawHeaders(b"content-encoding", [])
+        response.headers.removeHeader(b"content-encoding")
+        self.encoding = ", ".join(value.decode("latin-1").strip() for value in values)
+        return response
 
 
 @implementer(IAgent)
@@ -94,14 +111,6 @@ class ProxiedAgent:
         return asked
 
 
-def _hide_encoding(response: IResponse) -> IResponse:
-    headers: Headers = response.headers
-    encoding = headers.getRawHeaders(b"content-encoding", [])
-    headers.removeHeader(b"content-encoding")
-    headers.setRawHeaders(ENCODING, encoding)
-    return response
-
-
 class _LiteralURL(EncodedURL):
     """A URL whose host is an IPv6 address: hyperlink takes every host for a name, and refuses it.
 
@@ -128,19 +137,74 @@ class Requester:
         agent: IAgent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
         if isinstance(endpoints, Endpoints):
             agent = ProxiedAgent(reactor, agent, endpoints, self._pool)
+        self._agent = agent
         # No cookies: caches need none, and a jar is memory that an upstream can fill.
-        jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        self._treq = HTTPClient(WireAgent(agent), cookiejar=jar)
+        self._jar = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
 
-    def request(self, method: str, url: str, headers: Headers) -> Deferred[treq.response._Response]:
+    def request(
+        self, method: str, url: str, headers: Headers, accept_encoding: str
+    ) -> Deferred[AnswerHead]:
         """Send a request; the result is the head of its answer, redirect or not."""
         where = _LiteralURL.from_text(url) if "://[" in url else url
-        sending: Deferred[treq.response._Response] = self._treq.request(
+        agent = WireAgent(self._agent, accept_encoding)
+        sending: Deferred[treq.response._Response] = HTTPClient(agent, cookiejar=self._jar).request(
             method, where, headers=headers, unbuffered=True, allow_redirects=False
         )
-        return sending
+        return sending.addCallback(lambda response: AnswerHead(response, agent.encoding))
 
     def close(self) -> Deferred[object]:
         """Close the idle connections; the result comes when that is done."""
         closing: Deferred[object] = self._pool.closeCachedConnections()
         return closing
+
+
+class Requesters:
+    """The connections to one upstream, and to where it leads: free ones and confined ones.
+
+    A connection that was made while internal addresses were allowed must not be used when they are
+    not any more. So URLs that may lead to them have connections of their own; see `reach`.
+
+    :param endpoints: how to connect, if not as URLs say.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        destination: Destination,
+        bounds: UpstreamsSettings,
+        endpoints: IAgentEndpointFactory | None = None,
+    ) -> None:
+        self._origin = destination.origin
+        self._may_lead_inside = bounds.allow_internal_addresses or endpoints is not None
+        connect_s, resolver = destination.timeouts.connect_s, destination.resolver
+        named = Named(reactor, resolver)
+        self._home = Home(named, self._origin[1], connect_s, destination.is_proxied)
+
+        def requester(elsewhere: Named) -> Requester:
+            ways = endpoints or Endpoints(
+                named,
+                elsewhere,
+                destination.base_url,
+                connect_s,
+                self._home.saw,
+                destination.proxies,
+            )
+            kept = bounds.max_connections + bounds.max_queries
+            return Requester(reactor, ways, kept, bounds.max_header_size_bytes)
+
+        self._free = requester(named)
+        self._confined = requester(PublicOnly(reactor, resolver))
+
+    async def choose(self, url: str) -> Requester:
+        """Return the requester for a URL.
+
+        Raises ValueError if it is no URL, Unavailable or NameTrouble if nothing tells whether the
+        upstream is inside.
+        """
+        is_own = origin_of(url) == self._origin
+        is_free = not is_own and (self._may_lead_inside or await self._home.is_internal())
+        return self._free if is_free else self._confined
+
+    def close(self) -> Deferred[Any]:
+        """Close the idle connections; the result comes when that is done."""
+        return gatherResults([self._free.close(), self._confined.close()])

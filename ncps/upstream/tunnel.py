@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ncps import __version__
+from ncps.aio.reasons import reason_of
 from ncps.aio.resolver import NamedEndpoint, NameTrouble
 from ncps.aio.tls import VerifiedHTTPS
 from ncps.errors import FailureKind
@@ -71,9 +72,8 @@ class ProxyEndpoint:
             return failure
         if isinstance(error, NameTrouble) and error.is_ours:
             return failure
-        why = str(error) if isinstance(error, NameTrouble) else type(error).__name__
         timed_out = getattr(error, "timed_out", "Timeout" in type(error).__name__)
-        text = f"the proxy {self._proxy.name} cannot be reached: {why}"
+        text = f"the proxy {self._proxy.name} cannot be reached: {reason_of(error)}"
         return Failure(ProxyTrouble(text, timed_out=timed_out))
 
 

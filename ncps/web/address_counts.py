@@ -18,7 +18,7 @@ class AddressCounts:
         return len(self._counts)
 
     def count(self, client: str) -> int:
-        """How many there are from where this one comes; 0 for clients without an address."""
+        """Return the number from the address of a client; 0 for clients without one."""
         return self._counts.get(_whence(client), 0)
 
     def opened(self, client: str) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 
 from ncps.web.fast.channel import NcpsChannel
@@ -64,34 +65,30 @@ def tell(
     request.finish()
 
 
-def refuse_method(request: AnswerableRequest) -> None:
+def make_private(headers: Headers) -> None:
+    """Keep proxies from giving an answer to others; the client itself may keep it as before."""
+    said = (headers.getRawHeaders(b"cache-control") or [b""])[0]
+    if b"no-store" not in said:
+        headers.setRawHeaders(b"Cache-Control", [b"private" + said.removeprefix(b"public")])
+
+
+def refuse_method(
+    request: AnswerableRequest, allowed: bytes = ALLOW, text: str = "method not allowed here"
+) -> None:
     """Answer 405."""
-    request.setHeader(b"Allow", ALLOW)
-    tell(request, 405, "method not allowed here")
+    request.setHeader(b"Allow", allowed)
+    tell(request, 405, text)
 
 
-def tell_methods(request: AnswerableRequest) -> None:
+def tell_methods(request: AnswerableRequest, allowed: bytes = ALLOW) -> None:
     """Answer OPTIONS: which methods there are."""
     request.setResponseCode(204)
-    request.setHeader(b"Allow", ALLOW)
+    request.setHeader(b"Allow", allowed)
     request.finish()
 
 
-def refuse_body(request: AnswerableRequest) -> None:
-    """Answer a request whose body nobody wants, before the body is read; then close."""
-    if request.method in {b"GET", b"HEAD", b"OPTIONS"}:
-        status, text = 413, "no body expected"
-    else:
-        status, text = 405, "method not allowed here"
-        request.setHeader(b"Allow", ALLOW)
-    _compose(request, status, None)
-    request.setHeader(b"Connection", b"close")
-    send(request, f"{text}\n".encode(), TEXT)
-    request.channel.linger()
-
-
 def _compose(request: AnswerableRequest, status: int, retry_after: float | None) -> None:
-    """Set the status, and drop what a resource had set for the answer it did not give."""
+    """Set the status, and drop the headers that a resource has set for another answer."""
     if status != 416:
         for name in (b"ETag", b"Accept-Ranges", b"Content-Range"):
             request.responseHeaders.removeHeader(name)

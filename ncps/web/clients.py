@@ -1,9 +1,9 @@
-"""Who asks: the address of the connection, or what a proxy that is trusted says of it.
+"""The address of a client: that of its connection, or the one that a trusted proxy names.
 
-A proxy adds the address it was asked from at the end of what it passes on, so only the last
-address that is none of a trusted proxy's can be believed; whatever stands before it anybody may
-have written. `Forwarded` (RFC 7239) counts only where there is no `X-Forwarded-For`: a proxy that
-writes the one passes the other on as it came.
+A proxy adds the address it was asked from at the end of the field that it passes on. So only the
+last address that belongs to no trusted proxy can be believed: anybody may have written those before
+it. `Forwarded` (RFC 7239) counts only where there is no `X-Forwarded-For`: a proxy that writes the
+one passes the other on as it came.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.web.http_headers import Headers
 
 UNIX = "unix"
-"""What stands for the address of a client on a UNIX socket, which has none."""
+"""Stands for the address of a client on a UNIX socket, which has none."""
 MOST_HOPS = 32
 """Addresses of one request that are looked at, from the last one on."""
 
@@ -42,9 +42,9 @@ def _plain(host: str) -> str:
 
 
 class TrustedProxies:
-    """Proxies that are believed.
+    """Proxies that are believed when they name a client.
 
-    :param networks: addresses and networks, and `UNIX` for whoever is on a UNIX socket.
+    :param networks: addresses and networks, and `UNIX` for clients on a UNIX socket.
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
@@ -55,7 +55,7 @@ class TrustedProxies:
         ]
 
     def trusts(self, address: str) -> bool:
-        """Whether a client is believed when it says who asks; see `plain_address`."""
+        """Whether this client is believed when it names another one; see `plain_address`."""
         if address == UNIX:
             return self._trusts_unix
         if not self._networks:
@@ -64,7 +64,7 @@ class TrustedProxies:
         return any(found in network for network in self._networks)
 
     def client(self, address: str, headers: Headers) -> str:
-        """Return who asks by way of a trusted proxy at `address`; that one, if it does not say."""
+        """Return the client that the trusted proxy at `address` names, else the proxy."""
         client = address
         for hop in _hops(headers):
             if not hop:  # not an address: nothing before it can be told either
@@ -76,7 +76,7 @@ class TrustedProxies:
 
 
 def _hops(headers: Headers) -> Iterator[str]:
-    """Addresses from the last one on; an empty text for what is none."""
+    """Yield addresses from the last one on; an empty text for an entry that is none."""
     values = headers.getRawHeaders(b"x-forwarded-for")
     pattern = None
     if values is None:

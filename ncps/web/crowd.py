@@ -15,7 +15,7 @@ SPARE: Final = 16
 
 
 class Crowd:
-    """Lets the ports wait while as many connections are open as fit.
+    """Makes the listening ports wait while as many connections are open as fit.
 
     :ivar most: connections that fit; 0 for any number.
     """
@@ -29,7 +29,7 @@ class Crowd:
         self._is_told = False
 
     def add(self, port: Any) -> None:
-        """Have a port wait with the others; one that listens, and has not taken anything yet."""
+        """Let a port wait with the others. It must listen, and have taken no connection yet."""
         if self.most:
             _take_one_by_one(port)
         self._ports.append(port)
@@ -52,8 +52,8 @@ class Crowd:
         if not self._is_told:
             self._is_told = True
             self._log.warn(
-                "{count} connections of clients are open, and no more fit beneath the limit of"
-                " descriptors: new ones wait; this is told once",
+                "{count} connections of clients are open, and the limit of descriptors allows no"
+                " more: new ones wait; this is logged once",
                 count=count,
             )
         return True

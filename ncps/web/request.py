@@ -6,19 +6,27 @@ from io import BytesIO
 
 from twisted.python.failure import Failure
 
-from ncps.aio.streams import unsent
-from ncps.errors import NcpsError
+from ncps.auth.principal import NOBODY, Principal
 from ncps.observe.metrics import NO_ROUTE, PROBES
-from ncps.web.answer import RETRY_AFTER, AnswerableRequest, fail, refuse_body, tell
+from ncps.observe.tracing.spans import NO_SPAN, Span, within
+from ncps.web import traced
+from ncps.web.answer import RETRY_AFTER, fail, make_private, tell
 from ncps.web.fast.ledger import Access
+from ncps.web.incoming import IncomingBody, Pace
+from ncps.web.sending import FileRequest
 from ncps.web.state import SERVER, SiteState
+from ncps.web.targets import path_of
 
 LONGEST_LOGGED_PATH = 256
-_ALWAYS = frozenset(path.encode("ascii") for path in PROBES)  # by these one learns that we are busy
+_ALWAYS = frozenset(path.encode("ascii") for path in PROBES)  # these say that we are busy
 
 
-class NcpsRequest(AnswerableRequest):
-    """A request that refuses bodies, knows when its client has gone, and is accounted for."""
+class NcpsRequest(FileRequest):
+    """A request that gives its body to a page, and is accounted for.
+
+    A page begins when the head is there, and reads the body if there is one. An answer that comes
+    before the whole body ends the connection.
+    """
 
     defaultContentType = None
     site: SiteState
@@ -26,37 +34,93 @@ class NcpsRequest(AnswerableRequest):
     route = NO_ROUTE
     """Pattern of the path, for metrics."""
     cache = ""
-    """Outcome, if the cache was asked; likewise `digest` (or NAR file name) and `upstream`."""
+    """Outcome, if the cache was asked."""
     digest = ""
+    """Digest of the store path, or file name of the NAR, if the cache was asked."""
     upstream = ""
+    """Name of the upstream that the answer came from, if it came from one."""
     client = ""
-    """Address of whoever asks; see `clients`."""
+    """Address of the client; see `clients`."""
     began = -1.0
     """Clock's time when the request was complete; negative before."""
     first_byte = 0
     """Where in its file the body begins."""
+    span: Span = NO_SPAN
+    """Everything that is done for it is a part of this."""
     is_accounted = False
     """Whether the site has counted it out."""
-    _refused = False
+    body: IncomingBody | None = None
+    """What follows the head; None if nothing does."""
+    principal: Principal = NOBODY
+    """The client as its credentials name it."""
+    is_private = False
+    """Whether the answer is not for everybody: a proxy that is shared must not keep it."""
+    is_upload = False
+    """Whether the path is below `/upload`: no upstream is asked for its answer."""
 
     def gotLength(self, length: int | None) -> None:
         """See `twisted.web.http.Request`: the head is complete, a body follows unless 0."""
-        self.content = BytesIO()
-        if length != 0:
-            self._refused = True
-            self.requestHeaders.removeHeader(b"Expect")  # else Twisted would say 100 Continue
-            self._begin(self.channel._command, self.channel._path, self.channel._version)
-            refuse_body(self)
-            self.site.log(self)
+        self.content = BytesIO()  # Twisted closes it
+        if length == 0:
+            return
+        self._begin(self.channel._command, self.channel._path, self.channel._version)
+        self._expect_body(length)
+        self.process()
+
+    def _expect_body(self, length: int | None) -> None:
+        site, headers = self.site, self.requestHeaders
+        is_expectant = (self.getHeader(b"expect") or b"").lower() == b"100-continue"
+        headers.removeHeader(b"Expect")  # else Twisted would say 100 Continue
+        self.channel.expect_body()
+        site.receiving += 1
+        self.body = self._body_of(length, is_expectant and self.clientproto == b"HTTP/1.1")
+
+    def _body_of(self, length: int | None, is_expectant: bool) -> IncomingBody:
+        site = self.site
+        pace = Pace.of(site.limits, lambda limit: site.metrics.limit_reached(limit).inc())
+        return IncomingBody(
+            self.channel, site.clock, pace, length=length, is_expectant=is_expectant
+        )
+
+    def incoming(self) -> IncomingBody:
+        """Return the body; an empty one if nothing follows the head."""
+        return self.body if self.body is not None else self._body_of(0, False)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """See `twisted.web.http.Request`: drops what was refused."""
+        """See `twisted.web.http.Request`."""
+        assert self.body is not None
+        self.body.came(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """See `twisted.web.http.Request`."""
-        if not self._refused:
+        """See `twisted.web.http.Request`: the body has ended, if there is one."""
+        if self.body is None:
             self._begin(command, path, version)
             self.process()
+        else:
+            self.body.ended()
+
+    def write(self, data: bytes) -> None:
+        """See `twisted.web.http.Request`."""
+        if not self.startedWriting:
+            if self._lacks_body:
+                self.setHeader(b"Connection", b"close")
+            if self.is_private:
+                make_private(self.responseHeaders)
+        super().write(data)
+
+    def finish(self) -> None:
+        """See `twisted.web.http.Request`; a body that nobody has read ends the connection."""
+        if not self._lacks_body:
+            super().finish()
+            return
+        if not self.startedWriting:
+            self.write(b"")
+        self.site.log(self)
+        self.channel.linger()
+
+    @property
+    def _lacks_body(self) -> bool:
+        return self.body is not None and not self.body.is_whole
 
     def process(self) -> None:
         """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""
@@ -67,22 +131,39 @@ class NcpsRequest(AnswerableRequest):
         if self.channel.is_proxied and self.site.is_crowded(self.client):
             tell(self, 503, "too many requests at once", retry_after=RETRY_AFTER)
             return
+        if self.body is not None and self.site.receiving > self.site.limits.max_uploads:
+            self.site.metrics.limit_reached("server-max-uploads").inc()
+            tell(self, 503, "too many uploads at once", retry_after=RETRY_AFTER)
+            return
         try:
-            self.render(self.site.resource)
+            with within(self.span):
+                self.render(self.site.resource)
         except Exception:  # noqa: BLE001 - nothing awaits here; a request must not take the rest down
             self.processingFailed(Failure())
 
     def _begin(self, command: bytes, target: bytes, version: bytes) -> None:
         self.method, self.uri, self.clientproto = command, target, version
-        self.path = target.partition(b"?")[0]
+        self.path = path_of(target)
         self.args = {}
         self.channel.head_complete()
         self.site = self.channel.site
-        if self.channel.new_head is not None:
+        is_traced = self.site.tracer.is_on and self.requestHeaders.hasHeader(b"traceparent")
+        if self.channel.new_head is not None and not is_traced:
             self.site.heads.learn(self.channel.new_head, self.requestHeaders)
         self.client = self.channel.client_of(self.requestHeaders)
         self.began = self.site.clock.seconds()
         self.site.answering += 1
+        if self.site.tracer.is_on and self.path not in _ALWAYS:
+            self.span = traced.begun(
+                self.site.tracer,
+                command,
+                self.path[:LONGEST_LOGGED_PATH],
+                version,
+                self.requestHeaders,
+                self.client,
+            )
+            if getattr(self.channel.transport, "is_encrypted", False):
+                self.span.set("url.scheme", "https")
         if self.channel.is_proxied:
             self.site.entered(self.client)
         self.setHeader(b"Server", SERVER)
@@ -99,60 +180,38 @@ class NcpsRequest(AnswerableRequest):
     def connectionLost(self, reason: Failure) -> None:
         """See `twisted.web.http.Request`: the client left before the response was finished."""
         self.gone = True
-        if self.began >= 0 and not self._refused:
+        if self.began >= 0:
             self.site.log(self)
         super().connectionLost(reason)
 
     def account(self) -> Access:
-        """What is noted of a request that has ended; never its query or a header."""
+        """Return the record of a request that has ended, without its query and its headers.
+
+        Its span has ended, too.
+        """
         ended = self.site.clock.seconds()
-        return Access(
+        access = Access(
             ended=ended,
             route=self.route,
             method=self.method.decode("ascii"),
             path=self.path[:LONGEST_LOGGED_PATH].decode("ascii", "backslashreplace"),
             status=self.code,
-            size=self.sentLength,
+            size=self.sentLength if self.body is None else self.body.received,
             elapsed=ended - self.began,
             is_complete=not self.gone,
             cache=self.cache,
             digest=self.digest,
             upstream=self.upstream,
             client=self.client,
+            user=self.principal.name,
+            trace_id=self.span.trace_id,
+            span_id=self.span.span_id,
         )
+        if self.span is not NO_SPAN:
+            traced.ended(self.span, access)
+        return access
 
     @property
     def elapsed(self) -> float:
         """Seconds since the request was complete."""
         return self.site.clock.seconds() - self.began
-
-    def send_file(self, fd: int, offset: int, count: int) -> bool:
-        """Send bytes of a file as part of the body; False: they are to be written.
-
-        What turns out not to be in memory is left: see `take_unread`.
-        Only for a body of known length whose head has been written.
-        """
-        send = getattr(self.channel.transport, "send_file", None)
-        if send is None or not self.startedWriting or self.finished or self.gone:
-            return False
-        if not send(fd, offset, count):
-            return False
-        self.sentLength += count
-        return True
-
-    def take_unread(self) -> int:
-        """Return how many bytes of `send_file` were not sent, since they were not in memory."""
-        take = getattr(self.channel.transport, "take_unread", None)
-        unread: int = 0 if take is None else take()
-        self.sentLength -= unread
-        return unread
-
-    @property
-    def file_trouble(self) -> NcpsError | None:
-        """What was wrong with the file that the connection was cut for."""
-        trouble: NcpsError | None = getattr(self.channel.transport, "file_trouble", None)
-        return trouble
-
-    def unsent(self) -> int:
-        """Bytes on this connection that the client has not taken."""
-        return unsent(self.channel.transport)

@@ -8,9 +8,8 @@ would make an incomplete body look complete.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
-from types import coroutine
 from typing import Any
 
 from attrs import frozen
@@ -20,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
 from ncps.aio.streams import ClientGone
-from ncps.cache.answers import NO_TIMINGS, Outcome
+from ncps.cache.answers import Outcome
 from ncps.errors import (
     Conflict,
     Corrupt,
@@ -28,13 +27,18 @@ from ncps.errors import (
     NcpsError,
     NotFound,
     Refused,
+    SlowClient,
     StorageFull,
+    TooLarge,
     Unavailable,
     Unusable,
 )
+from ncps.ports import Blocked
 from ncps.ranges import Unsatisfiable
 from ncps.web.answer import RETRY_AFTER, fail, tell
 from ncps.web.request import NcpsRequest
+
+_READS = frozenset({b"GET", b"HEAD"})
 
 LONGEST_RETRY_AFTER = 60.0  # Nix obeys without a cap of its own
 
@@ -43,9 +47,11 @@ _log = Logger()
 
 @frozen
 class _Told:
-    """What a client is told of an error: never the error's own text, which is for the log.
+    """The answer to a kind of error.
 
-    Of those of upstreams it also is told which of them said what: `NcpsError.told`.
+    A client that reads is not told the error's own text, which is for the log; an error of
+    upstreams adds which upstream said what (`NcpsError.told`). A client that writes is told what
+    was wrong.
     """
 
     status: int
@@ -55,6 +61,9 @@ class _Told:
 
 _TIMED_OUT = _Told(504, "an upstream did not answer in time", retry=True)
 
+_BLOCKED = _Told(403, "not allowed")
+"""What a client is told that writes something which this cache never has."""
+
 _TABLE: Mapping[type[NcpsError], _Told] = {
     NotFound: _Told(404, "not found"),
     Unavailable: _Told(503, "cannot be had now", retry=True),
@@ -62,6 +71,8 @@ _TABLE: Mapping[type[NcpsError], _Told] = {
     Corrupt: _Told(502, "no upstream sent it intact", retry=True),
     Malformed: _Told(400, "malformed request"),
     Refused: _Told(403, "not allowed"),
+    SlowClient: _Told(408, "too slow"),
+    TooLarge: _Told(413, "too large"),
     Conflict: _Told(409, "other content already has this name"),
     StorageFull: _Told(507, "no room left"),
     Unsatisfiable: _Told(416, "range outside of the file"),
@@ -75,19 +86,11 @@ def _told(error: NcpsError) -> _Told | None:
 
 
 def respond(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> int:
-    """Let `coro` answer `request`; return what `render` has to return.
-
-    Most hits are answered without waiting for anything. They need no Deferred, which would cost
-    as much as the answer itself.
-    """
-    answer = _answer(request, coro)
-    try:
-        awaited = answer.send(None)
-    except StopIteration:
-        return NOT_DONE_YET
-    answering = Deferred.fromCoroutine(_go_on(answer, awaited))
-    # Cancelling what has ended does nothing, so that any order of events will do.
-    request.notifyFinish().addErrback(lambda _: answering.cancel())
+    """Let `coro` answer `request`; return what `render` has to return."""
+    answering = Deferred.fromCoroutine(_answer(request, coro))
+    if not answering.called:  # most hits are answered without waiting for anything
+        # Cancelling a coroutine that has ended does nothing: any order of events will do.
+        request.notifyFinish().addErrback(lambda _: answering.cancel())
     answering.addErrback(partial(_not_answered, request))
     return NOT_DONE_YET
 
@@ -95,25 +98,6 @@ def respond(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> 
 def _not_answered(request: NcpsRequest, failure: Failure) -> None:
     request.abort()
     _log.failure("while answering a request", failure)
-
-
-@coroutine
-def _go_on(
-    begun: Coroutine[Deferred[Any], Any, None], awaited: Deferred[Any]
-) -> Generator[Deferred[Any], Any, None]:
-    """Await the rest of a coroutine that has begun and is waiting for `awaited`."""
-    try:
-        while True:
-            try:
-                result = yield awaited
-            except Exception as error:  # noqa: BLE001 - all are passed on, cancelling too
-                awaited = begun.throw(error)
-            else:
-                awaited = begun.send(result)
-    except StopIteration:
-        return
-    finally:
-        begun.close()
 
 
 async def _answer(request: NcpsRequest, coro: Coroutine[Deferred[Any], Any, None]) -> None:
@@ -130,7 +114,8 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
     except (ClientGone, CancelledError):
         request.abort()
     except NcpsError as error:
-        told = _told(error)
+        is_read = request.method in _READS
+        told = _BLOCKED if isinstance(error, Blocked) and not is_read else _told(error)
         if told is None:
             fail(request, Failure())
         elif request.startedWriting:
@@ -146,6 +131,8 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
             text = told.text
             if told.status >= 500 and error.told:
                 text = f"{text}: {error.told}"
+            elif not is_read and (told.status < 500 or told.status == 507):
+                text = f"{text}: {error}"
             tell(request, told.status, text, retry_after=_retry_after(told, error))
     except Exception:  # noqa: BLE001 - the last line of defence; cancelling is handled above
         fail(request, Failure())
@@ -154,19 +141,12 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
             request.finish()
 
 
-def explain(
-    request: NcpsRequest,
-    outcome: Outcome,
-    upstream: str = "",
-    timings: Mapping[str, float] = NO_TIMINGS,
-) -> None:
+def explain(request: NcpsRequest, outcome: Outcome, upstream: str = "") -> None:
     """Say how the cache came by the answer, and how long it took until now."""
     request.cache, request.upstream = outcome.value, upstream
-    parts = [f"{name};dur={seconds * 1000:.1f}" for name, seconds in timings.items()]
-    parts.append(f"total;dur={request.elapsed * 1000:.1f}")
     headers = request.responseHeaders
     headers.setRawHeaders(b"X-Cache", [request.cache.encode()])
-    headers.setRawHeaders(b"Server-Timing", [", ".join(parts).encode()])
+    headers.setRawHeaders(b"Server-Timing", [b"total;dur=%.1f" % (request.elapsed * 1000)])
 
 
 def _retry_after(told: _Told, error: NcpsError) -> float | None:

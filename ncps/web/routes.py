@@ -1,139 +1,172 @@
-"""The path grammar: the one place that knows which path is answered by what.
+"""Routes: from a method and a path to the page that answers.
 
 A path is matched as it came, undecoded: every path we hand out is plain ASCII, so a percent sign,
 a doubled slash or a dot segment never names anything here and is 404 before anything is asked.
-Query strings are no part of a name. GET and HEAD are all there is, and OPTIONS, which says so.
+Query strings are no part of a name. `grammar` has the paths.
 
-    /                     what this is, as JSON
-    /nix-cache-info       /pubkey
-    /<32>.narinfo         <32>: hash part of a store path
-    /nar/<H>.nar[.<ext>]  <H>: 52 digits of nix32 or 64 of hexadecimal
-    /nar/<32>-<H>.nar...  /nar/<32>.nar...  as other servers name NARs; see `cache.nar.old_names`
-    /cluster/nar/<same>   a NAR on its way, for the other processes of this cache
-    /healthz /readyz /metrics
+Below `/upload` lie the same pages once more: their reads ask no upstream, so that a client which
+looks there whether to upload a path learns what this cache has itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
+from attrs import evolve, field, frozen
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from ncps.auth.principal import Scope
 from ncps.errors import Malformed
-from ncps.nix.base32 import ALPHABET
-from ncps.nix.narurl import NarKey, UnknownExtension
 from ncps.peering import trail
+from ncps.web.access import refuse_secret
 from ncps.web.answer import refuse_method, tell, tell_methods
+from ncps.web.guard import OpenGuard, RouteGuard
 from ncps.web.request import NcpsRequest
+from ncps.web.targets import has_secret
 
-_NIX32 = re.escape(ALPHABET).encode()
-_NARINFO = re.compile(rb"/([%b]{32})\.narinfo" % _NIX32)
-_NAR = re.compile(
-    rb"(/cluster)?/nar/((?:[%b]{52}|[0-9a-f]{64})\.nar(?:\.[A-Za-z0-9]{0,16})?)" % _NIX32
+UPLOAD: Final = b"/upload"
+"""What the paths of uploads begin with."""
+
+ELSEWHERE: Final = (
+    "uploads go below /upload: `nix copy --to http://HOST/upload`"
+    " (or set cache-upload-at-root at the cache)"
 )
-_OLD_NAR = re.compile(
-    rb"/nar/(([%b]{32})(?:[-_](?:[%b]{52}|[0-9a-f]{64}))?\.nar(?:\.[a-z0-9]{1,16})?)"
-    % (_NIX32, _NIX32)
-)
+"""What a client is told that uploads beside it."""
+
 _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
 
-class Page(Protocol):
-    """Answers one fixed path."""
+@frozen(kw_only=True)
+class Verb:
+    """What a method does on a route.
 
-    def render(self, request: NcpsRequest) -> int:
-        """Answer, now or later; see `respond.respond`."""
+    :param act: answers a request, now or later; given the match of the path.
+    :param scope: what the client must be allowed to do; None if nobody is asked.
+    :param takes_body: whether the page reads a body; else a request that brings one gets 413.
+    """
 
-
-class NarInfoAnswers(Protocol):
-    """Answers for narinfos."""
-
-    def render(self, request: NcpsRequest, digest: str) -> int:
-        """Answer for the store path with this hash part."""
-
-
-class NarAnswers(Protocol):
-    """Answers for NARs."""
-
-    def render(self, request: NcpsRequest, key: NarKey) -> int:
-        """Answer with this NAR."""
+    act: Callable[[NcpsRequest, re.Match[bytes]], object]
+    scope: Scope | None = Scope.READ
+    takes_body: bool = False
 
 
-class NarsOfClients(NarAnswers, Protocol):
-    """Answers for NARs, also by the names that other servers give them."""
+def _allowed(verbs: Mapping[bytes, Verb]) -> bytes:
+    return b", ".join([*verbs, b"OPTIONS"])
 
-    def render_old(self, request: NcpsRequest, digest: str, file_name: str) -> int:
-        """Answer with the NAR of a store path, if this is its name; see `Cache.key_of`."""
+
+@frozen(kw_only=True)
+class Route:
+    """A kind of path, and what its methods do.
+
+    :param label: the pattern for people, for metrics and the log.
+    :param verbs: by method.
+    :param uploads: the same below `/upload`; without any there is no such path there.
+    :param asks_upstreams: whether upstreams may be asked, so that rings of caches must be noticed.
+    """
+
+    pattern: re.Pattern[bytes]
+    label: str
+    verbs: Mapping[bytes, Verb]
+    uploads: Mapping[bytes, Verb] = field(factory=dict)
+    asks_upstreams: bool = False
+
+
+def only_below_upload(route: Route) -> Route:
+    """Return a route that takes uploads below `/upload` alone."""
+    verbs = {method: verb for method, verb in route.verbs.items() if verb.scope is not Scope.WRITE}
+    return evolve(route, verbs=verbs)
+
+
+def reads(
+    act: Callable[[NcpsRequest, re.Match[bytes]], object], scope: Scope | None = Scope.READ
+) -> dict[bytes, Verb]:
+    """Return the verbs of a page that is only read."""
+    verb = Verb(act=act, scope=scope)
+    return {b"GET": verb, b"HEAD": verb}
 
 
 @implementer(IResource)
 class Routes:
     """The root of the site, and its only resource in Twisted's sense.
 
-    :param pages: by path.
+    :param routes: the first one that matches a path is its route.
     :param via: our own name in the Via header: a request that bears it has come round to us,
         through an upstream.
+    :ivar table: the routes, for a look at all of them.
     """
 
     isLeaf = True
     _log = Logger()
 
     def __init__(
-        self,
-        pages: Mapping[bytes, Page],
-        *,
-        narinfos: NarInfoAnswers,
-        nars: NarsOfClients,
-        peers: NarAnswers,
-        via: str = "",
+        self, routes: Sequence[Route], *, guard: RouteGuard | None = None, via: str = ""
     ) -> None:
+        self.table = tuple(routes)
+        self._routes = tuple((route.pattern.fullmatch, route) for route in routes)
+        self._guard = guard or OpenGuard()
         self._via = via
         self._has_told_of_loop = False
-        self._pages = {path: (path.decode("ascii"), page) for path, page in pages.items()}
-        self._narinfos = narinfos
-        self._nars = nars
-        self._peers = peers
 
     def render(self, request: NcpsRequest) -> int:
         """See `IResource`."""
+        if has_secret(request.uri):
+            refuse_secret(request)
+            return NOT_DONE_YET
         path = request.path
         if path[:1] != b"/":  # absolute-form, which a server must accept (RFC 9112, 3.2.2)
             path = _ORIGIN.sub(b"", path, count=1)
-        match = _NARINFO.fullmatch(path)
-        if match is not None:
-            request.route = "/{hash}.narinfo"
-            if _is_read(request):
-                digest = match[1].decode("ascii")
-                self._follow(request, lambda: self._narinfos.render(request, digest))
-            return NOT_DONE_YET
-        match = _NAR.fullmatch(path)
-        if match is not None:
-            request.route = "/cluster/nar/{file}" if match[1] else "/nar/{file}"
-            if _is_read(request):
-                name, pages = match[2].decode("ascii"), self._peers if match[1] else self._nars
-                self._follow(request, lambda: _render_nar(request, name, pages))
-            return NOT_DONE_YET
-        match = _OLD_NAR.fullmatch(path)
-        if match is not None:
-            request.route = "/nar/{file}"
-            if _is_read(request):
-                file_name, digest = match[1].decode("ascii"), match[2].decode("ascii")
-                self._follow(request, lambda: self._nars.render_old(request, digest, file_name))
-            return NOT_DONE_YET
+        if path.startswith(UPLOAD) and path[len(UPLOAD) :][:1] in {b"", b"/"}:
+            request.is_upload = True
+            path = path.removeprefix(UPLOAD) or b"/"
+        for match_of, route in self._routes:
+            match = match_of(path)
+            if match is not None:
+                self._enter(request, route, match)
+                return NOT_DONE_YET
         if path == b"*" and request.method == b"OPTIONS":
             tell_methods(request)
-            return NOT_DONE_YET
-        route, page = self._pages.get(path, ("", None))
-        if page is None:
+        else:
             tell(request, 404, "no such path")
-            return NOT_DONE_YET
-        request.route = route
-        return page.render(request) if _is_read(request) else NOT_DONE_YET
+        return NOT_DONE_YET
+
+    def _enter(self, request: NcpsRequest, route: Route, match: re.Match[bytes]) -> None:
+        """Answer a request by its route, if path and method exist and the guard agrees."""
+        verbs = route.uploads if request.is_upload else route.verbs
+        if not verbs:
+            tell(request, 404, "no such path")
+            return
+        request.route = f"/upload{route.label}" if request.is_upload else route.label
+        verb = verbs.get(request.method)
+        if verb is None and request.method == b"OPTIONS":
+            tell_methods(request, _allowed(verbs))
+        elif verb is None and request.method in route.uploads:
+            refuse_method(request, _allowed(verbs), ELSEWHERE)
+        elif verb is None:
+            refuse_method(request, _allowed(verbs))
+        elif request.body is not None and not verb.takes_body:
+            tell(request, 413, "no body expected")
+        elif verb.scope is None:
+            self._go_on(request, route, verb, match)
+        else:
+            self._guard.admit(
+                request,
+                verb.scope,
+                _allowed(verbs),
+                lambda: self._go_on(request, route, verb, match),
+            )
+
+    def _go_on(
+        self, request: NcpsRequest, route: Route, verb: Verb, match: re.Match[bytes]
+    ) -> None:
+        if route.asks_upstreams:
+            self._follow(request, lambda: verb.act(request, match))
+        else:
+            verb.act(request, match)
 
     def _follow(self, request: NcpsRequest, answer: Callable[[], object]) -> None:
         """Let a request be answered as one that has come through the caches in its Via header."""
@@ -160,26 +193,3 @@ class Routes:
     def putChild(self, path: bytes, child: IResource) -> None:
         """See `IResource`."""
         raise TypeError("routes are fixed")
-
-
-def _render_nar(request: NcpsRequest, file_name: str, pages: NarAnswers) -> int:
-    try:
-        key = NarKey.parse(file_name)
-    except UnknownExtension:
-        tell(request, 400, "unknown compression extension")
-    except Malformed:
-        tell(request, 404, "no such path")
-    else:
-        return pages.render(request, key)
-    return NOT_DONE_YET
-
-
-def _is_read(request: NcpsRequest) -> bool:
-    """Whether something is to be read; if not, answer."""
-    if request.method in {b"GET", b"HEAD"}:
-        return True
-    if request.method == b"OPTIONS":
-        tell_methods(request)
-    else:
-        refuse_method(request)
-    return False

@@ -19,7 +19,7 @@ from ncps.web.state import ClientConnection, SiteState
 class NcpsSite(SiteState):
     """The factory of the connections; ends them in order."""
 
-    protocol = NcpsChannel  # type: ignore[assignment]  # the stock wrapper only serves HTTP/2
+    protocol = NcpsChannel  # type: ignore[assignment]  # Twisted's wrapper only serves HTTP/2
     requestFactory = NcpsRequest
 
     _emptied: Deferred[None] | None = None

@@ -1,4 +1,4 @@
-"""What the connections of clients share: clock, limits, counts, and what is known of each.
+"""The state that all connections of clients share: clock, limits, counts, answers that lie ready.
 
 Connections and requests import this module; `site` has the factory that makes both.
 """
@@ -11,10 +11,13 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web.http import datetimeToString
+from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from ncps.auth.principal import ANONYMOUS, Principal
 from ncps.observe.metrics import Metrics
+from ncps.observe.tracing.spans import NO_TRACER, Tracer
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.accesslog import AccessLog
 from ncps.web.address_counts import AddressCounts
@@ -29,7 +32,7 @@ SERVER = b"ncps"
 
 
 class ClientConnection(Protocol):
-    """What the site needs of a connection of a client.
+    """A connection of a client, as far as the site needs it.
 
     :ivar client: address that the connection comes from; see `clients`.
     :ivar is_proxied: whether it comes from a proxy that is believed.
@@ -48,13 +51,17 @@ class ClientConnection(Protocol):
 
 
 class CountedRequest(Protocol):
-    """What the site needs of a request that has ended.
+    """A request that has ended, as far as the site needs it.
 
     :ivar is_accounted: whether the site has counted it out.
     """
 
     client: str
     is_accounted: bool
+
+    @property
+    def body(self) -> object | None:
+        """What follows its head, if anything does."""
 
     @property
     def channel(self) -> ClientConnection:
@@ -64,20 +71,28 @@ class CountedRequest(Protocol):
         """Return the record of the request for metrics and the log."""
 
 
+def _everybody(_connection: object, _headers: Headers) -> Principal:
+    return ANONYMOUS
+
+
 class SiteState(Site):
     """Counts connections and requests, and holds what they share.
 
     :param root: answers every request; see `routes.Routes`.
     :param hot: answers that lie ready; none by default.
-    :param access_log: gets all requests that have ended, well or not, each once, many at a time;
-        by default `twisted.logger` is told.
-    :param proxies: that are believed when they say which client asks; by default none is.
+    :param access_log: gets every request that has ended, well or not, once, in batches; by default
+        `AccessLog`.
+    :cvar tracer: begins the span of each request; the assembly puts another one here.
     :cvar linger_s: a refused body is still read for this long, so that the client sees why.
-    :ivar crowd: lets the ports wait; told by the owner of the ports.
+    :cvar reader: says who may have an answer that lies ready, by connection and headers; None for a
+        client about whom the ordinary road decides. By default, everybody may.
+    :ivar crowd: makes the listening ports that are added to it wait.
     :ivar is_leaving: whether clients should go elsewhere, though all are served still.
     """
 
     noisy = False
+    tracer: Tracer = NO_TRACER
+    reader: Callable[[Any, Headers], Principal | None] = staticmethod(_everybody)
     linger_s = 2.0
 
     def __init__(
@@ -89,15 +104,15 @@ class SiteState(Site):
         limits: ServerSettings | None = None,
         hot: HotNarInfos | None = None,
         access_log: Callable[[Sequence[Access]], object] | None = None,
-        proxies: TrustedProxies | None = None,
     ) -> None:
         self.clock = clock
         self.metrics = metrics
         self.limits = limits or ServerSettings()
-        self.proxies = proxies or TrustedProxies()
+        self.proxies = TrustedProxies(self.limits.trusted_proxies)
         self.is_leaving = False
         self.is_draining = False
         self.answering = 0
+        self.receiving = 0
         self.channels: set[ClientConnection] = set()
         self._peers = AddressCounts()
         self.crowd = Crowd()
@@ -110,7 +125,7 @@ class SiteState(Site):
             clock=clock,
             metrics=metrics,
             access_log=access_log or AccessLog(clock),
-            repeated=self.hot.repeated,
+            repeated=self._repeated,
         )
         metrics.active_requests.set_function(lambda: self.answering)
         metrics.connections.set_function(lambda: len(self.channels))
@@ -118,8 +133,14 @@ class SiteState(Site):
             root, parsePOSTFormSubmission=False, timeout=self.limits.idle_timeout_s, reactor=clock
         )
 
+    def take(self, limits: ServerSettings) -> None:
+        """Hold to other limits from now on; a request that runs keeps those it began with."""
+        self.limits = limits
+        self.proxies = TrustedProxies(limits.trusted_proxies)
+        self.timeOut = limits.idle_timeout_s
+
     def startFactory(self) -> None:
-        """See `Factory`: stock would open its own access log here and tick every second."""
+        """See `Factory`: Twisted's own method would open an access log and tick every second."""
 
     def stopFactory(self) -> None:
         """See `Factory`."""
@@ -132,7 +153,7 @@ class SiteState(Site):
         return self._date[1]
 
     def opening(self) -> bytes:
-        """The first lines of an answer: all is well, who we are, and what time it is."""
+        """The first lines of an answer: status 200, the name of the server, and the time."""
         date = self.date()
         if date is not self._opening[0]:
             lines = b"HTTP/1.1 200 OK\r\nServer: %b\r\nDate: %b\r\n" % (SERVER, date)
@@ -173,19 +194,27 @@ class SiteState(Site):
         self._peers.opened(client)
 
     def is_crowded(self, client: str) -> bool:
-        """Whether more is being answered for one client than it may ask at once."""
+        """Whether one client has more requests under way than it may have at once."""
         most = self.limits.max_connections_per_address
         if not most or self._peers.count(client) <= most:
             return False
         self.metrics.limit_reached("server-max-connections-per-address").inc()
         return True
 
+    def _repeated(self, accesses: Sequence[Access]) -> None:
+        """Pass on the requests that were answered without a request object and a span."""
+        if self.tracer.is_on:
+            self.metrics.process.untraced.inc(len(accesses))
+        self.hot.repeated(accesses)
+
     def log(self, request: CountedRequest) -> None:  # type: ignore[override]
-        """See `HTTPFactory`: account for a request that has ended; once, whatever fails then."""
+        """See `HTTPFactory`: account for a request that has ended; once, also if that fails."""
         if request.is_accounted:
             return
         request.is_accounted = True
         self.answering -= 1
+        if request.body is not None:
+            self.receiving -= 1
         if request.channel.is_proxied:
             self._peers.closed(request.client)
         self.ledger.add(request.account())

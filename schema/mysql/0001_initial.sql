@@ -15,19 +15,30 @@ CREATE TABLE nar_files (
     stored_at BIGINT,
     verified_at BIGINT,
     last_used_at BIGINT,
+    -- The number of the lease under which the bytes were stored; 0 if there was none.
+    fence BIGINT NOT NULL DEFAULT 0,
+    -- Tells the stored object from every other one that had its key; empty or NULL: not looked at.
+    stored_tag VARCHAR(160),
     UNIQUE (name, extension),
     CHECK ((stored_at IS NULL) = (stored_size IS NULL))
 ) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
 
 CREATE INDEX nar_files_last_used_at ON nar_files (last_used_at);
 
--- Counts and sums are read from here alone.
+-- A recount of the accounts reads this index alone.
 CREATE INDEX nar_files_stored_at ON nar_files (stored_at, stored_size);
 
 CREATE INDEX nar_files_verified_at ON nar_files (verified_at, stored_at);
 
+-- Finds other narinfos of the same NAR, where one names another URL by now.
+CREATE INDEX nar_files_nar_hash ON nar_files (nar_hash);
+
+-- Finds a stored file by the hash of its bytes, under any name.
+CREATE INDEX nar_files_file_hash ON nar_files (file_hash);
+
 -- Narinfos as they are served: the text is the whole truth, the columns are for looking up.
--- The foreign key needs its index at once, and would make one under another name.
+-- `verified_by` is the public key that vouched for a narinfo, or "ca"; `signed_by` the public key
+-- of our own signature.
 CREATE TABLE narinfos (
     id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
     hash VARCHAR(32) NOT NULL UNIQUE,
@@ -39,8 +50,57 @@ CREATE TABLE narinfos (
     verified SMALLINT NOT NULL CHECK (verified IN (0, 1)),
     fetched_at BIGINT NOT NULL,
     last_used_at BIGINT,
-    INDEX narinfos_nar_file_id (nar_file_id),
+    verified_by TEXT,
+    signed_by TEXT,
+    -- The search for the oldest NARs reads the last use of their narinfos from this index alone.
+    -- The foreign key needs this index at once, and would make one under another name.
+    INDEX narinfos_nar_file_id_used (nar_file_id, last_used_at),
     FOREIGN KEY (nar_file_id) REFERENCES nar_files (id) ON DELETE CASCADE
 ) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
 
-CREATE INDEX narinfos_last_used_at ON narinfos (last_used_at);
+-- Running counts, kept by the transactions that store and forget; locked last in each of them.
+CREATE TABLE accounts (
+    name VARCHAR(32) NOT NULL PRIMARY KEY,
+    nars BIGINT NOT NULL,
+    bytes BIGINT NOT NULL
+) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
+
+INSERT INTO accounts (name, nars, bytes) VALUES ('stored', 0, 0);
+
+-- Files that were found to have another NAR inside than a narinfo said.
+CREATE TABLE wrong_files (
+    nar_hash VARCHAR(160) NOT NULL,
+    file_hash VARCHAR(160) NOT NULL,
+    found_at BIGINT NOT NULL,
+    PRIMARY KEY (nar_hash, file_hash)
+) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
+
+CREATE INDEX wrong_files_found_at ON wrong_files (found_at);
+
+-- Leases are kept in tables on PostgreSQL alone (--cache-lock-backend). The other engines have
+-- these two tables as well, so that the schema is one.
+-- The number of the last lease that was granted, in one row.
+CREATE TABLE lease_fence (
+    id SMALLINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    fence BIGINT NOT NULL
+) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
+
+-- The address of the process whose session holds locks, by the process id of the session.
+CREATE TABLE lease_sessions (
+    pid INTEGER NOT NULL PRIMARY KEY,
+    address MEDIUMTEXT NOT NULL
+) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
+
+-- Facts that this cache must not forget even if its store does: the public key that it signs with.
+CREATE TABLE facts (
+    name VARCHAR(32) NOT NULL PRIMARY KEY,
+    value MEDIUMTEXT NOT NULL,
+    changed_at BIGINT NOT NULL
+) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;
+
+-- The daemons that share this database, each as it tells of itself (JSON), and when it last did so.
+CREATE TABLE replicas (
+    id VARCHAR(64) NOT NULL PRIMARY KEY,
+    seen_at BIGINT NOT NULL,
+    told MEDIUMTEXT NOT NULL
+) ENGINE = InnoDB DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_bin;

@@ -1,7 +1,7 @@
 """Run storms: `python -m tests.chaos --seed 7 8 9 --requests 10000 --clients 64 --long`.
 
 With `--replicas 3` over three replicas: `… --replicas 3 --database mariadb`. It ends with the
-table as docs/reliability.md has it.
+table as docs/testing.md has it.
 """
 
 from __future__ import annotations

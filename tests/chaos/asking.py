@@ -90,7 +90,10 @@ class Asker:
             self.deny(thing, f"narinfo ({mark})")
 
     async def patiently(self, once: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask up to five times more until the answer is no server error. Failed."""
+        """Ask up to five times more until the answer is no server error.
+
+        Raises Failed if all attempts end with a server error or a cut.
+        """
         saw = []
         for attempt in range(RETRIES + 1):
             if attempt:
@@ -119,7 +122,11 @@ class Asker:
     async def ask(
         self, target: str, *, method: str = "GET", headers: dict[str, str] | None = None
     ) -> Answer:
-        """Ask, waiting as long as the daemon is down. Cut, Failed."""
+        """Ask, waiting as long as the daemon is down.
+
+        Raises Cut if the connection breaks before the head of the answer has come, Failed if
+        nothing comes or the answer is not HTTP.
+        """
         if self.doors.are_many and self._connection is not None and self._connection.is_reusable:
             self.close()
         while True:
@@ -159,7 +166,7 @@ class Asker:
 
     @property
     def replica(self) -> int:
-        """The number of whoever has answered last."""
+        """The number of the daemon that has answered last."""
         return 0 if self._door is None else self._door.number
 
     def leave_if_unfinished(self) -> None:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from attrs import frozen
 
-from ncps.cache.nar.follow import SENT
+from ncps.cache.nar.download import SENT
 from ncps.web.misled import TTL_S
 from tests.chaos.score import Score
 from tests.chaos.world import JUST_BEFORE_S, RECOVERY_S, World
@@ -27,7 +27,7 @@ ROWS = (
 
 @frozen
 class Stored:
-    """What is stored, and what the catalog says of it.
+    """The files of a store, and the catalog's rows about them.
 
     :param files: size and hash of each NAR by its file name.
     :param rows: hash part of a store path or None, name, extension and size.

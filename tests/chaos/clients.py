@@ -25,7 +25,8 @@ SLOW_S = 3.0
 """How long a slow reader lingers in all."""
 
 STORED_S = 5.0
-"""How long after a NAR went to somebody its narinfo may still be an upstream's."""
+"""For how long after a client got a NAR its narinfo may have an upstream's FileHash and
+FileSize."""
 
 
 @define(eq=False)
@@ -72,7 +73,7 @@ class Client(Asker):
         await self._ask_absent(thing.path.digest, "wrong narinfos")
 
     def choose(self, thing: Thing) -> None:
-        """Turn to whoever can have an object."""
+        """Turn to the daemons that can have an object."""
         self.only = TRUSTING if thing.is_private and self.doors.are_many else None
 
     def _choose(self, chance: Random) -> Thing:
@@ -88,7 +89,7 @@ class Client(Asker):
         await self.nar(thing, url)
 
     async def remember(self, thing: Thing, chance: Random) -> None:
-        """A NAR without its narinfo, as somebody asks who knows its URL from before."""
+        """A NAR without its narinfo, for a client that knows its URL from before."""
         url = self.world.remembered(thing, chance)
         if not url:
             return
@@ -186,7 +187,7 @@ class Client(Asker):
             self.leave_if_unfinished()
 
     async def touch(self, url: str) -> None:
-        """Ask for a NAR by its URL, whatever comes of it, so long as it is no lie."""
+        """Ask for a NAR by its URL; every answer but a lie is right."""
         named = self.world.named(url)
         self.world.ask_for(url, [] if named is None else named[1])
         try:
@@ -202,7 +203,7 @@ class Client(Asker):
     # The two questions
 
     async def narinfo(self, thing: Thing) -> str:
-        """Ask for a narinfo until there is one. Failed."""
+        """Ask for a narinfo until it comes. Raises Failed if it does not, or has no URL."""
         target = f"/{thing.path.digest}.narinfo"
         texts: list[bytes] = []
         asked = time.monotonic()
@@ -256,7 +257,7 @@ class Client(Asker):
         *,
         pause: Callable[[], float] | None = None,
     ) -> None:
-        """Fetch a NAR to its end, going on where it was cut. Failed."""
+        """Fetch a NAR to its end, going on where it was cut. Raises Failed if it cannot be had."""
         got = bytearray()
         saw: list[str] = []
         files, homes = self._named(thing, url), self.homes
@@ -330,7 +331,7 @@ class Client(Asker):
 
     @staticmethod
     def _kept(answer: Answer, got: bytearray) -> int:
-        """Drop what an answer begins with once more; return how much is kept."""
+        """Drop the kept bytes if the answer begins the file anew; return how many are kept."""
         if answer.status == 200:
             got.clear()
         return len(got)
@@ -352,10 +353,10 @@ class Client(Asker):
         return self._named(thing, url) if seen is None else [seen[0]]
 
     def _homes_behind(self, thing: Thing, url: str) -> tuple[frozenset[int], ...]:
-        """Who has the file that a URL stands for: whoever wants a part may have the rest of it.
+        """The origins that have the file of a URL, for a client that wants a part of it.
 
-        Where the name does not tell which of two files it is, somebody who has the one must have
-        been well, and somebody who has the other.
+        Where the name does not tell which of two files it is, an origin that has the one must have
+        been well, and one that has the other.
         """
         if self.world.named(url) is None or url in self.world.untrue - self.world.behind.keys():
             return (frozenset(),)  # a narinfo that was false has named a file that nobody has

@@ -71,7 +71,7 @@ def long(requests: int = 10_000, clients: int = 64) -> Scale:
 
 @define(eq=False)
 class Crowd(ABC):
-    """What every chaos run has in common; see `storm` and `sister`.
+    """The common part of chaos runs; see `storm` and `sister`.
 
     :param directory: for the daemons; empty.
     :param tell: is told what happens.
@@ -98,7 +98,7 @@ class Crowd(ABC):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What daemons are started with."""
+        """The flags of daemons."""
         return (*OPTIONS, "--cache-upstream-away-answer", self.away_answer)
 
     def client(self) -> Client:

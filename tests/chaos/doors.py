@@ -25,7 +25,7 @@ class Door:
 
 
 class Doors:
-    """Whom the next request goes to: each in turn, as names with several addresses are asked."""
+    """The daemon of the next request: each in turn, as with a name of several addresses."""
 
     def __init__(self, ports: Sequence[int]) -> None:
         self.all = [Door(number, port) for number, port in enumerate(ports)]

@@ -130,7 +130,7 @@ Target = tuple[Callable[[bytes], object], Sequence[bytes]]
 
 def narinfo() -> Target:
     """Narinfos, and what is made of them."""
-    from ncps.cache.narinfo import sidecar
+    from ncps.cache.narinfo.record import parse_sidecar
     from ncps.errors import Malformed
     from ncps.nix.narinfo import NarInfo
     from ncps.nix.narurl import conventional_key, opaque_key
@@ -147,7 +147,7 @@ def narinfo() -> Target:
             return
         parsed.fingerprint()
         assert NarInfo.parse(parsed.render()) == parsed
-        sidecar.parse(data)
+        parse_sidecar(data)
         try:
             key = conventional_key(parsed.url)
         except Malformed:

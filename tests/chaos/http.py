@@ -28,7 +28,7 @@ class Hung(Exception):
 
 
 class Garbled(Exception):
-    """What came is not HTTP."""
+    """The answer is not HTTP."""
 
 
 @define(eq=False)
@@ -50,7 +50,7 @@ class Answer:
         return self.is_complete and self.headers.get("connection", "").lower() != "close"
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes; Cut if it ends too early."""
+        """The body as it comes. Raises Cut if it ends too early, Hung if nothing comes."""
         length = self.headers.get("content-length")
         if not self.has_body:
             pass
@@ -84,7 +84,7 @@ class Answer:
             await _some(self._reader.readexactly(2))
 
     async def whole(self) -> bytes:
-        """The whole body; Cut."""
+        """The whole body. Raises what `pieces` raises."""
         return b"".join([piece async for piece in self.pieces()])
 
 
@@ -103,7 +103,11 @@ class Connection:
     async def request(
         self, target: str, *, method: str = "GET", headers: dict[str, str] | None = None
     ) -> Answer:
-        """Send a request and wait for the head of its answer; Cut, Refused, Hung, Garbled."""
+        """Send a request and wait for the head of its answer.
+
+        Raises Refused if nobody listens, Hung if nothing comes for `SILENCE_S`, Cut if the
+        connection breaks before the head has come, Garbled if the answer is not HTTP.
+        """
         if self._last is not None and not self._last.may_go_on:
             self.close()
         is_reused = self._streams is not None
@@ -164,7 +168,7 @@ class Connection:
         return self._last is None or self._last.may_go_on
 
     def close(self) -> None:
-        """Leave, whatever is still to come."""
+        """Leave, also before the end of the answer."""
         if self._streams is not None:
             self._streams[1].transport.abort()
         self._streams = self._last = None

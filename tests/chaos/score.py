@@ -26,7 +26,7 @@ MUST_BE_ZERO = {
     "tracebacks": "errors in the log that nobody expected",
     "bad exits": "ends after SIGTERM with another exit code than 0, and starts that failed",
 }
-"""What must not happen, and what it means."""
+"""Breaches of promises, and what each means."""
 
 
 @define

@@ -2,12 +2,12 @@
 
     A   has the swapper among its upstreams, too
     B   has what all have: the sour ones and the relays
-    C   has the private origin as well, and trusts its key; what only that key has signed, it alone
-        may serve
+    C   has the private origin as well, and trusts its key; only C may serve paths that no other key
+        has signed
 
 Clients ask them in turn. On the way replicas are killed and stand still for longer than leases
 last, the servers are killed, restarted, paused, and refuse, and objects in the bucket are deleted,
-truncated, replaced and planted. Everything follows from the seed, but time.
+truncated, replaced and planted. Everything except times follows from the seed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.chaos.troubles import Trouble, Troubles, catalogue
 from tests.chaos.vitals import Bounds, Vitals, settle
 from tests.chaos.weather import PRIVATE, SWAPPER
 from tests.chaos.world import ANYWHERE, World
-from tests.cluster.replicas import LEASE_S, SERVERS, Backends, Replica, setting
+from tests.cluster.replicas import LEASE_S, Backends, Replica, setting
 
 REPLICAS = 3
 REQUESTS_PER_TROUBLE = 50
@@ -47,7 +47,7 @@ NOTICED_S = 0.5
 
 @define(eq=False)
 class Sister(Crowd):
-    """See the module.
+    """A chaos run over three replicas.
 
     :param database: "PostgreSQL" or "MariaDB".
     """
@@ -64,7 +64,7 @@ class Sister(Crowd):
         self.tell(f"seed {self.seed}: making {scale.things} objects")
         self.world = World(self.seed, count=scale.things, turn_s=scale.turn_s, has_private=True)
         self.world.mount()
-        self._backends = Backends(SERVERS[self.database]())
+        self._backends = Backends.new(self.database)
         try:
             self._backends.start()
             self._run()

@@ -19,7 +19,7 @@ from tests.e2e.daemon import Daemon
 
 @define(eq=False)
 class Storm(Crowd):
-    """See the module."""
+    """A chaos run over one daemon."""
 
     daemon: Daemon = field(init=False)
 

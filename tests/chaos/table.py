@@ -1,4 +1,4 @@
-"""The table of chaos runs as docs/reliability.md has it, a column for each seed."""
+"""The table of chaos runs as docs/testing.md has it, a column for each seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the storms have found, each thing alone."""
+"""Faults that the storms have found, each alone."""
 
 from __future__ import annotations
 

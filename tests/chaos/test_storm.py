@@ -29,7 +29,7 @@ class StormTests(SynchronousTestCase):
     """Sick upstreams, a kill, damaged files and clients of every kind, all at once."""
 
     def weather(self, made: Callable[[Path, Callable[[str], object]], Crowd], again: str) -> Score:
-        """Run a storm; whatever is broken is told with the command that repeats it."""
+        """Run a storm; a failure names the broken promise and the command that repeats it."""
         directory = Path(tempfile.mkdtemp(prefix="ncps-chaos-"))
         self.addCleanup(remove_tree, directory)
         said: list[str] = []
@@ -49,7 +49,7 @@ class StormTests(SynchronousTestCase):
         self.assertEqual(1, score.counts["SIGKILLs"])
 
     def test_fixed_storm_breaks_no_promise(self) -> None:
-        """Whatever upstreams, disks and kills do, clients get right bytes or a visible failure."""
+        """Clients get right bytes or a visible failure, in spite of upstreams, disks and kills."""
         self.alone(FIXED_SEED, "absent")
 
     def test_new_storm_breaks_no_promise(self) -> None:

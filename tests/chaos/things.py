@@ -45,7 +45,7 @@ class Thing:
         return [path.file for path in self.paths]
 
     def homes_of(self, beginning: bytes) -> frozenset[int]:
-        """Who has the file that begins like this: the only ones who can go on with it."""
+        """The origins that have the file that begins like this: only they can go on with it."""
         is_this = self.file.startswith(beginning)
         if self.other is None or (is_this and self.other.file.startswith(beginning)):
             return self.homes

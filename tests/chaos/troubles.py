@@ -51,7 +51,7 @@ class Troubles:
     tell: Callable[[str], object]
 
     async def have(self, trouble: Trouble, chance: Random) -> None:
-        """Have one, from its beginning to its end, whoever is cancelled meanwhile."""
+        """Have one trouble from its beginning to its end, also when this is cancelled meanwhile."""
         lasts = chance.uniform(*trouble.lasts_s)
         self.tell(f"{trouble.name} for {lasts:.1f} s")
         self.score.add(f"trouble: {trouble.name}")

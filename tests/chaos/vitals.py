@@ -1,4 +1,4 @@
-"""What a daemon's process holds, and whether it lets go of it."""
+"""Memory, descriptors and threads of a daemon's process, and whether it gives them back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ESTABLISHED = "01"
 
 @frozen(kw_only=True)
 class Bounds:
-    """What a daemon may hold at most, though it began with less: it is made as it is needed.
+    """Limits of what a daemon may hold; it may begin with less.
 
     :param links: kinds of connections, by the port of the server at either end.
     :param kinds: descriptors, by kind.
@@ -43,7 +43,7 @@ ALONE = Bounds(
 
 
 def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
-    """What one of several replicas may hold that listen on these ports, as their servers do.
+    """Return the limits of one of several replicas; they and their servers listen on these ports.
 
     Between replicas connections stay open for the next time; when the others have ended, none may.
     """
@@ -66,7 +66,7 @@ def among(database: int, s3: int, redis: int, *replicas: int) -> Bounds:
 
 @frozen
 class Vitals:
-    """What a process holds.
+    """The holdings of a process.
 
     :param descriptors: by kind: `socket`, `database`, `store` (NARs and unfinished ones), `other`,
         and the kinds of connections that the bounds name.
@@ -101,7 +101,7 @@ class Vitals:
         return cls(kinds, threads, int(peak[1]) if peak else 0, strange)
 
     def exceeds(self, before: Vitals, bounds: Bounds) -> dict[str, int]:
-        """What it holds beyond what it held before and may hold, by kind."""
+        """Holdings beyond those of before and beyond the limits, by kind."""
         beyond = dict(self.descriptors - (before.descriptors | bounds.kinds))
         if self.threads > bounds.threads:
             beyond["threads"] = self.threads - bounds.threads

@@ -119,24 +119,24 @@ LIES: Mapping[str, Draw] = {
     ),
     "false file": _false_file,
 }
-"""What a narinfo may say under a good signature; by the sour origins alone."""
+"""False fields of narinfos under a good signature; only the sour origins give them."""
 
 QUIRKS: Sequence[Draw] = (
     lambda _r, _: faults.Chunked(),
     lambda r, _: faults.Delay(r.uniform(0.0, 0.05)),
     lambda _r, _: faults.NoRanges(),
 )
-"""What a healthy server may do as well."""
+"""Faults that a healthy server may have as well."""
 
 SWAP, DENIAL = "swapped URL, FileHash and FileSize", "swapper denies"
-"""What the swapper does."""
+"""Faults of the swapper."""
 
 _OFTEN = ("cut", "stall", "wrong bytes")
 _SOUR_ONLY = frozenset({"404"})  # a relay that has an object never denies it: that would be true
 
 
 class Weather:
-    """See the module.
+    """The faults of every origin at every time, by the seed.
 
     :param seed: decides everything.
     :param turn_s: how long after one relay the next one falls ill.
@@ -254,7 +254,7 @@ class Weather:
         return [CATALOGUE[name](chance, size)]
 
     def _swap(self, request: Request) -> Sequence[Fault]:
-        """What the swapper has lain there is false as it is; it may deny the file as well."""
+        """Narinfos of the swapper are false without a fault; it may deny the file as well."""
         other = self.swaps.get(request.target)
         if other is not None:
             self.drawn[SWAP] += 1

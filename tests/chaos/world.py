@@ -10,7 +10,7 @@ from random import Random
 
 from tests.chaos.things import Thing, facts_of, name_of, opaque, spelled
 from tests.chaos.weather import ORIGINS, PRIVATE, RELAYS, SOURS, SWAPPER, Mood, Weather, is_clean
-from tests.e2e.daemon import UpstreamCache, free_port
+from tests.e2e.daemon import UpstreamCache
 from tests.system.caches import (
     Dialect,
     StorePath,
@@ -22,6 +22,7 @@ from tests.system.caches import (
 )
 from tests.system.faults import Encoded, Trailing
 from tests.system.origin import Origin, Visit
+from tests.waiting import free_port
 
 COMPRESSIONS = ("none", "xz", "zstd", "zstd", "bzip2")
 ODD = tuple(dialect for dialect in Dialect if dialect is not Dialect.PLAIN)
@@ -65,7 +66,7 @@ class World:
     :param count: how many objects there are.
     :param has_private: whether the private origin is there.
     :ivar may_be_absent: whether a narinfo may be 404 while nobody can be asked for it.
-    :ivar whole: when the NAR behind a URL went to somebody whole, since it was last in danger.
+    :ivar whole: when the NAR behind a URL went to a client whole, since it was last in danger.
     :ivar behind: the bytes first seen behind a URL, and when.
     :ivar shown: URLs that narinfos have shown, of each object.
     :ivar troubles: beginning and end of each time at which a server behind the daemons was away.
@@ -200,7 +201,7 @@ class World:
         return any(key.sign(thing.path.fingerprint) in sigs for key in keys)
 
     def named(self, url: str) -> tuple[Thing, list[bytes]] | None:
-        """What a URL names by the hash in it, and the bytes that may lie there; None: nothing."""
+        """Return the object that a URL names, if any, and the bytes that may lie there."""
         return self._named.get(name_of(url))
 
     def remembered(self, thing: Thing, chance: Random) -> str:
@@ -218,9 +219,9 @@ class World:
             asked.setdefault(url, time.monotonic())
 
     def lose(self) -> None:
-        """What was seen a moment ago may be lost: a daemon is killed just now.
+        """Forget the last moments, which may be lost: a daemon is killed just now.
 
-        So may what its last answers will have shown when they are read.
+        What its last answers show when they are read may be lost, too.
         """
         since = time.monotonic() - JUST_BEFORE_S
         self.lives += 1
@@ -293,7 +294,7 @@ class World:
     def clean_visits(self) -> list[Visit]:
         """The answers of all origins as healthy servers give them, by the time they were asked.
 
-        The swapper is none: whatever it gives is given for a false narinfo's sake.
+        Answers of the swapper are left out: it gives all of them for a false narinfo.
         An answer behind smuggled bytes on the same connection is none: the daemon took those for
         the answer.
         """

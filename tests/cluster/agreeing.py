@@ -1,24 +1,23 @@
-"""What replicas have in common; test_postgresql and test_mariadb have the databases."""
+"""Replicas agree; test_postgresql, test_mariadb and test_mysql have the databases."""
 
 from __future__ import annotations
 
 import re
 
 from tests.cluster.replicas import ClusterStage, Replica
-from tests.integration.servers.process import free_port
 from tests.system.faults import Stall
 from tests.system.program import run_ncps
-from tests.system.stage import wait_until
+from tests.waiting import free_port, wait_until
 
 SIZE = 24 * 1024 * 1024
 MIDDLE = SIZE // 2
 
 
 class Agreeing(ClusterStage):
-    """One key, one schema, one store, whatever the database."""
+    """One key, one schema and one store, on every database."""
 
     def said(self, replica: Replica, pattern: str) -> list[str]:
-        """What the replica has logged in this form."""
+        """Return the replica's log lines of this form."""
         return re.findall(pattern, replica.log)
 
     def test_ten_start_on_nothing(self) -> None:
@@ -100,7 +99,7 @@ class Agreeing(ClusterStage):
         return {f"{name}.nar{extension and '.'}{extension}": size for name, extension, size in rows}
 
     def test_one_at_a_time_keeps_the_store_small(self) -> None:
-        """Rows, bytes and counters agree, and nothing is removed twice, whoever stores at once."""
+        """While all store, rows, bytes and counters agree, and nothing is removed twice."""
         paths = [self.cache.add(100_000, compression="none") for _ in range(60)]
         replicas = self.replicas(
             3,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.e2e.daemon import free_port
-from tests.integration.servers import process
+from tests.integration.servers.account import SEARCH
+from tests.server import Server, spawn
 from tests.services import require
 
 CONFIGURATION = """
@@ -37,15 +38,18 @@ def documented(page: Path = Path(__file__).parents[2] / "docs" / "high-availabil
     return page.read_text().partition("```nginx\n")[2].partition("```")[0]
 
 
-class Balancer:
+class Balancer(Server):
     """Sends each request to the next replica, by the configuration in the documentation."""
 
+    name = "nginx"
+
     def __init__(self, directory: Path, ports: Sequence[int]) -> None:
-        program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+        program = shutil.which("nginx", path=SEARCH)
         require(program, "nginx (package nginx-light)")
         assert program is not None
+        self._program = program
         directory.mkdir(parents=True)
-        self.port = free_port()
+        super().__init__(directory)
         body, count = re.subn(r"server 10\.[0-9.:]+", "server {}", documented())
         if count != len(ports):
             raise AssertionError(f"{count} replicas in the documentation")
@@ -59,19 +63,21 @@ class Balancer:
                 body=body,
             )
         )
-        self._process = subprocess.Popen(
-            [program, "-p", directory, "-e", directory / "error.log", "-c", "nginx.conf"],
-            stdin=subprocess.DEVNULL,
-            cwd=directory,
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the program, and do not wait for it."""
+        return spawn(
+            *(self._program, "-p", self.directory, "-e", self.directory / "error.log"),
+            *("-c", "nginx.conf"),
+            cwd=self.directory,
+            log=self.log_file,
         )
-        process.wait_until(lambda: process.listens(self.port), "nginx to start")
+
+    def close(self) -> None:
+        """End it for good, with its workers, which a killed master would leave behind."""
+        self.end(signal.SIGTERM)
 
     @property
     def url(self) -> str:
         """The base URL."""
         return f"http://127.0.0.1:{self.port}"
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait(10)

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import signal
 import time
+from collections.abc import Sequence
 
 from ncps.nix.keys import SecretKey
 from tests.cluster.replicas import ClusterStage, Replica
 from tests.system.program import run_ncps
-from tests.system.stage import wait_until
+from tests.waiting import wait_until
 
-ROUND_S = 45.0
-"""Three times what replicas take to tell of themselves."""
+ROUND_S = 3.0
+"""How often replicas tell of themselves here; in earnest it is 15 s."""
+HASTE = {"ncps.assembly.tickers.REPLICAS_S": ROUND_S}
+
+DEADLINE_S = 45.0
 
 
 class Contradicting(ClusterStage):
     """Two replicas each, on one database."""
+
+    def make_replicas(self, count: int, *urls: str, options: Sequence[str] = ()) -> list[Replica]:
+        """Return replicas that tell of themselves often, to be started."""
+        made = super().make_replicas(count, *urls, options=options)
+        for replica in made:
+            replica.constants |= HASTE
+        return made
 
     def pair(self, *flags: str, first: tuple[str, ...] = ()) -> tuple[Replica, Replica]:
         """Two started replicas, of which the second has further flags."""
@@ -26,7 +39,7 @@ class Contradicting(ClusterStage):
         return one, two
 
     def parts(self, replica: Replica) -> dict[str, str]:
-        """What `/readyz` tells; none of this makes a replica unready."""
+        """Return the parts of `/readyz`; no contradiction makes a replica unready."""
         ready = self.ask(replica, "/readyz")
         self.assertEqual((200, True), (ready.status, ready.json["ready"]))
         found: dict[str, str] = ready.json["parts"]
@@ -40,10 +53,11 @@ class Contradicting(ClusterStage):
             wait_until(
                 lambda: all(word in self.parts(replica).get(part, "") for word in words),  # noqa: B023
                 f"{words} under {part}",
-                deadline=ROUND_S,
+                deadline=DEADLINE_S,
                 daemon=replica,
             )
             told = self.parts(replica)[part]
+            self.wait_for_log(replica, words[0])  # a thread writes the log, after `/readyz` knows
             lines = [line for line in replica.log.splitlines() if words[0] in line]
             self.assertEqual([True], [level in line for line in lines], told)
 
@@ -53,10 +67,10 @@ class Contradicting(ClusterStage):
             wait_until(
                 lambda: part not in self.parts(replica),  # noqa: B023
                 f"{part} to be well",
-                deadline=2 * ROUND_S,
+                deadline=2 * DEADLINE_S,
                 daemon=replica,
             )
-            self.wait_for_log(replica, "this is over")
+            self.wait_for_log(replica, "resolved: ")
 
     def test_different_secrets(self) -> None:
         """Both are told, until the other one is gone."""
@@ -109,7 +123,7 @@ class Contradicting(ClusterStage):
         self.assertNotIn("replicas", self.parts(one))
 
     def refusal(self, *flags: str) -> str:
-        """What a replica says whose start is refused."""
+        """Return the message of a replica whose start is refused."""
         (replica,) = self.make_replicas(1, self.origin().url)
         done = run_ncps(replica, "serve", flags=flags)
         said = done.stdout + done.stderr
@@ -134,7 +148,7 @@ class Contradicting(ClusterStage):
         wait_until(
             lambda: "no signing key" in self.parts(one).get("replicas", ""),
             "the other to tell of it",
-            deadline=ROUND_S,
+            deadline=DEADLINE_S,
             daemon=one,
         )
         two.options = ("--accept-new-key",)
@@ -148,7 +162,30 @@ class Contradicting(ClusterStage):
         two.stop()
         two.options = ()
         two.start()
-        time.sleep(20)
+        time.sleep(1.4 * ROUND_S)
+        self.assertEqual([False] * 2, ["replicas" in self.parts(each) for each in (one, two)])
+
+    def test_a_rotation(self) -> None:
+        """Replicas take the new key in turn, restarted or reloaded; none contradicts another."""
+        one, two = self.replicas(2, self.mounted().url)
+        old = one.public_key()
+        done = run_ncps(one, "keys", "rotate")
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        new = done.stdout.split()[0]
+        self.assertNotEqual(0, run_ncps(two, "keys", "rotate").returncode)
+        two.stop()
+        two.start()
+        self.assertEqual((old, new), (one.public_key(), two.public_key()))
+        wait_until(
+            lambda: f"rotated to {new}" in self.parts(one).get("differences", ""),
+            "the other to tell of it",
+            deadline=DEADLINE_S,
+            daemon=one,
+        )
+        self.assertEqual([False] * 2, ["replicas" in self.parts(each) for each in (one, two)])
+        os.kill(one.pid, signal.SIGHUP)
+        wait_until(lambda: one.public_key() == new, "the other to reload", daemon=one)
+        self.assert_ends(one, part="differences")
         self.assertEqual([False] * 2, ["replicas" in self.parts(each) for each in (one, two)])
 
     def test_another_key_is_given(self) -> None:
@@ -178,7 +215,7 @@ class Contradicting(ClusterStage):
         one.start()
         two.stop()
         two.start()
-        time.sleep(35)
+        time.sleep(2.4 * ROUND_S)
         for replica in (one, two):
             self.assertNotIn("replicas", self.parts(replica))
             self.assertNotIn("differences", self.parts(replica))

@@ -7,12 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.cluster.replicas import ClusterStage, DatabaseServer, Replica
+from tests.cluster.replicas import ClusterStage, Replica
+from tests.integration.servers.database import DatabaseServer
 from tests.system.caches import StorePath
-from tests.system.stage import wait_until
 from tests.system.wire import ask
+from tests.waiting import wait_until
 
 AWAY_S = 10.0
+PAUSE_S = 0.02
+"""Between two visits: a load that never rests takes the processors from everything else."""
 STUCK_S = 45.0  # seconds for one answer; longer than every deadline of ours
 
 
@@ -20,7 +23,7 @@ class Load(threading.Thread):
     """A client that asks for narinfos and their NARs, again and again, until it is told to end.
 
     :ivar statuses: of all answers.
-    :ivar wrong: what should never have been answered.
+    :ivar wrong: answers that no client may ever get.
     :ivar slowest_s: of all answers.
     """
 
@@ -44,6 +47,7 @@ class Load(threading.Thread):
                 if self._is_over.is_set():
                     return
                 self._visit(path)
+                time.sleep(PAUSE_S)
 
     def _visit(self, path: StorePath) -> None:
         narinfo = self._ask(f"/{path.digest}.narinfo")
@@ -82,12 +86,12 @@ def restart(database: DatabaseServer) -> None:
 
 
 class Faults(ClusterStage):
-    """What replicas owe their clients while a server behind them is away."""
+    """Replicas serve their clients while a server behind them is away."""
 
     def under_load(self, trouble: Callable[[], None]) -> list[Load]:
         """Have trouble while two replicas are asked for what is stored and for what is not."""
         stored = [self.cache.add(200_000, compression="none") for _ in range(5)]
-        cold = [self.cache.add(50_000) for _ in range(400)]
+        cold = [self.cache.add(50_000, compression="zstd") for _ in range(400)]
         origin = self.mounted()
         replicas = self.replicas(2, origin.url)
         for path in stored:
@@ -152,7 +156,7 @@ class Faults(ClusterStage):
         self.under_load(lambda: restart(self.backends.database))
 
     def test_s3_is_away(self) -> None:
-        """What is in the bucket cannot be had for as long; nothing wrong is served for it."""
+        """Objects in the bucket cannot be had meanwhile; nothing wrong is served for them."""
 
         def trouble() -> None:
             self.backends.s3.freeze()

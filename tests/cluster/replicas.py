@@ -2,74 +2,73 @@
 
 from __future__ import annotations
 
-import atexit
 import secrets
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from attrs import frozen
+
+from tests.cluster.balancer import Balancer
 from tests.cluster.reader import Reader
 from tests.e2e.daemon import HOSTNAME, Daemon, UpstreamCache
+from tests.integration.servers import shared
+from tests.integration.servers.database import DatabaseServer
 from tests.integration.servers.mariadb import MariaDB
+from tests.integration.servers.mysql import MySQL
 from tests.integration.servers.postgresql import PostgreSQL
 from tests.integration.servers.radosgw import RadosGW
 from tests.integration.servers.redis import Redis
 from tests.system.caches import StorePath
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
+from tests.waiting import wait_until
 
 LEASE_S = 3
-"""How long the lease of a dead replica is waited for."""
+"""How long replicas wait for the lease of a dead one."""
 
 READ_S = 240.0
 """For all readers of one test, in seconds, on a machine that has other things to do."""
 
 
-class DatabaseServer(Protocol):
-    """A server whose databases replicas may share."""
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def crash(self) -> None: ...
-
-    def freeze(self) -> None: ...
-
-    def thaw(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def new_database(self) -> str: ...
-
-    @property
-    def port(self) -> int: ...
-
-    def url(self, database: str, *, user: str = ..., password: str = ...) -> str: ...
-
-    def execute(self, statement: str, database: Any = ...) -> list[tuple[Any, ...]]: ...
+SERVERS: dict[str, Callable[[], DatabaseServer]] = {
+    "PostgreSQL": PostgreSQL,
+    "MariaDB": MariaDB,
+    "MySQL": MySQL,
+}
+SHARED: dict[str, Callable[[], DatabaseServer]] = {
+    "PostgreSQL": shared.postgresql,
+    "MariaDB": shared.mariadb,
+    "MySQL": shared.mysql,
+}
 
 
-SERVERS: dict[str, Callable[[], DatabaseServer]] = {"PostgreSQL": PostgreSQL, "MariaDB": MariaDB}
-
-
+@frozen
 class Backends:
-    """What the replicas of one test case share; a database and a bucket are made for each test."""
+    """The servers that replicas share; a database and a bucket are made for each test."""
 
-    def __init__(self, database: DatabaseServer) -> None:
-        self.database = database
-        self.redis = Redis()
-        self.s3 = RadosGW()
+    database: DatabaseServer
+    redis: Redis
+    s3: RadosGW
+
+    @classmethod
+    def new(cls, name: str) -> Backends:
+        """Make servers that nothing else uses, to be started."""
+        return cls(SERVERS[name](), Redis(), RadosGW())
 
     def start(self) -> None:
         """Start all servers."""
-        self.database.start()
-        self.redis.start()
-        self.s3.start()
+        for server in (self.database, self.redis, self.s3):
+            server.start()
+
+    def close(self) -> None:
+        """End all servers and remove their files."""
+        for server in (self.database, self.redis, self.s3):
+            server.close()
 
     def options(self) -> tuple[str, ...]:
-        """What the replicas of one cluster share: a new database, a new bucket, leases, waits."""
+        """Return the flags that one cluster shares: a new database, a new bucket, leases, waits."""
         return (
             *("--cache-database-url", self.database.new_database()),
             *("--cache-storage-s3-endpoint", self.s3.endpoint),
@@ -91,20 +90,11 @@ class Backends:
             "--prometheus-enabled",
         )
 
-    def close(self) -> None:
-        """End all servers and remove their files."""
-        self.database.close()
-        self.redis.close()
-        self.s3.close()
-
 
 @cache
 def started(name: str) -> Backends:
-    """The servers that the tests of this process share; whoever stops one starts it again."""
-    made = Backends(SERVERS[name]())
-    atexit.register(made.close)
-    made.start()
-    return made
+    """Return the servers of this process, with this database; a test restarts what it ends."""
+    return Backends(SHARED[name](), shared.redis(), shared.radosgw())
 
 
 def setting(options: Sequence[str], flag: str) -> str:
@@ -162,11 +152,11 @@ class ClusterStage(Stage):
         self.shared = backends.options()
 
     def setting(self, flag: str) -> str:
-        """What the replicas share under this flag."""
+        """Return the value that the replicas share under this flag."""
         return setting(self.shared, flag)
 
     def share(self, flag: str, value: str) -> None:
-        """Have replicas that are made from now on share this instead."""
+        """Give replicas that are made from now on another value of a shared flag."""
         at = self.shared.index(flag) + 1
         self.shared = (*self.shared[:at], value, *self.shared[at + 1 :])
 
@@ -200,6 +190,13 @@ class ClusterStage(Stage):
         self.at_once(*(replica.start for replica in made))
         return made
 
+    def balancer(self, replicas: Sequence[Replica]) -> Balancer:
+        """Return a started load balancer before these replicas."""
+        balancer = Balancer(self.directory / "nginx", [replica.port for replica in replicas])
+        self.addCleanup(balancer.close)
+        balancer.start()
+        return balancer
+
     # Reading
 
     def readers(
@@ -213,7 +210,7 @@ class ClusterStage(Stage):
     ) -> list[Reader]:
         """Start clients, spread over the replicas, each with the others to turn to.
 
-        :param first: whom all of them ask first.
+        :param first: the replica that all clients ask first.
         """
         target = self.nar_target(first or replicas[0], path)
         ports = [replica.port for replica in replicas]
@@ -233,10 +230,10 @@ class ClusterStage(Stage):
         self.assertEqual([], [reader.trouble for reader in readers if reader.trouble])
         self.assertTrue(all(reader.is_done for reader in readers))
 
-    def metric(self, replica: Replica, name: str) -> float:
-        """Read one metric of a replica."""
-        text = self.ask(replica, "/metrics").body.decode()
-        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+    def metric(self, daemon: Daemon, series: str) -> float:
+        """Read one metric of a replica: the sum of all series that begin so."""
+        text = self.ask(daemon, "/metrics").body.decode()
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(series))
 
     def assert_hit(self, replica: Replica, path: StorePath) -> None:
         """Check that a replica serves a NAR from the shared store, in the end."""

@@ -9,7 +9,7 @@ from typing import Any
 from tests.cluster.replicas import LEASE_S, ClusterStage, Replica
 from tests.system.caches import StorePath
 from tests.system.faults import Only, Stall
-from tests.system.stage import wait_until
+from tests.waiting import wait_until
 
 SIZE = 24 * 1024 * 1024
 MIDDLE = SIZE // 2
@@ -19,7 +19,7 @@ class Killing(ClusterStage):
     """A holder that dies."""
 
     def holder_dies(self, count: int, *, size: int, clients: int) -> None:
-        """Kill one of so many replicas at half of a NAR; a quarter of the clients ask it first."""
+        """Kill one of `count` replicas at half of a NAR; a quarter of the clients ask it first."""
         path = self.cache.add(size, compression="none")
         middle = size // 2
         origin = self.mounted(Only(Stall(middle), 1))
@@ -60,7 +60,7 @@ class Crowd(ClusterStage):
     large = LARGE
 
     def one_fetch_for_all(self, count: int) -> None:
-        """Have so many replicas asked for a large cold NAR by a hundred clients."""
+        """Have a hundred clients ask `count` replicas for a large cold NAR."""
         path = self.cache.add(self.large, compression="none")
         origin = self.mounted()
         replicas = self.replicas(count, origin.url)
@@ -94,7 +94,7 @@ class CrowdBereft(Killing):
 
 
 class Streaming(Killing):
-    """What replicas owe their clients, whatever the database."""
+    """Replicas stream to their clients what another one fetches, on every database."""
 
     def test_second_replica_streams_what_the_first_is_fetching(self) -> None:
         """Bytes flow to clients of another replica while they arrive at the first one."""
@@ -182,7 +182,7 @@ class Streaming(Killing):
         return tuple(row)
 
     def test_many_small_paths_once_each(self) -> None:
-        """Whatever the replicas are asked at the same time, each object is fetched once."""
+        """Each object is fetched once, though all replicas are asked for it at the same time."""
         paths = [self.cache.add(20_000) for _ in range(60)]
         origin = self.mounted()
         replicas = self.replicas(3, origin.url)

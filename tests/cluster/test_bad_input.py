@@ -1,4 +1,4 @@
-"""What an operator can get wrong about replicas: each is told, with what to do, and no secret."""
+"""Mistakes of operators of replicas: a message names each and its remedy, and shows no secret."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from tests.cluster.replicas import ClusterStage
 from tests.e2e.bucket import BucketDaemon
 from tests.e2e.daemon import UpstreamCache
-from tests.integration.servers.postgresql import PASSWORD, PASSWORD_IN_URL
-from tests.integration.servers.process import free_port
+from tests.integration.servers.database import PASSWORD, PASSWORD_IN_URL
 from tests.integration.servers.redis import Redis
 from tests.system.program import run_ncps
+from tests.waiting import free_port
 
 WRONG = "wr0ng-and-secret"
 
@@ -98,7 +98,7 @@ class DatabaseMistakes:
         self.database(self.user("SELECT"), "may not", "grant it")
 
     def test_schema_of_a_newer_program(self: Any) -> None:
-        """What a newer replica has made is left alone."""
+        """A replica leaves the schema of a newer one alone."""
         self.migrate()
         self.execute("INSERT INTO schema_migrations VALUES (99, 'future', 'x', 1)")
         self.database(self.url, "99", "newer", "run the newer program")
@@ -202,7 +202,7 @@ class RedisTests(Refusals):
             )
 
     def test_server_that_drops_keys(self) -> None:
-        """What it must be set to is said."""
+        """The message says the right value."""
         server = self.server("maxmemory 50mb", "maxmemory-policy allkeys-lru")
         self.share("--cache-redis-addrs", f"127.0.0.1:{server.port}")
         self.refused(words=("ncps: error: ", "allkeys-lru", "set maxmemory-policy noeviction"))

@@ -13,13 +13,17 @@ from pathlib import Path
 from ncps.nix.keys import SecretKey
 from tests.cluster.replicas import started
 from tests.configurations import CONFIGURATIONS, Configuration, Told
-from tests.e2e.daemon import Daemon, free_port
+from tests.e2e.daemon import Daemon
 from tests.integration.servers.certificates import Authority
-from tests.integration.servers.postgresql import PASSWORD_IN_URL, USER, PostgreSQL
+from tests.integration.servers.database import PASSWORD_IN_URL, USER
+from tests.integration.servers.postgresql import PostgreSQL
 from tests.system.stage import Stage, log_lines
 from tests.system.wire import raw_status, send_raw
+from tests.waiting import free_port
 
 UNVERIFIED: Told = (("no public key is configured",),)
+UPLOADS: Told = (("anybody who reaches the port may upload", "ncps token create"),)
+DELETIONS: Told = (("anybody who reaches the port may delete", "ncps token create"),)
 READINESS = b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
 
@@ -108,10 +112,12 @@ class ConfigurationTests(Stage):
         self.start("the NixOS module", {})
 
     def test_the_nixos_module_with_uploads(self) -> None:
-        """Uploads are refused, and the key is the one that was given."""
+        """The start warns that anybody may write, and the key is the one that was given."""
         key = SecretKey.generate("cache.lan")
         daemon = self.start(
-            "the NixOS module with uploads", self.secrets(key=key.export()), at_start=UNVERIFIED
+            "the NixOS module with uploads",
+            self.secrets(key=key.export()),
+            at_start=(*UNVERIFIED, *UPLOADS, *DELETIONS),
         )
         self.assertIn(str(key.public), daemon.log)
 
@@ -191,4 +197,4 @@ class ConfigurationTests(Stage):
             "chart-id": backends.s3.access_key,
             "chart-secret": backends.s3.secret_key,
         }
-        self.start("the chart with several replicas", others)
+        self.start("the chart with several replicas", others, at_start=UPLOADS)

@@ -1,11 +1,10 @@
-"""What docs/high-availability.md says of a load balancer, tried with it."""
+"""A load balancer as docs/high-availability.md configures it."""
 
 from __future__ import annotations
 
-from tests.cluster.balancer import Balancer
 from tests.cluster.replicas import ClusterStage
-from tests.system.stage import wait_until
 from tests.system.wire import ask
+from tests.waiting import wait_until
 
 
 class BalancerTests(ClusterStage):
@@ -17,8 +16,7 @@ class BalancerTests(ClusterStage):
         for replica in replicas:
             self.assert_served(replica, stored)
             self.assert_hit(replica, stored)
-        balancer = Balancer(self.directory / "nginx", [replica.port for replica in replicas])
-        self.addCleanup(balancer.stop)
+        balancer = self.balancer(replicas)
         self.assertEqual(404, ask(balancer.port, "/cluster/nar/x").status)
         self.backends.redis.kill()
         try:
@@ -42,8 +40,7 @@ class BalancerTests(ClusterStage):
         """Its clients find the other one."""
         paths = [self.cache.add(1000) for _ in range(20)]
         replicas = self.replicas(2, self.mounted().url)
-        balancer = Balancer(self.directory / "nginx", [replica.port for replica in replicas])
-        self.addCleanup(balancer.stop)
+        balancer = self.balancer(replicas)
         for number, path in enumerate(paths):
             if number == 10:
                 replicas[0].kill()

@@ -18,7 +18,7 @@ class CrowdTests(streaming.CrowdBereft):
 
 
 class AgreeingTests(agreeing.Agreeing):
-    """What they hold in common."""
+    """Replicas agree."""
 
     database_server = "MariaDB"
 

@@ -36,8 +36,7 @@ class NixTests(ClusterStage):
             self.addCleanup(self.check_log, replica)
             self.addCleanup(replica.kill)
             replica.start()
-        balancer = Balancer(self.directory / "nginx", [replica.port for replica in made])
-        self.addCleanup(balancer.stop)
+        balancer = self.balancer(made)
         return made, balancer
 
     def install(self, name: str, directory: Path, url: str, key: str) -> None:

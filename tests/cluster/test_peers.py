@@ -1,10 +1,10 @@
-"""What replicas show each other, and what they make of strangers at each other's addresses."""
+"""Replicas stream to each other, and give nothing to strangers at each other's addresses."""
 
 from __future__ import annotations
 
 from tests.cluster.replicas import ClusterStage
 from tests.system.faults import Redirect, Stall
-from tests.system.stage import wait_until
+from tests.waiting import wait_until
 
 SIZE, MIDDLE = 6 * 1024 * 1024, 3 * 1024 * 1024
 PATIENT = ("--cache-upstream-idle-timeout", "60s")
@@ -34,7 +34,7 @@ class PeerTests(ClusterStage):
             origin.hold()
 
     def test_stranger_at_an_address(self) -> None:
-        """He gets no secret, has nobody asked elsewhere, and costs clients nothing but time."""
+        """A stranger gets no secret, redirects no replica, and costs clients only time."""
         path = self.cache.add(SIZE, compression="none")
         origin, stranger, elsewhere = self.mounted(Stall(MIDDLE)), self.origin(), self.origin()
         target = f"/cluster{path.nar_target}"

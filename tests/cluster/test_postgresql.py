@@ -18,7 +18,7 @@ class CrowdTests(streaming.CrowdOfThree):
 
 
 class AgreeingTests(agreeing.Agreeing):
-    """What they hold in common."""
+    """Replicas agree."""
 
     database_server = "PostgreSQL"
 
@@ -30,6 +30,6 @@ class FaultTests(faults.Faults):
 
 
 class ContradictingTests(contradicting.Contradicting):
-    """What they must have in common, and have not."""
+    """Replicas contradict each other."""
 
     database_server = "PostgreSQL"

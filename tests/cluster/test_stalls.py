@@ -19,7 +19,7 @@ class Stalling(ClusterStage):
 
 class RedisTests(Stalling):
     def test_redis_stalls(self) -> None:
-        """Hits do not notice; misses are told to come back, and all heals by itself."""
+        """Hits do not notice; misses get 503 or 504, and all heals by itself."""
 
         def trouble() -> None:
             self.backends.redis.freeze()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.cluster.replicas import ClusterStage
 from tests.system.faults import Stall
-from tests.system.stage import wait_until
+from tests.waiting import wait_until
 
 SIZE = 24 * 1024 * 1024
 MIDDLE = SIZE // 2

@@ -1,4 +1,4 @@
-"""What every Body keeps to."""
+"""The contract of every Body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every implementation of Leases keeps to."""
+"""The contract of every implementation of Leases."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Log:
 
 
 async def _when_all_is_quiet() -> None:
-    """Let whoever wrote the line come to rest; only on a reactor is a line waited for."""
+    """Let the writer of a line come to rest; on a reactor only, a test waits for a line."""
     from twisted.internet import reactor
 
     await deferLater(reactor, 0)
@@ -55,7 +55,7 @@ class LeasesContract(Contract):
     def holder(
         self, who: str, name: str = "a", leases: Leases | None = None
     ) -> tuple[Deferred[None], Deferred[None]]:
-        """Somebody who holds the lease until the first Deferred is fired; the second is the end."""
+        """Hold the lease until the first Deferred is fired; the second fires at the end."""
         leave: Deferred[None] = Deferred()
 
         async def hold() -> None:
@@ -68,7 +68,7 @@ class LeasesContract(Contract):
         return leave, start(hold())
 
     async def test_one_holds_and_the_others_wait_in_line(self) -> None:
-        """Whoever came first is served first, one at a time."""
+        """The first to come is served first, one at a time."""
         people = [self.holder(who) for who in "xyz"]
         await self.log.seen("x in")
         self.assertEqual(self.log.lines, ["x in"])
@@ -113,6 +113,15 @@ class LeasesContract(Contract):
         await done
         again = await self.leases.try_hold("a")
         assert again is not None
+        await again.release()
+
+    async def test_what_was_taken_is_held_until_it_is_released(self) -> None:
+        """Also where no block of code has the extent of the lease."""
+        lease = await self.leases.take("a")
+        self.assertFalse(lease.is_lost)
+        self.assertIsNone(await self.leases.try_hold("a"))
+        await lease.release()
+        again = await self.leases.take("a")
         await again.release()
 
     async def test_releasing_twice_is_harmless(self) -> None:
@@ -183,7 +192,7 @@ class LeasesContract(Contract):
         await lease.release()
 
     async def test_the_holder_can_be_found(self) -> None:
-        """Whoever asks learns where the holder is reached, and nothing when nobody holds it."""
+        """The address is that of the holder, and empty while the lease is free."""
         self.assertEqual(await self.leases.holder("a"), "")
         async with self.leases.hold("a"):
             self.assertEqual(await self.leases.holder("a"), self.address)
@@ -228,7 +237,7 @@ class SharedLeasesContract(LeasesContract):
         await there.release()
 
     async def test_a_release_here_ends_a_wait_there(self) -> None:
-        """Who waits in another process gets the lease when it is released."""
+        """A waiter in another process gets the lease when it is released."""
         leave_x, done_x = self.holder("x")
         await self.log.seen("x in")
         leave_y, done_y = self.holder("y", leases=self.other)
@@ -241,7 +250,7 @@ class SharedLeasesContract(LeasesContract):
         await done_y
 
     async def test_the_other_process_finds_the_holder(self) -> None:
-        """The address is that of who holds it now, seen from either side."""
+        """The address is that of the present holder, seen from either side."""
         async with self.leases.hold("a"):
             self.assertEqual(await self.other.holder("a"), self.address)
         async with self.other.hold("a"):

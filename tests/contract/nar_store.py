@@ -70,7 +70,7 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_an_object_with_other_bytes_is_replaced(self) -> None:
-        """An object under the key gives way to the verified one, whatever its size."""
+        """An object of any size under the key gives way to the verified one."""
         for there in (b"some", b"SOME BYTES", b"some bytes and more"):
             await self.publish(key_of(1), there)
             await self.publish(key_of(1), b"some bytes")

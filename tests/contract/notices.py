@@ -1,4 +1,4 @@
-"""What every implementation of Notices keeps to, as long as nothing is lost."""
+"""The contract of every implementation of Notices, as long as nothing is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.contract.running import Contract
 
 
 class Ears:
-    """What a subscriber has heard; a test may wait for one notice."""
+    """The notices that a subscriber has heard; a test may wait for one."""
 
     def __init__(self) -> None:
         self.heard: list[Notice] = []

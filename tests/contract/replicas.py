@@ -1,4 +1,4 @@
-"""What every roll of replicas keeps to."""
+"""The contract of every roll of replicas."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class ReplicasContract(Contract):
     replicas: Replicas
 
     def age(self, replica: Replica, seconds: float) -> None:
-        """Have what this replica told be so much older."""
+        """Make the facts of a replica older by a time."""
         raise NotImplementedError
 
     async def ids(self) -> set[str]:
         return {seen.replica.id for seen in (await self.replicas.roll()).seen}
 
     async def test_an_empty_roll(self) -> None:
-        """A new catalog knows no key and nobody; nobody may be withdrawn."""
+        """A new catalog knows no key and no replica; withdrawing an unknown one is no error."""
         await self.replicas.withdraw("ncps-1")
         roll = await self.replicas.roll()
         self.assertEqual((None, ()), (roll.key, roll.seen))
@@ -74,7 +74,7 @@ class ReplicasContract(Contract):
         self.assertLess(roll.now - found["ncps-1"].at, timedelta(seconds=50))
 
     async def test_the_dead_are_removed(self) -> None:
-        """What was not refreshed for an hour goes, when anybody tells something."""
+        """A row that was not refreshed for an hour goes when any replica announces itself."""
         await self.replicas.announce(ONE)
         self.age(ONE, 3000)
         await self.replicas.announce(TWO)
@@ -84,7 +84,7 @@ class ReplicasContract(Contract):
         self.assertEqual({"ncps-2"}, await self.ids())
 
     async def test_withdrawn(self) -> None:
-        """Who withdraws is gone; the others stay."""
+        """A replica that withdraws is gone; the others stay."""
         await self.replicas.announce(ONE)
         await self.replicas.announce(TWO)
         await self.replicas.withdraw("ncps-1")
@@ -122,7 +122,7 @@ class ReplicasContract(Contract):
         self.assertEqual({f"ncps-{winner}"}, await self.ids())
 
     async def test_former_lives_are_replaced(self) -> None:
-        """A claim removes whom it says; whoever is alive among them comes again by itself."""
+        """A claim removes the replicas that it names; one that is alive enters again by itself."""
         await self.replicas.announce(ONE)
         await self.replicas.claim("a:AA", before=None, replica=TWO, gone=["ncps-1", "ncps-9"])
         self.assertEqual({"ncps-2"}, await self.ids())

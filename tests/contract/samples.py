@@ -24,7 +24,7 @@ UPSTREAM = "https://cache.example.org"
 
 
 def later(seconds: float) -> datetime:
-    """A time so long after EARLY."""
+    """Return a time that many seconds after EARLY."""
     return EARLY + timedelta(seconds=seconds)
 
 

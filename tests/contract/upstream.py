@@ -1,4 +1,4 @@
-"""What every Upstream does, whatever it is made of."""
+"""The contract of Upstream, for all implementations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.errors import Corrupt, NcpsError, NotFound, Oversized, Unavailable
 from ncps.nix.cacheinfo import CacheInfo
+from ncps.nix.realisation import Realisation
 from ncps.ports import Upstream, UpstreamBody
+from tests.contract.realisations import realisation
 from tests.fakes.samples import Sample, sample
 
 T = TypeVar("T")
@@ -29,6 +31,12 @@ class Origin(Protocol):
     def add(self, sample: Sample) -> None:
         """Have a store path."""
 
+    def put(self, path: str, data: bytes) -> None:
+        """Have an object."""
+
+    def add_realisation(self, realisation: Realisation) -> None:
+        """Have a realisation."""
+
     def spoil(self, sample: Sample) -> None:
         """Answer with a web page where the narinfo should be."""
 
@@ -42,13 +50,13 @@ class Origin(Protocol):
         """Send nothing of the next NAR from this byte on."""
 
     def ignore_ranges(self) -> None:
-        """Send whole files whatever part is asked for."""
+        """Send whole files, also where a part is asked for."""
 
     def work(self) -> None:
         """Let what was asked be answered."""
 
 
-class UpstreamContract(Case):
+class UpstreamCase(Case):
     """Mixed into a test case that says what `origin` is."""
 
     def origin(self) -> Origin:
@@ -56,7 +64,7 @@ class UpstreamContract(Case):
 
     def setUp(self) -> None:
         self.sample = sample(size=200_000)
-        self.there = self.origin()
+        self.there: Origin = self.origin()
         self.there.add(self.sample)
         self.upstream = self.there.upstream
 
@@ -82,6 +90,10 @@ class UpstreamContract(Case):
         finally:
             body.close()
 
+
+class UpstreamContract(UpstreamCase):
+    """What every Upstream does."""
+
     def test_upstream_introduces_itself(self) -> None:
         """Name and URL show neither credentials nor a final slash."""
         self.assertNotIn("@", self.upstream.name + self.upstream.base_url)
@@ -93,8 +105,16 @@ class UpstreamContract(Case):
         self.assertEqual(self.sample.narinfo, self.get(self.upstream.narinfo(self.sample.digest)))
 
     def test_absent_narinfo_is_not_found(self) -> None:
-        """What is not there is surely absent."""
+        """A narinfo that is not there is surely absent."""
         self.refused(self.upstream.narinfo("0" * 32), NotFound)
+
+    def test_realisations_of_both_families_are_parsed(self) -> None:
+        """A realisation comes as it was signed; one that is not there is surely absent."""
+        for number in (1, 2):
+            made = realisation(number)
+            self.refused(self.upstream.realisation(made.key), NotFound)
+            self.there.add_realisation(made)
+            self.assertEqual(made, self.get(self.upstream.realisation(made.key)))
 
     def test_web_page_is_no_narinfo(self) -> None:
         """A captive portal's page is an error of that upstream, not an absence."""
@@ -108,6 +128,7 @@ class UpstreamContract(Case):
         self.refused(self.upstream.open_nar(self.sample.url), Unavailable)
         self.refused(self.upstream.stat_nar(self.sample.url), Unavailable)
         self.refused(self.upstream.cache_info(), Unavailable)
+        self.refused(self.upstream.realisation(realisation(1).key), Unavailable)
 
     def test_nar_comes_whole(self) -> None:
         """A NAR is announced with its size and comes byte for byte."""
@@ -138,7 +159,7 @@ class UpstreamContract(Case):
         self.assertEqual(self.sample.file, self.get(self.read(body)))
 
     def test_absent_nar_is_not_found(self) -> None:
-        """What is not there is surely absent, asked for in any way."""
+        """A NAR that is not there is surely absent, for every kind of request."""
         self.refused(self.upstream.open_nar("nar/none.nar.xz"), NotFound)
         self.refused(self.upstream.stat_nar("nar/none.nar.xz"), NotFound)
 
@@ -174,6 +195,24 @@ class UpstreamContract(Case):
     def test_stat_says_the_size(self) -> None:
         """The size can be had without the bytes."""
         self.assertEqual(len(self.sample.file), self.get(self.upstream.stat_nar(self.sample.url)))
+
+    def test_text_comes_whole(self) -> None:
+        """An object at any path comes byte for byte; one that is not there is surely absent."""
+        self.there.put("log/a+b=c%3Fd.drv", b"hello\xff\n")
+        text = self.upstream.text("log/a+b=c%3Fd.drv", 1000)
+        self.assertEqual(b"hello\xff\n", self.get(text))
+        self.refused(self.upstream.text("log/other.drv", 1000), NotFound)
+
+    def test_large_text_is_not_read_to_its_end(self) -> None:
+        """An object of more bytes than the limit is refused."""
+        self.there.put("log/large.drv", b"x" * 1001)
+        self.refused(self.upstream.text("log/large.drv", 1000), Oversized)
+        self.assertEqual(1001, len(self.get(self.upstream.text("log/large.drv", 1001))))
+
+    def test_server_error_is_no_absence_of_a_text(self) -> None:
+        """A failing upstream has not said that an object does not exist."""
+        self.there.fail()
+        self.refused(self.upstream.text("log/any.drv", 1000), Unavailable)
 
     def test_cache_info_is_parsed(self) -> None:
         """An upstream says what store it serves."""

@@ -110,6 +110,7 @@ class Bench(SynchronousTestCase):
         key = public_key or shared_closure().public_key
         caches = [UpstreamCache(server.url, key) for server in upstreams]
         daemon = Daemon(self.fresh_directory("ncps"), caches, options=options)
+        daemon.is_forked = True
         self.addCleanup(daemon.kill)
         daemon.start()
         return daemon

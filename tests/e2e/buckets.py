@@ -1,4 +1,4 @@
-"""What every stock Nix client must be able to do with a bucket; test_bucket has the clients."""
+"""Every stock Nix client installs out of a bucket; test_bucket has the clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALL = 100_000  # bytes; the closure has smaller and larger NARs
 
 
 class Buckets(Bench):
-    """What holds for every client."""
+    """Tests for every client."""
 
     def bucket_daemon(self, *options: str) -> BucketDaemon:
         """Return a started ncps on a new bucket, over an upstream with the shared closure."""
@@ -27,6 +27,7 @@ class Buckets(Bench):
             bucket=server.new_bucket(),
             options=options,
         )
+        daemon.is_forked = True
         self.addCleanup(daemon.kill)
         daemon.start()
         return daemon

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -18,6 +15,8 @@ from urllib.request import ProxyHandler, build_opener
 from attrs import frozen
 
 from tests.e2e.forked import Forked
+from tests.server import Process, Server
+from tests.waiting import tail
 
 READY_DEADLINE = 30.0  # seconds from start to /readyz
 STOP_DEADLINE = 30.0  # seconds from SIGTERM to the end
@@ -34,20 +33,11 @@ class UpstreamCache:
 
 @frozen(kw_only=True)
 class Answer:
-    """What a plain GET gave."""
+    """The answer to a plain GET."""
 
     status: int
     headers: dict[str, str]
     body: bytes
-
-
-def free_port() -> int:
-    """Return a loopback port that is free now, and that no outgoing connection will take."""
-    # Below the kernel's ephemeral ports (32768 and up): those come and go all the time.
-    for port in random.sample(range(20_000, 32_000), 100):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("no free port")
 
 
 def fetch(url: str, *, headers: dict[str, str] | None = None, deadline: float = 30.0) -> Answer:
@@ -64,27 +54,30 @@ def fetch(url: str, *, headers: dict[str, str] | None = None, deadline: float = 
             return Answer(status=error.code, headers=dict(error.headers), body=error.read())
 
 
-class Daemon:
+class Daemon(Server):
     """`ncps serve` over one directory; may be started, ended and started again on its port.
 
     :param options: further command line options.
     :ivar program: what the interpreter runs.
     :ivar environment: variables of its own.
     :ivar is_forked: whether it is forked from a process that has loaded the program already.
+    :ivar constants: of one that is forked: values that differ from the program's, by name of module
+        and variable.
     """
+
+    name = "ncps"
 
     def __init__(
         self, directory: Path, upstreams: Sequence[UpstreamCache], *, options: Sequence[str] = ()
     ) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.storage = directory / "storage"
-        self.port = free_port()
         self.upstreams = tuple(upstreams)
         self.options = tuple(options)
         self.program: tuple[str, ...] = ("-m", "ncps")
         self.environment: dict[str, str] = {}
         self.is_forked = False
-        self._process: subprocess.Popen[bytes] | Forked | None = None
+        self.constants: dict[str, float] = {}
         for path in (self.storage, directory / "home", directory / "tmp"):
             path.mkdir(parents=True)
 
@@ -92,18 +85,6 @@ class Daemon:
     def url(self) -> str:
         """The base URL, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """Process id of its latest life."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        """Everything it has printed so far, over all its lives."""
-        path = self.directory / "log"
-        return path.read_text(errors="replace") if path.exists() else ""
 
     def command(self) -> list[str]:
         """Return the command line."""
@@ -121,7 +102,11 @@ class Daemon:
         return [*command, *self.options]
 
     def start(self, deadline: float = READY_DEADLINE) -> None:
-        """Start it and wait until it says that it can serve, for so many seconds."""
+        """Start it and wait until it says that it can serve, for `deadline` seconds at most."""
+        super().start(deadline)
+
+    def launch(self) -> Process:
+        """Start the program, and do not wait for it."""
         environment = {
             "HOME": str(self.directory / "home"),
             "PATH": os.environ["PATH"],
@@ -130,39 +115,29 @@ class Daemon:
             **self.environment,
         }
         command = self.command()
-        with (self.directory / "log").open("ab") as log:
+        with self.log_file.open("ab") as log:
             if self.is_forked and command[1:3] == ["-m", "ncps"]:
-                self._process = Forked(command[3:], environment, self.directory, log.fileno())
-            else:
-                self._process = subprocess.Popen(
-                    command,
-                    env=environment,
-                    cwd=self.directory,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        self._wait_until_ready(deadline)
+                where, output = self.directory, log.fileno()
+                return Forked(command[3:], environment, where, output, constants=self.constants)
+            return subprocess.Popen(
+                command,
+                env=environment,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
-    def _wait_until_ready(self, deadline: float) -> None:
-        assert self._process is not None
-        until = time.monotonic() + deadline
-        while time.monotonic() < until:
-            if self._process.poll() is not None:
-                raise AssertionError(f"ncps ended by itself:\n{self._tail()}")
-            with contextlib.suppress(URLError, OSError):
-                if self.is_ready():
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"ncps was not ready within {deadline} s:\n{self._tail()}")
+    def answers(self) -> bool:
+        """Whether it says that it can serve; False where nothing listens."""
+        with contextlib.suppress(URLError, OSError):
+            return self.is_ready()
+        return False
 
     def is_ready(self) -> bool:
-        """Whether it says that it can serve; OSError where nothing listens."""
+        """Whether it says that it can serve. Raises OSError if nothing listens."""
         return fetch(f"{self.url}/readyz", deadline=5).status == 200
-
-    def _tail(self) -> str:
-        return "\n".join(self.log.splitlines()[-40:])
 
     def public_key(self) -> str:
         """Return the key that clients must trust, as the daemon tells it."""
@@ -173,16 +148,15 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask it to end (SIGTERM) and see that it does so with exit code 0."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGTERM)
         try:
-            code = self._process.wait(STOP_DEADLINE)
+            code = self.process.wait(STOP_DEADLINE)
         except subprocess.TimeoutExpired:
             self.kill()
-            text = f"ncps did not stop within {STOP_DEADLINE} s:\n{self._tail()}"
+            text = f"ncps did not stop within {STOP_DEADLINE} s:\n{tail(self)}"
             raise AssertionError(text) from None
         if code != 0:
-            raise AssertionError(f"ncps exited with {code}:\n{self._tail()}")
+            raise AssertionError(f"ncps exited with {code}:\n{tail(self)}")
 
     def kill(self) -> None:
         """End it and all its children at once (SIGKILL); harmless if it is not running."""

@@ -5,6 +5,7 @@ Loading the program takes a second of a processor, more than most tests need for
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import socket
@@ -35,9 +36,15 @@ class Warm:
             )
         self._door = here
         self._lock = Lock()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End it; daemons go on."""
+        self._door.close()
+        self._process.wait(10)
 
     def ask(self, wanted: Mapping[str, Any], *descriptors: int) -> int | None:
-        """Send a packet and return the answer; AssertionError if the warm process is gone."""
+        """Return the answer to a packet. Raises AssertionError if the warm process is gone."""
         packet = json.dumps(wanted).encode()
         with self._lock:
             socket.send_fds(self._door, [packet], descriptors)
@@ -62,21 +69,38 @@ def _made() -> Warm:
 
 
 class Forked:
-    """A daemon, with what `subprocess.Popen` has of methods.
+    """A daemon or a command, with what `subprocess.Popen` has of methods.
 
-    :param arguments: of `python -m ncps`.
-    :param log: descriptor of the file for both outputs; stays open here.
+    :param arguments: of the program.
+    :param outputs: descriptors of the files for both outputs, or of one; they stay open here.
+    :param input_fd: descriptor that it reads from; it stays open here.
+    :param is_command: whether it ends by itself.
+    :param constants: values that differ from the program's, by name of module and variable.
+    :param program: module with its function `main`.
     """
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], directory: Path, log: int
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        *outputs: int,
+        constants: Mapping[str, float] | None = None,
+        program: str = "ncps.__main__",
+        input_fd: int | None = None,
+        is_command: bool = False,
     ) -> None:
         wanted = {
+            "program": program,
             "arguments": [*arguments],
             "environment": {**environment},
             "directory": os.fspath(directory),
+            "constants": {**(constants or {})},
+            "has_input": input_fd is not None,
+            "is_command": is_command,
         }
-        pid = _warm().ask(wanted, log)
+        inputs = () if input_fd is None else (input_fd,)
+        pid = _warm().ask(wanted, *inputs, *outputs)
         assert pid is not None
         self.pid = pid
         self.returncode: int | None = None
@@ -88,7 +112,7 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float) -> int:
-        """Return the exit code; TimeoutExpired."""
+        """Return the exit code. Raises TimeoutExpired if the program runs for longer."""
         until = time.monotonic() + timeout
         while (code := self.poll()) is None:
             if time.monotonic() > until:
@@ -96,7 +120,7 @@ class Forked:
             time.sleep(POLL_S)
         return code
 
-    def send_signal(self, number: int) -> None:
+    def send_signal(self, sig: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            os.kill(self.pid, sig)

@@ -1,4 +1,4 @@
-"""What every stock Nix client must be able to do through ncps; test_install has the clients."""
+"""Every stock Nix client installs through ncps; test_install has the clients."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from tests.e2e.bench import Bench, shared_cache, shared_closure
 from tests.e2e.daemon import Daemon, fetch
 from tests.e2e.nixclient import NixError, end, finish
 from tests.e2e.scissors import Scissors
+from tests.integration.servers.certificates import Authority
 from tests.system.caches import Dialect, SyntheticCache, pack_nar
 from tests.system.faults import Cut, Only, Stall, Trickle
 from tests.system.origin import Origin
-from tests.system.stage import wait_until
+from tests.waiting import free_port, wait_until
 
 MIDDLE = 5_000_000  # bytes into the largest NAR
 UNKNOWN = "/nix/store/00000000000000000000000000000000-nowhere"
 
 
 class Installs(Bench):
-    """What holds for every client."""
+    """Tests for every client."""
 
     def arrives_cold_and_warm(self, compression: str) -> None:
         server = self.file_server(compression)
@@ -63,6 +64,26 @@ class Installs(Bench):
         self.check(client, daemon)
         self.assertEqual({}, server.repeated())
 
+    def test_https_with_an_authority_of_ones_own(self) -> None:
+        """A closure installs over TLS for a client that trusts the authority, and for no other."""
+        authority, port = Authority(self.fresh_directory("tls"), "authority"), free_port()
+        cert, key = authority.issue("server", days=90)
+        daemon = self.daemon(
+            self.file_server("zstd"),
+            options=(
+                *("--server-addr", f"https://127.0.0.1:{port}"),
+                *("--server-tls-cert-file", str(cert), "--server-tls-key-file", str(key)),
+            ),
+        )
+        client, stranger = self.client(), self.client()
+        client.environment["NIX_SSL_CERT_FILE"] = str(authority.path)
+        wanted = f"https://127.0.0.1:{port}", [daemon.public_key()], shared_closure().root
+        with self.assertRaises(NixError):
+            stranger.install(*wanted)
+        client.install(*wanted)
+        self.check(client, daemon)
+        client.copy(*wanted)
+
     def test_client_without_the_key_of_ncps_refuses(self) -> None:
         """A client that trusts another key installs nothing, so the signature does count."""
         daemon = self.daemon(self.file_server("zstd"))
@@ -72,7 +93,7 @@ class Installs(Bench):
             client.install(daemon.url, [f"{name}:{'A' * 43}="], shared_closure().root)
 
     def test_upstream_with_an_unknown_key_is_not_believed(self) -> None:
-        """What no configured key vouches for is neither served nor signed."""
+        """A path that no configured key vouches for is neither served nor signed."""
         other = f"other.test-1:{'A' * 43}="
         daemon = self.daemon(self.file_server("zstd"), public_key=other)
         with self.assertRaises(NixError):
@@ -95,7 +116,7 @@ class Installs(Bench):
         self.install(daemon)
         self.check_store(daemon, "xz")
         self.assertEqual(2, server.gets(large))
-        # Whatever else was on its way at the kill had to be fetched again as well, once.
+        # Other NARs that were on their way at the kill had to be fetched again as well, once.
         self.assertLessEqual(set(server.repeated().values()), {2})
 
     def test_client_outlives_a_kill_of_ncps(self) -> None:

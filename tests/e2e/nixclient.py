@@ -9,7 +9,6 @@ to the next and neither root nor a daemon nor /nix is needed.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from tests.services import cache_directory, require
+from tests.services import require, unpacked
 
 SETTINGS = """\
 experimental-features = nix-command flakes
@@ -50,23 +49,13 @@ class NixRelease:
         return [part.format(applet=applet) for part in self.loader]
 
 
-def _unpacked(root: Path) -> NixRelease | None:
-    """Return the release in a tree made by aptroot.sh, if it is there and whole."""
-    machine = platform.machine()
-    loaders = [*root.glob("usr/lib64/ld-linux-*.so.2"), *root.glob("usr/lib/ld-linux-*.so.1")]
-    if not (root / ".complete").is_file() or not loaders:
-        return None
-    libraries = f"{root}/usr/lib/{machine}-linux-gnu:{root}/usr/lib/nix"
-    loader = (str(loaders[0]), "--library-path", libraries, "--argv0", "{applet}")
-    return NixRelease(name="trixie", loader=(*loader, f"{root}/usr/bin/nix"))
-
-
 @cache
 def find_release(name: str) -> NixRelease | None:
     """Return a release by name: `system` (from PATH) or `trixie`; None if it is not there."""
     if name == "system":
         return NixRelease(name=name) if shutil.which("nix-store") else None
-    return _unpacked(cache_directory() / "nix-trixie")
+    loader = unpacked("nix-trixie", "usr/bin/nix", "usr/lib/nix")
+    return NixRelease(name=name, loader=loader) if loader else None
 
 
 def release(name: str) -> NixRelease:

@@ -1,21 +1,18 @@
-"""What every stock Nix client must be able to do while no upstream can be reached.
+"""Every stock Nix client does its work while no upstream can be reached.
 
-test_offline has the clients. Nix builds nothing in a store that lies elsewhere than its paths say,
-so each client sees a directory of its own as /nix.
+test_offline has the clients.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 from ncps.nix.narinfo import NarInfo
-from tests.e2e.bench import Bench, shared_closure
+from tests.e2e.bench import shared_closure
+from tests.e2e.building import Building
 from tests.e2e.daemon import Daemon, fetch
 from tests.e2e.nixclient import NixClient, NixError
-from tests.services import require
-from tests.system.stage import wait_until
+from tests.waiting import wait_until
 
 EXPRESSION = """\
 let
@@ -34,26 +31,10 @@ in {{
   half = made "half" "${{stored}} ${{shown}}";
 }}
 """
-WRAP = 'mount --bind "$0" /nix && exec "$@"'
 
 
-class Offline(Bench):
-    """What holds for every client."""
-
-    build_options: tuple[str, ...] = ()
-
-    def builder(self) -> NixClient:
-        """Return a user who can build: in a mount namespace with a /nix of his own."""
-        kinds = ("-m",) if os.geteuid() == 0 else ("-U", "-r", "-m")
-        if os.geteuid() == 0:
-            Path("/nix").mkdir(exist_ok=True)
-        client = self.client()
-        nix = self.fresh_directory("nix")
-        nix.mkdir()
-        client.wrapper = ("unshare", *kinds, "/bin/sh", "-c", WRAP, str(nix))
-        works = subprocess.run([*client.wrapper, "/bin/true"], capture_output=True, check=False)
-        require(works.returncode == 0, "right to mount a directory as /nix (unshare)")
-        return client
+class Offline(Building):
+    """Tests for every client."""
 
     def build(
         self,

@@ -16,4 +16,4 @@ class RecentNixTests(offline.Offline):
 
     release_name = "trixie"
     build_options = ("--option", "build-hook", "")
-    """Run through its own loader, it would not find itself for that."""
+    """This Nix runs through its own loader, so its build hook would not find the program."""

@@ -1,6 +1,6 @@
-"""What every stock Nix client must be able to do with paths that nobody signed.
+"""Every stock Nix client installs paths that nobody signed.
 
-And what upstreams add in vain to those that somebody did; test_unsigned has the clients.
+Upstreams add fields in vain to signed ones; test_unsigned has the clients.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write_file_cache(directory: Path, base: str, text: str, references: list[str
 
 
 class Unsigned(Bench):
-    """What holds for every client."""
+    """Tests for every client."""
 
     def setUp(self) -> None:
         super().setUp()

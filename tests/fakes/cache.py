@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
+from ncps.auth.principal import Principal
 from ncps.cache.answers import (
-    NO_TIMINGS,
     Absent,
     ArrivingNar,
     Cache,
     Outcome,
     Readiness,
+    RealisationCache,
+    RealisationUpload,
     ServedNar,
     ServedNarInfo,
+    ServedRealisation,
 )
 from ncps.errors import Corrupt
 from ncps.nix.narurl import NarKey
+from ncps.nix.realisation import RealisationKey
 from ncps.ports import Body, Segment
+from ncps.ranges import entity_tag
 
 PUBLIC_KEY = "cache.example:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 Piece = bytes | Exception | Deferred[None]
 """Of a scripted body: bytes to deliver, an error to raise, something to wait for."""
+
+
+def served_narinfo(text: bytes, outcome: Outcome, **rest: Any) -> ServedNarInfo:
+    """Make an answer whose tag is that of its text."""
+    return ServedNarInfo(text=text, tag=entity_tag(text), outcome=outcome, **rest)
 
 
 class ScriptedBody(Body, AsyncIterator[bytes]):
@@ -71,8 +81,6 @@ class ScriptedBody(Body, AsyncIterator[bytes]):
 
 class StubNar(ServedNar):
     """An opened NAR made of pieces."""
-
-    timings: Mapping[str, float] = NO_TIMINGS
 
     def __init__(
         self,
@@ -144,7 +152,7 @@ class StubArrivingNar(StubNar, ArrivingNar):
 
 
 class StubCache(Cache):
-    """What tests put into `narinfos` and `nars` is there: an answer, or an error to raise.
+    """A cache that answers with values of `narinfos` and `nars`, and raises those that are errors.
 
     :ivar asked: every digest and key asked for, in order.
     :ivar parts: of every NAR asked for, whether a part was wanted.
@@ -221,3 +229,36 @@ class StubCache(Cache):
 
     async def readiness(self) -> Readiness:
         return self.state
+
+
+class StubRealisations(RealisationCache):
+    """Realisations in a dictionary; errors in it are raised.
+
+    :ivar asked: every key asked for, and whether without upstreams.
+    :ivar taken: every upload.
+    :ivar upload: what becomes of each, or the error.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[RealisationKey, ServedRealisation | Exception] = {}
+        self.asked: list[tuple[RealisationKey, bool]] = []
+        self.taken: list[tuple[RealisationKey, bytes, Principal]] = []
+        self.upload: RealisationUpload | Exception = RealisationUpload.CREATED
+
+    async def get(self, key: RealisationKey, *, is_local: bool = False) -> ServedRealisation:
+        self.asked.append((key, is_local))
+        found = self.found.get(key, Absent("no", outcome=Outcome.MISS))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def accept(
+        self, key: RealisationKey, text: bytes, principal: Principal
+    ) -> RealisationUpload:
+        self.taken.append((key, text, principal))
+        if isinstance(self.upload, Exception):
+            raise self.upload
+        return self.upload
+
+    async def forget(self, key: RealisationKey, principal: Principal) -> bool:
+        return self.found.pop(key, None) is not None

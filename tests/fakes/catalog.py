@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from attrs import evolve
 
-from ncps.errors import Conflict, NcpsError
+from ncps.errors import Conflict, Malformed
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
-from ncps.ports import EvictedNar, Forgotten, IdleNar, Inventory, NarInfoEntry, NarRecord, Totals
-from ncps.ports.catalog import WRONG_ENTRIES, WRONG_S
+from ncps.ports import (
+    Block,
+    Blocked,
+    EvictedNar,
+    Forgotten,
+    IdleNar,
+    Inventory,
+    NarInfoEntry,
+    NarRecord,
+    Totals,
+)
+from ncps.ports.catalog import LONGEST_AMONG, WRONG_ENTRIES, WRONG_S
+from tests.fakes.failing import Failing
 
 _ORIGIN = ("upstream", "origin_url")
 _FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
@@ -25,46 +37,58 @@ _COMPUTED = (
     "stored_tag",
     "verified_at",
 )
+
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
-class MemoryCatalog(Inventory):
+class MemoryCatalog(Failing, Inventory):
     """See `ncps.ports.Catalog` and `ncps.ports.Inventory`.
 
+    :ivar pinned: the paths that each pin holds, by its root; see `MemoryPins`.
+    :ivar blocks: blocked paths; see `MemoryRemovals`.
     :ivar off: what the next recount says.
     :ivar clock_ahead_s: seconds by which its clock is ahead of this machine's.
-    :param failing: raised by every method while it is set; `failing_writes` only by those that
-        write.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.entries: dict[str, NarInfoEntry] = {}
         self.records: dict[NarKey, NarRecord] = {}
         self.wrong: dict[tuple[Hash, Hash], datetime] = {}
         self.made_at = datetime(2020, 1, 1, tzinfo=UTC)
         self.off = 0
         self.clock_ahead_s = 0.0
-        self.failing: NcpsError | None = None
-        self.failing_writes: NcpsError | None = None
         self._key_of: dict[str, NarKey] = {}
         self._fences: dict[NarKey, int] = {}
+        self.pinned: dict[str, set[str]] = {}
+        self.blocks: dict[str, Block] = {}
 
-    def _reading(self) -> None:
-        if self.failing is not None:
-            raise self.failing.with_traceback(None)
-
-    def _writing(self) -> None:
-        self._reading()
-        if self.failing_writes is not None:
-            raise self.failing_writes.with_traceback(None)
-
-    def _digests_of(self, key: NarKey) -> list[str]:
+    def digests_of(self, key: NarKey) -> list[str]:
+        """Return the digests of a NAR's narinfos."""
         return [digest for digest, its in self._key_of.items() if its == key]
+
+    def is_pinned(self, key: NarKey) -> bool:
+        """Whether a pin holds a path of this NAR."""
+        held = set().union(*self.pinned.values())
+        return not held.isdisjoint(self.digests_of(key))
 
     async def narinfo(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
         self._reading()
         entry = self.entries.get(digest)
         return None if entry is None else (entry, self.records[self._key_of[digest]])
+
+    async def narinfos_among(
+        self, digests: Collection[str]
+    ) -> dict[str, tuple[NarInfoEntry, NarRecord] | None]:
+        self._reading()
+        found: dict[str, tuple[NarInfoEntry, NarRecord] | None] = {}
+        for digest in digests:
+            entry = self.entries.get(digest)
+            if entry is not None:
+                is_long = len(entry.narinfo.render()) > LONGEST_AMONG
+                nar = self.records[self._key_of[digest]]
+                found[digest] = None if is_long else (entry, nar)
+        return found
 
     async def nar(self, key: NarKey) -> NarRecord | None:
         self._reading()
@@ -98,7 +122,7 @@ class MemoryCatalog(Inventory):
 
     async def narinfos_of(self, key: NarKey) -> list[NarInfoEntry]:
         self._reading()
-        return [self.entries[digest] for digest in self._digests_of(key)]
+        return [self.entries[digest] for digest in self.digests_of(key)]
 
     async def narinfos_alike(self, key: NarKey) -> list[NarInfoEntry]:
         self._reading()
@@ -111,6 +135,9 @@ class MemoryCatalog(Inventory):
 
     async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         self._writing()
+        if entry.digest in self.blocks:
+            raise Blocked(f"{entry.digest} is blocked")
+        refuse_blocked(self.blocks.values(), {entry.narinfo.nar_hash, *hashes_of(nar)})
         self.records[nar.key] = _announced(self.records.get(nar.key), nar)
         old = self.entries.get(entry.digest)
         if old is not None:
@@ -120,6 +147,7 @@ class MemoryCatalog(Inventory):
 
     async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
         self._writing()
+        refuse_blocked(self.blocks.values(), hashes_of(nar))
         last = self._fences.get(nar.key, 0)
         if 0 < fence < last:
             raise Conflict(f"stored under lease {last}, after {fence}")
@@ -128,7 +156,7 @@ class MemoryCatalog(Inventory):
         if old is not None and nar.last_used_at is None:
             nar = evolve(nar, last_used_at=old.last_used_at)
         self.records[nar.key] = nar
-        for digest in self._digests_of(nar.key):
+        for digest in self.digests_of(nar.key):
             narinfo = self.entries[digest].narinfo
             if narinfo.compression != "none":
                 narinfo = evolve(
@@ -157,7 +185,7 @@ class MemoryCatalog(Inventory):
             nar
             for nar in self.records.values()
             if compressions and nar.stored_at is not None and nar.verified_at is None
-            if nar.encoding in compressions or nar.nar_hash is None
+            if (nar.uploaded_at is None if nar.nar_hash is None else nar.encoding in compressions)
         ]
         return sorted(waiting, key=lambda nar: nar.stored_at or _NEVER)[:limit]
 
@@ -168,7 +196,7 @@ class MemoryCatalog(Inventory):
 
     async def forget_nar(self, key: NarKey) -> bool:
         self._writing()
-        for digest in self._digests_of(key):
+        for digest in self.digests_of(key):
             del self.entries[digest], self._key_of[digest]
         self._fences.pop(key, None)
         return self.records.pop(key, None) is not None
@@ -210,12 +238,39 @@ class MemoryCatalog(Inventory):
     def _used_at(self, nar: NarRecord) -> datetime:
         """Last use of a NAR and its narinfos, and the time when it was stored."""
         times = [nar.last_used_at, nar.stored_at]
-        times += [self.entries[digest].last_used_at for digest in self._digests_of(nar.key)]
+        times += [self.entries[digest].last_used_at for digest in self.digests_of(nar.key)]
         return max((at for at in times if at is not None), default=_NEVER)
 
-    async def idle(self, before: datetime, limit: int) -> list[IdleNar]:
+    async def settle(self) -> None:
+        self._writing()
+
+    async def only_copies(self) -> int:
         self._reading()
-        found = [IdleNar(nar, self._used_at(nar)) for nar in self.records.values() if nar.is_stored]
+        return sum(
+            nar.stored_size or 0
+            for nar in self.records.values()
+            if nar.is_stored and nar.is_only_copy
+        )
+
+    async def abandoned(self, before: datetime, limit: int) -> list[IdleNar]:
+        self._reading()
+        found = [
+            IdleNar(nar, self._used_at(nar))
+            for key, nar in self.records.items()
+            if nar.is_stored and not self.digests_of(key)
+            if nar.uploaded_at is not None and max(nar.uploaded_at, self._used_at(nar)) < before
+        ]
+        return sorted(found, key=lambda idle: idle.nar.uploaded_at or _NEVER)[:limit]
+
+    async def idle(
+        self, before: datetime, limit: int, *, only_copies: bool = False
+    ) -> list[IdleNar]:
+        self._reading()
+        found = [
+            IdleNar(nar, self._used_at(nar))
+            for key, nar in self.records.items()
+            if nar.is_stored and nar.is_only_copy == only_copies and not self.is_pinned(key)
+        ]
         found.sort(key=lambda idle: idle.used_at)
         return [idle for idle in found if idle.used_at < before][:limit]
 
@@ -227,21 +282,21 @@ class MemoryCatalog(Inventory):
             nar = self.records.get(key)
             if nar is None or nar.stored_at != victim.nar.stored_at:
                 continue
-            if not nar.is_stored or self._used_at(nar) > victim.used_at:
+            if not nar.is_stored or self._used_at(nar) > victim.used_at or self.is_pinned(key):
                 continue
             await self.mark_missing(key)
             if nar.last_used_at is None:
                 self.records[key] = evolve(self.records[key], last_used_at=victim.used_at)
-            evicted.append(EvictedNar(victim.nar, tuple(sorted(self._digests_of(key)))))
+            evicted.append(EvictedNar(victim.nar, tuple(sorted(self.digests_of(key)))))
         return evicted
 
     async def forget_unused(self, before: datetime, now: datetime, limit: int) -> Forgotten:
         self._writing()
         forgotten = []
         for key, nar in list(self.records.items()):
-            entries = [self.entries[digest] for digest in self._digests_of(key)]
+            entries = [self.entries[digest] for digest in self.digests_of(key)]
             times = [entry.fetched_at for entry in entries] + [self._used_at(nar)]
-            if nar.is_stored or max(times) >= before or limit <= 0:
+            if nar.is_stored or max(times) >= before or limit <= 0 or self.is_pinned(key):
                 continue
             limit -= 1
             if nar.last_used_at is None and not entries:
@@ -252,8 +307,23 @@ class MemoryCatalog(Inventory):
         return Forgotten(tuple(forgotten), limit > 0)
 
 
+def hashes_of(nar: NarRecord) -> set[Hash]:
+    """Return the hashes in a NAR's record, and the one that its name spells."""
+    found = {each for each in (nar.nar_hash, nar.file_hash) if each is not None}
+    with suppress(Malformed):
+        found.add(nar.key.as_hash())
+    return found
+
+
+def refuse_blocked(blocks: Iterable[Block], hashes: set[Hash]) -> None:
+    """Raise Blocked if one of the hashes is blocked."""
+    for block in blocks:
+        if not hashes.isdisjoint(block.hashes):
+            raise Blocked(f"the NAR of {block.digest} is blocked")
+
+
 def _announced(there: NarRecord | None, told: NarRecord) -> NarRecord:
-    """What a narinfo's word about its NAR makes of the record."""
+    """Return the record as a narinfo's word about its NAR changes it."""
     if there is None:
         return told
     if there.is_stored:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from attrs import Factory, define
 from twisted.internet.defer import Deferred
@@ -38,7 +37,7 @@ class MemoryLease(Lease):
 
 @define
 class _Table:
-    """What all replicas see.
+    """Leases that all replicas see.
 
     :ivar fence: of the last grant of any name.
     """
@@ -62,7 +61,7 @@ class MemoryLeases(Leases):
 
     @property
     def held(self) -> dict[str, MemoryLease]:
-        """What is held now, by name."""
+        """Leases that are held now, by name."""
         return self._table.held
 
     def _take(self, name: str) -> MemoryLease:
@@ -74,19 +73,14 @@ class MemoryLeases(Leases):
         if self.failing is not None:
             raise self.failing.with_traceback(None)
 
-    @asynccontextmanager
-    async def hold(self, name: str) -> AsyncIterator[Lease]:
+    async def take(self, name: str) -> Lease:
         self._check()
         if name in self.held:
             line = self._table.lines.setdefault(name, [])
             turn: Deferred[None] = Deferred(line.remove)
             line.append(turn)
             await turn
-        lease = self._take(name)
-        try:
-            yield lease
-        finally:
-            await lease.release()
+        return self._take(name)
 
     async def try_hold(self, name: str) -> Lease | None:
         self._check()

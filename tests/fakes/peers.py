@@ -9,7 +9,7 @@ from tests.fakes.upstream import ScriptedUpstream
 
 
 class ScriptedPeers(Peers):
-    """See the module.
+    """Peers that a test scripts, in memory.
 
     :ivar line: what answers: its NARs are what is arriving, its scripts say how.
     :ivar file: names every file there.

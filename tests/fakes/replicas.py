@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
-from ncps.errors import NcpsError
 from ncps.ports import KnownReplica, Replica, Replicas, Roll
+from tests.fakes.failing import Failing
 
 
-class MemoryReplicas(Replicas):
+class MemoryReplicas(Failing, Replicas):
     """See `ncps.ports.Replicas`.
 
     :ivar key: the public key that the catalog knows.
     :ivar now: what its clock shows.
-    :param failing: raised by every method while it is set; `failing_writes` only by those that
-        write.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.key: str | None = None
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.rows: dict[str, KnownReplica] = {}
-        self.failing: NcpsError | None = None
-        self.failing_writes: NcpsError | None = None
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -32,15 +29,6 @@ class MemoryReplicas(Replicas):
     def tell(self, replica: Replica) -> None:
         """Let a replica tell of itself now."""
         self.rows[replica.id] = KnownReplica(replica, self.now)
-
-    def _reading(self) -> None:
-        if self.failing is not None:
-            raise self.failing.with_traceback(None)
-
-    def _writing(self) -> None:
-        self._reading()
-        if self.failing_writes is not None:
-            raise self.failing_writes.with_traceback(None)
 
     def _roll(self) -> Roll:
         return Roll(key=self.key, now=self.now, seen=tuple(self.rows.values()))

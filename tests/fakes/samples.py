@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -74,14 +76,14 @@ def file_sample(
     contents = f"contents of {name}\n".encode() * 5000
     nar = FILE_HEAD + len(contents).to_bytes(8, "little") + contents + file_tail(len(contents))
     digest = Hash(algorithm, hashlib.new(algorithm, contents).digest())
-    return addressed(_packed(name, nar, compression), ContentAddress(method, digest))
+    return addressed(packed(name, nar, compression), ContentAddress(method, digest))
 
 
 def tree_sample(name: str = "tree", compression: str = "xz", algorithm: str = "sha256") -> Sample:
     """Make an unsigned path of any NAR, to which its content address leads."""
-    packed = _packed(name, Random(name).randbytes(300_000), compression)
-    digest = Hash(algorithm, hashlib.new(algorithm, packed.nar).digest())
-    return addressed(packed, ContentAddress("nar", digest))
+    one = packed(name, Random(name).randbytes(300_000), compression)
+    digest = Hash(algorithm, hashlib.new(algorithm, one.nar).digest())
+    return addressed(one, ContentAddress("nar", digest))
 
 
 def addressed(one: Sample, address: ContentAddress, *references: StorePath) -> Sample:
@@ -95,13 +97,13 @@ def addressed(one: Sample, address: ContentAddress, *references: StorePath) -> S
 
 def sample(name: str = "hello", size: int = 300_000, compression: str = "xz") -> Sample:
     """Make a store path whose every byte follows from its name."""
-    return _packed(name, Random(name).randbytes(size), compression)
+    return packed(name, Random(name).randbytes(size), compression)
 
 
-def _packed(name: str, nar: bytes, compression: str) -> Sample:
+def packed(name: str, nar: bytes, compression: str) -> Sample:
+    """Make a store path of this NAR."""
     random = Random(f"path of {name}")
-    maker = encoder(compression)
-    file = maker.feed(nar) + maker.finish()
+    file = compressed(nar, compression)
     extension = EXTENSIONS.get(compression, "")
     key = NarKey(sha256_of(file).nix32, extension)
     narinfo = NarInfo(
@@ -114,3 +116,15 @@ def _packed(name: str, nar: bytes, compression: str) -> Sample:
         nar_size=len(nar),
     )
     return Sample(nar=nar, file=file, narinfo=signed(narinfo))
+
+
+@cache
+def compressed(nar: bytes, compression: str = "zstd") -> bytes:
+    """Compress a NAR once for all tests that have it: xz takes 0.15 s."""
+    maker = encoder(compression)
+    return maker.feed(nar) + maker.finish()
+
+
+def sri(digest: Hash) -> str:
+    """Write a hash as Subresource Integrity does, ``sha256-<base64>``."""
+    return f"{digest.algorithm}-{b64encode(digest.digest).decode('ascii')}"

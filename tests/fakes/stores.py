@@ -14,6 +14,10 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import (
     Body,
     ConfigStore,
+    ExtraKey,
+    ExtraKind,
+    ExtraStat,
+    ExtraStore,
     NarInfoStore,
     NarStore,
     Replaced,
@@ -94,7 +98,7 @@ class MemoryNarStore(_Failing, NarStore):
 
     @property
     def quarantined(self) -> list[tuple[NarKey, bytes]]:
-        """What was set aside, in that order."""
+        """Keys that were set aside, in that order."""
         return [(aside.key, data) for aside, data in self.asides.values()]
 
     def _stat(self, key: NarKey) -> Stat:
@@ -221,6 +225,48 @@ class MemoryNarInfoStore(_Failing, NarInfoStore):
         self._check()
         for digest in list(self.texts):
             yield digest
+
+
+class MemoryExtraStore(_Failing, ExtraStore):
+    """Extras in a dictionary.
+
+    :ivar modified: may be changed.
+    :ivar full: raised by `put`.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[ExtraKey, bytes] = {}
+        self.modified: dict[ExtraKey, datetime] = {}
+        self.full: NcpsError | None = None
+        self.bodies: list[MemoryBody] = []
+
+    async def open(self, key: ExtraKey) -> MemoryBody:
+        self._check()
+        if key not in self.objects:
+            raise NotFound(f"{key.name} is not in the store")
+        self.bodies.append(MemoryBody(self.objects[key]))
+        return self.bodies[-1]
+
+    async def read(self, key: ExtraKey) -> bytes | None:
+        self._check()
+        return self.objects.get(key)
+
+    async def put(self, key: ExtraKey, data: bytes) -> None:
+        self._check()
+        if self.full is not None:
+            raise self.full
+        self.objects[key] = data
+        self.modified[key] = datetime.now(UTC)
+
+    async def delete(self, key: ExtraKey) -> bool:
+        self._check()
+        return self.objects.pop(key, None) is not None
+
+    async def walk(self, kind: ExtraKind, *, is_uploaded: bool) -> AsyncIterator[ExtraStat]:
+        self._check()
+        for key, data in list(self.objects.items()):
+            if (key.kind, key.is_uploaded) == (kind, is_uploaded) and key in self.objects:
+                yield ExtraStat(key=key, size=len(data), modified=self.modified[key])
 
 
 class MemoryConfigStore(_Failing, ConfigStore):

@@ -47,7 +47,7 @@ class HeldThreads:
         return await result
 
     def release(self, count: int | None = None) -> None:
-        """Run so many of the held calls (default all, also those that come meanwhile)."""
+        """Run `count` of the held calls; without it all, also those that come meanwhile."""
         while self._held and count != 0:
             call, result = self._held.pop(0)
             count = None if count is None else count - 1

@@ -9,9 +9,10 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 
 from ncps.aio.body import PassedBody
-from ncps.errors import NcpsError, NotFound, Unavailable
+from ncps.errors import NcpsError, NotFound, Oversized, Unavailable
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.nix.narinfo import NarInfo
+from ncps.nix.realisation import Realisation, RealisationKey
 from ncps.ports import Upstream, UpstreamBody
 from tests.fakes.samples import Sample
 
@@ -20,7 +21,7 @@ CHUNK = 64 * 1024
 
 @frozen(kw_only=True)
 class Script:
-    """How one NAR is sent; offsets are those of the whole file, whatever part was asked for.
+    """How one NAR is sent; offsets are those of the whole file, also where a part was asked for.
 
     :param error: raised instead of a head.
     :param hold: whether the head waits for `ScriptedUpstream.release`.
@@ -31,7 +32,7 @@ class Script:
     :param lie_at: this byte is another.
     :param extra: follows the end.
     :param total: what the head says of the file's size; 0 leaves it out, None tells the truth.
-    :param ignores_range: whether the body begins at 0, whatever was asked for.
+    :param ignores_range: whether the body begins at 0, also where a later part was asked for.
     :param failure: the body fails with this instead of ending.
     :param chunk: size of the pieces.
     """
@@ -54,10 +55,12 @@ HONEST = Script()
 
 
 class ScriptedUpstream(Upstream):
-    """See the module.
+    """An upstream that a test scripts, in memory.
 
     :ivar narinfos: by hash part; an error is raised; what is not there is NotFound.
+    :ivar realisations: by key, in the same way.
     :ivar nars: files by URL; what is not there is NotFound.
+    :ivar texts: other objects by path; an error is raised; what is not there is NotFound.
     :ivar scripts: for the next NARs asked for, in order; then `otherwise`.
     :ivar is_away: whether everything is Unavailable.
     :ivar is_silent: whether queries wait for `release`.
@@ -70,7 +73,9 @@ class ScriptedUpstream(Upstream):
         self._name = name
         self._priority = priority
         self.narinfos: dict[str, NarInfo | NcpsError] = {}
+        self.realisations: dict[RealisationKey, Realisation | NcpsError] = {}
         self.nars: dict[str, bytes] = {}
+        self.texts: dict[str, bytes | NcpsError] = {}
         self.info: CacheInfo | NcpsError = CacheInfo(want_mass_query=True, priority=priority)
         self.scripts: deque[Script] = deque()
         self.otherwise = HONEST
@@ -94,6 +99,10 @@ class ScriptedUpstream(Upstream):
     def priority(self) -> int:
         return self._priority
 
+    @priority.setter
+    def priority(self, value: int) -> None:
+        self._priority = value
+
     def add(self, *samples: Sample) -> None:
         """Have these store paths."""
         for sample in samples:
@@ -101,7 +110,7 @@ class ScriptedUpstream(Upstream):
             self.nars[sample.url] = sample.file
 
     def asked(self, kind: str) -> list[tuple[str, int]]:
-        """What was asked of one kind: ("nar", ...) -> [(url, offset)]."""
+        """Requests of one kind: ("nar", ...) -> [(url, offset)]."""
         return [(what, offset) for one, what, offset in self.log if one == kind]
 
     @property
@@ -129,7 +138,7 @@ class ScriptedUpstream(Upstream):
         await self.waiter()
 
     def waiter(self) -> Deferred[None]:
-        """What `release` fires next."""
+        """Return a Deferred that `release` fires next."""
         waiter: Deferred[None] = Deferred()
         self._held.append(waiter)
         return waiter
@@ -148,11 +157,27 @@ class ScriptedUpstream(Upstream):
             raise found
         return found
 
+    async def realisation(self, key: RealisationKey) -> Realisation:
+        await self._begin("realisation", key.path)
+        found = self.realisations.get(key, NotFound("status 404"))
+        if isinstance(found, NcpsError):
+            raise found
+        return found
+
     async def cache_info(self) -> CacheInfo:
         await self._begin("info", "")
         if isinstance(self.info, NcpsError):
             raise self.info
         return self.info
+
+    async def text(self, path: str, limit: int) -> bytes:
+        await self._begin("text", path)
+        found = self.texts.get(path, NotFound("status 404"))
+        if isinstance(found, NcpsError):
+            raise found
+        if len(found) > limit:
+            raise Oversized(f"{path} is larger than {limit} bytes")
+        return found
 
     async def stat_nar(self, url: str) -> int | None:
         await self._begin("stat", url)

@@ -23,7 +23,7 @@ class Line(StringTransport):
 
     @property
     def sent(self) -> bytes:
-        """What the client has sent since last asked."""
+        """Return the bytes that the client has sent since the last call."""
         data: bytes = self.value()
         self.clear()
         return data

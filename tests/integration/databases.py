@@ -10,16 +10,16 @@ from urllib.parse import unquote, urlsplit
 from attrs import evolve
 
 from ncps.database import migrate
-from ncps.database.dialects.base import DatabaseServer, ServerDialect
 from ncps.database.dialects.mysql import MySQL
 from ncps.database.dialects.postgresql import PostgreSQL
+from ncps.database.dialects.server import DatabaseServer, ServerDialect
 from ncps.database.server import ServerDatabase
-from tests.integration.servers.mariadb import MariaDB as MariaDBServer
-from tests.integration.servers.postgresql import PostgreSQL as PostgreSQLServer
+from ncps.observe.metrics import Metrics
+from tests.integration.servers.database import DatabaseServer as TestServer
 
 
 def server_of(url: str, **changes: Any) -> DatabaseServer:
-    """What a URL of the test servers says."""
+    """Return the settings in a URL of the test servers."""
     parts = urlsplit(url)
     plain = DatabaseServer(
         host=parts.hostname or "",
@@ -40,13 +40,13 @@ def dialect_of(url: str, **changes: Any) -> ServerDialect:
 
 
 @cache
-def _migrated(server: PostgreSQLServer | MariaDBServer) -> ServerDialect:
+def _migrated(server: TestServer) -> ServerDialect:
     dialect = dialect_of(server.new_database())
     migrate.up(dialect)
     return dialect
 
 
-def emptied(server: PostgreSQLServer | MariaDBServer) -> ServerDialect:
+def emptied(server: TestServer) -> ServerDialect:
     """A database with the schema and no rows; quicker than a new one, and the same each time."""
     dialect = _migrated(server)
     with closing(dialect.connect()) as connection:
@@ -54,7 +54,11 @@ def emptied(server: PostgreSQLServer | MariaDBServer) -> ServerDialect:
         cursor.execute("BEGIN")
         cursor.execute("DELETE FROM nar_files")  # and narinfos, through their foreign key
         cursor.execute("DELETE FROM facts")
+        cursor.execute("DELETE FROM realisations")
         cursor.execute("DELETE FROM replicas")
+        for table in ("pins", "pinned_paths", "blocked_paths", "blocked_files"):
+            cursor.execute(f"DELETE FROM {table}")
+        cursor.execute("DELETE FROM tokens")
         cursor.execute("UPDATE accounts SET nars = 0, bytes = 0")
         connection.commit()
     return dialect
@@ -62,5 +66,6 @@ def emptied(server: PostgreSQLServer | MariaDBServer) -> ServerDialect:
 
 def database_of(reactor: Any, dialect: ServerDialect, **changes: Any) -> ServerDatabase:
     """A database of four connections."""
-    arguments = {"size": 4, "idle": 4, "deadline_s": 10.0} | changes
+    arguments: dict[str, Any] = {"size": 4, "idle": 4, "deadline_s": 10.0, "metrics": Metrics()}
+    arguments |= changes
     return ServerDatabase(reactor, dialect, **arguments)

@@ -1,4 +1,4 @@
-"""What one process has of PostgreSQL, for tests."""
+"""One process's part of leases in PostgreSQL, for tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ncps.database import migrate
 from ncps.locks.degraded import DegradedGrants
 from ncps.locks.postgresql.locks import PostgresBackend
 from ncps.locks.shared import SharedLeases
+from ncps.observe.metrics import Metrics
 from tests.integration.databases import dialect_of
 
 
@@ -35,6 +36,8 @@ class Replica:
             reactor,
             self.backend,
             polls=Backoff(first_s=poll, longest_s=poll),
+            metrics=Metrics(),
+            mode="postgresql",
             degraded=DegradedGrants(address=address) if may_degrade else None,
         )
 

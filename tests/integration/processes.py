@@ -3,54 +3,103 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import ncps
+from tests.e2e.forked import Forked
 
 ROOT = Path(ncps.__file__).absolute().parent.parent
+DEADLINE_S = 60.0
 
 
-def spawn(script: str, *arguments: str) -> subprocess.Popen[str]:
+class Script:
+    """Python text in a process of its own, which has the program loaded already.
+
+    :ivar stdin: its input, as a pipe; its output is in `stdout`.
+    """
+
+    def __init__(self, text: str, *arguments: str) -> None:
+        theirs, ours = os.pipe()
+        self.stdin = os.fdopen(ours, "w")
+        ours, output = os.pipe()
+        self.stdout = os.fdopen(ours)
+        self._errors = TemporaryFile("w+")  # noqa: SIM115 - closed with the pipes
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        try:
+            self._process = Forked(
+                *([text, *arguments], environment, ROOT, output, self._errors.fileno()),
+                program="tests.machines.script",
+                input_fd=theirs,
+                is_command=True,
+            )
+        finally:
+            os.close(theirs)
+            os.close(output)
+        self.pid = self._process.pid
+
+    def kill(self) -> None:
+        """End it at once, unless it has ended."""
+        self._process.send_signal(signal.SIGKILL)
+
+    def communicate(self, text: str = "") -> tuple[str, str, int]:
+        """Give it its last input; return the rest of its output, its errors and its exit code."""
+        if not self.stdin.closed:
+            try:
+                self.stdin.write(text)
+                self.stdin.close()
+            except BrokenPipeError:  # it has ended
+                pass
+        try:
+            code = self._process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        if self.stdout.closed:
+            return "", "", code
+        with self.stdout, self._errors:
+            output = self.stdout.read()
+            self._errors.seek(0)
+            return output, self._errors.read(), code
+
+
+def spawn(script: str, *arguments: str) -> Script:
     """Run Python text in a process of its own; its output is piped, its input too."""
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    return Script(script, *arguments)
 
 
-def finish(process: subprocess.Popen[str], text: str = "") -> str:
+def child(script: str) -> subprocess.Popen[str]:
+    """Run Python text in a process that this one starts itself, with nothing loaded."""
+    return subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True)
+
+
+def finish(process: Script, text: str = "") -> str:
     """Give a process its input and return its output; it must end well."""
-    output, errors = process.communicate(text, timeout=60)
-    if process.returncode:
-        raise AssertionError(f"exit code {process.returncode}: {errors}")
+    output, errors, code = process.communicate(text)
+    if code:
+        raise AssertionError(f"exit code {code}: {errors}")
     return output
 
 
-def die(process: subprocess.Popen[str]) -> str:
+def die(process: Script) -> str:
     """Wait for a process that kills itself; return what it had said."""
-    output, errors = process.communicate(timeout=60)
-    if process.returncode != -9:
-        raise AssertionError(f"exit code {process.returncode}: {errors}")
+    output, errors, code = process.communicate()
+    if code != -9:
+        raise AssertionError(f"exit code {code}: {errors}")
     return output
 
 
 def together(script: str, arguments: list[str], count: int) -> list[str]:
-    """Run so many processes that go on past `sys.stdin.readline()` at one time; their outputs."""
+    """Run processes that pass `sys.stdin.readline()` at one time; return their outputs."""
     processes = [spawn(script, *arguments, str(number)) for number in range(count)]
     for process in processes:
-        assert process.stdout is not None
         ready = process.stdout.readline()
         if ready != "ready\n":
             raise AssertionError(f"not ready: {ready!r} {process.communicate()}")
     for process in processes:
-        assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
     return [finish(process) for process in processes]

@@ -1,4 +1,4 @@
-"""What one process has of Redis, for tests."""
+"""One process's part of leases in Redis, for tests."""
 
 from __future__ import annotations
 
@@ -9,38 +9,44 @@ from twisted.internet import reactor
 from ncps.aio.backoff import Backoff
 from ncps.locks.degraded import DegradedGrants
 from ncps.locks.redis.address import RedisAddress
-from ncps.locks.redis.channels import RedisChannels, redis_notices
+from ncps.locks.redis.carrier import redis_notices
 from ncps.locks.redis.locks import RedisBackend
+from ncps.locks.redis.node import redis_nodes
 from ncps.locks.shared import SharedLeases
+from ncps.observe.metrics import Metrics
 
 
 class Replica:
-    """Leases and notices on connections of their own."""
+    """Leases and notices on connections of their own.
+
+    :param places: of one server, or of several of which a majority grants leases.
+    """
 
     def __init__(
         self,
-        place: RedisAddress,
+        *places: RedisAddress,
         prefix: str,
-        *,
         address: str = "",
         ttl: float = 15.0,
         poll: float = 0.05,
         may_degrade: bool = False,
     ) -> None:
-        self.channels = RedisChannels(reactor, place, prefix=prefix)
+        self.nodes = redis_nodes(
+            reactor, places, prefix=prefix, subject="what must be fetched cannot be"
+        )
         self.backend = RedisBackend(
             reactor,
-            self.channels,
+            self.nodes,
             ttl_of=lambda _name: ttl,
             address=address,
         )
-        self.notices = redis_notices(self.backend.client, self.channels)
-        self.observed: list[tuple[str, float]] = []
+        self.notices = redis_notices(reactor, self.nodes)
         self.leases = SharedLeases(
             reactor,
             self.backend,
             polls=Backoff(first_s=poll, longest_s=poll),
-            observe=lambda what, seconds: self.observed.append((what, seconds)),
+            metrics=Metrics(),
+            mode="redis",
             degraded=DegradedGrants(address=address) if may_degrade else None,
         )
 
@@ -54,6 +60,6 @@ def new_prefix() -> str:
     return f"test-{uuid4().hex[:12]}:"
 
 
-def place_of(port: int, **more: object) -> RedisAddress:
+def place_of(port: int, *, timeout_s: float = 2.0, **more: object) -> RedisAddress:
     """The Redis on a port of this machine."""
-    return RedisAddress(addresses=(("127.0.0.1", port),), **more)  # type: ignore[arg-type]
+    return RedisAddress(addresses=(("127.0.0.1", port),), timeout_s=timeout_s, **more)  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,8 +15,9 @@ from ncps.aio.backoff import Backoff
 from ncps.errors import Refused, Unavailable
 from ncps.locks.files import FileBackend
 from ncps.locks.shared import SharedLeases
+from ncps.observe.metrics import Metrics
 from tests.contract.leases import SharedLeasesContract
-from tests.integration.processes import finish, spawn, together
+from tests.integration.processes import Script, finish, spawn, together
 
 HOLD = """
 import sys
@@ -45,12 +45,13 @@ from twisted.internet.task import react
 from ncps.aio.backoff import Backoff
 from ncps.locks.files import FileBackend
 from ncps.locks.shared import SharedLeases
+from ncps.observe.metrics import Metrics
 
 async def main():
     directory = Path(sys.argv[1])
-    leases = SharedLeases(
-        reactor, FileBackend(directory), polls=Backoff(first_s=0.001, longest_s=0.004)
-    )
+    polls = Backoff(first_s=0.001, longest_s=0.004)
+    backend = FileBackend(directory)
+    leases = SharedLeases(reactor, backend, polls=polls, metrics=Metrics(), mode="files")
     await leases.start()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -76,8 +77,10 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         here = FileBackend(self.directory, address=self.address)
         there = FileBackend(self.directory, address=self.other_address)
         polls = Backoff(first_s=0.02, longest_s=0.2)
-        self.leases = SharedLeases(reactor, here, polls=polls)
-        self.other = SharedLeases(reactor, there, polls=polls)
+        self.leases, self.other = (
+            SharedLeases(reactor, backend, polls=polls, metrics=Metrics(), mode="files")
+            for backend in (here, there)
+        )
         for leases in (self.leases, self.other):
             await leases.start()
             self.addCleanup(leases.stop, 5)
@@ -97,10 +100,9 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
             [],
         )
 
-    def victim(self) -> tuple[subprocess.Popen[str], int]:
+    def victim(self) -> tuple[Script, int]:
         """A process that holds the lease; its fence."""
         process = spawn(HOLD, str(self.directory))
-        assert process.stdout is not None
         return process, int(process.stdout.readline())
 
     async def test_a_killed_process_frees_its_lease(self) -> None:

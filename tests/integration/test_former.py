@@ -1,4 +1,4 @@
-"""What the Go program left behind is found, told of, and not touched."""
+"""Databases that the Go program left behind are found, named, and not touched."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class FormerTests(SynchronousTestCase):
         self.refused(self.make("ncps/db/db.sqlite"), "ncps/db/db.sqlite")
 
     def test_inside_the_store(self) -> None:
-        """Wherever it is usually kept there; whether it knows files there does not matter."""
+        """In its usual places there; whether it knows files there does not matter."""
         for name in ("db.sqlite", "db/db.sqlite", "var/ncps/db/db.sqlite", "db/ncps.db"):
             path = self.make(f"ncps/{name}", hash_="0" * 52)
             self.refused(path)
@@ -91,11 +91,11 @@ class FormerTests(SynchronousTestCase):
         self.refused(self.make("db.sqlite", hash_="0" * 52))
 
     def test_beside_the_new_database(self) -> None:
-        """Somebody gave another name in the same directory."""
+        """The new database has another name in the same directory."""
         self.refused(self.make("far/away/db.sqlite"), "far/away/new.sqlite")
 
     def test_databases_of_others(self) -> None:
-        """Another store's, another program's, and what is no database are no hindrance."""
+        """Databases of another store or program, and other files, are no hindrance."""
         self.make("db.sqlite", hash_="0" * 52)
         self.make("other.db", script="CREATE TABLE narinfos (hash TEXT);")
         write(self.top / "text.db", b"text")
@@ -105,7 +105,7 @@ class FormerTests(SynchronousTestCase):
         refuse_former(self.settings())
 
     def test_store_that_is_in_use_by_this_program(self) -> None:
-        """What lies beside is not asked for any more, if only the catalog was lost."""
+        """If only the catalog was lost, databases beside it are not looked at any more."""
         self.make("db.sqlite")
         write(self.root / "store" / "ncps.lock")
         refuse_former(self.settings())

@@ -1,4 +1,4 @@
-"""The counter under a storm: whatever writers do to each other, it says what the rows say."""
+"""The counter under a storm of writers agrees with the rows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ncps.database.catalog import SqlCatalog
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
 from ncps.errors import Conflict
+from ncps.observe.metrics import Metrics
 from tests.contract.running import Contract, start
 from tests.contract.samples import digest_of, entry, key_of, later, narinfo, record, stored
 from tests.integration.databases import database_of, dialect_of
 from tests.integration.servers import shared
-from tests.integration.servers.mariadb import MariaDB
-from tests.integration.servers.postgresql import PostgreSQL
+from tests.integration.servers.database import DatabaseServer
 
 reactor = cast("Any", _reactor)
 
@@ -111,7 +111,7 @@ class SQLiteStormTests(StormContract, TestCase):
         path.mkdir()
         dialect = SQLite(path / "db.sqlite")
         migrate.up(dialect)
-        database = LocalDatabase(reactor, dialect)
+        database = LocalDatabase(reactor, dialect, Metrics())
         database.open()
         self.addCleanup(database.close)
         self.catalog = SqlCatalog(database)
@@ -120,7 +120,7 @@ class SQLiteStormTests(StormContract, TestCase):
 class ServerStorm(StormContract):
     """A server, through eight connections."""
 
-    server: Callable[[], PostgreSQL | MariaDB]
+    server: Callable[[], DatabaseServer]
 
     def setUp(self) -> None:
         super().setUp()
@@ -142,3 +142,9 @@ class MariaDBStormTests(ServerStorm, TestCase):
     """MariaDB."""
 
     server = staticmethod(shared.mariadb)
+
+
+class MySQLStormTests(ServerStorm, TestCase):
+    """MySQL."""
+
+    server = staticmethod(shared.mysql)

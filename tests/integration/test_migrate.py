@@ -25,6 +25,13 @@ TABLES = {
     "replicas",
     "schema_migrations",
     "wrong_files",
+    "tokens",
+    "pins",
+    "realisations",
+    "pinned_paths",
+    "blocked_paths",
+    "blocked_files",
+    "sqlite_sequence",
 }
 
 UP = """
@@ -57,7 +64,7 @@ class MigrateTests(SynchronousTestCase):
         return {name for (name,) in rows}
 
     def refusal(self) -> str:
-        """What both ways of looking at the database say; the file stays as it was."""
+        """Return the message of `status`, which is also that of `up`; the file stays as it was."""
         before = self.path.read_bytes()
         message = str(self.assertRaises(Refused, migrate.status, self.dialect))
         self.assertEqual(str(self.assertRaises(Refused, migrate.up, self.dialect)), message)
@@ -146,7 +153,9 @@ class MigrateTests(SynchronousTestCase):
         """A directory that cannot be made is a start-up error."""
         self.path.parent.parent.mkdir(parents=True)
         self.path.parent.write_bytes(b"")
-        self.assertIn("cannot be made", str(self.assertRaises(Refused, migrate.up, self.dialect)))
+        told = str(self.assertRaises(Refused, migrate.up, self.dialect))
+        self.assertIn("cannot be made", told)
+        self.assertIn("cache-database-url should name a directory", told)
 
     def test_a_step_that_fails_leaves_nothing(self) -> None:
         """Half a migration never stays."""
@@ -179,7 +188,7 @@ class MigrateTests(SynchronousTestCase):
         self.assertNotEqual(one.checksum, other.checksum)
 
     def test_a_lock_that_stays_is_given_up(self) -> None:
-        """A database somebody else holds for long is a start-up error, after some patience."""
+        """A database that another process locks for long is a start-up error after 20 attempts."""
         migrate.up(self.dialect)
         more = Migration(version=98, name="more", text="CREATE TABLE more (id INTEGER);\n")
         self.patch(migrate, "known", lambda _: (*self.ours, more))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
 
 from ncps.errors import Refused, Unavailable
-from ncps.ports import Lease, Notice
+from ncps.ports import Notice
 from tests.contract.notices import Ears
-from tests.contract.running import Contract, start
+from tests.integration.lease_case import LeaseCase, until
 from tests.integration.postgresql_replica import Replica, make_tables
 from tests.integration.processes import spawn
 from tests.integration.servers import shared
@@ -37,13 +34,7 @@ reactor.run()
 """
 
 
-async def until(is_so: Callable[[], object]) -> None:
-    """Look again and again; trial's time-out is the end of it."""
-    while not is_so():
-        await deferLater(reactor, 0.01)
-
-
-class PostgresCase(Contract, TestCase):
+class PostgresCase(LeaseCase):
     timeout = 120
 
     def server(self) -> tuple[PostgreSQL, str]:
@@ -64,20 +55,6 @@ class PostgresCase(Contract, TestCase):
         self.addCleanup(replica.stop)
         await replica.leases.start()
         return replica
-
-    async def take(self, replica: Replica, name: str = "a") -> Lease:
-        lease = await replica.leases.try_hold(name)
-        assert lease is not None, "somebody has it"
-        return lease
-
-    def waiting(self, replica: Replica, name: str = "a") -> Deferred[int]:
-        """Wait for a lease; the fence of it once it was held."""
-
-        async def wait() -> int:
-            async with replica.leases.hold(name) as lease:
-                return lease.fence
-
-        return start(wait())
 
     def cut(self, url: str) -> int:
         return shared.postgresql().kill_connections(url.rpartition("/")[2])
@@ -101,7 +78,7 @@ class LossTests(PostgresCase):
         await again.release()
 
     async def test_what_a_cut_session_held_goes_to_who_waits(self) -> None:
-        """Another process gets it within a poll."""
+        """Another process gets the lease within a poll."""
         url = self.database()
         here = await self.running(url)
         lease = await self.take(here)
@@ -120,8 +97,6 @@ class LossTests(PostgresCase):
         process = spawn(HOLD)
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
-        assert process.stdin is not None
-        assert process.stdout is not None
         process.stdin.write(url + "\n")
         process.stdin.flush()
         fence = int(process.stdout.readline())
@@ -182,7 +157,7 @@ class LossTests(PostgresCase):
         await lease.release()
 
     async def test_notices_after_a_gap(self) -> None:
-        """Who was cut off is told that something may have been missed, then hears again."""
+        """A subscriber that was cut off is told of a gap, then hears again."""
         url = self.database()
         here, there = await self.running(url), await self.running(url)
         ears = Ears()
@@ -197,7 +172,10 @@ class LossTests(PostgresCase):
         self.assertEqual(ears.heard, [Notice("gap"), Notice("nar", "x")])
 
     async def test_numbers_survive_the_table(self) -> None:
-        """A table that was emptied does not let numbers start again; one ahead is kept to."""
+        """A table that was emptied does not let numbers start again.
+
+        A number ahead of the clock is continued.
+        """
         url = self.database()
         name = url.rpartition("/")[2]
         replica = await self.running(url)

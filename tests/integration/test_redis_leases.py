@@ -25,8 +25,8 @@ class RedisLeasesTests(SharedLeasesContract, TestCase):
         self.prefix = new_prefix()
         place = place_of(self.server.port)
         # Nothing here succeeds by polling: that would take longer than a test may.
-        here = Replica(place, self.prefix, address=self.address, poll=60)
-        there = Replica(place, self.prefix, address=self.other_address, poll=60)
+        here = Replica(place, prefix=self.prefix, address=self.address, poll=60)
+        there = Replica(place, prefix=self.prefix, address=self.other_address, poll=60)
         for replica in (here, there):
             await replica.leases.start()
             self.addCleanup(replica.stop)
@@ -45,7 +45,7 @@ class RedisNoticesTests(NoticesContract, TestCase):
         super().setUp()
         prefix = new_prefix()
         place = place_of(shared.redis().port)
-        here, there = Replica(place, prefix), Replica(place, prefix)
+        here, there = (Replica(place, prefix=prefix) for _ in range(2))
         for replica in (here, there):
             await replica.leases.start()
             self.addCleanup(replica.stop)
@@ -80,8 +80,8 @@ class TLSAndACLTests(NoticesContract, SharedLeasesContract, TestCase):
             login=Login(username="ncps", password="s3cret"),
             tls=verified_tls(authority.path, own_cert, own_key),
         )
-        here = Replica(place, "ncps:lock:", address=self.address, poll=60)
-        there = Replica(place, "ncps:lock:", address=self.other_address, poll=60)
+        here = Replica(place, prefix="ncps:lock:", address=self.address, poll=60)
+        there = Replica(place, prefix="ncps:lock:", address=self.other_address, poll=60)
         for replica in (here, there):
             await replica.leases.start()
             self.addCleanup(replica.stop)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ncps.errors import Refused, Unavailable
 from ncps.locks.redis.address import Login, RedisAddress
-from tests.integration.servers.process import free_port
+from tests.integration.lease_case import until
+from tests.integration.redis_case import RedisCase
 from tests.integration.servers.redis import Redis
-from tests.integration.test_redis_faults import RedisCase, until
+from tests.waiting import free_port
 
 SECRET = "s3cret"
 
@@ -73,6 +74,8 @@ class SentinelTests(RedisCase):
     async def test_a_server_that_is_no_sentinel(self) -> None:
         """Its own address is not that of a Sentinel, and the trouble says so."""
         replica = await self.running(
-            RedisAddress(addresses=(("127.0.0.1", self.server().port),), master="ours")
+            RedisAddress(
+                addresses=(("127.0.0.1", self.server().port),), timeout_s=2.0, master="ours"
+            )
         )
         self.assertIn("SENTINEL", replica.leases.trouble)

@@ -14,12 +14,12 @@ from ncps.database.dialects.base import Dialect, Transaction
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
 from ncps.database.replicas import LONGEST, SqlReplicas
+from ncps.observe.metrics import Metrics
 from ncps.ports import Replica
 from tests.contract.replicas import ONE, ReplicasContract
 from tests.integration.databases import database_of, emptied
 from tests.integration.servers import shared
-from tests.integration.servers.mariadb import MariaDB
-from tests.integration.servers.postgresql import PostgreSQL
+from tests.integration.servers.database import DatabaseServer
 
 reactor = cast("Any", _reactor)
 
@@ -46,7 +46,7 @@ class OnDatabase(ReplicasContract):
         )
 
     async def test_rows_of_other_programs(self) -> None:
-        """What makes no sense is left out; what is missing is empty; the rest is fit for a log."""
+        """Senseless values are left out, missing ones are empty, and the rest is fit for a log."""
         for number, told in enumerate(
             ("", "[]", "7", '{"pid": "x"}', '{"host": "a\\nb", "pid": 3, "more": 1}')
         ):
@@ -76,14 +76,14 @@ class SqliteReplicasTests(OnDatabase, TestCase):
         dialect = SQLite(Path(self.mktemp()).absolute() / "db.sqlite")
         migrate.up(dialect)
         self.dialect = dialect
-        database = LocalDatabase(reactor, dialect)
+        database = LocalDatabase(reactor, dialect, Metrics())
         database.open()
         self.addCleanup(database.close)
         self.replicas = SqlReplicas(database)
 
 
 class OnServer(OnDatabase):
-    server: Callable[[], PostgreSQL | MariaDB]
+    server: Callable[[], DatabaseServer]
 
     def setUp(self) -> None:
         self.dialect = emptied(type(self).server())
@@ -103,3 +103,9 @@ class MariaDBReplicasTests(OnServer, TestCase):
     """MariaDB."""
 
     server = staticmethod(shared.mariadb)
+
+
+class MySQLReplicasTests(OnServer, TestCase):
+    """MySQL."""
+
+    server = staticmethod(shared.mysql)

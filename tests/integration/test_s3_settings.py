@@ -1,4 +1,4 @@
-"""What can be set about a bucket, on a real server: whose credentials, and how bytes lie there."""
+"""Settings of a bucket, on a real server: credentials, and how bytes lie there."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class CredentialTests(SettingsCase):
         probe_blocking(self.bucket(self.access), {})
 
     def test_none(self) -> None:
-        """What could be given is said."""
+        """The message names the settings that could be given."""
         self.surround()
         with self.assertRaises(Unavailable) as caught:
             probe_blocking(self.bucket(self.access), {})

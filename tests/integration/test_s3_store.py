@@ -28,11 +28,17 @@ from ncps.storage.s3.blobs import Redirect, S3Blobs
 from ncps.storage.s3.bucket import Bucket, BucketAccess, connect, md5_of
 from ncps.storage.s3.requests import BucketRequests
 from ncps.storage.s3.upload import UploadOptions
-from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
+from ncps.storage.stores import (
+    BlobConfigStore,
+    BlobNarInfoStore,
+    BlobNarStore,
+    BlobRealisationStore,
+)
 from tests.contract.body import DATA, content
 from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.narinfo_store import NarInfoStoreContract
+from tests.contract.realisations import RealisationStoreContract
 from tests.contract.running import start
 from tests.contract.samples import digest_of, key_of, spooled
 from tests.integration.processes import together
@@ -112,6 +118,12 @@ class S3NarInfoStoreTests(NarInfoStoreContract, S3TestCase):
         self.store = BlobNarInfoStore(self.blobs())
 
 
+class S3RealisationStoreTests(RealisationStoreContract, S3TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = BlobRealisationStore(self.blobs())
+
+
 class S3ConfigStoreTests(ConfigStoreContract, S3TestCase):
     def setUp(self) -> None:
         super().setUp()
@@ -185,7 +197,7 @@ class TransferTests(S3TestCase):
         await self.store.publish(key_of(1), spooled(self.sources, data))
 
     async def test_a_cancelled_publish_is_done_or_not_done(self) -> None:
-        """Whoever stops waiting leaves a whole object behind or none, and no parts."""
+        """A caller that stops waiting leaves a whole object behind or none, and no parts."""
         publishing = start(self.publish(os.urandom(1024 * 1024) * 24))
         publishing.cancel()
         with self.assertRaises(CancelledError):
@@ -196,7 +208,7 @@ class TransferTests(S3TestCase):
         self.assertEqual(self.bucket.uploads("store/"), [])
 
     async def test_a_redirect_leads_to_the_bytes(self) -> None:
-        """Whoever has the address gets the object, whole and in part, without credentials."""
+        """The address gives the object, whole and in part, without credentials."""
         await self.publish(DATA)
         store = self.nar_store(redirect=Redirect(min_size=0, ttl_s=60.0))
         url = await store.location(key_of(1), size=len(DATA))
@@ -222,7 +234,7 @@ class TransferTests(S3TestCase):
 
 
 class AbsenceTests(S3TestCase):
-    """What is not known to be absent is not absent."""
+    """An object is not absent unless the server says so."""
 
     async def assert_unknown(self, **changes: Any) -> str:
         access = evolve(self.access, **changes)
@@ -353,7 +365,7 @@ class OutageTests(S3TestCase):
         self.assertEqual(read, data)
 
     async def test_a_server_that_is_frozen_is_given_up_in_time(self) -> None:
-        """Whoever asks is told so, and gets everything once it answers again."""
+        """Callers are told so, and get everything once it answers again."""
         self.access = evolve(self.access, read_timeout_s=0.5, attempts=1)
         self.bucket = Bucket(connect(self.access), self.access)
         self.addCleanup(self.bucket.close)

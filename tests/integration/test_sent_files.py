@@ -1,4 +1,4 @@
-"""Stored NARs on real sockets: from the file to the socket, whatever the client does."""
+"""Stored NARs on real sockets: from the file to the socket, for all that clients do."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ R = TypeVar("R")
 
 
 class FileNar(StubNar):
-    """A stored NAR in a file; `size` is what the record says, whatever the file has."""
+    """A stored NAR in a file; `size` is that of the record, and the file's may differ."""
 
     def __init__(self, path: Path, size: int) -> None:
         super().__init__(KEY, [], size=size)
@@ -91,7 +91,11 @@ class SentFileTests(TestCase):
         )
         self.site.linger_s = 0.2
         self.port = reactor.listenTCP(0, self.site, interface="127.0.0.1")
-        adopt(self.port)
+        self.prepare(self.port)
+
+    def prepare(self, port: Any) -> None:
+        """Make a port that listens serve as that of the daemon."""
+        adopt(port)
 
     async def tearDown(self) -> None:  # type: ignore[override]
         await self.port.stopListening()
@@ -104,6 +108,10 @@ class SentFileTests(TestCase):
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         line.settimeout(DEADLINE_S)
         line.connect(("127.0.0.1", self.port.getHost().port))
+        return self.dressed(line)
+
+    def dressed(self, line: socket.socket) -> socket.socket:
+        """Return what speaks as the port does."""
         return line
 
     def request(self, headers: str = "", close: bool = True) -> bytes:
@@ -174,7 +182,7 @@ class SentFileTests(TestCase):
         self.assertEqual(b"", rest)
 
     async def test_file_shorter_than_it_was(self) -> None:
-        """What cannot be completed is cut, and looks it."""
+        """An answer that cannot be completed is cut, and the client sees that."""
         os.truncate(self.file, SIZE - 1_000_000)
         response, _ = parse_response(await self.ask())
         self.assertFalse(response.whole)
@@ -184,11 +192,11 @@ class SentFileTests(TestCase):
         self.assertEqual(["a stored file is shorter than it was"], nar.complaints)
 
     async def test_file_cut_off_while_it_is_sent(self) -> None:
-        """What has left is what was in the file, though it lies in buffers of the kernel."""
+        """The client gets the bytes that were in the file, though the kernel still has them."""
 
         def talk() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.port.getHost().port)) as line:
-                line.settimeout(DEADLINE_S)
+            plain = socket.create_connection(("127.0.0.1", self.port.getHost().port), DEADLINE_S)
+            with self.dressed(plain) as line:
                 line.sendall(self.request())
                 first = line.recv(1000)
                 time.sleep(0.2)  # the buffers fill
@@ -200,7 +208,7 @@ class SentFileTests(TestCase):
         self.assertEqual(self.content[: len(response.body)], response.body)
 
     async def test_file_that_cannot_be_read(self) -> None:
-        """What the disk has lost is cut where it begins, and told to the core."""
+        """An answer is cut where the disk has lost the bytes, and the core is told."""
         read, at = os.preadv, 3_000_000
 
         def preadv(file: int, buffers: list[memoryview], offset: int, flags: int) -> int:
@@ -217,7 +225,7 @@ class SentFileTests(TestCase):
         self.assertEqual(["a stored file cannot be read: Input/output error"], nar.complaints)
 
     async def test_file_that_is_not_in_memory(self) -> None:
-        """What would have to wait for the disk is read by threads, and all of it is sent once."""
+        """Threads read bytes that are not in memory, and every byte is sent once."""
         read, threads = os.preadv, CountedThreads()
         nar = self.cache.nars[KEY]
         assert isinstance(nar, FileNar)

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pymysql
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.processes import ROOT
 from tests.integration.servers import shared
 from tests.integration.servers.certificates import Authority
+from tests.integration.servers.database import PASSWORD, PASSWORD_IN_URL, USER, DatabaseServer
 from tests.integration.servers.mariadb import MariaDB
-from tests.integration.servers.postgresql import PASSWORD, PASSWORD_IN_URL, USER, PostgreSQL
-from tests.integration.servers.process import free_port
+from tests.integration.servers.mysql import MySQL
+from tests.integration.servers.postgresql import PostgreSQL
+from tests.system.program import run_forked
+from tests.waiting import free_port
 
 
 class Commands(SynchronousTestCase):
     """Runs `ncps` as an operator does."""
 
     def ncps(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            (sys.executable, "-m", "ncps", *arguments),
-            cwd=ROOT,
-            env={**os.environ, **environ},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = run_forked("ncps.__main__", arguments, ROOT, {**os.environ, **environ})
         for secret in (PASSWORD, PASSWORD_IN_URL, "wrong-secret"):
             self.assertNotIn(secret, done.stdout + done.stderr)
         return done.returncode, done.stdout, done.stderr
@@ -60,7 +53,7 @@ class Commands(SynchronousTestCase):
 class MistakeTests(Commands):
     """Mistakes of every day."""
 
-    def check(self, server: PostgreSQL | MariaDB) -> None:
+    def check(self, server: DatabaseServer) -> None:
         url = server.new_database()
         name = url.rpartition("/")[2]
         self.refused(server.url("nosuch"), "no database 'nosuch'", "cache-database-url")
@@ -78,10 +71,27 @@ class MistakeTests(Commands):
     def test_mistakes_with_mariadb(self) -> None:
         """Database, password, user, host and port."""
         self.check(shared.mariadb())
+        self.check_accounts(shared.mariadb())
+
+    def test_mistakes_with_mysql(self) -> None:
+        """Database, password, user, host and port."""
+        self.check(shared.mysql())
+        self.check_accounts(shared.mysql())
+
+    def check_accounts(self, server: MariaDB | MySQL) -> None:
+        """A user who is locked out, and one who has all connections that he may have."""
+        name = server.new_database().rpartition("/")[2]
+        for user, limit in (("locked", "ACCOUNT LOCK"), ("few", "WITH MAX_USER_CONNECTIONS 1")):
+            server.execute(f"CREATE USER {user}@'%' IDENTIFIED BY 'x' {limit}")
+            server.execute(f"GRANT ALL ON {name}.* TO {user}@'%'")
+        self.refused(server.url(name, user="locked", password="x"), "locked", "unlocked")
+        url = server.url(name, user="few", password="x")
+        with closing(pymysql.connect(host="127.0.0.1", port=server.port, user="few", password="x")):
+            self.refused(url, name, "max_user_connections")
 
     def test_a_server_that_never_answers(self) -> None:
         """Somebody who listens and says nothing is not waited for so long."""
-        for server in (shared.postgresql(), shared.mariadb()):
+        for server in (shared.postgresql(), shared.mariadb(), shared.mysql()):
             with _mute() as port:
                 url = server.url("d").replace(f":{server.port}/", f":{port}/")
                 code, _, said = self.ncps(
@@ -106,7 +116,7 @@ def _mute() -> Iterator[int]:
 class CommandTests(Commands):
     """The commands on servers."""
 
-    def check(self, server: PostgreSQL | MariaDB, by_socket: str) -> None:
+    def check(self, server: DatabaseServer, by_socket: str) -> None:
         url = server.new_database()
         flag = f"--cache-database-url={url}"
         steps = (
@@ -156,6 +166,11 @@ class CommandTests(Commands):
         server = shared.mariadb()
         self.check(server, f"mysql://{{user}}@/{{name}}?socket={server.socket}")
 
+    def test_commands_on_mysql(self) -> None:
+        """Migrations and rebuild, over TCP and the socket, the password in the URL or in a file."""
+        server = shared.mysql()
+        self.check(server, f"mysql://{{user}}@/{{name}}?socket={server.socket}")
+
 
 class TLSTests(Commands):
     """Servers with certificates."""
@@ -166,7 +181,7 @@ class TLSTests(Commands):
         self.wrong = Authority(directory, "wrong")
 
     def install(
-        self, server: PostgreSQL | MariaDB, names: Collection[str] = ("127.0.0.1",)
+        self, server: DatabaseServer, names: Collection[str] = ("127.0.0.1",)
     ) -> tuple[Path, Path]:
         """Put a certificate for these names, and its key, to where the server may read them."""
         paths = []
@@ -202,7 +217,13 @@ class TLSTests(Commands):
 
     def test_mariadb(self) -> None:
         """Encrypted where asked, verified where asked, and refused in words."""
-        server = MariaDB()
+        self.check(MariaDB())
+
+    def test_mysql(self) -> None:
+        """MySQL says and does the same."""
+        self.check(MySQL())
+
+    def check(self, server: MariaDB | MySQL) -> None:
         self.addCleanup(server.close)
         certificate, key = self.install(server)
         server.options += [f"--ssl-cert={certificate}", f"--ssl-key={key}"]

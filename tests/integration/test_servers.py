@@ -5,14 +5,16 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration.servers import shared
+from tests.integration.servers.database import DatabaseServer
 from tests.integration.servers.mariadb import MariaDB
+from tests.integration.servers.mysql import MySQL
 from tests.integration.servers.postgresql import PostgreSQL
 from tests.integration.servers.radosgw import RadosGW
 from tests.integration.servers.redis import Redis
 
 
 class ServerTests(SynchronousTestCase):
-    def check(self, server: PostgreSQL | MariaDB) -> None:
+    def check(self, server: DatabaseServer) -> None:
         name = server.new_database().rpartition("/")[2]
         server.execute("CREATE TABLE there (id INTEGER)", name)
         server.execute("INSERT INTO there VALUES (17)", name)
@@ -36,6 +38,11 @@ class ServerTests(SynchronousTestCase):
     def test_mariadb(self) -> None:
         """It starts, makes databases, survives its ends with what was committed, and goes."""
         with MariaDB() as server:
+            self.check(server)
+
+    def test_mysql(self) -> None:
+        """It starts, makes databases, survives its ends with what was committed, and goes."""
+        with MySQL() as server:
             self.check(server)
 
     def test_radosgw(self) -> None:
@@ -69,7 +76,7 @@ class ServerTests(SynchronousTestCase):
 
     def test_tests_share_servers(self) -> None:
         """The same server each time, a new database each time."""
-        for ask in (shared.postgresql, shared.mariadb):
+        for ask in (shared.postgresql, shared.mariadb, shared.mysql):
             self.assertIs(ask(), ask())
             self.assertNotEqual(ask().new_database(), ask().new_database())
         self.assertIs(shared.radosgw(), shared.radosgw())

@@ -30,7 +30,7 @@ PATIENCE_S = 0.5
 
 
 class Reply:
-    """What a client has of an answer."""
+    """The part of an answer that has reached a client."""
 
     def __init__(self, data: bytes) -> None:
         self.rest = b""

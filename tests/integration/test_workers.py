@@ -33,7 +33,7 @@ class WorkersTests(TestCase):
         self.assertIn("test", name)
 
     async def test_an_error_comes_back_as_it_was(self) -> None:
-        """What a call raises is raised where it is awaited."""
+        """An error of a call is raised where the call is awaited."""
         self.workers.start()
         with self.assertRaises(ZeroDivisionError):
             await self.workers.run(divmod, 1, 0)
@@ -48,7 +48,7 @@ class WorkersTests(TestCase):
         self.assertEqual((self.workers.running, self.workers.waiting), (0, 0))
 
     async def test_a_cancelled_call_is_left_alone(self) -> None:
-        """Whoever cancels goes on at once; the thread still counts until it is done."""
+        """A caller that cancels goes on at once; the thread counts until it is done."""
         self.workers.start()
         call = start(self.workers.run(self.gate.wait))
         failing = start(self.workers.run(lambda: self.gate.wait() and divmod(1, 0)))

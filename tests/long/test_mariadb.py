@@ -1,4 +1,4 @@
-"""What takes long with MariaDB, and is in `tests.cluster` with PostgreSQL."""
+"""Long tests with MariaDB; `tests.cluster` has the same with PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from tests.cluster import contradicting
 
 
 class ContradictingTests(contradicting.Contradicting):
-    """What replicas must have in common, and have not."""
+    """Replicas contradict each other."""
 
     database_server = "MariaDB"

@@ -1,4 +1,4 @@
-"""What replicas hold in common, with leases in PostgreSQL instead of Redis."""
+"""Replicas agree, with leases in PostgreSQL instead of Redis."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Illness:
 
     @property
     def program(self) -> tuple[str, ...]:
-        """What to start instead of `-m ncps`."""
+        """The interpreter's arguments in place of `-m ncps`."""
         return "-m", "tests.machines.ill", str(self.path)
 
 
@@ -105,7 +105,7 @@ class _Sick:
         return self._time() + float(self.plan["clock"])
 
     def readable(self, name: str, where: object, offset: int, count: int) -> int:
-        """How many bytes may be read or written; OSError."""
+        """How many bytes may be read or written. Raises OSError if the disk fails there."""
         time.sleep(self.delay(name, where))
         for calls, below, number, at in self.plan["failing"]:
             if name in calls and self._name(where).startswith(below):

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def skew(seconds: float) -> None:
-    """Have the clock be so many seconds ahead, for whoever imports it from now on."""
+    """Put the clock ahead, for modules that import it from now on."""
     right = time.time
 
     class Kind(type):

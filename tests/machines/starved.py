@@ -28,8 +28,8 @@ from ncps.aio.epoll import install
 from ncps.aio.spool import Spool
 from ncps.aio.threads import Workers
 from ncps.aio.unchanged_file import UnchangedFile
-from ncps.cache.answers import Outcome, ServedNarInfo
-from ncps.cache.nar.served import DecodedBody
+from ncps.cache.answers import Outcome
+from ncps.cache.nar.stored import DecodedBody
 from ncps.errors import Corrupt
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
@@ -39,7 +39,7 @@ from ncps.storage.calls import Calls
 from ncps.storage.directory_body import LocalBody
 from ncps.web.fast.channel import NcpsChannel
 from ncps.web.fast.hot import HotNarInfos
-from tests.fakes.cache import StubCache, StubNar
+from tests.fakes.cache import StubCache, StubNar, served_narinfo
 from tests.fakes.spoolfile import CountedFile
 
 SMALL, LARGE = 100_000, 3_000_000
@@ -54,7 +54,7 @@ def content(size: int) -> bytes:
 
 
 class Server:
-    """What the bodies are made with."""
+    """The functions that bodies are made with."""
 
     def __init__(self, directory: Path, reactor: Any) -> None:
         self.directory = directory
@@ -215,7 +215,7 @@ def main() -> None:
             told = None if way in UNSIZED else size
             key = key_of(way, size)
             cache.nars[key] = MadeNar(key, content(size), told, getattr(server, way))
-    cache.narinfos[NARINFO] = ServedNarInfo(
+    cache.narinfos[NARINFO] = served_narinfo(
         text=NARINFO_TEXT, outcome=Outcome.HIT, may_repeat=lambda: True
     )
     metrics = Metrics()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import gc
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from attrs import frozen
@@ -27,7 +29,43 @@ class Module:
 
     @property
     def tree(self) -> ast.Module:
-        return ast.parse(self.source)
+        return parsed(self.source)
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    """Parse source once for all tests, which only look at the tree.
+
+    A tree has very many nodes, and no garbage among them: no collection needs to see them.
+    """
+    gc.disable()
+    try:
+        tree = ast.parse(source)
+        gc.freeze()
+    finally:
+        gc.enable()
+    return tree
+
+
+@cache
+def class_sources(source: str) -> dict[str, str]:
+    """Source of each class in a module, by its qualified name; of the first if it is there twice.
+
+    `inspect.getsource` parses the whole module for each class.
+    """
+    lines = source.splitlines(keepends=True)
+    found: dict[str, str] = {}
+    rest: list[tuple[str, ast.AST]] = [("", parsed(source))]
+    while rest:
+        prefix, node = rest.pop()
+        if isinstance(node, ast.ClassDef):
+            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+            found.setdefault(prefix + node.name, "".join(lines[first - 1 : node.end_lineno]))
+            prefix += f"{node.name}."
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            prefix += f"{node.name}.<locals>."
+        rest += [(prefix, child) for child in reversed([*ast.iter_child_nodes(node)])]
+    return found
 
 
 def modules(package: Path = PACKAGE) -> list[Module]:

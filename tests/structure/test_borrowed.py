@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import sys
 import textwrap
 from collections.abc import Iterator
 from functools import cache
@@ -19,7 +20,7 @@ from types import ModuleType
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.structure.source import Module, imports, modules
+from tests.structure.source import Module, class_sources, imports, modules, parsed
 from tests.structure.test_floors import room_of
 
 PUBLIC = frozenset({"_exit", "_replace", "_asdict", "_fields", "_make"})
@@ -51,7 +52,7 @@ def is_own(node: ast.Attribute) -> bool:
 def defined(source: str) -> frozenset[str]:
     """Private names that source gives to its modules, classes and objects."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -66,9 +67,12 @@ def defined(source: str) -> frozenset[str]:
 @cache
 def source_of(owner: type | ModuleType) -> str:
     try:
-        return textwrap.dedent(inspect.getsource(owner))
+        if not isinstance(owner, type):
+            return inspect.getsource(owner)
+        whole = inspect.getsource(sys.modules[owner.__module__])
     except (OSError, TypeError):  # made in C
         return ""
+    return textwrap.dedent(class_sources(whole).get(owner.__qualname__, ""))
 
 
 def has(owner: type | ModuleType, name: str) -> bool:
@@ -110,7 +114,7 @@ def shared_with_library(kind: type) -> set[str]:
         if not base.__module__.startswith(("ncps", "tests")):
             theirs |= defined(source) | set(filter(is_private, vars(base)))
         elif source:
-            tree = ast.parse(source)
+            tree = parsed(source)
             ours |= defined(source)
             ours |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and is_own(n)}
     return ours & theirs
@@ -120,11 +124,14 @@ class BorrowedNamesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.modules = modules()
         self.borrowed = borrowed(self.modules)
-
-    def names(self, room: str) -> set[str]:
-        """The names in the lists of one room of the house."""
-        found = [module for module in self.modules if room_of(module.name) == room]
-        return {full.rpartition(".")[2] for full in borrowed(found)}
+        rooms: dict[str, list[Module]] = {}
+        for module in self.modules:
+            rooms.setdefault(room_of(module.name), []).append(module)
+        #: The names in the lists of each room of the house.
+        self.names = {
+            room: {full.rpartition(".")[2] for full in borrowed(found)}
+            for room, found in rooms.items()
+        }
 
     def test_the_libraries_still_have_them(self) -> None:
         """A name that a library has renamed is noticed before a release of ours."""
@@ -140,7 +147,7 @@ class BorrowedNamesTests(SynchronousTestCase):
         for module in self.modules:
             near = {n for name in imports(module) for n in (name, name.rpartition(".")[0])}
             ours = frozenset().union(*(defined(by_name[n].source) for n in near if n in by_name))
-            found = strange(module, ours) - self.names(room_of(module.name))
+            found = strange(module, ours) - self.names[room_of(module.name)]
             self.assertEqual(set(), found, module.name)
 
     def test_every_name_shared_with_a_base_class_is_listed(self) -> None:
@@ -150,7 +157,7 @@ class BorrowedNamesTests(SynchronousTestCase):
                 continue
             for kind in vars(importlib.import_module(module.name)).values():
                 if isinstance(kind, type) and kind.__module__ == module.name:
-                    found = shared_with_library(kind) - self.names(room_of(module.name))
+                    found = shared_with_library(kind) - self.names[room_of(module.name)]
                     self.assertEqual(set(), found, f"{module.name}.{kind.__name__}")
 
 

@@ -1,4 +1,4 @@
-"""What documents name is there."""
+"""The files and tests that documents name exist."""
 
 from __future__ import annotations
 
@@ -77,10 +77,11 @@ class DocumentTests(SynchronousTestCase):
             self.assertEqual([], wrong_installs(text), text)
 
     def test_distribution(self) -> None:
-        """Its name is free; package, command and plugin keep theirs."""
+        """Its name is free; package, commands and plugin keep theirs."""
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())
         self.assertEqual("ncps-nix", project["project"]["name"])
-        self.assertEqual({"ncps": "ncps.__main__:main"}, project["project"]["scripts"])
+        scripts = {"ncps": "ncps.__main__:main", "dbmate-ncps": "ncps.dbmate:main"}
+        self.assertEqual(scripts, project["project"]["scripts"])
         packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
         self.assertEqual(["ncps", "twisted"], packages)
 
@@ -89,6 +90,22 @@ class DocumentTests(SynchronousTestCase):
         names = names_in((DOCS / "trust.md").read_text())
         self.assertGreater(len(names), 20)
         self.assertEqual([], sorted(name for name in names if not exists(name)))
+
+    def test_every_test_of_the_catalogue_is_there(self) -> None:
+        """The catalogue of faults names modules, classes and methods of tests that exist."""
+        defined: set[str] = set()
+        for path in (ROOT / "tests").rglob("*.py"):
+            defined.update(path.relative_to(ROOT).with_suffix("").parts)
+            defined.update(
+                re.findall(r"^ *(?:class|def|async def) (\w+)", path.read_text(), re.MULTILINE)
+            )
+        names = re.findall(
+            r"`((?:[a-z_0-9]+\.)*(?:test_\w+|\w+Tests)(?:\.test_\w+)?)`",
+            (DOCS / "testing.md").read_text(),
+        )
+        self.assertGreater(len(names), 100)
+        missing = {name for name in names if not defined.issuperset(name.split("."))}
+        self.assertEqual([], sorted(missing))
 
     def test_files_for_contributors_are_there(self) -> None:
         """The recipes name files and folders that exist; names in capitals stand for any name."""
@@ -112,6 +129,24 @@ class DocumentTests(SynchronousTestCase):
             missing = [name for name in modules if name.endswith(".py") and name not in found]
             self.assertEqual([], missing, word)
 
+    def test_the_code_has_each_word_of_the_glossary(self) -> None:
+        """Each part of a term stands in a module that its line names, or in the module's path."""
+        text = (DOCS / "glossary.md").read_text()
+        for entry in re.split(r"^- ", text, flags=re.MULTILINE)[1:]:
+            word = entry.partition("**: ")[0].removeprefix("**")
+            paths = [
+                ROOT / "ncps" / name for name in re.findall(r"`([a-z0-9_/]+(?:\.py)?)`", entry)
+            ]
+            files = [
+                file
+                for path in paths
+                for file in ([path] if path.is_file() else path.rglob("*.py"))
+            ]
+            code = "".join(f"{file.relative_to(ROOT)} {file.read_text()}" for file in files).lower()
+            parts = word.lower().replace("-", " ").split()
+            absent = [part for part in parts if part.removesuffix("s") not in code]
+            self.assertTrue(not files or not absent, word)
+
     def test_a_test_that_is_not_there_is_noticed(self) -> None:
         """Modules, classes and methods are told apart from those that were renamed."""
         self.assertTrue(exists("tests.unit.cache.narinfo.test_naming.OwnKeyTests"))
@@ -129,6 +164,37 @@ class DocumentTests(SynchronousTestCase):
                 modules = [name for name in modules if "/" in name]
             wrong += [name for name in modules if not (root / name).exists()]
             self.assertEqual([], wrong, page.name)
+
+    def test_every_row_of_the_design_names_what_exists(self) -> None:
+        """Modules and tests of the table alike."""
+        text = (DOCS / "design-table.md").read_text()
+        tests = names_in(text)
+        modules = re.findall(r"`(/?(?:\w+/)*(?:\w+/|\w+\.(?:py|nix|service|socket)))`", text)
+        self.assertGreater(len(tests), 40)
+        self.assertGreater(len(modules), 40)
+        wrong = [name for name in sorted(tests) if not exists(name)]
+        for name in modules:
+            root = ROOT if name.startswith("/") else ROOT / "ncps"
+            if not (root / name.lstrip("/")).exists():
+                wrong.append(name)
+        self.assertEqual([], wrong)
+
+    def test_every_number_is_explained(self) -> None:
+        """A comment or a page cites only numbers of promises and decisions that have a place."""
+        promises = re.findall(r"^## (P\d+) ", (DOCS / "promises.md").read_text(), re.MULTILINE)
+        decisions = re.findall(
+            r"^- \[(D\d+)\]", (DOCS / "decisions" / "README.md").read_text(), re.MULTILINE
+        )
+        pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "benchmarks").rglob("*.py")]
+        for folder in ("ncps", "tests", "twisted"):
+            pages += (ROOT / folder).rglob("*.py")
+        unexplained = {
+            f"{page.relative_to(ROOT)}: {number}"
+            for page in pages
+            for number in re.findall(r"\b[PD][1-9]\d?\b", page.read_text())
+            if number not in {*promises, *decisions}
+        }
+        self.assertEqual(set(), unexplained)
 
     def test_every_promise_and_decision_has_its_place(self) -> None:
         """A number in a comment or on a page can be looked up."""

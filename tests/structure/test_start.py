@@ -1,4 +1,4 @@
-"""What is imported when: each command has what it needs, and nothing that it can do without."""
+"""Each command imports the modules that it needs, and no others."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ DEADLINE_S: Final = 120.0
 OF_A_CONFIGURATION: Final = (
     "boto3",
     "botocore",
+    "google",
+    "grpc",
+    "jwt",
+    "opentelemetry",
     "psycopg",
     "pymysql",
     "txredisapi",
     "yaml",
     "ncps.assembly.bucket",
+    "ncps.assembly.oidc",
+    "ncps.auth.oidc",
     "ncps.process.crew",
     "ncps.database.dialects.mysql",
     "ncps.database.dialects.postgresql",
+    "ncps.database.dialects.server",
     "ncps.database.server",
     "ncps.locks.postgresql",
     "ncps.locks.redis",
+    "ncps.observe.otel",
     "ncps.process.datagrams",
     "ncps.process.gathering",
     "ncps.process.rundir",
     "ncps.process.worker",
 )
-"""What only some configurations need; the plainest has a directory, SQLite and one process."""
+"""Modules that the plainest configuration, a directory, SQLite and one process, does without."""
 
 OF_A_SERVER: Final = (
     "OpenSSL",
@@ -42,7 +50,7 @@ OF_A_SERVER: Final = (
     "twisted",
     "zope",
 )
-"""What no command needs that only reads arguments and settings."""
+"""Modules that a command does without which only reads arguments and settings."""
 
 
 def loaded_by(code: str) -> set[str]:

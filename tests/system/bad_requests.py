@@ -34,7 +34,8 @@ NOT_FOUND = (
     "/nar",
     "/metrics/",
     f"/{'a' * 10_000}",
-    f"/{GOOD}.ls",
+    f"/{GOOD[1:]}.ls",
+    f"/log/{GOOD[1:]}-x.drv",
     "/favicon.ico",
 )
 
@@ -72,7 +73,8 @@ RAW = tuple(
         (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", {400}),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX", {408}),
         (b"GET / HTTP/1.1\r\n", {408}),
-        (b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", {405}),
+        (b"PUT /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", {404}),
+        (b"PUT /pubkey HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n", {405}),
     )
 )
 

@@ -16,8 +16,10 @@ import lzma
 import random
 import struct
 import uuid
+import zlib
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 
 import brotli
 import lz4.frame
@@ -29,6 +31,8 @@ from tests.system.faults import Encoded, Fault
 from tests.system.origin import Origin
 
 ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz"
+LARGE = 100_000
+"""Bytes of noise beyond which no encoder is asked to make them smaller."""
 EXTENSIONS = {"none": "", "xz": ".xz", "zstd": ".zst", "bzip2": ".bz2", "br": ".br", "lz4": ".lz4"}
 
 
@@ -40,7 +44,7 @@ class Dialect(Enum):
     NIX_SERVE = "nar/<store path hash>-<nar hash>.nar"
     UUID = "nar/<random UUID>.nar.<ext>, as Cachix does"
     SNIX = "nar/snix-castore/<opaque>?narsize=<size>, uncompressed, as snix does"
-    ATTIC = "nar/<nar hash>.nar whatever the compression, as Attic does"
+    ATTIC = "nar/<nar hash>.nar under every compression, as Attic does"
     BARE = "neither FileHash nor FileSize"
     ZERO_SIZE = "FileSize is 0"
     ENCODED = "the wire carries Content-Encoding zstd, as Harmonia's does"
@@ -66,8 +70,12 @@ def pack_nar(content: bytes, *, executable: bool = False) -> bytes:
     return b"".join(map(text, [b"nix-archive-1", *tokens]))
 
 
+@lru_cache(16)
 def compress(data: bytes, compression: str) -> bytes:
-    """Compress as a narinfo's Compression field names it."""
+    """Compress as a narinfo's Compression field names it.
+
+    Most tests have the same NARs, whose noise follows from a seed; xz takes 1 s for 3 MB of it.
+    """
     match compression:
         case "none":
             return data
@@ -84,6 +92,39 @@ def compress(data: bytes, compression: str) -> bytes:
         case "lz4":
             return bytes(lz4.frame.compress(data))
     raise ValueError(compression)
+
+
+def stored_xz(data: bytes) -> bytes:
+    """Return an .xz file that holds data in pieces that are not compressed, at no cost.
+
+    The encoder of liblzma makes such pieces of noise, too, but tries for 0.4 s per MB before.
+    """
+
+    def number(value: int) -> bytes:
+        digits = []
+        while value >= 0x80:
+            digits.append(value & 0x7F | 0x80)
+            value >>= 7
+        return bytes((*digits, value))
+
+    def checked(part: bytes) -> bytes:
+        part += bytes(-len(part) % 4)
+        return part + struct.pack("<I", zlib.crc32(part))
+
+    flags = b"\0\1"  # each block has a CRC32
+    head = checked(b"\2\0\x21\1\x16")  # LZMA2 with a dictionary of 8 MiB
+    piece = 65536
+    pieces = [data[at : at + piece] for at in range(0, len(data), piece)]
+    packed = b"".join(
+        struct.pack(">BH", 2 if at else 1, len(each) - 1) + each for at, each in enumerate(pieces)
+    )
+    block = head + packed + b"\0"
+    size = len(block) + 4  # with its checksum, but without its padding
+    block += bytes(-len(block) % 4) + struct.pack("<I", zlib.crc32(data))
+    index = checked(b"\0" + number(1) + number(size) + number(len(data)))
+    tail = struct.pack("<I", len(index) // 4 - 1) + flags
+    start = b"\xfd7zXZ\0" + flags + struct.pack("<I", zlib.crc32(flags))
+    return start + block + index + struct.pack("<I", zlib.crc32(tail)) + tail + b"YZ"
 
 
 @frozen
@@ -146,7 +187,7 @@ class StorePath:
 
     @property
     def fingerprint(self) -> str:
-        """What is signed."""
+        """The text that is signed."""
         references = ",".join(f"/nix/store/{name}" for name in sorted(self.references))
         nar_hash = f"sha256:{to_base32(hashlib.sha256(self.nar).digest())}"
         return f"1;{self.path};{nar_hash};{len(self.nar)};{references}"
@@ -200,8 +241,9 @@ class SyntheticCache:
         references: Sequence[StorePath] = (),
         itself: bool = False,
         content: bytes | None = None,
+        nar: bytes | None = None,
     ) -> StorePath:
-        """Make one more path: a file of `size` random bytes.
+        """Make one more path: a file of `size` random bytes, or of `content`, or this NAR.
 
         :param itself: whether it refers to itself.
         """
@@ -209,8 +251,11 @@ class SyntheticCache:
             compression = "none"
         elif dialect is Dialect.UNSTATED:
             compression = "bzip2"
-        nar = pack_nar(self._noise.randbytes(size) if content is None else content)
-        file = compress(nar, compression)
+        is_noise = nar is None and content is None
+        if nar is None:
+            nar = pack_nar(self._noise.randbytes(size) if content is None else content)
+        is_stored = compression == "xz" and is_noise and size > LARGE
+        file = stored_xz(nar) if is_stored else compress(nar, compression)
         base_name = f"{to_base32(self._noise.randbytes(20))}-made-{len(self.paths)}"
         names = [path.base_name for path in references] + ([base_name] if itself else [])
         path = StorePath(

@@ -149,7 +149,7 @@ class Redirect:
 
 @frozen
 class Cut:
-    """The connection ends after so many body bytes: politely (FIN) or by a reset."""
+    """The connection ends after `at` body bytes: politely (FIN) or by a reset."""
 
     at: int
     reset: bool = False
@@ -160,7 +160,7 @@ class Cut:
 
 @frozen
 class Stall:
-    """After so many body bytes nothing more comes, until time is over or the origin released."""
+    """After `at` body bytes nothing more comes, until time is over or the origin released."""
 
     at: int
     seconds: float = inf
@@ -171,7 +171,7 @@ class Stall:
 
 @frozen
 class Trickle:
-    """The body flows at so many bytes a second."""
+    """The body flows at `rate` bytes a second."""
 
     rate: float
 
@@ -181,7 +181,7 @@ class Trickle:
 
 @frozen
 class Delay:
-    """The head comes late, by so many seconds."""
+    """The head comes `seconds` late."""
 
     seconds: float
 
@@ -268,7 +268,7 @@ class WrongRange:
 
 @frozen
 class HugeHeaders:
-    """So many headers of so many bytes each."""
+    """There are `count` more headers, of `size` bytes each."""
 
     count: int = 1000
     size: int = 100

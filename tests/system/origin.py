@@ -16,7 +16,6 @@ may be called from any thread.
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import ssl
 import struct
@@ -30,17 +29,17 @@ from typing import Literal, Self
 from attrs import define, field, frozen
 
 from tests.system.faults import Fault, Plan, Reply, Request
+from tests.system.replies import render_head
 
 PIECE = 64 * 1024
 TURNS = 5  # of the event loop, until what was accepted is being answered
-REASONS = {200: "OK", 206: "Partial Content", 302: "Found", 404: "Not Found", 416: "Bad Range"}
 
 Outcome = Literal["open", "done", "cut", "left", "silent"]
 
 
 @frozen
 class Entry:
-    """What lies under a path: an object, its headers, and how its answers go wrong."""
+    """The entry of a path: an object, its headers, and how its answers go wrong."""
 
     content: bytes
     headers: tuple[tuple[str, str], ...] = ()
@@ -143,7 +142,7 @@ class Origin:
         return Counter(visit.target for visit in list(self.log) if visit.method == "GET")
 
     def wait_for(self, what: Callable[[], object], *, deadline: float = 30.0) -> None:
-        """Wait until something is true of the log; AssertionError after `deadline` seconds."""
+        """Wait until the log is as wanted. Raises AssertionError after `deadline` seconds."""
         with self._changed:
             if not self._changed.wait_for(what, deadline):
                 seen = "\n".join(map(str, self.log[-10:])) or "nothing"
@@ -389,45 +388,3 @@ class Origin:
             visit.outcome = outcome or visit.outcome
             visit.stalled = visit.stalled if stalled is None else stalled
             self._changed.notify_all()
-
-
-def render_head(reply: Reply, request: Request, writer: asyncio.StreamWriter) -> bytes:
-    """Write the head of an answer and return the body that belongs behind it."""
-    body, headers = reply.content, list(reply.headers)
-    if reply.advertise_ranges and reply.status == 200:
-        headers.append(("Accept-Ranges", "bytes"))
-    if request.range is not None and reply.ranges != "ignored" and reply.status == 200:
-        body = _cut_range(reply, request.range, headers)
-    if reply.framing == "length":
-        claim = reply.claim if reply.claim is not None else len(body)
-        headers.append(("Content-Length", str(claim)))
-    elif reply.framing == "chunked":
-        headers.append(("Transfer-Encoding", "chunked"))
-    else:
-        headers.append(("Connection", "close"))
-    lines = [f"HTTP/1.1 {reply.status} {REASONS.get(reply.status, 'Status')}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-    return body
-
-
-def _cut_range(reply: Reply, asked: str, headers: list[tuple[str, str]]) -> bytes:
-    """Turn the reply into a 206 or 416 for a single range; anything else is ignored."""
-    size = len(reply.content)
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
-    if found is None or found[0] == "bytes=-":
-        return reply.content
-    if found[1]:
-        start, stop = int(found[1]), int(found[2]) + 1 if found[2] else size
-    else:
-        start, stop = max(0, size - int(found[2])), size
-    stop = min(stop, size)
-    if start >= stop:
-        reply.status = 416
-        headers.append(("Content-Range", f"bytes */{size}"))
-        return b""
-    if reply.ranges == "shifted":
-        start = max(0, start - 1)
-    reply.status = 206
-    headers.append(("Content-Range", f"bytes {start}-{stop - 1}/{size}"))
-    return reply.content[start:stop]

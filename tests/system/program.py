@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from tests.e2e.daemon import Daemon
+from tests.e2e.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0  # seconds for a command
+
+_PROGRAMS = {"ncps": "ncps.__main__", "ncps.dbmate": "ncps.dbmate"}
 
 Done = subprocess.CompletedProcess[str]
 
@@ -28,10 +33,13 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def run(command: Sequence[str], home: Path, more: Mapping[str, str] | None = None) -> Done:
-    """Run `python ARGUMENTS` to its end."""
+    """Run `python ARGUMENTS` to its end; a fork of the warm process runs our own programs."""
+    seen = environment(home, **(more or {}))
+    if command[0] == "-m" and (program := _PROGRAMS.get(command[1])):
+        return run_forked(program, command[2:], home, seen)
     return subprocess.run(
         [sys.executable, *command],
-        env=environment(home, **(more or {})),
+        env=seen,
         cwd=home,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -39,6 +47,26 @@ def run(command: Sequence[str], home: Path, more: Mapping[str, str] | None = Non
         timeout=DEADLINE,
         check=False,
     )
+
+
+def run_forked(program: str, arguments: Sequence[str], home: Path, seen: Mapping[str, str]) -> Done:
+    """Run a program of ours to its end, in a fork of the warm process.
+
+    :param program: module with a function `main`.
+    :param home: the directory that it runs in.
+    :param seen: its whole environment.
+    """
+    with TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+        outputs = (output.fileno(), errors.fileno())
+        forked = Forked(arguments, seen, home, *outputs, program=program, is_command=True)
+        try:
+            code = forked.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            os.killpg(forked.pid, signal.SIGKILL)
+            raise
+        output.seek(0)
+        errors.seek(0)
+        return Done(arguments, code, output.read(), errors.read())
 
 
 def settings_of(daemon: Daemon) -> list[str]:

@@ -1,14 +1,12 @@
 """The stage of the system tests: origins, caches on them and daemons over them, all ended after.
 
-Whatever a test does, no daemon may print a traceback: each one's log is looked through when it
-ends.
+No daemon may print a traceback in any test: each one's log is looked through when it ends.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,10 +20,9 @@ from tests.system.caches import StorePath, SyntheticCache
 from tests.system.faults import Fault
 from tests.system.origin import Origin
 from tests.system.wire import Answer, Exchange, ask
+from tests.waiting import wait_until
 
 T = TypeVar("T")
-
-DEADLINE = 20.0  # seconds for anything that should happen soon
 
 ALARMS = ("Traceback", "Unhandled", "internal error", "ResourceWarning", "never awaited")
 
@@ -41,27 +38,8 @@ QUICK = (
 )
 
 
-def wait_until(
-    what: Callable[[], object],
-    why: str,
-    *,
-    deadline: float = DEADLINE,
-    daemon: Daemon | None = None,
-) -> None:
-    """Wait until something is true; AssertionError after `deadline` seconds.
-
-    :param daemon: whose log goes into the error.
-    """
-    until = time.monotonic() + deadline
-    while not what():
-        if time.monotonic() > until:
-            tail = [] if daemon is None else daemon.log.splitlines()[-30:]
-            raise AssertionError("\n".join([f"not within {deadline} s: {why}", *tail]))
-        time.sleep(0.02)
-
-
 def log_lines(daemon: Daemon) -> list[dict[str, Any]]:
-    """Return the daemon's log; AssertionError where a line is not a JSON object."""
+    """Return the daemon's log. Raises AssertionError if a line is not a JSON object."""
     found = []
     for line in daemon.log.splitlines():
         try:
@@ -143,6 +121,12 @@ class Stage(SynchronousTestCase):
         """Ask a daemon; underscores in header names stand for dashes."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return ask(daemon.port, path, method=method, headers=given)
+
+    def metric(self, daemon: Daemon, series: str) -> float:
+        """Read a series by its name and labels as they are written."""
+        text = self.ask(daemon, "/metrics").body.decode()
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{series} "))
+        return float(line.rpartition(" ")[2])
 
     def narinfo(self, daemon: Daemon, path: StorePath) -> Answer:
         """Ask for a path's narinfo."""

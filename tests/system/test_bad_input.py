@@ -15,12 +15,13 @@ from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.system.caches import Dialect, StorePath, SyntheticCache, compress, pack_nar, to_base32
 from tests.system.faults import Status
 from tests.system.origin import Origin
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
+from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 BOMB = 64 * MIB
 MEMORY_MIB = 250
-"""What a daemon may take at most while it is bombed; it starts with about 60."""
+"""Memory that a daemon may take at most while it is bombed; it starts with about 60."""
 
 
 class BadInputTests(Stage):
@@ -108,7 +109,7 @@ class BadInputTests(Stage):
         found = re.search(r"^ncps_upstream_disagreements_total (\S+)", text, re.MULTILINE)
         assert found is not None
         self.assertGreaterEqual(float(found[1]), 1)
-        self.wait_for_log(daemon, "says NarHash", "one holds")
+        self.wait_for_log(daemon, "says NarHash", "one is used")
 
     # Monsters
 

@@ -6,13 +6,13 @@ from functools import partial
 from threading import Event
 
 from tests.e2e.daemon import Daemon
-from tests.integration.servers.process import free_port
 from tests.system import bad_requests
 from tests.system.caches import StorePath
 from tests.system.origin import Origin
 from tests.system.program import run_ncps
 from tests.system.stage import Stage, log_lines, requests
 from tests.system.wire import raw_status, send_raw
+from tests.waiting import free_port
 
 CLIENTS = 32
 ROUNDS = 3

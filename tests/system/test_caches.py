@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
+import random
 import tempfile
 from pathlib import Path
 
@@ -11,7 +13,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.e2e.bench import remove_tree
 from tests.e2e.nixclient import NixClient, NixError, find_release
 from tests.services import require
-from tests.system.caches import Dialect, SyntheticCache, TestKey, forged, pack_nar, to_base32
+from tests.system.caches import (
+    Dialect,
+    SyntheticCache,
+    TestKey,
+    forged,
+    pack_nar,
+    stored_xz,
+    to_base32,
+)
 from tests.system.origin import Origin
 
 
@@ -29,6 +39,16 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(120, len(nar))
         wanted = "04zwf782yjwnh3q6hz5izfd6jyip8kgw6g6yj43fiqhbyhdd0dqw"
         self.assertEqual(wanted, to_base32(hashlib.sha256(nar).digest()))
+
+    def test_stored_xz(self) -> None:
+        """Files of one and several pieces are read by liblzma, and damage is noticed."""
+        for size in (1, 65_536, 65_537, 200_000):
+            data = random.Random(size).randbytes(size)
+            file = stored_xz(data)
+            self.assertEqual(data, lzma.decompress(file))
+            at = file.index(data[:16])
+            damaged = file[:at] + bytes([file[at] ^ 1]) + file[at + 1 :]
+            self.assertRaises(lzma.LZMAError, lzma.decompress, damaged)
 
     def test_seed_decides_everything(self) -> None:
         """The same seed gives the same cache, another one another."""

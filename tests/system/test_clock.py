@@ -45,7 +45,7 @@ class ClockTests(Stage):
         return path
 
     def test_nothing_times_out_and_nothing_waits(self) -> None:
-        """What arrives goes on arriving, what is slow is waited for, and the silent given up."""
+        """Transfers go on, slow upstreams are waited for, and silent ones are given up."""
         for step in STEPS:
             slow, late = self.added(nar=Trickle(40_000)), self.added(narinfo=Delay(1.0))
             silent = self.added(narinfo=Silence())

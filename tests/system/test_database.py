@@ -8,7 +8,8 @@ from functools import partial
 
 from tests.e2e.daemon import Daemon
 from tests.system.caches import StorePath
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
+from tests.waiting import wait_until
 
 SIZE = 500_000
 
@@ -103,7 +104,7 @@ class LockedTests(Stage):
             self.assertEqual(("hit", path.file), (answer.outcome, answer.body))
 
     def test_killed_while_it_is_locked(self) -> None:
-        """What could not be recorded is taken over after the restart, and nothing is wrong."""
+        """A NAR that could not be recorded is taken over after the restart."""
         daemon = self.daemon(self.upstream)
         new = self.cache.add(SIZE)
         self.cache.mount_path(self.upstream, new)

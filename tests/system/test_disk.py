@@ -21,8 +21,9 @@ from tests.machines.ill import Failing, Illness, Slow
 from tests.services import require
 from tests.system.caches import StorePath
 from tests.system.origin import Origin
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
 from tests.system.wire import Answer
+from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 SIZE = 3_000_000
@@ -88,7 +89,7 @@ class UnreadableTests(IllStage):
         self.assertEqual(path.file, cut.body + rest.body)
 
     def test_unreadable_nar_on_a_disk_that_turned_read_only(self) -> None:
-        """What cannot even be set aside is fetched past the store, each time, and harms nobody."""
+        """A NAR that cannot even be set aside is fetched past the store, each time."""
         path, other = self.cache.add(SIZE), self.cache.add(SIZE)
         origin = self.mounted()
         daemon, illness = self.ill_daemon(origin)

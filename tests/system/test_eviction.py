@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from pathlib import Path
 from tests.e2e.daemon import Daemon
 from tests.system.caches import Dialect, StorePath
 from tests.system.origin import Origin
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
+from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 LIMIT = 2 * MIB
@@ -23,7 +23,7 @@ LIMITED = ("--cache-max-size", "2M", *AT_ONCE)
 
 
 class Sized(Stage):
-    """What can be seen of a store from outside."""
+    """Looks at a store from outside."""
 
     def files(self, daemon: Daemon) -> dict[str, int]:
         """Sizes of all NARs in the store, by name; some may go while they are listed."""
@@ -49,12 +49,6 @@ class Sized(Stage):
             file = f"{name}.nar.{extension}" if extension else f"{name}.nar"
             self.assertEqual(files.get(file), size, file)
         self.assertEqual(counted, [(len(rows), sum(size for _, _, size in rows))])
-
-    def metric(self, daemon: Daemon, name: str) -> float:
-        text = self.ask(daemon, "/metrics").body.decode()
-        found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-        assert found is not None, name
-        return float(found[1])
 
     def fill(self, daemon: Daemon, paths: Sequence[StorePath]) -> None:
         for path in paths:
@@ -125,7 +119,7 @@ class SizeTests(Sized):
 
 class KillTests(Sized):
     def full(self, count: int, origin: Origin) -> Daemon:
-        """A daemon that stored so many NARs, and is not running."""
+        """Return a daemon that stored `count` NARs and is not running."""
         paths = [self.cache.add(20_000, compression="none") for _ in range(count)]
         for path in paths:
             self.cache.mount_path(origin, path)

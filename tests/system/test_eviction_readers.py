@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.system.stage import wait_until
 from tests.system.test_eviction import AT_ONCE, Sized
+from tests.waiting import wait_until
 
 KIB = 1024
 SEED = 20
@@ -36,7 +36,7 @@ class ReaderTests(Sized):
         self.assertEqual(big.file, answer.body)
 
     def test_many_clients_of_few_nars_over_a_tiny_store(self) -> None:
-        """What is asked for while it is being removed arrives whole, and no error is logged."""
+        """A NAR that is asked for while it is being removed arrives whole; no error is logged."""
         paths = [self.cache.add(100 * KIB + number) for number in range(30)]
         daemon = self.daemon(self.mounted(), options=("--cache-max-size", "512K", *AT_ONCE))
         dice = random.Random(SEED)

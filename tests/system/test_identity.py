@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ncps.nix.keys import PublicKey, SecretKey, Signature
 from tests.system.program import run_ncps
-from tests.system.stage import Stage, log_lines, wait_until
+from tests.system.stage import Stage, log_lines
+from tests.waiting import wait_until
 
 WAYS_OUT = ("restore config/cache.key", "--cache-secret-key-path", "--accept-new-key")
 
@@ -30,7 +31,7 @@ class IdentityStage(Stage):
         return file
 
     def refusal(self, *flags: str, command: str = "serve") -> str:
-        """What a start with these flags says; nothing in the store has changed."""
+        """Return the message of a start with these flags; check that the store has not changed."""
         before = self.stored()
         done = run_ncps(self.ncps, command, flags=flags)
         said = done.stdout + done.stderr

@@ -8,8 +8,9 @@ import socket
 
 from tests.e2e.daemon import Daemon
 from tests.system.faults import Delay, Redirect, Trickle
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
 from tests.system.wire import raw_status, send_raw
+from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 
@@ -31,18 +32,12 @@ class LimitStage(Stage):
         assert found is not None, limit
         return float(found[1])
 
-    def metric(self, daemon: Daemon, series: str) -> float:
-        """Read a series by its name and labels as they are written."""
-        text = self.ask(daemon, "/metrics").body.decode()
-        (line,) = (line for line in text.splitlines() if line.startswith(f"{series} "))
-        return float(line.rpartition(" ")[2])
-
 
 class DescriptorTests(LimitStage):
     """Fewer descriptors than connections."""
 
     def crowded(self, hard: int, connections: int) -> tuple[Daemon, list[socket.socket]]:
-        """Return a daemon under a limit, and so many connections to it that ask nothing."""
+        """Return a daemon under a limit, and idle connections to it."""
         daemon = self.make_daemon(self.mounted())
         daemon.program = ("-c", FEW_DESCRIPTORS.format(hard=hard))
         daemon.start()
@@ -57,7 +52,7 @@ class DescriptorTests(LimitStage):
         path = self.cache.add()
         daemon, _ = self.crowded(4096, 300)
         self.assertEqual(path.file, self.ask(daemon, self.nar_target(daemon, path)).body)
-        self.assertIn("beneath the limit of 4096 descriptors", daemon.log)
+        self.assertIn("the limit of 4096 descriptors allows", daemon.log)
 
     def test_connections_that_do_not_fit_wait(self) -> None:
         """They are served when others have ended; none is reset, and downloads go on meanwhile."""
@@ -67,7 +62,7 @@ class DescriptorTests(LimitStage):
         target = f"/{path.digest}.narinfo"
         first.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         self.assertEqual(200, raw_status(first.recv(65536)))
-        self.wait_for_log(daemon, "this is told once")
+        self.wait_for_log(daemon, "this is logged once")
         late = self.in_background(lambda: self.ask(daemon, "/pubkey").status)
         idle[50].sendall(b"GET /pubkey HTTP/1.1\r\nHost: x\r\n\r\n")
         for line in idle[:50]:
@@ -96,7 +91,7 @@ class ClientLimitTests(LimitStage):
             self.assertEqual(1, self.reached(daemon, limit))
 
     def test_connections_of_one_address_are_bounded(self) -> None:
-        """What is beyond is closed at once, and what is open goes on."""
+        """Connections beyond the limit are closed at once, and open ones go on."""
         daemon = self.daemon(self.mounted(), options=("--server-max-connections-per-address=3",))
         held = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(3)]
         for line in held:
@@ -115,7 +110,7 @@ class ClientLimitTests(LimitStage):
             return False
 
     def test_requests_beyond_the_limit_are_503(self) -> None:
-        """Who comes while too many are being answered is told to come back, and can."""
+        """A client that comes while too many are being answered is told to come back, and can."""
         path = self.cache.add()
         origin = self.mounted()
         target = f"/{path.digest}.narinfo"
@@ -132,7 +127,7 @@ class ClientLimitTests(LimitStage):
 
 class UpstreamLimitTests(LimitStage):
     def test_narinfo_and_redirects_are_bounded_as_set(self) -> None:
-        """What goes beyond fails, is counted, and does not harm the rest."""
+        """Answers beyond these limits fail, are counted, and do not harm the rest."""
         large = self.cache.add(references=[self.cache.add() for _ in range(100)])
         moved = self.cache.add()
         small = self.cache.add()

@@ -6,7 +6,8 @@ from tests.e2e.daemon import Daemon
 from tests.integration.servers import shared
 from tests.integration.servers.redis import Redis
 from tests.system.program import run_ncps
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
+from tests.waiting import wait_until
 
 QUICK_REDIS = ("--cache-redis-timeout", "500ms", "--cache-lock-download-ttl", "2s")
 
@@ -105,6 +106,75 @@ class RedisTests(LocksStage):
         daemon.start()
         self.assert_served(daemon, path)
         self.assertNotIn("right", daemon.log)
+
+
+class SeveralRedisTests(LocksStage):
+    """Three servers, of which a majority keeps the locks."""
+
+    def options(self, *servers: Redis, more: tuple[str, ...] = ()) -> tuple[str, ...]:
+        addresses = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+        where = ("--cache-redis-addrs", addresses, "--cache-lock-backend", "redis")
+        return (*where, *QUICK_REDIS, *more)
+
+    def server(self, *lines: str) -> Redis:
+        server = Redis(*lines)
+        self.addCleanup(server.close)
+        server.start()
+        return server
+
+    def test_servers_go_and_come_back(self) -> None:
+        """One that is away has a gauge and a line; only without a majority there is trouble."""
+        servers = [self.server() for _ in range(3)]
+        first, second = self.cache.add(), self.cache.add()
+        daemon = self.daemon(self.mounted(), options=self.options(*servers))
+
+        def gauge(server: Redis) -> str:
+            head = f'ncps_lock_server_up{{server="127.0.0.1:{server.port}"}} '
+            return self.metrics(daemon).partition(head)[2][:3]
+
+        servers[0].kill()
+        wait_until(lambda: gauge(servers[0]) == "0.0", "the gauge to fall", daemon=daemon)
+        self.assertEqual(["1.0", "1.0"], [gauge(server) for server in servers[1:]])
+        self.assertIn("ncps_lock_backend_up 1.0", self.metrics(daemon))
+        self.assertEqual("ok", self.ask(daemon, "/readyz").json["parts"]["leases"])
+        self.wait_for_log(daemon, "is away, one of 3 servers of which leases need 2")
+        self.assert_served(daemon, first)
+        self.wait_until_stored(daemon, first)
+        servers[1].kill()
+        self.wait_for_leases(daemon, ok=False)
+        self.assertIn("2 of 3 Redis servers", self.ask(daemon, "/readyz").json["parts"]["leases"])
+        self.assert_served(daemon, first)
+        answer = self.narinfo(daemon, second)
+        self.assertEqual(503, answer.status)
+        self.assertIn("retry-after", answer.headers)
+        self.assertIn("ncps_lock_backend_up 0.0", self.metrics(daemon))
+        self.wait_for_log(daemon, "2 of 3 Redis servers are away, what is not stored")
+        servers[0].start()
+        self.wait_for_leases(daemon, ok=True)
+        self.assert_served(daemon, second)
+        self.wait_for_log(daemon, "enough Redis servers are there again")
+        daemon.stop()
+        self.assertEqual(servers[2].say("--scan"), "ncps:lock:#fence")
+
+    def test_servers_that_are_not_what_they_should_be(self) -> None:
+        """Each is one line that names the server and says what would be right."""
+        right, other = self.server(), self.server()
+        replica = self.server(f"replicaof 127.0.0.1 {right.port}")
+        locked = self.server("requirepass s3cret")
+        daemon = self.make_daemon(self.mounted())
+        twice = f"127.0.0.1:{right.port},localhost:{right.port},127.0.0.1:{other.port}"
+        for flags, code, words in (
+            (self.options(right, other, right), 2, ("should be there once",)),
+            (("--cache-redis-addrs", twice), 1, ("same Redis server", "give each server once")),
+            (self.options(right, other, replica), 1, (f"{replica.port} is a replica", "master")),
+            (self.options(right, other, locked), 1, (f"{locked.port} refuses the login",)),
+        ):
+            done = run_ncps(daemon, "serve", flags=flags)
+            said = done.stdout + done.stderr
+            self.assertEqual(code, done.returncode, said)
+            for word in words:
+                self.assertIn(word, said)
+            self.assertNotIn("Traceback", said)
 
 
 class PostgreSQLTests(LocksStage):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.system.caches import StorePath
 from tests.system.faults import Delay, Fault, NoLength, Raw, Status
 from tests.system.origin import Origin
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
+from tests.waiting import wait_until
 
 SIZE = 200_000
 LATE_S = 3.0

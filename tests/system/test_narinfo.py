@@ -22,7 +22,8 @@ from tests.system.faults import (
     Trailing,
 )
 from tests.system.origin import Origin
-from tests.system.stage import Stage, requests, wait_until
+from tests.system.stage import Stage, requests
+from tests.waiting import wait_until
 
 
 class NarInfoStage(Stage):
@@ -124,7 +125,7 @@ class OtherUpstreamTests(NarInfoStage):
         self.assertLess(line["duration_ms"], 600)
 
     def test_absence_at_one_upstream_is_no_failure(self) -> None:
-        """What the first upstream has not is fetched from the second, without a warning."""
+        """A path that the first upstream lacks is fetched from the second, without a warning."""
         empty, good = self.origin(), self.mounted()
         daemon = self.daemon(empty, good)
         self.assertEqual(200, self.narinfo(daemon, self.path).status)
@@ -156,7 +157,7 @@ class NoOtherUpstreamTests(NarInfoStage):
     """Nobody has it, or nobody can tell: the client learns which."""
 
     def test_absence_is_404_and_remembered_briefly(self) -> None:
-        """What no upstream has is 404, asked for once while that is remembered."""
+        """A path that no upstream has is 404, and asked for once while that is remembered."""
         origin = self.origin()
         daemon = self.daemon(origin, options=["--cache-negative-ttl", "1s"])
         self.assertEqual((404, "miss"), self._seen(daemon))
@@ -287,7 +288,7 @@ class NoOtherUpstreamTests(NarInfoStage):
 
 
 class NarInfoContentTests(NarInfoStage):
-    """What a served narinfo says."""
+    """The text of a served narinfo."""
 
     def signatures(self, path: StorePath, daemon: Daemon) -> list[str]:
         """Return the signatures of a served narinfo."""

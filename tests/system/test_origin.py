@@ -3,101 +3,23 @@
 from __future__ import annotations
 
 import gzip
-import socket
 import time
 
 import zstandard
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.system.faults import (
     Chunked,
     Claim,
     Cut,
-    Delay,
     Encoded,
-    Fault,
-    From,
-    GarbageBody,
-    Hangup,
-    Html,
-    HugeHeaders,
     Long,
     NoLength,
-    NoRanges,
-    Only,
-    Raw,
-    Redirect,
-    Request,
     Short,
-    Silence,
     Stall,
-    Status,
-    Trailing,
     Trickle,
     WrongBytes,
-    WrongRange,
 )
-from tests.system.origin import Origin
-
-BODY = bytes(range(256)) * 400
-
-
-class Line:
-    """A client that only knows bytes."""
-
-    def __init__(self, origin: Origin) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", origin.port), timeout=10)
-
-    def ask(self, target: str = "/a", *headers: str, method: str = "GET") -> None:
-        lines = [f"{method} {target} HTTP/1.1", "Host: x", *headers]
-        self.socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-
-    def read_head(self) -> tuple[int, dict[str, str]]:
-        data = b""
-        while not data.endswith(b"\r\n\r\n"):
-            byte = self.socket.recv(1)
-            if not byte:
-                raise EOFError(data)
-            data += byte
-        status, *fields = data.decode("latin-1")[:-4].split("\r\n")
-        return int(status.split()[1]), dict(field.split(": ", 1) for field in fields)
-
-    def read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = self.socket.recv(min(65536, size - len(data)))
-            if not more:
-                break
-            data += more
-        return data
-
-    def read_all(self) -> bytes:
-        """Read to the end; ConnectionResetError where that is how it ends."""
-        return self.read(1 << 30)
-
-    def close(self) -> None:
-        self.socket.close()
-
-
-class OriginCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.origin = Origin()
-        self.origin.start()
-        self.addCleanup(self.origin.stop)
-
-    def line(self) -> Line:
-        line = Line(self.origin)
-        self.addCleanup(line.close)
-        return line
-
-    def get(
-        self, *faults: Fault, headers: tuple[str, ...] = (), content: bytes = BODY
-    ) -> tuple[Line, int, dict[str, str]]:
-        """Serve an object at /a with faults, ask for it and read the head."""
-        self.origin.serve("/a", content, *faults)
-        line = self.line()
-        line.ask("/a", *headers)
-        return line, *line.read_head()
+from tests.system.origin_case import BODY, OriginCase
 
 
 class HonestTests(OriginCase):
@@ -123,7 +45,7 @@ class HonestTests(OriginCase):
         self.assertEqual(b"", line.read_all())
 
     def test_unknown_target_is_404(self) -> None:
-        """What nobody put there is not found."""
+        """A path without an entry is not found."""
         line = self.line()
         line.ask("/b")
         self.assertEqual(404, line.read_head()[0])
@@ -285,130 +207,3 @@ class BodyFaultTests(OriginCase):
             Encoded("zstd", asked_only=True), headers=("Accept-Encoding: br, zstd",)
         )
         self.assertEqual("zstd", headers["Content-Encoding"])
-
-
-class HeadFaultTests(OriginCase):
-    """Faults in the head, or instead of it."""
-
-    def test_status_comes_with_its_retry_after(self) -> None:
-        """An error status may say when to come again."""
-        _, status, headers = self.get(Status(429, retry_after=7))
-        self.assertEqual((429, "7"), (status, headers["Retry-After"]))
-
-    def test_html_is_a_cheerful_200(self) -> None:
-        """The captive portal says 200 and HTML."""
-        line, status, headers = self.get(Html())
-        self.assertEqual((200, "text/html"), (status, headers["Content-Type"]))
-        self.assertIn(b"<html>", line.read(int(headers["Content-Length"])))
-
-    def test_redirect_names_its_place(self) -> None:
-        """A redirect has a Location."""
-        _, status, headers = self.get(Redirect("../b", 307))
-        self.assertEqual((307, "../b"), (status, headers["Location"]))
-
-    def test_ignored_range_is_200(self) -> None:
-        """An origin without ranges sends everything, whether it advertised them or not."""
-        for advertised in (True, False):
-            _, status, headers = self.get(NoRanges(advertised), headers=("Range: bytes=5-",))
-            self.assertEqual((200, str(len(BODY))), (status, headers["Content-Length"]))
-            self.assertEqual(advertised, "Accept-Ranges" in headers)
-
-    def test_wrong_range_starts_elsewhere(self) -> None:
-        """A wrong range is a 206 from another offset, and says so."""
-        line, status, headers = self.get(WrongRange(), headers=("Range: bytes=5-",))
-        self.assertEqual(206, status)
-        self.assertTrue(headers["Content-Range"].startswith("bytes 4-"))
-        self.assertEqual(BODY[4:], line.read(int(headers["Content-Length"])))
-
-    def test_huge_headers_are_huge(self) -> None:
-        """Many big headers stand before a good body."""
-        _, status, headers = self.get(HugeHeaders(50, 1000))
-        self.assertEqual(200, status)
-        self.assertGreater(sum(map(len, headers.values())), 50_000)
-
-    def test_silence_lasts(self) -> None:
-        """A silent origin reads the request and says nothing until it is released."""
-        self.origin.serve("/a", BODY, Silence())
-        line = self.line()
-        line.ask("/a")
-        self.origin.wait_for_stall("/a")
-        line.socket.settimeout(0.1)
-        self.assertRaises(TimeoutError, line.read, 1)
-        line.socket.settimeout(10)
-        self.origin.release()
-        self.assertEqual(b"", line.read_all())
-
-    def test_delay_holds_the_head_back(self) -> None:
-        """A delayed head comes in the end."""
-        began = time.monotonic()
-        _, status, _ = self.get(Delay(0.2))
-        self.assertEqual(200, status)
-        self.assertGreater(time.monotonic() - began, 0.15)
-
-    def test_hangup_ends_without_a_word(self) -> None:
-        """A hang-up closes or resets the connection instead of an answer."""
-        self.assertRaises(EOFError, self.get, Hangup())
-        self.assertRaises(ConnectionResetError, self.get, Hangup(reset=True))
-
-    def test_raw_bytes_replace_the_answer(self) -> None:
-        """Raw bytes are sent as they are."""
-        self.origin.serve("/a", BODY, Raw(b"SSH-2.0-what\r\n"))
-        line = self.line()
-        line.ask("/a")
-        self.assertEqual(b"SSH-2.0-what\r\n", line.read_all())
-
-    def test_garbage_follows_a_good_head(self) -> None:
-        """Garbage in place of chunks comes behind a head that looks right."""
-        line, status, headers = self.get(GarbageBody())
-        self.assertEqual((200, "chunked"), (status, headers["Transfer-Encoding"]))
-        self.assertIn(b"not a chunk", line.read_all())
-
-    def test_trailing_bytes_follow_a_good_answer(self) -> None:
-        """Bytes nobody asked for lie behind the body."""
-        line, _, _ = self.get(Trailing(b"boo"), headers=("Connection: close",))
-        self.assertEqual(BODY + b"boo", line.read_all())
-
-
-class PlanTests(OriginCase):
-    """Which request meets which fault."""
-
-    def statuses(self, count: int) -> list[int]:
-        statuses = []
-        for _ in range(count):
-            line = self.line()
-            line.ask("/a")
-            statuses.append(line.read_head()[0])
-        return statuses
-
-    def test_only_the_named_requests_fail(self) -> None:
-        """`Only` picks requests by their number, `From` all from one on."""
-        self.origin.serve("/a", BODY, Only(Status(503), 2), Only(Status(500), {3, 5}))
-        self.assertEqual([200, 503, 500, 200, 500, 200], self.statuses(6))
-        self.origin.serve("/a", BODY, From(Status(503), 8))
-        self.assertEqual([200, 503, 503], self.statuses(3))
-
-    def test_methods_and_targets_are_counted_apart(self) -> None:
-        """A HEAD does not use up the fault that a GET is to meet."""
-        self.origin.serve("/a", BODY, Only(Status(503), 1))
-        line = self.line()
-        line.ask("/a", method="HEAD")
-        self.assertEqual(503, line.read_head()[0])
-        self.assertEqual([503, 200], self.statuses(2))
-
-    def test_plan_chooses_by_request(self) -> None:
-        """A plan sees the request and chooses; the origin's own plan holds for all targets."""
-
-        def plan(request: Request) -> tuple[Fault, ...]:
-            return (Status(500 + request.number),)
-
-        self.origin.serve("/a", BODY, plan=plan)
-        self.assertEqual([501, 502], self.statuses(2))
-        self.origin.serve("/a", BODY)
-        self.origin.plan = lambda _request: (Status(418),)
-        self.assertEqual([418], self.statuses(1))
-
-    def test_faults_print_as_they_are_written(self) -> None:
-        """The text of a fault is the expression that makes it, so that a run can be replayed."""
-        fault = Only(Cut(10, reset=True), 3)
-        self.assertEqual("Only(fault=Cut(at=10, reset=True), numbers=3)", repr(fault))
-        self.assertEqual(fault, eval(repr(fault)))

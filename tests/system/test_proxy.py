@@ -10,7 +10,7 @@ from socket import SHUT_RDWR, create_connection, socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from ncps.upstream.agent import Credentials
+from ncps.upstream.destination import BasicCredentials
 from tests.e2e.daemon import fetch
 from tests.integration.servers.certificates import Authority
 from tests.system.origin import Origin
@@ -18,7 +18,7 @@ from tests.system.stage import Stage
 
 HOST = "cache.example.invalid"
 PASSWORD = "hunter2-of-the-proxy"
-LOGIN = Credentials(user="me", password=PASSWORD).header().decode()
+LOGIN = BasicCredentials(user="me", password=PASSWORD).header().decode()
 
 
 class _Quiet(ThreadingHTTPServer):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.e2e.daemon import Daemon
 from tests.system.origin import Origin
-from tests.system.stage import wait_until
 from tests.system.test_eviction import Sized
+from tests.waiting import wait_until
 
 LIES = 6
 
@@ -50,7 +50,7 @@ class QuarantineTests(Sized):
         return daemon.storage / "store" / "quarantine"
 
     def discarded(self, daemon: Daemon, bound: str) -> float:
-        return self.metric(daemon, rf'ncps_quarantine_discarded_total\{{bound="{bound}"\}}')
+        return self.metric(daemon, f'ncps_quarantine_discarded_total{{bound="{bound}"}}')
 
     def wait_for_discards(self, daemon: Daemon, bound: str, count: int) -> None:
         wait_until(
@@ -70,7 +70,7 @@ class QuarantineTests(Sized):
         )
         size = sum(file.stat().st_size for file in self.set_aside(daemon))
         self.assertEqual(size, self.metric(daemon, "ncps_quarantine_size_bytes"))
-        self.wait_for_log(daemon, "from the quarantine for its bounds")
+        self.wait_for_log(daemon, "from the quarantine to keep its limits")
         self.assertTrue((self.directory_of(daemon) / "README").exists())
 
     def test_without_a_quarantine_wrong_files_are_deleted(self) -> None:

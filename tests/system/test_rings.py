@@ -11,7 +11,7 @@ from tests.system.origin import Origin
 from tests.system.stage import Stage
 
 PATIENCE_S = 15
-"""Seconds that an upstream may take: whoever waits for it in a circle waits longer than below."""
+"""Seconds that an upstream may take; a wait in a circle would exceed the limit below."""
 
 ONE_UPSTREAM_S = 2.0
 """Seconds within which one upstream has answered, on a busy machine."""
@@ -22,7 +22,7 @@ AT_ONCE_S = 8.0
 
 class RingTests(Stage):
     def test_rings_of_two_and_three_and_a_mesh_of_five(self) -> None:
-        """What nobody has is a quick 404 and remembered by none; what appears is found by all."""
+        """A path that nobody has is a quick 404, and remembered by none; later all find it."""
         origin = self.mounted()
         patient = (
             *("--cache-upstream-response-header-timeout", f"{PATIENCE_S}s"),
@@ -70,5 +70,6 @@ class RingTests(Stage):
     ) -> None:
         """Check that a path is denied within the time of one upstream."""
         began = time.monotonic()
-        self.assertEqual(404, self.narinfo(daemon, path).status)
+        answer = self.narinfo(daemon, path)
+        self.assertEqual(404, answer.status, answer.body)
         self.assertLess(time.monotonic() - began, most_s)

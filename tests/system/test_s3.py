@@ -13,8 +13,9 @@ from tests.integration.servers.radosgw import RadosGW
 from tests.system.caches import StorePath
 from tests.system.origin import Origin
 from tests.system.program import run_ncps
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
 from tests.system.wire import ask
+from tests.waiting import wait_until
 
 SIZE = 3_000_000
 
@@ -185,6 +186,20 @@ class TroubleTests(BucketStage):
         self.assertRegex(done.stderr, r"\Ancps: error: [^\n]+\n\Z")
         self.assertNotIn(self.server.secret_key, done.stderr + done.stdout)
         return done.stderr
+
+    def test_chunks_of_the_go_program(self) -> None:
+        """Its command says whether the bucket has any; what cannot be told is not denied."""
+        daemon = self.bucket_daemon(self.mounted())
+        command = "migrate-chunks-to-nar"
+        done = run_ncps(daemon, command)
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
+        self.server.request("PUT", f"/{daemon.bucket}/store/chunk/0/00/0000", body=b"x")
+        done = run_ncps(daemon, command)
+        self.assertEqual(2, done.returncode)
+        self.assertIn(f"the bucket {daemon.bucket} has chunks", done.stderr)
+        done = run_ncps(daemon, command, flags=("--cache-storage-s3-bucket", "not-there"))
+        self.assertEqual(2, done.returncode)
+        self.assertIn("is not known: S3 bucket not-there", done.stderr)
 
     def test_what_is_wrong_with_the_bucket_is_told(self) -> None:
         """Each mistake is named in one line, with the setting to correct."""

@@ -1,4 +1,4 @@
-"""Stale is better than nothing: what is stored is served, whatever the upstreams do.
+"""Stale is better than nothing: stored paths are served, also while upstreams are away or wrong.
 
 No wait for an upstream ends within the patience of these clients: an answer shows that there was
 none.
@@ -9,8 +9,9 @@ from __future__ import annotations
 from tests.system.caches import StorePath
 from tests.system.faults import Silence
 from tests.system.origin import Origin
-from tests.system.stage import Stage, wait_until
+from tests.system.stage import Stage
 from tests.system.wire import DEADLINE
+from tests.waiting import wait_until
 
 SIZE = 150_000
 WAITS = (

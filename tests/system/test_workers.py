@@ -3,117 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
-from pathlib import Path
 
 from tests.e2e.daemon import Daemon, fetch
 from tests.system.caches import StorePath
+from tests.system.crew import (
+    MANY,
+    PATIENT,
+    SIZE,
+    START_DEADLINE,
+    WorkersStage,
+    children,
+    is_alive,
+    number_of,
+)
 from tests.system.faults import Stall
-from tests.system.origin import Origin
-from tests.system.program import environment, run, run_ncps, settings_of
-from tests.system.stage import log_lines, requests, wait_until
-from tests.system.test_life import GET_INDEX, PASS_SOCKETS, TAKEN, LifeStage
-from tests.system.wire import Exchange, raw_status, send_raw
-
-SIZE = 300_000
-#: Connections enough that each of three workers gets one: it fails once in 10^10 runs.
-MANY = 60
-PATIENT = ("--cache-upstream-idle-timeout", "60s")
-START_DEADLINE = 120.0  # seconds for the start of several Python processes on a busy machine
-
-SABOTAGE = """
-import json, os
-if json.loads(os.environ.get("NCPS_WORKER", "{}")).get("number") == 2:
-    os._exit(7)
-"""
-
-
-def children(pid: int) -> list[int]:
-    """Process ids of the children of a process; empty if it is gone."""
-    with contextlib.suppress(OSError):
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return [int(word) for word in text.split()]
-    return []
-
-
-def number_of(pid: int) -> int:
-    """Number of a worker, as it was started."""
-    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    (plan,) = [word for word in words if word.startswith(b"NCPS_WORKER=")]
-    return int(json.loads(plan.partition(b"=")[2])["number"])
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs, and is not just waiting to be buried."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-class WorkersStage(LifeStage):
-    """Daemons of several processes."""
-
-    def crew(
-        self, upstream: Origin, count: int = 3, options: Sequence[str] = ()
-    ) -> tuple[Daemon, list[int]]:
-        """Return a daemon that can serve, and the process ids of its workers."""
-        daemon = self.make_daemon(upstream, options=["--workers", str(count), *options])
-        daemon.start(deadline=START_DEADLINE)
-        self.wait_until_all_serve(daemon)
-        workers = children(daemon.pid)
-        self.assertEqual(count, len(workers))
-        return daemon, workers
-
-    def wait_until_all_serve(self, daemon: Daemon) -> None:
-        """Wait until the supervisor is content."""
-        wait_until(
-            lambda: "workers on http" in daemon.log or "workers on unix" in daemon.log,
-            "all workers to serve",
-            deadline=START_DEADLINE,
-            daemon=daemon,
-        )
-
-    def wait_for_starts(self, daemon: Daemon, count: int) -> None:
-        """Wait until so many workers have begun to serve, in all."""
-        wait_until(
-            lambda: len(self.starts(daemon)) >= count,
-            "a start",
-            deadline=START_DEADLINE,
-            daemon=daemon,
-        )
-
-    def starts(self, daemon: Daemon) -> list[dict[str, object]]:
-        """The lines by which workers say that they serve."""
-        return [line for line in log_lines(daemon) if " serves test on " in line["message"]]
-
-    def wait_until_gone(self, pids: list[int], why: str) -> None:
-        """Wait until none of these processes lives."""
-        wait_until(lambda: not any(map(is_alive, pids)), why)
-
-    def wait_until_served_by(self, daemon: Daemon, workers: set[int], since: int = 0) -> None:
-        """Wait until the log has answers of these workers; it is written in batches.
-
-        :param since: line of the log to begin at.
-        """
-
-        def found() -> set[int]:
-            lines = [line for line in log_lines(daemon)[since:] if "duration_ms" in line]
-            return {line["worker"] for line in lines if line["status"] == 200}
-
-        wait_until(lambda: workers <= found(), f"answers of {workers}", daemon=daemon)
+from tests.system.program import run_ncps, settings_of
+from tests.system.stage import log_lines, requests
+from tests.system.wire import Exchange
+from tests.waiting import wait_until
 
 
 class ServingTests(WorkersStage):
-    """What clients see."""
+    """Answers that clients get."""
 
     def test_all_workers_serve_the_same_cold_and_warm(self) -> None:
         """Every worker gives every client the right bytes, of what is new and what is stored."""
@@ -161,7 +79,7 @@ class ServingTests(WorkersStage):
 
 
 class TogetherTests(WorkersStage):
-    """What workers do once for all of them."""
+    """Work that one worker does for all."""
 
     def arriving(self, daemon: Daemon, path: StorePath) -> list[Exchange]:
         """Ask for a NAR on many connections; each has got some of it, which cannot be all."""
@@ -216,7 +134,7 @@ class TogetherTests(WorkersStage):
         self.end(process)
 
     def test_all_hear_that_something_is_there_now(self) -> None:
-        """What one worker has found is absent for no other, though it was a moment ago."""
+        """A path that one worker has found is absent for no other, though it was a moment ago."""
         path = self.cache.add(SIZE)
         origin = self.mounted()
         daemon, _ = self.crew(origin, options=["--cache-negative-ttl", "1h"])
@@ -249,7 +167,7 @@ class MetricsTests(WorkersStage):
         return value
 
     def test_any_worker_tells_the_sum(self) -> None:
-        """Counters are summed over the workers, whoever is asked; totals are told once."""
+        """Every worker gives the counters' sums over all workers; totals are told once."""
         path = self.cache.add(SIZE)
         daemon, _ = self.crew(self.mounted())
         self.assert_served(daemon, path)
@@ -264,7 +182,7 @@ class MetricsTests(WorkersStage):
             self.assertEqual(1, found['ncps_downloads_total{outcome="published"}'])
 
     def test_no_counter_falls_when_a_worker_dies(self) -> None:
-        """What was shown once stays in the sum, while a worker is away and after it is back."""
+        """A count that was shown once stays in the sum, while a worker is away and afterwards."""
         daemon, workers = self.crew(self.origin())
         for _ in range(MANY):
             self.ask(daemon, "/nix-cache-info")
@@ -343,7 +261,7 @@ class CleanedTests(WorkersStage):
 
         def ask(_: int) -> None:
             with contextlib.suppress(OSError, HTTPException):
-                fetch(f"{daemon.url}/readyz")  # has whoever answers read from the database
+                fetch(f"{daemon.url}/readyz")  # has the worker that answers read from the database
 
         def have_all_begun_anew() -> bool:
             list(clients.map(ask, range(16)))  # at once, so that each worker gets some
@@ -419,7 +337,7 @@ class EndTests(WorkersStage):
         self.assertFalse(reader.finish().whole)
         lines = [line["message"] for line in log_lines(daemon)]
         self.assertEqual(2, lines.count("ncps has stopped"))
-        self.assertEqual(1, sum("SIGHUP changes nothing" in line for line in lines))
+        self.assertEqual(1, sum("reloaded: nothing has changed" in line for line in lines))
 
     def test_workers_go_with_a_killed_supervisor(self) -> None:
         """After `kill -9` of the supervisor its workers end, and only then another may start."""
@@ -449,149 +367,3 @@ class EndTests(WorkersStage):
             self.assertEqual(1, done.returncode)
             self.assertIn(f"is in use by process {daemon.pid} on ", done.stderr)
             self.assertNotIn("Traceback", done.stdout + done.stderr)
-
-
-class StartTests(WorkersStage):
-    """How they start, or not."""
-
-    def test_port_in_use_is_told(self) -> None:
-        """A port that is taken is the error it always was, also if its holder would share it."""
-        for share in (False, True):
-            with socket.socket() as taken:
-                if share:
-                    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                taken.bind(("127.0.0.1", 0))
-                taken.listen()
-                port = taken.getsockname()[1]
-                daemon = self.make_daemon(self.origin())
-                flags = ["--workers", "2", "--server-addr", f"127.0.0.1:{port}"]
-                done = run_ncps(daemon, "serve", flags=flags)
-            self.assertEqual(1, done.returncode, done.stdout)
-            self.assertRegex(done.stderr, TAKEN.format(port=port))
-            self.assertNotIn('"fatal"', done.stdout)
-            self.assertNotIn("has stopped", done.stdout)
-
-    def test_a_worker_that_cannot_start_is_told(self) -> None:
-        """A worker that dies at the start ends the daemon with exit code 1, and says which."""
-        (self.directory / "sitecustomize.py").write_text(SABOTAGE)
-        daemon = self.make_daemon(self.origin())
-        home = daemon.directory / "home"
-        place = {"PYTHONPATH": f"{self.directory}:{environment(home)['PYTHONPATH']}"}
-        done = run(["-m", "ncps", "serve", "--workers", "3", *settings_of(daemon)], home, place)
-        self.assertEqual(1, done.returncode, done.stdout)
-        said = done.stdout + done.stderr
-        self.assertIn("worker 2 ended before it could serve, with exit code 7", said)
-        self.assertNotIn("Traceback", said)
-
-    def test_a_worker_says_why_it_cannot_start(self) -> None:
-        """What only a worker finds out is one line of the supervisor's, as one process has it."""
-        daemon = self.daemon(self.origin())
-        daemon.stop()
-        (daemon.storage / "config" / "cache.key").unlink()
-        done = run_ncps(daemon, "serve", flags=["--workers", "2"])
-        self.assertEqual(1, done.returncode, done.stdout)
-        self.assertRegex(done.stderr, r"\Ancps: error: the store keeps no signing key [^\n]+\n\Z")
-        self.assertNotIn('"fatal"', done.stdout)
-
-    def test_usual_errors_are_as_usual(self) -> None:
-        """What is wrong with the settings or the storage is told once, by the supervisor."""
-        file = self.directory / "file"
-        file.write_text("not a directory")
-        daemon = self.make_daemon(self.origin())
-        done = run_ncps(
-            daemon, "serve", flags=["--workers", "2", "--cache-storage-local", str(file)]
-        )
-        self.assertEqual(1, done.returncode)
-        self.assertEqual(1, done.stderr.count("error: "), done.stderr)
-        done = run_ncps(daemon, "serve", flags=["--workers", "0"])
-        self.assertEqual(2, done.returncode)
-        self.assertIn("--workers", done.stderr)
-
-    def test_twistd_has_one_process(self) -> None:
-        """Under twistd several workers are an error that says what to use instead."""
-        command = ["-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
-        done = run([*command, "ncps", "--workers", "2"], self.directory)
-        self.assertNotEqual(0, done.returncode)
-        self.assertIn("ncps serve", done.stdout + done.stderr)
-
-    def test_systemd_is_notified_once(self) -> None:
-        """READY=1 comes when all serve, and from the process that systemd started."""
-        path = self.directory / "notify"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.bind(str(path))
-            channel.settimeout(20)
-            daemon = self.make_daemon(self.origin())
-            command = ["-m", "ncps", "serve", *settings_of(daemon), "--workers", "3"]
-            process = self.spawn(daemon, command, more={"NOTIFY_SOCKET": str(path)})
-            self.assertEqual(b"READY=1", channel.recv(4096))
-            # All three have said so before; a thread of each writes the log a moment later.
-            wait_until(lambda: len(self.starts(daemon)) == 3, "the log to say it", deadline=1.0)
-            self.end(process)
-            self.assertEqual(b"STOPPING=1", channel.recv(4096))
-            channel.setblocking(False)
-            self.assertRaises(BlockingIOError, channel.recv, 4096)
-
-
-class DoorTests(WorkersStage):
-    """Where they listen."""
-
-    def replaced(self, daemon: Daemon, process: subprocess.Popen[bytes]) -> None:
-        """End one worker in order, and wait until another serves in its place."""
-        workers = children(process.pid)
-        os.kill(workers[0], signal.SIGTERM)
-        self.wait_for_log(daemon, "ended with exit code 0", "takes its place")
-        self.wait_for_starts(daemon, 3)
-
-    def test_a_unix_socket_outlives_a_worker(self) -> None:
-        """A worker that ends leaves the socket of all alone; the supervisor removes it."""
-        path = self.directory / "web.sock"
-        daemon = self.make_daemon(self.origin())
-        flags = settings_of(daemon)
-        flags[flags.index("--server-addr") + 1] = f"unix:{path}:mode=640"
-        command = ["-m", "ncps", "serve", *flags, "--workers", "2"]
-        process = self.spawn(daemon, command)
-        self.wait_until_all_serve(daemon)
-        self.replaced(daemon, process)
-        self.assertEqual(0o640, path.stat().st_mode & 0o777)
-        for _ in range(10):
-            self.assertEqual(200, raw_status(send_raw(str(path), GET_INDEX)))
-        self.end(process)
-        self.assertFalse(path.exists())
-
-    def test_sockets_of_systemd_outlive_a_worker(self) -> None:
-        """Sockets that systemd has opened are served by all workers and stay systemd's."""
-        daemon = self.make_daemon(self.origin())
-        path = self.directory / "passed.sock"
-        with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as tcp:
-            unix.bind(str(path))
-            path.chmod(0o600)
-            unix.listen()
-            flags = settings_of(daemon)
-            at = flags.index("--server-addr")
-            flags[at + 1] = "systemd:domain=INET:index=0"
-            flags += ["--server-addr", "systemd:domain=UNIX:name=unix", "--workers", "2"]
-            fds = [tcp.fileno(), unix.fileno()]
-            command = ["-c", PASS_SOCKETS, json.dumps(fds), "web:unix", "-m", "ncps", "serve"]
-            process = self.spawn(daemon, [*command, *flags], fds=fds)
-            self.wait_until_all_serve(daemon)
-            daemon.port = tcp.getsockname()[1]
-            self.replaced(daemon, process)
-            for _ in range(10):
-                self.assertEqual(200, self.ask(daemon, "/nix-cache-info").status)
-                self.assertEqual(200, raw_status(send_raw(str(path), GET_INDEX)))
-            self.end(process)
-            self.assertEqual(0o600, path.stat().st_mode & 0o777)
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(str(path))  # systemd could start it again
-
-    def test_any_port_is_the_same_for_all(self) -> None:
-        """Port 0 becomes one number, for all workers."""
-        daemon = self.make_daemon(self.origin())
-        flags = settings_of(daemon)
-        flags[flags.index("--server-addr") + 1] = "127.0.0.1:0"
-        process = self.spawn(daemon, ["-m", "ncps", "serve", *flags, "--workers", "3"])
-        self.wait_until_all_serve(daemon)
-        (where,) = {line["addresses"] for line in log_lines(daemon) if "addresses" in line}
-        daemon.port = int(where.rpartition(":")[2])
-        self.assertEqual(200, self.ask(daemon, "/nix-cache-info").status)
-        self.end(process)

@@ -44,12 +44,16 @@ class Answer:
 
     @property
     def outcome(self) -> str:
-        """What X-Cache says."""
+        """The value of X-Cache."""
         return self.headers.get("x-cache", "")
 
 
 class Exchange:
-    """A response whose body is read when the test likes."""
+    """A response whose body is read when the test likes.
+
+    :param deadline: seconds for each step.
+    :param source: address of the client.
+    """
 
     def __init__(
         self,
@@ -60,11 +64,12 @@ class Exchange:
         headers: Mapping[str, str] | None = None,
         deadline: float = DEADLINE,
         source: str = "127.0.0.1",
+        body: bytes | None = None,
     ) -> None:
         self._connection = http.client.HTTPConnection(
             "127.0.0.1", port, timeout=deadline, source_address=(source, 0)
         )
-        self._connection.request(method, path, headers=dict(headers or {}))
+        self._connection.request(method, path, body, dict(headers or {}))
         self._response = self._connection.getresponse()
         self._body = b""
         self.status = self._response.status
@@ -111,22 +116,12 @@ class Exchange:
         self._connection.close()
 
 
-def ask(
-    port: int,
-    path: str,
-    *,
-    method: str = "GET",
-    headers: Mapping[str, str] | None = None,
-    deadline: float = DEADLINE,
-    source: str = "127.0.0.1",
-) -> Answer:
+def ask(port: int, path: str, **options: Any) -> Answer:
     """Put one request on a connection of its own and read the whole answer.
 
-    :param source: address of the client.
+    :param options: those of `Exchange`.
     """
-    return Exchange(
-        port, path, method=method, headers=headers, deadline=deadline, source=source
-    ).finish()
+    return Exchange(port, path, **options).finish()
 
 
 def send_raw(address: tuple[str, int] | str, data: bytes, *, deadline: float = DEADLINE) -> bytes:

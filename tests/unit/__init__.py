@@ -1,4 +1,4 @@
-"""Unit tests: no reactor, no sockets, no threads, no sleeps."""
+"""Unit tests: no reactor, no network, no threads, no sleeps."""
 
 from hypothesis import settings
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import sys
+from pathlib import Path
 from unittest import mock
 
 from hypothesis import given
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 import ncps
+import twisted
 from ncps import cli
 from ncps.__main__ import main
 from ncps.errors import Unavailable
@@ -42,6 +46,7 @@ class CommandCase(SynchronousTestCase):
             migrate_up=note("migrate up"),
             migrate_status=note("migrate status"),
             rebuild=note("rebuild"),
+            keys=note("keys"),
         )
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -127,17 +132,35 @@ class MistakeTests(CommandCase):
     def test_mistakes_are_told_in_a_line(self) -> None:
         """A wrong command line is exit code 2 and one line."""
         self.assert_refused(saying="which command?")
-        self.assert_refused("serv", saying="invalid choice: 'serv'")
+        self.assert_refused("serv", saying="unknown command 'serv': did you mean serve?")
+        self.assert_refused("zzz", saying="unknown command 'zzz': serve, migrate, rebuild,")
+        self.assert_refused("keys", "rotat3", saying="unknown step 'rotat3': did you mean rotate?")
+        self.assert_refused("completion", "csh", saying="unknown shell 'csh': did you mean zsh?")
         self.assert_refused("serve", "now", saying="unexpected argument 'now'")
-        self.assert_refused("migrate", saying="STEP")
-        self.assert_refused("migrate", "down", saying="invalid choice: 'down'")
+        self.assert_refused(
+            "migrate",
+            saying="which step? `ncps migrate up`: Bring the schema up to date. `ncps migrate"
+            " status`: Say which migrations are applied.",
+        )
+        self.assert_refused("migrate", "down", saying="unknown step 'down': up or status?")
         self.assert_refused("serve", "--cache-hostname", saying="expected one argument")
         self.assert_refused("serve", "--dry-run", saying="unknown flag --dry-run")
 
+    def test_a_wrong_value_of_a_command_is_a_mistake_too(self) -> None:
+        """The commands themselves tell it, and no store is opened for it."""
+        with contextlib.redirect_stderr(io.StringIO()) as err:
+            code = cli.run(["keys", "rotate", "--overlap=x"], surroundings=surroundings())
+        self.assertEqual(2, code)
+        self.assertIn("ncps: error: --overlap: should be a duration", err.getvalue())
+
     def test_unknown_flags_get_a_suggestion(self) -> None:
         """A mistyped or shortened flag is told the nearest one."""
-        for word in ("--cache-hostnme=a", "--cache-hostnam"):
-            self.assert_refused("serve", word, saying="did you mean --cache-hostname?")
+        for word, flag in (
+            ("--cache-hostnme=a", "--cache-hostname"),
+            ("--cache-hostnam", "--cache-hostname"),
+            ("--upstream-cach=a", "--cache-upstream-url"),
+        ):
+            self.assert_refused("serve", word, saying=f"did you mean {flag}?")
 
     def test_wrong_settings_are_all_told(self) -> None:
         """Every wrong setting has its line."""
@@ -176,8 +199,61 @@ class HelpTests(CommandCase):
             self.assertNotIn("--cache-hostname", out)
         self.assertEqual(self.ran, [])
 
+    def test_help_is_a_command(self) -> None:
+        """`ncps help WORDS` says what `ncps WORDS --help` says."""
+        for words in ([], ["serve"], ["migrate", "up"], ["nar", "recompress"]):
+            self.assertEqual(self.run_command("help", *words), self.run_command(*words, "--help"))
+        self.assertEqual(2, self.run_command("help", "rebild")[0])
+
+    def test_version(self) -> None:
+        """`ncps version` begins as `ncps --version`, and names what runs it."""
+        code, out, _ = self.run_command("version")
+        self.assertEqual(0, code)
+        self.assertTrue(out.startswith(self.run_command("--version")[1]))
+        self.assertIn(f"Twisted {twisted.__version__}", out)
+
+    def test_a_reader_that_goes_away(self) -> None:
+        """`ncps man | true` ends without a traceback."""
+        with (Path(self.mktemp())).open("w") as file:
+
+            def gone(_text: str) -> None:
+                raise BrokenPipeError
+
+            self.patch(sys, "stdout", mock.Mock(write=gone, fileno=file.fileno))
+            self.assertEqual(1, cli.run(["man"]))
+
 
 class SettingsTests(CommandCase):
+    def test_what_holds_is_printed_for_programs(self) -> None:
+        """`ncps settings --json` has each setting by its key, and no credentials."""
+        code, out, _ = self.run_command(
+            "settings",
+            "--json",
+            "--cache-upstream-url=http://me:hunter2@a",
+            "--cache-upstream-url=http://b",
+            "--cluster-secret=hunter2-hunter2-hunter2-hunter2",
+            LOG_LEVEL="warn",
+        )
+        self.assertEqual(0, code)
+        found = json.loads(out)
+        self.assertIsNone(found["configuration-file"])
+        self.assertEqual(
+            {
+                "value": "warn",
+                "origin": "environment LOG_LEVEL",
+                "flag": "--log-level",
+                "variable": "LOG_LEVEL",
+            },
+            found["settings"]["log.level"],
+        )
+        values = {key: setting["value"] for key, setting in found["settings"].items()}
+        self.assertEqual(["http://a", "http://b"], values["cache.upstream.urls"])
+        self.assertIs(True, values["cache.sign-narinfo"])
+        self.assertIsNone(values["cache.temp-path"])
+        self.assertNotIn("hunter2", out)
+        active = {row.key for row in TABLE if row.status is Status.ACTIVE and row.key}
+        self.assertEqual(active, set(values))
+
     def test_what_holds_is_printed_with_its_origin(self) -> None:
         """`ncps settings` shows values and where to change them, but no credentials."""
         for command in ("settings", "check-config"):
@@ -208,6 +284,7 @@ class LoggingTests(SynchronousTestCase):
             migrate_up=lambda settings, dry_run: 0,
             migrate_status=lambda settings: 0,
             rebuild=lambda settings: 0,
+            keys=lambda settings, options: 0,
         )
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

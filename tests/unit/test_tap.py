@@ -59,6 +59,14 @@ class OptionsTests(TapCase):
             with self.assertRaisesRegex(usage.UsageError, reason):
                 self.parse(*words)
 
+    def test_a_mistake_is_not_lost_below_the_settings(self) -> None:
+        """What twistd prints before a mistake only names the help."""
+        for word in ("--cache-hostnme=a", "--log-level=x", "--workers=2"):
+            options = tap.Options()
+            self.assertRaises(usage.UsageError, options.parseOptions, [word])
+            self.assertIn("`twistd ncps --help` explains the settings.", str(options))
+            self.assertLess(len(str(options)), 100)
+
     def test_version_and_help_are_ours(self) -> None:
         """`twistd ncps --version` tells the version of ncps, --help its options."""
         with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -66,7 +74,9 @@ class OptionsTests(TapCase):
         self.assertEqual(out.getvalue(), f"ncps {ncps.__version__}\n")
         with contextlib.redirect_stdout(io.StringIO()) as out:
             self.assertRaises(SystemExit, self.parse, "--help")
-        self.assertIn("--cache-hostname=", out.getvalue())
+        for part in ("\nServer:\n", "--cache-hostname HOST", "[CACHE_HOSTNAME; cache.hostname"):
+            self.assertIn(part, out.getvalue())
+        self.assertLessEqual(max(map(len, out.getvalue().splitlines())), 100)
 
 
 class ObserverTests(TapCase):
@@ -79,7 +89,7 @@ class ObserverTests(TapCase):
         verifyObject(ILogObserver, factory())
 
     def test_level_form_and_prefix_are_those_of_the_settings(self) -> None:
-        """What is below the level is left out."""
+        """Events below the level are left out."""
         stream = io.StringIO()
         self.patch(sys, "stdout", stream)
         self.parse("--log-console-writer-enabled", "--log-console-writer-prefix=> ")
@@ -88,7 +98,7 @@ class ObserverTests(TapCase):
             tap.observer()(event)
         self.assertRegex(stream.getvalue(), r"^> .* WARN  handled\n$")
 
-    def test_whoever_tells_twistd_decides(self) -> None:
+    def test_options_of_twistd_decide(self) -> None:
         """The logging options of twistd, and of twist, win."""
         for option, value in (("logger", "a.b"), ("logfile", "/a"), ("syslog", True)):
             parent = ServerOptions()

@@ -1,10 +1,10 @@
 """Adoption: bytes that lie in the store without a row are verified and taken over.
 
 They come from a crash between publication and row, from a lost catalog, or from the Go program
-of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`. What a narinfo says of a
-file is not signed, so bytes become those of its NAR only once they were read as a NAR: also where
-the file lies under the conventional name that the narinfo has for it. Then it gets the NAR's name,
-too, and its own row when it is asked for by its own name.
+of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`. A narinfo does not sign
+its words about a file, so bytes become those of its NAR only once they were read as a NAR. The same
+holds for a file that lies under the conventional name that the narinfo has for it. Such a file gets
+the NAR's name, too, and its own row when a client asks for it by its own name.
 """
 
 from __future__ import annotations
@@ -17,26 +17,24 @@ from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.recent import RecentSet
+from ncps.aio.single_flight import SingleFlight
 from ncps.aio.spool import Digest
-from ncps.aio.waiting import SingleFlight
-from ncps.cache.nar.judge import Doubtful, Judge, Unverifiable, Verdict
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.quarantine import Quarantine
-from ncps.cache.nar.served import DecodedBody
+from ncps.cache.nar.stored import DecodedBody, find_object
 from ncps.cache.world import World
-from ncps.errors import Corrupt, Malformed, NotFound, StorageFull, Unavailable
-from ncps.nix.narurl import COMPRESSIONS, EXTENSIONS, NarKey, conventional_key
+from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
+from ncps.nix.judge import Doubtful, Judge, Unverifiable, Verdict
+from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import Body, NarRecord, Stat
 
-_RECOMPRESSED = ("zstd", "xz")
-
 UNVOUCHED_S = 600.0
-"""How long bytes that their name does not vouch for are not hashed again."""
+"""Seconds for which bytes that their name does not vouch for are not hashed again."""
 
 UNVOUCHED_ENTRIES = 10_000
 
 LOOKED_S = 600.0
-"""How long a name is not looked at again under which bytes may lie that another name has, too."""
+"""Seconds for which a name is not looked up again in the store if another name serves its bytes."""
 
 LOOKED_ENTRIES = 10_000
 
@@ -49,29 +47,19 @@ def _feed_blocking(digests: tuple[Digest, ...], data: bytes) -> None:
         digest.feed(data)
 
 
-def _conventional(nar: NarRecord | None) -> NarKey | None:
-    """The name that a narinfo has for the file."""
-    if nar is None or not nar.origin_url:
-        return None
-    try:
-        return conventional_key(nar.origin_url)
-    except Malformed:
-        return None
-
-
 def _named_by_nar(key: NarKey) -> NarRecord:
-    """What the name of a file says if it is the hash of a NAR: then that NAR vouches for it."""
+    """The row that a file's name stands for if the name is a NarHash: the NAR vouches for it."""
     compression = COMPRESSIONS[key.extension]
     return NarRecord(key=key, compression=compression, nar_hash=key.as_hash())
 
 
 def _attempt(key: NarKey, nar: NarRecord | None, stat: Stat) -> tuple[object, ...]:
-    """What was tried when bytes were refused."""
+    """Name an attempt to take bytes over that failed: of this NAR, with this object."""
     return key, None if nar is None else nar.nar_hash, stat.key, stat.tag
 
 
 class Adoption:
-    """See the module."""
+    """Takes over stored bytes that have no row, once it has verified them."""
 
     _log = Logger()
 
@@ -89,19 +77,23 @@ class Adoption:
     async def adopt(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
         """Return the record of a NAR whose bytes were found, right, and marked as stored.
 
-        None if there are none, or somebody is at them who fetches, removes or takes them over;
-        wrong ones are quarantined. Unavailable.
+        None if there are no such bytes, or if another process fetches, removes or takes them over.
+        Wrong bytes are quarantined. Raises Unavailable if the store or the catalog cannot tell.
 
-        :param nar: what is known; None if no narinfo is: then only the name can vouch for it, as
-            the hash of the file or of the NAR inside, and other bytes may still be right.
+        :param nar: the known record; None if no narinfo is known: then only the name can vouch for
+            the bytes, as the hash of the file or of the NAR inside; other bytes may still be right.
         """
-        located = await self._locate(key, nar)
-        if located is None or _attempt(key, nar, located[0]) in self._unvouched:
+        located = await find_object(self._store, key, nar)
+        return None if located is None else await self.take_over(key, nar, located[0])
+
+    async def take_over(self, key: NarKey, nar: NarRecord | None, found: Stat) -> NarRecord | None:
+        """Do the same where `find_object` has found an object."""
+        if _attempt(key, nar, found) in self._unvouched:
             return None
         return await self._flights.join(key, lambda: self._take(key, nar))
 
     async def own(self, key: NarKey) -> NarRecord | None:
-        """Like `adopt`, for a name whose bytes can be served from another one.
+        """Like `adopt`, for a name whose bytes can also be served under another name.
 
         None also if the store cannot tell, or was asked within the last `LOOKED_S` seconds.
         """
@@ -114,32 +106,19 @@ class Adoption:
             return None
 
     async def open(self, nar: NarRecord) -> Body:
-        """Open what lies in the store of a NAR, unverified, as its URL stands for it.
+        """Open the stored bytes of a NAR as its URL stands for them, without verifying them.
 
-        NotFound, Unavailable, Corrupt.
+        Raises NotFound if there are none, Corrupt if they are not as recorded, Unavailable if the
+        store fails now.
         """
-        located = await self._locate(nar.key, nar)
+        located = await find_object(self._store, nar.key, nar)
         if located is None:
             raise NotFound(f"{nar.key.file_name} is not in the store")
         stat, encoding = located
         return await self._open(stat, "" if encoding == nar.compression else encoding)
 
-    async def _locate(self, key: NarKey, nar: NarRecord | None) -> tuple[Stat, str] | None:
-        """Find the object that holds the bytes, and how they are encoded there."""
-        candidates = [(key, nar.compression if nar is not None else "")]
-        if nar is not None and nar.compression == "none":
-            candidates += [(NarKey(key.name, EXTENSIONS[e]), e) for e in _RECOMPRESSED]
-        named = _conventional(nar)
-        if nar is not None and named is not None and named != key:
-            candidates.append((named, nar.compression))
-        for candidate, encoding in candidates:
-            stat = await self._store.stat(candidate)
-            if stat is not None:
-                return stat, encoding
-        return None
-
     async def _take(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
-        located = await self._locate(key, nar)
+        located = await find_object(self._store, key, nar)
         if located is None:
             return None
         async with self._objects.holding() as held:
@@ -153,28 +132,12 @@ class Adoption:
     async def _take_alone(
         self, key: NarKey, nar: NarRecord | None, where: NarKey, encoding: str
     ) -> NarRecord | None:
+        """Verify an object and record it as the bytes of a NAR; None if it is not taken over."""
         stat = await self._store.stat(where)
         if stat is None:
             return None
-        if nar is not None and nar.nar_size is not None:
-            largest = nar.nar_size + nar.nar_size // 8 + LARGEST_EXCESS
-            if stat.size > largest:
-                error = Corrupt(f"{stat.size} bytes are too many for a NAR of {nar.nar_size}")
-                await self._refuse(key, nar, stat, error)
-                return None
-        is_recompressed = nar is not None and encoding != nar.compression
-        opened = partial(self._open, stat, encoding if is_recompressed else "")
         try:
-            try:
-                verdict = await self._verify(Judge(key, nar, is_thorough=True), opened)
-            except Corrupt:
-                if nar is not None:
-                    raise
-                named = _named_by_nar(key)
-                verdict = await self._verify(Judge(key, named, is_thorough=True), opened)
-                nar, encoding = named, named.compression
-            if where != key and not is_recompressed:
-                stat = await self._store.copy(where, key, tag=stat.tag)
+            record = await self._verified(key, nar, stat, encoding)
         except NotFound:
             return None
         except Corrupt as error:
@@ -183,17 +146,6 @@ class Adoption:
         except StorageFull as error:
             self._log.warn("{reason}", reason=str(error))
             return None
-        now = utc_now(self._clock)
-        record = evolve(
-            nar if nar is not None else NarRecord(key=key, compression=""),
-            file_size=verdict.size,
-            file_hash=verdict.sha256,
-            encoding=encoding,
-            stored_size=stat.size,
-            stored_tag=stat.tag,
-            stored_at=now,
-            verified_at=now if verdict.nar_verified else None,
-        )
         try:
             await self._catalog.mark_stored(record)
         except (StorageFull, Unavailable) as error:  # the bytes are right all the same
@@ -206,8 +158,44 @@ class Adoption:
             self._log.info("took over stored NAR {key}", key=where.file_name)
         return record
 
+    async def _verified(
+        self, key: NarKey, nar: NarRecord | None, stat: Stat, encoding: str
+    ) -> NarRecord:
+        """Read an object; return the row of the NAR that it holds, under the NAR's own name.
+
+        Raises Corrupt if nothing vouches for it, NotFound if it is absent, StorageFull if nothing
+        may be written, Unavailable if it fails now.
+        """
+        if nar is not None and nar.nar_size is not None:
+            largest = nar.nar_size + nar.nar_size // 8 + LARGEST_EXCESS
+            if stat.size > largest:
+                raise Corrupt(f"{stat.size} bytes are too many for a NAR of {nar.nar_size}")
+        is_recompressed = nar is not None and encoding != nar.compression
+        opened = partial(self._open, stat, encoding if is_recompressed else "")
+        try:
+            verdict = await self._verify(Judge(key, nar, is_thorough=True), opened)
+        except Corrupt:
+            if nar is not None:
+                raise
+            nar = _named_by_nar(key)
+            verdict = await self._verify(Judge(key, nar, is_thorough=True), opened)
+            encoding = nar.compression
+        if stat.key != key and not is_recompressed:
+            stat = await self._store.copy(stat.key, key, tag=stat.tag)
+        now = utc_now(self._clock)
+        return evolve(
+            nar if nar is not None else NarRecord(key=key, compression=""),
+            file_size=verdict.size,
+            file_hash=verdict.sha256,
+            encoding=encoding,
+            stored_size=stat.size,
+            stored_tag=stat.tag,
+            stored_at=now,
+            verified_at=now if verdict.nar_verified else None,
+        )
+
     async def _refuse(self, key: NarKey, nar: NarRecord | None, stat: Stat, error: Corrupt) -> None:
-        """Leave bytes alone that nothing vouches for; set aside those that are surely wrong."""
+        """Leave bytes alone for which nothing vouches; set aside those that are surely wrong."""
         where = stat.key
         is_wrong = nar is not None and where == key and not isinstance(error, Unverifiable)
         self._log.error(
@@ -223,7 +211,7 @@ class Adoption:
     async def _set_aside(self, where: NarKey) -> None:
         try:
             await self._quarantine.put(where)
-        except (StorageFull, Unavailable) as error:  # nobody is worse off for it staying there
+        except (StorageFull, Unavailable) as error:  # the bytes do no harm there
             self._log.warn(
                 "{key} cannot be set aside: {reason}", key=where.file_name, reason=str(error)
             )
@@ -234,7 +222,7 @@ class Adoption:
         return DecodedBody(body, self._workers, encoding, 0, None) if encoding else body
 
     async def _verify(self, judge: Judge, opened: Callable[[], Awaitable[Body]]) -> Verdict:
-        """Judge the bytes; where the narinfo says something else of the file, by the NAR inside."""
+        """Judge the bytes; if the narinfo contradicts the file, the NAR inside decides."""
         size = await self._feed(await opened(), judge.digests)
         try:
             return await self._workers.run(judge.judge, size)

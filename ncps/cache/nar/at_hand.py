@@ -1,16 +1,16 @@
 """At hand: a narinfo that no upstream has now, though its NAR is here under another name.
 
 A client may know a NAR by its upstream's name of the file, or by the name that an older narinfo had
-for it. Then it is stored under that name alone, or lies in the store without a row. So before a
-recorded narinfo is refused, its NAR is looked for under its other names: by their rows first, and
-then in the store, as for a client that asks for the NAR.
+for it. Then the NAR is stored under that name alone, or lies in the store without a row. So before
+the cache refuses a recorded narinfo, it looks for the NAR under its other names: first in the
+catalog, then in the store, as for a client that asks for the NAR.
 """
 
 from __future__ import annotations
 
 from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.cache.nar.serve import Nars
-from ncps.cache.narinfo.naming import agreeing, named
+from ncps.cache.narinfo.record import agreeing, named
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.verify import Vetted
 from ncps.cache.world import World
@@ -20,7 +20,7 @@ from ncps.ports import NarInfoEntry, NarRecord
 
 
 class AtHand:
-    """See the module."""
+    """Serves narinfos; looks for the NAR of a recorded one before it refuses the narinfo."""
 
     def __init__(self, world: World, narinfos: NarInfos, nars: Nars) -> None:
         self._catalog = world.catalog
@@ -28,7 +28,7 @@ class AtHand:
         self._nars = nars
 
     async def narinfo(self, digest: str) -> ServedNarInfo:
-        """Return a narinfo to serve; see `NarInfos.get`. NotFound, Unavailable, Corrupt."""
+        """Return a narinfo to serve. Raises NotFound, Unavailable or Corrupt as `NarInfos.get`."""
         try:
             return await self._narinfos.get(digest)
         except (NotFound, Unavailable, Corrupt) as error:
@@ -58,7 +58,7 @@ class AtHand:
 
 
 def _is_new_verdict(error: NcpsError) -> bool:
-    """Whether upstreams were asked, or none could be; a remembered absence was looked into."""
+    """Whether upstreams were asked for it just now, or could not be asked."""
     if isinstance(error, Absent):
         return error.outcome not in {Outcome.NEGATIVE, Outcome.RING}
     return bool(error.told)

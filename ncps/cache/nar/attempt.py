@@ -1,8 +1,8 @@
 """Attempt: one spool, its judge, and the sources that had a part in it.
 
-    waiting --(first good head)--> flowing --(all bytes)--> judged --(right)--> Arrived
-                                    |   ^                      |
-                                    +---+ cut or stalled       +--(wrong)--> WrongBytes
+    waiting --(first good head)--> opened --(all bytes)--> judged --(right)--> Arrived
+                                    |  ^                      |
+                                    +--+ cut or stalled       +--(wrong)--> WrongBytes
 
 Size and FileHash are checked before the last bytes leave the spool and before anything is
 published (P7). They are not signed; where the bytes contradict them, the NAR inside decides:
@@ -10,29 +10,48 @@ published (P7). They are not signed; where the bytes contradict them, the NAR in
     FileHash differs at the end           the spool is read once more, through the decompressor
     FileSize differs from an answer's     unless another narinfo agrees with it against the answer,
                                           all goes by NarHash alone from now on
+
+A Content-Length is the word of one upstream, like the FileSize of a narinfo. The upstream that has
+not kept it may have lied, and so may the next one, which says another size. Two upstreams that
+agree against one are believed. An upstream that says that all of the file has come is believed if
+the NAR inside is right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from ncps.aio.spool import Digest, Spool
 from ncps.aio.waiting import Future
-from ncps.cache.nar.dispute import Dispute
-from ncps.cache.nar.judge import Disputed, Judge, Verdict, WrongBytes, settled
-from ncps.cache.nar.sources import Source, Supply
+from ncps.cache.nar.sources import Source, Sources
 from ncps.errors import Corrupt, Unavailable, Unconfirmed
+from ncps.nix.judge import Disputed, Doubtful, Judge, Verdict, WrongBytes, WrongNar
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord, UpstreamBody
 
 NewSpool = Callable[[int | None, tuple[Digest, ...]], Spool]
 """Makes a spool for a file of this size, if known, and these digests."""
 
+BELIEVED = 2
+"""Upstreams that have to agree on another size than the first answer's."""
+
+
+@frozen
+class Arrived:
+    """The whole file, verified. The caller publishes it and then releases the spool.
+
+    :param source: the source that opened the spool.
+    """
+
+    spool: Spool
+    verdict: Verdict
+    source: Source
+
 
 class Terms:
-    """By what the attempts of one download are judged.
+    """The facts by which the attempts of one download are judged.
 
     :param told: what the narinfo says; None if none is known.
     :param new_judge: makes the judge of a file.
@@ -43,7 +62,7 @@ class Terms:
         self,
         key: NarKey,
         told: NarRecord | None,
-        new_judge: Callable[[NarKey, NarRecord | None], Judge] = Judge,
+        new_judge: Callable[[NarKey, NarRecord | None], Judge],
     ) -> None:
         self.key = key
         self.false_word = ""
@@ -51,7 +70,7 @@ class Terms:
         self._new_judge = new_judge
 
     def judge(self) -> Judge:
-        """Make a judge. Raises NotFound if there can be no such file, or Unverifiable."""
+        """Make a judge. Raises NotFound if there can be no such file, Unverifiable as `Judge`."""
         return self._new_judge(self.key, self._expected)
 
     @property
@@ -66,26 +85,46 @@ class Terms:
             self._expected = evolve(self._expected, file_hash=None, file_size=None)
 
     def complaint(self, verdict: Verdict) -> str:
-        """Say what the narinfo said of a file that is not true; empty if all was."""
+        """Return the untrue part of what the narinfo said of a file; empty if all was true."""
         told, facts = self._told, (verdict.size, verdict.sha256)
         is_as_told = told is not None and (told.file_size, told.file_hash) == facts
         return verdict.complaint or ("" if is_as_told else self.false_word)
 
 
-class Attempt:
-    """See the picture above.
+class Dispute:
+    """The upstreams that contradict the size of the first answer, and the sizes that they say."""
 
-    :param supply: asked whether other narinfos contradict an answer's size.
+    def __init__(self) -> None:
+        self._said: dict[int, set[str]] = {}
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether two agree on another size."""
+        return any(len(names) >= BELIEVED for names in self._said.values())
+
+    def is_worth_a_look(self, name: str, size: int, length: int) -> bool:
+        """Note that an upstream says another size; whether the bytes there are may be the file.
+
+        :param length: of the bytes that have come.
+        """
+        self._said.setdefault(size, set()).add(name)
+        return size == length or self.is_refuted
+
+
+class Attempt:
+    """One attempt, from waiting to its end; see the picture in the docstring of the module.
+
+    :param sources: asked whether other narinfos contradict an answer's size.
     :param is_confirmed: whether an answer has agreed with the size that the narinfo says.
     :ivar opened: has the spool, once a good head is there.
     :ivar opener: the source of that head.
     :ivar contributors: names of the sources whose bytes may be in the spool.
-    :ivar disputed: what contradicts the size by which the bytes were found too many.
+    :ivar disputed: why the bytes are too many, where the size that they exceed may be wrong.
     :ivar is_tasted: whether clients have had bytes.
     """
 
     def __init__(
-        self, terms: Terms, supply: Supply, new_spool: NewSpool, *, is_confirmed: bool = False
+        self, terms: Terms, sources: Sources, new_spool: NewSpool, *, is_confirmed: bool = False
     ) -> None:
         self.judge = terms.judge()
         self.spool: Spool | None = None
@@ -97,7 +136,7 @@ class Attempt:
         self.is_tasted = False
         self.is_confirmed = is_confirmed and self.judge.size is not None
         self._terms = terms
-        self._supply = supply
+        self._sources = sources
         self._new_spool = new_spool
 
     @property
@@ -114,7 +153,7 @@ class Attempt:
 
     @property
     def _is_disputable(self) -> bool:
-        """Whether the file's size is the word of one: of a narinfo, or of the first answer."""
+        """Whether only one source vouches for the file's size: a narinfo, or the first answer."""
         can_decide = self.judge.size is None or self.judge.can_overrule
         return self.size is not None and not self.is_confirmed and can_decide
 
@@ -123,6 +162,10 @@ class Attempt:
         opener = self.opener
         return self.spool is not None and opener is not None and opener.file != source.file
 
+    def offset_of(self, source: Source) -> int:
+        """The byte from which a source is to go on."""
+        return 0 if self.is_other(source) else self.length
+
     def relax(self, reason: str) -> None:
         """Go by NarHash alone, if that is possible; only while there is no spool."""
         if self.judge.can_overrule:
@@ -130,7 +173,7 @@ class Attempt:
             self.judge = self._terms.judge()
 
     async def take(self, source: Source, body: UpstreamBody, offset: int) -> Spool:
-        """Append what a source sends, from the byte there is, up to the end of the file.
+        """Append the bytes that a source sends, from `offset` up to the end of the file.
 
         On return and after every error but a cancel, all that came is written and hashed. Raises
         Unavailable if bytes are missing, Disputed or another Corrupt if they cannot be right.
@@ -141,7 +184,7 @@ class Attempt:
             await self._append(spool, body, offset)
         except (Unavailable, Corrupt) as error:
             trouble = error
-        await settled(spool)
+        await _settled(spool)
         is_whole = spool.length == self.size
         if self.size is None and isinstance(trouble, Unconfirmed):
             is_whole = self.judge.confirms(spool.length)
@@ -153,6 +196,42 @@ class Attempt:
                 raise Disputed(text)
             raise Unavailable(text, kind="broken")
         return spool
+
+    async def judged(self) -> Arrived:
+        """Have the bytes judged, once all are here, and commit them.
+
+        Raises WrongNar if they are the file that the narinfo names, with another NAR inside,
+        WrongBytes if they are wrong otherwise.
+        """
+        assert self.spool is not None
+        assert self.opener is not None
+        try:
+            verdict = await self._verdict(self.spool)
+        except WrongNar:
+            raise
+        except Corrupt as error:
+            raise WrongBytes(str(error)) from error
+        if complaint := self._terms.complaint(verdict):
+            self._sources.lied(complaint)
+        self.spool.commit()
+        return Arrived(self.spool, verdict, self.opener)
+
+    async def _verdict(self, spool: Spool) -> Verdict:
+        """Judge the bytes of a spool; the NAR inside decides over a doubtful file.
+
+        Raises Corrupt if they are wrong.
+        """
+        try:
+            return self.judge.judge(spool.length)
+        except Doubtful as doubt:
+            if not spool.is_kept:
+                raise
+            inspector = self.judge.inspector()
+            try:
+                await spool.reread(inspector)
+            except Corrupt as error:
+                raise Corrupt(f"{doubt}; {error}") from error
+            return self.judge.overrule(inspector, spool.length)
 
     async def _admit(self, source: Source, body: UpstreamBody) -> Spool:
         """Check the head of an answer; the first good one opens the spool."""
@@ -171,7 +250,10 @@ class Attempt:
         return self.spool
 
     async def _contradicted(self, name: str, total: int) -> None:
-        """Decide what holds where an answer says another size. Raises Corrupt, Disputed."""
+        """Decide between two sizes where an answer says another one.
+
+        Raises Corrupt if the answer counts as wrong, Disputed if that cannot be told yet.
+        """
         text = f"the file has {total} bytes instead of {self.size}"
         if not self._is_disputable:
             raise Corrupt(text)
@@ -180,7 +262,7 @@ class Attempt:
             if is_told or self.dispute.is_worth_a_look(name, total, self.length):
                 raise Disputed(text)
             raise Corrupt(text)
-        if await self._supply.contradicts(total):
+        if await self._sources.contradicts(total):
             raise Corrupt(text)
         self.relax(text)
 
@@ -200,3 +282,11 @@ class Attempt:
                 self.disputed = text if self._is_disputable else ""
                 raise WrongBytes(text)
             await spool.write(data)
+
+
+async def _settled(spool: Spool) -> None:
+    """Wait until all bytes are written and hashed. Raises WrongBytes if a digest objects."""
+    try:
+        await spool.flush()
+    except Corrupt as error:
+        raise WrongBytes(str(error)) from error

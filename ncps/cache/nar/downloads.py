@@ -1,50 +1,122 @@
-"""Downloads: those that run, begun once for each NAR and joined by all who ask for it (P4, D5)."""
+"""Downloads: begun once for each NAR, and joined by all clients that ask for it (P4, D5)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from ncps.aio.recent import RecentSet
-from ncps.aio.spool import Digest, Spool
-from ncps.cache.nar.admission import Admission, Admitted
+from ncps.aio.admission import Admitted
+from ncps.aio.clocks import utc_now
+from ncps.aio.recent import RecentMap, RecentSet
+from ncps.cache.cluster import FetchLease
 from ncps.cache.nar.attempt import Terms
-from ncps.cache.nar.chosen import Chosen
-from ncps.cache.nar.download import Download, DownloadEvents
-from ncps.cache.nar.follow import RESUMED_S, TASTED_ENTRIES, TASTED_S
-from ncps.cache.nar.judge import Judge
-from ncps.cache.nar.publish import Publication
+from ncps.cache.nar.download import Download, DownloadEvents, RunningDownloads
+from ncps.cache.nar.fetch import Fetch
 from ncps.cache.nar.relay import AlreadyStored, Relay
-from ncps.cache.nar.served import open_stored
 from ncps.cache.nar.sources import Sources
+from ncps.cache.nar.stored import Publication
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
-from ncps.errors import NcpsError, NotFound, Unavailable
+from ncps.errors import NcpsError, NotFound, StorageFull, Unavailable
+from ncps.nix.hashes import Hash
+from ncps.nix.judge import Judge
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarRecord
+from ncps.observe.decisions import are_logged
+from ncps.observe.tracing.spans import current, span
+from ncps.ports import Catalog, NarRecord
+
+TASTED_S: Final = 3600.0
+"""Seconds for which clients may come again for the rest of a file that they have some of."""
+
+RESUMED_S: Final = 60.0
+"""The same once the file was found wrong, so that another one may take its place then."""
+
+TASTED_ENTRIES: Final = 50_000
+
+CHOSEN_S: Final = 3600.0
+MAX_CHOSEN: Final = 10_000
 
 
 @frozen(kw_only=True)
 class DownloadRules:
-    """What an operator decides about downloads.
+    """The decisions of an operator about downloads.
 
-    :param patience_s: how long no byte may come, in mid-file, before a download is given up.
+    :param patience_s: seconds without a byte, in mid-file, after which a download is given up.
     :param new_judge: makes the judge of a file.
     """
 
     patience_s: float
-    new_judge: Callable[..., Judge] = Judge
+    new_judge: Callable[..., Judge]
+
+
+class Chosen:
+    """Of several files of one NAR, the one that clients were given a part of.
+
+    Where no upstream has the file that a narinfo names, another file of the NAR may take its place.
+    From then on this file is the one behind the name: a client that was cut goes on in it, or not
+    at all. The catalog says so, too, for the next start of this process and for other replicas. A
+    file that was found to hold another NAR is behind no name any more.
+
+    The records of such files are remembered for `CHOSEN_S` seconds; the oldest go first.
+    """
+
+    def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._records: RecentMap[NarKey, NarRecord] = RecentMap(
+            clock, ttl_s=CHOSEN_S, max_entries=MAX_CHOSEN
+        )
+
+    async def add(self, key: NarKey, record: NarRecord) -> None:
+        """Note which file is fetched under a name."""
+        record = evolve(record, key=key)
+        self._records.put(key, record)
+        with suppress(Unavailable, StorageFull):
+            await self._catalog.restate(record)
+
+    async def found_wrong(self, nar: NarRecord | None, file_hash: Hash) -> None:
+        """Remember that a file does not hold the NAR that its narinfo says.
+
+        :param nar: its record when it was fetched; has a NarHash.
+        """
+        assert nar is not None
+        assert nar.nar_hash is not None
+        with suppress(Unavailable, StorageFull):  # it is found out again
+            await self._catalog.note_wrong(nar.nar_hash, file_hash, utc_now(self._clock))
+            row = await self._catalog.nar(nar.key)
+            if row is not None and row.nar_hash == nar.nar_hash and row.file_hash == file_hash:
+                await self._catalog.restate(
+                    evolve(row, file_hash=None, file_size=None, upstream="", origin_url="")
+                )
+
+    def of(self, key: NarKey, nar: NarRecord) -> NarRecord | None:
+        """The record of the file under a name; None if it is the file that the row names.
+
+        :param nar: the row.
+        """
+        record = self._records.get(key)
+        if record is None or nar.was_stored or record.nar_hash != nar.nar_hash:
+            return None
+        return record
+
+    def forget(self, key: NarKey) -> None:
+        """Forget the file under a name: no upstream has it any more."""
+        self._records.forget(key)
 
 
 class Downloads:
     """The downloads of this process.
 
-    :param negatives: told of NARs that nobody has.
-    :ivar chosen: which of several files of a NAR clients were given a part of.
+    :param negatives: told of NARs that no upstream has.
+    :ivar running: those under way.
+    :ivar chosen: remembers of which of several files of a NAR clients have a part.
     """
 
     _log = Logger()
@@ -55,7 +127,6 @@ class Downloads:
         negatives: RecentSet,
         narinfos: NarInfos,
         publication: Publication,
-        admission: Admission,
         rules: DownloadRules,
     ) -> None:
         self.chosen = Chosen(world.clock, world.catalog)
@@ -63,34 +134,36 @@ class Downloads:
         self._negatives = negatives
         self._narinfos = narinfos
         self._publication = publication
-        self._admission = admission
         self._rules = rules
-        self._running: dict[NarKey, Download] = {}
+        self.running = RunningDownloads()
         self._tasted = RecentSet(world.clock, ttl_s=TASTED_S, max_entries=TASTED_ENTRIES)
         self._left = RecentSet(world.clock, ttl_s=RESUMED_S, max_entries=TASTED_ENTRIES)
 
     @property
     def count(self) -> int:
         """How many downloads are under way."""
-        return len(self._running)
+        return len(self.running)
 
     def find(self, key: NarKey) -> Download | None:
-        """Return the download to join. One that has failed is none, though it may not be over."""
-        download = self._running.get(key)
-        return None if download is None or download.has_failed else download
+        """Return the download to join; see `RunningDownloads.find`."""
+        return self.running.find(key)
 
     def is_tasted(self, key: NarKey) -> bool:
         """Whether clients may come again for the rest of a NAR, so that no other file will do."""
         return key in self._tasted or key in self._left
 
     def join(self, key: NarKey, nar: NarRecord | None, *, may_replace: bool = False) -> Download:
-        """Return the download of a NAR, and start it unless it runs. Raises Busy.
+        """Return the download of a NAR, and start it unless it runs.
 
-        :param may_replace: whether another file of the NAR will do; see `Supply`.
+        Raises Busy if too many run.
+
+        :param may_replace: whether another file of the NAR will do, unless clients have some bytes.
         """
+        may_replace = may_replace and not self.is_tasted(key)
         download = self.find(key)
         if download is None:
             return self.start(key, nar, may_replace=may_replace)
+        current().link(download.span)
         if may_replace:
             download.sources.allow_replacing()
         return download
@@ -109,18 +182,15 @@ class Downloads:
         :param exclusive: whether it is to hold the lease of the NAR.
         :param is_thorough: whether the NAR inside is looked into in any case.
         """
-        ticket = self._admission.begin()
+        ticket = self._world.admission.begin()
         sources = self.sources(key, nar)
         if may_replace:
             sources.allow_replacing()
-        relay = self._relay(key, sources) if exclusive else None
         try:
             download = Download(
-                self._world.clock,
                 Terms(key, nar, partial(self._rules.new_judge, is_thorough=is_thorough)),
-                relay or sources,
-                partial(self._spool, ticket),
-                self._rules.patience_s,
+                sources,
+                ticket.spool,
                 DownloadEvents(
                     hopeless=partial(self._hopeless, key, nar),
                     found_wrong=partial(self.chosen.found_wrong, nar),
@@ -130,84 +200,98 @@ class Downloads:
         except NcpsError:
             ticket.close()
             raise
-        self._running[key] = download
-        job = self._run(download, nar, ticket, relay)
+        self.running.enter(download)
+        lease = FetchLease(self._world.leases, key) if exclusive else None
+        if are_logged():
+            self._log.debug(
+                "download of {key} begins: {reason}{lease}",
+                key=key.file_name,
+                reason=_why_fetched(nar),
+                lease="" if exclusive else "; without its lease, another process publishes it",
+            )
+        job = self._run_traced(download, nar, ticket, lease)
         self._world.tasks.start(f"download {key.file_name}", job)
         return download
 
+    async def _run_traced(
+        self, download: Download, nar: NarRecord | None, ticket: Admitted, lease: FetchLease | None
+    ) -> None:
+        """Run the job of a download, which has one span for all clients that join it."""
+        with span("nar.download", {"ncps.hash": download.key.file_name}) as step:
+            download.span = step
+            await self._run(download, nar, ticket, lease)
+
     def sources(self, key: NarKey, nar: NarRecord | None) -> Sources:
-        """Make the upstreams' part in the supply of a NAR."""
+        """Make the upstreams' part in the sources of a NAR."""
         world, replaced = self._world, partial(self.chosen.add, key)
         return Sources(world.clock, world.upstreams, key, nar, self._narinfos.same_nar, replaced)
 
-    def _spool(self, ticket: Admitted, total: int | None, digests: tuple[Digest, ...]) -> Spool:
-        spool = self._world.new_spool(total, digests, ticket.room(total))
-        ticket.follow(lambda: spool.length)
-        return spool
-
-    def _relay(self, key: NarKey, sources: Sources) -> Relay:
-        return Relay(
-            clock=self._world.clock,
-            cluster=self._world.cluster,
-            catalog=self._world.catalog,
-            key=key,
-            sources=sources,
-            open_stored=partial(open_stored, self._world.nars, self._world.threads),
-        )
-
     async def _run(
-        self, download: Download, nar: NarRecord | None, ticket: Admitted, relay: Relay | None
+        self, download: Download, nar: NarRecord | None, ticket: Admitted, lease: FetchLease | None
     ) -> None:
+        """Do the job of a download.
+
+        :param lease: None where another process has it, and its bytes have passed us.
+        """
         key = download.key
         try:
-            await self._fetch(download, nar, ticket, relay)
+            if lease is None:
+                await self._refuse_stored(key)
+            await ticket.admit(nar.file_size if nar is not None else None)
+            await self._fetch(download, nar, lease)
         except AlreadyStored as error:
             download.give_up(error)
         except CancelledError:
-            self._world.events.ended("cancelled")
+            download.give_up(Unavailable("the daemon is stopping"))
+            self._world.metrics.downloads("cancelled").inc()
             raise
         except NcpsError as error:
-            self._world.events.ended("failed")
+            self._world.metrics.downloads("failed").inc()
             download.give_up(error)
+            download.span.failed(str(error))
             name, reason = key.file_name, str(error)
             self._log.warn("download of {key} failed: {reason}", key=name, reason=reason)
         finally:
             download.give_up(Unavailable("the download has ended"))
             ticket.close()
-            if self._running.get(key) is download:
-                del self._running[key]
-            if relay is not None:
-                await relay.release()
+            if lease is not None:
+                await lease.release()
+            self.running.leave(download)
+
+    async def _refuse_stored(self, key: NarKey) -> None:
+        """Raise AlreadyStored if another process has stored a NAR meanwhile."""
+        current = await self._world.catalog.nar(key)
+        if current is not None and current.is_stored:
+            raise AlreadyStored("stored meanwhile")
 
     async def _fetch(
-        self, download: Download, nar: NarRecord | None, ticket: Admitted, relay: Relay | None
+        self, download: Download, nar: NarRecord | None, lease: FetchLease | None
     ) -> None:
-        """Fetch a NAR and have it published, by us or by whoever shares the fetch.
-
-        :param relay: None where the lease is somebody's whose bytes have passed us.
-        """
-        if relay is None:
-            current = await self._world.catalog.nar(download.key)
-            if current is not None and current.is_stored:
-                raise AlreadyStored("stored meanwhile")
-        await ticket.admit(nar.file_size if nar is not None else None)
-        arrived = await download.run()
+        """Fetch a NAR and have it published, by this process or by the one that has the lease."""
+        key, sources, relay = download.key, download.sources, None
+        if lease is not None and await lease.is_ours():
+            await self._refuse_stored(key)
+        elif lease is not None:
+            relay = Relay(self._world, key, sources, lease)
+        rounds = sources.each if relay is None else relay.each
+        arrived = await Fetch(self._world.clock, download, rounds, self._rules.patience_s).run()
         try:
-            lease = None if relay is None else await relay.settle()
-            if relay is not None and lease is None:
-                self._narinfos.changed(download.key)
-                self._world.events.ended("relayed")
+            if relay is None and lease is not None and (lease.held is None or lease.held.is_lost):
+                relay = Relay(self._world, key, sources, lease)
+            if relay is not None and await relay.settle() is None:
+                self._narinfos.changed(key)
+                self._world.metrics.downloads("relayed").inc()
+            elif download.is_disowned:
+                self._publication.unkept(key, "it was deleted while it arrived")
             else:
-                fence = 0 if lease is None else lease.fence
-                release = None if relay is None else relay.release
-                await self._publication.publish(download, nar, arrived, fence, release)
+                await self._publication.publish(key, nar, arrived, lease)
         finally:
             arrived.spool.release()
 
     def _note_taste(self, key: NarKey, was_tasted: bool, is_good: bool) -> None:
         """Note that clients have bytes of a download, or that these were wrong.
 
-        Clients of downloads before it know nothing of wrong bytes, and get a while to resume.
+        Clients of earlier downloads know nothing of wrong bytes, and get a while to resume.
         """
         if is_good:
             self._tasted.add(key)
@@ -222,3 +306,11 @@ class Downloads:
             await self._narinfos.lost(key)
         elif isinstance(error, NotFound) and error.is_certain:
             self._negatives.add(key)
+
+
+def _why_fetched(nar: NarRecord | None) -> str:
+    if nar is None:
+        return "it is not stored, and no narinfo of it is known"
+    if nar.was_stored:
+        return "it was stored, and its bytes were removed or lost"
+    return "it has a narinfo, and was never stored"

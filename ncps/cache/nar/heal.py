@@ -1,6 +1,6 @@
-"""Healing: stored bytes that are found lost or damaged are set aside and their row corrected.
+"""Healing: the row of stored bytes that are lost or damaged is corrected, damage set aside.
 
-What follows is a miss like any other: the NAR is fetched again from where it came from.
+A miss like any other follows: the NAR is fetched again from its origin.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from functools import partial
 
 from twisted.logger import Logger
 
-from ncps.aio.waiting import SingleFlight
+from ncps.aio.single_flight import SingleFlight
 from ncps.cache.nar.quarantine import Quarantine
-from ncps.cache.nar.served import stored_key
+from ncps.cache.nar.stored import stored_key
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
@@ -21,9 +21,9 @@ from ncps.ports import NarRecord
 
 
 class Healing:
-    """See the module.
+    """Heals each NAR once, for all clients that find it lost or damaged at one time.
 
-    :param is_arriving: whether a NAR is being downloaded: then somebody has healed it.
+    :param is_arriving: whether a NAR is being downloaded: then another client has healed it.
     """
 
     _log = Logger()
@@ -42,16 +42,18 @@ class Healing:
         self._flights: SingleFlight[NarKey, None] = SingleFlight(world.tasks, "heal")
 
     async def heal(self, nar: NarRecord, trouble: NcpsError) -> None:
-        """Correct the row of bytes that are lost or damaged; set damaged ones aside. Unavailable.
+        """Correct the row of bytes that are lost or damaged; set damaged ones aside.
 
-        Goes on to its end if the client that found it leaves.
+        Goes on to its end if the client that found them leaves. Raises Unavailable if the catalog
+        cannot be changed.
         """
         await self._flights.join(nar.key, partial(self._heal, nar, trouble))
 
     async def spoiled(self, nar: NarRecord, trouble: Corrupt) -> None:
-        """Heal what was found damaged while it was being read, unless somebody has. Unavailable.
+        """Heal bytes that were found damaged while they were read, unless that is done already.
 
-        What lies under the key may be new by now, so only the record that was read from counts.
+        The key may have new bytes by now, so only the row counts by which they were opened. Raises
+        Unavailable as `heal`.
         """
         current = await self._catalog.nar(nar.key)
         if current is None or current.stored_at != nar.stored_at or self._is_arriving(nar.key):

@@ -1,6 +1,6 @@
-"""Objects: the stored bytes of NARs as they are removed, each under the leases of its NARs.
+"""Objects: to remove the stored bytes of NARs, each under the leases of its NARs.
 
-Mostly an object belongs to the NAR of its key. Trees taken over from the Go program keep an
+Most objects belong to the NAR of their key. Trees taken over from the Go program keep an
 uncompressed NAR `X.nar` as `X.nar.zst`: there the object belongs to a NAR of another name, too.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ncps.cache.cluster import lease_of
-from ncps.cache.nar.served import stored_key
+from ncps.cache.nar.stored import stored_key
 from ncps.cache.world import World
 from ncps.nix.narurl import NarKey
 from ncps.ports import Lease, Leases, NarRecord
@@ -22,20 +22,23 @@ def owners(key: NarKey) -> tuple[NarKey, ...]:
 
 
 class Holding:
-    """Leases of downloads, held to keep everybody from fetching or taking over NARs meanwhile."""
+    """Leases of downloads; while they are held, no other process fetches or takes over the NARs."""
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self._held: dict[NarKey, Lease] = {}
 
     async def take(self, nar: NarRecord) -> bool:
-        """Hold what keeps the bytes of a NAR alone; False if somebody is at them. Unavailable."""
+        """Hold the leases of a NAR and of its object; False if another process has one.
+
+        Raises Unavailable if the leases cannot be asked for.
+        """
         return await self.take_object(nar.key) and await self.take_object(stored_key(nar))
 
     async def take_object(self, key: NarKey) -> bool:
-        """Likewise for an object, whosever it is.
+        """Hold the lease of an object; else as `take`.
 
-        Who takes it over for a NAR of another name holds the lease of the object's name, too.
+        A process that takes it over for a NAR of another name needs the lease of this name, too.
         """
         if key not in self._held:
             lease = await self._leases.try_hold(lease_of(key))
@@ -45,13 +48,13 @@ class Holding:
         return True
 
     async def release(self) -> None:
-        """Give all of them back."""
+        """Give all leases back."""
         while self._held:
             await self._held.popitem()[1].release()
 
 
 class Objects:
-    """See the module."""
+    """Finds out to which NAR an object belongs, and removes objects that belong to none."""
 
     def __init__(self, world: World) -> None:
         self._catalog = world.catalog
@@ -68,7 +71,10 @@ class Objects:
             await held.release()
 
     async def is_owned(self, key: NarKey) -> bool:
-        """Whether a record says that this object is its bytes. Unavailable."""
+        """Whether a row says that this object has its bytes.
+
+        Raises Unavailable if the database is away.
+        """
         for owner in owners(key):
             nar = await self._catalog.nar(owner)
             if nar is not None and nar.is_stored and stored_key(nar) == key:
@@ -76,13 +82,14 @@ class Objects:
         return False
 
     async def remove(self, nar: NarRecord) -> bool:
-        """Remove the bytes of a NAR whose record says no more that it is stored. Unavailable.
+        """Remove the bytes of a NAR whose row does not say any more that it is stored.
 
-        False if they were gone already, or are those of another NAR, too.
+        False if they were gone already, or are those of another NAR, too. Raises Unavailable if the
+        database is away, or the store cannot remove them.
         """
         key = stored_key(nar)
         return not await self.is_owned(key) and await self._store.delete(key)
 
     async def is_absent(self, nar: NarRecord) -> bool:
-        """Whether the bytes are surely not there. Unavailable."""
+        """Whether the bytes are surely not there. Raises Unavailable if the store cannot tell."""
         return await self._store.stat(stored_key(nar)) is None

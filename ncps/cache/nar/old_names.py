@@ -1,9 +1,9 @@
-"""Old names: URLs of NARs by store path, which this cache hands out no more.
+"""Old names: URLs of NARs by store path, which this cache never hands out.
 
 harmonia and nix-serve call a NAR `<hash part>-<NarHash>.nar`, Attic `<hash part>.nar`. A client
 that has asked them at our address, or a program that passed such URLs on, remembers them for 30
-days. The store path says which NAR it is, and its signed NarHash whose bytes that are; how they
-are compressed only the name says, or the narinfo that had the same one.
+days. The store path tells the NAR, and the signed NarHash vouches for its bytes. Only the name
+tells the compression, or the narinfo that had the same name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DIGEST = 32
 
 
 def is_named(nar: NarRecord, file_name: str) -> bool:
-    """Whether the file that is kept of a store path's NAR is the one that an old name stands for.
+    """Whether an old name stands for the file that is kept of a store path's NAR.
 
     :param file_name: begins with the hash part of that store path.
     """

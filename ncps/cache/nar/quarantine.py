@@ -5,8 +5,8 @@
        |                    +-- the store: right bytes are published under the same key
        +--> deleted at once, where the bounds or the disk leave no room for it
 
-An upstream that lies again and again costs no more disk than the bounds say. A process that dies in
-between leaves at worst a file in the quarantine, which the next look sees.
+An upstream that lies again and again costs no more disk than the bounds say. A process that dies on
+the way leaves at worst a file in the quarantine, which the next look finds.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ LEASE: Final = "quarantine"
 """Name of the lease of the process that discards."""
 
 LOOK_S: Final = 600.0
-"""How often the quarantine is looked at though this process set nothing aside."""
+"""Seconds between looks at the quarantine while this process sets nothing aside."""
 REST_S: Final = 1.0
-"""The least time between two looks."""
+"""The least seconds between two looks."""
 REST_SHARE: Final = 10.0
-"""Likewise, as a multiple of the time that the last look took."""
+"""The same as a multiple of the time that the last look took."""
 TROUBLE_S: Final = 30.0
-"""Likewise, after a look that failed."""
+"""The same after a look that failed."""
 LONGEST_REST_S: Final = 60.0
 BATCH: Final = 1000
 """Files beyond the bounds that are remembered at a time."""
@@ -43,7 +43,7 @@ BATCH: Final = 1000
 
 @frozen(kw_only=True)
 class QuarantineBounds:
-    """What the quarantine may hold; 0 of anything: nothing.
+    """The bounds of the quarantine; 0 in one of them: nothing is kept.
 
     :param count: files.
     :param size: bytes of all files.
@@ -55,7 +55,7 @@ class QuarantineBounds:
     age_s: float
 
     def refuses(self, size: int) -> str:
-        """Which bound has no room for a file of so many bytes even alone; empty: none."""
+        """The bound that a file of `size` bytes exceeds even alone; empty if none."""
         if self.count == 0:
             return "count"
         if self.age_s == 0:
@@ -84,10 +84,10 @@ def excess(
 
 @define
 class _Look:
-    """What one look at the quarantine came to.
+    """The result of one look at the quarantine.
 
-    :ivar files: that were discarded.
-    :ivar stuck: files that could not be.
+    :ivar files: number of files that were discarded.
+    :ivar stuck: number of files that could not be discarded.
     """
 
     files: int = 0
@@ -108,7 +108,7 @@ class Quarantine:
         self._store = world.nars
         self._leases = world.leases
         self._bounds = bounds
-        self._events = world.events
+        self._metrics = world.metrics
         self._looks = Coalesced(
             world.clock,
             world.tasks,
@@ -121,7 +121,7 @@ class Quarantine:
     async def put(self, key: NarKey) -> bool:
         """Set an object aside that was found wrong; delete it where there is no room for that.
 
-        False if nothing is there. StorageFull, Unavailable: it may still be there.
+        False if nothing is there. Raises StorageFull or Unavailable if it may still be there.
         """
         stat = await self._store.stat(key)
         if stat is None:
@@ -139,7 +139,7 @@ class Quarantine:
                 return True
         if not await self._store.delete(key):
             return False
-        self._events.discarded(bound)
+        self._metrics.quarantine_discarded(bound).inc()
         self._log.warn(
             "{key} ({size} bytes) is deleted instead of set aside: {reason}",
             key=key.file_name,
@@ -149,8 +149,8 @@ class Quarantine:
         return True
 
     def _added(self) -> None:
-        """Take note that a file was set aside, by `put` or for another one that was published."""
-        self._events.set_aside()
+        """Note that a file was set aside, by `put` or by the store for one that was published."""
+        self._metrics.quarantine_set_aside.inc()
         self._looks.ask()
 
     async def check(self) -> None:
@@ -158,7 +158,7 @@ class Quarantine:
         self._looks.ask()
 
     async def _look(self) -> None:
-        """Count what is there and discard what is too much; one process at a time discards."""
+        """Count the files and discard those beyond the bounds; one process at a time discards."""
         since = self._clock.seconds()
         try:
             lease = await self._leases.try_hold(LEASE)
@@ -167,17 +167,17 @@ class Quarantine:
             else:
                 await self._discard_under(lease)
         except NcpsError as error:
-            self._log.warn("the quarantine cannot be looked at now: {reason}", reason=str(error))
+            self._log.warn("the quarantine cannot be read now: {reason}", reason=str(error))
             self._looks.rest(TROUBLE_S)
         else:
             self._looks.rest(max(REST_S, REST_SHARE * (self._clock.seconds() - since)))
 
     async def _count(self) -> None:
-        """Count only; look again if there is too much, since the other process may be done."""
+        """Only count; look again if there are too many, as the other process may have ended."""
         files = size = 0
         async for aside in self._store.walk_quarantine():
             files, size = files + 1, size + aside.size
-        self._events.quarantined(files, size)
+        self._metrics.set_quarantine(files, size)
         if files > self._bounds.count or size > self._bounds.size:
             self._looks.ask()
 
@@ -193,37 +193,40 @@ class Quarantine:
         finally:
             await lease.release()
             self._tell(look)
-        self._events.quarantined(
+        self._metrics.set_quarantine(
             len(kept) + look.stuck, sum(aside.size for aside in kept) + look.stuck_size
         )
 
     async def _reduce(self, found: list[SetAside], lease: Lease, look: _Look) -> list[SetAside]:
-        """Discard what is too much; return the rest. Unavailable."""
+        """Discard the files beyond the bounds; return the rest.
+
+        Raises Unavailable if the lease is lost or the store fails now.
+        """
         gone = excess(found, self._bounds, self._ages.before(self._bounds.age_s))
         for aside, bound in gone:
             if lease.is_lost:
                 raise Unavailable("another process may have begun")
             try:
                 await self._store.discard(aside)
-            except StorageFull as error:  # no leave for this one; others may go
+            except StorageFull as error:  # this one cannot be removed; others may go
                 look.stuck, look.stuck_size = look.stuck + 1, look.stuck_size + aside.size
                 look.trouble = str(error)
             else:
                 look.files, look.freed = look.files + 1, look.freed + aside.size
-                self._events.discarded(bound)
+                self._metrics.quarantine_discarded(bound).inc()
         names = {(aside.key, aside.mark) for aside, _ in gone}
         return [aside for aside in found if (aside.key, aside.mark) not in names]
 
     def _tell(self, look: _Look) -> None:
         if look.files:
             self._log.info(
-                "discarded {files} files ({freed} bytes) from the quarantine for its bounds",
+                "discarded {files} files ({freed} bytes) from the quarantine to keep its limits",
                 files=look.files,
                 freed=look.freed,
             )
         if look.stuck:
             self._log.warn(
-                "{stuck} files of the quarantine are too many and cannot be discarded: {reason}",
+                "cannot discard {stuck} files beyond the limits of the quarantine: {reason}",
                 stuck=look.stuck,
                 reason=look.trouble,
             )

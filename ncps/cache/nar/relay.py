@@ -1,8 +1,9 @@
 """Relay: one fetch for all processes that share a store (P4).
 
-Whoever holds the lease of a NAR fetches it from the upstreams. The others follow the holder's
-growing file, at the address that it leases under, into spools of their own, which their clients
+The process that holds the lease of a NAR fetches it from the upstreams. The others follow its
+growing file, at the address that the lease bears, into spools of their own, which their clients
 read. When the holder is gone, one of the others gets the lease and goes on from the byte it has.
+A download that gets its lease at once, and keeps it, needs no relay.
 
     lease free? --yes--> ours; stored meanwhile? --no--> upstreams, from the byte we have
         | no                          +----------yes--> the store, from the byte we have
@@ -17,27 +18,32 @@ from __future__ import annotations
 
 from collections.abc import (
     AsyncGenerator,
+    AsyncIterator,
     Awaitable,
     Callable,
     Container,
     Coroutine,
 )
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.body import PassedBody
-from ncps.ask.pace import followed
-from ncps.cache.cluster import Cluster, lease_of
-from ncps.cache.nar.sources import Source, Sources, Supply
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.aio.waiting import sleep, within
+from ncps.ask.opening import TooSlow, is_kept
+from ncps.cache.cluster import FetchLease
+from ncps.cache.nar.sources import Source, Sources
+from ncps.cache.nar.stored import open_stored
+from ncps.cache.world import World
+from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, Catalog, Lease, NarRecord, UpstreamBody
+from ncps.ports import Lease, NarRecord, UpstreamBody
+from ncps.settings.schema.upstream import UpstreamsSettings
 
 T = TypeVar("T")
 
@@ -45,60 +51,56 @@ PEER: Final = "peer"
 """Name of all other processes of this cache, among the names of upstreams."""
 
 TURN_S: Final = 1.0
-"""How long the lease is waited for before its holder is asked once more."""
+"""Seconds that the lease is waited for before its holder is asked once more."""
 
 SETTLE_S: Final = 60.0
-"""How long the holder may take to publish a file whose last byte it has let go."""
+"""Seconds that the holder may take to publish a file whose last byte it has let go."""
+
+
+LOOK_S: Final = 5.0
+"""Seconds between looks at the pace of another process: its lease may be free soon."""
 
 
 class AlreadyStored(Unavailable):
-    """While the lease was waited for, somebody else stored the NAR."""
+    """Another process stored the NAR while this one waited for the lease."""
 
 
-class Relay(Supply):
-    """The supply of one download; see the module. Released by whoever made it.
+class Relay:
+    """Gives the sources of one download whose lease another process had.
 
-    :param sources: what is asked while the lease is ours.
-    :param open_stored: opens the bytes of a stored NAR from an offset on.
+    They are the holder of the lease, or the upstreams.
+
+    :param lease: the owner of the download releases it.
+    :param sources: asked while the lease is ours.
     """
 
-    def __init__(
-        self,
-        *,
-        clock: IReactorTime,
-        cluster: Cluster,
-        catalog: Catalog,
-        key: NarKey,
-        sources: Sources,
-        open_stored: Callable[[NarRecord, int], Awaitable[Body]],
-    ) -> None:
+    def __init__(self, world: World, key: NarKey, sources: Sources, lease: FetchLease) -> None:
         self.failures = sources.failures
-        self._clock = clock
-        self._cluster = cluster
-        self._catalog = catalog
+        self._clock = world.clock
+        self._cluster = world.cluster
+        self._catalog = world.catalog
+        self._open_stored = partial(open_stored, world.nars, world.threads)
         self._key = key
         self._sources = sources
-        self._open_stored = open_stored
-        self._lease: Lease | None = None
-        self._hold: AbstractAsyncContextManager[Lease] | None = None
+        self._lease = lease
         self._is_checked = False
         self._relayed = 0
         self._until: float | None = None
 
-    @property
-    def _name(self) -> str:
-        return lease_of(self._key)
-
     async def each(
         self, shunned: Container[str] = (), suspects: Container[str] = ()
     ) -> AsyncGenerator[Source, None]:
-        """One round, which ends when there is nobody left to ask. AlreadyStored.
+        """One round, which ends when no source is left to ask.
 
         All rounds together wait for `Cluster.patience_s` seconds after the last byte of a peer.
+        Raises AlreadyStored if another process has stored the NAR.
         """
-        if self._until is None:
+        if self._until is None:  # the download has just tried for the lease, in vain
             self._until = self._clock.seconds() + self._cluster.patience_s
-        while await self._has_lease() is False:
+            is_ours: bool | None = False
+        else:
+            is_ours = await self._has_lease()
+        while is_ours is False:
             before = self._relayed
             peer = None if PEER in shunned or not self._left_s else await self._peer()
             if peer is not None:
@@ -110,36 +112,32 @@ class Relay(Supply):
                 self.failures[PEER] = Unavailable(f"waited for in vain: {why}", timed_out=True)
                 return
             await self._wait(min(TURN_S, self._left_s))
-        if self._lease is not None:
+            is_ours = await self._has_lease()
+        if self._lease.held is not None:
             async with aclosing(self._ours(shunned, suspects)) as sources:
                 async for source in sources:
                     yield source
 
     @property
     def _left_s(self) -> float:
-        """Seconds for which the others are still waited for; 0: it is over."""
+        """Seconds for which the other processes are still waited for."""
         assert self._until is not None
         return max(0.0, self._until - self._clock.seconds())
 
     async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T:
-        """Wait for another process, no longer than for the others in all. Raises Unavailable."""
-        answer, left_s = Deferred.fromCoroutine(asking), self._left_s
-        try:
-            return await answer.addTimeout(left_s, self._clock)
-        except DeferredTimeout:
-            raise Unavailable(f"no answer within {left_s:.3g} s", timed_out=True) from None
+        """Wait for another process, `_left_s` seconds at most. Raises Unavailable after that."""
+        left_s = self._left_s
+        return await within(self._clock, left_s, asking, f"no answer within {left_s:.3g} s")
 
     async def _has_lease(self) -> bool | None:
-        """Whether the lease is ours now; None: cannot tell."""
-        if self._lease is None:
-            try:
-                self._lease = await self._cluster.leases.try_hold(self._name)
-            except Unavailable as error:
-                if not self._relayed:
-                    raise  # nobody waits for more than a status yet
-                self.failures["leases"] = error
-                return None
-        return self._lease is not None
+        """Whether the lease is ours now; None if the backend cannot tell."""
+        try:
+            return await self._lease.is_ours()
+        except Unavailable as error:
+            if not self._relayed:
+                raise  # clients wait for no more than a status yet
+            self.failures["leases"] = error
+            return None
 
     async def _ours(
         self, shunned: Container[str], suspects: Container[str]
@@ -155,7 +153,10 @@ class Relay(Supply):
                 yield source
 
     async def _stored(self) -> NarRecord | None:
-        """The NAR's record, if a former holder of the lease has stored it. Unavailable."""
+        """The NAR's row, if a former holder of the lease has stored it.
+
+        Raises Unavailable if the database is away.
+        """
         if self._is_checked:
             return None
         nar = await self._catalog.nar(self._key)
@@ -163,9 +164,9 @@ class Relay(Supply):
         return None if self._is_checked else nar
 
     async def _peer(self) -> Source | None:
-        """The holder of the lease, if it can be reached and has the file on its way."""
+        """The holder of the lease as a source, if it can be reached and the file arrives there."""
         try:
-            address = await self._cluster.leases.holder(self._name)
+            address = await self._cluster.leases.holder(self._lease.name)
             if not address or address == self._cluster.address:
                 return None
             file = await self._in_time(self._cluster.peers.find_nar(address, self._key))
@@ -179,79 +180,46 @@ class Relay(Supply):
         return PassedBody(aiter(body), body.close, start=offset, total=nar.file_size)
 
     async def _follow(self, address: str, offset: int) -> UpstreamBody:
-        """Open what another process is fetching; it is left when it is slow and its lease free."""
+        """Open the file that another process fetches; leave it if it is slow and its lease free."""
         opening = self._cluster.peers.open_nar(address, self._key, offset=offset)
         body, pace = await self._in_time(opening), self._cluster.pace
-        return followed(body, self._clock, pace, self._took, self._overtake)
+        follower = _Follower(body, self._clock, pace, self._took, self._overtake)
+        return PassedBody.over(body, follower.chunks(), follower.closed)
 
     async def _overtake(self) -> bool:
         """Take the lease if it is free, though its former holder goes on sending."""
-        if self._lease is None:
-            try:
-                self._lease = await self._cluster.leases.try_hold(self._name)
-            except Unavailable:
-                return False
-        return self._lease is not None
+        try:
+            return await self._lease.is_ours()
+        except Unavailable:
+            return False
 
     def _took(self, count: int) -> None:
         self._relayed += count
 
     async def _wait(self, seconds: float) -> None:
         """Wait for the lease for a while."""
-        hold = self._cluster.leases.hold(self._name)
-        waiting = Deferred.fromCoroutine(hold.__aenter__())
+        taking = self._cluster.leases.take(self._lease.name)
         try:
-            self._lease = await waiting.addTimeout(seconds, self._clock)
+            self._lease.hold(await within(self._clock, seconds, taking))
         except DeferredTimeout:
             return
         except Unavailable as error:
             self.failures["leases"] = error
-            return
-        self._hold = hold
-
-    async def open(
-        self, source: Source, offset: int, *, allow_encoding: bool
-    ) -> tuple[Source, UpstreamBody]:
-        """See `Supply`; only upstreams stand in for each other."""
-        return await self._sources.open(source, offset, allow_encoding=allow_encoding)
-
-    def failed(self, source: Source, error: NcpsError) -> None:
-        """See `Supply`."""
-        self._sources.failed(source, error)
-
-    async def contradicts(self, size: int) -> bool:
-        """See `Supply`."""
-        return await self._sources.contradicts(size)
-
-    def allow_replacing(self) -> None:
-        """See `Supply`."""
-        self._sources.allow_replacing()
-
-    def lied(self, reason: str) -> None:
-        """See `Supply`."""
-        self._sources.lied(reason)
 
     async def settle(self) -> Lease | None:
-        """After the last byte: have the lease, to publish. Unavailable: it cannot be had.
+        """Take the lease to publish, after the last byte. Raises Unavailable if it is not free.
 
-        None: there is no need, the NAR is stored already.
+        None if there is no need, since the NAR is stored already.
         """
-        if self._lease is None or self._lease.is_lost:
-            await self.release()
+        if self._lease.held is None or self._lease.held.is_lost:
+            await self._lease.release()
+            self._is_checked = False
             await self._wait(SETTLE_S)
-        if self._lease is None:
-            raise self.failures.get("leases") or Unavailable("whoever fetches it does not end")
-        return None if await self._stored() is not None else self._lease
-
-    async def release(self) -> None:
-        """Give the lease back, if we have it; idempotent."""
-        lease, self._lease = self._lease, None
-        hold, self._hold = self._hold, None
-        self._is_checked = False
-        if hold is not None:
-            await hold.__aexit__(None, None, None)
-        elif lease is not None:
-            await lease.release()
+        if self._lease.held is None:
+            raise self.failures.get("leases") or Unavailable(
+                "the process that fetches it does not finish"
+            )
+        return None if await self._stored() is not None else self._lease.held
 
 
 @frozen
@@ -275,3 +243,62 @@ class _OwnSource(Source):
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
         return await self.open_at(offset)
+
+
+class _Follower:
+    """Passes on the body of another process of this cache, which holds the lease of the NAR.
+
+    A holder may be as slow as its upstream is. While it does not keep the pace, or is silent, its
+    lease is tried for. Where the lease is free, TooSlow ends the body. The pace is measured beside
+    the bytes, since these may not come.
+
+    :param took: told of each number of bytes.
+    :param overtake: takes the lease if it is free; says whether it was.
+    """
+
+    def __init__(
+        self,
+        body: UpstreamBody,
+        clock: IReactorTime,
+        pace: UpstreamsSettings,
+        took: Callable[[int], object],
+        overtake: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._body = body
+        self._clock = clock
+        self._pace = pace
+        self._took = took
+        self._overtake = overtake
+        self._count = 0
+        self._is_left = False
+        self._watch: Deferred[None] | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        self._watch = Deferred.fromCoroutine(self._look())
+        self._watch.addErrback(lambda failure: failure.trap(CancelledError))
+        try:
+            async for chunk in self._body:
+                self._count += len(chunk)
+                self._took(len(chunk))
+                yield chunk
+        except Unavailable:
+            if not self._is_left:
+                raise
+        if self._is_left:
+            raise TooSlow("the process that fetches it was too slow, and its lease is free")
+
+    async def _look(self) -> None:
+        """Look at the pace again and again, and at the lease where it is not kept."""
+        look_s = min(LOOK_S, self._pace.min_receive_window_s)
+        while True:
+            before = self._count
+            await sleep(self._clock, look_s)
+            is_enough = self._count > before and is_kept(self._pace, self._count - before, look_s)
+            if not is_enough and await self._overtake():
+                self._is_left = True
+                self._body.close()
+                return
+
+    def closed(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()

@@ -1,26 +1,36 @@
-"""NARs: open a stored one or join its download; publish what arrived; heal what was lost."""
+"""NARs: open a stored one, or join its download; have lost bytes healed and fetched again.
+
+Replicas that share a catalog may have other upstreams each. A fact in a row that came from the
+upstream of one replica, and was never checked, is hearsay to the others. They believe the signed
+NarHash, and find the rest out anew.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
 
+from attrs import evolve
+
 from ncps.aio.spool import Abandoned, Overtaken
+from ncps.ask.choose import Upstreams
 from ncps.cache.answers import Absent, Outcome, ServedNar
 from ncps.cache.nar.adopt import Adoption
-from ncps.cache.nar.download import Download
+from ncps.cache.nar.download import Download, FollowedNar
 from ncps.cache.nar.downloads import Downloads
-from ncps.cache.nar.hearsay import is_hearsay, own_view
 from ncps.cache.nar.relay import AlreadyStored
-from ncps.cache.nar.served import FollowedNar, StoredNar, locate_stored, open_stored
+from ncps.cache.nar.stored import StoredNar, find_object, locate_stored, open_stored
 from ncps.cache.nar.verify import Verifier
-from ncps.cache.narinfo.searches import refuse_ring
+from ncps.cache.narinfo.search import in_ring
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.state import CacheState
 from ncps.cache.world import World
+from ncps.codec import is_supported
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, NarRecord, Replaced
+from ncps.observe.tracing.spans import current
+from ncps.peering import trail
+from ncps.ports import Body, NarRecord, Removals, Replaced
 
 
 class Nars:
@@ -37,6 +47,7 @@ class Nars:
         downloads: Downloads,
     ) -> None:
         self._catalog = world.catalog
+        self._removals = world.removals
         self._store = world.nars
         self._cluster = world.cluster
         self._upstreams = world.upstreams
@@ -58,21 +69,20 @@ class Nars:
         return self._downloads.find(key) is not None
 
     async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
-        """Return a NAR to serve; see `Cache.nar`. NotFound, Unavailable, Corrupt."""
+        """Return a NAR to serve; raises what `Cache.nar` raises."""
         nar = await self._find(key)
-        refuse_ring(key, nar)
+        _refuse_ring(key, nar)
         self._uses.nar(key if nar is None else nar.key)
         if nar is not None and nar.is_stored:
             return StoredNar(
                 nar=nar,
-                upstream=self._upstreams.name_of(nar.upstream),
+                upstream=self._upstreams.names.get(nar.upstream, ""),
                 open_body=self._open_stored,
                 locate=partial(locate_stored, self._store),
                 spoil=self._verifier.healing.spoiled,
             )
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
-        may_replace = not is_part and not self._downloads.is_tasted(key)
-        download = self._downloads.join(key, nar, may_replace=may_replace)
+        download = self._downloads.join(key, nar, may_replace=not is_part)
         try:
             await download.opened()
         except AlreadyStored:
@@ -80,16 +90,17 @@ class Nars:
         return FollowedNar(download=download, outcome=outcome, open_body=self._follow)
 
     async def arriving_nar(self, key: NarKey) -> FollowedNar:
-        """Return a NAR that is being downloaded. NotFound: it is not; else as for `open`."""
-        refuse_ring(key, None)
+        """Return a NAR that is being downloaded. Raises NotFound if it is not, else as `open`."""
+        _refuse_ring(key, None)
         download = self._downloads.find(key)
         if download is None:
             raise NotFound(f"{key.file_name} is not arriving here")
+        current().link(download.span)
         await download.opened()
         return FollowedNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
 
     async def read(self, nar: NarRecord) -> Body:
-        """Open all of a NAR; if it is fetched for that, NarHash is checked before it is stored."""
+        """Open a whole NAR. If it has to be fetched, NarHash is checked before it is stored."""
         key, has_arrived = nar.key, False
         while True:
             there = await self._catalog.nar(key)
@@ -97,7 +108,7 @@ class Nars:
                 there = await self._adoption.adopt(key, there or nar) or there
             if there is not None and there.is_stored:
                 return await self._open_stored(there, 0, None)
-            if has_arrived:  # the disk is full: they are read as they pass
+            if has_arrived:  # the disk is full: the bytes are read as they pass
                 return await self._downloads.start(
                     key, nar, exclusive=False, is_thorough=True
                 ).reader()
@@ -110,18 +121,19 @@ class Nars:
                 return await download.reader()
 
     async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Say whether `open` would succeed, and the size if it is sure. Errors as for `open`.
+        """Return the size if it is sure. Raises the errors that `open` would raise.
 
-        What an upstream says of a size is not: no bytes follow that would find it out.
+        The word of an upstream is not sure: no bytes follow here that could refute it.
         """
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
-            body = await self._open_stored(nar, 0, 0)  # no byte is wanted, so none shall be sent
+            body = await self._open_stored(nar, 0, 0)  # without a byte: none is to be sent
             body.close()
             return nar.file_size, Outcome.HIT
-        refuse_ring(key, nar)
+        _refuse_ring(key, nar)
         download = self._downloads.find(key)
         if download is not None:
+            current().link(download.span)
             try:
                 await download.opened()
             except AlreadyStored:
@@ -131,43 +143,52 @@ class Nars:
         if not self._downloads.is_tasted(key):
             sources.allow_replacing()
         await sources.stat()
-        # What upstreams say of a size no bytes will find out; only NarSize is signed.
+        # Of all sizes in a narinfo only NarSize is signed.
         is_sure = nar is not None and nar.compression == "none"
         return nar.file_size if nar is not None and is_sure else None, Outcome.MISS
 
     async def is_here(self, key: NarKey) -> bool:
-        """Whether a NAR is stored now; bytes without a row are taken over first. As `stat`."""
+        """Whether a NAR is stored now; takes over bytes without a row first. Raises as `stat`."""
+        return await self.find_stored(key) is not None
+
+    async def find_stored(self, key: NarKey) -> NarRecord | None:
+        """Return the row of a stored NAR; else as `is_here`."""
         nar = await self._find(key)
-        return nar is not None and nar.is_stored
+        return nar if nar is not None and nar.is_stored else None
 
     async def _find(self, key: NarKey) -> NarRecord | None:
-        """Return what is known of a NAR; bytes without a row are taken over first."""
+        """Return the known record of a NAR; takes over bytes without a row first."""
         if self.is_arriving(key):
             return None
         nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
-        if nar is not None and nar.is_stored and is_hearsay(nar, self._upstreams):
+        if nar is not None and nar.is_stored and _is_hearsay(nar, self._upstreams):
             nar = await self._verifier.verify(nar) or await self._catalog.nar(key)
         if nar is not None and nar.is_stored:
             return nar
         nar = await self._stored_file(key) if nar is None else self._view(key, nar)
         if nar is not None and nar.is_stored:
             return nar
+        if nar is None and await is_blocked_name(self._removals, key):
+            raise Absent(f"{key.file_name} is blocked here", outcome=Outcome.NEGATIVE)
         if nar is None and key in self._negatives:
             raise Absent(f"no upstream has {key.file_name}", outcome=Outcome.NEGATIVE)
         if await self._cluster.is_fetched_elsewhere(key):
             return nar  # it is not in the store, which may be slow to say so
-        adopted = await self._adoption.adopt(key, nar)
-        if adopted is not None:
-            await self._narinfos.published(adopted)
-            return adopted
-        return nar
+        located = await find_object(self._store, key, nar)
+        if located is None:
+            return nar
+        adopted = await self._adoption.take_over(key, nar, located[0])
+        if adopted is None:
+            return nar
+        await self._narinfos.published(adopted)
+        return adopted
 
     def _view(self, key: NarKey, nar: NarRecord) -> NarRecord:
-        """What is known of a NAR that is not stored: of the file of which clients have a part."""
-        return self._downloads.chosen.of(key, nar) or own_view(nar, self._upstreams)
+        """The record of a NAR that is not stored, for the file of which clients have a part."""
+        return self._downloads.chosen.of(key, nar) or _own_view(nar, self._upstreams)
 
     async def _stored_file(self, key: NarKey) -> NarRecord | None:
-        """What is stored under another name and has the hash that this name says."""
+        """The record of bytes under another name that have the hash in this name."""
         try:
             nar = await self._catalog.stored_file(key.as_hash(), key.extension)
         except Malformed:
@@ -188,10 +209,10 @@ class Nars:
             trouble: NcpsError = NotFound("set aside")
         except (NotFound, Corrupt) as error:
             trouble = error
-        if not self.is_arriving(nar.key):  # else somebody is healing it already
+        if not self.is_arriving(nar.key):  # else another client has healed it
             current = await self._catalog.nar(nar.key)
             if current is not None and current.stored_at not in {None, nar.stored_at}:
-                return await self._open_stored(current, start, stop)  # somebody has healed it
+                return await self._open_stored(current, start, stop)  # it was healed meanwhile
             is_noted = current is not None and not current.is_stored
             if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
                 await self._verifier.healing.heal(nar, trouble)
@@ -211,3 +232,35 @@ class Nars:
             if isinstance(error, AlreadyStored):
                 raise
         return await self._downloads.start(key, nar, exclusive=False).reader(start, stop)
+
+
+async def is_blocked_name(removals: Removals, key: NarKey) -> bool:
+    """Whether a name is that of a NAR or file that this cache never has."""
+    try:
+        return await removals.is_blocked_file(key.as_hash())
+    except Malformed:
+        return False
+
+
+def _refuse_ring(key: NarKey, nar: NarRecord | None) -> None:
+    """Raise Absent (RING) for a NAR that is not stored if its question has come round."""
+    if trail.current().has_come_round and (nar is None or not nar.is_stored):
+        raise in_ring(key.file_name)
+
+
+def _is_hearsay(nar: NarRecord, upstreams: Upstreams) -> bool:
+    """Whether stored bytes were never looked into, and came from an upstream that is not ours."""
+    return nar.verified_at is None and not _is_ours(nar, upstreams)
+
+
+def _own_view(nar: NarRecord, upstreams: Upstreams) -> NarRecord:
+    """The record of a NAR without the unsigned word of an upstream that is not ours."""
+    if nar.was_stored or _is_ours(nar, upstreams):
+        return nar
+    return evolve(nar, file_size=None, file_hash=None, upstream="", origin_url="")
+
+
+def _is_ours(nar: NarRecord, upstreams: Upstreams) -> bool:
+    """Whether the row rests on an upstream of ours, or on nothing that could be found out anew."""
+    is_checkable = nar.nar_hash is not None and is_supported(nar.encoding or nar.compression)
+    return not (is_checkable and nar.upstream) or nar.upstream in upstreams.names

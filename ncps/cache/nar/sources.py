@@ -1,9 +1,9 @@
 """Sources: where the bytes of one NAR can be fetched, the best first, found out as needed.
 
-URL, FileHash and FileSize of a narinfo are not signed, so another upstream's narinfo of the same
-NAR is held to be of the same file if either FileHash or the hash in the URL agrees. A file that
-differs is a last resort: bytes behind a URL never change (P5), so it comes only where none of them
-was ever stored or went to a client, and after everybody has failed with the file of the narinfo,
+URL, FileHash and FileSize of a narinfo are not signed. Two narinfos of one NAR, from two upstreams,
+are taken to be of the same file if FileHash or the hash in the URL agrees. A file that differs is a
+last resort, since bytes behind a URL never change (P5). It is fetched only where no byte of the
+right file was ever stored or went to a client, and after all upstreams have failed with that file,
 for sure or twice.
 """
 
@@ -17,21 +17,18 @@ from typing import Protocol
 from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.ask.choose import Candidate, Upstreams
-from ncps.ask.health import Health
-from ncps.ask.hedge import Hedge
-from ncps.ask.late import LateHead
-from ncps.ask.pace import paced
+from ncps.ask.choose import Upstreams
+from ncps.ask.health import Candidate, Health
+from ncps.ask.opening import Hedge, open_watched, paced
 from ncps.ask.policy import verdict
-from ncps.ask.watched import watched
-from ncps.cache.nar.same_file import is_same_file
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
-from ncps.nix.narurl import NarKey
+from ncps.nix.hashes import Hash
+from ncps.nix.narurl import NarKey, named_hash
 from ncps.ports import NarRecord, Upstream, UpstreamBody
 
 
 class Source(Protocol):
-    """Somebody who may have the bytes of a NAR."""
+    """A place that may have the bytes of a NAR."""
 
     @property
     def name(self) -> str:
@@ -46,45 +43,21 @@ class Source(Protocol):
 
     @property
     def origin(self) -> tuple[str, str] | None:
-        """Base URL of an upstream and the URL there, from which the bytes can be had again."""
+        """Base URL of an upstream, and the URL there from which the bytes can be fetched again."""
 
     @property
     def is_other_file(self) -> bool:
-        """Whether the file is surely not the one of the narinfo, though the NAR inside is."""
+        """Whether the file is surely another one than the narinfo's, with the same NAR inside."""
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
         """Open the bytes from `offset` on; see `Upstream.open_nar`."""
 
 
-class Supply(Protocol):
-    """Where a download gets its sources from, round after round.
+Rounds = Callable[[Container[str], Container[str]], AsyncGenerator[Source, None]]
+"""One round: sources of the first names are left out, those of the second names come last."""
 
-    :ivar failures: how each failed that was asked since this was last cleared, by name.
-    """
-
-    failures: dict[str, NcpsError]
-
-    def each(
-        self, shunned: Container[str] = (), suspects: Container[str] = ()
-    ) -> AsyncGenerator[Source, None]:
-        """One round; names in `shunned` are left out, those in `suspects` come last."""
-
-    async def open(
-        self, source: Source, offset: int, *, allow_encoding: bool
-    ) -> tuple[Source, UpstreamBody]:
-        """Open a source, or another one of the same file if that is quicker. As `Source.open`."""
-
-    async def contradicts(self, size: int) -> bool:
-        """Whether other narinfos than the one in doubt say another size than an answer does."""
-
-    def allow_replacing(self) -> None:
-        """Let another file of the NAR do; somebody waits who has no byte yet."""
-
-    def failed(self, source: Source, error: NcpsError) -> None:
-        """Note, for the verdict, how a source failed."""
-
-    def lied(self, reason: str) -> None:
-        """Note that the narinfo says something untrue of a file that is right."""
+SameNar = Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]]
+"""Asks an upstream for its record of the same NAR; see `NarInfos.same_nar`."""
 
 
 @frozen
@@ -92,7 +65,7 @@ class UpstreamSource(Source):
     """One upstream and the URL under which it has the bytes.
 
     :param size: of the file, as its narinfo says.
-    :param record: what that narinfo says of it all; None if it is the one that is known.
+    :param record: the record that its narinfo makes; None if that is the known narinfo.
     """
 
     candidate: Candidate
@@ -110,12 +83,12 @@ class UpstreamSource(Source):
 
     @property
     def health(self) -> Health:
-        """Of the upstream."""
+        """The health of the upstream."""
         return self.candidate.health
 
     @property
     def upstream(self) -> Upstream:
-        """Whom to ask."""
+        """The upstream to ask."""
         return self.candidate.upstream
 
     @property
@@ -129,36 +102,111 @@ class UpstreamSource(Source):
         allow_encoding: bool,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> UpstreamBody:
-        """See `Upstream.open_nar`; its health learns from how it went, to the body's end.
-
-        :param is_wanted: see `late.LateHead`.
-        """
-        head = LateHead(self.candidate, self.clock, is_wanted)
-        self.health.fetching()
-        try:
-            body = await self.candidate.ask(
-                lambda upstream: head.wait(
-                    upstream.open_nar(self.url, offset=offset, allow_encoding=allow_encoding)
-                ),
-                self.clock,
-            )
-        except BaseException:
-            self.health.let_go()
-            raise
-        return watched(body, self.health)
+        """See `Upstream.open_nar` and `pace.open_watched`."""
+        return await open_watched(
+            self.candidate,
+            self.clock,
+            lambda upstream: upstream.open_nar(
+                self.url, offset=offset, allow_encoding=allow_encoding
+            ),
+            is_wanted,
+        )
 
     async def stat(self) -> int | None:
         """See `Upstream.stat_nar`."""
         return await self.candidate.ask(lambda upstream: upstream.stat_nar(self.url), self.clock)
 
 
-class Sources(Supply):
-    """All upstream sources of one NAR: its origin, then whoever says it has the very same file.
+class Places:
+    """The URL and the file that each upstream has of one NAR; found out once.
 
-    :param nar: what is known of it; None if no narinfo is known: then the file's name is taken
-        for its hash, and every upstream may have it under the conventional URL.
-    :param same_nar: asks an upstream for its record of the same NAR; see `NarInfos.same_nar`.
-    :param replaced: awaited with what is said of another file that is fetched instead.
+    :param nar: its record; None if no narinfo is known: then the file's name is taken for its
+        hash, and every upstream may have it under the conventional URL.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, key: NarKey, nar: NarRecord | None, same_nar: SameNar
+    ) -> None:
+        self._clock = clock
+        self._key = key
+        self._nar = nar
+        self._same_nar = same_nar
+        self._found: dict[str, UpstreamSource] = {}
+        self._asked_anew: set[str] = set()
+
+    async def at(self, candidate: Candidate) -> UpstreamSource:
+        """Return an upstream as a source. Raises NotFound, Unavailable or Corrupt if it is none."""
+        base_url = candidate.upstream.base_url
+        place = self._found.get(base_url)
+        if place is None:
+            place = self._found[base_url] = await self._find(candidate)
+        return place
+
+    async def _find(self, candidate: Candidate) -> UpstreamSource:
+        nar, base_url = self._nar, candidate.upstream.base_url
+        if nar is None or (not nar.origin_url and nar.nar_hash is None):
+            return UpstreamSource(candidate, self._key.url, self._key.file_name, self._clock)
+        file = str(nar.file_hash or nar.upstream)
+        if nar.upstream == base_url and nar.origin_url:
+            return UpstreamSource(candidate, nar.origin_url, file, self._clock, size=nar.file_size)
+        other = await self._same_nar(candidate, nar)
+        if other is None:
+            raise NotFound("does not have the same NAR")
+        is_same = is_same_file(nar, other)
+        if not is_same:
+            file = str(other.file_hash or base_url)
+        return UpstreamSource(
+            candidate,
+            other.origin_url,
+            file,
+            self._clock,
+            is_other_file=is_same is False,
+            size=other.file_size,
+            record=other,
+        )
+
+    async def made_known(self, denied: UpstreamSource) -> UpstreamSource | None:
+        """Ask for the narinfo of a NAR that its upstream denies; None if that does not help.
+
+        A cache like this one that has lost its catalog knows its NARs again once it was asked for
+        their narinfos.
+        """
+        nar = self._nar
+        if nar is None or denied.record is not None or denied.name in self._asked_anew:
+            return None
+        self._asked_anew.add(denied.name)
+        try:
+            other = await self._same_nar(denied.candidate, nar)
+        except (NotFound, Unavailable, Corrupt):
+            return None
+        if other is None or not is_same_file(nar, other):
+            return None
+        return evolve(denied, url=other.origin_url)
+
+
+def is_same_file(nar: NarRecord, other: NarRecord) -> bool | None:
+    """Whether two narinfos of one NAR are of one file; None if they do not tell."""
+    ours, theirs = _names(nar), _names(other)
+    has_same_url = nar.origin_url == other.origin_url and named_hash(nar.origin_url) is None
+    if ours & theirs or has_same_url:
+        return True
+    return False if ours and theirs else None
+
+
+def _names(nar: NarRecord) -> set[Hash]:
+    """Hashes that a narinfo says are those of the file."""
+    names = {named_hash(nar.origin_url), nar.file_hash}
+    if nar.compression != "none":
+        names.discard(nar.nar_hash)  # a compressed file has another hash than its NAR
+    return {name for name in names if name is not None}
+
+
+class Sources:
+    """All upstream sources of one NAR: its origin, then those that say they have the same file.
+
+    :param nar: its record; None if no narinfo is known.
+    :param replaced: awaited with the record of another file that is fetched instead.
+    :ivar failures: how each failed that was asked since this was last cleared, by name.
     """
 
     def __init__(
@@ -167,19 +215,17 @@ class Sources(Supply):
         upstreams: Upstreams,
         key: NarKey,
         nar: NarRecord | None,
-        same_nar: Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]],
+        same_nar: SameNar,
         replaced: Callable[[NarRecord], Awaitable[None]],
     ) -> None:
         self._clock = clock
         self._upstreams = upstreams
         self._key = key
         self._nar = nar
-        self._same_nar = same_nar
+        self._places = Places(clock, key, nar, same_nar)
         self._replaced = replaced
         self._may_replace = False
         self._rounds = 0
-        self._places: dict[str, UpstreamSource] = {}
-        self._asked_anew: set[str] = set()
         self._shunned: Container[str] = ()
         self._left: set[str] = set()
         self.failures: dict[str, NcpsError] = {}
@@ -203,7 +249,8 @@ class Sources(Supply):
                 self.failures[source.name] = Corrupt("has another file of the same NAR")
             elif source is not None:
                 yield source
-                again = await self._made_known(source)
+                is_denied = isinstance(self.failures.get(source.name), NotFound)
+                again = await self._places.made_known(source) if is_denied else None
                 if again is not None:
                     yield again
         self._rounds += 1
@@ -212,37 +259,19 @@ class Sources(Supply):
             for source in others:
                 yield source
 
-    async def _made_known(self, source: UpstreamSource) -> UpstreamSource | None:
-        """The source of a narinfo that we know, after it denied the NAR; None: it does not help.
-
-        A cache like us that has lost its catalog knows its NARs again once their narinfos were
-        asked for.
-        """
-        nar, name = self._nar, source.name
-        is_denied = isinstance(self.failures.get(name), NotFound) and source.record is None
-        if nar is None or not is_denied or name in self._asked_anew:
-            return None
-        self._asked_anew.add(name)
-        try:
-            other = await self._same_nar(source.candidate, nar)
-        except (NotFound, Unavailable, Corrupt):
-            return None
-        if other is None or not is_same_file(nar, other):
-            return None
-        return evolve(source, url=other.origin_url)
-
     def _candidates(self, suspects: Container[str] = ()) -> list[Candidate]:
-        first = self._nar.upstream if self._nar is not None else ""
+        """All upstreams in the order in which to ask: the origin first, unless it is sick."""
+        origin = self._nar.upstream if self._nar is not None else ""
 
-        def rank(candidate: Candidate) -> tuple[bool, bool, bool]:
-            health = candidate.health  # the origin, too, comes last while it does not answer
-            name = candidate.upstream.name
-            return name in suspects, name in self._left, health.is_sick
+        def rank(candidate: Candidate) -> tuple[bool, bool, bool, bool, int, float]:
+            name, is_other = candidate.upstream.name, candidate.upstream.base_url != origin
+            is_sick, priority, latency_s = candidate.health.rank(candidate.upstream.priority)
+            return name in suspects, name in self._left, is_sick, is_other, priority, latency_s
 
-        return sorted(self._upstreams.ordered(first), key=rank)
+        return sorted(self._upstreams.candidates, key=rank)
 
     async def _source(self, candidate: Candidate) -> UpstreamSource | None:
-        """What one upstream has; None, and a failure noted, if nothing now. Unavailable: ours."""
+        """One upstream as a source; None, and a failure noted, if it is none now."""
         name, health = candidate.upstream.name, candidate.health
         if not health.may_fetch:
             self.failures[name] = Unavailable(
@@ -250,7 +279,7 @@ class Sources(Supply):
             )
             return None
         try:
-            return await self._place(candidate)
+            return await self._places.at(candidate)
         except (NotFound, Unavailable, Corrupt) as error:
             self.failures[name] = error
             self._upstreams.report(self._key.file_name, candidate, error)
@@ -259,7 +288,7 @@ class Sources(Supply):
     async def open(
         self, source: Source, offset: int, *, allow_encoding: bool
     ) -> tuple[Source, UpstreamBody]:
-        """See `Supply`."""
+        """Open a source, or another one of the same file if that is quicker. As `Source.open`."""
         if not isinstance(source, UpstreamSource) or len(self._upstreams.candidates) == 1:
             return source, await source.open(offset, allow_encoding=allow_encoding)
         pace = self._upstreams.pace
@@ -272,7 +301,7 @@ class Sources(Supply):
         return opened, paced(body, self._clock, pace, partial(self._leave, opened))
 
     async def _leave(self, slow: UpstreamSource, reason: str) -> bool:
-        """Whether to leave a source that is slow: once each, where another one has the file."""
+        """Whether to leave a slow source: once for each source, if another one has the file."""
         if slow.name not in self._left:
             self._left.add(slow.name)
             async with aclosing(self._rivals(slow)) as rivals:
@@ -283,7 +312,7 @@ class Sources(Supply):
         return False
 
     async def _rivals(self, first: UpstreamSource) -> AsyncGenerator[UpstreamSource, None]:
-        """Whoever else has the same file, and was not left for being slow."""
+        """The other upstreams that have the same file and were not left for being slow."""
         for candidate in self._candidates():
             name = candidate.upstream.name
             if candidate is first.candidate or name in self._shunned or name in self._left:
@@ -293,7 +322,10 @@ class Sources(Supply):
                 yield source
 
     async def contradicts(self, size: int) -> bool:
-        """See `Supply`. One that agrees with the answer settles it."""
+        """Whether other narinfos than the one in doubt say another size than an answer does.
+
+        One that agrees with the answer settles it.
+        """
         said: set[int] = set()
         for candidate in self._candidates():
             health = candidate.health
@@ -310,11 +342,14 @@ class Sources(Supply):
         self._upstreams.report(self._key.file_name, source.candidate, error)
 
     def allow_replacing(self) -> None:
-        """See `Supply`; bytes that were stored once are not replaced."""
+        """Let another file of the NAR do: a client waits that has no byte yet.
+
+        Bytes that were stored once are not replaced.
+        """
         self._may_replace = self._nar is not None and not self._nar.was_stored
 
     def lied(self, reason: str) -> None:
-        """Note that the narinfo says something untrue of a file that is right."""
+        """Note that the narinfo says something untrue about a file that is right."""
         if self._nar is not None:
             error = Corrupt(f"its narinfo is wrong, the NAR is right: {reason}")
             self._upstreams.blame(self._nar.upstream, self._key.file_name, error)
@@ -335,34 +370,3 @@ class Sources(Supply):
                     self.failures[source.upstream.name] = error
                     self._upstreams.report(self._key.file_name, source.candidate, error)
         raise verdict(self.failures, self._key.file_name)
-
-    async def _place(self, candidate: Candidate) -> UpstreamSource:
-        """URL and file at an upstream; found out once. NotFound, Unavailable, Corrupt."""
-        base_url = candidate.upstream.base_url
-        place = self._places.get(base_url)
-        if place is None:
-            place = self._places[base_url] = await self._find_place(candidate)
-        return place
-
-    async def _find_place(self, candidate: Candidate) -> UpstreamSource:
-        nar, base_url = self._nar, candidate.upstream.base_url
-        if nar is None or (not nar.origin_url and nar.nar_hash is None):
-            return UpstreamSource(candidate, self._key.url, self._key.file_name, self._clock)
-        file = str(nar.file_hash or nar.upstream)
-        if nar.upstream == base_url and nar.origin_url:
-            return UpstreamSource(candidate, nar.origin_url, file, self._clock, size=nar.file_size)
-        other = await self._same_nar(candidate, nar)
-        if other is None:
-            raise NotFound("has not the same NAR")
-        is_same = is_same_file(nar, other)
-        if not is_same:
-            file = str(other.file_hash or base_url)
-        return UpstreamSource(
-            candidate,
-            other.origin_url,
-            file,
-            self._clock,
-            is_other_file=is_same is False,
-            size=other.file_size,
-            record=other,
-        )

@@ -1,8 +1,8 @@
-"""Verifying stored NARs: the bytes are read, and what their row says of them is made true.
+"""Verifying stored NARs: reads the bytes, and makes their row true.
 
 the file has another hash than the row says     damaged: set aside, to be fetched again
 the NAR inside is the one that was promised     verified
-nobody has promised one                         what is inside is written down
+no narinfo has promised one                     the row gets the facts of the NAR inside
 another NAR is inside                           the narinfos are taken back, and the pair of
                                                 NarHash and FileHash is remembered as wrong;
                                                 the file stays if its name is its hash
@@ -14,15 +14,14 @@ from functools import partial
 from typing import Final
 
 from attrs import evolve, frozen
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
-from ncps.aio.waiting import SingleFlight
+from ncps.aio.single_flight import SingleFlight
+from ncps.aio.waiting import sleep
 from ncps.cache.nar.heal import Healing
-from ncps.cache.nar.judge import Sha256
 from ncps.cache.nar.quarantine import Quarantine
-from ncps.cache.nar.served import stored_key
+from ncps.cache.nar.stored import stored_key
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
 from ncps.codec import is_supported
@@ -30,21 +29,21 @@ from ncps.codec.ratio import USUAL, Ratio
 from ncps.codec.stream import TooDear
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
 from ncps.nix.hashes import Hash
-from ncps.nix.narcheck import NarDigest
+from ncps.nix.narcheck import FileDigest, NarDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import NarRecord
 
 ATTEMPTS: Final = 3
-"""How often an object is read that changes meanwhile."""
+"""Times that an object is read that changes meanwhile, at most."""
 
 
 @frozen(kw_only=True)
 class Reading:
-    """What was computed from the bytes of a stored object.
+    """The facts that were computed from the bytes of a stored object.
 
     :param tag: of the object that was read.
-    :param nar_hash: of the NAR inside, once it is decompressed; None: that cannot be told.
-    :param trouble: why it cannot be told; empty if the compression is one that is not read.
+    :param nar_hash: of the NAR inside, once it is decompressed; None if that cannot be done.
+    :param trouble: why it cannot be done; empty if no decoder reads this compression.
     """
 
     tag: str
@@ -56,7 +55,7 @@ class Reading:
 
 
 class _Inside:
-    """Hashes the NAR in a file; a file that is none, or another, has no hash, and is no error."""
+    """Hashes the NAR in a file. A file without a NAR inside has no hash, and is no error."""
 
     def __init__(self, compression: str, max_size: int | None) -> None:
         self._digest: NarDigest | None = None
@@ -85,10 +84,7 @@ class _Inside:
 
 
 class Verifier:
-    """See the module.
-
-    :param verified: told of each result: "right", "wrong", "damaged" or "missing".
-    """
+    """Verifies each NAR once, for all callers that want it at one time."""
 
     _log = Logger()
 
@@ -102,7 +98,7 @@ class Verifier:
         self._narinfos = narinfos
         self._quarantine = quarantine
         self._workers = world.threads
-        self._verified = world.events.inspected
+        self._inspections = world.metrics.inspections
         self._flights: SingleFlight[tuple[NarKey, bool, bool], NarRecord | None] = SingleFlight(
             world.tasks, "verify"
         )
@@ -110,13 +106,14 @@ class Verifier:
     async def verify(self, nar: NarRecord, bytes_per_second: int = 0) -> NarRecord | None:
         """Read a stored NAR; return its row as it is then, or None if its bytes are gone.
 
-        :param bytes_per_second: at most, on the average; 0 as fast as it goes.
-        :raises Unavailable: nothing was found out.
+        Raises Unavailable if nothing was found out.
+
+        :param bytes_per_second: the most that is read on the average; 0 for no limit.
         """
         return await self._joined(nar, bytes_per_second, is_brief=False)
 
     async def compare(self, nar: NarRecord) -> NarRecord | None:
-        """The same, but read only whether the file is still the one of the row."""
+        """Do the same, but only find out whether the file is still the one of the row."""
         is_brief = nar.file_hash is not None and stored_key(nar) == nar.key
         return await self._joined(nar, 0, is_brief=is_brief)
 
@@ -128,7 +125,7 @@ class Verifier:
         try:
             seen = await self._read_steady(nar, rate, is_brief=is_brief)
         except NotFound as error:
-            self._verified("missing")
+            self._inspections("missing").inc()
             await self.healing.heal(nar, error)
             return None
         except Corrupt as error:
@@ -141,24 +138,24 @@ class Verifier:
             return await self._note(nar, evolve(nar, stored_tag=seen.tag))
         record = evolve(nar, stored_tag=seen.tag, verified_at=utc_now(self._clock))
         if nar.nar_hash is None:
-            self._verified("right")
+            self._inspections("right").inc()
             return await self._note(nar, _described(record, seen))
         if (nar.nar_hash, nar.nar_size) == (seen.nar_hash, nar.nar_size and seen.nar_size):
-            self._verified("right")
+            self._inspections("right").inc()
             return await self._note(nar, record)
         if seen.nar_hash is None and not seen.trouble:
             return await self._note(nar, evolve(record, verified_at=nar.verified_at))
-        self._verified("wrong")
+        self._inspections("wrong").inc()
         return await self._wrong(nar, record, seen)
 
     async def _note(self, nar: NarRecord, record: NarRecord) -> NarRecord | None:
         if await self._catalog.mark_verified(record):
             return record
-        current = await self._catalog.nar(nar.key)  # others were stored meanwhile
+        current = await self._catalog.nar(nar.key)  # other bytes were stored meanwhile
         return current if current is not None and current.is_stored else None
 
     async def _damaged(self, nar: NarRecord, error: Corrupt) -> None:
-        self._verified("damaged")
+        self._inspections("damaged").inc()
         await self.healing.heal(nar, error)
 
     async def _wrong(self, nar: NarRecord, record: NarRecord, seen: Reading) -> NarRecord | None:
@@ -187,7 +184,8 @@ class Verifier:
     async def _read_steady(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Reading:
         """Read the object as it is now; again, if it was replaced or changed meanwhile.
 
-        Raises NotFound if it is gone, Corrupt if it cannot be read, Unavailable.
+        Raises NotFound if it is gone, Corrupt if it cannot be read, Unavailable if it changes
+        again and again.
         """
         where = stored_key(nar)
         for _ in range(ATTEMPTS):
@@ -198,7 +196,7 @@ class Verifier:
                 after = await self._store.stat(where)
                 if before == after:
                     raise
-        raise Unavailable(f"{where.file_name} changes whenever it is read")
+        raise Unavailable(f"{where.file_name} changed each time it was read")
 
     async def _read(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Reading:
         where = stored_key(nar)
@@ -206,7 +204,7 @@ class Verifier:
         if stat is None:
             raise NotFound(f"{where.file_name} is not in the store")
         encoding = nar.encoding or nar.compression or COMPRESSIONS[where.extension]
-        file, inside = Sha256(), _Inside("" if is_brief else encoding, nar.nar_size)
+        file, inside = FileDigest(), _Inside("" if is_brief else encoding, nar.nar_size)
 
         def feed_blocking(data: bytes) -> None:
             file.feed(data)
@@ -219,7 +217,7 @@ class Verifier:
                 await self._workers.run(feed_blocking, chunk)
                 if rate:
                     due = len(chunk) / rate - (self._clock.seconds() - began)
-                    await deferLater(self._clock, max(0.0, due))
+                    await sleep(self._clock, max(0.0, due))
         finally:
             body.close()
         nar_hash, nar_size, trouble = await self._workers.run(inside.finish)
@@ -242,7 +240,7 @@ def _is_same_file(nar: NarRecord, seen: Reading) -> bool:
 
 
 def _difference(nar: NarRecord, seen: Reading) -> str:
-    """What is wrong with the NAR inside, for the log."""
+    """How the NAR inside differs from the promised one, for the log."""
     if seen.trouble:
         return seen.trouble
     if seen.nar_hash == nar.nar_hash:
@@ -258,7 +256,7 @@ def _is_named(key: NarKey, file_hash: Hash) -> bool:
 
 
 def _described(nar: NarRecord, seen: Reading) -> NarRecord:
-    """The row of a file of which nothing but its bytes is known."""
+    """The row of a file of which only its bytes are known."""
     compression = COMPRESSIONS[nar.key.extension] if seen.nar_hash is not None else ""
     return evolve(
         nar,

@@ -11,25 +11,24 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.recent import RecentSet
 from ncps.aio.threads import Threads
+from ncps.aio.waiting import within
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
-from ncps.errors import Corrupt, Unavailable
+from ncps.errors import Corrupt
 from ncps.nix.contentaddress import ContentAddress
 from ncps.nix.contentcheck import ContentCheck
 from ncps.nix.narcheck import NarDigest
 from ncps.ports import Body, NarRecord
 
 DEADLINE_S: Final = 45.0
-"""How long a client waits for a proof. Reverse proxies usually wait for 60 s; the download goes on,
-and a client that comes again joins it or finds it done."""
+"""Seconds that a client waits for a proof. Reverse proxies usually wait for 60 s. The download goes
+on, and a client that comes again joins it or finds it done."""
 
 REFUTED_S: Final = 600.0
-"""How long a narinfo that was found wrong is refused without fetching and reading its NAR again."""
+"""Seconds for which a narinfo that was found wrong is refused without reading its NAR again."""
 
 REFUTED_ENTRIES: Final = 10_000
 
@@ -43,11 +42,12 @@ class Refuted(Corrupt):
 
 
 class Proofs:
-    """See the module.
+    """Proves narinfos by the bytes of their NARs.
 
     :param workers: read the bytes.
     :param fetch: opens all bytes of a NAR, as its compression has them; fetches them if needed.
-        Raises NotFound, Unavailable, Corrupt.
+        Raises NotFound if no upstream has them, Unavailable if they cannot be had now, Corrupt if
+        they are wrong.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Proofs:
         self._refuted = RecentSet(clock, ttl_s=REFUTED_S, max_entries=REFUTED_ENTRIES)
 
     async def prove(self, vetted: Vetted) -> Vetted:
-        """Return what may be served, after its bytes were read if they have to be.
+        """Return a narinfo that may be served, after its bytes were read if they have to be.
 
-        Raises Corrupt if the bytes are not what the narinfo and its content address say,
-        Unavailable if they cannot be had within `DEADLINE_S`, NotFound if nobody has them.
+        Raises Corrupt if the bytes contradict the narinfo or its content address, Unavailable if
+        they cannot be had within `DEADLINE_S`, NotFound if no upstream has them.
         """
         if vetted.unproven is None:
             return vetted
@@ -76,12 +76,9 @@ class Proofs:
         claim = (narinfo, vetted.nar.upstream, vetted.nar.origin_url)
         if claim in self._refuted:
             raise Corrupt("its NAR was found wrong a while ago")
-        reading = Deferred.fromCoroutine(self._read(vetted, vetted.unproven))
+        late = f"reading the NAR took more than {DEADLINE_S:g} s"
         try:
-            await reading.addTimeout(DEADLINE_S, self._clock)
-        except DeferredTimeout:
-            what = f"reading the NAR took more than {DEADLINE_S:g} s"
-            raise Unavailable(what, timed_out=True) from None
+            await within(self._clock, DEADLINE_S, self._read(vetted, vetted.unproven), late)
         except Refuted:
             self._refuted.add(claim)
             raise

@@ -1,16 +1,308 @@
-"""State: what the parts of the core share in memory, and what a restart forgets."""
+"""State: things that the core holds in memory until a restart, and how other processes change them.
+
+Narinfos are held as they are served, as rendered text by hash, bounded in bytes.
+"""
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Final, Self
 
-from attrs import frozen
+from attrs import define, frozen
+from twisted.internet.interfaces import IReactorTime
 
-from ncps.aio.recent import RecentSet
-from ncps.cache.narinfo.invalidation import Invalidation
-from ncps.cache.narinfo.known import NarInfoMemory
-from ncps.cache.narinfo.last_use import LastUse
+from ncps.aio.clocks import wall_of
+from ncps.aio.recent import BoundedMap, RecentMap, RecentSet
+from ncps.aio.tasks import Tasks
 from ncps.cache.world import World
+from ncps.errors import Malformed
+from ncps.nix.narurl import NarKey
+from ncps.nix.realisation import RealisationKey
+from ncps.ports import Catalog, NarInfoEntry, NarRecord, Notice, NoticeKind, Notices
+from ncps.ranges import entity_tag
+
+MAX_WAITING = 100_000
+
+DOUBT_S: Final = 600.0
+"""Seconds for which an upstream is in doubt about a path."""
+
+MAX_PATHS: Final = 10_000
+"""Paths about which an upstream is in doubt."""
+
+MAX_KEYS: Final = 50_000
+"""NARs whose paths are remembered."""
+
+_OVERHEAD = 670  # bytes of Python objects per entry, beside the text
+
+
+@define(eq=False)
+class KnownNarInfo:
+    """A narinfo ready to serve.
+
+    :param upstream: base URL of the upstream that it came from.
+    :param upstream_name: the name of that upstream, empty if it is configured no more.
+    :param fetched_at: seconds since the epoch.
+    :param tag: entity tag of the text.
+    """
+
+    digest: str
+    text: bytes
+    nar: NarRecord
+    upstream: str
+    upstream_name: str
+    fetched_at: float
+    tag: bytes
+
+
+def known(entry: NarInfoEntry, nar: NarRecord, upstream_name: str) -> KnownNarInfo:
+    """Render what the catalog has."""
+    text = entry.narinfo.render()
+    return KnownNarInfo(
+        digest=entry.digest,
+        text=text,
+        nar=nar,
+        upstream=entry.upstream,
+        upstream_name=upstream_name,
+        fetched_at=entry.fetched_at.timestamp(),
+        tag=entity_tag(text),
+    )
+
+
+class NarInfoMemory:
+    """Least recently used narinfos go first.
+
+    A change of a narinfo or of the state of a NAR, here or on another replica, drops the narinfo
+    from here, and by `forgotten` the answers that were made of it.
+
+    :param max_bytes: bound on texts and their overhead; 0 holds nothing.
+    :ivar forgotten: told the hash of every narinfo that is held no more, or was replaced.
+    :ivar changes: number of changes of NARs so far. A narinfo that was read from the catalog before
+        a change must not be put in after it.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.changes = 0
+        self.forgotten: Callable[[str], object] = len
+        self._by_digest: BoundedMap[str, KnownNarInfo] = BoundedMap(
+            max_bytes, size_of=_size, forgotten=self._forgotten
+        )
+        self._by_key: dict[NarKey, dict[str, KnownNarInfo]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def get(self, digest: str) -> KnownNarInfo | None:
+        """Return the narinfo of this hash."""
+        self._by_digest.renew(digest)
+        return self._by_digest.get(digest)
+
+    def nar(self, key: NarKey) -> NarRecord | None:
+        """Return the record of a NAR that a held narinfo points at."""
+        for item in self._items_of(key):
+            return item.nar
+        return None
+
+    def digests_of(self, key: NarKey) -> set[str]:
+        """Return the hashes of the held narinfos that point at this NAR."""
+        return {item.digest for item in self._items_of(key)}
+
+    def origins_of(self, key: NarKey) -> dict[str, str]:
+        """Return the same hashes, each with the base URL that its narinfo came from."""
+        return {item.digest: item.upstream for item in self._items_of(key)}
+
+    def _items_of(self, key: NarKey) -> Collection[KnownNarInfo]:
+        return self._by_key.get(key, {}).values()
+
+    def put(self, item: KnownNarInfo) -> None:
+        """Hold a narinfo, in place of an older one of the same hash."""
+        self.drop(item.digest)
+        self._by_key.setdefault(item.nar.key, {})[item.digest] = item
+        self._by_digest.put(item.digest, item)
+
+    def changed(self, digest: str) -> None:
+        """Forget a narinfo: it has changed."""
+        self.changes += 1
+        self.drop(digest)
+
+    def drop(self, digest: str) -> None:
+        """Forget a narinfo."""
+        self._by_digest.forget(digest)
+
+    def _forgotten(self, item: KnownNarInfo) -> None:
+        siblings = self._by_key[item.nar.key]
+        del siblings[item.digest]
+        if not siblings:
+            del self._by_key[item.nar.key]
+        self.forgotten(item.digest)
+
+    def drop_nar(self, key: NarKey) -> None:
+        """Forget every narinfo of this NAR: its state has changed."""
+        self.changes += 1
+        for digest in self.digests_of(key):
+            self.drop(digest)
+
+    def clear(self) -> None:
+        """Forget everything: nothing tells what has changed."""
+        self.changes += 1
+        self._by_digest.clear()
+
+
+def _size(item: KnownNarInfo) -> int:
+    return len(item.text) + _OVERHEAD
+
+
+class LastUse:
+    """Narinfos and NARs used since the last flush. Above `MAX_WAITING`, new ones are not noted."""
+
+    def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
+        self._now = wall_of(clock)
+        self._catalog = catalog
+        self._narinfos: dict[str, float] = {}
+        self._nars: dict[NarKey, float] = {}
+
+    def narinfo(self, digest: str) -> None:
+        """Note that a narinfo was served."""
+        if len(self._narinfos) < MAX_WAITING:
+            self._narinfos[digest] = self._now()
+
+    def nar(self, key: NarKey) -> None:
+        """Note that a NAR was served."""
+        if len(self._nars) < MAX_WAITING:
+            self._nars[key] = self._now()
+
+    async def flush(self) -> None:
+        """Write the noted times; on failure they are lost, which only ages the entries."""
+        if not self._narinfos and not self._nars:
+            return
+        narinfos, self._narinfos = self._narinfos, {}
+        nars, self._nars = self._nars, {}
+        await self._catalog.touch(
+            {digest: datetime.fromtimestamp(at, UTC) for digest, at in narinfos.items()},
+            {key: datetime.fromtimestamp(at, UTC) for key, at in nars.items()},
+        )
+
+
+class Invalidation:
+    """Tells the other processes of this cache of changes, and acts on what they tell.
+
+    The memory of each process is right as long as it hears of all changes by the others. Notices
+    may be lost: after a gap everything held is dropped, and `expire` drops it from time to time in
+    any case, so that a lost notice does no lasting harm. `listen` begins.
+    """
+
+    def __init__(
+        self, notices: Notices, tasks: Tasks, memory: NarInfoMemory, negatives: RecentSet
+    ) -> None:
+        self._notices = notices
+        self._tasks = tasks
+        self._memory = memory
+        self._negatives = negatives
+
+    def listen(self) -> None:
+        """Act on the notices of the others from now on."""
+        self._notices.subscribe(self.heard)
+
+    def nar_changed(self, key: NarKey) -> None:
+        """The state of a NAR has changed here: its narinfos are dropped everywhere."""
+        self._memory.drop_nar(key)
+        self._tell("nar", key.file_name)
+
+    def narinfo_changed(self, digest: str) -> None:
+        """A narinfo was replaced or forgotten here: it is dropped everywhere."""
+        self._memory.changed(digest)
+        self._tell("narinfo", digest)
+
+    def appeared(self, digest: str, key: NarKey) -> None:
+        """A narinfo and its NAR are known now: no process may say that they are absent."""
+        self._negatives.forget(digest)
+        self._negatives.forget(key)
+        self._tell("absent", digest)
+        self._tell("absent", key.file_name)
+
+    def realisation_appeared(self, key: RealisationKey) -> None:
+        """A realisation is known now: no process may say that it is absent."""
+        self._negatives.forget(key)
+        self._tell("realisation", key.path)
+
+    def _tell(self, kind: NoticeKind, name: str) -> None:
+        self._tasks.start(f"notice of {name}", self._notices.publish(Notice(kind, name)))
+
+    def heard(self, notice: Notice) -> None:
+        """Drop the things that another process has changed."""
+        if notice.kind == "gap":
+            self._memory.clear()
+            self._negatives.clear()
+        elif notice.kind == "realisation":
+            self._negatives.forget(_realisation_of(notice.name))
+        elif notice.kind == "narinfo":
+            self._memory.changed(notice.name)
+        else:
+            self._heard_of(notice)
+
+    def _heard_of(self, notice: Notice) -> None:
+        try:
+            key = NarKey.parse(notice.name)
+        except Malformed:  # a digest
+            self._memory.drop(notice.name)
+            self._negatives.forget(notice.name)
+            return
+        self._memory.drop_nar(key)
+        self._negatives.forget(key)
+
+    async def expire(self) -> None:
+        """Drop all narinfos held in memory; they are read again as they are asked for."""
+        self._memory.clear()
+
+
+def _realisation_of(path: str) -> RealisationKey | None:
+    try:
+        return RealisationKey.parse(path)
+    except Malformed:  # of another version
+        return None
+
+
+class Doubts:
+    """Upstreams whose narinfo of a path has lately led to no good NAR.
+
+    URL, FileHash and FileSize are not signed, so a narinfo may bear a good signature and still be
+    wrong. An upstream that sent such a narinfo is asked last for that path, for a while, so that
+    one liar that is asked first does not hide the good narinfos of the others.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._doubted: RecentMap[str, frozenset[str]] = RecentMap(
+            clock, ttl_s=DOUBT_S, max_entries=MAX_PATHS
+        )
+
+    def add(self, digest: str, base_url: str) -> None:
+        """Doubt what an upstream says of a store path's hash part."""
+        self._doubted.put(digest, self.about(digest) | {base_url})
+
+    def about(self, digest: str) -> frozenset[str]:
+        """Base URLs of the upstreams that are in doubt about a path."""
+        return self._doubted.get(digest) or frozenset()
+
+
+class Paths:
+    """The store paths that the URLs which were handed out belong to.
+
+    A narinfo that is asked for anew may name another URL, and then the catalog knows no narinfo of
+    the old one. A client that still has the old one must be answered all the same, also from other
+    upstreams, and those are asked by the hash part of the store path.
+    """
+
+    def __init__(self) -> None:
+        self._digests: BoundedMap[NarKey, str] = BoundedMap(MAX_KEYS)
+
+    def note(self, key: NarKey, digest: str) -> None:
+        """A narinfo of this hash part names this NAR."""
+        self._digests.put(key, digest)
+
+    def of(self, key: NarKey) -> set[str]:
+        """Return the hash part last noted, if any."""
+        digest = self._digests.get(key)
+        return set() if digest is None else {digest}
 
 
 @frozen
@@ -21,12 +313,16 @@ class CacheState:
     :param negatives: hashes and NARs that no upstream had a moment ago.
     :param uses: times of last use that are not written yet.
     :param board: tells the other processes of this cache what has changed, and is told by them.
+    :param doubts: upstreams whose narinfo of a path has led to no good NAR.
+    :param paths: which store paths the NARs that were shown belong to.
     """
 
     memory: NarInfoMemory
     negatives: RecentSet
     uses: LastUse
     board: Invalidation
+    doubts: Doubts
+    paths: Paths
 
     @classmethod
     def of(
@@ -40,4 +336,5 @@ class CacheState:
         negatives = RecentSet(world.clock, ttl_s=negative_ttl_s, max_entries=negative_entries)
         board = Invalidation(world.notices, world.tasks, memory, negatives)
         board.listen()
-        return cls(memory, negatives, LastUse(world.clock, world.catalog), board)
+        uses, doubts = LastUse(world.clock, world.catalog), Doubts(world.clock)
+        return cls(memory, negatives, uses, board, doubts, Paths())

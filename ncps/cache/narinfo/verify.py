@@ -1,36 +1,37 @@
-"""NarInfoVerifier: from what an upstream says of a store path to what we say of it.
+"""NarInfoVerifier: from the narinfo of an upstream to the narinfo of ours.
 
 Nothing of a narinfo is believed before a configured key vouched for it, or the content address
-from which its path follows, whatever host it came from (P7). What the signature does not cover
-(URL, Compression, FileHash, FileSize) is checked against the bytes when they come; until then the
-NAR has a name that follows from its NarHash, which the signature covers. A content address covers
-path and references; NarHash and NarSize only where it names that NarHash. Else the bytes have to be
-read before anything is believed: see `proof`.
+from which its path follows; the host that it came from does not matter (P7). The signature does not
+cover URL, Compression, FileHash and FileSize. They are checked against the bytes when these come;
+until then the NAR has a name that follows from its NarHash, which the signature covers. A content
+address covers path and references; NarHash and NarSize only where it names that NarHash. Else the
+bytes have to be read before anything is believed: see `proof`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from ncps.aio.threads import Threads
 from ncps.codec import is_supported
 from ncps.errors import Corrupt, Malformed, Unusable
 from ncps.nix.contentaddress import ContentAddress
+from ncps.nix.keyring import FormerKey
 from ncps.nix.keys import PublicKey, SecretKey, Signature, verify_any
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey, conventional_key, opaque_key
 from ncps.ports import NarInfoEntry, NarRecord
-from ncps.ports.catalog import CONTENT
+from ncps.ports.catalog import CONTENT, UPLOAD
 
 R = TypeVar("R")
 
 MAX_SIGNATURES = 32
-"""How many signatures under trusted names are tried, and how many of others are kept: to try one
+"""Signatures under trusted names that are tried, and others that are kept, at most: to try one
 costs 0.1 ms, and forging is free."""
 
 MAX_URL: Final = 4096
@@ -40,13 +41,18 @@ MAX_READ_SIZE: Final = 256 * 1024 * 1024
 """NarSize at most, in bytes, where the whole NAR is to be read before its narinfo is answered."""
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 @frozen
 class Vetted:
     """A narinfo fit to be served, and the record of its NAR, nothing stored yet.
 
-    :param conventional: what the narinfo calls the file, which nobody vouches for; None: nothing.
-    :param unproven: what the bytes are to be compared with before the narinfo may be served or
-        recorded; None if it may be. See `proof`.
+    :param conventional: the name of the file in the narinfo, which no key vouches for, if it has a
+        conventional one.
+    :param unproven: the content address that the bytes must have before the narinfo may be served
+        or recorded; None if it may be. See `proof`.
     """
 
     entry: NarInfoEntry
@@ -55,31 +61,75 @@ class Vetted:
     unproven: ContentAddress | None = None
 
     def named(self, key: NarKey) -> Vetted:
-        """The same with the NAR under another name."""
+        """Return the same with the NAR under another name."""
         narinfo = evolve(self.entry.narinfo, url=key.url)
         return evolve(
             self, entry=evolve(self.entry, narinfo=narinfo), nar=evolve(self.nar, key=key)
         )
 
 
-@frozen(kw_only=True)
+class TrustedKeys(Sequence[PublicKey]):
+    """The keys that vouch for narinfos; a reload replaces them all at once."""
+
+    def __init__(self, keys: Iterable[PublicKey] = ()) -> None:
+        self._keys = tuple(keys)
+
+    def replace(self, keys: Iterable[PublicKey]) -> None:
+        """Trust these keys alone from now on."""
+        self._keys = tuple(keys)
+
+    def __iter__(self) -> Iterator[PublicKey]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._keys[index]
+
+
+def _held(keys: Iterable[PublicKey]) -> TrustedKeys:
+    return keys if isinstance(keys, TrustedKeys) else TrustedKeys(keys)
+
+
+@define(kw_only=True, eq=False)
 class NarInfoVerifier:
-    """The keys by which narinfos are judged and signed.
+    """The keys by which narinfos are judged and signed; `use` changes the latter.
 
     :param trusted: a good signature by any of them suffices; without any key nothing can be
         verified: narinfos pass as they are and are never signed by us.
     :param own: signs what was verified; None signs nothing.
     :param name: signatures of this key name are replaced by ours.
-    :param workers: judge what has many references; None: nothing is judged in a thread.
+    :param workers: judge narinfos with many references; None if nothing is judged in a thread.
+    :param former: keys that `own` has replaced. They sign until their end, and what they have
+        signed before stays signed.
+    :param now: the time, by which they end.
+    :ivar own_names: the names of all keys that this cache signs with or has signed with.
     """
 
-    trusted: Sequence[PublicKey]
+    trusted: TrustedKeys = field(converter=_held)
     own: SecretKey | None
     name: str
     workers: Threads | None = None
+    former: Sequence[FormerKey] = ()
+    now: Callable[[], datetime] = _utc_now
+    own_names: frozenset[str] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._name_own()
+
+    def _name_own(self) -> None:
+        self.own_names = frozenset({self.name, *(each.key.name for each in self.former)})
+
+    def use(self, key: SecretKey, former: Sequence[FormerKey]) -> None:
+        """Sign with another key from now on, if anything is signed."""
+        if self.own is not None:
+            self.own = key
+        self.name, self.former = key.public.name, former
+        self._name_own()
 
     async def judged(self, narinfo: NarInfo, digest: str, upstream: str, now: datetime) -> Vetted:
-        """As `vet`, in a thread where that is dear."""
+        """Do as `vet`, in a thread where that is dear."""
         judge = partial(self.vet, narinfo, digest=digest, upstream=upstream, now=now)
         return await self._apart(narinfo, judge)
 
@@ -92,21 +142,32 @@ class NarInfoVerifier:
             return judge()
         return await self.workers.run(judge)
 
-    def vet(self, narinfo: NarInfo, *, digest: str, upstream: str, now: datetime) -> Vetted:
-        """Check and rewrite. Raises Unusable if nobody vouches for it, or it cannot be read here.
+    def vet(
+        self,
+        narinfo: NarInfo,
+        *,
+        digest: str,
+        upstream: str,
+        now: datetime,
+        is_upload: bool = False,
+    ) -> Vetted:
+        """Check and rewrite. Raises Unusable if no key vouches for it, or it cannot be read here.
 
         :param digest: the hash part that was asked for.
         :param upstream: base URL it came from.
+        :param is_upload: whether a sidecar says that a client uploaded it; our own signature
+            vouches for that.
         """
         if narinfo.store_path.digest != digest:
             raise Unusable(f"narinfo is of {narinfo.store_path.base}, another store path")
-        address = _address(narinfo)
-        voucher = self._verify(narinfo, address)
-        unproven = _unproven(narinfo, address) if voucher == CONTENT else None
+        address = address_of(narinfo)
+        is_upload = is_upload and self.has_signed(narinfo)
+        voucher = UPLOAD if is_upload else self._verify(narinfo, address)
+        unproven = unproven_address(narinfo, address) if voucher == CONTENT else None
         if self.trusted and not is_supported(narinfo.compression):
             raise Unusable(
-                f"narinfo has Compression {narinfo.compression}, which is not read here: nothing"
-                " could tell whose bytes come"
+                f"narinfo has Compression {narinfo.compression}, which ncps cannot decompress, so"
+                " it could not verify the NAR"
             )
         if len(narinfo.url) > MAX_URL:
             raise Unusable(f"narinfo has a URL of {len(narinfo.url)} characters, over {MAX_URL}")
@@ -117,26 +178,24 @@ class NarInfoVerifier:
         key = opaque_key(narinfo.compression, narinfo.nar_hash)
         entry = NarInfoEntry(
             digest=digest,
-            narinfo=evolve(narinfo, url=key.url, ca=_told(narinfo, address, voucher)),
+            narinfo=evolve(narinfo, url=key.url, ca=told_address(narinfo, address, voucher)),
             upstream=upstream,
             upstream_url=narinfo.url,
             verified_by="" if unproven else voucher,
             fetched_at=now,
         )
-        nar = NarRecord(
-            key=key,
-            compression=narinfo.compression,
-            file_size=narinfo.file_size,
-            file_hash=narinfo.file_hash,
-            nar_size=narinfo.nar_size,
-            nar_hash=narinfo.nar_hash,
-            upstream=upstream,
-            origin_url=narinfo.url,
-        )
+        nar = _record_of(narinfo, key, upstream)
+        nar = evolve(nar, uploaded_at=now) if is_upload else nar
         return Vetted(self.signed(entry), nar, conventional, unproven)
 
+    def has_signed(self, narinfo: NarInfo) -> bool:
+        """Whether this cache has signed a narinfo, by the key of today or an earlier one."""
+        keys = () if self.own is None else (self.own.public, *(f.key.public for f in self.former))
+        ours = [s for s in narinfo.signatures if s.name in self.own_names][:MAX_SIGNATURES]
+        return bool(ours) and verify_any(keys, narinfo.fingerprint(), ours) is not None
+
     async def proven(self, vetted: Vetted) -> Vetted:
-        """The same after its bytes were found to be what its content address says.
+        """Return the same after its bytes were found to have its content address.
 
         Signed in a thread where that is dear.
         """
@@ -156,12 +215,16 @@ class NarInfoVerifier:
         return self.signed(entry)
 
     def _trusts(self, verified_by: str) -> bool:
-        return verified_by == CONTENT or any(verified_by == str(key) for key in self.trusted)
+        return verified_by in {CONTENT, UPLOAD} or any(
+            verified_by == str(key) for key in self.trusted
+        )
 
     def _verify(self, narinfo: NarInfo, address: ContentAddress | None) -> str:
-        """Who vouches for a narinfo, as `NarInfoEntry.verified_by` says it. Unusable: nobody.
+        """The key that vouches for a narinfo, as in `NarInfoEntry.verified_by`.
 
-        :param address: from which its path follows, if there is one.
+        Raises Unusable if there is none.
+
+        :param address: content address from which its path follows, if there is one.
         """
         if not self.trusted:
             return ""
@@ -184,24 +247,38 @@ class NarInfoVerifier:
         signed_by = "" if own is None else str(own.public)
         if entry.signed_by == signed_by:
             return entry
-        former = entry.signed_by.partition(":")[0]
-        kept = self.others(entry.narinfo.signatures, former)
-        ours = () if own is None else (own.sign(entry.narinfo.fingerprint()),)
-        narinfo = evolve(entry.narinfo, signatures=(*kept, *ours))
+        signatures = entry.narinfo.signatures
+        kept = self.others(signatures, entry.signed_by.partition(":")[0])
+        if own is not None:
+            message = entry.narinfo.fingerprint()
+            kept += (*self._by_former(own, message, signatures), own.sign(message))
+        narinfo = evolve(entry.narinfo, signatures=kept)
         return evolve(entry, narinfo=narinfo, signed_by=signed_by)
+
+    def _by_former(
+        self, own: SecretKey, message: bytes, there: Iterable[Signature]
+    ) -> tuple[Signature, ...]:
+        """Signatures of the keys before: of those that still sign, and those that are there."""
+        now, there = self.now(), tuple(there)
+        return tuple(
+            each.key.sign(message)
+            for each in self.former
+            if each.public != str(own.public)
+            and (now < each.until or any(each.key.public.verify(message, s) for s in there))
+        )
 
     def others(self, signatures: Iterable[Signature], *former: str) -> tuple[Signature, ...]:
         """The signatures that are not ours.
 
         :param former: names of keys that we signed with before.
         """
-        names = {self.name, *former} if self.own is not None else set(former)
+        names = {*self.own_names, *former} if self.own is not None else set(former)
         return tuple(s for s in signatures if s.name not in names)
 
     def merged(self, new: NarInfoEntry, old: NarInfoEntry) -> NarInfoEntry:
         """A narinfo with the signatures of an older one of the same path and NAR.
 
-        So that every process that shares the catalog finds one by a key that it trusts.
+        By that, every process that shares the catalog finds a signature by a key that it trusts.
         """
         if new.narinfo.fingerprint() != old.narinfo.fingerprint():
             return new
@@ -209,11 +286,28 @@ class NarInfoVerifier:
         theirs = self.others((*new.narinfo.signatures, *old.narinfo.signatures), *former)
         known = {key.name for key in self.trusted}
         best = sorted(dict.fromkeys(theirs), key=lambda s: s.name not in known)[:MAX_SIGNATURES]
+        if self.own is not None:
+            there = (*new.narinfo.signatures, *old.narinfo.signatures)
+            best += self._by_former(self.own, new.narinfo.fingerprint(), there)
         narinfo = evolve(new.narinfo, signatures=tuple(best))
         return self.signed(evolve(new, narinfo=narinfo, signed_by=""))
 
 
-def _address(narinfo: NarInfo) -> ContentAddress | None:
+def _record_of(narinfo: NarInfo, key: NarKey, upstream: str) -> NarRecord:
+    """The record of the NAR that a narinfo of an upstream names; nothing is stored yet."""
+    return NarRecord(
+        key=key,
+        compression=narinfo.compression,
+        file_size=narinfo.file_size,
+        file_hash=narinfo.file_hash,
+        nar_size=narinfo.nar_size,
+        nar_hash=narinfo.nar_hash,
+        upstream=upstream,
+        origin_url=narinfo.url,
+    )
+
+
+def address_of(narinfo: NarInfo) -> ContentAddress | None:
     """The content address of a narinfo, if its path follows from it."""
     if narinfo.ca is None:
         return None
@@ -224,31 +318,35 @@ def _address(narinfo: NarInfo) -> ContentAddress | None:
     return address if address.proves(narinfo.store_path, narinfo.references) else None
 
 
-def _names_nar(narinfo: NarInfo, address: ContentAddress) -> bool:
-    """Whether the hash of a content address is to be the NarHash."""
+def names_nar(narinfo: NarInfo, address: ContentAddress) -> bool:
+    """Whether the hash of a content address must be the NarHash."""
     return address.is_source and narinfo.store_path not in narinfo.references
 
 
-def _unproven(narinfo: NarInfo, address: ContentAddress | None) -> ContentAddress | None:
-    """What the bytes are to be compared with before a narinfo is believed. Unusable."""
+def unproven_address(narinfo: NarInfo, address: ContentAddress | None) -> ContentAddress | None:
+    """The content address that the bytes must have before a narinfo is believed.
+
+    Raises Unusable if it names another NarHash, or the NAR is not read for it.
+    """
     assert address is not None
-    if _names_nar(narinfo, address):
+    if names_nar(narinfo, address):
         if address.hash != narinfo.nar_hash:
             raise Unusable(f"narinfo has NarHash {narinfo.nar_hash}, its CA says {address.hash}")
         return None
     if narinfo.nar_size > MAX_READ_SIZE:
         raise Unusable(
-            f"narinfo is vouched for by its CA only, and a NAR of {narinfo.nar_size} bytes is not"
-            f" read for that (at most {MAX_READ_SIZE})"
+            f"only its CA vouches for the narinfo, and its NAR of {narinfo.nar_size} bytes is too"
+            f" large to be checked against it (at most {MAX_READ_SIZE})"
         )
     if not is_supported(narinfo.compression):
         raise Unusable(
-            f"narinfo is vouched for by its CA only, and a NAR in {narinfo.compression} is not read"
+            "only its CA vouches for the narinfo, and ncps cannot decompress a NAR in"
+            f" {narinfo.compression}"
         )
     return address
 
 
-def _told(narinfo: NarInfo, address: ContentAddress | None, voucher: str) -> str | None:
+def told_address(narinfo: NarInfo, address: ContentAddress | None, voucher: str) -> str | None:
     """The CA that clients are told.
 
     No signature covers it, and Nix refuses a path for a CA from which another path follows, or
@@ -261,6 +359,6 @@ def _told(narinfo: NarInfo, address: ContentAddress | None, voucher: str) -> str
         return str(address)
     if narinfo.store_path in narinfo.references:
         return None
-    if _names_nar(narinfo, address) and address.hash != narinfo.nar_hash:
+    if names_nar(narinfo, address) and address.hash != narinfo.nar_hash:
         return None
     return str(address)

@@ -1,1 +1,1 @@
-"""What the cache does unasked: eviction, sweeps, inspection, agreement with other daemons."""
+"""Work that no request asks for: eviction, sweeps, inspection, agreement with other daemons."""

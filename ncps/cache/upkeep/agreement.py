@@ -1,30 +1,32 @@
 """Agreement: whether the replicas that share a catalog agree on what they must have in common.
 
-Each replica tells of itself, on a roll that the catalog keeps, and compares what the others tell
-with that. Another one counts once it has told something since this one began: the entry of a daemon
-that was killed says nothing, least of all against its successor.
+Each replica writes its settings on a roll that the catalog keeps, and compares the entries of the
+others with them. The entry of another replica counts once it was renewed after this one began: the
+entry of a daemon that was killed says nothing, least of all against its successor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from ncps.cache.upkeep.contradictions import contradictions, differences, known_as, living
-from ncps.cache.upkeep.identity import NAME, CacheIdentity, parse_key
+from ncps.cache.upkeep.identity import NAME, CacheIdentity, former_keys, parse_key, replaced_by
 from ncps.errors import Corrupt, NcpsError
 from ncps.ports import ConfigStore, Replica, Replicas, Roll
 
 SHOWN: Final = 5
-"""Of more contradictions only the number is told in readiness; the log has them all."""
+"""How many contradictions readiness names; it counts the others, and the log has them all."""
 
 
 class Agreement:
-    """See the module.
+    """Compares this replica with the others; `look` again and again.
 
-    :param is_alone: whether no other daemon can share the catalog, so that nobody need be told.
+    :param is_alone: whether no other daemon can share the catalog, so that no entry is needed.
     """
 
     _log = Logger()
@@ -36,30 +38,30 @@ class Agreement:
         self._config = config
         self._identity = identity
         self._is_alone = is_alone
+        self._replaced: frozenset[str] = frozenset()
+        self._rotated: dict[str, str] = {}
         self._of_store: dict[str, str] = {}
         self._of_others: dict[str, str] = {}
         self._differences: dict[str, str] = {}
 
     @property
     def trouble(self) -> str:
-        """What cannot be right, as far as was last seen; empty if nothing is wrong."""
+        """The contradictions at the last look; empty if there were none."""
         return _listed([*self._of_store.values(), *self._of_others.values()])
 
     @property
     def difference(self) -> str:
-        """What differs among the replicas and may be meant; empty if nothing does."""
-        return _listed(list(self._differences.values()))
+        """The differences among the replicas that may be meant; empty if there are none."""
+        return _listed([*self._rotated.values(), *self._differences.values()])
+
+    def adopt(self, identity: CacheIdentity) -> None:
+        """Compare as the one that this replica has become, by another key, from now on."""
+        self._identity = evolve(identity, since=self._identity.since)
 
     async def look(self) -> None:
-        """Tell the others of this replica and compare; what is away says nothing."""
-        try:
-            found = await self._config.get(NAME)
-        except NcpsError:
-            pass
-        else:
-            self._of_store = self._changed(
-                self._of_store, self._about_store(found), self._log.error
-            )
+        """Renew the entry of this replica and compare; a store that is away says nothing."""
+        with suppress(NcpsError):
+            await self._look_at_store()
         try:
             roll = await self._enrolled()
         except NcpsError:
@@ -68,14 +70,51 @@ class Agreement:
         self._of_others = self._changed(self._of_others, wrong, self._log.error)
         self._differences = self._changed(self._differences, unlike, self._log.info)
 
+    def trust(self, trusted: str) -> None:
+        """Tell the others of the keys that this replica trusts from now on."""
+        if self._identity.replica is not None:
+            replica = evolve(self._identity.replica, trusted=trusted)
+            self._identity = evolve(self._identity, replica=replica)
+
+    async def _look_at_store(self) -> None:
+        """See whether the store's key is ours. Raises NcpsError if the store does not tell."""
+        found = await self._config.get(NAME)
+        wrong = self._about_store(found)
+        rotated: dict[str, str] = {}
+        self._replaced = replaced_by(self._identity.key, self._identity.former)
+        if found is not None and wrong:
+            rotated = await self._rotation(found)
+            wrong = {} if rotated else wrong
+        self._rotated = self._changed(self._rotated, rotated, self._log.info)
+        self._of_store = self._changed(self._of_store, wrong, self._log.error)
+
+    async def _rotation(self, found: bytes) -> dict[str, str]:
+        """Say that the store's key has replaced ours; nothing if another reason made it differ."""
+        try:
+            now = parse_key(found)
+        except Corrupt:
+            return {}
+        replaced = replaced_by(now, await former_keys(self._config))
+        if str(self._identity.kept) not in replaced:
+            return {}
+        self._replaced |= replaced
+        return {
+            f"rotated {now.public}": (
+                f"the signing key was rotated to {now.public}: this replica signs with"
+                f" {self._identity.key.public} until it is reloaded or restarted"
+            )
+        }
+
     async def leave(self) -> None:
-        """Be on the roll no more, so that a successor finds nobody; a failure costs a minute."""
+        """Remove the entry of this replica, which its successor could take for another one."""
         if self._identity.replica is None:
             return
         try:
             await self._replicas.withdraw(self._identity.replica.id)
         except NcpsError as error:
-            self._log.debug("this replica stays on the roll: {reason}", reason=str(error))
+            self._log.debug(
+                "the entry of this replica stays in the database: {reason}", reason=str(error)
+            )
 
     async def _enrolled(self) -> Roll:
         replica = self._identity.replica
@@ -107,7 +146,7 @@ class Agreement:
         }
 
     def _compared(self, roll: Roll) -> tuple[dict[str, str], dict[str, str]]:
-        """Sentences on what is wrong, and on what merely differs, by replica and kind."""
+        """Sentences on contradictions, and on mere differences, by replica and kind."""
         own = self._own(roll)
         wrong: dict[str, str] = {}
         unlike: dict[str, str] = {}
@@ -116,9 +155,13 @@ class Agreement:
         told = {seen.replica.id for seen in roll.seen if seen.at > self._identity.since}
         for other in sorted(living(roll, own.id), key=lambda each: each.id):
             if other.id in told:
-                wrong |= {f"{k} {other.id}": v for k, v in contradictions(own, other).items()}
+                found = contradictions(own, other)
+                if {own.public_key, other.public_key} & self._replaced:
+                    found.pop("key", None)
+                wrong |= {f"{k} {other.id}": v for k, v in found.items()}
                 unlike |= {f"{k} {other.id}": v for k, v in differences(own, other).items()}
         is_told = any(name.startswith("key ") for name in wrong)
+        is_told = is_told or own.public_key in self._replaced
         if roll.key not in (None, own.public_key) and not is_told:
             wrong["key"] = (
                 f"this replica, {known_as(own)}, signs with {own.public_key}, and the catalog knows"
@@ -137,11 +180,11 @@ class Agreement:
     def _changed(
         self, before: dict[str, str], now: dict[str, str], log: Callable[..., None]
     ) -> dict[str, str]:
-        """Log what began and what ended; return what holds now."""
+        """Log each trouble that began or ended; return those of now."""
         for name in now.keys() - before.keys():
             log("{trouble}", trouble=now[name])
         for name in before.keys() - now.keys():
-            self._log.info("this is over: {trouble}", trouble=before[name])
+            self._log.info("resolved: {trouble}", trouble=before[name])
         return now
 
 

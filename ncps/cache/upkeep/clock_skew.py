@@ -1,7 +1,7 @@
 """Skew: whether this machine's time of day is that of the database, which all replicas share.
 
-Nothing that must be right depends on it: leases are timed by who keeps them, or by clocks that
-nobody compares. Times of use, and with them the order of eviction, are off by as much, and so is
+Nothing that must be right depends on it: the backend times the leases, or clocks that are never
+compared. Times of use, and with them the order of eviction, are off by the difference, and so is
 the time until which an address into the bucket is good.
 """
 
@@ -24,7 +24,7 @@ class Skew:
     """Compares the two clocks.
 
     :param wall: this machine's, in seconds since 1970.
-    :ivar trouble: what is wrong, as far as was last seen; empty if nothing is.
+    :ivar trouble: what was wrong at the last look; empty if nothing was.
     """
 
     _log = Logger()
@@ -41,7 +41,7 @@ class Skew:
             theirs = await self._catalog.time()
         except NcpsError:
             return
-        # The answer was given at some time in between: it counts only what surely is wrong.
+        # The answer was given at some time in between, so only a sure difference counts.
         self._found(
             ahead_s=(before - theirs).total_seconds(),
             behind_s=(theirs - self._now()).total_seconds(),
@@ -60,7 +60,8 @@ class Skew:
             )
         if self.trouble and not was_wrong:
             self._log.warn(
-                "{trouble}; times of use are wrong by as much until then", trouble=self.trouble
+                "{trouble}; until then the times of last use are wrong by as much",
+                trouble=self.trouble,
             )
         elif was_wrong and not self.trouble:
             self._log.info("the clock of this machine is right again")

@@ -1,4 +1,4 @@
-"""What two replicas of one cache must have in common, and how it is told where they have not."""
+"""Contradictions: settings that two replicas of one cache must have in common, and have not."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 from ncps.ports import Replica, Roll
 
 LIVE: Final = timedelta(seconds=60)
-"""A replica that has not told of itself for longer is taken to be gone."""
+"""A replica whose entry was not renewed for longer is taken to be gone."""
 
 Compare = Callable[[Replica, Replica], str]
 
 
 def living(roll: Roll, own_id: str) -> list[Replica]:
-    """The other replicas that told of themselves within the last minute."""
+    """The other replicas whose entries were renewed within the last minute."""
     return [
         seen.replica
         for seen in roll.seen
@@ -24,18 +24,18 @@ def living(roll: Roll, own_id: str) -> list[Replica]:
 
 
 def known_as(replica: Replica) -> str:
-    """What operators know a replica by: its address, process and host."""
+    """The address, process and host by which operators know a replica."""
     process = f"process {replica.pid} on {replica.host}"
     return f"{replica.url} ({process})" if replica.url else process
 
 
 def contradictions(own: Replica, other: Replica) -> dict[str, str]:
-    """Sentences on what both cannot be right about, by a name for each kind."""
+    """Sentences on settings of which only one can be right, by a name for each kind."""
     return _found(_CONTRADICTIONS, own, other)
 
 
 def differences(own: Replica, other: Replica) -> dict[str, str]:
-    """Sentences on what differs and may be meant, by a name for each kind."""
+    """Sentences on settings that differ and may be meant, by a name for each kind."""
     return _found(_DIFFERENCES, own, other)
 
 
@@ -48,7 +48,7 @@ def _both(own: Replica, other: Replica) -> str:
 
 
 def _differ(one: str, two: str) -> bool:
-    """Whether both say something, and not the same; older programs say less."""
+    """Whether both have a value, and not the same; entries of older programs lack some."""
     return bool(one and two) and one != two
 
 
@@ -65,8 +65,9 @@ def _address(own: Replica, other: Replica) -> str:
     if not own.url or own.url != other.url:
         return ""
     return (
-        f"{_both(own, other)} have one address (cluster-advertise-url={own.url}): who looks for"
-        " what one of them fetches may ask the other; give each replica an address of its own"
+        f"{_both(own, other)} have one address (cluster-advertise-url={own.url}): a replica"
+        " that looks for a NAR which one of them fetches may ask the other; give each replica an"
+        " address of its own"
     )
 
 
@@ -96,6 +97,19 @@ def _prefix(own: Replica, other: Replica) -> str:
     )
 
 
+def _servers(own: Replica, other: Replica) -> str:
+    servers, other_servers = own.redis.split(", "), other.redis.split(", ")
+    if not _differ(own.redis, other.redis) or len(servers) == len(other_servers):
+        return ""
+    if " " in servers[-1] or " " in other_servers[-1]:
+        return ""  # of Sentinels, any of which names the one server
+    return (
+        f"{_both(own, other)} have different numbers of Redis servers (cache-redis-addrs:"
+        f" {own.redis} and {other.redis}): a majority of the one is none of the other, so both may"
+        " have one lock; give all replicas the same servers"
+    )
+
+
 def _store(own: Replica, other: Replica) -> str:
     if not own.store or not other.store or _share_bucket(own, other):
         return ""
@@ -110,8 +124,8 @@ def _store(own: Replica, other: Replica) -> str:
         )
     return (
         f"{_both(own, other)} have one database and different stores (cache-storage-s3-bucket,"
-        f" cache-storage-local: {_where(own)} and {_where(other)}): each counts on what only the"
-        f" other has; {right}"
+        f" cache-storage-local: {_where(own)} and {_where(other)}): each counts on bytes that"
+        f" only the other has; {right}"
     )
 
 
@@ -126,14 +140,14 @@ def _where(replica: Replica) -> str:
 
 
 def _share_bucket(own: Replica, other: Replica) -> bool:
-    """Whether both have one bucket; its endpoint may have two names, but its UUID is one."""
+    """Whether both have one bucket: its endpoint may have two names, but it has one UUID."""
     if _is_directory(own) or _is_directory(other) or own.store != other.store:
         return False
     return own.store_at == other.store_at or own.cluster == other.cluster
 
 
 def _share_directory(own: Replica, other: Replica) -> bool:
-    """Whether both have one directory, as by NFS: then device numbers differ, inodes do not."""
+    """Whether both have one directory, as by NFS: device numbers differ then, inodes do not."""
     if not (_is_directory(own) and _is_directory(other)):
         return False
     one, two = own.store_at.rpartition(":")[2], other.store_at.rpartition(":")[2]
@@ -161,11 +175,11 @@ def _trusted(own: Replica, other: Replica) -> str:
 
 
 def _redis(own: Replica, other: Replica) -> str:
-    if not _differ(own.redis, other.redis):
+    if not _differ(own.redis, other.redis) or _servers(own, other):
         return ""
     return (
         f"{_both(own, other)} have different addresses of Redis (cache-redis-addrs: {own.redis} and"
-        f" {other.redis}), which is right only if they lead to one server"
+        f" {other.redis}), which is right only if they lead to the same servers"
     )
 
 
@@ -176,5 +190,6 @@ _CONTRADICTIONS: Final[dict[str, Compare]] = {
     "address": _address,
     "locks": _locks,
     "prefix": _prefix,
+    "servers": _servers,
 }
 _DIFFERENCES: Final[dict[str, Compare]] = {"trusted": _trusted, "redis": _redis}

@@ -1,6 +1,6 @@
 """Eviction: the NARs unwanted for longest make room once the store holds more than it may.
 
-    over the limit --> lease "lru" --(somebody has it)--> nothing to do here
+    over the limit --> lease "lru" --(another has it)--> nothing to do here
                            |
                            v
     write down uses --> the longest unwanted --> each under the lease of its download
@@ -8,9 +8,11 @@
                            |                              v
                      (more needed) <-- bytes go <-- rows say "not stored", if still unwanted
 
-The row goes before the bytes: whatever dies in between leaves an object that nobody knows, for
-`orphans` to remove. Row, origin and narinfos stay, so that the NAR can be fetched again under the
-same URL (P5). What is arriving, or leased by whoever fetches or takes it over, is passed over.
+The row goes before the bytes: a process that dies in between leaves an object without a row, which
+`orphans` removes. Row, origin and narinfos stay, so that the NAR can be fetched again under the
+same URL (P5). A NAR that a client has uploaded, and that no upstream is known to have, cannot: it
+goes after all others, and only if a setting says so. A NAR is passed over while it arrives, or
+while a process that fetches it or takes it over has its lease.
 """
 
 from __future__ import annotations
@@ -24,48 +26,52 @@ from twisted.logger import Logger
 from ncps.aio.clocks import Ages
 from ncps.aio.tasks import Coalesced
 from ncps.cache.nar.objects import Objects
-from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import LastUse
 from ncps.cache.world import World
 from ncps.errors import NcpsError
 from ncps.nix.narurl import NarKey
+from ncps.observe.tracing.spans import Span, Step
 from ncps.ports import EvictedNar, IdleNar, Lease
 
 LEASE: Final = "lru"
-"""Name of the lease of whoever removes bytes from the store."""
+"""Name of the lease of the process that removes bytes from the store."""
 
 SCAN: Final = 2000
 """Candidates read at once: each reading looks through all NARs."""
 BATCH: Final = 50
 """NARs that one transaction marks."""
 REST_S: Final = 30.0
-"""How long writes start no further run after one that found nothing to remove."""
+"""Seconds for which writes start no further run after one that found nothing to remove."""
 REST_SHARE: Final = 10.0
-"""Likewise after one that removed something, but not enough, as a multiple of its duration."""
+"""The same after one that removed too little, as a multiple of its duration."""
 
 
 @frozen(kw_only=True)
 class Bounds:
     """How large the store may be.
 
-    :param high: bytes above which a write has it made smaller.
-    :param low: bytes it is then made smaller than, or as large as.
-    :param grace_s: what was wanted within so many seconds stays.
+    :param high: bytes above which a write starts a run.
+    :param low: bytes that are left at most when a run has ended.
+    :param grace_s: seconds for which a NAR stays after it was last wanted.
+    :param keeps_only_copies: whether NARs that clients have uploaded, and that no upstream is known
+        to have, stay in any case; else they go after all others.
     """
 
     high: int
     low: int
     grace_s: float
+    keeps_only_copies: bool = True
 
 
 @define
 class EvictionTally:
-    """What a run has come to.
+    """The result of a run.
 
-    :ivar narinfos: whose NAR was removed; they are known as before.
-    :ivar freed: bytes that objects had which are gone.
-    :ivar passed_over: NARs that were in use.
-    :ivar seconds: it took.
+    :ivar narinfos: number of narinfos whose NAR was removed; they are known as before.
+    :ivar freed: bytes of the objects that are gone.
+    :ivar passed_over: number of NARs that were in use.
+    :ivar seconds: how long the run took.
     """
 
     nars: int = 0
@@ -76,10 +82,9 @@ class EvictionTally:
 
 
 class Eviction:
-    """See the module.
+    """Keeps the store within its bounds.
 
     :param is_arriving: whether a NAR is being downloaded by this process.
-    :param ended: told of each run.
     """
 
     _log = Logger()
@@ -92,7 +97,6 @@ class Eviction:
         *,
         is_arriving: Callable[[NarKey], bool],
         bounds: Bounds,
-        ended: Callable[[EvictionTally], object] = lambda _: None,
     ) -> None:
         self._clock = world.clock
         self._ages = Ages(world.clock)
@@ -104,26 +108,27 @@ class Eviction:
         self._uses = uses
         self._is_arriving = is_arriving
         self._bounds = bounds
-        self._ended = ended
+        self._metrics = world.metrics
+        self._tracer = world.tracer
         self._is_running = False
         self._looks = Coalesced(
             world.clock, world.tasks, "eviction", self.check, longest_rest_s=REST_S
         )
 
     def stored(self) -> None:
-        """Take note that something was stored: look soon whether that was too much."""
+        """Note that something was stored: look soon whether the store is too large now."""
         self._looks.ask()
 
     async def check(self) -> None:
-        """Make room if the store is over its limit. Never fails: what fails is logged."""
+        """Make room if the store is over its limit. Raises nothing: errors are logged."""
         await self._reduce(self._bounds.high)
 
     async def run(self) -> None:
-        """Make room down to the low mark, also where the limit is not reached, as for `check`."""
+        """Make room down to the low mark, even below the limit; else as `check`."""
         await self._reduce(self._bounds.low)
 
     async def _reduce(self, above: int) -> None:
-        """Make room if more than so many bytes are stored; one run at a time in all processes."""
+        """Make room if more than `above` bytes are stored; one run at a time in all processes."""
         if self._is_running:
             return
         self._is_running = True
@@ -131,14 +136,15 @@ class Eviction:
             if await self._catalog.stored_bytes() > above:
                 lease = await self._leases.try_hold(LEASE)
                 if lease is not None:
-                    await self._run_under(lease)
+                    with Step(self._tracer.begin("eviction")) as step:
+                        await self._run_under(lease, step)
         except NcpsError as error:
             self._log.warn("old NARs cannot be removed now: {reason}", reason=str(error))
             self._looks.rest(REST_S)
         finally:
             self._is_running = False
 
-    async def _run_under(self, lease: Lease) -> None:
+    async def _run_under(self, lease: Lease, step: Span) -> None:
         since = self._clock.seconds()
         tally = EvictionTally()
         try:
@@ -148,9 +154,11 @@ class Eviction:
         finally:
             await lease.release()
             tally.seconds = self._clock.seconds() - since
-            self._ended(tally)
+            self._count(tally)
+            step.set("ncps.nars", tally.nars)
+            step.set("ncps.bytes", tally.freed)
         if is_stuck:
-            # All that is left is in use: to look for more again and again would be all we do.
+            # All that is left is in use: without a rest this would look for more again and again.
             self._looks.rest(REST_SHARE * tally.seconds if tally.nars else REST_S)
         self._log.info(
             "removed {nars} NARs ({freed} bytes) in {seconds:.1f} s, {passed} in use were passed"
@@ -164,17 +172,32 @@ class Eviction:
             remark="; nothing else may go yet" if is_stuck else "",
         )
 
-    async def _shrink(self, lease: Lease, tally: EvictionTally) -> bool:
-        """Remove NARs until the low mark is reached; False: none is left that may go.
+    def _count(self, tally: EvictionTally) -> None:
+        metrics = self._metrics
+        metrics.lru_runs.inc()
+        metrics.lru_nars.inc(tally.nars)
+        metrics.lru_narinfos.inc(tally.narinfos)
+        metrics.lru_freed.inc(tally.freed)
+        metrics.lru_seconds.observe(tally.seconds)
 
-        That the mark is passed again right afterwards says nothing: under load it always is.
+    async def _shrink(self, lease: Lease, tally: EvictionTally) -> bool:
+        """Remove NARs until the low mark is reached; False if none is left that may go.
+
+        The store may pass the mark again at once: under load it always does.
         """
+        is_done = await self._shrink_among(lease, tally, only_copies=False)
+        if is_done or self._bounds.keeps_only_copies:
+            return is_done
+        return await self._shrink_among(lease, tally, only_copies=True)
+
+    async def _shrink_among(self, lease: Lease, tally: EvictionTally, *, only_copies: bool) -> bool:
         while (over := await self._over()) > 0:
             nars, before = tally.nars, self._ages.before(self._bounds.grace_s)
-            candidates = iter(await self._catalog.idle(before, SCAN))
+            found = await self._catalog.idle(before, SCAN, only_copies=only_copies)
+            candidates = iter(found)
             while over > 0 and (batch := _enough(candidates, over)):
                 if lease.is_lost:
-                    self._log.warn("stopped removing NARs: another process may have begun")
+                    self._log.warn("stopped removing NARs: the lease is lost")
                     return True
                 await self._evict(batch, tally)
                 over = await self._over()
@@ -192,10 +215,10 @@ class Eviction:
                 for idle in batch
                 if not self._is_arriving(idle.nar.key) and await held.take(idle.nar)
             ]
-            await self._uses.flush()  # whoever came since the candidates were read
+            await self._uses.flush()  # of clients that came since the candidates were read
             evicted = await self._catalog.evict(victims)
             tally.passed_over += len(batch) - len(evicted)
-            # At once for all: from here on none of them may be shown as stored.
+            # All of them before any bytes go: from here on none may be shown as stored.
             for each in evicted:
                 self._narinfos.changed(each.nar.key)
             for each in evicted:
@@ -211,13 +234,13 @@ class Eviction:
             await self._sidecars.delete(digest)
         current = await self._catalog.nar(nar.key)
         if current is not None and current.is_stored and await self._objects.is_absent(current):
-            # Stored by somebody who held no lease, between the row and the bytes.
+            # A process without a lease stored it between the row and the bytes.
             await self._catalog.mark_missing(nar.key)
             self._narinfos.changed(nar.key)
 
 
 def _enough(candidates: Iterator[IdleNar], needed: int) -> list[IdleNar]:
-    """Take as many as free so many bytes, at most a batch."""
+    """Take candidates until they free `needed` bytes, at most a batch."""
     batch: list[IdleNar] = []
     for idle in _first(candidates, BATCH):
         batch.append(idle)
@@ -228,6 +251,6 @@ def _enough(candidates: Iterator[IdleNar], needed: int) -> list[IdleNar]:
 
 
 def _first(candidates: Iterable[IdleNar], count: int) -> Iterator[IdleNar]:
-    """At most so many, without taking one more."""
+    """At most `count` candidates, without taking one more from the iterator."""
     for _, idle in zip(range(count), candidates, strict=False):
         yield idle

@@ -1,8 +1,8 @@
-"""Identity: the key that this cache signs with, the same for ever.
+"""Identity: the key with which this cache signs, the same for ever.
 
 The key lies in the store, and the catalog knows its public half. Where the two disagree, a store
-was emptied or a key remade: clients would refuse what is signed from then on. So that is an error
-at the start, before anything is written, unless the operator says that it is meant.
+was emptied or a key made anew: clients would refuse everything that is signed from then on. So this
+is an error at the start, before anything is written, unless the operator accepts the new key.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from twisted.logger import Logger
 
 from ncps.cache.upkeep.contradictions import known_as, living
 from ncps.errors import Corrupt, Malformed, Refused, StorageFull, Unavailable
+from ncps.nix.keyring import FormerKey, parse_former
 from ncps.nix.keys import PublicKey, SecretKey
 from ncps.ports import ConfigStore, Replica, Replicas, Roll
 
 NAME: Final = "cache.key"
+FORMER: Final = "cache.key.former"
+"""The keys that `ncps keys rotate` has replaced."""
 CLUSTER: Final = "cluster_uuid"
 ATTEMPTS: Final = 5
 """How often the catalog may learn another key while this replica decides on its own."""
@@ -35,12 +38,12 @@ _log = Logger()
 
 @frozen(kw_only=True)
 class KeyWish:
-    """What the operator says of the key.
+    """The settings of the operator about the key.
 
     :param hostname: name of a key that is made here.
-    :param is_named: whether that name was given, and is not the machine's.
-    :param imported: the key that is named by the settings, if one is.
-    :param accepts_new: whether another key than the catalog's is meant.
+    :param is_named: whether the settings give that name; else it is the machine's.
+    :param imported: the key that the settings give, if they give one.
+    :param accepts_new: whether the operator accepts another key than the catalog's.
     """
 
     hostname: str
@@ -51,11 +54,13 @@ class KeyWish:
 
 @frozen(kw_only=True)
 class CacheIdentity:
-    """Who this cache is.
+    """The key and the names of this cache.
 
     :param kept: public half of the key that the store keeps; that of `key`, if none was imported.
-    :param replica: this replica, as the others see it; None where none was to be entered.
-    :param since: when it began, by the clock of the database.
+    :param replica: this replica, as the others see it; None if it was not to be entered.
+    :param since: when this replica began, by the clock of the database.
+    :param former: keys that the store has had before.
+    :param is_new: whether the catalog knew no key before, as at the first start of all.
     """
 
     key: SecretKey
@@ -63,6 +68,8 @@ class CacheIdentity:
     cluster: str
     replica: Replica | None
     since: datetime
+    former: tuple[FormerKey, ...] = ()
+    is_new: bool = False
 
 
 async def identify(
@@ -74,15 +81,16 @@ async def identify(
 ) -> CacheIdentity:
     """Decide on the signing key, have the catalog know it, and enter this replica there.
 
-    It is the imported key, else the one that the store keeps, else a new one; an imported key is
-    kept too, unless there is one already. Raises Refused if the catalog or another replica knows
-    this cache by another key, before anything is written; Corrupt, StorageFull, Unavailable.
+    The signing key is the imported key, else the one that the store keeps, else a new one. An
+    imported key is kept, too, unless the store has one already. Raises Refused if the catalog or
+    another replica knows this cache by another key, before anything is written. Raises Corrupt if
+    the key in the store is damaged, StorageFull or Unavailable if it cannot be kept.
 
     :param own: this replica without its key; None to enter none.
     :param is_former: whether a replica is an earlier life of this daemon.
     """
     for _ in range(ATTEMPTS):
-        # Before the store: whoever is on the roll had its key there before.
+        # Before the store: each replica on the roll had put its key there before.
         roll = await replicas.roll()
         gone = frozenset(seen.replica.id for seen in roll.seen if is_former(seen.replica))
         found = await _claimed(config, replicas, wish, own, roll, gone)
@@ -99,13 +107,15 @@ async def _claimed(
     roll: Roll,
     gone: frozenset[str],
 ) -> CacheIdentity | None:
-    """Decide by what is on the roll; None if that is no longer so. See `identify`."""
+    """Decide by the roll; None if it was changed meanwhile. See `identify`."""
     own_id = own.id if own is not None else ""
     kept = await _find(config)
-    _check_siblings(roll, own_id, wish.imported or kept)
+    former = await former_keys(config)
+    told = _without(roll, replaced_by(kept, former))
+    _check_siblings(told, own_id, wish.imported or kept)
     if not wish.accepts_new:
-        others = [each for each in living(roll, own_id) if each.id not in gone]
-        _check(roll, others, kept, wish.imported)
+        others = [each for each in living(told, own_id) if each.id not in gone]
+        _check(told, others, kept, wish.imported)
     if kept is None:
         kept = await _keep(config, wish.imported or SecretKey.generate(wish.hostname))
     key = wish.imported or kept
@@ -120,20 +130,39 @@ async def _claimed(
     except (StorageFull, Unavailable) as error:
         if roll.key not in (None, text):
             raise
-        _log.debug("the catalog cannot be told of the key yet: {reason}", reason=str(error))
+        _log.debug("the database cannot record the signing key yet: {reason}", reason=str(error))
     if is_first is None:
         return None
     if is_first:  # of the workers of one daemon: the others need not say it again
-        _tell(roll, key, kept, wish)
+        _tell(roll, key, kept, wish, former)
     return CacheIdentity(
-        key=key, kept=kept.public, cluster=cluster, replica=replica, since=roll.now
+        key=key,
+        kept=kept.public,
+        cluster=cluster,
+        replica=replica,
+        since=roll.now,
+        former=former,
+        is_new=bool(is_first) and roll.key is None,
     )
 
 
-async def cluster_uuid(config: ConfigStore) -> str:
-    """Return what all processes of this cache are called together, made by whoever came first.
+def replaced_by(kept: SecretKey | None, former: tuple[FormerKey, ...]) -> frozenset[str]:
+    """Return the public keys that a rotation has replaced by the one that the store keeps."""
+    if kept is None:  # the store has lost it
+        return frozenset()
+    return frozenset(each.public for each in former) - {str(kept.public)}
 
-    Corrupt, StorageFull, Unavailable.
+
+def _without(roll: Roll, replaced: frozenset[str]) -> Roll:
+    """Return what a roll says of keys, except those that a rotation has replaced."""
+    seen = tuple(each for each in roll.seen if each.replica.public_key not in replaced)
+    return evolve(roll, key=None if roll.key in replaced else roll.key, seen=seen)
+
+
+async def cluster_uuid(config: ConfigStore) -> str:
+    """Return the common name of all processes of this cache; the first one has made it.
+
+    Raises Corrupt if it is none, StorageFull or Unavailable if it cannot be kept.
     """
     value = await config.get(CLUSTER) or await config.create(CLUSTER, str(uuid4()).encode())
     try:
@@ -142,8 +171,23 @@ async def cluster_uuid(config: ConfigStore) -> str:
         raise Corrupt(f"the store's config/{CLUSTER} is not a UUID") from error
 
 
+async def former_keys(config: ConfigStore) -> tuple[FormerKey, ...]:
+    """Return the keys that the store has had before.
+
+    Raises Corrupt if their list is damaged, Unavailable if it cannot be read.
+    """
+    value = await config.get(FORMER)
+    try:
+        return () if value is None else parse_former(value)
+    except Malformed as error:
+        raise Corrupt(
+            f"the store's config/{FORMER} is damaged ({error}): restore it, or remove it if no"
+            " former key has to sign"
+        ) from error
+
+
 def parse_key(value: bytes) -> SecretKey:
-    """Read the key as a store keeps it. Corrupt."""
+    """Read the key as a store keeps it. Raises Corrupt if it is none."""
     try:
         return SecretKey.parse(value.decode("ascii"))
     except (Malformed, UnicodeDecodeError) as error:
@@ -156,25 +200,25 @@ async def _find(config: ConfigStore) -> SecretKey | None:
 
 
 async def _keep(config: ConfigStore, key: SecretKey) -> SecretKey:
-    """Keep a key unless there is one; return what is kept then."""
+    """Keep a key unless there is one; return the one that is kept."""
     return parse_key(await config.create(NAME, key.export().encode()))
 
 
 def _check_siblings(roll: Roll, own_id: str, wanted: SecretKey | None) -> None:
-    """Refused: this process would sign with another key than the other workers of its daemon."""
+    """Raise Refused if this worker would sign with another key than the others of its daemon."""
     for seen in roll.seen:
         if seen.replica.id == own_id and not _is_key(wanted, seen.replica.public_key):
             raise Refused(
                 f"the workers of this daemon sign with {seen.replica.public_key}, and this one"
-                f" would sign with {_shown(wanted)}: restore config/{NAME} in the store, or start"
-                " the daemon anew"
+                f" would sign with {_shown(wanted)}: restore config/{NAME} in the store, or restart"
+                " the daemon"
             )
 
 
 def _check(
     roll: Roll, others: list[Replica], kept: SecretKey | None, imported: SecretKey | None
 ) -> None:
-    """Refused: the catalog, or another replica, knows this cache by another key."""
+    """Raise Refused if the catalog, or another replica, knows this cache by another key."""
     if imported is None and roll.key is not None and not _is_key(kept, roll.key):
         using = [known_as(each) for each in others if each.public_key == roll.key]
         now = f" (so does {using[0]} now)" if using else ""
@@ -192,7 +236,7 @@ def _check(
                 f"the replica {known_as(other)} signs with {other.public_key}, and this one would"
                 f" sign with {_shown(wanted)}: give all replicas the same key, by one store or by"
                 " --cache-secret-key-path; or stop that replica first; or start with"
-                " --accept-new-key, and that one anew after it"
+                " --accept-new-key and restart that replica afterwards"
             )
 
 
@@ -204,13 +248,28 @@ def _shown(key: SecretKey | None) -> str:
     return "a new key" if key is None else str(key.public)
 
 
-def _tell(roll: Roll, key: SecretKey, kept: SecretKey, wish: KeyWish) -> None:
-    """Say what an operator may not expect, a line each."""
+def _tell(
+    roll: Roll,
+    key: SecretKey,
+    kept: SecretKey,
+    wish: KeyWish,
+    former: tuple[FormerKey, ...],
+) -> None:
+    """Log each fact that an operator may not expect, a line each."""
     is_other = roll.key not in (None, str(key.public))
-    if is_other:
+    replaced = next((each for each in former if each.public == roll.key), None)
+    if replaced is not None and is_other:
         _log.warn(
-            "this cache signs with {key} from now on, as {setting} says, and no more with {former}:"
-            " clients must trust the new key",
+            "this cache signs with {key} from now on, as the key was rotated, and beside it with"
+            " {former} until {until}: clients must trust the new key by then",
+            key=str(key.public),
+            former=replaced.public,
+            until=f"{replaced.until:%Y-%m-%d %H:%M} UTC",
+        )
+    elif is_other:
+        _log.warn(
+            "this cache signs with {key} from now on, as {setting} says, and no longer with"
+            " {former}: clients must trust the new key",
             key=str(key.public),
             setting="accept-new-key" if wish.imported is None else "cache-secret-key-path",
             former=roll.key,
@@ -223,8 +282,8 @@ def _tell(roll: Roll, key: SecretKey, kept: SecretKey, wish: KeyWish) -> None:
         )
     if wish.accepts_new:
         _log.warn(
-            "accept-new-key is set{idle}: leave it out from now on, or a signing key that is lost"
-            " will be replaced without a word",
+            "accept-new-key is set{idle}: leave it out from now on, or ncps will replace a lost"
+            " signing key without an error",
             idle="" if is_other else ", and there was no new key to accept",
         )
     if wish.imported is None and wish.is_named and key.public.name != wish.hostname:

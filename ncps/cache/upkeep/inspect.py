@@ -1,8 +1,8 @@
-"""Inspection: stored NARs that were never looked into are verified in the background.
+"""Inspection: verifies in the background stored NARs that were never looked into.
 
-Of a file that was asked for by its name alone nobody has said what is inside; xz and bzip2 are not
-looked into while they arrive where the settings say so. The rate is bounded, so that the check
-never takes much of a core.
+No narinfo describes a file that was fetched by its name alone. Files in xz and bzip2 are not looked
+into while they arrive, where the settings say so. The rate is bounded, so that the check never
+takes much of a core.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ BATCH = 10
 
 
 class Inspection:
-    """See the module.
+    """Goes through the NARs that are not verified yet.
 
     :param bytes_per_second: of stored files, on the average; 0 inspects nothing.
     """
@@ -26,7 +26,7 @@ class Inspection:
         self._rate = bytes_per_second
 
     async def run(self) -> None:
-        """Go through what is unverified now. Unavailable: try again later."""
+        """Verify all NARs that are not verified now. Raises Unavailable if that cannot go on."""
         while self._rate > 0:
             batch = await self._catalog.unverified(BATCH, CODECS)
             if not batch:

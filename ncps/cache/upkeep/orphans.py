@@ -1,25 +1,24 @@
-"""Orphans: objects in the store that no record knows, and records that nobody has wanted for long.
+"""Orphans: objects in the store that no record knows, and records that were unwanted for long.
 
-An object without a record is left by a crash between bytes and row, or by a removal that stopped in
-the middle. It is taken over when it is asked for; one that was not for a while is removed. Objects
-older than the catalog come from elsewhere (the Go program, a catalog that was lost) and stay, for
-`ncps rebuild`. Where it cannot be told whose an object is, it stays, too.
+A crash between bytes and row leaves an object without a record, and so does a removal that stopped
+on the way. It is taken over when a client asks for it, and removed after a while without that.
+Objects older than the catalog come from elsewhere (the Go program, a catalog that was lost) and
+stay, for `ncps rebuild`. An object stays, too, while its owner cannot be found out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from attrs import define
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages, utc_now
+from ncps.aio.waiting import sleep
 from ncps.cache.nar.objects import Objects
-from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import LastUse
 from ncps.cache.upkeep.evict import LEASE
 from ncps.cache.world import World
 from ncps.errors import NcpsError
@@ -27,21 +26,21 @@ from ncps.ports import Stat
 
 INTERVAL_S: Final = 24 * 3600.0
 FIRST_S: Final = 600.0
-"""After a start, which has other things to do."""
+"""Seconds from a start, which has other things to do, to the first sweep."""
 
 PACE: Final = 100
 """Objects looked at between two pauses, at most 1000 in a second."""
 PAUSE_S: Final = 0.1
 
 REMEMBERED_S: Final = 31 * 24 * 3600.0
-"""How long URLs stay known that were handed out: clients believe narinfos for 30 days (P5)."""
+"""How long the cache knows URLs that it has handed out: clients keep narinfos 30 days (P5)."""
 FORGET_BATCH: Final = 500
 """Records that one transaction deletes: with the pauses between them 5,000 in a second, at most."""
 
 
 @define
 class Swept:
-    """What a sweep has come to."""
+    """The result of a sweep."""
 
     objects: int = 0
     freed: int = 0
@@ -49,10 +48,9 @@ class Swept:
 
 
 class Orphans:
-    """See the module.
+    """Sweeps the store and the catalog.
 
     :param grace_s: how old an object without a record must be; 0 removes none.
-    :param swept: told of each sweep.
     """
 
     _log = Logger()
@@ -64,7 +62,6 @@ class Orphans:
         uses: LastUse,
         *,
         grace_s: float,
-        swept: Callable[[Swept], object] = lambda _: None,
     ) -> None:
         self._clock = world.clock
         self._ages = Ages(world.clock)
@@ -75,22 +72,20 @@ class Orphans:
         self._narinfos = narinfos
         self._uses = uses
         self._grace_s = grace_s
-        self._swept = swept
+        self._metrics = world.metrics
 
     async def recount(self) -> None:
-        """See that the count of stored bytes is right. Never fails, as `sweep`."""
+        """Make the count of stored bytes right. Raises nothing: errors are logged."""
         try:
             off = await self._catalog.recount()
         except NcpsError as error:
             self._log.warn("stored NARs cannot be counted now: {reason}", reason=str(error))
             return
         if off:
-            self._log.warn(
-                "the count of stored bytes was wrong by {off}, and is right now", off=off
-            )
+            self._log.warn("the count of stored bytes was wrong by {off}; it is corrected", off=off)
 
     async def sweep(self) -> None:
-        """Go through everything once. Never fails: what fails is logged, and the rest stays."""
+        """Go through everything once. Raises nothing: errors are logged, and the rest stays."""
         tally = Swept()
         try:
             await self._forget(tally)
@@ -98,11 +93,12 @@ class Orphans:
                 await self._walk(tally)
         except NcpsError as error:
             self._log.warn("the sweep of the store stopped early: {reason}", reason=str(error))
-        self._swept(tally)
+        self._metrics.orphans.inc(tally.objects)
+        self._metrics.orphans_freed.inc(tally.freed)
         if tally.objects or tally.records:
             self._log.info(
-                "removed {objects} objects that no record knew ({freed} bytes) and the records of"
-                " {records} NARs that nobody has wanted for a month",
+                "removed {objects} objects without a record ({freed} bytes) and the records of"
+                " {records} NARs that no client asked for within a month",
                 objects=tally.objects,
                 freed=tally.freed,
                 records=tally.records,
@@ -114,7 +110,7 @@ class Orphans:
         async for stat in self._store.walk():
             seen += 1
             if seen % PACE == 0:
-                await deferLater(self._clock, PAUSE_S)
+                await sleep(self._clock, PAUSE_S)
             if self._is_due(stat, made) and not await self._objects.is_owned(stat.key):
                 await self._remove(stat, made, tally)
 
@@ -122,7 +118,7 @@ class Orphans:
         return made <= stat.modified < self._ages.before(self._grace_s)
 
     async def _remove(self, stat: Stat, made: datetime, tally: Swept) -> None:
-        """Remove an object if it is still what it was, alone with it."""
+        """Remove an object under its leases, unless it has changed or got an owner."""
         key = stat.key
         async with self._leases.hold(LEASE) as lease, self._objects.holding() as held:
             if not await held.take_object(key):
@@ -137,7 +133,7 @@ class Orphans:
                 tally.freed += current.size
 
     async def _forget(self, tally: Swept) -> None:
-        """Delete records of what is not stored and was not wanted for a month."""
+        """Delete records of NARs that are not stored and were not wanted for a month."""
         await self._uses.flush()
         now = utc_now(self._clock)
         before = self._ages.before(REMEMBERED_S)
@@ -148,4 +144,4 @@ class Orphans:
             tally.records += len(forgotten.keys)
             if forgotten.is_all:
                 return
-            await deferLater(self._clock, PAUSE_S)
+            await sleep(self._clock, PAUSE_S)

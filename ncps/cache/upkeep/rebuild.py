@@ -1,8 +1,8 @@
 """Rebuild: a catalog made anew from a store whose database is gone (D13).
 
-The store is not believed: every narinfo found beside a NAR is vetted like one from an upstream,
-and every NAR's bytes are hashed. Objects that no narinfo names stay where they are: they are
-taken over when a client asks for them.
+The store is not believed: every narinfo beside a NAR is vetted like one from an upstream, and every
+NAR's bytes are hashed. Objects that no narinfo names stay where they are, and are taken over when a
+client asks for them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from twisted.logger import Logger
 from ncps.aio.clocks import utc_now
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.objects import Objects
-from ncps.cache.narinfo import sidecar
 from ncps.cache.narinfo.proof import Proofs
+from ncps.cache.narinfo.record import is_upload, parse_sidecar
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
@@ -25,7 +25,7 @@ from ncps.nix.narurl import VARIANTS, opaque_key
 
 @define
 class RebuildTally:
-    """What a rebuild has come to."""
+    """The result of a rebuild."""
 
     narinfos: int = 0
     nars: int = 0
@@ -42,7 +42,7 @@ class Nameless:
 
 
 class Rebuild:
-    """See the module. Can be run again at any time; what the catalog has already is kept."""
+    """Fills a catalog from the store. It may run at any time, and keeps the rows that there are."""
 
     _log = Logger()
 
@@ -79,7 +79,10 @@ class Rebuild:
         return tally
 
     async def nameless(self) -> Nameless:
-        """Count the NARs of the store that the catalog does not have. Unavailable."""
+        """Count the NARs of the store that the catalog does not have.
+
+        Raises Unavailable if the store or the database is away.
+        """
         found = Nameless()
         async for stat in self._nars.walk():
             if not await self._objects.is_owned(stat.key):
@@ -92,13 +95,19 @@ class Rebuild:
         if text is None:
             return
         try:
-            narinfo, upstream = sidecar.parse(text)
+            narinfo, upstream = parse_sidecar(text)
         except Malformed as error:
             raise Corrupt(str(error)) from error
         vetted = self._vetting.vet(
-            narinfo, digest=digest, upstream=upstream, now=utc_now(self._clock)
+            narinfo,
+            digest=digest,
+            upstream=upstream,
+            now=utc_now(self._clock),
+            is_upload=is_upload(text),
         )
         vetted = await self._proofs.prove(vetted)
+        if vetted.nar.uploaded_at is not None and vetted.conventional is not None:
+            vetted = vetted.named(vetted.conventional)  # uploads keep the name of their client
         await self._catalog.add_narinfo(vetted.entry, vetted.nar)
         tally.narinfos += 1
         nar = await self._catalog.nar(vetted.nar.key)
@@ -110,9 +119,11 @@ class Rebuild:
             tally.without_bytes += 1
 
     async def _adopt(self, vetted: Vetted) -> bool:
-        """Take over the bytes, under whichever of its names the NAR has them."""
+        """Take over the bytes, under the first of the NAR's names that has them."""
         nar = vetted.nar
         assert nar.nar_hash is not None
+        if nar.uploaded_at is not None and await self._adoption.adopt(nar.key, nar) is not None:
+            return True
         for variant in range(VARIANTS):
             named = vetted.named(opaque_key(nar.compression, nar.nar_hash, variant))
             if await self._adoption.adopt(named.nar.key, named.nar) is not None:

@@ -1,8 +1,8 @@
-"""Schedules: when a job is due next, by cron or by an interval, whatever the clock does.
+"""Schedules: when a job is due next, by cron or by an interval, also if the clock is set.
 
 Clocks are set, summer time begins and ends, machines sleep. An appointment that was missed is kept
-once, late; one that the clock comes by again is not kept again, unless the clock was set back by
-more than a day: then it was wrong before, and what it said is forgotten.
+once, late. If the clock is set back and comes to an appointment again, it is not kept again. If the
+clock is set back by more than a day, it was wrong before, and its earlier times are forgotten.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Schedule(Protocol):
 
 @frozen
 class Every(Schedule):
-    """Again and again after so many seconds."""
+    """Again and again after `interval_s` seconds."""
 
     interval_s: float
 
@@ -72,7 +72,7 @@ class Cron(Schedule):
 
 
 class CronTimes:
-    """What a `CronSim` gives, as UTC."""
+    """The times that a `CronSim` gives, as UTC."""
 
     def __init__(self, times: CronSim) -> None:
         self._times = times
@@ -87,7 +87,7 @@ class CronTimes:
 class Appointments:
     """Has a job done when it is due; `tick` and `pause_s` are for a `Ticker`.
 
-    :param first_s: when it is due first, in seconds from now; None: when the schedule says.
+    :param first_s: seconds from now until it is due first; None for the schedule's first time.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Appointments:
             self._due = min(self._due, self._schedule.after(now))
         self._latest = max(self._latest, now)
         if now >= self._due:
-            # Counted from now: what was missed meanwhile is not made up for.
+            # Count from now: appointments that were missed are not made up for.
             self._due = self._schedule.after(self._latest)
             await self._job()
 

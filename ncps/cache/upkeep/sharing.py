@@ -1,8 +1,8 @@
 """Sharing: whether a process with another catalog keeps its bytes in the same store.
 
 Two machines with a SQLite database each, and one bucket, are two caches that do not know of each
-other: either removes what the other counts on. So each process says in the store, now and then,
-whose it is; who finds the name of another there again and again has company.
+other: either removes objects that the other counts on. So each process writes the name of its
+catalog into the store now and then. One that finds another name there again is not alone.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from ncps.ports import ConfigStore
 
 NAME = "catalog"
 LONGEST = 300
-"""Of what somebody wrote into the store, so many bytes are shown."""
+"""Bytes of another catalog's name that are shown."""
 CALM = 3
-"""So many looks in a row must find nobody else before the trouble counts as over."""
+"""Looks in a row that must find our own name before the trouble counts as over."""
 
 
 class Sharing:
-    """See the module.
+    """Looks for another catalog; `look` again and again.
 
     :param own: names our catalog, and no other on any machine.
-    :ivar trouble: what is wrong, as far as was last seen; empty if nothing is.
+    :ivar trouble: what was wrong at the last look; empty if nothing was.
     """
 
     _log = Logger()
@@ -36,7 +36,7 @@ class Sharing:
         self._calm = 0
 
     async def look(self) -> None:
-        """Look who was here last, and say that we are; a store that is away says nothing."""
+        """Read the last name in the store and write ours; a store that is away says nothing."""
         try:
             found = await self._config.get(NAME)
             if found != self._own:
@@ -61,16 +61,16 @@ class Sharing:
         self._calm = 0
         is_new = not self.trouble
         self.trouble = (
-            f"another ncps uses this store with {other}: either removes what the other knows of;"
-            " give both the same PostgreSQL or MySQL database (cache-database-url), or each a"
-            " store of its own"
+            f"another ncps uses this store with {other}: each removes files that the"
+            " other has in its database; give both the same PostgreSQL or MySQL database"
+            " (cache-database-url), or each a store of its own"
         )
         if is_new:
             self._log.error("{trouble}", trouble=self.trouble)
 
 
 def _shown(value: bytes) -> str:
-    """What somebody wrote into the store, fit for a line of the log."""
+    """Another catalog's name, fit for a line of the log."""
     return "".join(
         c if c.isprintable() else "?" for c in value[:LONGEST].decode("utf-8", "replace")
     )

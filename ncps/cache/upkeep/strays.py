@@ -1,9 +1,9 @@
 """Stray sidecars: narinfos in the store beside which no NAR lies any more.
 
 A sidecar is there to make a lost catalog again (D13), so it is of use only while its NAR is stored.
-Eviction and healing remove it with the NAR; what they could not remove, and what a process that
-died between two steps has left, goes here. One that is older than the catalog stays, for
-`ncps rebuild`, and so does one whose NAR may just be on its way.
+Eviction and healing remove it with the NAR. This sweep removes those that they could not remove,
+and those that a process has left that died between two steps. A stray that is older than the
+catalog stays, for `ncps rebuild`, and so does one whose NAR may be on its way.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages
+from ncps.aio.waiting import sleep
 from ncps.cache.upkeep.evict import LEASE
 from ncps.cache.upkeep.orphans import PACE, PAUSE_S
 from ncps.errors import NcpsError
@@ -23,7 +23,7 @@ from ncps.ports import Inventory, Leases, NarInfoEntry, NarInfoStore
 
 
 class Strays:
-    """See the module.
+    """Sweeps the sidecars in the store.
 
     :param grace_s: how old a stray must be; 0 removes none.
     :param keep_beside: puts the sidecar of a stored NAR into the store.
@@ -50,7 +50,7 @@ class Strays:
         self._keep_beside = keep_beside
 
     async def sweep(self) -> int:
-        """Remove the strays; return how many. Never fails: what fails is logged, the rest stays."""
+        """Remove the strays; return how many. Raises nothing: errors are logged, the rest stays."""
         count = 0
         try:
             if self._grace_s > 0:
@@ -59,13 +59,15 @@ class Strays:
                 async for digest in self._store.walk():
                     seen += 1
                     if seen % PACE == 0:
-                        await deferLater(self._clock, PAUSE_S)
+                        await sleep(self._clock, PAUSE_S)
                     if await self._is_stray(digest, made):
                         count += await self._remove(digest, made)
         except NcpsError as error:
             self._log.warn("the sweep of narinfos stopped early: {reason}", reason=str(error))
         if count:
-            self._log.info("removed {count} narinfos beside which no NAR was stored", count=count)
+            self._log.info(
+                "removed {count} narinfos from the store that had no NAR beside them", count=count
+            )
         return count
 
     async def _stored(self, digest: str) -> NarInfoEntry | None:
@@ -80,7 +82,7 @@ class Strays:
         return written is not None and made <= written < self._ages.before(self._grace_s)
 
     async def _remove(self, digest: str, made: datetime) -> bool:
-        """Remove a stray, unless it is none any more."""
+        """Remove a stray, unless its NAR was stored meanwhile."""
         async with self._leases.hold(LEASE) as lease:
             if lease.is_lost or not await self._is_stray(digest, made):
                 return False

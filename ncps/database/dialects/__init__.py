@@ -1,1 +1,1 @@
-"""What differs between database engines, one module each; drivers are imported when chosen."""
+"""The differences of the database engines, one module each; drivers are imported when chosen."""

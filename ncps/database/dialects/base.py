@@ -1,4 +1,4 @@
-"""Dialect: what an engine must say of itself, and the SQL that is written for all of them."""
+"""Dialect: the differences of an engine, and the SQL that is written once for all engines."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from attrs import field, frozen
-
 from ncps.errors import NcpsError
 
 Sleep = Callable[[float], object]
-"""Waits so many seconds, blocking."""
+"""Blocks for a number of seconds."""
 
 
 class Trouble(enum.Enum):
-    """What can be done about an error of a driver."""
+    """The remedies for an error of a driver."""
 
     #: Another transaction was in the way: the whole interaction may be tried again.
     CONFLICT = "conflict"
@@ -26,55 +24,19 @@ class Trouble(enum.Enum):
     FINAL = "final"
 
 
-@frozen(kw_only=True)
-class DatabaseServer:
-    """A database on a server, and how long to wait for it.
-
-    :param host: name or address; empty if `socket` is given.
-    :param others: further hosts and ports, asked in turn; PostgreSQL.
-    :param socket: PostgreSQL: directory of the socket; MySQL: the socket.
-    :param user: empty for the name of the user of the operating system.
-    :param password: None if the server wants none, or the driver knows where to look.
-    :param options: of TLS and the session, by the dialect's own names.
-    """
-
-    host: str = ""
-    port: int
-    others: tuple[tuple[str, int], ...] = ()
-    socket: str = ""
-    user: str
-    password: str | None = field(default=None, repr=False)
-    database: str
-    options: dict[str, str] = field(factory=dict, repr=False)
-    connect_timeout_s: float
-    statement_timeout_s: float
-
-    @property
-    def where(self) -> str:
-        """Where it is, for messages; without the password."""
-        places = ((self.host, self.port), *self.others)
-        place = self.socket or ", ".join(_written(host, port) for host, port in places)
-        user = f" as {self.user!r}" if self.user else ""
-        return f"{self.database!r} at {place}{user}"
-
-
-def _written(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 class Dialect(Protocol):
     """One engine and one database of it.
 
     Our SQL is written once, in what the engines have in common, with `?` for parameters and these
     liberties, which `translate` turns into what the engine calls them:
 
-    - `INSERT ... ON CONFLICT DO NOTHING`, which says nothing of how many rows it inserted;
+    - `INSERT ... ON CONFLICT DO NOTHING`, which does not tell how many rows it inserted;
     - `INSERT ... ON CONFLICT (columns) DO UPDATE SET column = excluded.column, ...`;
     - `SELECT ... FOR UPDATE`.
     """
 
     name: str
-    """Of the directory with its schema."""
+    """Name of the directory with its schema."""
     has_transactional_ddl: bool
     """Whether a migration can be taken back as a whole."""
     begin_read: Sequence[str]
@@ -86,53 +48,56 @@ class Dialect(Protocol):
 
     @property
     def where(self) -> str:
-        """The database as messages call it."""
+        """The name of the database in messages."""
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
-        """What the driver raises."""
+        """The errors that the driver raises."""
 
     def connect(self) -> Any:
-        """Connect, ready for transactions; blocks. Raises `errors`. The caller closes it."""
+        """Connect, ready for transactions; blocks. Raises one of `errors`. The caller closes it."""
 
     def inspect(self) -> Any | None:
-        """Connect to look at what is there, changing nothing; None if there is nothing yet.
+        """Connect to look at the database, changing nothing; None if there is none yet.
 
-        Raises `errors`, Refused.
+        Raises one of `errors`, or Refused if it cannot be a database.
         """
 
     def prepare(self) -> None:
-        """Make what must be there before the first connection. Refused."""
+        """Make the place of the database. Raises Refused if that is not possible."""
 
     def alone(self, connection: Any, sleep: Sleep) -> AbstractContextManager[object]:
-        """Keep other processes from migrating the same database meanwhile. Unavailable."""
+        """Keep other processes from migrating the same database meanwhile.
+
+        Raises Unavailable if another process does so for too long.
+        """
 
     def translate(self, statement: str) -> str:
-        """Our SQL in the words of the engine."""
+        """Return our SQL in the words of the engine."""
 
     def tables(self, connection: Any) -> set[str]:
-        """Names of the tables in the database."""
+        """Return the names of the tables in the database."""
 
     def columns(self, connection: Any, table: str) -> set[str]:
-        """Names of the columns of a table; none if there is no such table."""
+        """Return the names of the columns of a table; none if there is no such table."""
 
     def is_done_already(self, error: Exception) -> bool:
-        """Whether a statement of a migration failed because it had been executed before.
+        """Return whether a statement of a migration failed because it had been executed before.
 
         Asked only where migrations cannot be taken back.
         """
 
     def trouble(self, error: Exception) -> Trouble:
-        """What can be done about an error."""
+        """Return the remedy for an error."""
 
     def translated(self, error: Exception) -> NcpsError:
-        """Our error for the driver's; what it says is fit for an operator."""
+        """Return our error for the driver's, with a message for an operator."""
 
 
 class Transaction:
-    """What functions get as `txn`: runs our SQL on a cursor of any driver.
+    """The `txn` of functions: runs our SQL on a cursor of any driver.
 
-    :param cursor: of the driver; its `fetchone` and `fetchall` are for whoever executed.
+    :param cursor: of the driver; the functions call its `fetchone` and `fetchall`.
     """
 
     __slots__ = ("_cursor", "_translate")
@@ -143,7 +108,7 @@ class Transaction:
 
     def execute(self, statement: str, parameters: Sequence[object] = ()) -> Any:
         """Run one statement; return the cursor."""
-        # Always with parameters: without, the drivers read no percent sign as one of two.
+        # Always with parameters: without them, the drivers do not read `%%` as one percent sign.
         self._cursor.execute(self._translate(statement), parameters)
         return self._cursor
 
@@ -154,12 +119,5 @@ class Transaction:
 
 
 def one_line(error: Exception) -> str:
-    """What a driver says, without line breaks and not without end."""
+    """Return the message of a driver in one line of at most 500 characters."""
     return " ".join(str(error).split())[:500]
-
-
-class ServerDialect(Dialect, Protocol):
-    """A dialect whose database is reached over a socket."""
-
-    def file_number(self, connection: Any) -> int:
-        """Number of the socket of an open connection."""

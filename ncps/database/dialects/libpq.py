@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from attrs import evolve
 
-from ncps.database.dialects.base import DatabaseServer
+from ncps.database.dialects.server import DatabaseServer
 
 PORT = 5432
 DIRECTORIES = ("/run/postgresql", "/var/run/postgresql")

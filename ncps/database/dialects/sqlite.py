@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from ncps.aio.places import remedy
 from ncps.database import former
 from ncps.database.dialects.base import Dialect, Sleep, Trouble
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
+_SETTING: Final = "cache-database-url"
 BUSY_TIMEOUT_S: Final = 10.0
 """How long a connection of a thread waits for a lock of another process."""
 
@@ -23,7 +25,7 @@ _DAMAGED = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
 
 
 class SQLite(Dialect):
-    """See `Dialect`.
+    """SQLite, one file per database.
 
     `synchronous=NORMAL` in WAL mode: after a power loss the last transactions may be missing, never
     half there. Bytes are synced before their row is written, so a missing row is a miss whose
@@ -63,7 +65,10 @@ class SQLite(Dialect):
         if not self.path.exists():
             return None
         if not self.path.is_file():
-            raise Refused(f"{self.path} cannot be used as an SQLite database: it is no file")
+            raise Refused(
+                f"{self.path} cannot be used as an SQLite database: it is no file;"
+                f" {_SETTING} should name a file, which ncps makes if it is missing"
+            )
         # Beside a stranger's file nothing is made, as SQLite would for its journal.
         how = "mode=ro&immutable=1" if former.is_former_file(self.path) else "mode=ro"
         return sqlite3.connect(
@@ -71,16 +76,17 @@ class SQLite(Dialect):
         )
 
     def prepare(self) -> None:
-        """Make the directory of the file, where it is missing. Refused."""
+        """Make the directory of the file if it is missing. Raises Refused if it cannot be made."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Refused(
-                f"the database directory {self.path.parent} cannot be made: {error.strerror}"
+                f"{_SETTING}: the directory {self.path.parent} cannot be made: {error.strerror};"
+                f" {remedy(_SETTING, error)}"
             ) from error
 
     def alone(self, connection: Any, sleep: Sleep) -> AbstractContextManager[object]:
-        return nullcontext()  # BEGIN EXCLUSIVE sees to it
+        return nullcontext()  # BEGIN EXCLUSIVE keeps them out
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -136,7 +142,10 @@ class SQLite(Dialect):
                 " a new one from the store with `ncps rebuild`"
             )
         if code in _UNUSABLE:
-            return Refused(f"{self.path} cannot be used as an SQLite database: {error}")
+            return Refused(
+                f"{_SETTING}: {self.path} cannot be used as an SQLite database: {error}. ncps makes"
+                f" the file itself; its directory: {remedy(_SETTING, None)}"
+            )
         retry_after = 1.0 if code in _BUSY else None
         return Unavailable(f"the database does not answer: {error}", retry_after=retry_after)
 

@@ -248,12 +248,12 @@ class PostgresBackend(LeaseBackend, Handler):
         where = self._sessions.where
         if pid != connection.info.backend_pid:
             raise Refused(
-                f"cache-lock-backend: {where} is reached through a connection pooler, where"
-                " sessions, and locks with them, are not ours: name the server itself in"
+                f"cache-lock-backend: {where} is reached through a connection pooler, which keeps"
+                " no session, and so no lock, for one client: name the server itself in"
                 " cache-database-url, or use Redis"
             )
         if is_standby:
-            raise Refused(f"cache-lock-backend: {where} is a standby, where nothing can be written")
+            raise Refused(f"cache-lock-backend: {where} is a standby, which takes no writes")
         silent_ms = (math.ceil(self._ttl_s) + GRACE_S) * 1000
         settings = [
             ("statement_timeout", f"{math.ceil(LONGEST_ANSWER_S * 1000)}"),

@@ -53,7 +53,7 @@ class Engine(Protocol):
 
 
 class Handler(Protocol):
-    """What keeps leases in a session."""
+    """The part that keeps leases in a session."""
 
     def greet_blocking(self, connection: Any) -> None:
         """Prepare a new connection, in the thread. Raises Refused if it will not do."""
@@ -349,7 +349,7 @@ class PostgresSessions(Server[PostgresSession]):
 
     def lost(self, reason: NcpsError) -> None:
         self._log.warn(
-            "the session with the leases in {where} has ended, they are lost: {reason}",
+            "the session with the leases in {where} has ended, the leases are lost: {reason}",
             where=self.where,
             reason=str(reason),
         )

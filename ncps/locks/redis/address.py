@@ -23,26 +23,38 @@ class RedisAddress:
     """Where Redis is, and how to log in.
 
     :param addresses: host and port of the one server, or of each Sentinel.
+    :param timeout_s: deadline of each attempt to connect and of each answer.
     :param master: the name that the Sentinels have for the server; empty without Sentinels.
     :param tls: for Redis and Sentinels; None for connections without TLS.
-    :param timeout_s: deadline of each attempt to connect and of each answer.
     """
 
     addresses: tuple[tuple[str, int], ...]
+    timeout_s: float
     master: str = ""
     db: int = 0
     login: Login = Login()
     sentinel_login: Login = Login()
     tls: TLS | None = None
-    timeout_s: float = 2.0
+
+    @property
+    def label(self) -> str:
+        """The server's name in metrics."""
+        return self.master or self._where
+
+    @property
+    def _where(self) -> str:
+        return ", ".join(f"{host}:{port}" for host, port in self.addresses)
 
     def __str__(self) -> str:
-        where = ", ".join(f"{host}:{port}" for host, port in self.addresses)
+        where = self._where
         return f"Redis {self.master} (Sentinel {where})" if self.master else f"Redis ({where})"
 
 
 async def join(reactor: Any, server: RedisAddress, *, is_subscriber: bool) -> RedisConnection:
-    """Connect, log in, choose the database, get an answer. Raises Refused, Unavailable."""
+    """Connect, log in, choose the database, get an answer.
+
+    Raises Refused if that will never work as configured, Unavailable if it fails now.
+    """
     if server.master:
         address = await _find_master(reactor, server)
     else:

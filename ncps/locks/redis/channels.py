@@ -3,9 +3,9 @@
     <prefix>#<db>:released    the name of a lease
     <prefix>#<db>:notices     see `ncps.locks.notices`
 
-Channels are the same in all databases of a server, hence the number in their names. A
-message is lost while this process is not connected: after every connection but the first each
-coroutine that waits for a lease asks again, and subscribers hear of a gap.
+Channels are the same in all databases of a server, hence the number in their names. A message is
+lost while this process is not connected: after every connection but the first each coroutine that
+waits for a lease asks again. `ncps.locks.redis.carrier` sees whether notices were missed.
 """
 
 from __future__ import annotations
@@ -15,38 +15,40 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from ncps.errors import Refused
+from ncps.errors import NcpsError, Refused
 from ncps.locks.keeper import Keeper
-from ncps.locks.notices import SharedNotices
 from ncps.locks.redis.address import RedisAddress
-from ncps.locks.redis.client import CHECK_S, RedisClient, RedisServer
+from ncps.locks.redis.client import CHECK_S, RedisServer
 from ncps.locks.redis.connection import RedisConnection
 
 
 class RedisChannels(RedisServer):
-    """The connection that hears what other replicas publish."""
+    """The connection that hears what other replicas publish.
+
+    :ivar is_up: whether it hears now.
+    """
 
     _log = Logger()
 
     def __init__(self, reactor: Any, address: RedisAddress, *, prefix: str) -> None:
         super().__init__(reactor, address, greet=self._subscribe, is_subscriber=True)
-        self.prefix = prefix
+        self.is_up = False
         self.released = f"{prefix}#{address.db}:released"
         self.notices = f"{prefix}#{address.db}:notices"
         self._keeper = Keeper(reactor, self, check_s=CHECK_S)
         self._wake: Callable[[str], None] = lambda _name: None
         self._wake_all: Callable[[], None] = lambda: None
         self._told: Callable[[str], None] = lambda _text: None
-        self._missed: Callable[[], None] = lambda: None
+        self._again: Callable[[], None] = lambda: None
         self._is_forbidden = False
 
     def on_release(self, wake: Callable[[str], None], wake_all: Callable[[], None]) -> None:
         """Call `wake` with the name of each released lease, `wake_all` after a gap."""
         self._wake, self._wake_all = wake, wake_all
 
-    def on_notice(self, told: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """Call `told` with the text of each notice, `missed` after a gap."""
-        self._told, self._missed = told, missed
+    def on_notice(self, told: Callable[[str], None], again: Callable[[], None]) -> None:
+        """Call `told` with the text of each notice, `again` when it is heard again after a gap."""
+        self._told, self._again = told, again
 
     async def start(self) -> None:
         """Subscribe, now or as soon as Redis is there."""
@@ -57,9 +59,15 @@ class RedisChannels(RedisServer):
         await self._keeper.stop()
 
     def connected(self, is_first: bool) -> None:
+        """See `Server`."""
+        self.is_up = True
         if not is_first:
             self._wake_all()
-            self._missed()
+            self._again()
+
+    def lost(self, reason: NcpsError) -> None:
+        """See `Server`."""
+        self.is_up = False
 
     async def _subscribe(self, connection: RedisConnection) -> None:
         connection.listen(self._heard)
@@ -80,14 +88,3 @@ class RedisChannels(RedisServer):
             self._wake(text.decode("utf-8", "replace"))
         elif channel == self.notices.encode():
             self._told(text.decode("utf-8", "replace"))
-
-
-def redis_notices(client: RedisClient, channels: RedisChannels) -> SharedNotices:
-    """Make notices that are sent over `client` and heard over `channels`."""
-
-    async def send(text: str) -> None:
-        await client.call(lambda redis: redis.command("PUBLISH", channels.notices, text))
-
-    notices = SharedNotices(send)
-    channels.on_notice(notices.heard, notices.missed)
-    return notices

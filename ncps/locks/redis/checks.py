@@ -7,29 +7,68 @@ from twisted.logger import Logger
 from ncps.errors import Refused, Unavailable
 from ncps.locks.redis.connection import Lost, RedisConnection
 
-NO_REDLOCK = (
-    "several independent servers (Redlock) and Redis Cluster are not supported: neither makes"
-    " leases safer than one server, since both can lose one when a server restarts or fails over"
-)
 OLDEST = 5
 _log = Logger()
 
 
-async def examine(connection: RedisConnection) -> None:
-    """Check a server after the login. Raises Refused with the problem and a remedy."""
+class Evicts(Refused):
+    """The server may drop leases when its memory is full.
+
+    :ivar identity: of the server, see `examine`.
+    """
+
+    def __init__(self, message: str, identity: str) -> None:
+        super().__init__(message)
+        self.identity = identity
+
+
+class Identities:
+    """Which server each address leads to: two addresses of one server are no two servers."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, str]] = {}
+
+    def enter(self, place: str, server: str, identity: str) -> None:
+        """Note the server at a place that is connected now.
+
+        Raises Refused if it is the server at another place.
+
+        :param identity: of the server's process; empty if it cannot be told.
+        """
+        for other, (other_server, other_identity) in self._known.items():
+            if other != place and identity and other_identity == identity:
+                raise Refused(
+                    f"{server} is the same Redis server as {other_server}: give each server once in"
+                    " cache-redis-addrs, because a server that counts twice makes no majority"
+                )
+        self._known[place] = (server, identity)
+
+    def leave(self, place: str) -> None:
+        """Note that a place is not connected any more."""
+        self._known.pop(place, None)
+
+
+async def examine(connection: RedisConnection) -> str:
+    """Check a server after the login; return its identity, another one after each of its starts.
+
+    The identity is empty if the server does not tell it. Raises Refused with the problem and a
+    remedy; that is Evicts if the server could be used for all that.
+    """
     try:
         text = await connection.command("INFO")
     except Lost:
         raise
     except (Refused, Unavailable) as error:
         _log.warn(
-            "cannot see how {server} is configured ({reason}): see to it that it has"
-            " maxmemory-policy noeviction, or leases may vanish",
+            "cannot see how {server} is configured ({reason}): set its"
+            " maxmemory-policy to noeviction, or it may drop leases, and name no server twice",
             server=connection.name,
             reason=str(error),
         )
-        return
-    judge(connection.name, facts(text.decode("utf-8", "replace")))
+        return ""
+    known = facts(text.decode("utf-8", "replace"))
+    judge(connection.name, known)
+    return known.get("run_id", "")
 
 
 def facts(info: str) -> dict[str, str]:
@@ -45,10 +84,13 @@ def judge(server: str, known: dict[str, str]) -> None:
     if major.isdigit() and int(major) < OLDEST:
         raise Refused(f"{server} is Redis {version}: leases need Redis {OLDEST} or newer")
     if known.get("cluster_enabled") == "1":
-        raise Refused(f"{server} is part of a Redis Cluster: {NO_REDLOCK}; name a single server")
+        raise Refused(
+            f"{server} is part of a Redis Cluster, which keeps each lease on one of its members"
+            " only: name a single server, or 3 or 5 independent ones"
+        )
     if known.get("role") == "slave":
         raise Refused(
-            f"{server} is a replica, where nothing can be written: name its master, or the"
+            f"{server} is a replica, which takes no writes: name its master, or the"
             " Sentinels and cache-redis-sentinel-master"
         )
     policy = known.get("maxmemory_policy", "noeviction")
@@ -59,5 +101,5 @@ def judge(server: str, known: dict[str, str]) -> None:
         " them: set maxmemory-policy noeviction, or give ncps a Redis of its own"
     )
     if known.get("maxmemory", "0") != "0":
-        raise Refused(advice)
+        raise Evicts(advice, known.get("run_id", ""))
     _log.warn("{advice}; it has no maxmemory now, so nothing is dropped yet", advice=advice)

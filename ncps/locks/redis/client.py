@@ -12,14 +12,19 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from ncps.aio.waiting import within
 from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.locks.keeper import ATTEMPTS, Keeper, Server
 from ncps.locks.redis.address import RedisAddress, join
-from ncps.locks.redis.connection import Lost, RedisConnection, within
+from ncps.locks.redis.connection import Lost, RedisConnection, silence
 
 CHECK_S = 5.0
+MOST_CALLS = 10_000
+"""Calls that may wait for the answers of a server; further ones are not sent."""
 Step = Callable[[RedisConnection], Awaitable[object]]
-"""Something to do with a connection. Raises Refused, Unavailable."""
+"""Something to do with a connection.
+
+Raises Refused if it will never work as configured, Unavailable if it fails now."""
 
 
 class NotSent(Unavailable):
@@ -38,6 +43,7 @@ class RedisServer(Server[RedisConnection]):
     :param greet: done with each new connection before it counts as up.
     :param check: done with an idle connection; an error ends it.
     :param is_subscriber: whether the connection is for SUBSCRIBE.
+    :ivar away: why the server is away, as the log has it; empty while it is not.
     """
 
     _log = Logger()
@@ -53,6 +59,7 @@ class RedisServer(Server[RedisConnection]):
         is_subscriber: bool = False,
     ) -> None:
         self.address = address
+        self.away = ""
         self._reactor = reactor
         self._subject = subject
         self._greet = greet
@@ -82,6 +89,7 @@ class RedisServer(Server[RedisConnection]):
         """See `Server`: calls under way raise `Lost` themselves."""
 
     def went_away(self, reason: NcpsError) -> None:
+        self.away = str(reason)
         if self._subject:
             self._log.warn(
                 "{place} is away, {subject}: {reason}",
@@ -91,6 +99,7 @@ class RedisServer(Server[RedisConnection]):
             )
 
     def came_back(self) -> None:
+        self.away = ""
         if self._subject:
             self._log.info("{place} is there again", place=self.where)
 
@@ -102,6 +111,7 @@ class RedisClient:
         self._reactor = reactor
         self._where = server.where
         self._timeout_s = server.address.timeout_s
+        self._calls = 0
         self._keeper = Keeper(reactor, server, check_s=CHECK_S)
 
     @property
@@ -119,7 +129,7 @@ class RedisClient:
 
     async def up(self, seconds: float) -> None:
         """Wait until there is a connection. Raises Unavailable after `seconds`."""
-        await within(self._reactor, seconds, self._where, self._keeper.up())
+        await within(self._reactor, seconds, self._keeper.up(), silence(self._where, seconds))
 
     async def call(self, send: Callable[[RedisConnection], Awaitable[Any]]) -> Any:
         """Ask something that may be asked twice; return the answer.
@@ -128,11 +138,17 @@ class RedisClient:
         """
         if self._keeper.trouble:
             raise self._not_sent()
+        if self._calls >= MOST_CALLS:
+            raise NotSent(f"{self._where} is too slow: {MOST_CALLS} calls wait for its answers")
+        self._calls += 1
         most = 2 * self._timeout_s  # once for a connection that is being made
         try:
-            return await within(self._reactor, most, self._where, self._ask(send))
+            late = silence(self._where, most)
+            return await within(self._reactor, most, self._ask(send), late)
         except Refused as error:  # what was allowed at the start may be forbidden later
             raise Unavailable(str(error)) from error
+        finally:
+            self._calls -= 1
 
     async def _ask(self, send: Callable[[RedisConnection], Awaitable[Any]]) -> Any:
         """Ask, once more after a loss: a server that restarts breaks every connection once."""

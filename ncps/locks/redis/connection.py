@@ -7,21 +7,21 @@ and reconnect on the global reactor with delays of their own; `ncps.locks.keeper
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from ncps.aio.reasons import reason_of
 from ncps.aio.resolver import NamedEndpoint
 from ncps.aio.tls import WrongCertificate
+from ncps.aio.waiting import within
 from ncps.errors import NcpsError, Refused, Unavailable
 
 TLS = Callable[[str], IOpenSSLClientConnectionCreator]
@@ -105,9 +105,9 @@ async def connect(
     name = f"{host}:{port}"
     attempt = _cancellable(endpoint.connect(_Factory(is_subscriber)))
     try:
-        protocol = await within(reactor, timeout_s, name, attempt)
+        protocol = await within(reactor, timeout_s, attempt, silence(name, timeout_s))
     except (ConnectError, ConnectionClosed, DNSLookupError, OSError) as error:
-        raise Unavailable(f"{name}: {_reason(error)}") from error
+        raise Unavailable(f"{name}: {reason_of(error)}") from error
     return RedisConnection(reactor, name, protocol, timeout_s)
 
 
@@ -136,18 +136,9 @@ def _cancellable(attempt: Deferred[Any]) -> Deferred[Any]:
     return result
 
 
-async def within(
-    reactor: Any, seconds: float, name: str, work: Deferred[Any] | Coroutine[Any, Any, Any]
-) -> Any:
-    """Await at most `seconds`. Raises Unavailable, timed out, after that.
-
-    :param name: of the server, for the message.
-    """
-    done = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
-    try:
-        return await done.addTimeout(seconds, reactor)
-    except DeferredTimeout:
-        raise Unavailable(f"{name} does not answer within {seconds:g}s", timed_out=True) from None
+def silence(name: str, seconds: float) -> str:
+    """Say that a server did not answer in time."""
+    return f"{name} does not answer within {seconds:g}s"
 
 
 class RedisConnection:
@@ -176,7 +167,7 @@ class RedisConnection:
     def _gone(self, _: object) -> None:
         self._is_dead = True
         if not self.ended.called:
-            self.ended.callback(Lost(f"{self.name}: {_reason(self._protocol.reason)}"))
+            self.ended.callback(Lost(f"{self.name}: {reason_of(self._protocol.reason)}"))
 
     def end(self, _reason: NcpsError | None = None) -> None:
         """End the connection at once; idempotent."""
@@ -198,22 +189,27 @@ class RedisConnection:
     async def command(self, *words: bytes | str | int) -> Any:
         """Send a command; return its answer.
 
-        The connection ends if the server does not answer in time.
-        Raises Lost, Refused, Unavailable.
+        The connection ends if the server does not answer in time. Raises Lost if the connection is
+        of no use any more, Refused if the server will never do this as configured, Unavailable if
+        it fails otherwise.
         """
         return await self._answered(lambda: self._protocol.execute_command(*words))
 
     async def script(
         self, script: str, keys: list[bytes | str], words: list[bytes | str | int]
     ) -> Any:
-        """Run a Lua script; return its answer. Raises Lost, Refused, Unavailable."""
+        """Run a Lua script; return its answer.
+
+        Raises what `command` raises.
+        """
         return await self._answered(lambda: self._protocol.eval(script, keys, words))
 
     async def _answered(self, send: Callable[[], Deferred[Any]]) -> Any:
         import txredisapi  # noqa: PLC0415 - see above
 
         try:
-            return await within(self._reactor, self._timeout_s, self.name, send())
+            late = silence(self.name, self._timeout_s)
+            return await within(self._reactor, self._timeout_s, send(), late)
         except Unavailable:
             self.end()  # the answers to later commands would be as late
             raise
@@ -227,14 +223,14 @@ class RedisConnection:
         text = text[:200]
         if text.startswith(_NOT_ALLOWED):
             return Refused(
-                f"{self.name} does not let us in: {text.rstrip('.')}; check the user and the"
-                " password (cache-redis-username, cache-redis-password or its file, those of"
-                " Sentinels likewise), and what the ACL allows"
+                f"{self.name} refuses the login: {text.rstrip('.')}; check the user and the"
+                " password (cache-redis-username, cache-redis-password or its file; the same for"
+                " all servers; those of Sentinels, too), and what the ACL allows"
             )
         if text.startswith(_NO_SUCH_DB):
             return Refused(f"{self.name} has no such database: {text}")
         if text.startswith(_CLUSTER):
-            return Refused(f"{self.name} is part of a Redis Cluster, which is not supported")
+            return Refused(f"{self.name} is part of a Redis Cluster: name independent servers")
         if refusal := _TAKES_NOTHING.search(text):
             return Lost(f"{self.name} refuses writes: {refusal[0].rstrip('.')}")
         if text.startswith(_NOT_NOW):
@@ -245,13 +241,4 @@ class RedisConnection:
         reason = self._protocol.reason
         if isinstance(reason, WrongCertificate):
             return Refused(f"{self.name}: {reason}")
-        return Lost(f"{self.name}: {_reason(reason or error)}")
-
-
-def _reason(error: BaseException) -> str:
-    """Return a line about an error of the network or of OpenSSL."""
-    if isinstance(error, SSL.Error) and error.args and error.args[0]:
-        return ", ".join(str(entry[-1]) for entry in error.args[0])
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+        return Lost(f"{self.name}: {reason_of(reason or error)}")

@@ -1,124 +1,57 @@
-"""Leases in Redis: a key with a token and a time to live for each, changed by scripts only.
+"""Leases in Redis: at one server, or at a majority of several independent ones (Redlock).
 
-    <prefix><name>    "<token> <fence> <address>", expires after the TTL unless renewed
-    <prefix>#fence    number of the last grant of any name; never expires
-    <prefix>#write    written and removed again, to check that the server takes writes
+Each server has a key for each lease; see `ncps.locks.redis.node`. To take a lease, a process asks
+all servers at once, with one token, and has the lease as soon as a majority has granted it. Each
+attempt has a token of its own, so that it may be repeated after an answer was lost, and only the
+holder renews and releases.
 
-Names of leases do not begin with "#". Keys and channels (see `ncps.locks.redis.channels`) begin
-with the prefix, so that an ACL can be written for them.
+    granted by a majority           held; the other servers are asked again while it is held
+    had by another at a majority    taken
+    no majority for one process     all give back, and ask again after a time by chance
+    no majority answers             Unavailable
 
-Redis runs a script as one step, so no other command comes between its reads and writes. Each
-attempt has a token of its own, so that an attempt may be repeated after its answer was lost, and
-only the holder renews and releases. The fence of a grant is the time of Redis in microseconds, or
-one more than the last fence if that is larger: so fences grow even if Redis loses its memory.
+A server that comes back, or has lost its memory, gets the key again from the holder, while that is
+still certain to hold a majority. So a lease outlives servers that restart one after the other.
 
-A lease is held for certain until its TTL has passed since the last renewal was *sent*. From then
-on it counts as lost, whatever Redis says later.
+The fence of a lease is the largest number that a server has granted, and is had by a majority of
+the servers before the lease is held: so any later majority grants a larger one. The clocks of the
+servers may differ. To have them agree at once, a process asks for a number that is a little ahead
+of the furthest clock.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
-from typing import Any
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ncps.aio.keyed import KeyedEvent
 from ncps.aio.tasks import Tasks
-from ncps.errors import Refused, Unavailable
-from ncps.locks.redis.channels import RedisChannels
-from ncps.locks.redis.checks import examine
-from ncps.locks.redis.client import NotSent, RedisClient, RedisServer
-from ncps.locks.redis.connection import RedisConnection
+from ncps.aio.waiting import sleep
+from ncps.errors import Unavailable
+from ncps.locks.redis.ballot import PATIENCE_S, Ballot, majority
+from ncps.locks.redis.grant import Holder, RedisGrant, Share
+from ncps.locks.redis.node import RedisNode, start_all, stop_all
 from ncps.locks.shared import LeaseBackend, since_boot
 
-TAKE = """
-local held = redis.call('GET', KEYS[1])
-if held then
-    if string.sub(held, 1, 32) == ARGV[1] then
-        return string.match(held, '^%x+ (%d+)')
-    end
-    return 0
-end
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local last = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
-local fence = string.format('%.0f', math.max(last + 1, now))
-redis.call('SET', KEYS[2], fence)
-redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. fence .. ' ' .. ARGV[3], 'PX', ARGV[2])
-return fence
-"""
+ATTEMPTS: Final = 4
+"""How often a lease is asked for when several processes get parts of it; the longest of the times
+between is doubled each time."""
 
-RENEW = """
-local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, 1, 32) == ARGV[1] then
-    return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
-return 0
-"""
-
-RELEASE = """
-local held = redis.call('GET', KEYS[1])
-if held and string.sub(held, 1, 32) == ARGV[1] then
-    redis.call('DEL', KEYS[1])
-    redis.pcall('PUBLISH', ARGV[2], ARGV[3])
-    return 1
-end
-return 0
-"""
-
-WRITE = """
-redis.call('SET', KEYS[1], '1', 'PX', 1000)
-return redis.call('DEL', KEYS[1])
-"""
-
-DRIFT = 0.01
-"""Part of a TTL by which two clocks may disagree over its length."""
-
-
-class RedisGrant:
-    """A lease in Redis; its backend renews it until it is given back or lost."""
-
-    def __init__(self, backend: RedisBackend, name: str, token: str, fence: int) -> None:
-        self.name = name
-        self.token = token
-        self._backend = backend
-        self._fence = fence
-        self._is_lost = False
-        self.until = 0.0
-        self.renewals: Deferred[None] | None = None
-
-    @property
-    def fence(self) -> int:
-        return self._fence
-
-    @property
-    def is_lost(self) -> bool:
-        if not self._is_lost and self._backend.now() >= self.until:
-            self._is_lost = True  # for good: another process may have held it meanwhile
-        return self._is_lost
-
-    def lose(self) -> None:
-        """Note that another process has the lease, or may have had it."""
-        self._is_lost = True
-
-    async def give_back(self) -> None:
-        """See `ncps.locks.shared.Grant`."""
-        if self.renewals is not None:
-            self.renewals.cancel()
-        await self._backend.give_back(self)
+AHEAD_S: Final = 0.1
+"""How far ahead of the furthest clock a fence is asked for; more than a command takes as a rule."""
 
 
 class RedisBackend(LeaseBackend):
-    """Leases of one process in Redis.
+    """Leases of one process at one or several servers.
 
+    :param nodes: at least one.
     :param ttl_of: returns, for the name of a lease, the seconds after which it is free unless
         renewed.
     :param now: seconds of a clock that is never set.
-    :param subject: what cannot be done while Redis is away, for the log.
+    :param subject: what cannot be done while no majority answers, for the log.
     """
 
     _log = Logger()
@@ -126,7 +59,7 @@ class RedisBackend(LeaseBackend):
     def __init__(
         self,
         reactor: Any,
-        channels: RedisChannels,
+        nodes: Sequence[RedisNode],
         *,
         ttl_of: Callable[[str], float],
         address: str = "",
@@ -134,129 +67,161 @@ class RedisBackend(LeaseBackend):
         subject: str = "what must be fetched cannot be",
     ) -> None:
         self.freed = KeyedEvent()
-        self.now = now
         self._reactor = reactor
-        self._prefix = channels.prefix
+        self._nodes = nodes
         self._ttl_of = ttl_of
-        self._address = address
-        server = RedisServer(
-            reactor, channels.address, subject=subject, greet=self._greet, check=self._write
-        )
-        self._client = RedisClient(reactor, server)
-        self._channels = channels
+        self._holder = Holder(clock=reactor, now=now, address=address)
+        self._subject = subject
         self._tasks = Tasks(reactor)
-        self._is_examined = False
-        self._complaint = ""
-        channels.on_release(self.freed.set, self.freed.set_all)
-
-    @property
-    def client(self) -> RedisClient:
-        """The connection, for other messages."""
-        return self._client
+        self._last_wish = 0
+        self._is_reported_away = False
+        for node in nodes:
+            node.channels.on_release(self.freed.set, self.freed.set_all)
+            node.on_turn(self._report)
 
     @property
     def trouble(self) -> str:
-        return self._client.trouble
+        away = self._away
+        if len(self._nodes) - len(away) >= majority(len(self._nodes)):
+            return ""
+        if len(self._nodes) == 1:
+            return away[0]
+        return f"{len(away)} of {len(self._nodes)} Redis servers are away: {'; '.join(away)}"
+
+    @property
+    def _away(self) -> list[str]:
+        """Why servers are away, for each that is."""
+        return [node.trouble for node in self._nodes if node.trouble]
 
     async def start(self) -> None:
-        await self._client.start()
-        await self._channels.start()
+        try:
+            await start_all(self._nodes)
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
+        self._is_reported_away = True  # a wanted end is not reported
         await self._tasks.stop(0.0)
-        await self._channels.stop()
-        await self._client.stop()
+        await stop_all(self._nodes)
 
     async def take(self, name: str) -> RedisGrant | None:
-        token = secrets.token_hex(16)
-        ttl = self._ttl_of(name)
-        sent = self.now()
-        keys: list[bytes | str] = [self._prefix + name, f"{self._prefix}#fence"]
-        words: list[bytes | str | int] = [token, int(ttl * 1000), self._address]
-        try:
-            fence = await self._client.call(lambda redis: redis.script(TAKE, keys, words))
-        except NotSent:
-            raise
-        except Unavailable:
-            self._tasks.start("take back", self._take_back(name, token, ttl))
-            raise
-        if not fence:
-            return None
-        grant = RedisGrant(self, name, token, int(fence))
-        grant.until = _until(sent, ttl)
-        grant.renewals = self._tasks.start("renew", self._renew(grant, ttl))
-        return grant
+        for attempt in range(ATTEMPTS):
+            patience = PATIENCE_S * 2**attempt
+            grant = RedisGrant(
+                self._holder, name, self._ttl_of(name), self._nodes, give_back=self._give_back
+            )
+            try:
+                winner = await self._ask_all(grant, patience)
+            except BaseException:
+                self._abandon(grant, is_announced=True)
+                raise
+            if winner == grant.token:
+                return grant
+            # Not announced: processes that wait would all ask again at once, this one among them.
+            self._abandon(grant, is_announced=False)
+            if winner is not None:
+                break
+            await sleep(self._reactor, random.uniform(0, patience))  # noqa: S311 - no secret
+        return None
 
     async def holder(self, name: str) -> str:
-        held = await self._client.call(lambda redis: redis.command("GET", self._prefix + name))
-        parts = (held or b"").decode("utf-8", "replace").split(" ", 2)
-        return parts[2] if len(parts) == 3 else ""
+        ballot = Ballot(self._reactor, len(self._nodes))
+        for node in self._nodes:
+            node.errands.start("find a holder", ballot.entering(node.holder(name)))
+        found = await ballot.result()
+        return ballot.leading if found is None else found
 
-    async def give_back(self, grant: RedisGrant) -> None:
-        """Release; if Redis does not answer, the lease expires."""
+    async def _ask_all(self, grant: RedisGrant, patience_s: float) -> str | None:
+        """Attempt once; return the token that a majority of the servers has.
+
+        If that is the token of the grant, it is held and kept from now on.
+        """
+        ballot = Ballot(self._reactor, len(self._nodes))
+        wish = self._wish()
+        for share in grant.shares:
+            taking = ballot.entering(grant.take_share(share, wish))
+            share.work.append(self._tasks.start("take a lease", taking))
+        winner = await ballot.result(patience_s)
+        if winner == grant.token:
+            await self._agree_on_fence(grant)
+            if grant.is_lost:
+                raise Unavailable("the servers of the leases are too slow", timed_out=True)
+            for share in grant.shares:
+                share.work.append(self._tasks.start("keep a lease", grant.keep(share)))
+        return winner
+
+    def _wish(self) -> int:
+        """Return a fence that no server is beyond, as far as this process knows; 0 for any.
+
+        The clocks of servers that are away now count as well, because they have made fences.
+        """
+        ahead = [node.ahead_s for node in self._nodes if node.ahead_s is not None]
+        if len(self._nodes) == 1 or not ahead:
+            return 0
+        wish = int((self._holder.now() + max(ahead) + AHEAD_S) * 1e6)
+        self._last_wish = max(self._last_wish + 1, wish)
+        return self._last_wish
+
+    async def _agree_on_fence(self, grant: RedisGrant) -> None:
+        """Have a majority of the servers know the fence. Raises Unavailable if that fails."""
+        grant.fence = fence = max(share.fence for share in grant.shares)
+        known = sum(share.fence == fence for share in grant.shares)
+        ballot = Ballot(self._reactor, len(self._nodes))
+        for share in grant.shares:
+            if share.fence == fence:
+                ballot.vote("")
+            elif share.fence or known < majority(len(self._nodes)):
+                # Where the lease is not granted, too: a server may know the number without it.
+                work = ballot.entering(share.node.raise_fence(fence))
+                share.node.errands.start("raise the fence", work)
+        await ballot.result()
+
+    async def _give_back(self, grant: RedisGrant) -> None:
+        """Release at all servers, and wait for a majority; elsewhere the lease expires."""
+        ballot = Ballot(self._reactor, len(self._nodes))
+        for share in grant.shares:
+            share.rest()
+            if share.may_exist:
+                work = share.node.release(grant.name, grant.token, is_announced=True)
+                share.node.errands.start("release a lease", ballot.entering(work))
+            else:
+                ballot.vote("")
         try:
-            await self._release(grant.name, grant.token)
+            await ballot.result()
         except Unavailable as error:
             self._log.debug(
                 "lease {name} was not released: {reason}", name=grant.name, reason=str(error)
             )
 
-    async def _release(self, name: str, token: str) -> None:
-        await self._client.call(
-            lambda redis: redis.script(
-                RELEASE, [self._prefix + name], [token, self._channels.released, name]
-            )
-        )
+    def _abandon(self, grant: RedisGrant, *, is_announced: bool) -> None:
+        """Release, in the background, what an attempt has got or may have got."""
+        for share in grant.shares:
+            share.rest()
+            if share.may_exist:
+                work = self._take_back(grant, share, is_announced=is_announced)
+                share.node.errands.start("take back a lease", work)
 
-    async def _take_back(self, name: str, token: str, ttl: float) -> None:
-        """Release the lease that an attempt without an answer may have got."""
+    async def _take_back(self, grant: RedisGrant, share: Share, *, is_announced: bool) -> None:
         try:
-            await self._client.up(ttl)
-            await self._release(name, token)
+            await share.node.client.up(grant.ttl)
+            await share.node.release(grant.name, grant.token, is_announced=is_announced)
         except Unavailable:
             pass  # by now it has expired
 
-    async def _renew(self, grant: RedisGrant, ttl: float) -> None:
-        keys: list[bytes | str] = [self._prefix + grant.name]
-        words: list[bytes | str | int] = [grant.token, int(ttl * 1000)]
-        pause = ttl / 3
-        while True:
-            await deferLater(self._reactor, pause)
-            if grant.is_lost:
-                break
-            sent = self.now()
-            try:
-                is_ours = await self._client.call(lambda redis: redis.script(RENEW, keys, words))
-            except Unavailable:
-                pause = ttl / 12
-                continue
-            if not is_ours:
-                grant.lose()
-                break
-            if not grant.is_lost:
-                grant.until = _until(sent, ttl)
-            pause = ttl / 3
-        self._log.warn("lease {name} was lost", name=grant.name)
-
-    async def _greet(self, redis: RedisConnection) -> None:
-        """Check the server. Raises Refused until one was accepted; later a problem is logged."""
-        try:
-            await examine(redis)
-        except Refused as error:
-            if not self._is_examined:
-                raise
-            if str(error) != self._complaint:
-                self._log.error("{reason}", reason=str(error))
-            self._complaint = str(error)
+    def _report(self) -> None:
+        """Log that a majority has gone away, or is there again; a single server says so itself."""
+        is_away = bool(self.trouble)
+        if len(self._nodes) == 1 or is_away == self._is_reported_away:
+            return
+        self._is_reported_away = is_away
+        if is_away:
+            self._log.warn(
+                "{away} of {servers} Redis servers are away, {subject}: {reasons}",
+                away=len(self._away),
+                servers=len(self._nodes),
+                subject=self._subject,
+                reasons="; ".join(self._away),
+            )
         else:
-            self._complaint = ""
-        self._is_examined = True
-        await self._write(redis)
-
-    async def _write(self, redis: RedisConnection) -> None:
-        """Check that the server takes writes. Raises Unavailable if it does not."""
-        await redis.script(WRITE, [f"{self._prefix}#write"], [])
-
-
-def _until(sent: float, ttl: float) -> float:
-    return sent + ttl * (1 - DRIFT)
+            self._log.info("enough Redis servers are there again")

@@ -6,29 +6,35 @@ from pathlib import Path
 
 from attrs import frozen
 
+from ncps.codec.ratio import USUAL as USUAL_RATIO
 from ncps.nix.narinfo import MAX_SIZE as MAX_NARINFO_SIZE
-from ncps.settings.database_url import DATABASE_URL, DatabaseURL
 from ncps.settings.declare import branch, setting
-from ncps.settings.eviction import MAX_SIZE
-from ncps.settings.schema.database import DatabaseSettings
-from ncps.settings.schema.locks import LockSettings, RedisSettings
-from ncps.settings.schema.size import EvictionSettings, QuarantineSettings
-from ncps.settings.schema.storage import StorageSettings
-from ncps.settings.schema.upstream import UpstreamsSettings
-from ncps.settings.setting import SettingNames
-from ncps.settings.values import (
+from ncps.settings.kinds.database_url import DATABASE_URL, DatabaseURL
+from ncps.settings.kinds.schedule import MAX_SIZE
+from ncps.settings.kinds.values import (
     BOOLEAN,
     HOSTNAME,
     KEY_PATH,
     OPTIONAL_PATH,
     PATH,
+    PUBLIC_KEY,
     SIZE,
     STORE_DIR,
+    TEXT,
     duration,
     hostname_of_machine,
     integer,
+    show_size,
     size,
 )
+from ncps.settings.schema.database import DatabaseSettings
+from ncps.settings.schema.eviction import EvictionSettings, QuarantineSettings
+from ncps.settings.schema.extras import ExtraSettings
+from ncps.settings.schema.locks import LockSettings, RedisSettings
+from ncps.settings.schema.storage import StorageSettings
+from ncps.settings.schema.uploads import UploadSettings
+from ncps.settings.schema.upstream import UpstreamsSettings
+from ncps.settings.setting import SettingNames
 
 
 @frozen(kw_only=True)
@@ -38,35 +44,42 @@ class DownloadSettings:
     resume_timeout_s: float = setting(
         duration(),
         "30s",
-        "Time for which a download that broke off in the middle is taken up again, at the same "
-        "upstream or another, while clients wait; after that their connections are cut.",
+        "Time for which ncps tries to continue a download that broke off in the middle, at the "
+        "same upstream or another, while clients wait; after that it cuts their connections.",
     )
     max_count: int = setting(
         integer(at_least=1),
         "1000",
-        "Downloads of NARs that run or wait at once, at most. Requests that need one more are "
-        "told to come back (503 with Retry-After); what is stored or arriving is served.",
+        "Downloads of NARs that run or wait at once, at most. A request that needs one more gets "
+        "503 with Retry-After; NARs that are stored or arriving are served.",
         shared=True,
+        counted=True,
+        reloads=True,
     )
     max_spool_size_bytes: int = setting(
         SIZE,
         "64G",
-        "Bytes of unfinished downloads, at most, each counted whole from its start if its size is "
-        "known; further ones wait. A NAR larger than this is fetched alone. 0 for no such limit.",
+        "Bytes of unfinished downloads, at most; further downloads wait. A download whose size is "
+        "known counts whole from its start. A NAR larger than this is fetched alone. 0 for no "
+        "such limit.",
         shared=True,
+        counted=True,
+        reloads=True,
     )
     queue_timeout_s: float = setting(
         duration(at_least_s=0.001),
         "1m",
         "Time that a download may wait for --cache-download-max-spool-size, before its clients "
-        "are told to come back (503 with Retry-After).",
+        "get 503 with Retry-After.",
+        reloads=True,
     )
     poll_timeout_s: float = setting(
         duration(at_least_s=0.001),
         "30s",
-        "Time for which a NAR that another instance is fetching is waited for while that one "
-        "cannot be reached, before clients are told to come back (504 with Retry-After).",
+        "Time for which ncps waits for a NAR that another instance is fetching, while that "
+        "instance cannot be reached. After that, clients get 504 with Retry-After.",
         group="Cluster",
+        reloads=True,
     )
 
 
@@ -82,7 +95,7 @@ class NegativeSettings:
     max_entries: int = setting(
         integer(),
         "100000",
-        "Absent paths remembered, at most.",
+        "Absent paths that the cache remembers, at most.",
         shared=True,
     )
 
@@ -121,8 +134,8 @@ class CacheSettings:
     hostname: str = setting(
         HOSTNAME,
         lambda around: hostname_of_machine(around.machine_name),
-        "Bare host name of this cache. It becomes the name of the signing key when that is "
-        "generated, at the first start, so clients come to know it; later it changes no key.",
+        "Bare host name of this cache. The signing key is named after it when ncps generates the "
+        "key, at the first start, and clients know the key by that name. Later it changes no key.",
         note="this machine's host name",
     )
     secret_key_path: Path | None = setting(
@@ -134,9 +147,9 @@ class CacheSettings:
     accept_new_key: bool = setting(
         BOOLEAN,
         "false",
-        "Sign with another key than the one that the database knows as that of this cache: a new "
-        "one where the store has lost it, or the one that lies there by now. For one start; "
-        "without it, such a start is refused.",
+        "Sign with another key than the one that the database has for this cache: a new key if "
+        "the store has lost its key, or else the key that the store has now. Set this for one "
+        "start; without it, ncps refuses such a start.",
         flag="accept-new-key",
     )
     sign_narinfo: bool = setting(
@@ -144,13 +157,36 @@ class CacheSettings:
         "true",
         "Add the signature of this cache to the narinfos it serves.",
     )
+    get_token: str = setting(
+        TEXT,
+        "",
+        "A token that every client must show to read, as Bearer or as the password of Basic. "
+        "Tokens of the database (`ncps token create`) can be revoked, expire, and have names.",
+        group="Authentication",
+        is_secret=True,
+    )
+    allow_put_verb: bool = setting(
+        BOOLEAN,
+        "false",
+        "Allow uploads. As long as no token was ever made and no other source of credentials is "
+        "configured, anybody who reaches the port may upload; with one, uploads need the scope "
+        "write. A client with that scope may upload below /upload without this setting.",
+        group="Authentication",
+    )
+    allow_delete_verb: bool = setting(
+        BOOLEAN,
+        "false",
+        "Allow deletions, in the same way: without any token by anybody, else with the scope "
+        "delete.",
+        group="Authentication",
+    )
     storage: StorageSettings = branch(StorageSettings)
     database_url: DatabaseURL = setting(
         DATABASE_URL,
         lambda around: f"sqlite:{around.state_dir / 'db' / 'db.sqlite'}",
-        "Database of what is stored: sqlite:/path/to/file for one machine, or "
+        "Database with the index of the store: sqlite:/path/to/file for one machine, or "
         "postgresql://user:password@host/database or mysql://user:password@host/database for "
-        "several. An SQLite file is made if missing; the schema is brought up to date at start.",
+        "several. A missing SQLite file is made; the start brings the schema up to date.",
         note="sqlite:, db/db.sqlite under $STATE_DIRECTORY or the user's state directory",
         aliases=(SettingNames(key="cache.database.url"),),
         is_secret=True,
@@ -158,8 +194,8 @@ class CacheSettings:
     temp_path: Path | None = setting(
         OPTIONAL_PATH,
         "",
-        "Directory for downloads that are not finished. The default lies on the file system of "
-        "the store, so that finishing is a rename; elsewhere every NAR is copied once more.",
+        "Directory for unfinished downloads. The default is on the file system of the store, so "
+        "that finishing is a rename; elsewhere every NAR is copied once more.",
         note="store/tmp inside the storage directory; with a bucket, spool under $STATE_DIRECTORY "
         "or the user's state directory",
     )
@@ -167,35 +203,39 @@ class CacheSettings:
     verify_while_arriving: bool = setting(
         BOOLEAN,
         "true",
-        "Check NarHash before the last bytes of a NAR go to a client, whatever its compression. "
-        "false leaves xz and bzip2, which keep a core busy for as long as a client takes to "
-        "unpack them, to the check in the background: until then FileHash decides, which nobody "
-        "has signed.",
+        "Check NarHash before the last bytes of a NAR go to a client, for all compressions. With "
+        "false, xz and bzip2 are checked in the background instead, because decompressing "
+        "them keeps a core busy for as long as it does at the client. Until then FileHash decides, "
+        "which is not signed.",
     )
     verify_rate_bytes: int = setting(
         SIZE,
         "8M",
-        "Bytes per second that are read in the background to check stored NARs against their "
-        "NarHash where that was not done while they arrived, and to find out what is in files "
-        "that were asked for by their name alone; 0 for never.",
+        "Bytes per second that ncps reads in the background to check stored NARs against their "
+        "NarHash, if they were not checked while they arrived, and to find out what is in files "
+        "that clients asked for by name alone; 0 for never.",
     )
     max_decompression_ratio: int = setting(
         integer(at_least=2),
-        "1000",
-        "Bytes that one compressed byte may become, beyond the first 64 MiB. A NAR that says that "
-        "it becomes more is not unpacked while it arrives, but checked later; a transfer of "
-        "unknown size that does is broken off.",
+        str(USUAL_RATIO),
+        "Bytes that one compressed byte may become, beyond the first 64 MiB. A NAR that announces "
+        "more is not decompressed while it arrives, but checked later. A transfer of unknown size "
+        "that becomes more is cut.",
+        counted=True,
     )
     narinfo_max_size_bytes: int = setting(
         size(at_least=4096, at_most=MAX_NARINFO_SIZE),
-        "4M",
-        "Size of a narinfo of an upstream, at most, and at most 4M; larger ones are not believed.",
+        show_size(MAX_NARINFO_SIZE),
+        "Size of a narinfo of an upstream, at most, and at most 4M; ncps does not accept larger "
+        "ones.",
+        counted=True,
+        reloads=True,
     )
     negative: NegativeSettings = branch(NegativeSettings)
     narinfo_memory_size_bytes: int = setting(
         SIZE,
         "64M",
-        "Memory for narinfos ready to be served; 0 to always ask the database.",
+        "Memory for narinfos that are ready to be served; 0 to ask the database each time.",
         shared=True,
     )
     nix_cache_info: NixCacheInfoSettings = branch(NixCacheInfoSettings)
@@ -203,22 +243,44 @@ class CacheSettings:
     max_size_bytes: int = setting(
         MAX_SIZE,
         "",
-        "Bytes of NARs that the store may hold. Beyond that the NARs unwanted for longest are "
-        "removed; they can be fetched again. A NAR larger than this is passed on to clients "
-        "without being kept. Without it the store grows until --cache-storage-min-free is "
-        "reached.",
+        "Bytes of NARs that the store may hold. Beyond that, ncps removes the NARs that no client "
+        "has asked for for the longest time; they can be fetched again. A NAR larger than this is "
+        "passed on to clients and not stored. Without this setting the store grows until "
+        "--cache-storage-min-free is reached.",
         group="Size",
+        counted=True,
     )
     lru: EvictionSettings = branch(EvictionSettings, "Size")
+    extra: ExtraSettings = branch(ExtraSettings, "Size")
     quarantine: QuarantineSettings = branch(QuarantineSettings, "Size")
+    upload: UploadSettings = branch(UploadSettings, "Uploads")
+    require_trusted_signature: bool = setting(
+        BOOLEAN,
+        "false",
+        "Accept an uploaded narinfo only if a key of --cache-trusted-upload-key has signed it, or "
+        "its path follows from its content address. Without this, the word of a client that may "
+        "write is enough. Either way this cache signs the narinfos that it accepts.",
+        group="Uploads",
+    )
+    trusted_upload_keys: tuple[str, ...] = setting(
+        PUBLIC_KEY,
+        (),
+        "Public key that may sign uploaded narinfos, as NAME:BASE64; may be given several times. "
+        "The keys of upstreams do not count for uploads.",
+        flag="cache-trusted-upload-key",
+        environment="CACHE_TRUSTED_UPLOAD_KEYS",
+        group="Uploads",
+    )
     upstream: UpstreamsSettings = branch(UpstreamsSettings, "Upstreams")
     netrc_file: Path = setting(
         PATH,
         lambda around: str(around.home / ".netrc"),
-        "File with user names and passwords for upstreams, by host name. It may be missing.",
+        "File with user names and passwords for upstreams, by host name. The default one may be "
+        "missing.",
         note="~/.netrc",
         flag="netrc-file",
         group="Upstreams",
+        reloads=True,
     )
     lock: LockSettings = branch(LockSettings, "Locks")
     redis: RedisSettings = branch(RedisSettings, "Redis")

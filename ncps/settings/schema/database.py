@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from ncps.settings.declare import branch, setting
-from ncps.settings.values import TEXT, duration, integer
+from ncps.settings.kinds.values import TEXT, duration, integer
 
 
 @frozen(kw_only=True)
@@ -15,16 +15,15 @@ class DatabasePoolSettings:
     max_open_conns: int = setting(
         integer(at_most=1000),
         "0",
-        "Connections to the database server at most, each with a thread, for all workers "
-        "together; 0 for 10 of each worker. All replicas together must stay below what the server "
-        "takes.",
+        "Connections to the database server, at most, each with a thread, for all workers "
+        "together; 0 for 10 of each worker. All replicas together must stay below the limit of "
+        "the server.",
         shared=True,
     )
     max_idle_conns: int = setting(
         integer(at_most=1000),
         "0",
-        "Connections to the database server that stay open while they have nothing to do; 0 for "
-        "as many as may be open.",
+        "Connections to the database server that stay open while they are idle; 0 for all of them.",
         shared=True,
     )
 
@@ -39,18 +38,18 @@ class DatabaseSettings:
     password: str = setting(
         TEXT,
         "",
-        "Password of the database user, if it does not stand in the URL.",
+        "Password of the database user, if it is not in the URL.",
         is_secret=True,
     )
     pool: DatabasePoolSettings = branch(DatabasePoolSettings)
     connect_timeout_s: float = setting(
         duration(at_least_s=1.0),
         "5s",
-        "Time for connecting to the database server.",
+        "Time to connect to the database server.",
     )
     statement_timeout_s: float = setting(
         duration(at_least_s=1.0),
         "10s",
-        "Time for one statement on the database server, waits for locks included. Schema "
+        "Time for one statement on the database server, including waits for locks. Schema "
         "migrations may take longer.",
     )

@@ -5,25 +5,27 @@ from __future__ import annotations
 from attrs import frozen
 
 from ncps.settings.declare import setting
-from ncps.settings.network import PEER_URL
-from ncps.settings.values import BOOLEAN, TEXT, choice, secret, show_boolean
+from ncps.settings.kinds.network import PEER_URL
+from ncps.settings.kinds.values import BOOLEAN, TEXT, choice, secret, show_boolean
 
 
 @frozen(kw_only=True)
 class LogSettings:
-    """What is logged, and how."""
+    """The log: how much it holds, and in which form."""
 
     level: str = setting(
         choice(("trace", "debug", "info", "warn", "error", "fatal", "panic")),
         "info",
-        "Least important messages that are logged: trace, debug, info, warn, error, fatal or "
-        "panic. trace means debug, panic means fatal.",
+        "Level of the least important messages that are logged: trace, debug, info, warn, error, "
+        "fatal or panic. debug shows decisions, such as the order in which upstreams are asked. "
+        "trace also shows the steps of Twisted, and panic means fatal.",
+        reloads=True,
     )
     console_writer_enabled: bool = setting(
         BOOLEAN,
-        lambda around: show_boolean(around.is_terminal),
-        "Log lines for people instead of one JSON object a line.",
-        note="true if standard output is a terminal",
+        lambda around: show_boolean(around.is_terminal or around.is_journal),
+        "Write log lines for people instead of one JSON object a line.",
+        note="true if standard output is a terminal or the journal of systemd",
     )
     console_writer_prefix: str = setting(
         TEXT,
@@ -57,8 +59,8 @@ class ClusterSettings:
     secret: str = setting(
         secret(at_least=16),
         "",
-        "What the instances of this cache sign their requests to each other with, the same for "
-        "all: any text of at least 16 characters, such as `openssl rand -hex 32` prints. It is "
-        "never sent.",
+        "Secret with which the instances of this cache sign their requests to each other, the "
+        "same for all: any text of at least 16 characters, such as `openssl rand -hex 32` prints. "
+        "It is never sent.",
         is_secret=True,
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from attrs import frozen
 
 from ncps.settings.declare import branch, setting
-from ncps.settings.locks import REDIS_ADDRESS, RedisEndpoint
-from ncps.settings.values import BOOLEAN, OPTIONAL_PATH, TEXT, choice, duration, integer
+from ncps.settings.kinds.redis import REDIS_ADDRESS, RedisEndpoint
+from ncps.settings.kinds.values import BOOLEAN, OPTIONAL_PATH, TEXT, choice, duration, integer
 
 
 @frozen(kw_only=True)
@@ -18,13 +18,14 @@ class RetrySettings:
     initial_delay_s: float = setting(
         duration(at_least_s=0.001),
         "100ms",
-        "Time after which a process that waits for a lock looks for itself whether it is free; "
-        "doubled each time. Releases are announced, so this is for what is missed.",
+        "Time after which a process that waits for a lock checks by itself whether it is free; "
+        "doubled each time. A process that releases a lock announces it, so these checks are only "
+        "for lost announcements.",
     )
     max_delay_s: float = setting(
         duration(at_least_s=0.001),
         "500ms",
-        "Longest time between two such looks.",
+        "Longest time between two such checks.",
     )
     jitter: bool = setting(
         BOOLEAN,
@@ -40,8 +41,8 @@ class LockKeySettings:
     key_prefix: str = setting(
         TEXT,
         "ncps:lock:",
-        "What the names of all keys and channels in Redis begin with, so that several caches can "
-        "share a server.",
+        "Prefix of the names of all keys and channels in Redis, so that several caches can share "
+        "a server.",
     )
 
 
@@ -52,56 +53,57 @@ class LockSettings:
     backend: str = setting(
         choice(("local", "redis", "postgresql")),
         "local",
-        "Where it is written down who fetches what: local for one machine, its workers included; "
-        "redis or postgresql (the database of --cache-database-url) for several.",
+        "Where processes record which of them fetches what: local for one machine, its workers "
+        "included; redis or postgresql (the database of --cache-database-url) for several.",
     )
     redis: LockKeySettings = branch(LockKeySettings)
     download_lock_ttl_s: float = setting(
         duration(at_least_s=1),
         "15s",
-        "Time after which the locks of an instance that died or cannot be reached are free. They "
-        "are renewed at a third of that for as long as they are held, so it need not be as long "
-        "as a download: more than 30s, such as the 5m of the Go program, is taken as 30s, or as "
-        "three times --cache-redis-timeout if that is more.",
+        "Time after which the locks of an instance that died or cannot be reached are free. A "
+        "holder renews its locks at a third of that, so it need not be as long as a download: "
+        "more than 30s, such as the 5m of the Go program, is taken as 30s, or as three times "
+        "--cache-redis-timeout if that is more.",
         flag="cache-lock-download-ttl",
     )
     lru_lock_ttl_s: float = setting(
         duration(at_least_s=1),
         "15s",
-        "Likewise for the lock under which old NARs are removed.",
+        "The same time for the lock under which old NARs are removed.",
         flag="cache-lock-lru-ttl",
     )
     retry: RetrySettings = branch(RetrySettings)
     allow_degraded_mode: bool = setting(
         BOOLEAN,
         "false",
-        "Fetch also while the lock backend is away. Instances may then fetch the same thing at "
-        "one time; without this they answer 503 to what they have not stored.",
+        "Fetch also while the lock backend is away. Several instances may then fetch the same "
+        "thing at the same time; without this setting they answer 503 for what is not stored.",
     )
 
 
 @frozen(kw_only=True)
 class RedisSettings:
-    """The Redis server.
+    """The Redis server, or several.
 
-    :ivar addrs: of the one server, or of its Sentinels if `sentinel_master` is not empty.
+    :ivar addrs: of the servers, or of the Sentinels of one if `sentinel_master` is not empty.
     """
 
     addrs: tuple[RedisEndpoint, ...] = setting(
         REDIS_ADDRESS,
         (),
-        "Address of the Redis server, HOST:PORT; or of its Sentinels, together with "
-        "--cache-redis-sentinel-master. Redis 5 or newer, with maxmemory-policy noeviction.",
+        "Address of the Redis server, HOST:PORT; or of 3 or 5 independent servers, of which a "
+        "majority has to grant each lock (Redlock); or of the Sentinels of one server, together "
+        "with --cache-redis-sentinel-master. Redis 5 or newer, with maxmemory-policy noeviction.",
     )
     username: str = setting(
         TEXT,
         "",
-        "User name for Redis, if it has an ACL.",
+        "User name for Redis, if it has an ACL; the same for all servers.",
     )
     password: str = setting(
         TEXT,
         "",
-        "Password for Redis.",
+        "Password for Redis; the same for all servers.",
         is_secret=True,
     )
     db: int = setting(
@@ -112,8 +114,8 @@ class RedisSettings:
     timeout_s: float = setting(
         duration(at_least_s=0.05),
         "2s",
-        "Time that Redis has for an answer, and for letting us connect; after that it counts as "
-        "away and is tried again in the background.",
+        "Time that a Redis has to accept a connection and to answer; after that it counts as away, "
+        "and ncps tries again in the background.",
     )
     use_tls: bool = setting(
         BOOLEAN,
@@ -129,7 +131,7 @@ class RedisSettings:
     tls_cert_file: Path | None = setting(
         OPTIONAL_PATH,
         "",
-        "PEM file of a certificate of our own, if Redis asks for one.",
+        "PEM file of the certificate of ncps, if Redis asks for one.",
     )
     tls_key_file: Path | None = setting(
         OPTIONAL_PATH,

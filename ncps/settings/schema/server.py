@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from attrs import frozen
 
-from ncps.settings.declare import setting
-from ncps.settings.network import ADDRESS
-from ncps.settings.network import PROXY as TRUSTED_PROXY
-from ncps.settings.values import SIZE, duration, integer, size
+from ncps.settings.declare import branch, setting
+from ncps.settings.kinds.network import ADDRESS
+from ncps.settings.kinds.network import PROXY as TRUSTED_PROXY
+from ncps.settings.kinds.values import OPTIONAL_PATH, SIZE, duration, integer, size
+
+
+@frozen(kw_only=True)
+class ServerTlsSettings:
+    """The certificate of the https:// addresses, and the clients that they let in."""
+
+    cert_file: Path | None = setting(
+        OPTIONAL_PATH,
+        "",
+        "Certificate for the https:// addresses of --server-addr, PEM, with the certificates of "
+        "the authorities between it and the root after it. ncps looks at the file every 5 seconds "
+        "and takes a new certificate for new connections.",
+        note="none",
+    )
+    key_file: Path | None = setting(
+        OPTIONAL_PATH,
+        "",
+        "Private key of that certificate, PEM, without a password.",
+        note="none",
+    )
+    client_ca_file: Path | None = setting(
+        OPTIONAL_PATH,
+        "",
+        "Authorities, PEM. With it, the https:// addresses serve only clients that show a "
+        "certificate which one of them has signed.",
+        note="none: every client is served",
+    )
+    handshake_timeout_s: float = setting(
+        duration(at_least_s=0.1),
+        "10s",
+        "Time that a client has for the handshake of TLS.",
+        counted=True,
+    )
 
 
 @frozen(kw_only=True)
@@ -19,99 +54,146 @@ class ServerSettings:
         ("tcp:8501:interface=127.0.0.1",),
         "Address to listen on, one or several. HOST:PORT; :PORT for all interfaces, IPv6 and "
         "IPv4; [IPV6]:PORT; or an endpoint of Twisted: tcp:8501:interface=192.0.2.1, "
-        "unix:/run/ncps.sock:mode=660, systemd:domain=INET6:name=http.",
+        "unix:/run/ncps.sock:mode=660, systemd:domain=INET6:name=http. With TLS: "
+        "https://HOST:PORT, https://:PORT, or https+systemd:domain=INET6:name=https; these need "
+        "--server-tls-cert-file.",
     )
+    tls: ServerTlsSettings = branch(ServerTlsSettings)
     idle_timeout_s: float = setting(
         duration(at_least_s=1),
         "120s",
-        "Close a client's connection that has been quiet for this time between requests. Nix uses "
-        "idle connections again for up to 90 seconds, so less than that costs it retries.",
+        "Close a client's connection that is idle for this time between requests. Nix reuses idle "
+        "connections for up to 90 seconds; a shorter time costs it retries.",
+        reloads=True,
     )
     header_timeout_s: float = setting(
         duration(at_least_s=0.1),
         "10s",
-        "Time a client has to send the head of a request.",
+        "Time that a client has to send the head of a request.",
+        counted=True,
+        reloads=True,
     )
     write_stall_timeout_s: float = setting(
         duration(at_least_s=1),
         "5m",
-        "Cut off a client that has taken no byte of its answer for this time. What slow clients "
-        "must take is said by --server-min-send-rate.",
+        "Cut off a client that takes no byte of its answer for this time. --server-min-send-rate "
+        "sets the least rate for slow clients.",
+        counted=True,
+        reloads=True,
     )
     drain_timeout_s: float = setting(
         duration(),
         "30s",
         "Time that running answers have to finish after SIGTERM, before they are cut off. A "
         "second SIGTERM or SIGINT cuts them at once.",
+        reloads=True,
     )
     drain_delay_s: float = setting(
         duration(),
         "0s",
-        "Time after SIGTERM in which everything is served as before, but /readyz says no (503), "
+        "Time after SIGTERM in which ncps serves everything as before, but /readyz answers 503, "
         "so that a load balancer goes elsewhere first. --server-drain-timeout begins after it.",
+        reloads=True,
     )
     min_send_rate_bytes: int = setting(
         SIZE,
         "1K",
         "Bytes a second that a client must take of its answer, on average over "
         "--server-min-send-window; a slower one is cut off and may resume. 0 for no such limit.",
+        counted=True,
+        reloads=True,
     )
     min_send_window_s: float = setting(
         duration(at_least_s=1),
         "5m",
-        "Time over which --server-min-send-rate is averaged. Only time in which a client is "
-        "waited for counts, not that in which an upstream is.",
+        "Time over which --server-min-send-rate is averaged. Only the time counts in which ncps "
+        "waits for the client, not the time in which it waits for an upstream.",
+        reloads=True,
+    )
+    receive_stall_timeout_s: float = setting(
+        duration(at_least_s=0.1),
+        "1m",
+        "Cut off a client that sends no byte of an upload for this time.",
+        counted=True,
+        reloads=True,
+    )
+    min_receive_rate_bytes: int = setting(
+        SIZE,
+        "1K",
+        "Bytes a second that a client must send of an upload, on average over "
+        "--server-min-send-window; a slower one is cut off. 0 for no such limit.",
+        counted=True,
+        reloads=True,
+    )
+    max_uploads: int = setting(
+        integer(at_least=1),
+        "200",
+        "Requests with a body that are received at once, at most; further ones get 503 with "
+        "Retry-After.",
+        shared=True,
+        counted=True,
+        reloads=True,
     )
     max_connections: int = setting(
         integer(at_least=1),
         "10000",
-        "Open connections of clients, at most; more are closed at once. Where the limit of "
-        "descriptors has room for fewer, new ones wait, and the start says so.",
+        "Open connections of clients, at most; ncps closes further ones at once. If the limit of "
+        "descriptors allows fewer, new ones wait, and the start says so.",
         shared=True,
+        counted=True,
+        reloads=True,
     )
     max_connections_per_address: int = setting(
         integer(),
         "1000",
-        "Open connections from one IPv4 address or one IPv6 /64 network, at most; more are closed "
-        "at once. 0 for no such limit, which suits a cache behind a large NAT. Connections over a "
-        "UNIX socket are not counted. Of --server-trusted-proxies the requests are counted "
-        "instead, each for the client that it comes from; more are told to come back (503).",
+        "Open connections from one IPv4 address or one IPv6 /64 network, at most; ncps closes "
+        "further ones at once. 0 for no such limit, which suits a cache behind a large NAT. "
+        "Connections over a UNIX socket are not counted. For --server-trusted-proxies ncps counts "
+        "requests instead, each for the client that it comes from; further ones get 503.",
         shared=True,
+        counted=True,
+        reloads=True,
     )
     trusted_proxies: tuple[str, ...] = setting(
         TRUSTED_PROXY,
         (),
-        "Reverse proxies that are believed when they say who asks, in X-Forwarded-For, or in "
-        "Forwarded where there is none: addresses and networks such as 127.0.0.1 or 10.0.0.0/8, "
-        "and unix for connections over a UNIX socket. The last address named there that is none "
-        "of theirs is the client, in the log and for limits. They must add to X-Forwarded-For.",
-        note="nobody is believed",
+        "Reverse proxies whose X-Forwarded-For, or Forwarded where there is none, ncps believes: "
+        "addresses and networks such as 127.0.0.1 or 10.0.0.0/8, and unix for connections over a "
+        "UNIX socket. The last address in it that is not one of theirs is the client, in the log "
+        "and for limits. The proxies must add to X-Forwarded-For.",
+        note="none",
+        reloads=True,
     )
     max_requests: int = setting(
         integer(at_least=1),
         "5000",
-        "Requests of clients that are being answered at once, at most, slow readers of NARs "
-        "included; more are told to come back (503 with Retry-After). /healthz, /readyz and "
-        "/metrics are always answered.",
+        "Requests of clients that are answered at once, at most, slow readers of NARs included; "
+        "further ones get 503 with Retry-After. /healthz, /readyz and /metrics are always "
+        "answered.",
         shared=True,
+        counted=True,
+        reloads=True,
     )
     max_header_size_bytes: int = setting(
         size(at_least=1024, at_most=1024 * 1024),
         "16K",
-        "Size of the head of a request, at most, its first line included; 431 beyond.",
+        "Size of the head of a request, at most, its first line included; a larger one gets 431.",
+        counted=True,
+        reloads=True,
     )
     max_headers: int = setting(
         integer(at_least=16, at_most=10000),
         "500",
-        "Fields in the head of a request, at most; 431 beyond.",
+        "Fields in the head of a request, at most; a request with more gets 431.",
+        counted=True,
+        reloads=True,
     )
     workers: int = setting(
         integer(at_least=1, at_most=256),
         "1",
-        "Processes that serve, on one port and one store; with more than one, another process "
-        "looks after them. More than there are processor cores is of no use. What the other "
-        "limits grant to all clients together is divided among them. Linux only, and not under "
-        "twistd.",
+        "Processes that serve, on one port and one store. With more than one, another process "
+        "starts and replaces them. More processes than processor cores are of no use. The limits "
+        "on all clients together are divided among them. Linux only, and not under twistd.",
         flag="workers",
         environment="SERVER_WORKERS",
     )

@@ -7,9 +7,18 @@ from pathlib import Path
 from attrs import frozen
 
 from ncps.settings.declare import branch, setting
-from ncps.settings.s3 import BUCKET, ENDPOINT, PREFIX, REGION, STORAGE_CLASS
+from ncps.settings.kinds.s3 import BUCKET, ENDPOINT, PREFIX, REGION, STORAGE_CLASS
+from ncps.settings.kinds.values import (
+    BOOLEAN,
+    OPTIONAL_PATH,
+    SIZE,
+    TEXT,
+    choice,
+    duration,
+    integer,
+    size,
+)
 from ncps.settings.setting import SettingNames
-from ncps.settings.values import BOOLEAN, OPTIONAL_PATH, SIZE, TEXT, choice, duration, integer, size
 
 
 @frozen(kw_only=True)
@@ -33,14 +42,14 @@ class S3Settings:
     region: str = setting(
         REGION,
         "",
-        "Region of the bucket. Without it, what AWS's own tools are set to, or else us-east-1, "
+        "Region of the bucket. Without it, the one that AWS's own tools use, or else us-east-1, "
         "which servers that are not AWS accept.",
     )
     prefix: str = setting(
         PREFIX,
         "",
-        "Beginning of the keys of all objects, such as caches/nix, where the bucket holds other "
-        "things, too.",
+        "Beginning of the keys of all objects, such as caches/nix, if the bucket also holds other "
+        "things.",
     )
     force_path_style: bool = setting(
         BOOLEAN,
@@ -51,7 +60,7 @@ class S3Settings:
     access_key_id: str = setting(
         TEXT,
         "",
-        "Name of the credentials. Without it, credentials are looked for where AWS's own tools "
+        "Name of the credentials. Without it, ncps looks for credentials where AWS's own tools "
         "do: environment, profile, role.",
         is_secret=True,
     )
@@ -70,14 +79,14 @@ class S3Settings:
     storage_class: str = setting(
         STORAGE_CLASS,
         "",
-        "Storage class of NARs, such as STANDARD_IA; it must be one that is read at once. Without "
-        "it, the server's default.",
+        "Storage class of NARs, such as STANDARD_IA; objects of that class must be readable at "
+        "once. Without it, the server's default.",
     )
     server_side_encryption: str = setting(
         choice(("", "AES256", "aws:kms", "aws:kms:dsse")),
         "",
-        "How the server shall encrypt objects at rest: AES256, aws:kms or aws:kms:dsse. Without "
-        "it, the default of the bucket.",
+        "How the server encrypts objects at rest: AES256, aws:kms or aws:kms:dsse. Without it, "
+        "the default of the bucket.",
     )
     kms_key_id: str = setting(
         TEXT,
@@ -88,18 +97,18 @@ class S3Settings:
     connect_timeout_s: float = setting(
         duration(at_least_s=0.1),
         "5s",
-        "Time for a connection to the S3 server to be made.",
+        "Time to connect to the S3 server.",
     )
     read_timeout_s: float = setting(
         duration(at_least_s=0.1),
         "10s",
-        "Time for which the S3 server may send nothing while an answer is waited for.",
+        "Time for which the S3 server may send nothing while ncps waits for an answer.",
     )
     max_attempts: int = setting(
         integer(at_least=1, at_most=20),
         "3",
-        "Attempts at each request to the S3 server, the first one included. Between them are "
-        "pauses that grow, of some seconds in all.",
+        "Attempts at each request to the S3 server, the first one included. The pauses between "
+        "them grow, and are some seconds in all.",
     )
     threads: int = setting(
         integer(at_least=4, at_most=1000),
@@ -109,8 +118,8 @@ class S3Settings:
     queue_timeout_s: float = setting(
         duration(at_least_s=0.001),
         "10s",
-        "Time for which a request to the S3 server may wait for a thread, before its client is "
-        "told to come back (503 with Retry-After).",
+        "Time for which a request to the S3 server may wait for a thread, before its client gets "
+        "503 with Retry-After.",
     )
     part_size_bytes: int = setting(
         size(at_least=5 << 20, at_most=1 << 30),
@@ -121,14 +130,15 @@ class S3Settings:
     redirect: bool = setting(
         BOOLEAN,
         "false",
-        "Answer a request for a large stored NAR by a redirect to the S3 server, with an address "
-        "that is valid for some minutes. Clients must be able to reach the endpoint. The bytes "
-        "then bypass this cache and its access line, limits and rates.",
+        "Answer a request for a large stored NAR by a redirect to the S3 server, with a signed "
+        "address that is valid for --cache-storage-s3-redirect-ttl. Clients must be able to reach "
+        "the endpoint. The bytes then bypass the log, limits and rates of this cache.",
     )
     redirect_min_size_bytes: int = setting(
         SIZE,
         "8M",
-        "Size of a NAR from which --cache-storage-s3-redirect holds; smaller ones are sooner sent.",
+        "Size of a NAR from which --cache-storage-s3-redirect holds; ncps sends smaller ones "
+        "itself, which is faster.",
     )
     redirect_ttl_s: float = setting(
         duration(at_least_s=10.0),
@@ -149,7 +159,7 @@ class StorageSettings:
         OPTIONAL_PATH,
         lambda around: str(around.state_dir / "storage"),
         "Directory that keeps NARs, narinfos and the signing key, unless "
-        "--cache-storage-s3-bucket does. It is made if missing.",
+        "--cache-storage-s3-bucket is set. It is made if missing.",
         note="storage under $STATE_DIRECTORY or the user's state directory",
         aliases=(
             SettingNames(
@@ -162,10 +172,12 @@ class StorageSettings:
         SIZE,
         "1G",
         "Room that downloads leave free on the file systems of the storage and of unfinished "
-        "downloads, for the database and for others. What would take of it, counting what running "
-        "downloads will still write, is passed on to clients without being kept. An amount and no "
-        "share: what the neighbours need does not grow with the disk. A --cache-temp-path on a "
-        "file system of its own keeps at most a tenth of it free. 0 to fill it.",
+        "downloads, for the database and for other programs. A NAR for which there is no room, "
+        "counting what running downloads will still write, is passed on to clients and not "
+        "stored. The default is an amount and not a share of the disk, because the needs of other "
+        "programs do not grow with the disk. If --cache-temp-path has a file system of its own, "
+        "at most a tenth of that stays free. 0 to fill it.",
         note="1G, or a tenth of the file system if that is less",
+        counted=True,
     )
     s3: S3Settings = branch(S3Settings, "Storage in S3")

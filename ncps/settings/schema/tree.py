@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from attrs import field, frozen
 
 from ncps.settings.declare import branch, divide, setting
+from ncps.settings.kinds.values import PATH
+from ncps.settings.schema.auth import AuthSettings
 from ncps.settings.schema.cache import CacheSettings
 from ncps.settings.schema.general import ClusterSettings, LogSettings, PrometheusSettings
 from ncps.settings.schema.server import ServerSettings
-from ncps.settings.values import PATH
+from ncps.settings.schema.telemetry import OpenTelemetrySettings
 
 
 @frozen(kw_only=True)
@@ -21,6 +23,7 @@ class Settings:
 
     :ivar config_file: the file that was read, if any.
     :ivar warnings: one line each, for the log.
+    :ivar given: the flags with their texts, secrets among them, to load the settings once more.
     """
 
     config_file: Path | None = setting(
@@ -36,11 +39,17 @@ class Settings:
     )
     log: LogSettings = branch(LogSettings)
     prometheus: PrometheusSettings = branch(PrometheusSettings)
+    opentelemetry: OpenTelemetrySettings = branch(OpenTelemetrySettings, "Telemetry")
     server: ServerSettings = branch(ServerSettings, "Server")
+    auth: AuthSettings = branch(AuthSettings, "Authentication")
     cache: CacheSettings = branch(CacheSettings, "Cache")
     cluster: ClusterSettings = branch(ClusterSettings, "Cluster")
     warnings: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(
+        default=MappingProxyType({}), repr=False, eq=False, hash=False
+    )
+
+    given: Mapping[str, Sequence[str]] = field(
         default=MappingProxyType({}), repr=False, eq=False, hash=False
     )
 

@@ -29,7 +29,7 @@ AHEAD: Final = 64
 
 @frozen(kw_only=True)
 class Redirect:
-    """Which objects clients are sent to the bucket for.
+    """Describes the objects for which clients are sent to the bucket.
 
     :param min_size: bytes of the smallest such object.
     :param ttl_s: time for which the URL is valid.

@@ -105,12 +105,14 @@ def connect(access: BucketAccess) -> Any:
 
 
 def md5_of(data: bytes) -> str:
-    """The value of Content-MD5, which every server checks."""
+    """Return the value of Content-MD5, which every server checks."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 class Bucket:
     """One bucket, and the prefix of our keys in it.
+
+    Methods raise Unavailable if they fail now, StorageFull if they write and may not.
 
     :param client: of `connect`, or a fake with its methods.
     """
@@ -140,9 +142,10 @@ class Bucket:
     # Reading
 
     def open(self, key: str, start: int = 0, stop: int | None = None, *, etag: str = "") -> Opened:
-        """Begin to read bytes, at least one. Raises NotFound, OutOfRange, Unavailable.
+        """Begin to read bytes, at least one.
 
-        :param etag: raises Conflict if the object has another tag.
+        Raises NotFound if the object is absent, OutOfRange if no byte of the range is in it,
+        Conflict if it has another tag than `etag`.
         """
         wanted: dict[str, str] = {}
         if start or stop is not None:
@@ -168,7 +171,7 @@ class Bucket:
         return Opened(facts=facts, stream=answer["Body"])
 
     def stat(self, key: str) -> Facts | None:
-        """Return an object's properties; None if it is surely absent. Raises Unavailable.
+        """Return an object's properties; None if it is surely absent.
 
         Asks for one byte: the answer to HEAD does not tell a missing key from a missing bucket.
         """
@@ -194,7 +197,7 @@ class Bucket:
         return opened.facts
 
     def read(self, key: str) -> bytes | None:
-        """Return a small object's bytes; None if it is surely absent. Raises Unavailable."""
+        """Return a small object's bytes; None if it is surely absent."""
         try:
             opened = self.open(key)
         except NotFound:
@@ -207,10 +210,7 @@ class Bucket:
         return data
 
     def page(self, base: str, after: str = "") -> tuple[list[Blob], str]:
-        """Some objects whose keys begin with `base`, and where to go on (empty: the end).
-
-        Unavailable.
-        """
+        """Return some objects whose keys begin with `base`; where to go on, empty at the end."""
         more = {"ContinuationToken": after} if after else {}
         with calling(self.name(base)):
             answer = self.client.list_objects_v2(
@@ -230,16 +230,16 @@ class Bucket:
     # Writing
 
     def write(self, key: str, data: bytes, *, create: bool = False) -> None:
-        """Make a small object, replacing one that is there. Raises StorageFull, Unavailable.
+        """Make a small object, replacing one that is there.
 
-        :param create: only if nothing is there; Conflict if something is.
+        :param create: only if nothing is there. Raises Conflict if something is.
         """
         self.put(key, data, md5_of(data), {"IfNoneMatch": "*"} if create else {})
 
     def put(self, key: str, body: Any, md5: str, options: Mapping[str, Any]) -> str:
         """Make an object in one request; return its tag, or "" if the server returns none.
 
-        Raises StorageFull, Unavailable, and Conflict if a condition in `options` fails.
+        Raises Conflict if a condition in `options` fails.
 
         :param body: bytes, or a file that can be read again for another attempt.
         """
@@ -250,15 +250,14 @@ class Bucket:
         return tag_of(answer)
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there. Raises StorageFull, Unavailable."""
+        """Remove an object, if it is there."""
         with calling(self.name(key), writing=True):
             self.client.delete_object(**self.at(key))
 
     def copy(self, key: str, target: str, etag: str, options: Mapping[str, Any]) -> str:
         """Copy an object of at most 5 GiB; return the tag of the copy.
 
-        :param etag: raises Conflict if the object has another tag; also NotFound, StorageFull,
-            Unavailable.
+        Raises NotFound if the object is absent, Conflict if it has another tag than `etag`.
         """
         with calling(self.name(key), writing=True):
             answer = self.client.copy_object(
@@ -271,12 +270,12 @@ class Bucket:
         return tag_of(answer["CopyObjectResult"])
 
     def abort(self, key: str, upload: str) -> None:
-        """Abort an upload and free its parts. Raises StorageFull, Unavailable."""
+        """Abort an upload and free its parts."""
         with calling(self.name(key), writing=True):
             self.client.abort_multipart_upload(**self.at(key), UploadId=upload)
 
     def uploads(self, base: str) -> list[tuple[str, str, datetime]]:
-        """Return up to a page of unfinished uploads: key, id, time of begin. Raises Unavailable."""
+        """Return up to a page of unfinished uploads: key, id, time of begin."""
         with calling(self.name(base)):
             answer = self.client.list_multipart_uploads(
                 Bucket=self._access.bucket, Prefix=self._prefix + base
@@ -300,12 +299,12 @@ class Bucket:
 
 
 def tag_of(answer: Mapping[str, Any]) -> str:
-    """The tag in an answer, without quotes; empty where a server does not tell it."""
+    """Return the tag in an answer, without quotes; empty if the server tells none."""
     return str(answer.get("ETag", "")).strip('"')
 
 
 def _content_range(text: str) -> tuple[int, int]:
-    """First byte and size of the whole; -1 where the header says neither."""
+    """Return first byte and size of the whole; -1 and -1 if the header does not say both."""
     span, _, total = text.removeprefix("bytes ").partition("/")
     first = span.partition("-")[0]
     if not (first.isdecimal() and total.isdecimal()):

@@ -23,8 +23,8 @@ PIECE: Final = 16 * 1024**2
 def copy_blocking(bucket: Bucket, source: Facts, target: str, uploads: UploadOptions) -> str:
     """Copy an object within the bucket; return the copy's tag.
 
-    Raises NotFound if the object is absent, Conflict if it has another tag by now, StorageFull,
-    Unavailable.
+    Raises NotFound if the object is absent, Conflict if it has another tag by now, StorageFull
+    if nothing may be written, Unavailable if it fails now.
     """
     try:
         if source.size <= uploads.largest_copy:
@@ -51,7 +51,10 @@ def _carry(bucket: Bucket, source: Facts, target: str, options: Mapping[str, Any
 
 
 def _read(bucket: Bucket, source: Facts, span: range) -> bytes:
-    """Return bytes of the object. Raises NotFound, Conflict if it has another tag, Unavailable."""
+    """Return bytes of the object.
+
+    Raises NotFound if it is absent, Conflict if it has another tag, Unavailable if it fails now.
+    """
     if not span:
         return b""
     stream = bucket.open(source.key, span.start, span.stop, etag=source.tag).stream

@@ -18,10 +18,10 @@ from __future__ import annotations
 from typing import Final
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.waiting import sleep
 from ncps.errors import Conflict, Refused, Unavailable
 from ncps.storage import keys
 from ncps.storage.blobs import Blob
@@ -37,7 +37,7 @@ _log = Logger()
 async def create(clock: IReactorTime, requests: BucketRequests, key: str, value: bytes) -> bytes:
     """Make a small object unless there is one; return the bytes that are there afterwards.
 
-    Raises StorageFull, Unavailable.
+    Raises StorageFull if nothing may be written, Unavailable if it fails now.
 
     :param clock: for an election.
     """
@@ -66,13 +66,13 @@ def _create_blocking(bucket: Bucket, key: str, value: bytes) -> bytes | None:
                 return winner
         else:
             return value
-    raise Unavailable(f"{bucket.name(key)} cannot be created: others try all the time")
+    raise Unavailable(f"{bucket.name(key)} cannot be created: other processes try at the same time")
 
 
 def _honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
     """Return whether the server refuses to replace an object when it is told not to.
 
-    Raises StorageFull, Unavailable.
+    Raises StorageFull if nothing may be written, Unavailable if it fails now.
 
     :param scratch: a key that nothing else uses.
     """
@@ -87,7 +87,10 @@ def _honours_conditions_blocking(bucket: Bucket, scratch: str) -> bool:
 
 
 async def _elect(clock: IReactorTime, requests: BucketRequests, key: str, value: bytes) -> bytes:
-    """Stand for election and return the winner's value. Raises StorageFull, Unavailable."""
+    """Stand for election and return the winner's value.
+
+    Raises StorageFull if nothing may be written, Unavailable if it fails now.
+    """
     _log.warn(
         "the S3 server does not honour If-None-Match: {key} is chosen by election, in {seconds} s",
         key=key,
@@ -95,13 +98,7 @@ async def _elect(clock: IReactorTime, requests: BucketRequests, key: str, value:
     )
     mine = f"{key}{_CANDIDATES}{uuid4().hex}"
     await requests.run(requests.bucket.write, mine, value)
-    settled: Deferred[None] = Deferred()
-    timer = clock.callLater(SETTLE_S, settled.callback, None)
-    try:
-        await settled
-    finally:
-        if timer.active():
-            timer.cancel()
+    await sleep(clock, SETTLE_S)
     return await requests.run(_count_blocking, requests.bucket, key, mine)
 
 

@@ -25,6 +25,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from ncps.aio.reasons import in_words
 from ncps.errors import Conflict, NcpsError, NotFound, Refused, StorageFull, Unavailable
 
 RETRY_AFTER_S: Final = 5.0
@@ -40,13 +41,13 @@ _SKEWED: Final = (
 )
 _ELSEWHERE: Final = f"the bucket is in another region: correct {_FLAG}region"
 _NOT_TAKEN: Final = (
-    "the server does not take the request as it is: does it know what is set as"
+    "the server does not take the request: does it support the values of"
     f" {_FLAG}storage-class and {_FLAG}server-side-encryption?"
 )
 
 _MEANINGS: Final[Mapping[str, str]] = {
     "NoSuchBucket": f"the bucket does not exist: make it, or correct {_FLAG}bucket",
-    "InvalidBucketName": f"this is no name of a bucket: correct {_FLAG}bucket",
+    "InvalidBucketName": f"this is not a valid name of a bucket: correct {_FLAG}bucket",
     "InvalidAccessKeyId": f"the server does not know the access key: correct {_FLAG}access-key-id",
     "SignatureDoesNotMatch": "the secret does not belong to the access key:"
     f" correct {_FLAG}secret-access-key",
@@ -80,8 +81,8 @@ class OutOfRange(Exception):
 def calling(what: str, *, writing: bool = False) -> Iterator[None]:
     """Turn every error of a call into one of ours.
 
-    NotFound, Conflict (a condition failed), OutOfRange, StorageFull (no room or no leave to
-    write), Refused (the server does not know the request), Unavailable.
+    Raises NotFound, Conflict if a condition failed, OutOfRange, StorageFull if there is no room or
+    no leave to write, Refused if the server does not know the request, or else Unavailable.
 
     :param what: which object of which bucket, for the message.
     :param writing: whether a refusal means that the store is read-only.
@@ -95,7 +96,7 @@ def calling(what: str, *, writing: bool = False) -> Iterator[None]:
 
 
 def _answered(what: str, response: Mapping[str, Any], *, writing: bool) -> NcpsError | OutOfRange:
-    """What an error that the server has told means."""
+    """Return our error for an answer of the server."""
     code = str(response.get("Error", {}).get("Code", ""))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "NoSuchKey":
@@ -127,7 +128,7 @@ def _why(code: str, status: int, response: Mapping[str, Any]) -> str:
 
 
 def _unanswered(what: str, error: Exception) -> Unavailable:
-    """What it means that no answer came, or none that could be read."""
+    """Return our error if no answer came, or none that could be read."""
     timed_out = isinstance(error, ConnectTimeoutError | ReadTimeoutError)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         why = (
@@ -141,12 +142,12 @@ def _unanswered(what: str, error: Exception) -> Unavailable:
     elif timed_out:
         why = f"{_where(error)} does not answer in time"
     else:
-        why = f"the connection or the answer broke ({type(error).__name__})"
+        why = f"the connection or the answer broke ({in_words(type(error))})"
     return Unavailable(f"{what}: {why}", retry_after=RETRY_AFTER_S, timed_out=timed_out)
 
 
 def _where(error: BotoCoreError) -> str:
-    """Scheme, host and port of the server that was asked; the rest of its URL is not told."""
+    """Return scheme, host and port of the server; the rest of its URL is left out."""
     parts = urlsplit(str(error.kwargs.get("endpoint_url", "")))
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}" if host else "the server"

@@ -30,7 +30,8 @@ class Opening:
     def run_blocking(self) -> tuple[S3Source, bytes]:
         """Open the object and read a first piece: for most NARs that is all of it, in one hop.
 
-        Raises NotFound, Corrupt, of which Replaced, and Unavailable.
+        Raises NotFound if the object is absent, Corrupt if it has another size than is wanted,
+        Replaced, which is a kind of Corrupt, if it has another tag, Unavailable if it fails now.
         """
         opened = self._open()
         try:

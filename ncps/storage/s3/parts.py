@@ -22,7 +22,9 @@ def part_size(size: int, wanted: int) -> int:
 
 @contextmanager
 def in_parts(bucket: Bucket, key: str, options: Mapping[str, Any]) -> Iterator[Parts]:
-    """Begin an upload in parts; abort it if the block fails. Raises StorageFull, Unavailable.
+    """Begin an upload in parts; abort it if the block fails.
+
+    Raises StorageFull if nothing may be written, Unavailable if it fails now.
 
     :param options: of the object, as S3 spells them.
     """
@@ -40,7 +42,10 @@ def in_parts(bucket: Bucket, key: str, options: Mapping[str, Any]) -> Iterator[P
 
 
 class Parts:
-    """The parts of one upload. Every method raises StorageFull and Unavailable."""
+    """The parts of one upload.
+
+    Every method raises StorageFull if nothing may be written, Unavailable if it fails now.
+    """
 
     def __init__(self, bucket: Bucket, key: str, upload: str) -> None:
         self._bucket = bucket

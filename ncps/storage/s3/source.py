@@ -46,7 +46,11 @@ class S3Source:
         return self._stop - self._position
 
     def read_blocking(self, size: int = READ_SIZE) -> bytes:
-        """Return the next piece; b"" at the end or after `close`. Raises Unavailable, Corrupt."""
+        """Return the next piece; b"" at the end or after `close`.
+
+        Raises Corrupt if the object was replaced or removed meanwhile, Unavailable if it cannot be
+        read now.
+        """
         with self._lock:
             if self._is_closed or not self.left:
                 return b""

@@ -100,7 +100,8 @@ class Upload:
     def run_blocking(self) -> str:
         """Make the object; return its tag.
 
-        Raises Corrupt if the file is not what `source` says, StorageFull, Unavailable.
+        Raises Corrupt if the file is not what `source` says, StorageFull if nothing may be written,
+        Unavailable if it fails now.
         """
         size = self.source.size
         if size > LARGEST_OBJECT:

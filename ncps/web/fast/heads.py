@@ -1,9 +1,9 @@
 """Heads of requests that were parsed before: clients repeat all but the path, byte for byte.
 
-What follows the path in a simple GET is remembered with the headers that Twisted has parsed from
-it, and the next request with the same bytes there need not be parsed again. Simple means HTTP/1.1
-with nothing that concerns the connection or a body. Everything else, and every head that does not
-arrive in one piece, is Twisted's alone.
+The bytes after the path of a simple GET are remembered with the headers that Twisted has parsed
+from them. The next request with the same bytes there need not be parsed again. Simple means
+HTTP/1.1 with no field that concerns the connection or a body. Twisted alone parses every other
+head, and every head that does not arrive in one piece.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 
 from attrs import frozen
 from twisted.web.http_headers import Headers
+
+from ncps.aio.recent import BoundedMap
 
 LONGEST = 4096
 _MOST = 1024
@@ -22,7 +24,7 @@ _NOT_SIMPLE = re.compile(
     rb"|transfer-encoding|upgrade)[ \t]*:",
     re.IGNORECASE,
 )
-_NOT_PLAIN = (b"range", b"via", b"authorization", b"proxy-authorization", b"if-")
+_NOT_PLAIN = (b"range", b"via", b"proxy-authorization", b"if-")
 
 
 @frozen
@@ -35,11 +37,11 @@ class Head:
 
 @frozen
 class KnownHead:
-    """What was parsed from the bytes after a target.
+    """The headers that were parsed from the bytes after a target.
 
     :param headers: shared by requests: nobody may change them.
-    :param is_plain: whether they ask for no more than the page itself: no part of it, under no
-        condition, as nobody in particular and through no proxy that says so.
+    :param is_plain: whether they ask for the whole page and nothing else: they have no range, no
+        condition and no `Via`. They may have credentials.
     """
 
     headers: Headers
@@ -58,10 +60,10 @@ def head_of(data: bytes) -> Head | None:
 
 
 class KnownHeads:
-    """Heads by what follows the target. Forgets all when full."""
+    """Heads by what follows the target. The oldest go first."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, KnownHead] = {}
+        self._known: BoundedMap[bytes, KnownHead] = BoundedMap(_MOST)
         self.find = self._known.get
         """Return what was parsed from these very bytes; None if they are new."""
 
@@ -75,9 +77,6 @@ class KnownHeads:
             return
         if _NOT_SIMPLE.search(rest) is not None:
             return
-        if len(self._known) >= _MOST:
-            self._known.clear()
         names = [name.lower() for name, _ in headers.getAllRawHeaders()]
-        self._known[rest] = KnownHead(
-            headers, is_plain=not any(name.startswith(_NOT_PLAIN) for name in names)
-        )
+        is_plain = not any(name.startswith(_NOT_PLAIN) for name in names)
+        self._known.put(rest, KnownHead(headers, is_plain=is_plain))

@@ -1,19 +1,18 @@
 """Narinfos whose whole answer lies ready, by the bytes a request for them begins with.
 
-The page fills it, with answers that the core lets it repeat, and the channel gives them again to
-heads that are plain. So nothing is answered from here that the page has not answered before, and
-nothing that would now be answered otherwise: the core says of each whether it may be shown now,
-and which have changed, and those are dropped. Whoever comes to decide that a narinfo is not for
-everybody must not put it here.
+The page puts answers here that the core lets it repeat, and the channel gives them again to heads
+that are plain. So the page has given each answer before, and would give the same now: the core says
+of each whether it may be shown, and drops those that have changed. Where reads are closed, the
+channel asks the guard about each client; only clients that may read all paths get an answer here.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
+from ncps.aio.recent import BoundedMap
 from ncps.web.fast.ledger import Access
 
 _OVERHEAD = 700  # bytes of Python objects per answer, beside its head; the text is the core's
@@ -44,35 +43,33 @@ class HotNarInfos:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._size = 0
-        self._answers: OrderedDict[bytes, HotNarInfo] = OrderedDict()
+        self._answers: BoundedMap[bytes, HotNarInfo] = BoundedMap(max_bytes, size_of=_size)
+        self._is_closed = False
         self.find = self._answers.get
         """Return the answer to a request that begins with these bytes, up to its version."""
         self.repeated: Callable[[Sequence[Access]], object] = len
-        """Told, a while later, of the requests that were answered from here."""
+        """Called a while later with the requests that were answered from here."""
 
     def __len__(self) -> int:
         return len(self._answers)
 
     def put(self, answer: HotNarInfo) -> None:
-        """Have an answer ready, in place of an older one."""
-        self.drop(answer.digest)
-        self._answers[_beginning(answer.digest)] = answer
-        self._size += len(answer.head) + _OVERHEAD
-        while self._size > self._max_bytes and self._answers:
-            self.drop(next(iter(self._answers.values())).digest)
+        """Hold an answer, in place of an older one."""
+        if not self._is_closed:
+            self._answers.put(_beginning(answer.digest), answer)
 
     def drop(self, digest: str) -> None:
-        """Have it ready no more; harmless if it was not."""
-        answer = self._answers.pop(_beginning(digest), None)
-        if answer is not None:
-            self._size -= len(answer.head) + _OVERHEAD
+        """Drop an answer; harmless if there is none."""
+        self._answers.forget(_beginning(digest))
 
     def close(self) -> None:
         """Hold nothing from now on: every request takes the ordinary road."""
-        self._max_bytes = self._size = 0
+        self._is_closed = True
         self._answers.clear()
+
+
+def _size(answer: HotNarInfo) -> int:
+    return len(answer.head) + _OVERHEAD
 
 
 def _beginning(digest: str) -> bytes:

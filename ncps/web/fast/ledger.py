@@ -1,8 +1,8 @@
-"""The ledger: what was answered, noted while it is answered and written down in batches.
+"""The ledger: records of answered requests, written to metrics and log in batches.
 
 A line in the log and half a dozen counters cost more than the answer itself, one by one. So each
-request that has ended leaves a record, and once there are many of them, or the first has waited
-for `DELAY_S`, all go into the metrics and the access log together.
+request that has ended leaves a record. Once there are `MOST` records, or the first has waited for
+`DELAY_S`, all go into the metrics and the access log together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from ncps.observe.log_order import precede
 from ncps.observe.metrics import METHODS, OTHER_METHOD, PROBES, Metrics
 
 DELAY_S = 0.25
@@ -28,7 +29,9 @@ class Access(NamedTuple):
     :param elapsed: seconds from the end of the request to the end of the response.
     :param is_complete: whether the client was there to the end.
     :param cache: outcome, if the cache was asked; likewise `digest` and `upstream`.
+    :param user: name of the client's credentials; empty without any.
     :param is_hot: whether the answer was one that lay ready.
+    :param trace_id: of the span of the request; empty if it has none; likewise `span_id`.
     """
 
     ended: float
@@ -43,7 +46,10 @@ class Access(NamedTuple):
     digest: str
     upstream: str
     client: str
+    user: str = ""
     is_hot: bool = False
+    trace_id: str = ""
+    span_id: str = ""
 
 
 class Ledger:
@@ -68,6 +74,7 @@ class Ledger:
         self._waiting: list[Access] = []
         self._call: IDelayedCall | None = None
         metrics.before_scrape(self.settle)
+        precede(self)
 
     def add(self, access: Access) -> None:
         """Note a request that has ended."""

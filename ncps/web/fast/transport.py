@@ -1,12 +1,13 @@
 """Sockets that send when there is something to send, instead of when epoll has said that they may.
 
-Stock Twisted puts what is written into a buffer, asks epoll to be told when the socket has room,
-which it nearly always has, sends, and takes the question back: two more system calls and another
-turn of the reactor for each answer. Here an answer that is made while its request is being
-received leaves at the end of that, and only what the socket does not take goes the long way.
+Stock Twisted puts written bytes into a buffer, asks epoll to report when the socket has room,
+sends, and takes the question back. The socket nearly always has room, so that these two system
+calls and a turn of the reactor are for nothing. Here an answer that is made while its request is
+being received leaves at the end of that. Only the bytes that the socket does not take go the long
+way.
 
-Where sending fails half-way, which takes no more than a lack of memory, nobody knows how much of it
-the client has. Then nothing more may leave: a byte sent twice makes an answer of the right length.
+If sending fails half-way, for which a lack of memory is enough, nobody knows how much the client
+has. Then no further byte may leave: a byte sent twice makes a wrong answer of the right length.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _BUFFER = memoryview(bytearray(512 * 1024))
 
 @define
 class _Piece:
-    """What is still to be sent of a file; the descriptor is our own."""
+    """The part of a file that is still to be sent; the descriptor is our own."""
 
     file: UnchangedFile
     offset: int
@@ -48,14 +49,14 @@ class _Piece:
 
 
 class PromptMixin(_Stock):
-    """What transports for TCP and for UNIX sockets have in common."""
+    """The common part of the transports for TCP and for UNIX sockets."""
 
     _is_corked = False
     _wants_to_write = False
     _piece: _Piece | None = None
     _unread = 0
     file_trouble: NcpsError | None = None
-    """What was wrong with the file that the connection was cut for."""
+    """The error of the file for which the connection was cut."""
 
     @property
     def file_left(self) -> int:
@@ -133,9 +134,9 @@ class PromptMixin(_Stock):
             os.close(piece.file.fd)
 
     def shut(self) -> None:
-        """Have no byte leave any more; takes no memory. The connection ends when that is noticed.
+        """Let no further byte leave; takes no memory. The connection ends when that is noticed.
 
-        Nothing that fails may come between a failure to send and this.
+        No code that can fail may run between a failure to send and this call.
         """
         try:  # noqa: SIM105 - which would make an object
             self.socket.shutdown(SHUT_RDWR)
@@ -155,7 +156,7 @@ class PromptMixin(_Stock):
             raise
 
     def abortConnection(self) -> None:
-        """See `ITCPTransport`; whatever fails, the client sees the end."""
+        """See `ITCPTransport`; also if something fails here, the client sees the end."""
         if self.disconnected or self._aborting:
             return
         try:
@@ -212,7 +213,7 @@ class PromptMixin(_Stock):
         ):
             try:
                 sent = self.socket.send(data)
-            except OSError:  # full, or broken: whoever writes the rest is told
+            except OSError:  # full, or broken: writing the rest finds out
                 sent = 0
             except BaseException:
                 self.shut()

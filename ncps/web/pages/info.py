@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 
 from ncps import __version__
 from ncps.cache.answers import Cache
@@ -25,51 +26,76 @@ def written(value: object) -> bytes:
 
 
 class Fixed:
-    """A page that never changes."""
+    """A page that is the same for everybody.
 
-    def __init__(self, body: bytes, content_type: bytes, cache_control: bytes) -> None:
+    :param body: is asked at each request.
+    """
+
+    def __init__(
+        self, body: Callable[[], bytes], content_type: bytes, cache_control: bytes
+    ) -> None:
         self._body = body
         self._content_type = content_type
         self._cache_control = cache_control
 
     def render(self, request: NcpsRequest) -> int:
-        """See `routes.Page`."""
+        """See `grammar.Page`."""
         return respond(request, self._answer(request))
 
     async def _answer(self, request: NcpsRequest) -> None:
         request.setHeader(b"Cache-Control", self._cache_control)
-        send(request, self._body, self._content_type)
+        send(request, self._body(), self._content_type)
 
 
-def index(hostname: str, public_key: str) -> Fixed:
+def index(hostname: str, cache: Cache) -> Fixed:
     """`/`: who this is."""
-    facts = {"hostname": hostname, "publicKey": public_key, "version": __version__}
-    return Fixed(written(facts), JSON, CACHE_CONTROL)
+
+    def body() -> bytes:
+        key = cache.public_key
+        return written({"hostname": hostname, "publicKey": key, "version": __version__})
+
+    return Fixed(body, JSON, CACHE_CONTROL)
 
 
 def cache_info(info: CacheInfo) -> Fixed:
     """`/nix-cache-info`."""
-    return Fixed(info.render(), b"text/x-nix-cache-info", CACHE_CONTROL)
+    body = info.render()
+    return Fixed(lambda: body, b"text/x-nix-cache-info", CACHE_CONTROL)
 
 
-def public_key(text: str) -> Fixed:
+def public_key(cache: Cache) -> Fixed:
     """`/pubkey`: an entry for `trusted-public-keys`, without newline as it always was."""
-    return Fixed(text.encode(), TEXT, CACHE_CONTROL)
+
+    def body() -> bytes:
+        return cache.public_key.encode()
+
+    return Fixed(body, TEXT, CACHE_CONTROL)
 
 
 def heartbeat() -> Fixed:
     """`/healthz`: that the process answers, and nothing else."""
-    return Fixed(b".", TEXT, b"no-store")
+    return Fixed(lambda: b".", TEXT, b"no-store")
 
 
 class ReadinessPage:
-    """`/readyz`: whether requests should be sent here, and if not, why."""
+    """`/readyz`: whether requests should be sent here, and if not, why.
 
-    def __init__(self, cache: Cache) -> None:
+    :param warnings: tells what does not keep the cache from serving, but should be seen to.
+    :param facts: tells more.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        warnings: Callable[[], list[str]] = list,
+        facts: Callable[[], Mapping[str, object]] = dict,
+    ) -> None:
         self._cache = cache
+        self._warnings = warnings
+        self._facts = facts
 
     def render(self, request: NcpsRequest) -> int:
-        """See `routes.Page`."""
+        """See `grammar.Page`."""
         return respond(request, self._answer(request))
 
     async def _answer(self, request: NcpsRequest) -> None:
@@ -79,7 +105,9 @@ class ReadinessPage:
         is_ready = found.is_ready and not draining
         request.setResponseCode(200 if is_ready else 503)
         request.setHeader(b"Cache-Control", b"no-store")
-        facts: dict[str, object] = {"ready": is_ready, "parts": parts}
+        facts: dict[str, object] = {"ready": is_ready, "parts": parts, **self._facts()}
         if found.ages:
             facts["ages"] = {part: round(age, 1) for part, age in found.ages.items()}
+        if warnings := self._warnings():
+            facts["warnings"] = warnings
         send(request, written(facts), JSON)

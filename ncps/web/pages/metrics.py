@@ -1,4 +1,4 @@
-"""`/metrics`, in whichever text format the scraper asks for."""
+"""`/metrics`, in the text format that the scraper asks for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ncps.web.respond import respond
 
 
 class Scrape:
-    """Renders a registry, or what is gathered at each scrape instead."""
+    """Renders a registry, or the metrics that `gather` collects at each scrape."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Scrape:
         self._gather = gather
 
     def render(self, request: NcpsRequest) -> int:
-        """See `routes.Page`."""
+        """See `grammar.Page`."""
         return respond(request, self._answer(request))
 
     async def _answer(self, request: NcpsRequest) -> None:

@@ -4,8 +4,8 @@ The bytes behind a NAR's URL never change, so the URL itself is the strong entit
 that was cut off at any byte goes on from there. The exact length is checked on the way out, and
 the piece that would complete a response of known length waits until the body has ended without an
 error: what looks complete to the client is complete. A client that was cut off with wrong bytes
-gets the whole instead of the rest, and is told that there are no parts: Nix gives up at once then,
-curl does not put a right end to a wrong beginning, and others begin anew (`ncps.web.misled`).
+gets the whole instead of the rest, and reads that there are no parts (`ncps.web.misled`). Nix then
+gives up at once, curl does not put a right end to a wrong beginning, and others begin anew.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from contextlib import suppress
 
 from twisted.logger import Logger
 
-from ncps.aio.streams import ClientGone, ResponseWriter
-from ncps.cache.answers import Cache, Resized, ServedNar, WrongBytesSent
+from ncps.aio.streams import ClientGone, ResponseWriter, SendLimits
+from ncps.cache.answers import NarSource, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
@@ -53,16 +53,16 @@ SIZINGS = 3
 class NarPages:
     """Answers `/nar/<file>`."""
 
-    def __init__(self, cache: Cache, metrics: Metrics) -> None:
+    def __init__(self, cache: NarSource, metrics: Metrics) -> None:
         self._cache = cache
         self._served = metrics.nar_served
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
-        """See `routes.NarsOfClients`."""
+        """See `grammar.NarsOfClients`."""
         return respond(request, self._answer(request, key))
 
     def render_old(self, request: NcpsRequest, digest: str, file_name: str) -> int:
-        """See `routes.NarsOfClients`."""
+        """See `grammar.NarsOfClients`."""
         request.digest = file_name
         return respond(request, self._answer_old(request, digest, file_name))
 
@@ -108,7 +108,7 @@ class NarPages:
             nar = await self._open(request, key)
             status = "error"
             try:
-                explain(request, nar.outcome, nar.upstream, nar.timings)
+                explain(request, nar.outcome, nar.upstream)
                 location = await nar.location()
                 if location is None:
                     await _send_once_sized(request, nar, etag)
@@ -140,7 +140,7 @@ class NarPages:
 
 
 def _begin_anew(request: NcpsRequest) -> None:
-    """Forget what was said of the body; nobody has been told."""
+    """Forget the description of the body, which no client has seen."""
     request.setResponseCode(200)
     for header in (b"content-length", b"content-range"):
         request.responseHeaders.removeHeader(header)
@@ -153,7 +153,7 @@ def _note_misled(request: NcpsRequest, key: NarKey) -> None:
 
 
 def _wanted(request: NcpsRequest, etag: bytes, file: str) -> RangeSpec | None:
-    """Which part of the file to send; None: the whole."""
+    """Return the part of the file to send; None for the whole."""
     spec = parse(request.getHeader(b"range"))
     if spec is None or not if_range_matches(request.getHeader(b"if-range"), etag):
         return None
@@ -221,7 +221,7 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
     body = await nar.body(start, stop)
     try:
         if size is not None and nar.size != size:
-            raise Resized(f"the file was said to have {size} bytes, and has not")
+            raise Resized(f"the file does not have the {size} bytes that were announced")
         segment = body.segment()
         if segment is not None and segment.length == length:
             await _pour_file(segment, request)
@@ -234,10 +234,11 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
 async def _resolve(
     request: NcpsRequest, nar: ServedNar, spec: RangeSpec, size: int
 ) -> tuple[ByteRange, int]:
-    """Return the part that is wanted, and the size it is a part of. Unsatisfiable, Unavailable.
+    """Return the part that is wanted, and the size of the whole.
 
-    A size that may be an upstream's word refuses nobody: a client that was cut at what that word
-    says is the end has the rest still to come.
+    Raises Unsatisfiable if the part lies outside, Unavailable if the size cannot be known. A size
+    that may be an upstream's word refuses nobody: the file may be longer than the upstream says,
+    and a client that was cut at that size has the rest still to come.
     """
     try:
         with suppress(Unsatisfiable):
@@ -252,9 +253,9 @@ async def _resolve(
 async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
     """Write a body that is a piece of a file, past Twisted's buffers where the connection can.
 
-    What comes of a file that is shorter than it was: a cut connection.
+    A file that has become shorter ends in a cut connection.
     """
-    writer = _writer(request)
+    writer = writer_of(request)
     position, end = segment.offset, segment.offset + segment.length
     try:
         while position < end:
@@ -279,8 +280,8 @@ async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
 
 
 async def pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int | None) -> None:
-    """Write a body, which must have `length` bytes in all if that is known; else Corrupt."""
-    writer = _writer(request)
+    """Write a body. Raises Corrupt unless it has `length` bytes, where that is known."""
+    writer = writer_of(request)
     due, last = length, b""
     try:
         async for chunk in chunks:
@@ -302,8 +303,8 @@ async def pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int |
         writer.close()
 
 
-def _writer(request: NcpsRequest) -> ResponseWriter:
-    """What writes a body at the client's pace, within the limits of slowness."""
+def writer_of(request: NcpsRequest) -> ResponseWriter:
+    """Make the writer of a body, which keeps the client's pace, within the limits of slowness."""
     limits = request.site.limits
 
     def cut(why: str) -> None:
@@ -314,9 +315,11 @@ def _writer(request: NcpsRequest) -> ResponseWriter:
     return ResponseWriter(
         request,
         clock=request.site.clock,
-        stall_after=limits.write_stall_timeout_s,
+        limits=SendLimits(
+            stall_s=limits.write_stall_timeout_s,
+            rate=limits.min_send_rate_bytes,
+            window_s=limits.min_send_window_s,
+        ),
         unsent=request.unsent,
         abort=cut,
-        rate=limits.min_send_rate_bytes,
-        window=limits.min_send_window_s,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from ncps.auth.guard import permitted
+from ncps.auth.principal import Scope
 from ncps.cache.answers import Absent, Cache, Outcome, ServedNarInfo
 from ncps.errors import NcpsError, NotFound
 from ncps.observe.metrics import Metrics
@@ -42,7 +44,7 @@ class NarInfoPages:
         cache.watch(hot.drop)
 
     def render(self, request: NcpsRequest, digest: str) -> int:
-        """See `routes.NarInfoAnswers`."""
+        """See `grammar.NarInfoAnswers`."""
         request.digest = digest
         return respond(request, self._answer(request, digest))
 
@@ -53,7 +55,8 @@ class NarInfoPages:
             explain(request, outcome_of(error))
             self._served("miss", "error", "database", "").inc()
             raise
-        explain(request, found.outcome, found.upstream, found.timings)
+        check_path(request, found.text)
+        explain(request, found.outcome, found.upstream)
         self._served(result_of(found.outcome), "success", "database", found.upstream).inc()
         request.setHeader(b"ETag", found.tag)
         request.setHeader(b"Cache-Control", CACHE_CONTROL)
@@ -61,7 +64,8 @@ class NarInfoPages:
             request.setResponseCode(304)
             return
         send(request, found.text, CONTENT_TYPE)
-        if found.may_repeat is not None and request.method == b"GET":
+        is_repeatable = request.method == b"GET" and not request.is_upload
+        if found.may_repeat is not None and is_repeatable:
             self._hot.put(_answer_of(request, digest, found, found.may_repeat))
 
     def _repeated(self, accesses: Sequence[Access]) -> None:
@@ -71,10 +75,22 @@ class NarInfoPages:
             self._served("hit", "success", "database", upstream).inc(count)
 
 
+def check_path(request: NcpsRequest, text: bytes) -> None:
+    """Raise Forbidden if the client may not read the path of a narinfo."""
+    if request.principal.paths is not None:
+        permitted(request.principal, Scope.READ, _base_name(text))
+
+
+def _base_name(text: bytes) -> str:
+    """Return the base name of the store path in a narinfo; empty if it names none."""
+    line = next((line for line in text.split(b"\n") if line.startswith(b"StorePath: ")), b"")
+    return line.rpartition(b"/")[2].decode("utf-8", "replace")
+
+
 def _answer_of(
     request: NcpsRequest, digest: str, found: ServedNarInfo, may_repeat: Callable[[], bool]
 ) -> HotNarInfo:
-    """What any client would be told that asks for the same."""
+    """Return the answer for any client that asks for the same."""
     lines = []
     for name, values in request.responseHeaders.getAllRawHeaders():
         value = _OF_THE_MOMENT.get(name, values[0])

@@ -2,15 +2,15 @@
 
     GET  /cluster/nar/<file>     Authorization: <a ticket, see ncps.peering.tickets>
                                  X-Ncps-Offset: <first byte wanted>, default 0
-                                 X-Ncps-Worker: <who is meant>, if not whoever answers
+                                 X-Ncps-Worker: <the worker that is meant>, if it is another
     200  X-Ncps-File: <which file it is>
          X-Ncps-Offset: <first byte of this body>
-    401  the ticket is not good; X-Ncps-Clock: <the time here>, if it is that which is wrong
+    401  the ticket is not good; X-Ncps-Clock: <the time here>, if its time is wrong
     421  the ticket is for another process of this cache
 
 A range would not do: it must be answered with the size of the whole, which may not be known before
-the download ends. HEAD says which file arrives, without its bytes. Nothing is fetched here, and
-what is not arriving is 404.
+the download ends. HEAD says which file arrives, without its bytes. Nothing is fetched here: a NAR
+that is not arriving is 404.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
 class Arrivals(Protocol):
-    """What is asked of the cache; see `answers.Cache`."""
+    """The part of the cache that these pages ask; see `answers.Cache`."""
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:
         """Open a NAR that is being downloaded."""
@@ -70,7 +70,7 @@ class PeerPages:
         self._now = now
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
-        """See `routes.NarAnswers`."""
+        """See `grammar.NarAnswers`."""
         request.digest = key.file_name
         offset = request.getHeader(OFFSET) or b"0"
         worker = (request.getHeader(WORKER) or b"").decode("utf-8", "surrogateescape")
@@ -107,7 +107,7 @@ class PeerPages:
     async def _pass_on(
         self, request: NcpsRequest, peers: Peers, worker: str, key: NarKey, offset: int
     ) -> None:
-        """Answer with what another worker answers: the kernel chose us, and not who was meant."""
+        """Pass on the answer of another worker: the kernel chose us, not the one that is meant."""
         if request.method == b"HEAD":
             _describe(request, offset, file=await peers.find_nar(worker, key))
             return

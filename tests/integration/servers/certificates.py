@@ -47,7 +47,7 @@ class Authority:
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def _builder(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: float = 1.0
     ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
@@ -56,23 +56,28 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now + min(timedelta(days=days - 2), timedelta(days=-1)))
+            .not_valid_after(now + timedelta(days=days))
         )
 
     def _sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
         return builder.sign(self._key, hashes.SHA256())
 
     def issue(
-        self, name: str, *, names: Collection[str | x509.GeneralName] = ("127.0.0.1",)
+        self,
+        name: str,
+        *,
+        names: Collection[str | x509.GeneralName] = ("127.0.0.1",),
+        days: float = 1.0,
     ) -> tuple[Path, Path]:
         """Make a certificate; return the PEM files of it and of its key.
 
         :param name: common name, and name of the files.
         :param names: hosts and IP addresses of its subjectAltName; without any it has none.
+        :param days: until it expires; it began two days before that, or yesterday.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(_name(name), key.public_key())
+        builder = self._builder(_name(name), key.public_key(), days)
         if names:
             extension = x509.SubjectAlternativeName([_general_name(text) for text in names])
             builder = builder.add_extension(extension, critical=False)

@@ -11,15 +11,15 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
-from tests.integration.servers import process
+from tests.integration.servers.account import SEARCH, InstalledServer
+from tests.server import PATIENCE_S, end
 from tests.services import require
+from tests.waiting import free_port
 
-_SEARCH = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
 _PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "monmaptool", "radosgw", "radosgw-admin")
 _SYSTEM_PYTHON = "/usr/bin/python3"  # the only one that has Ceph's modules
 
@@ -76,44 +76,36 @@ KMS_KEY = "testkey-1"
 """Name of the one key that the server has for objects at rest."""
 
 
-class RadosGW:
+class RadosGW(InstalledServer):
     """One server that keeps everything in memory; skips the test where it is not installed.
+
+    Its process is the gateway, which stops and starts; what lies behind it lasts until `close`.
 
     :ivar endpoint: for path-style requests; the same over `stop` and `start` of the gateway.
     :ivar access_key: of a user that may do everything with its buckets, with `secret_key`.
     """
 
+    name = "radosgw"
+    user = "ceph"
     region = "default"
 
     def __init__(self) -> None:
-        found = {name: shutil.which(name, path=_SEARCH) for name in _PROGRAMS}
+        found = {name: shutil.which(name, path=SEARCH) for name in _PROGRAMS}
         require(all(found.values()), "Ceph (packages ceph-mon, ceph-osd, ceph-common, radosgw)")
         self._programs = {name: str(path) for name, path in found.items()}
-        self._account = process.Account("ceph")
+        super().__init__("ncps-s3-")
         self._cluster: list[subprocess.Popen[bytes]] = []
-        self._gateway: subprocess.Popen[bytes] | None = None
-        self.port = process.free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.access_key = "TESTKEY"
         self.secret_key = "test/secret+with=signs"
-        self.directory = self._account.directory("ncps-s3-")
         self._configuration = self.directory / "ceph.conf"
         for name in ("mon", "osd", "run", "rgw"):
-            path = self.directory / name
-            path.mkdir()
-            self._account.own(path)
+            self.folder(name)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    @property
+    def log_file(self) -> Path:
+        """The file with everything that the gateway prints."""
+        return self.directory / "radosgw.out"
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [self._programs[program], "-c", str(self._configuration), *arguments]
@@ -129,7 +121,7 @@ class RadosGW:
         )
 
     def _start_cluster(self) -> None:
-        cluster, disk, monitor_port = str(uuid4()), str(uuid4()), process.free_port()
+        cluster, disk, monitor_port = str(uuid4()), str(uuid4()), free_port()
         self._configuration.write_text(
             _CONFIGURATION.format(
                 cluster=cluster,
@@ -155,62 +147,43 @@ class RadosGW:
         self._run("ceph", "osd", "crush", "add", "osd.0", "1", "root=default", "host=h")
         self._cluster.append(self._spawn("ceph-osd", "-i", "0"))
 
-    def start(self) -> None:
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the gateway, and do not wait for it."""
+        return self._spawn("radosgw", "-n", "client.admin")
+
+    def start(self, deadline: float = PATIENCE_S) -> None:
         """Start it and wait until it answers; what was stored before a `stop` is still there."""
         is_new = not self._cluster
         try:
             if is_new:
                 self._start_cluster()
-            self._gateway = self._spawn("radosgw", "-n", "client.admin")
-            process.wait_until(self._answers, "radosgw to start")
+            super().start(deadline)
             if is_new:
                 self.new_user(self.access_key, self.secret_key)
         except BaseException:
             self.close()
             raise
 
-    def _answers(self) -> bool:
-        assert self._gateway is not None
-        if self._gateway.poll() is not None:
-            raise AssertionError((self.directory / "radosgw.out").read_text(errors="replace"))
-        return process.listens(self.port)
-
     def stop(self) -> None:
         """End the gateway as an administrator would; the objects stay."""
-        self._end(signal.SIGTERM)
+        self.end(signal.SIGTERM)
 
     def crash(self) -> None:
-        """End the gateway in the middle of what it does; the objects stay.
+        """End the gateway in the middle of its work; the objects stay.
 
         For five seconds after, changes of users and buckets wait for the dead one's consent.
         """
-        self._end(signal.SIGKILL)
-
-    def _end(self, how: signal.Signals) -> None:
-        gateway, self._gateway = self._gateway, None
-        if gateway is not None:
-            process.end(gateway, how)
-
-    def freeze(self) -> None:
-        """Let the gateway answer nothing, with all connections open, until `thaw`."""
-        assert self._gateway is not None
-        process.freeze(self._gateway)
-
-    def thaw(self) -> None:
-        """Go on."""
-        assert self._gateway is not None
-        process.thaw(self._gateway)
+        self.kill()
 
     def close(self) -> None:
         """End everything and remove its files; all that was stored is gone."""
         # Nothing of it lasts, so nothing has to end in order.
-        self._end(signal.SIGKILL)
         while self._cluster:
-            process.end(self._cluster.pop(), signal.SIGKILL)
-        process.remove(self.directory)
+            end(self._cluster.pop(), signal.SIGKILL)
+        super().close()
 
     def new_user(self, access_key: str, secret_key: str) -> None:
-        """Add somebody who owns nothing yet."""
+        """Add a user, who owns nothing yet."""
         self._run(
             *("radosgw-admin", "user", "create", "--uid", access_key.lower()),
             *("--display-name", access_key, "--access-key", access_key),

@@ -1,4 +1,7 @@
-"""One server of each kind per test process, started when first asked for."""
+"""One server of each kind per test process, started when first asked for.
+
+A test that ends one of them starts it again.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from functools import cache
 from typing import TypeVar
 
 from tests.integration.servers.mariadb import MariaDB
+from tests.integration.servers.mysql import MySQL
 from tests.integration.servers.postgresql import PostgreSQL
 from tests.integration.servers.radosgw import RadosGW
 from tests.integration.servers.redis import Redis
 
-S = TypeVar("S", PostgreSQL, MariaDB, RadosGW, Redis)
+S = TypeVar("S", PostgreSQL, MariaDB, MySQL, RadosGW, Redis)
 
 
 def kept(server: S) -> S:
@@ -23,23 +27,35 @@ def kept(server: S) -> S:
 
 @cache
 def postgresql() -> PostgreSQL:
-    """The PostgreSQL that tests share, each with a database of its own; not to be stopped."""
+    """The PostgreSQL that tests share, each with a database of its own."""
     return kept(PostgreSQL())
 
 
 @cache
 def mariadb() -> MariaDB:
-    """The MariaDB that tests share, each with a database of its own; not to be stopped."""
+    """The MariaDB that tests share, each with a database of its own."""
     return kept(MariaDB())
 
 
 @cache
+def mysql() -> MySQL:
+    """The MySQL that tests share, each with a database of its own."""
+    return kept(MySQL())
+
+
+@cache
 def radosgw() -> RadosGW:
-    """The S3 server that tests share, each with a bucket of its own; not to be stopped."""
+    """The S3 server that tests share, each with a bucket of its own."""
     return kept(RadosGW())
 
 
 @cache
 def redis() -> Redis:
-    """The Redis that tests share, each with a key prefix of its own; not to be stopped."""
+    """The Redis that tests share, each with a key prefix of its own."""
     return kept(Redis())
+
+
+@cache
+def redis_servers() -> tuple[Redis, Redis, Redis]:
+    """Three independent servers that tests share, each test with a key prefix of its own."""
+    return (redis(), kept(Redis()), kept(Redis()))

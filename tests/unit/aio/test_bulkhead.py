@@ -1,4 +1,4 @@
-"""So many at once, so many in line, for so long."""
+"""Bulkhead: a number at once, a number in line, and a longest wait."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BulkheadTests(SynchronousTestCase):
         self.assertEqual((self.slots.free, self.clock.getDelayedCalls()), (0, []))
 
     def test_waiting_is_in_order(self) -> None:
-        """Who came first is served first."""
+        """The first to come is served first."""
         self.fill()
         first, second = self.ask(), self.ask()
         self.slots.release()
@@ -43,7 +43,7 @@ class BulkheadTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_line_is_bounded(self) -> None:
-        """Who comes to a line that is full is turned away at once."""
+        """A caller that comes to a full line is turned away at once."""
         self.fill()
         waiting = [self.ask() for _ in range(3)]
         self.failureResultOf(self.ask(), Busy)
@@ -53,7 +53,7 @@ class BulkheadTests(SynchronousTestCase):
         self.assertNoResult(self.ask())
 
     def test_patience_is_bounded(self) -> None:
-        """Who has waited long enough is told so, and leaves no hole in the line."""
+        """A caller that has waited too long gets an error, and leaves no hole in the line."""
         self.fill()
         first = self.ask()
         self.clock.advance(5)

@@ -41,7 +41,7 @@ class AgesTests(SynchronousTestCase):
         self.assertTrue(self.older(marked, HOUR))
 
     def test_set_forward_nothing_is_older_for_that(self) -> None:
-        """What is a minute old stays so when an hour is added, until the hour has passed."""
+        """A minute stays a minute when an hour is added to the clock, until the hour has passed."""
         marked = self.clock.wall()
         self.clock.advance(60)
         self.clock.ahead += HOUR
@@ -61,7 +61,7 @@ class AgesTests(SynchronousTestCase):
         self.assertTrue(self.older(marked, HOUR))
 
     def test_set_back_nothing_is_older_for_that(self) -> None:
-        """What is an hour from the future is old an hour later than it should be, not earlier."""
+        """A time an hour in the future becomes old an hour later than it should, not earlier."""
         marked = self.clock.wall()
         self.clock.ahead -= HOUR
         self.clock.advance(2 * HOUR - 1)
@@ -70,7 +70,7 @@ class AgesTests(SynchronousTestCase):
         self.assertTrue(self.older(marked, HOUR))
 
     def test_back_and_forth(self) -> None:
-        """Every step forward counts, whatever came between."""
+        """Every step forward counts, also after steps back."""
         marked = self.clock.wall()
         for _ in range(5):
             self.clock.ahead -= DAY

@@ -19,7 +19,7 @@ class EndingTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.ending.pause(seconds))
 
     def test_delay_and_drain_add_up(self) -> None:
-        """What runs has the drain time after the delay, and no less than none after that."""
+        """Running work has the drain time after the delay, and then 0 seconds, never less."""
         self.assertEqual(35.0, self.ending.left_s)
         self.clock.advance(40.0)
         self.assertEqual(0.0, self.ending.left_s)
@@ -54,7 +54,7 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_pause_that_is_cancelled_leaves_nothing(self) -> None:
-        """Whoever stops waiting is told of no cut."""
+        """A pause that is over hears of no cut."""
         pause = self.pause(5.0)
         pause.addErrback(lambda _: None)
         pause.cancel()

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.listening import BACKLOG, listen, shown_address
 from ncps.errors import Refused
-from ncps.settings.network import parse_address
+from ncps.settings.kinds.network import parse_address
 
 
 class Reactor(MemoryReactor):
@@ -65,7 +65,7 @@ class ListenTests(SynchronousTestCase):
             self.assertEqual([(8501, BACKLOG, "0.0.0.0")], self.listening())
 
     def test_one_ipv6_address_is_not_replaced(self) -> None:
-        """A single address that is not there is an error, whatever it looks like."""
+        """A single address that is not there is an error, also if it is one of IPv6."""
         self.reactor.failing["::1"] = OSError(errno.EADDRNOTAVAIL, "Cannot assign address")
         error = self.failureResultOf(self.listen(r"tcp:8501:interface=\:\:1"), Refused).value
         self.assertIn("Cannot assign address", str(error))
@@ -75,7 +75,12 @@ class ListenTests(SynchronousTestCase):
         """The message says what could not be had, and why."""
         self.reactor.failing[""] = OSError(errno.EADDRINUSE, "Address already in use")
         error = self.failureResultOf(self.listen("tcp:8501"), Refused).value
-        self.assertEqual("cannot listen on :8501: Address already in use", str(error))
+        self.assertEqual(
+            "cannot listen on :8501: Address already in use; stop the program that listens at port"
+            " 8501, which may be another ncps (`ss -ltnp sport = :8501` names it), or choose"
+            " another port by server-addr",
+            str(error),
+        )
         self.reactor.failing[""] = "strange"
         self.assertIn("strange", str(self.failureResultOf(self.listen("tcp:1"), Refused).value))
 
@@ -115,7 +120,7 @@ class ListenTests(SynchronousTestCase):
             self.assertIn(why, told)
 
     def test_addresses_are_shown_as_they_are_written(self) -> None:
-        """What was made of them for Twisted is taken back."""
+        """All that was added to them for Twisted is removed."""
         for text in (":8501", "127.0.0.1:80", "[::1]:8501", "localhost:0", "unix:/run/x.sock"):
             self.assertEqual(text, shown_address(parse_address(text)))
         for description, text in (

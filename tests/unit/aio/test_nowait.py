@@ -1,4 +1,4 @@
-"""What never waits: which file systems are of this machine, and what is done from memory."""
+"""Calls that never wait: the file systems of this machine, and reads from memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOUNTS = r"""
 
 class FileSystemTests(SynchronousTestCase):
     def test_the_deepest_and_last_mount_counts(self) -> None:
-        """A directory lies on what was mounted above it last, whatever its name."""
+        """A directory lies on what was mounted above it last, also with a strange name."""
         mounts = Path(self.mktemp())
         mounts.write_text(MOUNTS)
         for path, kind in {
@@ -40,7 +40,7 @@ class FileSystemTests(SynchronousTestCase):
 
 class NowTests(SynchronousTestCase):
     def test_what_is_in_memory(self) -> None:
-        """What was just written is opened and read as it is; parts and the end as well."""
+        """A file that was just written is opened and read as it is; parts and the end as well."""
         path = Path(self.mktemp()).absolute()
         path.write_bytes(b"some bytes")
         path.read_bytes()

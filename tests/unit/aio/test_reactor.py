@@ -1,4 +1,4 @@
-"""Which reactor runs a process, and how soon threads let it go on."""
+"""The reactor of a process, and how soon threads let it go on."""
 
 from __future__ import annotations
 

@@ -92,13 +92,13 @@ class ResolverCase(SynchronousTestCase):
 
 class FindTests(ResolverCase):
     def test_addresses_in_figures_need_no_look_up(self) -> None:
-        """Whatever hangs, they are there at once."""
+        """They are there at once, even if all look-ups hang."""
         for text in (V4, V6, "::1", "127.0.0.1", "fe80::1%eth0"):
             self.assertEqual((text,), self.successResultOf(self.find(text)))
         self.assertEqual(0, len(self.threads))
 
-    def test_one_look_up_for_all_who_ask(self) -> None:
-        """In any case of the letters; those who leave take nobody along."""
+    def test_one_look_up_for_all_callers(self) -> None:
+        """In any case of the letters; a caller that leaves ends no other's wait."""
         finding = [self.find(host) for host in ("a.example", "A.Example", "a.example")]
         self.assertEqual(1, len(self.threads))
         finding[0].cancel()
@@ -123,7 +123,7 @@ class FindTests(ResolverCase):
         self.assertEqual((V6,), self.successResultOf(finding))
 
     def test_silence_is_given_up(self) -> None:
-        """Whoever comes later waits no longer; an answer that comes late is good for the next."""
+        """A later caller waits no longer; an answer that comes late is good for the next caller."""
         finding = self.find("a.example")
         self.wire.advance(PATIENCE_S - 1)
         later = self.find("a.example")
@@ -160,7 +160,7 @@ class FindTests(ResolverCase):
         self.assertIn("Temporary failure", str(self.trouble(finding)))
 
     def test_name_that_is_no_more(self) -> None:
-        """What the name server denies is not believed from memory, nor is the denial kept."""
+        """A name that the server denies is not taken from memory, and the denial is not kept."""
         self.find("a.example")
         self.threads.release()
         self.wire.advance(FRESH_S)
@@ -176,7 +176,7 @@ class FindTests(ResolverCase):
         self.assertEqual((V6,), self.successResultOf(finding))
 
     def test_names_that_cannot_be_any(self) -> None:
-        """Whatever the system says to them."""
+        """Each answer of the system becomes an error of ours."""
         for error in (UnicodeError("label too long"), OSError("odd"), ValueError("nul")):
             self.fail_with(error)
             finding = self.find("a" * 70)
@@ -209,7 +209,7 @@ class FindTests(ResolverCase):
         self.assertEqual([], self.wire.getDelayedCalls())
 
     def test_names_of_others_that_hang(self) -> None:
-        """Who waits behind them has not failed; what is known of a name is used again."""
+        """A look-up that waits behind them has not failed; known addresses are used again."""
         self.find("known.example")
         self.threads.release()
         self.wire.advance(FRESH_S)

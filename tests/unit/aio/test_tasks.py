@@ -58,7 +58,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_stop_waits_for_the_last_one(self) -> None:
-        """What ends before the deadline ends well."""
+        """Work that ends before the deadline ends well."""
         self.tasks.start("a", self.sleep(1))
         self.tasks.start("b", self.sleep(2))
         stopping = self.stop(5)
@@ -69,7 +69,7 @@ class TasksTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_stop_cuts_at_the_deadline(self) -> None:
-        """What takes too long is cancelled and counted."""
+        """Work that takes too long is cancelled and counted."""
         self.tasks.start("a", self.sleep(60))
         self.tasks.start("b", self.sleep(60))
         stopping = self.stop(5)
@@ -163,7 +163,7 @@ class CoalescedTests(SynchronousTestCase):
             self.job.ask()
             self.assertEqual((count, []), (self.runs, self.tasks.names))
 
-    def test_who_asks_while_it_runs_gets_one_more_run(self) -> None:
+    def test_asking_while_it_runs_gives_one_more_run(self) -> None:
         """After this one, and one for all of them."""
         gate = self.gate = Deferred()
         for _ in range(5):
@@ -173,7 +173,7 @@ class CoalescedTests(SynchronousTestCase):
         gate.callback(None)
         self.assertEqual((2, []), (self.runs, self.tasks.names))
 
-    def test_who_asks_while_it_rests_waits(self) -> None:
+    def test_asking_while_it_rests_waits(self) -> None:
         """No longer than the longest rest."""
         for rest_s in (5, 1000):
             self.job.rest(rest_s)
@@ -262,7 +262,7 @@ class TickerTests(SynchronousTestCase):
         self.assertEqual(2, self.ticks)
 
     def test_tick_that_could_not_be_done_is_a_line_of_the_log(self) -> None:
-        """What is away for a while is no fault, and needs no traceback."""
+        """A part that is away for a while is no fault, and needs no traceback."""
         self.error = Unavailable("the database does not answer")
         with capturedLogs() as events:
             self.start(10)

@@ -18,7 +18,12 @@ from twisted.test.iosim import connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.authorities import trouble_of_authorities
-from ncps.aio.tls import VerifiedHTTPS, WrongCertificate, verified
+from ncps.aio.tls import (
+    VerifiedHTTPS,
+    WrongCertificate,
+    trouble_with_callbacks,
+    verified,
+)
 from tests.integration.servers.certificates import Authority
 
 
@@ -159,7 +164,7 @@ class VerifiedTests(SynchronousTestCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_address_among_the_names(self) -> None:
-        """An address has to be said as one: written as a name it is for nobody."""
+        """An address must stand as an address: written as a name it fits no host."""
         names = [DNSName("10.0.0.7")]
         for host, given, is_heard in (
             ("10.0.0.7", names, False),
@@ -173,7 +178,7 @@ class VerifiedTests(SynchronousTestCase):
         self.assertEqual([], self.flushLoggedErrors())
 
     def test_authority_that_is_not_trusted(self) -> None:
-        """The right name helps nobody whose authority is unknown."""
+        """The right name does not help a server whose authority is unknown."""
         other = Authority(Path(self.mktemp()).absolute(), "other")
         trust = trustRootFromCertificates([Certificate.loadPEM(other.path.read_bytes())])
         for names in (["cache.example"], []):
@@ -188,8 +193,14 @@ class VerifiedTests(SynchronousTestCase):
         creator = VerifiedHTTPS(self.trust).creatorForNetloc(b"cache.example", 443)
         self.assertIs(type(verified("cache.example")), type(creator))
 
+    def test_callbacks_that_cannot_be_made(self) -> None:
+        """Where memory may not be written and executed, the line says what to do."""
+        self.assertEqual("", trouble_with_callbacks())
+        with patch("OpenSSL.SSL.Context.set_info_callback", side_effect=MemoryError):
+            self.assertIn("remove MemoryDenyWriteExecute=", trouble_with_callbacks())
+
     def test_hosts_that_are_none(self) -> None:
-        """What cannot be a host is an error before anything is connected."""
+        """A text that cannot be a host is an error before anything is connected."""
         with self.assertRaises(ValueError):
             verified("*.example")
 

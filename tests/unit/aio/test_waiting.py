@@ -1,19 +1,17 @@
-"""SingleFlight, Future and Wakeup: one job per key, each waiter can be cancelled alone."""
+"""Future, Wakeup, sleep and within: each waiter can be cancelled alone."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.aio.tasks import Tasks
-from ncps.aio.waiting import Future, SingleFlight, Wakeup
+from ncps.aio.waiting import Future, Wakeup, sleep, within
 from ncps.errors import NotFound, Unavailable
 
 
-class SharedTests(SynchronousTestCase):
+class FutureTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.shared: Future[int] = Future()
 
@@ -21,7 +19,7 @@ class SharedTests(SynchronousTestCase):
         return Deferred.fromCoroutine(self.shared.wait())
 
     def test_waiters_before_and_after_all_get_value(self) -> None:
-        """Whoever waits gets the result, early or late."""
+        """Early and late waiters get the result."""
         early = [self.wait(), self.wait()]
         self.assertFalse(self.shared.is_set)
         self.shared.succeed(7)
@@ -29,7 +27,7 @@ class SharedTests(SynchronousTestCase):
         self.assertEqual([7, 7, 7], [self.successResultOf(d) for d in [*early, self.wait()]])
 
     def test_second_result_is_ignored(self) -> None:
-        """Only the first result counts, whatever comes later."""
+        """Only the first result counts; later ones are ignored."""
         self.shared.succeed(7)
         self.shared.fail(NotFound("late"))
         self.shared.succeed(8)
@@ -50,7 +48,7 @@ class SharedTests(SynchronousTestCase):
         self.assertLess(depth, 10)
 
     def test_cancelled_waiter_leaves_others_waiting(self) -> None:
-        """A waiter that gives up takes nobody along."""
+        """A waiter that gives up ends no other's wait."""
         first, second = self.wait(), self.wait()
         first.cancel()
         self.failureResultOf(first, CancelledError)
@@ -86,144 +84,93 @@ class SharedTests(SynchronousTestCase):
         self.assertEqual(7, self.successResultOf(second))
 
 
-class BellTests(SynchronousTestCase):
-    def test_ring_wakes_the_waiter_once(self) -> None:
-        """A ring wakes whoever waits then; rings before and after are not remembered."""
-        bell = Wakeup()
-        bell.ring()
-        waiting = Deferred.fromCoroutine(bell.wait())
+class WakeupTests(SynchronousTestCase):
+    def test_wake_ends_one_wait(self) -> None:
+        """It wakes the coroutine that waits; calls before and after are not remembered."""
+        wakeup = Wakeup()
+        wakeup.wake()
+        waiting = Deferred.fromCoroutine(wakeup.wait())
         self.assertNoResult(waiting)
-        bell.ring()
+        wakeup.wake()
         self.successResultOf(waiting)
-        bell.ring()
-        self.assertNoResult(Deferred.fromCoroutine(bell.wait()))
+        wakeup.wake()
+        self.assertNoResult(Deferred.fromCoroutine(wakeup.wait()))
 
     def test_cancelled_waiter_can_be_followed_by_another(self) -> None:
-        """A wait that was called off leaves the bell as it was."""
-        bell = Wakeup()
-        waiting = Deferred.fromCoroutine(bell.wait())
+        """A wait that was called off leaves it as it was."""
+        wakeup = Wakeup()
+        waiting = Deferred.fromCoroutine(wakeup.wait())
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
-        bell.ring()
-        again = Deferred.fromCoroutine(bell.wait())
-        bell.ring()
+        wakeup.wake()
+        again = Deferred.fromCoroutine(wakeup.wait())
+        wakeup.wake()
         self.successResultOf(again)
 
 
-class FlightsTests(SynchronousTestCase):
+class SleepTests(SynchronousTestCase):
+    def test_returns_after_the_time(self) -> None:
+        """Not before it, and no timer is left when the sleeper is cancelled."""
+        clock = Clock()
+        first = Deferred.fromCoroutine(sleep(clock, 2.0))
+        second = Deferred.fromCoroutine(sleep(clock, 2.0))
+        clock.advance(1.0)
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.assertNoResult(first)
+        clock.advance(1.0)
+        self.successResultOf(first)
+        self.assertEqual([], clock.getDelayedCalls())
+
+
+class WithinTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.tasks = Tasks(Clock())
-        self.flights: SingleFlight[str, int] = SingleFlight(self.tasks, "test")
-        self.jobs: list[Deferred[int]] = []
+        self.clock = Clock()
+        self.work: Deferred[int] = Deferred()
 
     async def job(self) -> int:
-        result: Deferred[int] = Deferred()
-        self.jobs.append(result)
-        return await result
+        return await self.work
 
-    def join(self, key: str = "k") -> Deferred[int]:
-        return Deferred.fromCoroutine(self.flights.join(key, self.job))
+    def within(self, late: str = "") -> Deferred[int]:
+        return Deferred.fromCoroutine(within(self.clock, 2.0, self.job(), late))
 
-    def test_two_waiters_share_one_job(self) -> None:
-        """Two requests for one thing cost one fetch."""
-        first, second = self.join(), self.join()
-        self.assertEqual(1, len(self.jobs))
-        self.assertIn("k", self.flights)
-        self.jobs[0].callback(3)
-        self.assertEqual([3, 3], [self.successResultOf(d) for d in (first, second)])
-        self.assertEqual(0, len(self.flights))
+    def test_result_and_error_in_time_are_those_of_the_work(self) -> None:
+        """The timer is gone afterwards."""
+        done = self.within()
+        self.work.callback(7)
+        self.assertEqual(7, self.successResultOf(done))
+        self.work = Deferred()
+        failing = self.within("late")
+        self.work.errback(NotFound("no"))
+        self.failureResultOf(failing, NotFound)
+        self.assertEqual([], self.clock.getDelayedCalls())
 
-    def test_other_key_is_another_job(self) -> None:
-        """Different things are fetched side by side."""
-        first, second = self.join("a"), self.join("b")
-        self.jobs[1].callback(2)
-        self.assertEqual(2, self.successResultOf(second))
-        self.assertNoResult(first)
-        self.assertEqual((True, False), ("a" in self.flights, "b" in self.flights))
+    def test_late_work_is_cancelled(self) -> None:
+        """Twisted's error for work that is late; it got its time in full."""
+        done = self.within()
+        self.clock.advance(1.9)
+        self.assertNoResult(done)
+        self.clock.advance(0.1)
+        self.failureResultOf(done, DeferredTimeout)
+        self.assertTrue(self.work.called)
 
-    def test_cancelled_waiter_does_not_stop_the_job(self) -> None:
-        """One of two clients leaves, the other gets the answer."""
-        first, second = self.join(), self.join()
-        first.cancel()
-        self.failureResultOf(first, CancelledError)
-        self.jobs[0].callback(3)
-        self.assertEqual(3, self.successResultOf(second))
+    def test_late_work_with_a_message_is_unavailable(self) -> None:
+        """An error of ours, which says that time ran out."""
+        done = self.within("no answer within 2 s")
+        self.clock.advance(2.0)
+        error = self.failureResultOf(done, Unavailable).value
+        self.assertEqual(("no answer within 2 s", True), (str(error), error.timed_out))
 
-    def test_job_outlives_all_waiters(self) -> None:
-        """The job ends well though everybody has left, and who comes then joins it."""
-        first = self.join()
-        first.cancel()
-        self.failureResultOf(first, CancelledError)
-        self.assertEqual(["test k"], self.tasks.names)
-        late = self.join()
-        self.assertEqual(1, len(self.jobs))
-        self.jobs[0].callback(3)
-        self.assertEqual(3, self.successResultOf(late))
-        self.assertEqual([], self.tasks.names)
+    def test_cancelled_waiter_cancels_the_work(self) -> None:
+        """That is no lack of time, and leaves no timer."""
+        done = self.within("late")
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+        self.assertTrue(self.work.called)
+        self.assertEqual([], self.clock.getDelayedCalls())
 
-    def test_failure_reaches_all_and_next_one_tries_again(self) -> None:
-        """An error is everybody's, but it is not remembered."""
-        waiters = [self.join(), self.join()]
-        self.jobs[0].errback(NotFound("no"))
-        for waiter in waiters:
-            self.failureResultOf(waiter, NotFound)
-        again = self.join()
-        self.jobs[1].callback(4)
-        self.assertEqual(4, self.successResultOf(again))
-
-    def test_who_asks_again_at_once_gets_a_new_job(self) -> None:
-        """A waiter that tries again in the moment of failure does not get the old failure."""
-
-        async def stubborn() -> int:
-            try:
-                return await self.flights.join("k", self.job)
-            except NotFound:
-                return await self.flights.join("k", self.job)
-
-        waiting = Deferred.fromCoroutine(stubborn())
-        self.jobs[0].errback(NotFound("no"))
-        self.assertNoResult(waiting)
-        self.jobs[1].callback(5)
-        self.assertEqual(5, self.successResultOf(waiting))
-
-    def test_who_asks_again_after_success_gets_a_new_job(self) -> None:
-        """A result is shared by those who waited for it, not by those who come later."""
-
-        async def twice() -> list[int]:
-            return [await self.flights.join("k", self.job), await self.flights.join("k", self.job)]
-
-        waiting = Deferred.fromCoroutine(twice())
-        self.jobs[0].callback(1)
-        self.jobs[1].callback(2)
-        self.assertEqual([1, 2], self.successResultOf(waiting))
-
-    def test_unforeseen_error_reaches_waiters_and_log(self) -> None:
-        """A fault of the program is told to those who wait and logged even if nobody does."""
-        waiting = self.join()
-        self.jobs[0].errback(ZeroDivisionError())
-        self.failureResultOf(waiting, ZeroDivisionError)
-        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
-        self.assertNotIn("k", self.flights)
-
-    def test_job_cancelled_at_stop_is_unavailable_to_waiters(self) -> None:
-        """A daemon that stops says "later" to those who wait."""
-        waiting = self.join()
-        self.successResultOf(Deferred.fromCoroutine(self.stop()))
-        self.failureResultOf(waiting, Unavailable)
-        self.assertEqual(0, len(self.flights))
-
-    async def stop(self) -> None:
-        clock: Any = self.tasks._clock
-        stopping = Deferred.fromCoroutine(self.tasks.stop(1.0))
-        clock.advance(1.0)
-        await stopping
-
-    def test_job_that_ends_at_once_needs_no_waiting(self) -> None:
-        """A job that has its answer in hand is answered in the same breath."""
-
-        async def ready() -> int:
-            return 9
-
-        waiting = Deferred.fromCoroutine(self.flights.join("k", ready))
-        self.assertEqual(9, self.successResultOf(waiting))
-        self.assertEqual(0, len(self.flights))
+    def test_deferred_is_work_as_well(self) -> None:
+        """A Deferred needs no coroutine around it."""
+        done = Deferred.fromCoroutine(within(self.clock, 2.0, self.work))
+        self.work.callback(7)
+        self.assertEqual(7, self.successResultOf(done))

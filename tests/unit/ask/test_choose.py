@@ -1,4 +1,4 @@
-"""Upstreams: whom to ask in what order, and what a slow or silent one costs the others."""
+"""Upstreams: the order in which they are asked, and the cost of a slow or silent one."""
 
 from __future__ import annotations
 
@@ -11,29 +11,40 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.tasks import Tasks
-from ncps.ask.choose import PATIENCE_BESIDE_S, PATIENCE_S, Candidate, Found, Upstreams
-from ncps.ask.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
+from ncps.ask.choose import PATIENCE_BESIDE_S, PATIENCE_S, Found, Upstreams
+from ncps.ask.health import AWAY_S, FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S, Candidate
 from ncps.ask.policy import AllAway
-from ncps.ask.say import AWAY_S
 from ncps.errors import Busy, Corrupt, Malformed, NcpsError, NotFound, Unavailable
+from ncps.observe.metrics import Metrics
 from ncps.ports import Upstream
+from tests.fakes.metrics import series
 from tests.fakes.upstream import ScriptedUpstream
+
+
+class NotingUpstreams(Upstreams):
+    """Upstreams of which each failure is noted before it is counted."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.failed: list[str] = []
+
+    def count(self, candidate: Candidate, error: NcpsError) -> None:
+        self.failed.append(candidate.upstream.name)
+        super().count(candidate, error)
 
 
 class UpstreamsCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.tasks = Tasks(self.clock)
-        self.failed: list[tuple[str, NcpsError]] = []
+        self.metrics = Metrics()
         self.asked: list[str] = []
         self.answers: dict[str, Deferred[str]] = {}
         self.a, self.b, self.c = (ScriptedUpstream(name, 10) for name in "abc")
         self.upstreams = self.made(self.a, self.b, self.c)
 
-    def made(self, *upstreams: Upstream) -> Upstreams:
-        return Upstreams(
-            self.clock, self.tasks, upstreams, lambda u, e: self.failed.append((u.name, e))
-        )
+    def made(self, *upstreams: Upstream) -> NotingUpstreams:
+        return NotingUpstreams(self.clock, self.tasks, upstreams, self.metrics)
 
     async def question(self, upstream: Upstream) -> str:
         self.asked.append(upstream.name)
@@ -41,7 +52,16 @@ class UpstreamsCase(SynchronousTestCase):
         return await answer
 
     def first(self, preferred: str = "") -> Deferred[Found[str]]:
-        return Deferred.fromCoroutine(self.upstreams.first("x", self.question, preferred=preferred))
+        """Ask; the upstream at `preferred` has the best priority."""
+        for upstream in (self.a, self.b, self.c):
+            upstream.priority = 1 if upstream.base_url == preferred else 10
+        return Deferred.fromCoroutine(self.upstreams.first("x", self.question))
+
+    def fail_all(self) -> None:
+        """Let every upstream be known to be away."""
+        for candidate in self.upstreams.candidates:
+            for _ in range(FAILURES):
+                candidate.health.failed("refused")
 
     def reply(self, name: str, error: Exception | None = None) -> None:
         if error is None:
@@ -54,17 +74,15 @@ class UpstreamsTests(UpstreamsCase):
     # Order
 
     def test_order_by_priority_then_latency(self) -> None:
-        """Local priority counts first, among equals the quicker one."""
+        """Local priority counts first; among equals the quicker upstream goes first."""
         ahead = ScriptedUpstream("z", 5)
         upstreams = self.made(self.a, self.b, ahead)
         upstreams.candidates[0].health.answered(0.2)
         upstreams.candidates[1].health.answered(0.1)
         self.assertEqual(["z", "b", "a"], [c.upstream.name for c in upstreams.ordered()])
-        first = upstreams.ordered("http://a")
-        self.assertEqual(["a", "z", "b"], [c.upstream.name for c in first])
 
     def test_sick_and_suspect_go_last(self) -> None:
-        """One that fails or dawdles is asked after those that are well."""
+        """An upstream that fails or is late is asked after those that are well."""
         sick, dawdling, _ = [c.health for c in self.upstreams.candidates]
         for _ in range(FAILURES):
             sick.failed("no")
@@ -84,13 +102,21 @@ class UpstreamsTests(UpstreamsCase):
         self.upstreams.candidates[2].health.refused("status 403", is_probe=True)
         self.assertFalse(self.upstreams.is_reachable())
         self.assertEqual(
-            ("a", ""), (self.upstreams.name_of("http://a"), self.upstreams.name_of("?"))
+            ("a", None), (self.upstreams.names.get("http://a"), self.upstreams.names.get("?"))
         )
+
+    def test_upstreams_are_replaced(self) -> None:
+        """Their names go with them; one that stays keeps its health."""
+        self.upstreams.candidates[0].health.suspect()
+        new = ScriptedUpstream("d", 10)
+        self.upstreams.replace((self.a, new))
+        self.assertEqual({"http://a": "a", "http://d": "d"}, self.upstreams.names)
+        self.assertEqual([True, False], [each.health.is_sick for each in self.upstreams.candidates])
 
     # Asking
 
     def test_good_answer_ends_the_round(self) -> None:
-        """If the first one has it, nobody else is bothered."""
+        """If the first upstream has the narinfo, no other one is asked."""
         asking = self.first()
         self.reply("a")
         found = self.successResultOf(asking)
@@ -107,7 +133,8 @@ class UpstreamsTests(UpstreamsCase):
         self.reply("c")
         self.assertEqual("from c", self.successResultOf(asking).value)
         self.assertEqual(["b", "a", "c"], self.asked)
-        self.assertEqual(["b", "a"], [name for name, _ in self.failed])
+        self.assertEqual(["b", "a"], self.upstreams.failed)
+        self.assertEqual({"a corrupt": 1}, series(self.metrics.upstream_errors))
 
     def test_silent_first_costs_less_than_200_ms(self) -> None:
         """A silent upstream in front delays the answer of the next one by less than 200 ms."""
@@ -142,7 +169,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual([], self.tasks.names)
 
     def test_losers_run_on_and_are_learned_from(self) -> None:
-        """The silent one is found out by its own deadline, though the client is long gone."""
+        """A silent upstream is found out by its own deadline, though the client is long gone."""
         self.first()
         self.clock.advance(SLOWEST_HEDGE_S)
         self.reply("b")
@@ -152,14 +179,14 @@ class UpstreamsTests(UpstreamsCase):
         self.assertEqual([], self.tasks.names)
 
     def test_failure_while_another_is_asked_goes_on_at_once(self) -> None:
-        """With two asked and one failing, the third is asked without waiting for the hedge."""
+        """If one of two fails, the third is asked without waiting for the hedge."""
         self.first()
         self.clock.advance(SLOWEST_HEDGE_S)
         self.reply("a", Unavailable("reset"))
         self.assertEqual(["a", "b", "c"], self.asked)
 
     def test_last_one_is_waited_for(self) -> None:
-        """While one is still asked there is no verdict, however long the others have failed."""
+        """While an upstream is still asked there is no verdict, though the others have failed."""
         asking = self.first()
         self.reply("a", NotFound("404"))
         self.reply("b", NotFound("404"))
@@ -169,7 +196,7 @@ class UpstreamsTests(UpstreamsCase):
         self.failureResultOf(asking, NotFound)
 
     def test_verdict_over_all(self) -> None:
-        """If nobody has it, the verdict says what each came to."""
+        """If no upstream has the narinfo, the verdict tells the error of each."""
         asking = self.first()
         self.reply("a", Unavailable("refused"))
         self.reply("b", NotFound("404"))
@@ -184,7 +211,7 @@ class UpstreamsTests(UpstreamsCase):
         self.failureResultOf(self.first(), NotFound)
 
     def test_open_breaker_is_passed_by(self) -> None:
-        """One known to be away costs nothing, and is "could not tell"."""
+        """An upstream known to be away costs no time, and counts as "could not tell"."""
         for _ in range(FAILURES):
             self.upstreams.candidates[0].health.failed("refused")
         asking = self.first("http://a")
@@ -196,26 +223,22 @@ class UpstreamsTests(UpstreamsCase):
 
     def test_all_away_is_told_at_once(self) -> None:
         """With every upstream known to be away the client does not wait."""
-        for candidate in self.upstreams.candidates:
-            for _ in range(FAILURES):
-                candidate.health.failed("refused")
+        self.fail_all()
         self.failureResultOf(self.first(), Unavailable)
 
     def test_half_open_is_asked_by_one_only(self) -> None:
         """One request tries an upstream whose pause is over; the next passes it by."""
-        for _ in range(FAILURES):
-            self.upstreams.candidates[0].health.failed("")
+        self.fail_all()
         self.clock.advance(FIRST_PAUSE_S)
         self.first("http://a")
         self.first("http://a")
         self.assertEqual(["a", "b"], self.asked)
 
     def test_unforeseen_error_spoils_only_its_upstream(self) -> None:
-        """A fault of ours about one upstream's words is logged, and the next one asked."""
+        """A fault of ours with the answer of one upstream is logged, and the next one is asked."""
         for error in (ZeroDivisionError(), Malformed("?")):
             self.setUp()
-            for _ in range(FAILURES):
-                self.upstreams.candidates[0].health.failed("")
+            self.fail_all()
             self.clock.advance(FIRST_PAUSE_S)
             asking = self.first("http://a")
             self.reply("a", error)
@@ -226,7 +249,7 @@ class UpstreamsTests(UpstreamsCase):
             self.failureResultOf(asking, Corrupt)
 
     def test_client_that_leaves_ends_the_hedging(self) -> None:
-        """When nobody waits any more, no further upstream is asked."""
+        """When no client waits any more, no further upstream is asked."""
         asking = self.first()
         asking.cancel()
         self.failureResultOf(asking, CancelledError)
@@ -245,7 +268,7 @@ class UpstreamsTests(UpstreamsCase):
         self.assertTrue(all(c.health.is_healthy for c in self.upstreams.candidates))
 
     def test_stop_ends_the_round(self) -> None:
-        """At shutdown nobody waits for an upstream."""
+        """At shutdown no client waits for an upstream."""
         asking = self.first()
         stopping = Deferred.fromCoroutine(self.tasks.stop(0))
         self.clock.advance(0)
@@ -262,11 +285,11 @@ class UpstreamsTests(UpstreamsCase):
 
         coro: Coroutine[Any, Any, Found[str]] = self.upstreams.first("x", absent)
         self.failureResultOf(Deferred.fromCoroutine(coro), NotFound)
-        self.assertEqual(50, len(self.failed))
+        self.assertEqual(50, len(self.upstreams.failed))
 
 
 class NoSayTests(UpstreamsCase):
-    """Some have been away for a while, or refuse us."""
+    """Some upstreams have been away for a while, or refuse us."""
 
     def lose(self, *numbers: int) -> list[Candidate]:
         candidates = [self.upstreams.candidates[number] for number in numbers]
@@ -277,7 +300,7 @@ class NoSayTests(UpstreamsCase):
         return candidates
 
     def test_the_others_denial_is_the_answer_and_not_remembered(self) -> None:
-        """One that is away for hours does not keep the others from saying no."""
+        """An upstream that is away for hours does not keep the others from saying no."""
         self.lose(0)
         asking = self.first()
         for name in "bc":
@@ -286,7 +309,7 @@ class NoSayTests(UpstreamsCase):
         self.assertFalse(self.failureResultOf(asking, NotFound).value.is_certain)
 
     def test_silent_one_costs_less_than_200_ms(self) -> None:
-        """It is tried again once the others have denied, and waited for a moment."""
+        """Once the others have said no, the silent upstream is tried again, for a moment."""
         self.lose(0)
         asking = self.first()
         for name in "bc":
@@ -299,14 +322,14 @@ class NoSayTests(UpstreamsCase):
         self.assertTrue(self.upstreams.candidates[0].health.has_say)
 
     def test_one_that_is_back_is_believed(self) -> None:
-        """Its first answer counts."""
+        """The first answer of an upstream that is back counts."""
         self.lose(0, 1, 2)
         asking = self.first()
         self.reply(self.asked[0])
         self.successResultOf(asking)
 
     def test_all_are_away(self) -> None:
-        """Nobody waits for long, however silent they are; each is learned from later."""
+        """No client waits for long if all are silent; the health of each learns from it later."""
         self.lose(0, 1, 2)
         asking = self.first()
         self.clock.pump([PATIENCE_S / 4] * 6)
@@ -317,7 +340,7 @@ class NoSayTests(UpstreamsCase):
         self.assertEqual([], self.tasks.names)
 
     def test_one_that_was_well_a_moment_ago_is_waited_for(self) -> None:
-        """Its silence is no denial."""
+        """The silence of an upstream that was well a moment ago is no denial."""
         self.lose(0, 1)
         asking = self.first()
         self.reply("c", Unavailable("refused"))

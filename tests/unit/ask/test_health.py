@@ -27,7 +27,7 @@ class BreakerTests(SynchronousTestCase):
             self.health.failed("refused", retry_after_s)
 
     def test_new_upstream_is_well(self) -> None:
-        """Nothing is held against an upstream that was never asked."""
+        """An upstream that was never asked counts as well."""
         self.assertTrue(self.health.is_healthy)
         self.assertTrue(self.health.may_ask)
         self.assertEqual(
@@ -36,7 +36,7 @@ class BreakerTests(SynchronousTestCase):
         )
 
     def test_breaker_opens_after_failures_in_a_row(self) -> None:
-        """Some failures in a row and nobody asks for a while."""
+        """After some failures in a row no request asks for a while."""
         self.fail(FAILURES - 1)
         self.assertTrue(self.health.may_ask)
         self.fail()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncps.ask.health import FAILURES, FIRST_PAUSE_S, SLOWEST_HEDGE_S
-from ncps.ask.hedge import BUSY_S
+from ncps.ask.opening import BUSY_S
 from ncps.errors import Corrupt, Unavailable
 from tests.fakes.samples import sample
 from tests.fakes.upstream import HONEST, Script
@@ -50,7 +50,7 @@ class HedgeTests(CoreCase):
         self.assertEqual([1, 2], self.asked())
 
     def test_quick_upstream_has_no_rival(self) -> None:
-        """While heads come in time, nobody else is asked."""
+        """While heads come in time, no other upstream is asked."""
         self.origin.scripts.append(Script(hold=True))
         opening = self.open(self.key)
         self.clock.advance(SLOWEST_HEDGE_S - 0.01)
@@ -59,7 +59,7 @@ class HedgeTests(CoreCase):
         self.assertEqual([1, 0], self.asked())
 
     def test_head_that_comes_too_late_is_closed(self) -> None:
-        """The loser's body is let go of; nothing of it is used."""
+        """The body of the loser is closed; nothing of it is used."""
         self.origin.scripts.append(Script(hold=True))
         opening = self.open(self.key)
         self.clock.advance(LATE_S)
@@ -68,7 +68,7 @@ class HedgeTests(CoreCase):
         self.assertEqual(([1, 1], 0), (self.asked(), self.origin.bodies))
 
     def test_late_head_that_still_wins(self) -> None:
-        """If the first one answers before its rival, it is taken."""
+        """If the first upstream answers before its rival, its answer is taken."""
         self.origin.scripts.append(Script(hold=True))
         self.mirror.scripts.append(Script(hold=True))
         opening = self.open(self.key)
@@ -81,7 +81,7 @@ class HedgeTests(CoreCase):
         self.assertEqual(0, self.mirror.bodies)
 
     def test_busy_upstream_is_waited_for_longer(self) -> None:
-        """One that answers other requests meanwhile is not away: a second transfer is dear."""
+        """An upstream that answers other requests is not away: a second transfer is dear."""
         self.origin.scripts.append(Script(hold=True))
         opening = self.open(self.key)
         for _ in range(3):
@@ -96,7 +96,7 @@ class HedgeTests(CoreCase):
         self.origin.release()
 
     def test_both_fail(self) -> None:
-        """If nobody has a head, the round goes on as without a rival."""
+        """If no upstream sends a head, the round goes on as without a rival."""
         self.origin.otherwise = Script(hold=True)
         self.mirror.otherwise = Script(error=Unavailable("refused"))
         opening = self.open(self.key)
@@ -108,7 +108,7 @@ class HedgeTests(CoreCase):
         self.successResultOf(opening)
 
     def test_first_fails_while_the_rival_is_asked(self) -> None:
-        """Then the rival is waited for."""
+        """If the first upstream fails, the rival is waited for."""
         self.origin.scripts.append(Script(hold=True))
         self.mirror.scripts.append(Script(hold=True))
         opening = self.open(self.key)
@@ -120,7 +120,7 @@ class HedgeTests(CoreCase):
         self.assertEqual("b.example.org", nar.upstream)
 
     def test_rival_whose_narinfo_is_not_to_be_had(self) -> None:
-        """Nobody else to ask: the first one's deadline decides."""
+        """Where no other upstream can be asked, the deadline of the first one decides."""
         self.mirror.narinfos.clear()
         self.origin.scripts.append(Script(hold=True))
         opening = self.open(self.key)

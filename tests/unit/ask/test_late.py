@@ -5,8 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from ncps.ask.health import FAILURES, SLOWEST_HEDGE_S
-from ncps.ask.hedge import BUSY_S
-from ncps.ask.late import LOOKS
+from ncps.ask.opening import BUSY_S, LOOKS
 from ncps.cache.answers import ServedNar
 from ncps.errors import Corrupt, NotFound, Unavailable
 from tests.fakes.samples import sample
@@ -44,7 +43,7 @@ class AloneTests(LateCase):
         super().restart()
 
     def test_lone_upstream_is_waited_for(self) -> None:
-        """It answers other requests, so its NAR may come late; nothing else suffers meanwhile."""
+        """An upstream that answers other requests may send its NAR late; nothing else suffers."""
         self.origin.scripts.append(HELD)
         opening = self.open(self.key)
         self.pass_time(40)
@@ -55,7 +54,7 @@ class AloneTests(LateCase):
         self.assertServed(opening)
 
     def test_it_is_asked_seldom_whether_it_is_there(self) -> None:
-        """A small question now and then, none where it has answered something else."""
+        """A small question is put now and then, none where the upstream has answered another."""
         self.origin.scripts.append(HELD)
         opening = self.open(self.key)
         self.pass_time(40)
@@ -69,7 +68,7 @@ class AloneTests(LateCase):
         self.assertServed(opening)
 
     def test_silent_upstream_is_given_up(self) -> None:
-        """What answers nothing at all is not waited for: within the deadline of a question."""
+        """An upstream that answers nothing at all is given up within the deadline of a question."""
         self.origin.is_silent = True
         opening = self.open(self.key)
         self.pass_time(LOOKS.first_s)
@@ -105,7 +104,7 @@ class AloneTests(LateCase):
             self.catalog.entries.clear()
 
     def test_patience_ends_once(self) -> None:
-        """After the long deadline clients are told, without a second one; nobody is called away."""
+        """After the long deadline clients get one error. Their upstream does not count as away."""
         self.origin.scripts.extend([HELD] * 2 * FAILURES)
         openings = []
         for _ in range(FAILURES):
@@ -131,7 +130,7 @@ class RivalTests(LateCase):
     priorities: tuple[int, ...] = (10, 20, 30)
 
     def test_every_other_one_is_asked_before_patience_ends(self) -> None:
-        """A rival that has not the NAR, or is late as well, is followed by the next at once."""
+        """A rival that does not have the NAR, or is late, too, is followed by the next at once."""
         self.origin.scripts.append(HELD)
         self.mirror.scripts.append(Script(error=Unavailable("status 500", kind="status")))
         opening = self.open(self.key)
@@ -140,7 +139,7 @@ class RivalTests(LateCase):
         self.assertEqual(1, len(self.scripted[2].asked("nar")))
 
     def test_loser_that_is_well_is_called_off(self) -> None:
-        """A request that nobody waits for does not take a transfer for a minute."""
+        """A request that no client waits for does not take a transfer for a minute."""
         self.origin.scripts.append(HELD)
         opening = self.open(self.key)
         self.clock.advance(SLOWEST_HEDGE_S + 0.01)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 from twisted.internet.task import deferLater
 
-from ncps.ask.pace import paced
+from ncps.ask.opening import paced
 from ncps.errors import NotFound, Unavailable, Unconfirmed
 from ncps.settings.schema.upstream import UpstreamsSettings
 from tests.fakes.samples import sample
@@ -44,7 +44,7 @@ class PaceCase(CoreCase):
 
 class TrickleTests(PaceCase):
     def test_trickle_is_left_for_another_source(self) -> None:
-        """The rest comes from there, from the byte there is, and its upstream is known for it."""
+        """The rest comes from the other source, and the health of the slow one tells of it."""
         self.origin.scripts.append(TRICKLE)
         client = self.client(self.key)
         self.trickle(2 * WINDOW_S - 2)  # the first one had a good beginning
@@ -56,7 +56,7 @@ class TrickleTests(PaceCase):
         self.assertIn("bytes in", self.upstreams.candidates[0].health.last_error)
 
     def test_trickle_goes_on_alone(self) -> None:
-        """Where nobody else has the file it is better than nothing, and is not asked anew."""
+        """Where no other upstream has the file, the trickle goes on, and is not asked for anew."""
         self.mirror.narinfos[self.sample.digest] = NotFound("status 404")
         self.origin.scripts.append(TRICKLE)
         client = self.client(self.key)
@@ -67,7 +67,7 @@ class TrickleTests(PaceCase):
         self.assertWhole(client)
 
     def test_two_that_trickle_are_tried_once_each(self) -> None:
-        """Then the last one goes on: leaving costs more than it brings."""
+        """The last of two sources that trickle goes on: leaving costs more than it brings."""
         self.origin.otherwise = self.mirror.otherwise = TRICKLE
         client = self.client(self.key)
         self.trickle(10 * WINDOW_S)
@@ -86,7 +86,7 @@ class TrickleTests(PaceCase):
         self.assertEqual(2, len(self.asked(0)))
 
     def test_slow_reader_is_not_a_slow_source(self) -> None:
-        """Time in which nobody waits for the source does not count."""
+        """Time in which no client waits for the source does not count."""
         told: list[str] = []
 
         async def leave(reason: str) -> bool:
@@ -119,7 +119,7 @@ class TrickleTests(PaceCase):
 
 
 class UnconfirmedEndTests(PaceCase):
-    """Bodies that end with their connection, of a size that nobody has told."""
+    """Bodies that end with their connection, and whose size was not told."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -137,18 +137,18 @@ class UnconfirmedEndTests(PaceCase):
         self.forget()
         self.origin.otherwise = self.ends
         self.assertEqual(self.sample.file, self.download(self.key))
-        self.assertEqual((["published"], [0]), (self.ended, self.asked(0)))
+        self.assertEqual(({"published": 1}, [0]), (self.ended, self.asked(0)))
         self.assertTrue(self.upstreams.candidates[0].health.is_healthy)
 
     def test_nar_confirms_the_end(self) -> None:
-        """So is one without FileHash, whose NAR has the NarHash."""
+        """A file without FileHash is whole if its NAR has the NarHash."""
         self.forget(file_hash=None)
         self.origin.otherwise = self.ends
         self.assertEqual(self.sample.file, self.download(self.key))
-        self.assertEqual((["published"], [0]), (self.ended, self.asked(0)))
+        self.assertEqual(({"published": 1}, [0]), (self.ended, self.asked(0)))
 
     def test_early_end_has_broken_off(self) -> None:
-        """What is not whole is asked for again, from its last byte; nothing is taken for wrong."""
+        """A file that is not whole is asked for again, from its last byte, and is not wrong."""
         for fields in ({}, {"file_hash": None}):
             self.forget(**fields)
             early = Script(total=0, end_at=HALF, failure=self.ends.failure)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.ask.policy import MAX_TOLD, RETRY_AFTER_S, AllAway, verdict
-from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable, Unusable
+from ncps.ask.policy import MAX_TOLD, RETRY_AFTER_S, AllAway, kind_of, verdict
+from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable, Unusable
 
 
 class VerdictTests(SynchronousTestCase):
@@ -13,18 +13,18 @@ class VerdictTests(SynchronousTestCase):
         return verdict({f"u{n}": error for n, error in enumerate(errors)}, "x.narinfo")
 
     def test_all_absent_is_not_found(self) -> None:
-        """Only where every upstream surely has it not, the client is told 404."""
+        """The client gets 404 only where every upstream surely does not have the thing."""
         error = self.verdict(NotFound("status 404"), NotFound("status 403"))
         self.assertIs(NotFound, type(error))
         self.assertIn("u1 (status 403)", str(error))
 
     def test_no_upstream_at_all_is_not_found(self) -> None:
-        """A cache without upstreams has what it has."""
+        """A cache without upstreams has only its stored things."""
         error = self.verdict()
         self.assertEqual((NotFound, "no upstream has x.narinfo"), (type(error), str(error)))
 
     def test_one_that_could_not_tell_makes_it_unavailable(self) -> None:
-        """One silent upstream may have it: never 404."""
+        """One silent upstream may have the thing: never 404."""
         for others in ((), (NotFound("404"),), (Corrupt("html"),), (NotFound("404"), Corrupt("h"))):
             error = self.verdict(*others, Unavailable("refused"))
             assert isinstance(error, Unavailable)
@@ -44,7 +44,7 @@ class VerdictTests(SynchronousTestCase):
             self.assertEqual(expected, error.retry_after)
 
     def test_bad_bytes_and_absence_are_corrupt(self) -> None:
-        """Where somebody has it, but wrong, that is an error and no absence."""
+        """A thing that an upstream has, but wrong, is an error and no absence."""
         self.assertIs(Corrupt, type(self.verdict(NotFound("404"), Corrupt("bad signature"))))
 
     def test_what_nobody_vouches_for_is_absent_and_not_remembered(self) -> None:
@@ -72,7 +72,7 @@ class LeftOutTests(SynchronousTestCase):
         return verdict({f"u{n}": error for n, error in enumerate(errors)}, "x", left_out.split())
 
     def test_the_others_say_is_the_answer(self) -> None:
-        """Who is left out neither makes a denial unsure nor an error worse."""
+        """An upstream that is left out makes neither a denial unsure nor an error worse."""
         absent, away = NotFound("404"), Unavailable("refused", timed_out=True)
         error = self.verdict("u1", absent, away)
         assert isinstance(error, NotFound)
@@ -83,7 +83,7 @@ class LeftOutTests(SynchronousTestCase):
         self.assertEqual((False, False), (error.timed_out, isinstance(error, AllAway)))
 
     def test_nobody_can_be_asked(self) -> None:
-        """That is told apart, with who said what, and when it makes sense to come again."""
+        """If all are away, the error has the error of each and the time to come again."""
         error = self.verdict("u0 u1", Unavailable("status 401"), Unavailable("x", retry_after=9.0))
         assert isinstance(error, AllAway)
         self.assertEqual(RETRY_AFTER_S, self.retry_after("u0", Unavailable("x")))
@@ -96,11 +96,26 @@ class LeftOutTests(SynchronousTestCase):
         return error.retry_after
 
     def test_no_upstream_at_all_is_nobody_that_is_away(self) -> None:
-        """A cache without upstreams knows what it has."""
+        """A cache without upstreams can tell: only its stored things exist."""
         self.assertIs(NotFound, type(self.verdict("")))
 
     def test_what_is_told_is_plain_and_bounded(self) -> None:
-        """An upstream's words put no line into an answer, and do not make it long."""
+        """The text of an upstream puts no line into an answer, and does not make it long."""
         error = self.verdict("", Unavailable("a\r\nX: y\x1b" + "z" * 5000))
         self.assertRegex(error.told, r"\A[ -~]+\Z")
         self.assertEqual(MAX_TOLD, len(error.told))
+
+
+class KindTests(SynchronousTestCase):
+    def test_failures_have_kinds(self) -> None:
+        """An absence is no failure, nor is a limit of our own; an upstream that is late fails."""
+        for error, kind in (
+            (NotFound("404"), ""),
+            (Busy("our queue is full"), ""),
+            (Busy("late", timed_out=True), "timeout"),
+            (Unavailable("refused"), "connect"),
+            (Unavailable("503", kind="status"), "status"),
+            (Corrupt("html"), "corrupt"),
+            (Unusable("no key", kind="malformed"), "malformed"),
+        ):
+            self.assertEqual(kind, kind_of(error), str(error))

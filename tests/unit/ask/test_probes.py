@@ -20,7 +20,7 @@ class ProbesTests(CoreCase):
         self.health = self.upstreams.candidates[0].health
 
     def test_any_answer_will_do(self) -> None:
-        """An upstream that answers is well, whatever it says."""
+        """An upstream that answers is well, also if the answer is an error."""
         for answer in (NotFound("404"), Corrupt("html")):
             for _ in range(FAILURES):
                 self.health.failed("refused")
@@ -62,7 +62,7 @@ class ProbesTests(CoreCase):
         self.assertTrue(self.health.has_say)
 
     def test_refusal_is_looked_at_now_and_then(self) -> None:
-        """One that refuses even its nix-cache-info is not asked every second for ever."""
+        """An upstream that refuses even its nix-cache-info is not asked every second for ever."""
         self.origin.info = NotFound("status 403", is_refusal=True)
         self.probes.start()
         self.assertFalse(self.health.has_say)
@@ -74,7 +74,7 @@ class ProbesTests(CoreCase):
         self.assertTrue(self.health.has_say)
 
     def test_one_question_that_came_to_nothing_is_followed_up(self) -> None:
-        """However seldom clients ask: two seconds later it is known that an upstream is away."""
+        """Two seconds after a question it is known that an upstream is away."""
         self.probes.start()
         self.clock.advance(1)
         self.origin.is_away = self.mirror.is_away = True

@@ -5,8 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.ask.health import FAILURES, FIRST_PAUSE_S, Health
-from ncps.ask.say import AWAY_S, PROVEN_S, TRIAL_S
+from ncps.ask.health import AWAY_S, FAILURES, FIRST_PAUSE_S, PROVEN_S, TRIAL_S, Health
 
 
 class SayTests(SynchronousTestCase):
@@ -33,8 +32,8 @@ class SayTests(SynchronousTestCase):
         self.assertEqual("refused", self.health.why_left_out)
 
     def test_failures_now_and_then(self) -> None:
-        """However long ago the first was: without an open breaker an upstream is asked, and has a
-        say.
+        """Without an open breaker an upstream is asked and has a say, however long ago the first
+        failure was.
         """
         self.fail(FAILURES - 1)
         self.clock.advance(100 * AWAY_S)
@@ -59,7 +58,7 @@ class SayTests(SynchronousTestCase):
         self.assertEqual([True, True, True, True, False], had)
 
     def test_answer_gives_it_back(self) -> None:
-        """A question that is answered ends it all; so does a probe."""
+        """An answer, to a question or to a probe, gives the say back."""
         for is_probe in (False, True):
             self.setUp()
             self.lose()
@@ -80,7 +79,7 @@ class SayTests(SynchronousTestCase):
         self.assertTrue(self.health.has_say)
 
     def test_trial_ends(self) -> None:
-        """An outage of yesterday is no reason."""
+        """An outage of yesterday does not shorten the say of today."""
         self.lose()
         self.health.answered(is_probe=True)
         self.clock.advance(TRIAL_S)
@@ -97,7 +96,7 @@ class SayTests(SynchronousTestCase):
         self.assertTrue(self.health.has_say)
 
     def test_refused_probe(self) -> None:
-        """A bucket may refuse what it has not: only what it gives shows that it may be asked.
+        """A bucket may refuse paths that it has not; a path that it gives shows that it is open.
 
         Then its probes mean nothing for an hour, so that the log does not tell of it every minute.
         """
@@ -112,7 +111,7 @@ class SayTests(SynchronousTestCase):
         self.assertFalse(self.health.has_say)
 
     def test_in_doubt_after_one_failure(self) -> None:
-        """Whoever failed last is probed soon, so that an outage is noticed without clients."""
+        """An upstream that failed is probed soon, so that an outage is noticed without clients."""
         self.assertFalse(self.health.is_in_doubt)
         self.fail(1)
         self.assertTrue(self.health.is_in_doubt)

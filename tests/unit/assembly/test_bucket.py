@@ -16,6 +16,8 @@ class ProxyTests(SynchronousTestCase):
             ("http://127.0.0.1:9000", {}),
             ("http://localhost:9000", {}),
             ("https://s3.example.org", None),
+            ("http://minio-1:9000", None),
+            ("http://[2001:db8::1]:9000", None),
             ("", None),
         ):
             settings = load_with(

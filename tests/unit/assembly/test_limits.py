@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+from types import SimpleNamespace
+from typing import Any
+
 from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.tasks import Tasks
-from ncps.assembly import limits
+from ncps.assembly.access import access_control
 from ncps.assembly.edge import site
-from ncps.assembly.fetching import Upstreaming, upstreaming
+from ncps.assembly.fetching import Upstreaming
 from ncps.assembly.names import HostNames
+from ncps.assembly.parts import Foundation
 from ncps.assembly.role import Alone
+from ncps.assembly.world import admission
 from ncps.cache.cluster import NO_PEERS
 from ncps.codec.ratio import USUAL
 from ncps.errors import Busy
@@ -22,9 +28,12 @@ from ncps.settings.schema.tree import Settings
 from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.settings.table import by_flag
 from ncps.upstream.remote import AnswerLimits, RemoteCache
-from tests.fakes.cache import StubCache
+from tests.fakes.cache import StubCache, StubRealisations
 from tests.fakes.threads import InlineThreads
+from tests.fakes.tokens import MemoryTokens
+from tests.fakes.uploads import StubUploads
 from tests.fakes.wire import Wire
+from tests.structure.source import modules
 from tests.unit.settings.around import load_with, problems_of
 
 
@@ -32,12 +41,34 @@ class LimitsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.metrics = Metrics()
 
+    def base(self, reactor: Any, settings: Settings) -> Foundation:
+        """A foundation whose threads run at once, and whose disk is full."""
+        stores = SimpleNamespace(room=SimpleNamespace(spare=lambda: 0))
+        parts: Any = SimpleNamespace(workers=InlineThreads(), stores=stores, tokens=MemoryTokens())
+        return Foundation(
+            reactor=reactor,
+            settings=settings,
+            parts=parts,
+            metrics=self.metrics,
+            role=Alone(reactor),
+        )
+
     def reached(self, limit: str) -> float | None:
         return self.metrics.registry.get_sample_value("ncps_limit_reached_total", {"limit": limit})
 
     def test_each_limit_is_called_by_its_setting(self) -> None:
         """An operator who sees a limit reached knows which setting to turn."""
-        self.assertEqual(set(LIMITS) - set(by_flag()), set())
+        rooms = ("aio", "auth", "web", "upstream", "cache.nar", "cache.write", "cache.extras")
+        reported = {
+            node.value
+            for module in modules()
+            if module.name.startswith(tuple(f"ncps.{room}." for room in rooms))
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Constant) and node.value in by_flag()
+        }
+        no_limits = {"cache-upstream-allow-internal-addresses", "cache-get-token"}
+        no_limits |= {f"server-tls-{name}-file" for name in ("cert", "key", "client-ca")}
+        self.assertEqual(set(LIMITS), reported - no_limits)
         self.assertEqual({self.reached(limit) for limit in LIMITS}, {0})
 
     def test_limits_of_clients_are_those_of_the_settings(self) -> None:
@@ -53,14 +84,12 @@ class LimitsTests(SynchronousTestCase):
             }
         )
         clock = Clock()
-        made = site(
-            clock,
-            settings,
-            StubCache(),  # type: ignore[arg-type]  # of which no page is asked
-            self.metrics,
-            Alone(clock),
-            NO_PEERS,
-        ).limits
+        cache: Any = StubCache()  # no page is asked
+        cache.realisations = StubRealisations()
+        base = self.base(clock, settings)
+        access = access_control(base, Tasks(clock))
+        closures: Any = SimpleNamespace(pinning=None, removing=None)
+        made = site(base, cache, NO_PEERS, access, closures, uploads=StubUploads()).limits
         self.assertEqual(
             (
                 made.min_send_rate_bytes,
@@ -108,10 +137,7 @@ class LimitsTests(SynchronousTestCase):
 
     def upstreaming(self, settings: Settings) -> Upstreaming:
         wire = Wire()
-        names = HostNames(wire, settings)
-        return upstreaming(
-            wire, settings, self.metrics, Tasks(wire), InlineThreads(), "here", names
-        )
+        return Upstreaming(self.base(wire, settings), Tasks(wire), HostNames(wire, settings))
 
     def test_pace_of_upstreams_is_that_of_the_settings(self) -> None:
         """Rate and window arrive where bodies are measured."""
@@ -132,9 +158,9 @@ class LimitsTests(SynchronousTestCase):
     def test_admission_is_counted_and_shown(self) -> None:
         """A download turned away is counted; what is in flight can be seen."""
         settings = load_with({"cache-download-max-count": "1"})
-        admission = limits.admission(Clock(), settings, self.metrics, lambda: 0)
-        ticket = admission.begin()
-        self.assertRaises(Busy, admission.begin)
+        made = admission(self.base(Clock(), settings))
+        ticket = made.begin()
+        self.assertRaises(Busy, made.begin)
         self.assertEqual(self.reached("cache-download-max-count"), 1)
         self.assertNotEqual(ticket.room(1), "")
         self.assertEqual(self.reached("cache-storage-min-free"), 1)

@@ -1,4 +1,4 @@
-"""Which resolver looks up which name."""
+"""The resolvers, and the names that each looks up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon tells of itself, and which entries it takes for its own former lives."""
+"""The facts that a daemon tells of itself, and the entries that it takes for its former lives."""
 
 from __future__ import annotations
 

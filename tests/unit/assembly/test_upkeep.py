@@ -15,9 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.assembly.upkeep import LEFT_FOR_S, local_zone, schedule_of, sweep_leftovers
 from ncps.cache.upkeep.schedule import Cron, Every
 from ncps.errors import Refused
-from ncps.settings.eviction import parse_schedule
+from ncps.settings.kinds.schedule import parse_schedule
 
-NOWHERE = Path("/nonexistent")
+NOWHERE = Path("/nonexistent/localtime")
 ZONES = Path("/usr/share/zoneinfo")
 
 

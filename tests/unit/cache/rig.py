@@ -10,24 +10,26 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.admission import Admission
 from ncps.aio.spool import Digest, Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
 from ncps.cache.answers import ServedNar
 from ncps.cache.cluster import Cluster
 from ncps.cache.core import Core, Rules
-from ncps.cache.nar.admission import Admission
 from ncps.cache.nar.downloads import DownloadRules
-from ncps.cache.nar.judge import Judge
 from ncps.cache.nar.quarantine import QuarantineBounds
 from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import NarInfoVerifier
-from ncps.cache.world import Events
+from ncps.nix.judge import Judge
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.ports import Body
 from ncps.settings.schema.cache import DownloadSettings
+from ncps.settings.schema.upstream import UpstreamsSettings
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.leases import MemoryLeases, MemoryNotices
+from tests.fakes.metrics import series
 from tests.fakes.peers import ScriptedPeers
 from tests.fakes.samples import OWN_KEY, UPSTREAM_KEY, Sample
 from tests.fakes.spoolfile import CountedFile
@@ -102,37 +104,14 @@ class CoreCase(SynchronousTestCase):
         self.free = 10**12
         self.most_downloads, self.most_spooled = 100, 10**12
         self.largest = 0
-        self.reached: list[str] = []
-        self.ended: list[str] = []
-        self.verified: list[str] = []
-        self.disagreements = 0
+        self.metrics = Metrics()
         self.vetting = NarInfoVerifier(
             trusted=(UPSTREAM_KEY.public,), own=OWN_KEY, name=OWN_KEY.name
         )
         self.restart()
 
     def restart(self) -> None:
-        """Make the core anew, as after a restart: what is only in memory is gone."""
-        self.world = fake_world(
-            self.clock,
-            self.tasks,
-            self.scripted,
-            threads=self.threads,
-            catalog=self.catalog,
-            nars=self.store,
-            narinfos=self.sidecars,
-            cluster=Cluster(
-                leases=self.leases, peers=self.peers, address="here", patience_s=PATIENCE_S
-            ),
-            notices=self.notices,
-            new_spool=self.new_spool,
-            events=Events(
-                ended=self.ended.append, inspected=self.verified.append, disagreed=self._disagreed
-            ),
-        )
-        state = CacheState.of(
-            self.world, memory_size=1_000_000, negative_ttl_s=30, negative_entries=100
-        )
+        """Make the core anew, as after a restart: its memory is gone."""
         self.admission = Admission(
             self.clock,
             limits=DownloadSettings(
@@ -142,7 +121,30 @@ class CoreCase(SynchronousTestCase):
             ),
             spare=lambda: self.free - 1000,
             largest=self.largest,
-            reached=self.reached.append,
+            new_spool=self.new_spool,
+            reached=lambda limit: self.metrics.limit_reached(limit).inc(),
+        )
+        self.world = fake_world(
+            self.clock,
+            self.tasks,
+            self.scripted,
+            threads=self.threads,
+            catalog=self.catalog,
+            nars=self.store,
+            narinfos=self.sidecars,
+            cluster=Cluster(
+                leases=self.leases,
+                patience_s=PATIENCE_S,
+                pace=UpstreamsSettings(),
+                peers=self.peers,
+                address="here",
+            ),
+            notices=self.notices,
+            admission=self.admission,
+            metrics=self.metrics,
+        )
+        state = CacheState.of(
+            self.world, memory_size=1_000_000, negative_ttl_s=30, negative_entries=100
         )
         rules = Rules(
             quarantine=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
@@ -150,9 +152,7 @@ class CoreCase(SynchronousTestCase):
                 patience_s=PATIENCE_S, new_judge=partial(Judge, is_eager=self.is_eager)
             ),
         )
-        self.core = Core(
-            self.world, state, vetting=self.vetting, admission=self.admission, rules=rules
-        )
+        self.core = Core(self.world, state, vetting=self.vetting, rules=rules)
         self.upstreams = self.world.upstreams
         self.negatives, self.memory = state.negatives, state.memory
         self.uses, self.board = state.uses, state.board
@@ -160,8 +160,20 @@ class CoreCase(SynchronousTestCase):
         self.quarantine, self.adoption = self.core.quarantine, self.core.adoption
         self.healing, self.verifier = self.core.healing, self.core.verifier
 
-    def _disagreed(self) -> None:
-        self.disagreements += 1
+    @property
+    def reached(self) -> dict[str, float]:
+        """Limits that were reached, by the name of their setting."""
+        return series(self.metrics.limit_reached)
+
+    @property
+    def ended(self) -> dict[str, float]:
+        """Downloads that have ended, by outcome."""
+        return series(self.metrics.downloads)
+
+    @property
+    def verified(self) -> dict[str, float]:
+        """Stored NARs that were read once more, by result."""
+        return series(self.metrics.inspections)
 
     def new_spool(self, total: int | None, digests: tuple[Digest, ...], why: str) -> Spool:
         why = "disk full" if self.is_full else why

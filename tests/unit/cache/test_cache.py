@@ -66,7 +66,7 @@ class PullThroughTests(CoreCase):
         self.refused(self.cache.key_of("0" * 32, f"{'0' * 32}.nar"), NotFound)
 
     def test_repeating_is_passed_on(self) -> None:
-        """What the web floor repeats is held and dropped by the core."""
+        """Narinfos that the web floor repeats are held and dropped by the core."""
         one = sample(size=1000)
         self.origin.add(one)
         forgotten: list[str] = []
@@ -79,7 +79,7 @@ class PullThroughTests(CoreCase):
         self.assertEqual([one.digest], forgotten)
 
     def test_readiness(self) -> None:
-        """Database and storage are needed; what else is wrong is only told."""
+        """Database and storage are needed; other troubles are only told."""
         ready = self.get(self.cache.readiness())
         self.assertTrue(ready.is_ready)
         self.assertNotIn("clock", ready.parts)

@@ -1,4 +1,4 @@
-"""What is known of the parts: told within a second, whatever they do."""
+"""The states of the parts are told within a second, also if a part hangs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LooksTests(SynchronousTestCase):
         return self.successResultOf(asking)
 
     def test_parts_that_answer(self) -> None:
-        """What is well and what is not is as old as the question."""
+        """A state that was seen now is as old as the question."""
         self.database.error = Unavailable("locked")
         found = self.ask()
         self.assertEqual(
@@ -50,7 +50,7 @@ class LooksTests(SynchronousTestCase):
         )
 
     def test_a_part_that_hangs(self) -> None:
-        """It counts as what it was, and then as what it is; the others are as they are."""
+        """It keeps its last state for a while, and then is down; the other parts do not change."""
         self.ask()
         self.store.hangs = Deferred()
         self.clock.advance(3.0)
@@ -65,7 +65,7 @@ class LooksTests(SynchronousTestCase):
         self.assertEqual(self.ask()["storage"], PartState("ok", 0.0))
 
     def test_all_hang(self) -> None:
-        """They are waited for together, and nothing is made up of what was never seen."""
+        """They are waited for together, and a part that was never seen has no state."""
         self.store.hangs = self.database.hangs = Deferred()
         found = self.ask()
         self.assertEqual([seen.state for seen in found.values()], ["no answer for 0.5 s"] * 2)

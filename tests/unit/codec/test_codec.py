@@ -79,7 +79,7 @@ class CodecTests(SynchronousTestCase):
 
     @given(st.sampled_from(COMPRESSIONS), st.binary(max_size=200))
     def test_garbage_is_corrupt(self, compression: str, data: bytes) -> None:
-        """Whatever the bytes, alone or after a good start, the only error is Corrupt."""
+        """For all bytes, alone or after a good start, the only error is Corrupt."""
         good = packed(compression, NAR)
         for file in (data, good[:100] + data, good + data, good[:2] + data):
             with contextlib.suppress(Corrupt):
@@ -132,7 +132,7 @@ class CodecTests(SynchronousTestCase):
                 unpacked("br", pieces)
 
     def test_many_tiny_streams_are_read_in_reasonable_time(self) -> None:
-        """A megabyte of empty streams costs no more than a blink."""
+        """100 kB of empty streams are read."""
         for compression in REPEATABLE:
             empty = packed(compression, b"")
             self.assertEqual(unpacked(compression, [empty * (100_000 // len(empty))]), b"")
@@ -152,7 +152,7 @@ class CodecTests(SynchronousTestCase):
                     unpacked("xz", cut(file, 1))
 
     def test_zstd_skips_skippable_frames(self) -> None:
-        """What other programs put between frames is passed over."""
+        """Skippable frames of other programs are passed over."""
         skippable = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"hello"
         one = packed("zstd", NAR)
         for file in (skippable + one, one + skippable, one + skippable + one):
@@ -167,7 +167,7 @@ class CodecTests(SynchronousTestCase):
                 self.assertEqual(unpacked(compression, [packed(compression, data, level)]), data)
 
     def test_an_empty_file_is_good_only_uncompressed(self) -> None:
-        """Nothing at all ends at once, as an error where a header was due."""
+        """An empty file is right without compression, and Corrupt in each compression."""
         self.assertEqual(unpacked("none", []), b"")
         self.assertEqual(unpacked("none", [b""]), b"")
         for compression in COMPRESSIONS:
@@ -175,7 +175,7 @@ class CodecTests(SynchronousTestCase):
                 unpacked(compression, [b""])
 
     def test_unknown_compressions_are_refused(self) -> None:
-        """What Nix has but we cannot read is said beforehand."""
+        """A compression of Nix that we cannot read is refused beforehand."""
         self.assertTrue(codec.is_supported("zstd"))
         for compression in ("lzip", "lrzip", "", "XZ"):
             self.assertFalse(codec.is_supported(compression))
@@ -187,7 +187,7 @@ class CodecTests(SynchronousTestCase):
 
 class NoMemoryTests(SynchronousTestCase):
     def test_lack_of_memory_is_no_bad_data(self) -> None:
-        """What some libraries say of their memory condemns no file."""
+        """The ways in which libraries report a lack of memory condemn no file."""
         for text, expected in (
             (
                 "Unable to decompress Zstandard data: Allocation error : not enough memory",
@@ -252,7 +252,7 @@ class IdentityTests(SynchronousTestCase):
     @settings(max_examples=20)
     @given(st.integers(0, 3 * PIECE))
     def test_large_pieces_are_cut(self, size: int) -> None:
-        """Whatever is fed comes out unchanged, no piece larger than the bound."""
+        """All bytes come out unchanged, no piece larger than the bound."""
         data = bytes(size)
         for fed in (data, memoryview(data)):
             pieces = list(decoder("none").feed(fed))

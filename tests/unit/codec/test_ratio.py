@@ -1,4 +1,4 @@
-"""What decompressing may make of little."""
+"""Ratio: how large decompressed bytes may become."""
 
 from __future__ import annotations
 

@@ -9,18 +9,35 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.errors import Unavailable
 from ncps.ports import KnownReplica, Replica
 from tests.contract.catalog import CatalogContract
+from tests.contract.closures import (
+    ClosuresContract,
+    PathGraphContract,
+    PinsContract,
+    RemovalsContract,
+)
 from tests.contract.config_store import ConfigStoreContract
+from tests.contract.extra_store import ExtraStoreContract
 from tests.contract.leases import SharedLeasesContract
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.narinfo_store import NarInfoStoreContract
 from tests.contract.notices import NoticesContract
+from tests.contract.realisations import RealisationsContract, RealisationStoreContract
 from tests.contract.replicas import ReplicasContract
 from tests.contract.running import Contract, start, synchronously
 from tests.contract.samples import digest_of, key_of
+from tests.contract.tokens import TokensContract
 from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.closures import MemoryPathGraph, MemoryPins, MemoryRemovals
 from tests.fakes.leases import MemoryLeases, MemoryNotices
+from tests.fakes.realisations import MemoryRealisations, MemoryRealisationStore
 from tests.fakes.replicas import MemoryReplicas
-from tests.fakes.stores import MemoryConfigStore, MemoryNarInfoStore, MemoryNarStore
+from tests.fakes.stores import (
+    MemoryConfigStore,
+    MemoryExtraStore,
+    MemoryNarInfoStore,
+    MemoryNarStore,
+)
+from tests.fakes.tokens import MemoryTokens
 
 
 @synchronously
@@ -41,6 +58,24 @@ class MemoryNarStoreTests(NarStoreContract, SynchronousTestCase):
 class MemoryNarInfoStoreTests(NarInfoStoreContract, SynchronousTestCase):
     def setUp(self) -> None:
         self.store = MemoryNarInfoStore()
+
+
+@synchronously
+class MemoryExtraStoreTests(ExtraStoreContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.store = MemoryExtraStore()
+
+
+@synchronously
+class MemoryRealisationStoreTests(RealisationStoreContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.store = MemoryRealisationStore()
+
+
+@synchronously
+class MemoryRealisationsTests(RealisationsContract, SynchronousTestCase):
+    def setUp(self) -> None:
+        self.realisations = MemoryRealisations()
 
 
 @synchronously
@@ -88,6 +123,22 @@ class MemoryReplicasTests(ReplicasContract, SynchronousTestCase):
 
 
 @synchronously
+class MemoryTokensTests(TokensContract, SynchronousTestCase):
+    tokens: MemoryTokens
+
+    def setUp(self) -> None:
+        self.tokens = MemoryTokens()
+
+    def test_it_fails_when_told(self) -> None:
+        """Errors that were set come out of writes, or of everything."""
+        self.tokens.failing_writes = Unavailable("told so")
+        self.failureResultOf(start(self.tokens.revoke("x")), Unavailable)
+        self.assertEqual(0, self.successResultOf(start(self.tokens.version())))
+        self.tokens.failing = Unavailable("told so")
+        self.failureResultOf(start(self.tokens.table()), Unavailable)
+
+
+@synchronously
 class MemoryLeasesTests(SharedLeasesContract, SynchronousTestCase):
     leases: MemoryLeases
 
@@ -132,3 +183,26 @@ class RunningTests(SynchronousTestCase):
         self.failureResultOf(
             start(case.assert_raises(KeyError, case.nothing())), self.failureException
         )
+
+
+class OnMemory(ClosuresContract):
+    def setUp(self) -> None:
+        self.catalog = MemoryCatalog()
+        self.pins = MemoryPins(self.catalog)
+        self.references = MemoryPathGraph(self.catalog)
+        self.removals = MemoryRemovals(self.catalog)
+
+
+@synchronously
+class MemoryPinsTests(OnMemory, PinsContract, SynchronousTestCase):
+    """Pins in memory."""
+
+
+@synchronously
+class MemoryPathGraphTests(OnMemory, PathGraphContract, SynchronousTestCase):
+    """The graph of paths in memory."""
+
+
+@synchronously
+class MemoryRemovalsTests(OnMemory, RemovalsContract, SynchronousTestCase):
+    """Removals in memory."""

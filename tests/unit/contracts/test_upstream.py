@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, Unavailable
+from ncps.nix.realisation import Realisation
 from ncps.ports import Upstream, UpstreamBody
 from tests.contract.upstream import Origin, UpstreamContract
 from tests.fakes.samples import Sample
@@ -20,6 +21,12 @@ class ScriptedOrigin(Origin):
 
     def add(self, sample: Sample) -> None:
         self.scripted.add(sample)
+
+    def put(self, path: str, data: bytes) -> None:
+        self.scripted.texts[path] = data
+
+    def add_realisation(self, realisation: Realisation) -> None:
+        self.scripted.realisations[realisation.key] = realisation
 
     def spoil(self, sample: Sample) -> None:
         self.scripted.narinfos[sample.digest] = Corrupt("a web page")

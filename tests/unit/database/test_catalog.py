@@ -47,12 +47,29 @@ class LoggedDatabase:
 
 class NarInfoTests(SynchronousTestCase):
     def asked(self, references: int) -> list[str]:
-        """How the database is asked for a narinfo with so many references."""
+        """Return how the database is asked for a narinfo with `references` references."""
         paths = [StorePath(f"{n:032d}", "reference") for n in range(references)]
         narinfo = evolve(sample(size=10).narinfo, references=paths)
         digest = narinfo.store_path.digest
         entry = (digest, narinfo.render().decode(), "http://u", "nar/x", "", 0, None, None)
-        nar = ("1" * 52, "xz", "xz", "", None, None, None, None, "", "", None, None, None, None, "")
+        nar = (
+            "1" * 52,
+            "xz",
+            "xz",
+            "",
+            None,
+            None,
+            None,
+            None,
+            "",
+            "",
+            None,
+            None,
+            None,
+            None,
+            "",
+            None,
+        )
         database = LoggedDatabase((*entry, *nar))
         catalog = SqlCatalog(cast("Database", database))
         finding = Deferred.fromCoroutine(catalog.narinfo(digest))

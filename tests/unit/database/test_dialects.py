@@ -1,4 +1,4 @@
-"""What the dialects make of our SQL, of errors and of options; nothing is connected."""
+"""The dialects translate our SQL, errors and options; nothing is connected."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pymysql
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps import database
-from ncps.database.dialects.base import DatabaseServer, Dialect, Transaction, Trouble
+from ncps.database.dialects.base import Dialect, Transaction, Trouble
 from ncps.database.dialects.mysql import MySQL, version_of
 from ncps.database.dialects.postgresql import PostgreSQL
+from ncps.database.dialects.server import DatabaseServer
 from ncps.database.dialects.sqlite import SQLite
 from ncps.errors import Corrupt, NcpsError, Refused, StorageFull, Unavailable
 
@@ -52,7 +53,7 @@ class TranslationTests(SynchronousTestCase):
             )
 
     def test_rows_that_are_there_already(self) -> None:
-        """MySQL says it in its own words, and not by ignoring whatever goes wrong."""
+        """MySQL has words of its own, and INSERT IGNORE is not used: it would hide all errors."""
         plain = "INSERT INTO t (a) VALUES (?) ON CONFLICT DO NOTHING"
         upsert = "INSERT INTO t (a, b) VALUES (?, ?) ON CONFLICT (a) DO UPDATE SET b = excluded.b"
         mysql = MySQL(SERVER)
@@ -75,13 +76,13 @@ class TranslationTests(SynchronousTestCase):
     def test_no_statement_returns_what_it_wrote(self) -> None:
         """MySQL cannot, and MariaDB not for every kind of statement."""
         house = Path(database.__file__).parent
-        found = [*house.rglob("*.py"), *(house.parent / "schema" / "mysql").glob("*.sql")]
+        found = [*house.rglob("*.py"), *(house.parent / "schema" / "mysql").rglob("*.sql")]
         self.assertGreater(len(found), 15)
         for path in found:
             self.assertNotRegex(path.read_text(), r"\bRETURNING\b", path.name)
 
     def test_statements_always_have_parameters(self) -> None:
-        """Without any, drivers would take two percent signs for two."""
+        """Without parameters, drivers would not turn two percent signs into one."""
         cursor = Cursor()
         txn = Transaction(cursor, PostgreSQL(SERVER).translate)
         self.assertIs(txn.execute("SELECT 1 % 1"), cursor)
@@ -97,7 +98,7 @@ def refused_connection(text: str) -> Exception:
 
 
 class ErrorTests(SynchronousTestCase):
-    """What is worth another try, and what a caller is told."""
+    """Errors are told apart by their remedy, and translated for the caller."""
 
     def judge(self, dialect: Dialect, error: Exception, trouble: Trouble, kind: type) -> NcpsError:
         self.assertIs(dialect.trouble(error), trouble, error)
@@ -163,7 +164,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertTrue(late.timed_out)
 
     def test_mysql(self) -> None:
-        """By the server's numbers, and by those of the driver for what it sees itself."""
+        """By the server's numbers, and by the driver's own."""
         dialect = MySQL(SERVER)
         for number, trouble, kind in (
             (1213, Trouble.CONFLICT, Unavailable),
@@ -173,6 +174,8 @@ class ErrorTests(SynchronousTestCase):
             (2013, Trouble.AWAY, Unavailable),
             (1040, Trouble.AWAY, Unavailable),
             (1053, Trouble.AWAY, Unavailable),
+            (1129, Trouble.AWAY, Unavailable),
+            (1226, Trouble.AWAY, Unavailable),
             (1927, Trouble.AWAY, Unavailable),
             (1062, Trouble.FINAL, Corrupt),
             (1264, Trouble.FINAL, Corrupt),
@@ -182,6 +185,11 @@ class ErrorTests(SynchronousTestCase):
             (1290, Trouble.FINAL, StorageFull),
             (1045, Trouble.FINAL, Refused),
             (1049, Trouble.FINAL, Refused),
+            (1130, Trouble.FINAL, Refused),
+            (1862, Trouble.FINAL, Refused),
+            (2059, Trouble.FINAL, Refused),
+            (3118, Trouble.FINAL, Refused),
+            (4151, Trouble.FINAL, Refused),
             (1142, Trouble.FINAL, Refused),
             (1146, Trouble.FINAL, Refused),
             (2026, Trouble.FINAL, Refused),
@@ -196,7 +204,7 @@ class ErrorTests(SynchronousTestCase):
         self.assertTrue(late.timed_out)
 
     def test_steps_that_were_done(self) -> None:
-        """Only what says that the thing is there, or gone, counts as done."""
+        """Only errors that say that the thing is there, or gone, count as done."""
         for number, is_done in ((1050, True), (1060, True), (1061, True), (1091, True)):
             error = pymysql.err.OperationalError(number, "x")
             self.assertIs(MySQL(SERVER).is_done_already(error), is_done)
@@ -207,7 +215,7 @@ class ErrorTests(SynchronousTestCase):
 
 
 class ServerTests(SynchronousTestCase):
-    """What is known before the first connection."""
+    """A dialect before its first connection."""
 
     def test_passwords_are_never_shown(self) -> None:
         """Not where the database is named, and not in what a debugger shows."""
@@ -215,10 +223,10 @@ class ServerTests(SynchronousTestCase):
         self.assertNotIn("hunter2", repr(SERVER))
 
     def test_a_missing_driver_is_named(self) -> None:
-        """Whoever did not install it learns what to install."""
+        """The error says which package to install."""
         for module, command, make in (
-            ("psycopg", "pip install 'psycopg[binary]'", PostgreSQL),
-            ("pymysql", "pip install PyMySQL", MySQL),
+            ("psycopg", f"{sys.executable} -m pip install 'psycopg[binary]'", PostgreSQL),
+            ("pymysql", f"{sys.executable} -m pip install PyMySQL", MySQL),
         ):
             self.patch(sys, "modules", {**sys.modules, module: None})
             with self.assertRaises(Refused) as caught:
@@ -236,7 +244,7 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(version_of(text), (kind, version))
 
     def test_old_servers_are_refused(self) -> None:
-        """What lacks checks or READ COMMITTED as we need it is no server for us."""
+        """Servers without checks, or without READ COMMITTED as we need it, are too old."""
 
         class Old:
             info: Any = None
@@ -277,7 +285,7 @@ class ServerTests(SynchronousTestCase):
 
 class DamageTests(SynchronousTestCase):
     def test_a_damaged_file_is_told_with_what_to_do(self) -> None:
-        """Where the files go, and what fills a new database; whatever part of it is damaged."""
+        """The error says where to move the files, and how to fill a new database."""
         dialect = SQLite(Path("/var/lib/ncps/db.sqlite"))
         for code in (
             sqlite3.SQLITE_NOTADB,

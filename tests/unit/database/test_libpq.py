@@ -7,9 +7,9 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.database.dialects.base import DatabaseServer
 from ncps.database.dialects.libpq import completed
 from ncps.database.dialects.postgresql import PostgreSQL
+from ncps.database.dialects.server import DatabaseServer
 
 SERVER = DatabaseServer(
     port=0, user="", database="cache", connect_timeout_s=5.0, statement_timeout_s=10.0
@@ -55,9 +55,9 @@ class CompletedTests(SynchronousTestCase):
 
 class ArgumentTests(SynchronousTestCase):
     def arguments(self, **changes: Any) -> dict[str, object]:
-        """What the driver is given."""
+        """The driver gets them."""
         server = evolve(SERVER, **changes)
-        found: dict[str, object] = PostgreSQL(server)._arguments(10.0)
+        found: dict[str, object] = PostgreSQL(server)._arguments()
         return found
 
     def test_several_hosts_are_asked_for_one_that_can_be_written(self) -> None:
@@ -80,6 +80,6 @@ class ArgumentTests(SynchronousTestCase):
         )
 
     def test_every_server_is_named_in_messages(self) -> None:
-        """Whoever reads that none answers knows which were asked."""
+        """The message that none answers names all that were asked."""
         server = evolve(SERVER, host="h", port=1, others=(("::1", 2),))
         self.assertEqual(server.where, "'cache' at h:1, [::1]:2")

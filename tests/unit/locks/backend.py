@@ -32,7 +32,7 @@ class MemoryGrant(Grant):
 
 
 class MemoryBackend(LeaseBackend):
-    """What several processes see.
+    """The state that several processes see.
 
     :ivar gate: while it is set, answers wait for it.
     :ivar failing: raised by every attempt while it is set.

@@ -132,7 +132,7 @@ class KeeperTests(SynchronousTestCase):
         self.stop()
 
     def test_a_refusal_later_is_tried_again(self) -> None:
-        """What was allowed once may be allowed again."""
+        """A server that let us in once may do so again."""
         self.start()
         self.server.failing = Refused("wrong password")
         self.server.connections[0].end(Unavailable("reset"))

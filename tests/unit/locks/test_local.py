@@ -5,9 +5,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.locks.local import LocalLeases, LocalNotices
+from ncps.observe.metrics import Metrics
 from ncps.ports import Notice
 from tests.contract.leases import LeasesContract
 from tests.contract.running import start, synchronously
+from tests.fakes.metrics import observed, series
 
 
 @synchronously
@@ -18,10 +20,8 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
-        self.seen: list[tuple[str, float]] = []
-        self.leases = LocalLeases(
-            self.clock, lambda what, s: self.seen.append((what, s)), address=self.address
-        )
+        self.metrics = Metrics()
+        self.leases = LocalLeases(self.clock, self.metrics, address=self.address)
 
     def tearDown(self) -> None:
         """No name is kept after its last holder."""
@@ -61,7 +61,10 @@ class LocalLeasesTests(LeasesContract, SynchronousTestCase):
         self.successResultOf(self.leases.try_hold("a"))
         self.clock.advance(3)
         self.successResultOf(lease.release())
-        self.assertEqual(self.seen, [("success", 0.0), ("contention", 0.0), ("held", 3.0)])
+        attempts = {"exclusive local success": 1, "exclusive local contention": 1}
+        self.assertEqual(attempts, series(self.metrics.lock_acquisitions))
+        held = observed(self.metrics.lock_hold_seconds("exclusive", "local"))
+        self.assertEqual((1, 3.0), held)
 
 
 class LocalNoticesTests(SynchronousTestCase):

@@ -10,8 +10,10 @@ from ncps.aio.backoff import EXACT, Backoff
 from ncps.errors import Refused, Unavailable
 from ncps.locks.degraded import DegradedGrants
 from ncps.locks.shared import SharedLeases, since_boot
+from ncps.observe.metrics import Metrics
 from ncps.ports import Lease
 from tests.contract.running import start
+from tests.fakes.metrics import observed, series
 from tests.unit.locks.backend import MemoryBackend
 
 
@@ -21,13 +23,14 @@ class SharedCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.backend = MemoryBackend()
-        self.seen: list[str] = []
+        self.metrics = Metrics()
         degraded = DegradedGrants(address="here", wall=lambda: 1000.0)
         self.leases = SharedLeases(
             self.clock,
             self.backend,
             polls=Backoff(first_s=1.0, longest_s=4.0, jitter=EXACT),
-            observe=lambda what, _seconds: self.seen.append(what),
+            metrics=self.metrics,
+            mode="redis",
             degraded=degraded if self.may_degrade else None,
         )
 
@@ -149,7 +152,7 @@ class WaitingTests(SharedCase):
         self.assertEqual((self.backend.held, len(self.leases)), ({}, 0))
 
     def test_errors_leave_no_turn_behind(self) -> None:
-        """Whatever an attempt ends in, the next one may follow."""
+        """After any end of an attempt, the next one may follow."""
         for error in (Unavailable("away"), Refused("programming error")):
             self.backend.failing = error
             self.failureResultOf(start(self.leases.try_hold("a")), type(error))
@@ -160,7 +163,9 @@ class WaitingTests(SharedCase):
         lease = self.tried()
         assert lease is not None
         self.successResultOf(start(lease.release()))
-        self.assertEqual(self.seen, ["failure", "failure", "success", "held"])
+        attempts = {"exclusive redis failure": 2, "exclusive redis success": 1}
+        self.assertEqual(attempts, series(self.metrics.lock_acquisitions))
+        self.assertEqual((1, 0.0), observed(self.metrics.lock_hold_seconds("exclusive", "redis")))
 
     def test_stop_waits_for_what_is_given_back(self) -> None:
         """A release under way is carried out before the backend is left."""

@@ -23,7 +23,7 @@ class Base32Tests(SynchronousTestCase):
 
     @given(st.binary(max_size=70))
     def test_any_bytes_survive_the_round_trip(self, data: bytes) -> None:
-        """What was written in nix32 reads as the same bytes."""
+        """Bytes written in nix32 read as the same bytes."""
         text = base32.encode(data)
         self.assertEqual(len(text), (len(data) * 8 + 4) // 5)
         self.assertEqual(base32.decode(text), data)
@@ -39,7 +39,7 @@ class Base32Tests(SynchronousTestCase):
 
     @given(st.text(max_size=60))
     def test_garbage_is_refused(self, text: str) -> None:
-        """Whatever the text, the answer is bytes or Malformed."""
+        """For every text, the answer is bytes or Malformed."""
         with contextlib.suppress(Malformed):
             self.assertEqual(base32.encode(base32.decode(text)), text)
 

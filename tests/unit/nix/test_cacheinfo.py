@@ -43,14 +43,14 @@ class CacheInfoTests(SynchronousTestCase):
 
     @given(infos)
     def test_any_value_survives_the_round_trip(self, info: CacheInfo) -> None:
-        """What was written reads as the same."""
+        """A written text reads as the same value."""
         text = info.render()
         self.assertEqual(CacheInfo.parse(text), info)
         self.assertTrue(text.endswith(b"\n"))
 
     @given(st.binary(max_size=200))
     def test_garbage_is_refused(self, text: bytes) -> None:
-        """Whatever the bytes, the answer is a value or Malformed."""
+        """For all bytes, the answer is a value or Malformed."""
         with contextlib.suppress(Malformed):
             CacheInfo.parse(text)
 

@@ -82,7 +82,7 @@ class ContentCheckTests(SynchronousTestCase):
         self.refused(narinfo, nar_of(named("tree", "nar")), "not executable")
 
     def test_a_file_ends_where_it_ends(self) -> None:
-        """What follows it, or pads it, is fixed."""
+        """The bytes that follow or pad the contents are fixed."""
         narinfo = named("a.txt", "text")
         nar = nar_of(narinfo)
         self.refused(narinfo, nar[:-1], "too early")

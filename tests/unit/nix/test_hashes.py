@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Malformed
 from ncps.nix.hashes import SIZES, Hash, sha256_of
+from tests.fakes.samples import sri
 
 EMPTY = "0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73"
 
@@ -37,12 +38,12 @@ class HashTests(SynchronousTestCase):
             self.assertEqual(Hash.parse(f"{value.algorithm}:{digest}"), value)
             self.assertEqual(Hash.parse(digest, value.algorithm), value)
             self.assertEqual(Hash.parse(f"{value.algorithm}:{digest}", value.algorithm), value)
-        self.assertEqual(Hash.parse(value.sri), value)
+        self.assertEqual(Hash.parse(sri(value)), value)
         self.assertEqual(Hash.parse(str(value)), value)
 
     @given(st.text(max_size=70), st.sampled_from([None, "sha256", "sha1", "crc"]))
     def test_garbage_is_refused(self, text: str, algorithm: str | None) -> None:
-        """Whatever the text, the answer is a hash or Malformed."""
+        """For every text, the answer is a hash or Malformed."""
         with contextlib.suppress(Malformed):
             Hash.parse(text, algorithm)
 
@@ -66,7 +67,7 @@ class HashTests(SynchronousTestCase):
 
     def test_a_prefix_that_contradicts_the_algorithm_is_refused(self) -> None:
         """Where a SHA-1 is wanted a SHA-256 is not taken, in either form."""
-        for text in (f"sha256:{EMPTY}", sha256_of(b"").sri):
+        for text in (f"sha256:{EMPTY}", sri(sha256_of(b""))):
             with self.assertRaises(Malformed):
                 Hash.parse(text, "sha1")
 

@@ -19,12 +19,12 @@ names = st.from_regex(r"[A-Za-z0-9.-]{1,20}", fullmatch=True)
 class SignatureTests(SynchronousTestCase):
     @given(names, st.binary(min_size=64, max_size=64))
     def test_any_signature_survives_the_round_trip(self, name: str, raw: bytes) -> None:
-        """Whatever its bytes are, it is written as it was read."""
+        """It is written as it was read, for all bytes."""
         self.assertEqual(Signature.parse(str(Signature(name, raw))), Signature(name, raw))
 
     @given(st.text(max_size=60))
     def test_garbage_is_refused(self, text: str) -> None:
-        """Whatever the text, the answer is a value or Malformed."""
+        """For every text, the answer is a value or Malformed."""
         for parse in (Signature.parse, PublicKey.parse, SecretKey.parse):
             with contextlib.suppress(Malformed):
                 parse(text)
@@ -94,13 +94,13 @@ class SecretKeyTests(SynchronousTestCase):
         self.assertNotEqual(SecretKey.generate("new"), key)
 
     def test_halves_that_do_not_belong_together_are_refused(self) -> None:
-        """A key file pieced together from two keys would sign what nobody accepts."""
+        """A key file pieced together from two keys would sign what no client accepts."""
         broken = "cache-1:" + b64encode(bytes(32) + b64decode(PUBLIC)).decode()
         with self.assertRaises(Malformed):
             SecretKey.parse(broken)
 
     def test_neither_repr_nor_errors_show_the_secret(self) -> None:
-        """Whatever is printed or goes wrong, no part of the key file is in it."""
+        """No printed text and no error holds a part of the key file."""
         name, _, material = SECRET.partition(":")
         key = SecretKey.parse(SECRET)
         self.assertNotIn(material[:12], f"{key!r} {key!s} {key}")

@@ -15,41 +15,9 @@ from ncps.nix import nar
 from ncps.nix.hashes import sha256_of
 from ncps.nix.nar import Directory, Listing, NarParser, Regular, Symlink
 from tests.fixtures import CLOSURE, NIX
+from tests.nars import Tree, archive, directory, entry, text, written
 
 SRC = (NIX / "src.nar").read_bytes()
-
-Tree = bytes | tuple[str, bytes] | dict[bytes, Any]
-
-
-def text(*strings: bytes) -> bytes:
-    """Write strings as a NAR holds them."""
-    return b"".join(len(s).to_bytes(8, "little") + s + bytes(-len(s) % 8) for s in strings)
-
-
-def written(tree: Tree) -> bytes:
-    """Write an object: contents, ("executable" or "symlink", bytes), or entries by name."""
-    if isinstance(tree, bytes):
-        return text(b"(", b"type", b"regular", b"contents", tree, b")")
-    if isinstance(tree, tuple):
-        kind, data = tree
-        if kind == "symlink":
-            return text(b"(", b"type", b"symlink", b"target", data, b")")
-        return text(b"(", b"type", b"regular", b"executable", b"", b"contents", data, b")")
-    entries = [entry(name, written(node)) for name, node in sorted(tree.items())]
-    return directory(*entries)
-
-
-def directory(*entries: bytes) -> bytes:
-    return text(b"(", b"type", b"directory") + b"".join(entries) + text(b")")
-
-
-def entry(name: bytes, node: bytes) -> bytes:
-    return text(b"entry", b"(", b"name", name, b"node") + node + text(b")")
-
-
-def archive(tree: Tree) -> bytes:
-    """Write a whole NAR."""
-    return text(b"nix-archive-1") + written(tree)
 
 
 def parsed(pieces: Iterable[bytes | memoryview]) -> Listing:
@@ -125,7 +93,7 @@ class NarParserTests(SynchronousTestCase):
 
     @given(trees, st.integers(1, 200))
     def test_any_tree_is_listed(self, tree: Any, size: int) -> None:
-        """What was written is what is listed, in one piece or many, copied or not."""
+        """The listing agrees with what was written, in one piece or many, copied or not."""
         data = archive(tree)
         listing = parsed([data])
         self.assertTrue(matches(tree, listing.root, data))
@@ -156,7 +124,7 @@ class NarParserTests(SynchronousTestCase):
 
     @given(st.binary(max_size=200))
     def test_garbage_is_corrupt(self, data: bytes) -> None:
-        """Whatever the bytes, at the start or later on, the only error is Corrupt."""
+        """For all bytes, at the start or later on, the only error is Corrupt."""
         for start in (b"", text(b"nix-archive-1"), SRC[:200], SRC[:1000]):
             with contextlib.suppress(Corrupt):
                 parsed([start + data])
@@ -240,7 +208,7 @@ class NarParserTests(SynchronousTestCase):
         self.assert_corrupt(archive(files | {b"d": {}}), "10 entries")
 
     def test_the_format_is_one_only(self) -> None:
-        """What could be left out, doubled or put in another order is an error."""
+        """A part that is left out, doubled or in another order is an error."""
         head = text(b"nix-archive-1")
         good = written(b"")
         for data, reason in (

@@ -7,13 +7,22 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.codec import CODECS, encoder
 from ncps.errors import Corrupt, Refused
 from ncps.nix.hashes import sha256_of
-from ncps.nix.narcheck import NarDigest, examine
+from ncps.nix.narcheck import FileDigest, NarDigest, examine
 from ncps.nix.narinfo import NarInfo
 from tests.fixtures import CLOSURE, NIX
 
 SRC = (NIX / "src.nar").read_bytes()
 INFO = NarInfo.parse((NIX / f"{CLOSURE[-1]}.narinfo").read_bytes())
 COMPRESSED = sorted(set(CODECS) - {"none"})
+
+
+class FileDigestTests(SynchronousTestCase):
+    def test_it_hashes_the_file_as_it_is(self) -> None:
+        """The pieces in which the bytes come do not matter."""
+        digest = FileDigest()
+        for piece in (b"ab", b"", b"c"):
+            digest.feed(piece)
+        self.assertEqual(sha256_of(b"abc"), digest.finish())
 
 
 class NarDigestTests(SynchronousTestCase):

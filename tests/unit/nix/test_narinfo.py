@@ -13,6 +13,7 @@ from ncps.nix.hashes import Hash, sha256_of
 from ncps.nix.keys import PublicKey, Signature, verify_any
 from ncps.nix.narinfo import COMPRESSIONS, MAX_NAR_SIZE, MAX_SIZE, NarInfo
 from ncps.nix.storepath import StorePath
+from tests.fakes.samples import sri
 from tests.fixtures import CLOSURE, NIX
 from tests.unit.nix.test_storepath import store_paths
 
@@ -83,7 +84,7 @@ class ParseTests(SynchronousTestCase):
         )
 
     def test_narinfos_of_nix_come_out_byte_for_byte(self) -> None:
-        """What Nix wrote, ncps writes."""
+        """ncps writes the text that Nix wrote."""
         for name in [*CLOSURE, "src.gzip", "src.none"]:
             text = (NIX / f"{name}.narinfo").read_bytes()
             self.assertEqual(NarInfo.parse(text).render(), text)
@@ -157,7 +158,7 @@ class ParseTests(SynchronousTestCase):
     def test_hashes_in_other_spellings_are_rewritten_in_nix32(self) -> None:
         """Hexadecimal, SRI and a digest without prefix mean the same."""
         digest = NarInfo.parse(SAMPLE).nar_hash
-        for spelling in (f"sha256:{digest.hex}", digest.sri, digest.nix32, digest.hex):
+        for spelling in (f"sha256:{digest.hex}", sri(digest), digest.nix32, digest.hex):
             for key in (b"NarHash", b"FileHash"):
                 info = NarInfo.parse(replaced(key, b" " + spelling.encode()))
                 self.assertEqual(info.nar_hash if key == b"NarHash" else info.file_hash, digest)
@@ -176,7 +177,7 @@ class ParseTests(SynchronousTestCase):
             for text in (bad + SAMPLE, SAMPLE + bad):
                 self.assertEqual(NarInfo.parse(SAMPLE), NarInfo.parse(text))
 
-    def test_what_nobody_needs_spoils_nothing(self) -> None:
+    def test_a_wrong_field_that_no_client_needs_spoils_nothing(self) -> None:
         """Deriver, System and CA are not signed: what cannot stand there is left out."""
         bare = NarInfo.parse(without(b"CA"))
         for line in (
@@ -198,7 +199,7 @@ class ParseTests(SynchronousTestCase):
             self.assert_malformed(replaced(key, b" "), key.decode(), "missing")
 
     def test_a_field_given_twice_is_named(self) -> None:
-        """Which of two values was meant is not for us to guess."""
+        """A field that is given twice is an error, not a guess."""
         for line in SAMPLE.splitlines():
             key = line.partition(b":")[0]
             if key != b"Sig":
@@ -268,7 +269,7 @@ class ParseTests(SynchronousTestCase):
 
     @given(st.binary(max_size=300))
     def test_garbage_is_refused(self, data: bytes) -> None:
-        """Whatever the bytes, the answer is a narinfo or Malformed."""
+        """For all bytes, the answer is a narinfo or Malformed."""
         for text in (data, SAMPLE + data, data + SAMPLE):
             with contextlib.suppress(Malformed):
                 NarInfo.parse(text)
@@ -277,7 +278,7 @@ class ParseTests(SynchronousTestCase):
 class RenderTests(SynchronousTestCase):
     @given(narinfos)
     def test_any_narinfo_survives_the_round_trip(self, info: NarInfo) -> None:
-        """What was written reads as the same, and every line is as strict clients want it."""
+        """A written narinfo reads as the same, and every line is as strict clients want it."""
         text = info.render()
         self.assertEqual(NarInfo.parse(text), info)
         self.assertTrue(text.endswith(b"\n"))
@@ -310,7 +311,7 @@ class RenderTests(SynchronousTestCase):
 
 class FingerprintTests(SynchronousTestCase):
     def test_signatures_of_nix_verify(self) -> None:
-        """What Nix signed is what we compute, for every path of a real cache."""
+        """We compute the text that Nix signed, for every path of a real cache."""
         for name in [*CLOSURE, "src.gzip", "src.none"]:
             info = NarInfo.parse((NIX / f"{name}.narinfo").read_bytes())
             self.assertEqual(verify_any([KEY], info.fingerprint(), info.signatures), KEY)

@@ -35,7 +35,7 @@ nar_keys = st.builds(
 class NarKeyTests(SynchronousTestCase):
     @given(nar_keys)
     def test_any_key_survives_the_round_trip(self, key: NarKey) -> None:
-        """What stands in a narinfo reads as the same key, and is safe as a file name."""
+        """A URL in a narinfo reads as the same key, and is safe as a file name."""
         self.assertEqual(NarKey.parse(key.file_name), key)
         self.assertEqual(key.url, f"nar/{key.file_name}")
         self.assertNotIn("/", key.file_name)
@@ -79,7 +79,7 @@ class NarKeyTests(SynchronousTestCase):
 
     @given(st.text(max_size=80))
     def test_garbage_is_refused(self, text: str) -> None:
-        """Whatever the text, the answer is a key or Malformed."""
+        """For every text, the answer is a key or Malformed."""
         for candidate in (text, f"{NIX32}{text}", f"{NIX32}.nar{text}"):
             with contextlib.suppress(Malformed):
                 NarKey.parse(candidate)
@@ -97,7 +97,7 @@ class ConventionalKeyTests(SynchronousTestCase):
         self.assertEqual(conventional_key(url), NarKey.parse(file_name), url)
 
     def test_conventional_urls_say_a_name(self) -> None:
-        """Whatever the directory, host and query."""
+        """In every directory, on every host, with every query."""
         for url in (
             f"nar/{NIX32}.nar.xz",
             f"{NIX32}.nar.xz",
@@ -134,7 +134,7 @@ class ConventionalKeyTests(SynchronousTestCase):
                 conventional_key(url)
 
     @given(st.text(max_size=40))
-    def test_whatever_the_url_the_name_is_safe(self, url: str) -> None:
+    def test_the_name_is_safe_for_every_url(self, url: str) -> None:
         """Any text gives a valid key, none, or Malformed."""
         for candidate in (url, f"nar/{url}", f"https://h/{url}.nar"):
             with contextlib.suppress(Malformed):

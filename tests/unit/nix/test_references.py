@@ -29,7 +29,7 @@ class ReferencesTests(SynchronousTestCase):
         self.assertEqual([str(path) for path in sorted(found)], list(found.texts))
 
     def test_each_path_is_there_once_in_the_order_it_came(self) -> None:
-        """They are a set for Nix, and a line for those who read the narinfo."""
+        """They are a set for Nix, and a line for readers of the narinfo."""
         one, two, three = [StorePath(letter * 32, "x") for letter in "zab"]
         found = References.of([two, one, two, three, one])
         self.assertEqual((two, one, three), found)
@@ -74,7 +74,7 @@ class ReferencesTests(SynchronousTestCase):
         self.assertEqual([], list(References()))
 
     def test_sorting_in_steps_sorts(self) -> None:
-        """Whatever the number and the order."""
+        """For every number and order of texts."""
         texts = [f"{random.Random(n).random()}" for n in range(10_000)]
         for some in (texts, texts[:4096], texts[:4097], texts[:1], []):
             self.assertEqual(sorted(some), in_order(some))

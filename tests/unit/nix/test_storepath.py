@@ -30,7 +30,7 @@ class StorePathTests(SynchronousTestCase):
 
     @given(store_paths)
     def test_any_path_survives_the_round_trip(self, path: StorePath) -> None:
-        """What was written reads as the same path."""
+        """A written path reads as the same path."""
         self.assertEqual(StorePath.parse(str(path)), path)
         self.assertEqual(StorePath.parse_base(path.base), path)
 
@@ -41,7 +41,7 @@ class StorePathTests(SynchronousTestCase):
 
     @given(st.text(max_size=60))
     def test_garbage_is_refused(self, text: str) -> None:
-        """Whatever the text, the answer is a path or Malformed."""
+        """For every text, the answer is a path or Malformed."""
         for candidate in (text, f"{DIGEST}-{text}", f"/nix/store/{DIGEST}-{text}"):
             for parse in (StorePath.parse, StorePath.parse_base):
                 with contextlib.suppress(Malformed):

@@ -25,6 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
 from ncps.observe import logs
+from ncps.observe.standard_library import StandardLibraryBridge
 
 
 def _failure(message: str = "it broke") -> Failure:
@@ -146,6 +147,15 @@ class HumanTests(SynchronousTestCase):
             r"^ncps: 2023-11-1\d \d\d:\d\d:20 INFO  handled /x$",
         )
 
+    def test_client_hash_and_upstream_are_in_the_line(self) -> None:
+        """Fields that the message does not have come behind it; no blank ends a line."""
+        line = logs.human_line(_event(client="192.0.2.1", hash="abc", upstream="", size=3))
+        self.assertTrue(line.endswith(" handled /x (client 192.0.2.1, hash abc)"), line)
+        line = logs.human_line(_event(client="192.0.2.1", path="/of/192.0.2.1"))
+        self.assertTrue(line.endswith(" handled /of/192.0.2.1"), line)
+        line = logs.human_line(_event(log_format="{client}: gone  ", client="192.0.2.1"))
+        self.assertTrue(line.endswith(" 192.0.2.1: gone"), line)
+
     def test_nobody_forges_a_line(self) -> None:
         """Line ends and terminal commands in values are written out."""
         line = logs.human_line(_event(path="a\nb\x1b[2J\u2028\udc80\x9b"))
@@ -162,7 +172,7 @@ class HumanTests(SynchronousTestCase):
 
 class RedactionTests(SynchronousTestCase):
     def test_secret_fields_are_stars_in_both_forms(self) -> None:
-        """Fields named after secrets never show their values, in the message neither."""
+        """Fields named after secrets never show their values; nor does the message."""
         names = [
             "authorization",
             "Authorization",
@@ -220,15 +230,16 @@ class ObserverTests(SynchronousTestCase):
         }.items():
             self.assertEqual(len(self.lines(level, *events)), count, level)
 
-    def test_steps_of_twisted_are_debug_messages(self) -> None:
+    def test_steps_of_twisted_are_for_trace(self) -> None:
         """Factories and ports of Twisted do not fill the log; its warnings are kept."""
         noise = [
             _event(log_namespace="twisted.web.server.Site"),
             _event(log_namespace="log_legacy"),
             _event(log_format="Starting factory {factory!r}", log_namespace="ncps.web.site"),
         ]
-        self.assertEqual(self.lines("info", *noise), [])
-        self.assertEqual(self.lines("debug", *noise), ["debug"] * 3)
+        for level in ("info", "debug"):
+            self.assertEqual(self.lines(level, *noise), [])
+        self.assertEqual(self.lines("trace", *noise), ["debug"] * 3)
         loud = _event(log_namespace="twisted.internet", log_level=LogLevel.warn)
         self.assertEqual(self.lines("info", loud), ["warn"])
 
@@ -289,7 +300,7 @@ class BridgeTests(SynchronousTestCase):
             events.append(event)
 
         library = logging.Logger("boto")
-        library.addHandler(logs.StandardLibraryBridge(level=logging.WARNING))
+        library.addHandler(StandardLibraryBridge(level=logging.WARNING))
         globalLogPublisher.addObserver(observe)
         try:
             emit(library)
@@ -298,7 +309,7 @@ class BridgeTests(SynchronousTestCase):
         return [event for event in events if event["log_namespace"] == "boto"]
 
     def test_warnings_of_libraries_are_logged(self) -> None:
-        """What libraries warn of through `logging` is seen, braces and all."""
+        """Warnings of libraries through `logging` are seen, also with braces."""
 
         def emit(library: logging.Logger) -> None:
             library.info("quiet")
@@ -345,7 +356,7 @@ class WorkerTests(SynchronousTestCase):
         return stream.getvalue()
 
     def test_each_line_says_whose_it_is(self) -> None:
-        """As a field for programs, in front for people; without workers as ever."""
+        """Programs read it in a field, people at the front of a line; a lone process says none."""
         self.assertEqual(3, json.loads(self.lines(human=False, worker=3))["worker"])
         self.assertTrue(self.lines(human=True, worker=3).startswith("x [3] 1970-"))
         self.assertNotIn("worker", json.loads(self.lines(human=False, worker=0)))

@@ -21,7 +21,7 @@ class LoopLagTests(SynchronousTestCase):
         self.assertEqual(self.lags, [0.0] * 3)
 
     def test_blocked_reactor_lags(self) -> None:
-        """What blocked the reactor for two seconds is seen once, and not carried on."""
+        """A block of two seconds is seen once, and not carried on."""
         self.lag.start()
         self.clock.pump([1.0, 3.0, 1.0])
         self.assertEqual(self.lags, [0.0, 2.0, 0.0])

@@ -29,6 +29,7 @@ def exposed(metrics: Metrics) -> dict[str, tuple[str, frozenset[str]]]:
 class MetricsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.metrics = Metrics(["cache.nixos.org"])
+        self.metrics.lock_server_up("redis:6379")  # as the assembly does for each server
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
@@ -61,7 +62,7 @@ class MetricsTests(SynchronousTestCase):
         self.assertNotIn(b"_created", generate_latest(self.metrics.registry))
 
     def test_counting_reaches_the_registry(self) -> None:
-        """What is counted under a name is read under that name."""
+        """A counter is read under the name under which it was counted."""
         self.metrics.nar_served("hit", "success", "new.example").inc()
         self.metrics.nar_served("hit", "success", "new.example").inc()
         self.assertEqual(
@@ -83,7 +84,7 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.value("ncps_store_total_size_bytes"), 1000)
 
     def test_the_quarantine_is_shown(self) -> None:
-        """What is there as gauges, and why something went from the start."""
+        """Files are gauges; removals have a series for each bound from the start."""
         self.metrics.set_quarantine(3, 1000)
         self.assertEqual(self.value("ncps_quarantine_files"), 3)
         self.assertEqual(self.value("ncps_quarantine_size_bytes"), 1000)

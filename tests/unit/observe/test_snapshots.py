@@ -1,4 +1,4 @@
-"""Figures: carried about as bytes, and added up."""
+"""Snapshots of metrics: sent as bytes, and added."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ncps.observe.metrics import Metrics
 from ncps.observe.snapshots import Snapshot, Way
 
 
-class FiguresTests(SynchronousTestCase):
+class SnapshotTests(SynchronousTestCase):
     def test_the_way_there_and_back_loses_nothing(self) -> None:
-        """Every value, infinities too, in the same order."""
+        """Every value arrives, infinities too, and in the same order."""
         registry = CollectorRegistry()
         gauge = Gauge("g", "A gauge.", ["a", "b"], registry=registry)
         for number, value in enumerate((0.1, 1e300, math.inf, -math.inf)):
@@ -27,7 +27,7 @@ class FiguresTests(SynchronousTestCase):
                 self.assertEqual(write(source), write(Snapshot.read(found.render())))
 
     def test_nonsense_is_malformed(self) -> None:
-        """Bytes of another make are told."""
+        """Bytes that are no snapshot raise Malformed."""
         for data in (b"", b"{", b"1", b"[1]", b'[["a", "b", "c", [["d", [["e"]], 1]]]]', b"\xff"):
             self.assertRaises(Malformed, Snapshot.read, data)
 
@@ -37,7 +37,7 @@ class FiguresTests(SynchronousTestCase):
         self.assertEqual({"counter", "histogram"}, kinds)
 
     def test_ways_are_for_gauges(self) -> None:
-        """A counter is summed whatever is said of its name; an unnamed gauge is, too."""
+        """A counter is summed even if a way names it; an unnamed gauge is, too."""
         found, other = Snapshot(), CollectorRegistry()
         Counter("c", "C.", registry=other).inc(2)
         for name in ("g", "own", "least", "most"):

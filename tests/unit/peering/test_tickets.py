@@ -1,4 +1,4 @@
-"""Tickets are good for what they were made for, and for nothing else."""
+"""Tickets are good for the request that they were made for, and for no other."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TicketTests(SynchronousTestCase):
         return TicketVerifier(secret, [HERE]).look(ticket.header(), request, now)
 
     def test_good_ticket(self) -> None:
-        """It is good at each address of who is asked, and does not tell the secret."""
+        """It is good at each address of the process that is asked, and does not tell the secret."""
         for audience in (HERE, "unix:/run/1"):
             ticket = Ticket.make(SECRET, audience, NOW, WANTED)
             self.assertIs(TicketVerdict.GOOD, self.verifier.look(ticket.header(), WANTED, NOW))
@@ -52,7 +52,7 @@ class TicketTests(SynchronousTestCase):
             self.assertIs(TicketVerdict.STRANGER, self.look(self.ticket, other), other)
 
     def test_parts_do_not_run_together(self) -> None:
-        """What one part ends with is not what the next one begins with."""
+        """The end of one part cannot become the beginning of the next one."""
         one = Ticket.make(SECRET, HERE, NOW, Request(method="GET", path="/a", offset="12"))
         other = Request(method="GET", path="/a1", offset="2")
         self.assertIs(TicketVerdict.STRANGER, self.look(one, other))
@@ -64,7 +64,7 @@ class TicketTests(SynchronousTestCase):
         self.assertIs(TicketVerdict.STRANGER, self.look(empty, secret=""))
 
     def test_for_one_audience(self) -> None:
-        """For somebody else it is misdirected; whoever changes it has none."""
+        """For another address it is misdirected; a changed one is none."""
         there = Ticket.make(SECRET, ELSEWHERE, NOW, WANTED)
         self.assertIs(TicketVerdict.MISDIRECTED, self.look(there))
         self.assertIs(TicketVerdict.STRANGER, self.look(evolve(there, audience=HERE)))
@@ -104,7 +104,7 @@ class TicketTests(SynchronousTestCase):
             self.assertIs(TicketVerdict.STRANGER, self.verifier.look(text, WANTED, NOW), text)
 
     def test_any_address_can_be_written(self) -> None:
-        """Paths of sockets have what characters they like."""
+        """Paths of sockets may have any characters."""
         for audience in ('unix:/run/a "b"\\%20,c', "unix:/tmp/ü\n", "http://[fd00::1]:8501/x"):
             ticket = Ticket.make(SECRET, audience, NOW, WANTED)
             self.assertEqual(ticket, Ticket.parse(ticket.header()))
@@ -117,7 +117,7 @@ class ClockTests(SynchronousTestCase):
         self.clock = TicketVerifier(SECRET, [HERE]).clock(self.ticket.header(), NOW + 3600)
 
     def test_time_that_is_told(self) -> None:
-        """With the time of the one who is asked the next ticket is good."""
+        """With the time of the process that is asked the next ticket is good."""
         told = told_time(SECRET, self.ticket, self.clock)
         assert told is not None
         self.assertEqual(int(NOW) + 3600, told)

@@ -1,4 +1,4 @@
-"""Trail: through which caches a question has come."""
+"""Trail: the caches that a question has come through."""
 
 from __future__ import annotations
 
@@ -21,14 +21,32 @@ class TrailTests(SynchronousTestCase):
         self.assertEqual(Trail((A, B)), trail.read_via(header, OWN))
         self.assertEqual(NO_TRAIL, trail.read_via("", OWN))
 
+    def test_number_of_a_question(self) -> None:
+        """The first cache gives it, each cache passes it on, and two questions have two."""
+        headers = []
+        for _ in range(2):
+            with trail.asking():
+                headers.append(trail.via(A))
+                with trail.asking():
+                    self.assertEqual(headers[-1], trail.via(A))
+        first, second = (trail.read_via(header, OWN) for header in headers)
+        self.assertEqual(((A,), False), (first.names, first.has_come_round))
+        self.assertFalse(first.is_other_way_of(second))
+        with trail.following(first), trail.asking():
+            beyond = trail.read_via(trail.via(B), OWN)
+        self.assertEqual((A, B), beyond.names)
+        self.assertTrue(beyond.is_other_way_of(first))
+        self.assertFalse(NO_TRAIL.is_other_way_of(NO_TRAIL))
+        self.assertTrue(trail.read_via(headers[0], A).has_come_round)
+
     def test_own_name(self) -> None:
-        """Wherever it stands, the question has come round."""
+        """At each place in the trail it means that the question has come round."""
         for header in (f"1.1 {OWN}, 1.1 {A}", f"1.1 {A}, 1.1 {OWN}"):
             self.assertTrue(trail.read_via(header, OWN).has_come_round)
         self.assertFalse(trail.read_via(f"1.1 {A}", OWN).has_come_round)
 
     def test_length_is_bounded(self) -> None:
-        """What has come through very many caches goes no further."""
+        """A question that has come through very many caches goes no further."""
         header = ", ".join(f"1.1 ncps-{number:012x}" for number in range(MAX_NAMES))
         self.assertEqual(MAX_NAMES, len(trail.read_via(header, OWN).names))
         self.assertRaises(Malformed, trail.read_via, f"{header}, 1.1 {A}", OWN)
@@ -40,7 +58,7 @@ class TrailTests(SynchronousTestCase):
             self.assertEqual(f"1.1 {A}, 1.1 {B}, 1.1 {OWN}", trail.via(OWN))
         self.assertEqual(NO_TRAIL, trail.current())
 
-    def test_a_job_keeps_the_trail_of_whoever_began_it(self) -> None:
+    def test_a_job_keeps_the_trail_of_its_request(self) -> None:
         """It goes on after the request has ended, and other requests do not change it."""
         tasks, gate, seen = Tasks(Clock()), Deferred[None](), list[Trail]()
 

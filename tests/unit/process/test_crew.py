@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.aio.waiting import Future
 from ncps.cli import WORKER
 from ncps.errors import NcpsError
 from ncps.process import crew
 from ncps.process.crew import _environment, _how, _Line
 from ncps.process.worker import LONGEST_REPORT, REPORTS, report_failure
+from ncps.settings.carried import pack
 from tests.unit.process.test_worker import PLAN
 from tests.unit.settings.around import load_with
 
@@ -28,8 +33,31 @@ class Life:
     def ready(self) -> None:
         self.told.append("ready")
 
+    def took(self, lines: Sequence[str]) -> None:
+        self.told.append(f"took: {', '.join(lines)}")
+
+    def pulse(self) -> None:
+        self.told.append("pulse")
+
     def ended(self, how: str, why: str = "") -> None:
         self.told.append(f"{how}: {why}" if why else how)
+
+
+class TakeTests(SynchronousTestCase):
+    def test_workers_that_hang_share_one_deadline(self) -> None:
+        """Else each of them would keep a reload, and systemd, for `TAKE_S` more."""
+        clock = Clock()
+        made = crew.Crew(load_with(), clock, mock.Mock())
+        made._files = [-1, os.open(os.devnull, os.O_RDONLY)]
+        given: dict[int, Future[Sequence[str]]] = {1: Future(), 2: Future(), 3: Future()}
+        given[2].succeed(["changed"])
+        self.patch(made._supervisor, "give", lambda settings: given)
+        taking = Deferred.fromCoroutine(made._take(load_with()))
+        self.addCleanup(os.close, made._files[1])
+        clock.pump([crew.TAKE_S, 0.0, 0.0])
+        lines = self.successResultOf(taking)
+        self.assertEqual(3, len(lines))
+        self.assertIn("changed", lines)
 
 
 class LineTests(SynchronousTestCase):
@@ -43,8 +71,13 @@ class LineTests(SynchronousTestCase):
             self.line.childDataReceived(REPORTS, part)
         self.line.childDataReceived(REPORTS + 1, b"READY=1\n")
         self.assertEqual([], self.life.told)
-        self.line.childDataReceived(REPORTS, b"\nSTOPPING=1\n")
-        self.assertEqual(["ready"], self.life.told)
+        self.line.childDataReceived(REPORTS, b"\nWATCHDOG=1\nSTOPPING=1\n")
+        self.assertEqual(["ready", "pulse"], self.life.told)
+
+    def test_changes_come_before_the_end_of_a_reload(self) -> None:
+        """The lines of one reload are not those of the next."""
+        self.line.childDataReceived(REPORTS, b"CHANGED=a: 1\nCHANGED=b\nTOOK=1\nTOOK=1\n")
+        self.assertEqual(["took: a: 1, b", "took: "], self.life.told)
 
     def test_chatter_is_bounded(self) -> None:
         """A worker that only talks costs no memory."""
@@ -71,7 +104,7 @@ class LineTests(SynchronousTestCase):
         self.assertTrue(told.startswith("exit code 1: no key: make one é é"), told)
 
     def test_ends_are_told_apart(self) -> None:
-        """An exit code, a signal, or whatever else it was."""
+        """An exit code, a signal, or another reason."""
         for reason, how in (
             (ProcessDone(None), "exit code 0"),
             (ProcessTerminated(exitCode=7), "exit code 7"),
@@ -91,8 +124,8 @@ class ServeTests(SynchronousTestCase):
         self.assertEqual({"HOME": "/", WORKER: PLAN.render()}, found)
 
     def test_settings_lie_in_no_file(self) -> None:
-        """What workers read has a secret for them to know each other by, and no name."""
-        fd = crew._written(load_with({"workers": "2"}))
+        """The settings that workers read hold a secret of their own, and the file has no name."""
+        fd = crew._written(pack(load_with({"workers": "2"})))
         self.addCleanup(os.close, fd)
         self.assertIn("memfd:", str(Path(f"/proc/self/fd/{fd}").readlink()))
         self.assertGreater(os.fstat(fd).st_size, 100)

@@ -50,7 +50,7 @@ class DatagramNoticesTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_busy_sibling_is_told_later(self) -> None:
-        """What it cannot take waits for it, each notice once; the others do not wait."""
+        """Notices that it cannot take wait for it, each once; the other siblings do not wait."""
         self.full.add(ONE)
         self.publish("a", "b", "a")
         self.assertEqual([], self.lines(ONE))
@@ -62,7 +62,7 @@ class DatagramNoticesTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_too_much_becomes_one_gap(self) -> None:
-        """What waits is bounded: beyond, the sibling is told to forget everything."""
+        """The notices that wait are bounded: beyond, the sibling is told to forget everything."""
         self.full.add(ONE)
         self.publish(*[str(number) for number in range(MAX_WAITING + 5)])
         self.full.clear()

@@ -65,7 +65,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(2, self.value("ncps_event_loop_lag_seconds_count"))
 
     def test_gauges_become_one_as_they_mean(self) -> None:
-        """What is under way is summed, the catalog counted once, health told by the least."""
+        """Downloads in flight are summed, the catalog counts once, health is that of the least."""
         self.one.set_totals(Totals(narinfos=10, nars_stored=5, bytes_stored=100))
         self.two.set_totals(Totals(narinfos=11, nars_stored=6, bytes_stored=110))
         self.one.connections.set(3)
@@ -79,7 +79,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(1, self.value("ncps_upstream_count_total"))
         self.assertEqual(2, self.value("ncps_workers_answering"))
 
-    def test_who_does_not_answer_stays_in_the_counters(self) -> None:
+    def test_a_silent_worker_stays_in_the_counters(self) -> None:
         """The others use what it has shown before; its gauges are left out."""
         self.one.downloads("published").inc(2)
         self.two.downloads("published").inc(3)
@@ -92,7 +92,7 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(1, self.value("ncps_workers_answering"))
 
     def test_nonsense_of_a_sibling_counts_as_silence(self) -> None:
-        """What is no figures is not added."""
+        """An answer that holds no figures is not added."""
         for data in (b"", b"[1]", b'[["a"]]', b"\xff", b'[["a","gauge","",[["a",[],"x"]]]]'):
             self.answer = Deferred()
             self.answer.callback(data)
@@ -122,13 +122,13 @@ class GatheringTests(SynchronousTestCase):
             self.assertEqual(life - 1, self.value("ncps_worker_restarts_total"))
 
     def test_a_place_that_cannot_be_written_is_no_error(self) -> None:
-        """Then a successor begins anew; whoever asks gets the figures all the same."""
+        """Then a successor begins anew; a scraper gets the figures all the same."""
         gathering = Gathering(self.one, self.directory / "missing" / "x", [])
         self.one.downloads("published").inc()
         self.successResultOf(start(gathering.all()))
 
     def test_the_exposition_is_as_of_one_process(self) -> None:
-        """What is written of one worker alone is, letter for letter, what its registry writes."""
+        """The text for one worker alone is, letter for letter, that of its registry."""
         alone = Gathering(self.one, self.shown(3), [])
         self.one.downloads("published").inc()
         self.one.process.loop_lag.observe(0.3)

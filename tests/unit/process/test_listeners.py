@@ -63,7 +63,7 @@ class DoorsTests(SynchronousTestCase):
         self.assertEqual([("127.0.0.1", 80, False), ("127.0.0.1", 80, True)], self.bound)
         self.assertEqual([False, True], [made.is_open for made in self.sockets])
         self.assertEqual([Listener(host="127.0.0.1", port=80, backlog=BACKLOG)], self.doors.doors)
-        (port,) = self.doors.ports
+        (port,) = (entrance.port for entrance in self.doors.entrances)
         self.assertEqual(IPv4Address("TCP", "127.0.0.1", 80), port.getHost())
         port.stopListening()
         self.assertFalse(self.sockets[1].is_open)
@@ -127,7 +127,7 @@ class EnterTests(SynchronousTestCase):
         reactor.adoptStreamPort.assert_called_once_with(8, socket.AF_INET, factory)
 
     def test_trouble_is_refused(self) -> None:
-        """What the kernel says is passed on."""
+        """The message of the kernel is passed on."""
         reactor = Listening()
         reactor.error = CannotListenError("", 80, OSError(errno.EACCES, "no"))
         self.assertRaises(Refused, enter, reactor, Listener(port=80), Factory())

@@ -33,7 +33,7 @@ class RunDirectoryTests(SynchronousTestCase):
         self.assertRaises(Refused, LockFile(made.path / "lock", "it").acquire)
 
     def test_it_is_made_again_where_it_was(self) -> None:
-        """Private as before; what somebody else has put there is not taken."""
+        """It is private as before; a directory of another user is not taken."""
         made = self.make()
         self.assertFalse(rundir.ensure(made.path))
         shutil.rmtree(made.path)
@@ -56,7 +56,7 @@ class RunDirectoryTests(SynchronousTestCase):
         self.assertFalse(made.path.exists())
 
     def test_dead_ones_are_removed_and_living_ones_stay(self) -> None:
-        """A lock that nobody holds marks a dead one; without a lock it is not ours to judge."""
+        """A lock without a holder marks a dead one; a directory without a lock is left alone."""
         living = self.make()
         dead, strange = self.parent / f"{PREFIX}dead", self.parent / f"{PREFIX}strange"
         for path in (dead, strange):

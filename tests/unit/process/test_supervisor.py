@@ -8,7 +8,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Unavailable
-from ncps.process.supervisor import GOOD_LIFE_S, LONGEST_PAUSE_S, START_S, Supervisor, Watch
+from ncps.process.supervisor import (
+    ABORT_S,
+    GOOD_LIFE_S,
+    LONGEST_PAUSE_S,
+    START_S,
+    Supervisor,
+    Watch,
+)
 
 
 @define
@@ -31,6 +38,9 @@ class Child:
         if self.is_alive and (name == "KILL" or not self.is_stubborn):
             self.end(f"signal {name}")
 
+    def give(self, settings: bytes) -> None:
+        self.signals.append(settings.decode())
+
     def cut(self) -> None:
         self.signals.append("cut")
 
@@ -39,7 +49,7 @@ class Child:
         self.watch.ended(how, why)
 
 
-class SupervisorTests(SynchronousTestCase):
+class Stage(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.children: list[Child] = []
@@ -67,7 +77,7 @@ class SupervisorTests(SynchronousTestCase):
         self.successResultOf(started)
 
     def lives(self) -> list[tuple[int, int]]:
-        """Who was started, and for which time."""
+        """The workers that were started, each with its life."""
         return [(child.number, child.life) for child in self.children]
 
     def pause(self) -> float:
@@ -81,6 +91,8 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(before + 1, len(self.children))
         return float(pause)
 
+
+class SupervisorTests(Stage):
     def test_the_start_is_over_when_all_serve(self) -> None:
         """All are started at once; the last to be ready completes the start."""
         started = self.start()
@@ -92,7 +104,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_a_worker_that_cannot_serve_fails_the_start(self) -> None:
-        """The error says which and how; the others are ended, nobody is replaced."""
+        """The error says which and how; the others are ended, none is replaced."""
         started = self.start()
         self.children[0].watch.ready()
         self.children[1].end("exit code 1")
@@ -123,14 +135,14 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual([], self.children[0].signals)
 
     def test_no_process_at_all_fails_the_start(self) -> None:
-        """What the kernel says is passed on."""
+        """The message of the kernel is passed on."""
         self.fails = OSError(11, "Resource temporarily unavailable")
         error = self.failureResultOf(self.start(), Unavailable).value
         self.assertIn("Resource temporarily unavailable", str(error))
         self.successResultOf(self.stop())
 
     def test_a_dead_worker_is_replaced_at_once(self) -> None:
-        """The first death costs no pause, and nobody else notices."""
+        """The first death costs no pause, and no other worker notices."""
         self.serve()
         self.children[1].end("signal KILL")
         self.assertEqual(0.0, self.pause())
@@ -170,7 +182,7 @@ class SupervisorTests(SynchronousTestCase):
         self.assertEqual(3, self.supervisor.running)
 
     def test_all_are_told_to_end(self) -> None:
-        """The stop is over when the last is gone; nobody is replaced."""
+        """The stop is over when the last is gone; none is replaced."""
         self.serve()
         for child in self.children:
             child.is_stubborn = True
@@ -229,3 +241,55 @@ class SupervisorTests(SynchronousTestCase):
         self.successResultOf(self.stop())
         self.clock.advance(LONGEST_PAUSE_S)
         self.assertEqual(3, len(self.children))
+
+
+class ReloadTests(Stage):
+    """Workers that are given other settings."""
+
+    def test_each_worker_takes_them(self) -> None:
+        """A result comes from each; one that ends has none, for its successor begins with them."""
+        self.serve()
+        given = self.supervisor.give(b"settings")
+        self.assertEqual([["settings"]] * 3, [child.signals for child in self.children])
+        self.children[0].watch.took(["a line"])
+        self.children[1].end("signal 9")
+        self.assertEqual([True, True, False], [taking.is_set for taking in given.values()])
+        taken = Deferred.fromCoroutine(given[1].wait())
+        self.assertEqual(["a line"], self.successResultOf(taken))
+
+
+class StallTests(Stage):
+    """Workers whose reactor stands still."""
+
+    def test_a_stalled_worker_is_replaced(self) -> None:
+        """It is aborted, so that it says where it stands; one that gives a pulse serves on."""
+        self.serve()
+        self.clock.advance(20.0)
+        for child in self.children[1:]:
+            child.watch.pulse()
+        self.clock.advance(10.0)
+        self.supervisor.end_stalled(30.0)
+        self.assertEqual([["ABRT"], [], []], [child.signals for child in self.children])
+        self.clock.advance(0.0)
+        self.assertEqual((1, 2), self.lives()[3])
+
+    def test_one_that_does_not_even_abort_is_killed(self) -> None:
+        """A stopped process takes no signal but SIGKILL."""
+        self.serve()
+        self.children[0].is_stubborn = True
+        self.clock.advance(30.0)
+        for child in self.children[1:]:
+            child.watch.pulse()
+        for _ in range(2):
+            self.supervisor.end_stalled(30.0)
+        self.assertEqual(["ABRT"], self.children[0].signals)
+        self.assertEqual(2, self.supervisor.serving)
+        self.clock.advance(ABORT_S)
+        self.assertEqual(["ABRT", "KILL"], self.children[0].signals)
+
+    def test_one_that_starts_is_left_alone(self) -> None:
+        """It has a deadline of its own, and gives no pulse before it serves."""
+        self.start()
+        self.clock.advance(60.0)
+        self.supervisor.end_stalled(30.0)
+        self.assertEqual([[], [], []], [child.signals for child in self.children])

@@ -1,4 +1,4 @@
-"""What a worker is told, and how."""
+"""Plan: how a worker learns its place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PLAN = Plan(
 
 class PlanTests(SynchronousTestCase):
     def test_it_is_read_once(self) -> None:
-        """What was written is read, and children of the worker do not see it."""
+        """A plan is read as it was written, and children of the worker do not see it."""
         environ = {WORKER: PLAN.render(), "HOME": "/"}
         self.assertEqual(PLAN, Plan.take(environ))
         self.assertEqual({"HOME": "/"}, environ)
@@ -32,7 +32,7 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual([3, 4, 5, 6, 7, 8], PLAN.descriptors())
 
     def test_nonsense_is_refused(self) -> None:
-        """A variable that somebody else has set is an error that says so."""
+        """A variable that no supervisor has set is an error that says so."""
         for text in ("", "1", "[]", "{}", '{"number": 1}', '{"doors": [{"x": 1}]}'):
             error = self.assertRaises(Refused, Plan.take, {WORKER: text})
             self.assertIn(WORKER, str(error))

@@ -1,14 +1,18 @@
-"""Surroundings made up for tests."""
+"""Surroundings and configuration files made up for tests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from ncps.settings.load import load
 from ncps.settings.problems import InvalidSettings
 from ncps.settings.schema.tree import Settings
 from ncps.settings.surroundings import Surroundings
+
+OTHER_KEY = "other-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
 
 def surroundings(
@@ -45,3 +49,35 @@ def problems_of(
     except InvalidSettings as error:
         return error.problems
     return ()
+
+
+class FileCase(SynchronousTestCase):
+    """Loads configuration files written for one test."""
+
+    def write(self, text: str, name: str = "config.yaml") -> Path:
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir(parents=True)
+        path = directory / name
+        path.write_text(text)
+        return path
+
+    def load_file(
+        self,
+        text: str,
+        name: str = "config.yaml",
+        flags: Mapping[str, list[str]] | None = None,
+        **environ: str,
+    ) -> Settings:
+        path = self.write(text, name)
+        return load({"config": [str(path)], **(flags or {})}, surroundings=surroundings(environ))
+
+    def problems_of_file(self, text: str, name: str = "config.yaml") -> tuple[str, ...]:
+        """Return what is wrong with a file, without the part that names it."""
+        path = self.write(text, name)
+        with self.assertRaises(InvalidSettings) as caught:
+            load({"config": [str(path)]}, surroundings=surroundings())
+        for problem in caught.exception.problems:
+            self.assertTrue(problem.startswith(f"file {path}: "), problem)
+        return tuple(
+            problem.removeprefix(f"file {path}: ") for problem in caught.exception.problems
+        )

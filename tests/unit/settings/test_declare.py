@@ -6,8 +6,8 @@ from attrs import frozen
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.settings.declare import branch, build, divide, setting, settings_of
+from ncps.settings.kinds.values import TEXT, duration, integer
 from ncps.settings.schema.server import ServerSettings
-from ncps.settings.values import TEXT, duration, integer
 from tests.unit.settings.around import load_with
 
 

@@ -87,6 +87,16 @@ class SyntaxTests(SynchronousTestCase):
             with self.assertRaisesRegex(Malformed, "table of settings"):
                 parse_file(text, suffix)
 
+    def test_a_file_of_no_known_ending_is_told_the_endings(self) -> None:
+        """A file of another syntax is told by what name each known syntax goes."""
+        endings = r"end in \.yaml, \.yml, \.toml or \.json"
+        for text in ("[cache]\nhostname = box\n", "hostname = box\n", "a: [\n"):
+            with self.assertRaisesRegex(Malformed, endings):
+                parse_file(text, ".ini")
+        self.assertEqual(
+            parse_file("[cache]\nhostname = 'box'\n", ".ini"), {"cache.hostname": "box"}
+        )
+
     def test_deep_and_huge_values_are_refused(self) -> None:
         """Nesting without end and numbers of thousands of digits do not crash the start."""
         for text, suffix in (

@@ -1,4 +1,4 @@
-"""What one worker of several may take."""
+"""The share of limits that one worker of several has."""
 
 from __future__ import annotations
 

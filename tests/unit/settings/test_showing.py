@@ -1,4 +1,4 @@
-"""What messages show of values that were refused."""
+"""The parts of refused values that messages show."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class QuoteTests(SynchronousTestCase):
 
     @given(st.text())
     def test_any_text_is_one_line(self, text: str) -> None:
-        """Whatever was refused."""
+        """Any refused text becomes one line."""
         self.assertTrue(quote(text).isprintable() or not quote(text).isascii())
         self.assertLess(len(quote(text)), 700)
 
     def test_of_a_key_the_name_is_shown(self) -> None:
-        """What has none may be the secret itself."""
+        """Text without a name may be the secret itself."""
         self.assertEqual(quote_key("a-1:c2VjcmV0"), "'a-1:***'")
         for text in ("c2VjcmV0", ":c2VjcmV0", "a b:c", ""):
             self.assertEqual(quote_key(text), "")

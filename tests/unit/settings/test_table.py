@@ -10,15 +10,15 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.settings.convert import convert_default
+from ncps.settings.kinds.values import TEXT
 from ncps.settings.report import effective, markdown, shown_value
 from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Status
 from ncps.settings.table import TABLE, by_flag, known_keys
-from ncps.settings.values import TEXT
 from tests.unit.settings.around import load_with, surroundings
 
 _ROOT = Path(__file__).parents[3]
-_DERIVED = {"config_file", "warnings", "origins"}
+_DERIVED = {"config_file", "warnings", "origins", "given"}
 
 
 def _leaves(value: object, prefix: str, known: set[str]) -> set[str]:

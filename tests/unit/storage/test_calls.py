@@ -104,7 +104,7 @@ class CallsTests(SynchronousTestCase):
             self.assertTrue(self.calls.may_be_prompt)
             self.assertEqual(self.calls.trouble, "")
         lines = [event["log_format"].split(" ", 2)[2] for event in events]
-        self.assertEqual([line[:11] for line in lines], ["slow: one c", "quick again"])
+        self.assertEqual([line[:11] for line in lines], ["slow: one c", "fast again"])
 
     def test_a_file_system_from_elsewhere_is_left_to_threads(self) -> None:
         """Also while it is quick."""

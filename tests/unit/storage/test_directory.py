@@ -9,23 +9,17 @@ from datetime import UTC
 from pathlib import Path
 from unittest.mock import patch
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from ncps.errors import Corrupt, NotFound, Unavailable
-from ncps.ports import Body, Replaced, Stat
+from ncps.ports import Replaced, Stat
 from ncps.storage import directory, keys
 from ncps.storage.calls import Calls
 from ncps.storage.directory import DirectoryBlobs
-from ncps.storage.stores import BlobConfigStore, BlobNarInfoStore, BlobNarStore
-from ncps.storage.tree import Tree
-from tests.contract.blobs import BlobsContract
+from ncps.storage.stores import BlobNarStore
 from tests.contract.body import DATA, content
-from tests.contract.config_store import ConfigStoreContract
 from tests.contract.nar_store import NarStoreContract
-from tests.contract.narinfo_store import NarInfoStoreContract
 from tests.contract.running import synchronously
-from tests.contract.samples import digest_of, key_of, spooled
-from tests.fakes.workers import FakeWorkers
+from tests.contract.samples import key_of, spooled
+from tests.unit.storage.rig import LocalTestCase
 
 
 def modes(root: Path) -> set[tuple[bool, int]]:
@@ -46,32 +40,6 @@ def shards(root: Path, base: str) -> list[str]:
 def open_descriptors() -> int:
     """How many files this process has open."""
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-class LocalTestCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.root = Path(self.mktemp()).absolute()
-        self.tree = Tree(self.root)
-        self.tree.probe()
-        self.workers = FakeWorkers()
-
-    def new_blobs(self) -> DirectoryBlobs:
-        return DirectoryBlobs(self.tree, self.workers)
-
-    def temps(self) -> list[Path]:
-        return list((self.root / keys.TEMPS).iterdir())
-
-    def tearDown(self) -> None:
-        """No test leaves an unfinished file."""
-        self.assertEqual(self.temps(), [])
-
-
-@synchronously
-class DirectoryBlobsTests(BlobsContract, LocalTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.sources = self.root / "store" / "sources"
-        self.blobs = self.new_blobs()
 
 
 @synchronously
@@ -327,7 +295,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_a_file_from_no_year_of_ours_has_a_time_all_the_same(self) -> None:
-        """A file may bear any time: what walks over it goes on."""
+        """A file may have any time; a walk goes on."""
         for seconds in (1e15, -1e15, float("inf")):
             self.assertEqual(UTC, directory._moment(seconds).tzinfo)
 
@@ -385,7 +353,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
         self.assertIsNone(await self.store.stat(key_of(2)))
 
     async def test_no_descriptor_is_left_open(self) -> None:
-        """Whatever was opened, also in vain, is closed in the end."""
+        """Each opened file is closed in the end, also one that was opened in vain."""
         before = open_descriptors()
         await self.publish(key_of(1), DATA)
         for _ in range(3):
@@ -394,67 +362,3 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
             (await self.store.open(key_of(1))).close()
         await self.walked()
         self.assertEqual(open_descriptors(), before)
-
-
-@synchronously
-class NetworkNarStoreTests(NarStoreContract, LocalTestCase):
-    """The same store on a network file system: no read on the calling thread."""
-
-    store: BlobNarStore
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.sources = self.root / "store" / "sources"
-        self.store = BlobNarStore(self.new_blobs())
-
-    async def test_every_read_goes_through_the_workers(self) -> None:
-        """Opening, reading and asking are calls of the pool, and no file piece is offered."""
-        await self.publish(key_of(1), DATA)
-        self.workers.calls = 0
-        await self.store.stat(key_of(1))
-        body: Body = await self.store.open(key_of(1))
-        self.assertIsNone(body.segment())
-        self.assertEqual(self.workers.calls, 2)
-        await content(body)
-        self.assertEqual(self.workers.calls, 6)
-
-
-@synchronously
-class LocalNarInfoStoreTests(NarInfoStoreContract, LocalTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.store = BlobNarInfoStore(self.new_blobs())
-
-    async def test_narinfos_of_the_go_program_are_read(self) -> None:
-        """A narinfo laid there by an old Go program is found; strangers beside it are not."""
-        path = self.root / keys.narinfo_key(digest_of(1))
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"text")
-        (path.parent / "README").write_bytes(b"")
-        self.assertEqual(await self.store.get(digest_of(1)), b"text")
-        self.assertEqual(await self.walked(), [digest_of(1)])
-
-
-@synchronously
-class LocalConfigStoreTests(ConfigStoreContract, LocalTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.store = BlobConfigStore(self.new_blobs())
-
-    async def test_secrets_are_for_this_user_only(self) -> None:
-        """Other users may not read a key or list their names."""
-        await self.store.create("cache.key", b"secret")
-        path = self.root / "config" / "cache.key"
-        self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o400)
-        self.assertEqual(stat.S_IMODE(path.parent.stat().st_mode), 0o700)
-
-    async def test_a_value_that_appears_meanwhile_wins(self) -> None:
-        """A creator that finds the name taken at the last moment reads the value that is there."""
-        real = os.link
-
-        def link(source: Path, target: str) -> None:
-            Path(target).write_bytes(b"theirs")
-            real(source, target)
-
-        self.patch(os, "link", link)
-        self.assertEqual(await self.store.create("cache.key", b"ours"), b"theirs")

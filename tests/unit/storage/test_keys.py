@@ -34,12 +34,12 @@ class KeysTests(SynchronousTestCase):
 
     @given(nar_keys)
     def test_every_nar_key_reads_back(self, key: NarKey) -> None:
-        """From where a NAR lies one can tell which it is."""
+        """The place of a NAR tells which NAR it is."""
         self.assertEqual(keys.nar_of(keys.nar_key(key)), key)
 
     @given(st.text(alphabet=ALPHABET, min_size=32, max_size=32))
     def test_every_narinfo_key_reads_back(self, digest: str) -> None:
-        """From where a narinfo lies one can tell whose it is."""
+        """The place of a narinfo tells whose it is."""
         self.assertEqual(keys.digest_of(keys.narinfo_key(digest)), digest)
 
     def test_strangers_are_not_taken_for_objects(self) -> None:
@@ -65,7 +65,7 @@ class KeysTests(SynchronousTestCase):
 
     @given(st.text(max_size=70))
     def test_no_name_of_a_secret_leads_elsewhere(self, name: str) -> None:
-        """Whatever is asked for lies directly in the directory of secrets, or is refused."""
+        """Each name lies directly in the directory of secrets, or is refused."""
         try:
             key = keys.config_key(name)
         except Malformed:
@@ -77,7 +77,7 @@ class KeysTests(SynchronousTestCase):
 
     @given(nar_keys, st.integers(0, 10**17 - 1))
     def test_every_quarantine_key_reads_back(self, key: NarKey, moment: int) -> None:
-        """From where a file lies that was set aside one can tell which it is, and since when."""
+        """The place of a file that was set aside tells its NAR and the time."""
         for mark in (f"{moment}", f"{moment}-0123456789abcdef"):
             found = keys.set_aside_of(keys.quarantine_key(key, mark))
             assert found is not None

@@ -57,8 +57,17 @@ class TempsTests(SynchronousTestCase):
         temp.close()
         self.assertTrue(target.exists())
 
+    def test_a_directory_that_cannot_be_used_is_told_with_its_setting(self) -> None:
+        """At the start the message names the setting, and what would be right."""
+        absent = Temps(self.directory / "absent")
+        self.assertRegex(
+            str(self.assertRaises(Unavailable, absent.probe)),
+            r"\Acache-temp-path: \S+/absent cannot be written: No such file or directory; make it a"
+            r" directory that the user \S+ may write to, or name another one by cache-temp-path\Z",
+        )
+
     def test_a_sweep_takes_only_what_nobody_holds(self) -> None:
-        """Leftovers of the dead go; files in use, by whomever, and strangers' files stay."""
+        """Leftovers of dead processes go; files in use and files of other programs stay."""
         used = self.temps.create()
         self.addCleanup(used.close)
         leftover = self.temps.create("temp")
@@ -73,7 +82,7 @@ class TempsTests(SynchronousTestCase):
         self.assertEqual(self.temps.sweep(), 0)
 
     def test_a_sweep_beside_others_leaves_what_is_young(self) -> None:
-        """A name that has no lock for a moment stays, however old the file is that it names."""
+        """A name that has no lock for a moment stays, even if its file is old."""
         old = self.directory / "old"
         old.write_bytes(b"")
         os.utime(old, (0, 0))

@@ -43,13 +43,26 @@ class ProbeTests(SynchronousTestCase):
         self.assertIn(str(self.root), str(error))
         error = self.assertRaises(Refused, Tree(self.root / "below").probe)
         self.assertIn(str(self.root), str(error))
+        self.assertIn("cache-storage-local should name a directory", str(error))
+
+    def test_a_root_that_cannot_be_made_is_told_with_a_remedy(self) -> None:
+        """The message names the setting, and what would be right."""
+        error = self.assertRaises(Refused, Tree(Path("/proc/ncps")).probe)
+        self.assertRegex(
+            str(error),
+            r"\Acache-storage-local: /proc/ncps cannot be made: No such file or directory; make it"
+            r" a directory that the user \S+ may write to, or name another one by"
+            r" cache-storage-local\Z",
+        )
 
     def test_a_directory_without_leave_to_write_is_refused(self) -> None:
         """A root of another user is a start-up error."""
         Tree(self.root).probe()
         self.patch(os, "access", lambda *_: False)
         error = self.assertRaises(Refused, Tree(self.root).probe)
+        self.assertIn("cache-storage-local: ", str(error))
         self.assertIn("not writable", str(error))
+        self.assertIn("may write to, or name another one by cache-storage-local", str(error))
 
     def test_a_full_disk_is_told_from_a_useless_one(self) -> None:
         """A start on a full disk says so: stored files can be served."""
@@ -59,7 +72,8 @@ class ProbeTests(SynchronousTestCase):
             raise OSError(28, "No space left on device")
 
         self.patch(os, "write", full)
-        self.assertRaises(StorageFull, Tree(self.root).probe)
+        error = self.assertRaises(StorageFull, Tree(self.root).probe)
+        self.assertIn("make room there, or name another one by cache-storage-local", str(error))
         self.assertEqual(list((self.root / keys.TEMPS).iterdir()), [])
 
 

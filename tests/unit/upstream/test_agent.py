@@ -13,24 +13,30 @@ from twisted.web.http_headers import Headers
 
 from ncps.aio.streams import BodyReader
 from ncps.errors import Corrupt, NcpsError, Unavailable
+from ncps.observe.metrics import Metrics
 from ncps.settings.schema.upstream import UpstreamsSettings
-from ncps.upstream.agent import Answer, Client, Credentials, Timeouts
+from ncps.upstream.agent import Answer, Client
+from ncps.upstream.destination import BasicCredentials, Destination, Timeouts
 from tests.fakes.wire import Line, Wire
 
 BASE = "http://127.0.0.1:8080"
 
 
 class ClientCase(SynchronousTestCase):
-    credentials: Credentials | None = None
+    credentials: BasicCredentials | None = None
 
     def setUp(self) -> None:
         self.wire = Wire()
+        self.metrics = Metrics()
         self.client = Client(
             self.wire,
-            base_url=BASE,
-            timeouts=Timeouts(connect_s=3, first_byte_s=4, idle_s=20),
-            credentials=self.credentials,
+            Destination(
+                base_url=BASE,
+                timeouts=Timeouts(connect_s=3, first_byte_s=4, nar_s=50, idle_s=20),
+                credentials=self.credentials,
+            ),
             bounds=UpstreamsSettings(max_connections=2, max_queries=2),
+            metrics=self.metrics,
         )
 
     def ask(self, path: str = "/x", method: str = "GET", **options: str) -> Deferred[Answer]:
@@ -84,7 +90,7 @@ class RequestTests(ClientCase):
         self.assertEqual(1, self.wire.attempts)
 
     def test_encoding_is_shown_and_not_undone(self) -> None:
-        """What the wire did to the bytes is for us to undo."""
+        """Our side undoes the Content-Encoding."""
         asking = self.ask(accept_encoding="zstd")
         line = self.wire.accept()
         self.assertIn(b"Accept-Encoding: zstd", line.sent)
@@ -130,7 +136,7 @@ class RequestTests(ClientCase):
         self.assertFalse(line.is_up)
 
     def test_host_of(self) -> None:
-        """The host of a URL is what netrc files name."""
+        """The host of a URL is spelled as netrc files name it."""
         self.assertEqual("h", Client.host_of("https://u@h:8/x"))
         self.assertEqual("", Client.host_of("nothing"))
 
@@ -186,18 +192,18 @@ class FailureTests(ClientCase):
         self.wire.accept().cut()
         self.wire.accept().end()
         self.wire.advance(0)
-        self.assertIn("Connection", str(self.failure(asking, Unavailable)))
+        self.assertIn("closed the connection", str(self.failure(asking, Unavailable)))
         self.assertEqual(2, self.wire.attempts)
 
     def test_garbage_is_unavailable(self) -> None:
-        """What does not speak HTTP is as good as away."""
+        """A server that does not speak HTTP is as good as away."""
         asking = self.ask()
         for _ in range(2):
             self.wire.accept().say(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
         self.failure(asking, Unavailable)
 
     def test_impossible_urls_are_corrupt(self) -> None:
-        """URLs that cannot be asked for are the fault of whoever named them."""
+        """A URL that cannot be asked for is the fault of the upstream that named it."""
         for url in (
             "ftp://h/",
             "http://[",
@@ -245,7 +251,7 @@ class LengthTests(ClientCase):
 
 class RedirectTests(ClientCase):
     def test_redirects_are_followed_against_the_url_that_sent_them(self) -> None:
-        """A relative Location is meant relative to where it came from."""
+        """A relative Location is relative to the URL that was asked for."""
         asking = self.ask("/a/b")
         line = self.wire.accept()
         self.redirect(line, "/c/d", "301 Moved")
@@ -281,7 +287,7 @@ class RedirectTests(ClientCase):
             self.failureResultOf(asking, Unavailable)
 
     def test_https_is_not_left(self) -> None:
-        """What began encrypted does not go on in the clear."""
+        """A request that began encrypted does not go on in the clear."""
         self.failureResultOf(Deferred.fromCoroutine(self._redirected_from_https()), Unavailable)
 
     async def _redirected_from_https(self) -> None:
@@ -301,7 +307,7 @@ class RedirectTests(ClientCase):
 
 
 class CredentialsTests(ClientCase):
-    credentials = Credentials(user="me", password="secret")
+    credentials = BasicCredentials(user="me", password="secret")
 
     def test_credentials_go_to_their_own_origin_only(self) -> None:
         """A redirect elsewhere does not carry the password along."""

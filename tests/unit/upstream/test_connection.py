@@ -1,4 +1,4 @@
-"""Heads of answers: bounded in all, whatever they are made of."""
+"""Heads of answers: bounded in bytes, in lines and headers of any form."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from ncps.errors import Unavailable
 from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.agent import Answer
+from tests.fakes.metrics import series
 from tests.fakes.wire import Line
 from tests.unit.upstream.test_agent import ClientCase
 
@@ -16,13 +17,8 @@ END = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
 class HeadTests(ClientCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.reached: list[str] = []
-        self.client.reached = self.reached.append
-
     def flood(self, line: Line, piece: bytes, most: int = 4 * HEAD_SIZE) -> int:
-        """Send until the client hangs up; how much that was."""
+        """Send until the client hangs up; return the number of bytes."""
         sent = 0
         while line.is_up and sent < most:
             line.say(piece)
@@ -34,7 +30,7 @@ class HeadTests(ClientCase):
         self.assertIn(f"longer than {HEAD_SIZE} bytes", str(error))
         self.assertEqual(("malformed", False), (error.kind, line.is_up))
         self.assertLess(sent, HEAD_SIZE + 2 * len(PIECE))
-        self.assertEqual(["cache-upstream-max-header-size"], self.reached)
+        self.assertEqual({"cache-upstream-max-header-size": 1}, series(self.metrics.limit_reached))
         self.assertEqual(self.wire.pending, 0, "asked once more")
 
     def test_endless_headers_are_cut(self) -> None:
@@ -75,7 +71,7 @@ class HeadTests(ClientCase):
         self.assertTurnedAway(asking, line, self.flood(line, PIECE))
 
     def test_a_large_head_is_taken(self) -> None:
-        """What is below the limit is no trouble, and the body behind it is whole."""
+        """A head below the limit is no trouble, and the body behind it is whole."""
         asking = self.ask()
         most = (HEAD_SIZE - len(END)) // len(PIECE)
         head, _, body = END.partition(b"\r\n\r\n")

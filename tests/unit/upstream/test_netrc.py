@@ -70,7 +70,7 @@ class ParseTests(SynchronousTestCase):
 
     @given(st.dictionaries(st.from_regex(r"[a-z]{1,9}", fullmatch=True), st.text(max_size=9)))
     def test_any_password_survives_quoting(self, passwords: dict[str, str]) -> None:
-        """Whatever is quoted is read back."""
+        """Each quoted value is read back."""
         text = ""
         for host, password in passwords.items():
             quoted = password.replace("\\", "\\\\").replace('"', '\\"')
@@ -98,7 +98,9 @@ class ParseTests(SynchronousTestCase):
 
 class ReadTests(SynchronousTestCase):
     def test_a_missing_file_has_no_entries(self) -> None:
-        """Nobody needs a netrc file."""
+        """A missing netrc file is no error, unless a setting names it."""
+        with self.assertRaisesRegex(Unavailable, "absent does not exist"):
+            netrc.read(Path(self.mktemp()) / "absent", is_expected=True)
         self.assertIsNone(netrc.read(Path(self.mktemp())).credentials("a"))
 
     def test_what_is_wrong_names_the_file(self) -> None:

@@ -7,24 +7,26 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import Request, TicketVerdict, TicketVerifier
 from ncps.ports import UpstreamBody
 from ncps.upstream import peers
 from ncps.upstream.peers import PeerClients
+from tests.fakes.metrics import counted
 from tests.fakes.wire import Line, Wire
 
 KEY = NarKey("0" * 52, "xz")
 THERE = "http://10.0.0.7:8501"
 SECRET = "the secret"
 AHEAD_S = 86_400.0
-"""How far the clock of a peer is ahead."""
+"""Seconds that the clock of a peer is ahead."""
 
 
 class PeerClientsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.wire = Wire()
-        self.took: list[int] = []
-        self.peers = PeerClients(self.wire, secret=SECRET, took=self.took.append)
+        self.metrics = Metrics()
+        self.peers = PeerClients(self.wire, secret=SECRET, metrics=self.metrics)
 
     def open(self, address: str = THERE, offset: int = 0) -> tuple[Line, Deferred[UpstreamBody]]:
         opening = Deferred.fromCoroutine(self.peers.open_nar(address, KEY, offset=offset))
@@ -33,7 +35,7 @@ class PeerClientsTests(SynchronousTestCase):
     def verdict(
         self, sent: bytes, audience: str, *, now: float = 0.0, **parts: str
     ) -> TicketVerdict:
-        """What the one at an address would say to the ticket of a request."""
+        """Return the verdict of the process at an address on the ticket of a request."""
         request = Request(
             **{"method": "GET", "path": f"/cluster/nar/{KEY.file_name}", "offset": "0", **parts}
         )
@@ -63,7 +65,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertEqual((7, 10, 3), (body.start, body.total, body.size))
         self.assertIsNone(body.segment())
         self.assertEqual(b"abc", self.successResultOf(self.read(body)))
-        self.assertEqual([3], self.took)
+        self.assertEqual(3, counted(self.metrics.bytes_relayed))
         body.close()
 
     def test_size_may_be_unknown(self) -> None:
@@ -97,7 +99,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertEqual("sha256:abc", self.successResultOf(finding))
 
     def test_what_a_peer_may_say(self) -> None:
-        """404 is an absence there, everything else means that one cannot tell."""
+        """404 is an absence there; every other status means that the peer could not tell."""
         for status, kind in (
             ("404 Not Found", NotFound),
             ("401 Unauthorized", Unavailable),
@@ -110,7 +112,7 @@ class PeerClientsTests(SynchronousTestCase):
             self.failureResultOf(opening, kind)
 
     def test_another_secret(self) -> None:
-        """It is told apart from what else may be wrong, and asked for once."""
+        """It has an error of its own, and the peer is asked once."""
         for clock in ("", "soon", "time=86400, signature=" + "0" * 64):
             line, opening = self.open()
             line.answer("401 Unauthorized", x_ncps_clock=clock)
@@ -119,7 +121,7 @@ class PeerClientsTests(SynchronousTestCase):
             self.assertEqual(1, line.sent.count(b"HTTP/1.1\r\n"))
 
     def test_another_process(self) -> None:
-        """Whoever answers there is of this cache, but is not meant."""
+        """The process that answers there is of this cache, but another one was meant."""
         line, opening = self.open()
         line.answer("421 Misdirected Request")
         error = self.failureResultOf(opening, Unavailable).value
@@ -127,7 +129,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertIn("cluster-advertise-url", str(error))
 
     def test_redirects_are_not_followed(self) -> None:
-        """Nobody sends a peer anywhere, and nothing of ours goes there."""
+        """A redirect of a peer is not followed, and nothing of ours goes there."""
         for status in ("301 Moved", "302 Found", "307 Temporary Redirect", "308 Moved"):
             for location in ("http://10.0.0.99/x", "/cluster/nar/x", f"{THERE}/x"):
                 line, opening = self.open()
@@ -138,7 +140,7 @@ class PeerClientsTests(SynchronousTestCase):
         self.assertEqual(1, self.wire.attempts)
 
     def test_ticket_is_for_one_address(self) -> None:
-        """What one peer is shown is worth nothing at another."""
+        """A ticket for one peer is worth nothing at another."""
         line, opening = self.open()
         sent = line.sent
         self.assertIs(TicketVerdict.GOOD, self.verdict(sent, THERE))
@@ -166,14 +168,14 @@ class PeerClientsTests(SynchronousTestCase):
         opening.cancel()
 
     def test_clock_of_a_stranger(self) -> None:
-        """Who does not have the secret gets no ticket for another time."""
+        """A process without the secret gets no ticket for another time."""
         line, opening = self.open()
         self.correct(line, secret="another secret")
         self.failureResultOf(opening, Unavailable)
         self.assertEqual(b"", line.sent)
 
     def test_clocks_without_end(self) -> None:
-        """Where each answer has another time one gives up."""
+        """If each answer has another time, the client gives up."""
         line, opening = self.open()
         for turn in range(3):
             self.assertNoResult(opening)
@@ -207,9 +209,9 @@ class PeerClientsTests(SynchronousTestCase):
         self.successResultOf(opening).close()
 
     def test_worker_of_this_machine(self) -> None:
-        """A sibling is asked at its own socket, whatever else its address says."""
+        """A sibling is asked at its own socket, also if its address has a URL."""
         sibling = "unix:/run/here/worker-2.sock"
-        self.peers = PeerClients(self.wire, secret=SECRET, siblings=[sibling])
+        self.peers = PeerClients(self.wire, secret=SECRET, metrics=self.metrics, siblings=[sibling])
         for address in (sibling, f"{THERE}#{sibling}"):
             opening = Deferred.fromCoroutine(self.peers.open_nar(address, KEY))
             opening.addErrback(lambda _: None)

@@ -1,4 +1,4 @@
-"""Proxies: which hosts are asked through one, as curl and its users understand the variables."""
+"""Proxies: the hosts that are asked through one, as curl and its users read the variables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BypassTests(SynchronousTestCase):
             self.assertFalse(bypass.covers(host, 443))
 
     def test_all_and_nothing(self) -> None:
-        """A star is for all; what makes no sense is for none."""
+        """A star is for all hosts; an entry that makes no sense is for none."""
         self.assertTrue(Bypass(["x", "*"]).covers("cache.example", 1))
         for entry in ("", ".", ":80", "cache.example:x", "10.0.0.0/99", "*."):
             self.assertFalse(Bypass([entry]).covers("cache.example", 80), entry)

@@ -14,7 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from ncps.errors import Corrupt, NcpsError, Unavailable
-from ncps.upstream.agent import Answer, Client, Timeouts
+from ncps.settings.schema.upstream import UpstreamsSettings
+from ncps.upstream.agent import Answer, Client
+from ncps.upstream.destination import Destination, Timeouts
 from ncps.upstream.reach import SETTING, is_internal
 from tests.fakes.wire import Line, Wire
 
@@ -24,7 +26,7 @@ METADATA = "169.254.169.254"
 
 class AddressTests(SynchronousTestCase):
     def test_internal(self) -> None:
-        """What is not of the public internet, in each spelling and wrapping."""
+        """Addresses that are not of the public internet, in each spelling and wrapping."""
         for address in (
             *("127.0.0.1", "127.255.255.254", "10.0.0.1", "172.16.0.1", "172.31.255.255"),
             *("192.168.1.1", METADATA, "100.64.0.1", "100.127.255.255", "0.0.0.0", "0.1.2.3"),
@@ -38,7 +40,7 @@ class AddressTests(SynchronousTestCase):
             self.assertTrue(is_internal(address), address)
 
     def test_public(self) -> None:
-        """What is, also by way of a translation."""
+        """Addresses that are, also by way of a translation."""
         for address in (
             *(PUBLIC, OTHER, "1.1.1.1", "172.15.0.1", "172.32.0.1", "100.63.0.1", "100.128.0.1"),
             *(PUBLIC_V6, "2a00:1450::1", "::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::1"),
@@ -48,7 +50,7 @@ class AddressTests(SynchronousTestCase):
 
 @implementer(IHostnameResolver)
 class Names:
-    """A resolver of names whose addresses a test changes; what it does not know has none.
+    """A resolver of names whose addresses a test changes; an unknown name has none.
 
     :ivar is_mute: whether look-ups never end.
     """
@@ -90,9 +92,11 @@ class ReachCase(SynchronousTestCase):
         self.wire.installNameResolver(self.names)
         self.client = self.client_of("http://cache.example")
 
-    def client_of(self, base_url: str, **options: Any) -> Client:
-        timeouts = Timeouts(connect_s=3, first_byte_s=4, idle_s=20)
-        return Client(self.wire, base_url=base_url, timeouts=timeouts, **options)
+    def client_of(self, base_url: str, *, may_lead_inside: bool = False, **options: Any) -> Client:
+        timeouts = Timeouts(connect_s=3, first_byte_s=4, nar_s=50, idle_s=20)
+        destination = Destination(base_url=base_url, timeouts=timeouts, **options)
+        bounds = UpstreamsSettings(allow_internal_addresses=may_lead_inside)
+        return Client(self.wire, destination, bounds=bounds)
 
     def ask(self, url: str) -> Deferred[Answer]:
         return Deferred.fromCoroutine(self.client.request("GET", url))
@@ -134,7 +138,7 @@ class ReachCase(SynchronousTestCase):
 
 class PublicUpstreamTests(ReachCase):
     def test_urls_that_lead_inside(self) -> None:
-        """No connection is begun, however the address is spelled."""
+        """No connection is begun, in no spelling of the address."""
         self.names.addresses["inside.example"] = ["192.168.1.1"]
         self.names.addresses["mapped.example"] = [f"::ffff:{METADATA}"]
         self.names.addresses["six.example"] = ["fd00::1"]
@@ -194,7 +198,7 @@ class PublicUpstreamTests(ReachCase):
         self.assertEqual([PUBLIC_V6], self.hosts)
 
     def test_name_that_changes(self) -> None:
-        """A name that was public when somebody looked is looked at again when it is used."""
+        """A name that was public at first is looked at again when it is used."""
         self.answered("http://files.example/x").cut()
         self.names.addresses["files.example"] = [METADATA]
         self.refused(self.ask("http://files.example/x"), Corrupt, METADATA)
@@ -210,7 +214,7 @@ class PublicUpstreamTests(ReachCase):
         self.refused(self.ask("https://cache.example/"), Corrupt, "127.0.0.1")
 
     def test_connections_of_better_times(self) -> None:
-        """What was connected when it was allowed is no way in afterwards."""
+        """A connection that was made when it was allowed is no way in afterwards."""
         self.names.addresses["cache.example"] = ["10.0.0.7"]
         own = self.answered("http://cache.example/x")
         inside = self.answered("http://10.0.0.8/x")
@@ -229,7 +233,7 @@ class PublicUpstreamTests(ReachCase):
         self.assertEqual([PUBLIC, METADATA], self.hosts)
 
     def test_name_without_addresses(self) -> None:
-        """That is no matter of inside or outside."""
+        """A missing address is no matter of inside or outside."""
         asking = self.ask("http://nowhere.example/")
         self.assertNotIn(SETTING, str(self.failureResultOf(asking, Unavailable).value))
 
@@ -250,7 +254,7 @@ class InternalUpstreamTests(ReachCase):
             self.assertEqual(["127.0.0.1", "192.168.1.1", OTHER], self.hosts[1:])
 
     def test_before_it_was_asked(self) -> None:
-        """What is not known of its first connection its name tells, and the answer is not kept."""
+        """Before its first connection its name tells where it is, and the answer is not kept."""
         self.client = self.client_of("http://cache.lan")
         self.answered("http://192.168.1.1/x").cut()
         self.assertIn("cache.lan", self.names.asked)
@@ -271,7 +275,7 @@ class InternalUpstreamTests(ReachCase):
         self.assertEqual([], self.hosts)
 
     def test_own_origin_may_be_anywhere(self) -> None:
-        """The operator's URL is followed wherever it leads, in each spelling."""
+        """The operator's URL may lead to any address, in each spelling."""
         for base in ("http://127.0.0.1:1", "http://localhost", "http://CACHE.lan:80"):
             self.setUp()
             self.names.addresses["localhost"] = ["127.0.0.1"]

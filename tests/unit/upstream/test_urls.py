@@ -9,11 +9,14 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, NcpsError, Unavailable
+from ncps.observe.metrics import Metrics
 from ncps.ports import UpstreamBody
-from ncps.upstream.agent import Client, Credentials, Timeouts
+from ncps.upstream.agent import Client
+from ncps.upstream.destination import BasicCredentials, Destination
 from ncps.upstream.remote import RemoteAddress, RemoteCache
 from tests.fakes.threads import InlineThreads
 from tests.fakes.wire import Wire
+from tests.unit.upstream.rig import LIMITS, TIMEOUTS
 
 BASE: Final = "http://127.0.0.1:8080"
 NO_PORTS: Final = (
@@ -46,26 +49,32 @@ PIECES: Final = (
 
 
 class UrlCase(SynchronousTestCase):
+    metrics = Metrics()  # of all URLs: making it takes longer than the rest
+
     def upstream(self, base: str = BASE, *, has_password: bool) -> tuple[Wire, RemoteCache]:
         wire = Wire()
         client = Client(
             wire,
-            base_url=base,
-            timeouts=Timeouts(),
-            credentials=Credentials(user="u", password="p") if has_password else None,
+            Destination(
+                base_url=base,
+                timeouts=TIMEOUTS,
+                credentials=BasicCredentials(user="u", password="p") if has_password else None,
+            ),
         )
         cache = RemoteCache(
             client,
             RemoteAddress(name="h", base_url=base, priority=1),
             clock=wire,
             workers=InlineThreads(),
+            metrics=self.metrics,
+            limits=LIMITS,
         )
         return wire, cache
 
 
 class StrangeTests(UrlCase):
     def opened(self, url: str, *, has_password: bool) -> NcpsError | None:
-        """The error to open a NAR at a URL; None: it is asked for."""
+        """Return the error to open a NAR at a URL; None if it is asked for."""
         wire, cache = self.upstream(has_password=has_password)
         opening = Deferred.fromCoroutine(cache.open_nar(url))
         wire.advance(0)
@@ -89,7 +98,7 @@ class StrangeTests(UrlCase):
         return error
 
     def test_ports_that_are_none(self) -> None:
-        """A port that is no number, or none of a port, is the fault of who named it."""
+        """A port that is no number, or too large, is the fault of the upstream that named it."""
         for has_password in (False, True):
             for port in NO_PORTS:
                 for host in HOSTS:
@@ -101,7 +110,7 @@ class StrangeTests(UrlCase):
                     self.assertIsInstance(error, Corrupt | Unavailable, url)
 
     def test_nonsense(self) -> None:
-        """Whatever pieces a URL is made of, it is asked for or refused."""
+        """A URL of any pieces is asked for or refused."""
         chance = Random(10)
         for _ in range(250):
             url = "".join(chance.choices(PIECES, k=chance.randint(1, 7)))

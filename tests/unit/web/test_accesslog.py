@@ -14,9 +14,11 @@ from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.observe import logs
-from ncps.web.accesslog import AccessLog
+from ncps.observe.log_lines import painted
+from ncps.web.accesslog import AccessLog, Requests
 from ncps.web.fast.ledger import Access
 
+RESET = "\x1b[0m"
 TEMPLATE = "{method} {path} {status} {bytes} bytes in {duration_ms} ms"
 TEXTS = st.text(max_size=20)
 ACCESSES = st.builds(
@@ -33,15 +35,26 @@ ACCESSES = st.builds(
     digest=TEXTS,
     upstream=TEXTS,
     client=TEXTS,
+    user=TEXTS,
     is_hot=st.booleans(),
+    trace_id=TEXTS,
+    span_id=TEXTS,
 )
 
 
 def event_of(access: Access, *, human: bool) -> LogEvent:
     """The event that says the same as one line of the access log."""
     template = TEMPLATE + " {cache}" if access.cache else TEMPLATE
+    digest = {"hash": access.digest}
     if human:
-        template += " from {client}, by {upstream}" if access.upstream else " from {client}"
+        template += " from {client} as {user}" if access.user else " from {client}"
+        template += ", by {upstream}" if access.upstream else ""
+        if access.digest in access.path:
+            digest = {}
+        else:
+            template += ", hash {hash}"
+        template += " trace={trace_id}" if access.trace_id else ""
+    trace = {"trace_id": access.trace_id, "span_id": access.span_id} if access.trace_id else {}
     return {
         "log_level": LogLevel.info,
         "log_namespace": "ncps.web.accesslog",
@@ -54,9 +67,11 @@ def event_of(access: Access, *, human: bool) -> LogEvent:
         "duration_ms": round(access.elapsed * 1000, 1),
         "complete": access.is_complete,
         "cache": access.cache,
-        "hash": access.digest,
+        **digest,
         "upstream": access.upstream,
         "client": access.client,
+        **({"user": access.user} if access.user else {}),
+        **trace,
     }
 
 
@@ -84,7 +99,7 @@ class AccessLogTests(SynchronousTestCase):
 
     @given(ACCESSES)
     def test_no_value_can_break_a_line(self, access: Access) -> None:
-        """Whatever a client sends is inside of one line of JSON with all its fields."""
+        """Any text that a client sends stays inside one line of JSON with all its fields."""
         stream = StringIO()
         logs.observer("info", stream, human=False)(self.batch(access))
         self.assertEqual(stream.getvalue().count("\n"), 1)
@@ -92,7 +107,7 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual((found["path"], found["hash"]), (access.path, access.digest))
 
     def test_lines_of_many_processes_stay_whole(self) -> None:
-        """What several write to one pipe goes out in pieces that it takes at once."""
+        """Lines of several processes go to one pipe in pieces that it takes at once."""
 
         class Pieces(StringIO):
             def write(self, text: str) -> int:
@@ -112,7 +127,7 @@ class AccessLogTests(SynchronousTestCase):
             self.assertEqual("".join(pieces).count("\n"), 100)
 
     def test_levels_above_info_have_no_access_log(self) -> None:
-        """Who wants warnings only gets no line for each request."""
+        """At level warn the log has no lines of requests."""
         stream = StringIO()
         logs.observer("warn", stream, human=False)(self.batch(access()))
         self.assertEqual(stream.getvalue(), "")
@@ -120,8 +135,26 @@ class AccessLogTests(SynchronousTestCase):
     def test_other_observers_print_the_messages(self) -> None:
         """Under a log that is not ours nothing is lost but the fields."""
         text = formatEvent(self.batch(access(), access(path="/b")))
-        told = "200 3 bytes in 2.0 ms hit from 192.0.2.1, by up"
+        told = f"200 3 bytes in 2.0 ms hit from 192.0.2.1, by up, hash {'0' * 32}"
         self.assertEqual(text, f"GET /a {told}\nGET /b {told}")
+
+    def test_people_see_client_upstream_and_hash(self) -> None:
+        """A hash that the path has is not repeated; no blank ends a line."""
+        for path, client, shown in (
+            ("/a", "192.0.2.1", f"192.0.2.1, by up, hash {'0' * 32}\n"),
+            (f"/{'0' * 32}.narinfo", "192.0.2.1", "192.0.2.1, by up\n"),
+        ):
+            stream = StringIO()
+            logs.observer("info", stream, human=True)(self.batch(access(path, client=client)))
+            self.assertTrue(stream.getvalue().endswith(f" hit from {shown}"), stream.getvalue())
+
+    def test_bad_statuses_have_a_colour(self) -> None:
+        """Only the number is painted; text of a client that steers a terminal is written out."""
+        for status, code in ((200, ""), (404, "\x1b[33m"), (503, "\x1b[31m")):
+            one = access("/\x1b[31m")._replace(status=status)
+            line = Requests([one], 0.0).human_lines("", painted)
+            self.assertIn(f" {code}{status}{code and RESET} 3 bytes", line)
+            self.assertIn(r"GET /\x1b[31m ", line)
 
     def test_time_is_that_of_the_request(self) -> None:
         """A line written later tells when its request ended."""
@@ -132,7 +165,7 @@ class AccessLogTests(SynchronousTestCase):
         self.assertLess(abs(events[0]["log_time"] - batch.offset), 10)
 
 
-def access(path: str = "/a", ended: float = 0.0) -> Access:
+def access(path: str = "/a", ended: float = 0.0, client: str = "192.0.2.1") -> Access:
     """Return a request that has ended."""
     return Access(
         ended=ended,
@@ -146,5 +179,5 @@ def access(path: str = "/a", ended: float = 0.0) -> Access:
         cache="hit",
         digest="0" * 32,
         upstream="up",
-        client="192.0.2.1",
+        client=client,
     )

@@ -1,4 +1,4 @@
-"""What counts as one address."""
+"""Clients that count as one address."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PeersTests(SynchronousTestCase):
         self.assertEqual(self.both(first, IPv4Address("TCP", "192.0.2.2", 1)), 0)
 
     def test_ipv6_counts_by_network(self) -> None:
-        """Whoever has one address of a /64 has them all; scopes and spellings do not matter."""
+        """A client with one address of a /64 has them all; scopes and spellings do not matter."""
         self.assertEqual(self.both(v6("2001:db8::1"), v6("2001:db8:0:0:1::2")), 1)
         self.assertEqual(self.both(v6("2001:db8::1"), v6("2001:db8:0:1::1")), 0)
         self.assertEqual(self.both(v6("fe80::1%eth0"), v6("fe80::2%eth0")), 1)
@@ -43,7 +43,7 @@ class PeersTests(SynchronousTestCase):
         self.assertEqual(self.both(v6("::ffff:192.0.2.1"), IPv4Address("TCP", "192.0.2.1", 1)), 1)
 
     def test_unix_sockets_have_no_address(self) -> None:
-        """AddressCounts behind a UNIX socket, such as a reverse proxy, are not counted."""
+        """Clients behind a UNIX socket, such as a reverse proxy, are not counted."""
         self.assertEqual(self.both(UNIXAddress(None), UNIXAddress(None)), 0)
         self.assertEqual(self.peers.count(plain_address(None)), 0)
 

@@ -1,4 +1,4 @@
-"""Who asks, where a proxy says so, and where somebody only claims it."""
+"""The client that a proxy names, and names that nobody can believe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
-from ncps.cache.answers import Outcome, ServedNarInfo
+from ncps.cache.answers import Outcome
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.clients import MOST_HOPS, TrustedProxies, plain_address
+from tests.fakes.cache import served_narinfo
 from tests.unit.web.wire import PEER, Server
 
 DIGEST = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -50,7 +51,7 @@ class TrustTests(SynchronousTestCase):
         self.assertFalse(TrustedProxies(["10.0.0.0/8"]).trusts("unix"))
 
     def test_the_last_address_that_is_no_proxy_is_the_client(self) -> None:
-        """What stands before it anybody may have written."""
+        """Anybody may have written the addresses before it."""
         for values, client in (
             (["192.0.2.7"], "192.0.2.7"),
             (["203.0.113.9, 192.0.2.7"], "192.0.2.7"),
@@ -95,7 +96,7 @@ class TrustTests(SynchronousTestCase):
 
     @given(st.lists(st.binary(max_size=30), max_size=3), st.booleans())
     def test_any_bytes_end_in_an_address(self, values: list[bytes], is_forwarded: bool) -> None:
-        """Whatever is claimed, the log has an address."""
+        """For any claim the log has an address."""
         name = b"forwarded" if is_forwarded else b"x-forwarded-for"
         found = PROXIES.client(PROXY, Headers({name: values}))
         self.assertEqual(plain_address(IPv6Address("TCP", found, 1)), found)
@@ -107,7 +108,7 @@ class ServerTests(SynchronousTestCase):
     def server(self, *proxies: str, limits: ServerSettings | None = None) -> Server:
         server = Server(limits)
         server.site.proxies = TrustedProxies(proxies)
-        server.cache.narinfos[DIGEST] = ServedNarInfo(
+        server.cache.narinfos[DIGEST] = served_narinfo(
             text=b"x\n", outcome=Outcome.HIT, may_repeat=lambda: True
         )
         return server

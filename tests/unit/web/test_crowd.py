@@ -41,7 +41,7 @@ class CrowdTests(SynchronousTestCase):
         self.assertEqual([True, True], self.reading)
 
     def test_ports_wait_before_the_limit(self) -> None:
-        """What a port takes in the same turn still fits."""
+        """The connections that a port takes in the same turn still fit."""
         self.crowd.most = 100
         self.assertFalse(self.crowd.grew(83))
         self.assertTrue(self.crowd.grew(84))

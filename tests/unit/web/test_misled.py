@@ -30,7 +30,7 @@ class MisledTests(SynchronousTestCase):
             self.assertEqual(is_misled, self.misled.has("a", "nar", first), first)
 
     def test_no_other_client_and_no_other_file(self) -> None:
-        """Who has only right bytes is not concerned."""
+        """Clients with right bytes are left alone."""
         self.misled.add("a", "nar", FAR, 0)
         self.assertFalse(self.misled.has("b", "nar", FAR))
         self.assertFalse(self.misled.has("a", "another", FAR))
@@ -92,7 +92,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual((206, b"cde"), (piece.status, piece.body))
 
     def test_any_file_of_the_nar_will_do(self) -> None:
-        """Who gets the whole anew is not bound to the file that the wrong bytes were said to be."""
+        """A client that gets the whole again may get any file of the NAR."""
         self.cut(b"abX", WrongBytesSent("wrong hash"))
         self.server.get(PATH, range="bytes=3-")
         self.server.get(PATH, range="bytes=2-4")

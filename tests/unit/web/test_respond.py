@@ -61,7 +61,7 @@ class StatusTests(SynchronousTestCase):
         self.assertNotIn("retry-after", self.answer(errors.NotFound("m")).headers)
 
     def test_what_upstreams_said_is_told(self) -> None:
-        """Who is turned away for an upstream's sake learns which one it is, on one line."""
+        """A client that is refused because of upstreams reads which ones, on one line."""
         failures = {"cache.example.org": errors.Unavailable("status 401")}
         for left_out, status, text in (
             (
@@ -79,6 +79,6 @@ class StatusTests(SynchronousTestCase):
         self.assertIn(b"no upstream has a good x: cache.example.org (an odd hash)", body)
 
     def test_error_text_is_not_shown(self) -> None:
-        """What went wrong inside stays inside."""
+        """The text of an internal error is not sent."""
         for kind in (errors.Unavailable, errors.Corrupt, errors.Malformed, errors.NotFound):
             self.assertNotIn(b"10.0.0.1", self.answer(kind("10.0.0.1 refused")).body)

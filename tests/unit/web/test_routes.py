@@ -16,6 +16,7 @@ from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.nix.narurl import NarKey
 from ncps.peering import trail
 from ncps.peering.trail import MAX_NAMES, NO_TRAIL, Trail
+from tests.fakes.cache import served_narinfo
 from tests.unit.web.wire import Response, Server
 
 DIGEST = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -156,7 +157,7 @@ class RoutesTests(SynchronousTestCase):
 
     def test_absolute_form_is_understood(self) -> None:
         """A request as sent to a proxy names the same path."""
-        self.cache.narinfos[DIGEST] = ServedNarInfo(text=b"x\n", outcome=Outcome.HIT)
+        self.cache.narinfos[DIGEST] = served_narinfo(text=b"x\n", outcome=Outcome.HIT)
         response = self.server.get(f"http://cache.example:8501/{DIGEST}.narinfo")
         self.assertEqual(response.status, 200)
         self.assertEqual(self.server.get("http://cache.example").status, 404)
@@ -169,6 +170,15 @@ class RoutesTests(SynchronousTestCase):
                 self.assertEqual(response.status, 405, (path, method))
                 self.assertEqual(response.headers["allow"], "GET, HEAD, OPTIONS")
         self.assertEqual(self.cache.asked, [])
+
+    def test_uploads_beside_upload_are_told_where_they_go(self) -> None:
+        """It is what a user of `nix copy` gets wrong first; what is no upload is told nothing."""
+        for path in (f"/{'0' * 32}.narinfo", f"/nar/{'0' * 52}.nar.xz"):
+            response = self.server.get(path, b"PUT")
+            self.assertEqual(405, response.status)
+            self.assertIn(b"nix copy --to http://HOST/upload", response.body)
+        for path, method in (("/pubkey", b"PUT"), (f"/{'0' * 32}.narinfo", b"PATCH")):
+            self.assertNotIn(b"/upload", self.server.get(path, method).body)
 
     def test_options_says_which_methods_there_are(self) -> None:
         """204 without a body, for every path that is one, and for the server as a whole."""
@@ -186,7 +196,7 @@ class RoutesTests(SynchronousTestCase):
         self.assertEqual(self.cache.asked, [])
 
     def test_wrong_verb_on_unknown_path_is_404(self) -> None:
-        """What is not there has no verbs."""
+        """A path that does not exist has no verbs."""
         self.assertEqual(self.server.get("/upload/x", b"PUT").status, 404)
 
     @given(
@@ -248,14 +258,14 @@ class LoopTests(SynchronousTestCase):
         self.assertEqual([Trail(("ncps-0123", "ncps-4567"), True)], self.trails)
 
     def test_absence_in_a_ring_says_so(self) -> None:
-        """Who asks must know that nobody was asked."""
+        """The client reads that no upstream was asked."""
         self.server.cache.narinfos[DIGEST] = Absent("round", outcome=Outcome.RING)
         response = self.ask("1.1 ncps-0123")
         self.assertEqual((404, "ring"), (response.status, response.headers["x-cache"]))
         self.assertEqual("no-store", response.headers["cache-control"])
 
     def test_a_loop_without_end_is_cut(self) -> None:
-        """What has come through very many caches is asked of nobody."""
+        """A request that has come through very many caches goes to no upstream."""
         via = ", ".join(f"1.1 ncps-{number:012x}" for number in range(MAX_NAMES + 1))
         response = self.ask(via)
         self.assertEqual((404, "ring"), (response.status, response.headers["x-cache"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -11,26 +12,35 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.auth.credentials import ClientCertificate
+from ncps.cache.answers import Outcome
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import TicketVerifier
 from ncps.settings.schema.server import ServerSettings
+from ncps.web.access import CredentialGuard
 from ncps.web.fast.hot import HotNarInfos
 from ncps.web.fast.ledger import Access
+from ncps.web.grammar import RemovalAnswers, cluster_nars, fixed, narinfos, nars, old_nars
+from ncps.web.guard import RouteGuard
 from ncps.web.pages import info
 from ncps.web.pages.metrics import Scrape
 from ncps.web.pages.nar import NarPages
 from ncps.web.pages.narinfo import NarInfoPages
 from ncps.web.pages.peers import PeerPages
-from ncps.web.routes import Routes
+from ncps.web.pages.upload import UploadPages
+from ncps.web.routes import Route, Routes
 from ncps.web.site import NcpsSite
-from tests.fakes.cache import StubCache
+from tests.fakes.cache import StubCache, served_narinfo
+from tests.fakes.uploads import StubUploads
 
 SECRET = "a secret of the cluster"
 HERE = "http://10.0.0.7:8501"
 NOW = 1_700_000_000.0
-"""What the processes of the cluster know each other by, where this one is, and the time there."""
+"""The secret of the cluster, the address of this process, and the time there."""
+DIGEST = "0" * 32
 PEER = IPv4Address("TCP", "192.0.2.1", 4711)
 
 
@@ -83,6 +93,8 @@ class Client(StringTransport):
     """A client's end of one connection."""
 
     SEND_LIMIT = 128 * 1024  # as Twisted's sockets have it
+    client_certificate: ClientCertificate | None = None
+    """That it has shown in TLS."""
 
     def __init__(self, protocol: Any) -> None:
         super().__init__(hostAddress=PEER, peerAddress=PEER, lenient=True)
@@ -100,6 +112,10 @@ class Client(StringTransport):
         super().write(data)
         if self.is_slow and self.producer is not None:
             self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Take the bytes of a chunk, like any others."""
+        self.write(b"".join(data))
 
     def leave(self) -> None:
         """Drop the connection."""
@@ -138,30 +154,49 @@ class Client(StringTransport):
 class Server:
     """The web floor over a stub core."""
 
-    def __init__(self, limits: ServerSettings | None = None, hot_bytes: int = 100_000) -> None:
+    def __init__(
+        self,
+        limits: ServerSettings | None = None,
+        hot_bytes: int = 100_000,
+        more: Sequence[Route] = (),
+        credentials: CredentialGuard | None = None,
+        guard: RouteGuard | None = None,
+        removals: RemovalAnswers | None = None,
+    ) -> None:
         self.clock = Clock()
+        self.uploads = StubUploads()
         self.cache = StubCache()
         self.metrics = Metrics(["up.example"])
         self._logged: list[Access] = []
         self.hot = HotNarInfos(hot_bytes)
         self.site = NcpsSite(
-            routes_for(self.cache, self.metrics, self.hot),
+            routes_for(
+                self.cache,
+                self.metrics,
+                self.hot,
+                more=more,
+                uploads=self.uploads,
+                guard=guard or credentials,
+                removals=removals,
+            ),
             clock=self.clock,
             metrics=self.metrics,
             limits=limits,
             hot=self.hot,
             access_log=self._logged.extend,
         )
+        if credentials is not None:
+            self.site.reader = credentials.reader
 
     @property
     def logged(self) -> list[Access]:
-        """What the access log was told until now."""
+        """The requests that the access log has got until now."""
         self.site.ledger.settle()
         return self._logged
 
     @property
     def timers(self) -> list[IDelayedCall]:
-        """What runs beside the ledger's timer."""
+        """The timers that run, except that of the ledger."""
         self.site.ledger.settle()
         return list(self.clock.getDelayedCalls())
 
@@ -189,20 +224,56 @@ class Server:
 
 
 def routes_for(
-    cache: StubCache, metrics: Metrics, hot: HotNarInfos, peers: PeerPages | None = None
+    cache: StubCache,
+    metrics: Metrics,
+    hot: HotNarInfos,
+    peers: PeerPages | None = None,
+    *,
+    more: Sequence[Route] = (),
+    uploads: StubUploads | None = None,
+    guard: RouteGuard | None = None,
+    removals: RemovalAnswers | None = None,
 ) -> Routes:
     """Assemble the routes as the service does."""
+    own_nars, stored = NarPages(cache, metrics), uploads or StubUploads()
+    taking = UploadPages(stored)
     return Routes(
-        {
-            b"/": info.index("cache.example", cache.public_key),
-            b"/nix-cache-info": info.cache_info(CacheInfo(want_mass_query=True, priority=10)),
-            b"/pubkey": info.public_key(cache.public_key),
-            b"/healthz": info.heartbeat(),
-            b"/readyz": info.ReadinessPage(cache),
-            b"/metrics": Scrape(metrics.registry),
-        },
-        narinfos=NarInfoPages(cache, metrics, hot),
-        nars=NarPages(cache, metrics),
-        peers=peers or PeerPages(cache, TicketVerifier(SECRET, [HERE]), lambda: NOW),
+        [
+            narinfos(NarInfoPages(cache, metrics, hot), removals, taking),
+            nars(own_nars, removals, NarPages(stored, metrics), taking),
+            old_nars(own_nars),
+            cluster_nars(peers or PeerPages(cache, TicketVerifier(SECRET, [HERE]), lambda: NOW)),
+            fixed("/", info.index("cache.example", cache)),
+            fixed("/nix-cache-info", info.cache_info(CacheInfo(want_mass_query=True, priority=10))),
+            fixed("/pubkey", info.public_key(cache)),
+            fixed("/healthz", info.heartbeat(), None),
+            fixed("/readyz", info.ReadinessPage(cache), None),
+            fixed("/metrics", Scrape(metrics.registry)),
+            *more,
+        ],
+        guard=guard,
         via="ncps-0123",
     )
+
+
+class ServerTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = Server(
+            ServerSettings(
+                idle_timeout_s=120.0,
+                header_timeout_s=10.0,
+                write_stall_timeout_s=60.0,
+                max_connections=5,
+            )
+        )
+        self.cache = self.server.cache
+        self.clock = self.server.clock
+        self.cache.narinfos[DIGEST] = served_narinfo(
+            text=b"StorePath: x\n", outcome=Outcome.HIT, upstream="up.example"
+        )
+
+    def statuses(self, client: Client) -> list[int]:
+        found = []
+        while client.value():
+            found.append(client.response().status)
+        return found

@@ -8,21 +8,15 @@ from attrs import evolve
 
 from ncps.cache.answers import Outcome
 from ncps.cache.nar.adopt import LARGEST_EXCESS, LOOKED_S, UNVOUCHED_S
-from ncps.cache.nar.served import stored_key
-from ncps.codec import encoder
+from ncps.cache.nar.stored import stored_key
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import NarKey, opaque_key
 from ncps.ports import Stat
-from tests.fakes.samples import sample
+from tests.fakes.samples import compressed, sample
 from tests.fakes.threads import HeldThreads
 from tests.unit.cache.rig import CoreCase
 
 SIZE = 400_000
-
-
-def packed(data: bytes, compression: str = "zstd") -> bytes:
-    maker = encoder(compression)
-    return maker.feed(data) + maker.finish()
 
 
 class AdoptionTests(CoreCase):
@@ -36,7 +30,7 @@ class AdoptionTests(CoreCase):
         self.origin.add(self.sample, self.plain)
 
     def test_bytes_named_by_their_hash_need_no_narinfo(self) -> None:
-        """What a crash left without a row, or another program stored, is served at once."""
+        """Bytes that a crash left without a row, or another program stored, are served at once."""
         self.store.put(self.named, self.sample.file)
         nar, client = self.successResultOf(self.open(self.named))
         self.assertEqual((Outcome.HIT, self.sample.file), (nar.outcome, client.data))
@@ -45,7 +39,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_bytes_that_are_stored_under_another_name_as_well(self) -> None:
-        """They are served from there, and what lies under this name gets its row all the same."""
+        """They are served under that name; the bytes under this name get their row, too."""
         self.store.put(self.named, self.sample.file)
         self.learn(self.sample)
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -55,7 +49,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_other_bytes_under_such_a_name(self) -> None:
-        """Nobody vouches for them, and nobody is worse off for them."""
+        """Bytes for which nothing vouches are not served, and do no harm."""
         self.learn(self.sample)
         self.download(self.key)
         self.store.put(self.named, b"wrong")
@@ -63,7 +57,7 @@ class AdoptionTests(CoreCase):
         self.assertNotIn(self.named, self.catalog.records)
 
     def test_such_a_name_is_looked_at_now_and_then(self) -> None:
-        """Hits do not ask the store each time, nor fail with it."""
+        """Hits do not ask the store each time, and do not fail with it."""
         self.learn(self.sample)
         self.download(self.key)
         asked: list[NarKey] = []
@@ -90,14 +84,14 @@ class AdoptionTests(CoreCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_wrong_bytes_of_a_known_narinfo_are_set_aside(self) -> None:
-        """What is surely wrong goes into quarantine, and the right bytes are fetched."""
+        """Bytes that are surely wrong go into quarantine, and the right ones are fetched."""
         self.learn(self.sample)
         self.store.put(self.key, b"wrong")
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual([(self.key, b"wrong")], self.store.quarantined)
 
     def test_file_that_is_too_large_is_not_read(self) -> None:
-        """A file larger than its NAR can be packed is not it: nobody waits for that to be read."""
+        """A file that is too large for its NAR is not the right one, and is not read."""
         self.learn(self.sample)
         huge = bytes(2 * SIZE + LARGEST_EXCESS)
         for where, aside in ((self.named, []), (self.key, [(self.key, huge)])):
@@ -123,7 +117,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual(4, len(self.store.bodies))
 
     def test_bytes_named_by_their_nar_need_no_narinfo(self) -> None:
-        """After the catalog was lost, the NAR inside is what the name says."""
+        """After the catalog was lost, the NAR inside has the hash in the name of the file."""
         for one in (self.sample, self.plain, sample("zstd", SIZE, "zstd")):
             self.store.put(one.key, one.file)
             nar, client = self.successResultOf(self.open(one.key))
@@ -168,7 +162,7 @@ class AdoptionTests(CoreCase):
         self.assertEqual(1 + 5, len(self.store.bodies))
 
     def test_object_that_vanishes_while_it_is_looked_at(self) -> None:
-        """If it is gone by the time it is read, whenever that is, it is a miss."""
+        """If the object is gone at any step before it is read, it is a miss."""
         for last in (1, 2, 3):
             self.setUp()
             self.store.put(self.named, self.sample.file)
@@ -177,7 +171,7 @@ class AdoptionTests(CoreCase):
             self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_right_bytes_are_served_though_they_cannot_be_recorded(self) -> None:
-        """A database that takes no writes for a while keeps nobody from what is there."""
+        """A database that takes no writes for a while keeps no client from stored bytes."""
         self.store.put(self.named, self.sample.file)
 
         async def locked(*_args: object) -> None:
@@ -208,10 +202,10 @@ class AdoptionTests(CoreCase):
 
     def recompressed(self, data: bytes | None = None) -> None:
         self.learn(self.plain)
-        self.store.put(self.zst, packed(self.plain.nar) if data is None else data)
+        self.store.put(self.zst, compressed(self.plain.nar) if data is None else data)
 
     def test_recompressed_nar_is_taken_over(self) -> None:
-        """An uncompressed NAR that is kept as zstd is served as what it is, whole and in part."""
+        """An uncompressed NAR that is kept as zstd is served uncompressed, whole and in part."""
         self.recompressed()
         nar, client = self.successResultOf(self.open(self.plain.key))
         self.successResultOf(client.done)
@@ -226,14 +220,14 @@ class AdoptionTests(CoreCase):
 
     def test_recompressed_nar_that_is_wrong(self) -> None:
         """Wrong bytes in a foreign tree are left there, and the right ones fetched."""
-        for data in (packed(b"other"), packed(self.plain.nar)[:-5]):
+        for data in (compressed(b"other"), compressed(self.plain.nar)[:-5]):
             self.setUp()
             self.recompressed(data)
             self.assertEqual(self.plain.file, self.download(self.plain.key))
             self.assertEqual([], self.store.quarantined)
 
     def test_recompressed_nar_that_is_damaged_later(self) -> None:
-        """The damaged object itself is set aside, not one of the NAR's own name."""
+        """The damaged object itself is set aside, not one under the NAR's own name."""
         self.recompressed()
         self.download(self.plain.key)
         self.store.objects[self.zst] = b"truncated"

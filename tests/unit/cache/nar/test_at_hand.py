@@ -6,8 +6,7 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from ncps.ask.health import FAILURES
-from ncps.ask.say import AWAY_S
+from ncps.ask.health import AWAY_S, FAILURES
 from ncps.cache.answers import Absent, Outcome
 from ncps.cache.nar.at_hand import AtHand
 from ncps.errors import Unavailable
@@ -28,7 +27,7 @@ class AtHandTests(CoreCase):
         self.at_hand = AtHand(self.world, self.narinfos, self.nars)
 
     def lose_upstreams(self) -> None:
-        """Let all upstreams be away, and have been for a while."""
+        """Let all upstreams be away since a while ago."""
         for upstream, candidate in zip(self.scripted, self.upstreams.candidates, strict=True):
             upstream.is_away = True
             for _ in range(FAILURES):
@@ -38,7 +37,7 @@ class AtHandTests(CoreCase):
             candidate.health.failed("refused")
 
     def assert_served(self) -> NarKey:
-        """Check that narinfo and NAR are served from here; return under which name."""
+        """Check that narinfo and NAR are served from here; return the name of the NAR."""
         found = self.get(self.at_hand.narinfo(self.sample.digest))
         self.assertIs(Outcome.HIT, found.outcome)
         key = NarKey.parse(NarInfo.parse(found.text).url.rpartition("/")[2])
@@ -47,7 +46,7 @@ class AtHandTests(CoreCase):
         return key
 
     def test_stored_under_the_name_of_the_upstream(self) -> None:
-        """Who asked for the NAR by that name has stored the NAR of our narinfo, too."""
+        """A client that asked for the NAR by that name has had the NAR of our narinfo stored."""
         self.learn(self.sample)
         self.download(self.sample.conventional)
         self.lose_upstreams()
@@ -57,7 +56,7 @@ class AtHandTests(CoreCase):
         self.assertIsNotNone(self.catalog.records[self.sample.key].verified_at)
 
     def test_verified_under_the_name_of_the_upstream(self) -> None:
-        """Then the narinfo gets that name, and no byte is read."""
+        """A verified NAR gives its name to the narinfo, and no byte is read."""
         self.learn(self.sample)
         self.download(self.sample.conventional)
         there = self.catalog.records[self.sample.conventional]
@@ -70,7 +69,7 @@ class AtHandTests(CoreCase):
         self.assertNotIn(self.sample.key, self.store.objects)
 
     def test_stored_under_another_name_of_ours(self) -> None:
-        """Several files of one NAR have a name each; one that is here will do."""
+        """Several files of one NAR have a name each; any file that is here will do."""
         self.learn(self.sample)
         self.download(self.sample.key)
         nar = self.catalog.records[self.sample.key]
@@ -98,13 +97,13 @@ class AtHandTests(CoreCase):
         return error
 
     def test_nothing_here(self) -> None:
-        """What is not here stays as it was: absent since nobody can be asked."""
+        """A NAR that is not here stays absent, since no upstream can be asked."""
         self.learn(self.sample)
         self.lose_upstreams()
         self.assertIs(Outcome.AWAY, self.absent().outcome)
 
     def test_store_that_cannot_tell(self) -> None:
-        """The upstreams' verdict stands."""
+        """If the store cannot tell, the verdict of the upstreams stands."""
         self.learn(self.sample)
         self.download(self.sample.conventional)
         self.lose_upstreams()
@@ -112,7 +111,7 @@ class AtHandTests(CoreCase):
         self.assertIs(Outcome.AWAY, self.absent().outcome)
 
     def test_nothing_is_looked_for_that_upstreams_have_no_part_in(self) -> None:
-        """Nor a second time while an absence is remembered."""
+        """The NAR is not looked for a second time while an absence is remembered."""
 
         def looked(_: NarKey) -> NarRecord:
             self.fail("was looked for")

@@ -6,15 +6,13 @@ from typing import Any
 
 from attrs import evolve
 
-from ncps.aio.spool import HOLD_BACK
+from ncps.aio.spool_reader import HOLD_BACK
 from ncps.cache.answers import Outcome, Resized
-from ncps.cache.nar.follow import RESUMED_S
-from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
-from tests.fakes.samples import Sample, sample
+from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.rig import Client, CoreCase
 
@@ -23,7 +21,7 @@ SIZE = 300_000
 
 
 class FalseFactsCase(CoreCase):
-    """The origin is asked first and lies; what it has is right, unless a test says otherwise."""
+    """The origin is asked first, and its narinfo is false; most of its files are right."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -31,7 +29,7 @@ class FalseFactsCase(CoreCase):
         self.mirror.add(self.sample)
 
     def lie(self, **changes: Any) -> NarKey:
-        """Have the origin say something false of the file; return the key it is served under."""
+        """Have the origin say something false of the file; return the key of the file here."""
         self.origin.add(self.sample)
         self.origin.add(evolve(self.sample.altered(**changes), file=self.sample.file))
         return self.learned()
@@ -44,7 +42,7 @@ class FalseFactsCase(CoreCase):
         return NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
 
     def assertCorrected(self) -> None:
-        """What is said of the file from now on is true."""
+        """Check that the narinfo says the truth about the file from now on."""
         told = self.told()
         self.assertEqual(
             (sha256_of(self.sample.file), len(self.sample.file)), (told.file_hash, told.file_size)
@@ -66,7 +64,7 @@ class FileHashTests(FalseFactsCase):
             self.assertEqual([], self.mirror.asked("nar"))
 
     def test_wrong_nar_is_wrong_all_the_same(self) -> None:
-        """Bytes that are neither what FileHash says nor what NarHash says go to nobody whole."""
+        """No client gets all of a file that agrees neither with FileHash nor with NarHash."""
         key = self.lie(file_hash=FALSE_HASH)
         self.mirror.nars.clear()
         self.origin.otherwise = Script(lie_at=1000)
@@ -74,7 +72,7 @@ class FileHashTests(FalseFactsCase):
         self.assertEqual({}, self.store.objects)
 
     def test_bytes_without_a_row_are_taken_over_all_the_same(self) -> None:
-        """What a crash left behind is judged as what comes: by its NAR."""
+        """Bytes that a crash left behind are judged like those that arrive: by their NAR."""
         key = self.lie(file_hash=FALSE_HASH)
         self.store.put(key, self.sample.file)
         self.assertEqual(self.sample.file, self.download(key))
@@ -82,7 +80,7 @@ class FileHashTests(FalseFactsCase):
         self.assertCorrected()
 
     def test_file_that_cannot_be_kept_is_not_looked_into(self) -> None:
-        """Without the bytes at hand a false FileHash cannot be overruled afterwards."""
+        """If the bytes were not kept, NarHash cannot overrule a false FileHash afterwards."""
         self.is_eager = False
         self.restart()
         self.is_full = True
@@ -113,14 +111,14 @@ class UrlTests(FalseFactsCase):
         self.assertCorrected()
 
     def test_narinfo_of_a_file_that_is_nowhere(self) -> None:
-        """If all of a narinfo is false, the NAR comes from whoever has it, in another file."""
+        """If all of a narinfo is false, the NAR comes from another upstream, in another file."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH, file_size=7)
         self.origin.nars.clear()
         self.assertEqual(self.sample.file, self.download(key))
         self.assertCorrected()
 
     def test_other_file_is_an_answer_only_after_the_first_failed_twice(self) -> None:
-        """An upstream that fails keeps nobody from a NAR that another one has."""
+        """An upstream that fails keeps no client from a NAR that another one has."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.otherwise = Script(error=Unavailable("status 500"))
         opening = self.open(key)
@@ -131,7 +129,7 @@ class UrlTests(FalseFactsCase):
         self.assertEqual(self.sample.file, client.data)
 
     def test_who_has_a_part_gets_nothing_else(self) -> None:
-        """Bytes behind a URL never change: who asks for the rest of them is told "later"."""
+        """Bytes behind a URL never change: a client that wants the rest of them is told "later"."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.otherwise = Script(error=Unavailable("status 500"))
         opening = self.start(self.nars.open(key, is_part=True))
@@ -140,7 +138,7 @@ class UrlTests(FalseFactsCase):
         self.assertEqual([], self.mirror.asked("nar"))
 
     def test_url_that_no_narinfo_names_any_more(self) -> None:
-        """Who has the old narinfo of a path gets its NAR, though another one is known by now."""
+        """A client with the old narinfo of a path gets its NAR, though there is a new narinfo."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.nars.clear()
         for _ in range(3):
@@ -171,7 +169,7 @@ class UrlTests(FalseFactsCase):
         self.failureResultOf(opening, Unavailable)
 
     def test_same_opaque_url_is_the_same_file(self) -> None:
-        """Whatever is said of it: a name that is no hash is nobody else's."""
+        """Two narinfos with one URL that is no hash are of one file, even if they differ."""
         url = "https://cdn.example.org/x/uuid"
         self.sample = evolve(self.sample.altered(url=url), file=self.sample.file)
         self.mirror.add(self.sample)
@@ -181,7 +179,7 @@ class UrlTests(FalseFactsCase):
         self.assertCorrected()
 
     def test_other_file_that_is_wrong_as_well(self) -> None:
-        """What comes in its place is judged like everything else."""
+        """The file that takes its place is judged like every other one."""
         key = self.lie(url=f"nar/{FALSE_HASH.nix32}.nar.xz", file_hash=FALSE_HASH)
         self.origin.nars.clear()
         self.mirror.otherwise = Script(lie_at=1000)
@@ -189,7 +187,7 @@ class UrlTests(FalseFactsCase):
         self.assertEqual({}, self.store.objects)
 
     def test_file_that_holds_another_nar_is_asked_for_once(self) -> None:
-        """Once it was found out, a client that comes for a part gets that of a good file."""
+        """Once such a file was found out, clients get their parts from a good file."""
         other = sample("other", SIZE)
         key = self.lie(url=other.url, file_hash=sha256_of(other.file), file_size=len(other.file))
         self.origin.nars[other.url] = other.file
@@ -210,7 +208,7 @@ class UrlTests(FalseFactsCase):
         self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_url_of_another_paths_nar(self) -> None:
-        """A narinfo cannot take another path's name away, whichever comes first."""
+        """A narinfo cannot take another path's name away, neither before it nor after it."""
         victim = sample("victim", 1000)
         self.origin.add(victim)
         self.mirror.add(victim)
@@ -227,7 +225,7 @@ class FileSizeTests(FalseFactsCase):
         return len(self.sample.file) - 1000, len(self.sample.file) + 1000
 
     def test_answers_that_agree_overrule_a_false_size(self) -> None:
-        """If nobody has a file of that size, the NAR decides, before any client is told."""
+        """If no upstream has a file of that size, the NAR decides before a client gets an error."""
         for size in self.sizes():
             self.setUp()
             key = self.lie(file_size=size)
@@ -239,9 +237,9 @@ class FileSizeTests(FalseFactsCase):
             self.assertEqual((1, 0), (len(self.origin.asked("nar")), len(self.mirror.asked("nar"))))
 
     def test_size_that_is_found_out_at_the_end(self) -> None:
-        """Without Content-Length, who was told a false size is broken off; who comes again is not.
+        """Without Content-Length, a client that got a false size is cut off; the next one is not.
 
-        One that was too large is found out by the same bytes, one that was too small by others.
+        A size that was too large is found out by the same bytes, one that was too small by others.
         """
         for size in self.sizes():
             self.setUp()
@@ -285,117 +283,13 @@ class FileSizeTests(FalseFactsCase):
         self.assertEqual(len(self.sample.file), self.successResultOf(sizing))
 
     def test_range_is_not_resolved_against_it(self) -> None:
-        """A piece up to the end is one of the true file."""
+        """A range up to the end is a range of the true file."""
         key = self.lie(file_size=self.sizes()[0])
         nar = self.get(self.nars.open(key))
         size = self.get(nar.known_size())
         client = Client(self.get(nar.body(size - HOLD_BACK - 5, size)))
         self.successResultOf(client.done)
         self.assertEqual(self.sample.file[-HOLD_BACK - 5 :], client.data)
-
-
-class OtherCompressorTests(CoreCase):
-    """Two upstreams whose honest files of one NAR differ."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.sample = sample(size=SIZE)
-        maker = encoder("xz", 0)
-        file = maker.feed(self.sample.nar) + maker.finish() + bytes(4)
-        key = NarKey(sha256_of(file).nix32, "xz")
-        self.other: Sample = evolve(
-            self.sample.altered(url=key.url, file_hash=sha256_of(file), file_size=len(file)),
-            file=file,
-        )
-        self.origin.add(self.sample)
-        self.mirror.add(self.other)
-        self.learn(self.sample)
-
-    def test_file_that_is_gone_for_good_is_replaced(self) -> None:
-        """A URL stays answerable: its NAR comes in the file that there still is."""
-        self.origin.nars.clear()
-        self.assertEqual(self.other.file, self.download(self.sample.key))
-        told = NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
-        self.assertEqual(self.other.narinfo.file_hash, told.file_hash)
-
-    def test_bytes_that_were_stored_once_are_the_only_ones(self) -> None:
-        """After a loss, too, a URL stands for the bytes that it stood for (P5)."""
-        self.download(self.sample.key)
-        self.store.objects.clear()
-        self.origin.nars.clear()
-        self.failureResultOf(self.open(self.sample.key), Corrupt)
-        self.origin.add(self.sample)
-        self.assertEqual(self.sample.file, self.download(self.sample.key))
-
-    def test_clients_that_have_some_of_the_other_file_go_on_in_it(self) -> None:
-        """A client that was cut in the file that came instead gets its rest, and no other's."""
-        self.cut_in_the_other_file()
-        self.assert_resumed()
-
-    def test_they_go_on_in_it_in_the_next_life(self) -> None:
-        """Which file came instead is known after a restart, too."""
-        self.cut_in_the_other_file()
-        self.restart()
-        self.assert_resumed()
-
-    def cut_in_the_other_file(self) -> None:
-        """Have a client cut in the middle of it."""
-        self.origin.nars.clear()
-        self.mirror.scripts.append(Script(stall_at=100_000))
-        _, client = self.successResultOf(self.open(self.sample.key))
-        self.mirror.otherwise = Script(error=Unavailable("reset"))
-        self.mirror.release(Unavailable("reset"))
-        self.clock.pump([1.0] * 100)
-        self.failureResultOf(client.done, Unavailable)
-        self.mirror.otherwise = Script()
-
-    def assert_resumed(self) -> None:
-        """Check that a client that has a part gets the rest of the other file."""
-        part = self.start(self.nars.open(self.sample.key, is_part=True))
-        self.clock.pump([1.0] * 5)
-        nar = self.successResultOf(part)
-        self.assertEqual(len(self.other.file), nar.size)
-        rest = Client(self.get(nar.body(50_000)))
-        self.successResultOf(rest.done)
-        self.assertEqual(self.other.file[50_000:], rest.data)
-        nar.close()
-
-    def test_clients_that_have_some_get_nothing_else(self) -> None:
-        """Where bytes of one file have left, the other one is no way to go on."""
-        self.origin.scripts.extend([Script(hold=True, stall_at=100_000)])
-        opening = self.open(self.sample.key)
-        self.origin.release()
-        _, client = self.successResultOf(opening)
-        self.origin.nars.clear()
-        self.origin.release(Unavailable("reset"))
-        self.failureResultOf(client.done, Corrupt)
-        self.failureResultOf(self.open(self.sample.key), Corrupt)
-        self.assertEqual([], self.mirror.asked("nar"))
-
-    def test_others_that_had_wrong_bytes_change_nothing_for_them(self) -> None:
-        """Wrong bytes at other clients do not send them the rest of another file; for a minute."""
-        self.origin.scripts.append(Script(stall_at=100_000))
-        _, client = self.successResultOf(self.open(self.sample.key))
-        self.origin.otherwise = Script(error=Unavailable("reset"))
-        self.origin.release(Unavailable("reset"))
-        self.clock.pump([1.0] * 100)
-        self.failureResultOf(client.done, Unavailable)
-        self.origin.otherwise = Script(lie_at=50_000)
-        self.get_wrong_bytes()
-        self.failureResultOf(self.open(self.sample.key), Corrupt)
-        self.assertEqual([], self.mirror.asked("nar"))
-        self.clock.advance(RESUMED_S - 10)
-        self.get_wrong_bytes()  # which does not begin another minute
-        self.assertEqual([], self.mirror.asked("nar"))
-        self.clock.advance(10)
-        self.assertEqual(self.other.file, self.download(self.sample.key))
-
-    def get_wrong_bytes(self) -> None:
-        """Have a client get the beginning of a file that is wrong at its end."""
-        self.origin.scripts.append(Script(lie_at=len(self.sample.file) - 1, stall_at=100_000))
-        _, client = self.successResultOf(self.open(self.sample.key))
-        self.origin.release()
-        self.failureResultOf(client.done, Corrupt)
 
 
 class LengthTests(CoreCase):
@@ -413,7 +307,7 @@ class LengthTests(CoreCase):
         self.key = bare.key
 
     def cut_short(self, origin: Script) -> Client:
-        """A client of what the origin breaks off and the others shall finish."""
+        """A client of a NAR that the origin breaks off and that the others are to finish."""
         self.origin.scripts.append(origin)
         opening = self.open(self.key)
         self.clock.pump([1.0] * 5)
@@ -421,7 +315,7 @@ class LengthTests(CoreCase):
         return client
 
     def test_false_length_that_two_others_contradict(self) -> None:
-        """They are right, wherever the false answer broke off."""
+        """The bytes are right, wherever the false answer broke off."""
         size = len(self.sample.file)
         for cut_at in (size, size // 2):
             self.setUp()
@@ -431,7 +325,7 @@ class LengthTests(CoreCase):
             self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_answer_that_gave_no_byte_has_said_no_size(self) -> None:
-        """A web page, or an answer cut at once: the next one is taken, and nobody else is asked."""
+        """After a web page, or an answer that is cut at once, the next upstream is enough."""
         page = Corrupt("a web page instead of a NAR")
         others = (Script(), Script(total=0))  # one of them does not say its size
         for empty in (Script(total=41, end_at=0, failure=page), Script(total=41, cut_at=0)):
@@ -444,7 +338,7 @@ class LengthTests(CoreCase):
                 self.assertEqual([1, 1, 0], [len(u.asked("nar")) for u in self.scripted])
 
     def test_who_waits_for_such_an_answer_is_told_that_its_size_was_wrong(self) -> None:
-        """At once, so that nothing of it has gone to a client, and it can begin anew."""
+        """A client without a byte is told at once, and the download can begin anew."""
         page = Corrupt("a web page instead of a NAR")
         self.origin.scripts.append(Script(total=41, end_at=0, stall_at=0, failure=page))
         nar, client = self.successResultOf(self.open(self.key))
@@ -454,7 +348,7 @@ class LengthTests(CoreCase):
         self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_one_upstream_is_enough_beside_web_pages(self) -> None:
-        """Pages of several sizes outvote nobody."""
+        """Web pages of several sizes outvote no upstream."""
         page = Corrupt("a web page instead of a NAR")
         for number, upstream in enumerate((self.origin, self.mirror)):
             upstream.otherwise = Script(total=41 + number, end_at=0, failure=page)

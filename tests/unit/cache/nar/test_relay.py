@@ -1,18 +1,17 @@
-"""Relays: whoever has not the lease follows who has it, and takes its place when it is gone."""
+"""Relays: a process follows the holder of the lease, and takes its place when it is gone."""
 
 from __future__ import annotations
 
 from attrs import evolve
 
 from ncps.aio.clocks import utc_now
-from ncps.aio.spool import HOLD_BACK
-from ncps.ask.pace import LOOK_S
+from ncps.aio.spool_reader import HOLD_BACK
 from ncps.cache.answers import Outcome
 from ncps.cache.cluster import lease_of
-from ncps.cache.nar.judge import SLACK
-from ncps.cache.nar.relay import SETTLE_S, TURN_S
+from ncps.cache.nar.relay import LOOK_S, SETTLE_S, TURN_S
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
+from ncps.nix.judge import SLACK
 from ncps.ports import Lease
 from tests.fakes.leases import MemoryLeases
 from tests.fakes.samples import sample
@@ -98,14 +97,14 @@ class FollowTests(RelayCase):
         self.assertWhole(client)
         self.publish()
         self.end()
-        self.assertEqual(["relayed"], self.ended)
+        self.assertEqual({"relayed": 1}, self.ended)
         self.assertEqual([], self.asked())
         hit, again = self.successResultOf(self.open(self.key))
         self.successResultOf(again.done)
         self.assertEqual((Outcome.HIT, self.sample.file), (hit.outcome, again.data))
 
     def test_store_is_not_asked_for_what_is_being_fetched(self) -> None:
-        """The first byte does not wait for a bucket to say what it has not."""
+        """The first byte does not wait for the answer of a bucket that has no such object."""
         self.store.failing = Unavailable("slow")
         client = self.client(self.key)
         self.assertWhole(client)
@@ -127,7 +126,7 @@ class FollowTests(RelayCase):
         self.end()
 
     def test_end_waits_for_a_verdict_of_our_own(self) -> None:
-        """What another process sends is believed no more than what an upstream sends."""
+        """Bytes of another process are judged like those of an upstream."""
         self.script(Script(lie_at=1000, stall_at=HALF))
         client = self.client(self.key)
         self.peers.line.release()
@@ -136,10 +135,10 @@ class FollowTests(RelayCase):
         self.end()
         self.turns(2)
         self.assertEqual([0], self.asked(), "fetched anew, by ourselves")
-        self.assertEqual(["published"], self.ended)
+        self.assertEqual({"published": 1}, self.ended)
 
     def test_nar_that_is_arriving_can_be_followed(self) -> None:
-        """What is asked of another process is answered by this one: no byte is fetched for it."""
+        """Another process gets the file that arrives here; no byte is fetched for it alone."""
         self.refused(self.nars.arriving_nar(self.key), NotFound)
         self.end()
         self.origin.scripts.append(Script(stall_at=HALF))
@@ -157,7 +156,7 @@ class FollowTests(RelayCase):
 
 class TakeOverTests(RelayCase):
     def test_holder_dies_in_the_middle(self) -> None:
-        """Its bytes are not lost: the rest is asked of the upstream, by Range."""
+        """Its bytes are not lost: the rest comes from the upstream, by Range."""
         self.script(Script(cut_at=HALF), GONE)
         client = self.client(self.key)
         self.assertEqual(self.sample.file[:HALF], client.data)
@@ -168,11 +167,11 @@ class TakeOverTests(RelayCase):
         self.turns(1)
         self.assertWhole(client)
         self.assertEqual([HALF], self.asked())
-        self.assertEqual(["published"], self.ended)
+        self.assertEqual({"published": 1}, self.ended)
         self.assertEqual(self.sample.file, self.store.objects[self.key])
 
     def test_connection_breaks_while_the_holder_lives(self) -> None:
-        """It is followed again, from the byte there is."""
+        """The holder is followed again, from the byte that is here."""
         self.script(Script(cut_at=HALF), GONE, Script(cut_at=HALF + 1000))
         client = self.client(self.key)
         self.turns(3)
@@ -183,7 +182,7 @@ class TakeOverTests(RelayCase):
         self.assertEqual([], self.asked())
 
     def test_holder_dies_before_the_first_byte(self) -> None:
-        """Clients wait for the lease, not for nothing."""
+        """Clients wait for the lease, and get the NAR."""
         self.peers.failure = Unavailable("connection refused")
         opening = self.open(self.key)
         self.turns(10)
@@ -195,7 +194,7 @@ class TakeOverTests(RelayCase):
         self.assertEqual([0], self.asked())
 
     def test_holder_that_is_never_reached_nor_gone(self) -> None:
-        """After a while clients are told to come back: nobody fetches it twice."""
+        """After a while clients are told to come back: no process fetches the NAR twice."""
         self.peers.failure = Unavailable("no route")
         opening = self.open(self.key)
         self.turns(PATIENCE_S - 5)
@@ -207,7 +206,7 @@ class TakeOverTests(RelayCase):
         self.end()
 
     def test_holder_that_is_silent(self) -> None:
-        """One that does not even answer is no reason to wait for longer, before bytes or after."""
+        """A process that does not answer is not waited for longer, before or after its bytes."""
         self.peers.is_silent = True
         opening = self.open(self.key)
         self.turns(PATIENCE_S - 5)
@@ -218,7 +217,7 @@ class TakeOverTests(RelayCase):
         self.end()
 
     def test_holder_that_opens_and_is_silent(self) -> None:
-        """Nor is one that says what it has, and sends no head."""
+        """A process that has the file and sends no head is not waited for either."""
         self.script(*[Script(hold=True)] * 9)
         opening = self.open(self.key)
         self.turns(PATIENCE_S + 5)
@@ -242,7 +241,7 @@ class TakeOverTests(RelayCase):
         self.assertEqual((Outcome.HIT, []), (hit.outcome, self.asked()))
 
     def test_holder_stores_it_while_we_are_cut_off(self) -> None:
-        """The rest comes out of the store."""
+        """The rest of the NAR comes out of the store."""
         self.script(Script(cut_at=HALF), GONE)
         client = self.client(self.key)
         self.peers.failure = NotFound("not arriving any more")
@@ -250,28 +249,28 @@ class TakeOverTests(RelayCase):
         self.end()
         self.turns(1)
         self.assertWhole(client)
-        self.assertEqual(([], ["relayed"]), (self.asked(), self.ended))
+        self.assertEqual(([], {"relayed": 1}), (self.asked(), self.ended))
 
     def test_holder_dies_before_it_publishes(self) -> None:
-        """Whoever has followed it to the end publishes in its place."""
+        """The process that has followed the file to its end publishes it."""
         client = self.client(self.key)
         self.assertWhole(client)
         self.assertEqual({}, self.store.objects)
         self.end()
         self.assertEqual(self.sample.file, self.store.objects[self.key])
-        self.assertEqual((["published"], []), (self.ended, self.asked()))
+        self.assertEqual(({"published": 1}, []), (self.ended, self.asked()))
 
     def test_holder_never_ends(self) -> None:
-        """What was followed to its end was served; publishing it is not waited for for ever."""
+        """A file that was followed to its end was served; the wait to publish it has an end."""
         client = self.client(self.key)
         self.assertWhole(client)
         self.clock.advance(SETTLE_S)
-        self.assertEqual(["failed"], self.ended)
+        self.assertEqual({"failed": 1}, self.ended)
         self.assertEqual({}, self.store.objects)
         self.end()
 
     def test_lease_lost_on_the_way(self) -> None:
-        """Who lost the lease publishes only after its successor, if that has not done it."""
+        """A process that lost the lease publishes only if its successor has not done it."""
         self.end()
         self.origin.scripts.append(Script(stall_at=HALF))
         client = self.client(self.key)
@@ -279,11 +278,11 @@ class TakeOverTests(RelayCase):
         ours.lost = True
         self.origin.release()
         self.assertWhole(client)
-        self.assertEqual(["published"], self.ended)
+        self.assertEqual({"published": 1}, self.ended)
         self.assertIsNot(ours, self.leases.held.get(lease_of(self.key)))
 
     def test_successor_has_stored_it_meanwhile(self) -> None:
-        """Who lost the lease without noticing does not overwrite its successor's row."""
+        """A process that lost the lease without noticing does not overwrite its successor's row."""
         self.end()
         self.origin.scripts.append(Script(stall_at=HALF))
         client = self.client(self.key)
@@ -294,7 +293,7 @@ class TakeOverTests(RelayCase):
         self.get(self.catalog.mark_stored(theirs, later))
         self.origin.release()
         self.assertWhole(client)
-        self.assertEqual(["relayed"], self.ended)
+        self.assertEqual({"relayed": 1}, self.ended)
         kept = self.catalog.records[self.key]
         assert kept is not None
         self.assertEqual(7, kept.stored_size)
@@ -302,7 +301,7 @@ class TakeOverTests(RelayCase):
 
 class SlowHolderTests(RelayCase):
     def test_lease_of_a_silent_holder_is_free(self) -> None:
-        """Its file is left after seconds, and the rest asked of the upstream, by Range."""
+        """The file of a silent holder is left after seconds; the rest comes from the upstream."""
         self.script(Script(stall_at=HALF))
         client = self.client(self.key)
         self.turns(LOOK_S)
@@ -310,10 +309,10 @@ class SlowHolderTests(RelayCase):
         self.end()
         self.turns(LOOK_S)
         self.assertWhole(client)
-        self.assertEqual(([HALF], ["published"]), (self.asked(), self.ended))
+        self.assertEqual(([HALF], {"published": 1}), (self.asked(), self.ended))
 
     def test_lease_of_a_trickling_holder_is_free(self) -> None:
-        """So is the file of one that sends a few bytes now and then."""
+        """The file of a holder that sends a few bytes now and then is left, too."""
         self.script(Script(trickles_from=HALF, chunk=100))
         client = self.client(self.key)
         self.end()
@@ -325,7 +324,7 @@ class SlowHolderTests(RelayCase):
         self.assertLess(HALF, self.asked()[0])
 
     def test_slow_holder_that_has_its_lease_is_followed(self) -> None:
-        """It may be as slow as its upstream: nobody fetches the NAR twice."""
+        """A holder may be as slow as its upstream: the NAR is not fetched twice."""
         self.script(Script(stall_at=HALF))
         client = self.client(self.key)
         self.turns(5 * LOOK_S)
@@ -336,7 +335,7 @@ class SlowHolderTests(RelayCase):
         self.end()
 
     def test_leases_that_cannot_be_asked_change_nothing(self) -> None:
-        """While it cannot be told whether the lease is free, the holder is followed."""
+        """The holder is followed while the backend cannot tell whether the lease is free."""
         self.script(Script(stall_at=HALF))
         client = self.client(self.key)
         self.leases.failing = Unavailable("no leases")
@@ -348,7 +347,7 @@ class SlowHolderTests(RelayCase):
         self.end()
 
     def test_quick_holder_without_a_lease_is_followed(self) -> None:
-        """One that sends what it has, and has given the lease back, is not disturbed."""
+        """A process that still sends, and has given the lease back, is not disturbed."""
         self.script(Script(trickles_from=HALF, chunk=10_000))
         client = self.client(self.key)
         self.publish()
@@ -360,7 +359,7 @@ class SlowHolderTests(RelayCase):
         self.assertEqual(([], [0]), (self.asked(), self.relayed()))
 
     def test_endless_holder_is_left(self) -> None:
-        """Bytes beyond what a narinfo allows are no NAR: it is fetched anew, by ourselves."""
+        """More bytes than a narinfo allows are no NAR: this process fetches it anew."""
         record = self.catalog.records[self.key]
         assert record is not None
         self.catalog.records[self.key] = evolve(record, file_size=None)
@@ -373,7 +372,7 @@ class SlowHolderTests(RelayCase):
         self.turns(2)
         _, client = self.successResultOf(opening)
         self.assertWhole(client)
-        self.assertEqual(([0], ["published"]), (self.asked(), self.ended))
+        self.assertEqual(([0], {"published": 1}), (self.asked(), self.ended))
 
 
 class LeaselessTests(RelayCase):

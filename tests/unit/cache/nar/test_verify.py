@@ -31,7 +31,7 @@ class VerifierCase(CoreCase):
         return self.catalog.records[self.key]
 
     def asked(self) -> int:
-        """How many NARs were asked of the first upstream."""
+        """Number of NARs that the first upstream was asked for."""
         return len(self.origin.asked("nar"))
 
 
@@ -39,14 +39,14 @@ class ReplacedTests(VerifierCase):
     """Another object lies under the key of a stored NAR."""
 
     def test_other_bytes_of_the_same_size_are_never_served(self) -> None:
-        """They are set aside, and the right ones fetched."""
+        """Other bytes are set aside, and the right ones fetched."""
         self.stored()
         wrong = bytes(len(self.sample.file))
         self.store.put(self.key, wrong)
         self.assertEqual(self.sample.file, self.download(self.key))
         self.assertEqual([(self.key, wrong)], self.store.quarantined)
         self.assertEqual(self.sample.file, self.store.objects[self.key])
-        self.assertEqual(["damaged"], self.verified)
+        self.assertEqual({"damaged": 1}, self.verified)
         self.assertEqual(2, self.asked())
 
     def test_the_same_bytes_once_more_are_served(self) -> None:
@@ -60,15 +60,15 @@ class ReplacedTests(VerifierCase):
         self.assertEqual(1, self.asked())
 
     def test_a_row_of_before_there_were_tags_is_verified(self) -> None:
-        """Where nobody has looked, the bytes are read before they are served."""
+        """Bytes without a tag in their row are read before they are served."""
         record = self.stored()
         self.get(self.catalog.mark_stored(evolve(record, stored_tag="")))
         self.store.objects[self.key] = bytes(len(self.sample.file))
         self.assertEqual(self.sample.file, self.download(self.key))
-        self.assertEqual(["damaged"], self.verified)
+        self.assertEqual({"damaged": 1}, self.verified)
 
     def test_what_cannot_be_set_aside_is_replaced_all_the_same(self) -> None:
-        """A quarantine that fails leaves the wrong bytes where the right ones go."""
+        """If the quarantine fails, the right bytes replace the wrong ones in their place."""
         self.stored()
         self.store.put(self.key, bytes(len(self.sample.file)))
 
@@ -80,7 +80,7 @@ class ReplacedTests(VerifierCase):
         self.assertEqual(self.sample.file, self.store.objects[self.key])
 
     def test_a_store_that_cannot_be_read_says_nothing(self) -> None:
-        """What could not be told changes nothing."""
+        """A store that could not tell changes nothing."""
         record = self.stored()
         self.store.failing = Unavailable("EIO")
         self.refused(self.verifier.verify(record), Unavailable)
@@ -92,11 +92,11 @@ class ReplacedTests(VerifierCase):
         record = self.stored()
         self.store.objects.clear()
         self.assertIsNone(self.get(self.verifier.verify(record)))
-        self.assertEqual(["missing"], self.verified)
+        self.assertEqual({"missing": 1}, self.verified)
         self.assertFalse(self.catalog.records[self.key].is_stored)
 
     def test_what_is_stored_meanwhile_is_left_alone(self) -> None:
-        """A finding about bytes that are gone does not count for those that came after them."""
+        """A finding about bytes that are gone does not count for the bytes that replaced them."""
         record = self.stored()
         later = evolve(record, stored_tag="another", stored_at=self.catalog.made_at)
         self.get(self.catalog.mark_stored(later))
@@ -110,7 +110,7 @@ class EagerTests(VerifierCase):
     is_eager = True
 
     def test_it_is_known_from_then_on(self) -> None:
-        """Its pair of hashes is not believed again, and the right file of another is had."""
+        """Its pair of hashes is not believed again; the right file comes from another upstream."""
         wrong = sample("wrong", 1000)
         file = wrong.narinfo
         told = self.sample.altered(
@@ -149,14 +149,14 @@ class WrongNarTests(VerifierCase):
         """Have the wrong file stored and looked into."""
         self.assertEqual(self.wrong.file, self.download_of(self.told))
         self.assertIsNone(self.get(self.verifier.verify(self.catalog.records[self.key])))
-        self.assertEqual(["wrong"], self.verified)
+        self.assertEqual({"wrong": 1}, self.verified)
 
     def download_of(self, of: Sample) -> bytes:
         self.learn(of)
         return self.download(self.key)
 
     def test_it_is_set_aside_and_stays_known(self) -> None:
-        """Its narinfo is taken back, and not signed or served again, after a restart neither."""
+        """Its narinfo is taken back, and not signed or served again, not even after a restart."""
         self.found()
         self.assertEqual([(self.key, self.wrong.file)], self.store.quarantined)
         self.assertNotIn(self.key, self.catalog.records)
@@ -168,14 +168,14 @@ class WrongNarTests(VerifierCase):
         self.assertEqual(1, [url for url, _ in self.origin.asked("nar")].count(self.told.url))
 
     def test_it_is_tried_again_after_some_weeks(self) -> None:
-        """Nothing is remembered for ever."""
+        """A wrong pair of hashes is not remembered for ever."""
         self.found()
         self.clock.advance(WRONG_S + 1)
         self.restart()
         self.assertEqual(self.wrong.file, self.download_of(self.told))
 
     def test_another_upstream_has_the_right_one(self) -> None:
-        """Under the same URL, and at once: whoever has the narinfo finds it answered."""
+        """A client that has the narinfo gets the NAR under the same URL, at once."""
         self.mirror.add(self.sample)
         self.found()
         self.assertEqual(self.sample.file, self.download(self.key))
@@ -191,12 +191,12 @@ class WrongNarTests(VerifierCase):
         self.learn(self.sample)
         self.download(self.key)
         self.assertIsNone(self.get(self.verifier.verify(self.catalog.records[self.key])))
-        self.assertEqual(["wrong"], self.verified)
+        self.assertEqual({"wrong": 1}, self.verified)
         self.assertEqual({}, self.catalog.wrong)
         self.assertEqual(self.sample.file, self.download(self.key))
 
     def test_a_file_with_a_name_of_its_own_stays(self) -> None:
-        """It is right by that name, whatever a narinfo said is inside."""
+        """The file is right by that name, even if a narinfo said that another NAR is inside."""
         key = self.wrong.conventional
         self.origin.add(self.wrong)
         self.download(key)

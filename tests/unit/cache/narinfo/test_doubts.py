@@ -5,13 +5,13 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.narinfo.doubts import DOUBT_S, MAX_PATHS, Doubts
+from ncps.cache.narinfo.state import DOUBT_S, MAX_PATHS, Doubts
 
 SOME, OTHER = "http://some", "http://other"
 
 
 class DoubtsTests(SynchronousTestCase):
-    """What is remembered of liars."""
+    """Upstreams that lied are remembered."""
 
     def setUp(self) -> None:
         self.clock = Clock()

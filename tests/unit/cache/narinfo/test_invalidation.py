@@ -1,4 +1,4 @@
-"""The noticeboard: what one process changes, the others do not go on to show."""
+"""Invalidation: when one process changes something, the others stop showing the old state."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class NoticeTests(CoreCase):
         self.assertIn(Notice("nar", file_name), self.heard)
 
     def test_absence_is_taken_back(self) -> None:
-        """What another process has found is asked for again."""
+        """A narinfo that another process has found is asked for again."""
         self.absent()
         self.origin.add(self.sample)
         self.refused(self.narinfos.get(self.sample.digest), NotFound)
@@ -73,12 +73,12 @@ class NoticeTests(CoreCase):
         self.assertEqual(0, len(self.negatives))
 
     def test_nonsense_does_no_harm(self) -> None:
-        """A notice of something unknown is just that."""
+        """A notice of something unknown does no harm."""
         self.say(Notice("nar", "../../etc"))
         self.say(Notice("narinfo", ""))
 
     def test_lost_notice_is_outlived(self) -> None:
-        """What is held in memory is read anew from time to time."""
+        """Held narinfos are read anew from time to time."""
         self.origin.add(self.sample)
         self.learn(self.sample)
         self.get(self.narinfos.get(self.sample.digest))

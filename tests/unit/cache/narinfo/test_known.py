@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.narinfo.known import KnownNarInfo, NarInfoMemory, known
+from ncps.cache.narinfo.state import KnownNarInfo, NarInfoMemory, known
 from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.ranges import entity_tag
 from tests.fakes.samples import UPSTREAM_KEY, Sample, sample
@@ -18,7 +18,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def item(of: Sample) -> KnownNarInfo:
     vetting = NarInfoVerifier(trusted=(UPSTREAM_KEY.public,), own=None, name="here")
     vetted = vetting.vet(of.narinfo, digest=of.digest, upstream="http://u", now=NOW)
-    return known(vetted.entry, vetted.nar)
+    return known(vetted.entry, vetted.nar, "u")
 
 
 class NarInfoMemoryTests(SynchronousTestCase):
@@ -28,17 +28,17 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.items = [item(one) for one in self.samples]
 
     def test_item_is_what_is_served(self) -> None:
-        """What is held is the text itself and what is needed to judge it."""
+        """A held narinfo is the text itself and the facts that are needed to judge it."""
         held = self.items[0]
         told = evolve(self.samples[0].narinfo, url=self.samples[0].key.url)
         self.assertEqual(told.render(), held.text)
         self.assertEqual(entity_tag(held.text), held.tag)
         self.assertEqual(NOW.timestamp(), held.fetched_at)
-        self.assertFalse(held.is_stored)
-        self.assertTrue(evolve(held, nar=evolve(held.nar, stored_at=NOW)).is_stored)
+        self.assertFalse(held.nar.is_stored)
+        self.assertTrue(evolve(held, nar=evolve(held.nar, stored_at=NOW)).nar.is_stored)
 
     def test_put_get_drop(self) -> None:
-        """What is held is found, by the path's hash and by its NAR, until it is dropped."""
+        """A held narinfo is found, by the path's hash and by its NAR, until it is dropped."""
         held = self.items[0]
         self.memory.put(held)
         self.memory.put(held)
@@ -52,7 +52,11 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.assertIsNone(self.memory.nar(held.nar.key))
         self.assertEqual(
             (set(), 0, {}),
-            (self.memory.digests_of(held.nar.key), self.memory._size, self.memory._by_key),
+            (
+                self.memory.digests_of(held.nar.key),
+                self.memory._by_digest.size,
+                self.memory._by_key,
+            ),
         )
 
     def test_paths_that_share_a_nar_are_dropped_together(self) -> None:
@@ -70,7 +74,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         )
 
     def test_bound_in_bytes_least_recently_used_goes(self) -> None:
-        """Memory is bounded, and what is asked for often stays."""
+        """Memory is bounded, and narinfos that are asked for often stay."""
         size = len(self.items[0].text) + 670
         self.memory = NarInfoMemory(2 * size + 10)
         first, second, third = self.items
@@ -80,7 +84,7 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.memory.put(third)
         self.assertIsNone(self.memory.get(second.digest))
         self.assertEqual(2, len(self.memory))
-        self.assertLessEqual(self.memory._size, 2 * size + 10)
+        self.assertLessEqual(self.memory._by_digest.size, 2 * size + 10)
 
     def test_no_room_holds_nothing(self) -> None:
         """A memory of no size is none."""
@@ -89,15 +93,15 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.assertEqual(0, len(memory))
 
     def test_changes_are_counted(self) -> None:
-        """Whoever reads the catalog can tell whether a NAR changed meanwhile."""
+        """A reader of the catalog can tell whether a NAR changed meanwhile."""
         before = self.memory.changes
         self.memory.put(self.items[0])
         self.assertEqual(before, self.memory.changes)
         self.memory.drop_nar(self.items[1].nar.key)
         self.assertNotEqual(before, self.memory.changes)
 
-    def test_whatever_is_held_no_more_is_told_of(self) -> None:
-        """Who made something of a held narinfo learns when it is gone or replaced."""
+    def test_a_narinfo_that_is_held_no_more_is_told_of(self) -> None:
+        """The web floor learns when a held narinfo is gone or replaced."""
         told: list[str] = []
         self.memory.forgotten = told.append
         first, second, third = self.items

@@ -1,9 +1,9 @@
-"""Uses: times of last use, written in batches."""
+"""LastUse: times of last use, written in batches."""
 
 from __future__ import annotations
 
-from ncps.cache.narinfo import last_use
-from ncps.cache.narinfo.last_use import MAX_WAITING, LastUse
+from ncps.cache.narinfo import state
+from ncps.cache.narinfo.state import MAX_WAITING, LastUse
 from ncps.errors import Unavailable
 from tests.fakes.samples import sample
 from tests.unit.cache.rig import CoreCase
@@ -12,7 +12,7 @@ from tests.unit.cache.rig import CoreCase
 class UsesTests(CoreCase):
     def test_batches_and_bound(self) -> None:
         """Times of use are written in batches, and a flood of names fills no memory."""
-        self.patch(last_use, "MAX_WAITING", 2)
+        self.patch(state, "MAX_WAITING", 2)
         self.assertGreater(MAX_WAITING, 1000)
         uses = LastUse(self.clock, self.catalog)
         self.get(uses.flush())
@@ -25,7 +25,7 @@ class UsesTests(CoreCase):
         self.assertEqual((0, 0), (len(uses._nars), len(uses._narinfos)))
 
     def test_failure_loses_only_times(self) -> None:
-        """If they cannot be written they are forgotten, not collected for ever."""
+        """Times that cannot be written are forgotten, not collected for ever."""
         uses = LastUse(self.clock, self.catalog)
         uses.narinfo("x")
         self.catalog.failing_writes = Unavailable("locked")

@@ -1,4 +1,4 @@
-"""Names of NARs: whose bytes they stand for, whatever unsigned words say."""
+"""Names of NARs: the bytes that they stand for, without regard to unsigned facts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 200_000
 
 
 class NamesCase(CoreCase):
-    """P and Q, and an upstream that says well signed things of P with Q's URL and file."""
+    """P and Q, and an upstream with a well signed narinfo of P that has Q's URL and file."""
 
     compression = "xz"
 
@@ -38,7 +38,7 @@ class NamesCase(CoreCase):
         return NarKey.parse(self.told(path).url.removeprefix("nar/"))
 
     def inspected(self) -> None:
-        """Let everything that is stored be looked into."""
+        """Have everything that is stored looked into."""
         for nar in list(self.catalog.records.values()):
             if nar.is_stored:
                 self.get(self.verifier.verify(nar))
@@ -88,7 +88,7 @@ class HearsayTests(NamesCase):
         self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_bytes_of_another_nar_are_not(self) -> None:
-        """They are read, refused, and left to their own name; not again at every request."""
+        """Such bytes are read, refused, and left to their own name; once, not at every request."""
         self.origin.add(self.q)
         self.download(self.q.conventional)
         self.origin.narinfos[self.p.digest] = self.lie.narinfo
@@ -113,7 +113,7 @@ class HearsayTests(NamesCase):
 
 class EarnedNameTests(NamesCase):
     def test_a_name_never_stands_for_another_path_s_nar(self) -> None:
-        """Nobody has asked for Q; P comes from a healthy upstream, under a name of its own."""
+        """No client has asked for Q; P comes from a healthy upstream, under a name of its own."""
         self.origin.narinfos[self.p.digest] = self.lie.narinfo
         self.mirror.add(self.p)
         self.fetched(self.named(self.p))
@@ -145,7 +145,7 @@ class EarnedNameTests(NamesCase):
         self.assertEqual(self.q.file, self.fetched(self.q.conventional))
 
     def test_a_file_is_found_by_its_hash_under_another_name(self) -> None:
-        """A client that remembers the upstream's URL gets what is stored under a name of ours."""
+        """A client that remembers the upstream's URL gets the file stored under a name of ours."""
         self.origin.add(self.q)
         self.learn(self.q)
         self.download(self.q.key)
@@ -184,7 +184,7 @@ class OtherReplicaTests(NamesCase):
         self.restart()
 
     def test_facts_of_its_upstream_bind_nobody(self) -> None:
-        """What it believed of a file is forgotten here: the own upstream has another one."""
+        """The facts of the other replica are forgotten here: our own upstream has another file."""
         self.origin.narinfos[self.p.digest] = self.lie.narinfo
         key = self.named(self.p)
         self.become_another()
@@ -193,7 +193,7 @@ class OtherReplicaTests(NamesCase):
         self.assertIsNotNone(self.catalog.records[key].verified_at)
 
     def test_bytes_of_its_upstream_are_looked_into(self) -> None:
-        """Wrong bytes that it stored are found before one of them is served here."""
+        """Wrong bytes that the other replica stored are found before one is served here."""
         self.origin.add(self.lie)
         key = self.named(self.p)
         self.assertEqual(self.q.file, self.download(key))
@@ -203,18 +203,18 @@ class OtherReplicaTests(NamesCase):
         self.assertEqual([(key, self.q.file)], self.store.quarantined)
 
     def test_right_bytes_of_its_upstream_are_looked_into_once(self) -> None:
-        """What is right is served from then on as any other."""
+        """A right file is served from then on as any other."""
         self.origin.add(self.p)
         key = self.named(self.p)
         self.download(key)
         self.become_another()
         for _ in range(2):
             self.assertEqual(self.p.file, self.download(key))
-        self.assertEqual(["right"], self.verified)
+        self.assertEqual({"right": 1}, self.verified)
         self.assertEqual([], self.mirror.asked("nar"))
 
     def test_a_narinfo_that_only_it_trusts_is_not_shown(self) -> None:
-        """What another key has signed is asked for anew, and absent if nobody else vouches."""
+        """A narinfo by another key is asked for anew, and absent if no trusted key vouches."""
         self.origin.add(self.p)
         self.named(self.p)
         theirs = SecretKey.generate("theirs-1")
@@ -249,7 +249,7 @@ class OwnKeyTests(NamesCase):
             self.assertTrue(verify_any([key.public], told.fingerprint(), ours))
 
     def test_without_signing_no_signature_of_before_is_shown(self) -> None:
-        """Where it was switched off, what was signed before shows the upstream's alone."""
+        """Where signing was switched off, only the upstream's signature is shown."""
         self.origin.add(self.p)
         self.told(self.p)
         self.vetting = evolve(self.vetting, own=None)
@@ -259,5 +259,5 @@ class OwnKeyTests(NamesCase):
 
 class AbsentTests(NamesCase):
     def test_an_opaque_name_that_nobody_knows(self) -> None:
-        """No upstream has it, and no file has that hash."""
+        """No upstream has a NAR of such a name, and no file has that hash."""
         self.failureResultOf(self.open(self.p.key), NotFound)

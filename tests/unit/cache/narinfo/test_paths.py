@@ -1,4 +1,4 @@
-"""Paths: the store paths that handed out URLs belong to."""
+"""Paths: the store paths that the URLs which were handed out belong to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.narinfo import paths
+from ncps.cache.narinfo import state
 from ncps.nix.narurl import NarKey
 
 KEYS = [NarKey(f"{n:052d}", "xz") for n in range(3)]
@@ -14,9 +14,9 @@ KEYS = [NarKey(f"{n:052d}", "xz") for n in range(3)]
 
 class PathsTests(SynchronousTestCase):
     def test_noted_keys_are_known_and_the_oldest_go(self) -> None:
-        """No more are held than may be; noting one again keeps it."""
-        known = paths.Paths()
-        with patch.object(paths, "MAX_KEYS", 2):
+        """The number of held keys is bounded; to note a key again keeps it."""
+        with patch.object(state, "MAX_KEYS", 2):
+            known = state.Paths()
             for key, digest in zip([*KEYS[:2], KEYS[0], KEYS[2]], "abcd", strict=True):
                 known.note(key, digest)
         self.assertEqual([{"c"}, set(), {"d"}], [known.of(key) for key in KEYS])

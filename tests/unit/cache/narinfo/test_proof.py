@@ -63,7 +63,7 @@ class HonestTests(ProofCase):
         self.assertEqual(len(asked), len(set(asked)))
 
     def test_nar_hash_is_checked_before_the_bytes_are_stored(self) -> None:
-        """Whatever that costs: else another narinfo might be served with them."""
+        """Without that, another narinfo could be served with them."""
         one = file_sample()
         self.origin.add(one)
         self.narinfo(one)
@@ -97,7 +97,7 @@ class HonestTests(ProofCase):
         self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_bytes_that_are_stored_already_are_read(self) -> None:
-        """They came by their URL alone, and nothing is fetched again."""
+        """Bytes that came by their URL alone are read, and nothing is fetched again."""
         one = file_sample()
         self.origin.add(one)
         self.download(one.conventional)
@@ -115,7 +115,7 @@ class HonestTests(ProofCase):
         self.assertTrue(self.is_ours(NarInfo.parse(self.successResultOf(asked).text)))
 
     def test_without_keys_it_passes_as_it_is(self) -> None:
-        """Clients judge it themselves, so that nothing is read for them."""
+        """Clients judge such a narinfo themselves, so nothing is read for them."""
         self.vetting = evolve(self.vetting, trusted=())
         self.restart()
         one = file_sample()
@@ -161,7 +161,7 @@ class LyingTests(ProofCase):
         self.assertEqual([], self.store.quarantined)
 
     def test_another_upstream_has_its_turn(self) -> None:
-        """One that is honest about the path answers for it, now and next time."""
+        """An upstream that is honest about the path answers for it, now and next time."""
         one, other = file_sample(), file_sample("other")
         lie = evolve(one.narinfo, nar_hash=other.narinfo.nar_hash)
         self.origin.add(evolve(one, narinfo=lie))
@@ -170,7 +170,7 @@ class LyingTests(ProofCase):
         self.assertEqual(one.file, self.download(one.key))
 
     def test_signed_narinfo_of_another_upstream_has_its_turn(self) -> None:
-        """Whoever it is that vouches."""
+        """A key may vouch for the other narinfo, in place of its content address."""
         one = file_sample()
         lie = evolve(one.narinfo, nar_size=one.narinfo.nar_size + 8)
         self.origin.add(evolve(one, narinfo=lie))
@@ -178,7 +178,7 @@ class LyingTests(ProofCase):
         self.assertEqual(2, len(self.narinfo(one).signatures))
 
     def test_address_of_another_path_is_refused(self) -> None:
-        """One that names the very NarHash, too: Nix refuses it as well."""
+        """An address that names the very NarHash is refused, too: Nix refuses it as well."""
         for one in (tree_sample(), file_sample()):
             lie = evolve(
                 one, narinfo=evolve(one.narinfo, ca=f"fixed:r:{sample('x').narinfo.nar_hash}")
@@ -191,7 +191,7 @@ class LyingTests(ProofCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_tree_with_another_nar_hash_is_refused_at_once(self) -> None:
-        """Where the hash is to be NarHash, nothing need be fetched to see that it is not."""
+        """Where the hash must be NarHash, nothing need be fetched to see that it is not."""
         one = tree_sample()
         self.origin.add(
             evolve(one, narinfo=evolve(one.narinfo, nar_hash=sample().narinfo.nar_hash))
@@ -203,14 +203,14 @@ class LyingTests(ProofCase):
         """NARs that are too large for it, and compressions that we do not know."""
         one = file_sample()
         self.origin.add(evolve(one, narinfo=evolve(one.narinfo, compression="lzip")))
-        self.refuse(one, "a NAR in lzip is not read")
+        self.refuse(one, "cannot decompress a NAR in lzip")
         size = verify.MAX_READ_SIZE + 1
         self.origin.add(evolve(one, narinfo=evolve(one.narinfo, nar_size=size)))
-        self.refuse(one, f"a NAR of {size} bytes is not read")
+        self.refuse(one, f"its NAR of {size} bytes is too large")
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_lie_is_not_fetched_and_read_again_and_again(self) -> None:
-        """What was read and found wrong is refused for a while without another look."""
+        """A narinfo that was found wrong is refused for a while without another look."""
         one, other = file_sample(), file_sample("other")
         told = other.narinfo
         lie = evolve(told, store_path=one.narinfo.store_path, ca=one.narinfo.ca)
@@ -251,14 +251,14 @@ class TroubleTests(ProofCase):
         self.assertTrue(self.is_ours(self.narinfo(one)))
 
     def test_nar_that_is_gone_is_absent(self) -> None:
-        """Nobody has the path then."""
+        """If no upstream has the NAR, no upstream has the path."""
         one = file_sample()
         self.origin.add(one)
         del self.origin.nars[one.url]
         self.assertIsInstance(self.refused(self.narinfos.get(one.digest), NotFound), Absent)
 
     def test_slow_nar_is_waited_for_until_a_deadline(self) -> None:
-        """The download goes on, and whoever comes again finds it done."""
+        """The download goes on, and a client that comes again finds it done."""
         one = file_sample(compression="none")
         self.origin.add(one)
         self.origin.scripts.append(Script(stall_at=70_000))
@@ -272,7 +272,7 @@ class TroubleTests(ProofCase):
         self.assertEqual(1, len(self.origin.asked("nar")))
 
     def test_failing_download_of_a_path_that_is_being_proved(self) -> None:
-        """Who waits for its bytes keeps nobody from asking for its narinfo anew."""
+        """A client that waits for its bytes keeps no other from asking for its narinfo anew."""
         one = file_sample()
         self.origin.add(one)
         self.narinfo(one)
@@ -289,7 +289,7 @@ class TroubleTests(ProofCase):
         self.failureResultOf(asked, NotFound)
 
     def test_bytes_changed_on_the_way_do_no_harm(self) -> None:
-        """The download begins anew, as for everybody."""
+        """The download begins anew, as for any NAR."""
         one = file_sample()
         self.origin.add(one)
         self.mirror.add(one)

@@ -1,4 +1,4 @@
-"""Verified narinfos and sidecars: what an upstream says is judged, rewritten and kept."""
+"""Verified narinfos and sidecars: the narinfo of an upstream is judged, rewritten and kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.cache.narinfo import sidecar
+from ncps.cache.narinfo.record import parse_sidecar, render_sidecar
 from ncps.cache.narinfo.verify import MAX_SIGNATURES, MAX_URL, NarInfoVerifier, Vetted
 from ncps.errors import Malformed, Unusable
 from ncps.nix.keys import SecretKey, Signature, verify_any
@@ -46,7 +46,7 @@ class VettingTests(SynchronousTestCase):
         return self.vetting.vet(narinfo, digest=self.sample.digest, upstream="http://u", now=NOW)
 
     def test_good_narinfo_is_signed_and_recorded(self) -> None:
-        """What a trusted key vouches for gets our signature beside the upstream's."""
+        """A narinfo that a trusted key vouches for gets our signature beside the upstream's."""
         vetted = self.vet(self.narinfo)
         entry, nar = vetted.entry, vetted.nar
         self.assertTrue(entry.is_verified)
@@ -111,11 +111,11 @@ class VettingTests(SynchronousTestCase):
             self.assertRaises(Unusable, self.vet, forged)
 
     def test_other_path_counts_as_none(self) -> None:
-        """A narinfo of another path is not what was asked for, however well signed."""
+        """A narinfo of another path is refused, though it is well signed."""
         self.assertRaises(Unusable, self.vet, sample("other", 10).narinfo)
 
     def test_bad_or_foreign_signature_counts_as_none(self) -> None:
-        """Nobody's word, a stranger's and a forged one count alike."""
+        """No signature, a stranger's and a forged one count alike."""
         forged = evolve(self.narinfo, nar_size=self.narinfo.nar_size + 1)
         stranger = signed(self.narinfo, SecretKey.generate("stranger-1"))
         impostor = signed(self.narinfo, SecretKey.generate(UPSTREAM_KEY.name))
@@ -156,18 +156,18 @@ class VettingTests(SynchronousTestCase):
     def test_sidecar_gives_back_what_the_upstream_said(self) -> None:
         """From the text beside a NAR the upstream's own narinfo can be read again."""
         told = evolve(self.narinfo, url="https://cdn/some/uuid")
-        text = sidecar.render(self.vet(told).entry, OWN_KEY.name)
-        self.assertEqual((told, "http://u"), sidecar.parse(text))
+        text = render_sidecar(self.vet(told).entry, {OWN_KEY.name})
+        self.assertEqual((told, "http://u"), parse_sidecar(text))
         self.assertEqual(told, NarInfo.parse(text))
 
     def test_sidecars_of_others(self) -> None:
         """A plain narinfo is a sidecar without upstream, and other text is none."""
         text = self.narinfo.render()
-        self.assertEqual((self.narinfo, ""), sidecar.parse(text))
+        self.assertEqual((self.narinfo, ""), parse_sidecar(text))
         entry = evolve(self.vet(self.narinfo).entry, upstream_url="", upstream="")
         renamed = evolve(self.narinfo, url=self.sample.key.url)
-        self.assertEqual((renamed, ""), sidecar.parse(sidecar.render(entry, OWN_KEY.name)))
-        self.assertRaises(Malformed, sidecar.parse, b"<html>")
+        self.assertEqual((renamed, ""), parse_sidecar(render_sidecar(entry, {OWN_KEY.name})))
+        self.assertRaises(Malformed, parse_sidecar, b"<html>")
 
 
 class ContentAddressTests(SynchronousTestCase):
@@ -187,7 +187,7 @@ class ContentAddressTests(SynchronousTestCase):
         return self.vet(narinfo).entry.narinfo.ca
 
     def test_right_one_is_told(self) -> None:
-        """In Nix's spelling, whatever vouches for the rest."""
+        """In Nix's spelling, whether a key or the CA vouches for the rest."""
         for one in (tree_sample(), tree_sample(algorithm="sha1"), file_sample()):
             ca = one.narinfo.ca
             self.assertEqual(ca, self.told(one.narinfo))
@@ -197,7 +197,7 @@ class ContentAddressTests(SynchronousTestCase):
         self.assertEqual(one.narinfo.ca, self.told(spelled))
 
     def test_wrong_one_beside_a_good_signature_is_left_out(self) -> None:
-        """The rest is right, and clients are to have it."""
+        """Clients get the rest of the narinfo, which is right."""
         narinfo, nix32 = sample().narinfo, "0" * 52
         for ca in (
             "nonsense",
@@ -216,13 +216,13 @@ class ContentAddressTests(SynchronousTestCase):
             self.assertTrue(self.vet(evolve(narinfo, ca=ca)).entry.is_verified)
 
     def test_one_that_the_contents_do_not_have_is_left_out(self) -> None:
-        """Where a key vouches for another NarHash, and that can be seen."""
+        """A CA is left out if a key vouches for another NarHash than it names."""
         one = tree_sample()
         other = signed(evolve(one.narinfo, nar_hash=sample().narinfo.nar_hash))
         self.assertIsNone(self.told(other))
 
     def test_one_of_a_path_that_refers_to_itself_is_left_out(self) -> None:
-        """Nix 2.8 and 2.26 do not agree on its hash: each refuses what the other made."""
+        """Nix 2.8 and 2.26 do not agree on its hash: each refuses the path of the other."""
         for file in CONTENT_ADDRESSED.glob("*.narinfo"):
             narinfo = NarInfo.parse(file.read_bytes())
             refers_to_itself = narinfo.store_path in narinfo.references
@@ -250,7 +250,7 @@ class ContentAddressTests(SynchronousTestCase):
             self.assertTrue(verify_any([OWN_KEY.public], fingerprint, signatures))
 
     def test_strangers_and_forgers_beside_it_do_not_matter(self) -> None:
-        """A content address vouches whoever signed, or did not."""
+        """A content address vouches with any signatures, and with none."""
         one = tree_sample()
         for key in (SecretKey.generate("stranger-1"), SecretKey.generate(UPSTREAM_KEY.name)):
             vetted = self.vet(signed(one.narinfo, key))
@@ -259,7 +259,7 @@ class ContentAddressTests(SynchronousTestCase):
             self.assertEqual([key.name, OWN_KEY.name], names)
 
     def test_it_stays_with_its_new_name(self) -> None:
-        """What has to be proved has to be proved under another URL, too."""
+        """A narinfo that has to be proved has to be proved under another URL, too."""
         vetted = self.vet(file_sample().narinfo)
         self.assertIsNotNone(vetted.unproven)
         self.assertEqual(vetted.unproven, vetted.named(vetted.nar.key).unproven)

@@ -1,4 +1,4 @@
-"""Agreement: replicas that contradict each other are told so, and no others are."""
+"""Agreement: replicas that contradict each other say so, and no others do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.upkeep.agreement import SHOWN, Agreement
-from ncps.cache.upkeep.identity import NAME, CacheIdentity
+from ncps.cache.upkeep.identity import FORMER, NAME, CacheIdentity, parse_key
+from ncps.cache.upkeep.rotation import Rotation, rotate
 from ncps.errors import Unavailable
 from ncps.nix.keys import SecretKey
 from ncps.ports import Replica
@@ -60,7 +61,7 @@ class AgreementCase(SynchronousTestCase):
         return Agreement(self.replicas, self.config, identity, is_alone=is_alone)
 
     def look(self, *others: Replica) -> str:
-        """Let 15 s pass, the others tell of themselves and this replica look; its trouble."""
+        """Let 15 s pass and all renew their entries; return the trouble that this replica sees."""
         self.replicas.advance(15)
         for other in others:
             self.replicas.tell(other)
@@ -77,7 +78,7 @@ class AgreementCase(SynchronousTestCase):
 
 class AgreementTests(AgreementCase):
     def test_replicas_that_agree(self) -> None:
-        """There is nothing to tell of replicas that differ in what is their own."""
+        """Replicas may differ in facts of their own."""
         for _ in range(3):
             self.assertEqual("", self.look(THERE))
         self.assertEqual("", self.agreement.difference)
@@ -85,7 +86,7 @@ class AgreementTests(AgreementCase):
         self.assertEqual({"here", "there"}, set(self.replicas.rows))
 
     def test_begins_and_ends(self) -> None:
-        """One line when it begins, one when it is mended, and readiness in between."""
+        """One line when it begins, one when it ends, and readiness in between."""
         wrong = evolve(THERE, secret="f00d")
         for _ in range(3):
             self.assertIn("cluster-secret", self.look(wrong))
@@ -94,11 +95,11 @@ class AgreementTests(AgreementCase):
             self.assertIn(part, line)
         self.assertEqual("", self.look(THERE))
         (line,) = self.said(LogLevel.info)
-        self.assertIn("over", line)
+        self.assertIn("resolved", line)
         self.assertEqual([], self.lines)
 
     def test_the_other_is_gone(self) -> None:
-        """A replica that stopped has no say at once, one that was killed after a minute."""
+        """A replica that stopped does not count any more; one that was killed, after a minute."""
         wrong = evolve(THERE, secret="f00d")
         self.look(wrong)
         del self.replicas.rows["there"]
@@ -109,7 +110,7 @@ class AgreementTests(AgreementCase):
         self.assertEqual("", self.look())
 
     def test_a_former_life(self) -> None:
-        """What was told before this replica began is no alarm; what is told after is one."""
+        """An entry from before this replica began is no alarm; a later one is."""
         former = evolve(THERE, url=HERE.url, secret="f00d")
         self.replicas.tell(former)
         self.agreement = self.agreement_of(HERE)
@@ -117,7 +118,7 @@ class AgreementTests(AgreementCase):
         self.assertIn("cluster-advertise-url", self.look(former))
 
     def test_a_database_that_is_away(self) -> None:
-        """It says nothing: neither that something is wrong nor that it is over."""
+        """It tells nothing: neither that something is wrong nor that a trouble is over."""
         wrong = evolve(THERE, secret="f00d")
         self.replicas.failing = Unavailable("away")
         self.assertEqual("", self.look(wrong))
@@ -128,13 +129,13 @@ class AgreementTests(AgreementCase):
         self.assertEqual([], self.said(LogLevel.info))
 
     def test_many_others(self) -> None:
-        """Readiness stays short, however many are wrong."""
+        """Readiness stays short, even if many replicas are wrong."""
         wrong = [evolve(THERE, id=f"there{n}", secret="f00d") for n in range(SHOWN + 3)]
         self.assertTrue(self.look(*wrong).endswith("; and 3 more"))
         self.assertEqual(SHOWN + 3, len(self.said(LogLevel.error)))
 
     def test_leaves(self) -> None:
-        """Who stops is on the roll no more; a database that is away is no hindrance."""
+        """A replica that stops leaves the roll; a database that is away does not hinder it."""
         self.look()
         self.successResultOf(Deferred.fromCoroutine(self.agreement.leave()))
         self.assertEqual({}, self.replicas.rows)
@@ -142,7 +143,7 @@ class AgreementTests(AgreementCase):
         self.successResultOf(Deferred.fromCoroutine(self.agreement.leave()))
 
     def test_alone(self) -> None:
-        """A daemon that shares its database with none writes nothing into it, and needs nobody."""
+        """A daemon that shares its database with none writes nothing on the roll."""
         self.agreement = self.agreement_of(HERE, is_alone=True)
         self.look(evolve(THERE, secret=HERE.secret))
         self.assertNotIn("here", self.replicas.rows)
@@ -150,7 +151,7 @@ class AgreementTests(AgreementCase):
         self.assertIn("no signing key", self.look())
 
     def test_a_catalog_that_forgot_the_key(self) -> None:
-        """It learns it again, as after a start on a full disk."""
+        """The catalog learns the key again, as after a start on a full disk."""
         self.replicas.key = None
         self.look()
         self.assertEqual(KEY, self.replicas.key)
@@ -158,14 +159,14 @@ class AgreementTests(AgreementCase):
 
 class KeyTests(AgreementCase):
     def test_two_keys(self) -> None:
-        """Replicas that sign with different keys are named with both."""
+        """The line names two replicas that sign with different keys, and both keys."""
         other = str(SecretKey.generate("x").public)
         trouble = self.look(evolve(THERE, public_key=other))
         for part in (KEY, other, "http://b:2", "config/cache.key", "cache-secret-key-path"):
             self.assertIn(part, trouble)
 
     def test_the_catalog_knows_another(self) -> None:
-        """A key that was accepted by a replica that is gone is told to the others, too."""
+        """The others learn of a key, too, that a replica accepted which is gone."""
         self.replicas.key = str(SecretKey.generate("x").public)
         trouble = self.look()
         for part in (KEY, self.replicas.key, "restart"):
@@ -174,7 +175,7 @@ class KeyTests(AgreementCase):
         self.assertEqual("", self.look())
 
     def test_the_store_lost_it(self) -> None:
-        """An emptied or changed store is told while it can still be mended."""
+        """An emptied or changed store is a trouble while its key can still be restored."""
         kept = self.config.values.pop(NAME)
         self.assertIn("no signing key", self.look())
         other = SecretKey.generate("x")
@@ -187,25 +188,81 @@ class KeyTests(AgreementCase):
         self.assertEqual("", self.look())
 
 
+class RotationTests(AgreementCase):
+    """A rotation is told, and is no contradiction while replicas take the new key in turn."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        rotating = rotate(self.config, Rotation(), self.replicas.now)
+        new, former = self.successResultOf(Deferred.fromCoroutine(rotating))
+        self.new, self.former = parse_key(self.config.values[NAME]), former
+        self.assertEqual(new, self.new.public)
+
+    def adopted(self) -> CacheIdentity:
+        return CacheIdentity(
+            key=self.new,
+            kept=self.new.public,
+            cluster=HERE.cluster,
+            replica=evolve(HERE, public_key=str(self.new.public)),
+            since=self.replicas.now,
+            former=(self.former,),
+        )
+
+    def test_this_replica_has_the_former_key(self) -> None:
+        """It says that it is to be reloaded, once, and contradicts nobody."""
+        for _ in range(2):
+            self.assertEqual("", self.look(THERE))
+            self.assertIn(f"rotated to {self.new.public}", self.agreement.difference)
+        self.replicas.key = str(self.new.public)
+        self.assertEqual("", self.look(evolve(THERE, public_key=str(self.new.public))))
+        (line,) = self.said(LogLevel.info)
+        self.assertIn("until it is reloaded", line)
+        self.assertEqual([], self.said(LogLevel.error))
+
+    def test_the_other_has_the_former_key(self) -> None:
+        """It will be reloaded, too: no trouble, though another difference is one."""
+        self.agreement.adopt(self.adopted())
+        self.replicas.key = str(self.new.public)
+        self.assertEqual("", self.look(THERE))
+        self.assertEqual("", self.agreement.difference)
+        self.assertIn("cluster-secret", self.look(evolve(THERE, secret="f00d")))
+        other = str(SecretKey.generate("x").public)
+        self.assertIn(other, self.look(evolve(THERE, public_key=other)))
+
+    def test_after_a_reload(self) -> None:
+        """The note goes when this replica has taken the new key."""
+        self.look(THERE)
+        self.agreement.adopt(self.adopted())
+        self.replicas.key = str(self.new.public)
+        self.look(THERE)
+        self.assertEqual("", self.agreement.difference)
+        self.assertEqual(str(self.new.public), self.replicas.rows["here"].replica.public_key)
+
+    def test_a_damaged_list(self) -> None:
+        """It is the trouble that it was before: the store keeps another key."""
+        del self.config.values[FORMER]
+        self.assertIn("keeps another signing key", self.look())
+
+
 class ContradictionTests(AgreementCase):
     def wrong(self, mine: dict[str, Any], theirs: dict[str, Any]) -> str:
-        """What is told of two replicas with these facts."""
+        """The sentences on two replicas with these facts."""
         self.replicas.rows = {}
         self.agreement = self.agreement_of(evolve(HERE, **mine))
         return self.look(evolve(THERE, **theirs))
 
     def test_one_address(self) -> None:
-        """Two replicas at one address; two that have none are none."""
+        """Two replicas must not have one address; both may have none."""
         self.assertIn("cluster-advertise-url=http://a:1", self.wrong({}, {"url": HERE.url}))
         self.assertEqual("", self.wrong({"url": ""}, {"url": ""}))
 
     def test_secrets(self) -> None:
-        """A replica without a secret takes no part, and contradicts nobody."""
+        """A replica without a secret takes no part, and contradicts no other."""
         self.assertIn("cluster-secret", self.wrong({}, {"secret": "f00d"}))
         self.assertEqual("", self.wrong({}, {"secret": ""}))
 
     def test_locks(self) -> None:
-        """Backends, prefixes and databases of Redis; local locks reach nobody."""
+        """Backends, prefixes and databases of Redis; local locks reach no other replica."""
         self.assertIn("redis and postgresql", self.wrong({}, {"locks": "postgresql"}))
         trouble = self.wrong({}, {"prefix": "0 other:"})
         for part in ("cache-lock-redis-key-prefix", "0 ncps:", "0 other:"):
@@ -214,6 +271,16 @@ class ContradictionTests(AgreementCase):
         self.assertIn("=local", self.wrong({"locks": "local"}, {"locks": "local"}))
         same = {"locks": "postgresql", "prefix": "", "redis": ""}
         self.assertEqual("", self.wrong(same, same))
+
+    def test_numbers_of_servers(self) -> None:
+        """A majority of three Redis servers is none of one; Sentinels may be any of a group."""
+        three = {"redis": "a:1, b:1, c:1"}
+        trouble = self.wrong({}, three)
+        for part in ("cache-redis-addrs", "redis:6379 and a:1, b:1, c:1", "the same servers"):
+            self.assertIn(part, trouble)
+        self.assertEqual("", self.agreement.difference)
+        self.assertEqual("", self.wrong(three, three))
+        self.assertEqual("", self.wrong({"redis": "a:1, b:1 ours"}, {"redis": "c:1 ours"}))
 
     def test_buckets(self) -> None:
         """Two buckets, prefixes or servers; one server may have two names."""
@@ -253,7 +320,7 @@ class ContradictionTests(AgreementCase):
         self.assertEqual([], self.said(LogLevel.error))
 
     def test_older_programs(self) -> None:
-        """What a replica does not tell contradicts nothing."""
+        """A fact that a replica does not tell contradicts nothing."""
         self.replicas.rows = {}
         self.assertEqual("", self.look(Replica(id="old", host="c", pid=3)))
         self.assertEqual("", self.agreement.difference)

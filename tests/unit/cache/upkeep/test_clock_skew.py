@@ -1,4 +1,4 @@
-"""Skew: a machine whose time of day is wrong is told so."""
+"""Skew: a machine with a wrong time of day says so."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SkewTests(SynchronousTestCase):
         self.assertEqual([], self.lines)
 
     def test_a_minute_ahead_or_behind(self) -> None:
-        """It is said once, in words that tell which clock and what to do, and taken back."""
+        """One line tells which clock is wrong and how to mend it; another tells the end."""
         self.catalog.clock_ahead_s = 60.0
         self.assertIn("60 s behind that of the database", self.look())
         self.assertIn("NTP", self.look())
@@ -71,7 +71,7 @@ class SkewTests(SynchronousTestCase):
         self.assertEqual(2, len(self.lines))
 
     def test_a_database_that_is_away(self) -> None:
-        """Nothing new is known of its clock."""
+        """A database that is away tells nothing new about its clock."""
         self.catalog.failing = Unavailable("away")
         self.assertEqual("", self.look())
         self.catalog.failing = None

@@ -1,4 +1,4 @@
-"""Eviction while NARs go on arriving: the limit holds, and nobody rests too early."""
+"""Eviction while NARs go on arriving: the limit holds, and no run rests too early."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HIGH, LOW = 100, 90
 
 
 class BusyStore(MemoryNarStore):
-    """A store into which others put NARs while one is being removed."""
+    """A store that gets other NARs while one is being removed."""
 
     def __init__(self, case: EvictionUnderLoadTests) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class BusyStore(MemoryNarStore):
 
 
 class EvictionUnderLoadTests(CoreCase):
-    """A store of ten NARs that may hold ten, and what is stored meanwhile."""
+    """A store of ten NARs that may hold ten, and gets more meanwhile."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -66,7 +66,7 @@ class EvictionUnderLoadTests(CoreCase):
         return self.get(self.catalog.stored_bytes())
 
     def test_what_arrives_during_a_run_is_counted_in_that_run(self) -> None:
-        """As much as comes meanwhile goes, until the mark is reached."""
+        """A run removes as much as comes meanwhile, until the mark is reached."""
         self.fill(12)
         self.busy.arriving = 15
         self.get(self.eviction().check())
@@ -74,7 +74,7 @@ class EvictionUnderLoadTests(CoreCase):
         self.assertEqual(self.made, 27)
 
     def test_the_next_write_is_heeded_after_a_run_under_load(self) -> None:
-        """What comes in the moment when the mark is reached does not look like a failure."""
+        """A NAR that comes when the mark is reached does not look like a failure."""
         self.fill(12)
         eviction = self.eviction()
         count, reached = self.catalog.stored_bytes, 0
@@ -99,7 +99,7 @@ class EvictionUnderLoadTests(CoreCase):
         self.assertEqual(self.size(), LOW)
 
     def test_after_a_run_that_found_nothing_writes_are_not_heeded_for_a_while(self) -> None:
-        """What may not go yet is not looked for with every write."""
+        """While NARs may not go yet, not every write looks for them."""
         self.fill(12)
         eviction = self.eviction(grace_s=60.0)
         eviction.stored()

@@ -44,7 +44,7 @@ class IdentityCase(CoreCase):
         return found
 
     def refusal(self, wish: KeyWish = HERE, own: Replica | None = OWN) -> str:
-        """What is said; nothing may have been written."""
+        """The message of the refusal, after a check that nothing was written."""
         before = dict(self.config.values), self.replicas.key, dict(self.replicas.rows)
         found = self.failureResultOf(self.start(self.deciding(wish, own)), Refused)
         self.assertEqual(
@@ -109,7 +109,7 @@ class IdentityTests(IdentityCase):
         self.assertIn("although the store keeps", line)
 
     def test_replicas_at_once_agree(self) -> None:
-        """Of two first starts at once one key wins."""
+        """One key wins if two first starts happen at once."""
         made = self.config.create
 
         async def racing(name: str, value: bytes) -> bytes:
@@ -123,7 +123,7 @@ class IdentityTests(IdentityCase):
         self.assertEqual(OWN_KEY.public, self.identity().key.public)
 
     def test_another_that_is_quicker_is_seen(self) -> None:
-        """A key that the catalog learns while we decide is one to decide about."""
+        """If the catalog learns a key while we decide, that key takes part in the decision."""
         claim = self.replicas.claim
 
         async def late(*args: Any, **kwargs: Any) -> bool | None:
@@ -138,7 +138,7 @@ class IdentityTests(IdentityCase):
         self.assertIn(str(OWN_KEY.public), str(failed.value))
 
     def test_others_that_never_end_changing_it(self) -> None:
-        """The start gives up at last."""
+        """The start gives up after some attempts."""
 
         async def never(*_args: Any, **_kwargs: Any) -> None:
             return None
@@ -155,7 +155,7 @@ class IdentityTests(IdentityCase):
             self.assertEqual(value, self.config.values[NAME])
 
     def test_cluster_is_named_once(self) -> None:
-        """All who share a store call themselves the same."""
+        """All processes that share a store have the same name for it."""
         first = self.get(cluster_uuid(self.config))
         self.assertEqual(first, self.get(cluster_uuid(self.config)))
         self.assertEqual(36, len(first))
@@ -164,14 +164,14 @@ class IdentityTests(IdentityCase):
         self.refused(cluster_uuid(other), Corrupt)
 
     def test_a_catalog_that_knows_none(self) -> None:
-        """A database that was lost learns the store's key without a word."""
+        """A new database learns the store's key without a line in the log."""
         self.keep(OWN_KEY)
         self.assertEqual(OWN_KEY.public, self.identity().key.public)
         self.assertEqual(str(OWN_KEY.public), self.replicas.key)
         self.assertEqual([], self.warnings)
 
     def test_nobody_is_entered_by_a_command(self) -> None:
-        """A rebuild decides on the key alike, and is no replica."""
+        """A rebuild decides on the key in the same way, and is no replica."""
         identity = self.identity(own=None)
         self.assertIsNone(identity.replica)
         self.assertEqual({}, self.replicas.rows)
@@ -209,7 +209,7 @@ class LostKeyTests(IdentityCase):
             self.assertIn(part, said)
 
     def test_remade(self) -> None:
-        """So is one that lies there under the same name; both keys are told in full."""
+        """So it is for another key of the same name; the message has both keys in full."""
         remade = SecretKey.generate(OWN_KEY.public.name)
         self.keep(remade)
         said = self.refusal()
@@ -223,7 +223,7 @@ class LostKeyTests(IdentityCase):
         self.assertEqual([], self.warnings)
 
     def test_accepted(self) -> None:
-        """Where it is meant, another key signs from then on, and both are told in one line."""
+        """If the operator accepts it, another key signs from then on; one line tells both."""
         key = self.identity(ACCEPTING).key.public
         self.assertEqual((str(key), "here"), (self.replicas.key, key.name))
         told, hint = self.warnings
@@ -235,13 +235,13 @@ class LostKeyTests(IdentityCase):
         self.assertEqual([], self.warnings)
 
     def test_the_remade_one_is_accepted(self) -> None:
-        """What lies in the store is what is accepted."""
+        """The key in the store is the one that is accepted."""
         self.keep(ELSE_KEY)
         self.assertEqual(ELSE_KEY.public, self.identity(ACCEPTING).key.public)
         self.assertEqual(str(ELSE_KEY.public), self.replicas.key)
 
     def test_nothing_to_accept(self) -> None:
-        """Left on by accident, the setting is warned of at each start."""
+        """If the setting is left on by accident, each start warns of it."""
         self.keep(OWN_KEY)
         for life in ("1", "2"):
             self.lines.clear()
@@ -254,7 +254,7 @@ class OthersTests(IdentityCase):
     """Other replicas, and workers, that sign with another key."""
 
     def test_a_live_replica(self) -> None:
-        """It is named by its address, and wins over the store's key and the imported one."""
+        """The message names it by its address; its key wins over all others."""
         self.replicas.key = str(OWN_KEY.public)
         self.live(OWN_KEY)
         imported = evolve(HERE, imported=ELSE_KEY)
@@ -280,7 +280,7 @@ class OthersTests(IdentityCase):
         self.assertEqual(str(ELSE_KEY.public), self.replicas.key)
 
     def test_the_dead_have_no_say(self) -> None:
-        """Nor has a former life of this daemon, which is taken off the roll."""
+        """A former life of this daemon has no say either, and is taken off the roll."""
         self.keep(ELSE_KEY)
         self.live(OWN_KEY)
         self.replicas.advance(61)
@@ -291,7 +291,7 @@ class OthersTests(IdentityCase):
         self.assertNotIn(OTHER.id, self.replicas.rows)
 
     def test_workers_of_one_daemon(self) -> None:
-        """All sign alike, whatever happens to the store; one of them says what there is to say."""
+        """All sign with one key, even if the store changes; one of them writes the lines."""
         wish = evolve(ACCEPTING, hostname="later", is_named=True)
         self.keep(OWN_KEY)
         for _ in range(3):
@@ -305,7 +305,7 @@ class OthersTests(IdentityCase):
 
 class NameTests(IdentityCase):
     def test_another_host_name(self) -> None:
-        """A name that comes after the first start is told to change no key, at each start."""
+        """Each start says that a name given after the first start changes no key."""
         self.identity()
         for life in ("1", "2"):
             self.lines.clear()

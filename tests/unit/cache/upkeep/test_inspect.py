@@ -1,4 +1,4 @@
-"""The background check of stored NARs: what nobody has looked into is looked into, slowly."""
+"""The background check of stored NARs: those that were never looked into, slowly."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class InspectionTests(CoreCase):
             done = self.inspect()
             self.clock.pump([0.1] * 10)
             self.successResultOf(done)
-            self.assertEqual(["right"], self.verified)
+            self.assertEqual({"right": 1}, self.verified)
             self.assertIsNotNone(self.catalog.records[self.key].verified_at)
 
     def test_what_is_in_a_file_that_was_asked_for_by_its_name_is_found_out(self) -> None:
-        """Nobody has said which NAR it is, so that is computed; what is no NAR is left alone."""
+        """No narinfo says which NAR it is, so that is computed; other files are left alone."""
         self.download(self.sample.conventional)
         junk = b"no xz file at all"
         self.origin.nars[f"nar/{sha256_of(junk).nix32}.nar.xz"] = junk
@@ -47,7 +47,7 @@ class InspectionTests(CoreCase):
         done = self.inspect()
         self.clock.pump([0.1] * 10)
         self.successResultOf(done)
-        self.assertEqual(["right", "right"], self.verified)
+        self.assertEqual({"right": 2}, self.verified)
         record = self.catalog.records[self.sample.conventional]
         self.assertEqual(
             (self.sample.narinfo.nar_hash, len(self.sample.nar), "xz"),
@@ -65,11 +65,11 @@ class InspectionTests(CoreCase):
         self.assertNoResult(done)
         self.clock.pump([0.5] * 20)
         self.successResultOf(done)
-        self.assertEqual(["right"], self.verified)
+        self.assertEqual({"right": 1}, self.verified)
 
     def test_a_rate_of_zero_inspects_nothing(self) -> None:
         """Where the check is switched off, nothing is read."""
         self.learn(self.sample)
         self.download(self.key)
         self.successResultOf(self.inspect(rate=0))
-        self.assertEqual([], self.verified)
+        self.assertEqual({}, self.verified)

@@ -1,4 +1,4 @@
-"""The sweep: objects nobody knows, records nobody wants."""
+"""The sweep: objects without a record, and records that were unwanted for long."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.clocks import utc_now
 from ncps.aio.tasks import Tasks
-from ncps.cache.cluster import Cluster, lease_of
-from ncps.cache.narinfo.last_use import LastUse
+from ncps.cache.cluster import lease_of
+from ncps.cache.narinfo.state import LastUse
 from ncps.cache.upkeep import orphans
 from ncps.cache.upkeep.evict import LEASE
-from ncps.cache.upkeep.orphans import PACE, PAUSE_S, Orphans, Swept
+from ncps.cache.upkeep.orphans import PACE, PAUSE_S, Orphans
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.ports import Lease
 from tests.contract.samples import digest_of, entry, key_of, record, stored
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.clocks import SetClock
 from tests.fakes.leases import MemoryLeases
+from tests.fakes.metrics import counted
 from tests.fakes.stores import MemoryNarStore
-from tests.fakes.world import fake_world
+from tests.fakes.world import alone, fake_world
 
 DAY = 86400.0
 
 
 class Changes:
-    """What the sweep needs of the narinfos."""
+    """The part of the narinfos that the sweep needs."""
 
     def __init__(self) -> None:
         self.keys: list[NarKey] = []
@@ -48,7 +50,7 @@ class OrphanTests(SynchronousTestCase):
         self.store = MemoryNarStore()
         self.leases = MemoryLeases()
         self.changes = Changes()
-        self.swept: list[Swept] = []
+        self.metrics = Metrics()
 
     def ago(self, seconds: float) -> datetime:
         return datetime.fromtimestamp(self.clock.seconds() - seconds, UTC)
@@ -64,12 +66,12 @@ class OrphanTests(SynchronousTestCase):
                 Tasks(self.clock),
                 catalog=self.catalog,
                 nars=self.store,
-                cluster=Cluster(leases=self.leases),
+                cluster=alone(self.leases),
+                metrics=self.metrics,
             ),
             self.changes,  # type: ignore[arg-type]  # of which it needs no more
             LastUse(self.clock, self.catalog),
             grace_s=grace_s,
-            swept=self.swept.append,
         )
 
     def sweep(self, grace_s: float = DAY) -> Deferred[None]:
@@ -81,7 +83,7 @@ class OrphanTests(SynchronousTestCase):
         return set(self.store.objects)
 
     def held(self, name: str) -> Lease:
-        """A lease that somebody else has."""
+        """A lease that another process has."""
         lease = self.successResultOf(Deferred.fromCoroutine(self.leases.try_hold(name)))
         assert lease is not None
         return lease
@@ -90,28 +92,32 @@ class OrphanTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(coro))  # type: ignore[arg-type]
 
     def test_old_objects_that_no_record_knows_go(self) -> None:
-        """Known ones stay; those that a row knows as not stored are unknown, too."""
+        """Known objects stay; one whose row says "not stored" is unknown, too."""
         for number in (1, 2, 3):
             self.put(key_of(number), 2)
         self.run_now(self.catalog.mark_stored(stored(1)))
         self.run_now(self.catalog.add_narinfo(entry(2, fetched_at=self.ago(1)), record(2)))
-        self.assertEqual(self.left(), {key_of(1)})
-        self.assertEqual(self.swept, [Swept(objects=2, freed=20)])
+        with capturedLogs() as lines:
+            self.assertEqual(self.left(), {key_of(1)})
+        (line,) = lines
+        self.assertEqual((2, 20, 0), (line["objects"], line["freed"], line["records"]))
+        found = counted(self.metrics.orphans), counted(self.metrics.orphans_freed)
+        self.assertEqual((2, 20), found)
 
     def test_young_objects_stay(self) -> None:
-        """What was published a moment ago may get its row any moment."""
+        """An object that was published a moment ago may get its row any moment."""
         self.put(key_of(1), 0.9)
         self.put(key_of(2), 1.1)
         self.assertEqual(self.left(), {key_of(1)})
 
     def test_objects_older_than_the_catalog_stay(self) -> None:
-        """What was there before the catalog comes from elsewhere and waits for being taken over."""
+        """An object that is older than the catalog comes from elsewhere, and stays."""
         self.put(key_of(1), 100.1)
         self.put(key_of(2), 99.9)
         self.assertEqual(self.left(), {key_of(1)})
 
     def test_objects_of_a_nar_of_another_name_stay(self) -> None:
-        """The compressed object of an uncompressed NAR is known by that one's record."""
+        """The compressed object of an uncompressed NAR belongs to the row of that NAR."""
         name = key_of(1).name
         plain = stored(1, key=NarKey(name, ""), compression="none", encoding="zstd")
         self.run_now(self.catalog.mark_stored(plain))
@@ -120,7 +126,7 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual(self.left(), {NarKey(name, "zst")})
 
     def test_a_clock_that_is_set_makes_no_object_old(self) -> None:
-        """What was stored a minute ago is that young, whatever hour or day it is said to be now."""
+        """An object that was stored a minute ago stays young, even if the clock is set."""
         clock = SetClock()
         self.clock = clock
         self.catalog.made_at = datetime.fromtimestamp(clock.wall() - 100 * DAY, UTC)
@@ -143,7 +149,7 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual(set(self.store.objects), {key_of(1)})
 
     def test_objects_in_use_stay(self) -> None:
-        """What somebody fetches or takes over is left to him."""
+        """An object that another process fetches or takes over is left alone."""
         self.put(key_of(1), 2)
         lease = self.held(lease_of(key_of(1)))
         self.successResultOf(self.sweep())
@@ -151,7 +157,7 @@ class OrphanTests(SynchronousTestCase):
         self.run_now(lease.release())
 
     def test_an_eviction_elsewhere_is_waited_for(self) -> None:
-        """Only one process removes at a time; what was taken over meanwhile stays."""
+        """Only one process removes at a time; an object that was taken over meanwhile stays."""
         self.put(key_of(1), 2)
         lease = self.held(LEASE)
         sweep = self.sweep()
@@ -162,7 +168,7 @@ class OrphanTests(SynchronousTestCase):
         self.assertEqual(set(self.store.objects), {key_of(1)})
 
     def test_could_not_tell_removes_nothing(self) -> None:
-        """Without the catalog, the store or the leases nothing goes, and no error comes out."""
+        """Without the catalog, the store or the leases nothing goes, and no error is raised."""
         self.put(key_of(1), 2)
         for sick in (self.catalog, self.store, self.leases):
             sick.failing = Unavailable("away")
@@ -182,7 +188,7 @@ class OrphanTests(SynchronousTestCase):
         self.successResultOf(sweep)
 
     def test_records_unwanted_for_a_month_go(self) -> None:
-        """Only those of NARs that are not stored, however many, and memory is told."""
+        """Only rows of NARs that are not stored go, in several batches, and memory drops them."""
         self.patch(orphans, "FORGET_BATCH", 2)
         count = 301
         for number in range(count):
@@ -193,14 +199,15 @@ class OrphanTests(SynchronousTestCase):
         )
         self.run_now(self.catalog.add_narinfo(entry(901), record(901)))
         self.run_now(self.catalog.mark_stored(stored(901)))
-        sweep = self.sweep()
-        for _ in range(150):
-            self.assertNoResult(sweep)
-            self.clock.advance(PAUSE_S)
-        self.successResultOf(sweep)
+        with capturedLogs() as lines:
+            sweep = self.sweep()
+            for _ in range(150):
+                self.assertNoResult(sweep)
+                self.clock.advance(PAUSE_S)
+            self.successResultOf(sweep)
         self.assertEqual(set(self.catalog.entries), {digest_of(900), digest_of(901)})
         self.assertEqual(set(self.changes.keys), {key_of(number) for number in range(count)})
-        self.assertEqual(self.swept[0].records, count)
+        self.assertEqual([count], [line["records"] for line in lines])
 
     def test_a_count_that_was_off_is_told(self) -> None:
         """A difference is one line of the log; a database that is away is no error."""

@@ -7,17 +7,11 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.upkeep.rebuild import Nameless, Rebuild, RebuildTally
-from ncps.codec import encoder
 from ncps.errors import Unavailable
 from tests.fakes.samples import Sample, file_sample, sample, tree_sample
 from tests.unit.cache.rig import CoreCase
 
 SIZE = 400_000
-
-
-def packed(data: bytes, compression: str = "zstd") -> bytes:
-    maker = encoder(compression)
-    return maker.feed(data) + maker.finish()
 
 
 class RebuildTests(CoreCase):
@@ -55,7 +49,7 @@ class RebuildTests(CoreCase):
         return self.get(self.narinfos.get(one.digest)).text
 
     def test_lost_catalog_is_made_anew(self) -> None:
-        """Without its database the cache is what it was, without asking any upstream."""
+        """After the loss of its database the cache is as before, and asks no upstream for that."""
         self.assertEqual(RebuildTally(narinfos=3, nars=3), self.rebuild())
         for one in self.samples:
             self.assertEqual(self.texts[one.digest], self.served(one))
@@ -64,7 +58,7 @@ class RebuildTests(CoreCase):
         self.assertEqual(RebuildTally(narinfos=3), self.rebuild())
 
     def test_nars_without_a_narinfo_are_counted(self) -> None:
-        """They are no news where the catalog has them, and told where it has not."""
+        """Objects that the catalog has are no news; those that it does not have are counted."""
         first, second, _ = self.samples
         for digest in (first.digest, second.digest):
             del self.sidecars.texts[digest]
@@ -76,7 +70,7 @@ class RebuildTests(CoreCase):
         self.assertEqual(nameless, self.get(self.new_rebuild().nameless()))
 
     def test_broken_pieces_are_passed_over(self) -> None:
-        """What is not right in the store is named and left out; the rest is there."""
+        """A wrong narinfo or NAR in the store is named and left out; the rest is there."""
         first, second, third = self.samples
         del self.store.objects[first.key]
         self.store.objects[second.key] = b"wrong"
@@ -99,7 +93,7 @@ class RebuildTests(CoreCase):
         self.failureResultOf(Deferred.fromCoroutine(self.new_rebuild().run()), Unavailable)
 
     def test_sidecar_of_an_untrusted_key_is_refused(self) -> None:
-        """The store is believed no more than an upstream."""
+        """The store is not trusted more than an upstream."""
         self.vetting = evolve(
             self.vetting,
             trusted=(evolve(self.vetting.trusted[0], name="x"),),
@@ -116,7 +110,7 @@ class RebuildTests(CoreCase):
         self.origin.log.clear()
 
     def test_paths_that_nobody_signed_survive(self) -> None:
-        """What a content address proved it proves again, from the bytes in the store."""
+        """A content address proves its path again, from the bytes in the store."""
         for one in (file_sample("hello"), tree_sample("tree"), file_sample("raw", "none")):
             self.lost(one)
         self.assertEqual(RebuildTally(narinfos=6, nars=6), self.rebuild())

@@ -1,4 +1,4 @@
-"""When jobs are due: cron, intervals, summer time, and clocks that are set."""
+"""Times when jobs are due: cron, intervals, summer time, and clocks that are set."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class CronTests(SynchronousTestCase):
         )
 
     def test_the_hour_that_is_skipped(self) -> None:
-        """What is due in the skipped hour is due once, at its end."""
+        """A job of the skipped hour is due once, at its end."""
         self.assertEqual(
             self.dues("30 2 * * *", BERLIN, "2026-03-28 12:00", 2),
             ["03-29 03:00 +0200", "03-30 02:30 +0200"],
         )
 
     def test_the_hour_that_comes_twice(self) -> None:
-        """What is due in the doubled hour is due once, wherever in it one begins to look."""
+        """A job of the doubled hour is due once, for a look from anywhere in that hour."""
         self.assertEqual(
             self.dues("30 2 * * *", BERLIN, "2026-10-24 12:00", 2),
             ["10-25 02:30 +0200", "10-26 02:30 +0100"],
@@ -100,7 +100,7 @@ class AppointmentTests(SynchronousTestCase):
         self.assertEqual(self.done, ["10 02:00", "11 02:00"])
 
     def test_an_interval(self) -> None:
-        """Every so often after the last time, the first one when it is told."""
+        """A job is due an interval after its last time, and first at the time that is given."""
         self.live(self.made(Every(1000.0)), 3500)
         self.assertEqual(self.done, ["10 00:16", "10 00:33", "10 00:50"])
         self.done.clear()
@@ -108,7 +108,7 @@ class AppointmentTests(SynchronousTestCase):
         self.assertEqual(len(self.done), 1)
 
     def test_a_machine_that_slept(self) -> None:
-        """What was missed is done once, late, and not made up for."""
+        """A job that was missed is done once, late, and not made up for."""
         appointments = self.made(Cron("0 * * * *", UTC))
         self.tick(appointments, 10.5 * HOUR)
         self.tick(appointments)
@@ -117,7 +117,7 @@ class AppointmentTests(SynchronousTestCase):
         self.assertEqual(self.done, ["10 10:30", "10 11:00"])
 
     def test_a_clock_set_back_a_little(self) -> None:
-        """A time that the clock comes by again is not another one."""
+        """If the clock is set back to a due time again, the job is not due again."""
         appointments = self.made(Cron("0 2 * * *", UTC))
         self.live(appointments, 2.2 * HOUR)
         self.tick(appointments, -HOUR)
@@ -136,7 +136,7 @@ class AppointmentTests(SynchronousTestCase):
         self.assertEqual(len(self.done), 2)
 
     def test_an_interval_on_a_clock_set_back(self) -> None:
-        """An interval is never longer than it is, whatever the clock says."""
+        """An interval never becomes longer if the clock is set."""
         appointments = self.made(Every(1000.0))
         self.tick(appointments, 500)
         self.tick(appointments, -20_000)

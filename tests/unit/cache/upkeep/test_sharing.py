@@ -31,7 +31,7 @@ class SharingTests(SynchronousTestCase):
         return [line for line in self.lines if line["log_level"] is LogLevel.error]
 
     def test_alone(self) -> None:
-        """One catalog, in as many processes as there are, is no trouble."""
+        """One catalog is no trouble, even with many processes."""
         worker = Sharing(self.config, "a of x")
         for _ in range(5):
             self.look(self.here, worker)
@@ -39,7 +39,7 @@ class SharingTests(SynchronousTestCase):
         self.assertEqual([], self.lines)
 
     def test_two(self) -> None:
-        """Each is told of the other, once in the log and as long as it lasts in its readiness."""
+        """Each tells of the other: once in the log, and in readiness as long as it lasts."""
         for _ in range(5):
             self.look(self.here, self.there)
         self.assertIn("with a of y", self.here.trouble)
@@ -55,7 +55,7 @@ class SharingTests(SynchronousTestCase):
             self.assertNotEqual("", self.here.trouble)
 
     def test_the_other_leaves(self) -> None:
-        """Then all is well again."""
+        """After that the trouble is over."""
         self.look(self.here, self.there, self.here)
         self.assertNotEqual("", self.here.trouble)
         self.look(*[self.here] * CALM)
@@ -63,14 +63,14 @@ class SharingTests(SynchronousTestCase):
         self.assertIn("one database again", self.lines[-1]["log_format"])
 
     def test_a_new_catalog(self) -> None:
-        """Who takes a store over is told whose it was; that is no trouble."""
+        """A process that takes a store over logs the former catalog; that is no trouble."""
         self.look(self.here)
         self.look(self.there, self.there)
         self.assertEqual("", self.there.trouble)
         self.assertEqual(["a of x"], [line["other"] for line in self.lines])
 
     def test_store_that_is_away(self) -> None:
-        """It says nothing, neither that there is company nor that there is none."""
+        """The store tells nothing: neither that there is another catalog nor that there is none."""
         self.config.failing = Unavailable("away")
         self.look(self.here, self.here)
         self.assertEqual("", self.here.trouble)
@@ -81,7 +81,7 @@ class SharingTests(SynchronousTestCase):
         self.assertNotEqual("", self.here.trouble)
 
     def test_what_lies_in_the_store_may_be_anything(self) -> None:
-        """It does not get into the log as it is."""
+        """Only printable characters of it get into the log."""
         self.config.values[NAME] = b"\xff\n\x1b[31m" + b"x" * 100_000
         self.look(self.here)
         self.assertEqual(["\ufffd??[31m" + "x" * 293], [line["other"] for line in self.lines])

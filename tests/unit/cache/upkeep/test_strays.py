@@ -86,7 +86,7 @@ class StrayTests(SynchronousTestCase):
         self.assertEqual({digest_of(1)}, set(self.store.texts))
 
     def test_what_is_stored_meanwhile_keeps_its_sidecar(self) -> None:
-        """Before the removal it is looked at again; right after it the sidecar is put back."""
+        """The NAR is looked at before the removal and after it, and the sidecar put back."""
         for number in (1, 2):
             self.put(number)
             self.now(self.catalog.add_narinfo(entry(number), record(number)))
@@ -107,7 +107,7 @@ class StrayTests(SynchronousTestCase):
         self.assertEqual([digest_of(2)], self.kept)
 
     def test_could_not_tell_removes_nothing(self) -> None:
-        """Without the catalog, the store or the leases nothing goes, and no error comes out."""
+        """Without the catalog, the store or the leases nothing goes, and no error is raised."""
         self.put(1)
         for sick in (self.catalog, self.store, self.leases):
             sick.failing = Unavailable("away")

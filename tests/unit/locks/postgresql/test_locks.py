@@ -1,4 +1,4 @@
-"""Tests of what a database must be like to keep leases."""
+"""Tests of the checks of a database that is to keep leases."""
 
 from __future__ import annotations
 

@@ -1,68 +1,25 @@
-"""Tests of how long a lease in Redis is held for certain, and of what Redis must be like."""
+"""Tests of the time for which a lease in Redis is certainly held, and of checks of a Redis."""
 
 from __future__ import annotations
-
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.errors import NcpsError, Refused, Unavailable
+from ncps.errors import Refused, Unavailable
 from ncps.locks.redis.address import Login, RedisAddress
-from ncps.locks.redis.channels import RedisChannels
-from ncps.locks.redis.checks import facts, judge
+from ncps.locks.redis.checks import Identities, facts, judge
 from ncps.locks.redis.client import NotSent
-from ncps.locks.redis.locks import RELEASE, RENEW, TAKE, RedisBackend, RedisGrant
+from ncps.locks.redis.grant import RedisGrant
+from ncps.locks.redis.node import RELEASE, RENEW, TAKE
 from tests.contract.running import start
-
-PLACE = RedisAddress(addresses=(("redis", 6379),))
-
-
-class ScriptedClient:
-    """Answers scripts as the test says, and is a connection to itself.
-
-    :ivar answer: of the next scripts: a value, an error, or a Deferred of them.
-    :ivar asked: scripts that were run.
-    """
-
-    trouble = ""
-
-    def __init__(self) -> None:
-        self.answer: Any = b"7"
-        self.asked: list[str] = []
-        self.is_up = True
-
-    async def call(self, send: Callable[[Any], Awaitable[Any]]) -> Any:
-        return await send(self)
-
-    async def up(self, _seconds: float) -> None:
-        if not self.is_up:
-            raise Unavailable("not in time")
-
-    async def script(self, script: str, _keys: list[str], _words: list[object]) -> Any:
-        self.asked.append(script)
-        answer = self.answer
-        if isinstance(answer, Deferred):
-            answer = await answer
-        if isinstance(answer, NcpsError):
-            raise answer
-        return answer
+from tests.unit.locks.redis.scripted import PLACE, backend_of
 
 
 class GrantTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        channels = RedisChannels(self.clock, PLACE, prefix="p:")
-        self.backend = RedisBackend(
-            self.clock,
-            channels,
-            ttl_of=lambda _name: 12.0,
-            now=self.clock.seconds,
-        )
-        self.client = ScriptedClient()
-        self.backend._client = self.client  # type: ignore[assignment]
+        self.backend, (self.client,) = backend_of(self.clock, 1)
 
     def take(self) -> RedisGrant:
         grant = self.successResultOf(start(self.backend.take("a")))
@@ -76,12 +33,12 @@ class GrantTests(SynchronousTestCase):
 
     def test_it_is_certain_from_when_the_question_was_sent(self) -> None:
         """A slow answer does not lengthen a lease, and clocks may differ by a hundredth."""
-        answer: Deferred[bytes] = Deferred()
+        answer: Deferred[int] = Deferred()
         self.client.answer = answer
         taking = start(self.backend.take("a"))
         self.clock.advance(3)
         self.client.answer = Unavailable("away")
-        answer.callback(b"7")
+        answer.callback(7)
         grant = self.successResultOf(taking)
         self.assertEqual(grant.fence, 7)
         self.clock.advance(8.8)
@@ -124,7 +81,7 @@ class GrantTests(SynchronousTestCase):
         answer.callback(1)
         self.assertTrue(grant.is_lost)
         self.give_back(grant)
-        self.client.answer = b"8"
+        self.client.answer = 8
         grant = self.take()
         self.client.answer = 0
         self.clock.advance(4)
@@ -160,7 +117,11 @@ class PlaceTests(SynchronousTestCase):
         """Where it is, and nothing of how one gets in."""
         login = Login(username="me", password="hunter2")
         place = RedisAddress(
-            addresses=(("a", 1), ("b", 2)), master="m", login=login, sentinel_login=login
+            addresses=(("a", 1), ("b", 2)),
+            timeout_s=2.0,
+            master="m",
+            login=login,
+            sentinel_login=login,
         )
         self.assertEqual(str(place), "Redis m (Sentinel a:1, b:2)")
         self.assertEqual(str(PLACE), "Redis (redis:6379)")
@@ -171,14 +132,14 @@ class JudgeTests(SynchronousTestCase):
     GOOD = "# Server\r\nredis_version:7.0.15\r\n\r\nrole:master\r\nmaxmemory:0\r\n"
 
     def test_a_good_server(self) -> None:
-        """What INFO says is read, and nothing is said of it."""
+        """Its answer to INFO is read, and nothing is logged."""
         known = facts(self.GOOD + "maxmemory_policy:noeviction\r\ncluster_enabled:0\r\n")
         self.assertEqual(known["redis_version"], "7.0.15")
         judge("x", known)
         judge("x", {})
 
     def test_servers_that_will_not_do(self) -> None:
-        """Each is refused with what would help."""
+        """Each is refused with a remedy."""
         for line, expected in (
             ("redis_version:4.0.9", "Redis 5 or newer"),
             ("cluster_enabled:1", "name a single server"),
@@ -188,3 +149,24 @@ class JudgeTests(SynchronousTestCase):
         ):
             error = self.assertRaises(Refused, judge, "x", facts(f"{self.GOOD}{line}\r\n"))
             self.assertIn(expected, str(error))
+
+
+class IdentityTests(SynchronousTestCase):
+    def test_two_addresses_of_one_server(self) -> None:
+        """The second one is refused, and both are named; a server that has moved is not."""
+        known = Identities()
+        known.enter("place a", "a:1", "x")
+        known.enter("place a", "a:1", "x")
+        error = self.assertRaises(Refused, known.enter, "place b", "b:1", "x")
+        for part in ("b:1 is the same Redis server as a:1", "cache-redis-addrs"):
+            self.assertIn(part, str(error))
+        known.leave("place a")
+        known.enter("place b", "b:1", "x")
+        known.enter("place a", "a:1", "y")
+        known.leave("nowhere")
+
+    def test_servers_that_tell_nothing(self) -> None:
+        """They are taken for different ones."""
+        known = Identities()
+        known.enter("place a", "a:1", "")
+        known.enter("place b", "b:1", "")

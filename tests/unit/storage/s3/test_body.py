@@ -55,7 +55,7 @@ class BodyCase(BucketCase):
 
 class ResumeTests(BodyCase):
     def test_a_body_that_breaks_off_goes_on(self) -> None:
-        """By the rest of the same object, whatever broke, as long as bytes come in between."""
+        """By the rest of the same object, after any error, as long as bytes come in between."""
         for failure in (None, OSError("reset")):
             self.client.calls.clear()
             self.cut(CUT, CUT, failure=failure)

@@ -15,11 +15,14 @@ from ncps.ports import SetAside
 from ncps.storage import keys
 from ncps.storage.s3.blobs import Redirect
 from ncps.storage.s3.election import SETTLE_S
+from ncps.storage.stores import BlobExtraStore, BlobRealisationStore
 from tests.contract.blobs import BlobsContract
 from tests.contract.body import content
 from tests.contract.config_store import ConfigStoreContract
+from tests.contract.extra_store import ExtraStoreContract
 from tests.contract.nar_store import NarStoreContract
 from tests.contract.narinfo_store import NarInfoStoreContract
+from tests.contract.realisations import RealisationStoreContract
 from tests.contract.running import start, synchronously
 from tests.contract.samples import digest_of, key_of, spooled
 from tests.fakes.s3 import FakeS3, error
@@ -46,11 +49,26 @@ class NarStoreTests(NarStoreContract, BucketCase):
 
 
 @synchronously
+class ExtraStoreTests(ExtraStoreContract, BucketCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.client.page_size = 1
+        self.store = BlobExtraStore(self.new_blobs())
+
+
+@synchronously
 class NarInfoStoreTests(NarInfoStoreContract, BucketCase):
     def setUp(self) -> None:
         super().setUp()
         self.client.page_size = 7
         self.store = self.narinfos()
+
+
+@synchronously
+class RealisationStoreTests(RealisationStoreContract, BucketCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = BlobRealisationStore(self.new_blobs())
 
 
 @synchronously

@@ -90,7 +90,7 @@ class UploadTests(BucketCase):
             self.assertEqual((self.client.objects, self.client.begun), ({}, {}))
 
     def test_an_upload_that_fails_leaves_no_parts(self) -> None:
-        """Whatever fails; the error is that of the failure, also if aborting fails, too."""
+        """After any failure; its error is raised, also if aborting fails, too."""
         for step in ("upload_part", "complete_multipart_upload"):
             self.client.script[step].append(error("SlowDown", 503))
             self.assertRaises(Unavailable, self.upload().run_blocking)

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
-from ncps.cache.answers import Outcome, ServedNarInfo
+from ncps.cache.answers import Outcome
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.fast.heads import LONGEST, KnownHeads, head_of
+from tests.fakes.cache import served_narinfo
 from tests.unit.web.wire import Server
 
 DIGEST = "0" * 32
@@ -46,7 +47,7 @@ HEADS = st.tuples(
 
 def _server(*, is_forgetful: bool) -> Server:
     server = Server()
-    server.cache.narinfos[DIGEST] = ServedNarInfo(
+    server.cache.narinfos[DIGEST] = served_narinfo(
         text=b"StorePath: x\n", outcome=Outcome.HIT, upstream="up.example"
     )
     server.site.date = lambda: b"now"  # type: ignore[method-assign]
@@ -59,7 +60,7 @@ class SameAnswersTests(SynchronousTestCase):
     @given(st.lists(HEADS, min_size=1, max_size=6))
     @settings(deadline=None)
     def test_any_requests_are_answered_as_without_memory(self, heads: list[bytes]) -> None:
-        """Whatever a client sends, and sends again, a known head changes nothing."""
+        """Requests that a client repeats get the same answers with known heads as without."""
         answers = []
         for is_forgetful in (True, False):
             server = _server(is_forgetful=is_forgetful)
@@ -77,7 +78,7 @@ class SameAnswersTests(SynchronousTestCase):
 
 class KnownHeadsTests(SynchronousTestCase):
     def test_repeated_head_is_not_parsed_again(self) -> None:
-        """The second request of a client costs no parsing, whatever path it asks for."""
+        """The second request of a client costs no parsing, for any path."""
         server = _server(is_forgetful=False)
         client = server.connect()
         client.send(b"GET /pubkey" + REST)
@@ -107,7 +108,7 @@ class KnownHeadsTests(SynchronousTestCase):
         self.assertIn(client.response().status, {414, 431})
 
     def test_head_that_concerns_more_than_itself_is_never_known(self) -> None:
-        """What closes connections or brings bodies is always parsed."""
+        """A head that closes the connection or brings a body is always parsed."""
         known = KnownHeads()
         for line in (b"Connection: close", b"content-length : 0", b"EXPECT: x", b"Cookie: a=b"):
             head = head_of(b"GET / HTTP/1.1\r\nHost: h\r\n" + line + b"\r\n\r\n")

@@ -34,7 +34,7 @@ class LedgerTests(SynchronousTestCase):
         )
 
     def test_written_together_after_a_while(self) -> None:
-        """What ended within a quarter of a second goes into the log at once."""
+        """Requests that end within a quarter of a second go into the log together."""
         self.ledger.add(access("/a"))
         self.clock.advance(DELAY_S / 2)
         self.ledger.add(access("/b"))
@@ -51,7 +51,7 @@ class LedgerTests(SynchronousTestCase):
         self.clock.advance(DELAY_S)
         self.assertEqual([len(batch) for batch in self.batches], [MOST, 1])
 
-    def test_whoever_reads_metrics_misses_nothing(self) -> None:
+    def test_a_scrape_misses_nothing(self) -> None:
         """A scrape counts what ended just before it, and counts it once."""
         one = access()
         for _ in range(3):

@@ -70,7 +70,7 @@ class InfoTests(SynchronousTestCase):
         )
 
     def test_readiness_says_how_old_it_is(self) -> None:
-        """What could not be looked at in time is as it was so many seconds ago."""
+        """A part that could not be checked in time has the age of its last check."""
         self.server.cache.state = Readiness(parts={"storage": "ok"}, ages={"storage": 3.14159})
         body = json.loads(self.server.get("/readyz").body)
         self.assertEqual(body["ages"], {"storage": 3.1})

@@ -1,4 +1,4 @@
-"""What workers ask of each other."""
+"""The pages by which workers ask each other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class InnerSiteTests(SynchronousTestCase):
         return response
 
     def test_figures_can_be_read_again(self) -> None:
-        """What a worker tells is what its registry says."""
+        """The figures of a worker are those of its registry."""
         self.metrics.downloads("failed").inc(3)
         found = Snapshot.read(self.get("/figures").body)
         self.assertEqual(Snapshot.of(self.metrics.registry), found)

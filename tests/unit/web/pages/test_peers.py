@@ -109,7 +109,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(([], 1), (nar.bodies, nar.closed))
 
     def test_without_a_ticket_nothing_is_told(self) -> None:
-        """Whoever shows no good one learns nothing, not even whether a NAR is arriving."""
+        """A request without a good one learns nothing, not even whether a NAR is arriving."""
         self.arrive(b"0123", size=4)
         for given in (
             "",
@@ -130,7 +130,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual([], self.cache.asked)
 
     def test_ticket_for_another_process(self) -> None:
-        """It is not let in, and whoever sent it hears why."""
+        """It is refused, and the sender reads why."""
         self.arrive(b"0123", size=4)
         for audience in ("http://10.0.0.8:8501", "unix:/run/2", f"{HERE}/", "http://10.0.0.7"):
             for time in (NOW, NOW - 3600):
@@ -142,7 +142,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual([], self.cache.asked)
 
     def test_ticket_of_another_time(self) -> None:
-        """It is not let in, and whoever has the secret hears the time here."""
+        """It is refused, and a sender with the secret reads the time here."""
         self.arrive(b"0123", size=4)
         for apart in (-3600.0, -GOOD_FOR_S - 1.0, GOOD_FOR_S + 1.0, 10.0**8):
             given = ticket(time=NOW + apart)
@@ -199,7 +199,7 @@ class _Sibling(Peers):
 
 
 class _Body(UpstreamBody):
-    """What comes from it."""
+    """The body that it sends."""
 
     def __init__(self, start: int) -> None:
         self._start = start
@@ -264,7 +264,7 @@ class SiblingTests(SynchronousTestCase):
         self.assertEqual("file of unix:/run/2", head.headers["x-ncps-file"])
 
     def test_its_absence_is_ours(self) -> None:
-        """What is not arriving there is 404."""
+        """A NAR that is not arriving there is 404."""
         self.assertEqual(404, self.get(f"/cluster/nar/{'1' * 52}.nar").status)
 
     def test_nobody_else_is_asked(self) -> None:

@@ -1,0 +1,171 @@
+"""The certificate by which a server proves its name: read from files, and told when they change."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import datetime
+from pathlib import Path
+from stat import S_ISREG
+from typing import Final
+
+from attrs import frozen
+from cryptography import x509
+
+from ncps.errors import Refused
+
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Those of TLS 1.2 that keep secret what was sent before a key was stolen; those of 1.3 all do."""
+
+MAX_SIZE: Final = 1024 * 1024
+"""Bytes of each file, at most."""
+
+
+@frozen(kw_only=True)
+class CertificateFiles:
+    """Where a server's certificate lies.
+
+    :param key: the private key of the certificate.
+    :param client_ca: authorities whose signature a client's certificate needs; None to ask for no
+        certificate.
+    """
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@frozen(kw_only=True)
+class Certificate:
+    """A certificate, ready for connections.
+
+    :ivar context: for new connections.
+    :ivar name: of the owner, for messages.
+    :ivar begins: the time from which on it is valid.
+    :ivar ends: the time from which on it is not valid any more.
+    """
+
+    context: ssl.SSLContext
+    name: str
+    begins: datetime
+    ends: datetime
+
+
+Signature = tuple[tuple[int, int, int] | None, ...]
+
+
+def signature_blocking(files: CertificateFiles) -> Signature:
+    """Return a value that differs when one of the files has changed; None stands for no file."""
+    return tuple(map(_stamp, (files.cert, files.key, files.client_ca)))
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def load_blocking(files: CertificateFiles) -> Certificate:
+    """Read the files. Raises Refused if one of them cannot be used, or if they do not fit."""
+    text = _read("server-tls-cert-file", files.cert)
+    _read("server-tls-key-file", files.key)
+    try:
+        leaf = x509.load_pem_x509_certificates(text)[0]
+    except ValueError:
+        raise Refused(
+            f"server-tls-cert-file: {files.cert} should hold a certificate in PEM"
+        ) from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    _load_pair(context, files)
+    if files.client_ca is not None:
+        _load_authorities(context, files.client_ca)
+    return Certificate(
+        context=context,
+        name=leaf.subject.rfc4514_string() or _first_name(leaf),
+        begins=leaf.not_valid_before_utc,
+        ends=leaf.not_valid_after_utc,
+    )
+
+
+def _load_pair(context: ssl.SSLContext, files: CertificateFiles) -> None:
+    asked: list[bool] = []
+
+    def password() -> str:
+        asked.append(True)
+        return ""
+
+    try:
+        # Without a function of ours OpenSSL would ask for the password at the terminal.
+        context.load_cert_chain(files.cert, files.key, password=password)
+    except (ssl.SSLError, ValueError) as error:
+        if asked:
+            raise Refused(
+                f"server-tls-key-file: {files.key} is encrypted; it should hold the key without a"
+                " password"
+            ) from None
+        if "MISMATCH" in str(getattr(error, "reason", "")):
+            raise Refused(
+                f"server-tls-key-file: {files.key} is not the key of the certificate in"
+                f" {files.cert}"
+            ) from None
+        raise Refused(
+            f"server-tls-key-file: {files.cert} and {files.key} should hold a certificate and its"
+            f" private key in PEM ({_reason(error)})"
+        ) from None
+    except OSError as error:  # one was removed just now
+        raise Refused(f"server-tls-cert-file: {files.cert}: {error.strerror}") from None
+
+
+def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
+    text = _read("server-tls-client-ca-file", path)
+    try:
+        # Between certificates there may be names of authorities, in any language.
+        context.load_verify_locations(cadata=text.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):
+        raise Refused(
+            f"server-tls-client-ca-file: {path} should hold certificates of authorities in PEM"
+        ) from None
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+def _read(setting: str, path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if not S_ISREG(found.st_mode):
+            raise Refused(f"{setting}: {path} is not a file")
+        if found.st_size > MAX_SIZE:
+            raise Refused(f"{setting}: {path} is larger than {MAX_SIZE} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise Refused(f"{setting}: {path} cannot be read: {error.strerror}") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or "not PEM").lower().replace("_", " ")
+
+
+def _first_name(leaf: x509.Certificate) -> str:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return "a certificate without a name"
+    return ", ".join(str(name.value) for name in list(names)[:1])
+
+
+def trouble_of(certificate: Certificate, at: datetime, *, soon_s: float = 0.0) -> str:
+    """Say that a certificate is not valid at a time, or will not be soon; empty if it is.
+
+    :param soon_s: seconds before its end from which on it ends soon.
+    """
+    if at < certificate.begins:
+        return f"the certificate of {certificate.name} is not valid before {certificate.begins}"
+    if at >= certificate.ends:
+        return f"the certificate of {certificate.name} has expired at {certificate.ends}"
+    if (certificate.ends - at).total_seconds() < soon_s:
+        return f"the certificate of {certificate.name} expires at {certificate.ends}"
+    return ""

@@ -1,0 +1,36 @@
+"""What would make a directory usable that a setting names."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+from typing import Final
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_DIRECTORY: Final = frozenset({errno.EEXIST, errno.ENOTDIR})
+
+
+def remedy(setting: str, error: BaseException | None) -> str:
+    """Say what would make the directory of a setting usable.
+
+    :param error: what is wrong with it, if an OSError.
+    """
+    code = error.errno if isinstance(error, OSError) else None
+    if code in _NO_DIRECTORY:
+        return f"{setting} should name a directory"
+    if code in _FULL:
+        way = "make room there"
+    elif code == errno.EROFS:
+        way = "mount its file system for writing"
+    else:
+        way = f"make it a directory that the user {_user()} may write to"
+    return f"{way}, or name another one by {setting}"
+
+
+def _user() -> str:
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

@@ -1,0 +1,68 @@
+"""SingleFlight: at most one job for each key, whose result all its waiters get.
+
+A job belongs to `Tasks` and not to the caller that asked first, so callers that leave do not stop
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import CancelledError
+
+from ncps.aio.tasks import Tasks
+from ncps.aio.waiting import Future
+from ncps.errors import NcpsError, Unavailable
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class SingleFlight(Generic[K, T]):
+    """Jobs under way, by key."""
+
+    def __init__(self, tasks: Tasks, kind: str) -> None:
+        self._tasks = tasks
+        self._kind = kind
+        self._flights: dict[K, Future[T]] = {}
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._flights
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def join(self, key: K, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Wait for the job of this key, starting it unless it runs already.
+
+        :param job: called at most once per flight; its error reaches every waiter, and the log
+            too if it is none of ours. A job that is cancelled because the program stops looks
+            like `Unavailable` to the waiters.
+        """
+        shared = self._flights.get(key)
+        if shared is None:
+            shared = self._flights[key] = Future()
+            self._tasks.start(f"{self._kind} {key}", self._run(key, shared, job))
+        return await shared.wait()
+
+    async def _run(
+        self, key: K, shared: Future[T], job: Callable[[], Coroutine[Any, Any, T]]
+    ) -> None:
+        # The flight is over before its waiters go on: one that asks again then gets a new one.
+        try:
+            value = await job()
+        except NcpsError as error:
+            del self._flights[key]
+            shared.fail(error)
+        except CancelledError:
+            del self._flights[key]
+            shared.fail(Unavailable("the daemon is stopping"))
+            raise
+        except Exception as error:
+            del self._flights[key]
+            shared.fail(error)
+            raise
+        else:
+            del self._flights[key]
+            shared.succeed(value)

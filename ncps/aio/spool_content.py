@@ -1,0 +1,122 @@
+"""The bytes of a spool: in its file, and behind these in memory what the file does not take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ncps.aio.nowait import READ_SIZE
+from ncps.aio.spool_file import SpoolDisk, SpoolFile
+from ncps.aio.threads import Threads
+
+
+class SpoolWindow:
+    """The newest bytes of a spool, which no file has taken.
+
+    :ivar start: offset of the first of them in the spool.
+    """
+
+    def __init__(self) -> None:
+        self.start = 0
+        self.data = bytearray()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def end(self) -> int:
+        """Offset behind the last of them."""
+        return self.start + len(self.data)
+
+    def add(self, data: memoryview, position: int) -> None:
+        """Add bytes, which begin at this offset, and where the others end."""
+        if not self.data:
+            self.start = position
+        self.data += data
+
+    def drop_before(self, position: int) -> None:
+        """Drop all bytes before an offset."""
+        start = max(self.start, min(position, self.end))
+        del self.data[: start - self.start]
+        self.start = start
+
+    def read(self, position: int, count: int) -> bytes:
+        """Return at most `count` bytes from an offset within the window."""
+        start = position - self.start
+        with memoryview(self.data) as window:
+            return bytes(window[start : start + count])
+
+    def clear(self) -> None:
+        """Drop all bytes."""
+        self.data.clear()
+
+
+class SpoolContent:
+    """All bytes that a spool has so far.
+
+    :param file: opens the file, blocking; None: there is none.
+    :param feeds: each takes every byte, in order, in a thread.
+    :param idle: called when a read of the file has ended.
+    :param keep_error: the reason why there is no file, if there is none.
+    :ivar length: bytes that have come.
+    """
+
+    def __init__(
+        self,
+        file: Callable[[], SpoolFile] | None,
+        workers: Threads,
+        feeds: tuple[Callable[[bytes], object], ...],
+        idle: Callable[[], object],
+        keep_error: str,
+    ) -> None:
+        self.length = 0
+        self.disk = SpoolDisk(file, workers, idle=idle, trouble=keep_error)
+        self.window = SpoolWindow()
+        self._feeds = feeds
+        self._workers = workers
+
+    @property
+    def _passed(self) -> int:  # only the file, if anything, still has the bytes before
+        return self.window.start if self.window else self.length
+
+    def has(self, start: int) -> bool:
+        """Whether all bytes from this offset on can be read, now or when they have come."""
+        return start >= self._passed or self.disk.length >= self._passed
+
+    async def store(self, data: bytes) -> tuple[int, str]:
+        """Hash and write one batch; return how much of it lies in the file, and why not all."""
+        return await self._workers.run(self._store_blocking, data)
+
+    def _store_blocking(self, data: bytes) -> tuple[int, str]:
+        for feed in self._feeds:
+            feed(data)
+        return self.disk.append_blocking(data)
+
+    def stored(self, data: bytes, written: int, keep_error: str) -> None:
+        """Take in what `store` has returned; `length` is counted later, when readers may know."""
+        self.disk.length += written
+        self.disk.trouble = self.disk.trouble or keep_error
+        if written < len(data):
+            self.window.add(memoryview(data)[written:], self.length + written)
+
+    async def reread(self, feed: Callable[[bytes], object]) -> None:
+        """Have a function take all bytes once more, in a thread; all must lie in the file."""
+        position = 0
+        while position < self.length:
+            position = await self.disk.run(self._feed_blocking, feed, position)
+
+    def _feed_blocking(self, feed: Callable[[bytes], object], position: int) -> int:
+        data = self.disk.read_blocking(position)
+        feed(data)
+        return position + len(data)
+
+    async def read(self, position: int, limit: int) -> bytes:
+        """Bytes from `position`, at most up to `limit`; both within what is there."""
+        count = min(READ_SIZE, limit - position)
+        if position < self.disk.length:
+            return await self.disk.read(position, count)
+        return self.window.read(position, count)
+
+    def close(self) -> None:
+        """Drop the window, and close the file in the background."""
+        self.window.clear()
+        self.disk.close()

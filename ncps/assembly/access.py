@@ -1,0 +1,104 @@
+"""Who may do what, as the settings have it: the sources of credentials, the guard, and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from attrs import frozen
+from twisted.logger import Logger
+
+from ncps.aio.tasks import Tasks
+from ncps.assembly.parts import Foundation
+from ncps.assembly.vouched import VouchedClients
+from ncps.auth.credentials import CredentialSource
+from ncps.auth.guard import AccessRules, Guard
+from ncps.auth.principal import Scope
+from ncps.auth.tokens import DatabaseTokens, StaticToken
+from ncps.errors import Unavailable
+from ncps.settings.schema.tree import Settings
+from ncps.web.access import CredentialGuard
+
+_VERBS: Final = ((Scope.WRITE, "upload", "put"), (Scope.DELETE, "delete", "delete"))
+_log = Logger()
+
+
+@frozen(kw_only=True)
+class AccessControl:
+    """What decides who may do what.
+
+    :ivar tokens: those of the database; `look` and `flush` are to be called again and again.
+    :ivar vouched: clients that issuers, authorities and proxies know; to be closed at the end.
+    :ivar pages: the guard of the routes.
+    """
+
+    tokens: DatabaseTokens
+    vouched: VouchedClients
+    guard: Guard
+    pages: CredentialGuard
+
+    async def begin(self) -> None:
+        """Read the tokens, and warn of what is open."""
+        await self.tokens.look()
+        for line in self.warnings():
+            _log.warn("{told}", told=line)
+
+    def warnings(self) -> list[str]:
+        """Tell what does not keep the cache from serving, but should be seen to."""
+        trouble = [self.tokens.trouble] if self.tokens.trouble else []
+        return [*self._open_verbs(), *trouble, *self.vouched.warnings()]
+
+    def _open_verbs(self) -> Iterator[str]:
+        for scope, act, verb in _VERBS:
+            if self._is_open(scope):
+                yield (
+                    f"anybody who reaches the port may {act} (cache-allow-{verb}-verb): make a"
+                    f" token with `ncps token create --name NAME --scope {scope.value}`, and only"
+                    " its owner may"
+                )
+
+    def _is_open(self, scope: Scope) -> bool:
+        try:
+            return self.guard.is_open(scope)
+        except Unavailable:  # not known: then it is closed
+            return False
+
+    def told(self) -> dict[str, str]:
+        """Tell who may read and write, for the page about readiness."""
+        needs = "nobody" if self.guard.is_configured is False else "token"
+        return {
+            "reads": "everybody" if self._is_open(Scope.READ) else "token",
+            "writes": "everybody" if self._is_open(Scope.WRITE) else needs,
+            "deletes": "everybody" if self._is_open(Scope.DELETE) else needs,
+        }
+
+
+def access_control(base: Foundation, tasks: Tasks) -> AccessControl:
+    """Make it; nothing is read yet."""
+    settings = base.settings
+    tokens = DatabaseTokens(
+        base.parts.tokens, base.reactor, tasks, max_age_s=settings.auth.token_max_age_s
+    )
+    sources: list[CredentialSource] = [tokens]
+    if settings.cache.get_token:
+        sources.append(StaticToken(settings.cache.get_token))
+    vouched = VouchedClients(base, tasks)
+    count = base.metrics.authentications
+    guard = Guard(
+        [*sources, *vouched.sources],
+        rules_of(settings),
+        logins=vouched.logins,
+        count=lambda source, result: count(source, result).inc(),
+    )
+    pages = CredentialGuard(guard, vouched.proxied)
+    return AccessControl(tokens=tokens, vouched=vouched, guard=guard, pages=pages)
+
+
+def rules_of(settings: Settings) -> AccessRules:
+    """Return what the settings say of clients without credentials."""
+    cache = settings.cache
+    verbs = ((Scope.WRITE, cache.allow_put_verb), (Scope.DELETE, cache.allow_delete_verb))
+    return AccessRules(
+        reads_are_open=settings.auth.reads == "open" and not cache.get_token,
+        open_verbs=frozenset(scope for scope, is_allowed in verbs if is_allowed),
+    )

@@ -1,0 +1,53 @@
+"""Pins and removals, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from ncps.aio.tasks import Ticker
+from ncps.assembly.leases import alone
+from ncps.assembly.parts import Foundation
+from ncps.assembly.upkeep import bounds
+from ncps.cache.closures.kept import KeptPins
+from ncps.cache.closures.pinning import Pinning
+from ncps.cache.closures.removing import Removing
+from ncps.cache.closures.room import PinnedRoom
+from ncps.cache.core import Core
+from ncps.cache.world import World
+
+LOOK_S = 60.0
+"""Seconds between two rounds of upkeep, and between two counts."""
+
+
+@frozen(kw_only=True)
+class Closures:
+    """Pins and removals of a process.
+
+    :ivar kept: their copy in the store.
+    :ivar room: how much of the store the pins take.
+    """
+
+    kept: KeptPins
+    pinning: Pinning
+    removing: Removing
+    room: PinnedRoom
+
+    def tickers(self, world: World) -> Iterator[Ticker]:
+        """Make the background jobs; the owner of the tasks runs them."""
+        upkeep = alone(world.leases, "pins", self.pinning.look_after)
+        yield Ticker(world.clock, "pins", upkeep, LOOK_S)
+        yield Ticker(world.clock, "count of pins", self.room.look, LOOK_S)
+
+
+def closures(world: World, base: Foundation, core: Core) -> Closures:
+    """Make them; nothing runs yet."""
+    limits = bounds(base.settings)
+    kept = KeptPins(world, base.parts.stores.config)
+    return Closures(
+        kept=kept,
+        pinning=Pinning(world, core.narinfos, core.nars, core.running, kept),
+        removing=Removing(world, core.state.board, core.running, kept),
+        room=PinnedRoom(world, high=limits.high, low=limits.low),
+    )

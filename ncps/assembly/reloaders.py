@@ -1,0 +1,90 @@
+"""Reloaders: each has one part of a running process go on with other settings.
+
+A setting that one of them takes says `reloads=True` in the schema. What runs goes on with the
+settings that it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from ncps.aio.ending import Ending
+from ncps.aio.waiting import sleep
+from ncps.assembly.edge import let_fit
+from ncps.assembly.keys import trusted_keys
+from ncps.assembly.replicas import told_keys
+from ncps.cache.core import Core
+from ncps.cache.upkeep.agreement import Agreement
+from ncps.cache.world import World
+from ncps.observe import log_levels
+from ncps.ports import Notice
+from ncps.settings.schema.tree import Settings
+from ncps.web.site import NcpsSite
+
+Reloader = Callable[[Settings], Awaitable[list[str]]]
+"""Takes settings, and returns lines about changes that these do not show."""
+
+LINGER_S: Final = 60.0
+"""Seconds after which no search runs any more that began with a key that is trusted no longer."""
+_log = Logger()
+
+
+def of_process(ending: Ending, site: NcpsSite) -> tuple[Reloader, ...]:
+    """Make the reloaders of the log, of the end, and of the limits of clients."""
+
+    async def log(settings: Settings) -> list[str]:
+        log_levels.change_level(settings.log.level)
+        return []
+
+    async def server(settings: Settings) -> list[str]:
+        ending.delay_s = settings.server.drain_delay_s
+        ending.drain_s = settings.server.drain_timeout_s
+        before = site.limits.max_connections
+        site.take(settings.server)
+        if settings.server.max_connections != before:
+            let_fit(settings, site)
+        return []
+
+    return log, server
+
+
+def of_core(world: World, core: Core, agreement: Agreement) -> tuple[Reloader, ...]:
+    """Make the reloaders of the limits of downloads, and of the keys that vouch for narinfos."""
+
+    async def downloads(settings: Settings) -> list[str]:
+        world.admission.take(settings.cache.download)
+        world.cluster.pace = settings.cache.upstream
+        world.cluster.patience_s = settings.cache.download.poll_timeout_s
+        return []
+
+    async def keys(settings: Settings) -> list[str]:
+        trusted, before = trusted_keys(settings), tuple(core.vetting.trusted)
+        if trusted != before:
+            core.vetting.trusted.replace(trusted)
+            agreement.trust(told_keys(settings.cache.upstream.public_keys))
+            core.state.board.heard(Notice("gap"))
+            world.tasks.start("forget narinfos of former keys", forget_again())
+        return []
+
+    async def forget_again() -> None:
+        await sleep(world.clock, LINGER_S)
+        core.state.board.heard(Notice("gap"))
+
+    return downloads, keys
+
+
+async def apply(reloaders: Iterable[Reloader], settings: Settings) -> list[str]:
+    """Have all of them take the settings, also if one of them fails; return all their lines."""
+    lines: list[str] = []
+    for reloader in reloaders:
+        try:
+            lines += await reloader(settings)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of ours; the others still take theirs
+            _log.failure("a part could not take the new settings")
+    return lines

@@ -1,0 +1,45 @@
+"""The line that `systemctl status` shows: where ncps serves, what it holds, what is amiss."""
+
+from __future__ import annotations
+
+from attrs import define
+
+from ncps.assembly.role import Role
+from ncps.assembly.systemd import status
+from ncps.cache.answers import Cache
+from ncps.cache.readiness import OK
+from ncps.ports import Totals
+
+_GIB = 1024**3
+
+
+@define(eq=False)
+class StatusLine:
+    """The status of one process.
+
+    :ivar addresses: where it serves; empty until it does.
+    :ivar totals: what the catalog has last counted; None until then.
+    """
+
+    role: Role
+    addresses: str = ""
+    totals: Totals | None = None
+    trouble: str = ""
+    _told: str = ""
+
+    @property
+    def line(self) -> str:
+        """The line that sets the status."""
+        parts = [f"Serving {self.addresses}" if self.addresses else "Starting"]
+        if self.totals is not None:
+            size = self.totals.bytes_stored / _GIB
+            parts.append(f"{self.totals.nars_stored} NARs, {size:.1f} GiB")
+        return status("; ".join([*parts, self.trouble or "all is well"]))
+
+    async def tell(self, cache: Cache) -> None:
+        """Tell systemd, if anything has changed."""
+        parts = (await cache.readiness()).parts
+        self.trouble = "; ".join(f"{part}: {state}" for part, state in parts.items() if state != OK)
+        if self.line != self._told:
+            self._told = self.line
+            self.role.tell(self.line)

@@ -1,0 +1,219 @@
+"""The guard: asks the sources of credentials who asks, and decides whether they may (P8).
+
+A request that brings a known token is decided at once, without a coroutine. Only credentials that
+no source knows by heart take time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
+
+from attrs import frozen
+
+from ncps.auth.credentials import Credentials, CredentialSource, WrongCredentials
+from ncps.auth.principal import Principal, Scope
+from ncps.errors import NcpsError, Refused, Unavailable
+
+_ANYBODY: Final = {scope: Principal(name="", scopes=frozenset({scope})) for scope in Scope}
+
+HOW_TO_GET_ONE: Final = "make a token with `ncps token create --name NAME --scope {scope}`"
+HOW_TO_SEND: Final = (
+    "send it as `Authorization: Bearer TOKEN`, or as the password of Basic, which is what Nix sends"
+    " from its netrc file (`ncps token netrc`)"
+)
+
+
+class Unauthenticated(Refused):
+    """The act needs credentials, and there are none, or wrong ones. Clients: 401.
+
+    The text goes to the client.
+    """
+
+
+class Forbidden(Refused):
+    """The client is known, and may not do this. Clients: 403. The text goes to the client."""
+
+
+class VerbOff(Refused):
+    """Nobody may do this here. Clients: 405. The text goes to the client."""
+
+
+class TooManyFailures(Unavailable):
+    """Too many wrong credentials came from this address. Clients: 429 with Retry-After."""
+
+
+class FailedLogins(Protocol):
+    """Limits the wrong credentials of one address."""
+
+    def check(self, client: str) -> None:
+        """Raise TooManyFailures if this address has to wait."""
+
+    def failed(self, client: str, secret: str) -> None:
+        """Note wrong credentials from an address."""
+
+
+class Unlimited:
+    """Limits nothing."""
+
+    def check(self, client: str) -> None:
+        """See `FailedLogins`."""
+
+    def failed(self, client: str, secret: str) -> None:
+        """See `FailedLogins`."""
+
+
+@frozen(kw_only=True)
+class AccessRules:
+    """What the settings say of clients without credentials.
+
+    :param reads_are_open: whether anybody may read.
+    :param open_verbs: scopes that everybody has while no source of credentials is configured
+        (`cache-allow-put-verb` of those who come from the Go program).
+    """
+
+    reads_are_open: bool = True
+    open_verbs: frozenset[Scope] = frozenset()
+
+
+Count = Callable[[str, str], object]
+"""Counts an authentication, by the name of the source and the result."""
+
+
+def _uncounted(source: str, result: str) -> None:
+    pass
+
+
+class Guard:
+    """Decides who may do what.
+
+    :param sources: are asked in this order.
+    :param count: is told of each request that brought credentials, when they were looked at.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[CredentialSource] = (),
+        rules: AccessRules | None = None,
+        *,
+        logins: FailedLogins | None = None,
+        count: Count = _uncounted,
+    ) -> None:
+        self._sources = tuple(sources)
+        self.rules = rules or AccessRules()
+        self._logins = logins or Unlimited()
+        self._count = count
+
+    @property
+    def is_configured(self) -> bool | None:
+        """Whether anybody may have credentials; None if that cannot be told."""
+        known = [source.is_configured for source in self._sources]
+        return True if True in known else None if None in known else False
+
+    def is_open(self, scope: Scope) -> bool:
+        """Whether anybody may, without credentials. Raises Unavailable if that cannot be told."""
+        if scope is Scope.READ:
+            return self.rules.reads_are_open
+        if scope not in self.rules.open_verbs:
+            return False
+        is_configured = self.is_configured
+        if is_configured is None:
+            raise Unavailable("whether there are tokens cannot be told now", retry_after=2.0)
+        return not is_configured
+
+    def anybody(self, scope: Scope) -> Principal | None:
+        """Return the principal of everybody if anybody may; None if it needs credentials.
+
+        Raises Unavailable if that cannot be told.
+        """
+        return _ANYBODY[scope] if self.is_open(scope) else None
+
+    def reader(self, credentials: Credentials) -> Principal | None:
+        """Return who asks if they may read all paths, and that is known without waiting.
+
+        None if it is not so, or not known: then `admit` decides.
+        """
+        found = self._recall(credentials)
+        if found is None:
+            return None
+        source, principal = found
+        if principal.paths is not None or not principal.may(Scope.READ):
+            return None
+        self._count(source.name, "ok")
+        return principal
+
+    def _recall(self, credentials: Credentials) -> tuple[CredentialSource, Principal] | None:
+        for source in self._sources:
+            found = source.recall(credentials)
+            if found is not None:
+                return source, found
+        return None
+
+    def admit(
+        self, credentials: Credentials, scope: Scope
+    ) -> Principal | Coroutine[Any, Any, Principal]:
+        """Return who asks, at once or later, if they have the scope.
+
+        Where anybody may, credentials are not looked at: a client with an old token in its netrc
+        can still read. Whether the principal may act on one path is for the page to ask.
+
+        Raises Unauthenticated, Forbidden or VerbOff if they may not; Unavailable if that cannot be
+        told; TooManyFailures if the address has to wait.
+        """
+        anybody = self.anybody(scope)
+        if anybody is not None:
+            return anybody
+        if credentials.is_empty:
+            raise self._refusal(scope)
+        found = self._recall(credentials)
+        if found is None:
+            return self._identify(credentials, scope)
+        self._count(found[0].name, "ok")
+        return permitted(found[1], scope)
+
+    async def _identify(self, credentials: Credentials, scope: Scope) -> Principal:
+        self._logins.check(credentials.client)
+        unsure: Unavailable | None = None
+        for source in self._sources:
+            try:
+                found = await source.identify(credentials)
+            except WrongCredentials as error:
+                self._logins.failed(credentials.client, credentials.secret)
+                self._count(source.name, error.kind)
+                raise Unauthenticated(f"{error}: {_advice(scope)}") from error
+            except Unavailable as error:
+                self._count(source.name, "unavailable")
+                unsure = error
+                continue
+            if found is not None:
+                self._count(source.name, "ok")
+                return permitted(found, scope)
+        if unsure is not None:
+            raise unsure
+        self._logins.failed(credentials.client, credentials.secret)
+        self._count("none", "unknown")
+        raise Unauthenticated(f"these credentials are not known here: {_advice(scope)}")
+
+    def _refusal(self, scope: Scope) -> NcpsError:
+        if self.is_configured is False and scope is not Scope.READ:
+            return VerbOff(f"this is off here: {_advice(scope)}")
+        return Unauthenticated(f"this needs a token with the scope {scope.value}: {_advice(scope)}")
+
+
+def permitted(principal: Principal, scope: Scope, path: str | None = None) -> Principal:
+    """Return the principal if it may do this. Raises Forbidden.
+
+    :param path: base name of the store path that the act is about; None: of none, or not known yet.
+    """
+    if principal.may(scope):
+        if principal.may(scope, path):
+            return principal
+        raise Forbidden("these credentials are for other store paths (`ncps token list`)")
+    raise Forbidden(
+        f"these credentials do not have the scope {scope.value}: "
+        + HOW_TO_GET_ONE.format(scope=scope.value)
+    )
+
+
+def _advice(scope: Scope) -> str:
+    return f"{HOW_TO_GET_ONE.format(scope=scope.value)} and {HOW_TO_SEND}"

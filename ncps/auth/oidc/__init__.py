@@ -1,0 +1,1 @@
+"""Tokens that an issuer of OpenID Connect signs, as CI systems have them."""

@@ -1,0 +1,133 @@
+"""JSON Web Tokens (RFC 7519), read strictly and without trust.
+
+Nothing that is read here is true until the signature is found right. What has two meanings has
+none: a name that stands twice in an object, a number that is none, text that is not UTF-8.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from base64 import urlsafe_b64decode
+from collections.abc import Mapping
+from math import isfinite
+from typing import Final, NoReturn
+
+from attrs import field, frozen
+
+from ncps.errors import Malformed
+
+LONGEST: Final = 16 * 1024
+"""Characters of a token, at most; those of GitHub and GitLab have about 2000."""
+
+LONGEST_KEY_ID: Final = 256
+
+_PART: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+@frozen(kw_only=True)
+class UnverifiedToken:
+    """What a token says of itself.
+
+    :ivar text: as it came.
+    :ivar algorithm: of its signature; any text.
+    :ivar key_id: names the key; None if the token names none.
+    """
+
+    text: str = field(repr=False)
+    algorithm: str
+    key_id: str | None
+    claims: Mapping[str, object] = field(repr=False)
+
+    @property
+    def issuer(self) -> str:
+        """The claim `iss`; empty if it is no text."""
+        found = self.claims.get("iss")
+        return found if isinstance(found, str) else ""
+
+    def time(self, name: str) -> float | None:
+        """Return a claim that is a time, in seconds since 1970. Raises Malformed if it is none."""
+        found = self.claims.get(name)
+        if found is None:
+            return None
+        if isinstance(found, bool) or not isinstance(found, int | float) or abs(found) > 1e15:
+            raise Malformed(f"the claim {name} should be a number of seconds")
+        if not isfinite(found):
+            raise Malformed(f"the claim {name} should be a number of seconds")
+        return float(found)
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """The claim `aud`, which is one text or a list of texts."""
+        return values_of(self.claims.get("aud"))
+
+
+def looks_like_token(text: str) -> bool:
+    """Whether a text has the form of a signed token; it may still be none."""
+    return text.startswith("ey") and text.count(".") == 2
+
+
+def read_token(text: str) -> UnverifiedToken:
+    """Read a token. Raises Malformed, whose text repeats nothing of it."""
+    if len(text) > LONGEST:
+        raise Malformed(f"a token of more than {LONGEST} characters")
+    parts = text.split(".")
+    if len(parts) != 3 or not all(map(_PART.fullmatch, parts)):
+        raise Malformed("not a signed token")
+    header = read_object(_decoded(parts[0]), "the head of the token")
+    claims = read_object(_decoded(parts[1]), "the body of the token")
+    algorithm, key_id = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str):
+        raise Malformed("the token names no algorithm")
+    if "crit" in header:
+        raise Malformed("the token has a critical extension, which nobody here knows")
+    if key_id is not None and (not isinstance(key_id, str) or len(key_id) > LONGEST_KEY_ID):
+        raise Malformed("the token names its key by something that is no name")
+    return UnverifiedToken(text=text, algorithm=algorithm, key_id=key_id, claims=claims)
+
+
+def _decoded(part: str) -> bytes:
+    try:
+        return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except (binascii.Error, ValueError):
+        raise Malformed("a part of the token is not in base64") from None
+
+
+def read_object(data: bytes, what: str) -> dict[str, object]:
+    """Read a JSON object, in which no name stands twice. Raises Malformed.
+
+    :param what: begins the message.
+    """
+
+    def no_number(_: str) -> NoReturn:
+        raise Malformed(f"{what} has a number that is none")
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise Malformed(f"{what} has a name twice")
+        return found
+
+    try:
+        read = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_number)
+    except Malformed:
+        raise
+    except (ValueError, RecursionError):
+        raise Malformed(f"{what} is no JSON that can be read") from None
+    if not isinstance(read, dict):
+        raise Malformed(f"{what} is no JSON object")
+    return read
+
+
+def values_of(claim: object) -> tuple[str, ...]:
+    """Return the values of a claim as texts; none for objects and for lists of other things."""
+    if isinstance(claim, str):
+        return (claim,)
+    if isinstance(claim, bool):
+        return ("true" if claim else "false",)
+    if isinstance(claim, int):
+        return (str(claim),) if abs(claim) < 1 << 63 else ()
+    if isinstance(claim, list):
+        return tuple(item for item in claim if isinstance(item, str))
+    return ()

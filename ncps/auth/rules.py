@@ -1,0 +1,92 @@
+"""Rules: which scopes a client has, by facts that others vouch for (P8).
+
+A fact has a name and values: a claim of a token, a name in a certificate, the user that a proxy
+names. The first rule counts all of whose conditions hold. So a rule for few clients stands before
+one for many.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from attrs import frozen
+
+from ncps.auth.patterns import compiled
+from ncps.auth.principal import Principal, Scope
+from ncps.settings.kinds.auth import AuthRule
+
+LONGEST_VALUE: Final = 1024
+"""Characters of a value that may match a pattern; a longer one matches none."""
+
+LONGEST_NAME: Final = 200
+"""Characters of a principal's name."""
+
+Facts = Mapping[str, tuple[str, ...]]
+
+
+def matches(pattern: str, value: str) -> bool:
+    """Whether a value is what a pattern says, from its first to its last character.
+
+    `*` stands for any characters, also none. Takes a time that grows with the length of the value,
+    however many `*` there are.
+    """
+    if len(value) > LONGEST_VALUE:
+        return False
+    first, *others = pattern.split("*")
+    if not others:
+        return value == pattern
+    *middle, last = others
+    if len(value) < len(first) + len(last) or not value.startswith(first):
+        return False
+    if not value.endswith(last):
+        return False
+    at, end = len(first), len(value) - len(last)
+    for piece in middle:
+        at = value.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+@frozen(kw_only=True)
+class _Rule:
+    scopes: frozenset[Scope]
+    conditions: tuple[tuple[str, tuple[str, ...]], ...]
+    paths: re.Pattern[str] | None
+
+    def holds(self, facts: Facts) -> bool:
+        return all(
+            any(matches(pattern, value) for value in facts.get(name, ()) for pattern in patterns)
+            for name, patterns in self.conditions
+        )
+
+
+class ScopeRules:
+    """The rules of one source of credentials, in order. Raises Malformed for a wrong path."""
+
+    def __init__(self, rules: Sequence[AuthRule]) -> None:
+        self._rules = tuple(
+            _Rule(
+                scopes=frozenset(map(Scope, rule.scopes)),
+                conditions=rule.conditions,
+                paths=compiled(rule.path) if rule.path else None,
+            )
+            for rule in rules
+        )
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def principal(self, name: str, facts: Facts) -> Principal:
+        """Return the client with the scopes of the first rule that holds; with none if none does.
+
+        :param name: of the client; it is cut, and freed of what cannot be printed.
+        """
+        shown = "".join(sign if sign.isprintable() else "?" for sign in name[:LONGEST_NAME])
+        for rule in self._rules:
+            if rule.holds(facts):
+                return Principal(name=shown, scopes=rule.scopes, paths=rule.paths)
+        return Principal(name=shown, scopes=frozenset())

@@ -1,0 +1,93 @@
+"""Clients for whom their connection speaks: by a certificate, or by a proxy that is trusted.
+
+What a client sends in `Authorization` counts before that: a client that has shown a certificate
+and sends a token as well is the one that the token names.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ncps.aio.recent import BoundedMap
+from ncps.auth.credentials import ClientCertificate, Credentials
+from ncps.auth.principal import Principal
+from ncps.auth.rules import Facts, ScopeRules
+
+MAX_REMEMBERED: Final = 1000
+
+_KINDS: Final = {"DNS": "dns", "URI": "uri", "email": "email"}
+"""Kinds of names in certificates, and what rules call them."""
+
+
+def facts_of(certificate: ClientCertificate) -> Facts:
+    """Return what rules can ask of a certificate."""
+    facts: dict[str, tuple[str, ...]] = {}
+    if certificate.common_name:
+        facts["cn"] = (certificate.common_name,)
+    for name in certificate.names:
+        kind, _, value = name.partition(":")
+        known = _KINDS.get(kind)
+        if known is not None:
+            facts[known] = (*facts.get(known, ()), value)
+    return facts
+
+
+class CertificateClients:
+    """Clients that have shown a certificate; a source of credentials."""
+
+    name = "certificate"
+
+    def __init__(self, rules: ScopeRules) -> None:
+        self._rules = rules
+        self._known: BoundedMap[ClientCertificate, Principal] = BoundedMap(MAX_REMEMBERED)
+
+    @property
+    def is_configured(self) -> bool:
+        """See `CredentialSource`."""
+        return len(self._rules) > 0
+
+    def recall(self, credentials: Credentials) -> Principal | None:
+        """See `CredentialSource`."""
+        certificate = credentials.certificate
+        if certificate is None or credentials.secret or not self.is_configured:
+            return None
+        found = self._known.get(certificate)
+        if found is None:
+            name = certificate.common_name or next(iter(certificate.names), "no name")
+            found = self._rules.principal(f"certificate {name}", facts_of(certificate))
+            self._known.put(certificate, found)
+        return found
+
+    async def identify(self, credentials: Credentials) -> Principal | None:
+        """See `CredentialSource`."""
+        return self.recall(credentials)
+
+
+class ProxyUsers:
+    """Clients that a trusted proxy has asked for their name; a source of credentials."""
+
+    name = "proxy"
+
+    def __init__(self, rules: ScopeRules) -> None:
+        self._rules = rules
+        self._known: BoundedMap[str, Principal] = BoundedMap(MAX_REMEMBERED)
+
+    @property
+    def is_configured(self) -> bool:
+        """See `CredentialSource`."""
+        return len(self._rules) > 0
+
+    def recall(self, credentials: Credentials) -> Principal | None:
+        """See `CredentialSource`."""
+        user = credentials.proxy_user
+        if not user or credentials.secret or not self.is_configured:
+            return None
+        found = self._known.get(user)
+        if found is None:
+            found = self._rules.principal(f"user {user}", {"user": (user,)})
+            self._known.put(user, found)
+        return found
+
+    async def identify(self, credentials: Credentials) -> Principal | None:
+        """See `CredentialSource`."""
+        return self.recall(credentials)

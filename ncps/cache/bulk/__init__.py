@@ -1,0 +1,1 @@
+"""Questions about many store paths at once."""

@@ -1,0 +1,70 @@
+"""Asking: many narinfos are asked for, a number at once and until a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.cache.answers import ServedNarInfo
+from ncps.errors import NcpsError, NotFound
+
+AT_ONCE: Final = 32
+"""Narinfos that one question has asked for at once."""
+
+Answer = ServedNarInfo | NcpsError
+
+
+class Asking:
+    """Asks for narinfos as a client does, so that each answer is verified, recorded and shared.
+
+    :param narinfo: see `Cache.narinfo`.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, narinfo: Callable[[str], Awaitable[ServedNarInfo]]
+    ) -> None:
+        self._clock = clock
+        self._narinfo = narinfo
+
+    async def all(
+        self, digests: Iterable[str], told: Callable[[str, Answer], object], *, seconds: float
+    ) -> None:
+        """Ask for all; `told` hears each answer that comes in time.
+
+        The search for a narinfo belongs to the cache: it goes on after the deadline, and when the
+        client has left.
+        """
+        waiting = iter(digests)
+        workers = [Deferred.fromCoroutine(self._work(waiting, told)) for _ in range(AT_ONCE)]
+        late = self._clock.callLater(seconds, _call_off, workers)
+        try:
+            await gatherResults(workers, consumeErrors=True)
+        except FirstError as error:
+            is_late = not late.active() and error.subFailure.check(CancelledError) is not None
+            if not is_late:  # the client has left, or a fault of ours
+                error.subFailure.raiseException()
+        finally:
+            if late.active():
+                late.cancel()
+            _call_off(workers)
+
+    async def _work(self, waiting: Iterator[str], told: Callable[[str, Answer], object]) -> None:
+        for digest in waiting:
+            try:
+                answer: Answer = await self._narinfo(digest)
+            except NcpsError as error:
+                answer = error
+            told(digest, answer)
+
+
+def _call_off(workers: Iterable[Deferred[None]]) -> None:
+    for worker in workers:
+        worker.cancel()
+
+
+def is_absent(answer: Answer) -> bool:
+    """Whether every upstream has denied a path for sure."""
+    return isinstance(answer, NotFound) and answer.is_certain

@@ -1,0 +1,53 @@
+"""Room: how much of the store pins take, and whether they leave any for the rest."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.logger import Logger
+
+from ncps.cache.world import World
+
+MIB: Final = 1024 * 1024
+
+
+class PinnedRoom:
+    """Counts what is pinned, and says so if eviction cannot free enough any more.
+
+    :param high: bytes that the store may hold; 0 for any number.
+    :param low: bytes that eviction goes down to.
+    :ivar trouble: what is wrong, for the page about readiness; empty: nothing.
+    """
+
+    _log = Logger()
+
+    def __init__(self, world: World, *, high: int, low: int) -> None:
+        self._pins = world.pins
+        self._admission = world.admission
+        self._metrics = world.metrics
+        self._high = high
+        self._low = low
+        self.trouble = ""
+
+    async def look(self) -> None:
+        """Count anew. Raises Unavailable if the database is away."""
+        totals = await self._pins.totals()
+        self._metrics.set_pins(totals)
+        if not self._high:
+            return
+        self._admission.reserved = min(totals.size, self._high)
+        trouble = ""
+        if totals.size > self._low:
+            trouble = (
+                f"pins keep {totals.size // MIB} MiB; the store may hold {self._high // MIB} MiB,"
+                f" and eviction goes down to {self._low // MIB} MiB: remove pins, or raise"
+                " cache-max-size"
+            )
+        if trouble and not self.trouble:
+            self._log.warn(
+                "{trouble}; NARs that have no room beside the pins are passed through and not kept",
+                trouble=trouble,
+            )
+        elif self.trouble and not trouble:
+            self._log.info("pins leave enough room again")
+        self.trouble = trouble

@@ -1,0 +1,1 @@
+"""Extras: logs, listings, links to debug information, and the symbols themselves."""

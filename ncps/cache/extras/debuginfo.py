@@ -1,0 +1,246 @@
+"""Debug information: which NAR has the symbols of a program, and these symbols.
+
+A link is that of a client, or one that was made here when a NAR was read, or that of an upstream.
+No key signs a link. It is given only if its NAR can be had from this cache, by its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from attrs import frozen
+
+from ncps.aio.body import PassedBody
+from ncps.aio.bulkhead import Bulkhead
+from ncps.cache.answers import Cache, Outcome, ServedNar
+from ncps.cache.extras.answers import ServedExtra
+from ncps.cache.extras.kept import KeptExtras, held
+from ncps.cache.extras.listings import compression_of
+from ncps.cache.extras.searching import ExtraSearch
+from ncps.cache.extras.unpacking import Unpacking
+from ncps.cache.world import World
+from ncps.codec import is_supported
+from ncps.codec.ratio import USUAL, Ratio
+from ncps.codec.stream import TooDear
+from ncps.errors import Corrupt, Malformed, NotFound, Unusable
+from ncps.nix.debuginfo import MAX_SIZE, DebugLink, MemberReader, member_of
+from ncps.nix.narurl import COMPRESSIONS, NarKey, conventional_key
+from ncps.ports import ExtraKey, Upstream
+
+AT_ONCE: Final = 8
+"""Files that are taken out of NARs at once. Each costs the memory of a decoder."""
+
+QUEUE: Final = 100
+"""Requests that wait for that, at most."""
+
+PATIENCE_S: Final = 30.0
+"""Seconds for which each waits, at most."""
+
+
+@frozen(kw_only=True)
+class Link:
+    """A link whose NAR can be had from this cache."""
+
+    member: str
+    key: NarKey
+    outcome: Outcome
+    upstream: str = ""
+
+    def render(self) -> bytes:
+        """Return it as clients get it."""
+        return _link(self.key, self.member)
+
+
+class DebugLinks:
+    """Finds links."""
+
+    def __init__(self, world: World, cache: Cache, kept: KeptExtras, search: ExtraSearch) -> None:
+        self._catalog = world.catalog
+        self._cache = cache
+        self._kept = kept
+        self._search = search
+
+    async def get(self, build_id: str, *, is_local: bool) -> ServedExtra:
+        """See `Extras.debug_link`."""
+        link = await self.find(build_id, is_local=is_local)
+        return held(link.render(), link.outcome, link.upstream)
+
+    async def find(self, build_id: str, *, is_local: bool = False) -> Link:
+        """Return the link of a build ID; raises as `Extras.debug_link`."""
+        for is_uploaded in (True, False):
+            key = ExtraKey("debuginfo", build_id, is_uploaded)
+            found = await self._kept_link(key, is_local=is_local)
+            if found is not None:
+                return found
+        if is_local:
+            raise NotFound(f"no debug information of {build_id} is known here")
+        path = f"debuginfo/{build_id}"
+        (nar, member), upstream, outcome = await self._search.first(
+            path, partial(self._ask, path=path)
+        )
+        if not await self._is_to_be_had(nar, is_local=False):
+            raise NotFound(f"no upstream has {nar.file_name}, which {path} names", is_certain=False)
+        await self._kept.keep("debuginfo", build_id, _link(nar, member))
+        return Link(member=member, key=nar, outcome=outcome, upstream=upstream)
+
+    async def _kept_link(self, key: ExtraKey, *, is_local: bool) -> Link | None:
+        """Return a link of the store, if its NAR can be had; one that was fetched goes if not."""
+        text = await self._kept.read(key)
+        if text is None:
+            return None
+        with suppress(Malformed):
+            nar, member = _parsed(text)
+            if await self._is_to_be_had(nar, is_local=is_local):
+                return Link(member=member, key=nar, outcome=Outcome.HIT)
+        if not (key.is_uploaded or is_local):
+            await self._kept.drop(key)
+        return None
+
+    async def _ask(self, upstream: Upstream, path: str) -> tuple[NarKey, str]:
+        """Ask an upstream, which may have written the name as Hydra does or as Nix does."""
+        try:
+            text = await upstream.text(path, MAX_SIZE)
+        except NotFound:
+            text = await upstream.text(f"{path}.debug", MAX_SIZE)
+        try:
+            return _parsed(text)
+        except Malformed as error:
+            raise Unusable(str(error), kind="malformed") from error
+
+    async def _is_to_be_had(self, key: NarKey, *, is_local: bool) -> bool:
+        """Whether this cache has a NAR, or can fetch it. Raises Unavailable if it cannot tell."""
+        if await self._is_stored(key):
+            return True
+        if is_local:
+            return False
+        try:
+            await self._cache.stat_nar(key)
+        except (NotFound, Corrupt):
+            return False
+        return True
+
+    async def _is_stored(self, key: NarKey) -> bool:
+        """Whether a NAR is stored, under this name or under another one."""
+        nar = await self._catalog.nar(key)
+        if nar is None or not nar.is_stored:
+            with suppress(Malformed):
+                nar = await self._catalog.stored_file(key.as_hash(), key.extension)
+        return nar is not None and nar.is_stored
+
+    async def add(self, build_id: str, text: bytes) -> bool:
+        """See `Extras.add_debug_link`. A link whose NAR is not stored (any more) is replaced."""
+        key = ExtraKey("debuginfo", build_id, is_uploaded=True)
+        data = _link(*_parsed(text))
+        there = await self._kept.read(key)
+        if there is not None and await self._kept_link(key, is_local=True) is not None:
+            there = None
+        return await self._kept.add("debuginfo", key.name, data, replaces=there or b"")
+
+    async def found(self, key: NarKey, build_ids: list[str]) -> None:
+        """Keep the links to the files with symbols in a NAR that was read."""
+        for build_id in build_ids:
+            await self._kept.keep("debuginfo", build_id, _link(key, member_of(build_id)))
+
+
+def _link(key: NarKey, member: str) -> bytes:
+    return DebugLink(f"../{key.url}", member).render()
+
+
+def _parsed(text: bytes) -> tuple[NarKey, str]:
+    """Read a link. Raises Malformed if it is none, or names its NAR otherwise than by a hash."""
+    link = DebugLink.parse(text)
+    key = conventional_key(link.archive)
+    if key is None:
+        raise Malformed("a link to debug information names a NAR that has no hash in its name")
+    return key, link.member
+
+
+class Symbols:
+    """Takes files with symbols out of their NARs."""
+
+    def __init__(self, world: World, cache: Cache, links: DebugLinks) -> None:
+        self._catalog = world.catalog
+        self._threads = world.threads
+        self._cache = cache
+        self._links = links
+        self._places = Bulkhead(
+            world.clock,
+            "files that are taken out of NARs",
+            size=AT_ONCE,
+            queue=QUEUE,
+            patience_s=PATIENCE_S,
+        )
+
+    async def open(self, build_id: str) -> ServedExtra:
+        """See `Extras.symbols`."""
+        link = await self._links.find(build_id)
+        await self._places.acquire()
+        try:
+            nar = await self._cache.nar(link.key)
+            try:
+                return await self._member(nar, link)
+            except BaseException:
+                nar.close()
+                raise
+        except BaseException:
+            self._places.release()
+            raise
+
+    async def _member(self, nar: ServedNar, link: Link) -> ServedExtra:
+        record = await self._catalog.nar(link.key)
+        known = COMPRESSIONS[link.key.extension] if record is None else compression_of(record)
+        if not is_supported(known):
+            raise NotFound(f"{link.key.file_name} cannot be decompressed here", is_certain=False)
+        reader = MemberReader(link.member)
+        unpacking = Unpacking(
+            await nar.body(),
+            self._threads,
+            known,
+            reader.feed,
+            max_size=None if record is None else record.nar_size,
+            ratio=Ratio(USUAL),
+        )
+
+        def close() -> None:
+            unpacking.close()
+            nar.close()
+            self._places.release()
+
+        chunks = aiter(unpacking)
+        try:
+            first = await _next(chunks)
+            if not first:
+                reader.finish()
+            assert reader.size is not None
+        except TooDear as error:
+            unpacking.close()
+            raise NotFound(str(error), is_certain=False) from error
+        except BaseException:
+            unpacking.close()
+            raise
+        body = PassedBody(_bytes(first, chunks, reader), close, total=reader.size)
+        return ServedExtra(body=body, size=reader.size, outcome=nar.outcome, upstream=nar.upstream)
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the next bytes; none at the end. Twisted cannot await `anext` with a default."""
+    try:
+        return await anext(chunks)
+    except StopAsyncIteration:
+        return b""
+
+
+async def _bytes(
+    first: bytes, chunks: AsyncIterator[bytes], reader: MemberReader
+) -> AsyncIterator[bytes]:
+    """Give the bytes of a file; the rest of its NAR is not read."""
+    if first:
+        yield first
+    while not reader.is_done:
+        chunk = await _next(chunks)
+        if not chunk:
+            raise Corrupt("the NAR has ended within a file")
+        yield chunk

@@ -1,0 +1,82 @@
+"""Logs of builds, by the base name of the derivation.
+
+No key signs a log. The first one that a client has brought stays; else it is that of an upstream.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+from urllib.parse import quote
+
+from attrs import evolve
+
+from ncps.aio.threads import Threads
+from ncps.cache.extras.answers import ServedExtra
+from ncps.cache.extras.kept import KeptExtras, held
+from ncps.cache.extras.searching import ExtraSearch
+from ncps.codec import decoder, is_supported
+from ncps.errors import Corrupt, Malformed, NotFound, TooLarge
+from ncps.ports import ExtraKey
+
+_ENCODINGS: Final = {"x-gzip": "gzip"}
+
+
+class Logs:
+    """Serves logs, fetched where they are not kept."""
+
+    def __init__(self, threads: Threads, kept: KeptExtras, search: ExtraSearch) -> None:
+        self._threads = threads
+        self._kept = kept
+        self._search = search
+
+    async def get(self, name: str, *, is_local: bool) -> ServedExtra:
+        """See `Extras.log`."""
+        key = ExtraKey("log", name)
+        found = await self._kept.open("log", key.name)
+        if found is not None:
+            return found
+        if is_local:
+            raise NotFound(f"the log of {name} is not kept here")
+        path = path_of(name)
+        text, upstream, outcome = await self._search.first(
+            path,
+            partial(self._search.text, path=path),
+            partial(self._kept.keep, "log", name),
+        )
+        found = await self._kept.open("log", name)
+        if found is None:  # it was not kept
+            return held(text, outcome, upstream)
+        return evolve(found, outcome=outcome, upstream=upstream)
+
+    async def add(self, name: str, data: bytes, encoding: str) -> bool:
+        """See `Extras.add_log`."""
+        key = ExtraKey("log", name)
+        encoding = _ENCODINGS.get(encoding.lower(), encoding.lower())
+        if encoding not in {"", "identity"}:
+            most = self._kept.bounds.object_size
+            data = await self._threads.run(_decoded_blocking, data, encoding, most)
+        return await self._kept.add("log", key.name, data)
+
+
+def _decoded_blocking(data: bytes, encoding: str, most: int) -> bytes:
+    """Undo an encoding. Raises Malformed if that cannot be done, TooLarge beyond `most` bytes."""
+    if not is_supported(encoding):
+        raise Malformed(f"Content-Encoding {encoding[:32]!r} is not known here")
+    pieces, size = [], 0
+    codec = decoder(encoding)
+    try:
+        for piece in codec.feed(data):
+            size += len(piece)
+            if size > most:
+                raise TooLarge(f"a log of more than {most} bytes")
+            pieces.append(piece)
+        codec.finish()
+    except Corrupt as error:
+        raise Malformed(str(error)) from error
+    return b"".join(pieces)
+
+
+def path_of(name: str) -> str:
+    """Return the path of a log at an upstream: a question mark would begin a query."""
+    return f"log/{quote(name, safe='+=')}"

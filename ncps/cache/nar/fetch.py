@@ -1,0 +1,281 @@
+"""Fetch: the job of one download. It goes round through the sources until the file is here.
+
+The job belongs to the cache, not to a request (D5). It makes attempt after attempt
+(`ncps.cache.nar.attempt`), until one has arrived or hope is gone.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Final
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ncps.aio.waiting import sleep
+from ncps.ask.opening import TooSlow
+from ncps.ask.policy import verdict
+from ncps.cache.nar.attempt import Arrived, Attempt
+from ncps.cache.nar.download import Download
+from ncps.cache.nar.sources import Rounds, Source
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.nix.judge import Disputed, WrongBytes, WrongNar
+from ncps.observe.decisions import are_logged
+from ncps.ports import UpstreamBody
+
+MAX_RESTARTS: Final = 3
+"""Times that wrong bytes are fetched anew within one download, at most."""
+
+PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Waits between rounds through all sources; the last one repeats."""
+
+OPENING_ROUNDS: Final = 2
+"""Rounds until a download without a byte is given up: its clients wait for a status."""
+
+OPENING_S: Final = 30.0
+"""Seconds after which no further round begins for such a download."""
+
+_log = Logger()
+
+
+class Patience:
+    """How long a download that gets no byte goes on asking.
+
+    :param resume_s: seconds without a byte after which a download that has some is given up.
+    """
+
+    def __init__(self, clock: IReactorTime, resume_s: float) -> None:
+        self._clock = clock
+        self._resume_s = resume_s
+        self._rounds = 0
+        self._since = clock.seconds()
+
+    def renew(self) -> None:
+        """Begin anew: the round that is over has brought something."""
+        self._rounds = -1
+        self._since = self._clock.seconds()
+
+    def has_ended(self, *, has_bytes: bool) -> bool:
+        """Count a round that is over, and say whether it was the last one."""
+        self._rounds += 1
+        waited_s = self._clock.seconds() - self._since
+        if self._rounds < OPENING_ROUNDS and waited_s < OPENING_S:
+            return False
+        return waited_s >= self._resume_s or not has_bytes
+
+    async def pause(self) -> None:
+        """Wait before the next round, longer each time."""
+        await sleep(self._clock, PAUSES_S[min(max(self._rounds, 0), len(PAUSES_S) - 1)])
+
+
+class Fetch:
+    """The loop over attempts.
+
+    :param rounds: gives the sources, round after round.
+    :param patience_s: seconds without a byte, in mid-file, after which the download is given up.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, download: Download, rounds: Rounds, patience_s: float
+    ) -> None:
+        self._clock = clock
+        self._download = download
+        self._sources = download.sources
+        self._terms = download.terms
+        self._events = download.events
+        self._rounds = rounds
+        self._patience_s = patience_s
+        self._distrusted: dict[str, Corrupt] = {}
+        self._suspects: set[str] = set()
+        self._disputed = ""
+        self._restarts = 0
+
+    @property
+    def _attempt(self) -> Attempt:
+        return self._download.attempt
+
+    async def run(self) -> Arrived:
+        """Fetch the whole. The spool is committed on return."""
+        download = self._download
+        try:
+            arrived = await self._fetch()
+        except CancelledError:
+            raise  # the owner of the download gives it up
+        except (NotFound, Corrupt) as error:
+            try:
+                await self._events.hopeless(error)
+            finally:
+                download.give_up(error)
+            raise
+        except BaseException as error:
+            download.give_up(error)
+            raise
+        download.arrived.succeed(arrived.verdict.size)
+        return arrived
+
+    async def _fetch(self) -> Arrived:
+        """Go round through the sources until the whole is here or hope is gone."""
+        patience = Patience(self._clock, self._patience_s)
+        while True:
+            before = self._attempt.length, self._restarts
+            self._sources.failures.clear()
+            arrived = await self._go_round()
+            if arrived is not None:
+                return arrived
+            failures = self._sources.failures | self._distrusted
+            if self._disputed:
+                arrived = await self._settle()
+                if arrived is not None:
+                    return arrived
+                continue
+            if (self._attempt.length, self._restarts) != before:
+                patience.renew()
+            if self._restarts != before[1]:
+                continue  # a source that had a part in wrong bytes may do better alone
+            is_hopeless = not any(isinstance(error, Unavailable) for error in failures.values())
+            if is_hopeless or patience.has_ended(has_bytes=self._attempt.length > 0):
+                raise verdict(failures, self._download.key.file_name)
+            await patience.pause()
+
+    async def _go_round(self) -> Arrived | None:
+        """Ask each source once in its turn; None if the file is not here after that."""
+        async with aclosing(self._rounds(self._distrusted, self._suspects)) as sources:
+            async for source in sources:
+                arrived = None if self._is_too_late(source) else await self._exhaust(source)
+                if arrived is not None:
+                    return arrived
+        return None
+
+    def _is_too_late(self, source: Source) -> bool:
+        """Whether a source has another file of the NAR, and clients have bytes of this one."""
+        attempt = self._attempt
+        return attempt.is_tasted and attempt.is_other(source) and source.is_other_file
+
+    async def _exhaust(self, source: Source) -> Arrived | None:
+        """Take the bytes of one source, again and again as long as it adds some."""
+        while True:
+            before = self._attempt.length
+            offset = self._attempt.offset_of(source)
+            try:
+                if are_logged():
+                    _log.debug(
+                        "download of {key}: {upstream} is asked from byte {offset} on",
+                        key=self._download.key.file_name,
+                        upstream=source.name,
+                        offset=offset,
+                    )
+                source, body = await self._sources.open(
+                    source, offset, allow_encoding=self._terms.is_uncompressed
+                )
+                await self._take(source, body, offset)
+                return await self._judge()
+            except (NotFound, Unavailable, Corrupt) as error:
+                spool = self._attempt.spool
+                if spool is not None and spool.error is error:
+                    raise  # the trouble is ours: no source can help
+                self._failed(source, error)
+                is_worth_it = isinstance(error, Unavailable) and not isinstance(error, TooSlow)
+                if not is_worth_it or self._attempt.length <= before:
+                    return None
+
+    async def _take(self, source: Source, body: UpstreamBody, offset: int) -> None:
+        """Have the attempt take the body of a source; begin another attempt for another file."""
+        try:
+            if self._attempt.is_other(source):
+                self._begin_anew(f"{source.name} has another file of the same NAR")
+            if source.is_other_file:
+                self._attempt.relax(f"there is only another file of it, at {source.name}")
+            await self._attempt.take(source, body, offset)
+        finally:
+            body.close()
+
+    async def _judge(self) -> Arrived:
+        """Have the attempt judged. Raises WrongBytes if it is not the file."""
+        try:
+            return await self._attempt.judged()
+        except WrongNar as error:
+            await self._events.found_wrong(error.file_hash)
+            raise
+
+    def _failed(self, source: Source, error: NcpsError) -> None:
+        """Decide how to go on after a source has failed."""
+        attempt = self._attempt
+        self._disputed = attempt.disputed or self._disputed
+        if isinstance(error, WrongBytes) and self._terms.false_word:
+            error = WrongBytes(f"{self._terms.false_word}; {error}")
+        self._note(source, error)
+        if isinstance(error, WrongBytes):
+            self._start_over(source.name, error)
+        elif isinstance(error, Corrupt):
+            self._distrusted[source.name] = error
+        if isinstance(error, Disputed):
+            self._disputed = str(error)
+        elif not self._attempt.length and self._attempt.size != self._attempt.judge.size:
+            self._begin_anew(str(error), cost=0)  # an answer's word, and no byte
+
+    def _note(self, source: Source, error: NcpsError) -> None:
+        self._sources.failed(source, error)
+        _tell_failure(self._download, source, error)
+
+    async def _settle(self) -> Arrived | None:
+        """Let the NAR decide, after no source had a file of the size that the narinfo says."""
+        reason, self._disputed = self._disputed, ""
+        author, attempt = self._download.upstream, self._attempt
+        if attempt.spool is not None:
+            try:
+                return await self._judge()
+            except WrongBytes as error:
+                if attempt.judge.size is None and not attempt.dispute.is_refuted:
+                    return None
+                self._begin_anew(str(error))
+        if self._attempt.judge.size is not None:
+            self._attempt.relax(reason)
+        self._distrusted.clear()
+        self._suspects = {author}
+        return None
+
+    def _start_over(self, name: str, error: WrongBytes) -> None:
+        """Drop the spool; shun the source if all of the wrong bytes were its own.
+
+        If several sources had a part in them, the last one is asked for the whole, before others.
+        """
+        attempt = self._attempt
+        if attempt.contributors == {name}:
+            self._distrusted[name] = error
+        self._suspects = attempt.contributors - {name}
+        if attempt.is_tasted:  # no client can go on with these bytes
+            self._events.tasted(False)
+        self._begin_anew(str(error))
+
+    def _begin_anew(self, reason: str, *, cost: int = 1) -> None:
+        """Make another attempt. Raises Corrupt if that was too often.
+
+        :param cost: how many restarts this one counts for.
+        """
+        self._restarts += cost
+        if cost and self._restarts > MAX_RESTARTS:
+            raise Corrupt(reason)
+        self._download.begin_anew(reason)
+
+
+def _tell_failure(download: Download, source: Source, error: NcpsError) -> None:
+    """Note the failure of a source in the span of a download, and log it."""
+    offset = download.attempt.length
+    download.span.event(
+        "upstream failed",
+        {
+            "ncps.upstream": source.name,
+            "ncps.offset": offset,
+            "error.type": type(error).__name__,
+        },
+    )
+    # The warning at the end of the download names the upstreams that do not have it.
+    tell = _log.debug if isinstance(error, NotFound) else _log.warn
+    tell(
+        "upstream {upstream} failed for {what} at byte {offset}: {reason}",
+        upstream=source.name,
+        what=download.key.file_name,
+        offset=offset,
+        reason=str(error),
+    )

@@ -1,0 +1,350 @@
+"""Stored: the bytes of a NAR in the store: found, opened and published.
+
+They are opened as the URL of the NAR stands for them, decoded if need be. The bytes that a download
+brought are stored first, and then their row (P6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+from attrs import evolve, frozen
+from twisted.logger import Logger
+
+from ncps.aio.clocks import utc_now
+from ncps.aio.threads import Threads
+from ncps.cache.answers import Outcome
+from ncps.cache.cluster import FetchLease
+from ncps.cache.nar.attempt import Arrived
+from ncps.cache.narinfo.record import Records
+from ncps.cache.narinfo.state import Invalidation
+from ncps.cache.world import World
+from ncps.codec import decoder
+from ncps.errors import Conflict, Corrupt, Malformed, NotFound, StorageFull, Unavailable
+from ncps.nix.narurl import EXTENSIONS, NarKey, conventional_key
+from ncps.observe.tracing.spans import span
+from ncps.ports import Blocked, Body, NarRecord, NarStore, Segment, Stat
+
+_RECOMPRESSED = ("zstd", "xz")
+"""Encodings in which the Go program of the same name keeps an uncompressed NAR."""
+
+
+def stored_key(nar: NarRecord) -> NarKey:
+    """Key of the object that holds a NAR's bytes; another one in trees that recompressed."""
+    if nar.encoding in {"", nar.compression}:
+        return nar.key
+    return NarKey(nar.key.name, EXTENSIONS.get(nar.encoding, ""))
+
+
+async def find_object(
+    store: NarStore, key: NarKey, nar: NarRecord | None
+) -> tuple[Stat, str] | None:
+    """Find the object that may hold the bytes of a NAR, and how they are encoded there.
+
+    Raises Unavailable if the store cannot tell.
+
+    :param nar: the known record; None if no narinfo is known.
+    """
+    candidates = [(key, nar.compression if nar is not None else "")]
+    if nar is not None and nar.compression == "none":
+        candidates += [(NarKey(key.name, EXTENSIONS[e]), e) for e in _RECOMPRESSED]
+    named = _conventional(nar)
+    if nar is not None and named is not None and named != key:
+        candidates.append((named, nar.compression))
+    for candidate, encoding in candidates:
+        stat = await store.stat(candidate)
+        if stat is not None:
+            return stat, encoding
+    return None
+
+
+def _conventional(nar: NarRecord | None) -> NarKey | None:
+    """The name that a narinfo has for the file."""
+    if nar is None or not nar.origin_url:
+        return None
+    try:
+        return conventional_key(nar.origin_url)
+    except Malformed:
+        return None
+
+
+async def open_stored(
+    store: NarStore, workers: Threads, nar: NarRecord, start: int, stop: int | None = None
+) -> Body:
+    """Open the bytes the URL stands for.
+
+    Raises NotFound if they are absent, Corrupt if they are not as recorded, Unavailable if the
+    store fails now.
+    """
+    if stored_key(nar) == nar.key:
+        return await store.open(nar.key, start, stop, size=nar.stored_size, tag=nar.stored_tag)
+    body = await store.open(stored_key(nar), size=nar.stored_size, tag=nar.stored_tag)
+    end = nar.file_size if stop is None else stop
+    return DecodedBody(body, workers, nar.encoding, start, end)
+
+
+async def locate_stored(store: NarStore, nar: NarRecord) -> str | None:
+    """Another URL for the bytes of a NAR; None if clients must get them here.
+
+    Checks that the bytes are there: a client that was sent away to lost bytes cannot be helped any
+    more. Raises Unavailable if the store cannot tell.
+    """
+    if nar.stored_size is None or stored_key(nar) != nar.key:
+        return None
+    location = await store.location(nar.key, size=nar.stored_size)
+    if location is not None:
+        try:
+            opened = await store.open(nar.key, 0, 0, size=nar.stored_size, tag=nar.stored_tag)
+            opened.close()
+        except (NotFound, Corrupt):
+            return None
+    return location
+
+
+def _next_blocking(pieces: Iterator[bytes]) -> bytes:
+    return next(pieces, b"")
+
+
+class DecodedBody:
+    """A Body that undoes the encoding of another one and gives a part of the result.
+
+    Threads do the work: the bytes before `start` have to be decoded, too, and on the reactor's
+    thread nothing else would be served meanwhile.
+
+    :param stop: None for the end.
+    """
+
+    def __init__(
+        self, body: Body, workers: Threads, encoding: str, start: int, stop: int | None
+    ) -> None:
+        self._body = body
+        self._workers = workers
+        self._encoding = encoding
+        self._start = start
+        self._stop = stop
+
+    @property
+    def size(self) -> int | None:
+        """Bytes in all, if known."""
+        return None if self._stop is None else self._stop - self._start
+
+    def segment(self) -> Segment | None:
+        """None, since the decoded bytes lie in no file."""
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        codec = decoder(self._encoding)
+        position = 0
+        async for chunk in self._body:
+            pieces = codec.feed(chunk)
+            while piece := await self._workers.run(_next_blocking, pieces):
+                first = max(0, self._start - position)
+                last = len(piece) if self._stop is None else max(0, self._stop - position)
+                position += len(piece)
+                if part := piece[first:last]:
+                    yield part
+                if self._stop is not None and position > self._stop:
+                    return
+        codec.finish()
+        if self._stop is not None and position < self._stop:
+            raise Corrupt(f"{position} bytes are encoded instead of {self._stop}")
+
+    def close(self) -> None:
+        """Close the inner Body."""
+        self._body.close()
+
+
+@frozen(kw_only=True)
+class StoredNar:
+    """A NAR whose bytes are published; see `answers.ServedNar`."""
+
+    nar: NarRecord
+    upstream: str
+    open_body: Callable[[NarRecord, int, int | None], Awaitable[Body]]
+    locate: Callable[[NarRecord], Awaitable[str | None]]
+    spoil: Callable[[NarRecord, Corrupt], Awaitable[None]]
+    outcome: Outcome = Outcome.HIT
+
+    @property
+    def key(self) -> NarKey:
+        """The name by which the client asked for the NAR."""
+        return self.nar.key
+
+    @property
+    def size(self) -> int | None:
+        """Bytes behind the URL."""
+        return self.nar.file_size
+
+    async def known_size(self) -> int:
+        """Return the size; a stored NAR has one."""
+        assert self.nar.file_size is not None
+        return self.nar.file_size
+
+    final_size = known_size
+
+    async def location(self) -> str | None:
+        """See `ServedNar.location`."""
+        return await self.locate(self.nar)
+
+    async def body(self, start: int = 0, stop: int | None = None) -> Body:
+        """See `ServedNar.body`."""
+        return await self.open_body(self.nar, start, stop)
+
+    async def spoiled(self, error: Corrupt) -> bool:
+        """See `ServedNar.spoiled`."""
+        await self.spoil(self.nar, error)
+        return True
+
+    def close(self) -> None:
+        """Do nothing: a stored NAR holds nothing open."""
+
+
+class Publication:
+    """Publishes downloads, and counts how each has ended.
+
+    :param adopt: see `Adoption.adopt`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        world: World,
+        board: Invalidation,
+        records: Records,
+        adopt: Callable[[NarKey, NarRecord | None], Awaitable[NarRecord | None]],
+    ) -> None:
+        self._clock = world.clock
+        self._catalog = world.catalog
+        self._store = world.nars
+        self._board = board
+        self._records = records
+        self._admission = world.admission
+        self._adopt = adopt
+        self._downloads = world.metrics.downloads
+        self._stored: Callable[[], object] = lambda: None
+
+    def watch(self, stored: Callable[[], object]) -> None:
+        """Have `stored` called for each NAR that this process has stored."""
+        self._stored = stored
+
+    def grown(self) -> None:
+        """Note that this process has stored a NAR in another way."""
+        self._stored()
+
+    async def publish(
+        self,
+        key: NarKey,
+        nar: NarRecord | None,
+        arrived: Arrived,
+        lease: FetchLease | None,
+    ) -> None:
+        """Store the bytes that arrived. Clients were served even if these cannot be kept.
+
+        :param lease: the row of a later holder stays as it is. It is given back where the bytes are
+            to be taken over.
+        """
+        spool, verdict = arrived.spool, arrived.verdict
+        fence = 0 if lease is None or lease.held is None else lease.held.fence
+        refusal = self._admission.too_large(verdict.size) if spool.is_kept else spool.keep_error
+        if refusal:
+            self.unkept(key, refusal)
+            return
+        record = self._record(key, nar, arrived)
+        try:
+            with span("nar.publish", {"ncps.hash": key.file_name, "ncps.bytes": verdict.size}):
+                stat = await self._store.publish(key, spool.spooled(verdict.sha256))
+                record = evolve(record, stored_tag=stat.tag)
+                await self._catalog.mark_stored(record, fence)
+                await self._records.published(record)
+        except Conflict as error:
+            self._log.warn("{key}: {reason}", key=key.file_name, reason=str(error))
+            self._board.nar_changed(key)
+            if await self._has_successor(key):
+                self._downloads("relayed").inc()
+            else:
+                await self._take_over(key, nar, lease)
+            return
+        except Blocked as error:
+            await self._drop_blocked(key, error)
+            return
+        except (StorageFull, Unavailable) as error:
+            self.unkept(key, str(error))
+            return
+        self._published()
+        self._log.info(
+            "stored {key} ({size} bytes) from {upstream}",
+            key=key.file_name,
+            size=verdict.size,
+            upstream=arrived.source.name,
+        )
+
+    async def _drop_blocked(self, key: NarKey, error: Blocked) -> None:
+        """Remove bytes that were stored at the moment in which they were blocked."""
+        self._board.nar_changed(key)
+        try:
+            await self._store.delete(key)
+        except (StorageFull, Unavailable) as trouble:
+            self._log.error(
+                "{key} is blocked, and its bytes cannot be removed: {reason}",
+                key=key.file_name,
+                reason=str(trouble),
+            )
+        self.unkept(key, str(error))
+
+    async def _take_over(
+        self, key: NarKey, nar: NarRecord | None, lease: FetchLease | None
+    ) -> None:
+        """Take over bytes that were stored, though their row is of a later lease.
+
+        That row says that nothing is stored: a clock was wrong when its lease got its number.
+        """
+        if lease is not None:
+            await lease.release()
+        try:
+            adopted = await self._adopt(key, nar)
+        except Unavailable as error:
+            self.unkept(key, str(error))
+            return
+        if adopted is None:
+            self.unkept(key, "another process has its lease, or its bytes are not right")
+            return
+        self._published()
+        await self._records.published(adopted)
+
+    async def _has_successor(self, key: NarKey) -> bool:
+        """Whether another process has stored a NAR; True also if the catalog cannot tell."""
+        try:
+            current = await self._catalog.nar(key)
+        except Unavailable:
+            return True
+        return current is not None and current.is_stored
+
+    def _record(self, key: NarKey, nar: NarRecord | None, arrived: Arrived) -> NarRecord:
+        """The row of a stored NAR: the known facts of it, and those of its bytes."""
+        now, verdict = utc_now(self._clock), arrived.verdict
+        base = nar if nar is not None else NarRecord(key=key, compression="")
+        origin = None if nar is None else arrived.source.origin
+        if origin is not None:
+            base = evolve(base, upstream=origin[0], origin_url=origin[1])
+        return evolve(
+            base,
+            file_size=verdict.size,
+            file_hash=verdict.sha256,
+            encoding=base.compression,
+            stored_size=verdict.size,
+            stored_at=now,
+            verified_at=now if verdict.nar_verified else None,
+            last_used_at=now,
+        )
+
+    def _published(self) -> None:
+        self._downloads("published").inc()
+        self._stored()
+
+    def unkept(self, key: NarKey, reason: str) -> None:
+        """Take note that bytes have arrived and are not kept."""
+        self._log.warn(
+            "{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason
+        )
+        self._downloads("unkept").inc()

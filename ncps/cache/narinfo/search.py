@@ -1,0 +1,337 @@
+"""Search: one look for a narinfo at the upstreams, for all that wait for it.
+
+Each answer is verified before it is used. There is one search for each narinfo, also where caches
+form a ring.
+
+A cache that asks us may be one that we ask, directly or through others. If both waited for each
+other, each would wait until a deadline. The trail of a question (see `ncps.peering.trail`) tells
+through which caches it has come:
+
+    it bears our own name                      no upstream is asked for it
+    a search with the same names is running    it is joined
+    one for the same question is running,      that one brings the answer there on its own way:
+    with other names                           no upstream is asked for this one
+    one for another question is running        it is joined; if it may be waiting for us, then only
+                                               for a moment, after which another one is begun
+    none is running                            one is begun
+
+So a search goes to each cache once. Searches wait for each other without a limit only in the order
+of the names of the caches that they began at, and so never in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.aio.clocks import utc_now
+from ncps.aio.single_flight import SingleFlight
+from ncps.aio.tasks import Tasks
+from ncps.aio.waiting import within
+from ncps.ask.health import Candidate
+from ncps.ask.policy import AllAway, verdict
+from ncps.cache.answers import Absent, Outcome
+from ncps.cache.narinfo.record import Records, named
+from ncps.cache.narinfo.state import CacheState, KnownNarInfo
+from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
+from ncps.cache.world import World
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
+from ncps.nix.narinfo import NarInfo
+from ncps.observe.tracing.spans import NO_SPAN, Span, current, span
+from ncps.peering import trail
+from ncps.peering.trail import Trail
+from ncps.ports import Blocked, Leases, NarInfoEntry, NarRecord, Upstream
+
+T = TypeVar("T")
+Names = tuple[str, ...]
+
+MOMENT_S = 0.25
+"""Seconds that we wait for a search that may be waiting for us."""
+
+PROOFS_S = 15.0
+"""Seconds after the first question in which another upstream may be asked for bytes to read."""
+
+
+class Searches(Generic[T]):
+    """Joins searches, and begins them.
+
+    :param kind: of the things that are looked for; `digest` names one of them.
+    """
+
+    def __init__(self, clock: IReactorTime, tasks: Tasks, kind: str = "narinfo") -> None:
+        self._clock = clock
+        self._kind = kind
+        self._flights: SingleFlight[tuple[str, Names], T] = SingleFlight(tasks, kind)
+        self._running: dict[str, dict[Names, Trail]] = {}
+        self._spans: dict[tuple[str, Names], Span] = {}
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._running
+
+    async def join(self, digest: str, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Wait for the search for a narinfo, beginning one unless one is running that will do.
+
+        Raises Absent (RING) if no upstream is to be asked; else errors are those of the job.
+        """
+        question = trail.current()
+        ours = question.names
+        if question.has_come_round:
+            raise in_ring(digest)
+        running = self._running.get(digest, {})
+        if running and ours not in running:
+            if any(question.is_other_way_of(other) for other in running.values()):
+                raise in_ring(digest)
+            other = next(iter(running))
+            self._link(digest, other)
+            waiting = self._flights.join((digest, other), job)
+            if ours and not (other and ours[0] < other[0]):
+                waiting = within(self._clock, MOMENT_S, waiting)
+            try:
+                return await waiting
+            except DeferredTimeout:
+                pass
+            except NotFound as error:
+                # An uncertain absence is what that search was told. Ours may be told something
+                # else, so we search.
+                if error.is_certain:
+                    raise
+        self._link(digest, ours)
+        return await self._flights.join((digest, ours), lambda: self._run(digest, ours, job))
+
+    def _link(self, digest: str, names: Names) -> None:
+        """Have the span of a question that joins a search lead to the span of that search."""
+        current().link(self._spans.get((digest, names), NO_SPAN))
+
+    async def _run(self, digest: str, ours: Names, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        running = self._running.setdefault(digest, {})
+        with trail.asking(), span(f"{self._kind}.search", {"ncps.hash": digest}) as step:
+            running[ours] = trail.current()
+            self._spans[digest, ours] = step
+            try:
+                return await job()
+            finally:
+                del running[ours], self._spans[digest, ours]
+                if not running:
+                    del self._running[digest]
+
+
+def in_ring(what: str) -> Absent:
+    """The error for a thing that is not here where no upstream is asked for it."""
+    return Absent(f"{what} is not stored, and this cache itself asked for it", outcome=Outcome.RING)
+
+
+@asynccontextmanager
+async def turn(leases: Leases, clock: IReactorTime, name: str) -> AsyncIterator[None]:
+    """Hold a lease, so that one of several replicas searches. Raises Unavailable as `Leases`.
+
+    A search that began at another cache waits for the lease for a moment only, and then goes on
+    without: the search that holds it may be waiting for this one.
+    """
+    if not trail.current().names:
+        async with leases.hold(name):
+            yield
+        return
+    try:
+        lease = await within(clock, MOMENT_S, leases.take(name))
+    except DeferredTimeout:
+        yield
+        return
+    try:
+        yield
+    finally:
+        await lease.release()
+
+
+class Questions:
+    """Asks the upstreams for narinfos.
+
+    :param is_absent_when_away: whether a narinfo that no upstream could be asked for is absent;
+        else it is Unavailable.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        state: CacheState,
+        vetting: NarInfoVerifier,
+        *,
+        is_absent_when_away: bool,
+    ) -> None:
+        self._clock = world.clock
+        self._catalog = world.catalog
+        self._upstreams = world.upstreams
+        self._memory = state.memory
+        self._negatives = state.negatives
+        self._doubts = state.doubts
+        self._paths = state.paths
+        self._vetting = vetting
+        self._is_absent_when_away = is_absent_when_away
+
+    async def first(self, digest: str, failures: dict[str, NcpsError]) -> Vetted:
+        """Ask for a narinfo. Upstreams in doubt about the path are asked if no other one has it.
+
+        :param failures: of upstreams whose narinfo was found wrong, by base URL; not asked again.
+        """
+        what, ask = f"{digest}.narinfo", partial(self._ask, digest=digest)
+        doubted = self._doubts.about(digest)
+        try:
+            if doubted:
+                try:
+                    found = await self._upstreams.first(what, ask, without={*doubted, *failures})
+                except (NotFound, Corrupt):
+                    pass
+                else:
+                    return found.value
+            return (await self._upstreams.first(what, ask, without=failures)).value
+        except NcpsError as error:
+            left_out = ["others"] if isinstance(error, AllAway) else []
+            final = verdict({**failures, "others": error}, what, left_out) if failures else error
+            if isinstance(final, AllAway) and self._is_absent_when_away:
+                raise Absent(str(final), outcome=Outcome.AWAY) from error
+            if not isinstance(final, NotFound):
+                raise final from error
+            if not final.is_certain:
+                raise Absent(str(final), outcome=Outcome.UNSURE) from error
+            self._negatives.add(digest)
+            raise Absent(str(final), outcome=Outcome.MISS) from error
+
+    async def beyond_doubt(self, digest: str) -> Vetted:
+        """Ask the upstreams whose narinfos of a path are not in doubt.
+
+        Raises NotFound, Unavailable or Corrupt if none of them has a good one.
+        """
+        what, ask = f"{digest}.narinfo", partial(self._ask, digest=digest)
+        doubted = self._doubts.about(digest)
+        return (await self._upstreams.first(what, ask, without=doubted)).value
+
+    def distrust(self, entry: NarInfoEntry, error: NcpsError) -> None:
+        """Doubt the upstream of a narinfo that was found wrong, and report it."""
+        self._doubts.add(entry.digest, entry.upstream)
+        self._upstreams.blame(entry.upstream, f"{entry.digest}.narinfo", error)
+
+    async def _ask(self, upstream: Upstream, digest: str) -> Vetted:
+        narinfo = await upstream.narinfo(digest)
+        now = utc_now(self._clock)
+        vetted = await self._vetting.judged(narinfo, digest, upstream.base_url, now)
+        await self._check_known(narinfo, now)
+        return vetted
+
+    async def _check_known(self, narinfo: NarInfo, now: datetime) -> None:
+        """Raise Corrupt if the file was found to have another NAR inside."""
+        if narinfo.file_hash is None:
+            return
+        try:
+            is_wrong = await self._catalog.is_wrong(narinfo.nar_hash, narinfo.file_hash, now)
+        except Unavailable:
+            return  # the bytes will tell
+        if is_wrong:
+            raise Corrupt(
+                f"its narinfo names the file {narinfo.file_hash}, which was found to have another"
+                " NAR inside"
+            )
+
+    async def same_nar(self, candidate: Candidate, nar: NarRecord) -> NarRecord | None:
+        """Return the facts of an upstream about the same NAR in the same compression, if it has it.
+
+        The file may be another. Raises Unavailable or Corrupt as the upstream answers.
+        """
+        entries = await self._catalog.narinfos_of(nar.key)
+        digests = {entry.digest for entry in entries} or self._memory.digests_of(nar.key)
+        digests = digests or self._paths.of(nar.key)
+        if not digests:  # a newer narinfo names another URL
+            digests = {entry.digest for entry in await self._catalog.narinfos_alike(nar.key)}
+        if not digests:
+            raise Unavailable("no store path of this NAR is known")
+        for digest in digests:
+            try:
+                vetted = await candidate.ask(partial(self._ask, digest=digest), self._clock)
+            except NotFound:
+                continue
+            other = vetted.nar
+            if other.nar_hash == nar.nar_hash and other.compression == nar.compression:
+                return other
+        return None
+
+
+class NarInfoSearch:
+    """Finds narinfos at the upstreams, has them proved, and records them.
+
+    :param prove: see `Proofs.prove`.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        state: CacheState,
+        questions: Questions,
+        records: Records,
+        prove: Callable[[Vetted], Awaitable[Vetted]],
+    ) -> None:
+        self._clock = world.clock
+        self._catalog = world.catalog
+        self._leases = world.leases
+        self._paths = state.paths
+        self._questions = questions
+        self._records = records
+        self._prove = prove
+        self._searches: Searches[KnownNarInfo] = Searches(world.clock, world.tasks)
+
+    async def find(self, digest: str) -> tuple[KnownNarInfo, Outcome]:
+        """Search for a narinfo, or join the search for it.
+
+        Raises the errors of `Searches.join` and of `Questions.first`.
+        """
+        outcome = Outcome.COALESCED if digest in self._searches else Outcome.MISS
+        return await self._searches.join(digest, partial(self._fetch, digest)), outcome
+
+    async def _fetch(self, digest: str) -> KnownNarInfo:
+        """Fetch a narinfo.
+
+        Bytes that have to be read for it are fetched without its lease: their download, if it
+        fails, takes that lease to ask for the narinfo anew.
+        """
+        proven: Vetted | None = None
+        failures: dict[str, NcpsError] = {}
+        began = self._clock.seconds()
+        while True:
+            async with turn(self._leases, self._clock, f"download:narinfo:{digest}"):
+                item = await self._records.find(digest)  # a peer may have been quicker
+                if item is not None:
+                    return item
+                vetted = proven or await self._questions.first(digest, failures)
+                if vetted.unproven is None:
+                    return await self._records.record(vetted)
+            vetted, _ = await named(self._catalog, vetted)
+            if not self._paths.of(vetted.nar.key):
+                self._paths.note(vetted.nar.key, digest)
+            try:
+                proven = await self._prove(vetted)
+            except (NotFound, Unavailable, Corrupt) as error:
+                self._questions.distrust(vetted.entry, error)
+                failures[vetted.entry.upstream] = error
+                if self._clock.seconds() - began > PROOFS_S:
+                    raise
+
+    async def relearn(self, digests: Iterable[str]) -> None:
+        """Fetch forgotten narinfos anew, from upstreams that are not in doubt, and record them."""
+        for digest in digests:
+            await self._relearn(digest)
+
+    async def _relearn(self, digest: str) -> None:
+        """Do the same for one path, if such an upstream has it."""
+        async with self._leases.hold(f"download:narinfo:{digest}"):
+            if await self._records.find(digest) is not None:
+                return
+            try:
+                vetted = await self._questions.beyond_doubt(digest)
+            except (NotFound, Unavailable, Corrupt):
+                return  # the next client is told
+            if vetted.unproven is None:  # else its bytes are read for the next client
+                with suppress(Blocked):
+                    await self._records.record(vetted)

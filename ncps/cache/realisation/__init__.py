@@ -1,0 +1,1 @@
+"""Realisations of content-addressed derivations: served, fetched, and taken from clients."""

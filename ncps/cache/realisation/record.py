@@ -1,0 +1,193 @@
+"""Record: finds realisations that may be shown, and writes new ones beside or over old ones.
+
+A derivation may be built twice with different results, so there may be two realisations of one
+output. The first one stands, because clients have it already. Only one with more behind it replaces
+it: a signature by a key holds against the right to upload, and this against nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from ncps.aio.clocks import utc_now
+from ncps.cache.narinfo.state import CacheState
+from ncps.cache.realisation.verify import RealisationVerifier
+from ncps.cache.world import World
+from ncps.errors import Conflict, Malformed, Refused, StorageFull, Unavailable
+from ncps.nix.realisation import Realisation, RealisationKey
+from ncps.nix.storepath import StorePath
+from ncps.ports import RealisationEntry
+
+ATTEMPTS: Final = 10
+"""How often a write begins anew because another process wrote meanwhile."""
+MAX_USES: Final = 100_000
+"""Uses that are noted between two flushes; further ones are not."""
+
+Choice = Callable[[RealisationEntry, RealisationEntry], Awaitable[RealisationEntry]]
+"""Says what is to be kept of a new realisation, and the one that is there."""
+
+
+class RealisationRecords:
+    """Reads and writes realisations."""
+
+    _log = Logger()
+
+    def __init__(self, world: World, state: CacheState, verifier: RealisationVerifier) -> None:
+        self._clock = world.clock
+        self._rows = world.realisations
+        self._copies = world.realisation_copies
+        self._catalog = world.catalog
+        self._board = state.board
+        self._verifier = verifier
+        self._uses: dict[RealisationKey, datetime] = {}
+
+    async def find(self, key: RealisationKey) -> RealisationEntry | None:
+        """Return what may be shown, and note that it was. Raises Unavailable."""
+        entry = await self._rows.find(key)
+        entry = None if entry is None else self._verifier.vouched(entry)
+        if entry is not None and len(self._uses) < MAX_USES:
+            self._uses[key] = utc_now(self._clock)
+        return entry
+
+    async def flush(self) -> None:
+        """Write the times of use; on failure they are lost, which only ages the entries."""
+        uses, self._uses = self._uses, {}
+        if uses:
+            await self._rows.touch(uses)
+
+    async def record(self, entry: RealisationEntry) -> RealisationEntry:
+        """Keep a fetched one; return what is to be served, also if nothing can be written."""
+
+        async def choose(new: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
+            return new if self._verifier.rank(new) > self._verifier.rank(old) else old
+
+        try:
+            kept, before = await self._settle(entry, choose)
+            if before is not None and before.is_uploaded and not kept.is_uploaded:
+                await self._copies.delete(kept.key.digest)  # nobody vouches for it any more
+            return kept
+        except (Unavailable, StorageFull) as error:
+            self._log.warn(
+                "{realisation} is served but not recorded: {reason}",
+                realisation=entry.key.path,
+                reason=str(error),
+            )
+            return entry
+
+    async def take(
+        self, entry: RealisationEntry
+    ) -> tuple[RealisationEntry, RealisationEntry | None]:
+        """Keep an uploaded one, durably. Return what is kept, and what was there before.
+
+        Raises Conflict if another one has more behind it, StorageFull or Unavailable if nothing
+        can be written.
+        """
+        kept, before = await self._settle(entry, self._prefer)
+        for _ in range(ATTEMPTS):
+            # A copy may be written over by that of an older state: the row says which one counts.
+            await self._copies.put(kept.key.digest, render_copy(kept))
+            there = await self._rows.find(kept.key)
+            if there is None or evolve(there, last_used_at=kept.last_used_at) == kept:
+                break
+            kept = there
+        return kept, before
+
+    async def restore(self, entry: RealisationEntry) -> None:
+        """Keep one of which a copy was found, beside what is known already."""
+
+        async def choose(_: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
+            return old
+
+        await self._settle(entry, choose)
+
+    async def forget(self, key: RealisationKey, may: Callable[[StorePath | None], bool]) -> bool:
+        """Drop a realisation and its copy; False if there is none.
+
+        :param may: whether the client may do that with a realisation of this path, or of one that
+            cannot be told; else Refused.
+        """
+        entry = await self._rows.find(key)
+        if entry is not None:
+            _check(entry.realisation, may)
+        text = await self._copies.get(key.digest)
+        if text is not None:
+            _check(_read(text), may)
+        was_there = await self._rows.forget(key)
+        return await self._copies.delete(key.digest) or was_there
+
+    async def _settle(
+        self, entry: RealisationEntry, choose: Choice
+    ) -> tuple[RealisationEntry, RealisationEntry | None]:
+        """Write what is to be kept of a realisation; return that, and what was there before."""
+        for _ in range(ATTEMPTS):
+            before = await self._rows.find(entry.key)
+            old = None if before is None else self._verifier.vouched(before)
+            kept = entry
+            if old is not None and old.realisation.says_as(entry.realisation):
+                kept = self._verifier.merged(entry, old)
+            elif old is not None:
+                kept = await choose(entry, old)
+            if kept == before or await self._rows.put(kept, before):
+                self._board.realisation_appeared(entry.key)
+                return kept, before
+        raise Unavailable(f"{entry.key.path} is written by too many clients at once")
+
+    async def _prefer(self, new: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
+        """Choose between an upload and what is there. Raises Conflict."""
+        ranks = self._verifier.rank(new), self._verifier.rank(old)
+        if ranks[0] < ranks[1]:
+            voucher = "nothing" if not old.verified_by else old.verified_by
+            raise Conflict(
+                f"{old.realisation.out_path.base} is known as {old.key.path}, vouched for by"
+                f" {voucher}: sign the upload by a trusted key, or delete the other one first"
+            )
+        holds = ranks[0] == ranks[1] and (
+            await self._is_here(old.realisation) or not await self._is_here(new.realisation)
+        )
+        self._log.warn(
+            "{realisation} was uploaded as {new}, and was known as {old} before: the {winner} one"
+            " is kept",
+            realisation=new.key.path,
+            new=new.realisation.out_path.base,
+            old=old.realisation.out_path.base,
+            winner="older" if holds else "newer",
+        )
+        return old if holds else evolve(new, last_used_at=old.last_used_at)
+
+    async def _is_here(self, realisation: Realisation) -> bool:
+        """Whether this cache knows the path that a realisation names."""
+        return await self._catalog.narinfo(realisation.out_path.digest) is not None
+
+
+def _check(told: Realisation | None, may: Callable[[StorePath | None], bool]) -> None:
+    path = None if told is None else told.out_path
+    if not may(path):
+        raise Refused(f"this client may not delete {'every path' if path is None else path.base}")
+
+
+def _read(text: bytes) -> Realisation | None:
+    """Read a copy; None if it is damaged."""
+    try:
+        return parse_copy(text)
+    except Malformed:
+        return None
+
+
+def render_copy(entry: RealisationEntry) -> bytes:
+    """Return the text of the copy of an upload: its path, and below it the realisation."""
+    return entry.key.path.encode() + b"\n" + entry.realisation.render() + b"\n"
+
+
+def parse_copy(text: bytes) -> Realisation:
+    """Read such a text. Raises Malformed if it is something else."""
+    path, _, rest = text.partition(b"\n")
+    try:
+        key = RealisationKey.parse(path.decode("ascii"))
+    except UnicodeDecodeError:
+        raise Malformed("the copy of a realisation does not begin with its path") from None
+    return Realisation.parse(rest, key)

@@ -1,0 +1,81 @@
+"""Abandoned uploads: NARs whose narinfo never came are removed after a while.
+
+A client uploads the NAR of a path before its narinfo. If it breaks off in between, the NAR is of no
+use to anybody. It stays for a grace period, so that the client can go on where it was. Row and
+bytes go under the lease of the NAR, which the upload of a narinfo holds, too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.logger import Logger
+
+from ncps.aio.clocks import Ages
+from ncps.aio.waiting import sleep
+from ncps.cache.nar.objects import Objects
+from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import LastUse
+from ncps.cache.world import World
+from ncps.errors import NcpsError
+from ncps.ports import IdleNar
+
+BATCH: Final = 100
+PAUSE_S: Final = 0.1
+"""Uploads that are looked for at once, and the seconds between two times."""
+
+
+class AbandonedUploads:
+    """Removes uploads that have no narinfo.
+
+    :param grace_s: how long they stay after they were stored or asked for last.
+    """
+
+    _log = Logger()
+
+    def __init__(self, world: World, narinfos: NarInfos, uses: LastUse, *, grace_s: float) -> None:
+        self._clock = world.clock
+        self._ages = Ages(world.clock)
+        self._catalog = world.inventory
+        self._objects = Objects(world)
+        self._narinfos = narinfos
+        self._uses = uses
+        self._grace_s = grace_s
+        self._removed = world.metrics.abandoned_uploads
+
+    async def check(self) -> None:
+        """Remove those that are due. Raises nothing: errors are logged, and the rest stays."""
+        count = freed = 0
+        try:
+            await self._uses.flush()
+            while found := await self._catalog.abandoned(self._ages.before(self._grace_s), BATCH):
+                gone = [idle.nar.stored_size or 0 for idle in found if await self._remove(idle)]
+                count, freed = count + len(gone), freed + sum(gone)
+                if not gone:  # other processes have their leases, or they are in use again
+                    break
+                await sleep(self._clock, PAUSE_S)
+        except NcpsError as error:
+            self._log.warn(
+                "uploads without a narinfo cannot be removed now: {reason}", reason=str(error)
+            )
+        self._removed.inc(count)
+        if count:
+            self._log.info(
+                "removed {count} uploaded NARs ({freed} bytes) for which no narinfo came within"
+                " {grace:g} s",
+                count=count,
+                freed=freed,
+                grace=self._grace_s,
+            )
+
+    async def _remove(self, idle: IdleNar) -> bool:
+        """Remove one under its lease, unless it has a narinfo by now or is in use again."""
+        key = idle.nar.key
+        async with self._objects.holding() as held:
+            if not await held.take(idle.nar) or await self._catalog.narinfos_of(key):
+                return False
+            if not await self._catalog.evict([idle]):
+                return False
+            self._narinfos.changed(key)
+            await self._objects.remove(idle.nar)
+            return True

@@ -1,0 +1,1 @@
+"""Uploads: NARs and narinfos that clients send, checked before they count."""

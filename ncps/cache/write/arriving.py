@@ -1,0 +1,170 @@
+"""One upload as it arrives: a spool, its hash, and a look at the NAR inside.
+
+chunks --> spool (hash, look inside) --> Received --> published --> gone
+             |                              |
+             +-- wrong, too large, cut -----+--> gone, and nothing is left
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Final
+
+from ncps.aio.admission import Admitted
+from ncps.aio.spool import Abandoned, Spool
+from ncps.aio.threads import Threads
+from ncps.cache.write.inspection import Inside, UploadInspection
+from ncps.codec.magic import compression_of
+from ncps.errors import Corrupt, Malformed, StorageFull, TooLarge
+from ncps.nix.hashes import Hash
+from ncps.nix.nar import MAGIC
+from ncps.nix.narcheck import FileDigest
+from ncps.nix.narurl import COMPRESSIONS, NarKey
+from ncps.ports import Spooled
+
+MEMORY: Final = 16 * 1024 * 1024
+"""Bytes of all uploads that wait in memory to be written, about."""
+
+LEAST: Final = 64 * 1024
+MOST: Final = 4 * 1024 * 1024
+"""Bytes of one upload that wait in memory, at least and at most."""
+
+STEP: Final = 8 * 1024 * 1024
+"""Bytes for which an upload of unknown length takes room on the disk at once."""
+
+
+async def peeked(chunks: AsyncIterable[bytes], size: int) -> tuple[bytes, AsyncIterator[bytes]]:
+    """Return the first bytes of chunks, and all of them."""
+    iterator = aiter(chunks)
+    head = b""
+    async for chunk in iterator:
+        head += chunk
+        if len(head) >= size:
+            break
+
+    async def whole() -> AsyncIterator[bytes]:
+        if head:
+            yield head
+        async for chunk in iterator:
+            yield chunk
+
+    return head[:size], whole()
+
+
+def compression_by(key: NarKey, head: bytes) -> str:
+    """Return the compression of a file that begins so.
+
+    Raises Malformed if the file is not what its name says. Nix names files in gzip like files
+    without a compression.
+    """
+    named, found = COMPRESSIONS[key.extension], compression_of(head)
+    if named == "none" and not head.startswith(MAGIC):
+        if found is None:
+            raise Malformed("the upload is no NAR, and in no compression that ncps knows")
+        return found
+    if named not in {"none", "br"} and found != named:
+        raise Malformed(f"the upload is not in {named}, as its name says")
+    return named
+
+
+class Received:
+    """The bytes of one upload; the last coroutine that works with them closes it.
+
+    :ivar is_taken: whether a job that outlives the request closes it.
+    """
+
+    def __init__(self, ticket: Admitted, inspection: UploadInspection, threads: Threads) -> None:
+        self.is_taken = False
+        self.inside: tuple[Hash, int] | None = None
+        self.sha256: Hash | None = None
+        self._ticket = ticket
+        self._inspection = inspection
+        self._threads = threads
+        self._spool: Spool | None = None
+        self._looking: Inside | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that have come."""
+        return 0 if self._spool is None else self._spool.length
+
+    async def take(
+        self, chunks: AsyncIterable[bytes], size: int | None, compression: str, *, piece: int
+    ) -> None:
+        """Take all bytes.
+
+        Raises Malformed if they are not as announced or no NAR, TooLarge if they are more than
+        announced, StorageFull if the disk is full; and the errors of `chunks`.
+
+        :param piece: bytes that wait to be written, at most.
+        """
+        file = FileDigest()
+        self._looking = self._inspection.begin(compression)
+        digests = (file,) if self._looking is None else (file, self._looking)
+        self._spool = self._ticket.spool(size, digests)
+        await self._fill(self._spool, chunks, size, piece)
+        if size is not None and self._spool.length != size:
+            raise Malformed(f"{self._spool.length} bytes came, {size} were announced")
+        self.sha256 = file.finish()
+        if self._looking is not None:
+            try:
+                self.inside = await self._threads.run(self._looking.finish, self.sha256)
+            except Corrupt as error:
+                raise Malformed(f"the upload is no NAR: {error}") from error
+
+    async def _fill(
+        self, spool: Spool, chunks: AsyncIterable[bytes], size: int | None, piece: int
+    ) -> None:
+        self._refuse_full(spool)
+        waiting = came = room = 0
+        async for chunk in chunks:
+            came += len(chunk)
+            waiting += len(chunk)
+            if size is not None and came > size:
+                raise TooLarge(f"more than the {size} bytes came that were announced")
+            if size is None and came > room:
+                room = came + STEP
+                self._take_room(room)
+            await self._write(spool, chunk)
+            if waiting >= piece:
+                waiting = 0
+                await self._write(spool, None)
+        await self._write(spool, None)
+
+    def _take_room(self, size: int) -> None:
+        """Take room on the disk for more bytes, up to this size. Raises StorageFull."""
+        refusal = self._ticket.extend(size)
+        if refusal:
+            raise StorageFull(refusal)
+
+    async def _write(self, spool: Spool, chunk: bytes | None) -> None:
+        """Write a chunk, or wait until all are written."""
+        try:
+            await (spool.flush() if chunk is None else spool.write(chunk))
+        except Abandoned as error:
+            raise StorageFull(spool.keep_error or str(error)) from error
+        except Corrupt as error:
+            raise Malformed(f"the upload is no NAR: {error}") from error
+        self._refuse_full(spool)
+
+    @staticmethod
+    def _refuse_full(spool: Spool) -> None:
+        if not spool.is_kept:
+            raise StorageFull(spool.keep_error)
+
+    def spooled(self) -> Spooled:
+        """Name the file, for publication."""
+        assert self._spool is not None
+        assert self.sha256 is not None
+        return self._spool.spooled(self.sha256)
+
+    def close(self) -> None:
+        """Let go of everything; idempotent."""
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.fail(Abandoned("the upload has ended"))
+            spool.release()
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            self._inspection.end(looking)
+        self._ticket.close()

@@ -1,0 +1,229 @@
+"""Inspection of uploads: finds out which NAR is in a file, while it arrives or afterwards.
+
+A file in a compression is looked into by a few places at once, because a decoder takes up to 128
+MiB of memory. An upload that finds no free place is stored first, and looked into in its turn. Its
+narinfo waits for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from ncps.aio.bulkhead import Bulkhead
+from ncps.aio.clocks import utc_now
+from ncps.aio.single_flight import SingleFlight
+from ncps.aio.waiting import within
+from ncps.cache.nar.stored import open_stored
+from ncps.cache.world import World
+from ncps.cache.write.rules import UploadRules
+from ncps.codec import is_supported
+from ncps.codec.ratio import Ratio
+from ncps.codec.stream import TooDear
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
+from ncps.nix.contentaddress import ContentAddress
+from ncps.nix.contentcheck import ContentCheck
+from ncps.nix.hashes import Hash
+from ncps.nix.nar import NarParser
+from ncps.nix.narcheck import NarDigest
+from ncps.nix.narinfo import NarInfo
+from ncps.ports import NarRecord
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PLACES: Final = 4
+"""Compressed files that are looked into at once."""
+
+WAITING: Final = 10_000
+"""Files that wait for a place, at most."""
+
+DEADLINE_S: Final = 45.0
+"""Seconds that a client waits for it. Reverse proxies usually wait for 60 s. It goes on, and a
+client that comes again joins it or finds it done."""
+
+QUEUE_S: Final = 3600.0
+"""Seconds that a file waits for a place, at most; its narinfo has it looked into again."""
+
+_DEAR: Final = frozenset({"xz", "bzip2"})
+
+
+class Inside:
+    """Follows the bytes of a file, and hashes the NAR inside; gives up where that is too dear.
+
+    :param limit: see `UploadRules.max_ratio`.
+    """
+
+    def __init__(self, compression: str, limit: int) -> None:
+        self.compression = compression
+        self._is_too_dear = False
+        self._size = 0
+        # A file without compression is the NAR itself, and its hash is taken already.
+        self._parser = NarParser() if compression == "none" else None
+        ratio = Ratio(limit, self._give_up)
+        self._digest = NarDigest(compression, ratio=ratio, listing=True)
+
+    def _give_up(self) -> None:
+        self._is_too_dear = True
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Raises Corrupt if there is no NAR inside."""
+        if self._is_too_dear:
+            return
+        if self._parser is not None:
+            self._size += len(data)
+            self._parser.feed(data)
+            return
+        try:
+            self._digest.feed(data)
+        except Corrupt:
+            if not self._is_too_dear:
+                raise
+
+    def finish(self, file_hash: Hash) -> tuple[Hash, int] | None:
+        """Return NarHash and NarSize; None if that is too dear. Raises Corrupt as `feed`.
+
+        :param file_hash: the hash of the file.
+        """
+        if self._is_too_dear:
+            return None
+        if self._parser is not None:
+            self._parser.finish()
+            return file_hash, self._size
+        try:
+            return self._digest.finish()
+        except TooDear:
+            return None
+
+
+class UploadInspection:
+    """Looks into uploads."""
+
+    _log = Logger()
+
+    def __init__(self, world: World, rules: UploadRules) -> None:
+        self._clock = world.clock
+        self._catalog = world.catalog
+        self._store = world.nars
+        self._tasks = world.tasks
+        self._threads = world.threads
+        self._rules = rules
+        self._places = Bulkhead(
+            world.clock, "looks into uploads", size=PLACES, queue=WAITING, patience_s=QUEUE_S
+        )
+        self._flights: SingleFlight[tuple[object, ...], NarRecord] = SingleFlight(
+            world.tasks, "look into"
+        )
+
+    def begin(self, compression: str) -> Inside | None:
+        """Return what looks into an upload while it arrives; None if that is done later.
+
+        Its caller gives it back by `end`.
+        """
+        if compression == "none":
+            return Inside(compression, self._rules.max_ratio)
+        if not is_supported(compression) or (compression in _DEAR and not self._rules.is_eager):
+            return None
+        if not self._places.free:
+            return None
+        self._tasks.start("take a place", self._places.acquire())  # at once, since one is free
+        return Inside(compression, self._rules.max_ratio)
+
+    def end(self, inside: Inside) -> None:
+        """Give a place back; once."""
+        if inside.compression != "none":
+            self._places.release()
+
+    def later(self, nar: NarRecord) -> None:
+        """Have a stored NAR looked into in the background, so that its narinfo need not wait."""
+        if is_supported(nar.compression):
+            self._tasks.start(f"look into {nar.key.file_name}", self._look(nar))
+
+    async def _look(self, nar: NarRecord) -> None:
+        try:
+            await self._joined(nar, nar.compression, None)
+        except NcpsError as error:  # its narinfo has it looked into again
+            self._log.debug(
+                "{key} was not looked into: {reason}", key=nar.key.file_name, reason=str(error)
+            )
+
+    async def facts(self, nar: NarRecord, narinfo: NarInfo) -> NarRecord:
+        """Return the row of a stored NAR once it says what is inside.
+
+        Raises Malformed if there is no NAR of this size inside, Unavailable if it cannot be told
+        within `DEADLINE_S`.
+        """
+        is_known = nar.verified_at is not None and nar.nar_hash is not None
+        if is_known and nar.compression == narinfo.compression:
+            return nar
+        if not is_supported(narinfo.compression):
+            raise Malformed(
+                f"ncps cannot decompress {narinfo.compression}, so it could not verify the NAR: use"
+                " none, zstd or xz"
+            )
+        late = f"looking into the NAR takes more than {DEADLINE_S:g} s; it goes on: come again"
+        looking = self._joined(nar, narinfo.compression, narinfo.nar_size)
+        return await within(self._clock, DEADLINE_S, looking, late)
+
+    async def _joined(self, nar: NarRecord, compression: str, size: int | None) -> NarRecord:
+        job = partial(self._inspect, nar, compression, size)
+        return await self._flights.join((nar.key, compression, size), job)
+
+    async def _inspect(self, nar: NarRecord, compression: str, size: int | None) -> NarRecord:
+        ratio = Ratio(self._rules.max_ratio) if size is None else None
+        digest = NarDigest(compression, max_size=size, ratio=ratio, listing=True)
+        nar_hash, nar_size = await self._read_in_turn(nar, digest)
+        record = evolve(
+            nar,
+            compression=compression,
+            encoding=compression,
+            nar_hash=nar_hash,
+            nar_size=nar_size,
+            verified_at=utc_now(self._clock),
+        )
+        if not await self._catalog.mark_verified(record):
+            raise Unavailable("the NAR was stored anew meanwhile: send the narinfo again")
+        return record
+
+    async def prove(self, nar: NarRecord, narinfo: NarInfo, address: ContentAddress) -> None:
+        """Check that a stored NAR has the contents that a content address names.
+
+        Raises Malformed if it has not, Unavailable if it cannot be told now.
+        """
+        check = ContentCheck(address, narinfo.store_path, narinfo.references)
+        digest = NarDigest(nar.compression, max_size=nar.nar_size, follow=check.feed)
+        late = f"to compare the NAR with its CA takes more than {DEADLINE_S:g} s"
+        await within(self._clock, DEADLINE_S, self._read_in_turn(nar, digest), late)
+        await self._judge(nar, check.finish)
+
+    async def _read_in_turn(self, nar: NarRecord, digest: NarDigest) -> tuple[Hash, int]:
+        async with self._places:
+            return await self._read(nar, digest)
+
+    async def _read(self, nar: NarRecord, digest: NarDigest) -> tuple[Hash, int]:
+        """Have a digest see a stored file.
+
+        Raises Malformed if it says that they are wrong, Unavailable if they cannot be read.
+        """
+        try:
+            body = await open_stored(self._store, self._threads, nar, 0)
+            try:
+                async for chunk in body:
+                    await self._judge(nar, digest.feed, chunk)
+            finally:
+                body.close()
+        except (NotFound, Corrupt) as error:
+            raise Unavailable(f"the stored NAR cannot be read: {error}") from error
+        return await self._judge(nar, digest.finish)
+
+    async def _judge(
+        self, nar: NarRecord, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        try:
+            return await self._threads.run(step, *args, **kwargs)
+        except Corrupt as error:
+            raise Malformed(f"{nar.key.url} is not such a NAR: {error}") from error

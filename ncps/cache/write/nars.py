@@ -1,0 +1,280 @@
+"""Uploads of NARs: from the bytes of a client to a stored NAR without a narinfo.
+
+The name of a file is its SHA-256, so two clients that send one name send the same bytes, and an
+upload that is cut or repeated can do no harm. A file goes into a spool, is hashed and looked into,
+and is then published under the lease of its NAR, as a download is: so no other process removes it
+between its publication and its row. The publication belongs to the cache: it goes on when the
+client leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable
+from functools import partial
+from typing import Final
+
+from attrs import evolve, frozen
+from twisted.logger import Logger
+
+from ncps.aio.clocks import utc_now
+from ncps.aio.single_flight import SingleFlight
+from ncps.aio.waiting import within
+from ncps.cache.cluster import lease_of
+from ncps.cache.nar.serve import Nars
+from ncps.cache.nar.stored import stored_key
+from ncps.cache.nar.verify import Verifier
+from ncps.cache.narinfo.record import Records
+from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import CacheState
+from ncps.cache.narinfo.verify import NarInfoVerifier
+from ncps.cache.world import World
+from ncps.cache.write.arriving import LEAST, MEMORY, MOST, Received, compression_by, peeked
+from ncps.cache.write.inspection import UploadInspection
+from ncps.cache.write.quota import Quota
+from ncps.cache.write.rules import UploadRules
+from ncps.cache.write.verbs import UploadOutcome
+from ncps.codec import is_supported
+from ncps.errors import (
+    Conflict,
+    Malformed,
+    NotFound,
+    Refused,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+)
+from ncps.nix.hashes import Hash
+from ncps.nix.nar import MAGIC
+from ncps.nix.narcheck import FileDigest
+from ncps.nix.narurl import COMPRESSIONS, NarKey
+from ncps.ports import Blocked, Lease, Leases, NarRecord
+
+LEASE_S: Final = 30.0
+"""Seconds that an upload waits for another process that fetches or removes the same NAR."""
+
+
+@frozen(kw_only=True)
+class KnownPaths:
+    """The parts of the core that know narinfos and NARs."""
+
+    state: CacheState
+    records: Records
+    narinfos: NarInfos
+    nars: Nars
+    verifier: Verifier
+    vetting: NarInfoVerifier
+
+
+def blocked(name: str) -> Refused:
+    """Return the refusal of an upload that an operator wants nowhere in this cache."""
+    return Refused(f"{name} is blocked here (`ncps rm --list-blocked`)")
+
+
+async def lease_for(world: World, key: NarKey) -> Lease:
+    """Take the lease of a NAR. Raises Unavailable if it cannot be had within `LEASE_S`."""
+    late = f"another process fetches or removes {key.file_name}: try again"
+    leases: Leases = world.leases
+    return await within(world.clock, LEASE_S, leases.take(lease_of(key)), late)
+
+
+class NarUploads:
+    """Takes the files of NARs.
+
+    :param stored: called for each NAR that was stored.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        world: World,
+        known: KnownPaths,
+        quota: Quota,
+        inspection: UploadInspection,
+        rules: UploadRules,
+    ) -> None:
+        self._world = world
+        self._known = known
+        self._negatives = known.state.negatives
+        self._uses = known.state.uses
+        self._quota = quota
+        self._inspection = inspection
+        self._rules = rules
+        self.stored: Callable[[], object] = lambda: None
+        self._arriving = 0
+        self._flights: SingleFlight[NarKey, UploadOutcome] = SingleFlight(world.tasks, "upload")
+
+    async def put(
+        self, key: NarKey, chunks: AsyncIterable[bytes], size: int | None
+    ) -> UploadOutcome:
+        """See `Uploads.put_nar`."""
+        named = _hash_in(key)
+        await self._refuse_blocked(key, named)
+        await self._quota.refuse(size or 0)
+        self._arriving += 1
+        try:
+            there = await self._find(key)
+            if there is not None:
+                return await self._compare(key, there, named, chunks, size)
+            return await self._receive(key, named, chunks, size)
+        finally:
+            self._arriving -= 1
+
+    async def _refuse_blocked(self, key: NarKey, *hashes: Hash) -> None:
+        for each in hashes:
+            if await self._world.removals.is_blocked_file(each):
+                raise blocked(key.file_name)
+
+    async def _find(self, key: NarKey) -> NarRecord | None:
+        try:
+            return await self._known.nars.find_stored(key)
+        except NotFound:  # an absence that is remembered
+            return None
+
+    async def _compare(
+        self,
+        key: NarKey,
+        there: NarRecord,
+        named: Hash,
+        chunks: AsyncIterable[bytes],
+        size: int | None,
+    ) -> UploadOutcome:
+        """See whether the bytes are those that are stored, without storing them again."""
+        digest, came = FileDigest(), 0
+        async for chunk in chunks:
+            came += len(chunk)
+            if came > (there.file_size or came):
+                raise _conflict(there)
+            await self._world.threads.run(digest.feed, chunk)
+        if size is not None and came != size:
+            raise Malformed(f"{came} bytes came, {size} were announced")
+        if digest.finish() != named:
+            raise _conflict(there)
+        if await self._world.nars.stat(stored_key(there)) is None:
+            await self._known.verifier.healing.heal(there, NotFound("it is not in the store"))
+            raise _removed(key)
+        if await self._find(key) is None:
+            raise _removed(key)
+        self._uses.nar(there.key)
+        return UploadOutcome.KNOWN
+
+    async def _receive(
+        self, key: NarKey, named: Hash, chunks: AsyncIterable[bytes], size: int | None
+    ) -> UploadOutcome:
+        ticket = self._world.admission.begin_upload()
+        received = Received(ticket, self._inspection, self._world.threads)
+        try:
+            refusal = ticket.room(size)
+            if refusal:
+                raise StorageFull(refusal)
+            head, whole = await peeked(chunks, len(MAGIC))
+            compression = compression_by(key, head)
+            piece = max(LEAST, min(MOST, MEMORY // self._arriving))
+            await received.take(self._counted(whole), size, compression, piece=piece)
+            if received.sha256 != named:
+                raise Malformed(
+                    f"the upload has the SHA-256 {received.sha256}, and its name is"
+                    f" {key.file_name}: the name must be the hash of the file"
+                )
+            if received.inside is not None:
+                await self._refuse_blocked(key, received.inside[0])
+            await self._quota.refuse(received.size)
+            return await self._flights.join(key, partial(self._keep, key, compression, received))
+        finally:
+            if not received.is_taken:
+                received.close()
+
+    async def _counted(self, chunks: AsyncIterable[bytes]) -> AsyncIterable[bytes]:
+        came, most = 0, self._rules.max_size
+        async for chunk in chunks:
+            came += len(chunk)
+            if most and came > most:
+                self._rules.reached("cache-upload-max-size")
+                raise TooLarge(f"the upload has more than {most} bytes (cache-upload-max-size)")
+            yield chunk
+
+    async def _keep(self, key: NarKey, compression: str, received: Received) -> UploadOutcome:
+        """Publish what was received, and close it."""
+        received.is_taken = True
+        try:
+            lease = await lease_for(self._world, key)
+            try:
+                there = await self._world.catalog.nar(key)
+                if there is not None and there.is_stored:
+                    return UploadOutcome.KNOWN
+                record = self._record(key, there, compression, received)
+                record = await self._publish(record, received, lease)
+            finally:
+                await lease.release()
+        finally:
+            received.close()
+        self._negatives.forget(key)
+        assert record.stored_size is not None
+        self._quota.stored(record.stored_size if record.is_only_copy else 0)
+        self.stored()
+        if record.verified_at is None:
+            self._inspection.later(record)
+        return UploadOutcome.STORED
+
+    async def _publish(self, record: NarRecord, received: Received, lease: Lease) -> NarRecord:
+        """Store bytes and row. Raises Unavailable if another process may have removed the bytes."""
+        world = self._world
+        stat = await world.nars.publish(record.key, received.spooled())
+        record = evolve(record, stored_tag=stat.tag)
+        try:
+            await world.catalog.mark_stored(record, lease.fence)
+        except Conflict as error:
+            raise Unavailable(f"another process has stored it meanwhile: {error}") from error
+        except Blocked as error:
+            await world.nars.delete(record.key)
+            raise blocked(record.key.file_name) from error
+        if lease.is_lost and await world.nars.stat(record.key) is None:
+            await world.catalog.mark_missing(record.key)
+            raise _removed(record.key)
+        await world.catalog.settle()
+        await self._known.records.published(record)
+        return record
+
+    def _record(
+        self, key: NarKey, there: NarRecord | None, compression: str, received: Received
+    ) -> NarRecord:
+        """The row of a received file: its facts, and the origin that is known of the same file."""
+        now = utc_now(self._world.clock)
+        assert received.sha256 is not None
+        base = there if there is not None else NarRecord(key=key, compression=compression)
+        # One name, one file: facts that were computed from it before are still right.
+        before = (base.nar_hash, base.nar_size) if base.was_stored else (None, None)
+        nar_hash, nar_size = received.inside or before
+        return evolve(
+            base,
+            compression=compression,
+            encoding=compression,
+            file_size=received.size,
+            file_hash=received.sha256,
+            nar_size=nar_size,
+            nar_hash=nar_hash,
+            stored_size=received.size,
+            stored_at=now,
+            verified_at=now if received.inside else None,
+            last_used_at=now,
+            uploaded_at=now,
+        )
+
+
+def _hash_in(key: NarKey) -> Hash:
+    """The hash that a name is. Raises Malformed if it is none, or the file could not be read."""
+    compression = COMPRESSIONS[key.extension]
+    if not is_supported(compression):
+        raise Malformed(
+            f"ncps cannot decompress {compression}, so it could not verify the NAR: use none, zstd"
+            " or xz"
+        )
+    return key.as_hash()
+
+
+def _removed(key: NarKey) -> Unavailable:
+    return Unavailable(f"another process has removed {key.file_name} meanwhile: send it again")
+
+
+def _conflict(there: NarRecord) -> Conflict:
+    return Conflict(f"another file is stored as {there.key.url}, and its name is its hash")

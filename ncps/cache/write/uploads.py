@@ -1,0 +1,116 @@
+"""CacheUploads: the verbs of uploads, counted and logged; see `verbs.Uploads`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from ncps.auth.principal import Principal
+from ncps.cache.answers import Outcome, ServedNar, ServedNarInfo
+from ncps.cache.world import World
+from ncps.cache.write.inspection import UploadInspection
+from ncps.cache.write.narinfos import NarInfoUploads
+from ncps.cache.write.nars import KnownPaths, NarUploads
+from ncps.cache.write.quota import Quota
+from ncps.cache.write.reads import StoredOnly
+from ncps.cache.write.rules import UploadRules
+from ncps.cache.write.verbs import UploadOutcome, Uploads
+from ncps.errors import (
+    Conflict,
+    Malformed,
+    NcpsError,
+    NotFound,
+    Refused,
+    StorageFull,
+    TooLarge,
+)
+from ncps.nix.narurl import NarKey
+
+_QUOTED: Final = re.compile(r"""'.*'|".*\"""", re.DOTALL)
+"""What an error quotes of an upload; it may be a secret that was sent by mistake."""
+
+_REFUSED: Final = (Conflict, Malformed, Refused, StorageFull, TooLarge)
+
+
+class CacheUploads(Uploads):
+    """Makes the parts of uploads, and counts what becomes of each.
+
+    :ivar quota: tells whether the store is full of uploads.
+    """
+
+    _log = Logger()
+
+    def __init__(self, world: World, known: KnownPaths, rules: UploadRules) -> None:
+        self.quota = Quota(world.clock, world.inventory, rules)
+        inspection = UploadInspection(world, rules)
+        self._nars = NarUploads(world, known, self.quota, inspection, rules)
+        self._narinfos = NarInfoUploads(world, known, inspection, rules)
+        self._stored = StoredOnly(world, known)
+        self._ended = world.metrics.uploads
+        self._bytes = world.metrics.upload_bytes
+
+    def watch(self, stored: Callable[[], object]) -> None:
+        """Have `stored` called for each NAR that this process has stored."""
+        self._nars.stored = stored
+
+    async def put_nar(
+        self, key: NarKey, chunks: AsyncIterable[bytes], size: int | None
+    ) -> UploadOutcome:
+        """See `Uploads`."""
+        outcome = await self._counted("nar", key.file_name, self._put_nar(key, chunks, size))
+        self._log.info(
+            "NAR {key} was uploaded: {outcome}", key=key.file_name, outcome=outcome.value
+        )
+        return outcome
+
+    async def _put_nar(
+        self, key: NarKey, chunks: AsyncIterable[bytes], size: int | None
+    ) -> UploadOutcome:
+        return await self._nars.put(key, self._weighed(chunks), size)
+
+    async def _weighed(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            self._bytes.inc(len(chunk))
+            yield chunk
+
+    async def put_narinfo(self, digest: str, text: bytes, principal: Principal) -> UploadOutcome:
+        """See `Uploads`."""
+        return await self._counted("narinfo", digest, self._narinfos.put(digest, text, principal))
+
+    async def _counted(
+        self, kind: str, name: str, upload: Coroutine[Any, Any, UploadOutcome]
+    ) -> UploadOutcome:
+        try:
+            outcome = await upload
+        except CancelledError:
+            self._ended(kind, "cut").inc()
+            raise
+        except NcpsError as error:
+            is_refused = isinstance(error, _REFUSED)
+            self._ended(kind, "refused" if is_refused else "failed").inc()
+            tell = self._log.info if is_refused else self._log.warn
+            reason = _QUOTED.sub("(the client was told)", str(error))
+            tell("{kind} {name} was not accepted: {reason}", kind=kind, name=name, reason=reason)
+            raise
+        self._ended(kind, outcome.value).inc()
+        return outcome
+
+    async def narinfo(self, digest: str) -> ServedNarInfo:
+        """See `Uploads`."""
+        return await self._stored.narinfo(digest)
+
+    async def key_of(self, digest: str, file_name: str) -> NarKey:
+        """See `Uploads`."""
+        raise NotFound(f"no file has the name {file_name}")
+
+    async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
+        """See `Uploads`."""
+        return await self._stored.nar(key)
+
+    async def stat_nar(self, key: NarKey) -> tuple[int | None, Outcome]:
+        """See `Uploads`."""
+        return await self._stored.stat_nar(key)

@@ -1,0 +1,85 @@
+"""The words of `ncps pin` and `ncps rm`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ncps.commandline.word import DRY_RUN, Command, Word
+
+_CALLING: Final = (
+    Word(
+        name="--server",
+        metavar="URL",
+        help="The daemon, http://HOST:PORT; default: the one with these settings, on this machine.",
+    ),
+    Word(
+        name="--token-file",
+        metavar="FILE",
+        help="File with the token; default: the variable NCPS_TOKEN.",
+    ),
+)
+_PATHS: Final = Word(
+    name="paths",
+    metavar="STORE_PATH",
+    many="*",
+    help="Store path, its hash part, or the URL of its narinfo.",
+)
+
+_RUN_PINS: Final = "ncps.commandline.closures:pin"
+
+PINS: Final = Command(
+    name="pin",
+    help="Keep closures of store paths in the store, by way of the running daemon.",
+    children=(
+        Command(
+            name="add",
+            help="Pin the closure of a path. The token needs the scope pin.",
+            run=_RUN_PINS,
+            words=(
+                _PATHS,
+                Word(name="--label", metavar="TEXT", help="The reason, for people."),
+                Word(
+                    name="--expires",
+                    metavar="DURATION",
+                    help="Time until the pin ends, such as 90d or 12h; default: it does not.",
+                ),
+                Word(name="--fetch", help="Fetch what is missing, also the path itself."),
+                *_CALLING,
+            ),
+        ),
+        Command(
+            name="rm",
+            help="Remove the pin of a path.",
+            run=_RUN_PINS,
+            words=(_PATHS, *_CALLING),
+        ),
+        Command(
+            name="list",
+            help="List the pins, and what they miss.",
+            run=_RUN_PINS,
+            words=(Word(name="--json", help="Print a JSON array."), *_CALLING),
+        ),
+    ),
+)
+
+REMOVE: Final = Command(
+    name="rm",
+    help="Remove store paths with their NARs, by way of the running daemon.",
+    run="ncps.commandline.closures:remove",
+    words=(
+        _PATHS,
+        Word(
+            name="--closure",
+            help="Remove those paths of the closure, too, that nothing else here refers to.",
+        ),
+        Word(
+            name="--never-again",
+            help="Never fetch the path or its NAR again, and never take it from a client.",
+        ),
+        DRY_RUN,
+        Word(name="--force", help="Remove it although a pin holds it."),
+        Word(name="--list-blocked", help="List the paths that never come back."),
+        Word(name="--unblock", help="Let the paths be fetched again."),
+        *_CALLING,
+    ),
+)

@@ -1,0 +1,293 @@
+"""The parser of the command line, made from the commands and the table of settings."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, NoReturn
+
+import ncps
+from ncps.commandline.word import Command, Word
+from ncps.commandline.words import COMMANDS
+from ncps.settings.hints import hint_for
+from ncps.settings.report import groups
+from ncps.settings.setting import Setting, Status
+from ncps.settings.table import by_flag
+
+DESCRIPTION: Final = "A pull-through binary cache for Nix."
+_REST: Final = "Every setting that `ncps serve --help` explains is understood here too."
+_FORMER: Final = (
+    "The Go program's fsck, migrate-narinfo, migrate-nar-to-chunks and migrate-chunks-to-nar say"
+    " what takes their place."
+)
+
+
+_LONGEST: Final = 100
+_UNNAMED: Final = frozenset(
+    name
+    for command in COMMANDS
+    for name in (*command.aliases, *([command.name] if command.is_former else []))
+)
+"""Words that are commands, and that nobody is told to use."""
+
+
+class WrongWords(Exception):
+    """The command line is wrong."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing a usage of a hundred flags.
+
+    :ivar describe: adds the settings, at the first call of the parser.
+    """
+
+    describe: Callable[[], None] | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See `ArgumentParser`."""
+        describe, self.describe = self.describe, None
+        if describe is not None:
+            describe()
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Say which command, step or shell was probably meant, or else what there is."""
+        if action.choices is None or value in action.choices:
+            return
+        text = str(value)[:_LONGEST]
+        close = difflib.get_close_matches(text, action.choices, n=1)
+        names = [name for name in action.choices if name not in _UNNAMED]
+        all_of_them = f"{', '.join(names[:-1])} or {names[-1]}".removeprefix(" or ")
+        hint = f"did you mean {close[0]}" if close else all_of_them
+        raise argparse.ArgumentError(
+            None, f"unknown {str(action.metavar).lower()} {text!r}: {hint}? (--help tells more)"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise WrongWords(message)
+
+
+BORROWED: Final = (
+    "argparse.ArgumentParser._check_value",
+    "argparse.HelpFormatter._split_lines",
+)
+"""Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Keeps the line that names a setting apart from its explanation, and names in one piece."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return [
+            line
+            for part in text.split("\n")
+            for line in textwrap.wrap(part, width, break_on_hyphens=False, break_long_words=False)
+        ]
+
+
+class _Give(argparse.Action):
+    """Notes a setting's text under its flag, in each parser."""
+
+    def __init__(
+        self,
+        option_strings: Sequence[str],
+        dest: str,
+        given: dict[str, list[str]],
+        **rest: object,
+    ) -> None:
+        super().__init__(option_strings, dest, **rest)  # type: ignore[arg-type]
+        self.given = given
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Append the text."""
+        self.given.setdefault(self.option_strings[0].removeprefix("--"), []).append(str(values))
+
+
+def names_of(setting: Setting) -> str:
+    """Return the other names of a setting, and its default, in one line."""
+    notes = [setting.environment] + ([setting.key] if setting.key else [])
+    if setting.is_secret:
+        notes.append(f"or a file that holds it: --{setting.flag}-file")
+    if setting.repeatable:
+        notes.append("repeatable")
+    if setting.default_text:
+        notes.append(f"default: {setting.default_text}")
+    return "; ".join(notes)
+
+
+def heading(group: str, members: Sequence[Setting]) -> str:
+    """Return the heading of a group of settings."""
+    return group if members[0].status is Status.ACTIVE else f"{group} (only the default)"
+
+
+def _add_settings(
+    parser: argparse.ArgumentParser, given: dict[str, list[str]], *, shown: bool
+) -> None:
+    """Let the parser take every setting; General ones are always in its help."""
+    for name, members in groups().items():
+        is_shown = shown or name == "General"
+        group = parser.add_argument_group(heading(name, members)) if is_shown else parser
+        for setting in members:
+            text = f"{setting.help}\n[{names_of(setting)}]".replace("%", "%%")
+            group.add_argument(
+                f"--{setting.flag}",
+                action=_Give,
+                given=given,
+                dest=argparse.SUPPRESS,
+                metavar=setting.kind.metavar,
+                nargs="?" if setting.is_flag_alone_true else None,
+                const="true" if setting.is_flag_alone_true else None,
+                help=text if is_shown else argparse.SUPPRESS,
+            )
+    plain = {setting.flag for members in groups().values() for setting in members}
+    for flag in by_flag():
+        if flag not in plain:
+            parser.add_argument(
+                f"--{flag}",
+                action=_Give,
+                given=given,
+                dest=argparse.SUPPRESS,
+                help=argparse.SUPPRESS,
+            )
+
+
+def settings_help() -> str:
+    """Return the explanation of every setting, by group, as `ncps serve --help` has it."""
+    parser = _Parser(add_help=False, usage=argparse.SUPPRESS, formatter_class=_Formatter)
+    _add_settings(parser, {}, shown=True)
+    return parser.format_help()
+
+
+def _number(bounds: tuple[int, int], text: str) -> int:
+    least, largest = bounds
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= largest:
+        raise argparse.ArgumentTypeError(f"should be a number from {least} to {largest}")
+    return number
+
+
+def _add_word(parser: argparse.ArgumentParser, word: Word) -> None:
+    help_ = word.help
+    if word.default is not None:
+        help_ = f"{help_}\n[default: {word.default}]"
+    options: dict[str, Any] = {"help": help_.replace("%", "%%"), "default": word.default}
+    if word.is_flag and not word.metavar:
+        parser.add_argument(word.name, action="store_true", help=options["help"])
+        return
+    if word.bounds is not None:
+        options["type"] = partial(_number, word.bounds)
+    if word.choices:
+        options["choices"] = word.choices
+    if word.many:
+        options["nargs"] = word.many
+    parser.add_argument(word.name, metavar=word.metavar, **options)
+
+
+def _add_command(
+    given: dict[str, list[str]],
+    under: argparse._SubParsersAction[_Parser],
+    command: Command,
+    above: str = "",
+) -> None:
+    """Add a command; only the help of `serve` explains the settings, which most take as well."""
+    name = f"{above}{command.name}"
+    is_serve = name == "serve"
+    shown: dict[str, Any] = {} if command.is_former else {"help": command.help}
+    own = [usage_of(word) for word in command.words if not command.is_former]
+    words = [f"ncps {name}", *own, *(["STEP"] if command.children else [])]
+    if command.takes_settings:
+        words.append("[--SETTING VALUE ...]")
+    added = under.add_parser(
+        command.name,
+        aliases=list(command.aliases),
+        description=command.help,
+        epilog=None if is_serve or not command.takes_settings else _REST,
+        usage=" ".join(words).replace("%", "%%"),
+        allow_abbrev=False,
+        formatter_class=_Formatter,
+        **shown,
+    )
+    added.set_defaults(
+        command=name,
+        run=command.run,
+        takes_settings=command.takes_settings,
+        missing=which_step(name, command),
+    )
+    for word in command.words:
+        _add_word(added, word)
+    if command.takes_settings:
+        added.describe = partial(_add_settings, added, given, shown=is_serve)
+    if command.children:
+        steps = added.add_subparsers(dest="step", metavar="STEP", parser_class=_Parser)
+        for child in command.children:
+            _add_command(given, steps, child, f"{name} ")
+
+
+def which_step(name: str, command: Command) -> str:
+    """Return a question that names the steps of a command; empty if it has none."""
+    steps = [f"`ncps {name} {child.name}`: {child.help}" for child in command.children]
+    return f"which step? {' '.join(steps)}" if steps else ""
+
+
+def usage_of(word: Word) -> str:
+    """Return a word as it stands in a usage line, in brackets if it may be left out."""
+    if not word.is_flag:
+        return f"[{word.metavar} ...]" if word.many == "*" else word.metavar
+    return f"[{word.name} {word.metavar}]" if word.metavar else f"[{word.name}]"
+
+
+def build_parser(given: dict[str, list[str]]) -> argparse.ArgumentParser:
+    """Make the parser.
+
+    :param given: filled with the settings' texts by flag while it parses.
+    """
+
+    parser = _Parser(
+        prog="ncps",
+        usage="ncps [--SETTING VALUE ...] COMMAND [--SETTING VALUE ...]",
+        description=DESCRIPTION,
+        epilog=f"`ncps help COMMAND` tells more. {_REST} {_FORMER}",
+        allow_abbrev=False,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ncps {ncps.__version__}")
+    parser.describe = partial(_add_settings, parser, given, shown=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for command in COMMANDS:
+        _add_command(given, commands, command)
+    return parser
+
+
+def spell_out(arguments: Sequence[str]) -> list[str]:
+    """Write `--flag` of a boolean as `--flag=true`, so that it never takes the next word."""
+    booleans = {f"--{flag}" for flag, setting in by_flag().items() if setting.is_flag_alone_true}
+    found: list[str] = []
+    for i, argument in enumerate(arguments):
+        if argument == "--":
+            return found + list(arguments[i:])
+        found.append(f"{argument}=true" if argument in booleans else argument)
+    return found
+
+
+def describe_unknown(left: Sequence[str]) -> list[str]:
+    """Return a sentence for each word that no command understands."""
+    flags = [word.partition("=")[0] for word in left if word.startswith("-") and word != "--"]
+    if not flags:
+        return [f"unexpected argument {left[0]!r}"]
+    problems = []
+    for flag in flags:
+        hint = hint_for(flag.removeprefix("--"), by_flag(), "--")
+        problems.append(f"unknown flag {flag}{hint}")
+    return problems

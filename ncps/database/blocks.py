@@ -1,0 +1,52 @@
+"""Blocked paths, as the transactions that record narinfos and NARs look them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ncps.errors import Malformed
+from ncps.nix.hashes import Hash
+from ncps.ports import NarInfoEntry, NarRecord
+from ncps.ports.removals import Blocked
+
+
+def is_blocked_path(txn: Any, digest: str) -> bool:
+    """Return whether a path is blocked by its hash part."""
+    row = txn.execute("SELECT 1 FROM blocked_paths WHERE hash = ?", (digest,)).fetchone()
+    return row is not None
+
+
+def is_blocked_file(txn: Any, hashes: Iterable[Hash]) -> bool:
+    """Return whether one of some hashes is that of a blocked NAR, or of a file of one."""
+    texts = sorted({str(each) for each in hashes})
+    if not texts:  # an empty list is no SQL for some engines
+        return False
+    row = txn.execute(
+        f"SELECT 1 FROM blocked_files WHERE file_hash IN ({', '.join('?' * len(texts))}) LIMIT 1",  # noqa: S608
+        tuple(texts),
+    ).fetchone()
+    return row is not None
+
+
+def refuse_narinfo(txn: Any, entry: NarInfoEntry, nar: NarRecord) -> None:
+    """Raise Blocked for a narinfo whose path or NAR is blocked."""
+    if is_blocked_path(txn, entry.digest) or is_blocked_file(
+        txn, {entry.narinfo.nar_hash, *hashes_of(nar)}
+    ):
+        raise Blocked(f"{entry.digest} is blocked here (`ncps rm --list-blocked`)")
+
+
+def refuse_nar(txn: Any, nar: NarRecord) -> None:
+    """Raise Blocked for a NAR that is blocked."""
+    if is_blocked_file(txn, hashes_of(nar)):
+        raise Blocked(f"{nar.key.file_name} is blocked here (`ncps rm --list-blocked`)")
+
+
+def hashes_of(nar: NarRecord) -> set[Hash]:
+    """Return the hashes that a NAR's record has, and the one that its name spells."""
+    found = {each for each in (nar.nar_hash, nar.file_hash) if each is not None}
+    try:
+        return found | {nar.key.as_hash()}
+    except Malformed:
+        return found

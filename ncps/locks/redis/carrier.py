@@ -1,0 +1,81 @@
+"""Carrier: notices through one Redis server, or through several of which each may be away.
+
+A line goes to all servers, and is heard from each that took it. Where there are several, a number
+in front of the line, another one for each line, shows which lines were told before.
+
+A line that reached a majority is heard by each process that listens to a majority: so notices may
+have been missed only if this process listened to fewer, and only then there is a gap.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.aio.recent import RecentSet
+from ncps.locks.notices import SharedNotices
+from ncps.locks.redis.ballot import Ballot, majority
+from ncps.locks.redis.node import RedisNode
+
+LATE_S: Final = 60.0
+"""A server that is later than the others by more than this has lost its listeners meanwhile."""
+MOST_HEARD: Final = 10_000
+"""Lines that are remembered, so that they are told once."""
+LONGEST_NUMBER: Final = 40
+
+
+class Carrier:
+    """Sends lines to all servers, and tells each line that arrives once."""
+
+    def __init__(self, clock: IReactorTime, nodes: Sequence[RedisNode]) -> None:
+        self._clock = clock
+        self._nodes = nodes
+        self._quorum = majority(len(nodes))
+        self._sender = secrets.token_hex(8)
+        self._numbers = count()
+        self._heard = RecentSet(clock, ttl_s=LATE_S, max_entries=MOST_HEARD)
+        self._told: Callable[[str], None] = lambda _line: None
+        self._missed: Callable[[], None] = lambda: None
+        for node in nodes:
+            node.channels.on_notice(self._hear, self._listens_again)
+
+    def on_line(self, told: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """Call `told` with each line, `missed` when lines may have been lost."""
+        self._told, self._missed = told, missed
+
+    async def send(self, line: str) -> None:
+        """Send a line to all servers, and wait for a majority of them.
+
+        Raises Unavailable if no majority takes it; it may have reached processes all the same.
+        """
+        if len(self._nodes) > 1:
+            line = f"{self._sender}.{next(self._numbers)} {line}"
+        ballot = Ballot(self._clock, len(self._nodes))
+        for node in self._nodes:
+            node.errands.start("send a notice", ballot.entering(node.publish(line)))
+        await ballot.result()
+
+    def _hear(self, line: str) -> None:
+        if len(self._nodes) > 1:
+            number, _, line = line.partition(" ")
+            if len(number) > LONGEST_NUMBER or number in self._heard:
+                return
+            self._heard.add(number)
+        self._told(line)
+
+    def _listens_again(self) -> None:
+        """Tell of a gap if this process listens to a majority again, and did not before."""
+        if sum(node.channels.is_up for node in self._nodes) == self._quorum:
+            self._missed()
+
+
+def redis_notices(clock: IReactorTime, nodes: Sequence[RedisNode]) -> SharedNotices:
+    """Make notices that go through these servers."""
+    carrier = Carrier(clock, nodes)
+    notices = SharedNotices(carrier.send)
+    carrier.on_line(notices.heard, notices.missed)
+    return notices

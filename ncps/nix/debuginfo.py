@@ -1,0 +1,180 @@
+"""Debug information: which NAR has the symbols of a program, by the build ID of that program.
+
+A linker writes the build ID into a program and into the file with its symbols. Nixpkgs puts that
+file under `lib/debug/.build-id/` of a store path of its own. Nix (`index-debug-info=true`) writes
+for each such file the object `debuginfo/<build ID>.debug`, which names the NAR and the file in it.
+Hydra writes the same without `.debug`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final, Self
+
+from attrs import frozen
+
+from ncps.errors import Malformed, NotFound
+from ncps.nix.nar import Builder, NarParser, Regular, Symlink
+
+MAX_SIZE: Final = 4096
+"""Bytes of a link, at most."""
+
+MAX_FOUND: Final = 10_000
+"""Files with symbols of one NAR that are found, at most."""
+
+_BUILD_ID = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_FOLDER: Final = "lib/debug/.build-id"
+_MEMBER = re.compile(rb"lib/debug/\.build-id/([0-9a-f]{2})/([0-9a-f]{38})\.debug")
+_PATH = re.compile(r"[^\0]{1,4096}")
+
+
+def is_build_id(text: str) -> bool:
+    """Whether this is a build ID of 20 bytes, in hexadecimal digits."""
+    return _BUILD_ID.fullmatch(text) is not None
+
+
+def member_of(build_id: str) -> str:
+    """Return where a NAR has the symbols of a build ID."""
+    return f"{_FOLDER}/{build_id[:2]}/{build_id[2:]}.debug"
+
+
+def _is_text(text: str) -> bool:
+    """Whether this is no text with half of a pair of UTF-16 in it, which JSON can name."""
+    return not any("\ud800" <= digit <= "\udfff" for digit in text)
+
+
+@frozen
+class DebugLink:
+    """Says where the symbols of one build ID are.
+
+    :param archive: URL of the NAR, relative to `debuginfo/`.
+    :param member: path in the NAR.
+    """
+
+    archive: str
+    member: str
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """Read the JSON of a link. Raises Malformed if it is none."""
+        if len(text) > MAX_SIZE:
+            raise Malformed(f"a link to debug information has at most {MAX_SIZE} bytes")
+        try:
+            found: Any = json.loads(text)
+        except (ValueError, RecursionError):
+            raise Malformed("not a link to debug information: it is no JSON") from None
+        archive, member = (
+            (found.get(name) if isinstance(found, dict) else None) for name in ("archive", "member")
+        )
+        if not (isinstance(archive, str) and isinstance(member, str)):
+            raise Malformed("a link to debug information needs an archive and a member")
+        if _PATH.fullmatch(archive) is None or _PATH.fullmatch(member) is None:
+            raise Malformed("a link to debug information has an empty name or a NUL in it")
+        if not (_is_text(archive) and _is_text(member)):
+            raise Malformed("a link to debug information has half of a character")
+        if any(part in {"", ".", ".."} for part in member.split("/")):
+            raise Malformed("the member of a link to debug information is no path in a NAR")
+        return cls(archive, member)
+
+    def render(self) -> bytes:
+        """Return the JSON as Nix writes it."""
+        facts = {"archive": self.archive, "member": self.member}
+        return json.dumps(facts, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "replace"
+        )
+
+
+class _Walk(Builder):
+    """Knows the path of each object."""
+
+    def __init__(self) -> None:
+        self._above: list[bytes] = []
+
+    def add(self, name: bytes, node: Regular | Symlink) -> None:
+        self.saw(b"/".join([*self._above[1:], name]), node)
+
+    def enter(self, name: bytes) -> None:
+        self._above.append(name)
+
+    def leave(self) -> None:
+        self._above.pop()
+
+    def saw(self, path: bytes, node: Regular | Symlink) -> None:
+        """Take a file or a link and its path in the NAR."""
+        raise NotImplementedError
+
+
+class DebugFiles(_Walk):
+    """Finds the files with symbols in a NAR.
+
+    :ivar build_ids: of these files, `MAX_FOUND` at most.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.build_ids: list[str] = []
+
+    def saw(self, path: bytes, node: Regular | Symlink) -> None:
+        """See `_Walk`."""
+        match = _MEMBER.fullmatch(path)
+        if match is not None and isinstance(node, Regular) and len(self.build_ids) < MAX_FOUND:
+            self.build_ids.append((match[1] + match[2]).decode("ascii"))
+
+
+class _Finder(_Walk):
+    """Finds one path."""
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__()
+        self._path = path
+        self.found: Regular | None = None
+
+    def saw(self, path: bytes, node: Regular | Symlink) -> None:
+        if path == self._path:
+            if isinstance(node, Symlink):
+                raise NotFound("the NAR has a link there, and no file")
+            self.found = node
+
+
+class MemberReader:
+    """Takes a NAR in pieces, and gives the bytes of one file in it.
+
+    :param path: of the file in the NAR.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._finder = _Finder(path.encode())
+        self._parser = NarParser(self._finder)
+        self._position = 0
+        self._given = 0
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file; None while the NAR has not come to it."""
+        return None if self._finder.found is None else self._finder.found.size
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the whole file was given."""
+        return self._given == self.size
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Take the next bytes of the NAR. Raises Corrupt if it is none, NotFound for a link."""
+        self._parser.feed(piece)
+        start, self._position = self._position, self._position + len(piece)
+        found = self._finder.found
+        if found is None:
+            return
+        first = max(found.offset - start, 0)
+        last = min(found.offset + found.size - start, len(piece))
+        if first < last:
+            self._given += last - first
+            yield piece[first:last]
+
+    def finish(self) -> None:
+        """Say that the NAR has ended. Raises NotFound if the file is not in it, else Corrupt."""
+        self._parser.end()
+        if self.size is None:
+            raise NotFound("the NAR has no such file")

@@ -1,0 +1,257 @@
+"""Judge: decides by digests whether the bytes of a file are right.
+
+FileHash and FileSize of a narinfo are not signed, NarHash is. So the NAR inside has the last word,
+and is read while the bytes arrive. If it is right, the file is right, even where its narinfo says
+something else of the file. If it is another NAR, a right FileHash does not help. A file under a
+conventional name must have the hash in that name besides, even if the NAR inside is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from ncps.codec import is_supported
+from ncps.codec.ratio import USUAL, Ratio, most
+from ncps.codec.stream import TooDear
+from ncps.errors import Corrupt, Malformed, NotFound
+from ncps.nix.hashes import Hash
+from ncps.nix.narcheck import FileDigest, NarDigest
+from ncps.nix.narurl import NarKey, is_opaque
+
+_CHEAP = frozenset({"zstd"})
+"""Compressions that are undone in a tenth of the time of others."""
+
+
+MAX_SIZE: Final = 64 * 1024**3
+"""Bytes of a file of which nothing is known but its name, at most."""
+
+SLACK: Final = 1024 * 1024
+"""Bytes that a file may have beyond twice its NAR: no compression makes it that much longer."""
+
+
+class FileFacts(Protocol):
+    """What is said of a NAR's file; None for each fact of which nothing is said."""
+
+    @property
+    def compression(self) -> str:
+        """As the narinfo has it."""
+
+    @property
+    def file_size(self) -> int | None:
+        """Bytes of the file."""
+
+    @property
+    def file_hash(self) -> Hash | None:
+        """The hash of the file."""
+
+    @property
+    def nar_size(self) -> int | None:
+        """Bytes of the NAR inside."""
+
+    @property
+    def nar_hash(self) -> Hash | None:
+        """The hash of the NAR inside."""
+
+
+class Unverifiable(Corrupt):
+    """There is nothing to tell right bytes from wrong ones by."""
+
+
+class Doubtful(Corrupt):
+    """The file differs from what its narinfo says; the NAR inside was not looked at."""
+
+
+class WrongBytes(Corrupt):
+    """The bytes are not those of the file, nor its beginning."""
+
+
+class WrongNar(WrongBytes):
+    """The file is the one that its narinfo names, but another NAR is inside.
+
+    :ivar file_hash: of the file.
+    """
+
+    def __init__(self, message: str, file_hash: Hash) -> None:
+        super().__init__(message)
+        self.file_hash = file_hash
+
+
+class Disputed(Corrupt):
+    """A file has another size than its narinfo says: one of the two is wrong."""
+
+
+@frozen(kw_only=True)
+class Verdict:
+    """Facts of a file that was found right.
+
+    :param nar_verified: whether NarHash was found right, too.
+    :param complaint: the untrue part of what the narinfo said of the file; empty if all was true.
+    """
+
+    size: int
+    sha256: Hash
+    nar_verified: bool
+    complaint: str = ""
+
+
+def _named(key: NarKey) -> Hash:
+    try:
+        return key.as_hash()
+    except Malformed as error:
+        raise NotFound(f"{key.file_name} has no hash in its name") from error
+
+
+def _belongs_to(key: NarKey, nar: FileFacts | None) -> bool:
+    """Whether no other NAR than this one can have the name."""
+    return (
+        nar is not None
+        and nar.nar_hash is not None
+        and is_opaque(key, nar.compression, nar.nar_hash)
+    )
+
+
+class Judge:
+    """The judge of one file.
+
+    Where no narinfo is known, or it is of a file with a conventional name, the name is the hash.
+    Where the narinfo names no FileHash, NarHash decides. Raises NotFound if there can be no such
+    file, Unverifiable if there is neither a FileHash nor a NAR that can be read.
+
+    :param expected: what the narinfo says; None if none is known.
+    :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
+        into here, where every miss pays for it, unless it cannot be verified otherwise.
+    :param reached: told of a file that goes beyond `max_ratio`.
+    :param is_eager: whether NarHash is checked also where that is dear.
+    :param is_thorough: whether NarHash is checked, too, at any cost.
+    """
+
+    def __init__(
+        self,
+        key: NarKey,
+        expected: FileFacts | None,
+        *,
+        max_ratio: int = USUAL,
+        reached: Callable[[], object] = lambda: None,
+        is_eager: bool = True,
+        is_thorough: bool = False,
+    ) -> None:
+        self.size = expected.file_size if expected is not None else None
+        self._nar_hash = expected.nar_hash if expected is not None else None
+        self._is_named = not _belongs_to(key, expected)
+        known = expected.file_hash if expected is not None else None
+        self._file_hash = _named(key) if self._is_named else known
+        self._nar_size = expected.nar_size if expected is not None else None
+        self._file = FileDigest()
+        self._sha256: Hash | None = None
+        self._nar: NarDigest | None = None
+        self._compression = expected.compression if expected is not None else ""
+        self._max_ratio = max_ratio
+        self._reached = reached
+        is_wanted = is_thorough or self._file_hash is None
+        if not is_wanted and (is_eager or self._compression in _CHEAP):
+            is_wanted = not self._is_beyond(max_ratio)
+            if not is_wanted:
+                reached()
+        is_plain = self._compression == "none" and self._file_hash == self._nar_hash
+        if is_wanted and self._is_legible and not is_plain:
+            ratio = None if self.size is not None else Ratio(max_ratio, reached)
+            self._nar = self._new_digest(ratio)
+        if self._file_hash is None and self._nar is None:
+            raise Unverifiable(
+                f"{key.file_name} has no FileHash, and ncps cannot decompress {self._compression}"
+            )
+
+    @property
+    def can_overrule(self) -> bool:
+        """Whether the NAR inside can decide over FileHash and FileSize."""
+        return self._file_hash is not None and not self._is_named and self._is_legible
+
+    @property
+    def _is_legible(self) -> bool:
+        return self._nar_hash is not None and is_supported(self._compression)
+
+    def _new_digest(self, ratio: Ratio | None) -> NarDigest:
+        return NarDigest(self._compression, max_size=self._nar_size, ratio=ratio)
+
+    def _is_beyond(self, max_ratio: int) -> bool:
+        """Whether the file promises a NAR that is too large to be looked into."""
+        if self._nar_size is None or self.size is None:
+            return False
+        return self._nar_size > most(self.size, max_ratio)
+
+    @property
+    def digests(self) -> tuple[FileDigest | NarDigest, ...]:
+        """The digests that must see every byte, in order."""
+        return (self._file,) if self._nar is None else (self._file, self._nar)
+
+    def judge(self, size: int) -> Verdict:
+        """Return the facts of the bytes. May take CPU time.
+
+        Raises Doubtful if only `inspector` can tell, Corrupt if the bytes are wrong.
+        """
+        self._sha256 = self._sha256 or self._file.finish()
+        complaint = self._complaint(size, self._sha256)
+        if self._nar is not None:
+            return self._inspected(self._nar, size, complaint)
+        if complaint:
+            raise Doubtful(complaint) if self.can_overrule else Corrupt(complaint)
+        is_plain = self._sha256 == self._nar_hash
+        return Verdict(size=size, sha256=self._sha256, nar_verified=is_plain)
+
+    def confirms(self, size: int) -> bool:
+        """Whether the bytes so far are the whole file, as far as they can tell; more may follow."""
+        try:
+            self.judge(size)
+        except Corrupt:
+            self._sha256 = None
+            return False
+        return True
+
+    @property
+    def most(self) -> int:
+        """Bytes that the file may have at most, where nothing tells its size."""
+        if self._nar_size is None:
+            return MAX_SIZE
+        return self._nar_size if self._compression == "none" else 2 * self._nar_size + SLACK
+
+    def _complaint(self, size: int, sha256: Hash) -> str:
+        if self.size is not None and size != self.size:
+            return f"{size} bytes instead of FileSize {self.size}"
+        if self._file_hash is not None and sha256 != self._file_hash:
+            return f"hash {sha256} instead of FileHash {self._file_hash}"
+        return ""
+
+    def inspector(self) -> NarDigest:
+        """Return the digest that must see every byte of a doubtful file once more, for `overrule`.
+
+        NarSize and the ratio bound it, since any program may have made the file.
+        """
+        return self._new_digest(Ratio(self._max_ratio, self._reached))
+
+    def overrule(self, inspector: NarDigest, size: int) -> Verdict:
+        """Return the facts of a doubtful file. Raises Corrupt if the NAR inside is wrong, too."""
+        assert self._sha256 is not None
+        return self._inspected(inspector, size, self._complaint(size, self._sha256))
+
+    def _inspected(self, nar: NarDigest, size: int, complaint: str) -> Verdict:
+        assert self._sha256 is not None
+        if complaint and self._is_named:
+            raise Corrupt(complaint)
+        prefix = f"{complaint}; " if complaint else ""
+        try:
+            nar_hash, nar_size = nar.finish()
+        except TooDear as error:
+            if complaint or self._file_hash is None:
+                raise Corrupt(f"{prefix}{error}") from error
+            return Verdict(size=size, sha256=self._sha256, nar_verified=False)
+        except Corrupt as error:
+            raise Corrupt(f"{prefix}{error}") from error
+        if nar_hash != self._nar_hash:
+            message = f"{prefix}NAR hash {nar_hash} instead of NarHash {self._nar_hash}"
+            raise Corrupt(message) if complaint else WrongNar(message, self._sha256)
+        if self._nar_size is not None and nar_size != self._nar_size:
+            raise Corrupt(f"{prefix}NAR of {nar_size} bytes instead of NarSize {self._nar_size}")
+        return Verdict(size=size, sha256=self._sha256, nar_verified=True, complaint=complaint)

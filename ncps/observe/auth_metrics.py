@@ -1,0 +1,33 @@
+"""Metrics of clients that say who they are."""
+
+from __future__ import annotations
+
+from ncps.observe.labelled import Labelled
+from ncps.observe.registry import Registered
+
+SOURCES = ("token", "static", "oidc", "certificate", "proxy", "none")
+"""What knows the credentials; `none` for those that nothing knows."""
+RESULTS = ("ok", "unknown", "expired", "revoked", "invalid", "unavailable")
+
+
+class AuthMetrics(Registered):
+    """Credentials that clients bring, and what became of them."""
+
+    def _add_auth(self) -> None:
+        self.authentications = Labelled(
+            self._counter(
+                "ncps_authentications_total",
+                "Credentials of clients that were looked at, by what knows them and the result.",
+                "source result",
+            ),
+            SOURCES,
+            RESULTS,
+        )
+        self.oidc_fetches = Labelled(
+            self._counter(
+                "ncps_oidc_fetches_total",
+                "Fetches of the keys of an issuer of tokens, by whether they could be used.",
+                "result",
+            ),
+            ("done", "failed"),
+        )

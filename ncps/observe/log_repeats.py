@@ -1,0 +1,156 @@
+"""Warnings and errors that repeat: the first is written at once, those after it are counted.
+
+The number comes in a line of its own when `WINDOW_S` seconds are over. While the same text goes on
+repeating, there is one such line for each window. Two events are the same if level, origin and text
+are, with all that is filled into it. An event of level info ends the windows of its origin: what
+was away answers again, so the next warning is news. An event with the field `log_always` is the
+answer to an act of the operator, and always written.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextvars import Context
+from time import monotonic
+from typing import Final
+
+from attrs import define
+from twisted.logger import ILogObserver, LogEvent, LogLevel
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+WINDOW_S: Final = 60.0
+"""Seconds for which events of one text are counted before a line says how many there were."""
+
+MOST: Final = 256
+"""Texts that are remembered, at most; beyond that the oldest is told early."""
+
+_LONGEST: Final = 500
+_COUNTED: Final = (LogLevel.warn, LogLevel.error)
+_Key = tuple[str, object, int]
+"""Level, origin, and hash of the text."""
+
+_PLAIN: Final = (str, int, float, bool)
+
+
+@define
+class _Repeated:
+    """An event that was written, and how many like it came since."""
+
+    event: LogEvent
+    text: str
+    since: float
+    count: int = 0
+
+
+@implementer(ILogObserver)
+class Repeats:
+    """Passes events on, those that repeat as a number. Safe from any thread, and from within.
+
+    :param text_of: the text of an event, of bounded length.
+    :param now: seconds of a clock that is never set.
+    """
+
+    def __init__(
+        self,
+        inner: ILogObserver,
+        text_of: Callable[[LogEvent], str],
+        *,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self._inner = inner
+        self._text_of = text_of
+        self._now = now
+        self._lock = threading.RLock()
+        self._seen: OrderedDict[_Key, _Repeated] = OrderedDict()
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write an event, unless one of the same text was written a moment ago."""
+        level = event.get("log_level")
+        if level not in _COUNTED or event.get("log_always"):
+            if level is LogLevel.info and self._seen and "log_batch" not in event:
+                self._end_of(event.get("log_namespace"))
+            self._inner(event)
+            return
+        self.tell()
+        text = self._text_of(event)
+        key = str(level), event.get("log_namespace"), hash((text, _cause(event)))
+        with self._lock:
+            known = self._seen.get(key)
+            if known is not None:
+                known.count += 1
+                return
+            self._seen[key] = _Repeated(_facts(event), text[:_LONGEST], self._now())
+            oldest = self._seen.popitem(last=False)[1] if len(self._seen) > MOST else None
+        if oldest is not None:
+            self._tell(oldest)
+        self._inner(event)
+
+    def tell(self, *, all_: bool = False) -> None:
+        """Write how often each text has repeated whose window is over.
+
+        :param all_: also those whose window is not over: the process ends.
+        """
+        over: list[_Repeated] = []
+        with self._lock:
+            now = self._now()
+            while self._seen:
+                key, oldest = next(iter(self._seen.items()))
+                if now - oldest.since < WINDOW_S and not all_:
+                    break
+                del self._seen[key]
+                over.append(oldest)
+                if oldest.count and not all_:  # it goes on, as far as is known
+                    self._seen[key] = _Repeated(oldest.event, oldest.text, now)
+        for repeated in over:
+            self._tell(repeated)
+
+    def _end_of(self, namespace: object) -> None:
+        """End the windows of an origin."""
+        with self._lock:
+            keys = [key for key in self._seen if key[1] == namespace]
+            over = [self._seen.pop(key) for key in keys]
+        for repeated in over:
+            self._tell(repeated)
+
+    def _tell(self, repeated: _Repeated) -> None:
+        if not repeated.count:
+            return
+        seconds = max(1, round(self._now() - repeated.since))
+        often = "once more" if repeated.count == 1 else f"{repeated.count} more times"
+        Context().run(  # the work that runs now, and its trace, have nothing to do with it
+            self._inner,
+            {
+                **repeated.event,
+                "log_time": repeated.event["log_time"] + self._now() - repeated.since,
+                "log_format": "{log_text} ({log_often} in {repeated_s} s)",
+                "log_text": repeated.text,
+                "log_often": often,
+                "repeated": repeated.count,
+                "repeated_s": seconds,
+            },
+        )
+
+
+def _cause(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    if not isinstance(failure, Failure):
+        return ""
+    try:
+        return f"{failure.type}: {failure.value}"
+    except Exception:  # noqa: BLE001 - an error's own code may raise anything
+        return f"{failure.type}"
+
+
+def _facts(event: LogEvent) -> LogEvent:
+    """Return the fields of an event that may be kept: plain ones, and no traceback."""
+    kept: LogEvent = {
+        name: value
+        for name, value in event.items()
+        if isinstance(value, _PLAIN) and (not isinstance(value, str) or len(value) <= _LONGEST)
+    }
+    kept["log_level"] = event.get("log_level")
+    kept["log_time"] = event.get("log_time", 0.0)
+    return kept

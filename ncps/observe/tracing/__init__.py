@@ -1,0 +1,1 @@
+"""Traces: spans, and how they follow the work. Needs nothing of OpenTelemetry."""

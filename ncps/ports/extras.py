@@ -1,0 +1,84 @@
+"""Extras: the objects of a binary cache beside narinfos and NARs.
+
+log         the output of a build, by the base name of its derivation
+debuginfo   a link from a build ID to the NAR and the file that has the symbols
+listing     the files of a NAR, by its NarHash
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Final, Literal, Protocol, get_args
+
+from attrs import frozen
+
+from ncps.errors import Malformed
+from ncps.nix.base32 import ALPHABET
+from ncps.nix.debuginfo import is_build_id
+from ncps.nix.storepath import is_base
+from ncps.ports.bodies import Body
+
+ExtraKind = Literal["log", "debuginfo", "listing"]
+
+EXTRA_KINDS: Final[tuple[ExtraKind, ...]] = get_args(ExtraKind)
+
+_NAR_HASH = re.compile(f"[{ALPHABET}]{{52}}")
+_DERIVATION: Final = ".drv"
+
+
+@frozen
+class ExtraKey:
+    """The name of an extra; safe in a path.
+
+    :param is_uploaded: whether a client has brought it; else it was fetched, or made here, and can
+        be had again. The two lie apart.
+    """
+
+    kind: ExtraKind
+    name: str
+    is_uploaded: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not _fits(self.kind, self.name):
+            raise Malformed(f"not the name of a {self.kind}: {self.name[:256]!r}")
+
+
+def _fits(kind: ExtraKind, name: str) -> bool:
+    if kind == "log":
+        return name.endswith(_DERIVATION) and is_base(name)
+    if kind == "debuginfo":
+        return is_build_id(name)
+    return _NAR_HASH.fullmatch(name) is not None
+
+
+@frozen(kw_only=True)
+class ExtraStat:
+    """The facts that a store tells of an extra."""
+
+    key: ExtraKey
+    size: int
+    modified: datetime
+
+
+class ExtraStore(Protocol):
+    """Keeps extras, each of some MiB at most. Nothing partial is ever seen under a key."""
+
+    async def open(self, key: ExtraKey) -> Body:
+        """Open the whole of it. Raises NotFound if it is absent, Unavailable if it cannot tell."""
+
+    async def read(self, key: ExtraKey) -> bytes | None:
+        """Return its bytes; None: surely absent. Raises Unavailable if it cannot tell."""
+
+    async def put(self, key: ExtraKey, data: bytes) -> None:
+        """Write or replace it: atomic, durable on return.
+
+        Raises StorageFull if nothing may be written, Unavailable if it fails now.
+        """
+
+    async def delete(self, key: ExtraKey) -> bool:
+        """Remove it; False if it was absent. Raises Unavailable if it cannot."""
+
+    def walk(self, kind: ExtraKind, *, is_uploaded: bool) -> AsyncIterator[ExtraStat]:
+        """Yield those of one kind, in no order."""

@@ -1,0 +1,49 @@
+"""The graph of paths: the paths that recorded narinfos refer to, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from ncps.nix.hashes import Hash
+from ncps.nix.narurl import NarKey
+
+BATCH: Final = 200
+"""Paths of which one transaction reads the facts."""
+
+
+@frozen(kw_only=True)
+class PathFacts:
+    """The facts of a recorded store path that its closure needs.
+
+    :param base: base name of the store path.
+    :param references: hash parts of the paths that it refers to, without its own.
+    :param nar: name of its NAR.
+    :param nar_size: bytes of the NAR, uncompressed.
+    :param stored_size: bytes of the stored NAR; None while nothing is stored.
+    """
+
+    base: str
+    references: tuple[str, ...]
+    nar: NarKey
+    nar_hash: Hash | None
+    nar_size: int | None
+    stored_size: int | None
+
+
+class PathGraph(Protocol):
+    """The recorded paths as a graph. Raises Unavailable if the database is away."""
+
+    async def among(self, digests: Collection[str]) -> Mapping[str, PathFacts]:
+        """Return the facts of those of some paths that are recorded.
+
+        They are read in transactions of at most `BATCH` paths.
+        """
+
+    async def after(self, digest: str, limit: int = BATCH) -> Mapping[str, PathFacts]:
+        """Return the facts of the recorded paths that follow a hash part, in their order.
+
+        :param digest: empty for the first ones.
+        """

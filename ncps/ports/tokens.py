@@ -1,0 +1,83 @@
+"""Tokens: the facts of tokens that were made for clients. The tokens themselves are nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from attrs import field, frozen
+
+MOST: Final = 10_000
+"""Tokens that a database may hold."""
+
+KEPT: Final = timedelta(days=90)
+"""How long an expired or revoked token stays listed; making another token removes older ones."""
+
+
+@frozen(kw_only=True)
+class Token:
+    """One token.
+
+    :param id: short and random; people see it.
+    :param digest: SHA-256 of the token, in hexadecimal.
+    :param scopes: names of scopes.
+    :param path: pattern of the base names of store paths that it is for; empty for every path.
+    :param expires_at: None for never.
+    """
+
+    id: str
+    name: str
+    digest: str = field(repr=False)
+    scopes: frozenset[str]
+    path: str = ""
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+    def ended_at(self) -> datetime | None:
+        """When it ended or will end."""
+        ends = [at for at in (self.expires_at, self.revoked_at) if at is not None]
+        return min(ends, default=None)
+
+
+@frozen(kw_only=True)
+class TokenTable:
+    """All tokens at one moment.
+
+    :param version: grows with each change; 0: no token was ever made.
+    :param now: the time by the clock of the database, to the second.
+    """
+
+    version: int
+    tokens: tuple[Token, ...] = ()
+    now: datetime
+
+
+class Tokens(Protocol):
+    """The tokens of a cache; each method is one transaction.
+
+    Raises Unavailable if the database is away, StorageFull if it has no room.
+    """
+
+    async def version(self) -> int:
+        """Return the version of the table; cheap, so that it can be asked every few seconds."""
+
+    async def table(self) -> TokenTable:
+        """Return all tokens, also those that have ended."""
+
+    async def create(self, token: Token) -> None:
+        """Enter a token, and remove those that ended more than `KEPT` ago.
+
+        Raises Conflict if a token of this name has not ended, StorageFull if there are `MOST`.
+        """
+
+    async def revoke(self, name: str) -> Token:
+        """End the token with this name or id; return it as it is then.
+
+        One that was revoked before stays as it is. Raises NotFound if there is none.
+        """
+
+    async def touch(self, uses: Mapping[str, datetime]) -> None:
+        """Note when tokens were last used, by id; never backwards. Does not change the version."""

@@ -1,0 +1,28 @@
+"""The draft of the settings: what all sources have said, before one setting is held to another."""
+
+from __future__ import annotations
+
+from attrs import Factory, define
+
+from ncps.settings.surroundings import Surroundings
+
+
+@define
+class Draft:
+    """The values of one reading, and what is to be told about them.
+
+    :ivar values: by attribute. A value that could not be parsed is missing.
+    :ivar origins: by key, where each value came from.
+    :ivar problems: each one refuses the settings.
+    :ivar warnings: lines for the log.
+    """
+
+    surroundings: Surroundings
+    values: dict[str, object] = Factory(dict)
+    origins: dict[str, str] = Factory(dict)
+    problems: list[str] = Factory(list)
+    warnings: list[str] = Factory(list)
+
+    def is_given(self, key: str) -> bool:
+        """Whether some source has said this setting."""
+        return self.origins.get(key, "default") != "default"

@@ -1,0 +1,1 @@
+"""Rules that hold one setting to another, applied once all settings are read."""

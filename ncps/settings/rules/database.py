@@ -1,0 +1,28 @@
+"""The rules of the database settings, applied once all settings are read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ncps.settings.draft import Draft
+from ncps.settings.kinds.database_url import DatabaseURL
+
+_TIMEOUT: Final = "cache.database.connect-timeout"
+_SHORTEST_S: Final = 1.0
+
+
+def decide_database(draft: Draft) -> None:
+    """Take the time to connect from the URL where no setting says it, and tell what is in vain."""
+    url = draft.values.get("cache.database_url")
+    if not isinstance(url, DatabaseURL):
+        return
+    draft.warnings.extend(f"cache-database-url: {note}" for note in url.notes)
+    if url.connect_timeout_s is None:
+        return
+    if not draft.is_given(_TIMEOUT):
+        draft.values["cache.database.connect_timeout_s"] = max(_SHORTEST_S, url.connect_timeout_s)
+    else:
+        draft.warnings.append(
+            "cache-database-url: its time to connect has no effect:"
+            " cache-database-connect-timeout is given, too"
+        )

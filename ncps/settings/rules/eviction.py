@@ -1,0 +1,14 @@
+"""The rule of the settings of the eviction."""
+
+from __future__ import annotations
+
+from ncps.settings.draft import Draft
+
+
+def decide_eviction(draft: Draft) -> None:
+    """See whether a schedule has a limit to keep to."""
+    values = draft.values
+    if values.get("cache.lru.schedule") and values.get("cache.max_size_bytes") == 0:
+        draft.problems.append(
+            "cache-lru-schedule needs cache-max-size, the size that old NARs are removed for"
+        )

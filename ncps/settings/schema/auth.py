@@ -1,0 +1,52 @@
+"""Settings of clients: how they prove who they are, and what they may do."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ncps.settings.declare import branch, setting
+from ncps.settings.kinds.values import choice, duration, integer
+from ncps.settings.schema.identities import CertificateRules, OidcSettings, ProxyUserSettings
+
+
+@frozen(kw_only=True)
+class AuthSettings:
+    """What needs a token, who else is known, and the patience with wrong credentials."""
+
+    reads: str = setting(
+        choice(("open", "token")),
+        "open",
+        "Who may read: open for everybody, token for clients with a token of the scope read "
+        "(`ncps token create`). --cache-get-token closes reads, too. /healthz and /readyz stay "
+        "open.",
+    )
+    metrics: str = setting(
+        choice(("open", "token")),
+        "open",
+        "Who may read /metrics where reads are closed: open for everybody, token for clients "
+        "that may read.",
+    )
+    token_max_age_s: float = setting(
+        duration(),
+        "1h",
+        "Time for which ncps believes the tokens that it has read while the database is away. "
+        "After that, a client with a token gets 503 until the database is back.",
+    )
+    max_failed_logins: int = setting(
+        integer(),
+        "20",
+        "Wrong credentials that one IPv4 address or one IPv6 /64 network may send within "
+        "--auth-failed-logins-window; after that, credentials from there that ncps does not know "
+        "get 429 with Retry-After until the time is over. Credentials that ncps has found right "
+        "before still count. 0 for no such limit.",
+        shared=True,
+        counted=True,
+    )
+    failed_logins_window_s: float = setting(
+        duration(at_least_s=1),
+        "1m",
+        "Time in which wrong credentials of one address are counted.",
+    )
+    oidc: OidcSettings = branch(OidcSettings)
+    tls: CertificateRules = branch(CertificateRules)
+    proxy: ProxyUserSettings = branch(ProxyUserSettings)

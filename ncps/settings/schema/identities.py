@@ -1,0 +1,93 @@
+"""Settings of clients that somebody else vouches for: an issuer, a certificate, a proxy."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ncps.settings.declare import setting
+from ncps.settings.kinds.auth import (
+    AUDIENCE,
+    HEADER,
+    ISSUER,
+    OIDC_RULE,
+    PROXY_RULE,
+    TLS_RULE,
+    AuthRule,
+    IssuerSetting,
+)
+
+
+@frozen(kw_only=True)
+class OidcSettings:
+    """Clients that show tokens of OpenID Connect, as CI systems have them."""
+
+    issuers: tuple[IssuerSetting, ...] = setting(
+        ISSUER,
+        (),
+        "Issuer of OpenID Connect whose tokens are credentials here, one or several, as the tokens "
+        "name it in `iss`: https://token.actions.githubusercontent.com, https://gitlab.com. ncps "
+        "fetches its keys when a token comes. http:// is for issuers on this machine.",
+        note="none",
+        flag="auth-oidc-issuer",
+        environment="AUTH_OIDC_ISSUERS",
+    )
+    audiences: tuple[str, ...] = setting(
+        AUDIENCE,
+        (),
+        "Audience that such a token must be for (`aud`), one or several: a name that no other "
+        "service uses, such as the URL of this cache.",
+        note="none",
+        flag="auth-oidc-audience",
+        environment="AUTH_OIDC_AUDIENCES",
+    )
+    rules: tuple[AuthRule, ...] = setting(
+        OIDC_RULE,
+        (),
+        "Rule that gives scopes to tokens by their claims, one or several; the first that fits "
+        "counts. `scope=read,write; repository=org/repo; ref=refs/heads/*`: all claims must fit, "
+        "each one of its values, in which * stands for any characters. `path=REGEX` restricts it "
+        "to store paths. In the variable a line is a rule; in a configuration file a rule may be "
+        "a table. With several issuers each rule names its own: `iss=URL`.",
+        note="none",
+        flag="auth-oidc-rule",
+        environment="AUTH_OIDC_RULES",
+    )
+
+
+@frozen(kw_only=True)
+class CertificateRules:
+    """Clients that show a certificate."""
+
+    rules: tuple[AuthRule, ...] = setting(
+        TLS_RULE,
+        (),
+        "Rule that gives scopes to clients by their certificate, one or several; the first that "
+        "fits counts. Conditions are about cn (of the subject), dns, uri and email (alternative "
+        "names): `scope=read,write; cn=ci-*`. Needs --server-tls-client-ca-file.",
+        note="none",
+        flag="auth-tls-rule",
+        environment="AUTH_TLS_RULES",
+    )
+
+
+@frozen(kw_only=True)
+class ProxyUserSettings:
+    """Clients that a trusted proxy names."""
+
+    header: str = setting(
+        HEADER,
+        "",
+        "Header in which a proxy of --server-trusted-proxies names the user whom it has "
+        "authenticated, such as X-Forwarded-User. The proxy must remove the header from what "
+        "clients send. From all others it is ignored.",
+        note="none",
+    )
+    rules: tuple[AuthRule, ...] = setting(
+        PROXY_RULE,
+        (),
+        "Rule that gives scopes to such users, one or several; the first that fits counts: "
+        "`scope=read,write; user=alice,ci-*`.",
+        note="none",
+        flag="auth-proxy-rule",
+        environment="AUTH_PROXY_RULES",
+    )

@@ -1,0 +1,39 @@
+"""Settings of uploads by clients."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ncps.settings.declare import setting
+from ncps.settings.kinds.values import BOOLEAN, SIZE, duration
+
+
+@frozen(kw_only=True)
+class UploadSettings:
+    """What clients may upload, besides having leave to write."""
+
+    max_size_bytes: int = setting(
+        SIZE,
+        "64G",
+        "Bytes of one uploaded file, at most; a larger one gets 413. 0 for no such limit.",
+        counted=True,
+    )
+    grace_s: float = setting(
+        duration(at_least_s=60),
+        "6h",
+        "Time for which an uploaded NAR stays while no narinfo comes for it. `nix copy` sends the "
+        "narinfo right after the NAR; the time is for clients that break off and come again.",
+    )
+    at_root: bool = setting(
+        BOOLEAN,
+        "false",
+        "Take uploads beside /upload, too, at the address of the cache itself. A client that "
+        "uploads there is told of paths that only an upstream has that they are here, and does "
+        "not upload them.",
+    )
+    require_references: bool = setting(
+        BOOLEAN,
+        "false",
+        "Accept an uploaded narinfo only if each of its references is stored here, or an upstream "
+        "has it. `nix copy` uploads references first in any case.",
+    )

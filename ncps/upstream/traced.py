@@ -1,0 +1,57 @@
+"""The span of a request to an upstream, by OpenTelemetry's conventions for HTTP clients."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from twisted.web.http_headers import Headers
+
+from ncps.observe.tracing.spans import Span, Value, current, span
+
+
+class Answered(Protocol):
+    """The part of an answer that a span is told."""
+
+    @property
+    def status(self) -> int: ...
+
+
+A = TypeVar("A", bound=Answered)
+
+
+async def traced(method: str, url: str, ask: Callable[[], Awaitable[A]], resent: int = 0) -> A:
+    """Make one request, which is a span up to the head of its answer.
+
+    :param resent: how often the same request was made before.
+    """
+    with span(method, kind="client") as step:
+        if not step.is_recording:
+            return await ask()
+        _describe(step, method, url, resent)
+        answer = await ask()
+        step.set("http.response.status_code", answer.status)
+        return answer
+
+
+def _describe(step: Span, method: str, url: str, resent: int) -> None:
+    """Tell a span about a request, without credentials and query, which may be a signature."""
+    facts: dict[str, Value] = {"http.request.method": method}
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return  # the request fails for that in a moment
+    place = parts.netloc.rpartition("@")[2]
+    facts["server.address"], facts["server.port"] = parts.hostname or "", port
+    facts["url.full"] = urlunsplit((parts.scheme, place, parts.path, "", ""))
+    if resent:
+        facts["http.request.resend_count"] = resent
+    step.set_all(facts)
+
+
+def add_trace(headers: Headers) -> None:
+    """Add the headers by which a server continues the trace of the work that runs now."""
+    for name, value in current().headers().items():
+        headers.setRawHeaders(name.encode("ascii"), [value.encode("latin-1", "replace")])

@@ -1,0 +1,61 @@
+"""Turns: how many requests run at one upstream at once, and how long the others wait."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.aio.bulkhead import Bulkhead
+from ncps.observe.metrics import Metrics
+from ncps.peering import trail
+from ncps.settings.schema.upstream import UpstreamsSettings
+
+_SETTINGS: Final = {"queue": "cache-upstream-max-queue", "patience": "cache-upstream-queue-timeout"}
+
+
+class Turns:
+    """The places of requests at one upstream.
+
+    :param host: of the upstream, for messages.
+    :param metrics: count requests turned away for a bound; None if no setting sets the bounds.
+    :ivar transfers: places of NARs.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, host: str, bounds: UpstreamsSettings, metrics: Metrics | None
+    ) -> None:
+        self._clock = clock
+        self._host = host
+        self._bounds = bounds
+        self._metrics = metrics
+        self.transfers = self._places("a NAR transfer", bounds.max_connections)
+        last = trail.DISTANCES - 1
+        self._queries = tuple(
+            self._places("a query", bounds.max_queries, trail.FAR_S if distance == last else inf)
+            for distance in range(trail.DISTANCES)
+        )
+
+    @property
+    def queries(self) -> Bulkhead:
+        """The places of queries at the distance of the one that runs now."""
+        return self._queries[trail.distance()]
+
+    def _places(self, what: str, size: int, most_s: float = inf) -> Bulkhead:
+        return Bulkhead(
+            self._clock,
+            f"{what} at {self._host}",
+            size=size,
+            queue=self._bounds.max_queue,
+            patience_s=min(self._bounds.queue_timeout_s, most_s),
+            reached=lambda why: self.reached(_SETTINGS[why]),
+        )
+
+    def reached(self, limit: str) -> None:
+        """Count a request that was turned away.
+
+        :param limit: the name of the setting of its bound.
+        """
+        if self._metrics is not None:
+            self._metrics.limit_reached(limit).inc()

@@ -1,0 +1,170 @@
+"""A connection of a client within its limits: the size of a head, its time, idle times, the end.
+
+Stock `twisted.web` with a deadline for heads and with bounds that are settings. `channel` adds the
+short cuts, and `borrowed` lists the private names of Twisted that are used here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, Request
+
+from ncps.aio.streams import unsent
+from ncps.web.state import SiteState
+
+BULK_READ = 128 * 1024  # bytes of a large body that are read at once; Twisted's own value is 64 KiB
+
+
+class BoundedChannel(HTTPChannel):
+    """A connection that takes no more time and room than the settings grant it."""
+
+    site: SiteState
+    transport: Any
+    _head_call: IDelayedCall | None = None
+    _lingering: IDelayedCall | None = None
+    _left_when_idle = 0
+    _has_body = False
+    _is_between = False
+    """Whether the last request was answered in full, and no line of another one has come."""
+
+    def connectionMade(self) -> None:
+        """See `IProtocol`."""
+        self.totalHeadersSize = self.MAX_LENGTH = self.site.limits.max_header_size_bytes
+        self.maxHeaders = self.site.limits.max_headers
+        super().connectionMade()
+        self._is_between = True
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See `IProtocol`."""
+        self.head_complete()
+        if self._lingering is not None and self._lingering.active():
+            self._lingering.cancel()
+        super().connectionLost(reason)
+
+    def lineReceived(self, line: bytes) -> None:
+        """See `LineReceiver`: a request has begun, or an empty line before one."""
+        self._is_between = False
+        super().lineReceived(line)
+
+    def requestDone(self, request: Request) -> None:
+        """See `HTTPChannel`: a response is complete."""
+        if self.site.is_draining:
+            self.persistent = 0
+        self._left_when_idle = 0
+        self._is_between = bool(self.persistent)
+        super().requestDone(request)
+        self._watch_head()
+
+    def expect_body(self) -> None:
+        """Let the page of a request time its body, instead of the idle timeout."""
+        self._has_body = True
+        self.setTimeout(None)
+
+    def expect_bulk(self) -> None:
+        """Read more of a body at once: each read costs several times what its bytes do."""
+        self.transport.bufferSize = BULK_READ
+
+    def allContentReceived(self) -> None:
+        """See `HTTPChannel`: it stops the idle timeout, and `requestDone` starts it again."""
+        if self._has_body:
+            self.transport.bufferSize = FileDescriptor.bufferSize
+            self._has_body = False
+            self.setTimeout(self.site.limits.idle_timeout_s)
+        super().allContentReceived()
+
+    def pause_body(self) -> None:
+        """Read nothing more of a body for now."""
+        self._networkProducer.pauseProducing()
+
+    def resume_body(self) -> None:
+        """Read on, unless the client has to take bytes first."""
+        if not self._waitingForTransport:
+            self._networkProducer.resumeProducing()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of any request was received since the last response."""
+        return not self.requests and not self._buffer
+
+    def _watch_head(self) -> None:
+        """Have the deadline run exactly while a request has begun and its head is not complete."""
+        if self.is_idle or self._handlingRequest or self._has_body:
+            self.head_complete()
+        elif self._head_call is None:
+            self._head_call = self.callLater(self.site.limits.header_timeout_s, self._head_too_slow)
+
+    def head_complete(self) -> None:
+        """Stop the deadline: what follows counts as another request."""
+        if self._head_call is not None:
+            self._head_call.cancel()
+            self._head_call = None
+
+    def _head_too_slow(self) -> None:
+        self._head_call = None
+        self._close_with(b"408 Request Timeout", "server-header-timeout")
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """See `LineReceiver`."""
+        self._close_with(b"431 Request Header Fields Too Large", "server-max-header-size")
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """See `HTTPChannel`, which has one answer for everything that is wrong with a head."""
+        if self._lingering is not None:
+            return
+        if self._receivedHeaderSize > self.totalHeadersSize:
+            self.lineLengthExceeded(b"")
+        elif self._receivedHeaderCount > self.maxHeaders:
+            self._close_with(b"431 Request Header Fields Too Large", "server-max-headers")
+        else:
+            super()._respondToBadRequestAndDisconnect()
+
+    def _close_with(self, status: bytes, limit: str) -> None:
+        """Answer a head that is no request yet, and close.
+
+        :param limit: the flag of the setting that the head oversteps.
+        """
+        self.site.metrics.limit_reached(limit).inc()
+        self.clearLineBuffer()
+        self.transport.write(
+            b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.linger()
+
+    def linger(self) -> None:
+        """Send what is written and close, but read on for a while, and drop it.
+
+        Closing a socket with unread bytes resets it, and the client might never see the answer.
+        """
+        if self._lingering is not None:
+            return
+        self._is_between = False
+        self.head_complete()
+        self.setTimeout(None)
+        self._lingering = self.callLater(self.site.linger_s, self._lingered)
+        half_close = getattr(self.transport, "loseWriteConnection", None)
+        if half_close is not None:
+            half_close()
+
+    def _lingered(self) -> None:
+        if unsent(self.transport):
+            self.transport.abortConnection()
+        else:
+            self.transport.loseConnection()
+
+    def timeoutConnection(self) -> None:
+        """See `TimeoutMixin`: silent for too long, unless it still takes an earlier response."""
+        left, before = unsent(self.transport), self._left_when_idle
+        limits = self.site.limits
+        least = max(1.0, limits.min_send_rate_bytes * limits.idle_timeout_s)
+        if left and (not before or before - left >= least):
+            self._left_when_idle = left
+            self.setTimeout(self.timeOut)
+        else:
+            if left:
+                self.site.metrics.limit_reached("server-min-send-rate").inc()
+            super().timeoutConnection()

@@ -1,0 +1,198 @@
+"""Connections that are encrypted, with the short cuts of those that are not.
+
+OpenSSL works at the socket itself, by way of the standard library. So everything that `transport`
+does with a socket it does here as well: an answer leaves at once, bytes of a file go from one
+buffer to the socket, and the kernel tells how many bytes the client has not taken. Twisted's own
+TLS works in memory, between two more buffers.
+
+OpenSSL reads one record at a time, and `recv` takes it as a whole. So nothing of a client lies in
+OpenSSL while the reactor waits for the socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from twisted.internet import main, tcp, unix
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.python.failure import Failure
+
+from ncps.auth.credentials import ClientCertificate
+from ncps.errors import Refused
+from ncps.web.certificates import Certificates, kind_of
+from ncps.web.clients import plain_address
+from ncps.web.fast.transport import PromptMixin
+
+_WAITS: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+_CN: Final = "commonName"
+
+_SPEAK_TLS: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: 45\r\n\r\nThis address speaks TLS: ask it by https://.\n"
+)
+
+
+class EncryptedSocket(ssl.SSLSocket):
+    """A socket whose waits look like those of a plain one."""
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """See `socket.socket`: send as much as the socket takes, of many records."""
+        view = memoryview(data)
+        sent = 0
+        while sent < len(view):
+            try:
+                sent += super().send(view[sent:], flags)
+            except OSError as error:
+                if sent:
+                    break  # an error that stays comes again
+                if isinstance(error, _WAITS):
+                    raise _would_block() from None
+                raise
+        return sent
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """See `socket.socket`."""
+        try:
+            return super().recv(buflen, flags)
+        except _WAITS:
+            raise _would_block() from None
+
+    def shutdown(self, how: int) -> None:
+        """See `socket.socket`; what comes in is still decrypted."""
+        if how == socket.SHUT_WR:
+            self.say_end()
+        socket.socket.shutdown(self, how)
+
+    def say_end(self) -> None:
+        """Tell the client that no more bytes will come, and that none was cut off."""
+        with suppress(OSError, ValueError):
+            self.unwrap()
+
+
+def _would_block() -> BlockingIOError:
+    return BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+
+
+class TlsTransport(PromptMixin, tcp.Server):
+    """An encrypted connection of a client."""
+
+    _is_open = False
+    """Whether the handshake is done."""
+    _late: IDelayedCall | None = None
+    socket: Any
+    """An `EncryptedSocket`; a plain one if the client was gone before."""
+
+    is_encrypted = True
+    _certificate: ClientCertificate | None = None
+
+    def __init__(self, certificates: Certificates, sock: socket.socket, *more: Any) -> None:
+        super().__init__(_encrypted(certificates.context, sock), *more)
+        self._certificates = certificates
+        self._late = certificates.clock.callLater(certificates.handshake_s, self._too_late)
+
+    def doRead(self) -> Any:
+        """See `IReadDescriptor`."""
+        if not self._is_open:
+            trouble = self._shake_hands()
+            if not self._is_open:
+                return trouble
+        return super().doRead()
+
+    def doWrite(self) -> Any:
+        """See `IWriteDescriptor`."""
+        if not self._is_open and not self.disconnecting:
+            self.stopWriting()
+            return self._shake_hands()
+        return super().doWrite()
+
+    def _shake_hands(self) -> Exception | None:
+        try:
+            self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLWantWriteError:
+            self.startWriting()
+            return None
+        except (OSError, ValueError, AttributeError) as error:  # one of a plain socket
+            kind = kind_of(error)
+            self._certificates.failed(plain_address(self.getPeer()), kind)
+            if kind == "plain_http":
+                with suppress(OSError):
+                    socket.socket.send(self.socket, _SPEAK_TLS)
+                    # A socket that is closed with unread bytes takes the answer back.
+                    socket.socket.recv(self.socket, 65536)
+            return main.CONNECTION_LOST
+        self._is_open = True
+        self._in_time()
+        self._certificates.succeeded()
+        return None
+
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """The certificate that the client has shown in its handshake; None if it has shown none.
+
+        It is verified: see `aio.certificate`.
+        """
+        if self._certificate is None and self._is_open:
+            self._certificate = certificate_of(self.socket.getpeercert())
+        return self._certificate
+
+    def _in_time(self) -> None:
+        late, self._late = self._late, None
+        if late is not None and late.active():
+            late.cancel()
+
+    def _too_late(self) -> None:
+        self._certificates.late(plain_address(self.getPeer()))
+        self.abortConnection()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See `tcp.Connection`: a connection that ends in order says so."""
+        self._in_time()
+        if self._is_open and reason.check(ConnectionDone) is not None:
+            self.socket.say_end()
+        super().connectionLost(reason)
+
+
+def certificate_of(peer: Mapping[str, Any] | None) -> ClientCertificate | None:
+    """Return what a verified certificate says, as `SSLSocket.getpeercert` describes it."""
+    if not peer:
+        return None
+    names = [value for part in peer.get("subject", ()) for kind, value in part if kind == _CN]
+    return ClientCertificate(
+        # With several names it would be unclear which of them the authority has vouched for.
+        common_name=names[0] if len(names) == 1 else "",
+        names=tuple(f"{kind}:{value}" for kind, value in peer.get("subjectAltName", ())),
+    )
+
+
+def _encrypted(context: ssl.SSLContext, sock: socket.socket) -> socket.socket:
+    """Return the encrypted socket; one whose other end is closed if the client has just gone."""
+    context.sslsocket_class = EncryptedSocket
+    try:
+        return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+    except (OSError, ValueError):
+        sock.close()
+        own, other = socket.socketpair()
+        other.close()
+        return own
+
+
+def encrypt(port: IListeningPort, certificates: Certificates) -> None:
+    """Have a port that listens make encrypted connections. Raises Refused if it is not of TCP.
+
+    To be called before the reactor has its next turn.
+    """
+    if isinstance(port, unix.Port) or not isinstance(port, tcp.Port):
+        raise Refused("server-addr: https+systemd needs a socket of TCP")
+    transport: Any = partial(TlsTransport, certificates)
+    port.transport = transport

@@ -1,0 +1,42 @@
+"""Answers that the kernel sends from a file, as the body of a request sees them."""
+
+from __future__ import annotations
+
+from ncps.aio.streams import unsent
+from ncps.errors import NcpsError
+from ncps.web.answer import AnswerableRequest
+
+
+class FileRequest(AnswerableRequest):
+    """A request whose answer may be sent from a file, if the transport can do that."""
+
+    def send_file(self, fd: int, offset: int, count: int) -> bool:
+        """Send bytes of a file as part of the body; False: they are to be written.
+
+        Bytes that turn out not to be in memory are left: see `take_unread`.
+        Only for a body of known length whose head has been written.
+        """
+        send = getattr(self.channel.transport, "send_file", None)
+        if send is None or not self.startedWriting or self.finished or self.gone:
+            return False
+        if not send(fd, offset, count):
+            return False
+        self.sentLength += count
+        return True
+
+    def take_unread(self) -> int:
+        """Return how many bytes of `send_file` were not sent, since they were not in memory."""
+        take = getattr(self.channel.transport, "take_unread", None)
+        unread: int = 0 if take is None else take()
+        self.sentLength -= unread
+        return unread
+
+    @property
+    def file_trouble(self) -> NcpsError | None:
+        """The error of the file for which the connection was cut."""
+        trouble: NcpsError | None = getattr(self.channel.transport, "file_trouble", None)
+        return trouble
+
+    def unsent(self) -> int:
+        """Bytes on this connection that the client has not taken."""
+        return unsent(self.channel.transport)

@@ -1,0 +1,77 @@
+"""The user of a request as a trusted proxy names it, in the header that a setting names.
+
+From any client that is no trusted proxy the header is ignored, as if it were not there: such a
+client gets what its other credentials give it. Refusing it would help nobody, because the header
+says nothing then; a line in the log tells of a proxy that is not in `server-trusted-proxies`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.http_headers import Headers
+
+from ncps.aio.recent import RecentSet
+from ncps.errors import Malformed
+
+QUIET_S: Final = 3600.0
+"""Seconds in which an address that is no trusted proxy and names users is logged once."""
+
+MAX_QUIET: Final = 100
+LONGEST: Final = 256
+"""Characters of a user's name."""
+
+
+class ProxiedUsers:
+    """Reads the names of users from requests.
+
+    :param header: its name; empty if no proxy names users.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, header: str = "") -> None:
+        self._header = header.encode("ascii")
+        self._told = RecentSet(clock, ttl_s=QUIET_S, max_entries=MAX_QUIET)
+
+    @property
+    def are_named(self) -> bool:
+        """Whether trusted proxies name users at all."""
+        return bool(self._header)
+
+    def user(self, headers: Headers, peer: str, is_trusted: bool) -> str:
+        """Return the user that a request is from; empty if nobody says.
+
+        Raises Malformed if the proxy does not name one user.
+
+        :param peer: the address of the connection.
+        :param is_trusted: whether that is a trusted proxy.
+        """
+        if not self._header:
+            return ""
+        values = headers.getRawHeaders(self._header)
+        if values is None:
+            return ""
+        if not is_trusted:
+            self._tell(peer)
+            return ""
+        if len(values) > 1:
+            raise Malformed("the proxy names several users")
+        try:
+            name = values[0].strip().decode("utf-8")
+        except UnicodeDecodeError:
+            raise Malformed("the proxy names a user that is not in UTF-8") from None
+        if len(name) > LONGEST or not name.isprintable() or "," in name:
+            raise Malformed("the proxy names several users, or one that is no name")
+        return name
+
+    def _tell(self, peer: str) -> None:
+        if peer not in self._told and len(self._told) < MAX_QUIET:
+            self._told.add(peer)
+            self._log.warn(
+                "{client} names the user of a request (auth-proxy-header), and is ignored: it is"
+                " none of server-trusted-proxies",
+                client=peer,
+            )

@@ -1,0 +1,138 @@
+"""Real Nix clients read logs and the files of store paths through ncps; test_extras has them."""
+
+from __future__ import annotations
+
+import bz2
+import json
+from pathlib import Path
+
+from tests.e2e.bench import Bench
+from tests.e2e.daemon import fetch
+from tests.e2e.fileserver import FileServer
+from tests.e2e.nixclient import NixError
+from tests.system.program import run_ncps
+from tests.waiting import wait_until
+
+NOBODY = f"nobody.test-1:{'A' * 43}="
+BUILD_ID = "ab" + "c" * 38
+MEMBER = f"lib/debug/.build-id/ab/{'c' * 38}.debug"
+SYMBOLS = b"\x7fELF" + bytes(range(256)) * 100
+DERIVATION = 'derivation { name = "a+b=c?d"; system = "x86_64-linux"; builder = "/bin/sh"; }'
+TEXT = "building\n\x1b[31mred\x1b[0m\n"
+ARGUMENTS = "write-nar-listing=1&index-debug-info=true&compression=xz"
+
+
+class Extras(Bench):
+    """Tests for every client. Nothing is signed: all paths have content addresses.
+
+    :ivar cache: what Nix itself has written.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.maker = self.client()
+        self.cache = self.directory / "cache"
+        self.path = self.made("nix-store", "--add", str(self.tree()))
+        self.drv = self.made("nix-instantiate", "-E", DERIVATION)
+        self.keep_log(self.drv)
+        to = ("--to", f"file://{self.cache}?{ARGUMENTS}")
+        store = ("--store", str(self.maker.store))
+        self.maker.run("nix", "copy", *store, *to, self.path)
+        self.maker.run("nix", "copy", "--derivation", *store, *to, self.drv)
+        self.maker.run("nix", "store", "copy-log", "--from", str(self.maker.store), *to, self.drv)
+        self.server = FileServer(self.cache)
+        self.server.start()
+        self.addCleanup(self.server.stop)
+        self.ncps = self.daemon(self.server, public_key=NOBODY)
+
+    def made(self, applet: str, *arguments: str) -> str:
+        """Run a program of the maker's and return the store path it prints last."""
+        printed = self.maker.run(applet, "--store", str(self.maker.store), *arguments)
+        return printed.split()[-1]
+
+    def tree(self) -> Path:
+        """Make a tree with a program, a link, odd names and symbols."""
+        root = self.directory / "hello-debug"
+        symbols = root / MEMBER
+        symbols.parent.mkdir(parents=True)
+        symbols.write_bytes(SYMBOLS)
+        (root / "bin").mkdir()
+        (root / "bin" / "x").write_bytes(b"#!x\n")
+        (root / "bin" / "x").chmod(0o755)
+        (root / 'é"\\\n name').write_bytes(b"hi")
+        (root / "link").symlink_to("bin/x")
+        (root / "empty").mkdir()
+        return root
+
+    def keep_log(self, drv: str) -> None:
+        """Have the maker's store keep a log, as if it had built the derivation."""
+        name = drv.rpartition("/")[2]
+        log = self.maker.store / "nix/var/log/nix/drvs" / name[:2] / f"{name[2:]}.bz2"
+        log.parent.mkdir(parents=True)
+        log.write_bytes(bz2.compress(TEXT.encode()))
+
+    def digest(self) -> str:
+        return self.path.rpartition("/")[2][:32]
+
+    def test_nix_reads_logs_and_files(self) -> None:
+        """`nix log`, `nix store ls` and `nix store cat` work, and again without the upstream."""
+        client = self.client()
+        for _ in range(2):
+            self.assertIn(TEXT, client.run("nix", "log", "--store", self.ncps.url, self.drv))
+            names = client.run("nix", "store", "ls", "-R", "--store", self.ncps.url, self.path)
+            self.assertIn("./bin/x", names)
+            program = f"{self.path}/bin/x"
+            shown = client.run("nix", "store", "cat", "--store", self.ncps.url, program)
+            self.assertIn("#!x", shown)
+            self.server.stop()
+            client = self.client()
+
+    def test_listing_and_link_are_those_that_nix_writes(self) -> None:
+        """What ncps makes of the NAR alone says what Nix has written for it."""
+        digest = self.digest()
+        listing, link = self.cache / f"{digest}.ls", self.cache / f"debuginfo/{BUILD_ID}.debug"
+        ours = fetch(f"{self.ncps.url}/{digest}.narinfo").body.decode()
+        (url,) = (line[5:] for line in ours.splitlines() if line.startswith("URL: "))
+        fetch(f"{self.ncps.url}/{url}")
+        wait_until(lambda: self.ncps.stored_nars() != [], "the NAR to be stored")
+        wait_until(lambda: self._x_cache(digest) == "hit", "the listing to be made")
+        self.server.stop()
+        made = fetch(f"{self.ncps.url}/{digest}.ls").body
+        self.assertEqual(json.loads(listing.read_bytes()), json.loads(made))
+        if self.release_name == "trixie":
+            self.assertEqual(listing.read_bytes(), made)
+        found = json.loads(fetch(f"{self.ncps.url}/debuginfo/{BUILD_ID}.debug").body)
+        self.assertEqual(json.loads(link.read_bytes())["member"], found["member"])
+        self.assertEqual(f"../{url}", found["archive"])
+        self.assertEqual(SYMBOLS, fetch(f"{self.ncps.url}/buildid/{BUILD_ID}/debuginfo").body)
+
+    def _x_cache(self, digest: str) -> str:
+        return fetch(f"{self.ncps.url}/{digest}.ls").headers.get("X-Cache", "")
+
+    def test_nix_uploads_a_log(self) -> None:
+        """`nix store copy-log` brings a log by a token; the same again is welcome, others not."""
+        self.server.stop()
+        made = run_ncps(
+            self.ncps,
+            "token",
+            "create",
+            "--name",
+            "ci",
+            "--scope",
+            "read,write",
+            "--netrc",
+            "127.0.0.1",
+        )
+        self.assertEqual(0, made.returncode, made.stderr)
+        drv = self.made("nix-instantiate", "-E", DERIVATION.replace("c?d", "e?f"))
+        self.keep_log(drv)
+        words = ("nix", "store", "copy-log", "--from", str(self.maker.store))
+        to = ("--to", f"{self.ncps.url}/upload", drv)
+        with self.assertRaises(NixError):
+            self.maker.run(*words, *to)
+        netrc = self.maker.home / "netrc"
+        netrc.write_text(made.stdout)
+        for _ in range(2):
+            self.maker.run(*words, *to, "--option", "netrc-file", str(netrc))
+        name = drv.rpartition("/")[2]
+        self.assertEqual(TEXT.encode(), fetch(f"{self.ncps.url}/log/{name}").body)

@@ -1,0 +1,17 @@
+"""A stock Nix client uploads by `nix copy`, and another one installs what was uploaded."""
+
+from __future__ import annotations
+
+from tests.e2e import uploading
+
+
+class OldNixTests(uploading.Uploading):
+    """The Nix on PATH: Debian's nix-bin, 2.8 in bookworm."""
+
+    release_name = "system"
+
+
+class RecentNixTests(uploading.Uploading):
+    """The Nix of a newer Debian, 2.26 in trixie."""
+
+    release_name = "trixie"

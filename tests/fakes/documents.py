@@ -1,0 +1,41 @@
+"""Documents in memory."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from ncps.errors import NcpsError, Unavailable
+from ncps.ports import Documents
+
+
+class FakeDocuments(Documents):
+    """Documents by URL.
+
+    :ivar pages: what is there: bytes, or the error of a fetch.
+    :ivar fetched: the URLs that were asked for.
+    :ivar held: fetches that wait for `release`, while `holds` is true.
+    """
+
+    def __init__(self) -> None:
+        self.pages: dict[str, bytes | NcpsError] = {}
+        self.fetched: list[str] = []
+        self.holds = False
+        self.held: list[Deferred[None]] = []
+
+    def release(self) -> None:
+        """Let the fetches that wait go on."""
+        held, self.held = self.held, []
+        for each in held:
+            each.callback(None)
+
+    async def fetch(self, url: str) -> bytes:
+        """See `Documents`."""
+        self.fetched.append(url)
+        if self.holds:
+            waiting: Deferred[None] = Deferred()
+            self.held.append(waiting)
+            await waiting
+        found = self.pages.get(url, Unavailable(f"{url}: status 404", kind="status"))
+        if isinstance(found, NcpsError):
+            raise found
+        return found

@@ -1,0 +1,144 @@
+"""How interactions with SQLite run, and how its file is opened."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import Any, cast
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError
+
+from ncps.database import local, migrate, nars
+from ncps.database.local import LocalDatabase
+from ncps.errors import Corrupt, StorageFull, Unavailable
+from ncps.observe.metrics import Metrics
+from tests.contract.running import start
+from tests.contract.samples import EARLY, key_of, stored
+from tests.fakes.metrics import observed
+from tests.integration.sqlite_database import Narrow, SqliteTestCase, stored_rows
+
+reactor = cast("Any", _reactor)
+
+
+class DatabaseTests(SqliteTestCase):
+    """How interactions run."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.database = self.opened(self.dialect)
+
+    async def test_a_failing_write_leaves_nothing(self) -> None:
+        """A transaction that fails is undone from its beginning."""
+
+        def failing(txn: Any) -> None:
+            nars.mark_stored(txn, stored(1))
+            raise Corrupt("no")
+
+        with self.assertRaises(Corrupt):
+            await self.database.write(failing)
+        self.assertIsNone(await self.database.read(nars.find, key_of(1)))
+
+    async def test_a_cancelled_write_is_done_all_the_same(self) -> None:
+        """A caller that is cancelled does not stop the transaction; the next one comes after it."""
+        write = start(self.database.write(nars.mark_stored, stored(1)))
+        write.cancel()
+        with self.assertRaises(CancelledError):
+            await write
+        await self.database.write(nars.mark_stored, stored(2))
+        self.assertIsNotNone(await self.database.read(nars.find, key_of(1)))
+
+    async def test_readers_cannot_write(self) -> None:
+        """A write by mistake in a reading function is refused by the engine."""
+        with self.assertRaises(StorageFull):
+            await self.database.read(nars.touch, {key_of(1): EARLY})
+        with self.assertRaises(StorageFull):
+            await self.database.point(nars.mark_verified, stored(1, verified_at=EARLY))
+
+    async def test_a_read_sees_one_state(self) -> None:
+        """A commit in the middle of a read is not seen by its second half."""
+        between, committed = threading.Event(), threading.Event()
+
+        def twice(txn: Any) -> tuple[int, int]:
+            first = stored_rows(txn)
+            between.set()
+            committed.wait(10)
+            return first, stored_rows(txn)
+
+        read = start(self.database.read(twice))
+        await self.database.read(lambda _txn: between.wait(10))
+        await self.database.write(nars.mark_stored, stored(1))
+        committed.set()
+        self.assertEqual(await read, (0, 0))
+
+    async def test_point_reads_stay_on_this_thread(self) -> None:
+        """A point read hops to no thread, unless it would have to wait for a lock."""
+        here = threading.get_ident()
+        tries: list[int] = []
+
+        def busy_here(_txn: Any) -> int:
+            tries.append(threading.get_ident())
+            if tries[-1] == here:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+                raise error
+            return 17
+
+        self.assertEqual(await self.database.point(lambda _txn: threading.get_ident()), here)
+        self.assertEqual(await self.database.point(busy_here), 17)
+        self.assertEqual(len(tries), 2)
+
+    async def test_point_reads_see_the_last_write(self) -> None:
+        """After a write has returned, every read sees its rows."""
+        for number in range(20):
+            await self.database.write(nars.mark_stored, stored(number))
+            self.assertIsNotNone(await self.database.point(nars.find, key_of(number)))
+
+    async def test_every_call_is_timed(self) -> None:
+        """Metrics learn of each call, of which kind it was, failed ones included."""
+        await self.database.point(nars.find, key_of(1))
+        await self.database.read(nars.find, key_of(1))
+        await self.database.write(nars.mark_verified, stored(1, verified_at=EARLY))
+        with self.assertRaises(ZeroDivisionError):
+            await self.database.read(lambda _txn: 1 // 0)
+        kinds = ("point", "read", "write")
+        found = [observed(self.metrics.database_seconds(kind))[0] for kind in kinds]
+        self.assertEqual(found, [1, 2, 1])
+
+
+class TakenFileTests(SqliteTestCase):
+    """Another process has the file to itself at the moment of the start."""
+
+    def taken(self) -> threading.Timer:
+        """Have it lock the file for a moment."""
+        holder = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        holder.execute("PRAGMA journal_mode = DELETE")
+        holder.execute("BEGIN EXCLUSIVE")
+        timer = threading.Timer(0.4, holder.close)
+        timer.start()
+        self.addCleanup(timer.join)
+        return timer
+
+    async def test_it_is_opened_when_it_is_let_go(self) -> None:
+        """A worker that makes a removed file again, or closes it last, is quick."""
+        database = LocalDatabase(reactor, self.dialect, Metrics())
+        self.taken()
+        database.open()
+        self.addCleanup(database.close)
+        self.assertEqual(0, await database.point(stored_rows))
+
+    async def test_a_schema_waits_likewise(self) -> None:
+        """Also where the engine does not wait by itself."""
+        self.taken()
+        self.assertEqual((), migrate.up(Narrow(self.path)))
+
+    async def test_a_file_that_is_never_let_go(self) -> None:
+        """The start fails in time and says why."""
+        holder = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(holder.close)
+        holder.execute("PRAGMA journal_mode = DELETE")
+        holder.execute("BEGIN EXCLUSIVE")
+        database = LocalDatabase(reactor, self.dialect, Metrics())
+        self.patch(local, "OPEN_ATTEMPTS", 2)
+        with self.assertRaisesRegex(Unavailable, "locked"):
+            database.open()

@@ -1,0 +1,298 @@
+"""Leases at three and five real Redis servers that die, hang, forget, or have other clocks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
+from ncps.errors import Unavailable
+from ncps.locks.redis import client
+from ncps.locks.redis.connection import RedisConnection
+from ncps.locks.redis.node import at_once
+from ncps.ports import Notice
+from tests.contract.notices import Ears
+from tests.contract.running import start
+from tests.integration.lease_case import until
+from tests.integration.redis_case import PREFIX, RedisCase
+from tests.integration.redis_replica import Replica, place_of
+from tests.integration.servers.redis import Redis
+
+NAMES = 32
+TIMEOUT_S = 5.0
+"""So long that no server is away because this machine is busy."""
+HOUR_S = 3600
+
+
+class RedlockCase(RedisCase):
+    def servers(self, count: int) -> list[Redis]:
+        return [self.server() for _ in range(count)]
+
+    async def replicas(self, count: int, servers: list[Redis], **more: object) -> list[Replica]:
+        places = [place_of(server.port, timeout_s=TIMEOUT_S) for server in servers]
+        return await at_once(self.running(*places, **more) for _ in range(count))
+
+    def keys(self, server: Redis) -> str:
+        """The value of the lease at a server."""
+        return server.say("GET", f"{PREFIX}a")
+
+
+class MinorityTests(RedlockCase):
+    """Servers that are fewer than a majority: no process sees what happens to them."""
+
+    async def test_is_killed_while_leases_are_taken(self) -> None:
+        """Two of five die under load; no attempt fails, and none takes long."""
+        servers = self.servers(5)
+        here, there = await self.replicas(2, servers)
+        slowest = 0.0
+        is_over = False
+
+        async def load(replica: Replica, name: str) -> None:
+            nonlocal slowest
+            while not is_over:
+                began = time.monotonic()
+                async with replica.leases.hold(name) as lease:
+                    self.assertFalse(lease.is_lost)
+                slowest = max(slowest, time.monotonic() - began)
+                await deferLater(reactor, 0.002)
+
+        loads = [start(load(each, name)) for each in (here, there) for name in ("a", "b", "c")]
+        for server in servers[1:3]:
+            await deferLater(reactor, 0.1)
+            server.kill()
+        await deferLater(reactor, 0.2)
+        is_over = True
+        for each in loads:
+            await each
+        self.assertEqual(["", ""], [here.leases.trouble, there.leases.trouble])
+        self.assertLess(slowest, TIMEOUT_S)
+
+    async def test_hangs(self) -> None:
+        """A server that accepts everything and answers nothing holds nobody up."""
+        servers = self.servers(3)
+        here, there = await self.replicas(2, servers)
+        servers[0].freeze()
+        self.addCleanup(servers[0].thaw)
+        began = time.monotonic()
+        for _ in range(20):
+            lease = await self.take(here)
+            self.assertIsNone(await there.leases.try_hold("a"))
+            await there.leases.holder("a")
+            await lease.release()
+        self.assertLess(time.monotonic() - began, TIMEOUT_S)
+
+    async def test_comes_back_empty_one_after_the_other(self) -> None:
+        """All three restart without their data, and the lease is held throughout."""
+        servers = self.servers(3)
+        here, there = await self.replicas(2, servers, ttl=3.0)
+        lease = await self.take(here)
+        for server in servers:
+            server.kill()
+            server.start()
+            await until(lambda server=server: self.keys(server))  # type: ignore[misc]
+            self.assertIsNone(await there.leases.try_hold("a"))
+        self.assertFalse(lease.is_lost)
+        await lease.release()
+        second = await self.take(there)
+        self.assertGreater(second.fence, lease.fence)
+        await second.release()
+
+    async def test_is_emptied_or_holds_what_is_anothers(self) -> None:
+        """The key comes back, and the release leaves alone what is not ours."""
+        servers = self.servers(3)
+        (replica,) = await self.replicas(1, servers, ttl=2.0)
+        lease = await self.take(replica)
+        servers[0].say("FLUSHALL")
+        await until(lambda: self.keys(servers[0]))
+        servers[1].say("SET", f"{PREFIX}a", "another")
+        await deferLater(reactor, 2.0)
+        self.assertFalse(lease.is_lost)
+        await lease.release()
+        await until(lambda: not self.keys(servers[2]))
+        self.assertEqual("another", self.keys(servers[1]))
+
+    async def test_is_away_at_the_start(self) -> None:
+        """It is logged, and used when it comes; leases are there from the first moment."""
+        servers = [self.server(), self.server(), Redis()]
+        self.addCleanup(servers[2].close)
+        away, back = self.logged("is away"), self.logged("is there again")
+        (replica,) = await self.replicas(1, servers, ttl=1.5)
+        self.assertEqual("", replica.leases.trouble)
+        self.assertIn("one of 3 servers of which leases need 2", away[0])
+        lease = await self.take(replica)
+        servers[2].start()
+        await until(lambda: self.keys(servers[2]))
+        await lease.release()
+        self.assertEqual((1, 1), (len(away), len(back)))
+
+
+class MajorityTests(RedlockCase):
+    async def test_goes_away_and_comes_back(self) -> None:
+        """Attempts fail at once, the holder loses its lease in time, and all heals by itself."""
+        servers = self.servers(3)
+        here, there = await self.replicas(2, servers, ttl=1.5)
+        lines = self.logged("2 of 3 Redis servers are away, what must be fetched cannot be: 127")
+        again = self.logged("enough Redis servers are there again")
+        lease = await self.take(here)
+        for server in servers[:2]:
+            server.kill()
+        failure = await self.assert_raises(Unavailable, there.leases.try_hold("b"))
+        self.assertIsNotNone(failure.retry_after)
+        await until(lambda: here.leases.trouble and there.leases.trouble)
+        self.assertIn("2 of 3 Redis servers are away", here.leases.trouble)
+        for server in servers[:2]:
+            self.assertIn(f"127.0.0.1:{server.port}", here.leases.trouble)
+        await until(lambda: lease.is_lost)
+        servers[0].start()
+        await until(lambda: not (here.leases.trouble or there.leases.trouble))
+        second = await self.waiting(there)
+        self.assertGreater(second, lease.fence)
+        await lease.release()
+        await until(lambda: len(again) == 2)
+        self.assertEqual(2, len(lines), lines)
+
+    async def test_degraded_mode(self) -> None:
+        """It begins when a majority is away, not before."""
+        servers = self.servers(3)
+        (replica,) = await self.replicas(1, servers, may_degrade=True)
+        servers[0].kill()
+        await until(lambda: replica.nodes[0].trouble)
+        self.assertFalse(replica.leases.is_degraded)
+        servers[1].kill()
+        await until(lambda: replica.leases.is_degraded)
+        await (await self.take(replica)).release()
+
+    async def test_forgets_everything(self) -> None:
+        """All servers restart empty at once: the holder learns it, and numbers still grow."""
+        servers = self.servers(3)
+        here, there = await self.replicas(2, servers, ttl=3.0)
+        lease = await self.take(here)
+        for server in servers:
+            server.kill()
+        for server in servers:
+            server.start()
+        await until(lambda: not there.leases.trouble)
+        fence = None
+        while fence is None:
+            try:
+                fence = (await self.take(there)).fence
+            except Unavailable:
+                await deferLater(reactor, 0.05)
+        self.assertGreater(fence, lease.fence)
+        await until(lambda: lease.is_lost)
+
+
+class ContestTests(RedlockCase):
+    async def test_many_names_at_once(self) -> None:
+        """Three processes want 32 names at the same moment: each gets each, one at a time."""
+        replicas = await self.replicas(3, self.servers(3))
+        inside: set[str] = set()
+        fences: dict[str, list[int]] = {}
+
+        async def work(replica: Replica, name: str) -> None:
+            async with replica.leases.hold(name) as lease:
+                self.assertNotIn(name, inside)
+                inside.add(name)
+                await deferLater(reactor, 0)
+                inside.remove(name)
+                self.assertFalse(lease.is_lost)
+                fences.setdefault(name, []).append(lease.fence)
+
+        names = [f"name {number}" for number in range(NAMES)]
+        await at_once(work(replica, name) for name in names for replica in replicas)
+        for found in fences.values():
+            self.assertEqual((3, sorted(set(found))), (len(found), found))
+
+    async def test_one_of_those_who_try_at_once_has_it(self) -> None:
+        """Nobody goes away empty-handed because each got a part: the work of a day is done."""
+        replicas = await self.replicas(3, self.servers(3))
+        for number in range(10):
+            name = f"name {number}"
+            got = await at_once(replica.leases.try_hold(name) for replica in replicas)
+            (lease,) = [lease for lease in got if lease is not None]
+            await lease.release()
+
+
+class ClockTests(RedlockCase):
+    def set_clocks(self, clocks: Mapping[int, float]) -> None:
+        """Have the clocks of servers, by port, be ahead by some seconds from now on."""
+        right = RedisConnection.script
+
+        async def wrong(self: RedisConnection, script: str, *more: Any) -> Any:
+            ahead = clocks.get(int(self.name.rpartition(":")[2]), 0.0)
+            time = "local time = redis.call('TIME')"
+            return await right(
+                self, script.replace(time, f"{time}; time[1] = time[1] + {ahead:.0f}"), *more
+            )
+
+        self.patch(RedisConnection, "script", wrong)
+
+    async def test_clocks_hours_apart(self) -> None:
+        """Numbers grow, whichever majority grants them."""
+        servers = self.servers(3)
+        self.set_clocks({servers[0].port: HOUR_S, servers[2].port: -HOUR_S})
+        here, there = await self.replicas(2, servers)
+        fences = []
+        for away in (None, servers[0], servers[1], servers[2], None):
+            if away is not None:
+                away.freeze()
+            for replica in (here, there, here):
+                lease = await self.take(replica)
+                fences.append(lease.fence)
+                await lease.release()
+            if away is not None:
+                away.thaw()
+                await until(lambda: not any(n.trouble for n in (*here.nodes, *there.nodes)))
+        self.assertEqual(sorted(set(fences)), fences)
+
+    async def test_a_clock_that_is_set_back(self) -> None:
+        """The servers have written down how far they were."""
+        servers = self.servers(3)
+        clocks = dict.fromkeys((server.port for server in servers), float(HOUR_S))
+        self.set_clocks(clocks)
+        here, there = await self.replicas(2, servers)
+        lease = await self.take(here)
+        await lease.release()
+        clocks.clear()
+        second = await self.take(there)
+        self.assertGreater(second.fence, lease.fence)
+        await second.release()
+
+
+class NoticesTests(RedlockCase):
+    async def test_each_is_taken_once(self) -> None:
+        """A server that goes and comes loses no notice, repeats none, and makes no gap."""
+        self.patch(client, "CHECK_S", 0.2)
+        servers = self.servers(3)
+        here, there = await self.replicas(2, servers)
+        ears = Ears()
+        there.notices.subscribe(ears)
+        for number, server in enumerate(servers):
+            server.kill()
+            await here.notices.publish(Notice("nar", f"{number} without"))
+            await ears.hears(Notice("nar", f"{number} without"))
+            server.start()
+            nodes = here.nodes + there.nodes
+            await until(lambda: all(n.channels.is_up and not n.trouble for n in nodes))  # noqa: B023
+            await here.notices.publish(Notice("nar", f"{number} with"))
+            await ears.hears(Notice("nar", f"{number} with"))
+        await deferLater(reactor, 0.1)
+        self.assertEqual(6, len(ears.heard), ears.heard)
+
+    async def test_a_gap(self) -> None:
+        """A process that was cut off from a majority is told."""
+        servers = self.servers(3)
+        (replica,) = await self.replicas(1, servers)
+        ears = Ears()
+        replica.notices.subscribe(ears)
+        for server in servers[:2]:
+            server.kill()
+        await until(lambda: replica.leases.trouble)
+        for server in servers[:2]:
+            server.start()
+        await ears.hears(Notice("gap"))
+        await until(lambda: all(node.channels.is_up for node in replica.nodes))
+        self.assertEqual([Notice("gap")], ears.heard)

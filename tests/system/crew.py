@@ -1,0 +1,95 @@
+"""Daemons of several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.e2e.daemon import Daemon
+from tests.system.life import LifeStage
+from tests.system.origin import Origin
+from tests.system.stage import log_lines
+from tests.waiting import wait_until
+
+SIZE = 300_000
+#: Connections enough that each of three workers gets one: it fails once in 10^10 runs.
+MANY = 60
+PATIENT = ("--cache-upstream-idle-timeout", "60s")
+START_DEADLINE = 120.0  # seconds for the start of several Python processes on a busy machine
+
+
+def children(pid: int) -> list[int]:
+    """Process ids of the children of a process; empty if it is gone."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(word) for word in text.split()]
+    return []
+
+
+def number_of(pid: int) -> int:
+    """Number of a worker, as it was started."""
+    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (plan,) = [word for word in words if word.startswith(b"NCPS_WORKER=")]
+    return int(json.loads(plan.partition(b"=")[2])["number"])
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs, and is not just waiting to be buried."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+class WorkersStage(LifeStage):
+    """Daemons of several processes."""
+
+    def crew(
+        self, upstream: Origin, count: int = 3, options: Sequence[str] = ()
+    ) -> tuple[Daemon, list[int]]:
+        """Return a daemon that can serve, and the process ids of its workers."""
+        daemon = self.make_daemon(upstream, options=["--workers", str(count), *options])
+        daemon.start(deadline=START_DEADLINE)
+        self.wait_until_all_serve(daemon)
+        workers = children(daemon.pid)
+        self.assertEqual(count, len(workers))
+        return daemon, workers
+
+    def wait_until_all_serve(self, daemon: Daemon) -> None:
+        """Wait until the supervisor is content."""
+        wait_until(
+            lambda: "workers on http" in daemon.log or "workers on unix" in daemon.log,
+            "all workers to serve",
+            deadline=START_DEADLINE,
+            daemon=daemon,
+        )
+
+    def wait_for_starts(self, daemon: Daemon, count: int) -> None:
+        """Wait until `count` workers have begun to serve, in all."""
+        wait_until(
+            lambda: len(self.starts(daemon)) >= count,
+            "a start",
+            deadline=START_DEADLINE,
+            daemon=daemon,
+        )
+
+    def starts(self, daemon: Daemon) -> list[dict[str, object]]:
+        """The lines by which workers say that they serve."""
+        return [line for line in log_lines(daemon) if " serves test on " in line["message"]]
+
+    def wait_until_gone(self, pids: list[int], why: str) -> None:
+        """Wait until none of these processes lives."""
+        wait_until(lambda: not any(map(is_alive, pids)), why)
+
+    def wait_until_served_by(self, daemon: Daemon, workers: set[int], since: int = 0) -> None:
+        """Wait until the log has answers of these workers; it is written in batches.
+
+        :param since: line of the log to begin at.
+        """
+
+        def found() -> set[int]:
+            lines = [line for line in log_lines(daemon)[since:] if "duration_ms" in line]
+            return {line["worker"] for line in lines if line["status"] == 200}
+
+        wait_until(lambda: workers <= found(), f"answers of {workers}", daemon=daemon)

@@ -1,0 +1,351 @@
+"""Bad uploads over sockets: each has its status and a text that helps, and leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from attrs import evolve
+
+from ncps.nix.keys import SecretKey
+from ncps.nix.nar import FILE_HEAD
+from tests.e2e.daemon import Daemon
+from tests.fakes.samples import Sample
+from tests.services import require
+from tests.system.stage import Stage
+from tests.system.wire import DEADLINE, raw_status
+from tests.unit.cache.write.rig import UPLOAD_KEY, by, each_tenth, upload
+from tests.waiting import wait_until
+
+ALLOWED = "--cache-allow-put-verb"
+MARK = b"xyzzy-6f1c"  # must not get into the log
+ENDLESS = FILE_HEAD + (2**50).to_bytes(8, "little")
+AT_ONCE = 100
+ROOM = 40_000_000  # of a small disk
+STEP = 1_000_000
+
+
+def head(path: str, *fields: str) -> bytes:
+    """The head of an upload."""
+    lines = (f"PUT {path} HTTP/1.1", "Host: x", "Connection: close", *fields)
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+class Bad(Stage):
+    """Uploads as no client of Nix would send them."""
+
+    def connect(self, daemon: Daemon) -> socket.socket:
+        line = socket.create_connection(("127.0.0.1", daemon.port), DEADLINE)
+        self.addCleanup(line.close)
+        return line
+
+    def answer(self, line: socket.socket) -> tuple[int, str]:
+        """Read an answer to its end; return the status and the body."""
+        data = b""
+        try:
+            while more := line.recv(65536):
+                data += more
+        except ConnectionResetError:
+            pass
+        line.close()
+        return raw_status(data), data.partition(b"\r\n\r\n")[2].decode()
+
+    def put(self, daemon: Daemon, path: str, data: bytes) -> tuple[int, str]:
+        """Upload; return the status and the body of the answer."""
+        line = self.connect(daemon)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            line.sendall(head(path, f"Content-Length: {len(data)}") + data)
+        return self.answer(line)
+
+    def put_nar(self, daemon: Daemon, one: Sample) -> tuple[int, str]:
+        return self.put(daemon, f"/upload/{one.url}", one.file)
+
+    def put_narinfo(self, daemon: Daemon, one: Sample) -> tuple[int, str]:
+        return self.put(daemon, f"/upload/{one.digest}.narinfo", one.narinfo.render())
+
+    def refuse(self, status: int, words: str, answer: tuple[int, str]) -> None:
+        """Check a refusal, and that its text has these words."""
+        self.assertEqual(status, answer[0], answer[1])
+        self.assertIn(words, answer[1])
+
+    def assert_absent(self, daemon: Daemon, one: Sample) -> None:
+        for path in (one.url, f"{one.digest}.narinfo"):
+            self.assertEqual(404, self.ask(daemon, f"/upload/{path}", method="HEAD").status, path)
+
+    def assert_served_whole(self, daemon: Daemon, one: Sample) -> None:
+        answer = self.ask(daemon, f"/{one.digest}.narinfo")
+        self.assertEqual(200, answer.status)
+        self.assertEqual(one.file, self.ask(daemon, f"/{answer.fields['URL']}").body)
+
+    def assert_nothing_is_left(self, daemon: Daemon) -> None:
+        """Check that there is no NAR, no narinfo and no file on its way, and no word of a body."""
+        wait_until(lambda: not self.unfinished(daemon), "spools to go", daemon=daemon)
+        self.assertEqual([], daemon.stored_nars())
+        self.assertEqual([], self.narinfos(daemon))
+        self.assertNotIn(MARK.decode(), daemon.log)
+
+    def unfinished(self, daemon: Daemon) -> list[Path]:
+        return [path for path in (daemon.directory / "tmp").rglob("spool-*") if path.is_file()]
+
+    def narinfos(self, daemon: Daemon) -> list[Path]:
+        return [path for path in daemon.storage.rglob("*.narinfo") if path.is_file()]
+
+
+class BadBytesTests(Bad):
+    """One daemon, which is asked for good uploads again at the end."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        slow = ("--server-receive-stall-timeout", "1s")
+        self.served_by = self.daemon("http://127.0.0.1:9", options=(ALLOWED, *slow))
+
+    def test_bytes_that_are_not_those_of_the_name(self) -> None:
+        """Flipped bits, cut files, other names: 400, and nothing is kept."""
+        daemon = self.served_by
+        for compression in ("none", "zstd", "xz"):
+            one = upload(compression, compression, 300_000)
+            for offset in each_tenth(one.file):
+                flipped = bytearray(one.file)
+                flipped[offset] ^= 0x10
+                answer = self.put(daemon, f"/upload/{one.url}", bytes(flipped))
+                self.refuse(400, "malformed request: ", answer)
+                answer = self.put(daemon, f"/upload/{one.url}", one.file[:offset])
+                self.refuse(400, "malformed request: ", answer)
+            answer = self.put(daemon, f"/upload/{one.url}", one.file + b"x")
+            self.refuse(400, "malformed request: ", answer)
+            other = upload(f"other-{compression}", compression)
+            answer = self.put(daemon, f"/upload/{one.url}", other.file)
+            self.refuse(400, "the name must be the hash", answer)
+        self.assert_nothing_is_left(daemon)
+        self.assertEqual(201, self.put_nar(daemon, one)[0])
+        self.assertEqual(201, self.put_narinfo(daemon, one)[0])
+        self.assert_served_whole(daemon, one)
+
+    def test_clients_that_leave_or_stall(self) -> None:
+        """At every tenth of the body the client goes, or sends nothing more: nothing is kept."""
+        daemon, one = self.served_by, upload("cut", "none", 2_000_000)
+        stalled = []
+        for offset in each_tenth(one.file):
+            start = head(f"/upload/{one.url}", f"Content-Length: {len(one.file)}")
+            with closing(self.connect(daemon)) as line:
+                line.sendall(start + one.file[:offset])
+            line = self.connect(daemon)
+            line.sendall(start + one.file[:offset])
+            stalled.append(line)
+        for line in stalled:
+            self.refuse(408, "no byte of the body came for 1 s", self.answer(line))
+        self.assert_nothing_is_left(daemon)
+
+    def test_bodies_that_are_too_large(self) -> None:
+        """What cannot be kept is refused before the client is told to go on."""
+        daemon, one = self.served_by, upload()
+        for size, status in ((100 * 1024**4, 413), (64 * 1024**3 + 1, 413)):
+            line = self.connect(daemon)
+            fields = (f"Content-Length: {size}", "Expect: 100-continue")
+            line.sendall(head(f"/upload/{one.url}", *fields))
+            self.refuse(status, "cache-upload-max-size", self.answer(line))
+            line = self.connect(daemon)
+            line.sendall(head(f"/upload/{one.digest}.narinfo", *fields))
+            self.refuse(413, "at most", self.answer(line))
+        self.assert_nothing_is_left(daemon)
+
+    def test_narinfos_that_lie(self) -> None:
+        """Each is refused by what it contradicts; the log has nothing of what it says."""
+        daemon, one, other = self.served_by, upload("one"), upload("other")
+        self.put_nar(daemon, one)
+        text = one.narinfo.render()
+        name = one.narinfo.store_path.base.encode()
+        for old, new, words in (
+            (b"StorePath: /nix/store/", b"StorePath: /gnu/store/", "/nix/store"),
+            (one.digest.encode(), other.digest.encode(), "URL says"),
+            (one.url.encode(), other.url.encode(), "upload the NAR before"),
+            (one.url.encode(), b"nar/../../etc/passwd", ""),
+            (b"NarSize: ", b"NarSize: 1", "NarSize"),
+            (b"FileSize: ", b"FileSize: 1", "FileSize"),
+            (b"Compression: xz", b"Compression: " + MARK, ""),
+            (b"NarSize: ", b"NarSize: " + MARK, ""),
+            (b"StorePath: /nix/store/" + name, b"StorePath: " + MARK, ""),
+            (b"References: ", b"References: " + MARK, ""),
+            (text, MARK, ""),
+            (text, b"", ""),
+            (text, b"\xff" * 1000, ""),
+        ):
+            changed = text.replace(old, new)
+            self.assertNotEqual(text, changed, old)
+            answer = self.put(daemon, f"/upload/{one.digest}.narinfo", changed)
+            self.refuse(400, "malformed request: ", answer)
+            self.assertIn(words, answer[1])
+        self.assertEqual([], self.narinfos(daemon))
+        self.assertNotIn(MARK.decode(), daemon.log)
+
+    def test_many_at_once(self) -> None:
+        """A hundred uploads, ten of them of one path: all succeed."""
+        daemon = self.served_by
+        alone = [upload(f"path-{number}", "zstd", 200_000) for number in range(AT_ONCE - 10)]
+        shared = upload("shared", "none", 1_000_000)
+        jobs: list[Callable[[], tuple[int, str]]] = [
+            partial(self.put_nar, daemon, one) for one in (*alone, *[shared] * 10)
+        ]
+        statuses = [status for status, _ in self.at_once(*jobs)]
+        self.assertEqual({201}, set(statuses[:-10]))
+        self.assertLessEqual(set(statuses[-10:]), {200, 201})
+        jobs = [partial(self.put_narinfo, daemon, one) for one in (*alone, *[shared] * 10)]
+        statuses = [status for status, _ in self.at_once(*jobs)]
+        self.assertLessEqual(set(statuses), {200, 201})
+        for one in (alone[0], shared):
+            self.assert_served_whole(daemon, one)
+        self.assertEqual([], self.unfinished(daemon))
+
+
+class TwoWorkersTests(Bad):
+    def test_an_upload_is_visible_at_once_everywhere(self) -> None:
+        """Two workers that have both said 404 a moment ago: each shows it after the answer."""
+        origin = self.mounted()
+        daemon = self.daemon(origin, options=(ALLOWED, "--workers", "2"))
+        for number in range(5):
+            one = upload(f"worker-{number}", "zstd", 20_000)
+            targets = [
+                f"{start}/{end}"
+                for start in ("", "/upload")
+                for end in (one.url, f"{one.digest}.narinfo")
+            ]
+            for target in targets * 4:
+                self.assertEqual(404, self.ask(daemon, target).status)
+            self.assertEqual(201, self.put_nar(daemon, one)[0])
+            for _ in range(4):
+                answer = self.ask(daemon, f"/upload/{one.url}", method="HEAD")
+                self.assertEqual(200, answer.status)
+            self.assertEqual(201, self.put_narinfo(daemon, one)[0])
+            for target in targets * 4:
+                self.assertEqual(200, self.ask(daemon, target).status, target)
+
+
+class ForgedTests(Bad):
+    def test_forged_signatures(self) -> None:
+        """With a key for uploads only its signatures over these very facts count."""
+        rules = ("--cache-require-trusted-signature", "--cache-trusted-upload-key")
+        daemon = self.daemon(
+            "http://127.0.0.1:9", options=(ALLOWED, *rules, str(UPLOAD_KEY.public))
+        )
+        one, other = upload("one"), upload("other")
+        self.put_nar(daemon, one)
+        namesake = by(one, SecretKey.generate(UPLOAD_KEY.name))
+        borrowed = evolve(one.narinfo, signatures=by(other).narinfo.signatures)
+        stranger = by(one, SecretKey.generate("stranger-1"))
+        for forged in (one, namesake, stranger, evolve(one, narinfo=borrowed)):
+            self.refuse(403, "sign it first", self.put_narinfo(daemon, forged))
+        self.assertEqual([], self.narinfos(daemon))
+        self.assertEqual(201, self.put_narinfo(daemon, by(one))[0])
+        self.assert_served_whole(daemon, one)
+
+
+class FullDiskTests(Bad):
+    def setUp(self) -> None:
+        super().setUp()
+        self.served_by = self.make_daemon(
+            "http://127.0.0.1:9", options=(ALLOWED, "--cache-storage-min-free", "1m")
+        )
+        directory = self.served_by.directory / "tmp"
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "none", str(directory)]
+        done = subprocess.run(mount, capture_output=True, check=False)
+        require(done.returncode == 0, "permission to mount")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(directory)], check=True)
+        self.served_by.start()
+
+    def test_a_disk_without_room(self) -> None:
+        """An announced size is refused at once; a body without an end when the room is gone."""
+        daemon, one = self.served_by, upload()
+        line = self.connect(daemon)
+        fields = ("Content-Length: 10000000000", "Expect: 100-continue")
+        line.sendall(head(f"/upload/{one.url}", *fields))
+        self.refuse(507, "no room left", self.answer(line))
+        line = self.connect(daemon)
+        line.sendall(head(f"/upload/{upload('endless', 'none').url}", "Transfer-Encoding: chunked"))
+        piece = ENDLESS + bytes(STEP - len(ENDLESS))
+        sent = 0
+        try:
+            while sent < 3 * ROOM:
+                line.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+                sent, piece = sent + STEP, bytes(STEP)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        self.refuse(507, "no room left", self.answer(line))
+        self.assert_nothing_is_left(daemon)
+        self.assertEqual(
+            (201, 201), (self.put_nar(daemon, one)[0], self.put_narinfo(daemon, one)[0])
+        )
+
+
+class DeathTests(Bad):
+    """The process dies between two steps of a publication, which a held lock makes long."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.served_by = self.daemon("http://127.0.0.1:9", options=(ALLOWED,))
+
+    def database(self) -> sqlite3.Connection:
+        path = self.served_by.directory / "catalog.sqlite"
+        connection = sqlite3.connect(path, isolation_level=None)
+        self.addCleanup(connection.close)
+        return connection
+
+    def begin(self, path: str, data: bytes) -> socket.socket:
+        """Send an upload whole, and do not wait for the answer."""
+        line = self.connect(self.served_by)
+        line.sendall(head(path, f"Content-Length: {len(data)}") + data)
+        return line
+
+    def reborn(self) -> None:
+        self.served_by.kill()
+        self.served_by.start()
+
+    def test_steps_of_a_publication(self) -> None:
+        """After the rename and before the row, after the sidecar and before the row: not there."""
+        daemon, one = self.served_by, upload("step", "none", 300_000)
+        database = self.database()
+        database.execute("BEGIN IMMEDIATE")
+        self.begin(f"/upload/{one.url}", one.file)
+        wait_until(daemon.stored_nars, "the rename", daemon=daemon)
+        daemon.kill()
+        database.execute("ROLLBACK")
+        self.reborn()
+        self.assertEqual(404, self.ask(daemon, f"/upload/{one.digest}.narinfo").status)
+        self.assertIn(self.put_nar(daemon, one)[0], (200, 201))
+        self.assertEqual(201, self.put_narinfo(daemon, one)[0])
+        self.assert_served_whole(daemon, one)
+        one = upload("other-step", "none", 300_000)
+        self.assertEqual(201, self.put_nar(daemon, one)[0])
+        before = len(self.narinfos(daemon))
+        database.execute("BEGIN IMMEDIATE")
+        self.begin(f"/upload/{one.digest}.narinfo", one.narinfo.render())
+        wait_until(lambda: len(self.narinfos(daemon)) > before, "the sidecar", daemon=daemon)
+        daemon.kill()
+        database.execute("ROLLBACK")
+        self.reborn()
+        self.assertEqual(404, self.ask(daemon, f"/upload/{one.digest}.narinfo").status)
+        self.assertEqual(201, self.put_narinfo(daemon, one)[0])
+        self.assert_served_whole(daemon, one)
+
+    def test_a_database_that_goes_away(self) -> None:
+        """It is locked in the middle of an upload: 503, and the same upload succeeds later."""
+        daemon, one = self.served_by, upload("away", "none", 2_000_000)
+        database = self.database()
+        line = self.connect(daemon)
+        line.sendall(head(f"/upload/{one.url}", f"Content-Length: {len(one.file)}"))
+        line.sendall(one.file[:1_000_000])
+        wait_until(lambda: self.unfinished(daemon), "the upload to begin", daemon=daemon)
+        database.execute("BEGIN IMMEDIATE")
+        line.sendall(one.file[1_000_000:])
+        status, text = self.answer(line)
+        self.assertEqual(503, status, text)
+        self.assertEqual(404, self.ask(daemon, f"/upload/{one.digest}.narinfo").status)
+        database.execute("ROLLBACK")
+        self.assertIn(self.put_nar(daemon, one)[0], (200, 201))
+        self.assertEqual(201, self.put_narinfo(daemon, one)[0])
+        self.assert_served_whole(daemon, one)

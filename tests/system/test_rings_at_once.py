@@ -1,0 +1,65 @@
+"""Two caches that ask each other for many things at once, an origin behind one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.e2e.daemon import UpstreamCache
+from tests.system.stage import Stage
+
+PATIENCE_S = 20
+"""Seconds that an upstream may take: a wait in a circle takes as long."""
+
+LIMIT_S = 8.0
+"""Seconds within which all is answered, on a busy machine."""
+
+EACH = 12
+"""Questions that each cache is asked at once: more than it asks an upstream at once."""
+
+
+def derivation(number: int) -> str:
+    return f"{number:032}-x.drv"
+
+
+class RingsAtOnceTests(Stage):
+    def setUp(self) -> None:
+        super().setUp()
+        self.there = self.mounted()
+        patient = (
+            *("--cache-upstream-response-header-timeout", f"{PATIENCE_S}s"),
+            *("--cache-upstream-dialer-timeout", f"{PATIENCE_S}s"),
+            *("--cache-upstream-max-queries", "4"),
+        )
+        self.first, self.second = (self.make_daemon(options=patient) for _ in range(2))
+        key = self.cache.key.public
+        urls = [f"{self.second.url}?priority=1", f"{self.there.url}?priority=2"]
+        self.first.upstreams = tuple(UpstreamCache(url, key) for url in urls)
+        self.second.upstreams = (UpstreamCache(self.first.url, key),)
+        self.at_once(self.first.start, self.second.start)
+
+    def ask_both(self, path: Callable[[int], str], first: int) -> set[tuple[int, bytes]]:
+        """Ask each cache for things of its own, all at once; return the answers, which come soon.
+
+        :param path: of a thing by its number.
+        """
+        numbers = range(first, first + EACH)
+        asked = [(self.first, n) for n in numbers] + [(self.second, n + EACH) for n in numbers]
+        began = time.monotonic()
+        answers = self.at_once(*(lambda d=d, n=n: self.ask(d, path(n)) for d, n in asked))
+        self.assertLess(time.monotonic() - began, LIMIT_S)
+        return {(answer.status, answer.body) for answer in answers}
+
+    def test_questions_do_not_wait_for_each_other(self) -> None:
+        """Things that exist are had through both caches, and the others are soon denied."""
+        kinds: tuple[Callable[[int], str], ...] = (
+            lambda n: f"/{n:032}.narinfo",
+            lambda n: f"/log/{derivation(n)}",
+            lambda n: f"/build-trace-v2/{derivation(n)}/out.doi",
+        )
+        for path in kinds:
+            self.assertEqual({(404, b"not found\n")}, self.ask_both(path, 100), path(100))
+        text = b"built it\n"
+        for number in range(200, 200 + 2 * EACH):
+            self.there.serve(f"/log/{derivation(number)}", text)
+        self.assertEqual({(200, text)}, self.ask_both(kinds[1], 200))

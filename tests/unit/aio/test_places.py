@@ -1,0 +1,31 @@
+"""What is told where a directory of a setting cannot be used."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.aio.places import remedy
+
+
+class RemedyTests(SynchronousTestCase):
+    def test_each_trouble_has_its_remedy(self) -> None:
+        """The setting is named, and the user that needs the right."""
+        for code, words in (
+            (errno.ENOSPC, "make room there, or name another one by the-setting"),
+            (errno.EROFS, "mount its file system for writing, or name another one by"),
+            (errno.ENOTDIR, "the-setting should name a directory"),
+            (errno.EEXIST, "the-setting should name a directory"),
+            (errno.EACCES, "a directory that the user root may write to, or name another one by"),
+            (errno.ENOENT, "a directory that the user root may write to, or name another one by"),
+        ):
+            self.patch(os, "geteuid", lambda: 0)
+            self.assertIn(words, remedy("the-setting", OSError(code, "x")))
+        self.assertIn("name another one by the-setting", remedy("the-setting", None))
+
+    def test_a_user_without_a_name(self) -> None:
+        """Containers run as numbers."""
+        self.patch(os, "geteuid", lambda: 4_000_000_123)
+        self.assertIn("the user 4000000123 may", remedy("the-setting", None))

@@ -1,0 +1,132 @@
+"""SingleFlight: one job per key, and each waiter can be cancelled alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.aio.single_flight import SingleFlight
+from ncps.aio.tasks import Tasks
+from ncps.errors import NotFound, Unavailable
+
+
+class SingleFlightTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.tasks = Tasks(Clock())
+        self.flights: SingleFlight[str, int] = SingleFlight(self.tasks, "test")
+        self.jobs: list[Deferred[int]] = []
+
+    async def job(self) -> int:
+        result: Deferred[int] = Deferred()
+        self.jobs.append(result)
+        return await result
+
+    def join(self, key: str = "k") -> Deferred[int]:
+        return Deferred.fromCoroutine(self.flights.join(key, self.job))
+
+    def test_two_waiters_share_one_job(self) -> None:
+        """Two requests for one thing cost one fetch."""
+        first, second = self.join(), self.join()
+        self.assertEqual(1, len(self.jobs))
+        self.assertIn("k", self.flights)
+        self.jobs[0].callback(3)
+        self.assertEqual([3, 3], [self.successResultOf(d) for d in (first, second)])
+        self.assertEqual(0, len(self.flights))
+
+    def test_other_key_is_another_job(self) -> None:
+        """Different things are fetched side by side."""
+        first, second = self.join("a"), self.join("b")
+        self.jobs[1].callback(2)
+        self.assertEqual(2, self.successResultOf(second))
+        self.assertNoResult(first)
+        self.assertEqual((True, False), ("a" in self.flights, "b" in self.flights))
+
+    def test_cancelled_waiter_does_not_stop_the_job(self) -> None:
+        """One of two clients leaves, the other gets the answer."""
+        first, second = self.join(), self.join()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.jobs[0].callback(3)
+        self.assertEqual(3, self.successResultOf(second))
+
+    def test_job_outlives_all_waiters(self) -> None:
+        """The job ends well though all waiters have left, and a later caller joins it."""
+        first = self.join()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertEqual(["test k"], self.tasks.names)
+        late = self.join()
+        self.assertEqual(1, len(self.jobs))
+        self.jobs[0].callback(3)
+        self.assertEqual(3, self.successResultOf(late))
+        self.assertEqual([], self.tasks.names)
+
+    def test_failure_reaches_all_and_next_one_tries_again(self) -> None:
+        """An error is everybody's, but it is not remembered."""
+        waiters = [self.join(), self.join()]
+        self.jobs[0].errback(NotFound("no"))
+        for waiter in waiters:
+            self.failureResultOf(waiter, NotFound)
+        again = self.join()
+        self.jobs[1].callback(4)
+        self.assertEqual(4, self.successResultOf(again))
+
+    def test_a_caller_that_asks_again_at_once_gets_a_new_job(self) -> None:
+        """A waiter that tries again in the moment of failure does not get the old failure."""
+
+        async def stubborn() -> int:
+            try:
+                return await self.flights.join("k", self.job)
+            except NotFound:
+                return await self.flights.join("k", self.job)
+
+        waiting = Deferred.fromCoroutine(stubborn())
+        self.jobs[0].errback(NotFound("no"))
+        self.assertNoResult(waiting)
+        self.jobs[1].callback(5)
+        self.assertEqual(5, self.successResultOf(waiting))
+
+    def test_a_caller_after_success_gets_a_new_job(self) -> None:
+        """Callers that waited share a result; a later caller does not get it."""
+
+        async def twice() -> list[int]:
+            return [await self.flights.join("k", self.job), await self.flights.join("k", self.job)]
+
+        waiting = Deferred.fromCoroutine(twice())
+        self.jobs[0].callback(1)
+        self.jobs[1].callback(2)
+        self.assertEqual([1, 2], self.successResultOf(waiting))
+
+    def test_unforeseen_error_reaches_waiters_and_log(self) -> None:
+        """A fault of the program reaches the waiters, and the log even if there are none."""
+        waiting = self.join()
+        self.jobs[0].errback(ZeroDivisionError())
+        self.failureResultOf(waiting, ZeroDivisionError)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertNotIn("k", self.flights)
+
+    def test_job_cancelled_at_stop_is_unavailable_to_waiters(self) -> None:
+        """A daemon that stops says "later" to the waiters."""
+        waiting = self.join()
+        self.successResultOf(Deferred.fromCoroutine(self.stop()))
+        self.failureResultOf(waiting, Unavailable)
+        self.assertEqual(0, len(self.flights))
+
+    async def stop(self) -> None:
+        clock: Any = self.tasks._clock
+        stopping = Deferred.fromCoroutine(self.tasks.stop(1.0))
+        clock.advance(1.0)
+        await stopping
+
+    def test_job_that_ends_at_once_needs_no_waiting(self) -> None:
+        """A job that has its answer in hand is answered in the same breath."""
+
+        async def ready() -> int:
+            return 9
+
+        waiting = Deferred.fromCoroutine(self.flights.join("k", ready))
+        self.assertEqual(9, self.successResultOf(waiting))
+        self.assertEqual(0, len(self.flights))

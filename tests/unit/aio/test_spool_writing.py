@@ -1,0 +1,231 @@
+"""Spool: batches are written in order, one at a time, and the file goes with its last user."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from ncps.aio.spool import Overtaken, Spool
+from ncps.aio.spool_queue import BATCH_LIMIT, QUEUE_HIGH, QUEUE_LOW
+from ncps.aio.spool_reader import HOLD_BACK
+from ncps.aio.threads import Threads
+from ncps.errors import Corrupt, NotFound, Unavailable
+from ncps.nix.hashes import sha256_of
+from tests.fakes.spoolfile import CountedFile
+from tests.fakes.threads import HeldThreads, InlineThreads
+from tests.unit.aio.spool_case import MIB, SpoolCase, noise, not_in_memory
+
+
+class WritingTests(SpoolCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.held = self.threads = HeldThreads()
+        self.spool = self.new()
+
+    def test_one_batch_at_a_time_in_order(self) -> None:
+        """Bytes are written and hashed in order, never two batches at once."""
+        data = noise(5 * MIB)
+        for start in range(0, len(data), MIB):
+            self.put(data[start : start + MIB])
+            self.assertEqual(1, len(self.held))
+        self.held.release(1)
+        self.assertEqual(MIB, self.spool.length)
+        self.held.release(1)
+        self.assertEqual(MIB + BATCH_LIMIT, self.spool.length)
+        client = self.client()
+        self.held.release()
+        self.finish()
+        self.successResultOf(client.done)
+        self.assertEqual(data, client.data)
+        self.assertEqual(sha256_of(data).digest, self.digest.hash.digest())
+
+    def test_writer_waits_at_the_bound_and_goes_on(self) -> None:
+        """A disk that lags behind stops the source at 8 MiB, and lets it go on at 4."""
+        writes = [self.write(noise(MIB)) for _ in range(QUEUE_HIGH // MIB)]
+        for write in writes:
+            self.successResultOf(write)
+        blocked = self.write(b"x")
+        self.assertNoResult(blocked)
+        while self.spool._queue.size > QUEUE_LOW:
+            self.assertNoResult(blocked)
+            self.held.release(1)
+        self.successResultOf(blocked)
+
+    def test_millions_of_tiny_chunks_are_queued_in_linear_time(self) -> None:
+        """A source that sends byte by byte costs no more than its bytes."""
+
+        async def drip() -> None:
+            for _ in range(300_000):
+                await self.spool.write(b"x")
+
+        self.successResultOf(Deferred.fromCoroutine(drip()))
+        self.held.release()
+        self.assertEqual(300_000, self.spool.length)
+
+    def test_writer_blocked_at_the_bound_hears_of_failure(self) -> None:
+        """A writer that waits is told when the spool ends."""
+        for _ in range(QUEUE_HIGH // MIB):
+            self.write(noise(MIB))
+        blocked = self.write(b"x")
+        self.spool.fail(Unavailable("over"))
+        self.failureResultOf(blocked, Unavailable)
+        self.failureResultOf(self.write(b"y"), Unavailable)
+        self.failureResultOf(Deferred.fromCoroutine(self.spool.flush()), Unavailable)
+
+    def test_cancelled_writer_can_be_followed(self) -> None:
+        """A cancelled wait for the disk leaves the spool usable."""
+        for _ in range(QUEUE_HIGH // MIB):
+            self.write(noise(MIB))
+        blocked = self.write(b"x")
+        blocked.cancel()
+        self.failureResultOf(blocked, CancelledError)
+        flushing = Deferred.fromCoroutine(self.spool.flush())
+        self.assertNoResult(flushing)
+        self.held.release()
+        self.successResultOf(flushing)
+        self.assertEqual(QUEUE_HIGH + 1, self.spool.length)
+
+    def test_flush_waits_for_everything(self) -> None:
+        """After a flush every byte is written and hashed."""
+        self.put(b"abc")
+        self.put(b"def")
+        flushing = Deferred.fromCoroutine(self.spool.flush())
+        self.held.release(1)
+        self.assertNoResult(flushing)
+        self.held.release(1)
+        self.successResultOf(flushing)
+        self.assertEqual(6, self.digest.seen)
+        spooled = self.spool.spooled(sha256_of(b"abcdef"))
+        self.assertEqual((6, b"abcdef"), (spooled.size, spooled.path.read_bytes()))
+
+    def test_digest_that_finds_corruption_ends_the_writing(self) -> None:
+        """Wrong bytes are noticed on the way; what readers are told is the writer's decision."""
+        self.digest.bad_after = 150_000
+        client = self.client()
+        self.put(noise(150_000))
+        self.held.release()
+        self.put(noise(10))
+        self.held.release()
+        self.assertIsInstance(self.spool.error, Corrupt)
+        self.failureResultOf(self.write(b"more"), Corrupt)
+        self.failureResultOf(Deferred.fromCoroutine(self.spool.flush()), Corrupt)
+        self.assertNoResult(client.done)
+        self.spool.fail(NotFound("superseded"))
+        self.failureResultOf(client.done, NotFound)
+
+    def test_file_is_closed_after_the_running_batch(self) -> None:
+        """The descriptor is not closed under a thread that writes to it."""
+        self.put(b"abc")
+        client = self.client()
+        self.spool.fail(Unavailable("over"))
+        self.failureResultOf(client.done, Unavailable)
+        self.spool.release()
+        self.assertEqual((0, 0), (self.file.discarded, self.file.closed))
+        self.held.release()
+        self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
+
+    def test_file_is_not_closed_under_a_thread_that_reads(self) -> None:
+        """If a reader leaves while a thread reads for it, the file stays until that ends."""
+        self.put(noise(2 * HOLD_BACK))
+        self.held.release()
+        self.patch(os, "preadv", not_in_memory)
+        client = self.client()
+        self.spool.fail(Unavailable("over"))
+        self.spool.release()
+        client.body.close()
+        self.assertEqual(0, self.file.closed)
+        self.held.release()
+        self.failureResultOf(client.done, Unavailable)
+        self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
+
+    def test_file_is_opened_by_a_thread(self) -> None:
+        """A disk that is slow to make a file keeps only the download waiting."""
+        made: list[CountedFile] = []
+
+        def make() -> CountedFile:
+            made.append(self.file)
+            return self.file
+
+        self.spool = Spool(file=make, workers=self.threads, digests=(), total=None)
+        self.put(b"abc")
+        self.assertEqual(([], True), (made, self.spool.is_kept))
+        self.held.release()
+        self.assertEqual(([self.file], True), (made, self.spool.is_kept))
+
+    def test_an_empty_file_is_a_file(self) -> None:
+        """Where nothing came at all, nothing can be published all the same."""
+        flushing = Deferred.fromCoroutine(self.spool.flush())
+        self.held.release()
+        self.successResultOf(flushing)
+        self.assertEqual(0, self.spool.spooled(sha256_of(b"")).size)
+
+    def test_file_is_closed_after_a_batch_that_failed(self) -> None:
+        """A batch that ends in an error still lets the descriptor go."""
+        self.digest.bad_after = 3
+        self.put(b"abc")
+        self.held.release()
+        self.put(b"def")
+        self.spool.release()
+        self.held.release()
+        self.assertEqual(1, self.file.closed)
+
+    def test_file_outlives_the_writer_until_the_last_reader(self) -> None:
+        """A slow client reads on after the download has ended and its file was unlinked."""
+        self.put(b"abc")
+        self.held.release()
+        slow = self.client()
+        other = self.client()
+        self.finish()
+        self.spool.release()
+        self.successResultOf(slow.done)
+        self.successResultOf(other.done)
+        self.held.release()
+        self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
+        self.assertRaises(Overtaken, self.spool.reader)
+
+    def test_reader_left_open_keeps_the_file_open(self) -> None:
+        """The descriptor stays as long as there is a reader."""
+        self.put(b"abc")
+        self.held.release()
+        reader = self.spool.reader()
+        self.finish()
+        self.assertEqual(0, self.file.closed)
+        reader.close()
+        self.held.release()
+        self.assertEqual(1, self.file.closed)
+
+
+class ThreadsGoneTests(SpoolCase):
+    def test_threads_that_have_stopped_end_the_writing(self) -> None:
+        """At shutdown the writer hears that the threads have stopped."""
+
+        class Stopped:
+            async def run(self, *_: Any) -> Any:
+                raise Unavailable("the threads are not running")
+
+        self.threads = cast("Threads", Stopped())
+        self.spool = self.new()
+        self.write(b"abc").addErrback(lambda f: f.trap(Unavailable))
+        self.failureResultOf(self.write(b"def"), Unavailable)
+        self.spool.release()
+        self.assertEqual(0, self.file.closed)  # it was never opened
+
+    def test_the_file_goes_without_threads(self) -> None:
+        """A file that was open when the threads stopped is closed all the same."""
+
+        class Stopping(InlineThreads):
+            has_stopped = False
+
+            async def run(self, *args: Any, **kwargs: Any) -> Any:
+                if self.has_stopped:
+                    raise Unavailable("the threads are not running")
+                return await super().run(*args, **kwargs)
+
+        self.threads = Stopping()
+        self.spool = self.new()
+        self.put(b"abc")
+        self.threads.has_stopped = True
+        self.spool.release()
+        self.assertEqual((1, 1), (self.file.discarded, self.file.closed))

@@ -1,0 +1,168 @@
+"""Who may do what, by which credentials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.auth.credentials import NO_CREDENTIALS, Credentials, WrongCredentials
+from ncps.auth.guard import (
+    AccessRules,
+    Forbidden,
+    Guard,
+    TooManyFailures,
+    Unauthenticated,
+    VerbOff,
+    permitted,
+)
+from ncps.auth.principal import Principal, Scope
+from ncps.errors import NcpsError, Unavailable
+from tests.fakes.credentials import StubCredentials
+
+CLOSED = AccessRules(reads_are_open=False)
+OPEN_WRITES = AccessRules(open_verbs=frozenset({Scope.WRITE}))
+READER = Principal(name="reader", scopes=frozenset({Scope.READ}))
+ADMIN = Principal(name="admin", scopes=frozenset({Scope.ADMIN}))
+
+
+def bearer(text: str) -> Credentials:
+    return Credentials(client="192.0.2.1", bearer=text)
+
+
+class Limit:
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def check(self, client: str) -> None:
+        if len(self.failures) >= 2:
+            raise TooManyFailures("wait", retry_after=60.0)
+
+    def failed(self, client: str, secret: str) -> None:
+        self.failures.append(client)
+
+
+class GuardTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.source = StubCredentials()
+        self.counted: list[tuple[str, str]] = []
+        self.limit = Limit()
+
+    def guard(self, rules: AccessRules) -> Guard:
+        return Guard(
+            [self.source],
+            rules,
+            logins=self.limit,
+            count=lambda source, result: self.counted.append((source, result)),
+        )
+
+    def told(self, guard: Guard, credentials: Credentials, scope: Scope) -> Principal:
+        """The principal, or the error."""
+        found = guard.admit(credentials, scope)
+        if isinstance(found, Coroutine):
+            coro: Coroutine[Any, Any, Principal] = found
+            return self.successResultOf(Deferred.fromCoroutine(coro))
+        return found
+
+    def refusal(self, guard: Guard, credentials: Credentials, scope: Scope) -> NcpsError:
+        try:
+            found = guard.admit(credentials, scope)
+        except NcpsError as error:
+            return error
+        assert isinstance(found, Coroutine), found
+        failure = self.failureResultOf(Deferred.fromCoroutine(found), NcpsError)
+        reason: NcpsError = failure.value
+        return reason
+
+    def test_open_reads_need_nothing_and_look_at_nothing(self) -> None:
+        """An old token in a netrc does not keep a client from reading what everybody may read."""
+        guard = self.guard(AccessRules())
+        for credentials in (NO_CREDENTIALS, bearer("wrong")):
+            self.assertTrue(self.told(guard, credentials, Scope.READ).may(Scope.READ))
+        self.assertEqual(self.counted, [])
+
+    def test_known_token_needs_no_coroutine(self) -> None:
+        """A source that knows by heart is asked without waiting."""
+        self.source.known["a"] = READER
+        guard = self.guard(CLOSED)
+        self.assertIs(guard.admit(bearer("a"), Scope.READ), READER)
+        self.assertIs(guard.admit(Credentials(user="x", password="a"), Scope.READ), READER)
+        self.assertEqual(self.source.questions, 0)
+
+    def test_unknown_token_is_asked_for(self) -> None:
+        """A token that was made a moment ago is found."""
+        self.source.asked["new"] = READER
+        self.assertIs(self.told(self.guard(CLOSED), bearer("new"), Scope.READ), READER)
+        self.assertEqual(self.counted, [("token", "ok")])
+
+    def test_no_or_wrong_credentials(self) -> None:
+        """Clients are told which command makes a token, and nothing of what they have sent."""
+        guard = self.guard(CLOSED)
+        self.source.asked["old"] = WrongCredentials("the token has expired", "expired")
+        for credentials in (NO_CREDENTIALS, bearer("wrong"), bearer("old")):
+            error = self.refusal(guard, credentials, Scope.READ)
+            self.assertIsInstance(error, Unauthenticated)
+            self.assertIn("ncps token create", str(error))
+            self.assertNotIn("wrong", str(error))
+        self.assertEqual(self.counted, [("none", "unknown"), ("token", "expired")])
+
+    def test_missing_scope(self) -> None:
+        """A known client that may not do this is told which scope is missing; an admin may all."""
+        self.source.known.update(a=READER, b=ADMIN)
+        guard = self.guard(CLOSED)
+        error = self.refusal(guard, bearer("a"), Scope.WRITE)
+        self.assertIsInstance(error, Forbidden)
+        self.assertIn("write", str(error))
+        for scope in Scope:
+            self.assertIs(self.told(guard, bearer("b"), scope), ADMIN)
+
+    def test_other_paths(self) -> None:
+        """A principal for some store paths may not touch others."""
+        some = Principal(name="a", scopes=frozenset({Scope.WRITE}), paths=re.compile(".*-hello"))
+        self.assertIs(permitted(some, Scope.WRITE, "0-hello"), some)
+        self.assertIs(permitted(some, Scope.WRITE), some)
+        with self.assertRaises(Forbidden):
+            permitted(some, Scope.WRITE, "0-hello-2")
+
+    def test_verb_that_is_off(self) -> None:
+        """Where nobody can have credentials, a write is no method of this place."""
+        self.source.is_configured = False
+        error = self.refusal(self.guard(AccessRules()), NO_CREDENTIALS, Scope.WRITE)
+        self.assertIsInstance(error, VerbOff)
+        self.assertIn("ncps token create", str(error))
+
+    def test_open_writes_end_with_the_first_token(self) -> None:
+        """Anybody may write where a setting says so, but only while there is no token."""
+        guard = self.guard(OPEN_WRITES)
+        self.source.is_configured = False
+        self.assertTrue(self.told(guard, NO_CREDENTIALS, Scope.WRITE).may(Scope.WRITE))
+        self.source.is_configured = True
+        self.assertIsInstance(self.refusal(guard, NO_CREDENTIALS, Scope.WRITE), Unauthenticated)
+
+    def test_a_write_waits_until_it_is_known_whether_there_are_tokens(self) -> None:
+        """Not knowing opens nothing, and says that it is not known."""
+        self.source.is_configured = None
+        guard = self.guard(OPEN_WRITES)
+        self.assertIsInstance(self.refusal(guard, NO_CREDENTIALS, Scope.WRITE), Unavailable)
+        self.assertTrue(self.told(guard, NO_CREDENTIALS, Scope.READ).may(Scope.READ))
+
+    def test_source_that_cannot_tell(self) -> None:
+        """Credentials that may be right are not called wrong; another source may know them."""
+        self.source.asked["x"] = Unavailable("the database is away")
+        other = StubCredentials()
+        guard = Guard([self.source, other], CLOSED)
+        self.assertIsInstance(self.refusal(guard, bearer("x"), Scope.READ), Unavailable)
+        other.asked["x"] = READER
+        self.assertIs(self.told(guard, bearer("x"), Scope.READ), READER)
+
+    def test_many_failures(self) -> None:
+        """An address with many wrong tokens waits; a token that is known by heart does not."""
+        self.source.known["a"] = READER
+        guard = self.guard(CLOSED)
+        for _ in range(2):
+            self.assertIsInstance(self.refusal(guard, bearer("wrong"), Scope.READ), Unauthenticated)
+        self.assertIsInstance(self.refusal(guard, bearer("wrong"), Scope.READ), TooManyFailures)
+        self.assertIs(guard.admit(bearer("a"), Scope.READ), READER)

@@ -1,0 +1,1 @@
+"""Questions about many paths, on a core of fakes."""

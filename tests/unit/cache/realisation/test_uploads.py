@@ -1,0 +1,300 @@
+"""Realisations that clients upload: whom they replace, and how they come back."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from attrs import evolve
+
+from ncps.cache.answers import Outcome, RealisationUpload
+from ncps.cache.realisation.record import ATTEMPTS, parse_copy
+from ncps.cache.upkeep.realisations import Copies, restore
+from ncps.errors import Conflict, Malformed, Refused, StorageFull, Unavailable
+from ncps.nix.realisation import Realisation, RealisationKey
+from ncps.ports import Notice, RealisationEntry
+from tests.contract.realisations import realisation, realisation_key
+from tests.contract.samples import path_of
+from tests.fakes.samples import OWN_KEY, UPSTREAM_KEY, sample
+from tests.unit.cache.realisation.rig import (
+    BUILDER_KEY,
+    STRANGER_KEY,
+    WRITER,
+    RealisationsCase,
+    signed,
+    unsigned,
+)
+
+
+class UploadTests(RealisationsCase):
+    def test_uploads_of_both_families_are_served_at_once(self) -> None:
+        """Signed by us, no upstream asked, though the absence was remembered."""
+        for number in (1, 2):
+            key = realisation_key(number)
+            self.assertEqual(Outcome.MISS, self.absent(key))
+            self.assertEqual(RealisationUpload.CREATED, self.upload(unsigned(number)))
+            self.assertNotIn(key, self.negatives)
+            self.assertEqual(Outcome.HIT, self.served(key).outcome)
+            told = self.told(key)
+            self.assertTrue(told.says_as(realisation(number)))
+            self.assertTrue(self.is_ours(told))
+            self.assertEqual(realisation(number).dependencies, told.dependencies)
+            self.assertIn(Notice("realisation", key.path), self.notices.published)
+
+    def test_others_forget_the_absence(self) -> None:
+        """A notice of another process, and one that makes no sense."""
+        key = realisation_key(1)
+        self.absent(key)
+        self.notices.tell(Notice("realisation", "nonsense"))
+        self.assertIn(key, self.negatives)
+        self.notices.tell(Notice("realisation", key.path))
+        self.assertNotIn(key, self.negatives)
+
+    def test_what_another_process_took_is_served_at_once(self) -> None:
+        """Also before its notice has come: what is kept counts before what is remembered."""
+        key = realisation_key(1)
+        self.absent(key)
+        self.upload(unsigned(1))
+        self.negatives.add(key)
+        self.assertEqual(Outcome.HIT, self.served(key).outcome)
+
+    def test_the_same_again_changes_nothing(self) -> None:
+        """Signatures of both are kept; ours comes once for each text."""
+        made = realisation(2)
+        self.upload(signed(made, BUILDER_KEY))
+        self.assertEqual(RealisationUpload.SAME, self.upload(unsigned(2)))
+        self.assertEqual(RealisationUpload.SAME, self.upload(signed(made, STRANGER_KEY)))
+        names = sorted(s.name for s in self.told(made.key).signatures)
+        expected = [BUILDER_KEY.public.name, *2 * [OWN_KEY.public.name], STRANGER_KEY.public.name]
+        self.assertEqual(sorted(expected), names)
+        before = dict(self.rows.entries)  # our own signature, brought back, vouches for nothing
+        self.assertEqual(RealisationUpload.SAME, self.upload(self.told(made.key)))
+        self.assertEqual(before, self.rows.entries)
+
+    def test_another_key_in_the_text_is_refused(self) -> None:
+        """And so is all that is no realisation; nothing is kept."""
+        for text in (b"", b"{}", b"[]", realisation(4).render()):
+            self.refused(self.realisations.accept(realisation_key(2), text, WRITER), Malformed)
+        told = json.loads(unsigned(3).render())
+        key = realisation_key(1)
+        keyed = {"key": {"drvPath": realisation_key(3).derivation, "outputName": "out"}}
+        text = json.dumps({**keyed, "value": told}).encode()
+        self.refused(self.realisations.accept(key, text, WRITER), Malformed)
+        self.assertEqual(({}, {}), (self.rows.entries, self.copies.texts))
+
+    def test_a_trusted_signature_may_be_required(self) -> None:
+        """Keys of upstreams do not count; without the right signature nothing is kept."""
+        self.realisations = self.with_keys(BUILDER_KEY, requires_key=True)
+        made = realisation(1)
+        other = signed(realisation(1, out_path=path_of(8)), BUILDER_KEY)
+        for wrong in (
+            unsigned(1),
+            signed(made, STRANGER_KEY, UPSTREAM_KEY),
+            evolve(made, signatures=other.signatures),
+        ):
+            self.refused(self.realisations.accept(made.key, wrong.render(), WRITER), Refused)
+        self.assertEqual({}, self.rows.entries)
+        self.assertEqual(
+            RealisationUpload.CREATED, self.upload(signed(made, STRANGER_KEY, BUILDER_KEY))
+        )
+        self.assertEqual(str(BUILDER_KEY.public), self.rows.entries[made.key].verified_by)
+
+    def test_many_signatures_are_cut(self) -> None:
+        """Nobody fills the database with signatures; the known ones stay."""
+        made = signed(realisation(1), BUILDER_KEY)
+        many = [evolve(made.signatures[0], name=f"a-{number}") for number in range(500)]
+        self.realisations = self.with_keys(BUILDER_KEY)
+        self.upload(evolve(made, signatures=(*many, *made.signatures)))
+        told = self.told(made.key)
+        self.assertEqual(33, len(told.signatures))
+        self.assertIn(made.signatures[0], told.signatures)
+
+    def test_a_client_for_some_paths_writes_no_others(self) -> None:
+        """Its paths are those that realisations name, under derivations of the same name."""
+        one, two = unsigned(1), unsigned(2)
+        only = evolve(WRITER, paths=re.compile(f".*-{path_of(1).name}|.*-{path_of(2).name}"))
+        drv = RealisationKey(f"{path_of(1).base}.drv", "lib")
+        other = evolve(unsigned(1, out_path=path_of(3)), key=one.key)
+        for wrong in (other, evolve(one, key=drv), evolve(one, key=realisation_key(3))):
+            self.refused(self.realisations.accept(wrong.key, wrong.render(), only), Refused)
+        for made in (one, two):
+            self.get(self.realisations.accept(made.key, made.render(), only))
+        self.upload(unsigned(3))
+        self.refused(self.realisations.forget(realisation_key(3), only), Refused)
+        self.assertTrue(self.get(self.realisations.forget(one.key, only)))
+
+    def test_a_client_for_some_paths_removes_no_copy_of_others(self) -> None:
+        """After a lost database only the copy tells which path it is about."""
+        only = evolve(WRITER, paths=re.compile(f".*-{path_of(1).name}"))
+        for number in (1, 3):
+            self.upload(unsigned(number))
+        self.rows.entries.clear()
+        self.refused(self.realisations.forget(realisation_key(3), only), Refused)
+        self.assertTrue(self.get(self.realisations.forget(realisation_key(1), only)))
+        self.copies.texts[realisation_key(1).digest] = b"garbage"
+        self.refused(self.realisations.forget(realisation_key(1), only), Refused)
+        for number in (1, 3):
+            self.assertTrue(self.get(self.realisations.forget(realisation_key(number), WRITER)))
+        self.assertEqual({}, self.copies.texts)
+
+
+class OtherResultTests(RealisationsCase):
+    """A derivation was built again, and its output has another path."""
+
+    def test_the_first_result_stands(self) -> None:
+        """An upload of equal standing is answered without an error, so that `nix copy` goes on."""
+        one, two = unsigned(1), unsigned(1, out_path=path_of(50))
+        self.upload(one)
+        self.assertEqual(RealisationUpload.LEFT, self.upload(two))
+        self.assertTrue(self.told(one.key).says_as(one))
+
+    def test_a_path_that_nobody_has_any_more_gives_way(self) -> None:
+        """If this cache knows the new path and not the old one, the new one is of more use."""
+        known = sample("known", 100)
+        self.origin.add(known)
+        self.learn(known)
+        one, two = unsigned(1), unsigned(1, out_path=known.narinfo.store_path)
+        self.upload(one)
+        self.assertEqual(RealisationUpload.REPLACED, self.upload(two))
+        self.assertTrue(self.told(one.key).says_as(two))
+        self.assertEqual(RealisationUpload.LEFT, self.upload(one))
+        self.assertTrue(parse_copy(self.copies.texts[one.key.digest]).says_as(two))
+
+    def test_nothing_that_a_key_vouches_for_is_replaced_by_less(self) -> None:
+        """Not by an upload without a trusted signature: 409."""
+        self.have(1)
+        key = realisation_key(1)
+        self.served(key)
+        other = unsigned(1, out_path=path_of(50))
+        for wrong in (other, signed(other, STRANGER_KEY)):
+            self.refused(self.realisations.accept(key, wrong.render(), WRITER), Conflict)
+        self.assertTrue(self.told(key).says_as(realisation(1)))
+        self.realisations = self.with_keys(BUILDER_KEY)
+        self.assertEqual(RealisationUpload.LEFT, self.upload(signed(other, BUILDER_KEY)))
+
+    def test_a_key_holds_against_the_right_to_upload(self) -> None:
+        """What a trusted key has signed replaces what nobody has."""
+        self.realisations = self.with_keys(BUILDER_KEY)
+        one, two = unsigned(1), unsigned(1, out_path=path_of(50))
+        self.upload(one)
+        self.assertEqual(RealisationUpload.REPLACED, self.upload(signed(two, BUILDER_KEY)))
+        self.assertTrue(self.told(one.key).says_as(two))
+        self.assertTrue(parse_copy(self.copies.texts[one.key.digest]).says_as(two))
+
+    def test_dependencies_come_from_the_one_with_more_behind_it(self) -> None:
+        """An upload cannot put other dependencies under a signature of ours."""
+        self.have(2)
+        made = realisation(2)
+        self.served(made.key)
+        false = ((made.dependencies[0][0], path_of(66).base),)
+        self.assertEqual(
+            RealisationUpload.SAME, self.upload(evolve(made, dependencies=false, signatures=()))
+        )
+        self.assertEqual(made.dependencies, self.told(made.key).dependencies)
+
+
+class FaultTests(RealisationsCase):
+    def test_nothing_is_accepted_that_is_not_kept(self) -> None:
+        """A full database or store is an error; the same upload succeeds later."""
+        made = unsigned(1)
+        for part, error in (
+            (self.rows, StorageFull("full")),
+            (self.rows, Unavailable("away")),
+            (self.copies, StorageFull("full")),
+            (self.copies, Unavailable("away")),
+        ):
+            part.failing_writes = error
+            self.refused(self.realisations.accept(made.key, made.render(), WRITER), type(error))
+            part.failing_writes = None
+        self.assertIn(self.upload(made), {RealisationUpload.CREATED, RealisationUpload.SAME})
+        self.assertTrue(parse_copy(self.copies.texts[made.key.digest]).says_as(made))
+
+    def test_a_write_that_another_process_overtakes_begins_anew(self) -> None:
+        """Its signature is not lost; if that happens again and again, the client gets an error."""
+        made = realisation(1)
+        put, calls = self.rows.put, 0
+
+        async def overtaken(entry: RealisationEntry, before: RealisationEntry | None) -> bool:
+            nonlocal calls
+            calls += 1
+            self.rows.entries[entry.key] = evolve(
+                entry, realisation=signed(made, STRANGER_KEY), upstream=f"http://{calls}"
+            )
+            if calls == 1 or is_endless:
+                return False
+            self.rows.entries[entry.key] = before or entry
+            return await put(entry, before)
+
+        self.rows.put = overtaken  # type: ignore[method-assign]
+        is_endless = False
+        self.upload(signed(made, BUILDER_KEY))
+        names = {s.name for s in self.told(made.key).signatures}
+        self.assertLessEqual({BUILDER_KEY.public.name, STRANGER_KEY.public.name}, names)
+        is_endless, calls = True, 1
+        new = signed(made, UPSTREAM_KEY)
+        self.refused(self.realisations.accept(made.key, new.render(), WRITER), Unavailable)
+        self.assertEqual(1 + ATTEMPTS, calls)
+
+    def test_forgetting_takes_row_and_copy(self) -> None:
+        """Then it is absent, and may be uploaded as something else."""
+        made = unsigned(1)
+        self.upload(made)
+        self.assertTrue(self.get(self.realisations.forget(made.key, WRITER)))
+        self.assertFalse(self.get(self.realisations.forget(made.key, WRITER)))
+        self.assertEqual(({}, {}), (self.rows.entries, self.copies.texts))
+        self.assertEqual(RealisationUpload.CREATED, self.upload(unsigned(1, out_path=path_of(50))))
+
+
+class LostDatabaseTests(RealisationsCase):
+    def restored(self) -> Copies:
+        return self.get(restore(self.world, self.realisations))
+
+    def test_uploads_come_back_from_the_store(self) -> None:
+        """Text and standing are as before; a second run changes nothing."""
+        for number in (1, 2):
+            self.upload(unsigned(number))
+        before = {number: self.served(realisation_key(number)).text for number in (1, 2)}
+        self.rows.entries.clear()
+        self.assertEqual(Copies(restored=2), self.restored())
+        kept = dict(self.rows.entries)
+        self.assertEqual(Copies(restored=2), self.restored())
+        self.assertEqual(kept, self.rows.entries)
+        for number, text in before.items():
+            self.assertEqual(text, self.served(realisation_key(number)).text)
+            self.assertTrue(self.rows.entries[realisation_key(number)].is_uploaded)
+
+    def test_the_store_is_not_believed(self) -> None:
+        """A copy that is damaged, of another name, or signed by nobody known, is left alone."""
+        self.upload(unsigned(1))
+        self.upload(unsigned(3))
+        texts = self.copies.texts
+        one, three = (realisation_key(number).digest for number in (1, 3))
+        forged = unsigned(5, out_path=path_of(50))
+        texts[forged.key.digest] = forged.key.path.encode() + b"\n" + forged.render()
+        texts[realisation_key(7).digest] = texts[three]
+        texts[realisation_key(9).digest] = b"\xff"
+        texts[one] = texts[one].replace(path_of(1).base.encode(), path_of(50).base.encode())
+        self.rows.entries.clear()
+        self.assertEqual(Copies(restored=1, refused=4), self.restored())
+        self.assertEqual([realisation_key(3)], list(self.rows.entries))
+
+    def test_a_row_holds_against_a_copy(self) -> None:
+        """A copy may be older than what is known by now."""
+        self.upload(unsigned(1))
+        self.rows.entries.clear()
+        self.have(1)
+        newer = signed(realisation(1, out_path=path_of(50)), UPSTREAM_KEY)
+        self.origin.realisations[newer.key] = newer
+        self.served(newer.key)
+        self.assertEqual(Copies(restored=1), self.restored())
+        self.assertTrue(self.told(newer.key).says_as(newer))
+
+    def test_a_copy_is_a_text_for_people_too(self) -> None:
+        """The path, and the realisation as it is served."""
+        self.upload(unsigned(1))
+        text = self.copies.texts[realisation_key(1).digest]
+        path, body, rest = text.split(b"\n")
+        self.assertEqual(realisation_key(1).path.encode(), path)
+        self.assertEqual(self.served(realisation_key(1)).text, body)
+        self.assertEqual(b"", rest)
+        self.assertEqual(Realisation.parse(body, realisation_key(1)), parse_copy(text))

@@ -1,0 +1,120 @@
+"""Links to debug information, and the files with symbols in a NAR."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.errors import Corrupt, Malformed, NotFound
+from ncps.nix import debuginfo
+from ncps.nix.debuginfo import DebugFiles, DebugLink, MemberReader, is_build_id, member_of
+from ncps.nix.nar import NarParser
+from tests.nars import Tree, archive
+
+BUILD_ID = "ab" + "c" * 38
+MEMBER = "lib/debug/.build-id/ab/" + "c" * 38 + ".debug"
+BY_NIX = (
+    b'{"archive":"../nar/0a7px5v5rcbfl45xsd9qkc79xg7f8ws6p3dbfcblf3fk0866f1kd.nar","member":"'
+    + MEMBER.encode()
+    + b'"}'
+)
+"""What Nix 2.26.3 has written."""
+SYMBOLS = b"\x7fELF" + bytes(range(256)) * 40
+TREE: Tree = {
+    b"lib": {
+        b"debug": {
+            b".build-id": {
+                b"ab": {
+                    b"c" * 38 + b".debug": SYMBOLS,
+                    b"c" * 38 + b".executable": ("symlink", b"/nix/store/x"),
+                    b"c" * 37 + b".debug": b"a short name",
+                    b"e" * 38 + b".debug": ("symlink", b"a link"),
+                }
+            }
+        }
+    },
+    b"other": {b"lib": {b"debug": {b".build-id": {b"ab": {b"d" * 38 + b".debug": b""}}}}},
+}
+
+
+class LinkTests(SynchronousTestCase):
+    def test_link_is_that_of_nix(self) -> None:
+        """A link is read and written as Nix does it."""
+        link = DebugLink.parse(BY_NIX)
+        self.assertEqual(MEMBER, link.member)
+        self.assertEqual(BY_NIX, link.render())
+        self.assertEqual(MEMBER, member_of(BUILD_ID))
+
+    def test_what_is_no_link_is_malformed(self) -> None:
+        """Other JSON, and a member that leads out of the NAR, are no links."""
+        for text in (
+            b"",
+            b"{}",
+            b"[]",
+            b"<html>",
+            b'{"archive":"../nar/x.nar"}',
+            b'{"archive":"../nar/x.nar","member":1}',
+            b'{"archive":"","member":"a"}',
+            b'{"archive":"../nar/x.nar","member":"../a"}',
+            b'{"archive":"../nar/x.nar","member":"/a"}',
+            b'{"archive":"../nar/x.nar","member":"a\\u0000"}',
+            b'{"archive":"' + b"x" * 5000 + b'","member":"a"}',
+            b"[" * 4000,
+        ):
+            with self.assertRaises(Malformed):
+                DebugLink.parse(text)
+
+    def test_build_ids_have_twenty_bytes(self) -> None:
+        """In lower-case hexadecimal digits."""
+        self.assertTrue(is_build_id(BUILD_ID))
+        for text in ("", BUILD_ID[1:], BUILD_ID + "0", BUILD_ID.upper(), "g" * 40, BUILD_ID + "\n"):
+            self.assertFalse(is_build_id(text))
+
+
+class DebugFilesTests(SynchronousTestCase):
+    def found(self) -> list[str]:
+        files = DebugFiles()
+        parser = NarParser(files)
+        parser.feed(archive(TREE))
+        parser.end()
+        return files.build_ids
+
+    def test_files_with_symbols_are_found(self) -> None:
+        """Only regular files at the place that Nix looks at count."""
+        self.assertEqual([BUILD_ID], self.found())
+
+    def test_their_number_is_bounded(self) -> None:
+        """Of a NAR with many of them the first are found."""
+        self.patch(debuginfo, "MAX_FOUND", 0)
+        self.assertEqual([], self.found())
+
+
+class MemberReaderTests(SynchronousTestCase):
+    def read(self, path: str, piece: int = 64, nar: bytes | None = None) -> bytes:
+        nar, reader = nar or archive(TREE), MemberReader(path)
+        got = b""
+        for start in range(0, len(nar), piece):
+            got += b"".join(reader.feed(nar[start : start + piece]))
+        reader.finish()
+        self.assertTrue(reader.is_done)
+        self.assertEqual(len(got), reader.size)
+        return got
+
+    def test_file_comes_out_of_its_nar(self) -> None:
+        """The bytes of the file, and no others, however the NAR comes."""
+        for piece in (1, 5, 64, 4096, 1_000_000):
+            self.assertEqual(SYMBOLS, self.read(MEMBER, piece))
+        self.assertEqual(b"abc", self.read("", nar=archive(b"abc")))
+        self.assertEqual(b"", self.read("other/" + MEMBER.replace("c", "d"), nar=archive(TREE)))
+
+    def test_what_is_no_file_is_not_found(self) -> None:
+        """A link, a directory or nothing at that place is no file."""
+        for path in ("lib", "nothing", MEMBER.replace("c", "e"), MEMBER + "/x"):
+            with self.assertRaises(NotFound):
+                self.read(path)
+
+    def test_what_is_no_nar_is_corrupt(self) -> None:
+        """Bytes that are no NAR, and a NAR that ends too early, are errors."""
+        with self.assertRaises(Corrupt):
+            self.read(MEMBER, nar=b"garbage" * 100)
+        with self.assertRaises(Corrupt):
+            self.read(MEMBER, nar=archive(TREE)[:-8])

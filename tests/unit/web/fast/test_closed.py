@@ -1,0 +1,172 @@
+"""Closed reads: no short cut answers a client that the ordinary road would not answer."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.auth.credentials import WrongCredentials
+from ncps.auth.guard import AccessRules, Guard
+from ncps.auth.principal import Principal, Scope
+from ncps.errors import Unavailable
+from ncps.observe.metrics import Metrics
+from ncps.web.access import CredentialGuard
+from tests.fakes.credentials import StubCredentials
+from tests.unit.web.fast.test_channel import DIGESTS, REST, Deed, Road, head
+
+
+def bearer(token: str) -> bytes:
+    return REST[:-2] + b"Authorization: Bearer %b\r\n\r\n" % token.encode()
+
+
+def basic(token: str) -> bytes:
+    encoded = base64.b64encode(b"nix:" + token.encode())
+    return REST[:-2] + b"authorization: basic %b\r\n\r\n" % encoded
+
+
+_TOKENS = ("right", "writer", "some", "new", "old", "gone", "away", "wrong")
+RESTS = (
+    bearer("right"),
+    REST,
+    *(form(token) for token in _TOKENS for form in (bearer, basic)),
+    REST[:-2] + b"Authorization: nonsense\r\n\r\n",
+    REST[:-2] + b"Authorization: Bearer right\r\nAuthorization: Bearer right\r\n\r\n",
+    REST[:-2] + b"Authorization: Bearer right\r\nRange: bytes=0-1\r\n\r\n",
+    REST[:-2] + b"Authorization: Bearer wrong\r\nIf-None-Match: *\r\n\r\n",
+    REST[:-2] + b"If-None-Match: *\r\n\r\n",
+)
+
+
+class Doorman(StubCredentials):
+    """Knows the tokens of these tests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renew()
+        self.asked = {
+            "new": Principal(name="new", scopes=frozenset({Scope.READ})),
+            "old": WrongCredentials("the token has expired", "expired"),
+            "gone": WrongCredentials("the token has been revoked", "revoked"),
+            "away": Unavailable("the database is away"),
+        }
+
+    def renew(self) -> None:
+        """Know all by heart that can be known."""
+        self.known = {
+            "right": Principal(name="reader", scopes=frozenset({Scope.READ})),
+            "writer": Principal(name="writer", scopes=frozenset({Scope.WRITE})),
+            "some": Principal(
+                name="some", scopes=frozenset({Scope.READ}), paths=re.compile(".*-hello")
+            ),
+        }
+
+    def revoke(self) -> None:
+        """Let the right token be right no more."""
+        self.known.pop("right", None)
+
+
+class ClosedRoad(Road):
+    """A road for clients with tokens alone."""
+
+    def __init__(self, *, is_short: bool, reads_are_open: bool = False) -> None:
+        self.doorman = Doorman()
+        self.metrics: Metrics | None = None
+        guard = Guard([self.doorman], AccessRules(reads_are_open=reads_are_open), count=self._count)
+        super().__init__(is_short=is_short, rests=RESTS, credentials=CredentialGuard(guard))
+        self.metrics = self.server.metrics
+
+    def _count(self, source: str, result: str) -> None:
+        if self.metrics is not None:
+            self.metrics.authentications(source, result).inc()
+
+
+REQUESTS = st.tuples(st.sampled_from(DIGESTS), st.sampled_from(RESTS)).map(
+    lambda parts: head(*parts)
+)
+
+
+def _send(data: bytes) -> Deed:
+    return lambda road: road.send(data)
+
+
+def _each(act: Callable[[Doorman], object]) -> Deed:
+    def deed(road: Road) -> None:
+        assert isinstance(road, ClosedRoad)
+        act(road.doorman)
+
+    return deed
+
+
+DEEDS: st.SearchStrategy[Deed] = st.one_of(
+    REQUESTS.map(_send),
+    REQUESTS.map(_send),
+    st.lists(REQUESTS, min_size=2, max_size=3).map(b"".join).map(_send),
+    st.sampled_from([_each(Doorman.revoke), _each(Doorman.renew)]),
+    st.sampled_from(DIGESTS).map(lambda digest: lambda road: road.change(digest, "a")),
+)
+
+
+class ClosedReadsTests(SynchronousTestCase):
+    def same(self, deeds: Sequence[Deed], *, reads_are_open: bool) -> None:
+        roads = [
+            ClosedRoad(is_short=short, reads_are_open=reads_are_open) for short in (False, True)
+        ]
+        for road in roads:
+            for deed in deeds:
+                deed(road)
+        for ordinary, short in zip(*(road.seen() for road in roads), strict=True):
+            self.assertEqual(ordinary, short)
+        for road in roads:
+            road.client.leave()
+
+    @given(st.lists(DEEDS, min_size=1, max_size=8))
+    @settings(deadline=None, max_examples=60)
+    def test_short_cuts_change_nothing_where_reads_are_closed(self, deeds: list[Deed]) -> None:
+        """Right, wrong, expired, revoked, unknown, missing and senseless tokens, on both roads."""
+        self.same(deeds, reads_are_open=False)
+
+    @given(st.lists(DEEDS, min_size=1, max_size=8))
+    @settings(deadline=None, max_examples=20)
+    def test_short_cuts_change_nothing_where_reads_are_open(self, deeds: list[Deed]) -> None:
+        """Credentials that nobody has to look at change nothing either."""
+        self.same(deeds, reads_are_open=True)
+
+    def status(self, road: ClosedRoad, rest: bytes) -> int:
+        road.client.send(head(DIGESTS[0], rest))
+        return road.client.response().status
+
+    def test_each_token_gets_its_status(self) -> None:
+        """On the short road, after the same narinfo was given to a client with a right token."""
+        road = ClosedRoad(is_short=True)
+        for form in (bearer, basic):
+            for token, status in zip(  # "some" may read other paths alone
+                _TOKENS, (200, 403, 403, 200, 401, 401, 503, 401), strict=True
+            ):
+                self.assertEqual(status, self.status(road, form(token)), token)
+        self.assertEqual(401, self.status(road, REST))
+        road.doorman.revoke()
+        self.assertEqual(401, self.status(road, bearer("right")))
+
+    def test_a_right_token_takes_the_short_cut(self) -> None:
+        """Closed reads are as quick as open ones; the log has the name of the token."""
+        road = ClosedRoad(is_short=True)
+        self.assertEqual(200, self.status(road, bearer("right")))
+        access = road.server.logged[-1]
+        self.assertEqual((True, "reader"), (access.is_hot, access.user))
+        self.assertEqual(401, self.status(road, REST))
+        self.assertFalse(road.server.logged[-1].is_hot)
+
+    def test_answers_are_not_for_shared_proxies(self) -> None:
+        """A proxy in front may not give one client's answer to another."""
+        for is_short in (False, True):
+            road = ClosedRoad(is_short=is_short)
+            road.client.send(head(DIGESTS[0], bearer("right")))
+            self.assertEqual("private, max-age=60", road.client.response().headers["cache-control"])
+        road = ClosedRoad(is_short=True, reads_are_open=True)
+        road.client.send(head(DIGESTS[0], bearer("right")))
+        self.assertEqual("public, max-age=60", road.client.response().headers["cache-control"])

@@ -1,0 +1,51 @@
+"""The user of a request as a trusted proxy names it."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
+
+from ncps.errors import Malformed
+from ncps.web.vouched import LONGEST, MAX_QUIET, ProxiedUsers
+
+NAME = b"X-Forwarded-User"
+
+
+class UserTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.users = ProxiedUsers(Clock(), "x-forwarded-user")
+
+    def user(self, *values: bytes, is_trusted: bool = True) -> str:
+        return self.users.user(Headers({NAME: list(values)}), "192.0.2.1", is_trusted)
+
+    def test_a_trusted_proxy_is_believed(self) -> None:
+        """Its name may have any letters."""
+        self.assertEqual("alice", self.user(b" alice "))
+        self.assertEqual("jörg", self.user("jörg".encode()))
+        self.assertEqual("", self.user(b""))
+        self.assertEqual("", self.users.user(Headers({}), "192.0.2.1", True))
+
+    def test_others_are_not(self) -> None:
+        """As if the header were not there."""
+        self.assertEqual("", self.user(b"alice", is_trusted=False))
+        self.assertEqual("", self.user(b"alice", b"bob", is_trusted=False))
+
+    def test_several_users_are_none(self) -> None:
+        """A proxy that adds to what the client has sent must not make the client's word count."""
+        for values in ((b"alice", b"bob"), (b"alice", b"alice"), (b"alice, bob",), (b"a\x01",)):
+            self.assertRaises(Malformed, self.user, *values)
+        self.assertRaises(Malformed, self.user, b"\xff")
+        self.assertRaises(Malformed, self.user, b"x" * (LONGEST + 1))
+
+    def test_without_the_setting_nobody_is_named(self) -> None:
+        """Whatever clients and proxies send."""
+        users = ProxiedUsers(Clock())
+        self.assertEqual("", users.user(Headers({NAME: [b"alice"]}), "192.0.2.1", True))
+
+    def test_only_a_few_lines_are_written(self) -> None:
+        """One for each address, and for a number of addresses."""
+        for number in range(MAX_QUIET + 10):
+            for _ in range(2):
+                self.users.user(Headers({NAME: [b"x"]}), f"10.0.0.{number}", False)
+        self.assertEqual(MAX_QUIET, len(self.users._told))

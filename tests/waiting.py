@@ -1,0 +1,63 @@
+"""Waiting for other programs: they tell us nothing, so tests ask them again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+DEADLINE = 20.0  # seconds for anything that should happen soon
+POLL_S = 0.02
+TAIL = 40  # lines of a log in an error
+
+
+class Logged(Protocol):
+    """A program with a log."""
+
+    @property
+    def log(self) -> str:
+        """Everything that it has printed so far."""
+        ...
+
+
+def tail(program: Logged) -> str:
+    """Return the last lines of a program's log."""
+    return "\n".join(program.log.splitlines()[-TAIL:])
+
+
+def wait_until(
+    what: Callable[[], object],
+    why: str,
+    *,
+    deadline: float = DEADLINE,
+    daemon: Logged | None = None,
+) -> None:
+    """Wait until something is true. Raises AssertionError after `deadline` seconds.
+
+    :param daemon: a program whose log goes into the error.
+    """
+    until = time.monotonic() + deadline
+    while not what():
+        if time.monotonic() > until:
+            more = [] if daemon is None else [tail(daemon)]
+            raise AssertionError("\n".join([f"not within {deadline} s: {why}", *more]))
+        time.sleep(POLL_S)
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now, and that no outgoing connection will take."""
+    # Below the kernel's ephemeral ports (32768 and up): those come and go all the time.
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
+
+
+def listens(port: int) -> bool:
+    """Whether a program accepts connections on a port of this machine."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
