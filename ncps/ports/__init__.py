@@ -66,6 +66,7 @@ from ncps.ports.replicas import (
     Roll,
 )
 from ncps.ports.stores import (
+    SMALL,
     ConfigStore,
     NarInfoStore,
     NarStore,
@@ -87,6 +88,7 @@ from ncps.ports.upstreams import (
 
 __all__ = [
     "EXTRA_KINDS",
+    "SMALL",
     "Block",
     "Blocked",
     "Body",

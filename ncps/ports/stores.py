@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import frozen
 
@@ -13,6 +13,9 @@ from ncps.errors import Corrupt
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports.bodies import Body
+
+SMALL: Final = 1024 * 1024
+"""Bytes of a NAR file that may be held in memory until it is stored."""
 
 
 class Replaced(Corrupt):
@@ -88,6 +91,16 @@ class NarStore(Protocol):
         Consumes the source file, which the caller has verified. It replaces an object with other
         bytes that is there already, and sets that one aside. Raises Corrupt if the source is not
         what it is said to be, StorageFull if there is no room, Unavailable if it fails now.
+        """
+
+    async def put_small(self, key: NarKey, data: bytes, sha256: Hash) -> Stat:
+        """Make bytes in memory the object: as `publish`, but without a file to begin with.
+
+        Calls that wait at the same time may share what syncing costs. A call that is cancelled
+        may be made all the same.
+
+        :param data: at most `SMALL` bytes.
+        :param sha256: their hash, which the caller has computed.
         """
 
     def watch(self, replaced: Callable[[], object]) -> None:

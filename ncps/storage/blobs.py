@@ -13,6 +13,7 @@ from typing import Protocol
 from attrs import frozen
 
 from ncps.errors import Corrupt
+from ncps.nix.hashes import Hash
 from ncps.ports import Body, Spooled
 
 
@@ -85,6 +86,15 @@ class Blobs(Protocol):
 
         Returns the object, and whether an object with other bytes was there and lies under
         the key `aside` now. Raises Corrupt if the file is not what `source` says.
+        """
+
+    async def put(self, key: str, data: bytes, sha256: Hash, aside: str) -> tuple[Blob, bool]:
+        """Make bytes in memory the object: as `adopt` does with a file.
+
+        Calls that wait at the same time may be made together, which costs much less.
+
+        :param data: at most `ncps.ports.SMALL` bytes.
+        :param sha256: their hash; the caller has computed it.
         """
 
     async def copy(self, key: str, target: str, *, tag: str) -> Blob:

@@ -6,18 +6,33 @@ into it. Then the directory is made again.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from attrs import field, frozen
 
 from ncps.errors import Unavailable
 from ncps.storage import keys
 
 _ATTEMPTS: Final = 100
 _MODE: Final = 0o700
+
+
+@frozen
+class Unsynced:
+    """Names that are not durable yet.
+
+    :param directories: those with new entries.
+    :param made: names of new directories.
+    """
+
+    directories: dict[str, None] = field(factory=dict)
+    made: set[str] = field(factory=set)
 
 
 class Directories:
@@ -42,42 +57,65 @@ class Directories:
 
     def install(self, operation: Callable[[Path, str], None], source: Path, key: str) -> None:
         """Rename or link a sealed file to its key, durably."""
+        unsynced = Unsynced()
+        self.place(operation, source, key, unsynced)
+        self.sync(unsynced)
+
+    def place(
+        self, operation: Callable[[Path, str], None], source: Path, key: str, unsynced: Unsynced
+    ) -> None:
+        """Rename or link a sealed file to its key; the name is durable after `sync`."""
         path = self.path(key)
         for _ in range(_ATTEMPTS):
             try:
-                self.make_parents(path)
+                self._make_parents(path, unsynced)
                 operation(source, path)
             except FileNotFoundError:
                 if not source.exists():
                     raise
                 self.check_present()  # if the tree is there, another thread has pruned the shard
+                self._durable.difference_update(self._parents(path))  # or another process has
             else:
                 break
         else:
             raise Unavailable(f"{path}: its directory disappears again and again")
-        with suppress(FileNotFoundError):  # another thread has deleted the file and pruned already
-            sync_directory(path.rpartition("/")[0])
+        unsynced.directories[path.rpartition("/")[0]] = None
+
+    def sync(self, unsynced: Unsynced) -> None:
+        """Bring the names of files that were placed to disk, each directory once."""
+        for directory in unsynced.directories:
+            with suppress(FileNotFoundError):  # another thread has deleted the files and pruned
+                sync_directory(directory)
+        self._durable |= unsynced.made
 
     def make_parents(self, path: str) -> None:
         """Make the directories between the root and a file, and make their names durable.
 
         Raises FileNotFoundError if another thread removes one of them meanwhile.
         """
+        unsynced = Unsynced()
+        self._make_parents(path, unsynced)
+        for directory in unsynced.directories:
+            sync_directory(directory)
+        self._durable |= unsynced.made
+
+    def _make_parents(self, path: str, unsynced: Unsynced) -> None:
+        for directory in self._parents(path):
+            if directory in self._durable:
+                continue  # if it is gone nevertheless, the next step tells
+            with suppress(FileExistsError):
+                Path(directory).mkdir(_MODE)
+            # One look decides, since another thread may prune the directory and make it again.
+            if not stat.S_ISDIR(os.lstat(directory).st_mode) and not Path(directory).is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
+            unsynced.directories[directory.rpartition("/")[0]] = None
+            unsynced.made.add(directory)
+
+    def _parents(self, path: str) -> Iterator[str]:
+        """Yield the directories between the root and a file, the uppermost first."""
         slash = path.find("/", len(self._prefix))
         while slash != -1:
-            directory = path[:slash]
-            try:
-                Path(directory).mkdir(_MODE)
-                is_new = True
-            except FileExistsError:
-                # One look decides, since another thread may prune the directory and make it again.
-                mode = os.lstat(directory).st_mode
-                if not stat.S_ISDIR(mode) and not Path(directory).is_dir():
-                    raise
-                is_new = False
-            if is_new or directory not in self._durable:
-                sync_directory(directory.rpartition("/")[0])
-                self._durable.add(directory)
+            yield path[:slash]
             slash = path.find("/", slash + 1)
 
     def prune(self, path: str) -> None:

@@ -27,7 +27,7 @@ def sealed(temps: Temps, fill: Callable[[TempFile], None]) -> Iterator[TempFile]
     temp = temps.create("temp")
     try:
         fill(temp)
-        _seal(temp.fd)
+        seal(temp.fd)
         yield temp
     finally:
         temp.discard()
@@ -44,7 +44,7 @@ def seal_file(path: Path, size: int) -> os.stat_result:
         facts = os.fstat(fd)
         if facts.st_size != size:
             raise Corrupt(f"{path} has {facts.st_size} bytes, not {size}")
-        _seal(fd)
+        seal(fd)
         return facts
     finally:
         os.close(fd)
@@ -67,7 +67,7 @@ def digest_of(path: str) -> bytes:
         return file_digest(file, "sha256").digest()
 
 
-def _seal(fd: int) -> None:
+def seal(fd: int) -> None:
     """Make the bytes durable and the file read-only."""
     os.fchmod(fd, _MODE)
     os.fsync(fd)

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
+from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import (
     Body,
@@ -53,6 +54,13 @@ class BlobNarStore(NarStore):
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         blob, has_replaced = await self._blobs.adopt(keys.nar_key(key), source, self._aside(key))
+        if has_replaced:
+            self._replaced()
+        return _stat(key, blob)
+
+    async def put_small(self, key: NarKey, data: bytes, sha256: Hash) -> Stat:
+        named = keys.nar_key(key)
+        blob, has_replaced = await self._blobs.put(named, data, sha256, self._aside(key))
         if has_replaced:
             self._replaced()
         return _stat(key, blob)

@@ -93,11 +93,6 @@ class Tree:
                 self.check_present()
                 return None
 
-    def write(self, key: str, data: bytes) -> None:
-        """Make a small file, replacing one that is there."""
-        with writing(self.path(key)), sealed(self.temps, lambda temp: temp.write(data)) as temp:
-            self._install(os.rename, temp.path, key)
-
     def create(self, key: str, data: bytes) -> bool:
         """Make a small file; return False if there is one."""
         with writing(self.path(key)), sealed(self.temps, lambda temp: temp.write(data)) as temp:
@@ -118,10 +113,10 @@ class Tree:
         :param aside: key for an object that is there already and has other bytes.
         """
         with writing(self.path(key)):
-            facts = self._existing(key, size, digest)
+            facts = self.existing(key, size, digest)
             if facts is None:
                 facts = seal_file(source, size)
-                self._keep_aside(key, aside)
+                self.keep_aside(key, aside)
                 try:
                     self._install(os.rename, source, key)
                 except OSError as error:
@@ -134,7 +129,7 @@ class Tree:
                 source.unlink()
         return facts
 
-    def _existing(self, key: str, size: int, digest: bytes) -> os.stat_result | None:
+    def existing(self, key: str, size: int, digest: bytes) -> os.stat_result | None:
         """Return properties of an object that has these bytes already; make its name durable."""
         facts = self.stat(key)
         if facts is None or facts.st_size != size:
@@ -148,8 +143,8 @@ class Tree:
             return None
         return facts
 
-    def _keep_aside(self, key: str, aside: str) -> None:
-        """Give an object a second name before another object replaces it.
+    def keep_aside(self, key: str, aside: str) -> bool:
+        """Give an object a second name before another object replaces it; say whether it has it.
 
         A directory or a pipe under the key can have one name only and gets the new one.
         """
@@ -158,6 +153,8 @@ class Tree:
             is_file = stat.S_ISREG(os.lstat(where).st_mode)
             self.directories.make_parents(path)
             (os.link if is_file else os.rename)(where, path)
+            return is_file
+        return False
 
     def copy(self, key: str, target: str, is_same: Callable[[os.stat_result], bool]) -> bool:
         """Give a file a second key, replacing what is there; return False if it is absent.

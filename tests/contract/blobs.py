@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twisted.internet.defer import gatherResults
+
 from ncps.errors import Corrupt, NotFound
+from ncps.nix.hashes import sha256_of
 from ncps.ports import Replaced
 from ncps.storage import keys
 from ncps.storage.blobs import Blobs, Wanted
 from tests.contract.body import content
-from tests.contract.running import Contract
+from tests.contract.running import Contract, start
 from tests.contract.samples import digest_of, key_of, spooled
 
 KEY = keys.nar_key(key_of(1))
@@ -62,6 +65,25 @@ class BlobsContract(Contract):
         self.assertEqual([ASIDE], await self.walked(keys.QUARANTINE))
         await self.blobs.discard(ASIDE)
         self.assertEqual([], await self.walked(keys.QUARANTINE))
+
+    async def test_bytes_in_memory_become_an_object_as_a_file_does(self) -> None:
+        """Equal bytes replace nothing; an object with other bytes lies under the key aside."""
+        self.assertFalse(await self.adopt(b"some"))
+        for data, has_replaced in ((b"some", False), (b"some", False), (b"other", True)):
+            blob, replaced = await self.blobs.put(KEY, data, sha256_of(data), ASIDE)
+            self.assertEqual((blob.key, blob.size, replaced), (KEY, len(data), has_replaced))
+            self.assertEqual(await self.blobs.stat(KEY), blob)
+            self.assertEqual(await content(await self.blobs.open(KEY, Wanted())), data)
+        self.assertEqual(await self.blobs.read(ASIDE), b"some")
+
+    async def test_many_objects_at_one_time(self) -> None:
+        """Each has its own bytes and its own tag."""
+        data = {keys.nar_key(key_of(number)): b"%d" % number for number in range(100, 120)}
+        puts = [start(self.blobs.put(key, d, sha256_of(d), ASIDE)) for key, d in data.items()]
+        for (key, whole), (blob, _) in zip(data.items(), await gatherResults(puts), strict=True):
+            self.assertEqual(blob.key, key)
+            self.assertEqual(await self.blobs.stat(key), blob)
+            self.assertEqual(await self.blobs.read(key), whole)
 
     async def test_only_the_wanted_object_is_opened_or_copied(self) -> None:
         """Another size is Corrupt; another tag is Replaced."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from twisted.internet.defer import gatherResults
 
 from ncps.errors import Corrupt, NcpsError, NotFound
+from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarStore, Replaced
 from tests.contract.body import BodyContract, content
@@ -76,6 +77,18 @@ class NarStoreContract(BodyContract):
             await self.publish(key_of(1), b"some bytes")
             self.assertEqual(await self.read(key_of(1)), b"some bytes")
             self.assertEqual(await self.walked(), [(key_of(1).file_name, 10)])
+
+    async def test_bytes_in_memory_are_stored_as_a_file_is(self) -> None:
+        """They replace other bytes, and are themselves no other bytes than those of the file."""
+        for data in (b"some", b"some bytes", b"some bytes"):
+            stat = await self.store.put_small(key_of(1), data, sha256_of(data))
+            self.assertEqual((stat.key, stat.size), (key_of(1), len(data)))
+            self.assertEqual(await self.store.stat(key_of(1)), stat)
+            self.assertEqual(await self.read(key_of(1)), data)
+        asides = [aside async for aside in self.store.walk_quarantine()]
+        self.assertEqual([(aside.key, aside.size) for aside in asides], [(key_of(1), 4)])
+        await self.publish(key_of(1), b"some bytes")
+        self.assertEqual(await self.read(key_of(1)), b"some bytes")
 
     async def test_a_tag_tells_an_object_from_another(self) -> None:
         """With its own tag an object is opened, with its predecessor's it is not."""

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
-from ncps.nix.hashes import sha256_of
+from ncps.nix.hashes import Hash, sha256_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import (
+    SMALL,
     Body,
     ConfigStore,
     ExtraKey,
@@ -144,6 +145,15 @@ class MemoryNarStore(_Failing, NarStore):
         if len(data) != source.size or sha256_of(data) != source.sha256:
             raise Corrupt(f"{source.path} is not what it is said to be")
         source.path.unlink()
+        return self._published(key, data)
+
+    async def put_small(self, key: NarKey, data: bytes, sha256: Hash) -> Stat:
+        self._check()
+        assert len(data) <= SMALL
+        assert sha256_of(data) == sha256
+        return self._published(key, data)
+
+    def _published(self, key: NarKey, data: bytes) -> Stat:
         if self.objects.get(key, data) != data:
             self.put_aside(key, self.objects[key])
             self._replaced()

@@ -36,6 +36,7 @@ from pathlib import Path
 from ncps.nix.hashes import sha256_of
 from ncps.ports import Spooled
 from ncps.storage.directory import DirectoryBlobs
+from ncps.storage.small_files import SmallFile, write_small
 from ncps.storage.stores import BlobNarStore
 from ncps.storage.tree import Tree
 from tests.contract.running import start
@@ -53,7 +54,32 @@ if sys.argv[2] == "copied":
     def fsync(fd):
         os.kill(os.getpid(), signal.SIGKILL)
     os.fsync = fsync
-    tree.write("store/narinfo/a/ab/text", b"half")
+    write_small(tree, [SmallFile(key="store/narinfo/a/ab/text", data=b"half")])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+GROUP_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from ncps.nix.hashes import sha256_of
+from ncps.storage import keys
+from ncps.storage.small_files import SmallFile, write_small
+from ncps.storage.tree import Tree
+from tests.contract.samples import key_of
+left = int(sys.argv[2])
+def dying(real):
+    def call(*arguments):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments)
+    return call
+os.fsync, os.rename = dying(os.fsync), dying(os.rename)
+data = {keys.nar_key(key_of(n)): b"nar %d" % n for n in range(4)}
+files = [SmallFile(key=key, data=d, digest=sha256_of(d).digest) for key, d in data.items()]
+write_small(Tree(Path(sys.argv[1])), files)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -129,6 +155,22 @@ class DeathTests(LocalTestCase):
             self.assertEqual([stat async for stat in self.store.walk()], [])
             self.assertEqual(len(self.temps()), left)
             self.assertEqual(self.tree.temps.sweep(), left)
+            self.assertEqual(self.temps(), [])
+
+    async def test_killed_while_a_group_is_stored(self) -> None:
+        """Each file is there whole or not at all; the others are swept by the next start.
+
+        The steps are: four files synced, four renamed, then their directories synced.
+        """
+        for steps, there in ((0, 0), (3, 0), (5, 1), (7, 3), (9, 4), (1000, 4)):
+            die(spawn(GROUP_AND_DIE, str(self.root), str(steps)))
+            found = {stat.key async for stat in self.store.walk()}
+            self.assertEqual(found, {key_of(number) for number in range(there)})
+            for number in range(there):
+                whole = await content(await self.store.open(key_of(number)))
+                self.assertEqual(whole, b"nar %d" % number)
+                await self.store.delete(key_of(number))
+            self.assertEqual(self.tree.temps.sweep(), 4 - there)
             self.assertEqual(self.temps(), [])
 
     async def test_killed_while_recording(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from threading import Event
 from typing import Final
 
@@ -12,11 +13,12 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.errors import Conflict, NotFound, StorageFull, Unavailable
+from ncps.nix.hashes import Hash
 from ncps.ports import Replaced, Spooled
 from ncps.storage import keys
 from ncps.storage.blobs import Blob, Blobs, Wanted
 from ncps.storage.s3.body import Ahead, S3Body
-from ncps.storage.s3.bucket import Facts
+from ncps.storage.s3.bucket import Facts, md5_of
 from ncps.storage.s3.copy import copy_blocking
 from ncps.storage.s3.election import create
 from ncps.storage.s3.opening import Opening
@@ -93,18 +95,32 @@ class S3Blobs(Blobs):
     def _adopt_blocking(
         self, key: str, source: Spooled, aside: str, given_up: Event
     ) -> tuple[Blob, bool]:
-        digest = source.sha256.digest.hex()
-        former = self._bucket.stat(key)
         upload = Upload(
             bucket=self._bucket, key=key, source=source, options=self._uploads, given_up=given_up
         )
+        made = self._make_blocking(key, source.size, source.sha256, aside, upload.run_blocking)
+        source.path.unlink(missing_ok=True)
+        return made
+
+    async def put(self, key: str, data: bytes, sha256: Hash, aside: str) -> tuple[Blob, bool]:
+        return await self._requests.run(self._put_blocking, key, data, sha256, aside)
+
+    def _put_blocking(self, key: str, data: bytes, sha256: Hash, aside: str) -> tuple[Blob, bool]:
+        options = self._uploads.of_nar(sha256)
+        send = partial(self._bucket.put, key, data, md5_of(data), options)
+        return self._make_blocking(key, len(data), sha256, aside, send)
+
+    def _make_blocking(
+        self, key: str, size: int, sha256: Hash, aside: str, send: Callable[[], str]
+    ) -> tuple[Blob, bool]:
+        """Make an object with this size and hash by `send`, which returns its tag."""
+        digest = sha256.digest.hex()
+        former = self._bucket.stat(key)
         is_other = former is not None and former.sha256 != digest
         has_replaced = former is not None and is_other and self._keep_aside(former, aside)
-        tag = upload.run_blocking()
-        facts = self._written(key, tag)
-        if (facts.size, facts.sha256) != (source.size, digest):
+        facts = self._written(key, send())
+        if (facts.size, facts.sha256) != (size, digest):
             raise Unavailable(f"{self._bucket.name(key)} was replaced just after it was written")
-        source.path.unlink(missing_ok=True)
         return facts, has_replaced
 
     def _written(self, key: str, tag: str) -> Facts:

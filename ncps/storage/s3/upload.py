@@ -21,6 +21,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from ncps.errors import Corrupt, StorageFull, Unavailable
+from ncps.nix.hashes import Hash
 from ncps.ports import Spooled
 from ncps.storage.os_errors import reading
 from ncps.storage.s3.bucket import Bucket
@@ -51,6 +52,10 @@ class UploadOptions:
     def of_object(self) -> Mapping[str, Any]:
         """Properties of an object that is a NAR."""
         return {"ContentType": NAR_TYPE, **self.options}
+
+    def of_nar(self, sha256: Hash) -> Mapping[str, Any]:
+        """Properties of an object that is a NAR file with this hash."""
+        return {**self.of_object, "Metadata": {"sha256": sha256.digest.hex()}}
 
 
 class _FilePiece(io.RawIOBase):
@@ -117,15 +122,15 @@ class Upload:
                 piece = _FilePiece(fd, 0, size)
                 md5 = self._digest(piece, whole)
                 self._check(whole.digest())
-                return self.bucket.put(self.key, piece, md5, self._of_object)
+                return self.bucket.put(self.key, piece, md5, self._properties)
             return self._in_parts(fd, step, whole)
 
     @property
-    def _of_object(self) -> Mapping[str, Any]:
-        return {**self.options.of_object, "Metadata": {"sha256": self.source.sha256.digest.hex()}}
+    def _properties(self) -> Mapping[str, Any]:
+        return self.options.of_nar(self.source.sha256)
 
     def _in_parts(self, fd: int, step: int, whole: hashlib._Hash) -> str:
-        with in_parts(self.bucket, self.key, self._of_object) as parts:
+        with in_parts(self.bucket, self.key, self._properties) as parts:
             for start in range(0, self.source.size, step):
                 if self.given_up.is_set():
                     raise Unavailable(f"{self.bucket.name(self.key)}: the upload was given up")

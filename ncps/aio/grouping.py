@@ -1,0 +1,84 @@
+"""Grouping: calls that wait at the same time become one call.
+
+A call that syncs a directory or commits a transaction costs nearly the same for twenty items as for
+one. The first item goes at once, alone. The items that come while it is under way go together in
+the next call. So a single item waits for nothing, and a crowd shares the cost.
+
+    add --> waiting --(a call is free)--> one call for all --> each caller its own result
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST: Final = 64
+"""Items of one call, at most: the first of them waits for the last one."""
+
+
+class Grouping(Generic[T, R]):
+    """Gathers items, and makes one call for all that wait.
+
+    A caller that is cancelled stops nothing: its item is made all the same.
+
+    :param call: makes items; returns for each, in order, its result or its error. An error that it
+        raises is that of all its items.
+    :param at_once: calls under way at most.
+    :param most: items of one call at most.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[T]], Awaitable[Sequence[R | BaseException]]],
+        *,
+        at_once: int = 1,
+        most: int = MOST,
+    ) -> None:
+        self._call = call
+        self._free = at_once
+        self._most = most
+        self._waiting: deque[tuple[T, Deferred[R]]] = deque()
+
+    async def add(self, item: T) -> R:
+        """Have an item made; return its result or raise its error."""
+        result: Deferred[R] = Deferred()
+        self._waiting.append((item, result))
+        if self._free:
+            self._free -= 1
+            # Its errors are those of the items, so there is none left for anybody else.
+            Deferred.fromCoroutine(self._make_all())
+        return await result
+
+    async def _make_all(self) -> None:
+        """Make items until none waits; the owner of each call."""
+        try:
+            while self._waiting:
+                count = min(self._most, len(self._waiting))
+                batch = [self._waiting.popleft() for _ in range(count)]
+                _tell(batch, await self._made([item for item, _ in batch]))
+        finally:
+            self._free += 1
+
+    async def _made(self, items: Sequence[T]) -> Sequence[R | BaseException]:
+        try:
+            made = await self._call(items)
+            assert len(made) == len(items)
+        except BaseException as error:  # noqa: BLE001 - passed on to the callers
+            return [error] * len(items)
+        return made
+
+
+def _tell(batch: Sequence[tuple[T, Deferred[R]]], made: Sequence[R | BaseException]) -> None:
+    for (_, result), outcome in zip(batch, made, strict=True):
+        if result.called:  # its caller was cancelled
+            continue
+        if isinstance(outcome, BaseException):
+            result.errback(outcome.with_traceback(None))
+        else:
+            result.callback(outcome)

@@ -1,0 +1,107 @@
+"""Tests of calls that become one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.aio.grouping import Grouping
+from ncps.errors import NotFound, Unavailable
+from tests.contract.running import start
+
+
+class GroupingTests(SynchronousTestCase):
+    """`calls` has the items of each call, and `ends` what ends it."""
+
+    def setUp(self) -> None:
+        self.calls: list[list[str]] = []
+        self.ends: list[Deferred[Sequence[str | BaseException]]] = []
+        self.grouping: Grouping[str, str] = Grouping(self.call, most=3)
+
+    async def call(self, items: Sequence[str]) -> Sequence[str | BaseException]:
+        self.calls.append(list(items))
+        self.ends.append(Deferred())
+        return await self.ends[-1]
+
+    def add(self, item: str) -> Deferred[str]:
+        return start(self.grouping.add(item))
+
+    def test_the_items_that_come_during_a_call_go_together(self) -> None:
+        """The first item goes at once; each caller gets its own result."""
+        first, second, third = self.add("a"), self.add("b"), self.add("c")
+        self.assertEqual(self.calls, [["a"]])
+        self.ends[0].callback(["A"])
+        self.assertEqual(self.successResultOf(first), "A")
+        self.assertEqual(self.calls, [["a"], ["b", "c"]])
+        self.ends[1].callback(["B", "C"])
+        self.assertEqual(self.successResultOf(second), "B")
+        self.assertEqual(self.successResultOf(third), "C")
+        self.add("d")
+        self.assertEqual(self.calls[2:], [["d"]])
+
+    def test_a_call_has_so_many_items_at_most(self) -> None:
+        """Further ones wait for the next call."""
+        waiting = [self.add(item) for item in "abcde"]
+        for made in (["A"], ["B", "C", "D"], ["E"]):
+            self.ends[len(self.calls) - 1].callback(made)
+        self.assertEqual(self.calls, [["a"], ["b", "c", "d"], ["e"]])
+        self.assertEqual([self.successResultOf(each) for each in waiting], list("ABCDE"))
+
+    def test_several_calls_at_once(self) -> None:
+        """As many as there may be are under way."""
+        self.grouping = Grouping(self.call, at_once=2)
+        for item in "abcd":
+            self.add(item)
+        self.assertEqual(self.calls, [["a"], ["b"]])
+        self.ends[1].callback(["B"])
+        self.assertEqual(self.calls[2:], [["c", "d"]])
+
+    def test_the_error_of_one_is_not_that_of_others(self) -> None:
+        """An error among the results ends its item; one that is raised ends all items."""
+        first, second, third = self.add("a"), self.add("b"), self.add("c")
+        self.ends[0].callback(["A"])
+        self.ends[1].callback([NotFound("b"), "C"])
+        self.successResultOf(first)
+        self.failureResultOf(second, NotFound)
+        self.assertEqual(self.successResultOf(third), "C")
+        waiting = [self.add(item) for item in "abc"]
+        self.ends[2].errback(Unavailable("away"))
+        self.ends[3].errback(Unavailable("away"))
+        for each in waiting:
+            self.failureResultOf(each, Unavailable)
+        again = self.add("d")
+        self.ends[4].callback(["D"])
+        self.assertEqual(self.successResultOf(again), "D")
+
+    def test_a_wrong_number_of_results_hangs_no_caller(self) -> None:
+        """It is an error of all items."""
+        waiting = self.add("a")
+        self.ends[0].callback([])
+        self.failureResultOf(waiting, AssertionError)
+
+    def test_a_cancelled_caller_stops_nothing(self) -> None:
+        """Its item is made, and the others get theirs."""
+        first, second, third = self.add("a"), self.add("b"), self.add("c")
+        first.cancel()
+        second.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.failureResultOf(second, CancelledError)
+        self.ends[0].callback(["A"])
+        self.assertEqual(self.calls[1:], [["b", "c"]])
+        self.ends[1].callback([NotFound("b"), "C"])
+        self.assertEqual(self.successResultOf(third), "C")
+
+    def test_a_caller_that_adds_at_once_waits_its_turn(self) -> None:
+        """A caller that continues with another item joins those that wait."""
+
+        async def twice() -> str:
+            return await self.grouping.add("a") + await self.grouping.add("b")
+
+        both, other = start(twice()), self.add("c")
+        self.ends[0].callback(["A"])
+        self.assertEqual(self.calls[1:], [["c", "b"]])
+        self.ends[1].callback(["C", "B"])
+        self.assertEqual(self.successResultOf(both), "AB")
+        self.assertEqual(self.successResultOf(other), "C")
