@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,27 +53,34 @@ class Grouping(Generic[T, R]):
         self._waiting.append((item, result))
         if self._free:
             self._free -= 1
-            # Its errors are those of the items, so there is none left for anybody else.
-            Deferred.fromCoroutine(self._make_all())
+            self._next()
         return await result
 
-    async def _make_all(self) -> None:
-        """Make items until none waits; the owner of each call."""
-        try:
-            while self._waiting:
-                count = min(self._most, len(self._waiting))
-                batch = [self._waiting.popleft() for _ in range(count)]
-                _tell(batch, await self._made([item for item, _ in batch]))
-        finally:
+    def _next(self) -> None:
+        """Make the items that wait; a call that ends makes the next one."""
+        if not self._waiting:
             self._free += 1
+            return
+        count = min(self._most, len(self._waiting))
+        batch = [self._waiting.popleft() for _ in range(count)]
+        job = Deferred.fromCoroutine(_made(self._call([item for item, _ in batch]), count))
+        job.addErrback(_of_all, count)
+        job.addCallback(partial(_tell, batch))
+        job.addBoth(lambda _: self._next())
 
-    async def _made(self, items: Sequence[T]) -> Sequence[R | BaseException]:
-        try:
-            made = await self._call(items)
-            assert len(made) == len(items)
-        except BaseException as error:  # noqa: BLE001 - passed on to the callers
-            return [error] * len(items)
-        return made
+
+async def _made(
+    call: Awaitable[Sequence[R | BaseException]], count: int
+) -> Sequence[R | BaseException]:
+    made = await call
+    assert len(made) == count
+    return made
+
+
+def _of_all(failure: Failure, count: int) -> Sequence[BaseException]:
+    """Make the error of a call that of all its items."""
+    assert failure.value is not None
+    return [failure.value] * count
 
 
 def _tell(batch: Sequence[tuple[T, Deferred[R]]], made: Sequence[R | BaseException]) -> None:

@@ -1,4 +1,4 @@
-"""SqlCatalog: the `Catalog` port on a database, each method one transaction."""
+"""SqlCatalog: the `Catalog` port on a database, each method one interaction."""
 
 from __future__ import annotations
 
@@ -72,11 +72,17 @@ class SqlCatalog(Inventory):
     async def narinfos_alike(self, key: NarKey) -> list[NarInfoEntry]:
         return await self._database.read(narinfos.alike, key)
 
-    async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
-        await self._database.write(_add_narinfo, entry, nar)
+    async def add_narinfo(
+        self, entry: NarInfoEntry, nar: NarRecord, *, is_settled: bool = False
+    ) -> None:
+        write = self._database.write_settled if is_settled else self._database.write
+        await write(_add_narinfo, entry, nar)
 
-    async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
-        await self._database.write(_mark_stored, nar, fence)
+    async def mark_stored(
+        self, nar: NarRecord, fence: int = 0, *, is_settled: bool = False
+    ) -> list[NarInfoEntry]:
+        write = self._database.write_settled if is_settled else self._database.write
+        return await write(_mark_stored, nar, fence)
 
     async def mark_missing(self, key: NarKey) -> None:
         await self._database.write(_mark_missing, key)
@@ -148,11 +154,12 @@ def _add_narinfo(txn: Any, entry: NarInfoEntry, nar: NarRecord) -> None:
     accounts.add(txn, written.change)
 
 
-def _mark_stored(txn: Any, nar: NarRecord, fence: int) -> None:
+def _mark_stored(txn: Any, nar: NarRecord, fence: int) -> list[NarInfoEntry]:
     blocks.refuse_nar(txn, nar)
     written = nars.mark_stored(txn, nar, fence)
-    narinfos.fill_file_facts(txn, nar, written.row_id)
+    entries = narinfos.fill_file_facts(txn, nar, written.row_id)
     accounts.add(txn, written.change)
+    return entries
 
 
 def _mark_missing(txn: Any, key: NarKey) -> None:

@@ -1,8 +1,10 @@
 """LocalDatabase: interactions with SQLite through adbapi, one writer and several readers.
 
 A write interaction runs inside BEGIN IMMEDIATE on the only writing connection, so writers queue
-and never collide. Point reads run on the reactor's thread, on a read-only connection of their own:
-8 microseconds against a thread hop of 70. That decision is made here and nowhere else. In WAL mode
+and never collide. Those that wait at the same time share one transaction, and its sync.
+
+Point reads run on the reactor's thread, on a read-only connection of their own: 8 microseconds
+against a thread hop of 70. That decision is made here and nowhere else. In WAL mode
 readers never wait for the writer; in the rare moment when they would (recovery after a crash of
 another process), a point read goes the way of the others instead of holding up the reactor.
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import uniform
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 from urllib.parse import quote
@@ -22,10 +25,12 @@ from urllib.parse import quote
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.logger import Logger
 
+from ncps.aio.grouping import Grouping
 from ncps.aio.waiting import sleep
 from ncps.database.dialects.base import Transaction, Trouble
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.pool import Database
+from ncps.database.together import Write, write_together
 from ncps.database.walguard import WalCut, WalGuard
 from ncps.errors import Refused, Unavailable
 from ncps.observe.log_queue import settle
@@ -82,38 +87,17 @@ class LocalDatabase(Database):
         self._inline: Any = None
         self._is_locked = False
         self._end = end
+        self._writes: Grouping[Write, Any] = Grouping(self._write_all)
         self._guard = WalGuard(dialect.path)
 
     def open(self) -> None:
-        self._inline = self._opened_blocking()
+        self._inline = _opened_blocking(self._dialect)
         try:
             self._guard.open()
         except OSError as error:
             raise Unavailable(f"{self._dialect.path} cannot be read: {error.strerror}") from error
         self._writer = self._pool(1, read_only=False)
         self._readers = self._pool(READERS, read_only=True)
-
-    def _opened_blocking(self) -> Any:
-        """Open a connection that has read something, and waits for no lock from then on.
-
-        Another worker that opens or closes the file at the same moment locks it while it does so.
-        """
-        for attempt in range(OPEN_ATTEMPTS):
-            connection: Any = None
-            try:
-                connection = self._dialect.connect(read_only=True, timeout_s=WAIT_S)
-                connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
-                connection.execute("PRAGMA busy_timeout = 0")
-            except self._dialect.errors as error:
-                if connection is not None:
-                    connection.close()
-                is_hopeless = self._dialect.trouble(error) is Trouble.FINAL
-                if is_hopeless or attempt + 1 == OPEN_ATTEMPTS:
-                    raise self._dialect.translated(error) from error
-            else:
-                return connection
-            time.sleep(PAUSE_S)
-        raise AssertionError("unreachable")
 
     def _pool(self, size: int, *, read_only: bool) -> ConnectionPool:
         pool = ConnectionPool(
@@ -165,7 +149,7 @@ class LocalDatabase(Database):
     ) -> R:
         since = self._reactor.seconds()
 
-        def guarded(txn: Transaction) -> R:
+        def guarded(_connection: Any, txn: Transaction) -> R:
             self._guard.check_database()  # a process that only reads must notice, too
             return function(txn, *args, **kwargs)
 
@@ -180,53 +164,88 @@ class LocalDatabase(Database):
     async def write(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
+        write = Write(lambda txn: function(txn, *args, **kwargs))
+        return cast("R", await self._written(write))
+
+    async def write_settled(
+        self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        write = Write(lambda txn: function(txn, *args, **kwargs), is_settled=True)
+        return cast("R", await self._written(write))
+
+    async def settle(self) -> None:
+        await self._writes.add(Write(None, is_settled=True))
+
+    async def _written(self, write: Write) -> Any:
         since = self._reactor.seconds()
-
-        def guarded(txn: Transaction) -> R:
-            self._guard.check()
-            return function(txn, *args, **kwargs)
-
         try:
-            return await self._run(self._writer, self._dialect.begin_write, guarded)
-        except WalCut as cut:
-            self._end(str(cut))
-            raise Unavailable(str(cut)) from cut
+            return await self._writes.add(write)
         finally:
             self._seconds("write").observe(self._reactor.seconds() - since)
 
-    async def settle(self) -> None:
-        pool, log = self._writer, f"{self._dialect.path}-wal"
-        if pool is None or not pool.running:
-            raise Unavailable("the database is not open")
+    async def _write_all(self, writes: Sequence[Write]) -> Sequence[Any]:
+        """Make writes in one transaction; return the result or the error of each."""
+        has_rows = any(write.function is not None for write in writes)
+        begin = self._dialect.begin_write if has_rows else ()
         try:
-            await pool.runWithConnection(lambda _connection: _sync_blocking(log))
-        except OSError as error:
-            raise Unavailable(f"{log} cannot be synced: {error.strerror}") from error
+            outcomes = await self._run(self._writer, begin, partial(self._write_blocking, writes))
+        except WalCut as cut:
+            self._end(str(cut))
+            raise Unavailable(str(cut)) from cut
+        return outcomes
+
+    def _write_blocking(
+        self, writes: Sequence[Write], connection: Any, txn: Transaction
+    ) -> Sequence[Any]:
+        if connection.in_transaction:
+            self._guard.check()
+        outcomes = write_together(connection, txn, writes, self._fault_blocking)
+        connection.commit()
+        outcomes = [
+            self._translated(outcome) if isinstance(outcome, self._dialect.errors) else outcome
+            for outcome in outcomes
+        ]
+        if not any(write.is_settled for write in writes):
+            return outcomes
+        trouble = _sync_blocking(f"{self._dialect.path}-wal")
+        if trouble is None:
+            return outcomes
+        pairs = zip(writes, outcomes, strict=True)
+        return [trouble if write.is_settled else outcome for write, outcome in pairs]
+
+    def _fault_blocking(self, error: Exception) -> None:
+        """Look, after an error of the engine, whether the database is still there."""
+        if isinstance(error, self._dialect.errors):
+            self._guard.check_database()  # a file that is gone causes many kinds of errors
 
     async def _run(
         self,
         pool: ConnectionPool | None,
         begin: Sequence[str],
-        function: Callable[Concatenate[Any, P], R],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        work: Callable[[Any, Transaction], R],
     ) -> R:
-        """Run an interaction, again and again while another process holds a lock."""
+        """Run an interaction, again and again while another process holds a lock.
+
+        :param work: is given the connection and the transaction.
+        """
         until = self._reactor.seconds() + (SHORT_PATIENCE_S if self._is_locked else PATIENCE_S)
 
-        def interaction(cursor: Any) -> R:
+        def interaction(connection: Any) -> R:
             if self._is_locked and self._reactor.seconds() >= until:
                 raise Unavailable("the database is locked by another process", retry_after=1.0)
+            cursor = connection.cursor()
             txn = Transaction(cursor, self._dialect.translate)
             for statement in begin:
                 txn.execute(statement)
-            return function(txn, *args, **kwargs)
+            result = work(connection, txn)
+            cursor.close()
+            return result
 
         while True:
             if pool is None or not pool.running:
                 raise Unavailable("the database is not open")
             try:
-                result = cast("R", await pool.runInteraction(interaction))
+                result = cast("R", await pool.runWithConnection(interaction))
             except self._dialect.errors as error:
                 if self._dialect.trouble(error) is Trouble.FINAL:
                     self._guard.check_database()  # a file that is gone causes many kinds of errors
@@ -246,16 +265,45 @@ class LocalDatabase(Database):
         return Unavailable(str(found)) if isinstance(found, Refused) else found
 
 
-def _sync_blocking(path: str) -> None:
-    """Sync the write-ahead log; transactions that are no longer in it are on the disk already.
+def _opened_blocking(dialect: SQLite) -> Any:
+    """Open a connection that has read something, and waits for no lock from then on.
 
-    The log has no locks, so closing it here frees none.
+    Another worker that opens or closes the file at the same moment locks it while it does so.
+    """
+    for attempt in range(OPEN_ATTEMPTS):
+        connection: Any = None
+        try:
+            connection = dialect.connect(read_only=True, timeout_s=WAIT_S)
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+            connection.execute("PRAGMA busy_timeout = 0")
+        except dialect.errors as error:
+            if connection is not None:
+                connection.close()
+            is_hopeless = dialect.trouble(error) is Trouble.FINAL
+            if is_hopeless or attempt + 1 == OPEN_ATTEMPTS:
+                raise dialect.translated(error) from error
+        else:
+            return connection
+        time.sleep(PAUSE_S)
+    raise AssertionError("unreachable")
+
+
+def _sync_blocking(path: str) -> Unavailable | None:
+    """Sync the write-ahead log; return why that cannot be.
+
+    Transactions that are no longer in it are on the disk already. The log has no locks, so closing
+    it here frees none.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return
+        return None
+    except OSError as error:
+        return Unavailable(f"{path} cannot be synced: {error.strerror}")
     try:
         os.fsync(fd)
+    except OSError as error:
+        return Unavailable(f"{path} cannot be synced: {error.strerror}")
     finally:
         os.close(fd)
+    return None

@@ -122,19 +122,29 @@ def put(txn: Any, entry: NarInfoEntry, nar_file_id: int) -> None:
     )
 
 
-def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> None:
-    """Put FileHash and FileSize of the stored NAR into its narinfos, in place of an upstream's."""
-    for entry in of_nar(txn, nar.key, is_locked=True):
-        narinfo = entry.narinfo
-        if narinfo.compression == "none":
-            continue  # the file is the NAR, which is signed
-        told = evolve(
-            narinfo,
-            file_hash=nar.file_hash or narinfo.file_hash,
-            file_size=nar.file_size or narinfo.file_size,
-        )
-        if told != narinfo:
-            put(txn, evolve(entry, narinfo=told), nar_file_id)
+def fill_file_facts(txn: Any, nar: NarRecord, nar_file_id: int) -> list[NarInfoEntry]:
+    """Put FileHash and FileSize of the stored NAR into its narinfos, in place of an upstream's.
+
+    Return all its narinfos.
+    """
+    found = of_nar(txn, nar.key, is_locked=True)
+    entries = [_filled(entry, nar) for entry in found]
+    for before, entry in zip(found, entries, strict=True):
+        if entry is not before:
+            put(txn, entry, nar_file_id)
+    return entries
+
+
+def _filled(entry: NarInfoEntry, nar: NarRecord) -> NarInfoEntry:
+    narinfo = entry.narinfo
+    if narinfo.compression == "none":
+        return entry  # the file is the NAR, which is signed
+    told = evolve(
+        narinfo,
+        file_hash=nar.file_hash or narinfo.file_hash,
+        file_size=nar.file_size or narinfo.file_size,
+    )
+    return entry if told == narinfo else evolve(entry, narinfo=told)
 
 
 def forget(txn: Any, digest: str) -> bool:

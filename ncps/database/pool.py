@@ -46,7 +46,18 @@ class Database(Protocol):
     ) -> R:
         """Run one transaction; committed on return, rolled back on any error.
 
+        Several that wait at the same time may be one transaction for the engine; then the function
+        sees what those before it have written, and an error takes back its own part alone.
+
         SQLite's commits survive the death of this process, but perhaps not that of the machine.
+        """
+
+    async def write_settled(
+        self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """As `write`, and then as `settle`, in one step.
+
+        If the second part fails, the transaction is committed although this raises Unavailable.
         """
 
     async def settle(self) -> None:

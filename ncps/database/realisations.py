@@ -34,10 +34,9 @@ class SqlRealisations(Realisations):
             return await self._database.read(find, key)
 
     async def put(self, entry: RealisationEntry, before: RealisationEntry | None) -> bool:
-        is_written = await self._database.write(put, entry, before)
-        if is_written and entry.is_uploaded:
-            await self._database.settle()
-        return is_written
+        if entry.is_uploaded:
+            return await self._database.write_settled(put, entry, before)
+        return await self._database.write(put, entry, before)
 
     async def forget(self, key: RealisationKey) -> bool:
         return await self._database.write(forget, key)

@@ -36,19 +36,13 @@ class SqlRemovals(Removals):
         return await self._database.read(_representations, key)
 
     async def discard(self, keys: Collection[NarKey]) -> list[EvictedNar]:
-        discarded = await self._database.write(_discard, tuple(keys))
-        await self._database.settle()
-        return discarded
+        return await self._database.write_settled(_discard, tuple(keys))
 
     async def erase(self, digests: Collection[str], *, keeps_nars: bool = False) -> Erased:
-        erased = await self._database.write(_erase, tuple(digests), keeps_nars)
-        await self._database.settle()
-        return erased
+        return await self._database.write_settled(_erase, tuple(digests), keeps_nars)
 
     async def block(self, blocks: Sequence[Block]) -> Erased:
-        erased = await self._database.write(_block, tuple(blocks))
-        await self._database.settle()
-        return erased
+        return await self._database.write_settled(_block, tuple(blocks))
 
     async def unblock(self, digest: str) -> bool:
         return await self._database.write(_unblock, digest)

@@ -123,6 +123,11 @@ class ServerDatabase(Database):
         begin = self._dialect.begin_write
         return await self._call("write", begin, lambda txn: function(txn, *args, **kwargs))
 
+    async def write_settled(
+        self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        return await self.write(function, *args, **kwargs)
+
     async def settle(self) -> None:
         """See `Database`: a server's commits are as durable as they get."""
 

@@ -124,7 +124,7 @@ class Totals:
 
 
 class Catalog(Protocol):
-    """The index that requests use; each method is one transaction.
+    """The index that requests use; each method happens as a whole or not at all.
 
     Raises Unavailable if the database is away.
     """
@@ -153,7 +153,9 @@ class Catalog(Protocol):
     async def narinfos_alike(self, key: NarKey) -> list[NarInfoEntry]:
         """Return some narinfos, of any URL, whose NAR has the same NarHash. May be slow."""
 
-    async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
+    async def add_narinfo(
+        self, entry: NarInfoEntry, nar: NarRecord, *, is_settled: bool = False
+    ) -> None:
         """Insert or replace a narinfo and see to its NAR's row.
 
         A new NAR row takes all of `nar`. Of an existing one that is stored only what is unknown
@@ -161,10 +163,14 @@ class Catalog(Protocol):
         the NarHash of `nar`; one that was stored once takes the origin from `nar`, one that never
         was the advertised facts, too. References and signatures are sets. Raises Blocked (see
         `ncps.ports.removals`), and writes nothing, if the path or its NAR is blocked.
+
+        :param is_settled: whether it survives a loss of power on return, as after `settle`.
         """
 
-    async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
-        """Insert or replace a NAR's row after its bytes were published.
+    async def mark_stored(
+        self, nar: NarRecord, fence: int = 0, *, is_settled: bool = False
+    ) -> list[NarInfoEntry]:
+        """Insert or replace a NAR's row after its bytes were published; return its narinfos.
 
         Narinfos of this key get FileHash and FileSize from the record, unless their compression is
         none. Raises Blocked, and writes nothing, if the NAR is blocked.
@@ -172,6 +178,7 @@ class Catalog(Protocol):
         :param fence: of the lease under which they were fetched; Conflict, and nothing is written,
             if bytes were recorded under a later one. 0 for no lease, which always writes and
             leaves the number of the last lease.
+        :param is_settled: whether it survives a loss of power on return, as after `settle`.
         """
 
     async def mark_missing(self, key: NarKey) -> None:

@@ -36,9 +36,10 @@ class StoredContract(Contract):
 
     async def test_stored_bytes_are_recorded(self) -> None:
         """After publication the record says so, whether a narinfo had named the NAR or not."""
-        await self.catalog.mark_stored(stored(1))
-        await self.catalog.add_narinfo(entry(2), record(2))
-        await self.catalog.mark_stored(stored(2, verified_at=later(1)))
+        self.assertEqual(await self.catalog.mark_stored(stored(1)), [])
+        await self.catalog.add_narinfo(entry(2), record(2), is_settled=True)
+        told = await self.catalog.mark_stored(stored(2, verified_at=later(1)), is_settled=True)
+        self.assertEqual(told, [entry(2)])
         self.assertEqual(await self.nar_record(1), stored(1))
         self.assertEqual(await self.nar_record(2), stored(2, verified_at=later(1)))
         found = await self.catalog.narinfo(digest_of(2))

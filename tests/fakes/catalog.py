@@ -133,7 +133,9 @@ class MemoryCatalog(Failing, Inventory):
             if nar is not None and self.records[its].nar_hash == nar.nar_hash
         ]
 
-    async def add_narinfo(self, entry: NarInfoEntry, nar: NarRecord) -> None:
+    async def add_narinfo(
+        self, entry: NarInfoEntry, nar: NarRecord, *, is_settled: bool = False
+    ) -> None:
         self._writing()
         if entry.digest in self.blocks:
             raise Blocked(f"{entry.digest} is blocked")
@@ -145,7 +147,9 @@ class MemoryCatalog(Failing, Inventory):
         self.entries[entry.digest] = entry
         self._key_of[entry.digest] = nar.key
 
-    async def mark_stored(self, nar: NarRecord, fence: int = 0) -> None:
+    async def mark_stored(
+        self, nar: NarRecord, fence: int = 0, *, is_settled: bool = False
+    ) -> list[NarInfoEntry]:
         self._writing()
         refuse_blocked(self.blocks.values(), hashes_of(nar))
         last = self._fences.get(nar.key, 0)
@@ -165,6 +169,7 @@ class MemoryCatalog(Failing, Inventory):
                     file_size=nar.file_size or narinfo.file_size,
                 )
             self.entries[digest] = evolve(self.entries[digest], narinfo=narinfo)
+        return [self.entries[digest] for digest in self.digests_of(nar.key)]
 
     async def mark_missing(self, key: NarKey) -> None:
         self._writing()

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from attrs import evolve
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import DeferredList
 
 from ncps.database import local
 from ncps.database.catalog import SqlCatalog
@@ -99,6 +100,20 @@ class FaultTests(SqliteTestCase):
         self.assertIsNotNone(await catalog.narinfo(digest_of(0)))
         self.assertIsNone(await catalog.narinfo(digest_of(count)))
         self.assertIsNone(await catalog.nar(key_of(count)))
+
+    async def test_a_full_database_fails_all_writes_of_one_time(self) -> None:
+        """SQLite takes back their transaction; nothing of it is there, and reads go on."""
+        catalog = self.catalog("max_page_count = 20")
+        writes = [start(catalog.add_narinfo(entry(n), record(n))) for n in range(200)]
+        outcomes = await DeferredList(writes, consumeErrors=True)
+        count = (await catalog.totals()).narinfos
+        self.assertEqual(count, [is_right for is_right, _ in outcomes].count(True))
+        self.assertTrue(0 < count < 200)
+        for number, (is_right, error) in enumerate(outcomes):
+            found = await catalog.narinfo(digest_of(number))
+            self.assertEqual(found is not None, is_right)
+            if not is_right:
+                error.trap(StorageFull)
 
     async def test_a_wrong_count_is_put_right(self) -> None:
         """If the counter was changed or removed by hand, a recount repairs it."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from typing import Any, cast
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, gatherResults
 
 from ncps.database import local, migrate, nars
 from ncps.database.local import LocalDatabase
-from ncps.errors import Corrupt, StorageFull, Unavailable
+from ncps.errors import Conflict, Corrupt, StorageFull, Unavailable
 from ncps.observe.metrics import Metrics
 from tests.contract.running import start
 from tests.contract.samples import EARLY, key_of, stored
@@ -47,6 +49,57 @@ class DatabaseTests(SqliteTestCase):
             await write
         await self.database.write(nars.mark_stored, stored(2))
         self.assertIsNotNone(await self.database.read(nars.find, key_of(1)))
+
+    async def test_writes_of_one_time_share_a_sync(self) -> None:
+        """The first one goes alone, and all others together; each is durable on return."""
+        synced: list[int] = []
+        self.patch(os, "fsync", synced.append)
+        writes = [self.database.write_settled(nars.mark_stored, stored(n)) for n in range(50)]
+        await gatherResults([start(write) for write in writes])
+        self.assertEqual(len(synced), 2)
+        for number in range(50):
+            self.assertIsNotNone(await self.database.read(nars.find, key_of(number)))
+
+    async def test_one_failing_write_of_many_is_undone_alone(self) -> None:
+        """Its error is its own, as an error of ours; the others are committed."""
+
+        def failing(txn: Any, number: int, error: Exception) -> None:
+            nars.mark_stored(txn, stored(number))
+            raise error
+
+        def refused(txn: Any, number: int) -> None:
+            nars.mark_stored(txn, stored(number))
+            txn.execute("INSERT INTO narinfos (hash) VALUES (NULL)")
+
+        first = start(self.database.write(nars.mark_stored, stored(0)))
+        wrong = start(self.database.write(failing, 1, Conflict("no")))
+        odd = start(self.database.write(refused, 2))
+        last = start(self.database.write_settled(nars.mark_stored, stored(3)))
+        await first
+        await last
+        with self.assertRaises(Conflict):
+            await wrong
+        with self.assertRaises(Corrupt):
+            await odd
+        found = [await self.database.read(nars.find, key_of(number)) for number in range(4)]
+        self.assertEqual([nar is not None for nar in found], [True, False, False, True])
+
+    async def test_a_sync_that_fails_is_the_error_of_those_that_wait_for_it(self) -> None:
+        """The other writes of the same transaction are committed."""
+
+        def failing(_fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        self.patch(os, "fsync", failing)
+        first = start(self.database.write(nars.mark_stored, stored(0)))
+        plain = start(self.database.write(nars.mark_stored, stored(1)))
+        settled = start(self.database.write_settled(nars.mark_stored, stored(2)))
+        settle = start(self.database.settle())
+        await first
+        await plain
+        for waiting in (settled, settle):
+            with self.assertRaisesRegex(Unavailable, "cannot be synced"):
+                await waiting
 
     async def test_readers_cannot_write(self) -> None:
         """A write by mistake in a reading function is refused by the engine."""

@@ -98,11 +98,13 @@ database = LocalDatabase(reactor, SQLite(Path(sys.argv[1])), Metrics())
 catalog = SqlCatalog(database)
 async def main():
     database.open()
-    for number in range(1000):
-        await catalog.mark_stored(stored(number))
+    async def record(number):
+        await catalog.mark_stored(stored(number), is_settled=number % 2 == 0)
         print(number, flush=True)
         if number == 30:
             os.kill(os.getpid(), signal.SIGKILL)
+    for number in range(1000):
+        start(record(number))
 reactor.callWhenRunning(lambda: start(main()))
 reactor.run()
 """

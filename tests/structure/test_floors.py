@@ -90,7 +90,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "ncps.database": (
         "former lock clock rows migration accounts wrong",
         "dialects",
-        "steps walguard connections local pool server migrate",
+        "steps walguard connections together local pool server migrate",
         "pins blocks",
         "nars narinfos realisations replicas tokens idle references removals",
         "catalog",
@@ -99,7 +99,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
     "ncps.storage": (
         "os_errors keys temps lock calls room blobs",
         "stores",
-        "directories listing sealed tree directory_body directory",
+        "directories listing sealed tree small_files directory_body directory",
         "s3",
     ),
     "ncps.web": (
