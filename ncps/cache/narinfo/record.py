@@ -219,10 +219,17 @@ class Records:
         )
         return holds
 
-    async def published(self, nar: NarRecord) -> None:
-        """Take note that a NAR's bytes are published and marked in the catalog."""
+    async def published(
+        self, nar: NarRecord, narinfos: Sequence[NarInfoEntry] | None = None
+    ) -> None:
+        """Take note that a NAR's bytes are published and marked in the catalog.
+
+        :param narinfos: of the NAR, as the catalog has them now; None if they are to be read.
+        """
         self._board.nar_changed(nar.key)
-        for entry in await self._catalog.narinfos_of(nar.key):
+        if narinfos is None:
+            narinfos = await self._catalog.narinfos_of(nar.key)
+        for entry in narinfos:
             await self.keep_beside(entry)
             self.look_for_symbols(entry, nar)
 

@@ -131,13 +131,14 @@ class NarInfoVerifier:
     async def judged(self, narinfo: NarInfo, digest: str, upstream: str, now: datetime) -> Vetted:
         """Do as `vet`, in a thread where that is dear."""
         judge = partial(self.vet, narinfo, digest=digest, upstream=upstream, now=now)
-        return await self._apart(narinfo, judge)
+        return await self.apart_for(narinfo, judge)
 
     async def apart(self, judge: Callable[..., R], entry: NarInfoEntry, *others: NarInfoEntry) -> R:
         """Call `vouched`, `merged` or the like, in a thread where there are many references."""
-        return await self._apart(entry.narinfo, partial(judge, entry, *others))
+        return await self.apart_for(entry.narinfo, partial(judge, entry, *others))
 
-    async def _apart(self, narinfo: NarInfo, judge: Callable[[], R]) -> R:
+    async def apart_for(self, narinfo: NarInfo, judge: Callable[[], R]) -> R:
+        """Call a function that works with a narinfo, in a thread if it has many references."""
         if self.workers is None or not narinfo.references.is_long:
             return judge()
         return await self.workers.run(judge)

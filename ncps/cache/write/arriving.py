@@ -20,7 +20,7 @@ from ncps.nix.hashes import Hash
 from ncps.nix.nar import MAGIC
 from ncps.nix.narcheck import FileDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
-from ncps.ports import Spooled
+from ncps.ports import NarStore, Stat
 
 MEMORY: Final = 16 * 1024 * 1024
 """Bytes of all uploads that wait in memory to be written, about."""
@@ -70,16 +70,28 @@ def compression_by(key: NarKey, head: bytes) -> str:
 class Received:
     """The bytes of one upload; the last coroutine that works with them closes it.
 
+    :param announced: bytes that the client has announced, if it has.
+    :param piece: bytes that wait to be written, at most.
     :ivar is_taken: whether a job that outlives the request closes it.
     """
 
-    def __init__(self, ticket: Admitted, inspection: UploadInspection, threads: Threads) -> None:
+    def __init__(
+        self,
+        ticket: Admitted,
+        inspection: UploadInspection,
+        threads: Threads,
+        *,
+        announced: int | None,
+        piece: int,
+    ) -> None:
         self.is_taken = False
         self.inside: tuple[Hash, int] | None = None
         self.sha256: Hash | None = None
         self._ticket = ticket
         self._inspection = inspection
         self._threads = threads
+        self._announced = announced
+        self._piece = piece
         self._spool: Spool | None = None
         self._looking: Inside | None = None
 
@@ -88,21 +100,17 @@ class Received:
         """Bytes that have come."""
         return 0 if self._spool is None else self._spool.length
 
-    async def take(
-        self, chunks: AsyncIterable[bytes], size: int | None, compression: str, *, piece: int
-    ) -> None:
+    async def take(self, chunks: AsyncIterable[bytes], compression: str) -> None:
         """Take all bytes.
 
         Raises Malformed if they are not as announced or no NAR, TooLarge if they are more than
         announced, StorageFull if the disk is full; and the errors of `chunks`.
-
-        :param piece: bytes that wait to be written, at most.
         """
-        file = FileDigest()
+        size, file = self._announced, FileDigest()
         self._looking = self._inspection.begin(compression)
         digests = (file,) if self._looking is None else (file, self._looking)
         self._spool = self._ticket.spool(size, digests)
-        await self._fill(self._spool, chunks, size, piece)
+        await self._fill(self._spool, chunks)
         if size is not None and self._spool.length != size:
             raise Malformed(f"{self._spool.length} bytes came, {size} were announced")
         self.sha256 = file.finish()
@@ -112,9 +120,8 @@ class Received:
             except Corrupt as error:
                 raise Malformed(f"the upload is no NAR: {error}") from error
 
-    async def _fill(
-        self, spool: Spool, chunks: AsyncIterable[bytes], size: int | None, piece: int
-    ) -> None:
+    async def _fill(self, spool: Spool, chunks: AsyncIterable[bytes]) -> None:
+        size = self._announced
         self._refuse_full(spool)
         waiting = came = room = 0
         async for chunk in chunks:
@@ -126,7 +133,7 @@ class Received:
                 room = came + STEP
                 self._take_room(room)
             await self._write(spool, chunk)
-            if waiting >= piece:
+            if waiting >= self._piece:
                 waiting = 0
                 await self._write(spool, None)
         await self._write(spool, None)
@@ -152,11 +159,11 @@ class Received:
         if not spool.is_kept:
             raise StorageFull(spool.keep_error)
 
-    def spooled(self) -> Spooled:
-        """Name the file, for publication."""
+    async def store(self, store: NarStore, key: NarKey) -> Stat:
+        """Publish the file."""
         assert self._spool is not None
         assert self.sha256 is not None
-        return self._spool.spooled(self.sha256)
+        return await store.publish(key, self._spool.spooled(self.sha256))
 
     def close(self) -> None:
         """Let go of everything; idempotent."""

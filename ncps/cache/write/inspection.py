@@ -37,7 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PLACES: Final = 4
-"""Compressed files that are looked into at once."""
+"""Compressed files that are looked into at once; and as many small ones, which are in memory."""
 
 WAITING: Final = 10_000
 """Files that wait for a place, at most."""
@@ -101,7 +101,10 @@ class Inside:
 
 
 class UploadInspection:
-    """Looks into uploads."""
+    """Looks into uploads.
+
+    :ivar small: places for files that are in memory; one is taken for as long as a thread works.
+    """
 
     _log = Logger()
 
@@ -115,6 +118,9 @@ class UploadInspection:
         self._places = Bulkhead(
             world.clock, "looks into uploads", size=PLACES, queue=WAITING, patience_s=QUEUE_S
         )
+        self.small = Bulkhead(
+            world.clock, "looks into small uploads", size=PLACES, queue=WAITING, patience_s=QUEUE_S
+        )
         self._flights: SingleFlight[tuple[object, ...], NarRecord] = SingleFlight(
             world.tasks, "look into"
         )
@@ -124,13 +130,20 @@ class UploadInspection:
 
         Its caller gives it back by `end`.
         """
-        if compression == "none":
-            return Inside(compression, self._rules.max_ratio)
-        if not is_supported(compression) or (compression in _DEAR and not self._rules.is_eager):
-            return None
+        inside = self.inside(compression)
+        if inside is None or compression == "none":
+            return inside
         if not self._places.free:
             return None
         self._tasks.start("take a place", self._places.acquire())  # at once, since one is free
+        return inside
+
+    def inside(self, compression: str) -> Inside | None:
+        """Return what looks into an upload; None if that is done later. It takes no place."""
+        if compression != "none" and (
+            not is_supported(compression) or (compression in _DEAR and not self._rules.is_eager)
+        ):
+            return None
         return Inside(compression, self._rules.max_ratio)
 
     def end(self, inside: Inside) -> None:

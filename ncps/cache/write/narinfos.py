@@ -33,6 +33,9 @@ from ncps.ports import Blocked, NarInfoEntry, NarRecord
 
 _PREFIX: Final = "nar/"
 
+LONG: Final = 16 * 1024
+"""Bytes of a narinfo that a thread reads: a shorter one takes less time than to wait for it."""
+
 
 class NarInfoUploads:
     """Accepts narinfos."""
@@ -53,13 +56,17 @@ class NarInfoUploads:
         """See `Uploads.put_narinfo`."""
         if len(text) > MAX_SIZE:
             raise TooLarge(f"a narinfo has at most {MAX_SIZE} bytes")
-        narinfo = await self._world.threads.run(NarInfo.parse, text)
+        if len(text) > LONG:
+            narinfo = await self._world.threads.run(NarInfo.parse, text)
+        else:
+            narinfo = NarInfo.parse(text)
         path = narinfo.store_path
         if path.digest != digest:
             raise Malformed(f"StorePath is {path.base}, and the URL says {digest}")
         if not principal.may(Scope.WRITE, path.base):
             raise Refused(f"this client may not upload {path.base}")
-        trusted = await self._world.threads.run(self._trust.judge, narinfo)
+        vetting = self._known.vetting
+        trusted = await vetting.apart_for(narinfo, partial(self._trust.judge, narinfo))
         if await self._world.removals.is_blocked(digest):
             raise blocked(path.base)
         nar = await self._nar_of(trusted.narinfo)
@@ -130,7 +137,7 @@ class NarInfoUploads:
                 nar = evolve(nar, uploaded_at=utc_now(self._world.clock))
                 await self._catalog.mark_stored(nar, lease.fence)
             make = partial(self._trust.entry, narinfo, nar, utc_now(self._world.clock))
-            new = await self._world.threads.run(make)
+            new = await self._known.vetting.apart_for(narinfo, make)
             there = await self._catalog.narinfo(narinfo.store_path.digest)
             if there is None:
                 await self._write(new, nar)
@@ -146,8 +153,8 @@ class NarInfoUploads:
 
         Raises Conflict if that is trusted, and its NAR is stored and another one.
         """
-        vouched = self._known.vetting.vouched
-        holds = its.is_stored and await self._world.threads.run(vouched, old) is not None
+        vetting = self._known.vetting
+        holds = its.is_stored and await vetting.apart(vetting.vouched, old) is not None
         if not holds:
             await self._write(new, nar)
             return UploadOutcome.STORED
@@ -160,8 +167,7 @@ class NarInfoUploads:
             )
         # The NAR that is here stays the one behind the path, and with it the key that vouched.
         same = evolve(before, signatures=after.signatures)
-        made = partial(self._known.vetting.merged, evolve(old, narinfo=same), old)
-        merged = await self._world.threads.run(made)
+        merged = await vetting.apart(vetting.merged, evolve(old, narinfo=same), old)
         if set(merged.narinfo.signatures) == set(before.signatures):
             return UploadOutcome.KNOWN
         await self._write(merged, its)
@@ -172,11 +178,10 @@ class NarInfoUploads:
         text = render_sidecar(entry, self._known.vetting.own_names)
         await self._world.narinfos.put(entry.digest, text)
         try:
-            await self._catalog.add_narinfo(entry, nar)
+            await self._catalog.add_narinfo(entry, nar, is_settled=True)
         except Blocked as error:
             await self._world.narinfos.delete(entry.digest)
             raise blocked(entry.narinfo.store_path.base) from error
-        await self._catalog.settle()
         state = self._known.state
         state.memory.drop(entry.digest)
         state.board.appeared(entry.digest, nar.key)

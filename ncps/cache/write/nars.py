@@ -16,6 +16,7 @@ from typing import Final
 from attrs import evolve, frozen
 from twisted.logger import Logger
 
+from ncps.aio.admission import Admitted
 from ncps.aio.clocks import utc_now
 from ncps.aio.single_flight import SingleFlight
 from ncps.aio.waiting import within
@@ -29,6 +30,7 @@ from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.cache.world import World
 from ncps.cache.write.arriving import LEAST, MEMORY, MOST, Received, compression_by, peeked
+from ncps.cache.write.held import Held, Memory
 from ncps.cache.write.inspection import UploadInspection
 from ncps.cache.write.quota import Quota
 from ncps.cache.write.rules import UploadRules
@@ -47,7 +49,7 @@ from ncps.nix.hashes import Hash
 from ncps.nix.nar import MAGIC
 from ncps.nix.narcheck import FileDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
-from ncps.ports import Blocked, Lease, Leases, NarRecord
+from ncps.ports import Blocked, Catalog, Lease, Leases, NarRecord
 
 LEASE_S: Final = 30.0
 """Seconds that an upload waits for another process that fetches or removes the same NAR."""
@@ -68,6 +70,17 @@ class KnownPaths:
 def blocked(name: str) -> Refused:
     """Return the refusal of an upload that an operator wants nowhere in this cache."""
     return Refused(f"{name} is blocked here (`ncps rm --list-blocked`)")
+
+
+async def has_row(catalog: Catalog, key: NarKey) -> bool:
+    """Whether the catalog has a stored NAR by this name, or a file with the hash in the name."""
+    nar = await catalog.nar(key)
+    if nar is not None and nar.is_stored:
+        return True
+    try:
+        return await catalog.stored_file(key.as_hash(), key.extension) is not None
+    except Malformed:
+        return False
 
 
 async def lease_for(world: World, key: NarKey) -> Lease:
@@ -102,6 +115,7 @@ class NarUploads:
         self._rules = rules
         self.stored: Callable[[], object] = lambda: None
         self._arriving = 0
+        self._memory = Memory()
         self._flights: SingleFlight[NarKey, UploadOutcome] = SingleFlight(world.tasks, "upload")
 
     async def put(
@@ -126,6 +140,9 @@ class NarUploads:
                 raise blocked(key.file_name)
 
     async def _find(self, key: NarKey) -> NarRecord | None:
+        """Return the row of a stored NAR. Bytes without a row are not looked for: they stay."""
+        if not await has_row(self._world.catalog, key):
+            return None
         try:
             return await self._known.nars.find_stored(key)
         except NotFound:  # an absence that is remembered
@@ -162,15 +179,15 @@ class NarUploads:
         self, key: NarKey, named: Hash, chunks: AsyncIterable[bytes], size: int | None
     ) -> UploadOutcome:
         ticket = self._world.admission.begin_upload()
-        received = Received(ticket, self._inspection, self._world.threads)
+        refusal = ticket.room(size)
+        if refusal:
+            ticket.close()
+            raise StorageFull(refusal)
+        received = self._received(ticket, size)
         try:
-            refusal = ticket.room(size)
-            if refusal:
-                raise StorageFull(refusal)
             head, whole = await peeked(chunks, len(MAGIC))
             compression = compression_by(key, head)
-            piece = max(LEAST, min(MOST, MEMORY // self._arriving))
-            await received.take(self._counted(whole), size, compression, piece=piece)
+            await received.take(self._counted(whole), compression)
             if received.sha256 != named:
                 raise Malformed(
                     f"the upload has the SHA-256 {received.sha256}, and its name is"
@@ -184,6 +201,14 @@ class NarUploads:
             if not received.is_taken:
                 received.close()
 
+    def _received(self, ticket: Admitted, size: int | None) -> Received | Held:
+        """Return what takes an upload of this size: memory, or else a spool."""
+        if size is not None and self._memory.take(size):
+            return Held(size, self._memory, ticket, self._inspection, self._world.threads)
+        piece = max(LEAST, min(MOST, MEMORY // self._arriving))
+        world, inspection = self._world, self._inspection
+        return Received(ticket, inspection, world.threads, announced=size, piece=piece)
+
     async def _counted(self, chunks: AsyncIterable[bytes]) -> AsyncIterable[bytes]:
         came, most = 0, self._rules.max_size
         async for chunk in chunks:
@@ -193,7 +218,9 @@ class NarUploads:
                 raise TooLarge(f"the upload has more than {most} bytes (cache-upload-max-size)")
             yield chunk
 
-    async def _keep(self, key: NarKey, compression: str, received: Received) -> UploadOutcome:
+    async def _keep(
+        self, key: NarKey, compression: str, received: Received | Held
+    ) -> UploadOutcome:
         """Publish what was received, and close it."""
         received.is_taken = True
         try:
@@ -216,13 +243,15 @@ class NarUploads:
             self._inspection.later(record)
         return UploadOutcome.STORED
 
-    async def _publish(self, record: NarRecord, received: Received, lease: Lease) -> NarRecord:
+    async def _publish(
+        self, record: NarRecord, received: Received | Held, lease: Lease
+    ) -> NarRecord:
         """Store bytes and row. Raises Unavailable if another process may have removed the bytes."""
         world = self._world
-        stat = await world.nars.publish(record.key, received.spooled())
+        stat = await received.store(world.nars, record.key)
         record = evolve(record, stored_tag=stat.tag)
         try:
-            await world.catalog.mark_stored(record, lease.fence)
+            narinfos = await world.catalog.mark_stored(record, lease.fence, is_settled=True)
         except Conflict as error:
             raise Unavailable(f"another process has stored it meanwhile: {error}") from error
         except Blocked as error:
@@ -231,12 +260,11 @@ class NarUploads:
         if lease.is_lost and await world.nars.stat(record.key) is None:
             await world.catalog.mark_missing(record.key)
             raise _removed(record.key)
-        await world.catalog.settle()
-        await self._known.records.published(record)
+        await self._known.records.published(record, narinfos)
         return record
 
     def _record(
-        self, key: NarKey, there: NarRecord | None, compression: str, received: Received
+        self, key: NarKey, there: NarRecord | None, compression: str, received: Received | Held
     ) -> NarRecord:
         """The row of a received file: its facts, and the origin that is known of the same file."""
         now = utc_now(self._world.clock)

@@ -15,7 +15,7 @@ from ncps.cache.answers import Outcome, ServedNar, ServedNarInfo
 from ncps.cache.nar.stored import StoredNar, locate_stored, open_stored, stored_key
 from ncps.cache.narinfo.state import KnownNarInfo
 from ncps.cache.world import World
-from ncps.cache.write.nars import KnownPaths
+from ncps.cache.write.nars import KnownPaths, has_row
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord, Replaced
@@ -65,7 +65,9 @@ class StoredOnly:
         return False
 
     async def nar(self, key: NarKey) -> ServedNar:
-        """See `Uploads.nar`."""
+        """See `Uploads.nar`. Bytes without a row are not looked for: the client sends them."""
+        if not await has_row(self._catalog, key):
+            raise NotFound(f"{key.file_name} is not stored here")
         nar = await self._known.nars.find_stored(key)
         if nar is None:
             raise NotFound(f"{key.file_name} is not stored here")

@@ -45,15 +45,19 @@ class PutNarTests(UploadCase):
         self.assertEqual(10, self.counts["nar stored"])
 
     def test_the_same_bytes_again_are_no_news(self) -> None:
-        """A second upload succeeds, and nothing is stored again."""
-        one = upload()
-        self.put_nar(one)
-        before = self.catalog.records[one.conventional]
-        self.clock.advance(5)
-        self.assertEqual(UploadOutcome.KNOWN, self.put_nar(one))
-        after = self.catalog.records[one.conventional]
-        self.assertEqual(before.stored_at, after.stored_at)
-        self.assertEqual(1, len(self.files))
+        """A second upload succeeds, and nothing is stored again.
+
+        An upload that is announced as small is held in memory; any other one is a file meanwhile.
+        """
+        for announced, files in ((True, 0), (False, 1)):
+            one = upload(f"{announced}")
+            self.put_nar(one, announced=announced)
+            before = self.catalog.records[one.conventional]
+            self.clock.advance(5)
+            self.assertEqual(UploadOutcome.KNOWN, self.put_nar(one, announced=announced))
+            after = self.catalog.records[one.conventional]
+            self.assertEqual(before.stored_at, after.stored_at)
+            self.assertEqual(files, len(self.files))
 
     def test_a_file_that_goes_while_it_is_compared_is_no_success(self) -> None:
         """Evicted by then, or lost: the client is told to send it again, and then succeeds."""

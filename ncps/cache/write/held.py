@@ -1,0 +1,107 @@
+"""A small upload, which is held in memory until it is stored.
+
+It needs no spool: one thread hashes it and looks into it, and another one stores it together with
+other small files that wait at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from typing import Final
+
+from ncps.aio.admission import Admitted
+from ncps.aio.threads import Threads
+from ncps.cache.write.inspection import UploadInspection
+from ncps.errors import Corrupt, Malformed, TooLarge
+from ncps.nix.hashes import Hash, sha256_of
+from ncps.nix.narurl import NarKey
+from ncps.ports import SMALL, NarStore, Stat
+
+MEMORY: Final = 32 * 1024 * 1024
+"""Bytes of all uploads that are held at once; further ones go into spools."""
+
+
+class Memory:
+    """The memory that small uploads share."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    def take(self, size: int | None) -> bool:
+        """Take memory for an upload of this size; False if it is not small, or there is no room."""
+        if size is None or size > SMALL or self._taken + size > MEMORY:
+            return False
+        self._taken += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Give memory back; once for each time that it was taken."""
+        self._taken -= size
+
+
+class Held:
+    """As `arriving.Received`, for an upload that has taken its size from the memory.
+
+    :param ticket: has room for it on the disk.
+    :ivar is_taken: whether a job that outlives the request closes it.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        memory: Memory,
+        ticket: Admitted,
+        inspection: UploadInspection,
+        threads: Threads,
+    ) -> None:
+        self.is_taken = False
+        self.inside: tuple[Hash, int] | None = None
+        self.sha256: Hash | None = None
+        self.size = size
+        self._data = b""
+        self._memory: Memory | None = memory
+        self._ticket = ticket
+        self._inspection = inspection
+        self._threads = threads
+
+    async def take(self, chunks: AsyncIterable[bytes], compression: str) -> None:
+        """Take all bytes.
+
+        Raises Malformed if they are not as announced or no NAR, TooLarge if they are more than
+        announced, and the errors of `chunks`.
+        """
+        came, pieces = 0, []
+        async for chunk in chunks:
+            came += len(chunk)
+            if came > self.size:
+                raise TooLarge(f"more than the {self.size} bytes came that were announced")
+            pieces.append(chunk)
+        if came != self.size:
+            raise Malformed(f"{came} bytes came, {self.size} were announced")
+        self._data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        async with self._inspection.small:
+            self.sha256, self.inside = await self._threads.run(self._look_blocking, compression)
+
+    def _look_blocking(self, compression: str) -> tuple[Hash, tuple[Hash, int] | None]:
+        file_hash = sha256_of(self._data)
+        inside = self._inspection.inside(compression)
+        if inside is None:
+            return file_hash, None
+        try:
+            inside.feed(self._data)
+            return file_hash, inside.finish(file_hash)
+        except Corrupt as error:
+            raise Malformed(f"the upload is no NAR: {error}") from error
+
+    async def store(self, store: NarStore, key: NarKey) -> Stat:
+        """Store the bytes."""
+        assert self.sha256 is not None
+        return await store.put_small(key, self._data, self.sha256)
+
+    def close(self) -> None:
+        """Let go of everything; idempotent."""
+        self._data = b""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.give_back(self.size)
+        self._ticket.close()
