@@ -61,6 +61,7 @@ class Daemon(Server):
     :ivar program: what the interpreter runs.
     :ivar environment: variables of its own.
     :ivar is_forked: whether it is forked from a process that has loaded the program already.
+    :ivar main: of one that is forked: module with the function `main` that it runs.
     :ivar constants: of one that is forked: values that differ from the program's, by name of module
         and variable.
     """
@@ -77,6 +78,7 @@ class Daemon(Server):
         self.program: tuple[str, ...] = ("-m", "ncps")
         self.environment: dict[str, str] = {}
         self.is_forked = False
+        self.main = "ncps.__main__"
         self.constants: dict[str, float] = {}
         for path in (self.storage, directory / "home", directory / "tmp"):
             path.mkdir(parents=True)
@@ -118,7 +120,14 @@ class Daemon(Server):
         with self.log_file.open("ab") as log:
             if self.is_forked and command[1:3] == ["-m", "ncps"]:
                 where, output = self.directory, log.fileno()
-                return Forked(command[3:], environment, where, output, constants=self.constants)
+                return Forked(
+                    command[3:],
+                    environment,
+                    where,
+                    output,
+                    constants=self.constants,
+                    program=self.main,
+                )
             return subprocess.Popen(
                 command,
                 env=environment,

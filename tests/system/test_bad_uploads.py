@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 from attrs import evolve
 
 from ncps.nix.keys import SecretKey
 from ncps.nix.nar import FILE_HEAD
-from tests.e2e.daemon import Daemon
-from tests.fakes.samples import Sample
 from tests.services import require
-from tests.system.stage import Stage
-from tests.system.wire import DEADLINE, raw_status
+from tests.system.uploader import ALLOWED, UploadStage, head
 from tests.unit.cache.write.rig import UPLOAD_KEY, by, each_tenth, upload
 from tests.waiting import wait_until
 
-ALLOWED = "--cache-allow-put-verb"
 MARK = b"xyzzy-6f1c"  # must not get into the log
 ENDLESS = FILE_HEAD + (2**50).to_bytes(8, "little")
 AT_ONCE = 100
@@ -31,73 +25,7 @@ ROOM = 40_000_000  # of a small disk
 STEP = 1_000_000
 
 
-def head(path: str, *fields: str) -> bytes:
-    """The head of an upload."""
-    lines = (f"PUT {path} HTTP/1.1", "Host: x", "Connection: close", *fields)
-    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
-
-
-class Bad(Stage):
-    """Uploads as no client of Nix would send them."""
-
-    def connect(self, daemon: Daemon) -> socket.socket:
-        line = socket.create_connection(("127.0.0.1", daemon.port), DEADLINE)
-        self.addCleanup(line.close)
-        return line
-
-    def answer(self, line: socket.socket) -> tuple[int, str]:
-        """Read an answer to its end; return the status and the body."""
-        data = b""
-        try:
-            while more := line.recv(65536):
-                data += more
-        except ConnectionResetError:
-            pass
-        line.close()
-        return raw_status(data), data.partition(b"\r\n\r\n")[2].decode()
-
-    def put(self, daemon: Daemon, path: str, data: bytes) -> tuple[int, str]:
-        """Upload; return the status and the body of the answer."""
-        line = self.connect(daemon)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            line.sendall(head(path, f"Content-Length: {len(data)}") + data)
-        return self.answer(line)
-
-    def put_nar(self, daemon: Daemon, one: Sample) -> tuple[int, str]:
-        return self.put(daemon, f"/upload/{one.url}", one.file)
-
-    def put_narinfo(self, daemon: Daemon, one: Sample) -> tuple[int, str]:
-        return self.put(daemon, f"/upload/{one.digest}.narinfo", one.narinfo.render())
-
-    def refuse(self, status: int, words: str, answer: tuple[int, str]) -> None:
-        """Check a refusal, and that its text has these words."""
-        self.assertEqual(status, answer[0], answer[1])
-        self.assertIn(words, answer[1])
-
-    def assert_absent(self, daemon: Daemon, one: Sample) -> None:
-        for path in (one.url, f"{one.digest}.narinfo"):
-            self.assertEqual(404, self.ask(daemon, f"/upload/{path}", method="HEAD").status, path)
-
-    def assert_served_whole(self, daemon: Daemon, one: Sample) -> None:
-        answer = self.ask(daemon, f"/{one.digest}.narinfo")
-        self.assertEqual(200, answer.status)
-        self.assertEqual(one.file, self.ask(daemon, f"/{answer.fields['URL']}").body)
-
-    def assert_nothing_is_left(self, daemon: Daemon) -> None:
-        """Check that there is no NAR, no narinfo and no file on its way, and no word of a body."""
-        wait_until(lambda: not self.unfinished(daemon), "spools to go", daemon=daemon)
-        self.assertEqual([], daemon.stored_nars())
-        self.assertEqual([], self.narinfos(daemon))
-        self.assertNotIn(MARK.decode(), daemon.log)
-
-    def unfinished(self, daemon: Daemon) -> list[Path]:
-        return [path for path in (daemon.directory / "tmp").rglob("spool-*") if path.is_file()]
-
-    def narinfos(self, daemon: Daemon) -> list[Path]:
-        return [path for path in daemon.storage.rglob("*.narinfo") if path.is_file()]
-
-
-class BadBytesTests(Bad):
+class BadBytesTests(UploadStage):
     """One daemon, which is asked for good uploads again at the end."""
 
     def setUp(self) -> None:
@@ -203,7 +131,7 @@ class BadBytesTests(Bad):
         self.assertEqual([], self.unfinished(daemon))
 
 
-class TwoWorkersTests(Bad):
+class TwoWorkersTests(UploadStage):
     def test_an_upload_is_visible_at_once_everywhere(self) -> None:
         """Two workers that have both said 404 a moment ago: each shows it after the answer."""
         origin = self.mounted()
@@ -226,7 +154,7 @@ class TwoWorkersTests(Bad):
                 self.assertEqual(200, self.ask(daemon, target).status, target)
 
 
-class ForgedTests(Bad):
+class ForgedTests(UploadStage):
     def test_forged_signatures(self) -> None:
         """With a key for uploads only its signatures over these very facts count."""
         rules = ("--cache-require-trusted-signature", "--cache-trusted-upload-key")
@@ -245,7 +173,7 @@ class ForgedTests(Bad):
         self.assert_served_whole(daemon, one)
 
 
-class FullDiskTests(Bad):
+class FullDiskTests(UploadStage):
     def setUp(self) -> None:
         super().setUp()
         self.served_by = self.make_daemon(
@@ -282,7 +210,7 @@ class FullDiskTests(Bad):
         )
 
 
-class DeathTests(Bad):
+class DeathTests(UploadStage):
     """The process dies between two steps of a publication, which a held lock makes long."""
 
     def setUp(self) -> None:

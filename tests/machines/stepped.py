@@ -1,0 +1,228 @@
+"""ncps that asks for leave before each system call that changes something outside of its memory.
+
+    NCPS_STEPS=SOCKET python -m tests.machines.stepped ARGUMENTS-OF-NCPS...
+
+At its start it gives a test the means to see these calls (seccomp_unotify(2)): a descriptor, over
+the Unix socket SOCKET. `Steps` is the end of the test. It lets every call go on, or kills the
+process in place of the call that the test has chosen by number. So the test names no place in the
+program, and meets each step of it, the ones of SQLite among them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final
+
+VARIABLE: Final = "NCPS_STEPS"
+
+X86_64: Final = {
+    "write": 1,
+    "pwrite64": 18,
+    "writev": 20,
+    "sendto": 44,
+    "sendmsg": 46,
+    "fsync": 74,
+    "fdatasync": 75,
+    "ftruncate": 77,
+    "rename": 82,
+    "mkdir": 83,
+    "rmdir": 84,
+    "link": 86,
+    "unlink": 87,
+    "unlinkat": 263,
+    "renameat": 264,
+    "linkat": 265,
+    "fallocate": 285,
+    "renameat2": 316,
+    "copy_file_range": 326,
+}
+AARCH64: Final = {
+    "unlinkat": 35,
+    "linkat": 37,
+    "renameat": 38,
+    "ftruncate": 46,
+    "fallocate": 47,
+    "write": 64,
+    "writev": 66,
+    "pwrite64": 68,
+    "fsync": 82,
+    "fdatasync": 83,
+    "sendto": 206,
+    "sendmsg": 211,
+    "renameat2": 276,
+    "copy_file_range": 285,
+}
+"""System calls by name and number, as of include/uapi/asm-generic/unistd.h of Linux."""
+
+NUMBERS: Final = {"x86_64": X86_64, "aarch64": AARCH64}.get(platform.machine(), {})
+_NAMES: Final = {number: name for name, number in NUMBERS.items()}
+
+_ON_DESCRIPTORS: Final = frozenset(NUMBERS) - {
+    *("rename", "renameat", "renameat2", "mkdir", "rmdir", "link", "linkat", "unlink", "unlinkat")
+}
+
+_SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SET_MODE_FILTER, _NEW_LISTENER = 1, 1 << 3
+_ALLOW, _ASK = 0x7FFF0000, 0x7FC00000
+_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_RECEIVE, _SEND, _GO_ON = 0xC0502100, 0xC0182101, 1
+_CALL: Final = struct.Struct("=QIIiIQ6Q")
+_REPLY: Final = struct.Struct("QqiI")
+
+
+class _Program(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def _filter() -> bytes:
+    """The program that picks our calls, for the kernel: one comparison a number."""
+    numbers = sorted(_NAMES)
+    code = [struct.pack("HBBI", _LOAD, 0, 0, 0)]
+    for at, number in enumerate(numbers):
+        code.append(struct.pack("HBBI", _JUMP_IF_EQUAL, len(numbers) - at, 0, number))
+    code.append(struct.pack("HBBI", _RETURN, 0, 0, _ALLOW))
+    code.append(struct.pack("HBBI", _RETURN, 0, 0, _ASK))
+    return b"".join(code)
+
+
+def ask_for_leave(where: str) -> None:
+    """Have this thread, and all threads that it begins, ask at a Unix socket. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = _filter()
+    program = _Program(len(code) // 8, code)
+    made: SimpleQueue[int] = SimpleQueue()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(where)
+        # To send the descriptor is such a call itself, so a thread does it that need not ask.
+        courier = threading.Thread(target=lambda: socket.send_fds(line, [b"x"], [made.get()]))
+        courier.start()
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        found = libc.syscall(
+            _SECCOMP[platform.machine()], _SET_MODE_FILTER, _NEW_LISTENER, ctypes.byref(program)
+        )
+        if found < 0:
+            raise OSError(ctypes.get_errno(), "seccomp")
+        made.put(found)
+        courier.join()
+    os.close(found)
+
+
+class Steps:
+    """The calls of a daemon, as a test sees them; one life of the daemon after another.
+
+    Several writes to one file without another call between them are one call: the pages of a
+    database, and the pieces of a body.
+
+    :ivar taken: the calls since `kill_at`, such as `fsync tmp/spool-1`, in the order in which the
+        daemon wanted them.
+    :ivar is_over: whether the daemon was killed since then.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.taken: list[str] = []
+        self.is_over = False
+        self._directory = directory
+        self._fatal = 0
+        self._lock = threading.Lock()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(directory / "steps"))
+        self._socket.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the daemon."""
+        return {VARIABLE: str(self._directory / "steps")}
+
+    def kill_at(self, number: int) -> None:
+        """Kill the daemon in place of its call of this number from now on, from 1; 0: never."""
+        with self._lock:
+            self.taken, self.is_over, self._fatal = [], False, number
+
+    def spare(self) -> bool:
+        """Let the daemon live from now on; return whether it does."""
+        with self._lock:
+            self._fatal = 0
+            return not self.is_over
+
+    def close(self) -> None:
+        """Take no further daemon."""
+        self._socket.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = self._socket.accept()
+                with line:
+                    _, (descriptor, *_), _, _ = socket.recv_fds(line, 1, 1)
+                self._follow(descriptor)
+
+    def _follow(self, descriptor: int) -> None:
+        """Answer for one life of the daemon."""
+        ready = select.poll()
+        ready.register(descriptor, select.POLLIN)
+        try:
+            while all(event == select.POLLIN for _, event in ready.poll()):
+                call = bytearray(_CALL.size)
+                try:
+                    fcntl.ioctl(descriptor, _RECEIVE, call)
+                    self._judge(descriptor, call)
+                except OSError as error:
+                    if error.errno != errno.ENOENT:  # the process has ended meanwhile
+                        raise
+        finally:
+            os.close(descriptor)
+
+    def _judge(self, descriptor: int, call: bytearray) -> None:
+        identity, pid, _, number, _, _, *arguments = _CALL.unpack(call)
+        step = self._name(pid, _NAMES[number], arguments[0])
+        with self._lock:
+            is_new = bool(step) and self.taken[-1:] != [step]
+            if is_new:
+                self.taken.append(step)
+            if is_new and len(self.taken) == self._fatal:
+                self.is_over = True
+                os.kill(pid, signal.SIGKILL)
+                return
+        reply = bytearray(_REPLY.pack(identity, 0, 0, _GO_ON))
+        fcntl.ioctl(descriptor, _SEND, reply)
+
+    def _name(self, pid: int, name: str, argument: int) -> str:
+        """The words for a call; empty for one that writes to no file and to no client."""
+        if name not in _ON_DESCRIPTORS:
+            return name
+        target = str(Path(f"/proc/{pid}/fd/{argument}").readlink())
+        if target.startswith("socket:"):
+            return name
+        place = Path(target.removesuffix(" (deleted)"))
+        if not place.is_relative_to(self._directory) or place.name == "log":
+            return ""
+        return f"{name} {place.relative_to(self._directory)}"
+
+
+def main() -> int:
+    """Be ncps."""
+    from ncps.__main__ import main as program
+
+    ask_for_leave(os.environ.pop(VARIABLE))
+    return program()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
