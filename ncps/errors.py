@@ -97,6 +97,10 @@ class Oversized(Corrupt):
     """An upstream has something of this name that is larger than a limit of ours allows."""
 
 
+class UnknownEncoding(NcpsError):
+    """A client sends a body in an encoding that cannot be undone here. Clients: 415."""
+
+
 class Refused(NcpsError):
     """Not allowed or not possible as asked; trying again will not help. Clients: 403."""
 

@@ -55,6 +55,8 @@ class NcpsRequest(FileRequest):
     """The client as its credentials name it."""
     is_private = False
     """Whether the answer is not for everybody: a proxy that is shared must not keep it."""
+    is_endless = False
+    """Whether bytes may follow that are no request: the client has not said how many."""
     is_upload = False
     """Whether the path is below `/upload`: no upstream is asked for its answer."""
 
@@ -120,7 +122,7 @@ class NcpsRequest(FileRequest):
 
     @property
     def _lacks_body(self) -> bool:
-        return self.body is not None and not self.body.is_whole
+        return self.is_endless or (self.body is not None and not self.body.is_whole)
 
     def process(self) -> None:
         """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""

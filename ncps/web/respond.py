@@ -31,6 +31,7 @@ from ncps.errors import (
     StorageFull,
     TooLarge,
     Unavailable,
+    UnknownEncoding,
     Unusable,
 )
 from ncps.ports import Blocked
@@ -61,6 +62,11 @@ class _Told:
 
 _TIMED_OUT = _Told(504, "an upstream did not answer in time", retry=True)
 
+_NOT_STORED = _Told(503, "cannot be stored or removed now", retry=True)
+"""What a client is told that writes, which needs our own servers alone, in time or not."""
+
+_WRITES = frozenset({b"PUT", b"DELETE"})
+
 _BLOCKED = _Told(403, "not allowed")
 """What a client is told that writes something which this cache never has."""
 
@@ -73,13 +79,18 @@ _TABLE: Mapping[type[NcpsError], _Told] = {
     Refused: _Told(403, "not allowed"),
     SlowClient: _Told(408, "too slow"),
     TooLarge: _Told(413, "too large"),
+    UnknownEncoding: _Told(415, "unknown encoding"),
     Conflict: _Told(409, "other content already has this name"),
     StorageFull: _Told(507, "no room left"),
     Unsatisfiable: _Told(416, "range outside of the file"),
 }
 
 
-def _told(error: NcpsError) -> _Told | None:
+def _told(error: NcpsError, method: bytes) -> _Told | None:
+    if isinstance(error, Blocked) and method not in _READS:
+        return _BLOCKED
+    if isinstance(error, Unavailable) and method in _WRITES:
+        return _NOT_STORED
     if isinstance(error, Unavailable) and error.timed_out:
         return _TIMED_OUT
     return next((_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE), None)
@@ -115,7 +126,7 @@ async def _answer_or_tell(request: NcpsRequest, coro: Coroutine[Deferred[Any], A
         request.abort()
     except NcpsError as error:
         is_read = request.method in _READS
-        told = _BLOCKED if isinstance(error, Blocked) and not is_read else _told(error)
+        told = _told(error, request.method)
         if told is None:
             fail(request, Failure())
         elif request.startedWriting:

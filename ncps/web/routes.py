@@ -54,6 +54,11 @@ class Verb:
     scope: Scope | None = Scope.READ
     takes_body: bool = False
 
+    @property
+    def is_upload(self) -> bool:
+        """Whether its requests bring something to be stored."""
+        return self.takes_body and self.scope is Scope.WRITE
+
 
 def _allowed(verbs: Mapping[bytes, Verb]) -> bytes:
     return b", ".join([*verbs, b"OPTIONS"])
@@ -163,7 +168,10 @@ class Routes:
     def _go_on(
         self, request: NcpsRequest, route: Route, verb: Verb, match: re.Match[bytes]
     ) -> None:
-        if route.asks_upstreams:
+        if verb.is_upload and request.body is None and not _has_length(request):
+            request.is_endless = True
+            tell(request, 411, "say how long the body is, by Content-Length or in chunks")
+        elif route.asks_upstreams:
             self._follow(request, lambda: verb.act(request, match))
         else:
             verb.act(request, match)
@@ -193,3 +201,8 @@ class Routes:
     def putChild(self, path: bytes, child: IResource) -> None:
         """See `IResource`."""
         raise TypeError("routes are fixed")
+
+
+def _has_length(request: NcpsRequest) -> bool:
+    """Whether a client has said how long its body is; else it has none (RFC 9112, 6.3)."""
+    return bool(request.requestHeaders.hasHeader(b"content-length"))

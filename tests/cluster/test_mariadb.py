@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster import agreeing, faults, streaming
+from tests.cluster import agreeing, faults, streaming, uploading
 
 
 class StreamingTests(streaming.Streaming):
@@ -25,5 +25,11 @@ class AgreeingTests(agreeing.Agreeing):
 
 class FaultTests(faults.Faults):
     """Servers that go away."""
+
+    database_server = "MariaDB"
+
+
+class UploadDatabaseTests(uploading.DatabaseFaults):
+    """The database goes away while a replica takes an upload."""
 
     database_server = "MariaDB"

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from tests.cluster import agreeing
+from tests.cluster import agreeing, uploading
 
 
 class AgreeingTests(agreeing.Agreeing):
     """Replicas agree."""
+
+    database_server = "MySQL"
+
+
+class UploadDatabaseTests(uploading.DatabaseFaults):
+    """The database goes away while a replica takes an upload."""
 
     database_server = "MySQL"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster import agreeing, contradicting, faults, streaming
+from tests.cluster import agreeing, contradicting, faults, streaming, uploading
 
 
 class StreamingTests(streaming.Streaming):
@@ -31,5 +31,17 @@ class FaultTests(faults.Faults):
 
 class ContradictingTests(contradicting.Contradicting):
     """Replicas contradict each other."""
+
+    database_server = "PostgreSQL"
+
+
+class UploadDatabaseTests(uploading.DatabaseFaults):
+    """The database goes away while a replica takes an upload."""
+
+    database_server = "PostgreSQL"
+
+
+class UploadLeaseTests(uploading.RedisFaults):
+    """The lease of a NAR is lost while a replica publishes it."""
 
     database_server = "PostgreSQL"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.cluster import faults, streaming
+from tests.cluster import faults, streaming, uploading
 from tests.cluster.replicas import ClusterStage
 from tests.system.faults import Only, Stall
 
@@ -52,3 +52,34 @@ class RestartTests(WithoutRedis):
         self.assertLessEqual(origin.gets(path.nar_target), 3)
         for replica in replicas:
             self.assert_hit(replica, path)
+
+
+class UploadLeaseTests(uploading.LeaseFaults, WithoutRedis):
+    """The lease of a NAR is lost while a replica publishes it."""
+
+    HELD = (
+        "FROM pg_locks WHERE locktype = 'advisory'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.before = self.locks()
+
+    def locks(self) -> int:
+        """Advisory locks in the database; those of the sessions themselves are among them."""
+        ((found,),) = self.backends.database.execute(
+            f"SELECT count(*) {self.HELD}", self.database_name
+        )
+        return int(found)
+
+    def leases(self) -> list[str]:
+        """Return a word for each lease that is held."""
+        return ["lease"] * max(0, self.locks() - self.before)
+
+    def lose_leases(self) -> None:
+        """Cut the sessions with the leases, and have the first replica notice it."""
+        self.backends.database.execute(
+            f"SELECT pg_terminate_backend(pid) {self.HELD}", self.database_name
+        )
+        self.wait_for_log(self.first, "session with the leases", "ended")

@@ -23,7 +23,12 @@ def head(path: str, *fields: str) -> bytes:
 
 
 class UploadStage(Stage):
-    """Clients that upload byte by byte as the test wants it."""
+    """Clients that upload byte by byte as the test wants it.
+
+    :ivar last_head: status line and headers of the last answer.
+    """
+
+    last_head = ""
 
     def connect(self, daemon: Daemon) -> socket.socket:
         line = socket.create_connection(("127.0.0.1", daemon.port), DEADLINE)
@@ -31,7 +36,7 @@ class UploadStage(Stage):
         return line
 
     def answer(self, line: socket.socket) -> tuple[int, str]:
-        """Read an answer to its end; return the status and the body."""
+        """Read an answer to its end; return the status, 0 if none came, and the body."""
         data = b""
         try:
             while more := line.recv(65536):
@@ -39,7 +44,9 @@ class UploadStage(Stage):
         except ConnectionResetError:
             pass
         line.close()
-        return raw_status(data), data.partition(b"\r\n\r\n")[2].decode()
+        head, _, body = data.partition(b"\r\n\r\n")
+        self.last_head = head.decode("latin-1")
+        return raw_status(data), body.decode()
 
     def put(self, daemon: Daemon, path: str, data: bytes) -> tuple[int, str]:
         """Upload; return the status and the body of the answer."""

@@ -6,7 +6,6 @@ No key signs a log. The first one that a client has brought stays; else it is th
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 from urllib.parse import quote
 
 from attrs import evolve
@@ -15,11 +14,9 @@ from ncps.aio.threads import Threads
 from ncps.cache.extras.answers import ServedExtra
 from ncps.cache.extras.kept import KeptExtras, held
 from ncps.cache.extras.searching import ExtraSearch
-from ncps.codec import decoder, is_supported
-from ncps.errors import Corrupt, Malformed, NotFound, TooLarge
+from ncps.codec.encodings import decoded
+from ncps.errors import NotFound
 from ncps.ports import ExtraKey
-
-_ENCODINGS: Final = {"x-gzip": "gzip"}
 
 
 class Logs:
@@ -52,29 +49,9 @@ class Logs:
     async def add(self, name: str, data: bytes, encoding: str) -> bool:
         """See `Extras.add_log`."""
         key = ExtraKey("log", name)
-        encoding = _ENCODINGS.get(encoding.lower(), encoding.lower())
-        if encoding not in {"", "identity"}:
-            most = self._kept.bounds.object_size
-            data = await self._threads.run(_decoded_blocking, data, encoding, most)
+        if encoding:
+            data = await self._threads.run(decoded, data, encoding, self._kept.bounds.object_size)
         return await self._kept.add("log", key.name, data)
-
-
-def _decoded_blocking(data: bytes, encoding: str, most: int) -> bytes:
-    """Undo an encoding. Raises Malformed if that cannot be done, TooLarge beyond `most` bytes."""
-    if not is_supported(encoding):
-        raise Malformed(f"Content-Encoding {encoding[:32]!r} is not known here")
-    pieces, size = [], 0
-    codec = decoder(encoding)
-    try:
-        for piece in codec.feed(data):
-            size += len(piece)
-            if size > most:
-                raise TooLarge(f"a log of more than {most} bytes")
-            pieces.append(piece)
-        codec.finish()
-    except Corrupt as error:
-        raise Malformed(str(error)) from error
-    return b"".join(pieces)
 
 
 def path_of(name: str) -> str:

@@ -7,12 +7,11 @@ narinfo in an encoding if it is told to (`narinfo-compression`), and NARs never.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
 
-from ncps import codec
 from ncps.cache.answers import ServedNarInfo
 from ncps.cache.write.verbs import UploadOutcome, Uploads
-from ncps.errors import Corrupt, Malformed, NcpsError, TooLarge
+from ncps.codec.encodings import compression_in, decoded
+from ncps.errors import NcpsError, UnknownEncoding
 from ncps.nix.narinfo import MAX_SIZE
 from ncps.nix.narurl import NarKey
 from ncps.ranges import if_none_match
@@ -20,44 +19,6 @@ from ncps.web.answer import TEXT, send
 from ncps.web.pages.narinfo import CONTENT_TYPE, check_path, outcome_of
 from ncps.web.request import NcpsRequest
 from ncps.web.respond import explain, respond
-
-_ENCODINGS: Final = {
-    "": "",
-    "identity": "",
-    "br": "br",
-    "bzip2": "bzip2",
-    "gzip": "gzip",
-    "lz4": "lz4",
-    "x-gzip": "gzip",
-    "xz": "xz",
-    "zstd": "zstd",
-}
-"""Values of Content-Encoding, and the compressions that they stand for."""
-
-
-def encoding_of(request: NcpsRequest) -> str:
-    """Return the compression of a body; empty for none. Raises Malformed if it is unknown."""
-    told = (request.getHeader(b"content-encoding") or b"").decode("latin-1").strip().lower()
-    if told not in _ENCODINGS:
-        raise Malformed(f"Content-Encoding {told[:40]!r} is not known here")
-    return _ENCODINGS[told]
-
-
-def decoded(data: bytes, compression: str, most: int) -> bytes:
-    """Undo a compression. Raises Malformed if that fails, TooLarge beyond `most` bytes."""
-    if not compression:
-        return data
-    decoder = codec.decoder(compression)
-    whole = bytearray()
-    try:
-        for piece in decoder.feed(data):
-            whole += piece
-            if len(whole) > most:
-                raise TooLarge(f"the body becomes more than {most} bytes")
-        decoder.finish()
-    except Corrupt as error:
-        raise Malformed(f"the body is not in {compression}: {error}") from error
-    return bytes(whole)
 
 
 class UploadPages:
@@ -72,8 +33,8 @@ class UploadPages:
         return respond(request, self._take_nar(request, key))
 
     async def _take_nar(self, request: NcpsRequest, key: NarKey) -> None:
-        if encoding_of(request):
-            raise Malformed("a NAR is uploaded as it is, without a Content-Encoding")
+        if compression_in(_encoding_of(request)):
+            raise UnknownEncoding("a NAR is uploaded as it is, without a Content-Encoding")
         body = request.incoming()
         body.gather(lambda: request.site.receiving)
 
@@ -89,8 +50,9 @@ class UploadPages:
         return respond(request, self._take_narinfo(request, digest))
 
     async def _take_narinfo(self, request: NcpsRequest, digest: str) -> None:
-        compression = encoding_of(request)
-        text = decoded(await request.incoming().read(MAX_SIZE), compression, MAX_SIZE)
+        encoding = _encoding_of(request)
+        compression_in(encoding)  # before the body comes
+        text = decoded(await request.incoming().read(MAX_SIZE), encoding, MAX_SIZE)
         _tell(request, await self._uploads.put_narinfo(digest, text, request.principal))
 
     def render_narinfo(self, request: NcpsRequest, digest: str) -> int:
@@ -124,3 +86,7 @@ def _tell(request: NcpsRequest, outcome: UploadOutcome) -> None:
     request.setResponseCode(201 if outcome is UploadOutcome.STORED else 200)
     request.setHeader(b"Cache-Control", b"no-store")
     send(request, f"{outcome.value}\n".encode(), TEXT)
+
+
+def _encoding_of(request: NcpsRequest) -> str:
+    return (request.getHeader(b"content-encoding") or b"").decode("latin-1")

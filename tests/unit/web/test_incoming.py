@@ -325,7 +325,16 @@ class IncomingTests(ServerTestCase):
         for error, status, text in (
             (Conflict("another NAR has this name"), 409, b"another NAR has this name"),
             (StorageFull("uploads fill the store"), 507, b"uploads fill the store"),
-            (Unavailable("database at 10.0.0.1 is away"), 503, b"cannot be had now\n"),
+            (
+                Unavailable("database at 10.0.0.1 is away"),
+                503,
+                b"cannot be stored or removed now\n",
+            ),
+            (
+                Unavailable("10.0.0.1 hangs", timed_out=True),
+                503,
+                b"cannot be stored or removed now\n",
+            ),
         ):
             self.eater.error = error
             client = self.put(b"Content-Length: 1")

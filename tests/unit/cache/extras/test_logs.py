@@ -16,6 +16,7 @@ from ncps.errors import (
     StorageFull,
     TooLarge,
     Unavailable,
+    UnknownEncoding,
 )
 from ncps.peering import trail
 from ncps.peering.trail import Trail
@@ -140,7 +141,7 @@ class UploadedLogTests(ExtrasCase):
                 self.refused(self.extras.add_log(drv, data[:-1], name), Malformed)
             self.assertTrue(self.get(self.extras.add_log(drv, data, name.upper())))
             self.assertEqual(TEXT, self.get(self.read(self.extras.log(drv)))[0])
-        self.refused(self.extras.add_log(DRV, TEXT, "sdch"), Malformed)
+        self.refused(self.extras.add_log(DRV, TEXT, "sdch"), UnknownEncoding)
 
     def test_bomb_is_refused(self) -> None:
         """Few bytes that become more than the limit are refused before they are all decoded."""

@@ -56,15 +56,45 @@ class UploadTests(UploadPagesCase):
             self.assertEqual(200, self.put(NAR, b"bytes").status)
 
     def test_a_narinfo_may_have_an_encoding(self) -> None:
-        """As `narinfo-compression` makes it; a NAR has none."""
+        """As `narinfo-compression` makes it; a NAR has none. Others are refused with 415."""
         self.assertEqual(201, self.put(NARINFO, TEXT).status)
         for name, compression in (("xz", "xz"), ("br", "br"), ("zstd", "zstd"), ("gzip", "gzip")):
             maker = encoder(compression)
             body = maker.feed(TEXT) + maker.finish()
             self.assertEqual(201, self.put(NARINFO, body, content_encoding=name).status)
             self.assertEqual(TEXT, self.server.uploads.narinfos.pop(DIGEST))
-        for path, encoding in ((NARINFO, "xz"), (NARINFO, "rot13"), (NAR, "xz")):
-            self.assertEqual(400, self.put(path, TEXT, content_encoding=encoding).status)
+        self.assertEqual(400, self.put(NARINFO, TEXT, content_encoding="xz").status)
+        for path, encoding in ((NARINFO, "rot13"), (NARINFO, "xz, gzip"), (NAR, "xz")):
+            answer = self.put(path, TEXT, content_encoding=encoding)
+            self.assertEqual(415, answer.status)
+            self.assertIn(b"Content-Encoding", answer.body)
+
+    def test_an_unknown_encoding_is_refused_before_the_body(self) -> None:
+        """A client that waits for 100 Continue has sent nothing in vain."""
+        client = self.server.connect()
+        client.ask(
+            NARINFO, b"PUT", content_length="9", content_encoding="lzip", expect="100-continue"
+        )
+        response = client.response()
+        self.assertEqual((415, "close"), (response.status, response.headers["connection"]))
+        client.leave()
+
+    def test_a_body_of_unknown_length_is_refused(self) -> None:
+        """A client that says nothing about it gets 411, and nothing behind its head counts.
+
+        HTTP/1.0 lets a client end its body by closing, and HTTP/1.1 lets it leave out an empty one.
+        """
+        for version in (b"HTTP/1.0", b"HTTP/1.1"):
+            for path in (NAR, NARINFO):
+                client = self.server.connect()
+                client.ask(path, b"PUT", version)
+                client.ask("/pubkey")
+                response = client.response()
+                self.assertEqual((411, "close"), (response.status, response.headers["connection"]))
+                self.assertIn(b"Content-Length", response.body)
+                self.assertEqual(b"", client.value())
+                client.leave()
+        self.assertEqual(({}, {}), (self.server.uploads.nars, self.server.uploads.narinfos))
 
     def test_a_narinfo_that_becomes_too_large_is_refused(self) -> None:
         """A bomb costs no more than the largest narinfo."""

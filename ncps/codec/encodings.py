@@ -1,0 +1,57 @@
+"""Encodings of bodies that clients send: the values of Content-Encoding, and how to undo them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ncps.codec import decoder
+from ncps.errors import Corrupt, Malformed, TooLarge, UnknownEncoding
+
+_COMPRESSIONS: Final = {
+    "": "",
+    "br": "br",
+    "bzip2": "bzip2",
+    "gzip": "gzip",
+    "identity": "",
+    "lz4": "lz4",
+    "x-gzip": "gzip",
+    "xz": "xz",
+    "zstd": "zstd",
+}
+"""Compressions by Content-Encoding. Nix sends the names of its compressions there."""
+
+KNOWN: Final = "br, bzip2, gzip, lz4, xz, zstd"
+
+
+def compression_in(encoding: str) -> str:
+    """Return the compression that a Content-Encoding stands for; empty for none.
+
+    Raises UnknownEncoding if ncps cannot undo it.
+    """
+    found = _COMPRESSIONS.get(encoding.strip().lower())
+    if found is None:
+        raise UnknownEncoding(f"Content-Encoding {encoding[:40]!r} is not known here; use {KNOWN}")
+    return found
+
+
+def decoded(data: bytes, encoding: str, most: int) -> bytes:
+    """Undo a Content-Encoding. May take CPU time.
+
+    Raises UnknownEncoding if that is none of ours, Malformed if the data are not in it, TooLarge if
+    they become more than `most` bytes.
+    """
+    compression = compression_in(encoding)
+    if not compression:
+        return data
+    codec = decoder(compression)
+    pieces, size = [], 0
+    try:
+        for piece in codec.feed(data):
+            size += len(piece)
+            if size > most:
+                raise TooLarge(f"the body becomes more than {most} bytes")
+            pieces.append(piece)
+        codec.finish()
+    except Corrupt as error:
+        raise Malformed(f"the body is not in {compression}: {error}") from error
+    return b"".join(pieces)
