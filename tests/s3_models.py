@@ -11,9 +11,10 @@ from functools import cache
 
 with suppress(ImportError):  # an extra that is not installed
     import boto3
-    from botocore import loaders
+    import botocore.session
 
-    loaders.create_loader = cache(loaders.create_loader)
+    # The session module has a name of its own for it, which is the one that counts.
+    botocore.session.create_loader = cache(botocore.session.create_loader)
 
 
 def read() -> None:

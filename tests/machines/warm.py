@@ -43,6 +43,12 @@ LOADED = (
     "ncps.assembly.leases_of_servers",
     "psycopg",
     "pymysql",
+    "automat",
+    "encodings.ascii",
+    "importlib.resources.readers",
+    "ncps.aio.epoll",
+    "ncps.commandline.former",
+    "twisted.application.internet",
 )
 """Modules that daemons import, each daemon some of them."""
 
