@@ -21,6 +21,7 @@ from twisted.trial.runner import TestLoader
 
 import ncps.process.crew  # noqa: F401 - imports all that a daemon needs
 import tests.s3_models  # noqa: F401
+from tests import authorities
 
 for _extra in ("ncps.observe.otel.telemetry", "ncps.storage.s3.bucket", "psycopg", "pymysql"):
     with suppress(ImportError):  # an extra that is not installed
@@ -50,6 +51,7 @@ def _freeze_imports() -> None:
     TestLoader.loadByName = load_by_name  # type: ignore[method-assign]
 
 
+authorities.trust()
 if Path(sys.argv[0]).name == "workertrial.py":
     _freeze_imports()
 freeze()

@@ -14,6 +14,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from attrs import frozen
 
+from tests import authorities
 from tests.e2e.forked import Forked
 from tests.server import Process, Server
 from tests.waiting import tail
@@ -114,6 +115,7 @@ class Daemon(Server):
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "PYTHONUNBUFFERED": "1",
+            authorities.VARIABLE: authorities.FILE,
             **self.environment,
         }
         command = self.command()

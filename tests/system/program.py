@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from tests import authorities
 from tests.e2e.daemon import Daemon
 from tests.e2e.forked import Forked
 
@@ -28,6 +29,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
+        authorities.VARIABLE: authorities.FILE,
         **more,
     }
 
