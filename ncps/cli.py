@@ -85,7 +85,7 @@ def _print_settings(settings: Settings, *, is_json: bool) -> int:
     return 0
 
 
-def _start_logging(settings: Settings, *, is_daemon: bool) -> None:
+def start_logging(settings: Settings, *, is_daemon: bool) -> None:
     """Log as the settings say; one-shot commands leave standard output to their results."""
     from ncps.observe import logs  # noqa: PLC0415 - Twisted, which takes longer than to print the settings
 
@@ -104,10 +104,12 @@ def _dispatch(options: argparse.Namespace, settings: Settings, commands: Command
         return int(named(options.run)(options, settings))
     if options.command == "settings":
         return _print_settings(settings, is_json=options.json)
-    _start_logging(settings, is_daemon=options.command == "serve")
-    if options.command == "serve":
-        is_alone = settings.server.workers == 1
-        return (commands.serve if is_alone else commands.serve_with_workers)(settings)
+    is_daemon = options.command == "serve"
+    if is_daemon and settings.server.workers > 1:
+        return commands.serve_with_workers(settings)  # which logs when it has no more to fork
+    start_logging(settings, is_daemon=is_daemon)
+    if is_daemon:
+        return commands.serve(settings)
     if options.command == "migrate up":
         return commands.migrate_up(settings, options.dry_run)
     if options.command == "migrate status":

@@ -1,8 +1,8 @@
 """The crew: a supervisor process and its workers.
 
 The supervisor reads the settings, takes the locks, brings the schema up to date, opens the doors
-and starts the workers; it serves nothing itself. Start-up errors look like those of one process.
-The workers end with it, even if it is killed.
+and has the workers forked (`nursery`); it serves nothing itself. Start-up errors look like those of
+one process. The workers end with it, even if it is killed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -29,11 +28,13 @@ from ncps.assembly.reload import TROUBLE, Reload
 from ncps.assembly.role import closed, new_name
 from ncps.assembly.service import NcpsService
 from ncps.assembly.systemd import Pulse, Watchdog, notify, status, stopping
-from ncps.cli import WORKER
+from ncps.cli import WORKER, start_logging
 from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.observe import log_levels
 from ncps.process import rundir
+from ncps.process.forked import ForkedProcess, forked
 from ncps.process.listeners import Listeners
+from ncps.process.nursery import NoNursery, Nursery, begin, worker_environment
 from ncps.process.rundir import RunDirectory
 from ncps.process.supervisor import Process, Supervisor, Watch
 from ncps.process.worker import (
@@ -48,6 +49,7 @@ from ncps.process.worker import (
     TOOK,
     Plan,
     reload_order,
+    work,
 )
 from ncps.settings.carried import pack
 from ncps.settings.schema.tree import Settings
@@ -58,8 +60,6 @@ TAKE_S = 30.0
 """Seconds that all workers together have to go on with other settings."""
 AFTERMATH_S = 20.0
 """Seconds beyond the drain deadline after which a worker is killed."""
-_OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-_OF_SOCKETS = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 class _Line(ProcessProtocol):
@@ -94,6 +94,25 @@ class _Line(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         """See `ProcessProtocol`."""
         self._watch.ended(_how(reason.value), self._why)
+
+
+class _NurseryEnd(ProcessProtocol):
+    """Hears of the end of the nursery, which nobody wanted before that of the supervisor."""
+
+    _log = Logger()
+
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+
+    def processEnded(self, reason: Failure) -> None:
+        """See `ProcessProtocol`."""
+        if self._nursery.is_open:
+            self._nursery.close()
+            self._log.warn(
+                "the process from which workers are forked ended with {how}: new workers take more"
+                " time and memory until ncps is started again",
+                how=_how(reason.value),
+            )
 
 
 def _how(reason: BaseException | None) -> str:
@@ -131,16 +150,20 @@ class Crew:
     """A supervisor's process.
 
     :param premises: has taken the locks; its `check` was called.
+    :param nursery: forks workers; where it cannot be asked, they are started as programs.
     :ivar failure: the error of a start that failed.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, reactor: Any, premises: NcpsService) -> None:
+    def __init__(
+        self, settings: Settings, reactor: Any, premises: NcpsService, nursery: Nursery
+    ) -> None:
         self.failure: NcpsError | None = None
         self._settings = settings
         self._reactor = reactor
         self._premises = premises
+        self._nursery = nursery
         self._doors = Listeners(reactor)
         self._via = new_name()
         self._directory: RunDirectory | None = None
@@ -159,6 +182,8 @@ class Crew:
 
     async def _start(self) -> None:
         settings = self._settings
+        if self._nursery.pid:
+            ForkedProcess(self._reactor, _NurseryEnd(self._nursery), self._nursery.pid, {}, {})
         self._directory = rundir.make(rundir.parents(os.environ))
         await self._doors.open(settings.server.addr)
         self._files = [os.open(os.devnull, os.O_RDWR), _written(self._packed(settings))]
@@ -248,14 +273,20 @@ class Crew:
             doors=tuple(doors),
             watchdog_s=self._watchdog.patience_s,
         )
-        transport = self._reactor.spawnProcess(
-            _Line(watch),
-            sys.executable,
-            [sys.executable, *sys.orig_argv[1:]],  # for readers of the list of processes
-            _environment(os.environ, plan),
-            childFDs=fds,
-        )
-        return _Running(transport)
+        return _Running(self._begun(_Line(watch), plan.render(), fds))
+
+    def _begun(self, line: _Line, plan: str, fds: dict[int, Any]) -> Any:
+        """Start a worker's process; return its transport. Raises OSError if that fails."""
+        try:
+            return forked(self._reactor, self._nursery, line, plan, fds)
+        except NoNursery:
+            return self._reactor.spawnProcess(
+                line,
+                sys.executable,
+                [sys.executable, *sys.orig_argv[1:]],  # for readers of the list of processes
+                worker_environment(os.environ, plan),
+                childFDs=fds,
+            )
 
     def stop(self) -> Deferred[None]:
         """End everything; fires when it has ended."""
@@ -277,6 +308,7 @@ class Crew:
             seconds=drain_s,
         )
         await self._supervisor.stop(drain_s + AFTERMATH_S)
+        self._nursery.close()
         self._pulse.stop()
         for entrance in self._doors.entrances:
             await closed(entrance.port)
@@ -289,12 +321,6 @@ class Crew:
             self._log.info("the supervisor has stopped")
 
 
-def _environment(environ: Mapping[str, str], plan: Plan) -> dict[str, str]:
-    """The environment of a worker, which does not talk to systemd itself."""
-    found = {k: v for k, v in environ.items() if k not in {*_OF_SYSTEMD, *_OF_SOCKETS}}
-    return found | {WORKER: plan.render()}
-
-
 def _written(packed: bytes) -> int:
     """Return a descriptor that workers read their settings from; on no disk, for their secrets."""
     fd = os.memfd_create("ncps-settings")
@@ -304,17 +330,32 @@ def _written(packed: bytes) -> int:
 
 
 def serve(settings: Settings) -> int:
-    """Run with workers until told to stop; return the exit code. Raises NcpsError if that fails."""
+    """Run with workers until told to stop; return the exit code. Raises NcpsError if that fails.
+
+    A worker that was forked returns from here, too, with its own exit code.
+    """
+    can_be = hasattr(os, "memfd_create") and bool(sys.executable)
+    nursery = begin() if can_be else Nursery()  # before the log has a thread
+    if nursery is None:
+        return work()
+    start_logging(settings, is_daemon=True)
+    try:
+        return _supervise(settings, nursery, can_be=can_be)
+    finally:
+        nursery.close()
+
+
+def _supervise(settings: Settings, nursery: Nursery, *, can_be: bool) -> int:
     from twisted.internet import reactor  # noqa: PLC0415 - only here, so that it can be chosen
 
     run: Any = reactor
     premises = NcpsService(settings, run)
-    crew = Crew(settings, reactor, premises)
+    crew = Crew(settings, reactor, premises, nursery)
     ignore_others(run, crew.reload.ask)
     try:
         if WORKER in os.environ:
             raise Refused(f"{WORKER} is for workers alone: leave it out")
-        if not hasattr(os, "memfd_create") or not sys.executable:
+        if not can_be:
             raise Refused("server-workers: more than one worker needs Linux")
         premises.check()
     except NcpsError:

@@ -47,6 +47,7 @@ from ncps.observe.tracing.spans import NO_TRACER, Tracer
 from ncps.process.datagrams import DatagramNotices
 from ncps.process.gathering import Gathering, Sibling
 from ncps.process.listeners import Listener, enter
+from ncps.process.nursery import call_process
 from ncps.process.rundir import Rooms, ensure
 from ncps.settings.carried import unpack
 from ncps.settings.schema.tree import Settings
@@ -319,6 +320,7 @@ class _Orders:
 def work() -> int:
     """Be the worker that the environment describes; return the exit code."""
     plan = Plan.take(os.environ)
+    call_process(f"ncps worker {plan.number}")
     for fd in plan.descriptors():
         os.set_inheritable(fd, False)
     os.set_blocking(REPORTS, False)  # a supervisor that stands still must not stop its workers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +16,16 @@ SIZE = 300_000
 #: Connections enough that each of three workers gets one: it fails once in 10^10 runs.
 MANY = 60
 PATIENT = ("--cache-upstream-idle-timeout", "60s")
+WORKER = "ncps worker "
 START_DEADLINE = 120.0  # seconds for the start of several Python processes on a busy machine
 
 
 def children(pid: int) -> list[int]:
+    """Process ids of the workers of a supervisor; empty if it is gone."""
+    return [child for child in all_children(pid) if name_of(child).startswith(WORKER)]
+
+
+def all_children(pid: int) -> list[int]:
     """Process ids of the children of a process; empty if it is gone."""
     with contextlib.suppress(OSError):
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
@@ -28,11 +33,29 @@ def children(pid: int) -> list[int]:
     return []
 
 
+def name_of(pid: int) -> str:
+    """Name of a process, as `ps` shows it; empty if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def number_of(pid: int) -> int:
-    """Number of a worker, as it was started."""
-    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    (plan,) = [word for word in words if word.startswith(b"NCPS_WORKER=")]
-    return int(json.loads(plan.partition(b"=")[2])["number"])
+    """Number of a worker, as it calls itself."""
+    return int(name_of(pid).removeprefix(WORKER))
+
+
+def nursery_of(pid: int) -> int:
+    """Process id of the nursery of a supervisor."""
+    (found,) = [child for child in all_children(pid) if name_of(child) == "ncps nursery"]
+    return found
+
+
+def shared_bytes(pid: int) -> int:
+    """Bytes that a process has in common with others and that are in no file."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    (found,) = [line.split()[1] for line in lines if line.startswith("Shared_Dirty:")]
+    return int(found) * 1024
 
 
 def is_alive(pid: int) -> bool:

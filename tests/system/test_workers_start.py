@@ -20,8 +20,12 @@ from tests.system.wire import raw_status, send_raw
 
 SABOTAGE = """
 import json, os
-if json.loads(os.environ.get("NCPS_WORKER", "{}")).get("number") == 2:
-    os._exit(7)
+put = os.putenv
+def putenv(name, value):
+    if name == b"NCPS_WORKER" and json.loads(value)["number"] == 2:
+        os._exit(7)
+    put(name, value)
+os.putenv = putenv
 """
 
 

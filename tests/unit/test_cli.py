@@ -32,7 +32,7 @@ class CommandCase(SynchronousTestCase):
         self.code = 0
         self.failure: BaseException | None = None
         # The real one would take over the log of the test runner.
-        self.patch(cli, "_start_logging", lambda settings, is_daemon: self.logging.append("on"))
+        self.patch(cli, "start_logging", lambda settings, is_daemon: self.logging.append("on"))
 
     def run_command(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
         """Return exit code, standard output and standard error."""

@@ -17,7 +17,8 @@ from ncps.aio.waiting import Future
 from ncps.cli import WORKER
 from ncps.errors import NcpsError
 from ncps.process import crew
-from ncps.process.crew import _environment, _how, _Line
+from ncps.process.crew import _how, _Line
+from ncps.process.nursery import Nursery, worker_environment
 from ncps.process.worker import LONGEST_REPORT, REPORTS, report_failure
 from ncps.settings.carried import pack
 from tests.unit.process.test_worker import PLAN
@@ -47,7 +48,7 @@ class TakeTests(SynchronousTestCase):
     def test_workers_that_hang_share_one_deadline(self) -> None:
         """Else each of them would keep a reload, and systemd, for `TAKE_S` more."""
         clock = Clock()
-        made = crew.Crew(load_with(), clock, mock.Mock())
+        made = crew.Crew(load_with(), clock, mock.Mock(), Nursery())
         made._files = [-1, os.open(os.devnull, os.O_RDONLY)]
         given: dict[int, Future[Sequence[str]]] = {1: Future(), 2: Future(), 3: Future()}
         given[2].succeed(["changed"])
@@ -120,7 +121,7 @@ class ServeTests(SynchronousTestCase):
     def test_workers_have_no_word_with_systemd(self) -> None:
         """Neither its notifications nor its sockets are for them; everything else is."""
         environ = {"NOTIFY_SOCKET": "/x", "LISTEN_FDS": "1", "WATCHDOG_USEC": "1", "HOME": "/"}
-        found = _environment(environ, PLAN)
+        found = worker_environment(environ, PLAN.render())
         self.assertEqual({"HOME": "/", WORKER: PLAN.render()}, found)
 
     def test_settings_lie_in_no_file(self) -> None:

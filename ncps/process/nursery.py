@@ -1,0 +1,215 @@
+"""The nursery: a process from which workers are forked, so that they share the memory of imports.
+
+    supervisor --asks--> nursery --forks--> a process that ends at once --forks--> worker
+
+The nursery is forked before anything runs: it has imported the program, and has no reactor, no
+thread, and no file but its end of a socket. A worker that is forked from it imports nothing, and
+the kernel copies a page of its memory only when one of the two writes to it.
+
+The process in between ends at once, so that the worker becomes a child of the supervisor, which is
+its subreaper (prctl(2)). So the supervisor waits for its workers as for any other child, and no
+worker is lost if the nursery ends: then workers are started as programs of their own.
+
+A question is a packet: the plan of a worker, with the descriptors that it inherits, in the order of
+their numbers. The answer is the process id of the worker, or the negative errno of a fork that
+failed. The nursery ends when no process has the other end of the socket any more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from errno import EAGAIN
+from pathlib import Path
+from typing import Final
+
+from ncps.cli import WORKER
+
+NAME: Final = "ncps nursery"
+ANSWER_S: Final = 10.0
+"""Seconds that the supervisor waits for a fork; it does nothing else meanwhile."""
+MOST_DESCRIPTORS: Final = 253
+"""Descriptors in one packet, at most (unix(7), SCM_RIGHTS)."""
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_LONGEST: Final = 128 * 1024
+_DOOR: Final = 3
+_IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""A terminal, or systemd, may send these to all processes at once. The supervisor decides."""
+_OF_SYSTEMD: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_OF_SOCKETS: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+class NoNursery(Exception):
+    """The nursery cannot be asked: there is none, or it has ended, or it gave no answer in time."""
+
+
+class Nursery:
+    """The supervisor's end.
+
+    :param door: its socket; None if there is no nursery.
+    :ivar pid: process id of the nursery; 0 if there is none.
+    """
+
+    def __init__(self, door: socket.socket | None = None, pid: int = 0) -> None:
+        self.pid = pid
+        self._door = door
+        if door is not None:
+            door.settimeout(ANSWER_S)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked."""
+        return self._door is not None
+
+    def fork(self, plan: str, fds: Sequence[int]) -> int:
+        """Have a worker forked; return its process id. It is a child of this process.
+
+        Raises NoNursery if the nursery cannot be asked, OSError if the fork fails.
+
+        :param fds: the descriptors of the worker, from 0 on.
+        """
+        if self._door is None or len(fds) > MOST_DESCRIPTORS:
+            raise NoNursery
+        try:
+            socket.send_fds(self._door, [plan.encode()], fds)
+            answer = int(self._door.recv(_LONGEST))
+        except (OSError, ValueError) as error:
+            self.close()  # a late answer would be taken for that to the next question
+            raise NoNursery from error
+        if answer <= 0:
+            raise OSError(-answer, os.strerror(-answer))
+        return answer
+
+    def close(self) -> None:
+        """Let the nursery end; idempotent."""
+        door, self._door = self._door, None
+        if door is not None:
+            door.close()
+
+
+def begin() -> Nursery | None:
+    """Fork a nursery; return it in this process, and None in each worker that is forked from it.
+
+    This process must have neither a second thread nor a reactor. Where it cannot fork, or cannot be
+    a subreaper, its nursery is one that cannot be asked.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is None or prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        return Nursery()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # else each worker would write what waits there
+    us = os.getpid()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)  # until the nursery ignores them
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        return Nursery()
+    finally:
+        if os.getpid() == us:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+    if pid:
+        theirs.close()
+        return Nursery(ours, pid)
+    ours.close()
+    try:
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
+        _fork_workers(theirs)
+    except BaseException:  # noqa: BLE001 - whatever it is, this process must not run on as another
+        os._exit(1)
+    return None
+
+
+def _fork_workers(theirs: socket.socket) -> None:
+    """Be the nursery; return in each worker."""
+    call_process(NAME)
+    os.dup2(theirs.detach(), _DOOR)
+    os.closerange(_DOOR + 1, _limit())
+    door = socket.socket(fileno=_DOOR)
+    while True:
+        question, fds, _, _ = socket.recv_fds(door, _LONGEST, MOST_DESCRIPTORS)
+        if not question:
+            os._exit(0)
+        read, write = os.pipe()
+        answer = _forked(read, write)
+        if answer is None:
+            door.detach()
+            os.close(write)
+            os.read(read, 1)  # until this process is a child of the supervisor
+            _become_worker(question.decode(), fds)
+            return
+        for fd in (*fds, read, write):
+            os.close(fd)
+        door.send(str(answer).encode())
+
+
+def _forked(read: int, write: int) -> int | None:
+    """Fork a process by way of another; return its process id, a negative errno, or None in it."""
+    told, tell = os.pipe()
+    try:
+        between = os.fork()
+    except OSError as error:
+        os.close(told)
+        os.close(tell)
+        return -(error.errno or EAGAIN)
+    if between == 0:
+        os.close(told)
+        try:
+            answer = os.fork()
+        except OSError as error:
+            answer = -(error.errno or EAGAIN)
+        if answer == 0:
+            os.close(tell)
+            return None
+        os.write(tell, str(answer).encode())
+        os._exit(0)
+    os.close(tell)
+    os.waitpid(between, 0)
+    with os.fdopen(told, "rb") as file:
+        text = file.read()
+    return int(text) if text else -EAGAIN
+
+
+def _become_worker(plan: str, fds: Sequence[int]) -> None:
+    """Have the descriptors and the environment that a worker has which was started as a program."""
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, len(fds) + _DOOR) for fd in fds]
+    for number, fd in enumerate(high):
+        os.dup2(fd, number)
+    os.closerange(len(fds), _limit())
+    found = worker_environment(os.environ, plan)
+    for name in set(os.environ) - set(found):
+        del os.environ[name]
+    os.environ.update(found)
+    for number in _IGNORED[1:]:  # a terminal's SIGINT is for the supervisor alone
+        signal.signal(number, signal.SIG_DFL)
+
+
+def worker_environment(environ: Mapping[str, str], plan: str) -> dict[str, str]:
+    """Return the environment of a worker, which does not talk to systemd itself."""
+    found = {k: v for k, v in environ.items() if k not in {*_OF_SYSTEMD, *_OF_SOCKETS}}
+    return found | {WORKER: plan}
+
+
+def call_process(name: str) -> None:
+    """Give this process a name of at most 15 bytes among the processes, where Linux can."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name, encoding="ascii")
+
+
+def _limit() -> int:
+    """Return the number above all descriptors of this process."""
+    try:
+        return max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1
+    except (OSError, ValueError):
+        return int(os.sysconf("SC_OPEN_MAX"))
