@@ -139,7 +139,8 @@ def run(
         return _work()
     given: dict[str, list[str]] = {}
     try:
-        options, left = build_parser(given).parse_known_args(spell_out(arguments))
+        words = spell_out(arguments)
+        options, left = build_parser(given, words).parse_known_args(words)
     except WrongWords as error:
         _complain([str(error)])
         return USAGE_ERROR

@@ -13,10 +13,12 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ncps import codec
 from ncps.aio.allocator import keep_large_blocks
 from ncps.aio.ending import Ending
 from ncps.aio.reactor import chosen_reactor
 from ncps.aio.signals import hear_no_more, hear_signals, ignore_others
+from ncps.aio.threads import in_background
 from ncps.aio.waiting import Future
 from ncps.assembly.checks import Locks, check
 from ncps.assembly.databases import remake
@@ -148,6 +150,7 @@ class NcpsService(Service):
         self._is_serving.succeed(None)
         self.reload.start()
         self.started("")
+        in_background(self._parts.workers, codec.import_all)
 
     async def take(self, settings: Settings) -> list[str]:
         """Go on with other settings, once the start is over; see `reloaders`.

@@ -11,13 +11,23 @@ compressions of Nix are passed on unread; no library of repute decodes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from functools import cache
+from importlib import import_module
+from typing import Final, Protocol, cast
 
-from ncps.codec import br, bzip2, gzip, identity, lz4, xz, zstd
 from ncps.codec.stream import Decoder, Encoder
 from ncps.errors import Refused
 
-__all__ = ["CODECS", "Codec", "Decoder", "Encoder", "decoder", "encoder", "is_supported"]
+__all__ = [
+    "CODECS",
+    "Codec",
+    "Decoder",
+    "Encoder",
+    "decoder",
+    "encoder",
+    "import_all",
+    "is_supported",
+]
 
 
 class Codec(Protocol):
@@ -32,16 +42,17 @@ class Codec(Protocol):
         """Return a fresh encoder of the level given, or of a middling one."""
 
 
-CODECS: Mapping[str, Codec] = {
-    "none": identity,
-    "xz": xz,
-    "zstd": zstd,
-    "bzip2": bzip2,
-    "br": br,
-    "gzip": gzip,
-    "lz4": lz4,
+CODECS: Final[Mapping[str, str]] = {
+    "none": "ncps.codec.identity",
+    "xz": "ncps.codec.xz",
+    "zstd": "ncps.codec.zstd",
+    "bzip2": "ncps.codec.bzip2",
+    "br": "ncps.codec.br",
+    "gzip": "ncps.codec.gzip",
+    "lz4": "ncps.codec.lz4",
 }
-"""The compressions that can be read and written, by their names in narinfos."""
+"""The modules of the compressions that can be read and written, by their names in narinfos. Each is
+imported when it is used, since it brings a library."""
 
 
 def is_supported(compression: str) -> bool:
@@ -62,8 +73,15 @@ def encoder(compression: str, level: int | None = None) -> Encoder:
     return _codec(compression).encoder(level)
 
 
+def import_all() -> None:
+    """Import the modules of all compressions, so that no NAR waits for that."""
+    for compression in CODECS:
+        _codec(compression)
+
+
+@cache
 def _codec(compression: str) -> Codec:
-    try:
-        return CODECS[compression]
-    except KeyError:
-        raise Refused(f"compression {compression[:32]!r} is not supported") from None
+    module = CODECS.get(compression)
+    if module is None:
+        raise Refused(f"compression {compression[:32]!r} is not supported")
+    return cast("Codec", import_module(module))

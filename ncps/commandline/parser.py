@@ -39,19 +39,7 @@ class WrongWords(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of printing a usage of a hundred flags.
-
-    :ivar describe: adds the settings, at the first call of the parser.
-    """
-
-    describe: Callable[[], None] | None = None
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See `ArgumentParser`."""
-        describe, self.describe = self.describe, None
-        if describe is not None:
-            describe()
-        return super().parse_known_args(args, namespace)
+    """Raises instead of printing a usage of a hundred flags."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Say which command, step or shell was probably meant, or else what there is."""
@@ -68,6 +56,73 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise WrongWords(message)
+
+
+class _Later:
+    """Stands in for the parser of a command, which is made when the command is read.
+
+    :param options: of the parser.
+    :ivar fill: adds to the parser what it understands.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.fill: Callable[[_Parser], None] = lambda _: None
+        self._options = options
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **rest: Any) -> Any:
+        """See `ArgumentParser`."""
+        parser = _Parser(**self._options)
+        self.fill(parser)
+        return parser.parse_known_args(args, namespace, **rest)
+
+
+class _Settings:
+    """Adds settings to parsers: only those that the arguments mention, and those that help shows.
+
+    :param given: filled with the texts of settings by flag while a parser parses.
+    :param arguments: that will be parsed; None if they are not known yet.
+    """
+
+    def __init__(self, given: dict[str, list[str]], arguments: Sequence[str] | None) -> None:
+        self._given = given
+        words = None if arguments is None else {word.partition("=")[0] for word in arguments}
+        self._words = words
+        self._is_help = words is None or not words.isdisjoint(("-h", "--help"))
+
+    def add(self, parser: argparse.ArgumentParser, *, shown: bool) -> None:
+        """Let a parser take settings; General ones are always in its help."""
+        for name, members in groups().items():
+            is_shown = (shown or name == "General") and self._is_help
+            group = parser.add_argument_group(heading(name, members)) if is_shown else parser
+            for setting in members:
+                if is_shown or self._is_mentioned(setting.flag):
+                    self._add(group, setting, is_shown=is_shown)
+        plain = {setting.flag for members in groups().values() for setting in members}
+        for flag in by_flag():
+            if flag not in plain and self._is_mentioned(flag):
+                parser.add_argument(
+                    f"--{flag}",
+                    action=_Give,
+                    given=self._given,
+                    dest=argparse.SUPPRESS,
+                    help=argparse.SUPPRESS,
+                )
+
+    def _is_mentioned(self, flag: str) -> bool:
+        return self._words is None or f"--{flag}" in self._words
+
+    def _add(self, group: Any, setting: Setting, *, is_shown: bool) -> None:
+        text = f"{setting.help}\n[{names_of(setting)}]".replace("%", "%%")
+        group.add_argument(
+            f"--{setting.flag}",
+            action=_Give,
+            given=self._given,
+            dest=argparse.SUPPRESS,
+            metavar=setting.kind.metavar,
+            nargs="?" if setting.is_flag_alone_true else None,
+            const="true" if setting.is_flag_alone_true else None,
+            help=text if is_shown else argparse.SUPPRESS,
+        )
 
 
 BORROWED: Final = (
@@ -129,41 +184,10 @@ def heading(group: str, members: Sequence[Setting]) -> str:
     return group if members[0].status is Status.ACTIVE else f"{group} (only the default)"
 
 
-def _add_settings(
-    parser: argparse.ArgumentParser, given: dict[str, list[str]], *, shown: bool
-) -> None:
-    """Let the parser take every setting; General ones are always in its help."""
-    for name, members in groups().items():
-        is_shown = shown or name == "General"
-        group = parser.add_argument_group(heading(name, members)) if is_shown else parser
-        for setting in members:
-            text = f"{setting.help}\n[{names_of(setting)}]".replace("%", "%%")
-            group.add_argument(
-                f"--{setting.flag}",
-                action=_Give,
-                given=given,
-                dest=argparse.SUPPRESS,
-                metavar=setting.kind.metavar,
-                nargs="?" if setting.is_flag_alone_true else None,
-                const="true" if setting.is_flag_alone_true else None,
-                help=text if is_shown else argparse.SUPPRESS,
-            )
-    plain = {setting.flag for members in groups().values() for setting in members}
-    for flag in by_flag():
-        if flag not in plain:
-            parser.add_argument(
-                f"--{flag}",
-                action=_Give,
-                given=given,
-                dest=argparse.SUPPRESS,
-                help=argparse.SUPPRESS,
-            )
-
-
 def settings_help() -> str:
     """Return the explanation of every setting, by group, as `ncps serve --help` has it."""
     parser = _Parser(add_help=False, usage=argparse.SUPPRESS, formatter_class=_Formatter)
-    _add_settings(parser, {}, shown=True)
+    _Settings({}, None).add(parser, shown=True)
     return parser.format_help()
 
 
@@ -196,43 +220,52 @@ def _add_word(parser: argparse.ArgumentParser, word: Word) -> None:
 
 
 def _add_command(
-    given: dict[str, list[str]],
-    under: argparse._SubParsersAction[_Parser],
+    settings: _Settings,
+    under: argparse._SubParsersAction[Any],
     command: Command,
     above: str = "",
 ) -> None:
     """Add a command; only the help of `serve` explains the settings, which most take as well."""
     name = f"{above}{command.name}"
-    is_serve = name == "serve"
     shown: dict[str, Any] = {} if command.is_former else {"help": command.help}
     own = [usage_of(word) for word in command.words if not command.is_former]
     words = [f"ncps {name}", *own, *(["STEP"] if command.children else [])]
     if command.takes_settings:
         words.append("[--SETTING VALUE ...]")
-    added = under.add_parser(
+    later: _Later = under.add_parser(
         command.name,
         aliases=list(command.aliases),
         description=command.help,
-        epilog=None if is_serve or not command.takes_settings else _REST,
+        epilog=None if name == "serve" or not command.takes_settings else _REST,
         usage=" ".join(words).replace("%", "%%"),
         allow_abbrev=False,
         formatter_class=_Formatter,
         **shown,
     )
-    added.set_defaults(
+    later.fill = partial(_fill, settings, command, name)
+
+
+def _fill(settings: _Settings, command: Command, name: str, parser: _Parser) -> None:
+    """Let the parser of a command take its words, steps and settings."""
+    parser.set_defaults(
         command=name,
         run=command.run,
         takes_settings=command.takes_settings,
         missing=which_step(name, command),
     )
     for word in command.words:
-        _add_word(added, word)
+        _add_word(parser, word)
     if command.takes_settings:
-        added.describe = partial(_add_settings, added, given, shown=is_serve)
+        settings.add(parser, shown=name == "serve")
     if command.children:
-        steps = added.add_subparsers(dest="step", metavar="STEP", parser_class=_Parser)
+        steps = _subparsers(parser, "step")
         for child in command.children:
-            _add_command(given, steps, child, f"{name} ")
+            _add_command(settings, steps, child, f"{name} ")
+
+
+def _subparsers(parser: _Parser, word: str) -> argparse._SubParsersAction[Any]:
+    later: Any = _Later
+    return parser.add_subparsers(dest=word, metavar=word.upper(), parser_class=later)
 
 
 def which_step(name: str, command: Command) -> str:
@@ -248,12 +281,14 @@ def usage_of(word: Word) -> str:
     return f"[{word.name} {word.metavar}]" if word.metavar else f"[{word.name}]"
 
 
-def build_parser(given: dict[str, list[str]]) -> argparse.ArgumentParser:
+def build_parser(
+    given: dict[str, list[str]], arguments: Sequence[str] | None = None
+) -> argparse.ArgumentParser:
     """Make the parser.
 
     :param given: filled with the settings' texts by flag while it parses.
+    :param arguments: that it will parse; it understands all of them, and little more.
     """
-
     parser = _Parser(
         prog="ncps",
         usage="ncps [--SETTING VALUE ...] COMMAND [--SETTING VALUE ...]",
@@ -263,10 +298,11 @@ def build_parser(given: dict[str, list[str]]) -> argparse.ArgumentParser:
         formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"ncps {ncps.__version__}")
-    parser.describe = partial(_add_settings, parser, given, shown=False)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    settings = _Settings(given, arguments)
+    settings.add(parser, shown=False)
+    commands = _subparsers(parser, "command")
     for command in COMMANDS:
-        _add_command(given, commands, command)
+        _add_command(settings, commands, command)
     return parser
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Iterable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from attrs import field, frozen
-from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
 
 from ncps.errors import Malformed
+
+if TYPE_CHECKING:
+    from nacl.signing import SigningKey
 
 _SEED_SIZE = 32
 _PUBLIC_SIZE = 32
@@ -75,6 +76,9 @@ class PublicKey:
         """Whether this key made this signature, under this name, of this message."""
         if signature.name != self.name:
             return False
+        from nacl.exceptions import BadSignatureError  # noqa: PLC0415 - help and settings need none
+        from nacl.signing import VerifyKey  # noqa: PLC0415 - as above
+
         try:
             VerifyKey(self.raw).verify(message, signature.raw)
         except BadSignatureError:
@@ -98,6 +102,8 @@ class SecretKey:
     @classmethod
     def generate(cls, name: str) -> Self:
         """Make a new key from the system's randomness."""
+        from nacl.signing import SigningKey  # noqa: PLC0415 - as above
+
         return cls(name, SigningKey.generate())
 
     @classmethod
@@ -107,6 +113,8 @@ class SecretKey:
         The public half must belong to the seed: a file pieced together from two keys would
         sign in a way that no client accepts.
         """
+        from nacl.signing import SigningKey  # noqa: PLC0415 - as above
+
         name, raw = _split(text.strip(), "secret key")
         if len(raw) == _PUBLIC_SIZE:
             raise Malformed("32 bytes are a public key, a secret key has 64")

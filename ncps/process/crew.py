@@ -34,7 +34,13 @@ from ncps.observe import log_levels
 from ncps.process import rundir
 from ncps.process.forked import ForkedProcess, forked
 from ncps.process.listeners import Listeners
-from ncps.process.nursery import NoNursery, Nursery, begin, worker_environment
+from ncps.process.nursery import (
+    NoNursery,
+    Nursery,
+    begin,
+    import_adapters,
+    worker_environment,
+)
 from ncps.process.rundir import RunDirectory
 from ncps.process.supervisor import Process, Supervisor, Watch
 from ncps.process.worker import (
@@ -335,6 +341,7 @@ def serve(settings: Settings) -> int:
     A worker that was forked returns from here, too, with its own exit code.
     """
     can_be = hasattr(os, "memfd_create") and bool(sys.executable)
+    import_adapters(settings)
     nursery = begin() if can_be else Nursery()  # before the log has a thread
     if nursery is None:
         return work()

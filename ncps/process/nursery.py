@@ -29,7 +29,9 @@ from errno import EAGAIN
 from pathlib import Path
 from typing import Final
 
+from ncps.aio.imports import named
 from ncps.cli import WORKER
+from ncps.settings.schema.tree import Settings
 
 NAME: Final = "ncps nursery"
 ANSWER_S: Final = 10.0
@@ -91,6 +93,29 @@ class Nursery:
         door, self._door = self._door, None
         if door is not None:
             door.close()
+
+
+def adapters_of(settings: Settings) -> list[str]:
+    """Return the modules that workers import because of these settings."""
+    cache = settings.cache
+    found = []
+    if cache.storage.local is None:
+        found.append("ncps.assembly.bucket")
+    if not cache.database_url.is_file:
+        found.append("ncps.assembly.database_servers")
+        found.append("pymysql" if cache.database_url.dialect == "mysql" else "psycopg")
+    if cache.lock.backend != "local":
+        found.append("ncps.assembly.leases_of_servers")
+    if settings.auth.oidc.issuers:
+        found.append("ncps.assembly.oidc")
+    return found
+
+
+def import_adapters(settings: Settings) -> None:
+    """Import them before the fork; the check of the start tells which packages are missing."""
+    for name in adapters_of(settings):
+        with suppress(ImportError):
+            named(name)
 
 
 def begin() -> Nursery | None:

@@ -6,7 +6,6 @@ YAML, TOML and JSON say the same thing here: nested tables of text, numbers, boo
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +27,8 @@ def _read_yaml(text: str) -> object:
 
 
 def _read_toml(text: str) -> object:
+    import tomllib  # noqa: PLC0415 - as above
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import platformdirs
 from attrs import field, frozen
 
 from ncps.settings.journal import is_journal
@@ -36,6 +35,8 @@ class Surroundings:
     @classmethod
     def of_process(cls) -> Surroundings:
         """Look at this process; under systemd `StateDirectory=` decides where data goes."""
+        import platformdirs  # noqa: PLC0415 - help needs no places
+
         state, _, _ = os.environ.get("STATE_DIRECTORY", "").partition(":")
         return cls(
             environ=dict(os.environ),

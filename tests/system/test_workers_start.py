@@ -14,19 +14,22 @@ from tests.system.crew import (
     children,
 )
 from tests.system.life import GET_INDEX, PASS_SOCKETS, TAKEN
-from tests.system.program import environment, run, run_ncps, settings_of
+from tests.system.program import run, run_ncps, settings_of
 from tests.system.stage import log_lines
 from tests.system.wire import raw_status, send_raw
 
 SABOTAGE = """
-import json, os
+import json, os, sys
 put = os.putenv
 def putenv(name, value):
     if name == b"NCPS_WORKER" and json.loads(value)["number"] == 2:
         os._exit(7)
     put(name, value)
 os.putenv = putenv
+from ncps.__main__ import main
+sys.exit(main())
 """
+"""Runs ncps; its second worker ends when it is told its place."""
 
 
 class StartTests(WorkersStage):
@@ -51,11 +54,9 @@ class StartTests(WorkersStage):
 
     def test_a_worker_that_cannot_start_is_told(self) -> None:
         """A worker that dies at the start ends the daemon with exit code 1, and says which."""
-        (self.directory / "sitecustomize.py").write_text(SABOTAGE)
         daemon = self.make_daemon(self.origin())
-        home = daemon.directory / "home"
-        place = {"PYTHONPATH": f"{self.directory}:{environment(home)['PYTHONPATH']}"}
-        done = run(["-m", "ncps", "serve", "--workers", "3", *settings_of(daemon)], home, place)
+        flags = ["serve", "--workers", "3", *settings_of(daemon)]
+        done = run(["-c", SABOTAGE, *flags], daemon.directory / "home")
         self.assertEqual(1, done.returncode, done.stdout)
         said = done.stdout + done.stderr
         self.assertIn("worker 2 ended before it could serve, with exit code 7", said)
