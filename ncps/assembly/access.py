@@ -48,6 +48,15 @@ class AccessControl:
         trouble = [self.tokens.trouble] if self.tokens.trouble else []
         return [*self._open_verbs(), *trouble, *self.vouched.warnings()]
 
+    async def take(self, settings: Settings) -> list[str]:
+        """Decide by other settings from now on; return what to warn of that is new."""
+        before = self.warnings()
+        self.tokens.max_age_s = settings.auth.token_max_age_s
+        self.vouched.take(settings)
+        self.guard.take(_sources(settings, self.tokens, self.vouched), rules_of(settings))
+        await self.vouched.let_go()
+        return [line for line in self.warnings() if line not in before]
+
     def _open_verbs(self) -> Iterator[str]:
         for scope, act, verb in _VERBS:
             if self._is_open(scope):
@@ -79,19 +88,24 @@ def access_control(base: Foundation, tasks: Tasks) -> AccessControl:
     tokens = DatabaseTokens(
         base.parts.tokens, base.reactor, tasks, max_age_s=settings.auth.token_max_age_s
     )
-    sources: list[CredentialSource] = [tokens]
-    if settings.cache.get_token:
-        sources.append(StaticToken(settings.cache.get_token))
     vouched = VouchedClients(base, tasks)
     count = base.metrics.authentications
     guard = Guard(
-        [*sources, *vouched.sources],
+        _sources(settings, tokens, vouched),
         rules_of(settings),
         logins=vouched.logins,
         count=lambda source, result: count(source, result).inc(),
     )
     pages = CredentialGuard(guard, vouched.proxied)
     return AccessControl(tokens=tokens, vouched=vouched, guard=guard, pages=pages)
+
+
+def _sources(
+    settings: Settings, tokens: DatabaseTokens, vouched: VouchedClients
+) -> list[CredentialSource]:
+    """Return the sources of credentials, in the order in which they are asked."""
+    token = settings.cache.get_token
+    return [tokens, *([StaticToken(token)] if token else []), *vouched.sources]
 
 
 def rules_of(settings: Settings) -> AccessRules:

@@ -102,9 +102,14 @@ def site(
         hot=hot,
     )
     made.tracer = base.tracer
-    if not access.guard.rules.reads_are_open:  # else the answer is always yes
-        made.reader = access.pages.reader
+    let_read(made, access)
     return made
+
+
+def let_read(site: NcpsSite, access: AccessControl) -> None:
+    """Give answers that lie ready to the clients that may read."""
+    is_open = access.guard.rules.reads_are_open  # then the answer is always yes
+    site.read_by(None if is_open else access.pages.reader)
 
 
 def extra_routes(base: Foundation, verbs: Extras) -> Iterator[Route]:
@@ -142,8 +147,13 @@ def _about(
     yield fixed("/healthz", info.heartbeat(), None)
     yield fixed("/readyz", _readiness(cache, access, warnings), None)
     if base.settings.prometheus.enabled:
-        scope = None if base.settings.auth.metrics == "open" else Scope.READ
-        yield fixed("/metrics", Scrape(base.metrics.registry, base.role.gather), scope)
+        yield scrapes(base, base.settings)
+
+
+def scrapes(base: Foundation, settings: Settings) -> Route:
+    """Make the route of the metrics."""
+    scope = None if settings.auth.metrics == "open" else Scope.READ
+    return fixed("/metrics", Scrape(base.metrics.registry, base.role.gather), scope)
 
 
 def _readiness(

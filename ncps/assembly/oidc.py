@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from attrs import evolve, frozen
+
 from ncps.aio.tasks import Tasks
 from ncps.assembly.fetching import proxies_of
 from ncps.assembly.parts import Foundation
@@ -9,47 +11,75 @@ from ncps.auth.oidc.issuer import Issuer
 from ncps.auth.oidc.source import OidcTokens
 from ncps.auth.rules import ScopeRules
 from ncps.settings.kinds.auth import IssuerSetting
+from ncps.settings.schema.identities import OidcSettings
+from ncps.settings.schema.tree import Settings
+from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.agent import Client
 from ncps.upstream.destination import Destination
 from ncps.upstream.documents import DEADLINE_S, TIMEOUTS, HttpDocuments
 
 
+@frozen
+class _Made:
+    """An issuer and its client; both stay as long as all that they were made from is the same."""
+
+    recipe: tuple[IssuerSetting, UpstreamsSettings]
+    client: Client
+    issuer: Issuer
+
+
 class IssuerClients:
     """The source of clients with tokens of an issuer, and the HTTP clients that it needs.
 
-    :ivar tokens: the source.
+    Knows nobody before `take`.
+
+    :ivar tokens: the source; `take` makes another one.
     """
 
     def __init__(self, base: Foundation, tasks: Tasks) -> None:
-        settings = base.settings.auth.oidc
-        clients = {issuer.url: _client(base, issuer) for issuer in settings.issuers}
-        self._clients = list(clients.values())
-        issuers = [
-            Issuer(url, _documents(base, client), base.reactor, tasks, base.metrics)
-            for url, client in clients.items()
-        ]
-        rules = ScopeRules(settings.rules)
-        self.tokens = OidcTokens(issuers, settings.audiences, rules, base.reactor)
+        self._base = base
+        self._tasks = tasks
+        self._made: dict[str, _Made] = {}
+        self._former: list[Client] = []
+        self.tokens = self._source(OidcSettings())
 
-    async def close(self) -> None:
-        """Close the idle connections."""
-        for client in self._clients:
+    def take(self, settings: Settings) -> None:
+        """Know the clients of other settings from now on; an issuer that stays keeps its keys."""
+        oidc, before, self._made = settings.auth.oidc, self._made, {}
+        bounds = evolve(settings.cache.upstream, upstreams=(), public_keys=())
+        for issuer in oidc.issuers:
+            known = before.get(issuer.url)
+            if known is not None and known.recipe == (issuer, bounds):
+                self._made[issuer.url] = before.pop(issuer.url)
+            else:
+                self._made[issuer.url] = self._make(issuer, bounds)
+        self._former += [made.client for made in before.values()]
+        self.tokens = self._source(oidc)
+
+    def _source(self, oidc: OidcSettings) -> OidcTokens:
+        issuers = [made.issuer for made in self._made.values()]
+        return OidcTokens(issuers, oidc.audiences, ScopeRules(oidc.rules), self._base.reactor)
+
+    def _make(self, setting: IssuerSetting, bounds: UpstreamsSettings) -> _Made:
+        """Make an issuer; its server is told nothing of us but that we are ncps."""
+        base = self._base
+        destination = Destination(
+            base_url=setting.url, timeouts=TIMEOUTS, proxies=proxies_of(setting.proxies)
+        )
+        client = Client(
+            base.reactor, destination, bounds=bounds, metrics=base.metrics, via=base.role.via
+        )
+        documents = HttpDocuments(client, base.reactor, deadline_s=DEADLINE_S)
+        issuer = Issuer(setting.url, documents, base.reactor, self._tasks, base.metrics)
+        return _Made((setting, bounds), client, issuer)
+
+    async def let_go(self) -> None:
+        """Close the idle connections to issuers that are none any more."""
+        former, self._former = self._former, []
+        for client in former:
             await client.close()
 
-
-def _documents(base: Foundation, client: Client) -> HttpDocuments:
-    return HttpDocuments(client, base.reactor, deadline_s=DEADLINE_S)
-
-
-def _client(base: Foundation, setting: IssuerSetting) -> Client:
-    """Make the HTTP client of one issuer; it is told nothing of us but that we are ncps."""
-    destination = Destination(
-        base_url=setting.url, timeouts=TIMEOUTS, proxies=proxies_of(setting.proxies)
-    )
-    return Client(
-        base.reactor,
-        destination,
-        bounds=base.settings.cache.upstream,
-        metrics=base.metrics,
-        via=base.role.via,
-    )
+    async def close(self) -> None:
+        """Close the idle connections to all issuers."""
+        self._former += [made.client for made in self._made.values()]
+        await self.let_go()

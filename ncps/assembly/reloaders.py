@@ -14,8 +14,11 @@ from twisted.logger import Logger
 
 from ncps.aio.ending import Ending
 from ncps.aio.waiting import sleep
-from ncps.assembly.edge import let_fit
+from ncps.assembly.access import AccessControl
+from ncps.assembly.edge import let_fit, let_read, scrapes
 from ncps.assembly.keys import trusted_keys
+from ncps.assembly.parts import Foundation
+from ncps.assembly.reload import TROUBLE
 from ncps.assembly.replicas import told_keys
 from ncps.cache.core import Core
 from ncps.cache.upkeep.agreement import Agreement
@@ -23,6 +26,7 @@ from ncps.cache.world import World
 from ncps.observe import log_levels
 from ncps.ports import Notice
 from ncps.settings.schema.tree import Settings
+from ncps.web.routes import Routes
 from ncps.web.site import NcpsSite
 
 Reloader = Callable[[Settings], Awaitable[list[str]]]
@@ -75,6 +79,22 @@ def of_core(world: World, core: Core, agreement: Agreement) -> tuple[Reloader, .
         core.state.board.heard(Notice("gap"))
 
     return downloads, keys
+
+
+def of_clients(base: Foundation, access: AccessControl, site: NcpsSite) -> Reloader:
+    """Make the reloader of who may do what."""
+    routes = site.resource
+    assert isinstance(routes, Routes)
+
+    async def clients(settings: Settings) -> list[str]:
+        before = access.guard.rules.reads_are_open
+        warnings = await access.take(settings)
+        if access.guard.rules.reads_are_open != before:
+            let_read(site, access)
+        routes.replace(scrapes(base, settings))
+        return [f"{TROUBLE}{line}" for line in warnings]
+
+    return clients
 
 
 async def apply(reloaders: Iterable[Reloader], settings: Settings) -> list[str]:

@@ -10,6 +10,7 @@ from ncps.auth.credentials import CredentialSource
 from ncps.auth.logins import LoginLimits
 from ncps.auth.rules import ScopeRules
 from ncps.auth.vouched import CertificateClients, ProxyUsers
+from ncps.settings.schema.tree import Settings
 from ncps.web.vouched import ProxiedUsers
 
 if TYPE_CHECKING:
@@ -19,35 +20,49 @@ if TYPE_CHECKING:
 class VouchedClients:
     """The sources of such clients, for the guard; what a setting does not ask for is left out.
 
+    :ivar sources: in the order in which they are asked; those of our own tokens go before them.
     :ivar logins: limits wrong credentials of all sources.
     :ivar proxied: reads from requests whom a trusted proxy names.
     """
 
     def __init__(self, base: Foundation, tasks: Tasks) -> None:
-        settings = base.settings.auth
+        self._base = base
+        self._tasks = tasks
+        auth = base.settings.auth
         self._issuers: IssuerClients | None = None
-        if settings.oidc.issuers:
-            from ncps.assembly.oidc import IssuerClients  # noqa: PLC0415 - only if one is there
-
-            self._issuers = IssuerClients(base, tasks)
-        self._connected: list[CredentialSource] = []
-        if settings.tls.rules:
-            self._connected.append(CertificateClients(ScopeRules(settings.tls.rules)))
-        if settings.proxy.rules:
-            self._connected.append(ProxyUsers(ScopeRules(settings.proxy.rules)))
-        self.proxied = ProxiedUsers(base.reactor, settings.proxy.header)
+        self.sources: tuple[CredentialSource, ...] = ()
+        self.proxied = ProxiedUsers(base.reactor)
         self.logins = LoginLimits(
             base.reactor,
             base.metrics,
-            most=settings.max_failed_logins,
-            window_s=settings.failed_logins_window_s,
+            most=auth.max_failed_logins,
+            window_s=auth.failed_logins_window_s,
         )
+        self.take(base.settings)
 
-    @property
-    def sources(self) -> tuple[CredentialSource, ...]:
-        """The sources, in the order in which they are asked; those of our own tokens go first."""
-        issuers = [] if self._issuers is None else [self._issuers.tokens]
-        return (*issuers, *self._connected)
+    def take(self, settings: Settings) -> None:
+        """Know the clients of other settings from now on."""
+        auth, sources = settings.auth, list[CredentialSource]()
+        if auth.oidc.issuers and self._issuers is None:
+            from ncps.assembly.oidc import IssuerClients  # noqa: PLC0415 - only if one is there
+
+            self._issuers = IssuerClients(self._base, self._tasks)
+        if self._issuers is not None:
+            self._issuers.take(settings)
+        if self._issuers is not None and auth.oidc.issuers:
+            sources.append(self._issuers.tokens)
+        if auth.tls.rules:
+            sources.append(CertificateClients(ScopeRules(auth.tls.rules)))
+        if auth.proxy.rules:
+            sources.append(ProxyUsers(ScopeRules(auth.proxy.rules)))
+        self.sources = tuple(sources)
+        self.proxied.take(auth.proxy.header)
+        self.logins.take(most=auth.max_failed_logins, window_s=auth.failed_logins_window_s)
+
+    async def let_go(self) -> None:
+        """Close the connections to issuers that are none any more."""
+        if self._issuers is not None:
+            await self._issuers.let_go()
 
     def warnings(self) -> list[str]:
         """Say what an operator should see to."""

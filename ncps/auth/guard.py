@@ -11,17 +11,12 @@ from typing import Any, Final, Protocol
 
 from attrs import frozen
 
+from ncps.auth.advice import how_to_get_in, how_to_get_more, how_to_reach
 from ncps.auth.credentials import Credentials, CredentialSource, WrongCredentials
 from ncps.auth.principal import Principal, Scope
 from ncps.errors import NcpsError, Refused, Unavailable
 
 _ANYBODY: Final = {scope: Principal(name="", scopes=frozenset({scope})) for scope in Scope}
-
-HOW_TO_GET_ONE: Final = "make a token with `ncps token create --name NAME --scope {scope}`"
-HOW_TO_SEND: Final = (
-    "send it as `Authorization: Bearer TOKEN`, or as the password of Basic, which is what Nix sends"
-    " from its netrc file (`ncps token netrc`)"
-)
 
 
 class Unauthenticated(Refused):
@@ -89,6 +84,7 @@ class Guard:
 
     :param sources: are asked in this order.
     :param count: is told of each request that brought credentials, when they were looked at.
+    :ivar rules: those that hold; `take` changes them.
     """
 
     def __init__(
@@ -103,6 +99,10 @@ class Guard:
         self.rules = rules or AccessRules()
         self._logins = logins or Unlimited()
         self._count = count
+
+    def take(self, sources: Sequence[CredentialSource], rules: AccessRules) -> None:
+        """Decide by other sources and rules from now on, also about who is being identified."""
+        self._sources, self.rules = tuple(sources), rules
 
     @property
     def is_configured(self) -> bool | None:
@@ -174,13 +174,16 @@ class Guard:
     async def _identify(self, credentials: Credentials, scope: Scope) -> Principal:
         self._logins.check(credentials.client)
         unsure: Unavailable | None = None
-        for source in self._sources:
+        sources = self._sources
+        for source in sources:
             try:
                 found = await source.identify(credentials)
+                if self._sources is not sources:  # a reload: what the former ones say is void
+                    return await self._identify(credentials, scope)
             except WrongCredentials as error:
                 self._logins.failed(credentials.client, credentials.secret)
                 self._count(source.name, error.kind)
-                raise Unauthenticated(f"{error}: {_advice(scope)}") from error
+                raise Unauthenticated(f"{error}: {self._advice(scope)}") from error
             except Unavailable as error:
                 self._count(source.name, "unavailable")
                 unsure = error
@@ -192,12 +195,17 @@ class Guard:
             raise unsure
         self._logins.failed(credentials.client, credentials.secret)
         self._count("none", "unknown")
-        raise Unauthenticated(f"these credentials are not known here: {_advice(scope)}")
+        raise Unauthenticated(f"these credentials are not known here: {self._advice(scope)}")
 
     def _refusal(self, scope: Scope) -> NcpsError:
         if self.is_configured is False and scope is not Scope.READ:
-            return VerbOff(f"this is off here: {_advice(scope)}")
-        return Unauthenticated(f"this needs a token with the scope {scope.value}: {_advice(scope)}")
+            return VerbOff(f"this is off here: {self._advice(scope)}")
+        return Unauthenticated(f"this needs the scope {scope.value}: {self._advice(scope)}")
+
+    def _advice(self, scope: Scope) -> str:
+        """Say how to get in by the sources that somebody has configured."""
+        names = [source.name for source in self._sources if source.is_configured is not False]
+        return how_to_get_in(scope, names)
 
 
 def permitted(principal: Principal, scope: Scope, path: str | None = None) -> Principal:
@@ -208,12 +216,10 @@ def permitted(principal: Principal, scope: Scope, path: str | None = None) -> Pr
     if principal.may(scope):
         if principal.may(scope, path):
             return principal
-        raise Forbidden("these credentials are for other store paths (`ncps token list`)")
+        raise Forbidden(
+            f"these credentials are for other store paths ({how_to_reach(principal.source)})"
+        )
     raise Forbidden(
         f"these credentials do not have the scope {scope.value}: "
-        + HOW_TO_GET_ONE.format(scope=scope.value)
+        + how_to_get_more(scope, principal.source)
     )
-
-
-def _advice(scope: Scope) -> str:
-    return f"{HOW_TO_GET_ONE.format(scope=scope.value)} and {HOW_TO_SEND}"

@@ -74,6 +74,10 @@ class LoginLimits:
         self._window_s = window_s
         self._failures: BoundedMap[str, _Failures] = BoundedMap(MAX_ADDRESSES)
 
+    def take(self, *, most: int, window_s: float) -> None:
+        """Go on with other limits; a window that has begun ends when it would have."""
+        self._most, self._window_s = most, window_s
+
     @property
     def watched(self) -> int:
         """The number of addresses that are watched."""

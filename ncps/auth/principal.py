@@ -25,11 +25,13 @@ class Principal:
     :param name: for the log; never a secret.
     :param paths: the base name of a store path (`<hash part>-<name>`) must match it whole; None
         for every path.
+    :param source: name of the source of credentials that knows the client.
     """
 
     name: str
     scopes: frozenset[Scope]
     paths: re.Pattern[str] | None = None
+    source: str = "token"
 
     def may(self, scope: Scope, path: str | None = None) -> bool:
         """Whether the principal may do this.

@@ -80,13 +80,14 @@ class ScopeRules:
     def __len__(self) -> int:
         return len(self._rules)
 
-    def principal(self, name: str, facts: Facts) -> Principal:
+    def principal(self, name: str, facts: Facts, source: str) -> Principal:
         """Return the client with the scopes of the first rule that holds; with none if none does.
 
         :param name: of the client; it is cut, and freed of what cannot be printed.
+        :param source: name of the source of credentials that these rules belong to.
         """
         shown = "".join(sign if sign.isprintable() else "?" for sign in name[:LONGEST_NAME])
         for rule in self._rules:
             if rule.holds(facts):
-                return Principal(name=shown, scopes=rule.scopes, paths=rule.paths)
-        return Principal(name=shown, scopes=frozenset())
+                return Principal(name=shown, scopes=rule.scopes, paths=rule.paths, source=source)
+        return Principal(name=shown, scopes=frozenset(), source=source)

@@ -82,6 +82,7 @@ class DatabaseTokens:
     """Knows the clients that have a token of the database. See `CredentialSource`.
 
     :param max_age_s: how long the tokens are believed while the database is away.
+    :ivar max_age_s: the same; a reload changes it.
     """
 
     name = "token"
@@ -92,7 +93,7 @@ class DatabaseTokens:
         self._tokens = tokens
         self._clock = clock
         self._wall: Callable[[], float] = wall_of(clock)
-        self._max_age_s = max_age_s
+        self.max_age_s = max_age_s
         self._flights: SingleFlight[str, None] = SingleFlight(tasks, "reading")
         self._version = -1
         self._began_at = self._read_at = -inf
@@ -120,7 +121,7 @@ class DatabaseTokens:
 
     @property
     def _is_believed(self) -> bool:
-        return self._clock.seconds() - self._read_at <= self._max_age_s
+        return self._clock.seconds() - self._read_at <= self.max_age_s
 
     def recall(self, credentials: Credentials) -> Principal | None:
         """See `CredentialSource`."""
@@ -168,7 +169,7 @@ class DatabaseTokens:
             if not self._is_away:
                 _log.warn(
                     "tokens cannot be read: those that are known hold for {seconds} s: {reason}",
-                    seconds=round(self._max_age_s),
+                    seconds=round(self.max_age_s),
                     reason=str(error),
                 )
             self._is_away = True
@@ -232,7 +233,9 @@ class StaticToken:
 
     def __init__(self, token: str) -> None:
         self._digest = sha256(token.encode()).digest()
-        self._principal = Principal(name="cache-get-token", scopes=frozenset({Scope.READ}))
+        self._principal = Principal(
+            name="cache-get-token", scopes=frozenset({Scope.READ}), source=self.name
+        )
 
     def recall(self, credentials: Credentials) -> Principal | None:
         """See `CredentialSource`. The time it takes tells nothing, not even a length."""

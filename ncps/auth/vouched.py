@@ -54,7 +54,7 @@ class CertificateClients:
         found = self._known.get(certificate)
         if found is None:
             name = certificate.common_name or next(iter(certificate.names), "no name")
-            found = self._rules.principal(f"certificate {name}", facts_of(certificate))
+            found = self._rules.principal(f"certificate {name}", facts_of(certificate), self.name)
             self._known.put(certificate, found)
         return found
 
@@ -84,7 +84,7 @@ class ProxyUsers:
             return None
         found = self._known.get(user)
         if found is None:
-            found = self._rules.principal(f"user {user}", {"user": (user,)})
+            found = self._rules.principal(f"user {user}", {"user": (user,)}, self.name)
             self._known.put(user, found)
         return found
 

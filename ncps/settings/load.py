@@ -22,6 +22,7 @@ from ncps.settings.problems import InvalidSettings
 from ncps.settings.rules.decide import decide
 from ncps.settings.schema.tree import Settings
 from ncps.settings.setting import Setting, SettingNames, Status
+from ncps.settings.showing import has_secret
 from ncps.settings.sources import Environment, File, Flags, Given, SettingsSource
 from ncps.settings.surroundings import Surroundings
 from ncps.settings.table import TABLE, by_flag, known_keys
@@ -96,7 +97,18 @@ class _Reading(Draft):
             except ValueError as error:
                 self.problems.append(f"{given.where}: {error}")
                 return
+            if not given.is_path and given.where == Flags.where_of(setting.names):
+                self._warn_of_secret(setting, value)
         self.values[setting.attribute] = value
+
+    def _warn_of_secret(self, setting: Setting, value: object) -> None:
+        """Warn of a secret in the command line, which is no secret on this machine."""
+        if setting.is_secret and has_secret(value):
+            names = setting.names
+            self.warnings.append(
+                f"flag --{names.flag}: all users of this machine can read the command line: give"
+                f" this secret by --{names.of_file().flag} or by the variable {names.environment}"
+            )
 
     def _without_effect(self, setting: Setting, given: Given) -> None:
         default = self.default_of(setting)

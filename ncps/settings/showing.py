@@ -67,3 +67,10 @@ def existing(path: Path) -> str:
             continue
         return str(path) if known == path else f"a file under {known}"
     return "a file"
+
+
+def has_secret(value: object) -> bool:
+    """Whether the value of a secret setting holds a secret: an address may have no password."""
+    if isinstance(value, str | tuple):
+        return bool(value)
+    return getattr(value, "password", None) is not None

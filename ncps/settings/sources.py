@@ -44,12 +44,17 @@ class Flags:
 
     values: Mapping[str, Sequence[str]] = field(repr=False)
 
+    @staticmethod
+    def where_of(names: SettingNames) -> str:
+        """Name the flag as messages do."""
+        return f"flag --{names.flag}"
+
     def find(self, names: SettingNames) -> Given | None:
         """Look for the flag."""
         texts = self.values.get(names.flag) if names.flag else None
         if not texts:
             return None
-        where = f"flag --{names.flag}"
+        where = self.where_of(names)
         return Given(raw=tuple(texts), origin=where, where=where)
 
     def name_of(self, names: SettingNames) -> str:

@@ -11,7 +11,7 @@ looks there whether to upload a path learns what this cache has itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from attrs import evolve, field, frozen
@@ -111,11 +111,18 @@ class Routes:
     def __init__(
         self, routes: Sequence[Route], *, guard: RouteGuard | None = None, via: str = ""
     ) -> None:
-        self.table = tuple(routes)
-        self._routes = tuple((route.pattern.fullmatch, route) for route in routes)
+        self._set(routes)
         self._guard = guard or OpenGuard()
         self._via = via
         self._has_told_of_loop = False
+
+    def _set(self, routes: Iterable[Route]) -> None:
+        self.table = tuple(routes)
+        self._routes = tuple((route.pattern.fullmatch, route) for route in self.table)
+
+    def replace(self, route: Route) -> None:
+        """Answer the next requests by another route than the one with the same label."""
+        self._set(route if route.label == other.label else other for other in self.table)
 
     def render(self, request: NcpsRequest) -> int:
         """See `IResource`."""

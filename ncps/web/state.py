@@ -139,6 +139,12 @@ class SiteState(Site):
         self.proxies = TrustedProxies(limits.trusted_proxies)
         self.timeOut = limits.idle_timeout_s
 
+    def read_by(self, reader: Callable[[Any, Headers], Principal | None] | None) -> None:
+        """Ask this before an answer that lies ready is given; None: everybody may have it."""
+        self.reader = reader or _everybody
+        self.hot.are_private = reader is not None
+        self.hot.forget()
+
     def startFactory(self) -> None:
         """See `Factory`: Twisted's own method would open an access log and tick every second."""
 

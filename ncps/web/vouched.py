@@ -36,6 +36,10 @@ class ProxiedUsers:
         self._header = header.encode("ascii")
         self._told = RecentSet(clock, ttl_s=QUIET_S, max_entries=MAX_QUIET)
 
+    def take(self, header: str) -> None:
+        """Read another header from now on; empty: none."""
+        self._header = header.encode("ascii")
+
     @property
     def are_named(self) -> bool:
         """Whether trusted proxies name users at all."""

@@ -14,9 +14,8 @@ class StubCredentials:
     :ivar asked: outcomes by secret, of `identify`.
     """
 
-    name = "token"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str = "token") -> None:
+        self.name = name
         self.is_configured: bool | None = True
         self.known: dict[str, Principal] = {}
         self.asked: dict[str, Principal | WrongCredentials | Unavailable] = {}

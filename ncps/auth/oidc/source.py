@@ -103,7 +103,7 @@ class OidcTokens:
             raise WrongCredentials(str(error)) from None
         await self._check_signature(token, issuer)
         principal = self._rules.principal(
-            f"{issuer.host} {_first(token.claims.get('sub'))}", _facts(token.claims)
+            f"{issuer.host} {_first(token.claims.get('sub'))}", _facts(token.claims), self.name
         )
         if decisions.are_logged():
             self._log.debug(

@@ -19,18 +19,21 @@ class AuthSettings:
         "Who may read: open for everybody, token for clients with a token of the scope read "
         "(`ncps token create`). --cache-get-token closes reads, too. /healthz and /readyz stay "
         "open.",
+        reloads=True,
     )
     metrics: str = setting(
         choice(("open", "token")),
         "open",
         "Who may read /metrics where reads are closed: open for everybody, token for clients "
         "that may read.",
+        reloads=True,
     )
     token_max_age_s: float = setting(
         duration(),
         "1h",
         "Time for which ncps believes the tokens that it has read while the database is away. "
         "After that, a client with a token gets 503 until the database is back.",
+        reloads=True,
     )
     max_failed_logins: int = setting(
         integer(),
@@ -41,11 +44,13 @@ class AuthSettings:
         "before still count. 0 for no such limit.",
         shared=True,
         counted=True,
+        reloads=True,
     )
     failed_logins_window_s: float = setting(
         duration(at_least_s=1),
         "1m",
         "Time in which wrong credentials of one address are counted.",
+        reloads=True,
     )
     oidc: OidcSettings = branch(OidcSettings)
     tls: CertificateRules = branch(CertificateRules)

@@ -164,6 +164,7 @@ class CacheSettings:
         "Tokens of the database (`ncps token create`) can be revoked, expire, and have names.",
         group="Authentication",
         is_secret=True,
+        reloads=True,
     )
     allow_put_verb: bool = setting(
         BOOLEAN,
@@ -172,6 +173,7 @@ class CacheSettings:
         "configured, anybody who reaches the port may upload; with one, uploads need the scope "
         "write. A client with that scope may upload below /upload without this setting.",
         group="Authentication",
+        reloads=True,
     )
     allow_delete_verb: bool = setting(
         BOOLEAN,
@@ -179,6 +181,7 @@ class CacheSettings:
         "Allow deletions, in the same way: without any token by anybody, else with the scope "
         "delete.",
         group="Authentication",
+        reloads=True,
     )
     storage: StorageSettings = branch(StorageSettings)
     database_url: DatabaseURL = setting(

@@ -30,6 +30,7 @@ class OidcSettings:
         note="none",
         flag="auth-oidc-issuer",
         environment="AUTH_OIDC_ISSUERS",
+        reloads=True,
     )
     audiences: tuple[str, ...] = setting(
         AUDIENCE,
@@ -39,6 +40,7 @@ class OidcSettings:
         note="none",
         flag="auth-oidc-audience",
         environment="AUTH_OIDC_AUDIENCES",
+        reloads=True,
     )
     rules: tuple[AuthRule, ...] = setting(
         OIDC_RULE,
@@ -51,6 +53,7 @@ class OidcSettings:
         note="none",
         flag="auth-oidc-rule",
         environment="AUTH_OIDC_RULES",
+        reloads=True,
     )
 
 
@@ -67,6 +70,7 @@ class CertificateRules:
         note="none",
         flag="auth-tls-rule",
         environment="AUTH_TLS_RULES",
+        reloads=True,
     )
 
 
@@ -81,6 +85,7 @@ class ProxyUserSettings:
         "authenticated, such as X-Forwarded-User. The proxy must remove the header from what "
         "clients send. From all others it is ignored.",
         note="none",
+        reloads=True,
     )
     rules: tuple[AuthRule, ...] = setting(
         PROXY_RULE,
@@ -90,4 +95,5 @@ class ProxyUserSettings:
         note="none",
         flag="auth-proxy-rule",
         environment="AUTH_PROXY_RULES",
+        reloads=True,
     )

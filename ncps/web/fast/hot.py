@@ -45,6 +45,8 @@ class HotNarInfos:
     def __init__(self, max_bytes: int) -> None:
         self._answers: BoundedMap[bytes, HotNarInfo] = BoundedMap(max_bytes, size_of=_size)
         self._is_closed = False
+        self.are_private = False
+        """Whether answers say that no proxy may keep them: where reads are closed."""
         self.find = self._answers.get
         """Return the answer to a request that begins with these bytes, up to its version."""
         self.repeated: Callable[[Sequence[Access]], object] = len
@@ -61,6 +63,10 @@ class HotNarInfos:
     def drop(self, digest: str) -> None:
         """Drop an answer; harmless if there is none."""
         self._answers.forget(_beginning(digest))
+
+    def forget(self) -> None:
+        """Drop all answers; the next ones are put here again."""
+        self._answers.clear()
 
     def close(self) -> None:
         """Hold nothing from now on: every request takes the ordinary road."""

@@ -65,6 +65,7 @@ class NarInfoPages:
             return
         send(request, found.text, CONTENT_TYPE)
         is_repeatable = request.method == b"GET" and not request.is_upload
+        is_repeatable = is_repeatable and request.is_private == self._hot.are_private
         if found.may_repeat is not None and is_repeatable:
             self._hot.put(_answer_of(request, digest, found, found.may_repeat))
 

@@ -158,6 +158,56 @@ class GuardTests(SynchronousTestCase):
         other.asked["x"] = READER
         self.assertIs(self.told(guard, bearer("x"), Scope.READ), READER)
 
+    def test_other_sources_decide_after_a_reload(self) -> None:
+        """Also about a client whom the former ones are still asked about."""
+        gate = Deferred[None]()
+        stub = self.source
+
+        class Slow(StubCredentials):
+            async def identify(self, credentials: Credentials) -> Principal | None:
+                await gate
+                return READER
+
+        guard = Guard([Slow()], CLOSED)
+        found = guard.admit(bearer("a"), Scope.READ)
+        assert isinstance(found, Coroutine)
+        asking = Deferred.fromCoroutine(found)
+        guard.take([stub], CLOSED)
+        gate.callback(None)
+        self.failureResultOf(asking, Unauthenticated)
+        guard.take([stub], AccessRules())
+        self.assertTrue(self.told(guard, NO_CREDENTIALS, Scope.READ).may(Scope.READ))
+
+    def test_advice_is_about_what_is_configured(self) -> None:
+        """No client is told to make a token where other credentials are the way in."""
+        for name, words in (
+            ("oidc", "auth-oidc-issuer"),
+            ("certificate", "auth-tls-rule"),
+            ("proxy", "auth-proxy-header"),
+            ("static", "cache-get-token"),
+        ):
+            known = Principal(name="x", scopes=frozenset(), source=name)
+            source = StubCredentials(name)
+            source.known["a"] = known
+            self.source.is_configured = False
+            guard = Guard([self.source, source], CLOSED)
+            text = str(self.refusal(guard, NO_CREDENTIALS, Scope.READ))
+            self.assertIn(words.removesuffix("-header"), text)
+            self.assertNotIn("token create", text)
+            self.source.is_configured = True
+            text = str(self.refusal(guard, NO_CREDENTIALS, Scope.READ))
+            self.assertIn("token create", text)
+            text = str(self.refusal(guard, bearer("a"), Scope.WRITE))
+            self.assertEqual(name == "static", "token create" in text, text)
+
+    def test_a_token_that_only_reads_is_no_advice_for_writing(self) -> None:
+        """The token of `cache-get-token` has no other scope."""
+        self.source.is_configured = False
+        guard = Guard([self.source, StubCredentials("static")], CLOSED)
+        text = str(self.refusal(guard, NO_CREDENTIALS, Scope.WRITE))
+        self.assertIn("token create", text)
+        self.assertNotIn("cache-get-token", text)
+
     def test_many_failures(self) -> None:
         """An address with many wrong tokens waits; a token that is known by heart does not."""
         self.source.known["a"] = READER

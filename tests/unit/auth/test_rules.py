@@ -71,7 +71,7 @@ class RulesTests(SynchronousTestCase):
     def scopes(self, text: str, **facts: str | tuple[str, ...]) -> str:
         rules = ScopeRules([rule(line) for line in text.splitlines()])
         given = {name: (v,) if isinstance(v, str) else v for name, v in facts.items()}
-        found = rules.principal("x", given).scopes
+        found = rules.principal("x", given, "oidc").scopes
         return ",".join(word for word in SCOPES if Scope(word) in found)
 
     def test_all_conditions_hold(self) -> None:
@@ -97,13 +97,13 @@ class RulesTests(SynchronousTestCase):
     def test_paths_are_those_of_the_rule(self) -> None:
         """The expression holds for the whole base name."""
         found = ScopeRules([rule("scope=write; sub=*; path=[a-z0-9]{32}-hello-.*")])
-        principal = found.principal("x", {"sub": ("y",)})
+        principal = found.principal("x", {"sub": ("y",)}, "oidc")
         self.assertTrue(principal.may(Scope.WRITE, f"{'a' * 32}-hello-1.0"))
         self.assertFalse(principal.may(Scope.WRITE, f"{'a' * 32}-nothello-1.0"))
 
     def test_names_are_fit_for_a_log(self) -> None:
         """No line break, no lone surrogate, and not too long."""
-        found = ScopeRules([]).principal("a\nb\ud800" + "x" * 1000, {})
+        found = ScopeRules([]).principal("a\nb\ud800" + "x" * 1000, {}, "oidc")
         self.assertTrue(found.name.startswith("a?b?x"))
         self.assertEqual(LONGEST_NAME, len(found.name))
         self.assertEqual(frozenset(), found.scopes)

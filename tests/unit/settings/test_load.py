@@ -116,6 +116,26 @@ class PrecedenceTests(FileCase):
         self.assertIn("use cache.database-url", found.warnings[0])
 
 
+class SecretTests(FileCase):
+    def test_secrets_in_the_command_line_are_warned_of(self) -> None:
+        """The line names what would be right, and not the secret; other sources are fine."""
+        (line,) = load_with({"cache-get-token": "hunter2"}).warnings
+        self.assertIn("--cache-get-token-file", line)
+        self.assertIn("CACHE_GET_TOKEN", line)
+        self.assertNotIn("hunter2", line)
+        self.assertEqual(load_with(CACHE_GET_TOKEN="hunter2").warnings, ())
+        self.assertEqual(self.load_file("cache: {get-token: hunter2}").warnings, ())
+        path = str(self.write("hunter2", "token"))
+        self.assertEqual(load_with({"cache-get-token-file": path}).warnings, ())
+
+    def test_an_address_without_a_password_is_no_secret(self) -> None:
+        """The URL of a database may have one."""
+        self.assertEqual(load_with({"cache-database-url": "sqlite:/a"}).warnings, ())
+        url = "postgresql://ncps:hunter2@box/ncps"
+        (line,) = load_with({"cache-database-url": url}).warnings
+        self.assertIn("--cache-database-url-file", line)
+
+
 class FindFileTests(FileCase):
     def test_the_first_default_file_is_read(self) -> None:
         """A file in the configuration directory needs no flag; YAML comes first."""

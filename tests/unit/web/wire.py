@@ -186,7 +186,7 @@ class Server:
             access_log=self._logged.extend,
         )
         if credentials is not None:
-            self.site.reader = credentials.reader
+            self.site.read_by(credentials.reader)
 
     @property
     def logged(self) -> list[Access]:
