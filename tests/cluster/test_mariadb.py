@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster import agreeing, faults, streaming, uploading
+from tests.cluster import agreeing, closing, faults, streaming, uploading
 
 
 class StreamingTests(streaming.Streaming):
@@ -31,5 +31,11 @@ class FaultTests(faults.Faults):
 
 class UploadDatabaseTests(uploading.DatabaseFaults):
     """The database goes away while a replica takes an upload."""
+
+    database_server = "MariaDB"
+
+
+class ClosingTests(closing.Closing):
+    """Pins and removals."""
 
     database_server = "MariaDB"

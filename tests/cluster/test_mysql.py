@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster import agreeing, uploading
+from tests.cluster import agreeing, closing, uploading
 
 
 class AgreeingTests(agreeing.Agreeing):
@@ -13,5 +13,11 @@ class AgreeingTests(agreeing.Agreeing):
 
 class UploadDatabaseTests(uploading.DatabaseFaults):
     """The database goes away while a replica takes an upload."""
+
+    database_server = "MySQL"
+
+
+class ClosingTests(closing.Closing):
+    """Pins and removals."""
 
     database_server = "MySQL"

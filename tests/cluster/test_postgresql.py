@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.cluster import agreeing, contradicting, faults, streaming, uploading
+from tests.cluster import agreeing, closing, contradicting, faults, streaming, uploading
 
 
 class StreamingTests(streaming.Streaming):
@@ -43,5 +43,11 @@ class UploadDatabaseTests(uploading.DatabaseFaults):
 
 class UploadLeaseTests(uploading.RedisFaults):
     """The lease of a NAR is lost while a replica publishes it."""
+
+    database_server = "PostgreSQL"
+
+
+class ClosingTests(closing.Closing):
+    """Pins and removals."""
 
     database_server = "PostgreSQL"
