@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import (
     aborted,
+    bulk,
     closure,
     databases,
     dead,
@@ -52,6 +53,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "tokens": tokens.measure,
     "tracing": tracing.measure,
     "uploads": uploads.measure,
+    "bulk": bulk.measure,
 }
 
 

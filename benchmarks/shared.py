@@ -23,7 +23,7 @@ class SharedDaemon(Daemon):
     def command(self) -> list[str]:
         """Return the command line."""
         command = [
-            *(sys.executable, "-m", "ncps", "serve"),
+            *(sys.executable, *self.program, "serve"),
             *("--server-addr", f"127.0.0.1:{self.port}"),
             *("--cache-hostname", HOSTNAME),
             *("--cache-temp-path", str(self.directory / "tmp")),

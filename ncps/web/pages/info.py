@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 
 from ncps import __version__
@@ -13,16 +14,20 @@ from ncps.web.request import NcpsRequest
 from ncps.web.respond import respond
 
 JSON = b"application/json"
-_ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+_ESCAPED = {sign: f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
+"""The signs that the encoder of Go's standard library escapes beside those that JSON demands."""
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+"""Half characters, which UTF-8 cannot have."""
 CACHE_CONTROL = b"public, max-age=60"
 
 
 def written(value: object) -> bytes:
     """Write JSON byte for byte as the Go program does: scripts search it for texts."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = _NO_TEXT.sub(r"\\ufffd", text)
     for letter, escaped in _ESCAPED.items():
         text = text.replace(letter, escaped)
-    return text.encode("utf-8", "replace") + b"\n"
+    return text.encode() + b"\n"
 
 
 class Fixed:

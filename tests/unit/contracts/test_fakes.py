@@ -16,6 +16,7 @@ from tests.contract.closures import (
     RemovalsContract,
 )
 from tests.contract.config_store import ConfigStoreContract
+from tests.contract.documents import DocumentsContract
 from tests.contract.extra_store import ExtraStoreContract
 from tests.contract.leases import SharedLeasesContract
 from tests.contract.nar_store import NarStoreContract
@@ -28,6 +29,7 @@ from tests.contract.samples import digest_of, key_of
 from tests.contract.tokens import TokensContract
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.closures import MemoryPathGraph, MemoryPins, MemoryRemovals
+from tests.fakes.documents import FakeDocuments
 from tests.fakes.leases import MemoryLeases, MemoryNotices
 from tests.fakes.realisations import MemoryRealisations, MemoryRealisationStore
 from tests.fakes.replicas import MemoryReplicas
@@ -206,3 +208,30 @@ class MemoryPathGraphTests(OnMemory, PathGraphContract, SynchronousTestCase):
 @synchronously
 class MemoryRemovalsTests(OnMemory, RemovalsContract, SynchronousTestCase):
     """Removals in memory."""
+
+
+@synchronously
+class FakeDocumentsTests(DocumentsContract, SynchronousTestCase):
+    documents: FakeDocuments
+
+    def setUp(self) -> None:
+        self.documents = FakeDocuments()
+
+    def _url(self, name: str) -> str:
+        return f"https://issuer.example/{name}"
+
+    def publish(self, name: str, data: bytes) -> str:
+        self.documents.holds = False
+        self.documents.pages[self._url(name)] = data
+        return self._url(name)
+
+    def withdraw(self, name: str) -> None:
+        del self.documents.pages[self._url(name)]
+
+    def redirect(self, name: str, url: str) -> str:
+        self.documents.moved.add(self._url(name))
+        return self._url(name)
+
+    def hang(self, name: str) -> str:
+        self.documents.holds = True
+        return self._url(name)

@@ -36,7 +36,7 @@ class InfoTests(SynchronousTestCase):
 
     def test_json_is_escaped_as_go_does(self) -> None:
         """Signs of HTML by number, other letters as they are."""
-        self.assertEqual(written("<\u00e9&\udc80>"), b'"\\u003c\xc3\xa9\\u0026?\\u003e"\n')
+        self.assertEqual(written("<\u00e9&\udc80>"), b'"\\u003c\xc3\xa9\\u0026\\ufffd\\u003e"\n')
 
     def test_cache_info_is_what_nix_reads(self) -> None:
         """`/nix-cache-info` has the three lines."""
@@ -111,3 +111,36 @@ class MetricsPageTests(SynchronousTestCase):
         for accept in ("text/plain;version=x", "\xff", "application/openmetrics-text;version=."):
             response = self.server.get("/metrics", accept=accept)
             self.assertEqual(response.status, 200, accept)
+
+
+class WrittenTests(SynchronousTestCase):
+    """The rules by which the Go program writes JSON (`json.Encoder` of Go 1.26)."""
+
+    def check(self, value: object, expected: str) -> None:
+        self.assertEqual(expected.encode() + b"\n", written(value))
+
+    def test_a_list_is_never_null(self) -> None:
+        """No pins are an empty list, since the Go program makes one of that length."""
+        self.check([], "[]")
+
+    def test_no_spaces_and_one_newline(self) -> None:
+        """One line, which ends as a line does."""
+        self.check(["a", "b"], '["a","b"]')
+        self.check({"a": [1, None, True]}, '{"a":[1,null,true]}')
+
+    def test_signs_of_html_and_of_scripts_are_escaped(self) -> None:
+        """Four digits in small letters; quotes and backslashes as JSON has them, a slash not."""
+        self.check(["<>&"], '["\\u003c\\u003e\\u0026"]')
+        self.check(["\u2028\u2029"], '["\\u2028\\u2029"]')
+        self.check(["\"\\/'"], '["\\"\\\\/\'"]')
+
+    def test_control_characters_are_escaped(self) -> None:
+        """Those with a letter of their own by it; DEL is none of them."""
+        self.check(["\b\f\n\r\t"], '["\\b\\f\\n\\r\\t"]')
+        self.check(["\0\x1f"], '["\\u0000\\u001f"]')
+        self.check(["\x7f"], '["\x7f"]')
+
+    def test_other_letters_are_written_as_they_are(self) -> None:
+        """In UTF-8, also those beyond 16 bits; what is no character is replaced by U+FFFD."""
+        self.check(["é☃😀"], '["é☃😀"]')
+        self.check(["a\ud800b"], '["a\\ufffdb"]')
