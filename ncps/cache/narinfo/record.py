@@ -22,6 +22,7 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from ncps.aio.clocks import wall_of
+from ncps.ask.choose import Upstreams
 from ncps.cache.narinfo.state import CacheState, KnownNarInfo, known
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
@@ -85,18 +86,13 @@ class Records:
         if item is not None and self.may_show(item):
             return item
         if says_why and are_logged():
-            reason = "nothing about it is recorded" if item is None else self._why_hidden(item)
+            reason = (
+                "nothing about it is recorded"
+                if item is None
+                else _why_hidden(item, self._upstreams)
+            )
             self._log.debug("narinfo {hash} is no hit: {reason}", hash=digest, reason=reason)
         return None
-
-    def _why_hidden(self, item: KnownNarInfo) -> str:
-        """Say why `may_show` is False."""
-        where = f"its NAR {item.nar.key.file_name} is not stored"
-        if trail.current().has_come_round:
-            return f"{where}, and this cache itself asked for it"
-        if not self._upstreams.is_reachable(item.upstream):
-            return f"{where}, and {item.upstream_name or item.upstream} is away"
-        return f"{where}, and what {item.upstream_name or item.upstream} said is too old"
 
     async def look_up(self, digest: str) -> KnownNarInfo | None:
         """Read the catalog; keep it in memory unless it may have changed meanwhile."""
@@ -249,6 +245,16 @@ class Records:
                 hash=entry.digest,
                 reason=str(error),
             )
+
+
+def _why_hidden(item: KnownNarInfo, upstreams: Upstreams) -> str:
+    """Say why `Records.may_show` is False."""
+    where = f"its NAR {item.nar.key.file_name} is not stored"
+    if trail.current().has_come_round:
+        return f"{where}, and this cache itself asked for it"
+    if not upstreams.is_reachable(item.upstream):
+        return f"{where}, and {item.upstream_name or item.upstream} is away"
+    return f"{where}, and what {item.upstream_name or item.upstream} said is too old"
 
 
 async def named(catalog: Catalog, vetted: Vetted) -> tuple[Vetted, NarRecord | None]:
