@@ -111,11 +111,19 @@ class Spool:
         self._kick()
         await self._queue.room()
 
-    async def flush(self) -> None:
-        """Wait until everything handed over is written and hashed; nothing makes a file, too."""
+    @property
+    def waiting(self) -> int:
+        """Bytes that were handed over and are not written and hashed."""
+        return self._queue.size
+
+    async def flush(self, left: int = 0) -> None:
+        """Wait until everything handed over is written and hashed; nothing makes a file, too.
+
+        :param left: bytes that may wait still.
+        """
         if self._content.disk.is_unopened and not self._queue and not self._queue.is_busy:
             await self.write(b"")
-        await self._queue.emptied()
+        await self._queue.fallen_to(left)
 
     async def reread(self, digest: Digest) -> None:
         """Let a digest see all bytes once more; only if `is_kept`. Raises the digest's errors."""

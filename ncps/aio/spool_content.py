@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList
 
 from ncps.aio.nowait import READ_SIZE
 from ncps.aio.spool_file import SpoolDisk, SpoolFile
 from ncps.aio.threads import Threads
+
+APART: Final = 256 * 1024
+"""Bytes of a batch for which a thread more costs less than it saves."""
 
 
 class SpoolWindow:
@@ -83,11 +89,28 @@ class SpoolContent:
         return start >= self._passed or self.disk.length >= self._passed
 
     async def store(self, data: bytes) -> tuple[int, str]:
-        """Hash and write one batch; return how much of it lies in the file, and why not all."""
-        return await self._workers.run(self._store_blocking, data)
+        """Hash and write one batch; return how much of it lies in the file, and why not all.
 
-    def _store_blocking(self, data: bytes) -> tuple[int, str]:
-        for feed in self._feeds:
+        Of a large batch, each further digest has a thread of its own.
+        """
+        if len(data) < APART or len(self._feeds) < 2:
+            return await self._workers.run(self._store_blocking, self._feeds, data)
+        first, *others = self._feeds
+        jobs = [Deferred.fromCoroutine(self._workers.run(feed, data)) for feed in others]
+        feeding: Deferred[Any] = DeferredList(jobs, consumeErrors=True)
+        try:
+            stored = await self._workers.run(self._store_blocking, (first,), data)
+        finally:
+            outcomes = await feeding  # also after an error: the caller may close everything then
+        for is_fed, outcome in outcomes:
+            if not is_fed:
+                raise outcome.value
+        return stored
+
+    def _store_blocking(
+        self, feeds: Sequence[Callable[[bytes], object]], data: bytes
+    ) -> tuple[int, str]:
+        for feed in feeds:
             feed(data)
         return self.disk.append_blocking(data)
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from ncps.aio.nowait import READ_SIZE, bytes_now
 from ncps.aio.threads import Threads, in_background
+from ncps.aio.writeback import begin_writeback
 from ncps.errors import NcpsError, Unavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+MUCH: Final = 256 * 1024
+"""Bytes of a batch that the disk may begin to write at once."""
 
 
 class SpoolFile(Protocol):
@@ -104,6 +108,8 @@ class SpoolDisk:
                 written += os.pwrite(self._file.fd, rest, self.length + written)
         except OSError as error:
             return written, error.strerror or type(error).__name__
+        if written >= MUCH:
+            begin_writeback(self._file.fd, self.length, written)
         return written, ""
 
     async def read(self, position: int, count: int) -> bytes:

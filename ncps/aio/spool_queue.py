@@ -66,9 +66,9 @@ class SpoolQueue:
                 await self._changed.wait()
                 self.check()
 
-    async def emptied(self) -> None:
-        """Wait until all chunks are written. Raises the error, if there is one."""
-        while self.is_busy or self.chunks:
+    async def fallen_to(self, left: int) -> None:
+        """Wait until at most `left` bytes are not written. Raises the error, if there is one."""
+        while (self.is_busy or self.chunks) if not left else self.size > left:
             self.check()
             await self._changed.wait()
         self.check()

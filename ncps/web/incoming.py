@@ -47,8 +47,8 @@ class BodyChannel(Protocol):
     def resume_body(self) -> None:
         """Read on."""
 
-    def expect_bulk(self) -> None:
-        """Read more at once, until the body has ended."""
+    def expect_bulk(self, size: int) -> None:
+        """Read so many bytes at once, until the body has ended."""
 
 
 @frozen(kw_only=True)
@@ -130,7 +130,7 @@ class IncomingBody:
         :param count: says how many bodies come now, this one included; they share the memory.
         """
         self._share = lambda: max(LEAST_GATHERED, min(MOST_GATHERED, BULK // max(1, count())))
-        self._channel.expect_bulk()
+        self._channel.expect_bulk(self._share())
 
     async def read(self, most: int) -> bytes:
         """Return all of it. Raises TooLarge if it has more than `most` bytes."""

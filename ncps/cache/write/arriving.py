@@ -7,7 +7,7 @@ chunks --> spool (hash, look inside) --> Received --> published --> gone
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable
 from typing import Final
 
 from ncps.aio.admission import Admitted
@@ -123,20 +123,18 @@ class Received:
     async def _fill(self, spool: Spool, chunks: AsyncIterable[bytes]) -> None:
         size = self._announced
         self._refuse_full(spool)
-        waiting = came = room = 0
+        came = room = 0
         async for chunk in chunks:
             came += len(chunk)
-            waiting += len(chunk)
             if size is not None and came > size:
                 raise TooLarge(f"more than the {size} bytes came that were announced")
             if size is None and came > room:
                 room = came + STEP
                 self._take_room(room)
-            await self._write(spool, chunk)
-            if waiting >= self._piece:
-                waiting = 0
-                await self._write(spool, None)
-        await self._write(spool, None)
+            await self._taken(spool, spool.write(chunk))
+            if spool.waiting >= self._piece:
+                await self._taken(spool, spool.flush(self._piece // 2))
+        await self._taken(spool, spool.flush())
 
     def _take_room(self, size: int) -> None:
         """Take room on the disk for more bytes, up to this size. Raises StorageFull."""
@@ -144,10 +142,10 @@ class Received:
         if refusal:
             raise StorageFull(refusal)
 
-    async def _write(self, spool: Spool, chunk: bytes | None) -> None:
-        """Write a chunk, or wait until all are written."""
+    async def _taken(self, spool: Spool, step: Awaitable[None]) -> None:
+        """Wait for a step of the spool."""
         try:
-            await (spool.flush() if chunk is None else spool.write(chunk))
+            await step
         except Abandoned as error:
             raise StorageFull(spool.keep_error or str(error)) from error
         except Corrupt as error:

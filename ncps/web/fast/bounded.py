@@ -17,8 +17,6 @@ from twisted.web.http import HTTPChannel, Request
 from ncps.aio.streams import unsent
 from ncps.web.state import SiteState
 
-BULK_READ = 128 * 1024  # bytes of a large body that are read at once; Twisted's own value is 64 KiB
-
 
 class BoundedChannel(HTTPChannel):
     """A connection that takes no more time and room than the settings grant it."""
@@ -65,9 +63,9 @@ class BoundedChannel(HTTPChannel):
         self._has_body = True
         self.setTimeout(None)
 
-    def expect_bulk(self) -> None:
-        """Read more of a body at once: each read costs several times what its bytes do."""
-        self.transport.bufferSize = BULK_READ
+    def expect_bulk(self, size: int) -> None:
+        """Read so many bytes of a body at once: each read costs several times what they do."""
+        self.transport.bufferSize = size
 
     def allContentReceived(self) -> None:
         """See `HTTPChannel`: it stops the idle timeout, and `requestDone` starts it again."""

@@ -7,15 +7,19 @@ from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from ncps.aio import spool_file
 from ncps.aio.spool import Overtaken, Spool
+from ncps.aio.spool_content import APART
+from ncps.aio.spool_file import MUCH
 from ncps.aio.spool_queue import BATCH_LIMIT, QUEUE_HIGH, QUEUE_LOW
 from ncps.aio.spool_reader import HOLD_BACK
 from ncps.aio.threads import Threads
+from ncps.aio.writeback import begin_writeback
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from tests.fakes.spoolfile import CountedFile
 from tests.fakes.threads import HeldThreads, InlineThreads
-from tests.unit.aio.spool_case import MIB, SpoolCase, noise, not_in_memory
+from tests.unit.aio.spool_case import MIB, Sha256, SpoolCase, noise, not_in_memory
 
 
 class WritingTests(SpoolCase):
@@ -86,6 +90,17 @@ class WritingTests(SpoolCase):
         self.held.release()
         self.successResultOf(flushing)
         self.assertEqual(QUEUE_HIGH + 1, self.spool.length)
+
+    def test_a_flush_may_leave_some(self) -> None:
+        """A writer that is a little ahead of the disk waits for a part of what it wrote."""
+        for _ in range(5):
+            self.put(noise(MIB))
+        flushing = Deferred.fromCoroutine(self.spool.flush(2 * MIB))
+        self.held.release(1)
+        self.assertNoResult(flushing)
+        self.held.release(1)
+        self.successResultOf(flushing)
+        self.assertEqual(2 * MIB, self.spool.waiting)
 
     def test_flush_waits_for_everything(self) -> None:
         """After a flush every byte is written and hashed."""
@@ -229,3 +244,72 @@ class ThreadsGoneTests(SpoolCase):
         self.threads.has_stopped = True
         self.spool.release()
         self.assertEqual((1, 1), (self.file.discarded, self.file.closed))
+
+
+class ApartTests(SpoolCase):
+    """A spool with two digests, in whose large batches each has a thread of its own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.held = self.threads = HeldThreads()
+        self.other = Sha256()
+        self.spool = Spool(
+            file=lambda: self.file,
+            workers=self.threads,
+            digests=(self.digest, self.other),
+            total=None,
+        )
+
+    def test_the_digests_of_a_large_batch_work_at_the_same_time(self) -> None:
+        """The batch is over when both have seen it; the next one waits for that."""
+        data = noise(3 * APART)
+        for start in range(0, len(data), APART):
+            self.put(data[start : start + APART])
+            self.assertEqual(2, len(self.held))
+        self.held.release(1)
+        self.assertEqual((0, 1), (self.spool.length, len(self.held)))
+        self.held.release(1)
+        self.assertEqual((APART, 2), (self.spool.length, len(self.held)))
+        self.held.release()
+        self.finish()
+        for digest in (self.digest, self.other):
+            self.assertEqual(sha256_of(data).digest, digest.hash.digest())
+        self.assertEqual(data, self.file.path.read_bytes())
+
+    def test_a_small_batch_takes_one_thread(self) -> None:
+        """A thread more would cost more than it saves."""
+        self.put(noise(APART - 1))
+        self.assertEqual(1, len(self.held))
+        self.held.release()
+        self.assertEqual((APART - 1, APART - 1), (self.digest.seen, self.other.seen))
+
+    def test_wrong_bytes_end_the_spool_when_no_thread_works_any_more(self) -> None:
+        """The file is closed after the other one has ended."""
+        for number in range(2):
+            self.setUp()
+            (self.digest, self.other)[number].bad_after = 0
+            self.put(noise(APART))
+            self.spool.release()
+            self.held.release(1)
+            self.assertEqual((None, 1), (self.spool.error, len(self.held)))
+            self.held.release()
+            self.assertIsInstance(self.spool.error, Corrupt)
+            is_opened = number == 1  # the first digest comes before the file, in one thread
+            self.assertEqual(is_opened, self.file.closed)
+
+
+class WritebackTests(SpoolCase):
+    def test_the_disk_begins_to_write_large_batches_at_once(self) -> None:
+        """The sync at the end has less to wait for; small batches are left to it."""
+        begun: list[tuple[int, int]] = []
+        note = lambda _fd, position, count: begun.append((position, count))  # noqa: E731
+        self.patch(spool_file, "begin_writeback", note)
+        for size in (MUCH, MUCH - 1, 2 * MUCH):
+            self.put(noise(size))
+        self.finish()
+        self.assertEqual([(0, MUCH), (2 * MUCH - 1, 2 * MUCH)], begun)
+
+    def test_what_the_kernel_cannot_do_is_no_error(self) -> None:
+        """A descriptor of no file is left to the sync that follows, as a file is."""
+        begin_writeback(self.file.fd, 0, 10)
+        begin_writeback(-1, 0, 10)

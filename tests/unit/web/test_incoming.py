@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 
 from ncps.auth.principal import Scope
@@ -167,14 +168,19 @@ class IncomingTests(ServerTestCase):
         client.leave()
 
     def test_large_pieces(self) -> None:
-        """A page that asks for it gets many bytes at once, and the rest at the end."""
+        """A page that asks for it gets many bytes at once, and the rest at the end.
+
+        As many are read from the socket at once, until the body has ended.
+        """
         self.eater.count = 1
         size = MOST_GATHERED + 70_000
         client = self.put(b"Content-Length: %d" % size)
+        self.assertEqual(MOST_GATHERED, client.bufferSize)
         for start in range(0, size, 65536):
             client.send(bytes(min(65536, size - start)))
         self.assertEqual([200], self.statuses(client))
         self.assertEqual([MOST_GATHERED, 70_000], [len(piece) for piece in self.eater.pieces])
+        self.assertEqual(FileDescriptor.bufferSize, client.bufferSize)
         client.leave()
 
     def test_many_bodies_gather_less(self) -> None:
