@@ -56,6 +56,7 @@ class _Writing:
         self._tree = tree
         self._file = file
         self._temp: TempFile | None = None
+        self._is_placed = False
 
     def attempt(self, step: Callable[[], object]) -> None:
         """Take a step, unless one has failed already."""
@@ -87,11 +88,13 @@ class _Writing:
             if self._file.aside:
                 self.has_replaced = self._tree.keep_aside(self._file.key, self._file.aside)
             self._tree.directories.place(os.rename, self._temp.path, self._file.key, unsynced)
+            self._is_placed = True
 
     def close(self) -> None:
-        """Remove the temporary name, if there is one."""
+        """Close the file; remove its temporary name, if it has that still."""
         if self._temp is not None:
-            self._temp.discard()
+            if not self._is_placed:
+                self._temp.discard()
             self._temp.close()
 
     @property

@@ -1,12 +1,13 @@
 """A small upload, which is held in memory until it is stored.
 
-It needs no spool: one thread hashes it and looks into it, and another one stores it together with
-other small files that wait at the same time.
+It needs no spool. One thread hashes it and looks into it, unless it is tiny. Another one stores it
+together with other small files that wait at the same time.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
+from contextlib import suppress
 from typing import Final
 
 from ncps.aio.admission import Admitted
@@ -19,6 +20,11 @@ from ncps.ports import SMALL, NarStore, Stat
 
 MEMORY: Final = 32 * 1024 * 1024
 """Bytes of all uploads that are held at once; further ones go into spools."""
+
+TINY: Final = 8 * 1024
+TINY_NAR: Final = 64 * 1024
+"""Bytes of a file, and of the NAR inside, that are looked at on the reactor's thread: it takes less
+time than to wait for another one."""
 
 
 class Memory:
@@ -79,12 +85,24 @@ class Held:
         if came != self.size:
             raise Malformed(f"{came} bytes came, {self.size} were announced")
         self._data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        async with self._inspection.small:
-            self.sha256, self.inside = await self._threads.run(self._look_blocking, compression)
+        self.sha256, self.inside = await self._look(compression)
 
-    def _look_blocking(self, compression: str) -> tuple[Hash, tuple[Hash, int] | None]:
+    async def _look(self, compression: str) -> tuple[Hash, tuple[Hash, int] | None]:
+        if len(self._data) <= TINY:
+            with suppress(Malformed):  # it may be no NAR, or a long one: a thread finds out
+                return self._look_blocking(compression, TINY_NAR)
+        async with self._inspection.small:
+            return await self._threads.run(self._look_blocking, compression)
+
+    def _look_blocking(
+        self, compression: str, most: int | None = None
+    ) -> tuple[Hash, tuple[Hash, int] | None]:
+        """Return the hash of the file, and hash and size of the NAR; None if that is done later.
+
+        Raises Malformed if there is no NAR inside, or one of more than `most` bytes.
+        """
         file_hash = sha256_of(self._data)
-        inside = self._inspection.inside(compression)
+        inside = self._inspection.inside(compression, most)
         if inside is None:
             return file_hash, None
         try:

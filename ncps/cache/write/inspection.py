@@ -56,16 +56,17 @@ class Inside:
     """Follows the bytes of a file, and hashes the NAR inside; gives up where that is too dear.
 
     :param limit: see `UploadRules.max_ratio`.
+    :param most: bytes of the NAR; more are Corrupt. None: any number.
     """
 
-    def __init__(self, compression: str, limit: int) -> None:
+    def __init__(self, compression: str, limit: int, most: int | None = None) -> None:
         self.compression = compression
         self._is_too_dear = False
         self._size = 0
         # A file without compression is the NAR itself, and its hash is taken already.
         self._parser = NarParser() if compression == "none" else None
         ratio = Ratio(limit, self._give_up)
-        self._digest = NarDigest(compression, ratio=ratio, listing=True)
+        self._digest = NarDigest(compression, max_size=most, ratio=ratio, listing=True)
 
     def _give_up(self) -> None:
         self._is_too_dear = True
@@ -138,13 +139,16 @@ class UploadInspection:
         self._tasks.start("take a place", self._places.acquire())  # at once, since one is free
         return inside
 
-    def inside(self, compression: str) -> Inside | None:
-        """Return what looks into an upload; None if that is done later. It takes no place."""
+    def inside(self, compression: str, most: int | None = None) -> Inside | None:
+        """Return what looks into an upload; None if that is done later. It takes no place.
+
+        :param most: see `Inside`.
+        """
         if compression != "none" and (
             not is_supported(compression) or (compression in _DEAR and not self._rules.is_eager)
         ):
             return None
-        return Inside(compression, self._rules.max_ratio)
+        return Inside(compression, self._rules.max_ratio, most)
 
     def end(self, inside: Inside) -> None:
         """Give a place back; once."""

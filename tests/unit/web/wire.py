@@ -93,7 +93,7 @@ class Client(StringTransport):
     """A client's end of one connection."""
 
     SEND_LIMIT = 128 * 1024  # as Twisted's sockets have it
-    bufferSize = 64 * 1024
+    bufferSize = 64 * 1024  # noqa: N815 - as Twisted spells it
     client_certificate: ClientCertificate | None = None
     """That it has shown in TLS."""
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from ncps.aio.spool import Spool
+from ncps.cache.write import held
 from ncps.cache.write.arriving import STEP
+from ncps.cache.write.held import TINY, TINY_NAR
 from ncps.cache.write.verbs import UploadOutcome
 from ncps.codec import encoder
 from ncps.errors import (
     Conflict,
     Malformed,
+    SlowClient,
     StorageFull,
     TooLarge,
     Unavailable,
@@ -17,6 +20,7 @@ from ncps.nix.hashes import sha256_of
 from ncps.nix.nar import FILE_HEAD
 from ncps.nix.narurl import NarKey
 from tests.fakes.samples import UPSTREAM_KEY, sample
+from tests.fakes.workers import FakeWorkers
 from tests.unit.cache.write.rig import Sending, UploadCase, by, each_tenth, upload
 
 
@@ -43,6 +47,38 @@ class PutNarTests(UploadCase):
                 self.assertIsNotNone(row.uploaded_at)
                 self.assertEqual("", row.upstream)
         self.assertEqual(10, self.counts["nar stored"])
+
+    def test_a_tiny_file_needs_no_thread_to_be_looked_into(self) -> None:
+        """Unless the NAR inside is not tiny, or the file is wrong: a thread finds that out."""
+        threads = self.threads = FakeWorkers()
+        self.restart()
+        for size, compression, calls in (
+            (1_000, "zstd", 0),
+            (1_000, "none", 0),
+            (TINY_NAR + 1, "zstd", 1),
+            (TINY + 1, "none", 1),
+        ):
+            one, before = upload(f"{compression}{size}", compression, size), threads.calls
+            self.assertEqual(UploadOutcome.STORED, self.put_nar(one))
+            self.assertEqual(calls, threads.calls - before)
+            row = self.catalog.records[one.conventional]
+            self.assertEqual(one.narinfo.nar_hash, row.nar_hash)
+        nar, before = upload(compression="none", size=1_000).file + b"x", threads.calls
+        self.refuse_nar(key_of(nar), nar, Malformed, len(nar))
+        self.assertEqual(1, threads.calls - before)
+
+    def test_small_files_share_the_memory(self) -> None:
+        """If all of it is taken, an upload goes into a spool; memory is given back at the end."""
+        self.patch(held, "MEMORY", 50_000)
+        one, other, third = (upload(name, "none", 30_000) for name in ("one", "other", "third"))
+        body = Sending(one.file[:20_000])
+        sending = self.start(self.uploads.put_nar(one.conventional, body, len(one.file)))
+        self.put_nar(other)
+        self.assertEqual(1, len(self.files))
+        body.fail(SlowClient("gone"))
+        self.failureResultOf(sending, SlowClient)
+        self.put_nar(third)
+        self.assertEqual(1, len(self.files))
 
     def test_the_same_bytes_again_are_no_news(self) -> None:
         """A second upload succeeds, and nothing is stored again.
