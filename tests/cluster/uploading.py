@@ -158,7 +158,7 @@ class DatabaseFaults(UploadingStage):
 
 
 class LeaseFaults(UploadingStage):
-    """The lease of a NAR is lost while a replica publishes it."""
+    """The lease of a NAR is lost while a replica publishes it; the database is PostgreSQL."""
 
     statement_timeout = "20s"
 
@@ -175,13 +175,22 @@ class LeaseFaults(UploadingStage):
         self.lose_leases()
         return line
 
+    def waiting(self) -> int:
+        """Return how many transactions wait for the lock of `held`."""
+        ((found,),) = self.backends.database.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            self.database_name,
+        )
+        return int(found)
+
     def test_two_replicas_publish_one_nar(self) -> None:
         """One has lost its lease, which the other takes: both may finish, and nothing is torn."""
         one = upload("twice", "none", 2_000_000)
         with self.held():
             line = self.publish_without_lease(one)
             other = self.in_background(lambda: self.put_nar(self.second, one))
-            wait_until(lambda: self.unfinished(self.second), "the other", daemon=self.second)
+            wait_until(lambda: self.waiting() >= 2, "both to wait", daemon=self.second)
         for status, text in (self.answer(line), other.result(60.0)):
             self.assertIn(status, (*DONE, 503), text)
         self.assert_well_again(one)
