@@ -77,9 +77,9 @@ def site(
     """
     settings, metrics, role = base.settings, base.metrics, base.role
     hot = HotNarInfos(memory_shares(settings)[1])
-    own_nars, taking = NarPages(cache, metrics), UploadPages(uploads)
-    removing = RemovalPages(closures.removing)
     at_root = settings.cache.upload.at_root
+    own_nars = NarPages(cache, metrics, takes_uploads=at_root)
+    taking, removing = UploadPages(uploads), RemovalPages(closures.removing)
     routes = [
         narinfos(NarInfoPages(cache, metrics, hot), removing, taking, at_root=at_root),
         nars(own_nars, removing, NarPages(uploads, metrics), taking, at_root=at_root),

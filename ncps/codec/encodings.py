@@ -14,6 +14,7 @@ _COMPRESSIONS: Final = {
     "gzip": "gzip",
     "identity": "",
     "lz4": "lz4",
+    "none": "",  # not of HTTP; Nix 2.34 sends it for narinfo-compression=none
     "x-gzip": "gzip",
     "xz": "xz",
     "zstd": "zstd",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import json
 from pathlib import Path
 
@@ -34,7 +33,7 @@ class Extras(Bench):
         self.cache = self.directory / "cache"
         self.path = self.made("nix-store", "--add", str(self.tree()))
         self.drv = self.made("nix-instantiate", "-E", DERIVATION)
-        self.keep_log(self.drv)
+        self.maker.keep_log(self.drv, TEXT)
         to = ("--to", f"file://{self.cache}?{ARGUMENTS}")
         store = ("--store", str(self.maker.store))
         self.maker.run("nix", "copy", *store, *to, self.path)
@@ -63,13 +62,6 @@ class Extras(Bench):
         (root / "link").symlink_to("bin/x")
         (root / "empty").mkdir()
         return root
-
-    def keep_log(self, drv: str) -> None:
-        """Have the maker's store keep a log, as if it had built the derivation."""
-        name = drv.rpartition("/")[2]
-        log = self.maker.store / "nix/var/log/nix/drvs" / name[:2] / f"{name[2:]}.bz2"
-        log.parent.mkdir(parents=True)
-        log.write_bytes(bz2.compress(TEXT.encode()))
 
     def digest(self) -> str:
         return self.path.rpartition("/")[2][:32]
@@ -125,7 +117,7 @@ class Extras(Bench):
         )
         self.assertEqual(0, made.returncode, made.stderr)
         drv = self.made("nix-instantiate", "-E", DERIVATION.replace("c?d", "e?f"))
-        self.keep_log(drv)
+        self.maker.keep_log(drv, TEXT)
         words = ("nix", "store", "copy-log", "--from", str(self.maker.store))
         to = ("--to", f"{self.ncps.url}/upload", drv)
         with self.assertRaises(NixError):

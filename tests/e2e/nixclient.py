@@ -1,13 +1,14 @@
 """Real Nix clients: where they are found, and one user's worth of each.
 
-Two releases are used: the `nix` on PATH (Debian's nix-bin in CI) and a newer one that
-`.ci/run` unpacks beside the system with `aptroot.sh`, run through its own loader. Every client
+Three releases are used: the `nix` on PATH (Debian's nix-bin in CI), and two newer ones that
+`.ci/run` unpacks beside the system with `aptroot.sh`, run through their own loaders. Every client
 has its own HOME, settings and store in a temporary directory, so nothing is remembered from one
 to the next and neither root nor a daemon nor /nix is needed.
 """
 
 from __future__ import annotations
 
+import bz2
 import os
 import shutil
 import signal
@@ -51,10 +52,10 @@ class NixRelease:
 
 @cache
 def find_release(name: str) -> NixRelease | None:
-    """Return a release by name: `system` (from PATH) or `trixie`; None if it is not there."""
+    """Return a release by name, `system` (from PATH), `trixie` or `sid`; None without it."""
     if name == "system":
         return NixRelease(name=name) if shutil.which("nix-store") else None
-    loader = unpacked("nix-trixie", "usr/bin/nix", "usr/lib/nix")
+    loader = unpacked(f"nix-{name}", "usr/bin/nix", "usr/lib/nix")
     return NixRelease(name=name, loader=loader) if loader else None
 
 
@@ -158,6 +159,13 @@ class NixClient:
         return self.run(
             "nix-store", "--store", str(self.store), "--query", "--requisites", path
         ).split()
+
+    def keep_log(self, drv: str, text: str) -> None:
+        """Have the store keep a log, as if it had built the derivation."""
+        name = drv.rpartition("/")[2]
+        log = self.store / "nix/var/log/nix/drvs" / name[:2] / f"{name[2:]}.bz2"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(bz2.compress(text.encode()))
 
     def real_path(self, path: str) -> Path:
         """Return where a store path lies on disk."""

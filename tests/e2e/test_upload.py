@@ -15,3 +15,21 @@ class RecentNixTests(uploading.Uploading):
     """The Nix of a newer Debian, 2.26 in trixie."""
 
     release_name = "trixie"
+
+
+class OldNixTroubleTests(uploading.UploadsBesideTrouble):
+    """The same Nix uploads while the upstream is in trouble."""
+
+    release_name = "system"
+
+
+class RecentNixTroubleTests(uploading.UploadsBesideTrouble):
+    """The same newer Nix uploads while the upstream is in trouble."""
+
+    release_name = "trixie"
+
+
+class NewestNixTests(uploading.UploadEncodings):
+    """The Nix of Debian's sid, 2.34, sends narinfos in an encoding."""
+
+    release_name = "sid"

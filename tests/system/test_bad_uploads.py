@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import sqlite3
 import subprocess
@@ -71,16 +73,50 @@ class BadBytesTests(UploadStage):
         self.assert_nothing_is_left(daemon)
 
     def test_bodies_that_are_too_large(self) -> None:
-        """What cannot be kept is refused before the client is told to go on."""
+        """What cannot be kept is refused before the body, and the connection ends.
+
+        A client that waits for 100 Continue is not told to go on; one that does not wait is read on
+        for a while, so that it sees the answer.
+        """
         daemon, one = self.served_by, upload()
-        for size, status in ((100 * 1024**4, 413), (64 * 1024**3 + 1, 413)):
+        for size in (100 * 1024**4, 100 * 1024**3, 64 * 1024**3 + 1):
+            for path, words in (
+                (f"/upload/{one.url}", "cache-upload-max-size"),
+                (f"/upload/{one.digest}.narinfo", "at most"),
+            ):
+                for more in (("Expect: 100-continue",), ()):
+                    line = self.connect(daemon)
+                    fields = ("Host: x", f"Content-Length: {size}", *more)
+                    lines = (f"PUT {path} HTTP/1.1", *fields, "", "")
+                    line.sendall("\r\n".join(lines).encode())
+                    if not more:
+                        line.sendall(one.file)
+                    self.refuse(413, words, self.answer(line))
+                    self.assertIn("\nConnection: close", self.last_head)
+        self.assert_nothing_is_left(daemon)
+
+    def test_bodies_of_unknown_length(self) -> None:
+        """HTTP/1.0 gets 411. Chunks without an end get 413, and a trickle of them gets 408."""
+        rules = ("--cache-upload-max-size", "10m", "--server-min-receive-rate", "1M")
+        pace = ("--server-min-send-window", "2s", "--server-receive-stall-timeout", "1s")
+        daemon, one = (
+            self.daemon("http://127.0.0.1:9", options=(ALLOWED, *rules, *pace)),
+            upload("x", "none"),
+        )
+        line = self.connect(daemon)
+        line.sendall(f"PUT /upload/{one.url} HTTP/1.0\r\n\r\n".encode() + one.file)
+        self.refuse(411, "Content-Length", self.answer(line))
+        for piece, pause_s, status, words in (
+            (bytes(STEP), 0.0, 413, "cache-upload-max-size"),
+            (bytes(100), 0.05, 408, "bytes of the body came in"),
+        ):
             line = self.connect(daemon)
-            fields = (f"Content-Length: {size}", "Expect: 100-continue")
-            line.sendall(head(f"/upload/{one.url}", *fields))
-            self.refuse(status, "cache-upload-max-size", self.answer(line))
-            line = self.connect(daemon)
-            line.sendall(head(f"/upload/{one.digest}.narinfo", *fields))
-            self.refuse(413, "at most", self.answer(line))
+            line.sendall(head(f"/upload/{one.url}", "Transfer-Encoding: chunked"))
+            line.sendall(b"%x\r\n%b\r\n" % (len(ENDLESS), ENDLESS))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                while not select.select([line], [], [], pause_s)[0]:
+                    line.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.refuse(status, words, self.answer(line))
         self.assert_nothing_is_left(daemon)
 
     def test_narinfos_that_lie(self) -> None:

@@ -16,8 +16,9 @@ from contextlib import suppress
 from twisted.logger import Logger
 
 from ncps.aio.streams import ClientGone, ResponseWriter, SendLimits
+from ncps.auth.principal import Scope
 from ncps.cache.answers import NarSource, Resized, ServedNar, WrongBytesSent
-from ncps.errors import Corrupt, NcpsError
+from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import Segment
@@ -51,10 +52,15 @@ SIZINGS = 3
 
 
 class NarPages:
-    """Answers `/nar/<file>`."""
+    """Answers `/nar/<file>`.
 
-    def __init__(self, cache: NarSource, metrics: Metrics) -> None:
+    :param takes_uploads: whether clients upload beside these paths. One that may is told by 404 to
+        upload a NAR of which no upstream can tell: Nix asks by HEAD, and gives up after five 503.
+    """
+
+    def __init__(self, cache: NarSource, metrics: Metrics, *, takes_uploads: bool = False) -> None:
         self._cache = cache
+        self._takes_uploads = takes_uploads
         self._served = metrics.nar_served
 
     def render(self, request: NcpsRequest, key: NarKey) -> int:
@@ -94,6 +100,9 @@ class NarPages:
             size, outcome = await self._cache.stat_nar(key)
         except NcpsError as error:
             explain(request, outcome_of(error))
+            is_writer = self._takes_uploads and request.principal.may(Scope.WRITE)
+            if is_writer and isinstance(error, Unavailable):
+                raise NotFound(f"{key.file_name} is not here, and: {error}") from error
             raise
         explain(request, outcome)
         request.setResponseCode(status)

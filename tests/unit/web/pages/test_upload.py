@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ncps.auth.principal import Scope
 from ncps.cache.answers import Outcome
 from ncps.cache.write.verbs import UploadOutcome
@@ -17,8 +19,11 @@ from ncps.errors import (
 )
 from ncps.nix.narinfo import MAX_SIZE
 from ncps.nix.narurl import NarKey
+from ncps.observe.metrics import Metrics
 from ncps.web.guard import OpenGuard
-from tests.fakes.cache import served_narinfo
+from ncps.web.pages.nar import NarPages
+from ncps.web.routes import Route, Verb
+from tests.fakes.cache import StubCache, served_narinfo
 from tests.unit.web.wire import DIGEST, Response, Server, ServerTestCase
 
 KEY = NarKey("1" * 52, "xz")
@@ -57,7 +62,8 @@ class UploadTests(UploadPagesCase):
 
     def test_a_narinfo_may_have_an_encoding(self) -> None:
         """As `narinfo-compression` makes it; a NAR has none. Others are refused with 415."""
-        self.assertEqual(201, self.put(NARINFO, TEXT).status)
+        for name in ("", "identity", "none"):
+            self.assertEqual(201, self.put(NARINFO, TEXT, content_encoding=name).status)
         for name, compression in (("xz", "xz"), ("br", "br"), ("zstd", "zstd"), ("gzip", "gzip")):
             maker = encoder(compression)
             body = maker.feed(TEXT) + maker.finish()
@@ -150,3 +156,24 @@ class ClosedTests(UploadPagesCase):
             self.assertEqual(405, answer.status)
             client.leave()
         self.assertEqual(({}, {}), (self.server.uploads.nars, self.server.uploads.narinfos))
+
+
+class AtRootTests(ServerTestCase):
+    """Uploads beside `/upload`, where reads ask upstreams."""
+
+    def test_what_no_upstream_can_tell(self) -> None:
+        """A client that may upload a NAR is told to; others learn that it cannot be told."""
+        for scopes, method, status in (
+            ((Scope.READ, Scope.WRITE), b"HEAD", 404),
+            ((Scope.READ, Scope.WRITE), b"GET", 503),
+            ((Scope.READ,), b"HEAD", 503),
+        ):
+            cache = StubCache()
+            cache.nars[KEY] = Unavailable("the upstream is away")
+            pages = NarPages(cache, Metrics(), takes_uploads=True)
+            verb = Verb(act=lambda request, _: pages.render(request, KEY))  # noqa: B023
+            route = Route(
+                pattern=re.compile(b"/root"), label="/root", verbs={b"HEAD": verb, b"GET": verb}
+            )
+            self.server = Server(guard=OpenGuard(scopes), more=[route])
+            self.assertEqual(status, self.server.get("/root", method).status)
