@@ -16,7 +16,6 @@ from contextlib import suppress
 from twisted.logger import Logger
 
 from ncps.aio.streams import ClientGone, ResponseWriter, SendLimits
-from ncps.auth.principal import Scope
 from ncps.cache.answers import NarSource, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
@@ -54,8 +53,8 @@ SIZINGS = 3
 class NarPages:
     """Answers `/nar/<file>`.
 
-    :param takes_uploads: whether clients upload beside these paths. One that may is told by 404 to
-        upload a NAR of which no upstream can tell: Nix asks by HEAD, and gives up after five 503.
+    :param takes_uploads: whether clients upload beside these paths. Then the HEAD of a NAR of which
+        no upstream can tell is 404: Nix asks so before it uploads, and gives up after five 503.
     """
 
     def __init__(self, cache: NarSource, metrics: Metrics, *, takes_uploads: bool = False) -> None:
@@ -100,8 +99,8 @@ class NarPages:
             size, outcome = await self._cache.stat_nar(key)
         except NcpsError as error:
             explain(request, outcome_of(error))
-            is_writer = self._takes_uploads and request.principal.may(Scope.WRITE)
-            if is_writer and isinstance(error, Unavailable):
+            is_upload = self._takes_uploads and request.method == b"HEAD"
+            if is_upload and isinstance(error, Unavailable):
                 raise NotFound(f"{key.file_name} is not here, and: {error}") from error
             raise
         explain(request, outcome)

@@ -162,18 +162,18 @@ class AtRootTests(ServerTestCase):
     """Uploads beside `/upload`, where reads ask upstreams."""
 
     def test_what_no_upstream_can_tell(self) -> None:
-        """A client that may upload a NAR is told to; others learn that it cannot be told."""
-        for scopes, method, status in (
-            ((Scope.READ, Scope.WRITE), b"HEAD", 404),
-            ((Scope.READ, Scope.WRITE), b"GET", 503),
-            ((Scope.READ,), b"HEAD", 503),
+        """A client that asks by HEAD is told to upload; others learn that it cannot be told."""
+        for takes_uploads, method, status in (
+            (True, b"HEAD", 404),
+            (True, b"GET", 503),
+            (False, b"HEAD", 503),
         ):
             cache = StubCache()
             cache.nars[KEY] = Unavailable("the upstream is away")
-            pages = NarPages(cache, Metrics(), takes_uploads=True)
+            pages = NarPages(cache, Metrics(), takes_uploads=takes_uploads)
             verb = Verb(act=lambda request, _: pages.render(request, KEY))  # noqa: B023
             route = Route(
                 pattern=re.compile(b"/root"), label="/root", verbs={b"HEAD": verb, b"GET": verb}
             )
-            self.server = Server(guard=OpenGuard(scopes), more=[route])
+            self.server = Server(more=[route])
             self.assertEqual(status, self.server.get("/root", method).status)
