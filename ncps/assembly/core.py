@@ -118,7 +118,7 @@ def _jobs(
 ) -> tuple[Ticker, ...]:
     """Return the background jobs of the store and of uploads."""
     jobs = upkeep(world, base, core=core, may_sweep=lambda: not sharing.trouble)
-    return *jobs, *upload_jobs(world, base, core, uploads.quota)
+    return *jobs, *upload_jobs(world, core, uploads)
 
 
 def _troubles_of_store(

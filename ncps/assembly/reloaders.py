@@ -23,6 +23,7 @@ from ncps.assembly.replicas import told_keys
 from ncps.cache.core import Core
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.cache.world import World
+from ncps.cache.write.rules import UploadRules
 from ncps.observe import log_levels
 from ncps.ports import Notice
 from ncps.settings.schema.tree import Settings
@@ -79,6 +80,16 @@ def of_core(world: World, core: Core, agreement: Agreement) -> tuple[Reloader, .
         core.state.board.heard(Notice("gap"))
 
     return downloads, keys
+
+
+def of_uploads(rules: UploadRules) -> Reloader:
+    """Make the reloader of the limits of uploads."""
+
+    async def uploads(settings: Settings) -> list[str]:
+        rules.take(settings.cache.upload)
+        return []
+
+    return uploads
 
 
 def of_clients(base: Foundation, access: AccessControl, site: NcpsSite) -> Reloader:

@@ -32,7 +32,7 @@ from ncps.assembly.greeting import greeting, is_terminal
 from ncps.assembly.leases import Locking, locking
 from ncps.assembly.names import HostNames
 from ncps.assembly.parts import Foundation
-from ncps.assembly.reloaders import Reloader, of_clients, of_core, of_process
+from ncps.assembly.reloaders import Reloader, of_clients, of_core, of_process, of_uploads
 from ncps.assembly.replicas import agreement_of, identity_of
 from ncps.assembly.role import Entrance, closed
 from ncps.assembly.rotation import signing
@@ -119,6 +119,7 @@ class Runtime:
             *of_process(self._ending, entrance),
             of_clients(base, access, entrance),
             *of_core(seen, core.core, agreement),
+            of_uploads(core.uploads.rules),
             partial(signing, base, core),
             upstreams.take,
         )

@@ -45,10 +45,8 @@ def uploads_of(world: World, base: Foundation, core: Core) -> CacheUploads:
 
 def upload_rules(cache: CacheSettings, metrics: Metrics) -> UploadRules:
     """Return the rules of uploads."""
-    return UploadRules(
-        max_size=cache.upload.max_size_bytes,
+    rules = UploadRules(
         needs_signature=cache.require_trusted_signature,
-        needs_references=cache.upload.require_references,
         keys=tuple(PublicKey.parse(text) for text in cache.trusted_upload_keys),
         largest_store=cache.max_size_bytes,
         keeps_only_copies=not cache.lru.evict_uploads,
@@ -56,15 +54,22 @@ def upload_rules(cache: CacheSettings, metrics: Metrics) -> UploadRules:
         max_ratio=cache.max_decompression_ratio,
         reached=lambda limit: metrics.limit_reached(limit).inc(),
     )
+    rules.take(cache.upload)
+    return rules
 
 
-def upload_jobs(world: World, base: Foundation, core: Core, quota: Quota) -> Iterator[Ticker]:
+def upload_jobs(world: World, core: Core, uploads: CacheUploads) -> Iterator[Ticker]:
     """Give the background jobs of uploads."""
-    grace_s = base.settings.cache.upload.grace_s
-    abandoned = AbandonedUploads(world, core.narinfos, core.state.uses, grace_s=grace_s)
-    look = alone(world.leases, "abandoned", abandoned.check)
-    yield Ticker(world.clock, "abandoned uploads", look, min(ABANDONED_S, grace_s / 2))
-    yield Ticker(world.clock, "room for uploads", partial(_count, quota), QUOTA_S)
+    rules = uploads.rules
+    abandoned = AbandonedUploads(world, core.narinfos, core.state.uses, grace_s=rules.grace_s)
+
+    async def check() -> None:
+        abandoned.grace_s = rules.grace_s
+        await abandoned.check()
+
+    look = alone(world.leases, "abandoned", check)
+    yield Ticker(world.clock, "abandoned uploads", look, min(ABANDONED_S, rules.grace_s / 2))
+    yield Ticker(world.clock, "room for uploads", partial(_count, uploads.quota), QUOTA_S)
 
 
 async def _count(quota: Quota) -> None:

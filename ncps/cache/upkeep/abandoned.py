@@ -28,7 +28,7 @@ PAUSE_S: Final = 0.1
 class AbandonedUploads:
     """Removes uploads that have no narinfo.
 
-    :param grace_s: how long they stay after they were stored or asked for last.
+    :ivar grace_s: seconds for which they stay after they were stored or asked for last.
     """
 
     _log = Logger()
@@ -40,7 +40,7 @@ class AbandonedUploads:
         self._objects = Objects(world)
         self._narinfos = narinfos
         self._uses = uses
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self._removed = world.metrics.abandoned_uploads
 
     async def check(self) -> None:
@@ -48,7 +48,7 @@ class AbandonedUploads:
         count = freed = 0
         try:
             await self._uses.flush()
-            while found := await self._catalog.abandoned(self._ages.before(self._grace_s), BATCH):
+            while found := await self._catalog.abandoned(self._ages.before(self.grace_s), BATCH):
                 gone = [idle.nar.stored_size or 0 for idle in found if await self._remove(idle)]
                 count, freed = count + len(gone), freed + sum(gone)
                 if not gone:  # other processes have their leases, or they are in use again
@@ -65,7 +65,7 @@ class AbandonedUploads:
                 " {grace:g} s",
                 count=count,
                 freed=freed,
-                grace=self._grace_s,
+                grace=self.grace_s,
             )
 
     async def _remove(self, idle: IdleNar) -> bool:

@@ -49,6 +49,7 @@ from ncps.nix.hashes import Hash
 from ncps.nix.nar import MAGIC
 from ncps.nix.narcheck import FileDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
+from ncps.observe.tracing.spans import span
 from ncps.ports import Blocked, Catalog, Lease, Leases, NarRecord
 
 LEASE_S: Final = 30.0
@@ -124,6 +125,7 @@ class NarUploads:
         """See `Uploads.put_nar`."""
         named = _hash_in(key)
         await self._refuse_blocked(key, named)
+        self._quota.refuse_large(size or 0)
         await self._quota.refuse(size or 0)
         self._arriving += 1
         try:
@@ -230,7 +232,9 @@ class NarUploads:
                 if there is not None and there.is_stored:
                     return UploadOutcome.KNOWN
                 record = self._record(key, there, compression, received)
-                record = await self._publish(record, received, lease)
+                facts = {"ncps.hash": key.file_name, "ncps.bytes": received.size}
+                with span("nar.publish", facts):
+                    record = await self._publish(record, received, lease)
             finally:
                 await lease.release()
         finally:

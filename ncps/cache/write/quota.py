@@ -48,17 +48,21 @@ class Quota:
             self._bytes = await self._inventory.only_copies()
             self._counted_at = self._clock.seconds()
 
-    async def refuse(self, size: int) -> None:
-        """Raise StorageFull, or TooLarge, if an upload of this size does not fit.
-
-        Raises Unavailable if the database is away.
-        """
+    def refuse_large(self, size: int) -> None:
+        """Raise TooLarge if one upload may not be that large; before it comes."""
         rules = self._rules
         if rules.max_size and size > rules.max_size:
             rules.reached("cache-upload-max-size")
             raise TooLarge(
                 f"the upload has {size} bytes, over {rules.max_size} (cache-upload-max-size)"
             )
+
+    async def refuse(self, size: int) -> None:
+        """Raise StorageFull, or TooLarge, if an upload of this size does not fit.
+
+        Raises Unavailable if the database is away.
+        """
+        rules = self._rules
         if not rules.largest_store:
             return
         if size > rules.largest_store:

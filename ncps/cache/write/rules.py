@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import frozen
+from attrs import define
 
 from ncps.codec.ratio import USUAL
 from ncps.nix.keys import PublicKey
+from ncps.settings.schema.uploads import UploadSettings
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class UploadRules:
     """What is accepted from clients, and how much at once.
 
     :param max_size: bytes of one file; 0: any number.
+    :param grace_s: seconds for which a NAR stays whose narinfo does not come.
     :param needs_signature: whether a narinfo needs a signature by one of `keys`, or a content
         address from which its path follows; else the word of a client that may write is enough.
     :param needs_references: whether the references of a narinfo must be here or at an upstream.
@@ -27,6 +29,7 @@ class UploadRules:
     """
 
     max_size: int = 0
+    grace_s: float = 0.0
     needs_signature: bool = False
     needs_references: bool = False
     keys: Sequence[PublicKey] = ()
@@ -35,3 +38,9 @@ class UploadRules:
     is_eager: bool = True
     max_ratio: int = USUAL
     reached: Callable[[str], object] = len
+
+    def take(self, settings: UploadSettings) -> None:
+        """Go on with these settings; a NAR that arrives keeps the limit that it began with."""
+        self.max_size = settings.max_size_bytes
+        self.grace_s = settings.grace_s
+        self.needs_references = settings.require_references

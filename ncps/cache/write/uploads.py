@@ -29,6 +29,7 @@ from ncps.errors import (
     TooLarge,
 )
 from ncps.nix.narurl import NarKey
+from ncps.observe.tracing.spans import Span, current, span
 
 _QUOTED: Final = re.compile(r"""'.*'|".*\"""", re.DOTALL)
 """What an error quotes of an upload; it may be a secret that was sent by mistake."""
@@ -40,11 +41,13 @@ class CacheUploads(Uploads):
     """Makes the parts of uploads, and counts what becomes of each.
 
     :ivar quota: tells whether the store is full of uploads.
+    :ivar rules: what is accepted.
     """
 
     _log = Logger()
 
     def __init__(self, world: World, known: KnownPaths, rules: UploadRules) -> None:
+        self.rules = rules
         self.quota = Quota(world.clock, world.inventory, rules)
         inspection = UploadInspection(world, rules)
         self._nars = NarUploads(world, known, self.quota, inspection, rules)
@@ -73,8 +76,12 @@ class CacheUploads(Uploads):
         return await self._nars.put(key, self._weighed(chunks), size)
 
     async def _weighed(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        came, step = 0, current()
         async for chunk in chunks:
             self._bytes.inc(len(chunk))
+            if step.is_recording:
+                came += len(chunk)
+                step.set("ncps.bytes", came)
             yield chunk
 
     async def put_narinfo(self, digest: str, text: bytes, principal: Principal) -> UploadOutcome:
@@ -84,6 +91,16 @@ class CacheUploads(Uploads):
     async def _counted(
         self, kind: str, name: str, upload: Coroutine[Any, Any, UploadOutcome]
     ) -> UploadOutcome:
+        with span(f"upload.{kind}", {"ncps.hash": name}) as step:
+            ended = await self._ended_as(kind, name, upload, step)
+        if isinstance(ended, NcpsError):  # not in the block, since a span would keep its text
+            raise ended
+        return ended
+
+    async def _ended_as(
+        self, kind: str, name: str, upload: Coroutine[Any, Any, UploadOutcome], step: Span
+    ) -> UploadOutcome | NcpsError:
+        """Wait for an upload; count, log and trace how it ends."""
         try:
             outcome = await upload
         except CancelledError:
@@ -91,12 +108,17 @@ class CacheUploads(Uploads):
             raise
         except NcpsError as error:
             is_refused = isinstance(error, _REFUSED)
-            self._ended(kind, "refused" if is_refused else "failed").inc()
+            label = "refused" if is_refused else "failed"
+            self._ended(kind, label).inc()
             tell = self._log.info if is_refused else self._log.warn
             reason = _QUOTED.sub("(the client was told)", str(error))
             tell("{kind} {name} was not accepted: {reason}", kind=kind, name=name, reason=reason)
-            raise
+            step.set_all({"ncps.outcome": label, "error.type": type(error).__name__})
+            if not is_refused:
+                step.failed(reason)
+            return error
         self._ended(kind, outcome.value).inc()
+        step.set("ncps.outcome", outcome.value)
         return outcome
 
     async def narinfo(self, digest: str) -> ServedNarInfo:

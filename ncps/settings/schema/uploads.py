@@ -17,12 +17,14 @@ class UploadSettings:
         "64G",
         "Bytes of one uploaded file, at most; a larger one gets 413. 0 for no such limit.",
         counted=True,
+        reloads=True,
     )
     grace_s: float = setting(
         duration(at_least_s=60),
         "6h",
         "Time for which an uploaded NAR stays while no narinfo comes for it. `nix copy` sends the "
         "narinfo right after the NAR; the time is for clients that break off and come again.",
+        reloads=True,
     )
     at_root: bool = setting(
         BOOLEAN,
@@ -36,4 +38,5 @@ class UploadSettings:
         "false",
         "Accept an uploaded narinfo only if each of its references is stored here, or an upstream "
         "has it. `nix copy` uploads references first in any case.",
+        reloads=True,
     )
