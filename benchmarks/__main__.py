@@ -30,6 +30,7 @@ from benchmarks import (
     tls,
     tokens,
     tracing,
+    upload_memory,
     uploads,
 )
 from benchmarks.report import Figure, table
@@ -53,6 +54,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "tokens": tokens.measure,
     "tracing": tracing.measure,
     "uploads": uploads.measure,
+    "upload-memory": upload_memory.measure,
     "bulk": bulk.measure,
 }
 

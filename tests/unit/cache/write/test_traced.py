@@ -34,7 +34,7 @@ class TracedTests(UploadCase):
         self.assertTrue(found.has_ended)
         return found
 
-    def put(self, one: Any, text: bytes = b"") -> tuple[MemorySpan, MemorySpan]:
+    def put_both(self, one: Any, text: bytes = b"") -> tuple[MemorySpan, MemorySpan]:
         size = len(one.file)
         nar = self.traced(self.uploads.put_nar(one.conventional, chunks_of(one.file), size))
         text = text or one.narinfo.render()
@@ -43,7 +43,7 @@ class TracedTests(UploadCase):
     def test_an_upload_is_a_tree(self) -> None:
         """The publication is below the upload of the NAR; the second upload publishes nothing."""
         one = upload()
-        nar, narinfo = self.put(one)
+        nar, narinfo = self.put_both(one)
         self.assertEqual(("upload.nar", "upload.narinfo"), (nar.name, narinfo.name))
         facts = {
             "ncps.hash": one.conventional.file_name,
@@ -54,7 +54,7 @@ class TracedTests(UploadCase):
         self.assertEqual({"ncps.hash": one.digest, "ncps.outcome": "stored"}, narinfo.facts)
         (publication,) = nar.find("nar.publish")
         self.assertTrue(publication.has_ended)
-        nar, narinfo = self.put(one)
+        nar, narinfo = self.put_both(one)
         self.assertEqual(
             ("known", "known"), (nar.facts["ncps.outcome"], narinfo.facts["ncps.outcome"])
         )
@@ -64,7 +64,7 @@ class TracedTests(UploadCase):
         """A narinfo may hold a secret by mistake, and the error quotes it."""
         one = upload()
         text = one.narinfo.render().replace(b"NarSize: ", b"NarSize: " + SECRET.encode())
-        _, narinfo = self.put(one, text)
+        _, narinfo = self.put_both(one, text)
         error = self.refused(self.uploads.put_narinfo(one.digest, text, CLIENT), Malformed)
         self.assertIn(SECRET, str(error))
         self.assertEqual("refused", narinfo.facts["ncps.outcome"])
@@ -73,7 +73,7 @@ class TracedTests(UploadCase):
     def test_a_failure_is_an_error(self) -> None:
         """The store is away: the span says so."""
         self.store.failing = Unavailable("the store is away")
-        nar, _ = self.put(upload())
+        nar, _ = self.put_both(upload())
         self.assertEqual(
             ("failed", "Unavailable"), (nar.facts["ncps.outcome"], nar.facts["error.type"])
         )

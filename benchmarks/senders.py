@@ -1,0 +1,114 @@
+"""Clients that upload large NARs at the same time, in a process of their own.
+
+    python -m benchmarks.senders hold PORT CONNECTIONS SIZE
+    python -m benchmarks.senders whole PORT CONNECTIONS SIZE
+
+`hold` announces files of SIZE bytes and sends them as fast as they are taken, until its standard
+input closes or a file is whole but for its last byte. `whole` sends files in zstd whose NARs have
+SIZE bytes, to the end. Each prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import zstandard
+
+from benchmarks.material import nar_blocks
+from tests.system.caches import to_base32
+
+PIECE = 1 << 20
+NOISE = PIECE // 64
+"""Bytes of each MiB that nothing can compress."""
+
+
+class Sender(threading.Thread):
+    """One upload.
+
+    :ivar sent: bytes of the body.
+    :ivar trouble: what went wrong, or the status line of an answer that is none of success.
+    """
+
+    def __init__(self, port: int, size: int, seed: int, *, is_whole: bool) -> None:
+        super().__init__(daemon=True)
+        self.sent = 0
+        self.trouble = ""
+        self._port = port
+        self._size = size
+        self._seed = seed
+        self._is_whole = is_whole
+
+    def run(self) -> None:
+        """See `threading.Thread`."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._port)) as line:
+                if self._is_whole:
+                    self._send_whole(line)
+                else:
+                    self._send_most(line)
+        except OSError as error:
+            self.trouble = str(error)
+
+    def _begin(self, line: socket.socket, digest: bytes, ending: str, size: int) -> None:
+        path = f"/upload/nar/{to_base32(digest)}.nar{ending}"
+        head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+        line.sendall(head.encode())
+
+    def _send_most(self, line: socket.socket) -> None:
+        """Send all but the last bytes; the connection stays until the process ends."""
+        size = self._size + sum(map(len, nar_blocks(0, self._seed)))
+        self._begin(line, hashlib.sha256(b"%d" % self._seed).digest(), "", size)
+        for block in nar_blocks(self._size, self._seed):
+            if self.sent + len(block) >= size:
+                threading.Event().wait()
+            line.sendall(block)
+            self.sent += len(block)
+
+    def _send_whole(self, line: socket.socket) -> None:
+        file = b"".join(self._pieces())
+        self._begin(line, hashlib.sha256(file).digest(), ".zst", len(file))
+        line.sendall(file)
+        self.sent = len(file)
+        answer = line.recv(PIECE)
+        if b" 201 " not in answer.partition(b"\r\n")[0]:
+            self.trouble = answer.partition(b"\r\n")[0].decode()
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield a file in zstd: of each MiB of its NAR a 64th part is noise."""
+        encoder = zstandard.ZstdCompressor(level=1).compressobj()
+        for block in nar_blocks(self._size, self._seed):
+            is_full = len(block) == PIECE
+            yield encoder.compress(block[:NOISE] + bytes(PIECE - NOISE) if is_full else block)
+        yield encoder.flush()
+
+
+def main() -> None:
+    """Upload."""
+    how, port, connections, size = sys.argv[1], *map(int, sys.argv[2:5])
+    is_whole = how == "whole"
+    senders = [Sender(port, size, seed, is_whole=is_whole) for seed in range(connections)]
+    began = time.monotonic()
+    for sender in senders:
+        sender.start()
+    if is_whole:
+        for sender in senders:
+            sender.join()
+    else:
+        sys.stdin.read()
+    found = {
+        "sent": sum(sender.sent for sender in senders),
+        "started": sum(sender.sent > 0 for sender in senders),
+        "troubles": [sender.trouble for sender in senders if sender.trouble],
+        "seconds": time.monotonic() - began,
+    }
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

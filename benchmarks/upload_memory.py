@@ -1,0 +1,70 @@
+"""Memory: a hundred uploads of large NARs at the same time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.machine import PROJECT
+from benchmarks.processes import rss_bytes
+from benchmarks.report import Figure
+from benchmarks.rounds import RoundsError, Spread
+from benchmarks.stand import Stand
+from tests.e2e.daemon import Daemon, UpstreamCache
+
+SIZE = 500 << 20
+UPLOADS = 100
+HELD_S = 40.0
+"""Seconds of the uploads that are measured in flight: they would fill 50 GiB of disk otherwise."""
+LONGEST_S = 900.0
+MOST_MIB = 150.0
+
+
+def measure(stand: Stand) -> list[Figure]:
+    """Measure plain NARs in flight, and NARs in zstd to the end, with a daemon for each."""
+    figures = []
+    for how, point in (
+        ("hold", f"{UPLOADS} uploads of {SIZE >> 20} MiB in flight for {HELD_S:g} s"),
+        ("whole", f"{UPLOADS} uploads of NARs of {SIZE >> 20} MiB in zstd, to the end"),
+    ):
+        nobody = [UpstreamCache("http://127.0.0.1:9", "nobody-1:" + "A" * 43 + "=")]
+        daemon = Daemon(stand.fresh(how), nobody, options=("--cache-allow-put-verb",))
+        daemon.start()
+        try:
+            figures += _watch(daemon, how, point)
+        finally:
+            daemon.kill()
+    return figures
+
+
+def _watch(daemon: Daemon, how: str, point: str) -> list[Figure]:
+    idle = peak = rss_bytes(daemon.pid)
+    words = ("benchmarks.senders", how, str(daemon.port), str(UPLOADS), str(SIZE))
+    senders = subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until = time.monotonic() + (HELD_S if how == "hold" else LONGEST_S)
+        while time.monotonic() < until and senders.poll() is None:
+            time.sleep(0.1)
+            peak = max(peak, rss_bytes(daemon.pid))
+        output, _ = senders.communicate(timeout=30)
+    finally:
+        senders.kill()
+    found: dict[str, Any] = json.loads(output)
+    if found["troubles"] or found["started"] < UPLOADS:
+        raise RoundsError(f"{found}")
+    over = Spread([(peak - idle) / 2**20])
+    rate = Spread([found["sent"] / found["seconds"] / 2**20])
+    return [
+        Figure(point=point, quantity="RSS over idle, MiB", ours=over, most=MOST_MIB),
+        Figure(point=point, quantity="idle RSS, MiB", ours=Spread([idle / 2**20])),
+        Figure(point=point, quantity="MiB/s on the wire", ours=rate),
+    ]
