@@ -164,9 +164,9 @@ def _readiness(
     )
 
 
-def bulk_routes(bulk: Bulk) -> list[Route]:
+def bulk_routes(base: Foundation, bulk: Bulk) -> list[Route]:
     """Make the routes of questions about many paths."""
-    return [query(QueryPage(bulk)), closures(ClosurePages(bulk))]
+    return [query(QueryPage(bulk, base.parts.workers)), closures(ClosurePages(bulk))]
 
 
 def certificates(base: Foundation) -> Certificates | None:

@@ -148,7 +148,7 @@ class Runtime:
             ticker = Ticker(base.reactor, "certificates", secured.look, CERTIFICATES_S)
             self._tasks.start(ticker.name, ticker.run())
             warnings = secured.warnings
-        more = [*bulk_routes(core.bulk), *extra_routes(base, core.extras)]
+        more = [*bulk_routes(base, core.bulk), *extra_routes(base, core.extras)]
         self._site = entrance = site(
             base,
             core.cache,

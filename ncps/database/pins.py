@@ -84,7 +84,7 @@ class SqlPins(Pins):
 
     async def holders(self, paths: Collection[str]) -> Mapping[str, Sequence[str]]:
         found: dict[str, list[str]] = {}
-        for batch in batches(sorted(paths)):
+        for batch in batches(paths):
             found |= await self._database.read(_holders, batch)
         return found
 

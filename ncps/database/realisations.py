@@ -39,7 +39,13 @@ class SqlRealisations(Realisations):
         return await self._database.write(put, entry, before)
 
     async def forget(self, key: RealisationKey) -> bool:
-        return await self._database.write(forget, key)
+        is_gone = await self._database.write(forget, key)
+        if is_gone:
+            await self._database.settle()
+        return is_gone
+
+    async def uploaded(self) -> tuple[int, int]:
+        return await self._database.read(uploaded)
 
     async def touch(self, uses: Mapping[RealisationKey, datetime]) -> None:
         # Every transaction locks rows in this order, so that no two wait in a circle.
@@ -99,6 +105,14 @@ def forget(txn: Any, key: RealisationKey) -> bool:
     """Delete the row of a key; False if there is none."""
     deleted = txn.execute("DELETE FROM realisations WHERE name = ?", (key.path,)).rowcount
     return int(deleted) > 0
+
+
+def uploaded(txn: Any) -> tuple[int, int]:
+    """Return the number of uploaded rows, and the characters of their texts."""
+    count, size = txn.execute(
+        "SELECT COUNT(*), COALESCE(SUM(LENGTH(value)), 0) FROM realisations WHERE uploaded = 1"
+    ).fetchone()
+    return int(count), int(size)
 
 
 def touch(txn: Any, times: Sequence[tuple[int | None, str, int | None]]) -> None:

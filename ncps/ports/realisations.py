@@ -59,7 +59,13 @@ class Realisations(Protocol):
         """
 
     async def forget(self, key: RealisationKey) -> bool:
-        """Delete what is kept under a key; False if there is nothing."""
+        """Delete what is kept under a key; False if there is nothing.
+
+        It survives a loss of power on return.
+        """
+
+    async def uploaded(self) -> tuple[int, int]:
+        """Return how many were uploaded, and how many characters they have; reads all rows."""
 
     async def touch(self, uses: Mapping[RealisationKey, datetime]) -> None:
         """Set times of last use; unknown keys are ignored; never backwards."""

@@ -152,6 +152,14 @@ class RealisationsContract(Contract):
         self.assertFalse(await self.realisations.forget(realisation_key(1)))
         self.assertEqual(realisation_entry(2), await self.found(2))
 
+    async def test_uploads_are_counted(self) -> None:
+        """Those alone, and the characters of their texts."""
+        self.assertEqual((0, 0), await self.realisations.uploaded())
+        uploads = [realisation_entry(number, is_uploaded=True) for number in (1, 2)]
+        await self.put(realisation_entry(3), *uploads)
+        size = sum(len(entry.realisation.render()) for entry in uploads)
+        self.assertEqual((2, size), await self.realisations.uploaded())
+
     async def left(self) -> list[int]:
         return [n for n in range(10) if await self.realisations.find(realisation_key(n))]
 

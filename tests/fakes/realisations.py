@@ -41,6 +41,11 @@ class MemoryRealisations(Failing, Realisations):
         self._writing()
         return self.entries.pop(key, None) is not None
 
+    async def uploaded(self) -> tuple[int, int]:
+        self._reading()
+        texts = [e.realisation.render() for e in self.entries.values() if e.is_uploaded]
+        return len(texts), sum(map(len, texts))
+
     async def touch(self, uses: Mapping[RealisationKey, datetime]) -> None:
         self._writing()
         for key, at in uses.items():

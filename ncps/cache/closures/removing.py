@@ -12,6 +12,7 @@ records it or its NAR, so a download that is running anywhere is not published.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, islice
 from typing import Final, Protocol
 
 from attrs import field, frozen
@@ -188,19 +189,22 @@ class Removing(RemovalVerbs):
         size = chosen.size
         if not wish.dry_run:
             size = 0
-            digests = [*sorted(chosen.paths), *(unknown if wish.never_again else ())]
+            digests = [*chosen.paths, *(unknown if wish.never_again else ())]
             for at in range(0, len(digests), BATCH):
                 size += await self._remove_some(digests[at : at + BATCH], wish, chosen, busy)
             await self._kept.save()
-        names = [facts.base for d, facts in sorted(chosen.paths.items()) if d not in busy]
-        names += unknown if wish.never_again else ()
-        return RemovalReport(
-            removed=tuple(names[:TOLD]),
-            count=len(names),
+        left = set(busy)
+        gone = (facts.base for digest, facts in chosen.paths.items() if digest not in left)
+        more = unknown if wish.never_again else []
+        report = RemovalReport(
+            removed=tuple(sorted(islice(chain(gone, more), TOLD))),
+            count=len(chosen.paths) - len(left) + len(more),
             kept=chosen.kept,
             busy=tuple(busy),
             size=size,
         )
+        await self._world.threads.run(chosen.paths.clear)  # to free 100,000 of them takes long
+        return report
 
     async def _remove_some(
         self, digests: Sequence[str], wish: RemovalWish, chosen: Going, busy: list[str]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ncps.cache.closures.permit import Permit, anything, is_permitted
 from ncps.cache.closures.walk import walk
@@ -20,17 +20,14 @@ from ncps.ports import PathFacts
 class Going:
     """The paths that go.
 
-    :param paths: those that are recorded.
+    :param paths: those that are recorded, without their references.
     :param kept: number of paths of the closures that stay.
+    :param size: bytes of the stored NARs of those that go, if no other path has these.
     """
 
     paths: dict[str, PathFacts] = field(factory=dict)
     kept: int = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of their stored NARs, if no other path has these."""
-        return sum({facts.nar: facts.stored_size or 0 for facts in self.paths.values()}.values())
+    size: int = 0
 
     def name(self, digest: str) -> str:
         """The name in the base name of a path; empty if it is not known."""
@@ -39,11 +36,16 @@ class Going:
 
 
 class Selection:
-    """Chooses the paths that go."""
+    """Chooses the paths that go.
+
+    A pass over all members of a large closure takes longer than a turn of the reactor should, so
+    threads make it.
+    """
 
     def __init__(self, world: World) -> None:
         self._graph = world.graph
         self._pins = world.pins
+        self._threads = world.threads
 
     async def choose(
         self, roots: Collection[str], *, closure: bool, permit: Permit = anything
@@ -53,19 +55,21 @@ class Selection:
         Raises Refused if the closures are too large, Unavailable if the database is away.
 
         :param closure: whether more paths than the roots are to go.
-        :param permit: paths of the closures that are not permitted stay.
+        :param permit: paths of the closures that are not permitted stay; asked in a thread.
         """
         if not closure:
-            return Going(paths=dict(await self._graph.among(roots)))
+            paths = dict(await self._graph.among(roots))
+            return await self._threads.run(_going, paths, set[str](), set(roots), anything)
         members: dict[str, PathFacts] = {}
+        known: dict[str, str] = {}
         async for found in walk(self._graph, roots):
-            members |= {digest: facts for digest, facts in found.items() if facts is not None}
+            for digest, facts in found.items():
+                if facts is not None:  # a hash part is in memory once, however often it is named
+                    shared = tuple(known.setdefault(each, each) for each in facts.references)
+                    members[digest] = evolve(facts, references=shared, nar_hash=None)
         needed = await self._needed_outside(members)
         needed |= set(await self._pins.holders(members))
-        needed |= {d for d, facts in members.items() if not is_permitted(permit, facts.base)}
-        stays = _reached(members, needed - set(roots), set(roots))
-        going = {digest: facts for digest, facts in members.items() if digest not in stays}
-        return Going(paths=going, kept=len(stays))
+        return await self._threads.run(_going, members, needed, set(roots), permit)
 
     async def _needed_outside(self, members: Collection[str]) -> set[str]:
         """Return the members that recorded paths outside refer to; reads the whole catalog."""
@@ -77,6 +81,22 @@ class Selection:
                     needed.update(each for each in facts.references if each in members)
             last = max(page)
         return needed
+
+
+def _going(
+    members: dict[str, PathFacts], needed: set[str], roots: set[str], permit: Permit
+) -> Going:
+    """Choose, and empty `members`: it takes long to free them, too."""
+    needed |= {d for d, facts in members.items() if not is_permitted(permit, facts.base)}
+    stays = _reached(members, needed - roots, roots)
+    going = {
+        digest: evolve(facts, references=())
+        for digest, facts in members.items()
+        if digest not in stays
+    }
+    members.clear()
+    nars = {facts.nar: facts.stored_size or 0 for facts in going.values()}
+    return Going(paths=going, kept=len(stays), size=sum(nars.values()))
 
 
 def _reached(members: dict[str, PathFacts], needed: set[str], roots: set[str]) -> set[str]:

@@ -5,9 +5,10 @@ Narinfos are held as they are served, as rendered text by hash, bounded in bytes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
-from typing import Final, Self
+from itertools import islice
+from typing import Final, Self, TypeVar
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -22,7 +23,12 @@ from ncps.nix.realisation import RealisationKey
 from ncps.ports import Catalog, NarInfoEntry, NarRecord, Notice, NoticeKind, Notices
 from ncps.ranges import entity_tag
 
+K = TypeVar("K")
+
 MAX_WAITING = 100_000
+
+PIECE: Final = 1000
+"""Times of use that are written at once."""
 
 DOUBT_S: Final = 600.0
 """Seconds for which an upstream is in doubt about a path."""
@@ -177,10 +183,17 @@ class LastUse:
             return
         narinfos, self._narinfos = self._narinfos, {}
         nars, self._nars = self._nars, {}
-        await self._catalog.touch(
-            {digest: datetime.fromtimestamp(at, UTC) for digest, at in narinfos.items()},
-            {key: datetime.fromtimestamp(at, UTC) for key, at in nars.items()},
-        )
+        # In pieces: to make 100,000 times takes longer than a turn of the reactor should.
+        for times in _pieces(narinfos):
+            await self._catalog.touch(times, {})
+        for nar_times in _pieces(nars):
+            await self._catalog.touch({}, nar_times)
+
+
+def _pieces(uses: dict[K, float]) -> Iterator[dict[K, datetime]]:
+    left = iter(uses.items())
+    while piece := {key: datetime.fromtimestamp(at, UTC) for key, at in islice(left, PIECE)}:
+        yield piece
 
 
 class Invalidation:

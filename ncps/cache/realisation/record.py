@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.cache.narinfo.state import CacheState
+from ncps.cache.realisation.room import RealisationRoom
 from ncps.cache.realisation.verify import RealisationVerifier
 from ncps.cache.world import World
 from ncps.errors import Conflict, Malformed, Refused, StorageFull, Unavailable
@@ -44,6 +45,7 @@ class RealisationRecords:
         self._catalog = world.catalog
         self._board = state.board
         self._verifier = verifier
+        self._room = RealisationRoom(world.clock, world.realisations)
         self._uses: dict[RealisationKey, datetime] = {}
 
     async def find(self, key: RealisationKey) -> RealisationEntry | None:
@@ -84,9 +86,11 @@ class RealisationRecords:
     ) -> tuple[RealisationEntry, RealisationEntry | None]:
         """Keep an uploaded one, durably. Return what is kept, and what was there before.
 
-        Raises Conflict if another one has more behind it, StorageFull or Unavailable if nothing
-        can be written.
+        Raises Conflict if another one has more behind it, StorageFull if there is no room, or
+        nothing can be written, Unavailable.
         """
+        if await self._rows.find(entry.key) is None:
+            await self._room.enter(len(entry.realisation.render()))
         kept, before = await self._settle(entry, self._prefer)
         for _ in range(ATTEMPTS):
             # A copy may be written over by that of an older state: the row says which one counts.
@@ -108,6 +112,10 @@ class RealisationRecords:
     async def forget(self, key: RealisationKey, may: Callable[[StorePath | None], bool]) -> bool:
         """Drop a realisation and its copy; False if there is none.
 
+        The copy goes first: if the process dies before the row has gone, the realisation is there
+        as before, and a rebuild does not bring back one that is gone. An upload meanwhile may have
+        written the copy again, which goes with the row, unless the upload has entered its own.
+
         :param may: whether the client may do that with a realisation of this path, or of one that
             cannot be told; else Refused.
         """
@@ -117,8 +125,11 @@ class RealisationRecords:
         text = await self._copies.get(key.digest)
         if text is not None:
             _check(_read(text), may)
-        was_there = await self._rows.forget(key)
-        return await self._copies.delete(key.digest) or was_there
+        was_there = await self._copies.delete(key.digest)
+        was_there |= await self._rows.forget(key)
+        if await self._rows.find(key) is None:
+            await self._copies.delete(key.digest)
+        return was_there
 
     async def _settle(
         self, entry: RealisationEntry, choose: Choice

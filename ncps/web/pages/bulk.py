@@ -7,10 +7,12 @@ without it is not whole. If something fails in the middle, the connection is cut
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from twisted.web.server import NOT_DONE_YET
 
+from ncps.aio.threads import Threads
 from ncps.cache.bulk.answers import MOST_HASHES, Bulk, Closure, ClosurePath, PathState
 from ncps.errors import Malformed
 from ncps.nix.storepath import STORE_DIR, is_digest
@@ -30,20 +32,26 @@ _QUERIES: Final = {b"": False, b"fetch=0": False, b"fetch=1": True}
 
 
 class QueryPage:
-    """Answers `POST /api/v1/query`."""
+    """Answers `POST /api/v1/query`.
 
-    def __init__(self, bulk: Bulk) -> None:
+    :param threads: read questions and write answers: each takes longer than a turn of the reactor
+        should.
+    """
+
+    def __init__(self, bulk: Bulk, threads: Threads) -> None:
         self._bulk = bulk
+        self._threads = threads
 
     def render(self, request: NcpsRequest) -> int:
         """See `grammar.Page`."""
         return respond(request, self._answer(request))
 
     async def _answer(self, request: NcpsRequest) -> None:
-        digests, ask = read_question(await request.incoming().read(MOST_BYTES))
+        body = await request.incoming().read(MOST_BYTES)
+        digests, ask = await self._threads.run(read_question, body)
         states = await self._bulk.query(digests, ask=ask)
         request.setHeader(b"Cache-Control", b"no-store")
-        send(request, _written({"paths": [_fields(state) for state in states]}), JSON)
+        send(request, await self._threads.run(_answer, states), JSON)
 
 
 def read_question(body: bytes) -> tuple[list[str], bool]:
@@ -69,6 +77,10 @@ def read_question(body: bytes) -> tuple[list[str], bool]:
                 " the name of a store path"
             )
     return digests, ask
+
+
+def _answer(states: Sequence[PathState]) -> bytes:
+    return _written({"paths": [_fields(state) for state in states]})
 
 
 def _fields(state: PathState) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ncps.web.routes import Routes
 from tests.fakes.bulk import StubBulk
 from tests.fakes.cache import StubCache, StubRealisations
 from tests.fakes.extras import StubExtras
+from tests.fakes.threads import InlineThreads
 from tests.fakes.tokens import MemoryTokens
 from tests.fakes.uploads import StubUploads
 from tests.fakes.verbs import StubClosures
@@ -40,7 +41,7 @@ class RoutesTests(SynchronousTestCase):
     def labels(self, given: Mapping[str, str]) -> tuple[set[str], set[str]]:
         """The labels of the routes that take uploads: at the root, and below `/upload`."""
         clock = Clock()
-        parts: Any = SimpleNamespace(tokens=MemoryTokens())
+        parts: Any = SimpleNamespace(tokens=MemoryTokens(), workers=InlineThreads())
         base = Foundation(
             reactor=clock,
             settings=load_with(given),
@@ -51,7 +52,7 @@ class RoutesTests(SynchronousTestCase):
         cache: Any = StubCache()
         cache.realisations = StubRealisations()
         closures: Any = SimpleNamespace(pinning=StubClosures(), removing=StubClosures())
-        more = [*bulk_routes(StubBulk()), *extra_routes(base, StubExtras())]
+        more = [*bulk_routes(base, StubBulk()), *extra_routes(base, StubExtras())]
         access = access_control(base, Tasks(clock))
         made = site(base, cache, NO_PEERS, access, closures, uploads=StubUploads(), more=more)
         assert isinstance(made.resource, Routes)

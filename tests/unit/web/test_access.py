@@ -30,6 +30,7 @@ from tests.fakes.bulk import StubBulk
 from tests.fakes.cache import served_narinfo
 from tests.fakes.credentials import StubCredentials
 from tests.fakes.spans import MemoryTracer
+from tests.fakes.threads import InlineThreads
 from tests.unit.auth.test_vouched import rules
 from tests.unit.web.wire import Response, Server
 
@@ -86,7 +87,7 @@ class AccessCase(SynchronousTestCase):
         route = Route(
             pattern=re.compile(b"/thing"), label="/thing", verbs={b"PUT": verb, b"GET": verb}
         )
-        bulk = [query(QueryPage(StubBulk())), closures(ClosurePages(StubBulk()))]
+        bulk = [query(QueryPage(StubBulk(), InlineThreads())), closures(ClosurePages(StubBulk()))]
         return Server(more=[route, *bulk], credentials=CredentialGuard(guard))
 
     def put(self, **headers: str) -> Response:

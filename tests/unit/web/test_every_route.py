@@ -35,6 +35,7 @@ from tests.fakes.bulk import StubBulk
 from tests.fakes.cache import StubRealisations, served_narinfo
 from tests.fakes.credentials import StubCredentials
 from tests.fakes.extras import StubExtras
+from tests.fakes.threads import InlineThreads
 from tests.fakes.verbs import StubClosures
 from tests.unit.web.test_openapi import labels_in_code, routes
 from tests.unit.web.wire import Response, Server
@@ -215,7 +216,7 @@ class SomePathsTests(SynchronousTestCase):
         pages = ExtraPages(self.extras, Metrics(), Clock())
         self.server = Server(
             more=[
-                query(QueryPage(StubBulk())),
+                query(QueryPage(StubBulk(), InlineThreads())),
                 closures(ClosurePages(StubBulk())),
                 *realisations(RealisationPages(self.realisations, Metrics())),
                 *extras(pages),

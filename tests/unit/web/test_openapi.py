@@ -25,6 +25,7 @@ from ncps.web.routes import Route, Routes, only_below_upload
 from tests.fakes.bulk import StubBulk
 from tests.fakes.cache import StubRealisations
 from tests.fakes.extras import StubExtras
+from tests.fakes.threads import InlineThreads
 from tests.fakes.verbs import StubClosures
 from tests.structure.source import modules
 from tests.unit.web.wire import Server
@@ -39,7 +40,7 @@ def routes() -> tuple[Route, ...]:
     verbs = StubClosures()
     removing = RemovalPages(verbs)
     more = [
-        query(QueryPage(bulk)),
+        query(QueryPage(bulk, InlineThreads())),
         closures(ClosurePages(bulk)),
         *pins(PinPages(verbs)),
         *removals(removing),

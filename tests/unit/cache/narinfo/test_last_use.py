@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+
 from ncps.cache.narinfo import state
 from ncps.cache.narinfo.state import MAX_WAITING, LastUse
 from ncps.errors import Unavailable
+from ncps.nix.narurl import NarKey
 from tests.fakes.samples import sample
 from tests.unit.cache.rig import CoreCase
 
@@ -23,6 +27,22 @@ class UsesTests(CoreCase):
         self.assertEqual((2, 2), (len(uses._nars), len(uses._narinfos)))
         self.get(uses.flush())
         self.assertEqual((0, 0), (len(uses._nars), len(uses._narinfos)))
+
+    def test_many_times_are_made_in_pieces(self) -> None:
+        """Each piece is written before the next one is made."""
+        pieces: list[tuple[int, int]] = []
+
+        async def touch(narinfos: Mapping[str, datetime], nars: Mapping[NarKey, datetime]) -> None:
+            pieces.append((len(narinfos), len(nars)))
+
+        self.patch(state, "PIECE", 2)
+        self.patch(self.catalog, "touch", touch)
+        uses = LastUse(self.clock, self.catalog)
+        for number in range(5):
+            uses.narinfo(str(number))
+        uses.nar(sample("a", 10).key)
+        self.get(uses.flush())
+        self.assertEqual([(2, 0), (2, 0), (1, 0), (0, 1)], pieces)
 
     def test_failure_loses_only_times(self) -> None:
         """Times that cannot be written are forgotten, not collected for ever."""

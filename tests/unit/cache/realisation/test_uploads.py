@@ -8,6 +8,7 @@ import re
 from attrs import evolve
 
 from ncps.cache.answers import Outcome, RealisationUpload
+from ncps.cache.realisation import room
 from ncps.cache.realisation.record import ATTEMPTS, parse_copy
 from ncps.cache.upkeep.realisations import Copies, restore
 from ncps.errors import Conflict, Malformed, Refused, StorageFull, Unavailable
@@ -243,6 +244,66 @@ class FaultTests(RealisationsCase):
         self.assertFalse(self.get(self.realisations.forget(made.key, WRITER)))
         self.assertEqual(({}, {}), (self.rows.entries, self.copies.texts))
         self.assertEqual(RealisationUpload.CREATED, self.upload(unsigned(1, out_path=path_of(50))))
+
+    def test_a_deletion_that_dies_does_not_come_back(self) -> None:
+        """The copy goes before the row: a rebuild finds nothing of it."""
+        made = unsigned(1)
+        self.upload(made)
+        self.rows.failing_writes = Unavailable("the process dies here")
+        self.refused(self.realisations.forget(made.key, WRITER), Unavailable)
+        self.assertEqual({}, self.copies.texts)
+        self.assertEqual(Outcome.HIT, self.served(made.key).outcome)
+        self.rows.failing_writes = None
+        self.assertTrue(self.get(self.realisations.forget(made.key, WRITER)))
+        self.assertEqual(Copies(), self.get(restore(self.world, self.realisations)))
+        self.assertEqual({}, self.rows.entries)
+
+    def test_an_upload_while_one_is_deleted(self) -> None:
+        """Its copy does not outlive its row."""
+        made = unsigned(1)
+        self.upload(made)
+        copy = dict(self.copies.texts)
+        forget = self.rows.forget
+
+        async def overtaken(key: RealisationKey) -> bool:
+            self.copies.texts.update(copy)
+            return await forget(key)
+
+        self.rows.forget = overtaken  # type: ignore[method-assign]
+        self.assertTrue(self.get(self.realisations.forget(made.key, WRITER)))
+        self.assertEqual(({}, {}), (self.rows.entries, self.copies.texts))
+
+
+class RoomTests(RealisationsCase):
+    def test_uploads_have_a_bound(self) -> None:
+        """In number and in size; what is known may be uploaded again, and a deletion makes room."""
+        self.patch(room, "MOST", 2)
+        for number in (1, 2):
+            self.upload(unsigned(number))
+        third = unsigned(3)
+        error = self.refused(
+            self.realisations.accept(third.key, third.render(), WRITER), StorageFull
+        )
+        self.assertIn("delete some", str(error))
+        self.assertEqual(RealisationUpload.SAME, self.upload(unsigned(1)))
+        self.assertTrue(self.get(self.realisations.forget(realisation_key(1), WRITER)))
+        self.clock.advance(room.FULL_S + 1)
+        self.assertEqual(RealisationUpload.CREATED, self.upload(third))
+        self.patch(room, "MOST", 100)
+        self.patch(room, "MOST_BYTES", 2 * len(third.render()))
+        fourth = unsigned(4)
+        self.refused(self.realisations.accept(fourth.key, fourth.render(), WRITER), StorageFull)
+
+    def test_what_others_have_taken_counts(self) -> None:
+        """The rows are counted again now and then."""
+        self.patch(room, "MOST", 2)
+        self.upload(unsigned(1))
+        entry = next(iter(self.rows.entries.values()))
+        other = evolve(entry, realisation=unsigned(2))
+        self.rows.entries[other.key] = other
+        self.clock.advance(room.FRESH_S + 1)
+        third = unsigned(3)
+        self.refused(self.realisations.accept(third.key, third.render(), WRITER), StorageFull)
 
 
 class LostDatabaseTests(RealisationsCase):

@@ -13,6 +13,7 @@ from ncps.errors import Busy, Unavailable
 from ncps.web.api_routes import closures, query
 from ncps.web.pages.bulk import MOST_BYTES, ClosurePages, QueryPage
 from tests.fakes.bulk import StubBulk, StubClosure
+from tests.fakes.threads import InlineThreads
 from tests.unit.web.wire import DIGEST, Client, Response, Server, ServerTestCase
 
 OTHER = "1" * 32
@@ -23,7 +24,7 @@ class BulkCase(ServerTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.bulk = StubBulk()
-        more = [query(QueryPage(self.bulk)), closures(ClosurePages(self.bulk))]
+        more = [query(QueryPage(self.bulk, InlineThreads())), closures(ClosurePages(self.bulk))]
         self.server = Server(more=more)
         self.clock = self.server.clock
 

@@ -1,0 +1,50 @@
+"""Room for realisations that clients upload: nothing ever removes those, so they have a bound."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.errors import StorageFull
+from ncps.ports import Realisations
+
+MOST: Final = 1_000_000
+"""Uploaded realisations."""
+MOST_BYTES: Final = 1 << 30
+"""Characters of all of them; one has 1 MiB at most."""
+FRESH_S: Final = 300.0
+"""Seconds for which a count holds. Uploads of this process are added to it meanwhile; each other
+process may go beyond the bound by what it takes in that time."""
+
+FULL_S: Final = 10.0
+"""The same while there is no room: some may have been deleted."""
+
+
+class RealisationRoom:
+    """Refuses uploads for which there is no room."""
+
+    def __init__(self, clock: IReactorTime, rows: Realisations) -> None:
+        self._clock = clock
+        self._rows = rows
+        self._count = 0
+        self._size = 0
+        self._counted_at: float | None = None
+
+    async def enter(self, size: int) -> None:
+        """Count a new upload in. Raises StorageFull if there is no room, Unavailable."""
+        now = self._clock.seconds()
+        fresh_s = FULL_S if self._is_full(size) else FRESH_S
+        if self._counted_at is None or now - self._counted_at > fresh_s:
+            self._count, self._size = await self._rows.uploaded()
+            self._counted_at = now
+        if self._is_full(size):
+            raise StorageFull(
+                f"{self._count} realisations with {self._size} bytes were uploaded, and there is"
+                f" room for {MOST} with {MOST_BYTES}: delete some of them"
+            )
+        self._count += 1
+        self._size += size
+
+    def _is_full(self, size: int) -> bool:
+        return self._count >= MOST or self._size + size > MOST_BYTES
