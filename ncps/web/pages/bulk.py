@@ -14,7 +14,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from ncps.aio.threads import Threads
 from ncps.cache.bulk.answers import MOST_HASHES, Bulk, Closure, ClosurePath, PathState
-from ncps.errors import Malformed
+from ncps.errors import Malformed, TooLarge
 from ncps.nix.storepath import STORE_DIR, is_digest
 from ncps.web.answer import send, tell
 from ncps.web.pages.info import JSON
@@ -55,7 +55,7 @@ class QueryPage:
 
 
 def read_question(body: bytes) -> tuple[list[str], bool]:
-    """Return the hash parts, and whether upstreams are asked. Raises Malformed."""
+    """Return the hash parts, and whether upstreams are asked. Raises Malformed, TooLarge."""
     try:
         question = json.loads(body)
     except (ValueError, RecursionError):
@@ -69,7 +69,9 @@ def read_question(body: bytes) -> tuple[list[str], bool]:
     if not isinstance(digests, list):
         raise Malformed('"hashes" should be a list of hash parts of store paths')
     if len(digests) > MOST_HASHES:
-        raise Malformed(f'"hashes" has {len(digests)} entries; at most {MOST_HASHES} are taken')
+        raise TooLarge(
+            f'"hashes" has {len(digests)} entries; at most {MOST_HASHES} are taken at once'
+        )
     for digest in digests:
         if not isinstance(digest, str) or not is_digest(digest):
             raise Malformed(

@@ -94,10 +94,13 @@ class QueryTests(BulkCase):
         """A question has at most 10,000 hashes and 1 MiB."""
         self.ask({"hashes": [DIGEST] * MOST_HASHES})
         response = self.post(json.dumps({"hashes": [DIGEST] * (MOST_HASHES + 1)}).encode())
-        self.assertEqual(400, response.status)
+        self.assertEqual(413, response.status)
+        self.assertIn(b"10001 entries; at most 10000", response.body)
         client = self.server.connect()
         client.ask("/api/v1/query", b"POST", Content_Length=str(MOST_BYTES + 1))
-        self.assertEqual(413, client.response().status)
+        response = client.response()
+        self.assertEqual(413, response.status)
+        self.assertIn(b"at most %d" % MOST_BYTES, response.body)
         client.leave()
 
     def test_errors(self) -> None:
