@@ -173,7 +173,13 @@ class DebugTests(Stage):
             check=True,
         )
         self.assertEqual(SYMBOLS, Path(done.stdout.decode().strip()).read_bytes())
-        none = [program, "debuginfo", "0" * 40]
-        self.assertEqual(
-            1, subprocess.run(none, env=environment, timeout=60, capture_output=True).returncode
-        )
+        for words in (
+            ("debuginfo", "0" * 40),
+            ("executable", BUILD_ID),
+            ("source", BUILD_ID, "/build/x.c"),
+        ):
+            done = subprocess.run(
+                [program, *words], env=environment, timeout=60, capture_output=True
+            )
+            self.assertEqual((1, b""), (done.returncode, done.stdout), words)
+            self.assertIn(b"No such file", done.stderr)
