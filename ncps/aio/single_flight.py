@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.aio.tasks import Tasks
 from ncps.aio.waiting import Future
@@ -26,6 +26,7 @@ class SingleFlight(Generic[K, T]):
         self._tasks = tasks
         self._kind = kind
         self._flights: dict[K, Future[T]] = {}
+        self._jobs: dict[K, Deferred[None]] = {}
 
     def __contains__(self, key: K) -> bool:
         return key in self._flights
@@ -43,8 +44,29 @@ class SingleFlight(Generic[K, T]):
         shared = self._flights.get(key)
         if shared is None:
             shared = self._flights[key] = Future()
-            self._tasks.start(f"{self._kind} {key}", self._run(key, shared, job))
+            running = self._tasks.start(f"{self._kind} {key}", self._run(key, shared, job))
+            if self._flights.get(key) is shared:  # else it has ended already
+                self._jobs[key] = running
         return await shared.wait()
+
+    def cancel(self, key: K) -> None:
+        """End the job of this key; harmless if there is none. Its waiters get Unavailable.
+
+        A caller that asks for the key after that starts a new job.
+        """
+        shared, job = self._flights.get(key), self._jobs.get(key)
+        if shared is not None and job is not None:
+            self._end(key, shared)
+            job.cancel()
+            shared.fail(Unavailable("it was not wanted any more"))
+
+    def _end(self, key: K, shared: Future[T]) -> bool:
+        """Forget a flight; False if another one, or none, has this key by now."""
+        if self._flights.get(key) is not shared:
+            return False
+        del self._flights[key]
+        self._jobs.pop(key, None)
+        return True
 
     async def _run(
         self, key: K, shared: Future[T], job: Callable[[], Coroutine[Any, Any, T]]
@@ -53,16 +75,16 @@ class SingleFlight(Generic[K, T]):
         try:
             value = await job()
         except NcpsError as error:
-            del self._flights[key]
-            shared.fail(error)
+            if self._end(key, shared):
+                shared.fail(error)
         except CancelledError:
-            del self._flights[key]
-            shared.fail(Unavailable("the daemon is stopping"))
+            if self._end(key, shared):
+                shared.fail(Unavailable("the daemon is stopping"))
             raise
         except Exception as error:
-            del self._flights[key]
-            shared.fail(error)
+            if self._end(key, shared):
+                shared.fail(error)
             raise
         else:
-            del self._flights[key]
-            shared.succeed(value)
+            if self._end(key, shared):
+                shared.succeed(value)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from attrs import evolve
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from ncps.aio.bulkhead import Bulkhead
@@ -27,7 +29,7 @@ from ncps.cache.world import World
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio
 from ncps.codec.stream import TooDear
-from ncps.errors import Corrupt, Malformed, NcpsError, NotFound
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.debuginfo import DebugFiles
 from ncps.nix.hashes import Hash
 from ncps.nix.listing import ListingWriter, Several, TooLong, check_listing
@@ -43,7 +45,7 @@ QUEUE: Final = 100
 """NARs that wait for that, at most."""
 
 PATIENCE_S: Final = 45.0
-"""Seconds that a client waits for a listing, which is made to its end and kept in any case."""
+"""Seconds that a client waits for a listing, which is made to its end and kept also after that."""
 
 Found = Callable[[NarKey, list[str]], Awaitable[None]]
 
@@ -68,6 +70,7 @@ class Listings:
         self._search = search
         self._found = found
         self._flights: SingleFlight[str, bytes] = SingleFlight(world.tasks, "listing of NAR")
+        self._wishes: dict[str, int] = {}
         self._places = Bulkhead(
             world.clock, "listings", size=AT_ONCE, queue=QUEUE, patience_s=PATIENCE_S
         )
@@ -121,13 +124,43 @@ class Listings:
     async def _made(self, name: str, nar: NarRecord) -> ServedExtra:
         if name in self._search.negatives:
             raise TooLong(self._kept.bounds.object_size)
-        making = self._flights.join(name, partial(self._make, name, nar))
-        late = f"the listing of {nar.key.file_name} is not ready yet"
-        text = await within(self._clock, PATIENCE_S, making, late)
+        text = await self._wait(name, nar)
         found = await self._kept.open("listing", name)
         if found is None:
             return held(text, Outcome.MISS)
         return evolve(found, outcome=Outcome.MISS)
+
+    async def _wait(self, name: str, nar: NarRecord) -> bytes:
+        """Wait for a listing that is made once for all; the last client that leaves ends that.
+
+        A client that has waited for too long comes again, so the work goes on for it.
+        """
+        making = self._flights.join(name, partial(self._make, name, nar))
+        late = f"the listing of {nar.key.file_name} is not ready yet"
+        with self._wish(name):
+            try:
+                return await within(self._clock, PATIENCE_S, making, late)
+            except CancelledError:
+                if self._wishes[name] == 1:
+                    self._flights.cancel(name)
+                raise
+            except Unavailable as error:
+                if error.timed_out and name in self._flights:
+                    self._wishes[name] += 1  # until it is made
+                raise
+
+    @contextmanager
+    def _wish(self, name: str) -> Iterator[None]:
+        """Count one that wants a listing, until the end of the block or of the work."""
+        self._wishes[name] = self._wishes.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            left = self._wishes.get(name, 0) - 1
+            if left > 0:
+                self._wishes[name] = left
+            else:
+                self._wishes.pop(name, None)
 
     def look_into(self, nar: NarRecord) -> None:
         """Make the listing of a NAR in the background, for the files with symbols in it."""
@@ -137,7 +170,8 @@ class Listings:
 
     async def _look(self, name: str, nar: NarRecord) -> None:
         try:
-            await self._flights.join(name, partial(self._make, name, nar))
+            with self._wish(name):
+                await self._flights.join(name, partial(self._make, name, nar))
         except NcpsError as error:
             self._log.warn(
                 "{key} was not searched for debug information: {reason}",
@@ -146,6 +180,12 @@ class Listings:
             )
 
     async def _make(self, name: str, nar: NarRecord) -> bytes:
+        try:
+            return await self._make_now(name, nar)
+        finally:
+            self._wishes.pop(name, None)
+
+    async def _make_now(self, name: str, nar: NarRecord) -> bytes:
         reader = _Reader(self._kept.bounds.object_size)
         async with self._places:
             try:

@@ -52,6 +52,19 @@ class SingleFlightTests(SynchronousTestCase):
         self.jobs[0].callback(3)
         self.assertEqual(3, self.successResultOf(second))
 
+    def test_a_job_can_be_ended(self) -> None:
+        """Its waiters are told to come again, and the next one begins anew at once."""
+        first = self.join()
+        self.flights.cancel("other")
+        self.flights.cancel("k")
+        self.failureResultOf(first, Unavailable)
+        self.assertEqual([], self.tasks.names)
+        second = self.join()
+        self.jobs[1].callback(4)
+        self.assertEqual(4, self.successResultOf(second))
+        self.assertEqual([], self.tasks.names)
+        self.assertEqual(0, len(self.flights))
+
     def test_job_outlives_all_waiters(self) -> None:
         """The job ends well though all waiters have left, and a later caller joins it."""
         first = self.join()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.cache.answers import Absent
 from ncps.cache.extras import listings
@@ -52,7 +55,7 @@ class MadeListingTests(ListingCase):
         self.assertEqual(LISTING, self.get(self.read(local))[0])
 
     def test_nar_is_read_once_for_all_clients(self) -> None:
-        """Clients that ask at one time wait for one reading, which goes on when they leave."""
+        """Clients that ask at one time wait for one reading."""
         one = packed(SMALL)
         self.store_nar(one)
         opened = len(self.store.bodies)
@@ -63,6 +66,41 @@ class MadeListingTests(ListingCase):
         held.release()
         self.assertEqual([LISTING] * 3, [self.successResultOf(one)[0] for one in clients])
         self.assertEqual(1, len(self.store.bodies) - opened)
+
+    def waiting(self, count: int) -> list[Deferred[Any]]:
+        """Clients of one listing, which is being made."""
+        self.one = packed(SMALL)
+        self.store_nar(self.one)
+        self.threads = self.held = HeldThreads()
+        self.restart()
+        return [self.start(self.read(self.extras.listing(self.one.digest))) for _ in range(count)]
+
+    def test_reading_ends_with_the_last_client(self) -> None:
+        """It goes on as long as one waits; then it keeps nothing, and the next one begins anew."""
+        first, second = self.waiting(2)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        names = self.tasks.names
+        self.assertEqual(1, len([name for name in names if name.startswith("listing")]))
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.assertEqual([], [name for name in self.tasks.names if name.startswith("listing")])
+        self.held.release()
+        self.assertEqual({}, self.kept.objects)
+        third = self.start(self.read(self.extras.listing(self.one.digest)))
+        self.held.release()
+        self.assertEqual(LISTING, self.successResultOf(third)[0])
+
+    def test_reading_goes_on_for_a_client_that_was_told_to_come_again(self) -> None:
+        """Also if another one comes and leaves meanwhile."""
+        (first,) = self.waiting(1)
+        self.clock.advance(listings.PATIENCE_S)
+        self.failureResultOf(first, Unavailable)
+        other = self.start(self.read(self.extras.listing(self.one.digest)))
+        other.cancel()
+        self.failureResultOf(other, CancelledError)
+        self.held.release()
+        self.assertEqual([LISTING], list(self.kept.objects.values()))
 
     def test_nar_that_is_another_one_has_no_listing(self) -> None:
         """A listing of bytes that do not have the NarHash of the narinfo is never shown or kept."""
