@@ -27,6 +27,7 @@ from benchmarks import (
     replicas,
     s3_hits,
     slow_readers,
+    start,
     tls,
     tokens,
     tracing,
@@ -56,6 +57,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "uploads": uploads.measure,
     "upload-memory": upload_memory.measure,
     "bulk": bulk.measure,
+    "start": start.measure,
 }
 
 
@@ -68,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each point; default 7, quick 3")
     parser.add_argument("--seed", type=int, default=1, help="of all data; default 1")
     parser.add_argument("--log", type=Path, help="append the run as one line of JSON to this file")
+    parser.add_argument("--go", type=Path, help="the Go program ncps; `start` measures it, too")
     parser.add_argument("--directory", type=Path, help="where temporary files go; needs 5 GB")
     return parser.parse_args()
 
@@ -87,6 +90,7 @@ def main() -> int:
             random.Random(options.seed),
             rounds=rounds,
             seconds=1 if options.quick else 3,
+            go=options.go,
         )
         try:
             for name in options.only or POINTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -45,6 +46,16 @@ def _status(pid: int, field: str) -> int:
 def rss_bytes(pid: int) -> int:
     """Return the resident memory of a tree."""
     return sum(_status(one, "VmRSS") for one in tree(pid))
+
+
+def pss_bytes(pids: Sequence[int]) -> int:
+    """Return the memory of processes; a page that several share counts in parts (proc(5))."""
+    found = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                found += int(line.split()[1]) * _KIB
+    return found
 
 
 def rss_peak_bytes(pid: int) -> int:

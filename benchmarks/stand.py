@@ -27,13 +27,23 @@ class Stand:
 
     :param rounds: of every point.
     :param seconds: of every measurement that has a length.
+    :param go: the Go program ncps, for points that measure it beside ours; None if there is none.
     """
 
-    def __init__(self, directory: Path, noise: random.Random, *, rounds: int, seconds: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        noise: random.Random,
+        *,
+        rounds: int,
+        seconds: int,
+        go: Path | None = None,
+    ) -> None:
         self.directory = directory
         self.noise = noise
         self.rounds = rounds
         self.seconds = seconds
+        self.go = go
         self.material = Material(directory / "origin-files", noise)
         self.narinfo_files = directory / "narinfo-files"
         self.narinfo_files.mkdir()

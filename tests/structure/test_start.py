@@ -53,6 +53,44 @@ OF_A_SERVER: Final = (
 """Modules that a command does without which only reads arguments and settings."""
 
 
+OF_A_DAEMON: Final = (
+    "backports",
+    "brotli",
+    "lz4",
+    "nacl",
+    "platformdirs",
+    "tomllib",
+    "zstandard",
+)
+"""Modules that help and version do without, besides those above."""
+
+OF_LATER: Final = (
+    "brotli",
+    "lz4",
+    "multiprocessing",
+    "tomllib",
+    "unittest",
+    "zstandard",
+)
+"""Modules that a plain daemon does without until it listens."""
+
+SERVE: Final = """
+import os, sys
+import ncps.cli
+from ncps.assembly import role
+
+async def listen(*_):
+    print(*sys.modules, file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(0)
+
+role.listen = listen
+ncps.cli.run(["serve", "--cache-storage-local", DIRECTORY + "/store", "--cache-database-url",
+    "sqlite:" + DIRECTORY + "/db", "--cache-upstream-url", "http://127.0.0.1:9"])
+"""
+"""Starts a daemon, and ends it where it would listen."""
+
+
 def loaded_by(code: str) -> set[str]:
     """Return the names of the modules that an interpreter has once it has run this."""
     done = subprocess.run(
@@ -73,6 +111,18 @@ class StartTests(SynchronousTestCase):
             loaded = loaded_by(f"from ncps.cli import run; run({arguments!r})")
             self.assertIn("ncps.settings.table", loaded)
             self.assertEqual([], sorted(loaded & {*OF_A_SERVER, *OF_A_CONFIGURATION}), arguments)
+
+    def test_help_needs_little(self) -> None:
+        """Help and version import the texts of the settings, and not what settings are used for."""
+        for arguments in (["--version"], ["--help"], ["serve", "--help"], ["keys", "--help"]):
+            loaded = loaded_by(f"from ncps.cli import run; run({arguments!r})")
+            self.assertEqual([], sorted(loaded & set(OF_A_DAEMON)), arguments)
+
+    def test_a_daemon_listens_first(self) -> None:
+        """Codecs and other libraries are imported when the daemon listens already."""
+        loaded = loaded_by(f"DIRECTORY = {str(Path(self.mktemp()).absolute())!r}\n{SERVE}")
+        self.assertIn("ncps.assembly.runtime", loaded)
+        self.assertEqual([], sorted(loaded & {*OF_LATER, *OF_A_CONFIGURATION}))
 
     def test_a_plain_daemon_needs_no_other_adapters(self) -> None:
         """A bucket, a database server, Redis and workers are imported where they are wanted."""
