@@ -62,6 +62,7 @@ from ncps.settings.schema.tree import Settings
 
 MOST_CHANGES = 1000
 """Lines about one reload that a worker may send."""
+SHARES_NOTHING = "new workers take more time and memory until ncps is started again"
 TAKE_S = 30.0
 """Seconds that all workers together have to go on with other settings."""
 AFTERMATH_S = 20.0
@@ -115,9 +116,9 @@ class _NurseryEnd(ProcessProtocol):
         if self._nursery.is_open:
             self._nursery.close()
             self._log.warn(
-                "the process from which workers are forked ended with {how}: new workers take more"
-                " time and memory until ncps is started again",
+                "the process from which workers are forked ended with {how}: {shares}",
                 how=_how(reason.value),
+                shares=SHARES_NOTHING,
             )
 
 
@@ -283,9 +284,12 @@ class Crew:
 
     def _begun(self, line: _Line, plan: str, fds: dict[int, Any]) -> Any:
         """Start a worker's process; return its transport. Raises OSError if that fails."""
+        was_open = self._nursery.is_open
         try:
             return forked(self._reactor, self._nursery, line, plan, fds)
         except NoNursery:
+            if was_open:
+                self._log.warn("a worker could not be forked: {shares}", shares=SHARES_NOTHING)
             return self._reactor.spawnProcess(
                 line,
                 sys.executable,

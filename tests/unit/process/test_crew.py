@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,7 +20,7 @@ from ncps.aio.waiting import Future
 from ncps.cli import WORKER
 from ncps.errors import NcpsError
 from ncps.process import crew
-from ncps.process.crew import _how, _Line
+from ncps.process.crew import _how, _Line, _NurseryEnd
 from ncps.process.nursery import Nursery, worker_environment
 from ncps.process.worker import LONGEST_REPORT, REPORTS, report_failure
 from ncps.settings.carried import pack
@@ -130,3 +133,28 @@ class ServeTests(SynchronousTestCase):
         self.addCleanup(os.close, fd)
         self.assertIn("memfd:", str(Path(f"/proc/self/fd/{fd}").readlink()))
         self.assertGreater(os.fstat(fd).st_size, 100)
+
+
+class NurseryTests(SynchronousTestCase):
+    """What the supervisor says of the process from which workers are forked."""
+
+    def told_of(self, nursery: Nursery) -> list[str]:
+        """Return the warnings about the end of a nursery."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(cast("ILogObserver", events.append))
+        self.addCleanup(globalLogPublisher.removeObserver, cast("ILogObserver", events.append))
+        _NurseryEnd(nursery).processEnded(Failure(ProcessTerminated(signal=9)))
+        return [formatEvent(event) for event in events]
+
+    def test_an_end_that_nobody_wanted_is_told(self) -> None:
+        """The log says what it costs, and that a new start mends it."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        nursery = Nursery(ours, 1)
+        (said,) = self.told_of(nursery)
+        self.assertIn("ended with signal 9: new workers take more time and memory", said)
+        self.assertFalse(nursery.is_open)
+
+    def test_the_end_of_a_closed_one_is_not_told(self) -> None:
+        """The supervisor closes it when it stops."""
+        self.assertEqual([], self.told_of(Nursery()))
