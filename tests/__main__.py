@@ -1,14 +1,16 @@
 """Run the checks of the project: `python -m tests`, or some of them: `python -m tests unit lint`.
 
-Every suite is a process of its own with a deadline; what it prints is passed on. Suites that start
-daemons and wait for them run beside those that keep the processors busy. The last line is
-`N passed, N failed` (`, N skipped` if any were), summed over what trial reports; a lint or type
-check counts as one. The exit code is 1 on any failure, and where no test ran.
+Every suite is a process of its own with a deadline; what it prints is passed on. Several suites run
+side by side: most of their tests wait, for daemons, leases and deadlines. Suites that wait for
+nothing take what the others leave of the processors. The last line is `N passed, N failed`
+(`, N skipped` if any were), summed over what trial reports; a lint or type check counts as one. The
+exit code is 1 on any failure, and where no test ran.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import re
 import signal
@@ -18,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +32,10 @@ WARNINGS = (
     "ignore:Passing pyOpenSSL:DeprecationWarning",  # Twisted does, to pyOpenSSL itself
 )
 DEADLINE = 2400.0  # seconds for one command; the slowest takes twenty minutes on a busy machine
+JOBS_AT_ONCE = 4 * (os.cpu_count() or 1)
+"""Processes with tests that wait. Each of them keeps a quarter of a processor busy."""
+POLITE = 5
+"""Niceness of suites that wait for nothing."""
 _running: set[int] = set()  # process groups
 
 
@@ -91,7 +97,9 @@ def read_complaints(lines: Sequence[str]) -> Iterator[str]:
             reason = line
 
 
-def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tuple[int, list[str]]:
+def run(
+    command: Sequence[str], environment: dict[str, str] | None = None, niceness: int = 0
+) -> tuple[int, list[str]]:
     """Run Python in a process group of its own; return its exit code and what it printed."""
     told = threading.current_thread()
     prefix = "" if told is threading.main_thread() else f"{told.name}: "
@@ -108,6 +116,8 @@ def run(command: Sequence[str], environment: dict[str, str] | None = None) -> tu
         start_new_session=True,
     )
     assert process.stdout is not None
+    with suppress(ProcessLookupError):  # it has ended already
+        os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
     _running.add(process.pid)
 
     def give_up() -> None:
@@ -132,85 +142,114 @@ def check(*commands: Sequence[str]) -> Outcome:
     """Run tools that only pass or fail."""
     outcome = Outcome()
     for command in commands:
-        code, _ = run(["-m", *command])
+        code, _ = run(["-m", *command], niceness=POLITE)
         outcome += Outcome(failed=1) if code else Outcome(passed=1)
     return outcome
 
 
-def trial(*packages: str, jobs: int = 1) -> Outcome:
-    """Run test packages; `jobs` above 1 for tests that share nothing.
-
-    Suites whose tests mostly wait, for leases, rounds and restarts, have more jobs than processors.
-    """
+def trial(*packages: str, jobs: int, niceness: int = 0) -> Outcome:
+    """Run test packages in `jobs` processes."""
     wanted = [option for warning in WARNINGS for option in ("-W", warning)]
-    flags = ["-b", *wanted, "-m", "twisted.trial", "--force-gc"]
-    environment = {}
-    if jobs > 1:
-        flags.append(f"-j{jobs}")
-        environment["PYTHONWARNINGS"] = ",".join(WARNINGS)  # trial's workers do not inherit -W
-    code, lines = run([*flags, *packages], environment)
+    flags = ["-b", *wanted, "-m", "twisted.trial", "--force-gc", f"-j{jobs}"]
+    environment = {"PYTHONWARNINGS": ",".join(WARNINGS)}  # trial's workers do not inherit -W
+    code, lines = run([*flags, *packages], environment, niceness)
     return read_summary(lines, code)
 
 
-SUITES: dict[str, Callable[[], Outcome]] = {
-    "lint": partial(
-        check, ["ruff", "check"], ["ruff", "format", "--check"], ["codespell_lib", "."]
+@frozen
+class Suite:
+    """Checks that belong together.
+
+    :param jobs: how many processes its tests are divided among, if they mostly wait; 0 for a suite
+        that waits for nothing.
+    """
+
+    run: Callable[[], Outcome]
+    jobs: int = 0
+
+    @classmethod
+    def waiting(cls, package: str, jobs: int) -> Suite:
+        """Make the suite of a package whose tests mostly wait."""
+        return cls(partial(trial, package, jobs=jobs), jobs)
+
+
+SUITES: dict[str, Suite] = {
+    "lint": Suite(
+        partial(check, ["ruff", "check"], ["ruff", "format", "--check"], ["codespell_lib", "."])
     ),
-    "types": partial(check, ["mypy"]),
-    "unit": partial(trial, "tests.unit", "tests.structure", jobs=2),
-    "integration": partial(trial, "tests.integration", jobs=2),
-    "e2e": partial(trial, "tests.e2e", jobs=2),
-    "system": partial(trial, "tests.system", jobs=3),
-    "cluster": partial(trial, "tests.cluster", jobs=4),
-    "chaos": partial(trial, "tests.chaos"),
-    "long": partial(trial, "tests.long", jobs=2),
+    "types": Suite(partial(check, ["mypy"])),
+    "unit": Suite(partial(trial, "tests.unit", "tests.structure", jobs=2, niceness=POLITE)),
+    "integration": Suite.waiting("tests.integration", jobs=4),
+    "e2e": Suite.waiting("tests.e2e", jobs=2),
+    "system": Suite.waiting("tests.system", jobs=4),
+    "cluster": Suite.waiting("tests.cluster", jobs=4),
+    "chaos": Suite.waiting("tests.chaos", jobs=2),
+    "long": Suite.waiting("tests.long", jobs=2),
 }
 BY_NAME_ALONE = {"long"}
+LONGEST_FIRST = ("cluster", "integration", "system", "chaos", "e2e", "long")
+"""Suites that wait, in the order in which they start."""
 
 
-WAITING = ("e2e", "system", "cluster")
-"""Suites that mostly wait: for real clients, for leases, restarts and deadlines.
-Under a load of 20 on two processors `cluster` passed, and took a quarter longer than alone."""
-BESIDE = {"lint", "types", "unit", "integration", "chaos"}
-"""Suites beside those that wait: all but the last keep the processors busy, and all of them take
-about the same time as the others."""
+class Places:
+    """Places for the jobs of suites that run side by side."""
+
+    def __init__(self, count: int) -> None:
+        self._free = self._count = count
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, jobs: int) -> Iterator[None]:
+        """Wait until there are places for these jobs, and keep them meanwhile."""
+        wanted = min(jobs, self._count)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
 
 
-def lanes(chosen: Sequence[str]) -> list[list[list[str]]]:
-    """Divide suites into steps, one after the other, and each of these into lanes side by side."""
-    waiting = [name for name in chosen if name in WAITING]
-    beside = [name for name in chosen if name in BESIDE]
-    if not waiting or not beside:
-        return [[[name]] for name in chosen]
-    rest = [name for name in chosen if name not in {*waiting, *beside}]
-    return [[beside, waiting], *([[name]] for name in rest)]
+def run_suite(name: str, table: dict[str, str]) -> Outcome:
+    """Run a suite; note a line for it in the table."""
+    if (thread := threading.current_thread()) is not threading.main_thread():
+        thread.name = name
+    print(f"\n===== {name}", flush=True)
+    began = time.monotonic()
+    outcome = SUITES[name].run()
+    table[name] = f"{name:12} {time.monotonic() - began:6.1f} s   {outcome}"
+    return outcome
 
 
-def run_lane(names: Sequence[str], table: dict[str, str]) -> Outcome:
-    """Run suites one after the other; note a line for each in the table."""
-    total = Outcome()
-    for name in names:
-        if (thread := threading.current_thread()) is not threading.main_thread():
-            thread.name = name
-        print(f"\n===== {name}", flush=True)
-        began = time.monotonic()
-        outcome = SUITES[name]()
-        total += outcome
-        table[name] = f"{name:12} {time.monotonic() - began:6.1f} s   {outcome}"
-    return total
+def run_polite(names: Sequence[str], table: dict[str, str]) -> Outcome:
+    """Run suites that wait for nothing, one after the other."""
+    return sum((run_suite(name, table) for name in names), Outcome())
+
+
+def run_in_turn(name: str, places: Places, table: dict[str, str]) -> Outcome:
+    """Run a suite as soon as there are places for it."""
+    with places.taken(SUITES[name].jobs):
+        return run_suite(name, table)
 
 
 def run_all(chosen: Sequence[str]) -> Outcome:
     """Run the suites and print the table."""
     table: dict[str, str] = {}
-    total = Outcome()
-    for step in lanes(chosen):
-        if len(step) == 1:
-            total += run_lane(step[0], table)
-            continue
-        with ThreadPoolExecutor(len(step)) as threads:
-            for outcome in threads.map(run_lane, step, [table] * len(step)):
-                total += outcome
+    polite = [name for name in chosen if not SUITES[name].jobs]
+    waiting = [name for name in LONGEST_FIRST if name in chosen]
+    if not waiting or len(chosen) == 1:
+        total = run_polite(chosen, table)
+    else:
+        with ThreadPoolExecutor(1 + len(waiting)) as threads:
+            places = Places(JOBS_AT_ONCE)
+            running = [
+                threads.submit(run_polite, polite, table),
+                *(threads.submit(run_in_turn, name, places, table) for name in waiting),
+            ]
+            total = sum((suite.result() for suite in running), Outcome())
     print("\n=====", *(table[name] for name in chosen), sep="\n")
     return total
 
@@ -222,6 +261,8 @@ def main() -> int:
     parser.add_argument("suite", nargs="*", choices=[[], *SUITES], help=rest)
     chosen = parser.parse_args().suite or [name for name in SUITES if name not in BY_NAME_ALONE]
     signal.signal(signal.SIGINT, interrupted)
+    for package in ("ncps", "tests"):  # now, or each of the processes does it
+        compileall.compile_dir(ROOT / package, quiet=2)
     total = run_all(list(dict.fromkeys(chosen)))
     for complaint in total.complaints:
         print(f"failed: {complaint}")

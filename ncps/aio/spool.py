@@ -75,8 +75,8 @@ class Spool:
         self.total = total
         self.verdict: BaseException | None = None
         self.is_committed = False
-        self._queue = SpoolQueue()
         feeds = tuple(digest.feed for digest in digests)
+        self._queue = SpoolQueue()
         self._content = SpoolContent(file, workers, feeds, self._close_if_unused, keep_error)
         self._readers: dict[SpoolReader, None] = {}
         self._is_released = False
@@ -106,7 +106,6 @@ class Spool:
 
     async def write(self, data: bytes) -> None:
         """Append bytes; waits while too much is queued. Raises what ended the spool."""
-        self._queue.check()
         self._queue.put(data)
         self._kick()
         await self._queue.room()
@@ -117,10 +116,7 @@ class Spool:
         return self._queue.size
 
     async def flush(self, left: int = 0) -> None:
-        """Wait until everything handed over is written and hashed; nothing makes a file, too.
-
-        :param left: bytes that may wait still.
-        """
+        """Wait until at most `left` bytes still wait; without any byte, make an empty file."""
         if self._content.disk.is_unopened and not self._queue and not self._queue.is_busy:
             await self.write(b"")
         await self._queue.fallen_to(left)
@@ -131,8 +127,7 @@ class Spool:
 
     def commit(self) -> None:
         """Let readers have the end: everything is there and right."""
-        self.total = self.length
-        self.is_committed = True
+        self.total, self.is_committed = self.length, True
         self._tell_readers()
 
     def fail(self, error: BaseException) -> None:
@@ -141,10 +136,8 @@ class Spool:
             self._spoil(error)
 
     def _spoil(self, error: BaseException) -> None:
-        """End the spool, committed or not, because a fault has left it in an unknown state.
-
-        A lack of memory is enough. A batch that was counted and is not there, or there and not
-        counted, moves all bytes behind it.
+        """End the spool, committed or not: after a fault, and a lack of memory is one, a batch may
+        be counted and not there, or there and not counted, which moves all bytes behind it.
         """
         self.verdict = self.verdict or error
         self._queue.fail(error)
@@ -229,8 +222,7 @@ class Spool:
 
     def moved(self, before: int) -> None:
         """Note that a reader has left `before`; only one that held the window up matters."""
-        window = self._content.window
-        if window and before <= window.start:
+        if self._content.window and before <= self._content.window.start:
             self._trim()
             self._kick()
 

@@ -31,7 +31,8 @@ class SpoolQueue:
         return len(self.chunks)
 
     def put(self, data: bytes) -> None:
-        """Add a chunk."""
+        """Add a chunk. Raises the error, if there is one."""
+        self.check()
         self.chunks.append(data)
         self.size += len(data)
 

@@ -118,7 +118,7 @@ def export(closure: Closure, directory: Path, *, compression: str) -> BinaryCach
     """Write the closure as a signed binary cache."""
     options = f"compression={compression}&secret-key={closure.secret_key_file}"
     if compression == "xz":
-        options += "&parallel-compression=true&compression-level=1"
+        options += "&parallel-compression=true&compression-level=0"
     client = closure.client
     client.run(
         "nix",

@@ -49,7 +49,7 @@ from ncps.nix.hashes import Hash
 from ncps.nix.nar import MAGIC
 from ncps.nix.narcheck import FileDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
-from ncps.observe.tracing.spans import span
+from ncps.observe.tracing.spans import Attributes, span
 from ncps.ports import Blocked, Catalog, Lease, Leases, NarRecord
 
 LEASE_S: Final = 30.0
@@ -232,7 +232,7 @@ class NarUploads:
                 if there is not None and there.is_stored:
                     return UploadOutcome.KNOWN
                 record = self._record(key, there, compression, received)
-                facts = {"ncps.hash": key.file_name, "ncps.bytes": received.size}
+                facts: Attributes = {"ncps.hash": key.file_name, "ncps.bytes": received.size}
                 with span("nar.publish", facts):
                     record = await self._publish(record, received, lease)
             finally:
