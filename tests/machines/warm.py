@@ -47,7 +47,9 @@ LOADED = (
     "encodings.ascii",
     "importlib.resources.readers",
     "ncps.aio.epoll",
+    *(f"ncps.codec.{name}" for name in ("br", "bzip2", "gzip", "identity", "lz4", "xz", "zstd")),
     "ncps.commandline.former",
+    "platformdirs.unix",
     "twisted.application.internet",
 )
 """Modules that daemons import, each daemon some of them."""

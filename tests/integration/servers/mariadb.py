@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 from tests.integration.servers.account import SEARCH
 from tests.integration.servers.mysql_protocol import MySQLProtocolServer
@@ -27,9 +28,13 @@ class MariaDB(MySQLProtocolServer):
         assert server is not None
         assert install is not None
         self._program = server
+        self._install = install
         super().__init__("ncps-maria-", *options)
+        self.lay_out(Path(server), self._initialize)
+
+    def _initialize(self, data: Path) -> None:
         self._account.run(
-            *(install, "--no-defaults", f"--datadir={self.directory / 'data'}"),
+            *(self._install, "--no-defaults", f"--datadir={data}"),
             *("--auth-root-authentication-method=normal", "--skip-test-db"),
             *("--skip-name-resolve", "--innodb-log-file-size=8M"),
             f"--tmpdir={self._temporary}",

@@ -38,11 +38,14 @@ class PostgreSQL(DatabaseServer):
         assert programs is not None
         self._programs = programs
         super().__init__("ncps-pg-", *options)
+        self.lay_out(programs / "postgres", self._initialize)
+
+    def _initialize(self, data: Path) -> None:
         secret = self.directory / "password"
         secret.write_text(PASSWORD)
         self.own(secret)
         self._account.run(
-            *(programs / "initdb", "-D", "data", "-U", USER, "-A", "scram-sha-256"),
+            *(self._programs / "initdb", "-D", data, "-U", USER, "-A", "scram-sha-256"),
             *("--pwfile", secret, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"),
             cwd=self.directory,
         )
