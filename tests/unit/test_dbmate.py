@@ -28,7 +28,7 @@ class DbmateCase(SynchronousTestCase):
         self.away = 0
         self.pending = 0
         # The real one would take over the log of the test runner.
-        self.patch(cli, "_start_logging", lambda settings, is_daemon: None)
+        self.patch(cli, "start_logging", lambda settings, is_daemon: None)
         self.patch(migrate, "status", self.status)
 
     def status(self, _dialect: object) -> migrate.SchemaStatus:
