@@ -4,8 +4,8 @@
     python -m benchmarks.senders whole PORT CONNECTIONS SIZE
 
 `hold` announces files of SIZE bytes and sends them as fast as they are taken, until its standard
-input closes or a file is whole but for its last byte. `whole` sends files in zstd whose NARs have
-SIZE bytes, to the end. Each prints one line of JSON.
+input closes or a file is whole but for its last bytes; it prints a line when all have begun.
+`whole` sends files in zstd whose NARs have SIZE bytes, to the end. Each prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -100,6 +100,9 @@ def main() -> None:
         for sender in senders:
             sender.join()
     else:
+        while any(sender.is_alive() and not sender.sent for sender in senders):
+            time.sleep(0.1)
+        print("all have begun", flush=True)
         sys.stdin.read()
     found = {
         "sent": sum(sender.sent for sender in senders),

@@ -1,4 +1,4 @@
-"""Memory: a hundred uploads of large NARs at the same time."""
+"""Memory: a hundred uploads of large NARs at the same time, in flight and to the end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from benchmarks.rounds import RoundsError, Spread
 from benchmarks.stand import Stand
 from tests.e2e.daemon import Daemon, UpstreamCache
 
-SIZE = 500 << 20
+SIZES = {"hold": 500 << 20, "whole": 64 << 20}
+"""Bytes of each NAR."""
 UPLOADS = 100
 HELD_S = 40.0
 """Seconds of the uploads that are measured in flight: they would fill 50 GiB of disk otherwise."""
@@ -27,8 +28,8 @@ def measure(stand: Stand) -> list[Figure]:
     """Measure plain NARs in flight, and NARs in zstd to the end, with a daemon for each."""
     figures = []
     for how, point in (
-        ("hold", f"{UPLOADS} uploads of {SIZE >> 20} MiB in flight for {HELD_S:g} s"),
-        ("whole", f"{UPLOADS} uploads of NARs of {SIZE >> 20} MiB in zstd, to the end"),
+        ("hold", f"{UPLOADS} uploads of {SIZES['hold'] >> 20} MiB in flight for {HELD_S:g} s"),
+        ("whole", f"{UPLOADS} uploads of NARs of {SIZES['whole'] >> 20} MiB in zstd, to the end"),
     ):
         nobody = [UpstreamCache("http://127.0.0.1:9", "nobody-1:" + "A" * 43 + "=")]
         daemon = Daemon(stand.fresh(how), nobody, options=("--cache-allow-put-verb",))
@@ -42,7 +43,7 @@ def measure(stand: Stand) -> list[Figure]:
 
 def _watch(daemon: Daemon, how: str, point: str) -> list[Figure]:
     idle = peak = rss_bytes(daemon.pid)
-    words = ("benchmarks.senders", how, str(daemon.port), str(UPLOADS), str(SIZE))
+    words = ("benchmarks.senders", how, str(daemon.port), str(UPLOADS), str(SIZES[how]))
     senders = subprocess.Popen(
         [sys.executable, "-m", *words],
         cwd=PROJECT,
@@ -51,6 +52,9 @@ def _watch(daemon: Daemon, how: str, point: str) -> list[Figure]:
         text=True,
     )
     try:
+        if how == "hold":
+            assert senders.stdout is not None
+            senders.stdout.readline()
         until = time.monotonic() + (HELD_S if how == "hold" else LONGEST_S)
         while time.monotonic() < until and senders.poll() is None:
             time.sleep(0.1)
