@@ -170,6 +170,18 @@ class Realisation:
         choices = [dict(self.dependencies), {}] if self.dependencies else [{}]
         return tuple(_dump({**told, "dependentRealisations": each}) for each in choices)
 
+    @property
+    def texts_of_go(self) -> tuple[bytes, ...]:
+        """The texts that the Go program may have signed: they say the same by whole paths.
+
+        It keeps the path of the output as its client sent it: whole, or the base name.
+        """
+        if self.key.is_old:
+            return ()
+        key = {"drvPath": f"{STORE_DIR}/{self.key.derivation}", "outputName": self.key.output}
+        paths = f"{STORE_DIR}/{self.out_path.base}", self.out_path.base
+        return tuple(_dump({"key": key, "value": {"outPath": path}}) for path in paths)
+
     def without_dependencies(self) -> Self:
         """Return the same with no word of the dependencies."""
         return evolve(self, dependencies=())

@@ -183,3 +183,41 @@ class DebugTests(Stage):
             )
             self.assertEqual((1, b""), (done.returncode, done.stdout), words)
             self.assertIn(b"No such file", done.stderr)
+
+
+class BesideTests(Stage):
+    def test_eviction_and_the_sweep_leave_extras_alone(self) -> None:
+        """The log and the listing of a NAR that was evicted stay, and no sweep takes them."""
+        first = self.cache.add(150_000, compression="none")
+        others = [self.cache.add(150_000, compression="none") for _ in range(12)]
+        origin = self.mounted()
+        origin.serve(LOG, TEXT)
+        options = ("--cache-max-size", "1M", "--cache-lru-grace", "0s")
+        daemon = self.make_daemon(origin, options=(*options, "--cache-lru-orphan-grace", "1ms"))
+        daemon.constants |= {"ncps.assembly.upkeep.FIRST_S": 0.5}
+        daemon.start()
+        self.assertEqual(200, self.ask(daemon, f"/log/{DRV}").status)
+        self.assert_served(daemon, first)
+        self.wait_until_stored(daemon, first)
+        listing = self.ask(daemon, f"/{first.digest}.ls").body
+        extras = sorted(daemon.storage.glob("store/extra/*/*/*/*"))
+        self.assertEqual(2, len(extras))
+        for path in others:
+            self.assert_served(daemon, path)
+        self.wait_for_log(daemon, "removed", "NARs")
+        name = self.nar_target(daemon, first).rpartition("/")[2]
+        wait_until(
+            lambda: name not in [file.name for file in daemon.stored_nars()],
+            "the NAR to be evicted",
+            daemon=daemon,
+        )
+        orphan = daemon.storage / "store" / "nar" / "0" / "00" / f"{'0' * 52}.nar"
+        orphan.parent.mkdir(parents=True, exist_ok=True)
+        orphan.write_bytes(b"nobody knows it")
+        daemon.stop()
+        daemon.start()
+        wait_until(lambda: not orphan.exists(), "the sweep", daemon=daemon)
+        self.assertEqual(extras, sorted(daemon.storage.glob("store/extra/*/*/*/*")))
+        answer = self.ask(daemon, f"/{first.digest}.ls")
+        self.assertEqual((listing, "hit"), (answer.body, answer.outcome))
+        self.assertEqual("hit", self.ask(daemon, f"/log/{DRV}").outcome)

@@ -193,6 +193,10 @@ class RealisationVerifier:
             if key is not None:
                 # The second text does not say anything of the dependencies.
                 return realisation.without_dependencies() if number else realisation, str(key)
+        for message in realisation.texts_of_go if theirs else ():
+            key = verify_any(keys, message, theirs)
+            if key is not None:
+                return realisation, str(key)
         return None
 
     def _own_signatures(self, own: SecretKey, told: Realisation) -> tuple[Signature, ...]:

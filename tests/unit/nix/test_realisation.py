@@ -97,6 +97,29 @@ class FormatTests(SynchronousTestCase):
             for message in other.fingerprints:
                 self.assertIsNone(verify_any([PUBLIC], message, other.signatures))
 
+    def test_text_that_the_go_program_signs(self) -> None:
+        """A build trace that one has served, with its key: no Nix client can check it."""
+        public = PublicKey.parse("go.example:xbecHcF6jit5yCk1VIno7clYOEiQPWbM2nIUTGrGXek=")
+        drv = "0i92g2bnjw1k2r339gnkn6inx65y1lnb-thing.drv"
+        signature = (
+            "84kXGZW1ZwKceDn04rdrmFQ+RCoqjX9oILAbPQl6lKEG"
+            "l2X8acv+PA1P/CdyyxYKeNRR/DDHTmWOL8YPzXS4AQ=="
+        )
+        text = (
+            f'{{"key":{{"drvPath":"/nix/store/{drv}","outputName":"out"}},"value":{{'
+            '"outPath":"/nix/store/jrcfjkpxq3xj835h933r2lymr5h89lbm-liba-1.0",'
+            f'"signatures":[{{"keyName":"go.example","sig":"{signature}"}}]}}}}'
+        )
+        told = Realisation.parse(text.encode(), RealisationKey(drv, "out"))
+        signatures = told.signatures
+        self.assertIsNone(verify_any([public], told.fingerprints[0], signatures))
+        first, second = told.texts_of_go
+        self.assertEqual(public, verify_any([public], first, signatures))
+        self.assertIsNone(verify_any([public], second, signatures))
+        other = evolve(told, out_path=PATH)
+        for message in other.texts_of_go:
+            self.assertIsNone(verify_any([public], message, signatures))
+
     def test_fingerprint_of_the_newer_family(self) -> None:
         """Key and path as base names, without spaces, in order."""
         told = Realisation(TRACE, PATH)

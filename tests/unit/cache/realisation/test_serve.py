@@ -82,6 +82,19 @@ class FetchTests(RealisationsCase):
         self.mirror.realisations[one.key] = signed(one, UPSTREAM_KEY)
         self.assertEqual("b.example.org", self.served(one.key).upstream)
 
+    def test_the_go_program_as_an_upstream(self) -> None:
+        """It signs whole paths: its key vouches for that, and our signature is one for Nix."""
+        made = realisation(1, signatures=())
+        whole, base = made.texts_of_go
+        for message in (whole, base):
+            self.rows.entries.clear()
+            self.origin.realisations[made.key] = evolve(
+                made, signatures=(UPSTREAM_KEY.sign(message),)
+            )
+            told = self.told(made.key)
+            self.assertTrue(told.says_as(made))
+            self.assertTrue(self.is_ours(told))
+
     def test_dependencies_that_no_key_vouches_for_are_left_out(self) -> None:
         """A signature of Nix 2.34 says nothing of them, and ours must not either."""
         made = realisation(2)
