@@ -26,10 +26,10 @@ class Refusals(ClusterStage):
         self.url = self.setting("--cache-database-url")
         self.name = self.database_name
 
-    def refused(self, *flags: str, words: Sequence[str], code: int = 1) -> str:
-        """Start a replica with further flags; check that it ends and says why, in these words."""
+    def refused(self, *flags: str, words: Sequence[str], code: int = 1, **variables: str) -> str:
+        """Start a replica with more settings; check that it ends and says why, in these words."""
         (replica,) = self.make_replicas(1, self.origin().url)
-        done = run_ncps(replica, "serve", flags=flags)
+        done = run_ncps(replica, "serve", flags=flags, variables=variables)
         said = done.stderr + done.stdout
         self.assertEqual(code, done.returncode, said)
         for secret in (PASSWORD, PASSWORD_IN_URL, WRONG, "r1ght", self.backends.s3.secret_key):
@@ -59,7 +59,7 @@ class DatabaseRefusals(Refusals):
 
     def database(self, url: str, *words: str) -> None:
         """Check that a replica on this database does not start, and says so in one line."""
-        said = self.refused(f"--cache-database-url={url}", words=words)
+        said = self.refused(words=words, CACHE_DATABASE_URL=url)
         self.assertRegex(said, r"\Ancps: error: [^\n]+\n\Z")
 
 

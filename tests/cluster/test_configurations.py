@@ -21,6 +21,7 @@ from tests.system.stage import Stage, log_lines
 from tests.system.wire import raw_status, send_raw
 from tests.waiting import free_port
 
+SECRET: Told = (("--cache-database-url", "all users of this machine can read the command line"),)
 UNVERIFIED: Told = (("no public key is configured",),)
 UPLOADS: Told = (("anybody who reaches the port may upload", "ncps token create"),)
 DELETIONS: Told = (("anybody who reaches the port may delete", "ncps token create"),)
@@ -147,16 +148,21 @@ class ConfigurationTests(Stage):
         server = started("PostgreSQL").database
         assert isinstance(server, PostgreSQL)
         place = f"host={server.directory}&port={server.port}&user={USER}"
-        for name, former in (
-            ("the NixOS module with PostgreSQL on the machine", "postgresql:///ncps"),
+        for name, former, at_start in (
+            (
+                "the NixOS module with PostgreSQL on the machine",
+                "postgresql:///ncps",
+                (*SECRET, *UNVERIFIED),  # here the URL needs a password
+            ),
             (
                 "a file after documents of old",
                 "postgresql:///ncps?host=/run/postgresql&user=ncps&port=5432",
+                UNVERIFIED,
             ),
         ):
             database = server.new_database().rpartition("/")[2]
             url = f"postgresql:///{database}?{place}&password={PASSWORD_IN_URL}"
-            self.start(name, {former: url}, at_start=UNVERIFIED)
+            self.start(name, {former: url}, at_start=at_start)
             shutil.rmtree(self.directory / "configured")
 
     def test_a_toml_file_behind_a_proxy(self) -> None:

@@ -19,6 +19,17 @@ DEADLINE = 60.0  # seconds for a command
 
 _PROGRAMS = {"ncps": "ncps.__main__", "ncps.dbmate": "ncps.dbmate"}
 
+_SECRETS = {
+    f"--{name}": name.upper().replace("-", "_")
+    for name in (
+        "cache-database-url",
+        "cache-storage-s3-access-key-id",
+        "cache-storage-s3-secret-access-key",
+        "cluster-secret",
+    )
+}
+"""Flags whose values a command warns of, and the variables that it is given them by instead."""
+
 Done = subprocess.CompletedProcess[str]
 
 
@@ -77,7 +88,22 @@ def settings_of(daemon: Daemon) -> list[str]:
     return command[command.index("serve") + 1 :]
 
 
-def run_ncps(daemon: Daemon, *command: str, flags: Sequence[str] = ()) -> Done:
-    """Run a command with a daemon's settings and further flags, which count if repeated."""
-    arguments = [*command, *settings_of(daemon), *flags]
-    return run(["-m", "ncps", *arguments], daemon.directory / "home")
+def run_ncps(
+    daemon: Daemon,
+    *command: str,
+    flags: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Done:
+    """Run a command with a daemon's settings, of which secrets come by variables.
+
+    :param flags: more of them, which count if repeated.
+    :param variables: more of them, in the same way.
+    """
+    settings, secrets = list(settings_of(daemon)), {}
+    for flag in _SECRETS.keys() & set(settings):
+        at = settings.index(flag)
+        _, secrets[_SECRETS[flag]] = settings[at : at + 2]
+        del settings[at : at + 2]
+    arguments = [*command, *settings, *flags]
+    home = daemon.directory / "home"
+    return run(["-m", "ncps", *arguments], home, {**secrets, **(variables or {})})

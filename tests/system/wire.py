@@ -71,7 +71,7 @@ class Exchange:
         )
         self._connection.request(method, path, body, dict(headers or {}))
         self._response = self._connection.getresponse()
-        self._body = b""
+        self._body = bytearray()
         self.status = self._response.status
 
     @property
@@ -85,14 +85,13 @@ class Exchange:
 
     def read(self, size: int) -> bytes:
         """Read this many bytes of the body; fewer only where it ends or is cut."""
-        data = b""
-        while len(data) < size:
-            more = self._response.read1(size - len(data))
+        before = len(self._body)
+        while len(self._body) - before < size:
+            more = self._response.read1(size - (len(self._body) - before))
             if not more:
                 break
-            data += more
-        self._body += data
-        return data
+            self._body += more
+        return bytes(self._body[before:])
 
     def finish(self) -> Answer:
         """Read the rest and close; the answer has all of the body."""
@@ -108,7 +107,7 @@ class Exchange:
             whole = False
         finally:
             self.close()
-        return Answer(status=self.status, headers=self.headers, body=self._body, whole=whole)
+        return Answer(status=self.status, headers=self.headers, body=bytes(self._body), whole=whole)
 
     def close(self) -> None:
         """Hang up; harmless when closed."""
