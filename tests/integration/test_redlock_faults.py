@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from ncps.errors import Unavailable
 from ncps.locks.redis import client
@@ -38,6 +39,11 @@ class RedlockCase(RedisCase):
     def keys(self, server: Redis) -> str:
         """The value of the lease at a server."""
         return server.say("GET", f"{PREFIX}a")
+
+    async def until_known(self, server: Redis, *, is_known: bool = True) -> None:
+        """Wait until a server has the lease, or has it no more; leases are renewed meanwhile."""
+        while bool(await deferToThread(self.keys, server)) != is_known:
+            await deferLater(reactor, 0.01)
 
 
 class MinorityTests(RedlockCase):
@@ -91,8 +97,8 @@ class MinorityTests(RedlockCase):
         lease = await self.take(here)
         for server in servers:
             server.kill()
-            server.start()
-            await until(lambda server=server: self.keys(server))  # type: ignore[misc]
+            await deferToThread(server.start)
+            await self.until_known(server)
             self.assertIsNone(await there.leases.try_hold("a"))
         self.assertFalse(lease.is_lost)
         await lease.release()
@@ -106,12 +112,12 @@ class MinorityTests(RedlockCase):
         (replica,) = await self.replicas(1, servers, ttl=2.0)
         lease = await self.take(replica)
         servers[0].say("FLUSHALL")
-        await until(lambda: self.keys(servers[0]))
+        await self.until_known(servers[0])
         servers[1].say("SET", f"{PREFIX}a", "another")
         await deferLater(reactor, 2.0)
         self.assertFalse(lease.is_lost)
         await lease.release()
-        await until(lambda: not self.keys(servers[2]))
+        await self.until_known(servers[2], is_known=False)
         self.assertEqual("another", self.keys(servers[1]))
 
     async def test_is_away_at_the_start(self) -> None:
@@ -123,8 +129,8 @@ class MinorityTests(RedlockCase):
         self.assertEqual("", replica.leases.trouble)
         self.assertIn("one of 3 servers of which leases need 2", away[0])
         lease = await self.take(replica)
-        servers[2].start()
-        await until(lambda: self.keys(servers[2]))
+        await deferToThread(servers[2].start)
+        await self.until_known(servers[2])
         await lease.release()
         self.assertEqual((1, 1), (len(away), len(back)))
 

@@ -223,7 +223,8 @@ class WebTests(TestCase):
         await refused.ended
         self.assertEqual(self.reached("server-max-connections-per-address"), 1)
         kept[0].ask(b"/pubkey")
-        await self.pause(0.1)
+        while b"\r\n\r\n" not in kept[0].data:
+            await self.pause(0.01)
         self.assertEqual(kept[0].response.status, 200)
 
     async def test_client_leaving_closes_nar(self) -> None:
