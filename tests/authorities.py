@@ -8,12 +8,18 @@ no test leaves the machine; a test that needs an authority makes its own.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from tests import fixtures
 
 VARIABLE: Final = "SSL_CERT_FILE"
 FILE: Final = str(fixtures.AUTHORITY)
+
+
+def variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes a program trust it, unless its environment names other authorities."""
+    return {} if "NIX_SSL_CERT_FILE" in environment else {VARIABLE: FILE}
 
 
 def trust() -> None:

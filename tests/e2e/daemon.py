@@ -115,7 +115,7 @@ class Daemon(Server):
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "PYTHONUNBUFFERED": "1",
-            authorities.VARIABLE: authorities.FILE,
+            **authorities.variables(self.environment),
             **self.environment,
         }
         command = self.command()

@@ -96,14 +96,15 @@ def run_ncps(
 ) -> Done:
     """Run a command with a daemon's settings, of which secrets come by variables.
 
-    :param flags: more of them, which count if repeated.
+    :param flags: more of them, which count if repeated; `--flag=value` stays as it is.
     :param variables: more of them, in the same way.
     """
-    settings, secrets = list(settings_of(daemon)), {}
-    for flag in _SECRETS.keys() & set(settings):
-        at = settings.index(flag)
-        _, secrets[_SECRETS[flag]] = settings[at : at + 2]
-        del settings[at : at + 2]
-    arguments = [*command, *settings, *flags]
+    given, secrets = [*settings_of(daemon), *flags], {}
+    for flag, variable in _SECRETS.items():
+        while flag in given:
+            at = given.index(flag)
+            _, secrets[variable] = given[at : at + 2]
+            del given[at : at + 2]
+    arguments = [*command, *given]
     home = daemon.directory / "home"
     return run(["-m", "ncps", *arguments], home, {**secrets, **(variables or {})})

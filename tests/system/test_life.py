@@ -70,6 +70,7 @@ class StopTests(LifeStage):
             self.wait_until_listening(daemon)
             for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 process.send_signal(number)
+            self.wait_for_log(daemon, "reloaded: nothing has changed")
             reader = self.exchange(daemon, self.nar_target(daemon, path))
             origin.wait_for_stall(path.nar_target)
             process.send_signal(signal.SIGTERM)
@@ -80,7 +81,6 @@ class StopTests(LifeStage):
             self.assertIn(process.wait(20), {0, -signal.SIGTERM})
             self.assertLess(time.monotonic() - began, 8)
             self.assertFalse(reader.finish().whole)
-            self.assertIn("reloaded: nothing has changed", daemon.log)
             self.assertIn("a second signal cuts them", daemon.log)
             self.assertIn("ncps has stopped", daemon.log)
             self.assertNotIn("Traceback", daemon.log)

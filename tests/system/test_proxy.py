@@ -114,7 +114,8 @@ class ProxyTests(Stage):
             origin.serve("/nix-cache-info", b"StoreDir: /nix/store\n")
             origin.serve(f"/{path.digest}.narinfo", path.narinfo())
             origin.serve(path.nar_target, path.file)
-        local = self.mounted()
+        local = self.origin()  # with the paths it would be asked for them when a proxy is late
+        local.serve("/nix-cache-info", b"StoreDir: /nix/store\n")
         daemon = self.make_daemon(f"http://{HOST}", f"https://{HOST}", local)
         proxy = f"http://me:{PASSWORD}@127.0.0.1:{self.proxy.port}"
         daemon.environment = {

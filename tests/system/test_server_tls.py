@@ -133,6 +133,8 @@ class TlsTests(TlsStage):
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
         wait_until(lambda: listens(self.port), "systemd-socket-activate", daemon=daemon)
+        # The look at the port was a connection, so the program starts.
+        wait_until(lambda: " serves " in daemon.log, "a start", deadline=60.0, daemon=daemon)
         self.assertEqual("first", self.shown())
         self.assertEqual(200, self.get("/pubkey")[0])
 
