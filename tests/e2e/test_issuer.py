@@ -42,7 +42,12 @@ class Issued:
 
         path = shared_closure().root
         store = ("--store", str(shared_closure().client.store))
-        upload = ("copy", "--to", f"{daemon.url}/upload", path)
+        upload = (
+            "copy",
+            "--to",
+            f"{daemon.url}/upload?compression=zstd",
+            path,
+        )  # xz takes a minute
         identify("evil/repo")
         with self.assertRaises(NixError):
             client.run("nix", *store, *upload)
