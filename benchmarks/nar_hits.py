@@ -1,16 +1,19 @@
-"""NAR hits: one large NAR that lies in the page cache, on one connection and on 25."""
+"""NAR hits from the page cache: small ones by `wrk`, and one large one on 1 and 25 connections."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import partial
 
+from benchmarks.narinfo_hits import CONNECTIONS, figures_of, wrk
 from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
 from benchmarks.report import Figure
 from benchmarks.rounds import ANCHOR, OURS, Sample, Spread, alternate
 from benchmarks.stand import Stand, get, sink
 
 SIZE = 256 << 20
+SMALL = {10_000: None, 100_000: 0.5, 1_000_000: None}  # bytes: least ratio
+COUNT = 40
 BOUNDS = {1: 0.6, 25: None}  # connections: least ratio
 
 
@@ -31,8 +34,32 @@ def pull(
     }
 
 
+def small(stand: Stand, size: int, least: float | None) -> list[Figure]:
+    """Measure NARs of one size; `COUNT` of them are asked for in turn."""
+    made = [stand.material.nar(size) for _ in range(COUNT)]
+    for nar in made:
+        get(stand.daemon.port, f"/{nar.digest}.narinfo")
+        get(stand.daemon.port, nar.path)
+        stand.wait_until_stored(nar)
+        for port in (stand.daemon.port, stand.nar_port):
+            if hashlib.sha256(get(port, nar.path)).digest() != nar.sha256:
+                raise AssertionError("wrong bytes")
+    listed = stand.fresh("nar-paths")
+    listed.write_text("".join(f"{nar.path}\n" for nar in made))
+    run = partial(wrk, listed=listed, seconds=stand.seconds, least_bytes=size)
+    contenders = {
+        ANCHOR: partial(run, stand.nginx.url(1), stand.nginx.pid),
+        OURS: partial(run, stand.daemon.url, stand.daemon.pid),
+    }
+    alternate(contenders, rounds=1, noise=stand.noise)  # warm
+    series = alternate(contenders, rounds=stand.rounds, noise=stand.noise, steady="rate")
+    point = f"NAR hit of {size // 1000} kB, {CONNECTIONS} connections"
+    return figures_of(series, point, least)
+
+
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
+    figures = [figure for size, least in SMALL.items() for figure in small(stand, size, least)]
     stand.pretouch()
     made = stand.material.nar(SIZE)
     get(stand.daemon.port, f"/{made.digest}.narinfo")
@@ -41,7 +68,6 @@ def measure(stand: Stand) -> list[Figure]:
     for port in (stand.daemon.port, stand.nar_port):
         if hashlib.sha256(get(port, made.path)).digest() != made.sha256:
             raise AssertionError("wrong bytes")
-    figures = []
     for connections, least in BOUNDS.items():
         run = partial(pull, path=made.path, connections=connections, seconds=min(stand.seconds, 2))
         contenders = {

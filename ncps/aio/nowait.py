@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import re
 from pathlib import Path
@@ -46,14 +47,26 @@ _KEPT_IN_MEMORY: Final = frozenset(
 READ_SIZE: Final = 256 * 1024
 """One read: long enough to be cheap, short enough for the reactor's thread."""
 
-_buffer = memoryview(bytearray(READ_SIZE))
+
+def buffer(size: int) -> memoryview:
+    """Return memory to read files into, which begins at a page.
+
+    Some processors (AMD EPYC, Zen 4) copy ten times slower where the target begins 8 or 16 bytes
+    further in its page than the source does. Pages of a file begin at 0, and a large `bytearray`
+    at 16.
+    """
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+_buffer = buffer(READ_SIZE)
 _libc = ctypes.CDLL(None, use_errno=True)
 _how = (ctypes.c_uint64 * 3)(_FLAGS, 0, _RESOLVE_CACHED)
+_how_size = ctypes.sizeof(_how)
 
 
-def open_now(path: str) -> int | None:
+def open_now(path: bytes) -> int | None:
     """Open a file for reading, without waiting; None: a thread has to find out more."""
-    fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), _how, ctypes.sizeof(_how))
+    fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, path, _how, _how_size)
     return None if fd < 0 else fd
 
 

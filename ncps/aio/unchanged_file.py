@@ -20,19 +20,22 @@ class UnchangedFile:
 
     :param fd: open for reading; stays the caller's.
     :param name: for messages.
+    :param facts: of the file; None to look at it now.
     """
 
-    def __init__(self, fd: int, name: str = "a stored file") -> None:
+    def __init__(
+        self, fd: int, name: str = "a stored file", facts: os.stat_result | None = None
+    ) -> None:
         self.fd = fd
         self._name = name
-        self._state = self._look()
+        found = self._look() if facts is None else facts
+        self._state = found.st_size, found.st_mtime_ns
 
-    def _look(self) -> tuple[int, int]:
+    def _look(self) -> os.stat_result:
         try:
-            found = os.fstat(self.fd)
+            return os.fstat(self.fd)
         except OSError as error:
             raise unreadable(self._name, error) from error
-        return found.st_size, found.st_mtime_ns
 
     def read_into(self, buffer: memoryview, position: int) -> int | None:
         """Copy what lies at a position and is in memory, one byte at least; return how many.
@@ -70,5 +73,6 @@ class UnchangedFile:
     def _check(self, count: int) -> None:
         if not count:
             raise Corrupt(f"{self._name} is shorter than it was")
-        if self._look() != self._state:
+        found = self._look()
+        if (found.st_size, found.st_mtime_ns) != self._state:
             raise Corrupt(f"{self._name} was changed while it was read")

@@ -25,11 +25,13 @@ from ncps.settings.schema.tree import Settings
 from ncps.web.api_routes import closures, pins, query, removals
 from ncps.web.certificates import Certificates
 from ncps.web.fast.hot import HotNarInfos
+from ncps.web.fast.hot_nars import HotNars
 from ncps.web.grammar import cluster_nars, extras, fixed, narinfos, nars, old_nars, realisations
 from ncps.web.pages import info
 from ncps.web.pages.bulk import ClosurePages, QueryPage
 from ncps.web.pages.closures import PinPages, RemovalPages
 from ncps.web.pages.extras import ExtraPages
+from ncps.web.pages.hot_nar import HotNarPages
 from ncps.web.pages.metrics import Scrape
 from ncps.web.pages.nar import NarPages
 from ncps.web.pages.narinfo import NarInfoPages
@@ -78,7 +80,8 @@ def site(
     settings, metrics, role = base.settings, base.metrics, base.role
     hot = HotNarInfos(memory_shares(settings)[1])
     at_root = settings.cache.upload.at_root
-    own_nars = NarPages(cache, metrics, takes_uploads=at_root)
+    hot_nars = HotNars(settings.cache.nar_memory_size_bytes)
+    own_nars = HotNarPages(cache, metrics, hot_nars, takes_uploads=at_root)
     taking, removing = UploadPages(uploads), RemovalPages(closures.removing)
     routes = [
         narinfos(NarInfoPages(cache, metrics, hot), removing, taking, at_root=at_root),
@@ -94,14 +97,8 @@ def site(
     if not at_root:
         routes = [only_below_upload(route) for route in routes]
     root = Routes(routes, guard=access.pages, via=role.via)
-    made = NcpsSite(
-        root,
-        clock=base.reactor,
-        metrics=metrics,
-        limits=settings.server,
-        hot=hot,
-    )
-    made.tracer = base.tracer
+    made = NcpsSite(root, clock=base.reactor, metrics=metrics, limits=settings.server, hot=hot)
+    made.tracer, made.hot_nars = base.tracer, own_nars.hot
     let_read(made, access)
     return made
 

@@ -16,7 +16,7 @@ from ncps.auth.principal import Principal
 from ncps.errors import Corrupt, NotFound
 from ncps.nix.narurl import NarKey
 from ncps.nix.realisation import RealisationKey
-from ncps.ports import Body, NarRecord
+from ncps.ports import Body, NarRecord, Reopen
 
 
 class Outcome(enum.Enum):
@@ -169,6 +169,14 @@ class ServedNar(Protocol):
         wrong size. Raises NotFound, Unavailable or Corrupt if that fails.
         """
 
+    def reopener(self) -> Reopen | None:
+        """Return what opens the whole file again, as often as `Cache.nar` would give this answer.
+
+        It is good until the function given to `Cache.watch_nars` is told of the NAR. A caller keeps
+        it before its next await, or not at all. None if `nar` must be asked.
+        """
+        return None
+
     async def spoiled(self, error: Corrupt) -> bool:
         """Note the error of a body; say whether the NAR may be had if it is opened anew.
 
@@ -237,6 +245,12 @@ class Cache(NarSource, Protocol):
 
     def repeated(self, digests: Collection[str]) -> None:
         """Take note that answers were given again, without asking `narinfo`."""
+
+    def watch_nars(self, changed: Callable[[NarKey | None], object]) -> None:
+        """Call `changed` with each NAR whose answer may be another from now on; None: with all."""
+
+    def nars_repeated(self, keys: Collection[NarKey]) -> None:
+        """Take note that NARs were sent again, without asking `nar`."""
 
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         """Return the name of a NAR that has an old name, by the hash part of its store path.

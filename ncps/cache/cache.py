@@ -75,6 +75,14 @@ class PullThrough(Cache):
         """See `Cache`."""
         self._narinfos.repeated(digests)
 
+    def watch_nars(self, changed: Callable[[NarKey | None], object]) -> None:
+        """See `Cache`."""
+        self._nars.ready.watch(changed)
+
+    def nars_repeated(self, keys: Collection[NarKey]) -> None:
+        """See `Cache`."""
+        self._nars.ready.repeated(keys)
+
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         """See `Cache`."""
         found = await self._at_hand.narinfo(digest)

@@ -85,6 +85,14 @@ class ServingMetrics(Registered):
             ),
             (*ROUTES, *API_ROUTES, *REALISATION_ROUTES, PEER_ROUTE, *PROBES, NO_ROUTE),
         )
+        self.short_answers = Labelled(
+            self._counter(
+                "ncps_short_answers_total",
+                "Answers that the connection gave by itself, since they lay ready, by route.",
+                "route",
+            ),
+            ("/{hash}.narinfo", "/nar/{file}"),
+        )
 
 
 class UpstreamMetrics(Registered):

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from ncps.ports.bodies import (
     Body,
+    Reopen,
     Segment,
+    SteadyFile,
 )
 from ncps.ports.catalog import (
     Catalog,
@@ -124,6 +126,7 @@ __all__ = [
     "RealisationStore",
     "Realisations",
     "Removals",
+    "Reopen",
     "Replaced",
     "Replica",
     "Replicas",
@@ -132,6 +135,7 @@ __all__ = [
     "SetAside",
     "Spooled",
     "Stat",
+    "SteadyFile",
     "Token",
     "TokenTable",
     "Tokens",

@@ -8,6 +8,27 @@ from typing import Protocol
 from attrs import frozen
 
 
+class SteadyFile(Protocol):
+    """An open local file that should never change; reads notice if it does.
+
+    :ivar fd: its descriptor; the code that has opened the file closes it.
+    """
+
+    fd: int
+
+    def read_into(self, buffer: memoryview, position: int) -> int | None:
+        """Copy what lies at a position and is in memory, one byte at least; return how many.
+
+        None: that would have to wait for the disk. Raises Corrupt if the file ends before, or has
+        changed, Unavailable if it cannot be read now.
+        """
+
+
+Reopen = Callable[[], SteadyFile | None]
+"""Opens a file once more, without waiting; the caller closes its descriptor. None: ask for it in
+the usual way, since that would have to wait, or the file is not the one that it should be."""
+
+
 @frozen
 class Segment:
     """Bytes of an open local file, for `ncps.aio.unchanged_file`; the Body owns the descriptor.

@@ -12,7 +12,7 @@ from attrs import frozen
 from ncps.errors import Corrupt
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
-from ncps.ports.bodies import Body
+from ncps.ports.bodies import Body, Reopen
 
 SMALL: Final = 1024 * 1024
 """Bytes of a NAR file that may be held in memory until it is stored."""
@@ -84,6 +84,13 @@ class NarStore(Protocol):
         :param size: the size that the object should have; raises Corrupt if it has another.
         :param tag: the tag that it should have; raises Replaced if it has another.
         """
+
+    def reopener(self, key: NarKey, *, size: int, tag: str) -> Reopen | None:
+        """Return what opens the whole object as often as it is called; None if it is in no file.
+
+        It opens the file under the key each time, and only one of this size and this tag.
+        """
+        return None
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         """Make the spooled file the object: atomic, durable on return, idempotent.

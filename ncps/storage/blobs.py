@@ -14,7 +14,7 @@ from attrs import frozen
 
 from ncps.errors import Corrupt
 from ncps.nix.hashes import Hash
-from ncps.ports import Body, Spooled
+from ncps.ports import Body, Reopen, Spooled
 
 
 @frozen(kw_only=True)
@@ -68,6 +68,10 @@ class Blobs(Protocol):
         Raises NotFound if it is absent, Corrupt if it has another size, Replaced if it has another
         tag.
         """
+
+    def reopener(self, key: str, *, size: int, tag: str) -> Reopen | None:
+        """See `NarStore.reopener`."""
+        return None
 
     async def read(self, key: str) -> bytes | None:
         """Return the bytes of a small object; None if it is surely absent."""

@@ -21,7 +21,7 @@ from ncps.aio.threads import Threads
 from ncps.aio.unchanged_file import UnchangedFile
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.hashes import Hash
-from ncps.ports import Replaced, Spooled
+from ncps.ports import Reopen, Replaced, Spooled
 from ncps.storage import keys
 from ncps.storage.blobs import Blob, Blobs, Wanted
 from ncps.storage.calls import Calls
@@ -58,7 +58,8 @@ class DirectoryBlobs(Blobs):
 
     async def open(self, key: str, wanted: Wanted) -> LocalBody:
         name = keys.file_name(key)
-        opened = self._open_now(key, name) if self._readers.may_be_prompt else None
+        path = os.fsencode(self._tree.path(key))
+        opened = self._open_now(path, name) if self._readers.may_be_prompt else None
         if opened is None:
             look = partial(self._open_blocking, key, name)
             opened = await self._readers.run(look, line=name, drop=self._close)
@@ -71,6 +72,25 @@ class DirectoryBlobs(Blobs):
             self._close(opened)
             raise
         return LocalBody(file=file, name=name, start=wanted.start, stop=end, calls=self._readers)
+
+    def reopener(self, key: str, *, size: int, tag: str) -> Reopen | None:
+        if not self._readers.is_local:
+            return None
+        path, name = os.fsencode(self._tree.path(key)), keys.file_name(key)
+        readers, open_file = self._readers, self._open_now
+        parts = _parts_of(tag)
+
+        def reopen() -> UnchangedFile | None:
+            opened = open_file(path, name) if readers.may_be_prompt else None
+            if opened is None:
+                return None
+            file, facts = opened
+            if facts.st_size == size and _is_same(parts, facts):
+                return file
+            os.close(file.fd)
+            return None
+
+        return reopen
 
     async def read(self, key: str) -> bytes | None:
         return await self._workers.run(self._read_blocking, key)
@@ -175,13 +195,13 @@ class DirectoryBlobs(Blobs):
         The inode counts if both have one: tags of earlier versions and of network file systems have
         none.
         """
-        then, now = tag.split("-"), self._tag(facts).split("-")
-        return all(before == after for before, after in zip(then, now, strict=False))
+        changed, inode = _parts_of(tag)
+        return _is_same((changed, inode if self._readers.is_local else None), facts)
 
-    def _open_now(self, key: str, name: str) -> tuple[UnchangedFile, os.stat_result] | None:
+    def _open_now(self, path: bytes, name: str) -> tuple[UnchangedFile, os.stat_result] | None:
         """Open a file that can be opened without waiting; None if a thread has to find out more."""
         began = self._readers.now()
-        fd = open_now(self._tree.path(key))
+        fd = open_now(path)
         if fd is None:
             return None
         facts = os.fstat(fd)
@@ -189,7 +209,7 @@ class DirectoryBlobs(Blobs):
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             return None
-        return UnchangedFile(fd, name), facts
+        return UnchangedFile(fd, name, facts), facts
 
     def _open_blocking(self, key: str, name: str) -> tuple[UnchangedFile, os.stat_result]:
         path = self._tree.path(key)
@@ -208,10 +228,24 @@ class DirectoryBlobs(Blobs):
         if not stat.S_ISREG(facts.st_mode):
             os.close(fd)
             raise Corrupt(f"{path} is not a file")
-        return UnchangedFile(fd, name), facts
+        return UnchangedFile(fd, name, facts), facts
 
     def _close(self, opened: tuple[UnchangedFile, os.stat_result]) -> None:
         self._readers.forget(partial(os.close, opened[0].fd))
+
+
+def _parts_of(tag: str) -> tuple[int, int | None]:
+    """Return the time and the inode in a tag; -1 is the time of what is no tag of ours."""
+    changed, _, inode = tag.partition("-")
+    try:
+        return int(changed, 16), int(inode, 16) if inode else None
+    except ValueError:
+        return -1, None
+
+
+def _is_same(parts: tuple[int, int | None], facts: os.stat_result) -> bool:
+    changed, inode = parts
+    return facts.st_mtime_ns == changed and (inode is None or facts.st_ino == inode)
 
 
 def _moment(seconds: float) -> datetime:

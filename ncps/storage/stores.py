@@ -18,6 +18,7 @@ from ncps.ports import (
     NarInfoStore,
     NarStore,
     RealisationStore,
+    Reopen,
     SetAside,
     Spooled,
     Stat,
@@ -51,6 +52,9 @@ class BlobNarStore(NarStore):
         tag: str | None = None,
     ) -> Body:
         return await self._blobs.open(keys.nar_key(key), Wanted(start, stop, size, tag))
+
+    def reopener(self, key: NarKey, *, size: int, tag: str) -> Reopen | None:
+        return self._blobs.reopener(keys.nar_key(key), size=size, tag=tag)
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         blob, has_replaced = await self._blobs.adopt(keys.nar_key(key), source, self._aside(key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 
 from twisted.python.failure import Failure
@@ -57,6 +58,8 @@ class NcpsRequest(FileRequest):
     """Whether the answer is not for everybody: a proxy that is shared must not keep it."""
     is_endless = False
     """Whether bytes may follow that are no request: the client has not said how many."""
+    go_on: Callable[[NcpsRequest], object] | None = None
+    """Sends what is left of an answer that the connection has begun; None if it has begun none."""
     is_upload = False
     """Whether the path is below `/upload`: no upstream is asked for its answer."""
 
@@ -126,6 +129,9 @@ class NcpsRequest(FileRequest):
 
     def process(self) -> None:
         """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""
+        if self.go_on is not None:
+            self.go_on(self)
+            return
         if self.site.answering > self.site.limits.max_requests and self.path not in _ALWAYS:
             self.site.metrics.limit_reached("server-max-requests").inc()
             tell(self, 503, "too busy", retry_after=RETRY_AFTER)

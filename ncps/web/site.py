@@ -39,6 +39,7 @@ class NcpsSite(SiteState):
         """
         self.is_draining = True
         self.hot.close()
+        self.hot_nars.close()
         for channel in list(self.channels):
             if channel.is_idle:
                 channel.loseConnection()

@@ -25,6 +25,7 @@ from ncps.web.clients import TrustedProxies, plain_address
 from ncps.web.crowd import Crowd
 from ncps.web.fast.heads import KnownHeads
 from ncps.web.fast.hot import HotNarInfos
+from ncps.web.fast.hot_nars import ROUTE, HotNars
 from ncps.web.fast.ledger import Access, Ledger
 from ncps.web.misled import Misled
 
@@ -79,13 +80,14 @@ class SiteState(Site):
     """Counts connections and requests, and holds what they share.
 
     :param root: answers every request; see `routes.Routes`.
-    :param hot: answers that lie ready; none by default.
+    :param hot: narinfos whose answers lie ready; none by default.
     :param access_log: gets every request that has ended, well or not, once, in batches; by default
         `AccessLog`.
     :cvar tracer: begins the span of each request; the assembly puts another one here.
     :cvar linger_s: a refused body is still read for this long, so that the client sees why.
     :cvar reader: says who may have an answer that lies ready, by connection and headers; None for a
         client about whom the ordinary road decides. By default, everybody may.
+    :ivar hot_nars: NARs whose answers lie ready; the assembly puts another one here.
     :ivar crowd: makes the listening ports that are added to it wait.
     :ivar is_leaving: whether clients should go elsewhere, though all are served still.
     """
@@ -121,6 +123,7 @@ class SiteState(Site):
         self.heads = KnownHeads()
         self.misled = Misled(clock)
         self.hot = HotNarInfos(0) if hot is None else hot
+        self.hot_nars = HotNars(0)
         self.ledger = Ledger(
             clock=clock,
             metrics=metrics,
@@ -142,8 +145,9 @@ class SiteState(Site):
     def read_by(self, reader: Callable[[Any, Headers], Principal | None] | None) -> None:
         """Ask this before an answer that lies ready is given; None: everybody may have it."""
         self.reader = reader or _everybody
-        self.hot.are_private = reader is not None
+        self.hot.are_private = self.hot_nars.are_private = reader is not None
         self.hot.forget()
+        self.hot_nars.drop(None)
 
     def startFactory(self) -> None:
         """See `Factory`: Twisted's own method would open an access log and tick every second."""
@@ -211,7 +215,14 @@ class SiteState(Site):
         """Pass on the requests that were answered without a request object and a span."""
         if self.tracer.is_on:
             self.metrics.process.untraced.inc(len(accesses))
-        self.hot.repeated(accesses)
+        nars = [access for access in accesses if access.route == ROUTE]
+        narinfos = [access for access in accesses if access.route != ROUTE]
+        if nars:
+            self.metrics.short_answers(ROUTE).inc(len(nars))
+            self.hot_nars.repeated(nars)
+        if narinfos:
+            self.metrics.short_answers("/{hash}.narinfo").inc(len(narinfos))
+            self.hot.repeated(narinfos)
 
     def log(self, request: CountedRequest) -> None:  # type: ignore[override]
         """See `HTTPFactory`: account for a request that has ended; once, also if that fails."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,16 +11,30 @@ from twisted.internet.defer import gatherResults
 from ncps.errors import Corrupt, NcpsError, NotFound
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
-from ncps.ports import Body, NarStore, Replaced
+from ncps.ports import Body, NarStore, Reopen, Replaced
 from tests.contract.body import BodyContract, content
 from tests.contract.running import start
 from tests.contract.samples import key_of, spooled
+
+
+def read_again(reopen: Reopen) -> bytes | None:
+    """Return the bytes of a small file that is opened again; None if it is not."""
+    file = reopen()
+    if file is None:
+        return None
+    buffer = memoryview(bytearray(100))
+    try:
+        return bytes(buffer[: file.read_into(buffer, 0)])
+    finally:
+        os.close(file.fd)
 
 
 class NarStoreContract(BodyContract):
     store: NarStore
     sources: Path
     """A directory for finished files."""
+    reopens = False
+    """Whether its objects are files that are opened without waiting."""
 
     async def publish(self, key: NarKey, data: bytes) -> None:
         await self.store.publish(key, spooled(self.sources, data))
@@ -105,6 +120,24 @@ class NarStoreContract(BodyContract):
                 await self.assert_raises(Replaced, opening)
         body = await self.store.open(key_of(1), 2, 5, tag=second.tag)
         self.assertEqual(await content(body), b"ME ")
+
+    async def test_an_object_is_opened_again_and_again(self) -> None:
+        """As long as it is the same one; it is read as it is now."""
+        first = await self.store.publish(key_of(1), spooled(self.sources, b"some bytes"))
+        reopen = self.store.reopener(key_of(1), size=10, tag=first.tag)
+        self.assertEqual(self.reopens, reopen is not None)
+        if reopen is None:
+            return
+        for _ in range(2):
+            self.assertEqual(b"some bytes", read_again(reopen))
+        for size, tag in ((9, first.tag), (10, "another"), (10, "")):
+            other = self.store.reopener(key_of(1), size=size, tag=tag)
+            assert other is not None
+            self.assertIsNone(read_again(other))
+        await self.store.publish(key_of(1), spooled(self.sources, b"SOME BYTES"))
+        self.assertIsNone(read_again(reopen))
+        await self.store.quarantine(key_of(1))
+        self.assertIsNone(read_again(reopen))
 
     async def test_a_copy_has_the_bytes_and_a_tag(self) -> None:
         """A second key for an object replaces what was there, and outlives the first."""

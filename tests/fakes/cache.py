@@ -23,7 +23,7 @@ from ncps.cache.answers import (
 from ncps.errors import Corrupt
 from ncps.nix.narurl import NarKey
 from ncps.nix.realisation import RealisationKey
-from ncps.ports import Body, Segment
+from ncps.ports import Body, Reopen, Segment
 from ncps.ranges import entity_tag
 
 PUBLIC_KEY = "cache.example:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
@@ -99,6 +99,7 @@ class StubNar(ServedNar):
         self._upstream = upstream
         self._sized = sized
         self.elsewhere: str | None = None
+        self.reopen: Reopen | None = None
         self.may_go_better = False
         self.complaints: list[str] = []
         self.bodies: list[ScriptedBody] = []
@@ -137,6 +138,9 @@ class StubNar(ServedNar):
         self.bodies.append(body)
         return body
 
+    def reopener(self) -> Reopen | None:
+        return self.reopen
+
     async def spoiled(self, error: Corrupt) -> bool:
         self.complaints.append(str(error))
         return self.may_go_better
@@ -157,8 +161,8 @@ class StubCache(Cache):
     :ivar asked: every digest and key asked for, in order.
     :ivar parts: of every NAR asked for, whether a part was wanted.
     :ivar old_names: of NARs, as others call them.
-    :ivar used: digests that were said to be repeated.
-    :ivar forget: what was given to `watch`.
+    :ivar used: digests and keys that were said to be repeated.
+    :ivar forget: what was given to `watch`; `nar_changed` what was given to `watch_nars`.
     :ivar gate: if set, narinfo and nar wait for it first.
     """
 
@@ -169,8 +173,9 @@ class StubCache(Cache):
         self.asked: list[str | NarKey] = []
         self.parts: list[bool] = []
         self.gate: Deferred[None] | None = None
-        self.used: list[str] = []
+        self.used: list[str | NarKey] = []
         self.forget: Callable[[str], object] = len
+        self.nar_changed: Callable[[NarKey | None], object] = bool
         self.state = Readiness(parts={"database": "ok"}, needed=frozenset({"database"}))
 
     @property
@@ -197,6 +202,12 @@ class StubCache(Cache):
 
     def repeated(self, digests: Collection[str]) -> None:
         self.used += digests
+
+    def watch_nars(self, changed: Callable[[NarKey | None], object]) -> None:
+        self.nar_changed = changed
+
+    def nars_repeated(self, keys: Collection[NarKey]) -> None:
+        self.used += keys
 
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         self.asked.append(file_name)

@@ -21,6 +21,7 @@ from ncps.ports import (
     ExtraStore,
     NarInfoStore,
     NarStore,
+    Reopen,
     Replaced,
     Segment,
     SetAside,
@@ -28,6 +29,7 @@ from ncps.ports import (
     Stat,
 )
 from ncps.storage import keys
+from tests.fakes.files import MemoryFile
 
 CHUNK = 64 * 1024
 
@@ -135,6 +137,15 @@ class MemoryNarStore(_Failing, NarStore):
             raise Replaced(f"{key.file_name} was replaced in the store")
         self.bodies.append(MemoryBody(data[start:end]))
         return self.bodies[-1]
+
+    def reopener(self, key: NarKey, *, size: int, tag: str) -> Reopen | None:
+        def reopen() -> MemoryFile | None:
+            data = self.objects.get(key)
+            if data is None or len(data) != size or self.tag(key) != tag:
+                return None
+            return MemoryFile(data)
+
+        return reopen
 
     async def publish(self, key: NarKey, source: Spooled) -> Stat:
         self._check()

@@ -34,6 +34,7 @@ class LocalNarStoreTests(NarStoreContract, LocalTestCase):
     """The contract with threads; sources may be on another file system."""
 
     store: BlobNarStore
+    reopens = True
 
     def setUp(self) -> None:
         super().setUp()

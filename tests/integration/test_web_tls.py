@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 
 from ncps.aio.tls import verified
 from ncps.web.fast.tls import encrypt
-from tests.integration import test_sent_files, test_web
+from tests.integration import test_hot_files, test_sent_files, test_web
 from tests.integration.encrypted import authority, certificates, client_context
 from tests.integration.web_client import Client
 
@@ -131,3 +131,7 @@ class EncryptedFileTests(test_sent_files.SentFileTests):
 
     def dressed(self, line: socket.socket) -> socket.socket:
         return client_context().wrap_socket(line, server_hostname="127.0.0.1")
+
+
+class EncryptedHotFileTests(test_hot_files.HotFileTests, EncryptedFileTests):
+    """The same for those that the connection sends by itself."""

@@ -153,11 +153,12 @@ class _Sick:
             count = readable("preadv", fd, offset, len(buffer))
             return preadv(fd, [buffer[:count]], offset, flags)
 
-        def sick_open_now(path: str) -> int | None:
-            if self.is_out_of_memory(path):
+        def sick_open_now(path: bytes) -> int | None:
+            name = os.fsdecode(path)
+            if self.is_out_of_memory(name):
                 return None
             try:
-                readable("open", path, 0, 1)
+                readable("open", name, 0, 1)
             except OSError:
                 return None
             return open_now(path)

@@ -104,7 +104,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "ncps.web": (
         "clients crowd address_counts misled certificates vouched targets",
-        "fast.heads fast.hot fast.ledger accesslog traced",
+        "fast.heads fast.hot fast.hot_nars fast.ledger accesslog traced",
         "state",
         "fast",
         "answer incoming sending",

@@ -244,6 +244,9 @@ class FollowedNar:
         """See `ServedNar.body`."""
         return await self.open_body(self.key, self.download, start, stop)
 
+    def reopener(self) -> None:
+        """None: see `ServedNar.reopener`."""
+
     async def spoiled(self, error: Corrupt) -> bool:
         """See `ServedNar.spoiled`; False, since the download has its own judge."""
         return False

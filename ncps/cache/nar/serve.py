@@ -8,7 +8,6 @@ NarHash, and find the rest out anew.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 
 from attrs import evolve
 
@@ -18,14 +17,14 @@ from ncps.cache.answers import Absent, Outcome, ServedNar
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.download import Download, FollowedNar
 from ncps.cache.nar.downloads import Downloads
+from ncps.cache.nar.ready import ReadyNars, is_hearsay, is_ours
 from ncps.cache.nar.relay import AlreadyStored
-from ncps.cache.nar.stored import StoredNar, find_object, locate_stored, open_stored
+from ncps.cache.nar.stored import find_object, open_stored
 from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.search import in_ring
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.state import CacheState
 from ncps.cache.world import World
-from ncps.codec import is_supported
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound
 from ncps.nix.narurl import NarKey
 from ncps.observe.tracing.spans import current
@@ -34,7 +33,10 @@ from ncps.ports import Body, NarRecord, Removals, Replaced
 
 
 class Nars:
-    """Opens NARs, from the store or as they arrive."""
+    """Opens NARs, from the store or as they arrive.
+
+    :ivar ready: says which stored NARs may be sent again without being opened here.
+    """
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Nars:
         self._workers = world.threads
         self._negatives = state.negatives
         self._uses = state.uses
+        self.ready = ReadyNars(world, state, self.is_arriving)
         self._narinfos = narinfos
         self._adoption = adoption
         self._verifier = verifier
@@ -70,17 +73,13 @@ class Nars:
 
     async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Return a NAR to serve; raises what `Cache.nar` raises."""
+        changes = self.ready.changes
         nar = await self._find(key)
         _refuse_ring(key, nar)
         self._uses.nar(key if nar is None else nar.key)
         if nar is not None and nar.is_stored:
-            return StoredNar(
-                nar=nar,
-                upstream=self._upstreams.names.get(nar.upstream, ""),
-                open_body=self._open_stored,
-                locate=partial(locate_stored, self._store),
-                spoil=self._verifier.healing.spoiled,
-            )
+            spoiled = self._verifier.healing.spoiled
+            return self.ready.served(nar, changes, self._open_stored, spoiled)
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         download = self._downloads.join(key, nar, may_replace=not is_part)
         try:
@@ -161,7 +160,7 @@ class Nars:
         if self.is_arriving(key):
             return None
         nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
-        if nar is not None and nar.is_stored and _is_hearsay(nar, self._upstreams):
+        if nar is not None and nar.is_stored and is_hearsay(nar, self._upstreams):
             nar = await self._verifier.verify(nar) or await self._catalog.nar(key)
         if nar is not None and nar.is_stored:
             return nar
@@ -248,19 +247,8 @@ def _refuse_ring(key: NarKey, nar: NarRecord | None) -> None:
         raise in_ring(key.file_name)
 
 
-def _is_hearsay(nar: NarRecord, upstreams: Upstreams) -> bool:
-    """Whether stored bytes were never looked into, and came from an upstream that is not ours."""
-    return nar.verified_at is None and not _is_ours(nar, upstreams)
-
-
 def _own_view(nar: NarRecord, upstreams: Upstreams) -> NarRecord:
     """The record of a NAR without the unsigned word of an upstream that is not ours."""
-    if nar.was_stored or _is_ours(nar, upstreams):
+    if nar.was_stored or is_ours(nar, upstreams):
         return nar
     return evolve(nar, file_size=None, file_hash=None, upstream="", origin_url="")
-
-
-def _is_ours(nar: NarRecord, upstreams: Upstreams) -> bool:
-    """Whether the row rests on an upstream of ours, or on nothing that could be found out anew."""
-    is_checkable = nar.nar_hash is not None and is_supported(nar.encoding or nar.compression)
-    return not (is_checkable and nar.upstream) or nar.upstream in upstreams.names

@@ -23,7 +23,7 @@ from ncps.codec import decoder
 from ncps.errors import Conflict, Corrupt, Malformed, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import EXTENSIONS, NarKey, conventional_key
 from ncps.observe.tracing.spans import span
-from ncps.ports import Blocked, Body, NarRecord, NarStore, Segment, Stat
+from ncps.ports import Blocked, Body, NarRecord, NarStore, Reopen, Segment, Stat
 
 _RECOMPRESSED = ("zstd", "xz")
 """Encodings in which the Go program of the same name keeps an uncompressed NAR."""
@@ -163,6 +163,7 @@ class StoredNar:
     open_body: Callable[[NarRecord, int, int | None], Awaitable[Body]]
     locate: Callable[[NarRecord], Awaitable[str | None]]
     spoil: Callable[[NarRecord, Corrupt], Awaitable[None]]
+    reopening: Callable[[NarRecord], Reopen | None] = lambda _: None
     outcome: Outcome = Outcome.HIT
 
     @property
@@ -189,6 +190,10 @@ class StoredNar:
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
         """See `ServedNar.body`."""
         return await self.open_body(self.nar, start, stop)
+
+    def reopener(self) -> Reopen | None:
+        """See `ServedNar.reopener`."""
+        return self.reopening(self.nar)
 
     async def spoiled(self, error: Corrupt) -> bool:
         """See `ServedNar.spoiled`."""

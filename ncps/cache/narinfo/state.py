@@ -83,6 +83,7 @@ class NarInfoMemory:
 
     :param max_bytes: bound on texts and their overhead; 0 holds nothing.
     :ivar forgotten: told the hash of every narinfo that is held no more, or was replaced.
+    :ivar nar_changed: told each NAR whose state has changed; None if that of all may have.
     :ivar changes: number of changes of NARs so far. A narinfo that was read from the catalog before
         a change must not be put in after it.
     """
@@ -90,6 +91,7 @@ class NarInfoMemory:
     def __init__(self, max_bytes: int) -> None:
         self.changes = 0
         self.forgotten: Callable[[str], object] = len
+        self.nar_changed: Callable[[NarKey | None], object] = bool
         self._by_digest: BoundedMap[str, KnownNarInfo] = BoundedMap(
             max_bytes, size_of=_size, forgotten=self._forgotten
         )
@@ -147,11 +149,13 @@ class NarInfoMemory:
         self.changes += 1
         for digest in self.digests_of(key):
             self.drop(digest)
+        self.nar_changed(key)
 
     def clear(self) -> None:
         """Forget everything: nothing tells what has changed."""
         self.changes += 1
         self._by_digest.clear()
+        self.nar_changed(None)
 
 
 def _size(item: KnownNarInfo) -> int:

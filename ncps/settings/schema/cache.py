@@ -241,6 +241,13 @@ class CacheSettings:
         "Memory for narinfos that are ready to be served; 0 to ask the database each time.",
         shared=True,
     )
+    nar_memory_size_bytes: int = setting(
+        SIZE,
+        "16M",
+        "Memory for the answers about stored NARs that lie ready, without their bytes, about 2.5 "
+        "KiB each; 0 to ask the database each time.",
+        shared=True,
+    )
     nix_cache_info: NixCacheInfoSettings = branch(NixCacheInfoSettings)
     database: DatabaseSettings = branch(DatabaseSettings, "Database server")
     max_size_bytes: int = setting(

@@ -12,7 +12,9 @@ one of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
@@ -20,10 +22,12 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from ncps.auth.principal import Principal
+from ncps.ports import SteadyFile
 from ncps.web.clients import plain_address
 from ncps.web.fast.bounded import BoundedChannel
 from ncps.web.fast.heads import Head, KnownHead, head_of
 from ncps.web.fast.hot import HotNarInfo
+from ncps.web.fast.hot_nars import ROUTE, HotNar, Sent
 from ncps.web.fast.ledger import Access
 from ncps.web.fast.transport import PromptMixin
 
@@ -35,6 +39,7 @@ class NcpsChannel(BoundedChannel):
 
     _prompt: PromptMixin | None = None
     _send: Callable[[bytes], None]
+    _send_with_file: Callable[[bytes, SteadyFile, int], int] | None
     _peer: IAddress
     _host: IAddress
     client = ""
@@ -53,6 +58,7 @@ class NcpsChannel(BoundedChannel):
             self._prompt, self._send = self.transport, self.transport.send_now
         else:  # TLS, and tests
             self._send = self.transport.write
+        self._send_with_file = getattr(self.transport, "send_with_file", None)
         super().connectionMade()
         self.site.opened(self)
 
@@ -86,6 +92,8 @@ class NcpsChannel(BoundedChannel):
                     if reader is not None:
                         self._repeat(hot, known, reader)
                         return
+                elif hot is None and self._gives_file(data, at, known):
+                    return
         if self._prompt is None:
             self._receive(data, known)
             return
@@ -138,13 +146,84 @@ class NcpsChannel(BoundedChannel):
             )
         )
 
-    def _known_head_received(self, head: Head, known: KnownHead) -> None:
+    def _gives_file(self, data: bytes, at: int, known: KnownHead) -> bool:
+        """Answer with a file, if the answer lies ready; False if nothing was sent.
+
+        :param at: where the target ends in the head.
+        """
+        site = self.site
+        hot = site.hot_nars.find(data[:at])
+        if hot is None or self._send_with_file is None:
+            return False
+        if site.answering >= site.limits.max_requests:
+            return False
+        reader = site.reader(self, known.headers)
+        file = None if reader is None else hot.reopen()
+        if reader is None or file is None:
+            return False
+        began = site.clock.seconds()
+        try:
+            head = site.opening() + hot.head
+            count = self._send_with_file(head, file, hot.size)
+        finally:
+            os.close(file.fd)
+        if not count:
+            return False
+        if count == len(head) + hot.size:
+            self._gave(hot, known, reader, began)
+        else:
+            sent = Sent(began=began, reader=reader, head=head, count=count)
+            self._go_on(Head(data[4:at], data[at:]), known, lambda r: hot.go_on(r, sent))
+        return True
+
+    def _gave(self, hot: HotNar, known: KnownHead, reader: Principal, began: float) -> None:
+        """Account for a file that was sent as a whole."""
+        self.resetTimeout()
+        self._left_when_idle = 0
+        ended = self.site.clock.seconds()
+        self.site.ledger.add(
+            Access(
+                ended=ended,
+                route=ROUTE,
+                method="GET",
+                path=hot.path,
+                status=200,
+                size=hot.size,
+                elapsed=ended - began,
+                is_complete=True,
+                cache=hot.cache,
+                digest=hot.key.file_name,
+                upstream=hot.upstream,
+                client=self.client_of(known.headers),
+                user=reader.name,
+                is_hot=True,
+            )
+        )
+
+    def _go_on(self, head: Head, known: KnownHead, go_on: Callable[[Any], object]) -> None:
+        """Have a request send what is left of an answer."""
+        if self._prompt is None:
+            self._known_head_received(head, known, go_on)
+            return
+        self._prompt.cork()
+        try:
+            self._known_head_received(head, known, go_on)
+        finally:
+            self._prompt.uncork()
+
+    def _known_head_received(
+        self,
+        head: Head,
+        known: KnownHead,
+        go_on: Callable[[Any], object] | None = None,
+    ) -> None:
         """Do what `HTTPChannel` does at the end of a head without a body."""
         self._is_between = False
         self.new_head = None
         self.resetTimeout()
-        request = self.requestFactory(self, 0)
+        request: Any = self.requestFactory(self, 0)
         request.requestHeaders = known.headers
+        request.go_on = go_on
         self.requests.append(request)
         self._command, self._path, self._version = b"GET", head.target, b"HTTP/1.1"
         request.gotLength(0)

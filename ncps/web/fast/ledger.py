@@ -56,7 +56,7 @@ class Ledger:
     """Collects accesses; `settle` writes them down.
 
     :param access_log: given batches, in the order of `ended`.
-    :param repeated: given the digests of narinfos that were answered without asking the page.
+    :param repeated: given those that were answered without asking the page.
     """
 
     def __init__(

@@ -59,6 +59,21 @@ class EncryptedSocket(ssl.SSLSocket):
                 raise
         return sent
 
+    def sendmsg(self, buffers: Any, *_: Any) -> int:  # type: ignore[override]
+        """See `socket.socket`, which `SSLSocket` lacks."""
+        sent = 0
+        for buffer in buffers:
+            try:
+                taken = self.send(buffer)
+            except OSError:
+                if sent:
+                    break  # an error that stays comes again
+                raise
+            sent += taken
+            if taken < len(buffer):
+                break
+        return sent
+
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """See `socket.socket`."""
         try:

@@ -23,6 +23,8 @@ from twisted.python.failure import Failure
 
 from ncps.aio.unchanged_file import UnchangedFile
 from ncps.errors import NcpsError
+from ncps.ports import SteadyFile
+from ncps.web.fast.file_turn import BUFFER, FILE_LIMIT, send_in_turn
 
 if TYPE_CHECKING:
     _Stock = tcp.Server
@@ -30,13 +32,7 @@ else:
     _Stock = object
 
 
-FILE_LIMIT = 2 * 1024 * 1024
-"""Bytes of a file that are sent before others have their turn."""
-
 _ABORTED = Failure(ConnectionAborted())  # made while there is memory
-
-_BUFFER = memoryview(bytearray(512 * 1024))
-"""Where pieces of files lie between two system calls; small enough for the caches of a core."""
 
 
 @define
@@ -92,6 +88,18 @@ class PromptMixin(_Stock):
             super().startWriting()  # an error comes again then, and the reactor deals with it
         return True
 
+    def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int:
+        """See `send_in_turn`; 0 also where nothing may be sent now."""
+        if self.has_unsent or self._piece is not None or not self.connected:
+            return 0
+        if self.disconnecting or self._writeDisconnecting or self._aborting:
+            return 0
+        try:
+            return send_in_turn(self.socket, head, file, size)
+        except BaseException:
+            self.shut()
+            raise
+
     def _try_piece(self) -> Exception | None:
         try:
             return self._send_piece()
@@ -105,7 +113,7 @@ class PromptMixin(_Stock):
         turn = min(piece.left, FILE_LIMIT)
         while turn:
             try:
-                count = piece.file.read_into(_BUFFER[:turn], piece.offset)
+                count = piece.file.read_into(BUFFER[:turn], piece.offset)
             except NcpsError as trouble:
                 self.file_trouble = trouble
                 return main.CONNECTION_LOST
@@ -114,7 +122,7 @@ class PromptMixin(_Stock):
                 self._drop_piece()
                 return None
             try:
-                sent = self.socket.send(_BUFFER[:count])
+                sent = self.socket.send(BUFFER[:count])
             except (BlockingIOError, InterruptedError):
                 return None
             except OSError:

@@ -10,8 +10,9 @@ gives up at once, curl does not put a right end to a wrong beginning, and others
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from twisted.logger import Logger
 
@@ -20,7 +21,7 @@ from ncps.cache.answers import NarSource, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
-from ncps.ports import Segment
+from ncps.ports import Body, Segment
 from ncps.ranges import (
     ByteRange,
     RangeSpec,
@@ -114,27 +115,46 @@ class NarPages:
         """Send it; once more, from elsewhere, if stored bytes turn out bad before any is sent."""
         for is_last in (False, True):
             nar = await self._open(request, key)
-            status = "error"
-            try:
-                explain(request, nar.outcome, nar.upstream)
-                location = await nar.location()
-                if location is None:
-                    await _send_once_sized(request, nar, etag)
-                else:
-                    _send_elsewhere(request, location)
-                status = "success"
-            except Corrupt as error:
-                if isinstance(error, WrongBytesSent) and request.startedWriting:
-                    _note_misled(request, key)
-                may_go_better = await nar.spoiled(error)
-                if is_last or request.startedWriting or not may_go_better:
-                    raise
-                _begin_anew(request)
-            else:
+            sending = partial(self._send_whole, request, nar, etag)
+            if await self._attempt(request, nar, sending, is_last=is_last):
                 return
-            finally:
-                nar.close()
-                self._served(result_of(nar.outcome), status, nar.upstream).inc()
+            _begin_anew(request)
+
+    async def _send_whole(self, request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
+        explain(request, nar.outcome, nar.upstream)
+        location = await nar.location()
+        if location is None:
+            await _send_once_sized(request, nar, etag)
+        else:
+            _send_elsewhere(request, location)
+
+    async def _attempt(
+        self,
+        request: NcpsRequest,
+        nar: ServedNar,
+        sending: Callable[[], Awaitable[None]],
+        *,
+        is_last: bool = True,
+    ) -> bool:
+        """Send and count it; False if its bytes turned out bad before any was sent.
+
+        Raises the errors of a body, and Corrupt if there is no use in another attempt.
+        """
+        status = "error"
+        try:
+            await sending()
+            status = "success"
+        except Corrupt as error:
+            if isinstance(error, WrongBytesSent) and request.startedWriting:
+                _note_misled(request, nar.key)
+            may_go_better = await nar.spoiled(error)
+            if is_last or request.startedWriting or not may_go_better:
+                raise
+            return False
+        finally:
+            nar.close()
+            self._served(result_of(nar.outcome), status, nar.upstream).inc()
+        return True
 
     async def _open(self, request: NcpsRequest, key: NarKey) -> ServedNar:
         try:
@@ -230,11 +250,7 @@ async def _send(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
     try:
         if size is not None and nar.size != size:
             raise Resized(f"the file does not have the {size} bytes that were announced")
-        segment = body.segment()
-        if segment is not None and segment.length == length:
-            await _pour_file(segment, request)
-        else:
-            await pour(aiter(body), request, length)
+        await pour_body(body, request, length)
     finally:
         body.close()
 
@@ -256,6 +272,15 @@ async def _resolve(
     except Unsatisfiable as error:
         request.setHeader(b"Content-Range", error.content_range)
         raise
+
+
+async def pour_body(body: Body, request: NcpsRequest, length: int | None) -> None:
+    """Write a body, from its file if it lies in one. Raises as `pour`."""
+    segment = body.segment()
+    if segment is not None and segment.length == length:
+        await _pour_file(segment, request)
+    else:
+        await pour(aiter(body), request, length)
 
 
 async def _pour_file(segment: Segment, request: NcpsRequest) -> None:

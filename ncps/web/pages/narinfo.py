@@ -12,7 +12,7 @@ from ncps.errors import NcpsError, NotFound
 from ncps.observe.metrics import Metrics
 from ncps.ranges import if_none_match
 from ncps.web.answer import send
-from ncps.web.fast.hot import HotNarInfo, HotNarInfos
+from ncps.web.fast.hot import HotNarInfo, HotNarInfos, rest_of_head
 from ncps.web.fast.ledger import Access
 from ncps.web.request import NcpsRequest
 from ncps.web.respond import explain, respond
@@ -21,13 +21,6 @@ CONTENT_TYPE = b"text/x-nix-narinfo"
 CACHE_CONTROL = b"public, max-age=60"
 """Nix ignores it and keeps narinfos for 30 days. It is for proxies in front of us, which may take
 a burst off us, but should see a new signature or a lost NAR within a minute."""
-
-_OF_THE_MOMENT = {
-    b"Server": None,  # begins every answer, as does the next
-    b"Date": None,
-    b"Connection": None,
-    b"Server-Timing": b"total;dur=0.0",  # in tenths of milliseconds, of which it takes none
-}
 
 
 class NarInfoPages:
@@ -92,16 +85,11 @@ def _answer_of(
     request: NcpsRequest, digest: str, found: ServedNarInfo, may_repeat: Callable[[], bool]
 ) -> HotNarInfo:
     """Return the answer for any client that asks for the same."""
-    lines = []
-    for name, values in request.responseHeaders.getAllRawHeaders():
-        value = _OF_THE_MOMENT.get(name, values[0])
-        if value is not None:
-            lines.append(b"%b: %b\r\n" % (name, value))
     return HotNarInfo(
         digest=digest,
         path=f"/{digest}.narinfo",
         route=request.route,
-        head=b"".join(lines) + b"\r\n",
+        head=rest_of_head(request.responseHeaders),
         text=found.text,
         may_repeat=may_repeat,
         cache=found.outcome.value,

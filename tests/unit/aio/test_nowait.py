@@ -44,7 +44,7 @@ class NowTests(SynchronousTestCase):
         path = Path(self.mktemp()).absolute()
         path.write_bytes(b"some bytes")
         path.read_bytes()
-        fd = open_now(str(path))
+        fd = open_now(bytes(path))
         assert fd is not None
         self.addCleanup(os.close, fd)
         self.assertEqual(bytes_now(fd, 4, 5), b"byte")
@@ -53,5 +53,5 @@ class NowTests(SynchronousTestCase):
 
     def test_what_cannot_be_opened(self) -> None:
         """Why not is for a thread to find out: nothing is raised."""
-        self.assertIsNone(open_now("/nonexistent/file"))
-        self.assertIsNone(open_now("/proc/self/mem/x"))
+        self.assertIsNone(open_now(b"/nonexistent/file"))
+        self.assertIsNone(open_now(b"/proc/self/mem/x"))

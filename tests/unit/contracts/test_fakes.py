@@ -45,6 +45,7 @@ from tests.fakes.tokens import MemoryTokens
 @synchronously
 class MemoryNarStoreTests(NarStoreContract, SynchronousTestCase):
     store: MemoryNarStore
+    reopens = True
 
     def setUp(self) -> None:
         self.store = MemoryNarStore()

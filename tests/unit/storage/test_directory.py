@@ -45,6 +45,7 @@ def open_descriptors() -> int:
 @synchronously
 class LocalNarStoreTests(NarStoreContract, LocalTestCase):
     store: BlobNarStore
+    reopens = True
 
     def setUp(self) -> None:
         super().setUp()

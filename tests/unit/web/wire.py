@@ -19,13 +19,16 @@ from ncps.cache.answers import Outcome
 from ncps.nix.cacheinfo import CacheInfo
 from ncps.observe.metrics import Metrics
 from ncps.peering.tickets import TicketVerifier
+from ncps.ports import SteadyFile
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.access import CredentialGuard
 from ncps.web.fast.hot import HotNarInfos
+from ncps.web.fast.hot_nars import HotNars
 from ncps.web.fast.ledger import Access
 from ncps.web.grammar import RemovalAnswers, cluster_nars, fixed, narinfos, nars, old_nars
 from ncps.web.guard import RouteGuard
 from ncps.web.pages import info
+from ncps.web.pages.hot_nar import HotNarPages
 from ncps.web.pages.metrics import Scrape
 from ncps.web.pages.nar import NarPages
 from ncps.web.pages.narinfo import NarInfoPages
@@ -90,7 +93,10 @@ def parse_response(data: bytes, *, head_only: bool = False) -> tuple[Response, b
 
 
 class Client(StringTransport):
-    """A client's end of one connection."""
+    """A client's end of one connection.
+
+    :ivar takes: how many bytes of a head and a file it takes at once; None for all.
+    """
 
     SEND_LIMIT = 128 * 1024  # as Twisted's sockets have it
     bufferSize = 64 * 1024  # noqa: N815 - as Twisted spells it
@@ -102,6 +108,7 @@ class Client(StringTransport):
         self.protocol = protocol
         self.lost = False
         self.is_slow = False
+        self.takes: int | None = None
         protocol.makeConnection(self)
 
     def send(self, data: bytes) -> None:
@@ -113,6 +120,16 @@ class Client(StringTransport):
         super().write(data)
         if self.is_slow and self.producer is not None:
             self.producer.pauseProducing()
+
+    def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int:
+        """Take as much of a head and a file as `takes` says."""
+        buffer = memoryview(bytearray(size))
+        count = file.read_into(buffer, 0)
+        if not count:
+            return 0
+        data = (head + buffer[:count])[: self.takes]
+        self.write(data)
+        return len(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Take the bytes of a chunk, like any others."""
@@ -169,12 +186,13 @@ class Server:
         self.cache = StubCache()
         self.metrics = Metrics(["up.example"])
         self._logged: list[Access] = []
-        self.hot = HotNarInfos(hot_bytes)
+        self.hot, self.hot_nars = HotNarInfos(hot_bytes), HotNars(hot_bytes)
         self.site = NcpsSite(
             routes_for(
                 self.cache,
                 self.metrics,
                 self.hot,
+                hot_nars=self.hot_nars,
                 more=more,
                 uploads=self.uploads,
                 guard=guard or credentials,
@@ -186,6 +204,7 @@ class Server:
             hot=self.hot,
             access_log=self._logged.extend,
         )
+        self.site.hot_nars = self.hot_nars
         if credentials is not None:
             self.site.read_by(credentials.reader)
 
@@ -230,13 +249,15 @@ def routes_for(
     hot: HotNarInfos,
     peers: PeerPages | None = None,
     *,
+    hot_nars: HotNars | None = None,
     more: Sequence[Route] = (),
     uploads: StubUploads | None = None,
     guard: RouteGuard | None = None,
     removals: RemovalAnswers | None = None,
 ) -> Routes:
     """Assemble the routes as the service does."""
-    own_nars, stored = NarPages(cache, metrics), uploads or StubUploads()
+    own_nars = HotNarPages(cache, metrics, HotNars(0) if hot_nars is None else hot_nars)
+    stored = uploads or StubUploads()
     taking = UploadPages(stored)
     return Routes(
         [

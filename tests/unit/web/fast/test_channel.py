@@ -14,13 +14,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.cache.answers import Outcome
 from ncps.errors import Unavailable
+from ncps.nix.narurl import NarKey
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.access import CredentialGuard
 from ncps.web.fast.heads import KnownHeads
 from tests.fakes.cache import served_narinfo
+from tests.fakes.files import MemoryFile
 from tests.unit.web.wire import Client, Server
 
 DIGESTS = ("0" * 32, "1" * 32, "2" * 32)
+NARS = (NarKey("0" * 52, "xz"), NarKey("1" * 52, ""))
 REST = b" HTTP/1.1\r\nHost: cache\r\nUser-Agent: curl/8.14.1 Nix/2.28.4\r\nAccept: */*\r\n\r\n"
 LIMITS = ServerSettings(
     header_timeout_s=10.0, idle_timeout_s=120.0, max_header_size_bytes=700, max_headers=6
@@ -29,6 +32,10 @@ LIMITS = ServerSettings(
 
 def head(digest: str, rest: bytes = REST) -> bytes:
     return b"GET /%b.narinfo%b" % (digest.encode(), rest)
+
+
+def nar_head(key: NarKey, rest: bytes = REST) -> bytes:
+    return b"GET /%b%b" % (key.url.encode(), rest)
 
 
 _LINES = (
@@ -70,6 +77,12 @@ def heads_of(rests: tuple[bytes, ...]) -> KnownHeads:
     return server.site.heads
 
 
+def without_road(metrics: bytes) -> bytes:
+    """Metrics but for the one that says which road answers have taken."""
+    lines = metrics.splitlines()
+    return b"\n".join(line for line in lines if not line.startswith(b"ncps_short_answers_total{"))
+
+
 class Road:
     """A server and one client, with short cuts or without, and everything that can be seen.
 
@@ -92,11 +105,14 @@ class Road:
         self.is_away = False
         for digest in DIGESTS[:2]:
             self.put(digest, "")
+        self.store(NARS[0])
+        self.takes: int | None = None
         if is_short:
             self.server.site.heads = heads_of(rests)
         client = self.server.connect()
         for digest in DIGESTS[:2]:
             client.send(head(digest, rests[0]) * 2)
+        client.send(nar_head(NARS[0], rests[0]) * 2)
         client.leave()
         self.server.site.ledger.settle()
         self.server.cache.asked.clear()
@@ -112,12 +128,27 @@ class Road:
             may_repeat=lambda: not self.is_away,
         )
 
+    def store(self, key: NarKey) -> None:
+        """Have the NAR stored."""
+        data = key.file_name.encode() * 10
+        nar = self.server.cache.add_nar(key, data, size=len(data))
+        nar.reopen = lambda: None if self.is_away else MemoryFile(data)
+
+    def change_nar(self, key: NarKey | None) -> None:
+        """The state of a NAR has changed, or that of all may have."""
+        self.server.cache.nar_changed(key)
+
+    def lose_nar(self, key: NarKey) -> None:
+        self.server.cache.nars[key] = Unavailable("its upstream is away")
+        self.server.cache.nar_changed(key)
+
     def send(self, data: bytes) -> None:
         """Let bytes arrive; on a connection of their own if the last one has come to its end."""
         if self.client.disconnecting or self.client.disconnected:
             self.told.append((self.client.value(), self.client.disconnected))
             self.client.leave()
             self.client = self.server.connect()
+        self.client.takes = self.takes
         self.client.send(data)
 
     def change(self, digest: str, note: str) -> None:
@@ -133,6 +164,8 @@ class Road:
         self.is_away = True
         for digest in DIGESTS:
             self.server.cache.narinfos[digest] = Unavailable("all upstreams are away")
+        for key in NARS:
+            self.server.cache.nars[key] = Unavailable("all upstreams are away")
 
     def advance(self, seconds: float) -> None:
         self.server.clock.advance(seconds)
@@ -146,8 +179,8 @@ class Road:
             self.client.disconnecting,
             self.client.disconnected,
             logged,
-            sorted({*map(str, core.asked), *core.used}),
-            generate_latest(self.server.metrics.registry),
+            sorted({*map(str, core.asked), *map(str, core.used)}),
+            without_road(generate_latest(self.server.metrics.registry)),
             [call.getTime() for call in self.server.timers],
         )
 
@@ -156,6 +189,9 @@ TARGETS = st.sampled_from(
     [
         *(f"/{digest}.narinfo".encode() for digest in DIGESTS),
         b"/%b.narinfo?x" % DIGESTS[0].encode(),
+        f"/{NARS[0].url}".encode(),
+        f"/{NARS[1].url}".encode(),
+        f"/{NARS[0].url}?x".encode(),
         b"/pubkey",
         b"/\xff",
         b"/a\r\nX: y",
@@ -163,10 +199,14 @@ TARGETS = st.sampled_from(
     ]
 )
 VERBS = st.sampled_from([b"GET ", b"GET ", b"GET ", b"HEAD ", b"get ", b"PUT ", b"GET  "])
-PLAIN = st.sampled_from(DIGESTS).map(head)
+PLAIN = st.one_of(
+    st.sampled_from(DIGESTS).map(head),
+    st.sampled_from([NARS[0], *NARS]).map(nar_head),
+)
 MESSAGES = st.one_of(
     PLAIN,
     st.tuples(st.sampled_from(DIGESTS), st.sampled_from(RESTS)).map(lambda parts: head(*parts)),
+    st.sampled_from(RESTS).map(lambda rest: nar_head(NARS[0], rest)),
     st.tuples(VERBS, TARGETS, st.sampled_from(RESTS)).map(b"".join),
     st.sampled_from([b"\r\n", b"\r\n\r\n", b"\n", b"G", b"GET /pubkey HTTP/1.1\r\n"]),
 )
@@ -194,6 +234,15 @@ def _send(pieces: Sequence[bytes]) -> Deed:
     return deed
 
 
+def _take(count: int | None) -> Deed:
+    """Have the client take so many bytes of each file at once."""
+
+    def deed(road: Road) -> None:
+        road.takes = count
+
+    return deed
+
+
 def _change(digest: str, note: str) -> Deed:
     return lambda road: road.change(digest, note)
 
@@ -205,6 +254,10 @@ DEEDS: st.SearchStrategy[Deed] = st.one_of(
     st.builds(_change, st.sampled_from(DIGESTS), st.sampled_from("ab")),
     st.sampled_from(DIGESTS).map(lambda digest: lambda road: road.lose(digest)),
     st.just(Road.go_away),
+    st.sampled_from([*NARS, None]).map(lambda key: lambda road: road.change_nar(key)),
+    st.sampled_from(NARS).map(lambda key: lambda road: road.lose_nar(key)),
+    st.sampled_from(NARS).map(lambda key: lambda road: road.store(key)),
+    st.sampled_from([1, 50, 300, 400, 500, 800, None]).map(_take),
     st.sampled_from([0.1, 9.0, 70.0]).map(lambda s: lambda road: road.advance(s)),
 )
 
@@ -224,7 +277,7 @@ class SameAnswersTests(SynchronousTestCase):
             road.client.leave()
 
 
-class ShortCutTests(SynchronousTestCase):
+class ShortCutCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.road = Road(is_short=True)
         self.server, self.client = self.road.server, self.road.client
@@ -236,6 +289,8 @@ class ShortCutTests(SynchronousTestCase):
         (client or self.client).send(data)
         return len(self.server.cache.asked) == before
 
+
+class ShortCutTests(ShortCutCase):
     def test_plain_request_for_a_hot_narinfo_is_not_passed_on(self) -> None:
         """A narinfo that was shown before costs no question to the cache."""
         self.assertTrue(self.is_taken(head(DIGESTS[0])))
@@ -326,3 +381,13 @@ class ShortCutTests(SynchronousTestCase):
             self.client.dataBuffer = bytes(left)  # type: ignore[attr-defined]
             self.server.clock.advance(120)
             self.assertFalse(self.client.disconnecting)
+
+    def test_each_short_cut_is_counted(self) -> None:
+        """The metric says how many answers took it."""
+        taken = []
+        for _ in range(2):
+            self.client.send(head(DIGESTS[0]))
+            self.server.site.ledger.settle()
+            count = self.server.sample("ncps_short_answers_total", route="/{hash}.narinfo")
+            taken.append(count or 0.0)
+        self.assertEqual(1, taken[1] - taken[0])

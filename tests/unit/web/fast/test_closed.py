@@ -17,7 +17,7 @@ from ncps.errors import Unavailable
 from ncps.observe.metrics import Metrics
 from ncps.web.access import CredentialGuard
 from tests.fakes.credentials import StubCredentials
-from tests.unit.web.fast.test_channel import DIGESTS, REST, Deed, Road, head
+from tests.unit.web.fast.test_channel import DIGESTS, NARS, REST, Deed, Road, head, nar_head
 
 
 def bearer(token: str) -> bytes:
@@ -85,8 +85,9 @@ class ClosedRoad(Road):
             self.metrics.authentications(source, result).inc()
 
 
-REQUESTS = st.tuples(st.sampled_from(DIGESTS), st.sampled_from(RESTS)).map(
-    lambda parts: head(*parts)
+REQUESTS = st.one_of(
+    st.tuples(st.sampled_from(DIGESTS), st.sampled_from(RESTS)).map(lambda parts: head(*parts)),
+    st.sampled_from(RESTS).map(lambda rest: nar_head(NARS[0], rest)),
 )
 
 

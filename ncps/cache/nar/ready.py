@@ -1,0 +1,104 @@
+"""Ready: stored NARs that may be sent again without a question to the catalog.
+
+The answer to a client that asks for a stored NAR stays the same until the NAR's row changes. This
+process hears of each change that any process of the cache makes (`Invalidation`), and tells the
+part that keeps such answers. The file itself is opened anew for each client, and only if it is the
+file that the row describes: bytes that were removed or set aside are not sent even where the notice
+of it was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+from ncps.ask.choose import Upstreams
+from ncps.cache.nar.stored import StoredNar, locate_stored, stored_key
+from ncps.cache.narinfo.state import CacheState
+from ncps.cache.world import World
+from ncps.codec import is_supported
+from ncps.errors import Corrupt
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body, NarRecord, Reopen, SteadyFile
+
+
+class ReadyNars:
+    """Says which NARs are ready.
+
+    :param is_arriving: whether a NAR is being downloaded.
+    """
+
+    def __init__(
+        self, world: World, state: CacheState, is_arriving: Callable[[NarKey], bool]
+    ) -> None:
+        self._store = world.nars
+        self._upstreams = world.upstreams
+        self._memory = state.memory
+        self._uses = state.uses
+        self._is_arriving = is_arriving
+
+    @property
+    def changes(self) -> int:
+        """The number of changes so far, to be read before the row of a NAR."""
+        return self._memory.changes
+
+    def watch(self, changed: Callable[[NarKey | None], object]) -> None:
+        """See `Cache.watch_nars`."""
+        self._memory.nar_changed = changed
+
+    def repeated(self, keys: Iterable[NarKey]) -> None:
+        """See `Cache.nars_repeated`."""
+        for key in keys:
+            self._uses.nar(key)
+
+    def served(
+        self,
+        nar: NarRecord,
+        changes: int,
+        open_body: Callable[[NarRecord, int, int | None], Awaitable[Body]],
+        spoil: Callable[[NarRecord, Corrupt], Awaitable[None]],
+    ) -> StoredNar:
+        """Return a stored NAR for a client.
+
+        :param changes: as in `reopener`.
+        """
+        return StoredNar(
+            nar=nar,
+            upstream=self._upstreams.names.get(nar.upstream, ""),
+            open_body=open_body,
+            locate=partial(locate_stored, self._store),
+            spoil=spoil,
+            reopening=partial(self.reopener, changes),
+        )
+
+    def reopener(self, changes: int, nar: NarRecord) -> Reopen | None:
+        """Return what opens the file of a stored NAR; None if the catalog must be asked each time.
+
+        :param changes: what `changes` was before the row was read.
+        """
+        if changes != self._memory.changes or stored_key(nar) != nar.key:
+            return None
+        size = nar.stored_size
+        if size is None or size != nar.file_size or not nar.stored_tag:
+            return None
+        reopen = self._store.reopener(nar.key, size=size, tag=nar.stored_tag)
+        return None if reopen is None else self._guarded(nar, reopen)
+
+    def _guarded(self, nar: NarRecord, reopen: Reopen) -> Reopen:
+        def reopen_if_ready() -> SteadyFile | None:
+            if self._is_arriving(nar.key) or is_hearsay(nar, self._upstreams):
+                return None
+            return reopen()
+
+        return reopen_if_ready
+
+
+def is_hearsay(nar: NarRecord, upstreams: Upstreams) -> bool:
+    """Whether stored bytes were never looked into, and came from an upstream that is not ours."""
+    return nar.verified_at is None and not is_ours(nar, upstreams)
+
+
+def is_ours(nar: NarRecord, upstreams: Upstreams) -> bool:
+    """Whether the row rests on an upstream of ours, or on nothing that could be found out anew."""
+    is_checkable = nar.nar_hash is not None and is_supported(nar.encoding or nar.compression)
+    return not (is_checkable and nar.upstream) or nar.upstream in upstreams.names

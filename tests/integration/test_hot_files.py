@@ -1,0 +1,131 @@
+"""Stored NARs that the connection sends by itself, on real sockets."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from ncps.storage.directory_body import LocalBody
+from ncps.web.fast import file_turn
+from ncps.web.fast.hot_nars import HotNar
+from tests.integration import test_sent_files
+from tests.integration.test_sent_files import KEY, SIZE, FileNar, read_answer
+from tests.unit.web.wire import parse_response
+
+
+class HotFileTests(test_sent_files.SentFileTests):
+    """The same for a NAR that was sent before, so that the connection sends it by itself."""
+
+    hot_bytes = 100_000
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        super().setUp()
+        await self.warm()
+
+    async def warm(self) -> None:
+        """Have the answer lie ready."""
+        self.hot_nars.drop(KEY)
+        kept: Deferred[None] = Deferred()
+        put = self.hot_nars.put
+
+        def put_and_tell(answer: HotNar) -> None:
+            put(answer)
+            kept.callback(None)
+
+        self.hot_nars.put = put_and_tell  # type: ignore[method-assign]
+        await self.ask()
+        await kept
+        self.hot_nars.put = put  # type: ignore[method-assign]
+        self.cache.asked.clear()
+
+    async def taken(self, size: int) -> int:
+        """Ask three times for a NAR of this size; return how often the cache was asked."""
+        self.file.write_bytes(self.content[:size])
+        nar = self.cache.nars[KEY] = FileNar(self.file, size)
+        await self.warm()
+
+        def talk() -> list[bytes]:
+            with self.line() as line:
+                answers = []
+                for _ in range(3):
+                    line.sendall(self.request())
+                    answers.append(read_answer(line))
+                return answers
+
+        for data in await deferToThread(talk):
+            response, rest = parse_response(data)
+            self.assertEqual((200, True, b""), (response.status, response.whole, rest))
+            self.assertEqual(self.content[:size], response.body)
+        self.assertEqual([], nar.complaints)
+        return len(self.cache.asked)
+
+    async def test_every_size(self) -> None:
+        """The whole file leaves, and nothing behind it, on one connection again and again."""
+        for size in (0, 1, 100_000, 512 * 1024, 512 * 1024 + 1, 2 * 1024 * 1024 + 1, SIZE):
+            with self.subTest(size=size):
+                self.assertEqual(3 if not size else 0, await self.taken(size))
+
+    async def test_socket_that_takes_a_part(self) -> None:
+        """Wherever the socket is full, a request sends the rest, and nothing is sent twice."""
+        take = file_turn._taken
+        for most in (1, 100, 1_000, 300_000, 700_000):
+            places = [most, 0]
+
+            def narrow(socket: Any, parts: Any, places: list[int] = places) -> int:
+                """Take so many bytes, then nothing."""
+                data = b"".join(parts)[: places.pop(0)]
+                return take(socket, [data]) if data else 0
+
+            self.patch(file_turn, "_taken", narrow)
+            with self.subTest(most=most):
+                response, rest = parse_response(await self.ask())
+                self.assertEqual((True, b""), (response.whole, rest))
+                self.assertEqual(self.content, response.body)
+        self.assertEqual([], self.cache.asked)
+
+    async def test_no_byte_is_sent_twice_if_sending_fails(self) -> None:
+        """Where nobody knows how much was sent, nothing more is sent."""
+        take = file_turn._taken
+
+        def broken(socket: Any, parts: Any) -> int:
+            take(socket, parts)
+            raise MemoryError
+
+        self.patch(file_turn, "_taken", broken)
+        response, _ = parse_response(await self.ask())
+        self.flushLoggedErrors(MemoryError)
+        self.assertFalse(response.whole)
+        self.assertTrue(self.content.startswith(response.body))
+
+    async def test_changed_file_is_asked_for(self) -> None:
+        """A file that changes between two pieces is not sent any further from here."""
+        read, places = os.preadv, [1024 * 1024]
+
+        def preadv(file: int, buffers: list[memoryview], offset: int, flags: int) -> int:
+            if offset in places:
+                places.clear()
+                with self.file.open("r+b") as out:
+                    out.seek(offset)
+                    out.write(bytes(100))
+            return read(file, buffers, offset, flags)
+
+        nar = self.cache.nars[KEY]
+        assert isinstance(nar, FileNar)
+        opened = []
+        body = nar.body
+
+        async def body_seen(start: int = 0, stop: int | None = None) -> LocalBody:
+            opened.append(start)
+            self.file.write_bytes(self.content)  # the right bytes again
+            return await body(start, stop)
+
+        self.patch(nar, "body", body_seen)
+        await self.warm()
+        opened.clear()
+        self.patch(os, "preadv", preadv)
+        response, _ = parse_response(await self.ask())
+        self.assertEqual([1024 * 1024], opened)
+        self.assertEqual((True, self.content), (response.whole, response.body))

@@ -1,0 +1,77 @@
+"""The short cut of stored NARs: what takes it, what does not, and how it goes on half-way."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from ncps.errors import Corrupt
+from tests.fakes.cache import StubNar
+from tests.unit.web.fast.test_channel import NARS, ShortCutCase, nar_head
+
+
+class ShortNarTests(ShortCutCase):
+    def test_plain_request_for_a_hot_nar_is_not_passed_on(self) -> None:
+        """A NAR that was sent before costs no question to the cache; its use is told."""
+        self.assertTrue(self.is_taken(nar_head(NARS[0])))
+        response = self.client.response()
+        self.assertEqual((200, True), (response.status, response.whole))
+        self.assertEqual("hit", response.headers["x-cache"])
+        access = self.server.logged[-1]
+        self.assertTrue(access.is_hot)
+        self.assertEqual((NARS[0].file_name, len(response.body)), (access.digest, access.size))
+        self.assertEqual([NARS[0]], self.server.cache.used)
+        self.assertEqual(1, self.server.sample("ncps_short_answers_total", route="/nar/{file}"))
+
+    def test_nar_that_has_changed_is_asked_for(self) -> None:
+        """One that was evicted, set aside or replaced is not sent from here."""
+        for changed in (NARS[0], None):
+            self.server.cache.nar_changed(changed)
+            self.assertFalse(self.is_taken(nar_head(NARS[0])))
+            self.assertTrue(self.is_taken(nar_head(NARS[0])))
+        self.road.is_away = True  # the file cannot be opened
+        self.assertFalse(self.is_taken(nar_head(NARS[0])))
+
+    def test_nar_that_may_not_be_sent_again_is_asked_for(self) -> None:
+        """Only the core says which answers may be given again."""
+        nar = self.server.cache.nars[NARS[0]]
+        assert isinstance(nar, StubNar)
+        nar.reopen = None
+        self.server.cache.nar_changed(None)
+        for _ in range(2):
+            self.assertFalse(self.is_taken(nar_head(NARS[0])))
+
+    def test_client_that_leaves_in_the_middle_of_a_file(self) -> None:
+        """The log has what was sent, and that it was not all."""
+        nar = self.server.cache.nars[NARS[0]]
+        assert isinstance(nar, StubNar)
+        gate: Deferred[None] = Deferred()
+        nar._pieces = [*nar._pieces, gate]
+        self.client.takes = 400
+        self.client.send(nar_head(NARS[0]))
+        self.client.leave()
+        access = self.server.logged[-1]
+        self.assertFalse(access.is_complete)
+        self.assertFalse(access.is_hot)
+        self.assertEqual(0, self.server.site.answering)
+
+    def test_rest_that_turns_out_wrong_cuts_the_connection(self) -> None:
+        """The core is told; the client sees that the answer is not whole."""
+        nar = self.server.cache.nars[NARS[0]]
+        assert isinstance(nar, StubNar)
+        nar._pieces = [Corrupt("wrong")]
+        self.client.takes = 400
+        self.client.send(nar_head(NARS[0]))
+        self.assertFalse(self.client.response().whole)
+        self.assertTrue(self.client.lost)
+        self.assertEqual(["wrong"], nar.complaints)
+
+    def test_hot_nar_and_a_busy_or_draining_server(self) -> None:
+        """The bounds hold, and clients of a server that stops are told to go elsewhere."""
+        self.server.site.answering = self.server.site.limits.max_requests
+        self.assertTrue(self.is_taken(nar_head(NARS[0])))
+        self.assertEqual(503, self.client.response().status)
+        self.server.site.answering = 0
+        draining = Deferred.fromCoroutine(self.server.site.drain(30.0))
+        self.assertEqual(0, len(self.server.hot_nars))
+        self.client.leave()
+        self.successResultOf(draining)
