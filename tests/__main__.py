@@ -36,6 +36,8 @@ JOBS_AT_ONCE = 4 * (os.cpu_count() or 1)
 """Processes with tests that wait. Each of them keeps a quarter of a processor busy."""
 POLITE = 5
 """Niceness of suites that wait for nothing."""
+COMPILING = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Hundreds of daemons start: each would compile the program anew where images forbid such files."""
 _running: set[int] = set()  # process groups
 
 
@@ -107,7 +109,7 @@ def run(
     process = subprocess.Popen(
         [sys.executable, "-u", *command],
         cwd=ROOT,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **COMPILING, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
