@@ -73,11 +73,10 @@ class NcpsRequest(FileRequest):
         self.process()
 
     def _expect_body(self, length: int | None) -> None:
-        site, headers = self.site, self.requestHeaders
         is_expectant = (self.getHeader(b"expect") or b"").lower() == b"100-continue"
-        headers.removeHeader(b"Expect")  # else Twisted would say 100 Continue
+        self.requestHeaders.removeHeader(b"Expect")  # else Twisted would say 100 Continue
         self.channel.expect_body()
-        site.receiving += 1
+        self.site.receiving += 1
         self.body = self._body_of(length, is_expectant and self.clientproto == b"HTTP/1.1")
 
     def _body_of(self, length: int | None, is_expectant: bool) -> IncomingBody:
