@@ -42,12 +42,8 @@ class Issued:
 
         path = shared_closure().root
         store = ("--store", str(shared_closure().client.store))
-        upload = (
-            "copy",
-            "--to",
-            f"{daemon.url}/upload?compression=zstd",
-            path,
-        )  # xz takes a minute
+        # By itself Nix takes xz, for a minute.
+        upload = ("copy", "--to", f"{daemon.url}/upload?compression=zstd", path)
         identify("evil/repo")
         with self.assertRaises(NixError):
             client.run("nix", *store, *upload)
