@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from io import BytesIO
 
 from twisted.python.failure import Failure
@@ -58,8 +57,6 @@ class NcpsRequest(FileRequest):
     """Whether the answer is not for everybody: a proxy that is shared must not keep it."""
     is_endless = False
     """Whether bytes may follow that are no request: the client has not said how many."""
-    go_on: Callable[[NcpsRequest], object] | None = None
-    """Sends what is left of an answer that the connection has begun; None if it has begun none."""
     is_upload = False
     """Whether the path is below `/upload`: no upstream is asked for its answer."""
 

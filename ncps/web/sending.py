@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ncps.aio.streams import unsent
 from ncps.errors import NcpsError
 from ncps.web.answer import AnswerableRequest
@@ -9,6 +12,9 @@ from ncps.web.answer import AnswerableRequest
 
 class FileRequest(AnswerableRequest):
     """A request whose answer may be sent from a file, if the transport can do that."""
+
+    go_on: Callable[[Any], object] | None = None
+    """Sends what is left of an answer that the connection has begun; None if it has begun none."""
 
     def send_file(self, fd: int, offset: int, count: int) -> bool:
         """Send bytes of a file as part of the body; False: they are to be written.

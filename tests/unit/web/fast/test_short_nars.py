@@ -75,3 +75,15 @@ class ShortNarTests(ShortCutCase):
         self.assertEqual(0, len(self.server.hot_nars))
         self.client.leave()
         self.successResultOf(draining)
+
+    def test_reads_that_are_closed_or_opened(self) -> None:
+        """Answers that were made under the former rules are not given again."""
+        self.assertTrue(self.is_taken(nar_head(NARS[0])))
+        self.server.site.read_by(None)
+        self.assertEqual(0, len(self.server.hot_nars))
+        self.assertFalse(self.is_taken(nar_head(NARS[0])))
+        self.assertTrue(self.is_taken(nar_head(NARS[0])))
+        self.server.site.read_by(lambda connection, headers: None)
+        for _ in range(2):  # an answer for everybody is not kept where reads are closed
+            self.assertFalse(self.is_taken(nar_head(NARS[0])))
+        self.assertEqual(0, len(self.server.hot_nars))
