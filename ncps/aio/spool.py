@@ -110,11 +110,6 @@ class Spool:
         self._kick()
         await self._queue.room()
 
-    @property
-    def waiting(self) -> int:
-        """Bytes that were handed over and are not written and hashed."""
-        return self._queue.size
-
     async def flush(self, left: int = 0) -> None:
         """Wait until at most `left` bytes still wait; without any byte, make an empty file."""
         if self._content.disk.is_unopened and not self._queue and not self._queue.is_busy:

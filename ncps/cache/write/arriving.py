@@ -132,8 +132,7 @@ class Received:
                 room = came + STEP
                 self._take_room(room)
             await self._taken(spool, spool.write(chunk))
-            if spool.waiting >= self._piece:
-                await self._taken(spool, spool.flush(self._piece // 2))
+            await self._taken(spool, spool.flush(self._piece))
         await self._taken(spool, spool.flush())
 
     def _take_room(self, size: int) -> None:

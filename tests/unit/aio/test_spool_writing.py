@@ -100,7 +100,7 @@ class WritingTests(SpoolCase):
         self.assertNoResult(flushing)
         self.held.release(1)
         self.successResultOf(flushing)
-        self.assertEqual(2 * MIB, self.spool.waiting)
+        self.assertEqual(3 * MIB, self.spool.length)
 
     def test_flush_waits_for_everything(self) -> None:
         """After a flush every byte is written and hashed."""
