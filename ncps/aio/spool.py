@@ -160,7 +160,7 @@ class Spool:
         self._queue.is_busy = True
         try:
             data = self._queue.take_batch()
-            job = Deferred.fromCoroutine(self._content.store(data))
+            job = Deferred.fromCoroutine(self._content.store(data, apart=not self._readers))
             job.addCallbacks(self._stored, self._job_failed, callbackArgs=(data,))
         except BaseException as error:
             self._spoil(error)  # and busy for ever: a thread may be writing

@@ -88,12 +88,12 @@ class SpoolContent:
         """Whether all bytes from this offset on can be read, now or when they have come."""
         return start >= self._passed or self.disk.length >= self._passed
 
-    async def store(self, data: bytes) -> tuple[int, str]:
+    async def store(self, data: bytes, *, apart: bool = False) -> tuple[int, str]:
         """Hash and write one batch; return how much of it lies in the file, and why not all.
 
-        Of a large batch, each further digest has a thread of its own.
+        :param apart: whether each further digest of a large batch has a thread of its own.
         """
-        if len(data) < APART or len(self._feeds) < 2:
+        if not apart or len(data) < APART or len(self._feeds) < 2:
             return await self._workers.run(self._store_blocking, self._feeds, data)
         first, *others = self._feeds
         jobs = [Deferred.fromCoroutine(self._workers.run(feed, data)) for feed in others]

@@ -276,6 +276,15 @@ class ApartTests(SpoolCase):
             self.assertEqual(sha256_of(data).digest, digest.hash.digest())
         self.assertEqual(data, self.file.path.read_bytes())
 
+    def test_a_batch_that_a_client_reads_takes_one_thread(self) -> None:
+        """Downloads share their threads with many others."""
+        client = self.client()
+        self.put(noise(APART))
+        self.assertEqual(1, len(self.held))
+        self.held.release()
+        self.finish()
+        self.successResultOf(client.done)
+
     def test_a_small_batch_takes_one_thread(self) -> None:
         """A thread more would cost more than it saves."""
         self.put(noise(APART - 1))
