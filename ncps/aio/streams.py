@@ -277,6 +277,21 @@ class BodyReader(Protocol):
                 self.transport.resumeProducing()  # type: ignore[attr-defined]
         return chunk
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether no byte comes any more: the body has ended, or broke off, or was closed."""
+        return self._ended
+
+    def complete(self, data: bytes) -> None:
+        """Take the last bytes of a body that has ended well."""
+        if self._ended:
+            return
+        if data:
+            self._chunks.append(data)
+            self._held += len(data)
+            self.received += len(data)
+        self._end(None)
+
     def close(self) -> None:
         """Drop what was not read and, before the body's end, abort the connection; idempotent."""
         if not self._ended:

@@ -44,6 +44,7 @@ OTHER_METHOD = "_OTHER"  # what OpenTelemetry calls every method that is not a k
 
 ERROR_KINDS = ("connect", "timeout", "status", "broken", "corrupt", "malformed")
 LOCK_MODES = ("local", "files", "redis", "postgresql")
+SHORT_WAYS = ("request", "nar")
 DOWNLOAD_OUTCOMES = ("published", "relayed", "unkept", "failed", "cancelled")
 
 
@@ -152,6 +153,14 @@ class UpstreamMetrics(Registered):
                 "ncps_downloads_total", "Downloads of NARs that ended, by outcome.", "outcome"
             ),
             DOWNLOAD_OUTCOMES,
+        )
+        self.short_ways = Labelled(
+            self._counter(
+                "ncps_short_ways_total",
+                "Work that could go a short way, by its kind; the rest goes the long way.",
+                "kind",
+            ),
+            SHORT_WAYS,
         )
         self.inspections = Labelled(
             self._counter(

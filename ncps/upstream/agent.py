@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
+from functools import partial
 from time import time
-from typing import Any, cast
+from typing import Any, Final, cast
 from urllib.parse import urljoin, urlsplit
 
-import treq
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
@@ -26,7 +26,7 @@ from twisted.web.client import RequestTransmissionFailed, ResponseFailed
 from twisted.web.error import Error as WebError
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IAgentEndpointFactory
+from twisted.web.iweb import IAgentEndpointFactory
 
 from ncps import __version__
 from ncps.aio.bulkhead import Bulkhead
@@ -39,12 +39,15 @@ from ncps.observe.metrics import Metrics
 from ncps.peering import trail
 from ncps.settings.schema.upstream import UpstreamsSettings
 from ncps.upstream.connection import HeadTooLarge
-from ncps.upstream.destination import Destination, origin_of
+from ncps.upstream.destination import BasicCredentials, Destination, origin_of
+from ncps.upstream.plain import AnswerHead
 from ncps.upstream.reach import SETTING, InternalAddress
-from ncps.upstream.requester import AnswerHead, Requesters
-from ncps.upstream.traced import add_trace, traced
+from ncps.upstream.requester import Requesters
+from ncps.upstream.traced import trace_headers, traced
 from ncps.upstream.tunnel import ProxyTrouble
 from ncps.upstream.turns import Turns
+
+AGENT: Final = f"ncps/{__version__}"
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CUTS = (ConnectionClosed, RequestTransmissionFailed, ResponseFailed)
@@ -59,6 +62,7 @@ class Answer:
     """The head of an answer, and its body to be read to the end or closed.
 
     :param url: where the answer came from in the end.
+    :param values: gives all values of a header, by its name in lower case.
     :param encoding: its Content-Encoding in lower case, empty for none.
     :param content_length: bytes of the body on the wire, or what they would be for HEAD; None if
         unknown.
@@ -66,14 +70,14 @@ class Answer:
 
     url: str
     status: int
-    headers: Headers
+    values: Callable[[bytes], list[bytes]]
     encoding: str
     content_length: int | None
     body: BodyReader
 
     def header(self, name: str) -> str:
         """The last value of a header, empty if absent."""
-        values = self.headers.getRawHeaders(name.encode("ascii"), [])
+        values = self.values(name.encode("ascii"))
         return values[-1].decode("latin-1").strip() if values else ""
 
     @property
@@ -118,7 +122,9 @@ class Client:
         self._credentials = destination.credentials
         self._origin = destination.origin
         self._is_told_traces = destination.is_told_traces
+        self._own_lines = _own_lines(destination.credentials)
         self._requesters = Requesters(reactor, destination, bounds, endpoints)
+        self._count_plain = (lambda: None) if metrics is None else metrics.short_ways("request").inc
         self.bounds = bounds
         self._turns = Turns(self._clock, self._origin[1], bounds, metrics)
         self.transfers = self._turns.transfers
@@ -194,15 +200,18 @@ class Client:
     async def _once(
         self, method: str, url: str, extra: dict[str, str], accept_encoding: str, wait_s: float
     ) -> Answer:
-        via = trail.via(self._via)
-        headers = {"user-agent": f"ncps/{__version__}", "via": via, **extra}
-        sent = Headers({name.encode(): [value.encode()] for name, value in headers.items()})
         try:
-            self._add_own(sent, url)
-            requester = await self._requesters.choose(url)
-            head = await self._sent(
-                lambda: requester.request(method, url, sent, accept_encoding), wait_s
-            )
+            plain = self._requesters.plain
+            path = "" if plain is None else plain.path_of(url)
+            send: Callable[[], Deferred[AnswerHead]]
+            if plain is not None and path:
+                send = partial(plain.request, method, path, self._lines(extra, accept_encoding))
+                self._count_plain()
+            else:
+                sent = self._headers(url, extra)
+                requester = await self._requesters.choose(url)
+                send = partial(requester.request, method, url, sent, accept_encoding)
+            head = await self._sent(send, wait_s)
         except _CUTS as error:
             wrong = _reasons(error)[0]
             if isinstance(wrong, WrongCertificate):
@@ -219,16 +228,27 @@ class Client:
             raise Unavailable(reason_of(error), timed_out=_is_timeout(error)) from error
         except (ValueError, WebError, SchemeNotSupported) as error:
             raise Corrupt(f"not HTTP: {reason_of(error)}", kind="malformed") from error
-        return self._answer(method, url, head)
+        return self._answer(url, head)
 
-    def _add_own(self, sent: Headers, url: str) -> None:
-        """Add what only the upstream itself may know. Raises ValueError if the URL is none."""
-        if origin_of(url) != self._origin:
-            return
-        if self._credentials is not None:
-            sent.setRawHeaders(b"authorization", [self._credentials.header()])
-        if self._is_told_traces:
-            add_trace(sent)
+    def _headers(self, url: str, extra: dict[str, str]) -> Headers:
+        """The headers of a request. Raises ValueError if the URL is none."""
+        fields = {"user-agent": AGENT, "via": trail.via(self._via), **extra}
+        sent = Headers({name.encode(): [value.encode()] for name, value in fields.items()})
+        if origin_of(url) == self._origin:  # the rest is for the upstream itself alone
+            if self._credentials is not None:
+                sent.setRawHeaders(b"authorization", [self._credentials.header()])
+            for name, value in trace_headers().items() if self._is_told_traces else ():
+                sent.setRawHeaders(name, [value])
+        return sent
+
+    def _lines(self, extra: dict[str, str], accept_encoding: str) -> bytes:
+        """The same for a plain request, as lines of its head."""
+        fields = {"accept-encoding": accept_encoding, "via": trail.via(self._via), **extra}
+        text = "".join([f"{name.title()}: {value}\r\n" for name, value in fields.items()])
+        lines = self._own_lines + text.encode()
+        for name, value in trace_headers().items() if self._is_told_traces else ():
+            lines += b"%b: %b\r\n" % (name, value)
+        return lines
 
     async def _sent(self, send: Callable[[], Deferred[AnswerHead]], wait_s: float) -> AnswerHead:
         """Send one request and wait for the head of its answer, for `wait_s` seconds at most.
@@ -264,26 +284,23 @@ class Client:
             if timer.active():
                 timer.cancel()
 
-    def _answer(self, method: str, url: str, head: AnswerHead) -> Answer:
-        response = head.response
+    def _answer(self, url: str, head: AnswerHead) -> Answer:
         body = BodyReader(clock=self._clock, idle_after=self._timeouts.idle_s)
-        response.deliverBody(body)
+        head.deliver(body)
         return Answer(
             url=url,
-            status=response.code,
-            headers=response.headers,
+            status=head.status,
+            values=head.values,
             encoding=head.encoding.lower().replace("identity", ""),
-            content_length=_length(method, response),
+            content_length=head.length,
             body=body,
         )
 
 
-def _length(method: str, response: treq.response._Response) -> int | None:
-    """Content-Length, which Twisted keeps among the headers for HEAD and takes out otherwise."""
-    if method != "HEAD":
-        return None if response.length is UNKNOWN_LENGTH else int(response.length)
-    text: bytes = response.headers.getRawHeaders(b"content-length", [b""])[-1].strip()
-    return int(text) if text.isdigit() and len(text) < 20 else None
+def _own_lines(credentials: BasicCredentials | None) -> bytes:
+    """Lines in the head of each plain request."""
+    told = b"" if credentials is None else b"Authorization: %b\r\n" % credentials.header()
+    return b"User-Agent: %b\r\n" % AGENT.encode() + told
 
 
 def _redirected(url: str, location: str) -> str:

@@ -8,14 +8,11 @@ body, interim answers (1xx) included.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol
-from twisted.web.client import HTTPConnectionPool
 
 
 class HeadTooLarge(Exception):
@@ -26,7 +23,6 @@ BORROWED: Final = (
     "twisted.web._newclient",
     "twisted.web._newclient.HTTP11ClientProtocol._disconnectParser",
     "twisted.web._newclient.HTTP11ClientProtocol._parser",
-    "twisted.web.client.HTTPConnectionPool._factory",
 )
 """Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
@@ -42,7 +38,7 @@ class BoundedConnection(HTTP11ClientProtocol):
 
     def __init__(self, returned: Callable[[Any], object], head_size: int) -> None:
         super().__init__(returned)
-        self._head_size = head_size
+        self.head_size = head_size
         self._head_of: Any = None
         self._head_length = 0
 
@@ -54,7 +50,7 @@ class BoundedConnection(HTTP11ClientProtocol):
             return
         if parser is not self._head_of:
             self._head_of, self._head_length = parser, 0
-        first = data[: self._head_size - self._head_length]
+        first = data[: self.head_size - self._head_length]
         rest = data[len(first) :]
         self._head_length += len(first)
         super().dataReceived(first)
@@ -75,37 +71,5 @@ class BoundedConnection(HTTP11ClientProtocol):
         """Abort: a polite end would wait, over TLS, until the peer has sent everything."""
         transport: Any = self.transport
         transport.abortConnection()
-        error = HeadTooLarge(f"the head of the answer is longer than {self._head_size} bytes")
+        error = HeadTooLarge(f"the head of the answer is longer than {self.head_size} bytes")
         self._disconnectParser(Failure(error))
-
-
-class _Connections(Factory):
-    """Makes the connections of a pool, as Twisted's own factory does.
-
-    :param returned: told of each connection that may be used again.
-    :param name: of the endpoint, for `repr`.
-    """
-
-    def __init__(self, head_size: int, returned: Callable[[Any], object], name: str) -> None:
-        self._head_size = head_size
-        self._returned = returned
-        self._name = name
-
-    def __repr__(self) -> str:
-        return f"_Connections({self._name})"
-
-    def buildProtocol(self, addr: IAddress | None) -> BoundedConnection:
-        """See `IProtocolFactory`."""
-        return BoundedConnection(self._returned, self._head_size)
-
-
-def pool(reactor: Any, kept: int, head_size: int) -> HTTPConnectionPool:
-    """Make a pool of such connections.
-
-    :param kept: idle connections to each origin, at most.
-    """
-    made = HTTPConnectionPool(reactor, persistent=True)
-    made.maxPersistentPerHost = kept
-    made.retryAutomatically = True
-    made._factory = cast("Any", partial(_Connections, head_size))
-    return made

@@ -6,36 +6,27 @@ request takes the encoding out of its hands. Redirects, deadlines and errors are
 
 from __future__ import annotations
 
+import re
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, Final
 
 import treq
-from attrs import frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from ncps.settings.schema.upstream import UpstreamsSettings
-from ncps.upstream.connection import pool
 from ncps.upstream.destination import Destination, origin_of
+from ncps.upstream.plain import AnswerHead, TwistedHead
+from ncps.upstream.pool import Pool
 from ncps.upstream.proxies import Proxy
 from ncps.upstream.reach import Endpoints, Home, Named, PublicOnly
-
-
-@frozen
-class AnswerHead:
-    """The head of an answer.
-
-    :param encoding: its Content-Encoding, as it was sent.
-    """
-
-    response: treq.response._Response
-    encoding: str
 
 
 @implementer(IAgent)
@@ -122,6 +113,49 @@ class _LiteralURL(EncodedURL):
         return self
 
 
+_ORIGIN: Final = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]{1,5})?)(?:/.*)?")
+_PATH: Final = re.compile(
+    r"(?:/[A-Za-z0-9_~+=@!,*-][A-Za-z0-9._~+=@!,*-]*)+(?:\?[\w.~+=&-]+)?", re.ASCII
+)
+"""Paths, and queries, that are the same however often they are parsed and written."""
+
+
+class PlainWay:
+    """The way of plain requests to one origin; see `plain`.
+
+    :param origin: scheme, host and port, as URLs begin.
+    """
+
+    def __init__(self, pool: Pool, endpoint: IStreamClientEndpoint, uri: URI, origin: str) -> None:
+        self._pool = pool
+        self._endpoint = endpoint
+        self._key = uri.scheme, uri.host, uri.port
+        self._origin = origin
+        usual = {b"http": 80, b"https": 443}[uri.scheme]
+        self._host = uri.host if uri.port == usual else b"%b:%d" % (uri.host, uri.port)
+
+    def path_of(self, url: str) -> str:
+        """The path in a URL of this origin; empty if the request has to go the way of treq."""
+        if not url.startswith(self._origin):
+            return ""
+        path = url[len(self._origin) :]
+        return path if _PATH.fullmatch(path) else ""
+
+    def request(self, method: str, path: str, fields: bytes) -> Deferred[AnswerHead]:
+        """Send a request; the result is the head of its answer, redirect or not.
+
+        :param fields: lines of the head, each with its end, but for Host.
+        """
+        name = method.encode("ascii")
+        text = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
+            name,
+            path.encode("ascii"),
+            self._host,
+            fields,
+        )
+        return self._pool.ask(self._key, self._endpoint, name, text)
+
+
 class Requester:
     """Sends requests, over connections that are kept for the next ones.
 
@@ -133,7 +167,8 @@ class Requester:
     def __init__(
         self, reactor: Any, endpoints: IAgentEndpointFactory, kept: int, head_size: int
     ) -> None:
-        self._pool = pool(reactor, kept, head_size)
+        self._pool = Pool(reactor, kept, head_size)
+        self._endpoints = endpoints
         agent: IAgent = Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)
         if isinstance(endpoints, Endpoints):
             agent = ProxiedAgent(reactor, agent, endpoints, self._pool)
@@ -150,7 +185,22 @@ class Requester:
         sending: Deferred[treq.response._Response] = HTTPClient(agent, cookiejar=self._jar).request(
             method, where, headers=headers, unbuffered=True, allow_redirects=False
         )
-        return sending.addCallback(lambda response: AnswerHead(response, agent.encoding))
+        is_head = method == "HEAD"
+        return sending.addCallback(
+            lambda answer: TwistedHead(answer, is_head=is_head, encoding=agent.encoding)
+        )
+
+    def way(self, base_url: str) -> PlainWay | None:
+        """Make the way of plain requests to an origin; None if its URL is out of the ordinary."""
+        found = _ORIGIN.fullmatch(base_url)
+        if found is None:
+            return None
+        uri = URI.fromBytes(base_url.encode("ascii"))
+        endpoints = self._endpoints
+        is_tunnel = uri.scheme == b"https" or not isinstance(endpoints, Endpoints)
+        if not is_tunnel and endpoints.proxy_for(uri) is not None:  # type: ignore[attr-defined]
+            return None  # the request would have to name the whole URL
+        return PlainWay(self._pool, endpoints.endpointForURI(uri), uri, found[1])
 
     def close(self) -> Deferred[object]:
         """Close the idle connections; the result comes when that is done."""
@@ -165,6 +215,7 @@ class Requesters:
     not any more. So URLs that may lead to them have connections of their own; see `reach`.
 
     :param endpoints: how to connect, if not as URLs say.
+    :ivar plain: the way of plain requests to its own origin; None if there is none.
     """
 
     def __init__(
@@ -194,6 +245,8 @@ class Requesters:
 
         self._free = requester(named)
         self._confined = requester(PublicOnly(reactor, resolver))
+        is_plain = bounds.plain_requests
+        self.plain = self._confined.way(destination.base_url) if is_plain else None
 
     async def choose(self, url: str) -> Requester:
         """Return the requester for a URL.

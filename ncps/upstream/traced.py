@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from twisted.web.http_headers import Headers
-
 from ncps.observe.tracing.spans import Span, Value, current, span
 
 
@@ -51,7 +49,7 @@ def _describe(step: Span, method: str, url: str, resent: int) -> None:
     step.set_all(facts)
 
 
-def add_trace(headers: Headers) -> None:
-    """Add the headers by which a server continues the trace of the work that runs now."""
-    for name, value in current().headers().items():
-        headers.setRawHeaders(name.encode("ascii"), [value.encode("latin-1", "replace")])
+def trace_headers() -> dict[bytes, bytes]:
+    """The headers by which a server continues the trace of the work that runs now."""
+    headers = current().headers().items()
+    return {name.encode("ascii"): value.encode("latin-1", "replace") for name, value in headers}

@@ -108,6 +108,12 @@ class UpstreamsSettings:
         "Time for which an upstream may send nothing in the middle of its answer.",
         reloads=True,
     )
+    plain_requests: bool = setting(
+        BOOLEAN,
+        "true",
+        "Ask upstreams by a short way where a request allows it. It changes no answer. Turn it off "
+        "to find out whether a fault lies there.",
+    )
     proxy: ProxyURL | None = setting(
         UPSTREAM_PROXY,
         "",

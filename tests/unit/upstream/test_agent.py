@@ -335,7 +335,7 @@ class AnswerTests(SynchronousTestCase):
         return Answer(
             url="",
             status=200,
-            headers=fields,
+            values=lambda name: list(fields.getRawHeaders(name, [])),
             encoding="",
             content_length=None,
             body=BodyReader(clock=Wire(), idle_after=1),
