@@ -23,12 +23,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
-from ncps.aio.spool import Digest, Spool
+from ncps.aio.growing import Digest, Estimated, GrowingFile
+from ncps.aio.spool import Spool
 from ncps.aio.waiting import within
 from ncps.errors import Busy, NcpsError
 from ncps.settings.schema.cache import DownloadSettings
 
 MIB = 1024 * 1024
+
+NewSmall = Callable[[int, tuple[Estimated, ...]], GrowingFile | None]
 
 
 class Admission:
@@ -41,6 +44,7 @@ class Admission:
     :param new_spool: makes a spool for a file of this size (None: unknown) and these digests; one
         that keeps nothing, if there is a reason for that (else empty).
     :param reached: told of each limit that was reached, by the name of its setting.
+    :ivar small: makes a file in memory for a download of this size; None to have a spool made.
     :ivar reserved: bytes of `largest` that no eviction frees, since they are pinned.
     """
 
@@ -61,6 +65,7 @@ class Admission:
         self.reserved = 0
         self._reached = reached
         self.new_spool = new_spool
+        self.small: NewSmall = lambda size, digests: None
         self._tickets: dict[Admitted, None] = {}
         self._waiting: deque[tuple[Admitted, Deferred[None]]] = deque()
 
@@ -98,6 +103,10 @@ class Admission:
         ticket = Admitted(self, is_upload=True)
         self._tickets[ticket] = None
         return ticket
+
+    def is_small(self, size: int | None) -> bool:
+        """Whether a NAR of this size goes the short way."""
+        return size is not None and size <= self._limits.small_size_bytes
 
     def too_large(self, size: int) -> str:
         """Say why a NAR of `size` bytes is not kept once it has arrived; empty if it is.
@@ -222,6 +231,14 @@ class Admitted:
         spool = self._admission.new_spool(size, digests, self.room(size))
         self.follow(lambda: spool.length)
         return spool
+
+    def growing(self, size: int | None, digests: tuple[Estimated, ...]) -> GrowingFile:
+        """Do the same for a download, whose file may lie in memory."""
+        why = self.room(size)
+        small = None if why or size is None else self._admission.small(size, digests)
+        file = small or self._admission.new_spool(size, digests, why)
+        self.follow(lambda: file.length)
+        return file
 
     def follow(self, written: Callable[[], int]) -> None:
         """Ask `written` from now on how long the spool is that has the room."""

@@ -17,11 +17,11 @@ for the verdict alone. Such a spool cannot be published; `keep_error` says why.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from ncps.aio.growing import Digest, GrowingFile
 from ncps.aio.spool_content import SpoolContent
 from ncps.aio.spool_file import SpoolFile
 from ncps.aio.spool_queue import SpoolQueue
@@ -29,16 +29,10 @@ from ncps.aio.spool_reader import SpoolReader
 from ncps.aio.threads import Threads
 from ncps.errors import NcpsError, Unavailable
 from ncps.nix.hashes import Hash
-from ncps.ports import Spooled
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarStore, Spooled, Stat
 
 WINDOW_HIGH = 4 * 1024 * 1024
-
-
-class Digest(Protocol):
-    """Something that follows the bytes; `feed` runs in a thread, never twice at once."""
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes; raises `Corrupt` to end the spool."""
 
 
 class Overtaken(Unavailable):
@@ -49,7 +43,7 @@ class Abandoned(NcpsError):
     """The bytes cannot be kept, and no reader has stayed for them."""
 
 
-class Spool:
+class Spool(GrowingFile):
     """A file that grows while others read it.
 
     The writer calls `write` again and again, `flush`, `commit` or `fail`, and at last `release`.
@@ -72,7 +66,7 @@ class Spool:
         total: int | None,
         keep_error: str = "",
     ) -> None:
-        self.total = total
+        self.total: int | None = total
         self.verdict: BaseException | None = None
         self.is_committed = False
         feeds = tuple(digest.feed for digest in digests)
@@ -86,26 +80,23 @@ class Spool:
 
     @property
     def length(self) -> int:
-        """Bytes that have come and are written and hashed."""
         return self._content.length
+
+    shown = length
 
     @property
     def is_kept(self) -> bool:
-        """Whether all bytes so far lie in the file, or will."""
         return self._content.disk.is_kept
 
     @property
     def keep_error(self) -> str:
-        """Why the file does not have all bytes; empty as long as it has."""
         return self._content.disk.trouble
 
     @property
     def error(self) -> BaseException | None:
-        """The error that the writer gets; None while all is well."""
         return self._queue.error
 
     async def write(self, data: bytes) -> None:
-        """Append bytes; waits while too much is queued. Raises what ended the spool."""
         self._queue.put(data)
         self._kick()
         await self._queue.room()
@@ -121,7 +112,6 @@ class Spool:
         await self._content.reread(digest.feed)
 
     def commit(self) -> None:
-        """Let readers have the end: everything is there and right."""
         self.total, self.is_committed = self.length, True
         self._tell_readers()
 
@@ -137,6 +127,9 @@ class Spool:
         self.verdict = self.verdict or error
         self._queue.fail(error)
         self._tell_readers()
+
+    async def publish(self, store: NarStore, key: NarKey, sha256: Hash) -> Stat:
+        return await store.publish(key, self.spooled(sha256))
 
     def spooled(self, sha256: Hash) -> Spooled:
         """Name the file for publication; only after `flush`, and only if `is_kept`."""

@@ -30,6 +30,10 @@ class Readable(Protocol):
         """Bytes that have come."""
 
     @property
+    def shown(self) -> int:
+        """Bytes that readers may have, but for those that they hold back."""
+
+    @property
     def is_kept(self) -> bool:
         """Whether all bytes so far lie in the file, or will."""
 
@@ -92,7 +96,7 @@ class SpoolReader:
 
     def _limit(self) -> int:
         """Offset up to which bytes may leave now."""
-        length, end = self._spool.length, self._end
+        length, end = self._spool.shown, self._end
         if self._spool.is_committed:
             return length if end is None else min(end, length)
         if end is None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from ncps.aio.admission import Admission
-from ncps.aio.spool import Digest, Spool
+from ncps.aio.growing import Digest, Estimated
+from ncps.aio.small_spool import Budget, SmallSpool
+from ncps.aio.spool import Spool
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Upstreams
 from ncps.assembly.parts import Adapters, Foundation
 from ncps.cache.cluster import Cluster
 from ncps.cache.world import World
-from ncps.ports import Notices
+from ncps.ports import SMALL, Notices
+
+MEMORY: Final = 64 * 1024 * 1024
+"""Bytes of small files that lie in memory, at most; others lie in spools then."""
 
 
 def world(
@@ -56,6 +62,7 @@ def admission(base: Foundation) -> Admission:
         new_spool=partial(new_spool, base.parts),
         reached=lambda limit: base.metrics.limit_reached(limit).inc(),
     )
+    made.small = SmallSpools(base).make
     base.metrics.spool_bytes.set_function(lambda: made.in_flight)
     return made
 
@@ -67,3 +74,27 @@ def new_spool(parts: Adapters, total: int | None, digests: tuple[Digest, ...], w
     """
     file = None if why else partial(parts.stores.spools.create, "spool")
     return Spool(file=file, workers=parts.workers, digests=digests, total=total, keep_error=why)
+
+
+class SmallSpools:
+    """Makes the spools of small files, which lie in memory, within a budget."""
+
+    def __init__(self, base: Foundation) -> None:
+        self._clock = base.reactor
+        self._parts = base.parts
+        self._most = min(base.settings.cache.download.small_size_bytes, SMALL)
+        self._budget = Budget(MEMORY)
+        self._count = base.metrics.short_ways("nar").inc
+
+    def make(self, size: int, digests: tuple[Estimated, ...]) -> SmallSpool | None:
+        """Make a spool for so many bytes; None if they are too many, or there is no room."""
+        if size > self._most or not self._budget.take(size):
+            return None
+        self._count()
+        return SmallSpool(
+            self._clock,
+            workers=self._parts.workers,
+            digests=digests,
+            total=size,
+            budget=self._budget,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from binascii import a2b_base64, unhexlify
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Self
 
 from attrs import frozen
@@ -66,7 +67,7 @@ class Hash:
     @property
     def nix32(self) -> str:
         """The digest in nix32, without the algorithm: 52 characters for SHA-256."""
-        return base32.encode(self.digest)
+        return _nix32(self.digest)
 
     @property
     def hex(self) -> str:
@@ -80,6 +81,12 @@ class Hash:
 def sha256_of(data: bytes) -> Hash:
     """Hash `data` with SHA-256."""
     return Hash.of_sha256(hashlib.sha256(data).digest())
+
+
+@lru_cache(maxsize=4096)
+def _nix32(digest: bytes) -> str:
+    """A digest of at most 64 bytes in nix32: that of one path is spelled a dozen times."""
+    return base32.encode(digest)
 
 
 def _size(algorithm: str) -> int:

@@ -144,7 +144,7 @@ class Judge:
         known = expected.file_hash if expected is not None else None
         self._file_hash = _named(key) if self._is_named else known
         self._nar_size = expected.nar_size if expected is not None else None
-        self._file = FileDigest()
+        self._file = FileDigest(self.size)
         self._sha256: Hash | None = None
         self._nar: NarDigest | None = None
         self._compression = expected.compression if expected is not None else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from math import inf
+from typing import Final
 
 from attrs import frozen
 
@@ -14,12 +16,26 @@ from ncps.errors import Corrupt
 from ncps.nix.hashes import Hash
 from ncps.nix.nar import Listing, NarParser
 
+HASH_RATE: Final = 1e9
+"""Bytes of a file that are hashed in a second, about."""
+
+RATES: Final = {"none": 1e9, "zstd": 4e8, "lz4": 4e8, "gzip": 1.5e8, "br": 1.5e8, "xz": 5e7}
+"""Bytes of a NAR that are unpacked and hashed in a second, about, by its compression."""
+
+SLOWEST: Final = 2e7
+"""The same for other compressions."""
+
 
 class FileDigest:
-    """Hashes a file as it is."""
+    """Hashes a file as it is.
 
-    def __init__(self) -> None:
+    :param size: bytes of the file, if known.
+    :ivar cost_s: about the seconds that it takes for all of them; endless if that is unknown.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
         self._hash = hashlib.sha256()
+        self.cost_s = inf if size is None else size / HASH_RATE
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -39,6 +55,7 @@ class NarDigest:
     :param max_size: of the NAR in bytes; more is Corrupt at once, so that a decompression bomb
         costs no more than the NAR that was promised. None: unbounded.
     :param ratio: bounds what the file becomes where its size, and so the promise, is not known.
+    :ivar cost_s: about the seconds that it takes for a NAR of `max_size`; endless without that.
     :param listing: whether to parse the NAR too, which also proves that it is one.
     :param follow: called with each piece of the NAR; may raise Corrupt.
     """
@@ -53,6 +70,8 @@ class NarDigest:
         follow: Callable[[bytes], object] | None = None,
     ) -> None:
         self._decoder = codec.decoder(compression)
+        rate = RATES.get(compression, SLOWEST)
+        self.cost_s = inf if max_size is None else max_size / rate
         self._hash = hashlib.sha256()
         self._is_too_dear = False
         self._size = 0

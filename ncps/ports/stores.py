@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -67,6 +67,9 @@ class NarStore(Protocol):
 
     async def stat(self, key: NarKey) -> Stat | None:
         """Return facts of the object; None: surely absent. Raises Unavailable if it cannot tell."""
+
+    async def first_of(self, candidates: Sequence[NarKey]) -> Stat | None:
+        """Return the properties of the first of these objects that is there; else as `stat`."""
 
     async def open(
         self,

@@ -6,7 +6,7 @@ seen under a key. Every method may raise Unavailable; those that write may raise
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -61,6 +61,14 @@ class Blobs(Protocol):
 
     async def stat(self, key: str) -> Blob | None:
         """Return the object's properties; None if it is surely absent."""
+
+    async def first_of(self, keys: Sequence[str]) -> tuple[int, Blob] | None:
+        """Return the first of these objects that is there, and its place among them."""
+        for number, key in enumerate(keys):
+            blob = await self.stat(key)
+            if blob is not None:
+                return number, blob
+        return None
 
     async def open(self, key: str, wanted: Wanted) -> Body:
         """Open bytes of an object.

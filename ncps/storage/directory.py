@@ -56,6 +56,18 @@ class DirectoryBlobs(Blobs):
         facts = await self._readers.run(partial(self._tree.stat, key), line=keys.file_name(key))
         return None if facts is None else self._blob(key, facts)
 
+    async def first_of(self, candidates: Sequence[str]) -> tuple[int, Blob] | None:
+        look = partial(self._first_blocking, candidates)
+        found = await self._readers.run(look, line=keys.file_name(candidates[0]))
+        return None if found is None else (found[0], self._blob(candidates[found[0]], found[1]))
+
+    def _first_blocking(self, candidates: Sequence[str]) -> tuple[int, os.stat_result] | None:
+        for number, key in enumerate(candidates):
+            facts = self._tree.stat(key)
+            if facts is not None:
+                return number, facts
+        return None
+
     async def open(self, key: str, wanted: Wanted) -> LocalBody:
         name = keys.file_name(key)
         path = os.fsencode(self._tree.path(key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 
 from ncps.nix.hashes import Hash
@@ -41,6 +41,10 @@ class BlobNarStore(NarStore):
     async def stat(self, key: NarKey) -> Stat | None:
         blob = await self._blobs.stat(keys.nar_key(key))
         return None if blob is None else _stat(key, blob)
+
+    async def first_of(self, candidates: Sequence[NarKey]) -> Stat | None:
+        found = await self._blobs.first_of([keys.nar_key(key) for key in candidates])
+        return None if found is None else _stat(candidates[found[0]], found[1])
 
     async def open(
         self,

@@ -68,6 +68,15 @@ class NarStoreContract(BodyContract):
         self.assertEqual(await self.read(key_of(1)), b"some bytes")
         self.assertFalse(source.path.exists())
 
+    async def test_first_of_several(self) -> None:
+        """Of several keys, the first one that has an object is told; none if none has."""
+        keys = [key_of(1), key_of(2), key_of(3)]
+        self.assertIsNone(await self.store.first_of(keys))
+        for key in keys[1:]:
+            await self.publish(key, b"bytes")
+        self.assertEqual(await self.store.stat(keys[1]), await self.store.first_of(keys))
+        self.assertEqual(await self.store.stat(keys[2]), await self.store.first_of(keys[2:]))
+
     async def test_extensions_are_told_apart(self) -> None:
         """One name under several extensions is several objects."""
         for extension in ("", "xz", "zst"):

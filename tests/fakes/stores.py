@@ -5,7 +5,7 @@ Each has `failing`: an error set there is raised by every method until it is set
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 
 from ncps.errors import Corrupt, NcpsError, NotFound, StorageFull, Unavailable
@@ -116,6 +116,13 @@ class MemoryNarStore(_Failing, NarStore):
     async def stat(self, key: NarKey) -> Stat | None:
         self._check()
         return self._stat(key) if key in self.objects else None
+
+    async def first_of(self, candidates: Sequence[NarKey]) -> Stat | None:
+        for key in candidates:
+            stat = await self.stat(key)
+            if stat is not None:
+                return stat
+        return None
 
     async def open(
         self,

@@ -9,7 +9,8 @@ from attrs import evolve
 from twisted.internet.task import Clock
 
 from ncps.aio.admission import Admission
-from ncps.aio.spool import Digest, Spool
+from ncps.aio.growing import Digest
+from ncps.aio.spool import Spool
 from ncps.aio.tasks import Tasks
 from ncps.ask.choose import Upstreams
 from ncps.cache.cluster import Cluster

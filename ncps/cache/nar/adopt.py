@@ -16,9 +16,9 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
+from ncps.aio.growing import Digest
 from ncps.aio.recent import RecentSet
 from ncps.aio.single_flight import SingleFlight
-from ncps.aio.spool import Digest
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.quarantine import Quarantine
 from ncps.cache.nar.stored import DecodedBody, find_object

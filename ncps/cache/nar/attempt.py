@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 from attrs import evolve, frozen
 
-from ncps.aio.spool import Digest, Spool
+from ncps.aio.growing import Estimated, GrowingFile
 from ncps.aio.waiting import Future
 from ncps.cache.nar.sources import Source, Sources
 from ncps.errors import Corrupt, Unavailable, Unconfirmed
@@ -31,7 +31,7 @@ from ncps.nix.judge import Disputed, Doubtful, Judge, Verdict, WrongBytes, Wrong
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord, UpstreamBody
 
-NewSpool = Callable[[int | None, tuple[Digest, ...]], Spool]
+NewSpool = Callable[[int | None, tuple[Estimated, ...]], GrowingFile]
 """Makes a spool for a file of this size, if known, and these digests."""
 
 BELIEVED = 2
@@ -45,7 +45,7 @@ class Arrived:
     :param source: the source that opened the spool.
     """
 
-    spool: Spool
+    spool: GrowingFile
     verdict: Verdict
     source: Source
 
@@ -127,8 +127,8 @@ class Attempt:
         self, terms: Terms, sources: Sources, new_spool: NewSpool, *, is_confirmed: bool = False
     ) -> None:
         self.judge = terms.judge()
-        self.spool: Spool | None = None
-        self.opened: Future[Spool] = Future()
+        self.spool: GrowingFile | None = None
+        self.opened: Future[GrowingFile] = Future()
         self.opener: Source | None = None
         self.contributors: set[str] = set()
         self.disputed = ""
@@ -172,7 +172,7 @@ class Attempt:
             self._terms.relax(reason)
             self.judge = self._terms.judge()
 
-    async def take(self, source: Source, body: UpstreamBody, offset: int) -> Spool:
+    async def take(self, source: Source, body: UpstreamBody, offset: int) -> GrowingFile:
         """Append the bytes that a source sends, from `offset` up to the end of the file.
 
         On return and after every error but a cancel, all that came is written and hashed. Raises
@@ -216,7 +216,7 @@ class Attempt:
         self.spool.commit()
         return Arrived(self.spool, verdict, self.opener)
 
-    async def _verdict(self, spool: Spool) -> Verdict:
+    async def _verdict(self, spool: GrowingFile) -> Verdict:
         """Judge the bytes of a spool; the NAR inside decides over a doubtful file.
 
         Raises Corrupt if they are wrong.
@@ -233,7 +233,7 @@ class Attempt:
                 raise Corrupt(f"{doubt}; {error}") from error
             return self.judge.overrule(inspector, spool.length)
 
-    async def _admit(self, source: Source, body: UpstreamBody) -> Spool:
+    async def _admit(self, source: Source, body: UpstreamBody) -> GrowingFile:
         """Check the head of an answer; the first good one opens the spool."""
         name, total = source.name, body.total
         if total is not None and self.size is not None and total != self.size:
@@ -266,7 +266,7 @@ class Attempt:
             raise Corrupt(text)
         self.relax(text)
 
-    async def _append(self, spool: Spool, body: UpstreamBody, offset: int) -> None:
+    async def _append(self, spool: GrowingFile, body: UpstreamBody, offset: int) -> None:
         skip = offset - body.start
         handed = offset
         async for chunk in body:
@@ -284,7 +284,7 @@ class Attempt:
             await spool.write(data)
 
 
-async def _settled(spool: Spool) -> None:
+async def _settled(spool: GrowingFile) -> None:
     """Wait until all bytes are written and hashed. Raises WrongBytes if a digest objects."""
     try:
         await spool.flush()

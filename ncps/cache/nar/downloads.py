@@ -190,7 +190,7 @@ class Downloads:
             download = Download(
                 Terms(key, nar, partial(self._rules.new_judge, is_thorough=is_thorough)),
                 sources,
-                ticket.spool,
+                ticket.growing,
                 DownloadEvents(
                     hopeless=partial(self._hopeless, key, nar),
                     found_wrong=partial(self.chosen.found_wrong, nar),

@@ -7,10 +7,12 @@ brought are stored first, and then their row (P6).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Final
 
 from attrs import evolve, frozen
 from twisted.logger import Logger
 
+from ncps.aio.beat import Beat
 from ncps.aio.clocks import utc_now
 from ncps.aio.threads import Threads
 from ncps.cache.answers import Outcome
@@ -24,6 +26,9 @@ from ncps.errors import Conflict, Corrupt, Malformed, NotFound, StorageFull, Una
 from ncps.nix.narurl import EXTENSIONS, NarKey, conventional_key
 from ncps.observe.tracing.spans import span
 from ncps.ports import Blocked, Body, NarRecord, NarStore, Reopen, Segment, Stat
+
+GATHER_S: Final = 0.02
+"""Seconds for which a small NAR waits, behind its answer, for others to be stored with it."""
 
 _RECOMPRESSED = ("zstd", "xz")
 """Encodings in which the Go program of the same name keeps an uncompressed NAR."""
@@ -51,11 +56,8 @@ async def find_object(
     named = _conventional(nar)
     if nar is not None and named is not None and named != key:
         candidates.append((named, nar.compression))
-    for candidate, encoding in candidates:
-        stat = await store.stat(candidate)
-        if stat is not None:
-            return stat, encoding
-    return None
+    stat = await store.first_of([candidate for candidate, _ in candidates])
+    return None if stat is None else (stat, dict(candidates)[stat.key])
 
 
 def _conventional(nar: NarRecord | None) -> NarKey | None:
@@ -208,6 +210,7 @@ class Publication:
     """Publishes downloads, and counts how each has ended.
 
     :param adopt: see `Adoption.adopt`.
+    :ivar beat: by which small NARs are stored together.
     """
 
     _log = Logger()
@@ -228,6 +231,7 @@ class Publication:
         self._adopt = adopt
         self._downloads = world.metrics.downloads
         self._stored: Callable[[], object] = lambda: None
+        self.beat = Beat(world.clock, GATHER_S)
 
     def watch(self, stored: Callable[[], object]) -> None:
         """Have `stored` called for each NAR that this process has stored."""
@@ -258,10 +262,12 @@ class Publication:
         record = self._record(key, nar, arrived)
         try:
             with span("nar.publish", {"ncps.hash": key.file_name, "ncps.bytes": verdict.size}):
-                stat = await self._store.publish(key, spool.spooled(verdict.sha256))
+                if self._admission.is_small(verdict.size):
+                    await self.beat.wait()
+                stat = await spool.publish(self._store, key, verdict.sha256)
                 record = evolve(record, stored_tag=stat.tag)
-                await self._catalog.mark_stored(record, fence)
-                await self._records.published(record)
+                entries = await self._catalog.mark_stored(record, fence)
+                await self._records.published(record, entries)
         except Conflict as error:
             self._log.warn("{key}: {reason}", key=key.file_name, reason=str(error))
             self._board.nar_changed(key)

@@ -160,7 +160,7 @@ class Records:
 
         Raises Blocked if this cache never has the path or its NAR.
         """
-        entry, nar = vetted.entry, vetted.nar
+        entry, nar, changes, is_new = vetted.entry, vetted.nar, self._memory.changes, False
         try:
             vetted, known_nar = await named(self._catalog, vetted)
             entry, nar = vetted.entry, vetted.nar
@@ -171,7 +171,8 @@ class Records:
                     entry = await self._vetting.apart(self._vetting.merged, entry, row[0])
                 entry = agreeing(entry, known_nar)
                 await self._catalog.add_narinfo(entry, nar)
-            item = await self.look_up(entry.digest)
+                is_new = (row, known_nar, self._memory.changes) == (None, None, changes)
+            item = None if is_new else await self.look_up(entry.digest)
             if item is not None and item.nar.is_stored:
                 await self.keep_beside(entry)
         except Blocked:

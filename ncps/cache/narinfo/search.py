@@ -27,6 +27,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
@@ -53,6 +54,9 @@ Names = tuple[str, ...]
 
 MOMENT_S = 0.25
 """Seconds that we wait for a search that may be waiting for us."""
+
+MEANWHILE_S = 0.005
+"""Seconds after a look at the catalog within which it is not looked at again."""
 
 PROOFS_S = 15.0
 """Seconds after the first question in which another upstream may be asked for bytes to read."""
@@ -127,23 +131,30 @@ def in_ring(what: str) -> Absent:
 
 
 @asynccontextmanager
-async def turn(leases: Leases, clock: IReactorTime, name: str) -> AsyncIterator[None]:
+async def turn(leases: Leases, clock: IReactorTime, name: str) -> AsyncIterator[bool]:
     """Hold a lease, so that one of several replicas searches. Raises Unavailable as `Leases`.
+
+    Says whether it was had in the same turn of the reactor, so that nothing can have changed.
 
     A search that began at another cache waits for the lease for a moment only, and then goes on
     without: the search that holds it may be waiting for this one.
     """
     if not trail.current().names:
-        async with leases.hold(name):
-            yield
+        taking = Deferred.fromCoroutine(leases.take(name))
+        is_at_once = taking.called
+        lease = await taking
+        try:
+            yield is_at_once
+        finally:
+            await lease.release()
         return
     try:
         lease = await within(clock, MOMENT_S, leases.take(name))
     except DeferredTimeout:
-        yield
+        yield False
         return
     try:
-        yield
+        yield False
     finally:
         await lease.release()
 
@@ -288,10 +299,11 @@ class NarInfoSearch:
         Raises the errors of `Searches.join` and of `Questions.first`.
         """
         outcome = Outcome.COALESCED if digest in self._searches else Outcome.MISS
-        return await self._searches.join(digest, partial(self._fetch, digest)), outcome
+        fetch = partial(self._fetch, digest, self._clock.seconds())
+        return await self._searches.join(digest, fetch), outcome
 
-    async def _fetch(self, digest: str) -> KnownNarInfo:
-        """Fetch a narinfo.
+    async def _fetch(self, digest: str, looked: float) -> KnownNarInfo:
+        """Fetch a narinfo that was not known at the time `looked`.
 
         Bytes that have to be read for it are fetched without its lease: their download, if it
         fails, takes that lease to ask for the narinfo anew.
@@ -300,10 +312,11 @@ class NarInfoSearch:
         failures: dict[str, NcpsError] = {}
         began = self._clock.seconds()
         while True:
-            async with turn(self._leases, self._clock, f"download:narinfo:{digest}"):
-                item = await self._records.find(digest)  # a peer may have been quicker
+            async with turn(self._leases, self._clock, f"download:narinfo:{digest}") as is_at_once:
+                is_sure = is_at_once and self._clock.seconds() - looked < MEANWHILE_S
+                item = None if is_sure else await self._records.find(digest)
                 if item is not None:
-                    return item
+                    return item  # another process was quicker
                 vetted = proven or await self._questions.first(digest, failures)
                 if vetted.unproven is None:
                     return await self._records.record(vetted)

@@ -66,6 +66,13 @@ class DownloadSettings:
         counted=True,
         reloads=True,
     )
+    small_size_bytes: int = setting(
+        SIZE,
+        "1M",
+        "A NAR of at most this size is fetched into memory, and its clients get its first byte "
+        "after all of it was found right. Up to 64M lie in memory at once; more are fetched as "
+        "larger ones are. 0 to have all NARs fetched as large ones.",
+    )
     queue_timeout_s: float = setting(
         duration(at_least_s=0.001),
         "1m",

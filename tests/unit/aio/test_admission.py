@@ -7,7 +7,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.admission import Admission, Admitted
-from ncps.aio.spool import Digest, Spool
+from ncps.aio.growing import Digest
+from ncps.aio.spool import Spool
 from ncps.errors import Busy, Unavailable
 from ncps.observe.metrics import Metrics
 from ncps.settings.schema.cache import DownloadSettings

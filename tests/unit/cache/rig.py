@@ -11,7 +11,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.admission import Admission
-from ncps.aio.spool import Digest, Spool
+from ncps.aio.growing import Digest, Estimated
+from ncps.aio.small_spool import Budget, SmallSpool
+from ncps.aio.spool import Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
 from ncps.cache.answers import ServedNar
@@ -81,6 +83,8 @@ class CoreCase(SynchronousTestCase):
     priorities: tuple[int, ...] = (10, 20)
     is_eager = True
     """Whether NARs in xz are looked into while they arrive."""
+    small_size = 0
+    """Bytes of NARs that are fetched into memory, at most."""
     new_clock: Callable[[], Clock] = Clock
 
     def setUp(self) -> None:
@@ -118,12 +122,15 @@ class CoreCase(SynchronousTestCase):
                 max_count=self.most_downloads,
                 max_spool_size_bytes=self.most_spooled,
                 queue_timeout_s=PATIENCE_S,
+                small_size_bytes=self.small_size,
             ),
             spare=lambda: self.free - 1000,
             largest=self.largest,
             new_spool=self.new_spool,
             reached=lambda limit: self.metrics.limit_reached(limit).inc(),
         )
+        self.budget = Budget(1 << 24)
+        self.admission.small = self.new_small
         self.world = fake_world(
             self.clock,
             self.tasks,
@@ -153,6 +160,7 @@ class CoreCase(SynchronousTestCase):
             ),
         )
         self.core = Core(self.world, state, vetting=self.vetting, rules=rules)
+        self.core.publication.beat.interval_s = 0
         self.upstreams = self.world.upstreams
         self.negatives, self.memory = state.negatives, state.memory
         self.uses, self.board = state.uses, state.board
@@ -180,6 +188,17 @@ class CoreCase(SynchronousTestCase):
         file = None if why else self._new_file
         return Spool(file=file, workers=self.threads, digests=digests, total=total, keep_error=why)
 
+    def new_small(self, size: int, digests: tuple[Estimated, ...]) -> SmallSpool | None:
+        if size > self.small_size or not self.budget.take(size):
+            return None
+        return SmallSpool(
+            self.clock,
+            workers=self.threads,
+            digests=digests,
+            total=size,
+            budget=self.budget,
+        )
+
     def _new_file(self) -> CountedFile:
         self.files.append(CountedFile())
         return self.files[-1]
@@ -190,6 +209,7 @@ class CoreCase(SynchronousTestCase):
         self.clock.advance(10)
         self.successResultOf(stopping)
         self.assertEqual([], self.tasks.names, "left running")
+        self.assertEqual(1 << 24, self.budget.left, "memory")
         self.assertEqual([1] * len(self.files), [file.closed for file in self.files], "closed")
         self.assertEqual([], [file.path for file in self.files if file.path.exists()], "left over")
         lines = [*self.scripted, self.peers.line]

@@ -61,6 +61,8 @@ class Walk:
 
 
 class WalkTests(CoreCase):
+    small_size = 1 << 20
+
     def setUp(self) -> None:
         super().setUp()
         self.sample = sample(size=100_000)
@@ -83,7 +85,7 @@ class WalkTests(CoreCase):
     def test_narinfo_miss(self) -> None:
         """A narinfo that the first upstream has."""
         self.walk.take(lambda: self.learn(self.sample))
-        self.assert_walk(7, 22)
+        self.assert_walk(7, 19)
 
     def test_nar_miss(self) -> None:
         """A NAR that the first upstream has, up to its publication."""

@@ -1,0 +1,104 @@
+"""Cold paths, one after the other: a narinfo and its small NAR, through ncps and directly.
+
+Each path is new to ncps. The client has one connection, as Nix has for a file after the other. CPU
+time counts until all NARs are stored, so it has all that a path costs.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from statistics import median
+
+from benchmarks.material import MadeNar
+from benchmarks.processes import cpu_seconds
+from benchmarks.report import Figure
+from benchmarks.rounds import OURS, Sample, Series, alternate
+from benchmarks.sink import Fetch
+from benchmarks.stand import Stand, get
+
+SIZE = 48 << 10
+COUNT = 150
+WARM_UP = 10
+DIRECT = "direct"
+POINT = f"cold path, NAR of {SIZE >> 10} KiB, one after the other"
+
+
+def _timed(connection: Fetch, path: str) -> tuple[float, float]:
+    """Fetch; return the seconds to the first byte of the answer, and to the last one."""
+    began = time.perf_counter()
+    connection.ask(path)
+    connection.received = 0
+    is_whole, first = connection.take(), time.perf_counter()
+    while not is_whole:
+        is_whole = connection.take()
+    return first - began, time.perf_counter() - began
+
+
+def _measure(stand: Stand, port: int, pid: int, *, is_ours: bool) -> Sample:
+    made = [stand.material.nar(SIZE) for _ in range(COUNT)]
+    connection = Fetch(port, "/nix-cache-info")
+    for one in made[:WARM_UP]:
+        _take(connection, port, one, is_ours=is_ours)
+    if is_ours:
+        _wait_until_stored(stand, made[:WARM_UP])
+    before = cpu_seconds(pid)
+    times = [_take(connection, port, one, is_ours=is_ours) for one in made[WARM_UP:]]
+    if is_ours:
+        _wait_until_stored(stand, made[WARM_UP:])
+    cpu = (cpu_seconds(pid) - before) / len(times)
+    narinfo, first, whole = (median(column) * 1000 for column in zip(*times, strict=True))
+    connection.socket.close()
+    found = {"narinfo": narinfo, "first": first, "whole": whole, "cpu": cpu * 1000, "errors": 0}
+    for one in made:
+        stand.material.remove(one)
+    return found
+
+
+def _take(
+    connection: Fetch, port: int, made: MadeNar, *, is_ours: bool
+) -> tuple[float, float, float]:
+    """Fetch a path: seconds for the narinfo, to the first byte of the NAR, and for both."""
+    _, narinfo = _timed(connection, f"/{made.digest}.narinfo")
+    first, whole = _timed(connection, _path(port, made) if is_ours else made.path)
+    return narinfo, first, narinfo + whole
+
+
+def _path(port: int, made: MadeNar) -> str:
+    """The URL that ncps has for a NAR: uncompressed ones have the hash of the NAR."""
+    text = get(port, f"/{made.digest}.narinfo").decode()
+    return "/" + next(line[5:] for line in text.splitlines() if line.startswith("URL: "))
+
+
+def _wait_until_stored(stand: Stand, made: list[MadeNar]) -> None:
+    """Wait until the last of them is stored; looking costs the daemon nothing."""
+    for one in made[::-1]:
+        stand.wait_until_stored(one)
+
+
+def measure(stand: Stand) -> list[Figure]:
+    """Measure."""
+    series = alternate(
+        {
+            DIRECT: partial(_measure, stand, stand.origin_port, stand.origin.pid, is_ours=False),
+            OURS: partial(_measure, stand, stand.daemon.port, stand.daemon.pid, is_ours=True),
+        },
+        rounds=stand.rounds,
+        noise=stand.noise,
+    )
+    return [
+        _figure(series, "narinfo, ms (nginx: direct)", "narinfo"),
+        _figure(series, "first byte of the NAR, ms", "first"),
+        _figure(series, "whole, ms", "whole"),
+        _figure(series, "CPU, ms/path", "cpu"),
+    ]
+
+
+def _figure(series: Series, label: str, quantity: str) -> Figure:
+    return Figure(
+        point=POINT,
+        quantity=label,
+        anchor=series.spread(DIRECT, quantity),
+        ours=series.spread(OURS, quantity),
+        digits=".2f",
+    )

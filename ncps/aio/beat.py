@@ -1,0 +1,33 @@
+"""Beat: work that can wait a moment waits together, so that it can be done together."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.aio.waiting import Future
+
+
+class Beat:
+    """Wakes all that wait, `interval_s` after the first of them began to wait.
+
+    :param interval_s: seconds; 0: nobody waits.
+    """
+
+    def __init__(self, clock: IReactorTime, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self._clock = clock
+        self._next: Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Wait for the next beat; cancelling forgets this waiter alone."""
+        if not self.interval_s:
+            return
+        if self._next is None:
+            self._next = Future()
+            self._clock.callLater(self.interval_s, self._strike)
+        await self._next.wait()
+
+    def _strike(self) -> None:
+        struck, self._next = self._next, None
+        assert struck is not None
+        struck.succeed(None)

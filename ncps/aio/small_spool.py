@@ -1,0 +1,197 @@
+"""SmallSpool: the bytes of a small file in memory, from the first one until it is published.
+
+A small file costs little to hold, and much to hand to a thread and to a disk. So it is hashed in
+the turn in which its last byte comes, and no reader has a byte before that. A file that takes
+longer than `PROMPT_S` to come is given to its readers as it grows, but for its end. The disk sees
+it only when it is published. All such files together have a budget; without room in it, a file
+goes the way of large ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from ncps.aio.growing import Digest, Estimated, GrowingFile
+from ncps.aio.nowait import READ_SIZE
+from ncps.aio.spool import Overtaken
+from ncps.aio.spool_reader import SpoolReader
+from ncps.aio.threads import Threads
+from ncps.errors import NcpsError
+from ncps.nix.hashes import Hash
+from ncps.nix.narurl import NarKey
+from ncps.ports import NarStore, Stat
+
+PROMPT_S: Final = 0.25
+"""Seconds for which readers wait for the whole."""
+
+INLINE_S: Final = 0.003
+"""Seconds of work that are done on the reactor's thread; more of it goes to a thread."""
+
+
+class Budget:
+    """Bytes of memory that small files may take together.
+
+    :ivar left: bytes that are free.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def take(self, size: int) -> bool:
+        """Take bytes; False if there are not as many."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+    def give(self, size: int) -> None:
+        """Give bytes back."""
+        self.left += size
+
+
+class SmallSpool(GrowingFile):
+    """A small file that grows while others wait for it; see `GrowingFile`.
+
+    :param total: bytes in all, for which the budget has room.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        workers: Threads,
+        digests: Sequence[Estimated],
+        total: int,
+        budget: Budget,
+    ) -> None:
+        self.total: int | None = total
+        self.verdict: BaseException | None = None
+        self.is_committed = False
+        self._clock = clock
+        self._since = clock.seconds()
+        self._workers = workers
+        self._feeds = [digest.feed for digest in digests]
+        self._is_cheap = sum([digest.cost_s for digest in digests]) <= INLINE_S
+        self._budget, self._size = budget, total
+        self._pieces: list[bytes] = []
+        self._data = b""
+        self._error: BaseException | None = None
+        self._readers: dict[SpoolReader, None] = {}
+        self._is_released = self._is_closed = False
+
+    # The writer's side
+
+    @property
+    def length(self) -> int:
+        return len(self._data)
+
+    @property
+    def _is_slow(self) -> bool:
+        return self._clock.seconds() - self._since > PROMPT_S
+
+    @property
+    def shown(self) -> int:
+        """Bytes that readers may have: none before all have come, unless that takes long."""
+        return len(self._data) if self.is_committed or self._is_slow else 0
+
+    @property
+    def is_kept(self) -> bool:
+        return True
+
+    @property
+    def keep_error(self) -> str:
+        return ""
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
+
+    async def write(self, data: bytes) -> None:
+        self._check()
+        self._pieces.append(data)
+        if self._is_slow:
+            await self.flush()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+
+    async def flush(self) -> None:
+        self._check()
+        pieces, self._pieces = self._pieces, []
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if not data:
+            return
+        try:
+            if self._is_cheap:
+                self._feed_all(self._feeds, data)
+            else:
+                await self._workers.run(self._feed_all, self._feeds, data)
+        except NcpsError as error:
+            self._error = error
+            raise
+        self._data = self._data + data if self._data else data
+        self._tell_readers()
+
+    @staticmethod
+    def _feed_all(feeds: Sequence[Callable[[bytes], object]], data: bytes) -> None:
+        for feed in feeds:
+            feed(data)
+
+    async def reread(self, digest: Digest) -> None:
+        await self._workers.run(digest.feed, self._data)
+
+    def commit(self) -> None:
+        self.total = self.length
+        self.is_committed = True
+        self._tell_readers()
+
+    def fail(self, error: BaseException) -> None:
+        if self.verdict is None and not self.is_committed:
+            self.verdict = error
+            self._error = self._error or error
+            self._tell_readers()
+
+    async def publish(self, store: NarStore, key: NarKey, sha256: Hash) -> Stat:
+        return await store.put_small(key, self._data, sha256)
+
+    def release(self) -> None:
+        self._is_released = True
+        self._close_if_unused()
+
+    # The readers' side
+
+    def reader(self, start: int = 0, stop: int | None = None) -> SpoolReader:
+        """Read from `start` up to `stop`; raises as `Spool.reader` does."""
+        if self.verdict is not None:
+            raise self.verdict.with_traceback(None)
+        if self._is_closed:
+            raise Overtaken("these bytes are no longer here")
+        reader = SpoolReader(self, start, stop)
+        self._readers[reader] = None
+        return reader
+
+    def _tell_readers(self) -> None:
+        for reader in tuple(self._readers):
+            reader.wake()
+
+    async def read(self, position: int, limit: int) -> bytes:
+        """Bytes from `position`, at most up to `limit`; both within what is there."""
+        return self._data[position : min(limit, position + READ_SIZE)]
+
+    def moved(self, before: int) -> None:
+        """Note that a reader has left this position: nothing waits for it."""
+
+    def left(self, reader: SpoolReader) -> None:
+        """Note that a reader is closed."""
+        self._readers.pop(reader, None)
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_released and not self._readers and not self._is_closed:
+            self._is_closed = True
+            self._budget.give(self._size)
+            self._data, self._pieces = b"", []

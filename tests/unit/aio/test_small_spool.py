@@ -1,0 +1,149 @@
+"""SmallSpool: bytes in memory, hashed where that is cheap, shown when they are right or late."""
+
+from __future__ import annotations
+
+from math import inf
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.aio.small_spool import INLINE_S, PROMPT_S, Budget, SmallSpool
+from ncps.aio.spool import Overtaken
+from ncps.errors import Corrupt, Unavailable
+from ncps.nix.hashes import sha256_of
+from ncps.nix.narcheck import FileDigest, NarDigest
+from tests.fakes.stores import MemoryNarStore
+from tests.fakes.threads import HeldThreads, InlineThreads
+from tests.unit.aio.spool_case import Client, Sha256, noise
+
+SIZE = 100_000
+KEY = cast("Any", "a key")
+
+
+class Estimated(Sha256):
+    cost_s = 0.0
+
+
+class SmallSpoolTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.budget = Budget(2 * SIZE)
+        self.digest = Estimated()
+        self.threads = HeldThreads()
+        self.data = noise(SIZE)
+
+    def new(self) -> SmallSpool:
+        assert self.budget.take(SIZE)
+        return SmallSpool(
+            self.clock,
+            workers=self.threads,
+            digests=[self.digest],
+            total=SIZE,
+            budget=self.budget,
+        )
+
+    def start(self, coro: Any) -> Deferred[Any]:
+        return Deferred.fromCoroutine(coro)
+
+    def put(self, spool: SmallSpool, data: bytes) -> None:
+        self.successResultOf(self.start(spool.write(data)))
+
+    def test_hashed_in_the_same_turn(self) -> None:
+        """Cheap digests need no thread, and see every byte once."""
+        spool = self.new()
+        self.put(spool, self.data[:10])
+        self.put(spool, self.data[10:])
+        self.successResultOf(self.start(spool.flush()))
+        self.assertEqual((SIZE, SIZE), (spool.length, self.digest.seen))
+        self.assertEqual(sha256_of(self.data).digest, self.digest.hash.digest())
+
+    def test_dear_digests_go_to_a_thread(self) -> None:
+        """The reactor's thread does not wait for a NAR that takes long to unpack."""
+        self.digest.cost_s = INLINE_S * 2
+        spool = self.new()
+        self.put(spool, self.data)
+        flushing = self.start(spool.flush())
+        self.assertNoResult(flushing)
+        self.threads.release()
+        self.successResultOf(flushing)
+        self.assertEqual(SIZE, spool.length)
+
+    def test_what_digests_cost(self) -> None:
+        """A NAR of unknown size may take for ever; xz takes longer than zstd."""
+        sizes = [NarDigest(each, max_size=1 << 20).cost_s for each in ("none", "zstd", "xz")]
+        self.assertEqual(sorted(sizes), sizes)
+        self.assertGreater(sizes[2], INLINE_S)
+        self.assertEqual((inf, inf), (FileDigest().cost_s, NarDigest("xz").cost_s))
+
+    def test_readers_wait_for_the_verdict(self) -> None:
+        """No byte is shown before, also if the source makes a pause."""
+        spool = self.new()
+        client = Client(spool.reader(5, SIZE - 5))
+        self.put(spool, self.data[:50_000])
+        self.successResultOf(self.start(spool.flush()))
+        self.put(spool, self.data[50_000:])
+        self.successResultOf(self.start(spool.flush()))
+        self.assertEqual(b"", client.data)
+        spool.commit()
+        self.successResultOf(client.done)
+        self.assertEqual(self.data[5 : SIZE - 5], client.data)
+
+    def test_a_slow_source_is_shown_as_it_comes(self) -> None:
+        """After a while readers get what there is, but for the end."""
+        spool = self.new()
+        client = Client(spool.reader())
+        self.clock.advance(PROMPT_S * 2)
+        self.put(spool, self.data[:1000])
+        self.assertEqual(self.data[:1000], client.data)
+        self.put(spool, self.data[1000:])
+        self.assertLess(len(client.data), SIZE)
+        spool.commit()
+        self.successResultOf(client.done)
+
+    def test_wrong_bytes(self) -> None:
+        """The writer hears of it each time, and no reader gets a byte."""
+        self.digest.bad_after = 10
+        spool = self.new()
+        client = Client(spool.reader())
+        self.put(spool, self.data)
+        for _ in range(2):
+            self.failureResultOf(self.start(spool.flush()), Corrupt)
+        spool.fail(Unavailable("gone"))
+        self.failureResultOf(client.done, Unavailable)
+        self.assertEqual(b"", client.data)
+        with self.assertRaises(Unavailable):
+            spool.reader()
+
+    def test_memory_is_counted_until_the_last_reader_leaves(self) -> None:
+        """The budget has it back once, after writer and readers."""
+        spool = self.new()
+        reader = spool.reader()
+        spool.release()
+        spool.release()
+        self.assertEqual(SIZE, self.budget.left)
+        reader.close()
+        self.assertEqual(2 * SIZE, self.budget.left)
+        with self.assertRaises(Overtaken):
+            spool.reader()
+
+    def test_the_budget_is_kept(self) -> None:
+        """There is no memory beyond it."""
+        self.assertTrue(self.budget.take(2 * SIZE))
+        self.assertFalse(self.budget.take(1))
+
+    def test_published_from_memory(self) -> None:
+        """The store gets the bytes, and no file is made."""
+        self.threads = cast("Any", InlineThreads())
+        spool, store = self.new(), MemoryNarStore()
+        self.put(spool, self.data)
+        self.successResultOf(self.start(spool.flush()))
+        again = Estimated()
+        self.successResultOf(self.start(spool.reread(again)))
+        self.assertEqual(SIZE, again.seen)
+        self.successResultOf(self.start(spool.publish(store, KEY, sha256_of(self.data))))
+        self.assertEqual(self.data, store.objects[KEY])
+        self.assertEqual((True, ""), (spool.is_kept, spool.keep_error))
+        self.assertFalse(Path("a key").exists())
