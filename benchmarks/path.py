@@ -15,7 +15,7 @@ from benchmarks.processes import cpu_seconds
 from benchmarks.report import Figure
 from benchmarks.rounds import OURS, Sample, Series, alternate
 from benchmarks.sink import Fetch
-from benchmarks.stand import Stand, get
+from benchmarks.stand import Stand
 
 SIZE = 48 << 10
 COUNT = 150
@@ -39,11 +39,11 @@ def _measure(stand: Stand, port: int, pid: int, *, is_ours: bool) -> Sample:
     made = [stand.material.nar(SIZE) for _ in range(COUNT)]
     connection = Fetch(port, "/nix-cache-info")
     for one in made[:WARM_UP]:
-        _take(connection, port, one, is_ours=is_ours)
+        _take(connection, one)
     if is_ours:
         _wait_until_stored(stand, made[:WARM_UP])
     before = cpu_seconds(pid)
-    times = [_take(connection, port, one, is_ours=is_ours) for one in made[WARM_UP:]]
+    times = [_take(connection, one) for one in made[WARM_UP:]]
     if is_ours:
         _wait_until_stored(stand, made[WARM_UP:])
     cpu = (cpu_seconds(pid) - before) / len(times)
@@ -55,19 +55,14 @@ def _measure(stand: Stand, port: int, pid: int, *, is_ours: bool) -> Sample:
     return found
 
 
-def _take(
-    connection: Fetch, port: int, made: MadeNar, *, is_ours: bool
-) -> tuple[float, float, float]:
-    """Fetch a path: seconds for the narinfo, to the first byte of the NAR, and for both."""
+def _take(connection: Fetch, made: MadeNar) -> tuple[float, float, float]:
+    """Fetch a path: seconds for the narinfo, to the first byte of the NAR, and for both.
+
+    The NAR is not compressed, so it has the same URL at the origin and here.
+    """
     _, narinfo = _timed(connection, f"/{made.digest}.narinfo")
-    first, whole = _timed(connection, _path(port, made) if is_ours else made.path)
+    first, whole = _timed(connection, made.path)
     return narinfo, first, narinfo + whole
-
-
-def _path(port: int, made: MadeNar) -> str:
-    """The URL that ncps has for a NAR: uncompressed ones have the hash of the NAR."""
-    text = get(port, f"/{made.digest}.narinfo").decode()
-    return "/" + next(line[5:] for line in text.splitlines() if line.startswith("URL: "))
 
 
 def _wait_until_stored(stand: Stand, made: list[MadeNar]) -> None:
