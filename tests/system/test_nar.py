@@ -200,19 +200,25 @@ class ElsewhereTests(NarStage):
 
     def test_other_file_of_the_next_upstream_is_not_spliced_in(self) -> None:
         """Another compression of the same path at the next upstream is never mixed in."""
-        bad = self.mounted(Only(Cut(MIDDLE), 1), From(Hangup(), 2))
+        sick = [self.mounted(Only(Cut(MIDDLE), 1), From(Hangup(), 2)) for _ in range(2)]
         other = type(self.cache)().add(SIZE, compression="zstd")
         self.assertEqual(self.path.nar, other.nar)
         good = self.origin()
-        daemon = self.daemon(bad, good)
-        target = self.nar_target(daemon, self.path)
+        small = self.daemon(sick[0], good)
+        large = self.daemon(sick[1], good, options=["--cache-download-small-size=0"])
+        targets = [self.nar_target(daemon, self.path) for daemon in (large, small)]
         # Only now: were it quicker with its narinfo, the client would ask for its file instead.
         good.serve(f"/{other.digest}.narinfo", other.narinfo())
         good.serve(other.nar_target, other.file)
-        answer = self.ask(daemon, target)
+        answer = self.ask(large, targets[0])
         self.assertFalse(answer.whole)
         self.assertTrue(self.path.file.startswith(answer.body))
-        self.assertEqual([], daemon.stored_nars())
+        self.assertEqual([], large.stored_nars())
+        # A client of a small NAR has no byte of the first file yet: it gets the other one, or none.
+        answer = self.ask(small, targets[1])
+        is_other = answer.body == other.file
+        self.assertIn((answer.status, is_other), {(200, True), (503, False)})
+        self.assertTrue(answer.whole)
 
 
 class BrokenTests(NarStage):
