@@ -57,16 +57,9 @@ class DirectoryBlobs(Blobs):
         return None if facts is None else self._blob(key, facts)
 
     async def first_of(self, candidates: Sequence[str]) -> tuple[int, Blob] | None:
-        look = partial(self._first_blocking, candidates)
+        look = partial(_first_blocking, self._tree, candidates)
         found = await self._readers.run(look, line=keys.file_name(candidates[0]))
         return None if found is None else (found[0], self._blob(candidates[found[0]], found[1]))
-
-    def _first_blocking(self, candidates: Sequence[str]) -> tuple[int, os.stat_result] | None:
-        for number, key in enumerate(candidates):
-            facts = self._tree.stat(key)
-            if facts is not None:
-                return number, facts
-        return None
 
     async def open(self, key: str, wanted: Wanted) -> LocalBody:
         name = keys.file_name(key)
@@ -244,6 +237,14 @@ class DirectoryBlobs(Blobs):
 
     def _close(self, opened: tuple[UnchangedFile, os.stat_result]) -> None:
         self._readers.forget(partial(os.close, opened[0].fd))
+
+
+def _first_blocking(tree: Tree, keys: Sequence[str]) -> tuple[int, os.stat_result] | None:
+    for number, key in enumerate(keys):
+        facts = tree.stat(key)
+        if facts is not None:
+            return number, facts
+    return None
 
 
 def _parts_of(tag: str) -> tuple[int, int | None]:

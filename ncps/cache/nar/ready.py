@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
-from ncps.ask.choose import Upstreams
-from ncps.cache.nar.stored import StoredNar, locate_stored, stored_key
+from ncps.cache.nar.stored import StoredNar, is_hearsay, locate_stored, stored_key
 from ncps.cache.narinfo.state import CacheState
 from ncps.cache.world import World
-from ncps.codec import is_supported
 from ncps.errors import Corrupt
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, NarRecord, Reopen, SteadyFile
@@ -26,6 +24,7 @@ class ReadyNars:
     """Says which NARs are ready.
 
     :param is_arriving: whether a NAR is being downloaded.
+    :ivar memory: counts the changes of NARs; the number is to be read before the row of a NAR.
     """
 
     def __init__(
@@ -33,18 +32,13 @@ class ReadyNars:
     ) -> None:
         self._store = world.nars
         self._upstreams = world.upstreams
-        self._memory = state.memory
+        self.memory = state.memory
         self._uses = state.uses
         self._is_arriving = is_arriving
 
-    @property
-    def changes(self) -> int:
-        """The number of changes so far, to be read before the row of a NAR."""
-        return self._memory.changes
-
     def watch(self, changed: Callable[[NarKey | None], object]) -> None:
         """See `Cache.watch_nars`."""
-        self._memory.nar_changed = changed
+        self.memory.nar_changed = changed
 
     def repeated(self, keys: Iterable[NarKey]) -> None:
         """See `Cache.nars_repeated`."""
@@ -74,9 +68,9 @@ class ReadyNars:
     def reopener(self, changes: int, nar: NarRecord) -> Reopen | None:
         """Return what opens the file of a stored NAR; None if the catalog must be asked each time.
 
-        :param changes: what `changes` was before the row was read.
+        :param changes: how many the memory had counted before the row was read.
         """
-        if changes != self._memory.changes or stored_key(nar) != nar.key:
+        if changes != self.memory.changes or stored_key(nar) != nar.key:
             return None
         size = nar.stored_size
         if size is None or size != nar.file_size or not nar.stored_tag:
@@ -91,14 +85,3 @@ class ReadyNars:
             return reopen()
 
         return reopen_if_ready
-
-
-def is_hearsay(nar: NarRecord, upstreams: Upstreams) -> bool:
-    """Whether stored bytes were never looked into, and came from an upstream that is not ours."""
-    return nar.verified_at is None and not is_ours(nar, upstreams)
-
-
-def is_ours(nar: NarRecord, upstreams: Upstreams) -> bool:
-    """Whether the row rests on an upstream of ours, or on nothing that could be found out anew."""
-    is_checkable = nar.nar_hash is not None and is_supported(nar.encoding or nar.compression)
-    return not (is_checkable and nar.upstream) or nar.upstream in upstreams.names

@@ -17,9 +17,9 @@ from ncps.cache.answers import Absent, Outcome, ServedNar
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.download import Download, FollowedNar
 from ncps.cache.nar.downloads import Downloads
-from ncps.cache.nar.ready import ReadyNars, is_hearsay, is_ours
+from ncps.cache.nar.ready import ReadyNars
 from ncps.cache.nar.relay import AlreadyStored
-from ncps.cache.nar.stored import find_object, open_stored
+from ncps.cache.nar.stored import find_object, is_hearsay, is_ours, open_stored
 from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.search import in_ring
 from ncps.cache.narinfo.serve import NarInfos
@@ -73,7 +73,7 @@ class Nars:
 
     async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """Return a NAR to serve; raises what `Cache.nar` raises."""
-        changes = self.ready.changes
+        changes = self.ready.memory.changes
         nar = await self._find(key)
         _refuse_ring(key, nar)
         self._uses.nar(key if nar is None else nar.key)

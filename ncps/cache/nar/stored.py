@@ -15,13 +15,14 @@ from twisted.logger import Logger
 from ncps.aio.beat import Beat
 from ncps.aio.clocks import utc_now
 from ncps.aio.threads import Threads
+from ncps.ask.choose import Upstreams
 from ncps.cache.answers import Outcome
 from ncps.cache.cluster import FetchLease
 from ncps.cache.nar.attempt import Arrived
 from ncps.cache.narinfo.record import Records
 from ncps.cache.narinfo.state import Invalidation
 from ncps.cache.world import World
-from ncps.codec import decoder
+from ncps.codec import decoder, is_supported
 from ncps.errors import Conflict, Corrupt, Malformed, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import EXTENSIONS, NarKey, conventional_key
 from ncps.observe.tracing.spans import span
@@ -359,3 +360,14 @@ class Publication:
             "{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason
         )
         self._downloads("unkept").inc()
+
+
+def is_hearsay(nar: NarRecord, upstreams: Upstreams) -> bool:
+    """Whether stored bytes were never looked into, and came from an upstream that is not ours."""
+    return nar.verified_at is None and not is_ours(nar, upstreams)
+
+
+def is_ours(nar: NarRecord, upstreams: Upstreams) -> bool:
+    """Whether the row rests on an upstream of ours, or on nothing that could be found out anew."""
+    is_checkable = nar.nar_hash is not None and is_supported(nar.encoding or nar.compression)
+    return not (is_checkable and nar.upstream) or nar.upstream in upstreams.names

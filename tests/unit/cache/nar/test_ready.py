@@ -103,8 +103,8 @@ class ReadyTests(NarsCase):
             evolve(record, encoding="zstd", compression="none"),
         ):
             ready = self.nars.ready
-            self.assertIsNone(ready.reopener(ready.changes, other))
-            self.assertIsNotNone(ready.reopener(ready.changes, record))
+            self.assertIsNone(ready.reopener(ready.memory.changes, other))
+            self.assertIsNotNone(ready.reopener(ready.memory.changes, record))
 
     def test_nar_that_arrives_is_not_ready(self) -> None:
         """While it is fetched again, clients follow the download."""
@@ -122,7 +122,7 @@ class ReadyTests(NarsCase):
     def test_hearsay_is_not_ready(self) -> None:
         """Bytes from an upstream that is ours no more are looked into first."""
         ready = self.nars.ready
-        reopen = ready.reopener(ready.changes, evolve(self.record(), verified_at=None))
+        reopen = ready.reopener(ready.memory.changes, evolve(self.record(), verified_at=None))
         assert reopen is not None
         names, self.upstreams.names = self.upstreams.names, {}
         self.assertIsNone(self.content(reopen))
