@@ -7,6 +7,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 DEADLINE = 20.0  # seconds for anything that should happen soon
@@ -64,3 +65,13 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def listens_at(path: Path) -> bool:
+    """Whether a program accepts connections at a socket of this machine.
+
+    The file is there a moment before.
+    """
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(str(path)) == 0

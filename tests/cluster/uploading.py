@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 from tests.cluster.replicas import ClusterStage, Replica
 from tests.fakes.samples import Sample
@@ -75,6 +76,22 @@ class UploadingStage(ClusterStage, UploadStage):
         """Wait until the bytes of a NAR have their final name."""
         wait_until(lambda: self.key_of(one), "the bytes of the NAR", daemon=self.first)
 
+    def assert_taken(self, put: Callable[[], tuple[int, str]]) -> None:
+        """Check that an upload succeeds; a client comes back after 503.
+
+        A replica asks a server that is back by and by.
+        """
+
+        def is_taken() -> bool:
+            answer = put()
+            if answer[0] == 503:
+                self.refuse_for_now(answer)
+                return False
+            self.assertIn(answer[0], DONE)
+            return True
+
+        wait_until(is_taken, "the upload to be taken", daemon=self.first)
+
     def assert_well_again(self, one: Sample) -> None:
         """Check that no lease and no spool is left, and that the same upload succeeds."""
         for replica in (self.first, self.second):
@@ -83,8 +100,8 @@ class UploadingStage(ClusterStage, UploadStage):
         wait_until(lambda: not self.leases(), "leases to go", daemon=self.first)
         shown = self.ask(self.second, f"/upload/{one.digest}.narinfo").status
         self.assertEqual(404, shown)
-        self.assertIn(self.put_nar(self.second, one)[0], DONE)
-        self.assertIn(self.put_narinfo(self.first, one)[0], DONE)
+        self.assert_taken(partial(self.put_nar, self.second, one))
+        self.assert_taken(partial(self.put_narinfo, self.first, one))
         for replica in (self.first, self.second):
             self.assert_served_whole(replica, one)
 

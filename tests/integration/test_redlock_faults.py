@@ -127,6 +127,8 @@ class MinorityTests(RedlockCase):
         away, back = self.logged("is away"), self.logged("is there again")
         (replica,) = await self.replicas(1, servers, ttl=1.5)
         self.assertEqual("", replica.leases.trouble)
+        while not away:  # the replica needs two of them to be ready
+            await deferLater(reactor, 0.01)
         self.assertIn("one of 3 servers of which leases need 2", away[0])
         lease = await self.take(replica)
         await deferToThread(servers[2].start)

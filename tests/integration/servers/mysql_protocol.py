@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.integration.servers.database import PASSWORD, USER, DatabaseServer
 from tests.server import PATIENCE_S
-from tests.waiting import listens
+from tests.waiting import listens, listens_at
 
 
 class MySQLProtocolServer(DatabaseServer):
@@ -29,7 +29,7 @@ class MySQLProtocolServer(DatabaseServer):
 
     def answers(self) -> bool:
         """Whether it accepts connections, by TCP and by its socket."""
-        return self.socket.exists() and listens(self.port)
+        return listens_at(self.socket) and listens(self.port)
 
     def start(self, deadline: float = PATIENCE_S) -> None:
         """Start it, wait until it answers, and let the tests' user in."""
