@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from ncps.aio.growing import Digest, Estimated, GrowingFile
 from ncps.aio.nowait import READ_SIZE
 from ncps.aio.spool import Overtaken
 from ncps.aio.spool_reader import SpoolReader
 from ncps.aio.threads import Threads
-from ncps.errors import NcpsError
+from ncps.aio.waiting import Wakeup
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarStore, Stat
@@ -79,6 +80,9 @@ class SmallSpool(GrowingFile):
         self._pieces: list[bytes] = []
         self._data = b""
         self._error: BaseException | None = None
+        self._is_late = self._is_busy = False
+        self._rested = Wakeup()
+        self._showing: IDelayedCall | None = None
         self._readers: dict[SpoolReader, None] = {}
         self._is_released = self._is_closed = False
 
@@ -90,7 +94,7 @@ class SmallSpool(GrowingFile):
 
     @property
     def _is_slow(self) -> bool:
-        return self._clock.seconds() - self._since > PROMPT_S
+        return self._is_late or self._clock.seconds() - self._since > PROMPT_S
 
     @property
     def shown(self) -> int:
@@ -114,26 +118,43 @@ class SmallSpool(GrowingFile):
         self._pieces.append(data)
         if self._is_slow:
             await self.flush()
+        elif self._showing is None:
+            left_s = self._since + PROMPT_S - self._clock.seconds()
+            self._showing = self._clock.callLater(max(0.0, left_s), self._show)
+
+    def _show(self) -> None:
+        """Let readers have what has come: the source may send nothing more for a long time."""
+        self._is_late = True
+        if not self._is_closed:
+            # The writer gets an error from its next call.
+            Deferred.fromCoroutine(self.flush()).addErrback(lambda _: None)
 
     def _check(self) -> None:
         if self._error is not None:
             raise self._error.with_traceback(None)
 
     async def flush(self) -> None:
+        while self._is_busy:
+            await self._rested.wait()
         self._check()
         pieces, self._pieces = self._pieces, []
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if not data:
             return
+        self._is_busy = True
         try:
             if self._is_cheap:
                 self._feed_all(self._feeds, data)
             else:
                 await self._workers.run(self._feed_all, self._feeds, data)
-        except NcpsError as error:
-            self._error = error
+            if not self._is_closed:
+                self._data = self._data + data if self._data else data
+        except BaseException as error:  # digests and bytes may differ now
+            self._error = self._error or error
             raise
-        self._data = self._data + data if self._data else data
+        finally:
+            self._is_busy = False
+            self._rested.wake()
         self._tell_readers()
 
     @staticmethod
@@ -145,6 +166,8 @@ class SmallSpool(GrowingFile):
         await self._workers.run(digest.feed, self._data)
 
     def commit(self) -> None:
+        if self._showing is not None and self._showing.active():
+            self._showing.cancel()
         self.total = self.length
         self.is_committed = True
         self._tell_readers()
@@ -193,5 +216,7 @@ class SmallSpool(GrowingFile):
     def _close_if_unused(self) -> None:
         if self._is_released and not self._readers and not self._is_closed:
             self._is_closed = True
+            if self._showing is not None and self._showing.active():
+                self._showing.cancel()
             self._budget.give(self._size)
             self._data, self._pieces = b"", []

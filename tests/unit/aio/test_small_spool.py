@@ -103,6 +103,47 @@ class SmallSpoolTests(SynchronousTestCase):
         spool.commit()
         self.successResultOf(client.done)
 
+    def test_a_source_that_stalls_is_shown(self) -> None:
+        """Readers get what there is though nothing more comes."""
+        spool = self.new()
+        client = Client(spool.reader())
+        self.put(spool, self.data[:1000])
+        self.assertEqual(b"", client.data)
+        self.clock.advance(PROMPT_S)
+        self.assertEqual(self.data[:1000], client.data)
+
+    def test_bytes_keep_their_order_while_a_thread_works(self) -> None:
+        """What comes while a thread has the bytes before waits for it."""
+        self.digest.cost_s = inf
+        spool = self.new()
+        self.put(spool, self.data[:1000])
+        self.clock.advance(PROMPT_S)
+        writing = self.start(spool.write(self.data[1000:]))
+        self.assertEqual(1, len(self.threads))
+        self.threads.release()
+        self.successResultOf(writing)
+        self.assertEqual(sha256_of(self.data).digest, self.digest.hash.digest())
+        client = Client(spool.reader())
+        spool.commit()
+        self.successResultOf(client.done)
+        self.assertEqual(self.data, client.data)
+
+    def test_wrong_bytes_of_a_source_that_stalls(self) -> None:
+        """The writer hears of it from its next call."""
+        self.digest.bad_after = 10
+        spool = self.new()
+        self.put(spool, self.data[:1000])
+        self.clock.advance(PROMPT_S)
+        self.failureResultOf(self.start(spool.write(b"more")), Corrupt)
+
+    def test_a_spool_that_is_gone_shows_nothing(self) -> None:
+        """No timer is left behind."""
+        for end in (SmallSpool.release, SmallSpool.commit):
+            spool = self.new()
+            self.put(spool, self.data[:1000])
+            end(spool)
+            self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_wrong_bytes(self) -> None:
         """The writer hears of it each time, and no reader gets a byte."""
         self.digest.bad_after = 10
