@@ -108,7 +108,7 @@ class GrpcTests(TracingStage):
             "upstream.open_nar": "nar.download",
             "GET": "upstream.open_nar",
             "nar.publish": "nar.download",
-            "storage.nars.publish": "nar.publish",
+            "storage.nars.put_small": "nar.publish",
             "catalog.mark_stored": "nar.publish",
         }.items():
             self.assertEqual({expected}, above[name], name)

@@ -77,13 +77,26 @@ class DeathAtEachStepTests(UploadStage):
             self.assertEqual(path.name.partition(".")[0], found)
         wait_until(lambda: not self.unfinished(daemon), "spools to go", daemon=daemon)
 
-    def test_each_step(self) -> None:
-        """After each death the daemon starts, and the same upload succeeds."""
+    def test_each_step_of_one_in_memory(self) -> None:
+        """A small upload has no file before the one that gets the final name."""
+        kinds = self.die_at_each_step(300_000)
+        self.assertLessEqual({"write", "pwrite64", "fsync", "rename", "mkdir", "sendto"}, kinds)
+
+    def test_each_step_of_one_in_a_spool(self) -> None:
+        """A large upload lies in a file from its first byte on."""
+        kinds = self.die_at_each_step(1_500_000)
+        self.assertLessEqual({"pwrite64", "fsync", "rename", "unlink", "sendto"}, kinds)
+
+    def die_at_each_step(self, size: int) -> set[str]:
+        """Kill the daemon at each call; it starts, and the same upload succeeds.
+
+        Return the kinds of the calls.
+        """
         daemon = self.served_by
         met: list[str] = []
         for number in count(1):
             self.assertLess(number, MOST, met)
-            one = upload(f"step-{number}", ("none", "zstd")[number % 2], 300_000)
+            one = upload(f"step-{number}", ("none", "zstd")[number % 2], size)
             self.steps.kill_at(number)
             statuses = self.put_all(one)
             if self.steps.spare():
@@ -99,8 +112,7 @@ class DeathAtEachStepTests(UploadStage):
             except AssertionError as error:
                 raise AssertionError(f"killed before {met[-1]}: {error}") from error
         self.assert_served_whole(daemon, one)
-        kinds = {each.split()[0] for each in met}
-        self.assertLessEqual({"pwrite64", "fsync", "rename", "unlink", "sendto"}, kinds)
+        return {each.split()[0] for each in met}
 
     def test_answers_come_after_all_is_durable(self) -> None:
         """Files are synced before they are renamed; directory and log of the database, too."""
