@@ -62,7 +62,8 @@ class Tree:
         except (FileExistsError, NotADirectoryError) as error:
             raise _unusable(f"{error.filename} is not a directory", error) from error
         except OSError as error:
-            what = f"{error.filename} cannot be made: {error.strerror}"
+            # A sync that fails names no file.
+            what = f"{error.filename or root} cannot be made: {error.strerror}"
             raise _unusable(what, error) from error
         if not os.access(root / keys.TEMPS, os.W_OK | os.X_OK):
             raise _unusable(f"{root} is not writable for this user")

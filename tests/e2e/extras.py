@@ -93,7 +93,9 @@ class Extras(Bench):
         self.assertEqual(json.loads(listing.read_bytes()), json.loads(made))
         if self.release_name == "trixie":
             self.assertEqual(listing.read_bytes(), made)
-        found = json.loads(fetch(f"{self.ncps.url}/debuginfo/{BUILD_ID}.debug").body)
+        where = f"{self.ncps.url}/debuginfo/{BUILD_ID}.debug"
+        wait_until(lambda: fetch(where).status == 200, "the link to be made")
+        found = json.loads(fetch(where).body)
         self.assertEqual(json.loads(link.read_bytes())["member"], found["member"])
         self.assertEqual(f"../{url}", found["archive"])
         self.assertEqual(SYMBOLS, fetch(f"{self.ncps.url}/buildid/{BUILD_ID}/debuginfo").body)

@@ -19,6 +19,12 @@ FUZZER: Final = Path(sys.executable).with_name("schemathesis")
 REFUSALS: Final = "positive_data_acceptance"
 """The check that each well-formed upload is accepted: nobody vouches for these."""
 
+SETTINGS: Final = """\
+[checks.negative_data_rejection]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429, "5xx"]
+"""
+"""Its own list of statuses that refuse a body, and 413 for one with too many entries."""
+
 WRITES: Final = ("--cache-allow-put-verb", "--cache-allow-delete-verb")
 ABSENT: Final = "0" * 32
 
@@ -82,6 +88,7 @@ class ApiTests(Stage):
         require(FUZZER.exists(), "schemathesis (pip install schemathesis)")
         self.closure_of_three()
         daemon = self.daemon(self.mounted(), options=WRITES)
+        (self.directory / "schemathesis.toml").write_text(SETTINGS)
         told = subprocess.run(
             [
                 *(str(FUZZER), "--no-color", "run", "--url", daemon.url),

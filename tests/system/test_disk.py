@@ -253,6 +253,8 @@ class ReadOnlyTests(Stage):
         self.assertEqual(kept, set(daemon.stored_nars()))
         daemon.stop()
         self.run_tool("umount", str(daemon.storage))
+        # The device goes a moment later; until then, a mount would find the broken one again.
+        wait_until(lambda: not self.run_tool("losetup", "-j", str(image)), "the device to go")
         subprocess.run(["fsck.ext4", "-fy", str(image)], capture_output=True, check=False)
         self.run_tool("mount", "-o", "loop", str(image), str(daemon.storage))
         daemon.start()

@@ -1,7 +1,9 @@
 """Tests of the durable tree's start."""
 
+import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -44,6 +46,14 @@ class ProbeTests(SynchronousTestCase):
         error = self.assertRaises(Refused, Tree(self.root / "below").probe)
         self.assertIn(str(self.root), str(error))
         self.assertIn("cache-storage-local should name a directory", str(error))
+
+    def test_a_sync_that_fails_names_the_root(self) -> None:
+        """Its error has no name of a file."""
+        tree = Tree(self.root)
+        failing = Mock(side_effect=OSError(errno.EROFS, os.strerror(errno.EROFS)))
+        self.patch(tree.directories, "make_parents", failing)
+        error = self.assertRaises(Refused, tree.probe)
+        self.assertIn(f"{self.root} cannot be made: Read-only", str(error))
 
     def test_a_root_that_cannot_be_made_is_told_with_a_remedy(self) -> None:
         """The message names the setting, and what would be right."""
