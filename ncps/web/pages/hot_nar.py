@@ -105,10 +105,14 @@ async def _send_from(request: NcpsRequest, nar: ServedNar, start: int) -> None:
 
 
 def _is_usual(request: NcpsRequest, nar: ServedNar) -> bool:
-    """Whether any client that asks for the same gets the same answer."""
+    """Whether any client that asks for the same gets the same answer.
+
+    A client that asked for a part and got the whole may have been told that there are no parts.
+    """
     return (
         nar.outcome is Outcome.HIT
         and request.method == b"GET"
+        and request.getHeader(b"range") is None
         and request.code == 200
         and request.uri == f"/{nar.key.url}".encode("ascii")
     )

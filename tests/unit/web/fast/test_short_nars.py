@@ -87,3 +87,15 @@ class ShortNarTests(ShortCutCase):
         for _ in range(2):  # an answer for everybody is not kept where reads are closed
             self.assertFalse(self.is_taken(nar_head(NARS[0])))
         self.assertEqual(0, len(self.server.hot_nars))
+
+    def test_answer_to_a_misled_client_is_not_for_others(self) -> None:
+        """A client that has wrong bytes is told that there are no parts; no other client is."""
+        self.server.cache.nar_changed(NARS[0])
+        other = self.server.connect()
+        self.server.site.misled.add(other.getPeer().host, NARS[0].file_name, 500, 500)
+        other.ask(f"/{NARS[0].url}", range="bytes=400-")
+        told = other.response()
+        self.assertEqual((200, "none"), (told.status, told.headers["accept-ranges"]))
+        for is_taken in (False, True):
+            self.assertEqual(is_taken, self.is_taken(nar_head(NARS[0])))
+            self.assertEqual("bytes", self.client.response().headers["accept-ranges"])
