@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+from threading import Event
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
@@ -12,8 +16,21 @@ from ncps.storage.directory_body import LocalBody
 from ncps.web.fast import file_turn
 from ncps.web.fast.hot_nars import HotNar
 from tests.integration import test_sent_files
-from tests.integration.test_sent_files import KEY, SIZE, FileNar, read_answer
+from tests.integration.test_sent_files import DEADLINE_S, KEY, SIZE, FileNar, read_answer
 from tests.unit.web.wire import parse_response
+
+
+def socket_of(dressed: socket.socket) -> socket.socket:
+    """Return the same socket without encryption."""
+    return socket.socket(fileno=os.dup(dressed.fileno()))
+
+
+def drop(dressed: socket.socket, count: int) -> None:
+    """Read bytes below all encryption."""
+    with socket_of(dressed) as raw:
+        raw.settimeout(DEADLINE_S)
+        while count:
+            count -= len(raw.recv(min(count, 65536)))
 
 
 class HotFileTests(test_sent_files.SentFileTests):
@@ -85,6 +102,41 @@ class HotFileTests(test_sent_files.SentFileTests):
                 self.assertEqual((True, b""), (response.whole, rest))
                 self.assertEqual(self.content, response.body)
         self.assertEqual([], self.cache.asked)
+
+    async def test_socket_that_takes_nothing(self) -> None:
+        """The head that was offered is the one that leaves: encryption has begun to send it."""
+        hot = self.hot_nars.find(f"GET /{KEY.url}".encode())
+        assert hot is not None
+        # The page would give another head.
+        self.hot_nars.put(evolve(hot, head=b"X-Note: offered\r\n" + hot.head))
+        offered, filled = Event(), 0
+        take = file_turn._taken
+
+        def taken(server: Any, parts: Any) -> int:
+            """Fill the socket below all encryption, before the first offer."""
+            nonlocal filled
+            with socket_of(server) as raw, contextlib.suppress(BlockingIOError):
+                while not offered.is_set():
+                    filled += raw.send(bytes(65536))
+            count = take(server, parts)
+            offered.set()
+            return count
+
+        def talk() -> bytes:
+            with self.line() as line:
+                line.sendall(self.request("Range: bytes=0-0\r\n"))
+                answer = read_answer(line)
+                line.sendall(self.request())
+                if not offered.wait(DEADLINE_S):
+                    return answer
+                drop(line, filled)
+                return read_answer(line)
+
+        self.patch(file_turn, "_taken", taken)
+        response, rest = parse_response(await deferToThread(talk))
+        self.assertEqual("offered", response.headers.get("x-note"))
+        self.assertEqual((True, b""), (response.whole, rest))
+        self.assertEqual(self.content, response.body)
 
     async def test_no_byte_is_sent_twice_if_sending_fails(self) -> None:
         """Where nobody knows how much was sent, nothing more is sent."""

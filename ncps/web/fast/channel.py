@@ -39,7 +39,7 @@ class NcpsChannel(BoundedChannel):
 
     _prompt: PromptMixin | None = None
     _send: Callable[[bytes], None]
-    _send_with_file: Callable[[bytes, SteadyFile, int], int] | None
+    _send_with_file: Callable[[bytes, SteadyFile, int], int | None] | None
     _peer: IAddress
     _host: IAddress
     client = ""
@@ -147,7 +147,7 @@ class NcpsChannel(BoundedChannel):
         )
 
     def _gives_file(self, data: bytes, at: int, known: KnownHead) -> bool:
-        """Answer with a file, if the answer lies ready; False if nothing was sent.
+        """Answer with a file, if the answer lies ready; False if nothing was offered to the socket.
 
         :param at: where the target ends in the head.
         """
@@ -167,7 +167,7 @@ class NcpsChannel(BoundedChannel):
             count = self._send_with_file(head, file, hot.size)
         finally:
             os.close(file.fd)
-        if not count:
+        if count is None:
             return False
         if count == len(head) + hot.size:
             self._gave(hot, known, reader, began)

@@ -20,16 +20,18 @@ BUFFER: Final = buffer(512 * 1024)
 """Where pieces of files lie between two system calls; small enough for the caches of a core."""
 
 
-def send_in_turn(socket: Any, head: bytes, file: SteadyFile, size: int) -> int:
+def send_in_turn(socket: Any, head: bytes, file: SteadyFile, size: int) -> int | None:
     """Send a head and a file of `size` bytes behind it, as far as the socket takes them now.
 
     Returns how many bytes of both were sent: less than all also where the rest of the file is not
-    in memory, cannot be read or has changed, and 0 where that is so of its beginning. Each byte of
-    the file was read before the file had changed.
+    in memory, cannot be read or has changed. Returns None where that is so of its beginning: then
+    nothing was offered to the socket. The bytes behind those that were sent must follow, and no
+    other ones, also where none was sent: a socket that encrypts may have begun with them. Each byte
+    of the file was read before the file had changed.
     """
     count = _copied(file, 0, size)
     if count is None:
-        return 0
+        return None
     sent = _taken(socket, (head, BUFFER[:count]))
     if sent < len(head) + count:
         return sent

@@ -88,12 +88,12 @@ class PromptMixin(_Stock):
             super().startWriting()  # an error comes again then, and the reactor deals with it
         return True
 
-    def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int:
-        """See `send_in_turn`; 0 also where nothing may be sent now."""
+    def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int | None:
+        """See `send_in_turn`; None also where nothing may be sent now."""
         if self.has_unsent or self._piece is not None or not self.connected:
-            return 0
+            return None
         if self.disconnecting or self._writeDisconnecting or self._aborting:
-            return 0
+            return None
         try:
             return send_in_turn(self.socket, head, file, size)
         except BaseException:

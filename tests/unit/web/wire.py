@@ -121,12 +121,12 @@ class Client(StringTransport):
         if self.is_slow and self.producer is not None:
             self.producer.pauseProducing()
 
-    def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int:
+    def send_with_file(self, head: bytes, file: SteadyFile, size: int) -> int | None:
         """Take as much of a head and a file as `takes` says."""
         buffer = memoryview(bytearray(size))
         count = file.read_into(buffer, 0)
         if not count:
-            return 0
+            return None
         data = (head + buffer[:count])[: self.takes]
         self.write(data)
         return len(data)

@@ -257,7 +257,7 @@ DEEDS: st.SearchStrategy[Deed] = st.one_of(
     st.sampled_from([*NARS, None]).map(lambda key: lambda road: road.change_nar(key)),
     st.sampled_from(NARS).map(lambda key: lambda road: road.lose_nar(key)),
     st.sampled_from(NARS).map(lambda key: lambda road: road.store(key)),
-    st.sampled_from([1, 50, 300, 400, 500, 800, None]).map(_take),
+    st.sampled_from([0, 1, 50, 300, 400, 500, 800, None]).map(_take),
     st.sampled_from([0.1, 9.0, 70.0]).map(lambda s: lambda road: road.advance(s)),
 )
 
