@@ -203,6 +203,11 @@ class SiteState(Site):
         """Count a request in that a trusted proxy has brought."""
         self._peers.opened(client)
 
+    def may_enter(self, client: str) -> bool:
+        """Whether a trusted proxy may bring one more request of a client."""
+        most = self.limits.max_connections_per_address
+        return not most or self._peers.count(client) < most
+
     def is_crowded(self, client: str) -> bool:
         """Whether one client has more requests under way than it may have at once."""
         most = self.limits.max_connections_per_address

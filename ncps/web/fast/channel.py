@@ -157,6 +157,8 @@ class NcpsChannel(BoundedChannel):
             return False
         if site.answering >= site.limits.max_requests:
             return False
+        if self.is_proxied and not site.may_enter(self.client_of(known.headers)):
+            return False
         reader = site.reader(self, known.headers)
         file = None if reader is None else hot.reopen()
         if reader is None or file is None:

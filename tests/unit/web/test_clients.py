@@ -10,9 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from ncps.cache.answers import Outcome
+from ncps.nix.narurl import NarKey
 from ncps.settings.schema.server import ServerSettings
 from ncps.web.clients import MOST_HOPS, TrustedProxies, plain_address
 from tests.fakes.cache import served_narinfo
+from tests.fakes.files import MemoryFile
 from tests.unit.web.wire import PEER, Server
 
 DIGEST = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -152,5 +154,25 @@ class ServerTests(SynchronousTestCase):
         clients[2].ask("/pubkey", x_forwarded_for="192.0.2.7")
         self.assertEqual(clients[2].response().status, 200)
         for client in clients[1:]:
+            client.leave()
+        self.assertEqual(len(server.site._peers), 0)
+
+    def test_nars_that_lie_ready_are_limited_as_well(self) -> None:
+        """A client of a proxy that takes its NARs slowly has no more of them than others."""
+        server = self.server(PEER.host, limits=ServerSettings(max_connections_per_address=2))
+        key, data = NarKey("0" * 52, "xz"), bytes(1000)
+        nar = server.cache.add_nar(key, data, size=len(data))
+        nar.reopen = lambda: MemoryFile(data)
+        clients = [server.connect() for _ in range(3)]
+        for _ in range(2):
+            clients[0].ask(f"/{key.url}", x_forwarded_for="192.0.2.7")
+            self.assertTrue(clients[0].response().whole)
+        self.assertTrue(server.logged[-1].is_hot)
+        nar._pieces = [Deferred(), data]
+        for client in clients:
+            client.takes = 100
+            client.ask(f"/{key.url}", x_forwarded_for="192.0.2.7")
+        self.assertEqual([b"200", b"200", b"503"], [client.value()[9:12] for client in clients])
+        for client in clients:
             client.leave()
         self.assertEqual(len(server.site._peers), 0)
