@@ -210,8 +210,10 @@ class LocalDatabase(Database):
         trouble = _sync_blocking(f"{self._dialect.path}-wal")
         if trouble is None:
             return outcomes
-        pairs = zip(writes, outcomes, strict=True)
-        return [trouble if write.is_settled else outcome for write, outcome in pairs]
+        return [
+            trouble if write.is_settled and not isinstance(outcome, Exception) else outcome
+            for write, outcome in zip(writes, outcomes, strict=True)
+        ]
 
     def _fault_blocking(self, error: Exception) -> None:
         """Look, after an error of the engine, whether the database is still there."""

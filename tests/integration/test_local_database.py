@@ -85,7 +85,10 @@ class DatabaseTests(SqliteTestCase):
         self.assertEqual([nar is not None for nar in found], [True, False, False, True])
 
     async def test_a_sync_that_fails_is_the_error_of_those_that_wait_for_it(self) -> None:
-        """The other writes of the same transaction are committed."""
+        """The other writes of the same transaction are committed; an error of one stays its own."""
+
+        def refused(_txn: Any) -> None:
+            raise Conflict("no")
 
         def failing(_fd: int) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -95,11 +98,14 @@ class DatabaseTests(SqliteTestCase):
         plain = start(self.database.write(nars.mark_stored, stored(1)))
         settled = start(self.database.write_settled(nars.mark_stored, stored(2)))
         settle = start(self.database.settle())
+        wrong = start(self.database.write_settled(refused))
         await first
         await plain
         for waiting in (settled, settle):
             with self.assertRaisesRegex(Unavailable, "cannot be synced"):
                 await waiting
+        with self.assertRaises(Conflict):
+            await wrong
 
     async def test_readers_cannot_write(self) -> None:
         """A write by mistake in a reading function is refused by the engine."""
