@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 from twisted.python.failure import Failure
 
@@ -126,7 +128,7 @@ class NcpsRequest(FileRequest):
     def process(self) -> None:
         """See `twisted.web.server.Request`; the root is a leaf, so that nothing is to be walked."""
         if self.go_on is not None:
-            self.go_on(self)
+            _answer(self, self.go_on)
             return
         if self.site.answering > self.site.limits.max_requests and self.path not in _ALWAYS:
             self.site.metrics.limit_reached("server-max-requests").inc()
@@ -139,11 +141,7 @@ class NcpsRequest(FileRequest):
             self.site.metrics.limit_reached("server-max-uploads").inc()
             tell(self, 503, "too many uploads at once", retry_after=RETRY_AFTER)
             return
-        try:
-            with within(self.span):
-                self.render(self.site.resource)
-        except Exception:  # noqa: BLE001 - nothing awaits here; a request must not take the rest down
-            self.processingFailed(Failure())
+        _answer(self, lambda request: request.render(self.site.resource))
 
     def _begin(self, command: bytes, target: bytes, version: bytes) -> None:
         self.method, self.uri, self.clientproto = command, target, version
@@ -219,3 +217,12 @@ class NcpsRequest(FileRequest):
     def elapsed(self) -> float:
         """Seconds since the request was complete."""
         return self.site.clock.seconds() - self.began
+
+
+def _answer(request: NcpsRequest, answer: Callable[[Any], object]) -> None:
+    """Have a request answered, as a part of its span."""
+    try:
+        with within(request.span):
+            answer(request)
+    except Exception:  # noqa: BLE001 - nothing awaits here; a request must not take the rest down
+        request.processingFailed(Failure())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from ncps.errors import Corrupt
-from tests.fakes.cache import StubNar
+from ncps.observe.tracing.spans import Span, current
+from tests.fakes.cache import ScriptedBody, StubNar
+from tests.fakes.spans import MemoryTracer
 from tests.unit.web.fast.test_channel import NARS, ShortCutCase, nar_head
 
 
@@ -99,3 +101,21 @@ class ShortNarTests(ShortCutCase):
         for is_taken in (False, True):
             self.assertEqual(is_taken, self.is_taken(nar_head(NARS[0])))
             self.assertEqual("bytes", self.client.response().headers["accept-ranges"])
+
+    def test_rest_is_a_part_of_the_span_of_its_request(self) -> None:
+        """A trace shows what a client waits for, also where the connection has begun the answer."""
+        tracer = self.server.site.tracer = MemoryTracer()
+        nar = self.server.cache.nars[NARS[0]]
+        assert isinstance(nar, StubNar)
+        body, within = nar.body, list[Span]()
+
+        async def body_seen(start: int = 0, stop: int | None = None) -> ScriptedBody:
+            within.append(current())
+            return await body(start, stop)
+
+        self.patch(nar, "body", body_seen)
+        self.client.takes = 400
+        self.client.send(nar_head(NARS[0]))
+        self.assertTrue(self.client.response().whole)
+        self.assertEqual([span for span, _ in tracer.begun], within)
+        self.assertEqual(1, len(within))
