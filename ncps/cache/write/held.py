@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from ncps.aio.admission import Admitted
-from ncps.aio.threads import Threads
 from ncps.cache.write.inspection import UploadInspection
 from ncps.errors import Corrupt, Malformed, TooLarge
 from ncps.nix.hashes import Hash, sha256_of
@@ -58,7 +58,6 @@ class Held:
         memory: Memory,
         ticket: Admitted,
         inspection: UploadInspection,
-        threads: Threads,
     ) -> None:
         self.is_taken = False
         self.inside: tuple[Hash, int] | None = None
@@ -68,7 +67,6 @@ class Held:
         self._memory: Memory | None = memory
         self._ticket = ticket
         self._inspection = inspection
-        self._threads = threads
 
     async def take(self, chunks: AsyncIterable[bytes], compression: str) -> None:
         """Take all bytes.
@@ -91,8 +89,7 @@ class Held:
         if len(self._data) <= TINY:
             with suppress(Malformed):  # it may be no NAR, or a long one: a thread finds out
                 return self._look_blocking(compression, TINY_NAR)
-        async with self._inspection.small:
-            return await self._threads.run(self._look_blocking, compression)
+        return await self._inspection.apart(partial(self._look_blocking, compression))
 
     def _look_blocking(
         self, compression: str, most: int | None = None

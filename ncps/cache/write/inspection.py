@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from itertools import count
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -102,10 +103,7 @@ class Inside:
 
 
 class UploadInspection:
-    """Looks into uploads.
-
-    :ivar small: places for files that are in memory; one is taken for as long as a thread works.
-    """
+    """Looks into uploads."""
 
     _log = Logger()
 
@@ -119,12 +117,14 @@ class UploadInspection:
         self._places = Bulkhead(
             world.clock, "looks into uploads", size=PLACES, queue=WAITING, patience_s=QUEUE_S
         )
-        self.small = Bulkhead(
+        self._small_places = Bulkhead(
             world.clock, "looks into small uploads", size=PLACES, queue=WAITING, patience_s=QUEUE_S
         )
         self._flights: SingleFlight[tuple[object, ...], NarRecord] = SingleFlight(
             world.tasks, "look into"
         )
+        self._looks: SingleFlight[int, Any] = SingleFlight(world.tasks, "look into small file")
+        self._numbers = count()
 
     def begin(self, compression: str) -> Inside | None:
         """Return what looks into an upload while it arrives; None if that is done later.
@@ -149,6 +149,19 @@ class UploadInspection:
         ):
             return None
         return Inside(compression, self._rules.max_ratio, most)
+
+    async def apart(self, look: Callable[[], R]) -> R:
+        """Have a thread look into a file in memory, in its turn; return what `look` returns.
+
+        The thread goes on where the caller leaves, and its place is taken until it has ended.
+        Raises Busy if too many wait, or too long, and the errors of `look`.
+        """
+        looking = self._looks.join(next(self._numbers), partial(self._look_in_turn, look))
+        return cast("R", await looking)
+
+    async def _look_in_turn(self, look: Callable[[], R]) -> R:
+        async with self._small_places:
+            return await self._threads.run(look)
 
     def end(self, inside: Inside) -> None:
         """Give a place back; once."""

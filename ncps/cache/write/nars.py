@@ -206,7 +206,7 @@ class NarUploads:
     def _received(self, ticket: Admitted, size: int | None) -> Received | Held:
         """Return what takes an upload of this size: memory, or else a spool."""
         if size is not None and self._memory.take(size):
-            return Held(size, self._memory, ticket, self._inspection, self._world.threads)
+            return Held(size, self._memory, ticket, self._inspection)
         piece = max(LEAST, min(MOST, MEMORY // self._arriving))
         world, inspection = self._world, self._inspection
         return Received(ticket, inspection, world.threads, announced=size, piece=piece)

@@ -6,6 +6,7 @@ from ncps.aio.spool import Spool
 from ncps.cache.write import held
 from ncps.cache.write.arriving import STEP
 from ncps.cache.write.held import TINY, TINY_NAR
+from ncps.cache.write.inspection import PLACES
 from ncps.cache.write.verbs import UploadOutcome
 from ncps.codec import encoder
 from ncps.errors import (
@@ -20,8 +21,9 @@ from ncps.nix.hashes import sha256_of
 from ncps.nix.nar import FILE_HEAD
 from ncps.nix.narurl import NarKey
 from tests.fakes.samples import UPSTREAM_KEY, sample
+from tests.fakes.threads import HeldThreads
 from tests.fakes.workers import FakeWorkers
-from tests.unit.cache.write.rig import Sending, UploadCase, by, each_tenth, upload
+from tests.unit.cache.write.rig import Sending, UploadCase, by, chunks_of, each_tenth, upload
 
 
 def key_of(data: bytes, extension: str = "") -> NarKey:
@@ -66,6 +68,24 @@ class PutNarTests(UploadCase):
         nar, before = upload(compression="none", size=1_000).file + b"x", threads.calls
         self.refuse_nar(key_of(nar), nar, Malformed, len(nar))
         self.assertEqual(1, threads.calls - before)
+
+    def test_clients_that_leave_free_no_place_whose_thread_works(self) -> None:
+        """Small files take a few threads, and leave the others to the store."""
+        threads = self.threads = HeldThreads()
+        self.restart()
+        for number in range(2 * PLACES):
+            one = upload(f"{number}", "none", 30_000)
+            body = chunks_of(one.file)
+            sending = self.start(self.uploads.put_nar(one.conventional, body, len(one.file)))
+            sending.addErrback(lambda _: None)
+            sending.cancel()
+        self.assertEqual(PLACES, len(threads))
+        threads.release()
+        sending = self.start(
+            self.uploads.put_nar(one.conventional, chunks_of(one.file), len(one.file))
+        )
+        threads.release()
+        self.assertEqual(UploadOutcome.STORED, self.successResultOf(sending))
 
     def test_small_files_share_the_memory(self) -> None:
         """If all of it is taken, an upload goes into a spool; memory is given back at the end."""
