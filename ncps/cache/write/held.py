@@ -13,7 +13,7 @@ from typing import Final
 
 from ncps.aio.admission import Admitted
 from ncps.cache.write.inspection import UploadInspection
-from ncps.errors import Corrupt, Malformed, TooLarge
+from ncps.errors import Busy, Corrupt, Malformed, TooLarge
 from ncps.nix.hashes import Hash, sha256_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import SMALL, NarStore, Stat
@@ -89,7 +89,10 @@ class Held:
         if len(self._data) <= TINY:
             with suppress(Malformed):  # it may be no NAR, or a long one: a thread finds out
                 return self._look_blocking(compression, TINY_NAR)
-        return await self._inspection.apart(partial(self._look_blocking, compression))
+        try:
+            return await self._inspection.apart(partial(self._look_blocking, compression))
+        except Busy:  # it is looked into once it is stored
+            return sha256_of(self._data), None
 
     def _look_blocking(
         self, compression: str, most: int | None = None

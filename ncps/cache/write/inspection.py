@@ -118,7 +118,11 @@ class UploadInspection:
             world.clock, "looks into uploads", size=PLACES, queue=WAITING, patience_s=QUEUE_S
         )
         self._small_places = Bulkhead(
-            world.clock, "looks into small uploads", size=PLACES, queue=WAITING, patience_s=QUEUE_S
+            world.clock,
+            "looks into small uploads",
+            size=PLACES,
+            queue=WAITING,
+            patience_s=DEADLINE_S,
         )
         self._flights: SingleFlight[tuple[object, ...], NarRecord] = SingleFlight(
             world.tasks, "look into"
@@ -154,7 +158,7 @@ class UploadInspection:
         """Have a thread look into a file in memory, in its turn; return what `look` returns.
 
         The thread goes on where the caller leaves, and its place is taken until it has ended.
-        Raises Busy if too many wait, or too long, and the errors of `look`.
+        Raises Busy if too many wait, or one for `DEADLINE_S`, and the errors of `look`.
         """
         looking = self._looks.join(next(self._numbers), partial(self._look_in_turn, look))
         return cast("R", await looking)

@@ -6,7 +6,7 @@ from ncps.aio.spool import Spool
 from ncps.cache.write import held
 from ncps.cache.write.arriving import STEP
 from ncps.cache.write.held import TINY, TINY_NAR
-from ncps.cache.write.inspection import PLACES
+from ncps.cache.write.inspection import DEADLINE_S, PLACES
 from ncps.cache.write.verbs import UploadOutcome
 from ncps.codec import encoder
 from ncps.errors import (
@@ -86,6 +86,26 @@ class PutNarTests(UploadCase):
         )
         threads.release()
         self.assertEqual(UploadOutcome.STORED, self.successResultOf(sending))
+
+    def test_a_small_file_that_finds_no_place_in_time_is_looked_into_later(self) -> None:
+        """Its client is answered before a proxy gives up; the NAR is stored, and verified then."""
+        threads = self.threads = HeldThreads()
+        self.restart()
+        ones = [upload(f"{number}", "none", 30_000) for number in range(PLACES)]
+        last = upload("last", "none", 30_000)
+        putting = [
+            self.start(self.uploads.put_nar(one.conventional, chunks_of(one.file), len(one.file)))
+            for one in (*ones, last)
+        ]
+        self.clock.advance(DEADLINE_S - 1)
+        self.assertNoResult(putting[-1])
+        self.clock.advance(1)
+        self.assertEqual(UploadOutcome.STORED, self.successResultOf(putting[-1]))
+        self.assertIsNone(self.catalog.records[last.conventional].verified_at)
+        threads.release()
+        self.assertIsNotNone(self.catalog.records[last.conventional].verified_at)
+        for each in putting[:-1]:
+            self.assertEqual(UploadOutcome.STORED, self.successResultOf(each))
 
     def test_small_files_share_the_memory(self) -> None:
         """If all of it is taken, an upload goes into a spool; memory is given back at the end."""
