@@ -42,7 +42,7 @@ class UploadingStage(ClusterStage, UploadStage):
         half = len(one.file) // 2
         line.sendall(head(f"/upload/{one.url}", f"Content-Length: {len(one.file)}"))
         line.sendall(one.file[:half])
-        wait_until(lambda: self.unfinished(self.first), "the upload to begin", daemon=self.first)
+        wait_until(lambda: self.spools(self.first), "the upload to begin", daemon=self.first)
         return line
 
     def end(self, line: socket.socket, one: Sample) -> tuple[int, str]:

@@ -303,7 +303,7 @@ class DeathTests(UploadStage):
         line = self.connect(daemon)
         line.sendall(head(f"/upload/{one.url}", f"Content-Length: {len(one.file)}"))
         line.sendall(one.file[:1_000_000])
-        wait_until(lambda: self.unfinished(daemon), "the upload to begin", daemon=daemon)
+        wait_until(lambda: self.spools(daemon), "the upload to begin", daemon=daemon)
         database.execute("BEGIN IMMEDIATE")
         line.sendall(one.file[1_000_000:])
         status, text = self.answer(line)
