@@ -23,9 +23,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from errno import EAGAIN
+from errno import EAGAIN, EMFILE
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +41,12 @@ MOST_DESCRIPTORS: Final = 253
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LONGEST: Final = 128 * 1024
 _DOOR: Final = 3
-_IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""A terminal, or systemd, may send these to all processes at once. The supervisor decides."""
+_BLOCKED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""A terminal, or systemd, may send these to all processes at once. The supervisor decides.
+
+The nursery blocks them, and does not ignore them: what the supervisor sends to a worker that is not
+ready for it yet waits, and is not lost.
+"""
 _OF_SYSTEMD: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _OF_SOCKETS: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -132,7 +136,7 @@ def begin() -> Nursery | None:
             stream.flush()  # else each worker would write what waits there
     us = os.getpid()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    heard = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)  # until the nursery ignores them
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     try:
         pid = os.fork()
     except OSError:
@@ -147,10 +151,8 @@ def begin() -> Nursery | None:
         return Nursery(ours, pid)
     ours.close()
     try:
-        for number in _IGNORED:
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
         _fork_workers(theirs)
+        _hear(heard)
     except BaseException:  # noqa: BLE001 - whatever it is, this process must not run on as another
         os._exit(1)
     return None
@@ -163,9 +165,14 @@ def _fork_workers(theirs: socket.socket) -> None:
     os.closerange(_DOOR + 1, _limit())
     door = socket.socket(fileno=_DOOR)
     while True:
-        question, fds, _, _ = socket.recv_fds(door, _LONGEST, MOST_DESCRIPTORS)
+        question, fds, flags, _ = socket.recv_fds(door, _LONGEST, MOST_DESCRIPTORS)
         if not question:
             os._exit(0)
+        if flags & socket.MSG_CTRUNC:  # a worker without a lock or a listener must not begin
+            for fd in fds:
+                os.close(fd)
+            door.send(str(-EMFILE).encode())
+            continue
         read, write = os.pipe()
         answer = _forked(read, write)
         if answer is None:
@@ -216,8 +223,17 @@ def _become_worker(plan: str, fds: Sequence[int]) -> None:
     for name in set(os.environ) - set(found):
         del os.environ[name]
     os.environ.update(found)
-    for number in _IGNORED[1:]:  # a terminal's SIGINT is for the supervisor alone
-        signal.signal(number, signal.SIG_DFL)
+
+
+def _hear(mask: Iterable[int]) -> None:
+    """Let a worker be told to end, also by a signal that came since it was forked.
+
+    :param mask: the signals that were blocked before the nursery was made.
+    """
+    for number in _BLOCKED:
+        is_ours = number == signal.SIGTERM  # the others are for the supervisor alone
+        signal.signal(number, signal.SIG_DFL if is_ours else signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def worker_environment(environ: Mapping[str, str], plan: str) -> dict[str, str]:

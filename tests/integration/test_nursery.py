@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.integration.processes import finish, spawn
 
 SUPERVISOR = """
-import json, os, select, signal, sys, time
+import json, os, resource, select, signal, sys, time
 from ncps.process import nursery
 
 def told(read):
@@ -20,7 +22,7 @@ def told(read):
 os.environ.update(NOTIFY_SOCKET="/x", LISTEN_FDS="1", KEPT="1")
 keeper = nursery.begin()
 if keeper is None:
-    signals = {it.name: signal.getsignal(it).name for it in nursery._IGNORED}
+    signals = {it.name: signal.getsignal(it).name for it in nursery._BLOCKED}
     facts = {
         "pid": os.getpid(),
         "parent": os.getppid(),
@@ -69,9 +71,9 @@ print(json.dumps([os.getpid(), pid, list(pids.values()), facts]))
         self.assertEqual([0, 1, 2, 3, 4], facts["descriptors"])
         self.assertEqual("hello", facts["read"])
         signals = facts["signals"]
-        self.assertEqual("SIG_IGN", signals.pop("SIGINT"))
+        self.assertEqual("SIG_DFL", signals.pop("SIGTERM"))
         for name, handler in signals.items():
-            self.assertEqual("SIG_DFL", handler, name)
+            self.assertEqual("SIG_IGN", handler, name)
 
     def test_signals_to_all_do_not_end_it(self) -> None:
         """A terminal or systemd may tell every process to end; the supervisor still needs it."""
@@ -82,6 +84,46 @@ pid, facts = fork()
 print(json.dumps(facts["read"]))
 """)
         self.assertEqual("hello", found)
+
+    def test_a_worker_that_is_told_to_end_at_once_ends(self) -> None:
+        """A signal that comes before the worker has its descriptors is not lost."""
+        found = run("""
+keeper.close()
+os.waitpid(keeper.pid, 0)
+come, told_so = os.pipe()
+go, let_go = os.pipe()
+real = nursery._become_worker
+def slow(*arguments):
+    os.write(told_so, b"1")
+    os.read(go, 1)
+    real(*arguments)
+nursery._become_worker = slow
+nursery._limit = lambda: 4  # these pipes stay open
+keeper = nursery.begin()
+if keeper is None:
+    os._exit(0)
+pid = keeper.fork("the plan", [os.open(os.devnull, os.O_RDWR), 1, 2, 2])
+os.read(come, 1)
+os.kill(pid, signal.SIGTERM)
+os.write(let_go, b"1")
+print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+""")
+        self.assertEqual(-signal.SIGTERM, found)
+
+    def test_no_worker_begins_without_all_its_descriptors(self) -> None:
+        """A nursery that may not open more files says so, and goes on."""
+        found = run("""
+most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, (8, most[1]))
+null = os.open(os.devnull, os.O_RDWR)
+try:
+    keeper.fork("the plan", [null] * 12)
+except OSError as error:
+    found = [error.errno, keeper.is_open]
+resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, most)
+print(json.dumps([*found, fork()[1]["read"]]))
+""")
+        self.assertEqual([errno.EMFILE, True, "hello"], found)
 
     def test_it_ends_when_it_is_closed(self) -> None:
         """It ends with exit code 0 when the supervisor does not need it any more."""
