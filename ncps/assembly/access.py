@@ -48,13 +48,12 @@ class AccessControl:
         trouble = [self.tokens.trouble] if self.tokens.trouble else []
         return [*self._open_verbs(), *trouble, *self.vouched.warnings()]
 
-    async def take(self, settings: Settings) -> list[str]:
+    def take(self, settings: Settings) -> list[str]:
         """Decide by other settings from now on; return what to warn of that is new."""
         before = self.warnings()
         self.tokens.max_age_s = settings.auth.token_max_age_s
         self.vouched.take(settings)
         self.guard.take(_sources(settings, self.tokens, self.vouched), rules_of(settings))
-        await self.vouched.let_go()
         return [line for line in self.warnings() if line not in before]
 
     def _open_verbs(self) -> Iterator[str]:

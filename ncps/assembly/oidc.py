@@ -40,7 +40,6 @@ class IssuerClients:
         self._base = base
         self._tasks = tasks
         self._made: dict[str, _Made] = {}
-        self._former: list[Client] = []
         self.tokens = self._source(OidcSettings())
 
     def take(self, settings: Settings) -> None:
@@ -53,7 +52,8 @@ class IssuerClients:
                 self._made[issuer.url] = before.pop(issuer.url)
             else:
                 self._made[issuer.url] = self._make(issuer, bounds)
-        self._former += [made.client for made in before.values()]
+        for made in before.values():
+            made.client.discard()
         self.tokens = self._source(oidc)
 
     def _source(self, oidc: OidcSettings) -> OidcTokens:
@@ -73,13 +73,7 @@ class IssuerClients:
         issuer = Issuer(setting.url, documents, base.reactor, self._tasks, base.metrics)
         return _Made((setting, bounds), client, issuer)
 
-    async def let_go(self) -> None:
-        """Close the idle connections to issuers that are none any more."""
-        former, self._former = self._former, []
-        for client in former:
-            await client.close()
-
     async def close(self) -> None:
         """Close the idle connections to all issuers."""
-        self._former += [made.client for made in self._made.values()]
-        await self.let_go()
+        for made in self._made.values():
+            await made.client.close()

@@ -99,7 +99,7 @@ def of_clients(base: Foundation, access: AccessControl, site: NcpsSite) -> Reloa
 
     async def clients(settings: Settings) -> list[str]:
         before = access.guard.rules.reads_are_open
-        warnings = await access.take(settings)
+        warnings = access.take(settings)
         if access.guard.rules.reads_are_open != before:
             let_read(site, access)
         routes.replace(scrapes(base, settings))

@@ -59,11 +59,6 @@ class VouchedClients:
         self.proxied.take(auth.proxy.header)
         self.logins.take(most=auth.max_failed_logins, window_s=auth.failed_logins_window_s)
 
-    async def let_go(self) -> None:
-        """Close the connections to issuers that are none any more."""
-        if self._issuers is not None:
-            await self._issuers.let_go()
-
     def warnings(self) -> list[str]:
         """Say what an operator should see to."""
         return [] if self._issuers is None else self._issuers.tokens.warnings()

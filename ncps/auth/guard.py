@@ -176,19 +176,21 @@ class Guard:
         unsure: Unavailable | None = None
         sources = self._sources
         for source in sources:
+            found: Principal | WrongCredentials | Unavailable | None
             try:
                 found = await source.identify(credentials)
-                if self._sources is not sources:  # a reload: what the former ones say is void
-                    return await self._identify(credentials, scope)
-            except WrongCredentials as error:
+            except (WrongCredentials, Unavailable) as error:
+                found = error
+            if self._sources is not sources:  # a reload: what the former ones say is void
+                return await self._identify(credentials, scope)
+            if isinstance(found, WrongCredentials):
                 self._logins.failed(credentials.client, credentials.secret)
-                self._count(source.name, error.kind)
-                raise Unauthenticated(f"{error}: {self._advice(scope)}") from error
-            except Unavailable as error:
+                self._count(source.name, found.kind)
+                raise Unauthenticated(f"{found}: {self._advice(scope)}") from found
+            if isinstance(found, Unavailable):
                 self._count(source.name, "unavailable")
-                unsure = error
-                continue
-            if found is not None:
+                unsure = found
+            elif found is not None:
                 self._count(source.name, "ok")
                 return permitted(found, scope)
         if unsure is not None:

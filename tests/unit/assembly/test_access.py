@@ -5,19 +5,25 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.tasks import Tasks
 from ncps.assembly.access import AccessControl, access_control, rules_of
+from ncps.assembly.edge import let_read, scrapes
 from ncps.assembly.parts import Foundation
+from ncps.assembly.reloaders import of_clients
 from ncps.assembly.role import Alone
 from ncps.auth.guard import AccessRules
 from ncps.auth.principal import Scope
 from ncps.auth.tokens import new_token
 from ncps.errors import Unavailable
 from ncps.observe.metrics import Metrics
+from ncps.upstream.requester import Requesters
+from ncps.web.routes import Routes
+from ncps.web.site import NcpsSite
 from tests.contract.running import start
 from tests.fakes.tokens import MemoryTokens
 from tests.unit.auth.test_tokens import token
@@ -44,17 +50,18 @@ class AccessControlTests(SynchronousTestCase):
         self.rows = MemoryTokens()
         self.clock = Clock()
 
-    def control(self, **flags: str) -> AccessControl:
-        settings = load_with({flag.replace("_", "-"): value for flag, value in flags.items()})
+    def base(self, **flags: str) -> Foundation:
         parts: Any = SimpleNamespace(tokens=self.rows)
-        base = Foundation(
+        return Foundation(
             reactor=self.clock,
-            settings=settings,
+            settings=load_with({flag.replace("_", "-"): value for flag, value in flags.items()}),
             parts=parts,
             metrics=Metrics(),
             role=Alone(self.clock),
         )
-        return access_control(base, Tasks(self.clock))
+
+    def control(self, **flags: str) -> AccessControl:
+        return access_control(self.base(**flags), Tasks(self.clock))
 
     def begun(self, control: AccessControl) -> list[str]:
         """Begin; return the warnings of the log."""
@@ -90,6 +97,25 @@ class AccessControlTests(SynchronousTestCase):
         control = self.control(cache_allow_put_verb="true", cache_get_token="hush")
         self.assertEqual([], self.begun(control))
         self.assertEqual({"reads": "token", "writes": "token", "deletes": "token"}, control.told())
+
+    def test_a_reload_closes_reads_at_once(self) -> None:
+        """Answers that lie ready do not wait for the connections to an issuer to be closed."""
+        self.clock.nameResolver = None  # type: ignore[attr-defined] # no name is looked up
+        base = self.base(
+            auth_oidc_issuer="https://issuer.example.org",
+            auth_oidc_audience="cache",
+            auth_oidc_rule="scope=read;sub=someone",
+        )
+        control = access_control(base, Tasks(self.clock))
+        routes = Routes([scrapes(base, base.settings)])
+        site = NcpsSite(routes, clock=self.clock, metrics=base.metrics)
+        let_read(site, control)
+        self.patch(Requesters, "close", lambda _: Deferred())
+        reload: Any = of_clients(base, control, site)
+        reloading = start(reload(load_with({"auth-reads": "token"})))
+        self.assertTrue(site.hot.are_private)
+        self.assertEqual([], self.successResultOf(reloading))
+        self.assertEqual((), control.vouched.sources)
 
     def test_database_that_is_away_at_the_start(self) -> None:
         """Nothing is open that might be closed, and the page about readiness says why."""

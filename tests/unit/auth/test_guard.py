@@ -45,6 +45,19 @@ class Limit:
         self.failures.append(client)
 
 
+class _Failing(StubCredentials):
+    """Fails when the gate opens."""
+
+    def __init__(self, gate: Deferred[None], error: NcpsError) -> None:
+        super().__init__()
+        self._gate = gate
+        self._error = error
+
+    async def identify(self, credentials: Credentials) -> Principal | None:
+        await self._gate
+        raise self._error
+
+
 class GuardTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.source = StubCredentials()
@@ -177,6 +190,21 @@ class GuardTests(SynchronousTestCase):
         self.failureResultOf(asking, Unauthenticated)
         guard.take([stub], AccessRules())
         self.assertTrue(self.told(guard, NO_CREDENTIALS, Scope.READ).may(Scope.READ))
+
+    def test_an_error_of_a_former_source_is_void_too(self) -> None:
+        """The sources of today know the client, so that no login has failed."""
+        for error in (WrongCredentials("no issuer"), Unavailable("away")):
+            gate = Deferred[None]()
+            slow = _Failing(gate, error)
+            guard = Guard([slow], CLOSED, logins=self.limit)
+            found = guard.admit(bearer("a"), Scope.READ)
+            assert isinstance(found, Coroutine)
+            asking = Deferred.fromCoroutine(found)
+            self.source.asked["a"] = READER
+            guard.take([self.source], CLOSED)
+            gate.callback(None)
+            self.assertIs(READER, self.successResultOf(asking))
+            self.assertEqual([], self.limit.failures)
 
     def test_advice_is_about_what_is_configured(self) -> None:
         """No client is told to make a token where other credentials are the way in."""
