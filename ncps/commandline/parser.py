@@ -69,6 +69,9 @@ class _Later:
         self.fill: Callable[[_Parser], None] = lambda _: None
         self._options = options
 
+    def _check_help(self, action: argparse.Action) -> None:
+        """See `ArgumentParser`, which adds no command without it from Python 3.14 on."""
+
     def parse_known_args(self, args: Any = None, namespace: Any = None, **rest: Any) -> Any:
         """See `ArgumentParser`."""
         parser = _Parser(**self._options)

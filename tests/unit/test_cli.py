@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from hypothesis import given
@@ -118,6 +120,23 @@ class DispatchTests(CommandCase):
         with contextlib.redirect_stdout(out):
             self.assertEqual(main(), 0)
         self.assertEqual(out.getvalue(), f"ncps {ncps.__version__}\n")
+
+
+class NewerLibraryTests(CommandCase):
+    def test_commands_are_added_as_python_3_14_does(self) -> None:
+        """It checks the help of each command, by the parser of that command."""
+        actions: Any = vars(argparse)["_SubParsersAction"]
+        real = actions.add_parser
+
+        def add_parser(action: Any, name: str, **options: Any) -> Any:
+            is_shown = "help" in options
+            parser = real(action, name, **options)
+            if is_shown:
+                parser._check_help(action._choices_actions[-1])
+            return parser
+
+        self.patch(actions, "add_parser", add_parser)
+        self.assertEqual((0, "", ""), self.run_command("migrate", "up"))
 
 
 class MistakeTests(CommandCase):
