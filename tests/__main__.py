@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from attrs import frozen
 
@@ -32,6 +33,7 @@ WARNINGS = (
     "ignore:Passing pyOpenSSL:DeprecationWarning",  # Twisted does, to pyOpenSSL itself
 )
 DEADLINE = 2400.0  # seconds for one command; the slowest takes twenty minutes on a busy machine
+LAST_WORDS = 30.0  # seconds in which all that a command has printed is read once it has ended
 JOBS_AT_ONCE = 4 * (os.cpu_count() or 1)
 """Processes with tests that wait. Each of them keeps a quarter of a processor busy."""
 POLITE = 5
@@ -122,22 +124,30 @@ def run(
         os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
     _running.add(process.pid)
 
-    def give_up() -> None:
+    lines: list[str] = []
+    reader = threading.Thread(target=_pass_on, args=(process.stdout, prefix, lines), daemon=True)
+    reader.start()
+    try:
+        code = process.wait(DEADLINE)
+    except subprocess.TimeoutExpired:
         print(f"{prefix}killed: not done within {DEADLINE:.0f} s", flush=True)
         os.killpg(process.pid, signal.SIGKILL)
-
-    timer = threading.Timer(DEADLINE, give_up)
-    timer.start()
-    lines = []
-    try:
-        with process.stdout as output:
-            for line in output:
-                print(prefix + line, end="", flush=True)
-                lines.append(line)
-        return process.wait(), lines
+        code = process.wait()
     finally:
-        timer.cancel()
         _running.discard(process.pid)
+    reader.join(LAST_WORDS)
+    if reader.is_alive():
+        print(f"{prefix}failed: a process that it started has not ended with it", flush=True)
+        code = code or 1
+    return code, list(lines)
+
+
+def _pass_on(output: IO[str], prefix: str, lines: list[str]) -> None:
+    """Print what a command prints, and keep it."""
+    with output:
+        for line in output:
+            print(prefix + line, end="", flush=True)
+            lines.append(line)
 
 
 def check(*commands: Sequence[str]) -> Outcome:
@@ -262,7 +272,8 @@ def main() -> int:
     rest = f"all but {', '.join(BY_NAME_ALONE)}, if none is named"
     parser.add_argument("suite", nargs="*", choices=[[], *SUITES], help=rest)
     chosen = parser.parse_args().suite or [name for name in SUITES if name not in BY_NAME_ALONE]
-    signal.signal(signal.SIGINT, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     for package in ("ncps", "tests"):  # now, or each of the processes does it
         compileall.compile_dir(ROOT / package, quiet=2)
     total = run_all(list(dict.fromkeys(chosen)))
