@@ -129,6 +129,9 @@ class RealisationRecords:
         was_there |= await self._rows.forget(key)
         if await self._rows.find(key) is None:
             await self._copies.delete(key.digest)
+            there = await self._rows.find(key)
+            if there is not None and there.is_uploaded:  # it has entered its own just before
+                await self._copies.put(key.digest, render_copy(there))
         return was_there
 
     async def _settle(

@@ -273,6 +273,24 @@ class FaultTests(RealisationsCase):
         self.assertTrue(self.get(self.realisations.forget(made.key, WRITER)))
         self.assertEqual(({}, {}), (self.rows.entries, self.copies.texts))
 
+    def test_an_upload_before_the_last_copy_goes(self) -> None:
+        """It was acknowledged, so it has its copy, also if the deletion takes that away."""
+        made = unsigned(1)
+        self.upload(made)
+        delete, told = self.copies.delete, []
+
+        async def overtaken(digest: str) -> bool:
+            if self.rows.entries or told:
+                return await delete(digest)
+            told.append(await self.realisations.accept(made.key, made.render(), WRITER))
+            return await delete(digest)
+
+        self.copies.delete = overtaken  # type: ignore[method-assign]
+        self.assertTrue(self.get(self.realisations.forget(made.key, WRITER)))
+        self.assertEqual([RealisationUpload.CREATED], told)
+        self.assertEqual(Outcome.HIT, self.served(made.key).outcome)
+        self.assertEqual([made.key.digest], list(self.copies.texts))
+
 
 class RoomTests(RealisationsCase):
     def test_uploads_have_a_bound(self) -> None:
