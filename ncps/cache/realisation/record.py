@@ -89,8 +89,9 @@ class RealisationRecords:
         Raises Conflict if another one has more behind it, StorageFull if there is no room, or
         nothing can be written, Unavailable.
         """
-        if await self._rows.find(entry.key) is None:
-            await self._room.enter(len(entry.realisation.render()))
+        there = await self._rows.find(entry.key)
+        counted = there if there is not None and there.is_uploaded else None
+        await self._room.enter(entry, counted)
         kept, before = await self._settle(entry, self._prefer)
         for _ in range(ATTEMPTS):
             # A copy may be written over by that of an older state: the row says which one counts.

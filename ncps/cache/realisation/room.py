@@ -7,7 +7,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.errors import StorageFull
-from ncps.ports import Realisations
+from ncps.ports import RealisationEntry, Realisations
 
 MOST: Final = 1_000_000
 """Uploaded realisations."""
@@ -31,20 +31,31 @@ class RealisationRoom:
         self._size = 0
         self._counted_at: float | None = None
 
-    async def enter(self, size: int) -> None:
-        """Count a new upload in. Raises StorageFull if there is no room, Unavailable."""
+    async def enter(self, entry: RealisationEntry, counted: RealisationEntry | None) -> None:
+        """Count an upload in. Raises StorageFull if there is no room, Unavailable.
+
+        :param counted: the one under this key that was uploaded before.
+        """
+        count = int(counted is None)
+        size = _size(entry) - (0 if counted is None else _size(counted))
+        if not count and size <= 0:
+            return
         now = self._clock.seconds()
-        fresh_s = FULL_S if self._is_full(size) else FRESH_S
+        fresh_s = FULL_S if self._is_full(count, size) else FRESH_S
         if self._counted_at is None or now - self._counted_at > fresh_s:
             self._count, self._size = await self._rows.uploaded()
             self._counted_at = now
-        if self._is_full(size):
+        if self._is_full(count, size):
             raise StorageFull(
                 f"{self._count} realisations with {self._size} bytes were uploaded, and there is"
                 f" room for {MOST} with {MOST_BYTES}: delete some of them"
             )
-        self._count += 1
+        self._count += count
         self._size += size
 
-    def _is_full(self, size: int) -> bool:
-        return self._count >= MOST or self._size + size > MOST_BYTES
+    def _is_full(self, count: int, size: int) -> bool:
+        return self._count + count > MOST or self._size + size > MOST_BYTES
+
+
+def _size(entry: RealisationEntry) -> int:
+    return len(entry.realisation.render())

@@ -12,6 +12,7 @@ from ncps.cache.realisation import room
 from ncps.cache.realisation.record import ATTEMPTS, parse_copy
 from ncps.cache.upkeep.realisations import Copies, restore
 from ncps.errors import Conflict, Malformed, Refused, StorageFull, Unavailable
+from ncps.nix.keys import SecretKey
 from ncps.nix.realisation import Realisation, RealisationKey
 from ncps.ports import Notice, RealisationEntry
 from tests.contract.realisations import realisation, realisation_key
@@ -277,7 +278,7 @@ class FaultTests(RealisationsCase):
         """It was acknowledged, so it has its copy, also if the deletion takes that away."""
         made = unsigned(1)
         self.upload(made)
-        delete, told = self.copies.delete, []
+        delete, told = self.copies.delete, list[RealisationUpload]()
 
         async def overtaken(digest: str) -> bool:
             if self.rows.entries or told:
@@ -311,6 +312,20 @@ class RoomTests(RealisationsCase):
         self.patch(room, "MOST_BYTES", 2 * len(third.render()))
         fourth = unsigned(4)
         self.refused(self.realisations.accept(fourth.key, fourth.render(), WRITER), StorageFull)
+
+    def test_what_grows_or_was_fetched_needs_room_too(self) -> None:
+        """A client cannot go beyond the bound by small texts that it makes large later."""
+        one, two = unsigned(1), unsigned(2)
+        self.upload(one)
+        self.have(2)
+        self.served(two.key)
+        self.patch(room, "MOST", 1)
+        self.refused(self.realisations.accept(two.key, two.render(), WRITER), StorageFull)
+        self.patch(room, "MOST", 100)
+        self.patch(room, "MOST_BYTES", len(self.served(one.key).text))
+        large = signed(one, *(SecretKey.generate(f"k-{number}") for number in range(9)))
+        self.refused(self.realisations.accept(one.key, large.render(), WRITER), StorageFull)
+        self.assertEqual(RealisationUpload.SAME, self.upload(one))
 
     def test_what_others_have_taken_counts(self) -> None:
         """The rows are counted again now and then."""
