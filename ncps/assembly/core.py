@@ -95,7 +95,7 @@ def working_cache(
         trouble_with_leases=lambda: locking.trouble,
         troubles=troubles,
     )
-    extras = extras_of(world, base, core, cache)
+    extras = extras_of(world, base, core, cache, uploads)
     return WorkingCache(
         cache=cache,
         uploads=uploads,
@@ -142,7 +142,9 @@ def _inspection(base: Foundation, core: Core) -> Inspection:
     )
 
 
-def extras_of(world: World, base: Foundation, core: Core, cache: PullThrough) -> ExtraVerbs:
+def extras_of(
+    world: World, base: Foundation, core: Core, cache: PullThrough, uploads: CacheUploads
+) -> ExtraVerbs:
     """Make the verbs for logs, listings and debug information as the settings have it."""
     settings = base.settings.cache
     rules = ExtraRules(
@@ -157,6 +159,7 @@ def extras_of(world: World, base: Foundation, core: Core, cache: PullThrough) ->
     )
     extras = ExtraVerbs(world, cache, base.parts.stores.extras, rules)
     core.records.has_symbols = extras.stored
+    uploads.watch_symbols(extras.found)
     return extras
 
 

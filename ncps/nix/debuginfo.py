@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, Self
 
 from attrs import frozen
 
 from ncps.errors import Malformed, NotFound
-from ncps.nix.nar import Builder, NarParser, Regular, Symlink
+from ncps.nix.nar import Builder, Directory, Listing, NarParser, Node, Regular, Symlink
 
 MAX_SIZE: Final = 4096
 """Bytes of a link, at most."""
@@ -121,6 +122,28 @@ class DebugFiles(_Walk):
         match = _MEMBER.fullmatch(path)
         if match is not None and isinstance(node, Regular) and len(self.build_ids) < MAX_FOUND:
             self.build_ids.append((match[1] + match[2]).decode("ascii"))
+
+
+def build_ids_in(listing: Listing) -> list[str]:
+    """Return the build IDs of the files with symbols in a NAR, `MAX_FOUND` at most."""
+    node: Node = listing.root
+    for name in _FOLDER.split("/"):
+        below = node.entries.get(name) if isinstance(node, Directory) else None
+        if below is None:
+            return []
+        node = below
+    found = _members(node)
+    return list(islice(found, MAX_FOUND))
+
+
+def _members(folder: Node) -> Iterator[str]:
+    """Yield the build IDs of the files below `.build-id`."""
+    for first, below in folder.entries.items() if isinstance(folder, Directory) else ():
+        for name, node in below.entries.items() if isinstance(below, Directory) else ():
+            build_id = first + name.removesuffix(".debug")
+            is_member = len(first) == 2 and name.endswith(".debug") and is_build_id(build_id)
+            if is_member and isinstance(node, Regular):
+                yield build_id
 
 
 class _Finder(_Walk):

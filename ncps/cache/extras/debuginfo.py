@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from attrs import frozen
+from twisted.logger import Logger
 
 from ncps.aio.body import PassedBody
 from ncps.aio.bulkhead import Bulkhead
@@ -25,7 +26,7 @@ from ncps.cache.world import World
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio
 from ncps.codec.stream import TooDear
-from ncps.errors import Corrupt, Malformed, NotFound, Unusable
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unusable
 from ncps.nix.debuginfo import MAX_SIZE, DebugLink, MemberReader, member_of
 from ncps.nix.narurl import COMPRESSIONS, NarKey, conventional_key
 from ncps.ports import ExtraKey, Upstream
@@ -38,6 +39,9 @@ QUEUE: Final = 100
 
 PATIENCE_S: Final = 30.0
 """Seconds for which each waits, at most."""
+
+KEEP_S: Final = 600.0
+"""Seconds for which the links to an uploaded NAR wait until they are kept, at most."""
 
 
 @frozen(kw_only=True)
@@ -57,11 +61,17 @@ class Link:
 class DebugLinks:
     """Finds links."""
 
+    _log = Logger()
+
     def __init__(self, world: World, cache: Cache, kept: KeptExtras, search: ExtraSearch) -> None:
         self._catalog = world.catalog
         self._cache = cache
         self._kept = kept
         self._search = search
+        self._tasks = world.tasks
+        self._places = Bulkhead(
+            world.clock, "links to symbols", size=1, queue=QUEUE, patience_s=KEEP_S
+        )
 
     async def get(self, build_id: str, *, is_local: bool) -> ServedExtra:
         """See `Extras.debug_link`."""
@@ -138,6 +148,22 @@ class DebugLinks:
         if there is not None and await self._kept_link(key, is_local=True) is not None:
             there = None
         return await self._kept.add("debuginfo", key.name, data, replaces=there or b"")
+
+    def found_early(self, key: NarKey, build_ids: list[str]) -> None:
+        """Keep the links to files with symbols in the background."""
+        if build_ids:
+            self._tasks.start(f"links to symbols in {key.file_name}", self._keep(key, build_ids))
+
+    async def _keep(self, key: NarKey, build_ids: list[str]) -> None:
+        try:
+            async with self._places:
+                await self.found(key, build_ids)
+        except NcpsError as error:
+            self._log.warn(
+                "{key} has debug information, and not all links to it are kept: {reason}",
+                key=key.file_name,
+                reason=str(error),
+            )
 
     async def found(self, key: NarKey, build_ids: list[str]) -> None:
         """Keep the links to the files with symbols in a NAR that was read."""

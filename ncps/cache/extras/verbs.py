@@ -13,6 +13,7 @@ from ncps.cache.extras.listings import Listings
 from ncps.cache.extras.logs import Logs
 from ncps.cache.extras.searching import ExtraSearch
 from ncps.cache.world import World
+from ncps.nix.narurl import NarKey
 from ncps.ports import ExtraStore, NarRecord
 
 
@@ -80,3 +81,7 @@ class ExtraVerbs(Extras):
     def stored(self, nar: NarRecord) -> None:
         """Take note of a NAR with debug information that was stored just now."""
         self._listings.look_into(nar)
+
+    def found(self, key: NarKey, build_ids: list[str]) -> None:
+        """Take note of the files with symbols in an uploaded NAR."""
+        self._links.found_early(key, build_ids)

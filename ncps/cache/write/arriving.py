@@ -86,6 +86,7 @@ class Received:
     ) -> None:
         self.is_taken = False
         self.inside: tuple[Hash, int] | None = None
+        self.build_ids: list[str] = []
         self.sha256: Hash | None = None
         self._ticket = ticket
         self._inspection = inspection
@@ -117,6 +118,7 @@ class Received:
         if self._looking is not None:
             try:
                 self.inside = await self._threads.run(self._looking.finish, self.sha256)
+                self.build_ids = self._looking.build_ids
             except Corrupt as error:
                 raise Malformed(f"the upload is no NAR: {error}") from error
 

@@ -61,6 +61,7 @@ class Held:
     ) -> None:
         self.is_taken = False
         self.inside: tuple[Hash, int] | None = None
+        self.build_ids: list[str] = []
         self.sha256: Hash | None = None
         self.size = size
         self._data = b""
@@ -107,7 +108,9 @@ class Held:
             return file_hash, None
         try:
             inside.feed(self._data)
-            return file_hash, inside.finish(file_hash)
+            found = inside.finish(file_hash)
+            self.build_ids = inside.build_ids
+            return file_hash, found
         except Corrupt as error:
             raise Malformed(f"the upload is no NAR: {error}") from error
 

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.clocks import utc_now
+from ncps.aio.recent import BoundedMap
 from ncps.aio.single_flight import SingleFlight
 from ncps.aio.waiting import within
 from ncps.cache.nar.stored import open_stored
@@ -28,10 +29,12 @@ from ncps.codec.stream import TooDear
 from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.contentaddress import ContentAddress
 from ncps.nix.contentcheck import ContentCheck
+from ncps.nix.debuginfo import build_ids_in
 from ncps.nix.hashes import Hash
 from ncps.nix.nar import NarParser
 from ncps.nix.narcheck import NarDigest
 from ncps.nix.narinfo import NarInfo
+from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
 
 P = ParamSpec("P")
@@ -39,6 +42,9 @@ R = TypeVar("R")
 
 PLACES: Final = 4
 """Compressed files that are looked into at once; and as many small ones, which are in memory."""
+
+MOST_SYMBOLS: Final = 50_000
+"""Build IDs in NARs whose narinfos are still to come, at most; each takes about 100 bytes."""
 
 WAITING: Final = 10_000
 """Files that wait for a place, at most."""
@@ -58,10 +64,12 @@ class Inside:
 
     :param limit: see `UploadRules.max_ratio`.
     :param most: bytes of the NAR; more are Corrupt. None: any number.
+    :ivar build_ids: of the files with symbols in the NAR, once `finish` has returned.
     """
 
     def __init__(self, compression: str, limit: int, most: int | None = None) -> None:
         self.compression = compression
+        self.build_ids: list[str] = []
         self._is_too_dear = False
         self._size = 0
         # A file without compression is the NAR itself, and its hash is taken already.
@@ -94,20 +102,31 @@ class Inside:
         if self._is_too_dear:
             return None
         if self._parser is not None:
-            self._parser.finish()
+            self.build_ids = build_ids_in(self._parser.finish())
             return file_hash, self._size
         try:
-            return self._digest.finish()
+            found = self._digest.finish()
         except TooDear:
             return None
+        self.build_ids = _symbols_of(self._digest)
+        return found
+
+
+def _symbols_of(digest: NarDigest) -> list[str]:
+    return [] if digest.listing is None else build_ids_in(digest.listing)
 
 
 class UploadInspection:
-    """Looks into uploads."""
+    """Looks into uploads.
+
+    :ivar found: told of the build IDs of files with symbols in a NAR whose narinfo is accepted.
+    """
 
     _log = Logger()
 
     def __init__(self, world: World, rules: UploadRules) -> None:
+        self.found: Callable[[NarKey, list[str]], object] = lambda *_: None
+        self._symbols: BoundedMap[NarKey, list[str]] = BoundedMap(MOST_SYMBOLS, size_of=len)
         self._clock = world.clock
         self._catalog = world.catalog
         self._store = world.nars
@@ -172,7 +191,27 @@ class UploadInspection:
         if inside.compression != "none":
             self._places.release()
 
-    def later(self, nar: NarRecord) -> None:
+    def stored(self, nar: NarRecord, build_ids: list[str]) -> None:
+        """Note the files with symbols in a NAR that was stored, or look into it.
+
+        :param build_ids: of these files, if it was looked into while it arrived.
+        """
+        if nar.verified_at is None:
+            self._look_later(nar)
+        elif build_ids:
+            self._symbols.put(nar.key, build_ids)
+
+    def claimed(self, key: NarKey) -> None:
+        """Tell of the files with symbols in a NAR: a client may bring the path that it is of.
+
+        Before that, a client with the right to some paths could bring symbols of any program.
+        """
+        build_ids = self._symbols.get(key)
+        if build_ids:
+            self._symbols.forget(key)
+            self.found(key, build_ids)
+
+    def _look_later(self, nar: NarRecord) -> None:
         """Have a stored NAR looked into in the background, so that its narinfo need not wait."""
         if is_supported(nar.compression):
             self._tasks.start(f"look into {nar.key.file_name}", self._look(nar))
@@ -221,6 +260,9 @@ class UploadInspection:
         )
         if not await self._catalog.mark_verified(record):
             raise Unavailable("the NAR was stored anew meanwhile: send the narinfo again")
+        build_ids = await self._threads.run(_symbols_of, digest)
+        if build_ids:
+            self._symbols.put(nar.key, build_ids)
         return record
 
     async def prove(self, nar: NarRecord, narinfo: NarInfo, address: ContentAddress) -> None:

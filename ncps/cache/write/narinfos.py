@@ -188,3 +188,4 @@ class NarInfoUploads:
         state.board.nar_changed(nar.key)
         state.paths.note(nar.key, entry.digest)
         self._known.records.look_for_symbols(entry, nar)
+        self._inspection.claimed(nar.key)

@@ -243,8 +243,7 @@ class NarUploads:
         assert record.stored_size is not None
         self._quota.stored(record.stored_size if record.is_only_copy else 0)
         self.stored()
-        if record.verified_at is None:
-            self._inspection.later(record)
+        self._inspection.stored(record, received.build_ids)
         return UploadOutcome.STORED
 
     async def _publish(

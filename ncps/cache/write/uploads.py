@@ -49,7 +49,7 @@ class CacheUploads(Uploads):
     def __init__(self, world: World, known: KnownPaths, rules: UploadRules) -> None:
         self.rules = rules
         self.quota = Quota(world.clock, world.inventory, rules)
-        inspection = UploadInspection(world, rules)
+        self._inspection = inspection = UploadInspection(world, rules)
         self._nars = NarUploads(world, known, self.quota, inspection, rules)
         self._narinfos = NarInfoUploads(world, known, inspection, rules)
         self._stored = StoredOnly(world, known)
@@ -59,6 +59,10 @@ class CacheUploads(Uploads):
     def watch(self, stored: Callable[[], object]) -> None:
         """Have `stored` called for each NAR that this process has stored."""
         self._nars.stored = stored
+
+    def watch_symbols(self, found: Callable[[NarKey, list[str]], object]) -> None:
+        """Have `found` called with the build IDs of files with symbols in NARs of new paths."""
+        self._inspection.found = found
 
     async def put_nar(
         self, key: NarKey, chunks: AsyncIterable[bytes], size: int | None

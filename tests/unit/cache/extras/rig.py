@@ -23,8 +23,9 @@ from tests.unit.cache.rig import CoreCase
 BUILD_ID = "ab" + "c" * 38
 MEMBER = f"lib/debug/.build-id/ab/{'c' * 38}.debug"
 SYMBOLS = b"\x7fELF" + bytes(range(256)) * 4000
+LIB: Tree = {b"debug": {b".build-id": {b"ab": {b"c" * 38 + b".debug": SYMBOLS}}}}
 TREE: Tree = {
-    b"lib": {b"debug": {b".build-id": {b"ab": {b"c" * 38 + b".debug": SYMBOLS}}}},
+    b"lib": LIB,
     b"zz": b"the rest" * 1000,
 }
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from attrs import evolve
 
+from ncps.auth.principal import Principal, Scope
 from ncps.cache.answers import Absent, Outcome
 from ncps.cache.extras import debuginfo
+from ncps.cache.write.uploads import CacheUploads
 from ncps.codec import xz
-from ncps.errors import Busy, Conflict, Corrupt, Malformed, NotFound, Unavailable
+from ncps.errors import (
+    Busy,
+    Conflict,
+    Corrupt,
+    Malformed,
+    NotFound,
+    Refused,
+    StorageFull,
+    Unavailable,
+)
 from ncps.nix.narurl import NarKey
 from ncps.ports import ExtraKey
 from tests.fakes.samples import Sample, sample
 from tests.nars import Tree
-from tests.unit.cache.extras.rig import BUILD_ID, MEMBER, SYMBOLS, TREE, ExtrasCase, packed
+from tests.unit.cache.extras.rig import BUILD_ID, LIB, MEMBER, SYMBOLS, TREE, ExtrasCase, packed
+from tests.unit.cache.write.rig import UploadCase
 
 FETCHED = ExtraKey("debuginfo", BUILD_ID)
 
@@ -136,6 +151,62 @@ class IndexTests(ExtrasCase):
         self.origin.texts.clear()
         self.store_nar(packed({b"x": b"y"}, "hello-1.0-debug"))
         self.assertNotIn(FETCHED, self.kept.objects)
+
+
+class UploadedNarTests(UploadCase, ExtrasCase):
+    def make(self, **rules: Any) -> CacheUploads:
+        uploads = super().make(**rules)
+        uploads.watch_symbols(self.extras.found)
+        return uploads
+
+    def test_symbols_of_an_upload_are_known_by_any_name(self) -> None:
+        """It is read once: while it arrives, or later where that is dear. No listing is made."""
+        for is_eager, compression, announced in (
+            (True, "none", True),
+            (True, "zstd", False),
+            (True, "xz", True),
+            (False, "xz", False),
+        ):
+            self.make(is_eager=is_eager)
+            tree: Tree = {b"lib": LIB, b"zz": f"{is_eager} {compression}".encode()}
+            one = packed(tree, f"hello-{compression}-{is_eager}", compression)
+            self.kept.objects.clear()
+            self.put_nar(one, announced=announced)
+            self.assertEqual({}, self.kept.objects, "its path is not known")
+            self.put_narinfo(one)
+            link = link_to(f"../{one.conventional.url}")
+            self.assertEqual({FETCHED: link}, self.kept.objects, compression)
+            self.assertEqual(SYMBOLS, self.get(self.read(self.extras.symbols(BUILD_ID)))[0])
+
+    def test_an_upload_without_symbols_has_no_links(self) -> None:
+        """Neither has one whose files only look like symbols."""
+        name = b"c" * 38
+        trees: tuple[Tree, ...] = (
+            {b"x": b"y"},
+            {b"lib": b"debug"},
+            {b"lib": {b"debug": {b".build-id": {b"ab": b"x", b"ac": {name: b"x"}}}}},
+            {b"lib": {b"debug": {b".build-id": {b"abc": {name[1:] + b".debug": b"x"}}}}},
+        )
+        for number, tree in enumerate(trees):
+            one = packed(tree, f"hello-{number}", "zstd")
+            self.put(one)
+            self.assertEqual({}, self.kept.objects)
+
+    def test_a_client_brings_no_symbols_by_a_path_that_it_may_not_write(self) -> None:
+        """The NAR alone, which has no name, leads to nothing."""
+        one = packed(TREE, "hello-1.0", "zstd")
+        self.put_nar(one)
+        limited = Principal(
+            name="ci", scopes=frozenset({Scope.WRITE}), paths=re.compile(".*-other-.*")
+        )
+        self.refused(self.uploads.put_narinfo(one.digest, one.narinfo.render(), limited), Refused)
+        self.assertEqual({}, self.kept.objects)
+
+    def test_links_that_cannot_be_kept_spoil_no_upload(self) -> None:
+        """A full store of extras keeps no NAR out."""
+        self.kept.full = StorageFull("full")
+        self.put(packed(TREE, "hello-1.0", "zstd"))
+        self.assertEqual({}, self.kept.objects)
 
 
 class SymbolsTests(ExtrasCase):
