@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.web._newclient import (
     Request,
@@ -266,11 +267,15 @@ class PlainConnection(BoundedConnection):
 
 
 def _send(transport: Any, data: bytes) -> None:
-    """Write, past the buffer of the connection if it is empty: an idle socket takes it at once."""
-    write_some = getattr(transport, "writeSomeData", None)
+    """Write, past the buffer of the connection if it is empty: an idle socket takes it at once.
+
+    Only a bare TCP connection is written past its buffer. A transport of TLS passes the same
+    method on to the socket below it, where the bytes would leave unencrypted.
+    """
     sent: object = 0
-    if write_some is not None and not transport.dataBuffer and not transport._tempDataBuffer:
-        sent = write_some(data)
+    is_bare = isinstance(transport, Connection)
+    if is_bare and not transport.dataBuffer and not transport._tempDataBuffer:
+        sent = transport.writeSomeData(data)
     if sent != len(data):
         transport.write(data[sent:] if isinstance(sent, int) else data)  # the error comes again
 
