@@ -45,7 +45,10 @@ class BoundedConnection(HTTP11ClientProtocol):
     def dataReceived(self, data: bytes) -> None:
         """See `IProtocol`."""
         parser: Any = self._parser
-        if parser is None or parser.state not in {STATUS, HEADER}:
+        if parser is None:
+            self.abort_now()  # the bytes answer no request
+            return
+        if parser.state not in {STATUS, HEADER}:
             super().dataReceived(data)
             return
         if parser is not self._head_of:
@@ -67,9 +70,12 @@ class BoundedConnection(HTTP11ClientProtocol):
         self._head_of = None
         super().connectionLost(reason)
 
-    def _refuse(self) -> None:
+    def abort_now(self) -> None:
         """Abort: a polite end would wait, over TLS, until the peer has sent everything."""
         transport: Any = self.transport
         transport.abortConnection()
+
+    def _refuse(self) -> None:
+        self.abort_now()
         error = HeadTooLarge(f"the head of the answer is longer than {self.head_size} bytes")
         self._disconnectParser(Failure(error))

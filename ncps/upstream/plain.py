@@ -177,11 +177,7 @@ class PlainConnection(BoundedConnection):
             self._handed.cancel()
             return
         self._asking = None
-        self._abort()
-
-    def _abort(self) -> None:
-        transport: Any = self.transport
-        transport.abortConnection()
+        self.abort_now()
 
     def dataReceived(self, data: bytes) -> None:
         """See `IProtocol`."""
@@ -207,7 +203,7 @@ class PlainConnection(BoundedConnection):
         head = self._unread = ParsedHead(status, fields, length, self._deliver)
         asking.callback(head)
         if self._unread is head:  # nobody wants the body
-            self._abort()
+            self.abort_now()
 
     def _deliver(self, reader: BodyReader) -> None:
         reader.makeConnection(_Source(self.transport))
@@ -230,11 +226,11 @@ class PlainConnection(BoundedConnection):
 
     def _end(self, *, is_kept: bool) -> None:
         """The answer is over: keep the connection, unless it says more than was asked for."""
-        transport: Any = self.transport
         if not is_kept:
-            transport.loseConnection()
+            self.abort_now()
             return
         self._state = "QUIESCENT"
+        transport: Any = self.transport
         transport.resumeProducing()
         self._returned(self)
 

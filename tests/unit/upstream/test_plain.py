@@ -164,7 +164,19 @@ class PlainRequestTests(SynchronousTestCase):
         asking, line = self.asker.ask(), self.asker.line()
         line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nzHTTP/1.1 200 OK\r\n")
         self.assertEqual(b"z", self.read(self.successResultOf(asking)))
-        self.assertFalse(line.is_up)
+        self.assertTrue(line.disconnected)  # over TLS, a polite end waits for the server's
+
+    def test_bytes_that_nobody_asked_for_end_the_connection(self) -> None:
+        """They come between two requests, and are the answer to neither."""
+        asking, line = self.asker.ask(), self.asker.line()
+        line.answer()
+        self.successResultOf(asking)
+        line.say(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        self.assertTrue(line.disconnected)
+        again = self.asker.ask()
+        self.asker.wire.advance(0)
+        self.asker.line().answer(body=b"new")
+        self.assertEqual(b"new", self.read(self.successResultOf(again)))
 
     def test_a_stale_connection_is_replaced(self) -> None:
         """A kept connection that ends before the answer costs the caller nothing."""
