@@ -117,7 +117,8 @@ class Download:
         """Raise an error in all readers that still wait for this download; idempotent."""
         self.has_failed = self.has_failed or not self.arrived.is_set
         spool = self.attempt.spool
-        if spool is not None and not self.arrived.is_set:
+        # A job that was told to stop before its first head may open a spool after that.
+        if spool is not None and (not self.arrived.is_set or self.arrived.error is not None):
             spool.fail(error)
             spool.release()
         self.attempt.opened.fail(error)

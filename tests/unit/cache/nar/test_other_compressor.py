@@ -17,7 +17,7 @@ from tests.unit.cache.rig import Client, CoreCase
 SIZE = 300_000
 
 
-class OtherCompressorTests(CoreCase):
+class OtherCompressorCase(CoreCase):
     """Two upstreams whose honest files of one NAR differ."""
 
     def setUp(self) -> None:
@@ -33,6 +33,10 @@ class OtherCompressorTests(CoreCase):
         self.origin.add(self.sample)
         self.mirror.add(self.other)
         self.learn(self.sample)
+
+
+class OtherCompressorTests(OtherCompressorCase):
+    """Which of the two files is behind the URL."""
 
     def test_file_that_is_gone_for_good_is_replaced(self) -> None:
         """A URL stays answerable: its NAR comes in the file that an upstream still has."""

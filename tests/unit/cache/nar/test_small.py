@@ -11,6 +11,7 @@ from __future__ import annotations
 from unittest.mock import patch
 
 from ncps.aio.small_spool import PROMPT_S
+from ncps.cache.answers import Resized
 from ncps.errors import Corrupt, StorageFull, Unavailable
 from ncps.ports import Stat
 from tests.fakes.upstream import Script
@@ -159,6 +160,16 @@ class SmallTests(NarsCase):
         client.leave()
         self.assertEqual(1 << 24, self.budget.left)
 
+    def test_stopped_before_the_first_head(self) -> None:
+        """The memory of a download that fails after its path was blocked is free again."""
+        self.script(Script(hold=True, cut_at=1000))
+        self.origin.otherwise = Script(error=Corrupt("416"))
+        opening = self.open(self.key)
+        self.core.running.stop(self.key, Unavailable("blocked"))
+        self.failureResultOf(opening, Unavailable)
+        self.origin.release()
+        self.assertEqual((0, 1 << 24), (self.admission.running, self.budget.left))
+
     def test_an_upstream_that_breaks_off(self) -> None:
         """The bytes that came stay, and the next upstream is asked for the rest."""
         self.both()
@@ -217,16 +228,36 @@ class SmallHealingTests(test_heal.HealingTests):
     small_size = SMALL
 
 
-class SmallOtherCompressorTests(test_other_compressor.OtherCompressorTests):
+SmallOtherCompressorTests = small(
+    test_other_compressor.OtherCompressorTests,
+    "test_clients_that_have_some_get_nothing_else",
+    "test_others_that_had_wrong_bytes_change_nothing_for_them",
+)
+
+
+class SmallOtherFileTests(test_other_compressor.OtherCompressorCase):
+    """Clients of a small NAR have no byte before the verdict, so another file can take its place."""
+
     small_size = SMALL
 
-    def test_others_that_had_wrong_bytes_change_nothing_for_them(self) -> None:
-        """Nobody has had any: see `SmallTests.test_wrong_bytes_reach_nobody`."""
-        self.assertEqual(SMALL, self.small_size)
+    def test_clients_of_a_file_that_breaks_off_get_the_other_one(self) -> None:
+        """Each gets the whole of it, or its part, and nothing of the first file."""
+        self.origin.scripts.append(Script(hold=True, stall_at=100_000))
+        opening = self.open(self.sample.key)
+        self.origin.release()
+        _, client = self.successResultOf(opening)
+        self.assertEqual(b"", client.data)
+        self.origin.otherwise = Script(error=Unavailable("reset"))
+        self.origin.release(Unavailable("reset"))
+        self.clock.pump([1.0] * 5)
+        self.failureResultOf(client.done, Resized)  # the web floor begins anew: no head has left
+        self.assertEqual(b"", client.data)
+        self.assertEqual(self.other.file, self.download(self.sample.key))
 
-    def test_clients_that_have_some_get_nothing_else(self) -> None:
-        """None has some before the verdict: see `SmallTests.test_no_byte_before_the_verdict`."""
-        self.assertEqual(SMALL, self.small_size)
+    def test_wrong_bytes_make_way_for_the_other_file(self) -> None:
+        """Nobody has had any of them."""
+        self.origin.otherwise = Script(lie_at=50_000)
+        self.assertEqual(self.other.file, self.download(self.sample.key))
 
 
 class SmallAdmissionTests(test_publish.AdmissionTests):
