@@ -159,13 +159,16 @@ class Downloads:
 
         :param may_replace: whether another file of the NAR will do, unless clients have some bytes.
         """
-        may_replace = may_replace and not self.is_tasted(key)
+        is_part, may_replace = not may_replace, may_replace and not self.is_tasted(key)
         download = self.find(key)
         if download is None:
-            return self.start(key, nar, may_replace=may_replace)
-        current().link(download.span)
-        if may_replace:
-            download.sources.allow_replacing()
+            download = self.start(key, nar, may_replace=may_replace)
+        else:
+            current().link(download.span)
+            if may_replace:
+                download.sources.allow_replacing()
+        if is_part:  # another process or life of this cache may have sent the first part
+            download.sources.refuse_replacing()
         return download
 
     def start(

@@ -224,7 +224,7 @@ class Sources:
         self._nar = nar
         self._places = Places(clock, key, nar, same_nar)
         self._replaced = replaced
-        self._may_replace = False
+        self._may_replace = self._is_settled = False
         self._rounds = 0
         self._shunned: Container[str] = ()
         self._left: set[str] = set()
@@ -346,7 +346,12 @@ class Sources:
 
         Bytes that were stored once are not replaced.
         """
-        self._may_replace = self._nar is not None and not self._nar.was_stored
+        nar = self._nar
+        self._may_replace = not self._is_settled and nar is not None and not nar.was_stored
+
+    def refuse_replacing(self) -> None:
+        """Let no other file do from now on: a client waits that may have a part of this one."""
+        self._may_replace, self._is_settled = False, True
 
     def lied(self, reason: str) -> None:
         """Note that the narinfo says something untrue about a file that is right."""

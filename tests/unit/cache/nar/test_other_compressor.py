@@ -87,6 +87,24 @@ class OtherCompressorTests(OtherCompressorCase):
         self.assertEqual(self.other.file[50_000:], rest.data)
         nar.close()
 
+    def test_a_client_that_has_some_from_elsewhere_gets_nothing_else(self) -> None:
+        """A request for the rest, also beside others for the whole, is for the rest of that file.
+
+        Another process, or an earlier life of this one, may have sent the first part.
+        """
+        for is_first in (True, False):
+            self.origin.scripts.append(Script(hold=True))
+            begun = [
+                self.start(self.nars.open(self.sample.key, is_part=is_part))
+                for is_part in (is_first, not is_first)
+            ]
+            self.origin.otherwise = Script(error=Unavailable("reset"))
+            self.origin.release(Unavailable("reset"))
+            self.clock.pump([1.0] * 100)
+            for opening in begun:
+                self.failureResultOf(opening, Unavailable)
+            self.assertEqual([], self.mirror.asked("nar"))
+
     def test_clients_that_have_some_get_nothing_else(self) -> None:
         """If clients have bytes of one file, the other one cannot take its place."""
         self.origin.scripts.extend([Script(hold=True, stall_at=100_000)])

@@ -236,7 +236,7 @@ SmallOtherCompressorTests = small(
 
 
 class SmallOtherFileTests(test_other_compressor.OtherCompressorCase):
-    """Clients of a small NAR have no byte before the verdict, so another file can take its place."""
+    """Clients of a small NAR have no byte before the verdict: another file can take its place."""
 
     small_size = SMALL
 
