@@ -78,7 +78,7 @@ class SmallSpool(GrowingFile):
         self._is_cheap = sum([digest.cost_s for digest in digests]) <= INLINE_S
         self._budget, self._size = budget, total
         self._pieces: list[bytes] = []
-        self._data = b""
+        self._data: bytes | bytearray = b""
         self._error: BaseException | None = None
         self._is_late = self._is_busy = False
         self._rested = Wakeup()
@@ -148,7 +148,7 @@ class SmallSpool(GrowingFile):
             else:
                 await self._workers.run(self._feed_all, self._feeds, data)
             if not self._is_closed:
-                self._data = self._data + data if self._data else data
+                self._data = _joined(self._data, data)
         except BaseException as error:  # digests and bytes may differ now
             self._error = self._error or error
             raise
@@ -163,12 +163,13 @@ class SmallSpool(GrowingFile):
             feed(data)
 
     async def reread(self, digest: Digest) -> None:
-        await self._workers.run(digest.feed, self._data)
+        await self._workers.run(digest.feed, bytes(self._data))
 
     def commit(self) -> None:
         if self._showing is not None and self._showing.active():
             self._showing.cancel()
         self.total = self.length
+        self._data = bytes(self._data)
         self.is_committed = True
         self._tell_readers()
 
@@ -179,7 +180,7 @@ class SmallSpool(GrowingFile):
             self._tell_readers()
 
     async def publish(self, store: NarStore, key: NarKey, sha256: Hash) -> Stat:
-        return await store.put_small(key, self._data, sha256)
+        return await store.put_small(key, bytes(self._data), sha256)
 
     def release(self) -> None:
         self._is_released = True
@@ -203,7 +204,7 @@ class SmallSpool(GrowingFile):
 
     async def read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
-        return self._data[position : min(limit, position + READ_SIZE)]
+        return bytes(self._data[position : min(limit, position + READ_SIZE)])
 
     def moved(self, before: int) -> None:
         """Note that a reader has left this position: nothing waits for it."""
@@ -220,3 +221,12 @@ class SmallSpool(GrowingFile):
                 self._showing.cancel()
             self._budget.give(self._size)
             self._data, self._pieces = b"", []
+
+
+def _joined(data: bytes | bytearray, more: bytes) -> bytes | bytearray:
+    """Append bytes; in place after the first time, since a slow source sends packet by packet."""
+    if not data:
+        return more
+    grown = bytearray(data) if isinstance(data, bytes) else data
+    grown += more
+    return grown

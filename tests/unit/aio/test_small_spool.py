@@ -144,6 +144,21 @@ class SmallSpoolTests(SynchronousTestCase):
             end(spool)
             self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_a_slow_source_of_many_packets(self) -> None:
+        """They are all there, in order, for readers of any time and for the store."""
+        spool, store = self.new(), MemoryNarStore()
+        early = Client(spool.reader())
+        self.clock.advance(PROMPT_S * 2)
+        for begin in range(0, SIZE, 1448):
+            self.put(spool, self.data[begin : begin + 1448])
+        late = Client(spool.reader(1000))
+        spool.commit()
+        for client, start in ((early, 0), (late, 1000)):
+            self.successResultOf(client.done)
+            self.assertEqual(self.data[start:], client.data)
+        self.successResultOf(self.start(spool.publish(store, KEY, sha256_of(self.data))))
+        self.assertEqual((self.data, bytes), (store.objects[KEY], type(store.objects[KEY])))
+
     def test_wrong_bytes(self) -> None:
         """The writer hears of it each time, and no reader gets a byte."""
         self.digest.bad_after = 10
