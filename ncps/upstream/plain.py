@@ -117,13 +117,15 @@ def parsed(head: bytes) -> tuple[int, dict[bytes, list[bytes]]] | None:
     """Parse a head without its empty line; None if it is out of the ordinary.
 
     That is one of another version, an interim answer, one without a body by its status, a
-    continued line, a body without a length, or a connection that is to end.
+    continued line, half the end of a line, a body without a length, or a connection that is to end.
     """
     first, *lines = head.split(b"\r\n")
     status = first[9:12]
     if first[:9] != b"HTTP/1.1 " or not status.isdigit() or first[12:13] not in {b"", b" "}:
         return None
-    if int(status) < 200 or int(status) in _NO_BODY or head.count(b"\n") != len(lines):
+    if int(status) < 200 or int(status) in _NO_BODY:
+        return None
+    if not head.count(b"\n") == head.count(b"\r") == len(lines):
         return None
     fields: dict[bytes, list[bytes]] = {}
     for line in lines:

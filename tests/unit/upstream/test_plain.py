@@ -33,6 +33,22 @@ ANSWERS: Final = {
     "kept": b"HTTP/1.1 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\nz",
     "to be closed": b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nz",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    "chunks and a length": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n0\r\n\r\n"
+    ),
+    "unknown coding": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: gzip\r\n\r\nabc"
+    ),
+    "space before a colon": b"HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc",
+    "bare return": b"HTTP/1.1 200 OK\r\nX: y\rContent-Length: 1\r\nContent-Length: 3\r\n\r\nabc",
+    "list of lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc",
+    "signed": b"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc",
+    "upgraded": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n",
+    "continued at once": (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    ),
+    "body of no content": b"HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\nabc",
     "interim": b"HTTP/1.1 103 Early\r\nX: q\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz",
     "bare lines": b"HTTP/1.1 200 OK\nContent-Length: 3\nX: y\n\nabc",
     "continued": b"HTTP/1.1 200 OK\r\nX: y\r\n more\r\nContent-Length: 3\r\n\r\nabc",
