@@ -26,7 +26,7 @@ from tests.unit.cache.nar import (
     test_serve,
 )
 from tests.unit.cache.nar.rig import NarsCase
-from tests.unit.cache.rig import CoreCase
+from tests.unit.cache.rig import Client, CoreCase
 
 SMALL = 1 << 20
 
@@ -288,6 +288,63 @@ SmallTakeOverTests = small(
     test_relay.TakeOverTests,
     "test_holder_dies_in_the_middle",
 )
+
+
+class SmallRelayTests(test_relay.RelayCase):
+    """Small NARs of another process: no byte before the verdict, here and there."""
+
+    small_size = SMALL
+
+    def test_clients_share_what_is_relayed(self) -> None:
+        """All clients here are one client there; nobody asks the upstream once more."""
+        self.script(Script(stall_at=test_relay.HALF))
+        first, second = self.client(self.key), self.client(self.key, 1000)
+        self.assertEqual((b"", b""), (first.data, second.data))
+        self.peers.line.release()
+        self.assertWhole(first)
+        self.assertEqual(self.sample.file[1000:], second.data)
+        self.publish()
+        self.end()
+        self.assertEqual(([0], []), (self.relayed(), self.asked()))
+        self.assertEqual({"relayed": 1}, self.ended)
+
+    def test_wrong_bytes_of_another_process_reach_nobody(self) -> None:
+        """They are fetched anew once the lease is free, for the same client."""
+        self.script(Script(lie_at=1000, stall_at=test_relay.HALF))
+        client = self.client(self.key)
+        self.peers.line.release()
+        self.assertEqual(b"", client.data)
+        self.end()
+        self.turns(2)
+        self.assertWhole(client)
+        self.assertEqual({"published": 1}, self.ended)
+
+    def test_holder_dies_in_the_middle(self) -> None:
+        """Its bytes are not lost: the rest comes from the upstream, by Range."""
+        self.script(Script(cut_at=test_relay.HALF), test_relay.GONE)
+        client = self.client(self.key)
+        self.peers.failure = Unavailable("connection refused")
+        self.turns(5)
+        self.assertEqual((b"", []), (client.data, self.asked()))
+        self.end()
+        self.turns(1)
+        self.assertWhole(client)
+        self.assertEqual([test_relay.HALF], self.asked())
+        self.assertEqual(self.sample.file, self.store.objects[self.key])
+
+    def test_what_arrives_here_is_given_to_another_process_when_it_is_right(self) -> None:
+        """It gets no byte that may be wrong, and costs no fetch of its own."""
+        self.end()
+        self.origin.scripts.append(Script(stall_at=test_relay.HALF))
+        client = self.client(self.key)
+        nar = self.get(self.nars.arriving_nar(self.key))
+        follower = Client(self.get(nar.body(1000)))
+        self.assertEqual(b"", follower.data)
+        self.origin.release()
+        self.assertWhole(client)
+        self.successResultOf(follower.done)
+        self.assertEqual(self.sample.file[1000:], follower.data)
+        self.assertEqual([0], self.asked())
 
 
 class SmallSlowHolderTests(test_relay.SlowHolderTests):
