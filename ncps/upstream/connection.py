@@ -22,6 +22,7 @@ class HeadTooLarge(Exception):
 BORROWED: Final = (
     "twisted.web._newclient",
     "twisted.web._newclient.HTTP11ClientProtocol._disconnectParser",
+    "twisted.web._newclient.HTTP11ClientProtocol._finishResponse",
     "twisted.web._newclient.HTTP11ClientProtocol._parser",
 )
 """Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
@@ -64,6 +65,12 @@ class BoundedConnection(HTTP11ClientProtocol):
             self._refuse()
         else:
             super().dataReceived(rest)
+
+    def _finishResponse(self, rest: bytes) -> None:
+        """Do as Twisted does, but keep no connection on which more came than the answer."""
+        super()._finishResponse(rest)
+        if rest:  # a request that was sent on it meanwhile is sent again, on another one
+            self.abort_now()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See `IProtocol`."""

@@ -182,6 +182,15 @@ class PlainRequestTests(SynchronousTestCase):
         self.assertEqual(b"z", self.read(self.successResultOf(asking)))
         self.assertTrue(line.disconnected)  # over TLS, a polite end waits for the server's
 
+    def test_bytes_behind_an_answer_out_of_the_ordinary_end_it_too(self) -> None:
+        """They may be the beginning of more, which would be taken for the next answer."""
+        for name in ("body of no content", "surplus"):
+            asking, line = self.asker.ask(), self.asker.line()
+            line.say({**ANSWERS, "surplus": ANSWERS["chunks"] + b"HTTP/1.1 200"}[name])
+            self.read(self.successResultOf(asking))
+            self.assertTrue(line.disconnected, name)
+            self.asker.wire.advance(0)
+
     def test_bytes_that_nobody_asked_for_end_the_connection(self) -> None:
         """They come between two requests, and are the answer to neither."""
         asking, line = self.asker.ask(), self.asker.line()
