@@ -123,7 +123,11 @@ class SmallSpool(GrowingFile):
             self._showing = self._clock.callLater(max(0.0, left_s), self._show)
 
     def _show(self) -> None:
-        """Let readers have what has come: the source may send nothing more for a long time."""
+        """Let readers have what has come: the source may send nothing more for a long time.
+
+        What came of a source that broke off is shown with the first bytes of the next one: until
+        then, clients can still be told an error.
+        """
         self._is_late = True
         if not self._is_closed:
             # The writer gets an error from its next call.
