@@ -14,11 +14,9 @@ from tests.__main__ import Outcome, read_summary
 
 HANGS = "import time; time.sleep(600)"
 LEAVES_ONE = """
-import subprocess, sys
-left = subprocess.Popen(
-    [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
-)
-print(left.pid)
+import os, sys
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+print(os.posix_spawn(sleep[0], sleep, os.environ, setsid=True))
 """
 
 
