@@ -30,6 +30,7 @@ from attrs import define, field, frozen
 
 from tests.system.faults import Fault, Plan, Reply, Request
 from tests.system.replies import render_head
+from tests.waiting import free_port
 
 PIECE = 64 * 1024
 TURNS = 5  # of the event loop, until what was accepted is being answered
@@ -170,8 +171,9 @@ class Origin:
 
     def start(self) -> None:
         """Listen; returns when connections are accepted."""
+        # One of its own, also while it is stopped: no outgoing connection takes such a port.
+        self.port = self.port or free_port()
         listener = socket.create_server((self._host, self.port), backlog=256)
-        self.port = listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         ready = threading.Event()
