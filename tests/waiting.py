@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import random
+import fcntl
+import os
 import socket
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +18,8 @@ DEADLINE = 20.0  # seconds for anything that should happen soon
 POLL_S = 0.02
 LONGEST_POLL_S = 0.1
 """Each question costs a daemon up to 0.01 s of a processor. A long wait asks less often."""
+PORTS = 200
+"""Ports of one process; sixty processes have some at once."""
 TAIL = 40  # lines of a log in an error
 
 
@@ -52,12 +58,36 @@ def wait_until(
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now, and that no outgoing connection will take."""
-    # Below the kernel's ephemeral ports (32768 and up): those come and go all the time.
-    for port in random.sample(range(20_000, 32_000), 100):
+    """Return a loopback port that is free now, and that nobody else will take soon.
+
+    A daemon takes seconds to listen, and a server may be stopped for a while.
+    """
+    ports = _ports(os.getpid())
+    for port in islice(ports, PORTS):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise AssertionError("no free port")
+
+
+@cache
+def _ports(pid: int) -> Iterator[int]:
+    """Return the ports that this process alone gives away, the one given longest ago first.
+
+    They lie below the kernel's ephemeral ports (32768 and up), which outgoing connections take. The
+    lock of a file says that a part of them is taken; it ends with the process.
+    """
+    del pid  # a forked process has ports of its own
+    directory = Path(tempfile.gettempdir(), "ncps-test-ports")
+    directory.mkdir(exist_ok=True)
+    for first in range(20_000, 32_000, PORTS):
+        lock = os.open(directory / str(first), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+        else:
+            return cycle(range(first, first + PORTS))
+    raise AssertionError("every part of the ports is taken by another process")
 
 
 def listens(port: int) -> bool:

@@ -53,7 +53,7 @@ class WebTests(TestCase):
             metrics=self.metrics,
             limits=ServerSettings(
                 idle_timeout_s=5.0,
-                header_timeout_s=0.3,
+                header_timeout_s=5.0,
                 write_stall_timeout_s=self.stall_s,
                 max_connections=40,
             ),
@@ -110,6 +110,7 @@ class WebTests(TestCase):
 
     async def test_half_request_and_silence_is_timed_out(self) -> None:
         """Half a request and silence end in 408 and a closed connection."""
+        self.site.take(evolve(self.site.limits, header_timeout_s=0.3))
         data, reason = await self.exchange(b"GET /pubkey HTTP/1.1\r\nX: y")
         self.assertTrue(data.startswith(b"HTTP/1.1 408 "))
         self.assertIsInstance(reason, ConnectionDone)
