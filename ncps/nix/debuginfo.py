@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, Self
@@ -102,9 +103,9 @@ class _Walk(Builder):
     def leave(self) -> None:
         self._above.pop()
 
+    @abstractmethod
     def saw(self, path: bytes, node: Regular | Symlink) -> None:
         """Take a file or a link and its path in the NAR."""
-        raise NotImplementedError
 
 
 class DebugFiles(_Walk):
