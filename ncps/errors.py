@@ -30,7 +30,7 @@ class Malformed(NcpsError, ValueError):
 
 
 class NotFound(NcpsError):
-    """Surely not here (of an upstream: surely not there). Try elsewhere. Clients: 404.
+    """The thing is surely not here (of an upstream: surely not there). Try elsewhere. Clients: 404.
 
     :param is_certain: whether it may be remembered; False if an upstream could not be asked.
     """
@@ -42,7 +42,7 @@ class NotFound(NcpsError):
 
 
 class Unavailable(NcpsError):
-    """Could not tell or could not do it now; try later. Never taken for absence. Clients: 503, 504.
+    """ncps cannot tell or cannot do it now; try later. Never taken for absence. Clients: 503, 504.
 
     :param retry_after: seconds after which trying again makes sense, if known.
     :param timed_out: whether the cause was a deadline (clients: 504 instead of 503).
@@ -66,14 +66,14 @@ class Unavailable(NcpsError):
 
 
 class Busy(Unavailable):
-    """A limit of our own is reached: try later. Says nothing about anybody's health."""
+    """A limit of our own is reached: try later. Says nothing about the health of an upstream."""
 
 
 class Unconfirmed(Unavailable):
     """Bytes have ended, and only their content can tell whether that was all of them.
 
-    An answer without length ends with its connection, whichever side ended that. A reader that
-    sees from the content that it is whole takes it as whole; for all others it has broken off.
+    An answer without length ends with its connection, no matter which side ended that. A reader
+    that sees from the content that it is whole takes it as whole; for all others it has broken off.
     """
 
 
@@ -89,8 +89,10 @@ class Corrupt(NcpsError):
 
 
 class Unusable(Corrupt):
-    """An upstream has something of this name that cannot be used: no key vouches for it, or it is a
-    web page. Asking again does not help, so it counts as absent. Clients: 404."""
+    """An upstream has something of this name that cannot be used. Clients: 404.
+
+    No key vouches for it, or it is a web page. Asking again does not help, so it counts as absent.
+    """
 
 
 class Oversized(Corrupt):

@@ -1,4 +1,4 @@
-"""Ratio: a bound on what decompressing may make of little input, where no size is known."""
+"""Ratio: bounds the bytes that little input may become, where no size is known."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Data = bytes | memoryview
 
 
 class TooDear(Corrupt):
-    """The data may be right; to decompress them takes more than is allowed."""
+    """The data may be right, but decompressing them takes more memory than the limit."""
 
 
 class Decoder(Protocol):
@@ -40,8 +40,9 @@ class Decoder(Protocol):
     """
 
     def feed(self, data: Data) -> Iterator[bytes]:
-        """Decode `data`. The work is done while the iterator is consumed, which must be done to
-        its end before feeding again; each piece is at most 256 KiB, however far `data` expands.
+        """Decode `data`: yield pieces of at most 256 KiB, however far it expands.
+
+        The iterator does the work, and must be consumed to its end before more data is fed.
         """
 
     def finish(self) -> None:

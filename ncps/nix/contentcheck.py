@@ -87,7 +87,7 @@ class _Whole(_Reader):
 
 
 class _File(_Reader):
-    """The contents of a file. There is one NAR for each: what differs in a byte is none."""
+    """The contents of a file. Each has exactly one NAR: bytes that differ from it are no NAR."""
 
     def __init__(self, algorithm: str) -> None:
         self._algorithm = algorithm

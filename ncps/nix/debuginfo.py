@@ -60,7 +60,7 @@ class DebugLink:
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        """Read the JSON of a link. Raises Malformed if it is none."""
+        """Read the JSON of a link. Raises Malformed if it is something else."""
         if len(text) > MAX_SIZE:
             raise Malformed(f"a link to debug information has at most {MAX_SIZE} bytes")
         try:

@@ -42,7 +42,7 @@ class Hash:
         """Read ``sha256:<nix32, hex or base64>`` or the SRI form ``sha256-<base64>``.
 
         With `algorithm`, a digest without prefix is read too, and a prefix must name that
-        algorithm. The length of the digest tells the notation. Raises Malformed if it is none.
+        algorithm. The length of the digest tells the notation. Raises Malformed if it is no hash.
         """
         prefix, separator, digest = text.partition(":")
         if separator:

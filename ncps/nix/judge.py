@@ -33,7 +33,7 @@ SLACK: Final = 1024 * 1024
 
 
 class FileFacts(Protocol):
-    """What is said of a NAR's file; None for each fact of which nothing is said."""
+    """The facts that a narinfo tells of a NAR's file; None for each fact that it does not tell."""
 
     @property
     def compression(self) -> str:
@@ -57,7 +57,7 @@ class FileFacts(Protocol):
 
 
 class Unverifiable(Corrupt):
-    """There is nothing to tell right bytes from wrong ones by."""
+    """No known hash tells right bytes from wrong ones."""
 
 
 class Doubtful(Corrupt):
@@ -120,7 +120,7 @@ class Judge:
     Where the narinfo names no FileHash, NarHash decides. Raises NotFound if there can be no such
     file, Unverifiable if there is neither a FileHash nor a NAR that can be read.
 
-    :param expected: what the narinfo says; None if none is known.
+    :param expected: the facts in the narinfo; None if none is known.
     :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
         into here, where every miss pays for it, unless it cannot be verified otherwise.
     :param reached: told of a file that goes beyond `max_ratio`.

@@ -37,7 +37,7 @@ class FormerKey:
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Read one line. Raises Malformed if it is none; the message shows nothing of it."""
+        """Read one line. Raises Malformed if it is no key; the message shows nothing of it."""
         since, _, rest = line.partition(" ")
         until, _, key = rest.partition(" ")
         return cls(key=SecretKey.parse(key), since=_time(since), until=_time(until))

@@ -108,10 +108,10 @@ class SecretKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the form of `nix-store --generate-binary-cache-key`. Raises Malformed if it is none.
+        """Read the form of `nix key generate-secret`. Raises Malformed if it is no such key.
 
-        The public half must belong to the seed: a file pieced together from two keys would
-        sign in a way that no client accepts.
+        The public half must belong to the seed: a file pieced together from two keys would sign in
+        a way that no client accepts.
         """
         from nacl.signing import SigningKey  # noqa: PLC0415 - as above
 
@@ -155,7 +155,7 @@ def verify_any(
 
 
 def _check_name(name: str) -> None:
-    """Refuse names that would break a line or a list of keys; they may be long, not odd."""
+    """Refuse names that would break a line or a list of keys; long names are fine."""
     if not name or ":" in name or " " in name or not (name.isascii() and name.isprintable()):
         raise Malformed("a key name is printable ASCII without spaces and colons, and not empty")
 

@@ -87,7 +87,7 @@ class ListingWriter(Builder):
 
 
 def _quoted(text: str) -> bytes:
-    """Return a text as JSON. Bytes that are no UTF-8 become question marks: JSON has no bytes."""
+    """Return a text as JSON. Bytes outside of UTF-8 become question marks: JSON has no bytes."""
     return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")
 
 

@@ -45,7 +45,7 @@ class Regular:
     offset: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as in a ``.ls`` file: what is false or unknown is left out."""
+        """Return it as in a ``.ls`` file: false and unknown fields are left out."""
         facts: dict[str, Any] = {"type": "regular", "size": self.size}
         if self.executable:
             facts["executable"] = True
@@ -283,7 +283,7 @@ class NarParser:
         return stop
 
     def _expect(self, tails: tuple[bytes, ...], size: int) -> None:
-        """Go on with what follows a string of `size` bytes."""
+        """Go on after a string of `size` bytes."""
         self._tail = tails[-size % 8]
         self._step = NarParser._read_tail
 

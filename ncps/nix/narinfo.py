@@ -76,8 +76,8 @@ class NarInfo:
     """A store path in a binary cache. Malformed if the fields cannot stand in a narinfo.
 
     :param url: where the NAR is, relative to the cache or absolute, query included.
-    :param compression: one of `COMPRESSIONS`. With ``none``, what is known of the NAR is known
-        of the file, and filled in.
+    :param compression: one of `COMPRESSIONS`. With ``none``, the facts of the NAR are those of the
+        file, and are filled in.
     :param file_size: bytes behind the URL, None if unknown; likewise `file_hash` (SHA-256).
     :param nar_size: bytes of the NAR before compression, at least 1; likewise `nar_hash`.
     :param deriver: base name of the derivation.

@@ -102,7 +102,7 @@ def _file_name(url: str) -> tuple[str, str]:
 
 
 def last_part(url: str) -> str:
-    """The file name in a URL: what follows the last slash of its path."""
+    """The file name in a URL: the part after the last slash of its path."""
     return _file_name(url)[1]
 
 

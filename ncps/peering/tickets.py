@@ -4,9 +4,9 @@
     X-Ncps-Clock:  time=<seconds>, signature=<hex>
 
 A ticket is for one request, made at one address at one time. The address is its audience: that of
-the process that is asked, as that process advertises it. So a ticket that came to a stranger is of
-no use there: the stranger is its only audience. A listener on the network can repeat a request that
-it hears, at the same address, for `GOOD_FOR_S`.
+the process that is asked, as that process advertises it. So a stranger that receives a ticket
+cannot use it elsewhere: the stranger is its only audience. A listener on the network can repeat a
+request that it hears, at the same address, for `GOOD_FOR_S`.
 
 Clocks may be apart. A ticket that is right but for its time is answered by the time there, signed
 for this ticket, and the client makes another one by that clock. Only a process that has the secret

@@ -1,4 +1,4 @@
-"""The catalog: what is known of narinfos and NARs, as requests ask for it."""
+"""The catalog: the known facts of narinfos and NARs, as requests ask for them."""
 
 from __future__ import annotations
 
@@ -185,10 +185,10 @@ class Catalog(Protocol):
         """Note that the bytes are gone: stored_at, stored_size, verified_at become None."""
 
     async def mark_verified(self, nar: NarRecord) -> bool:
-        """Note what was computed from stored bytes; False if others were stored meanwhile.
+        """Note facts that were computed from stored bytes; False if others were stored meanwhile.
 
         :param nar: its `stored_at` says which bytes were read; compression, encoding, hashes,
-            sizes, `stored_tag` and `verified_at` are what was found.
+            sizes, `stored_tag` and `verified_at` are the facts that were found.
         """
 
     async def unverified(self, limit: int, compressions: Collection[str]) -> list[NarRecord]:
@@ -229,4 +229,4 @@ class Catalog(Protocol):
         """Count what is there."""
 
     async def time(self) -> datetime:
-        """Return what the clock of the database shows, to the second."""
+        """Return the time by the clock of the database, to the second."""

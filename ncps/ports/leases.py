@@ -1,4 +1,4 @@
-"""Leases and notices: how the processes of one cache agree, and what they tell each other."""
+"""Leases and notices: how the processes of one cache agree, and their messages to each other."""
 
 from __future__ import annotations
 

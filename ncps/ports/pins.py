@@ -17,7 +17,7 @@ LONGEST_LABEL: Final = 200
 
 @frozen(kw_only=True)
 class Pin:
-    """A path whose closure stays, and what was seen of that closure when it was last looked at.
+    """A path whose closure stays, and the facts of that closure at its last look.
 
     :param digest: hash part of the root's store path.
     :param label: the reason, for people; empty: none is given.
@@ -27,7 +27,7 @@ class Pin:
     :param paths: paths of the closure that are known; 0 before the first look.
     :param missing: those of them whose narinfo or NAR is not stored.
     :param size: bytes of the stored NARs of the closure.
-    :param looked_at: when that was seen; None: never.
+    :param looked_at: the time of that look; None: never.
     """
 
     digest: str
@@ -65,8 +65,8 @@ class Pins(Protocol):
     async def add(self, pin: Pin) -> bool:
         """Insert a pin, or give the pin of this root another label and end; whether it was new.
 
-        `created_at` and what was seen stay as they are; `is_fetching` stays once it is true. Raises
-        Refused if there are `MAX_PINS` already.
+        `created_at` and the facts of the closure stay as they are; `is_fetching` stays once it is
+        true. Raises Refused if there are `MAX_PINS` already.
         """
 
     async def remove(self, digest: str) -> bool:
@@ -85,7 +85,7 @@ class Pins(Protocol):
         """
 
     async def look(self, pin: Pin) -> None:
-        """Note what was seen of a closure: `paths`, `missing`, `size`, `looked_at`."""
+        """Note the facts of a closure: `paths`, `missing`, `size`, `looked_at`."""
 
     async def due(
         self, *, missing_before: datetime, whole_before: datetime, limit: int
@@ -100,7 +100,7 @@ class Pins(Protocol):
         """Return the pins that have ended."""
 
     async def purge(self) -> int:
-        """Let go of what pins held that are gone: a process may have died in between."""
+        """Let go of paths whose pins are gone: a process may have died in between."""
 
     async def holders(self, paths: Collection[str]) -> Mapping[str, Sequence[str]]:
         """Return the roots of the pins that hold these paths, for each path that has one.
@@ -109,4 +109,4 @@ class Pins(Protocol):
         """
 
     async def totals(self) -> PinTotals:
-        """Count what is pinned. May be slow."""
+        """Count pinned NARs and missing paths. May be slow."""

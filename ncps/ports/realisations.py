@@ -47,19 +47,19 @@ class Realisations(Protocol):
     """
 
     async def find(self, key: RealisationKey) -> RealisationEntry | None:
-        """Return what is kept under a key, or None."""
+        """Return the realisation under a key, or None."""
 
     async def put(self, entry: RealisationEntry, before: RealisationEntry | None) -> bool:
-        """Insert or replace; what was uploaded survives a loss of power on return.
+        """Insert or replace; an upload survives a loss of power on return.
 
         The last use is kept. Raises StorageFull if nothing can be written.
 
-        :param before: what was found under the key, None for nothing; if something else is there
-            now, nothing is written, and the result is False.
+        :param before: the value that was found under the key, or None; if there is another one now,
+            nothing is written, and the result is False.
         """
 
     async def forget(self, key: RealisationKey) -> bool:
-        """Delete what is kept under a key; False if there is nothing.
+        """Delete the realisation under a key; False if there is none.
 
         It survives a loss of power on return.
         """
@@ -73,7 +73,7 @@ class Realisations(Protocol):
     async def forget_unused(self, before: datetime, most: int, limit: int) -> int:
         """Delete those that were fetched and last used before a time, and the oldest over `most`.
 
-        What was uploaded stays. Returns how many were deleted.
+        Uploaded ones stay. Returns how many were deleted.
 
         :param limit: how many to delete at most.
         """

@@ -1,4 +1,4 @@
-"""Replicas: what the daemons that share a catalog tell of themselves, and the key they use."""
+"""Replicas: the facts that daemons with one catalog tell of themselves, and their common key."""
 
 from __future__ import annotations
 

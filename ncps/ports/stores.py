@@ -89,7 +89,7 @@ class NarStore(Protocol):
         """
 
     def reopener(self, key: NarKey, *, size: int, tag: str) -> Reopen | None:
-        """Return what opens the whole object as often as it is called; None if it is in no file.
+        """Return a function that opens the whole object at each call; None if it is in no file.
 
         It opens the file under the key each time, and only one of this size and this tag.
         """
@@ -117,7 +117,7 @@ class NarStore(Protocol):
         """Have `replaced` called, on the reactor's thread, for each object `publish` set aside."""
 
     async def copy(self, key: NarKey, target: NarKey, *, tag: str) -> Stat:
-        """Give an object a second key, atomic and durable on return; what was there is replaced.
+        """Give an object a second key, atomic and durable on return; an object there is replaced.
 
         Raises Replaced if the object's tag is another, NotFound if it is absent, StorageFull if
         there is no room, Unavailable if it fails now.
@@ -141,7 +141,7 @@ class NarStore(Protocol):
         """
 
     async def discard(self, aside: SetAside) -> None:
-        """Remove what was set aside, if it is still there. Needs no room.
+        """Remove a file that was set aside, if it is still there. Needs no room.
 
         Raises StorageFull if the store is read-only or does not permit it, Unavailable if it fails
         now.

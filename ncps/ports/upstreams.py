@@ -59,7 +59,7 @@ class Upstream(Protocol):
         Returns once the headers have arrived. Raises NotFound if it is surely absent there,
         Unavailable or Corrupt if that cannot be told.
 
-        :param offset: first byte wanted; see `UpstreamBody.start` for what came.
+        :param offset: first byte wanted; `UpstreamBody.start` says which one came.
         :param allow_encoding: whether a Content-Encoding on the wire is welcome.
         """
 
@@ -83,7 +83,7 @@ class Upstream(Protocol):
 
 
 class Peers(Protocol):
-    """The other processes of this cache, each at the address it holds its leases under.
+    """The other processes of this cache, each at the address in its leases.
 
     Nothing is fetched for a peer: it follows what is arriving anyway.
     """
