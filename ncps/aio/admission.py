@@ -70,7 +70,7 @@ class Admission:
         self._waiting: deque[tuple[Admitted, Deferred[None]]] = deque()
 
     def take(self, limits: DownloadSettings) -> None:
-        """Hold to other limits from now on. Downloads that wait keep the patience they had."""
+        """Apply other limits from now on. Downloads that wait keep the patience they had."""
         self._limits = limits
         self._move_up()
 

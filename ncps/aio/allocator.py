@@ -2,10 +2,11 @@
 
 For every block above a threshold, such as a chunk of 256 KiB, glibc maps memory anew, faults in its
 pages one by one, and unmaps it at the end. That costs more than the copy into it. A threshold that
-is set stays fixed (mallopt(3)). How many such chunks exist is bounded elsewhere.
+the program sets stays fixed (mallopt(3)). How many such chunks exist is bounded elsewhere.
 
-By itself it gives back memory that is free at the end of the heap. After a thousand connections at
-once their memory is free in between and stays resident for good, so it is given back now and then.
+By itself glibc gives back only memory at the end of the heap. The memory of a thousand connections
+lies in between when it is free and would stay resident for good, so ncps gives it back now and
+then.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def resident_bytes() -> int:
 
 
 def give_back_blocking(least: int = GIVE_BACK_FROM) -> bool:
-    """Give all pages back that are wholly free, if the process has more than `least` bytes.
+    """Give back all pages that are wholly free, if the process has more than `least` bytes.
 
     Takes milliseconds, for a thread. Return whether the allocator gave something back.
     """

@@ -1,7 +1,7 @@
-"""The authorities whose signature under a certificate is believed.
+"""The authorities that a client of TLS trusts to sign certificates.
 
-The system's authorities are those of OpenSSL, so `SSL_CERT_FILE` names other ones. Where that is
-not set, `NIX_SSL_CERT_FILE` does, as for Nix. The settings look at both, without Twisted.
+The system's authorities are those of OpenSSL, so `SSL_CERT_FILE` names others. If it is not set,
+`NIX_SSL_CERT_FILE` names them, as for Nix. The settings look at both, without Twisted.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def authorities_file(environ: Mapping[str, str]) -> str:
 
 
 def trouble_of_authorities(environ: Mapping[str, str]) -> str:
-    """Say why the file of authorities that the environment names is none; empty if it is one.
+    """Say what is wrong with the environment's file of authorities; empty if nothing is.
 
-    No authority is trusted then.
+    If the file is wrong, ncps trusts no authority.
     """
     name = OPENSSL_FILE if environ.get(OPENSSL_FILE) else NIX_FILE
     path = environ.get(name, "")

@@ -1,4 +1,4 @@
-"""Beat: work that can wait a moment waits together, so that it can be done together."""
+"""Beat: collects work that can wait a moment, so that it can be done together."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ncps.aio.waiting import Future
 
 
 class Beat:
-    """Wakes all that wait, `interval_s` after the first of them began to wait.
+    """Wakes all waiters, `interval_s` after the first of them began to wait.
 
-    :param interval_s: seconds; 0: nobody waits.
+    :param interval_s: seconds; with 0, `wait` returns at once.
     """
 
     def __init__(self, clock: IReactorTime, interval_s: float) -> None:

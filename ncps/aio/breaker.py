@@ -1,4 +1,4 @@
-"""Breaker: a circuit breaker, which keeps requests from another side that does not answer.
+"""Breaker: a circuit breaker, which sends no requests to a server that does not answer.
 
     closed --(failures in a row, or a pause asked for)--> open --(pause over)--> half-open
       ^-----------------(a success)----------------------------------------------/   |

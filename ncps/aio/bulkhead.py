@@ -1,4 +1,4 @@
-"""Bulkhead: a number at once; the others wait in a line that has a length and a longest wait.
+"""Bulkhead: limits how many callers do a thing at once; a bounded queue of others waits.
 
 A queue without bounds only hides a flood: each waiter in it holds memory and a client, and when its
 turn comes, perhaps no client wants the answer any more.
@@ -19,7 +19,7 @@ from ncps.errors import Busy
 class Bulkhead:
     """A number of slots; use as `async with`, or `acquire` and later `release`.
 
-    :param what: the things that are limited, in the plural, for messages.
+    :param what: the limited things, in the plural, for messages.
     :param size: how many at once.
     :param queue: how many may wait.
     :param patience_s: how long each may wait.

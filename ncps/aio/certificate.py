@@ -54,7 +54,7 @@ Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 def signature_blocking(files: CertificateFiles) -> Signature:
-    """Return a value that differs when one of the files has changed; None stands for no file."""
+    """Return a value that changes when one of the files has changed; None stands for no file."""
     return tuple(map(_stamp, (files.cert, files.key, files.client_ca)))
 
 

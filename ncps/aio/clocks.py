@@ -1,9 +1,9 @@
-"""Two clocks, which are not to be confused.
+"""Two clocks: one that nobody sets, and the time of day.
 
-Pauses, deadlines and things that are remembered for a while use the reactor's `seconds`, a clock
-that nobody sets: if the time of day is moved by an hour, nothing times out and nothing waits for
-it. Times that are stored or shown are the time of day (`wall_of`). `Ages` stands between the two:
-it says how old something is that bears a time of day.
+Pauses, deadlines and expiring memories use the reactor's `seconds`, a clock that nobody sets: if an
+operator moves the time of day by an hour, nothing times out and nothing waits for it. Stored and
+shown times are the time of day (`wall_of`). `Ages` connects the two: it computes the age of
+something that bears a time of day.
 """
 
 from __future__ import annotations

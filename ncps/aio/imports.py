@@ -1,4 +1,4 @@
-"""Imports that wait until the program knows what it has to do, and leave the collector no work.
+"""Imports that wait until the program knows its command, and leave the garbage collector no work.
 
 The objects that an import makes live as long as the process. A collection of garbage walks through
 all of them and finds nothing; collections cost a quarter of a start. So there are none until the

@@ -1,4 +1,4 @@
-"""Listening where an endpoint string says, with an error that says why not."""
+"""Listening at the address of an endpoint string, with an error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def passed_sockets() -> list[Passed]:
 def warn_of_unused(passed: Iterable[Passed], descriptions: Iterable[str]) -> None:
     """Log a line for each socket of the service manager that no endpoint string names.
 
-    Its clients are let in by the kernel, and would wait for an answer without an end.
+    The kernel lets its clients in, and they would wait for an answer for ever.
     """
     named = {
         _ESCAPE.sub(r"\1", part)

@@ -1,9 +1,9 @@
 """File calls that never wait: they do what the kernel can do from memory, or nothing.
 
 Storage may take seconds to open or to read a file, now and then or always: a network file system
-in trouble, a disk that spins up. Such a call belongs into a thread; what is in memory is had
-sooner than a thread. The kernel tells the two apart: `openat2` with RESOLVE_CACHED (Linux 5.12),
-`preadv2` with RWF_NOWAIT (4.14).
+in trouble, a disk that spins up. Such a call belongs into a thread; bytes in memory are read in
+less time than a thread needs. The kernel tells the two apart: `openat2` with RESOLVE_CACHED (Linux
+5.12), `preadv2` with RWF_NOWAIT (4.14).
 """
 
 from __future__ import annotations

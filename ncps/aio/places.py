@@ -1,4 +1,4 @@
-"""What would make a directory usable that a setting names."""
+"""Advice for an operator: how to make the directory of a setting usable."""
 
 from __future__ import annotations
 

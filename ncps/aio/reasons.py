@@ -1,6 +1,6 @@
 """Why a connection failed, in words for people.
 
-The texts go to logs, to `/readyz` and to clients, where names of Python's classes tell nobody much.
+The texts go to logs, to `/readyz` and to clients, where names of Python's classes would not help.
 """
 
 from __future__ import annotations

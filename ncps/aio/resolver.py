@@ -1,4 +1,4 @@
-"""Host names looked up in threads of their own, so that no look-up that hangs holds up another.
+"""Looks host names up in threads of its own, so that no look-up that hangs delays another.
 
 Twisted looks names up in the reactor's ten threads, one for each connection, addresses in figures
 included. Where a name server does not answer, each look-up keeps its thread for half a minute, and

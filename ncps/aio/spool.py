@@ -121,8 +121,10 @@ class Spool(GrowingFile):
             self._spoil(error)
 
     def _spoil(self, error: BaseException) -> None:
-        """End the spool, committed or not: after a fault, and a lack of memory is one, a batch may
-        be counted and not there, or there and not counted, which moves all bytes behind it.
+        """End the spool, committed or not.
+
+        After a fault, such as a lack of memory, a batch may be counted and not there, or there and
+        not counted, which moves all bytes behind it.
         """
         self.verdict = self.verdict or error
         self._queue.fail(error)

@@ -74,7 +74,7 @@ class Tasks:
 
 
 class Coalesced:
-    """Runs a job once for all calls of `ask` since the last run began; one run at a time.
+    """Runs a job once for all calls of `ask` that came since the last run began; one run at a time.
 
     :param job: logs its own errors.
     :param longest_rest_s: the most seconds that `rest` can ask for.

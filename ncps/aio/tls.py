@@ -81,10 +81,10 @@ def verified(
     trust: Any = None,
     own: PrivateCertificate | None = None,
 ) -> IOpenSSLClientConnectionCreator:
-    """Make what sees to it that a server is that host.
+    """Make the options of a connection that verify the server's name.
 
-    A connection to another one ends with `WrongCertificate` before anything is sent. Raises
-    ValueError if `host` cannot be one.
+    A connection to another server ends with `WrongCertificate` before anything is sent. Raises
+    ValueError if `host` is no name of a host.
 
     :param host: name or IP address.
     :param trust: as `trustRootFromCertificates` makes it; None trusts the system's authorities.

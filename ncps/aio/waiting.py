@@ -1,4 +1,4 @@
-"""Waiting: for a time, for a result, for a call, and for no longer than a number of seconds.
+"""Waiting: for a time, for a result, for a call, and with a deadline.
 
 A Deferred must not have two awaiters: the second one would get None. `Future` is the one fan-out
 of this program: a result that is set once, and a fresh Deferred for each waiter, whose

@@ -1,1 +1,1 @@
-"""Metrics, logs, and how late the reactor is: an operator sees these."""
+"""Metrics, logs, traces, and the delay of the reactor, for operators."""

@@ -1,4 +1,4 @@
-"""Metrics of clients that say who they are."""
+"""Metrics of clients with credentials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESULTS = ("ok", "unknown", "expired", "revoked", "invalid", "unavailable")
 
 
 class AuthMetrics(Registered):
-    """Credentials that clients bring, and what became of them."""
+    """Credentials that clients bring, and the results of looking them up."""
 
     def _add_auth(self) -> None:
         self.authentications = Labelled(

@@ -1,6 +1,6 @@
-"""Whether decisions are logged: lines of level debug that say what the core decides, and why.
+"""Whether ncps logs decisions of the core and their reasons, at level debug.
 
-There are several for each miss, so they are not even made unless they are wanted.
+There are several for each miss, so ncps does not even make them unless they are wanted.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def _local_head(seconds: int, level: str, paint: Paint) -> str:
 
 
 def human_head(moment: object, level: str, paint: Paint = plain) -> str:
-    """Write what a line for people begins with: local time and level."""
+    """Write the beginning of a line for people: local time and level."""
     try:
         return _local_head(int(moment) if isinstance(moment, int | float) else 0, level, paint)
     except (ValueError, OverflowError, OSError):
@@ -108,7 +108,7 @@ def human_head(moment: object, level: str, paint: Paint = plain) -> str:
 
 
 def encodable(text: str) -> str:
-    """Return the text with the bytes of a file's name that are no UTF-8 written out.
+    """Return the text with bytes outside of UTF-8, as in names of files, written out.
 
     One such text in a batch makes an exporter lose all of the batch.
     """

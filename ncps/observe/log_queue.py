@@ -27,7 +27,7 @@ LOOK_S: Final = 1.0
 
 
 class Sink(Protocol):
-    """Takes lines: a stream, or what stands before one."""
+    """Takes lines: a stream, or an object before one."""
 
     def write(self, text: str, /) -> object:
         """Take lines, each with its end. Raises OSError or ValueError if that fails."""

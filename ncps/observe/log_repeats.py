@@ -2,9 +2,9 @@
 
 The number comes in a line of its own when `WINDOW_S` seconds are over. While the same text goes on
 repeating, there is one such line for each window. Two events are the same if level, origin and text
-are, with all that is filled into it. An event of level info ends the windows of its origin: what
-was away answers again, so the next warning is news. An event with the field `log_always` is the
-answer to an act of the operator, and always written.
+are, with all that is filled into it. An event of level info ends the windows of its origin: the
+part that was away answers again, so the next warning is news. An event with the field `log_always`
+is the answer to an act of the operator, and always written.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Repeats:
         self._inner(event)
 
     def tell(self, *, all_: bool = False) -> None:
-        """Write how often each text has repeated whose window is over.
+        """Write the number of repetitions of each text whose window is over.
 
         :param all_: also those whose window is not over: the process ends.
         """

@@ -170,7 +170,7 @@ def human_line(event: LogEvent, prefix: str = "", paint: Paint = plain) -> str:
 
 
 def _besides(event: LogEvent, text: str) -> str:
-    """Return the fields for people that a text does not have."""
+    """Return the fields for people that are missing in a text."""
     values = [(name, str(_plain(event[name]))) for name in _FOR_PEOPLE if event.get(name)]
     told = ", ".join(f"{name} {value}" for name, value in values if value not in text)
     return f" ({told})" if told else ""

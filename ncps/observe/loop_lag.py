@@ -1,4 +1,4 @@
-"""How late the reactor runs its timers, which is how long any one thing has blocked it."""
+"""Loop lag: how late the reactor runs its timers, since single calls have blocked it."""
 
 from __future__ import annotations
 

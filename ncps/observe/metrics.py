@@ -1,4 +1,4 @@
-"""Every metric, by name, on one object that is given to each part that counts.
+"""All metrics, by name, on one object that each counting part receives.
 
 Names taken over from the Go program keep its names and labels exactly; ours follow the same
 pattern. A labelled metric is called with its label values and returns the bound child, which it
@@ -55,7 +55,7 @@ _TRANSFER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 
 
 class ServingMetrics(Registered):
-    """Narinfos and NARs that clients asked for, and whether they got them."""
+    """Narinfos and NARs that clients asked for, by result."""
 
     def _add_serving(self, upstreams: tuple[str, ...]) -> None:
         results, statuses = ("hit", "miss"), ("success", "error")

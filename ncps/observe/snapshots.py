@@ -63,7 +63,7 @@ class Snapshot:
 
     @classmethod
     def read(cls, data: bytes) -> Snapshot:
-        """Read the bytes that `render` wrote. Raises Malformed if they are others."""
+        """Read the bytes that `render` wrote. Raises Malformed if they are something else."""
         found = cls()
         try:
             for name, kind, text, samples in json.loads(data):

@@ -85,7 +85,7 @@ class StoreMetrics(Registered):
         )
 
     def set_totals(self, totals: Totals, max_size: int = 0) -> None:
-        """Show what the catalog counted, beside what the store may hold (0: any number)."""
+        """Show the counts of the catalog, and the bytes that the store may hold (0: any number)."""
         self.max_size.set(max_size)
         self.utilization.set(totals.bytes_stored / max_size if max_size else 0)
         self.store_size.set(totals.bytes_stored)
@@ -93,7 +93,7 @@ class StoreMetrics(Registered):
         self.nar_file_count.set(totals.nars_stored)
 
     def set_quarantine(self, files: int, size: int) -> None:
-        """Show what a look at the quarantine found."""
+        """Show the files and bytes in the quarantine."""
         self.quarantine_files.set(files)
         self.quarantine_size.set(size)
 
@@ -110,7 +110,7 @@ class StoreMetrics(Registered):
         )
 
     def set_pins(self, totals: PinTotals) -> None:
-        """Show what is pinned."""
+        """Show the numbers of pins."""
         self.pins.set(totals.pins)
         self.pinned_nars.set(totals.nars)
         self.pinned_size.set(totals.size)

@@ -10,7 +10,7 @@ OUTCOMES = ("stored", "known", "merged", "refused", "failed", "cut")
 
 
 class UploadMetrics(Registered):
-    """What clients have uploaded."""
+    """NARs and narinfos that clients have uploaded."""
 
     def _add_uploads(self) -> None:
         self.uploads = Labelled(

@@ -1,1 +1,1 @@
-"""OpenTelemetry's SDK: what it records, and who takes it. Imported only where it is wanted."""
+"""OpenTelemetry's SDK: its spans, records and exporters. Imported only if telemetry is on."""

@@ -58,7 +58,7 @@ _keeper: Final = _Keeper()
 
 
 def keep_complaints() -> None:
-    """Keep what the libraries log from now on, and let none of it through."""
+    """Keep the lines that the libraries log from now on, and let none of them through."""
     for name in _LIBRARIES:
         logger = logging.getLogger(name)
         logger.propagate = False
@@ -69,11 +69,11 @@ def keep_complaints() -> None:
 
 
 def forget_complaint() -> None:
-    """Forget what this thread complained of: the next batch may be lost for another reason."""
+    """Forget the complaint of this thread: the next batch may be lost for another reason."""
     _complaints.first = _complaints.latest = ""
 
 
 def latest_complaint() -> str:
-    """Return what this thread complained of since `forget_complaint`; empty for nothing."""
+    """Return the complaint of this thread since `forget_complaint`; empty if there is none."""
     first, latest = _complaints.first, _complaints.latest
     return first if first == latest else f"{first} {latest}"

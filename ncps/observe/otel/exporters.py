@@ -101,7 +101,7 @@ def exporter(signal: str, way: Way, settings: OpenTelemetrySettings) -> Exporter
 
 
 def _session() -> object:
-    """Make what carries OTLP over HTTP; gRPC needs nothing of it."""
+    """Make the session that carries OTLP over HTTP; gRPC needs none."""
     from ncps.observe.otel.session import BoundedSession  # noqa: PLC0415 - see above
 
     return BoundedSession()

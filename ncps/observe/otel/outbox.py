@@ -93,7 +93,7 @@ class Outbox(Generic[T]):
             self._lost(1)
 
     def close_blocking(self, deadline_s: float) -> None:
-        """Hand over what waits, for `deadline_s` seconds at most; then give up. For a thread."""
+        """Hand over all items, for `deadline_s` seconds at most; then give up. For a thread."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()

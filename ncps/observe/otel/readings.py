@@ -74,7 +74,7 @@ class MetricsSender:
 
 
 def data_of(reading: MetricsReading, resource: Resource, since_ns: int) -> MetricsData:
-    """Make what an exporter takes."""
+    """Make the data that an exporter takes."""
     families = reading.snapshot.families.values()
     metrics = [_metric(family, since_ns, reading.at_ns) for family in families if family.samples]
     scope = ScopeMetrics(scope=SCOPE, metrics=metrics, schema_url="")

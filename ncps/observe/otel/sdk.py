@@ -59,7 +59,7 @@ _LONGEST_REASON: Final = 256
 
 
 def _harmless(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
-    """Let no error of the library reach the work that is traced."""
+    """Let no error of the library reach the traced work."""
 
     @wraps(method)
     def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> None:

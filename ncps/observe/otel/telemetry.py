@@ -55,7 +55,7 @@ _log: Final = Logger(namespace="ncps.observe.otel")
 
 @frozen(kw_only=True)
 class Subject:
-    """What the telemetry is about.
+    """The subject of the telemetry: this process.
 
     :param facts: attributes of this process, beside those of all programs.
     :param ratio: None where OTEL_TRACES_SAMPLER decides.
@@ -165,7 +165,7 @@ class Telemetry:
             self._readings.put(MetricsReading(time.time_ns(), snapshot))
 
     async def stop(self, deadline_s: float) -> None:
-        """Send what waits, for `deadline_s` seconds at most; what is left is lost."""
+        """Send the items that wait, for `deadline_s` seconds at most; the rest is lost."""
         if self._tap is not None:
             globalLogPublisher.removeObserver(self._tap)
         self._read()

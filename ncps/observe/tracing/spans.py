@@ -5,7 +5,7 @@ how it follows the work:
 
     async def           A coroutine that Twisted runs (`Deferred.fromCoroutine`, and so `Tasks` and
                         `respond`) has the context of the moment at which it was begun, through all
-                        of its awaits. What it sets there, nobody outside sees.
+                        of its awaits. A value set there is invisible outside.
     await               An awaited coroutine runs in the context of its caller.
     Deferred            A callback runs in the context of the code that fires the Deferred, which
                         may be any: begin no span in one.
@@ -17,8 +17,8 @@ how it follows the work:
     shared work         A search or a download has one span: the first request that wants it is its
                         parent, and the span of each other request that joins it has a link to it.
 
-Where nothing is recorded, `span` looks up one variable and returns one object that is always the
-same. No method of a span raises.
+If nothing is recorded, `span` looks up one variable and returns one object that is always the same.
+No method of a span raises.
 """
 
 from __future__ import annotations
