@@ -150,7 +150,7 @@ def _surroundings(options: argparse.Namespace) -> Surroundings:
 
 
 def _pending(settings: Settings) -> int:
-    """Return how many migrations are pending. Raises what `migrate.status` raises."""
+    """Return how many migrations are pending. Raises the errors of `migrate.status`."""
     engine = named("ncps.assembly.databases:dialect")(settings)
     return len(named("ncps.database.migrate:status")(engine).pending)
 
@@ -209,7 +209,7 @@ def dbmate(
     commands: Commands = COMMANDS,
     clock: Clock = Clock(),
 ) -> int:
-    """Do what the arguments say and return the exit code.
+    """Run the command of the arguments and return the exit code.
 
     :param commands: commands of ncps instead of the real ones.
     :param clock: of the waits.

@@ -38,7 +38,7 @@ def refuse_narinfo(txn: Any, entry: NarInfoEntry, nar: NarRecord) -> None:
 
 
 def refuse_nar(txn: Any, nar: NarRecord) -> None:
-    """Raise Blocked for a NAR that is blocked."""
+    """Raise Blocked for a blocked NAR."""
     if is_blocked_file(txn, hashes_of(nar)):
         raise Blocked(f"{nar.key.file_name} is blocked here (`ncps rm --list-blocked`)")
 

@@ -9,7 +9,7 @@ readers never wait for the writer; in the rare moment when they would (recovery 
 another process), a point read goes the way of the others instead of holding up the reactor.
 
 A backup or a forgotten shell may lock the database for hours. A write then fails after `PATIENCE_S`
-and those behind it soon after; what cannot be written is served all the same (`ncps.cache`).
+and those behind it soon after; `ncps.cache` serves a narinfo or NAR also if it cannot record it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class LocalDatabase(Database):
     """A database of SQLite.
 
     :param reactor: `IReactorTime`, `IReactorThreads` and `IReactorCore`.
-    :param end: ends the process if something else has touched the database or its log.
+    :param end: ends the process if another program has changed the database or its log.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class SchemaStatus:
 
 
 def status(dialect: Dialect) -> SchemaStatus:
-    """Return what is applied and what is pending; changes nothing. Blocks.
+    """Return the applied and the pending migrations; changes nothing. Blocks.
 
     Raises Refused if the database is not ours or too new, Unavailable if it does not answer.
     """
@@ -100,7 +100,7 @@ def is_used(dialect: Dialect) -> bool:
 def up(dialect: Dialect, sleep: Sleep = time.sleep) -> tuple[Migration, ...]:
     """Apply the pending migrations; return them. Blocks.
 
-    Raises what `status` raises, and StorageFull if nothing can be written.
+    Raises the errors of `status`, and StorageFull if nothing can be written.
 
     :param sleep: blocks for a number of seconds, while another process migrates.
     """

@@ -1,8 +1,8 @@
 """SqlPins: the pins of a catalog, and the paths that they hold.
 
 A pin and the paths that it holds are written in many small transactions, so that a closure of
-100,000 paths keeps nobody waiting. A row of `pinned_paths` whose pin is gone still protects its
-path until it is purged; ids of pins are never given twice.
+100,000 paths delays no other transaction. A row of `pinned_paths` whose pin is gone still protects
+its path until it is purged; ids of pins are never given twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """SqlTokens: the tokens of clients in a table, and the number of its last change in a fact.
 
-The row of that fact is locked before anything is changed, so that two that make a token of one name
-at the same moment come one after the other.
+Each change locks the row of that fact first, so that two clients that make a token of one name at
+the same moment come one after the other.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""A guard against a database that something else has removed or replaced, and against a write-ahead
-log that something else has cut.
+"""A guard that notices other programs which remove or replace the database, or cut its log.
 
-SQLite notices none of that. Rows that are written into a file without a name are lost when the
-process ends. If another database, such as a backup, was put in the place of ours, the next process
-that opens it would copy the frames of our log into it; therefore our log is renamed. Its index, the
-file `-shm`, is renamed as well: another process of ours may live on with it, and a process that
-opens the index then would look for our frames in a new log.
+Rows that are written into a file without a name are lost when the process ends. If another
+database, such as a backup, was put in the place of ours, the next process that opens it would copy
+the frames of our log into it; therefore our log is renamed. Its index, the file `-shm`, is renamed
+as well: another process of ours may live on with it, and a process that opens the index then would
+look for our frames in a new log.
 
 If the log was cut, SQLite writes on behind the place where the log ended. Its next checkpoint
 copies the hole into the database and destroys it. A process that ends before that, without closing
@@ -31,7 +30,7 @@ _FRAME_HEADER: Final = 24
 
 
 class WalCut(Exception):
-    """Something else has touched the database or its log."""
+    """Another program has changed the database or its log."""
 
 
 class WalGuard:

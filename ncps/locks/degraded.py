@@ -38,7 +38,7 @@ class DegradedGrants:
         return name in self._held
 
     def take(self, name: str) -> DegradedGrant:
-        """Grant a name; the caller sees to it that this process asks once at a time for each."""
+        """Grant a name; the caller makes sure that this process asks once at a time for each."""
         self._last_fence = max(self._last_fence + 1, int(self._wall() * 1e6))
         return self._held.setdefault(name, DegradedGrant(self, name, self._last_fence))
 

@@ -66,19 +66,19 @@ class Server(Protocol[C]):
         """Ask an idle connection something. Raises NcpsError unless it answers."""
 
     def connected(self, is_first: bool) -> None:
-        """Hear that the state is Up.
+        """Take note that the state is Up.
 
         :param is_first: whether the first attempt succeeded, so that nothing was missed.
         """
 
     def lost(self, reason: NcpsError) -> None:
-        """Hear that the connection has ended."""
+        """Take note that the connection has ended."""
 
     def went_away(self, reason: NcpsError) -> None:
-        """Hear that the state is Away; once until `came_back`."""
+        """Take note that the state is Away; once until `came_back`."""
 
     def came_back(self) -> None:
-        """Hear that the state is Up after it was Away."""
+        """Take note that the state is Up after it was Away."""
 
 
 @frozen

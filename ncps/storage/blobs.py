@@ -32,11 +32,11 @@ class Blob:
 
 @frozen
 class Wanted:
-    """Bytes of an object to open, and what the object should be.
+    """Bytes of an object to open, and the size and tag that the object should have.
 
     :param stop: the end of the bytes; None for the end of the object.
-    :param size: what the object's size should be; None for any.
-    :param tag: what the object's tag should be; None for any.
+    :param size: the size that the object should have; None for any.
+    :param tag: the tag that the object should have; None for any.
     """
 
     start: int = 0

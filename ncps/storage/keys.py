@@ -1,4 +1,4 @@
-"""Object keys: where things lie in a store, the same in a local directory and in a bucket.
+"""Object keys: the places of objects in a store, the same in a local directory and in a bucket.
 
     store/nar/<h>/<hh>/<name>.nar[.<extension>]         NARs
     store/narinfo/<h>/<hh>/<hash part>.narinfo          narinfos as verified, beside their NARs
@@ -123,7 +123,7 @@ def quarantine_key(key: NarKey, mark: str) -> str:
 
 
 def probe_key(name: str) -> str:
-    """Return where an object lies that is only made to see whether that is possible.
+    """Return where a probe lies, an object that is made and removed again.
 
     :param name: letters and digits that nothing else uses.
     """

@@ -107,8 +107,10 @@ class _Writing:
 
 
 def write_small(tree: Tree, files: Sequence[SmallFile]) -> list[Outcome]:
-    """Write files; blocks. Return for each its properties and whether it has replaced another one,
-    or the error that kept it from its key.
+    """Write files; blocks. Return for each its properties, or the error that stopped it.
+
+    Beside the properties stands whether the file has replaced another one. An error is StorageFull
+    or Unavailable. Of two files with one key, the last one stays.
 
     An error is StorageFull or Unavailable. Of two files with one key, the last one stays.
     """

@@ -1,8 +1,8 @@
 """PeerClients: the other processes of this cache, reached over HTTP, as the `Peers` port.
 
 An address is an http URL, or `unix:/path` of a socket on this machine, or both, joined by `#`: one
-of several workers, which its siblings reach at its socket, and the others through whichever worker
-answers at the URL. `ncps.web.pages.peers` describes requests and answers.
+of several workers, which its siblings reach at its socket, and the others through the worker that
+happens to answer at the URL. `ncps.web.pages.peers` describes requests and answers.
 
 An address comes from a lease, and a program that is none of this cache may listen there now. So the
 secret is never sent: each request bears a ticket that is good at this address only, and redirects

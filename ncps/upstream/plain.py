@@ -5,7 +5,7 @@ head of each answer line by line. Nearly all requests of this cache are alike: G
 origin that the operator has named, by a path of ordinary characters. Such a request is a path
 between two texts that are made once for each upstream. Its answer is read in one pass if its head
 comes in one piece and tells the length of the body (RFC 9112 section 6.2). Everything else goes
-the way of treq: other URLs before they are sent, other answers to the parser of Twisted, on the
+the way of treq: other URLs before they are sent; other answers go to the parser of Twisted, on the
 same connection, from their first byte on.
 """
 
@@ -204,7 +204,7 @@ class PlainConnection(BoundedConnection):
         self._body = data[end + len(_END) :]
         head = self._unread = ParsedHead(status, fields, length, self._deliver)
         asking.callback(head)
-        if self._unread is head:  # nobody wants the body
+        if self._unread is head:  # no reader wants the body
             self.abort_now()
 
     def _deliver(self, reader: BodyReader) -> None:

@@ -1,10 +1,11 @@
-"""Where an upstream may lead: to internal addresses only if it is at one itself.
+"""Reach: an upstream may lead to internal addresses only if it is at one itself.
 
 A URL in a narinfo and a redirect are words of an upstream that nobody signs. If ncps followed them
-anywhere, an upstream on the internet could have it ask what only this machine reaches: services of
-this machine and of its network, and what a cloud tells its machines. So each address is looked at
+anywhere, an upstream on the internet could have it ask services that only this machine reaches:
+those of this machine, of its network, and of a cloud for its machines. So each address is looked at
 after its name was resolved, when a connection to it is made; a name that leads elsewhere the next
-time gains nothing. Requests to the upstream's own origin go wherever the operator's URL leads.
+time gains nothing. Requests to the upstream's own origin go to any address to which the operator's
+URL leads.
 
 Behind a proxy we do not see the address: the proxy looks the name up. So an upstream that is asked
 through one counts as one of the internet, unless its URL has an internal address in figures. URLs

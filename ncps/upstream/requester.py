@@ -209,7 +209,9 @@ class Requester:
 
 
 class Requesters:
-    """The connections to one upstream, and to where it leads: free ones and confined ones.
+    """The connections to one upstream, and to the places that it leads to.
+
+    Free connections may lead to internal addresses, confined ones may not.
 
     A connection that was made while internal addresses were allowed must not be used when they are
     not any more. So URLs that may lead to them have connections of their own; see `reach`.

@@ -108,7 +108,7 @@ class Tunnel:
 
 
 class _Asking(Factory):
-    """Makes what asks the proxy for a connection, for as long as several are tried."""
+    """Makes the protocols that ask the proxy for a connection, while several are tried."""
 
     noisy = False
 

@@ -73,7 +73,7 @@ class Dialect(Protocol):
         """
 
     def translate(self, statement: str) -> str:
-        """Return our SQL in the words of the engine."""
+        """Translate our SQL into that of the engine."""
 
     def tables(self, connection: Any) -> set[str]:
         """Return the names of the tables in the database."""

@@ -62,7 +62,7 @@ class Handler(Protocol):
         """See `ncps.locks.keeper.Server`."""
 
     def told(self, channel: str, text: str) -> None:
-        """Hear a text that was published on a channel."""
+        """Take note of a text that a channel has brought."""
 
 
 @frozen(kw_only=True)
@@ -148,7 +148,7 @@ class PostgresSession:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the session has ended, and with it all that was locked in it."""
+        """Whether the session has ended, and with it all its locks."""
         return self._is_dead
 
     @property
@@ -195,7 +195,7 @@ class PostgresSession:
         )
 
     def _watch(self) -> None:
-        """Watch the socket while nothing is asked; end the session if an answer takes too long."""
+        """Watch the socket between questions; end the session if an answer takes too long."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -217,7 +217,7 @@ class PostgresSession:
         )
 
     def _heard(self) -> None:
-        """Read what came without a question: messages, or the end."""
+        """Read data that came without a question: messages, or the end."""
         self._sessions.tasks.start("hear", self._hear())
 
     async def _hear(self) -> None:
@@ -227,7 +227,7 @@ class PostgresSession:
             self.end(error)
 
     def end(self, reason: NcpsError) -> None:
-        """End the session, and with it all that is locked in it; idempotent."""
+        """End the session, and with it all its locks; idempotent."""
         if self._is_dead:
             return
         self._is_dead = True
@@ -285,7 +285,7 @@ class PostgresSessions(Server[PostgresSession]):
 
     @property
     def trouble(self) -> str:
-        """Why nothing can be asked now; empty if it can, or may in a moment."""
+        """Why the session takes no question now; empty if it does, or may in a moment."""
         if self._keeper.trouble:
             return self._keeper.trouble
         session = self._keeper.connection

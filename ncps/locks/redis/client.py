@@ -32,7 +32,7 @@ class NotSent(Unavailable):
 
 
 async def ping(connection: RedisConnection) -> None:
-    """See that the server answers. Raises Unavailable if it does not."""
+    """Check that the server answers. Raises Unavailable if it does not."""
     await connection.command("PING")
 
 

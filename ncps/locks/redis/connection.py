@@ -112,8 +112,9 @@ async def connect(
 
 
 def _cancellable(attempt: Deferred[Any]) -> Deferred[Any]:
-    """Make a cancelled attempt end in CancelledError; a HostnameEndpoint reports a
-    failed look-up.
+    """Make a cancelled attempt end in CancelledError.
+
+    A HostnameEndpoint reports a failed look-up instead.
     """
 
     def cancel(result: Deferred[Any]) -> None:
@@ -198,10 +199,7 @@ class RedisConnection:
     async def script(
         self, script: str, keys: list[bytes | str], words: list[bytes | str | int]
     ) -> Any:
-        """Run a Lua script; return its answer.
-
-        Raises what `command` raises.
-        """
+        """Run a Lua script; return its answer. Raises the errors of `command`."""
         return await self._answered(lambda: self._protocol.eval(script, keys, words))
 
     async def _answered(self, send: Callable[[], Deferred[Any]]) -> Any:

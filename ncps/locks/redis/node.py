@@ -97,7 +97,7 @@ class RedisNode(RedisServer):
     :param subject: what cannot be done while this server is away, for the log.
     :param identities: which server each address leads to.
     :param now: seconds of a clock that is never set.
-    :ivar errands: questions to the server that nobody may be waiting for any more; each ends by
+    :ivar errands: questions to the server for which perhaps no caller waits any more; each ends by
         itself within a deadline.
     :ivar ahead_s: the server's seconds since 1970 less those of `now`; None before it was there.
     """

@@ -30,7 +30,7 @@ PAGE: Final = 1000
 
 @frozen(kw_only=True)
 class BucketAccess:
-    """How to come to a bucket.
+    """The access to a bucket: server, credentials, patience.
 
     :param endpoint: URL of the server; empty for AWS's own.
     :param region: empty for what AWS's own tools would use, or else `us-east-1`.

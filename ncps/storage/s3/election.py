@@ -48,7 +48,7 @@ async def create(clock: IReactorTime, requests: BucketRequests, key: str, value:
 
 
 def _create_blocking(bucket: Bucket, key: str, value: bytes) -> bytes | None:
-    """Write if nothing is there, otherwise read what is; None if the server honours no condition.
+    """Write unless there is an object, else read it; None if the server honours no condition.
 
     A server may answer that two have tried at once and neither succeeded. Then try again.
     """

@@ -1,4 +1,4 @@
-"""Probes a bucket, and sweeps what earlier processes have left in it."""
+"""Probes a bucket, and sweeps the remains of earlier processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a finished file on local disk to an object: in one request, or in parts.
+"""Upload: makes a finished file on local disk an object, in one request or in parts.
 
 Every request names the MD5 of its bytes, so that the server refuses bytes that were damaged on
 their way. The SHA-256 of the whole is checked before there is an object: a spool that the disk has
