@@ -120,7 +120,7 @@ def _dispatch(options: argparse.Namespace, settings: Settings, commands: Command
 
 
 def explain(options: argparse.Namespace) -> int:
-    """Do what `ncps help WORDS` asks for."""
+    """Run `ncps help WORDS`."""
     return run([*options.words, "--help"])
 
 
@@ -130,7 +130,7 @@ def run(
     commands: Commands = COMMANDS,
     surroundings: Surroundings | None = None,
 ) -> int:
-    """Do what the arguments say and return the exit code.
+    """Run the command of the arguments and return the exit code.
 
     :param commands: commands instead of the real ones.
     :param surroundings: stand in for those of this process.

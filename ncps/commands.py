@@ -34,7 +34,7 @@ def _say(line: str) -> None:
 
 
 def migrate_up(settings: Settings, dry_run: bool) -> int:
-    """Apply what is pending, or only say what that is."""
+    """Apply the pending migrations, or only list them."""
     engine = dialect(settings)
     done = migrate.status(engine).pending if dry_run else migrate.up(engine)
     for migration in done:
@@ -45,7 +45,7 @@ def migrate_up(settings: Settings, dry_run: bool) -> int:
 
 
 def migrate_status(settings: Settings) -> int:
-    """Say what is applied and what is pending."""
+    """List the applied and the pending migrations."""
     found = migrate.status(dialect(settings))
     for word, migrations in (("applied", found.applied), ("pending", found.pending)):
         for migration in migrations:

@@ -57,7 +57,8 @@ class Options(usage.Options):
     def getUsage(self, width: int | None = None) -> str:
         """Explain the settings by group, as `ncps serve --help` does.
 
-        twistd prints this before each mistake, too, which nobody would see below a hundred flags.
+        twistd prints this before each mistake, too, which users would overlook below a hundred
+        flags.
         """
         if not self._explains:
             return "`twistd ncps --help` explains the settings."

@@ -25,7 +25,7 @@ BATCH: Final = 500
 
 
 def pin(options: Namespace, settings: Settings) -> int:
-    """Do what the words after `ncps pin` say. Raises NcpsError or WrongWords."""
+    """Run `ncps pin`. Raises NcpsError if that fails, WrongWords if the words are wrong."""
     caller = Caller.of(options, settings)
     step = options.command.partition(" ")[2]
     if step == "list":
@@ -45,7 +45,7 @@ def pin(options: Namespace, settings: Settings) -> int:
 
 
 def remove(options: Namespace, settings: Settings) -> int:
-    """Do what the words after `ncps rm` say. Raises NcpsError or WrongWords."""
+    """Run `ncps rm`. Raises NcpsError if that fails, WrongWords if the words are wrong."""
     caller = Caller.of(options, settings)
     if options.list_blocked:
         for block in caller.ask("GET", "/api/v1/blocked"):

@@ -1,4 +1,4 @@
-"""The commands of the Go program that this one has not: each says what takes its place.
+"""The commands that only the Go program has: each says what takes its place.
 
 The exit code is 0 where nothing is to be done, so that hooks which call them pass, else 2.
 """

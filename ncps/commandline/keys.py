@@ -38,7 +38,7 @@ Act = Callable[[ConfigStore, Settings, Namespace], Coroutine[Any, Any, None]]
 
 
 def command(settings: Settings, options: Namespace) -> int:
-    """Do what the words after `ncps keys` say; raises NcpsError if that fails, or WrongWords."""
+    """Run `ncps keys`. Raises NcpsError if that fails, WrongWords if the words are wrong."""
     step = options.command.partition(" ")[2]
     if step == "generate" and options.output is not None:
         _into_file(Path(options.output), options.name or settings.cache.hostname)
@@ -195,7 +195,7 @@ async def _rotate(config: ConfigStore, settings: Settings, options: Namespace) -
 
 
 def _overlap(text: str) -> timedelta:
-    """Read the time of the flag. Raises WrongWords if it is none."""
+    """Read the time of the flag. Raises WrongWords if it is no time."""
     kind = duration()
     try:
         found = timedelta(seconds=float(str(kind.parse(text))))

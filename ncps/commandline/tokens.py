@@ -44,7 +44,7 @@ Act = Callable[[Tokens, Namespace], Coroutine[Any, Any, None]]
 
 
 def command(options: Namespace, settings: Settings) -> int:
-    """Do what the words after `ncps token` say; raises NcpsError if that fails, or WrongWords."""
+    """Run `ncps token`. Raises NcpsError if that fails, WrongWords if the words are wrong."""
     step = options.command.partition(" ")[2]
     if step == "netrc":
         return _netrc(options)

@@ -1,4 +1,4 @@
-"""`ncps version`: what a report of a fault should name."""
+"""`ncps version`: the facts that a report of a fault should name."""
 
 from __future__ import annotations
 

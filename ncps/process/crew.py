@@ -70,7 +70,7 @@ AFTERMATH_S = 20.0
 
 
 class _Line(ProcessProtocol):
-    """Hears what a worker reports, line by line, and of its end."""
+    """Receives the reports of a worker, line by line, and notice of its end."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -104,7 +104,7 @@ class _Line(ProcessProtocol):
 
 
 class _NurseryEnd(ProcessProtocol):
-    """Hears of the end of the nursery, which nobody wanted before that of the supervisor."""
+    """Receives notice of the end of the nursery, which should not end before the supervisor."""
 
     _log = Logger()
 
@@ -304,7 +304,7 @@ class Crew:
         return stopped.addErrback(lambda failure: self._log.failure("cannot stop", failure))
 
     def cut(self) -> None:
-        """Let the end, which `stop` has begun, wait for nothing that runs."""
+        """Have the end, which `stop` has begun, cut everything that still runs."""
         self._supervisor.cut(CUT_S + 1.0)
 
     async def _stop(self) -> None:

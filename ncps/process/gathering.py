@@ -68,7 +68,7 @@ class Gathering:
         return figures
 
     async def all(self) -> Collector:
-        """Return the figures of all workers; of those that do not answer, what they wrote."""
+        """Return the figures of all workers; a worker that does not answer has some in its file."""
         asked = [Deferred.fromCoroutine(self._of(sibling)) for sibling in self._siblings]
         results = await DeferredList(asked, fireOnOneErrback=True, consumeErrors=True)
         found = self.own()  # last, so that it is as late as the others'

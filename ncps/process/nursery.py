@@ -214,7 +214,7 @@ def _forked(read: int, write: int) -> int | None:
 
 
 def _become_worker(plan: str, fds: Sequence[int]) -> None:
-    """Have the descriptors and the environment that a worker has which was started as a program."""
+    """Have the descriptors and the environment of a worker that was started as a program."""
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, len(fds) + _DOOR) for fd in fds]
     for number, fd in enumerate(high):
         os.dup2(fd, number)

@@ -1,7 +1,7 @@
 """The run directory: where the workers of one daemon find each other, for as long as it lives.
 
-It is private (0700) and short, since a UNIX socket's path has at most 107 bytes. A lock file in
-it, which the workers inherit, tells a directory in use from what a killed daemon left behind.
+It is private (0700) and short, since a UNIX socket's path has at most 107 bytes. A lock file in it,
+which the workers inherit, tells a directory in use from that of a killed daemon.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Process(Protocol):
 
 
 class Watch(Protocol):
-    """Hears of a worker's life."""
+    """Receives notice of each step in a worker's life."""
 
     def ready(self) -> None:
         """It serves."""

@@ -69,7 +69,7 @@ _log = Logger()
 
 @frozen(kw_only=True)
 class Plan:
-    """The facts that the supervisor gives a worker of itself and its siblings.
+    """The facts about a worker and its siblings that the supervisor gives it.
 
     :param number: from 1 to `count`.
     :param life: number of this process in that place, from 1.
@@ -88,12 +88,12 @@ class Plan:
     watchdog_s: float = 0.0
 
     def render(self) -> str:
-        """Write for the environment."""
+        """Write it for the environment."""
         return json.dumps(asdict(self))
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Plan:
-        """Read it from the environment, and leave nothing there. Raises Refused if it is none."""
+        """Take it out of the environment. Raises Refused if the text is no plan."""
         try:
             found = json.loads(environ.pop(WORKER))
             doors = tuple(Listener(**door) for door in found.pop("doors"))

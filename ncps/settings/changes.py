@@ -1,4 +1,4 @@
-"""What differs between the settings that hold and those that were read again."""
+"""The differences between the settings that hold and those that were read again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ncps.settings.table import TABLE
 
 @frozen(kw_only=True)
 class Changes:
-    """The differences, and what comes of them.
+    """The differences, and their effects.
 
     :ivar settings: the settings that hold from now on.
     :ivar taken: one line for each change that a running process takes.

@@ -1,4 +1,4 @@
-"""Turns a given text into a typed value, or into a message that says what would be right."""
+"""Converts a given text into a typed value, or into a message that says what would be right."""
 
 from __future__ import annotations
 

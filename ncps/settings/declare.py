@@ -101,8 +101,8 @@ def setting(
     :param key: the last part of the key, where that is not the name of the field.
     :param group: the heading in the documentation, where that is not the heading of the branch.
     :param shared: a limit for all workers together: each gets its part.
-    :param counted: a limit: what is refused, cut or not kept because of it is counted by its name
-        in `ncps_limit_reached_total`.
+    :param counted: a limit: each request or object that is refused, cut or not kept because of it
+        is counted by its name in `ncps_limit_reached_total`.
     :param reloads: a running process takes a new value at SIGHUP; see `ncps.assembly.reload`.
     :param bare: the value in a branch that is made without arguments, where the default needs the
         surroundings or other settings. Without it such a field is required.
@@ -174,9 +174,9 @@ def replaced(whole: _T, values: Mapping[str, object]) -> _T:
 
 
 def divide(whole: _T, count: int) -> _T:
-    """Return the branch of one of `count` workers: what is shared is divided, and rounded up.
+    """Return the branch of one of `count` workers: its part of shared limits, rounded up.
 
-    0 stays "no limit". What bounds one connection, request or file stays as it is.
+    0 stays "no limit". Limits of one connection, request or file stay as they are.
     """
     parts: dict[str, object] = {}
     for field in attrs.fields(type(whole)):

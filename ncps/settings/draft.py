@@ -1,4 +1,4 @@
-"""The draft of the settings: what all sources have said, before one setting is held to another."""
+"""The draft of the settings: the values of all sources, before one setting is held to another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ncps.settings.surroundings import Surroundings
 
 @define
 class Draft:
-    """The values of one reading, and what is to be told about them.
+    """The values of one reading, with problems and warnings.
 
     :ivar values: by attribute. A value that could not be parsed is missing.
     :ivar origins: by key, where each value came from.
@@ -24,5 +24,5 @@ class Draft:
     warnings: list[str] = Factory(list)
 
     def is_given(self, key: str) -> bool:
-        """Whether some source has said this setting."""
+        """Whether a source gives this setting."""
         return self.origins.get(key, "default") != "default"

@@ -15,7 +15,7 @@ _MARKS: Final = {"debug": "<7>", "info": _USUAL, "warn": "<4>", "error": "<3>", 
 
 
 def is_journal(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
-    """Whether what is written to a stream goes to the journal itself.
+    """Whether a stream leads to the journal itself.
 
     Programs inherit the variable also where their output goes into a pipe or a file. So the
     variable counts only if it names the device and the inode of the stream (systemd.exec(5)).

@@ -1,6 +1,6 @@
 """Flag before environment before file before default (D1), for every row of the table.
 
-Everything that is wrong is collected and told together.
+All problems are collected and told together.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def load(
 ) -> Settings:
     """Read flags, environment, file and defaults.
 
-    Raises InvalidSettings if anything is wrong; the error names all of it.
+    Raises InvalidSettings if anything is wrong; the error names all problems.
 
     :param flags: for each flag, without dashes, the texts it was given, in order.
     """

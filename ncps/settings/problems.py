@@ -1,4 +1,4 @@
-"""The one error of the settings: everything that is wrong, together."""
+"""The one error of the settings, with all problems together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class InvalidSettings(Malformed):
 
     :ivar problems: one line each, naming the flag, variable or file and key, what is wrong, and
         what would be right; never the value of a secret.
-    :ivar warnings: what else there was to say, one line each.
+    :ivar warnings: further remarks, one line each.
     """
 
     def __init__(self, problems: Sequence[str], warnings: Iterable[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""The settings written out: what holds now, and the documentation of all of them."""
+"""The settings written out: their values of now, and the documentation of all of them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def shown_value(setting: Setting, value: object) -> str:
 
 
 def effective(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Give for each setting that has an effect its key, its value and where that came from."""
+    """Give for each setting that has an effect its key, its value and the source of the value."""
     for setting in TABLE:
         if setting.status is Status.ACTIVE and setting.key:
             value = attrgetter(setting.attribute)(settings)

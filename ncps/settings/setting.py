@@ -31,10 +31,10 @@ class Kind:
     :param parse: raises ValueError; its message says what is wrong and never repeats the text.
     :param natives: types other than text that a configuration file may use.
     :param show: a value as text that `parse` would read again, without its secrets;
-        None for what `str` says, or nothing at all of a secret.
+        None to use `str`, or to show nothing of a secret.
     :param from_table: reads the long form of a list's element in a file; raises ValueError.
     :param suffix: the unit, added to the attribute's name.
-    :param quote: what a message may show of a text that was refused; empty for nothing.
+    :param quote: the part of a refused text that a message may show; empty for nothing.
     :param separator: stands between the elements of a list in flags and variables.
     """
 

@@ -53,7 +53,7 @@ def quote_key(text: str) -> str:
 
 
 def quote_nothing(text: str) -> str:
-    """Return nothing: secrets of the same service are given beside it."""
+    """Return an empty text: secrets of the same service are given beside it."""
     del text
     return ""
 

@@ -1,4 +1,4 @@
-"""Where values come from: flags, environment variables and one configuration file."""
+"""The sources of values: flags, environment variables and one configuration file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ncps.settings.setting import SettingNames
 
 @frozen(kw_only=True)
 class Given:
-    """A value as somebody gave it, not yet parsed.
+    """A value as its source gives it, not yet parsed.
 
-    :param raw: text; a tuple of texts from a flag, which may be repeated; from a file, what
-        its syntax knows.
+    :param raw: text; a tuple of texts from a flag, which may be repeated; from a file, a value of
+        its syntax.
     :param origin: for people, who want to know where to change it.
     :param where: for error messages; says the key as well.
     :param is_path: the value stands in a file of this name.
@@ -32,7 +32,7 @@ class SettingsSource(Protocol):
     """One place to look for values."""
 
     def find(self, names: SettingNames) -> Given | None:
-        """Return what was given under the name that counts here."""
+        """Return the value under the name that counts here."""
 
     def name_of(self, names: SettingNames) -> str:
         """Return the name that counts here, as people write it; empty if there is none."""

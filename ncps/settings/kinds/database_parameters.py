@@ -130,8 +130,9 @@ class Parameters:
 
     :ivar socket: path of a socket.
     :ivar options: for the driver.
-    :ivar connect_timeout_s: None where nothing is said, or 0, which means no limit there.
-    :ivar notes: one line each, of what has no effect.
+    :ivar connect_timeout_s: None if the URL does not give it, or gives 0, which means no limit
+        there.
+    :ivar notes: one line each, of parameters without effect.
     """
 
     socket: str = ""
@@ -160,7 +161,7 @@ def read_parameters(dialect: str, pairs: Iterable[tuple[str, str]]) -> Parameter
 
 
 def _read_place(dialect: str, found: Parameters, name: str, value: str) -> bool:
-    """Take a parameter that says where the database is, or which user we are there."""
+    """Take a parameter that names the place of the database, or our user there."""
     attribute = _PLACES.get(name, "")
     if name in _SOCKETS[dialect] or (name == "host" and value.startswith("/")):
         attribute = "socket"

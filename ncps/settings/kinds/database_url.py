@@ -53,16 +53,16 @@ class DatabaseURL:
 
     :param dialect: `sqlite`, `postgresql` or `mysql`.
     :param path: of SQLite: absolute path of the file.
-    :param host: of a server; empty if it is reached by `socket`, or where nothing was said, which
-        for PostgreSQL means what it means to libpq: a server of this machine.
-    :param port: 0 where nothing was said of a server of PostgreSQL, also in `others`.
+    :param host: of a server; empty if it is reached by `socket`, or if the URL names none, which
+        for PostgreSQL means, as for libpq, a server of this machine.
+    :param port: 0 if the URL names none for a server of PostgreSQL, also in `others`.
     :param others: further hosts and ports, asked in turn; PostgreSQL.
     :param socket: PostgreSQL: directory of the socket; MySQL: the socket; empty for TCP.
     :param user: empty for the name of the user of the operating system.
     :param database: name of the database on the server.
     :param options: of TLS and the session, by name; secret ones are in `hidden`.
-    :param connect_timeout_s: what the URL says of it; None for nothing.
-    :param notes: for people: what in the URL has no effect, one line each.
+    :param connect_timeout_s: the value in the URL; None if there is none.
+    :param notes: for people: parameters in the URL without effect, one line each.
     """
 
     dialect: str
@@ -212,7 +212,7 @@ def _port(text: str) -> int:
 
 
 def _usual(dialect: str, socket: str, places: list[tuple[str, int]]) -> dict[str, Any]:
-    """Hosts and ports with what goes without saying."""
+    """Hosts and ports, with the defaults filled in."""
     (host, port), *others = places
     if dialect == "mysql" and not socket:
         host = host or "localhost"

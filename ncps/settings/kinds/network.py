@@ -110,7 +110,7 @@ def _hint(error: Exception) -> str:
 
 @frozen(kw_only=True)
 class UpstreamURL:
-    """An upstream as written: its address, and what was said about it alone.
+    """An upstream as written: its address, and the parameters for it alone.
 
     :param url: base URL without credentials, query and trailing slash.
     :param priority: lower is asked first.

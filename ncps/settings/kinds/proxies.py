@@ -1,4 +1,4 @@
-"""Through which proxies upstreams are asked: by settings, else as the environment says.
+"""The proxies for upstreams: from the settings, else from the environment.
 
 `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` are what curl, and so Nix, go by.
 """
@@ -47,7 +47,7 @@ class ProxiesSetting:
     :ivar http: for http URLs; None for none.
     :ivar https: for https URLs; None for none.
     :ivar no_proxy: hosts that are asked directly all the same, as the variable has them.
-    :ivar origins: what decided on the two, by scheme; for people.
+    :ivar origins: the places that name the two, by scheme; for people.
     """
 
     http: ProxyURL | None = None
@@ -141,7 +141,7 @@ def no_proxy_of(environ: Mapping[str, str]) -> tuple[str, ...]:
 def proxies_of_setting(
     proxy: ProxyURL, no_proxy: tuple[str, ...], origin: str = f"setting {SETTING}"
 ) -> ProxiesSetting:
-    """Return what one proxy, or none, for everything comes to."""
+    """Return the proxies that follow from one proxy, or none, for everything."""
     both = _or_none(proxy)
     origins = tuple((scheme, origin) for scheme in _PORTS)
     return ProxiesSetting(http=both, https=both, no_proxy=no_proxy, origins=origins)

@@ -42,7 +42,7 @@ def parse_endpoint(text: str) -> str:
 
 
 def parse_prefix(text: str) -> str:
-    """Accept what shall stand before every key; slashes around it do not count."""
+    """Accept the text before every key; slashes around it do not count."""
     prefix = text.strip("/")
     if not prefix:
         return ""

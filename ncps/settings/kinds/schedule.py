@@ -38,7 +38,7 @@ class ScheduleSetting:
 
     :ivar text: as it was given; empty for never.
     :ivar cron: five fields; empty if it is due every `every_s` seconds.
-    :ivar zone: that the text itself names; empty if it names none.
+    :ivar zone: the zone that the text itself names; empty if it names none.
     """
 
     text: str = ""
@@ -51,7 +51,7 @@ class ScheduleSetting:
 
 
 def parse_schedule(text: str) -> ScheduleSetting:
-    """Read what the Go program reads: cron, its words, and a time zone in front."""
+    """Read a schedule as the Go program does: cron, its words, and a time zone in front."""
     zone = ""
     rest = text.strip()
     if match := _ZONE.match(rest):

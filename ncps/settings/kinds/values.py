@@ -1,8 +1,8 @@
 """Kinds of plain values: durations, sizes, numbers, words, names and paths.
 
 This is the only place that parses units. Durations have the syntax of Go's `time.ParseDuration`,
-sizes are a number and one letter in powers of 1024, since existing configurations use both; what
-has an i (GiB, Gi) means the same, and GB is a power of 1000.
+sizes are a number and one letter in powers of 1024, since existing configurations use both; units
+with an i (GiB, Gi) mean the same, and GB is a power of 1000.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def parse_hostname(text: str) -> str:
 
 
 def hostname_of_machine(name: str) -> str:
-    """Make what the machine calls itself fit for `parse_hostname`."""
+    """Make the host name of the machine fit for `parse_hostname`."""
     return re.sub(r"[^a-z0-9_.-]+", "-", name.lower())[:253].strip("-.") or "ncps"
 
 

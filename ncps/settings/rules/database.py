@@ -12,7 +12,7 @@ _SHORTEST_S: Final = 1.0
 
 
 def decide_database(draft: Draft) -> None:
-    """Take the time to connect from the URL where no setting says it, and tell what is in vain."""
+    """Take the time to connect from the URL if no setting gives it; warn of idle parameters."""
     url = draft.values.get("cache.database_url")
     if not isinstance(url, DatabaseURL):
         return

@@ -36,7 +36,7 @@ def decide(draft: Draft) -> None:
 
 
 def decide_cluster(draft: Draft) -> None:
-    """See whether an advertised address has the secret and the database that it needs."""
+    """Check that an advertised address has the secret and the database that it needs."""
     if not draft.values.get("cluster.advertise_url"):
         return
     if not draft.values.get("cluster.secret"):
@@ -61,7 +61,7 @@ def decide_server(draft: Draft) -> None:
 
 
 def decide_tls(draft: Draft) -> None:
-    """See whether the https:// addresses have a certificate, and the certificate an address."""
+    """Check that the https:// addresses have a certificate, and the certificate an address."""
     flags = {name: f"server-tls-{name.replace('_', '-')}" for name in _TLS_FILES}
     given = {flag for name, flag in flags.items() if draft.values.get(f"server.tls.{name}")}
     addresses = draft.values.get("server.addr")

@@ -6,7 +6,7 @@ from ncps.settings.draft import Draft
 
 
 def decide_eviction(draft: Draft) -> None:
-    """See whether a schedule has a limit to keep to."""
+    """Check that a schedule has a limit to keep to."""
     values = draft.values
     if values.get("cache.lru.schedule") and values.get("cache.max_size_bytes") == 0:
         draft.problems.append(

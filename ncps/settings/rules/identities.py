@@ -1,4 +1,4 @@
-"""The rules of the settings about clients that somebody else vouches for."""
+"""The rules of the settings about clients that an issuer, an authority or a proxy vouches for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OIDC = "auth.oidc."
 
 
 def decide_identities(draft: Draft) -> None:
-    """See whether each source of clients has the settings that it needs."""
+    """Check that each source of clients has the settings that it needs."""
     _decide_oidc(draft)
     values = draft.values
     for source in ("oidc", "tls", "proxy"):
@@ -47,7 +47,7 @@ def decide_identities(draft: Draft) -> None:
 
 
 def _check_paths(draft: Draft, flag: str, rules: object) -> None:
-    """See whether the expressions for store paths can be used."""
+    """Check that the expressions for store paths can be used."""
     for number, rule in enumerate(rules if isinstance(rules, tuple) else (), 1):
         assert isinstance(rule, AuthRule)
         try:
@@ -88,7 +88,7 @@ def _decide_oidc(draft: Draft) -> None:
 
 
 def _check_rule(draft: Draft, rule: AuthRule, where: str, issuers: set[str]) -> None:
-    """See whether a rule is about tokens of one issuer, and not about all of them."""
+    """Check that a rule is about tokens of one issuer, and not about all of them."""
     conditions = dict(rule.conditions)
     named = set(conditions.pop("iss", ()))
     if named - issuers:

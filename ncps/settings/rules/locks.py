@@ -18,7 +18,7 @@ _TTLS: Final = (
 
 
 def decide_locks(draft: Draft) -> None:
-    """Choose the backend, and see whether it has what it needs."""
+    """Choose the backend, and check that it has the settings that it needs."""
     values, problems, warnings = draft.values, draft.problems, draft.warnings
     backend, addrs = values.get(f"{_LOCK}backend"), values.get(f"{_REDIS}addrs")
     if not isinstance(addrs, tuple):
@@ -57,7 +57,7 @@ def decide_locks(draft: Draft) -> None:
 
 
 def _cut_times(values: dict[str, object], warnings: list[str]) -> None:
-    """Shorten what the defaults of the Go program, written into configurations, would block."""
+    """Shorten times that configurations have taken over from the defaults of the Go program."""
     timeout = values.get(f"{_REDIS}timeout_s")
     longest = max(LONGEST_TTL_S, 3 * timeout if isinstance(timeout, float) else 0.0)
     cut = []

@@ -11,7 +11,7 @@ _PREFIX = "opentelemetry."
 
 
 def decide_telemetry(draft: Draft) -> None:
-    """See that there is one collector at most, and that headers go to known upstreams alone."""
+    """Check that there is one collector at most, and that headers go to known upstreams alone."""
     values = draft.values
     if values.get(f"{_PREFIX}grpc_url") and values.get(f"{_PREFIX}http_url"):
         draft.problems.append(

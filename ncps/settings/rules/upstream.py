@@ -24,7 +24,7 @@ _TIMEOUTS = ("dialer_timeout_s", "response_header_timeout_s", "nar_timeout_s", "
 
 
 def decide_upstreams(draft: Draft) -> None:
-    """Drop duplicates, fill in what holds for all, add the key of cache.nixos.org."""
+    """Drop duplicates, fill in the values for all, add the key of cache.nixos.org."""
     values = draft.values
     given = values.get(f"{_PREFIX}upstreams")
     if not isinstance(given, tuple):

@@ -11,7 +11,7 @@ from ncps.settings.schema.identities import CertificateRules, OidcSettings, Prox
 
 @frozen(kw_only=True)
 class AuthSettings:
-    """What needs a token, who else is known, and the patience with wrong credentials."""
+    """The verbs that need a token, other credentials, and limits of wrong credentials."""
 
     reads: str = setting(
         choice(("open", "token")),

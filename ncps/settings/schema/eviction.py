@@ -1,4 +1,4 @@
-"""Settings of the size of the store, and of what is removed from it."""
+"""Settings of the size of the store, and of removals from it."""
 
 from __future__ import annotations
 

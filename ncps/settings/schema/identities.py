@@ -1,4 +1,4 @@
-"""Settings of clients that somebody else vouches for: an issuer, a certificate, a proxy."""
+"""Settings of clients that an issuer, a certificate or a proxy vouches for."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ ALL = "all"
 
 @frozen(kw_only=True)
 class OpenTelemetrySettings:
-    """What is told to a collector, and how much of it."""
+    """The telemetry for a collector, and how much of it."""
 
     enabled: bool = setting(
         BOOLEAN,

@@ -10,7 +10,7 @@ from ncps.settings.kinds.values import BOOLEAN, SIZE, duration
 
 @frozen(kw_only=True)
 class UploadSettings:
-    """What clients may upload, besides having leave to write."""
+    """Limits and conditions of uploads by clients that may write."""
 
     max_size_bytes: int = setting(
         SIZE,

@@ -1,4 +1,4 @@
-"""Settings of the caches that are asked for what is not here."""
+"""Settings of the upstreams: the caches that ncps fetches from."""
 
 from __future__ import annotations
 
