@@ -1,4 +1,4 @@
-"""Who may do what, as the settings have it: the sources of credentials, the guard, and warnings."""
+"""Access, as the settings name it: the sources of credentials, the guard, and warnings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = Logger()
 
 @frozen(kw_only=True)
 class AccessControl:
-    """What decides who may do what.
+    """The parts that decide which client may do what.
 
     :ivar tokens: those of the database; `look` and `flush` are to be called again and again.
     :ivar vouched: clients that issuers, authorities and proxies know; to be closed at the end.
@@ -44,12 +44,12 @@ class AccessControl:
             _log.warn("{told}", told=line)
 
     def warnings(self) -> list[str]:
-        """Tell what does not keep the cache from serving, but should be seen to."""
+        """Tell troubles with which the cache can serve, but that an operator should mend."""
         trouble = [self.tokens.trouble] if self.tokens.trouble else []
         return [*self._open_verbs(), *trouble, *self.vouched.warnings()]
 
     def take(self, settings: Settings) -> list[str]:
-        """Decide by other settings from now on; return what to warn of that is new."""
+        """Decide by other settings from now on; return the new warnings."""
         before = self.warnings()
         self.tokens.max_age_s = settings.auth.token_max_age_s
         self.vouched.take(settings)
@@ -72,7 +72,7 @@ class AccessControl:
             return False
 
     def told(self) -> dict[str, str]:
-        """Tell who may read and write, for the page about readiness."""
+        """Say which clients may read and write, for the page about readiness."""
         needs = "nobody" if self.guard.is_configured is False else "token"
         return {
             "reads": "everybody" if self._is_open(Scope.READ) else "token",

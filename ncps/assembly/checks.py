@@ -1,4 +1,4 @@
-"""Checks: what is looked at before anything runs, so that a start fails early and says why."""
+"""Checks before anything runs, so that a start fails early and says why."""
 
 from __future__ import annotations
 

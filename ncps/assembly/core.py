@@ -39,11 +39,11 @@ from ncps.settings.schema.tree import Settings
 
 @frozen(kw_only=True)
 class WorkingCache:
-    """The cache, and what looks after it.
+    """The cache, and the parts that look after it.
 
-    :ivar cache: what the pages ask.
-    :ivar uploads: what the pages ask that clients upload to.
-    :ivar bulk: what the pages about many paths ask.
+    :ivar cache: answers the pages.
+    :ivar uploads: answers the pages for uploads.
+    :ivar bulk: answers the pages about many paths.
     """
 
     cache: PullThrough
@@ -124,7 +124,7 @@ def _jobs(
 def _troubles_of_store(
     parts: Adapters, uploads: CacheUploads, kept: Closures
 ) -> dict[str, Callable[[], str]]:
-    """Return what `/readyz` warns of: a slow store, and one that takes nothing new."""
+    """Return the warnings of `/readyz` about the store: it is slow, or takes nothing new."""
     return {
         "speed": parts.stores.trouble,
         "room": lambda: parts.stores.room.trouble,

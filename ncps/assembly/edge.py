@@ -167,7 +167,7 @@ def bulk_routes(base: Foundation, bulk: Bulk) -> list[Route]:
 
 
 def certificates(base: Foundation) -> Certificates | None:
-    """Make what new encrypted connections are given; None if no address speaks TLS."""
+    """Make the certificates of new encrypted connections; None if no address speaks TLS."""
     files = certificate_files(base.settings)
     if files is None:
         return None

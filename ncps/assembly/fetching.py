@@ -129,7 +129,7 @@ class Upstreaming:
 def _recipe(
     settings: Settings, setting: UpstreamSetting, credentials: BasicCredentials | None
 ) -> tuple[object, ...]:
-    """Return all that the client of an upstream follows from."""
+    """Return the values from which the client of an upstream is made."""
     bounds = evolve(settings.cache.upstream, upstreams=(), public_keys=())
     return setting, credentials, bounds, settings.cache.narinfo_max_size_bytes
 
@@ -233,7 +233,7 @@ def _credentials(setting: UpstreamSetting, netrc: Netrc) -> BasicCredentials | N
 
 
 def proxies_of(setting: ProxiesSetting) -> Proxies:
-    """Make what chooses the proxies of an upstream."""
+    """Make the chooser of the proxies of an upstream."""
     return Proxies(
         http=_proxy(setting.http), https=_proxy(setting.https), bypass=Bypass(setting.no_proxy)
     )

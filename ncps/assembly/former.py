@@ -42,7 +42,7 @@ def refuse_former(settings: Settings) -> None:
 
 
 def _candidates(settings: Settings) -> Iterator[Path]:
-    """Yield files that may be a database, where such a program is usually told to keep it."""
+    """Yield files that may be a database, in the usual places of the Go program."""
     root, url = settings.cache.storage.local, settings.cache.database_url
     directories = [] if root is None else [*_below(root), *_below(root.parent)]
     if url.is_file:

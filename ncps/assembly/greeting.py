@@ -1,4 +1,4 @@
-"""The text that a first start leaves on a terminal: what goes where, and what Nix must be told."""
+"""The text that a first start writes to a terminal: places of data, and lines for nix.conf."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _ttl(settings: Settings, name: str) -> float:
 
 
 def _without(settings: Settings) -> str:
-    """Return what cannot be done while the backend is away, for the log."""
+    """Say for the log what ncps cannot do while the backend is away."""
     if settings.cache.lock.allow_degraded_mode:
         return "instances fetch without knowing of each other (cache-lock-allow-degraded-mode)"
     return "what is not stored cannot be fetched"

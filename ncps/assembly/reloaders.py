@@ -93,7 +93,7 @@ def of_uploads(rules: UploadRules) -> Reloader:
 
 
 def of_clients(base: Foundation, access: AccessControl, site: NcpsSite) -> Reloader:
-    """Make the reloader of who may do what."""
+    """Make the reloader of access."""
     routes = site.resource
     assert isinstance(routes, Routes)
 

@@ -103,7 +103,7 @@ def _store(settings: Settings) -> tuple[str, str]:
 
 
 def told_keys(keys: tuple[str, ...]) -> str:
-    """Return what the other replicas are told of the keys that this one trusts."""
+    """Return the text by which other replicas compare the keys that this one trusts."""
     if not keys:
         return "none"
     digest = hashlib.sha256("\n".join(sorted(set(keys))).encode()).hexdigest()[:8]

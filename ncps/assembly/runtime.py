@@ -1,4 +1,4 @@
-"""Runtime: all that runs in one process, started in order and stopped in order.
+"""Runtime: all parts that run in one process, started in order and stopped in order.
 
 start   threads -> database -> key -> telemetry -> upstreams -> leases -> core -> tickers -> listen
 stop    no new connections -> drain responses -> end downloads -> times of use -> upstreams

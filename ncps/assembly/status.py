@@ -1,4 +1,4 @@
-"""The line that `systemctl status` shows: where ncps serves, what it holds, what is amiss."""
+"""The line that `systemctl status` shows: addresses, NARs in the store, troubles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process tells the service manager of systemd: states, a line of status, and its pulse.
+"""Messages to the service manager of systemd: states, a line of status, and a pulse.
 
     READY=1, RELOADING=1, STOPPING=1    its state
     STATUS=...                          one line for `systemctl status`
@@ -44,7 +44,7 @@ def notify(*lines: str) -> None:
 
 
 def status(text: str) -> str:
-    """Return the line that sets the status; it is one line, whatever the text."""
+    """Return the line that sets the status; a text of several lines becomes one."""
     return f"STATUS={' '.join(text.split())}"
 
 

@@ -1,4 +1,4 @@
-"""Upkeep of the store: the jobs that keep it small and its books right, and their times."""
+"""Upkeep of the store: the jobs that keep it small and its counters right, and their times."""
 
 from __future__ import annotations
 

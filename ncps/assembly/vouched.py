@@ -1,4 +1,4 @@
-"""Clients that somebody else vouches for: an issuer of tokens, an authority, a proxy."""
+"""Clients that an issuer of tokens, an authority or a proxy vouches for."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class VouchedClients:
         self.logins.take(most=auth.max_failed_logins, window_s=auth.failed_logins_window_s)
 
     def warnings(self) -> list[str]:
-        """Say what an operator should see to."""
+        """Tell troubles that an operator should mend."""
         return [] if self._issuers is None else self._issuers.tokens.warnings()
 
     async def close(self) -> None:

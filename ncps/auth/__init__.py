@@ -1,1 +1,1 @@
-"""Who asks, and what they may do."""
+"""Clients of this cache: their credentials, and the scopes that these give."""

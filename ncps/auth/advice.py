@@ -52,5 +52,5 @@ def how_to_get_more(scope: Scope, source: str) -> str:
 
 
 def how_to_reach(source: str) -> str:
-    """Say where it stands which store paths a client may have."""
+    """Say which setting or command limits a client to some store paths."""
     return _RULES.get(source, "`ncps token list`")

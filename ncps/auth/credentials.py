@@ -1,4 +1,4 @@
-"""Credentials: what a request brings to tell who asks, and where it is looked up.
+"""Credentials: the parts of a request that name the client, and the sources that look them up.
 
 A source knows one kind of credentials: the tokens of the database, the token of the settings, and
 others. The guard asks the sources in order.
@@ -38,7 +38,7 @@ class WrongCredentials(Refused):
 
 @frozen(kw_only=True)
 class ClientCertificate:
-    """What the verified certificate of a client says.
+    """The names in the verified certificate of a client.
 
     :param common_name: of its subject; empty if it has none.
     :param names: its alternative names, each with its kind: `DNS:ci.example`, `URI:spiffe://...`,
@@ -51,7 +51,7 @@ class ClientCertificate:
 
 @frozen(kw_only=True)
 class Credentials:
-    """What one request brings. `repr` shows no secret.
+    """The credentials of one request. `repr` shows no secret.
 
     :param client: address of the client; see `ncps.web.clients`.
     :param bearer: token of `Authorization: Bearer`.
@@ -74,7 +74,7 @@ class Credentials:
 
     @property
     def is_empty(self) -> bool:
-        """Whether they say nothing of who asks."""
+        """Whether the request has no credentials."""
         return not (self.bearer or self.password or self.user or self.certificate) and (
             not self.proxy_user
         )
@@ -99,7 +99,7 @@ class CredentialSource(Protocol):
         """
 
     def recall(self, credentials: Credentials) -> Principal | None:
-        """Return the principal if it is known without waiting; None: `identify` must tell.
+        """Return the principal if it is known without waiting; None if `identify` must tell.
 
         Runs for each request: it must take few microseconds and raises nothing.
         """

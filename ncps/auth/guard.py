@@ -1,4 +1,4 @@
-"""The guard: asks the sources of credentials who asks, and decides whether they may (P8).
+"""The guard: has the sources of credentials name the client, and decides whether it may act (P8).
 
 A request that brings a known token is decided at once, without a coroutine. Only credentials that
 no source knows by heart take time.
@@ -49,7 +49,7 @@ class FailedLogins(Protocol):
 
 
 class Unlimited:
-    """Limits nothing."""
+    """Limits no credentials."""
 
     def check(self, client: str) -> None:
         """See `FailedLogins`."""
@@ -60,11 +60,11 @@ class Unlimited:
 
 @frozen(kw_only=True)
 class AccessRules:
-    """What the settings say of clients without credentials.
+    """The rules of the settings for clients without credentials.
 
     :param reads_are_open: whether anybody may read.
-    :param open_verbs: scopes that everybody has while no source of credentials is configured
-        (`cache-allow-put-verb` of those who come from the Go program).
+    :param open_verbs: scopes that everybody has while no source of credentials is configured (such
+        as by `cache-allow-put-verb`, a setting of the Go program).
     """
 
     reads_are_open: bool = True
@@ -80,7 +80,7 @@ def _uncounted(source: str, result: str) -> None:
 
 
 class Guard:
-    """Decides who may do what.
+    """Decides which client may do what.
 
     :param sources: are asked in this order.
     :param count: is told of each request that brought credentials, when they were looked at.
@@ -101,7 +101,7 @@ class Guard:
         self._count = count
 
     def take(self, sources: Sequence[CredentialSource], rules: AccessRules) -> None:
-        """Decide by other sources and rules from now on, also about who is being identified."""
+        """Decide by other sources and rules from now on, also about requests that are under way."""
         self._sources, self.rules = tuple(sources), rules
 
     @property
@@ -122,17 +122,14 @@ class Guard:
         return not is_configured
 
     def anybody(self, scope: Scope) -> Principal | None:
-        """Return the principal of everybody if anybody may; None if it needs credentials.
+        """Return the principal of everybody if anybody may do this; None if it needs credentials.
 
         Raises Unavailable if that cannot be told.
         """
         return _ANYBODY[scope] if self.is_open(scope) else None
 
     def reader(self, credentials: Credentials) -> Principal | None:
-        """Return who asks if they may read all paths, and that is known without waiting.
-
-        None if it is not so, or not known: then `admit` decides.
-        """
+        """Return a principal that is known without waiting and may read all paths, or None."""
         found = self._recall(credentials)
         if found is None:
             return None
@@ -152,12 +149,12 @@ class Guard:
     def admit(
         self, credentials: Credentials, scope: Scope
     ) -> Principal | Coroutine[Any, Any, Principal]:
-        """Return who asks, at once or later, if they have the scope.
+        """Return the principal, at once or later, if it has the scope.
 
-        Where anybody may, credentials are not looked at: a client with an old token in its netrc
-        can still read. Whether the principal may act on one path is for the page to ask.
+        Where anybody may act, the guard does not look at credentials: a client with an old token in
+        its netrc can still read. The page asks whether the principal may act on one path.
 
-        Raises Unauthenticated, Forbidden or VerbOff if they may not; Unavailable if that cannot be
+        Raises Unauthenticated, Forbidden or VerbOff if it may not; Unavailable if that cannot be
         told; TooManyFailures if the address has to wait.
         """
         anybody = self.anybody(scope)
@@ -205,7 +202,7 @@ class Guard:
         return Unauthenticated(f"this needs the scope {scope.value}: {self._advice(scope)}")
 
     def _advice(self, scope: Scope) -> str:
-        """Say how to get in by the sources that somebody has configured."""
+        """Say how to get in by the configured sources."""
         names = [source.name for source in self._sources if source.is_configured is not False]
         return how_to_get_in(scope, names)
 

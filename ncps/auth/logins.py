@@ -1,10 +1,10 @@
-"""LoginLimits: how many wrong credentials may come from one address.
+"""LoginLimits: limits the wrong credentials from one address.
 
 An address that sent too many has to wait: ncps refuses further credentials from there without
 looking at them, so that guesses cost neither the database nor the processor. Credentials that were
-found right before are known by heart and pass all the same. They are no guesses, and one address
-may have many clients, such as the runners of a CI system. So nobody can lock out a client that is
-at work. A new client at the same address waits until the time is over.
+found right before are in memory, and pass all the same. They are no guesses, and one address may
+have many clients, such as the runners of a CI system. So nobody can lock out a client that is at
+work. A new client at the same address waits until the time is over.
 
 The same credentials once more are no further guess: a client with a token that has expired asks for
 hundreds of paths, and shall be told that each time.

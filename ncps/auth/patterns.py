@@ -1,4 +1,4 @@
-"""Patterns of store paths: regular expressions that cannot take long, whatever they are matched to.
+"""Patterns of store paths: regular expressions that match any text quickly.
 
 Python matches by trying: `(a+)+b` needs years for 60 letters a. So a pattern is read before it is
 used, and the number of ways to try is computed for the longest base name. Literals, `.`, classes

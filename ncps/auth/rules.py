@@ -1,8 +1,8 @@
-"""Rules: which scopes a client has, by facts that others vouch for (P8).
+"""Rules: give a client scopes by facts that others vouch for (P8).
 
 A fact has a name and values: a claim of a token, a name in a certificate, the user that a proxy
-names. The first rule counts all of whose conditions hold. So a rule for few clients stands before
-one for many.
+names. The first rule whose conditions all hold counts. So a rule for few clients stands before one
+for many.
 """
 
 from __future__ import annotations

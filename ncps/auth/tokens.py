@@ -4,10 +4,10 @@ All tokens are held in memory, by their SHA-256. A token has 256 random bits, so
 hash tells nobody anything: the time it takes depends on a hash that a client cannot steer towards
 that of another token. For the same reason a plain SHA-256 is enough, without salt and without work.
 
-Each process asks for the number of the last change every `LOOK_S` seconds. A token that nobody
-knows makes it ask once more, after the request came: the token may have been made just before it.
-While the database is away, the tokens that were read are believed for a time; then the answer is
-"cannot tell", which is neither right nor wrong.
+Each process asks for the number of the last change every `LOOK_S` seconds. An unknown token makes
+it ask once more, after the request came: the token may have been made just before the request.
+While the database is away, a process believes the tokens that it has read for a time; then it
+answers "cannot tell", which is neither right nor wrong.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def new_token() -> str:
 
 
 def digest_of(token: str) -> str:
-    """Return what is at rest of a token."""
+    """Return the hash of a token, which is stored in its place."""
     return sha256(token.encode()).hexdigest()
 
 
@@ -106,7 +106,7 @@ class DatabaseTokens:
     def is_configured(self) -> bool | None:
         """Whether a token was ever made: the end of the last one opens nothing to everybody.
 
-        That there was none holds no longer than a token does while the database is away.
+        While the database is away, a "no" holds no longer than a token does.
         """
         if self._version > 0:
             return True

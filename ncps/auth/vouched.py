@@ -1,7 +1,7 @@
-"""Clients for whom their connection speaks: by a certificate, or by a proxy that is trusted.
+"""Clients that their connection names: by a certificate, or by a trusted proxy.
 
-What a client sends in `Authorization` counts before that: a client that has shown a certificate
-and sends a token as well is the one that the token names.
+`Authorization` counts first: a client that has shown a certificate and sends a token as well is the
+principal of the token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KINDS: Final = {"DNS": "dns", "URI": "uri", "email": "email"}
 
 
 def facts_of(certificate: ClientCertificate) -> Facts:
-    """Return what rules can ask of a certificate."""
+    """Return the facts of a certificate for rules."""
     facts: dict[str, tuple[str, ...]] = {}
     if certificate.common_name:
         facts["cn"] = (certificate.common_name,)

@@ -73,7 +73,7 @@ class Issuer:
         return self._clock.seconds() - self._fetched_at
 
     def warnings(self) -> list[str]:
-        """Say what an operator should see to: an issuer whose keys cannot be fetched."""
+        """Tell troubles that an operator should mend: an issuer whose keys cannot be fetched."""
         return [f"issuer {self.url}: {self._trouble}"] if self._trouble else []
 
     async def find_key(self, key_id: str | None, algorithm: str) -> IssuerKey | None:
@@ -154,7 +154,7 @@ class Issuer:
         return read_keys(await self._documents.fetch(self._keys_url(described.get("jwks_uri"))))
 
     def _keys_url(self, given: object) -> str:
-        """Return where the keys are. Raises Corrupt unless nobody can change them on the way."""
+        """Return the URL of the keys. Raises Corrupt if it is no https URL."""
         if not isinstance(given, str) or not given.isascii() or not given.isprintable():
             raise Corrupt("the document of the issuer does not say where its keys are")
         try:

@@ -1,7 +1,7 @@
 """JSON Web Tokens (RFC 7519), read strictly and without trust.
 
-Nothing that is read here is true until the signature is found right. What has two meanings has
-none: a name that stands twice in an object, a number that is none, text that is not UTF-8.
+No claim counts until the signature is found right. Ambiguous texts are refused: a name that stands
+twice in an object, NaN, text that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PART: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 @frozen(kw_only=True)
 class UnverifiedToken:
-    """What a token says of itself.
+    """The claims of a token, and the facts in its head.
 
     :ivar text: as it came.
     :ivar algorithm: of its signature; any text.
@@ -47,7 +47,7 @@ class UnverifiedToken:
         return found if isinstance(found, str) else ""
 
     def time(self, name: str) -> float | None:
-        """Return a claim that is a time, in seconds since 1970. Raises Malformed if it is none."""
+        """Return a time in a claim, in seconds since 1970. Raises Malformed if it is no number."""
         found = self.claims.get(name)
         if found is None:
             return None
@@ -64,7 +64,7 @@ class UnverifiedToken:
 
 
 def looks_like_token(text: str) -> bool:
-    """Whether a text has the form of a signed token; it may still be none."""
+    """Whether a text has the form of a signed token; it may still be malformed."""
     return text.startswith("ey") and text.count(".") == 2
 
 

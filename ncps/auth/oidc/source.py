@@ -70,7 +70,7 @@ class OidcTokens:
         self._forged = 0
 
     def warnings(self) -> list[str]:
-        """Say what an operator should see to."""
+        """Tell troubles that an operator should mend."""
         return [line for issuer in self._issuers.values() for line in issuer.warnings()]
 
     def recall(self, credentials: Credentials) -> Principal | None:
