@@ -88,7 +88,7 @@ class ServedRealisation(NamedTuple):
 
 
 class RealisationUpload(enum.Enum):
-    """What became of an upload; the value is shown to clients."""
+    """The result of an upload; the value is shown to clients."""
 
     CREATED = "created"  # there was none before
     SAME = "same"  # it was there already, perhaps with fewer signatures
@@ -170,7 +170,7 @@ class ServedNar(Protocol):
         """
 
     def reopener(self) -> Reopen | None:
-        """Return what opens the whole file again, as often as `Cache.nar` would give this answer.
+        """Return a function that opens the whole file as often as `Cache.nar` would answer so.
 
         It is good until the function given to `Cache.watch_nars` is told of the NAR. A caller keeps
         it before its next await, or not at all. None if `nar` must be asked.

@@ -34,7 +34,7 @@ class FetchLease:
         self._leases = leases
 
     async def is_ours(self) -> bool:
-        """Take it if it is free; say whether we have it. Raises Unavailable if that fails."""
+        """Take it if it is free; return whether we have it. Raises Unavailable if that fails."""
         if self.held is None:
             self.hold(await self._leases.try_hold(self.name))
         return self.held is not None

@@ -1,4 +1,4 @@
-"""Readiness: the last seen states of the parts that the cache cannot do without.
+"""Readiness: the last seen states of the parts that the cache needs.
 
 A question is answered within a second, since a probe with a deadline of its own counts a late
 answer as a dead server. A part that does not answer in time keeps its last state for a while. One

@@ -37,7 +37,7 @@ class Copy:
     blocks: Sequence[Block] = ()
 
     def render(self) -> bytes:
-        """Write it; what was seen of closures is left out, since it is seen again."""
+        """Write it without the facts of closures, which upkeep finds again."""
         told = {
             "catalog": self.catalog,
             "pins": [
@@ -111,7 +111,7 @@ def _block(told: Any) -> Block:
 
 
 class KeptPins:
-    """Keeps the object as the database says."""
+    """Keeps the object equal to the database."""
 
     _log = Logger()
 

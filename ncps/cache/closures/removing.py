@@ -67,7 +67,7 @@ class RemovalWish:
 
 @frozen(kw_only=True)
 class RemovalReport:
-    """What was removed, or would be.
+    """The result of a removal, or of a dry run.
 
     :param removed: base names of the paths, `TOLD` at most; hash parts of those that were not here.
     :param count: how many they are in all.

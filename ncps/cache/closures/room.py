@@ -12,11 +12,11 @@ MIB: Final = 1024 * 1024
 
 
 class PinnedRoom:
-    """Counts what is pinned, and says so if eviction cannot free enough any more.
+    """Counts pinned bytes, and warns when eviction cannot free enough any more.
 
     :param high: bytes that the store may hold; 0 for any number.
     :param low: bytes that eviction goes down to.
-    :ivar trouble: what is wrong, for the page about readiness; empty: nothing.
+    :ivar trouble: the warning for the page about readiness; empty if there is none.
     """
 
     _log = Logger()

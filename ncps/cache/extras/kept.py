@@ -1,7 +1,7 @@
 """Kept extras: those in the store, found, added and bounded.
 
-An extra that a client has brought goes before one that was fetched, and stays. What was fetched or
-made here can be had again: the oldest of it is removed when it becomes too much.
+An extra that a client has brought goes before one that was fetched, and stays. ncps can get fetched
+extras again and make its own ones anew: it removes the oldest of them when they become too many.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TRIM: Final = "extras"
 
 @frozen(kw_only=True)
 class ExtraBounds:
-    """How much is kept.
+    """The limits of the kept extras, in bytes.
 
     :param object_size: bytes of one extra.
     :param fetched_size: bytes of all that were fetched or made here; 0 keeps none.

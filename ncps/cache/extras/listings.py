@@ -151,7 +151,7 @@ class Listings:
 
     @contextmanager
     def _wish(self, name: str) -> Iterator[None]:
-        """Count one that wants a listing, until the end of the block or of the work."""
+        """Count a caller that wants a listing, until the end of the block or of the work."""
         self._wishes[name] = self._wishes.get(name, 0) + 1
         try:
             yield

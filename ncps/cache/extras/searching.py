@@ -74,7 +74,7 @@ class ExtraSearch:
 
         :param path: the thing asked for, below the base URL.
         :param question: raises the errors of `Upstream.text`.
-        :param keep: keeps the answer, once for all who wait for it; raises nothing.
+        :param keep: keeps the answer, once for all callers that wait for it; raises nothing.
         """
         question_trail = trail.current()
         if question_trail.has_come_round:

@@ -195,7 +195,7 @@ class Adoption:
         )
 
     async def _refuse(self, key: NarKey, nar: NarRecord | None, stat: Stat, error: Corrupt) -> None:
-        """Leave bytes alone for which nothing vouches; set aside those that are surely wrong."""
+        """Leave unvouched bytes alone; set aside bytes that are surely wrong."""
         where = stat.key
         is_wrong = nar is not None and where == key and not isinstance(error, Unverifiable)
         self._log.error(

@@ -29,7 +29,7 @@ class Superseded(Unavailable):
 
 @frozen(kw_only=True)
 class DownloadEvents:
-    """Told to the owner of a download.
+    """Callbacks to the owner of a download.
 
     :param hopeless: awaited with the verdict that no source has the file that the narinfo
         describes, before any reader is told.
@@ -281,7 +281,7 @@ class RunningDownloads:
         download.ended.succeed(None)
 
     async def ended(self, key: NarKey) -> None:
-        """Wait until no download of a NAR runs, in whatever way it ends."""
+        """Wait until no download of a NAR runs; each way of ending counts."""
         download = self._by_key.get(key)
         if download is not None:
             await download.ended.wait()

@@ -173,7 +173,7 @@ class Quarantine:
             self._looks.rest(max(REST_S, REST_SHARE * (self._clock.seconds() - since)))
 
     async def _count(self) -> None:
-        """Only count; look again if there are too many, as the other process may have ended."""
+        """Count without removing; look again later if there are too many."""
         files = size = 0
         async for aside in self._store.walk_quarantine():
             files, size = files + 1, size + aside.size

@@ -66,7 +66,7 @@ class ReadyNars:
         )
 
     def reopener(self, changes: int, nar: NarRecord) -> Reopen | None:
-        """Return what opens the file of a stored NAR; None if the catalog must be asked each time.
+        """Return a function that opens a stored file; None if the catalog must be asked each time.
 
         :param changes: how many the memory had counted before the row was read.
         """

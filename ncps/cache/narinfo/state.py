@@ -1,4 +1,4 @@
-"""State: things that the core holds in memory until a restart, and how other processes change them.
+"""State: facts that the core holds in memory until a restart, and how other processes change them.
 
 Narinfos are held as they are served, as rendered text by hash, bounded in bytes.
 """
@@ -152,7 +152,7 @@ class NarInfoMemory:
         self.nar_changed(key)
 
     def clear(self) -> None:
-        """Forget everything: nothing tells what has changed."""
+        """Forget everything: the changes are unknown."""
         self.changes += 1
         self._by_digest.clear()
         self.nar_changed(None)

@@ -1,11 +1,11 @@
 """NarInfoVerifier: from the narinfo of an upstream to the narinfo of ours.
 
-Nothing of a narinfo is believed before a configured key vouched for it, or the content address
-from which its path follows; the host that it came from does not matter (P7). The signature does not
-cover URL, Compression, FileHash and FileSize. They are checked against the bytes when these come;
-until then the NAR has a name that follows from its NarHash, which the signature covers. A content
-address covers path and references; NarHash and NarSize only where it names that NarHash. Else the
-bytes have to be read before anything is believed: see `proof`.
+ncps believes a narinfo only if a configured key vouches for it, or the content address from which
+its path follows; the host that it came from does not matter (P7). The signature does not cover URL,
+Compression, FileHash and FileSize. They are checked against the bytes when these come; until then
+the NAR has a name that follows from its NarHash, which the signature covers. A content address
+covers path and references, and NarHash and NarSize only if it names that NarHash. Otherwise ncps
+reads the bytes before it believes the narinfo: see `proof`.
 """
 
 from __future__ import annotations
@@ -351,8 +351,9 @@ def told_address(narinfo: NarInfo, address: ContentAddress | None, voucher: str)
     """The CA that clients are told.
 
     No signature covers it, and Nix refuses a path for a CA from which another path follows, or
-    that its contents do not have; some releases crash. So a wrong one is left out. So is that of a
-    path that refers to itself, where a key vouches for it: Nix 2.8 and 2.26 do not agree on it.
+    that its contents do not have; some releases crash. So a wrong one is left out. The CA of a path
+    that refers to itself is left out, too, if a key vouches for the path: Nix 2.8 and 2.26 do not
+    agree on it.
     """
     if address is None:
         return None

@@ -1,8 +1,8 @@
 """Record: finds realisations that may be shown, and writes new ones beside or over old ones.
 
 A derivation may be built twice with different results, so there may be two realisations of one
-output. The first one stands, because clients have it already. Only one with more behind it replaces
-it: a signature by a key holds against the right to upload, and this against nothing.
+output. The first one stands, because clients have it already. Only a better vouched one replaces
+it: a signature by a key counts more than the right to upload, and this more than nothing.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class RealisationRecords:
     async def forget(self, key: RealisationKey, may: Callable[[StorePath | None], bool]) -> bool:
         """Drop a realisation and its copy; False if there is none.
 
-        The copy goes first: if the process dies before the row has gone, the realisation is there
-        as before, and a rebuild does not bring back one that is gone. An upload meanwhile may have
+        The copy goes first: if the process dies before it deletes the row, the realisation is there
+        as before, and a rebuild does not bring back a deleted one. An upload meanwhile may have
         written the copy again, which goes with the row, unless the upload has entered its own.
 
         :param may: whether the client may do that with a realisation of this path, or of one that

@@ -1,7 +1,7 @@
-"""RealisationVerifier: which realisations are believed, and our signatures of them.
+"""RealisationVerifier: decides which realisations ncps believes, and signs them.
 
-Nothing can be computed from a realisation that would prove it: it is believed because a key has
-signed it, or because a client sent it that has the right to upload.
+No computation can prove a realisation: ncps believes it because a key has signed it, or because a
+client with the right to upload has sent it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class RealisationVerifier:
         return self.signed(entry)
 
     def rank(self, entry: RealisationEntry) -> int:
-        """Say what stands behind a realisation; of two different ones the higher holds."""
+        """Rank a realisation by its vouchers; of two different ones the higher holds."""
         if not entry.verified_by:
             return NOBODY
         return BY_RIGHT if entry.verified_by == UPLOAD else BY_KEY

@@ -77,7 +77,7 @@ class Agreement:
             self._identity = evolve(self._identity, replica=replica)
 
     async def _look_at_store(self) -> None:
-        """See whether the store's key is ours. Raises NcpsError if the store does not tell."""
+        """Compare the store's key with ours. Raises NcpsError if the store cannot be read."""
         found = await self._config.get(NAME)
         wrong = self._about_store(found)
         rotated: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """Skew: whether this machine's time of day is that of the database, which all replicas share.
 
-Nothing that must be right depends on it: the backend times the leases, or clocks that are never
-compared. Times of use, and with them the order of eviction, are off by the difference, and so is
-the time until which an address into the bucket is good.
+Correctness does not depend on it: the backend times the leases, or clocks that are never compared.
+Times of use, and with them the order of eviction, are off by the difference, and so is the time
+until which an address into the bucket is good.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Skew:
     """Compares the two clocks.
 
     :param wall: this machine's, in seconds since 1970.
-    :ivar trouble: what was wrong at the last look; empty if nothing was.
+    :ivar trouble: the trouble at the last look; empty if there was none.
     """
 
     _log = Logger()

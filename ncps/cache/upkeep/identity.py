@@ -154,7 +154,7 @@ def replaced_by(kept: SecretKey | None, former: tuple[FormerKey, ...]) -> frozen
 
 
 def _without(roll: Roll, replaced: frozenset[str]) -> Roll:
-    """Return what a roll says of keys, except those that a rotation has replaced."""
+    """Return a roll without the keys that a rotation has replaced."""
     seen = tuple(each for each in roll.seen if each.replica.public_key not in replaced)
     return evolve(roll, key=None if roll.key in replaced else roll.key, seen=seen)
 

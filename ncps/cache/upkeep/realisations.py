@@ -1,4 +1,4 @@
-"""Realisations in the background: those that nobody uses are forgotten, lost ones are restored.
+"""Upkeep of realisations: forgets unused ones, and restores lost ones.
 
 A fetched realisation can be fetched again, so it goes if no client has asked for it in
 `UNUSED_S`, or if there are more than `MOST`. An uploaded one stays. Its copy in the store brings it
@@ -49,7 +49,7 @@ class UnusedRealisations:
 
 @define
 class Copies:
-    """What became of the copies of uploaded realisations."""
+    """The result of restoring the copies of uploaded realisations."""
 
     restored: int = 0
     refused: int = 0

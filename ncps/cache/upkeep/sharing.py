@@ -23,7 +23,7 @@ class Sharing:
     """Looks for another catalog; `look` again and again.
 
     :param own: names our catalog, and no other on any machine.
-    :ivar trouble: what was wrong at the last look; empty if nothing was.
+    :ivar trouble: the trouble at the last look; empty if there was none.
     """
 
     _log = Logger()

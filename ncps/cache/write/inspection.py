@@ -150,10 +150,7 @@ class UploadInspection:
         self._numbers = count()
 
     def begin(self, compression: str) -> Inside | None:
-        """Return what looks into an upload while it arrives; None if that is done later.
-
-        Its caller gives it back by `end`.
-        """
+        """Return an `Inside` for an upload that arrives; None if that is done later."""
         inside = self.inside(compression)
         if inside is None or compression == "none":
             return inside
@@ -163,7 +160,7 @@ class UploadInspection:
         return inside
 
     def inside(self, compression: str, most: int | None = None) -> Inside | None:
-        """Return what looks into an upload; None if that is done later. It takes no place.
+        """Return an `Inside` for an upload; None if that is done later. It takes no place.
 
         :param most: see `Inside`.
         """

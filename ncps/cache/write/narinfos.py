@@ -1,4 +1,4 @@
-"""Uploads of narinfos: what makes a stored NAR a store path that clients see.
+"""Uploads of narinfos: make a stored NAR a store path that clients see.
 
     parse --> path and leave --> trust --> NAR here, looked into, as it says --> references
           --> under the lease of the NAR: sidecar, row, both durable --> all replicas told

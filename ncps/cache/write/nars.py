@@ -69,7 +69,7 @@ class KnownPaths:
 
 
 def blocked(name: str) -> Refused:
-    """Return the refusal of an upload that an operator wants nowhere in this cache."""
+    """Return the refusal of an upload whose path or NAR an operator has blocked."""
     return Refused(f"{name} is blocked here (`ncps rm --list-blocked`)")
 
 
@@ -204,7 +204,7 @@ class NarUploads:
                 received.close()
 
     def _received(self, ticket: Admitted, size: int | None) -> Received | Held:
-        """Return what takes an upload of this size: memory, or else a spool."""
+        """Return the place for an upload of this size: memory, or else a spool."""
         if size is not None and self._memory.take(size):
             return Held(size, self._memory, ticket, self._inspection)
         piece = max(LEAST, min(MOST, MEMORY // self._arriving))

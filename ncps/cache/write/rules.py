@@ -13,7 +13,7 @@ from ncps.settings.schema.uploads import UploadSettings
 
 @define(kw_only=True)
 class UploadRules:
-    """What is accepted from clients, and how much at once.
+    """The rules for uploads of clients, and their limits.
 
     :param max_size: bytes of one file; 0: any number.
     :param grace_s: seconds for which a NAR stays whose narinfo does not come.

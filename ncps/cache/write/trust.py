@@ -1,4 +1,4 @@
-"""Trust in uploads: what vouches for a narinfo that a client sends.
+"""Trust in uploads: finds the voucher of a narinfo that a client sends.
 
     is a signature needed?   vouches
     no                       the client, which may write
@@ -52,7 +52,7 @@ class UploadTrust:
         self._rules = rules
 
     def judge(self, narinfo: NarInfo) -> Trusted:
-        """Find what vouches for a narinfo. Raises Refused if nothing does. May take CPU time."""
+        """Find the voucher of a narinfo. Raises Refused if it has none. May take CPU time."""
         address = address_of(narinfo)
         narinfo = evolve(narinfo, ca=told_address(narinfo, address, UPLOAD))
         keys = self._rules.keys

@@ -38,7 +38,7 @@ _REFUSED: Final = (Conflict, Malformed, Refused, StorageFull, TooLarge)
 
 
 class CacheUploads(Uploads):
-    """Makes the parts of uploads, and counts what becomes of each.
+    """Makes the parts of uploads, and counts the result of each.
 
     :ivar quota: tells whether the store is full of uploads.
     :ivar rules: what is accepted.

@@ -1,8 +1,9 @@
 """The verbs of uploads, and their answers: all that the web floor knows of them.
 
-Errors say what the client can do: Malformed (what it sent contradicts itself), Refused (it may not,
-or nothing vouches for it), Conflict (other bytes have this name), TooLarge, StorageFull, and
-Unavailable or Busy (try again). After each of them nothing of the upload is shown to anybody.
+Errors say what the client can do: Malformed (the upload contradicts itself), Refused (the client
+may not, or nothing vouches for the upload), Conflict (other bytes have this name), TooLarge,
+StorageFull, and Unavailable or Busy (try again). After each of them nothing of the upload is shown
+to anybody.
 """
 
 from __future__ import annotations
