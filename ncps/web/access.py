@@ -92,7 +92,7 @@ class CredentialGuard:
         allowed: bytes,
         go_on: Callable[[], object],
     ) -> None:
-        """Go on, or refuse, when a source has told who asks. A client that leaves ends the wait."""
+        """Go on, or refuse, when a source has named the principal; end if the client leaves."""
 
         def decided(principal: Principal) -> None:
             if not request.gone:
@@ -113,10 +113,10 @@ class CredentialGuard:
         asking.addErrback(lambda failure: fail(request, failure))
 
     def reader(self, connection: ClientConnection, headers: Headers) -> Principal | None:
-        """Return who may have an answer that lies ready, if that is known without waiting.
+        """Return the principal that may have a ready answer, if it is known without waiting.
 
-        None for everybody else, and for clients that may not read every path: the ordinary road
-        decides about them.
+        None for all others, and for clients that may not read every path: the ordinary road decides
+        about them.
         """
         try:
             anybody = self._guard.anybody(Scope.READ)
@@ -127,11 +127,11 @@ class CredentialGuard:
             return None
 
     def _credentials(self, headers: Headers, connection: ClientConnection) -> Credentials:
-        """Read what a request says of who asks. Raises Malformed if it makes no sense."""
+        """Read the credentials of a request. Raises Malformed if they make no sense."""
         found = headers.getRawHeaders(b"authorization")
         certificate = getattr(connection.transport, "client_certificate", None)
         if connection.is_proxied and self._users.are_named:
-            certificate = None  # it is that of the proxy, and not of those whom it names
+            certificate = None  # it is that of the proxy, not that of its users
         user = self._users.user(headers, connection.client, connection.is_proxied)
         if found is None and certificate is None and not user:
             return NO_CREDENTIALS

@@ -1,8 +1,8 @@
 """The access log: a line for each request that has ended, many written at a time.
 
-To `twisted.logger` a batch is one event. Observers of ours write it as as many lines as if each
-request had been an event of its own, with a template and fields; any other observer prints the
-messages, one to a line.
+To `twisted.logger` a batch is one event. Our observers write a line for each request, as if it had
+been an event of its own with a template and fields; any other observer prints the messages, one to
+a line.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class AccessLog:
 class Requests(Batch):
     """Requests, as the lines of a log.
 
-    :param offset: what makes seconds since the epoch of a clock's time.
+    :param offset: seconds to add to the clock's time, for seconds since the epoch.
     """
 
     accesses: Sequence[Access]
@@ -89,7 +89,7 @@ def _json_line(access: Access, offset: float, end: str) -> str:
 
 
 def _for_people(access: Access, paint: Paint) -> str:
-    """The message, and what else is in fields of JSON: client, upstream, and a hash of its own."""
+    """The message, and further fields of the line in JSON: client, upstream, hash."""
     took = round(access.elapsed * 1000, 1)
     cache = f" {access.cache}" if access.cache else ""
     user = f" as {access.user}" if access.user else ""

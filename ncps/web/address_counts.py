@@ -1,4 +1,4 @@
-"""How many connections and requests come from one address."""
+"""AddressCounts: counts connections and requests from one address."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AddressCounts:
 def _whence(client: str) -> str:
     """The address that counts: of IPv6 the /64, all of which belongs to one site (RFC 6177).
 
-    Empty for clients on a UNIX socket: who may connect there is the file system's business.
+    Empty for clients on a UNIX socket: the file system decides which clients may connect there.
     """
     if ":" not in client:
         return "" if client == UNIX else client

@@ -37,7 +37,7 @@ class AnswerableRequest(Request):
 
 
 def fail(request: AnswerableRequest, failure: Failure) -> None:
-    """Log an error that nobody expected, and tell the client as much as helps to find it."""
+    """Log an unexpected error, and give the client the number by which an operator finds it."""
     if request.startedWriting:
         request.abort()  # before anything else, which may fail
     request_id = uuid4().hex[:12]
@@ -81,7 +81,7 @@ def refuse_method(
 
 
 def tell_methods(request: AnswerableRequest, allowed: bytes = ALLOW) -> None:
-    """Answer OPTIONS: which methods there are."""
+    """Answer OPTIONS with the methods of the path."""
     request.setResponseCode(204)
     request.setHeader(b"Allow", allowed)
     request.finish()

@@ -77,7 +77,7 @@ def removals(pages: RemovalAnswers) -> tuple[Route, Route, Route]:
 def _for_all(
     page: Callable[[NcpsRequest], int],
 ) -> Callable[[NcpsRequest, re.Match[bytes]], None]:
-    """Return what answers clients that may act on all paths."""
+    """Return an act that answers only clients that may act on all paths."""
 
     def act(request: NcpsRequest, _: re.Match[bytes]) -> None:
         if reads_all(request):

@@ -1,4 +1,4 @@
-"""The certificate that new connections are given, and the handshakes that come to nothing.
+"""The certificate of new connections, and the handshakes that fail.
 
 `look` takes new files. Files that cannot be used at two looks change nothing: connections go on
 with the certificate there is, and one line says what is wrong with the files.
@@ -167,7 +167,7 @@ class Certificates:
         self._told = trouble
 
     def warnings(self) -> list[str]:
-        """Say what an operator should see to: a certificate that ends, files that are no use."""
+        """Tell troubles that an operator should mend: the end of a certificate, unusable files."""
         refused = f"the new certificate cannot be used: {self._refused}" if self._refused else ""
         return [text for text in (self._told, refused) if text]
 
@@ -181,7 +181,7 @@ class Certificates:
         self.failed(client, "timeout")
 
     def failed(self, client: str, kind: str) -> None:
-        """Count a handshake that came to nothing, and log one of its kind in a minute.
+        """Count a handshake that failed, and log one of its kind in a minute.
 
         :param kind: of `HANDSHAKES`.
         """

@@ -1,9 +1,9 @@
 """The address of a client: that of its connection, or the one that a trusted proxy names.
 
-A proxy adds the address it was asked from at the end of the field that it passes on. So only the
-last address that belongs to no trusted proxy can be believed: anybody may have written those before
-it. `Forwarded` (RFC 7239) counts only where there is no `X-Forwarded-For`: a proxy that writes the
-one passes the other on as it came.
+A proxy adds the address it was asked from at the end of the field that it passes on. So ncps
+believes only the last address that belongs to no trusted proxy: any client may have written those
+before it. `Forwarded` (RFC 7239) counts only where there is no `X-Forwarded-For`: a proxy that
+writes the one passes the other on as it came.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def plain_address(peer: IAddress | None) -> str:
 
 
 def _plain(host: str) -> str:
-    """Write IPv4 as such, and IPv6 without a zone; empty for what is no address."""
+    """Write IPv4 as such, and IPv6 without a zone; empty for other texts."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -76,7 +76,7 @@ class TrustedProxies:
 
 
 def _hops(headers: Headers) -> Iterator[str]:
-    """Yield addresses from the last one on; an empty text for an entry that is none."""
+    """Yield addresses from the last one on; an empty text for an entry that is no address."""
     values = headers.getRawHeaders(b"x-forwarded-for")
     pattern = None
     if values is None:

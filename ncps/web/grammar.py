@@ -1,4 +1,4 @@
-"""The path grammar: which page answers which path. `api_routes` has the routes of our own API.
+"""The path grammar: maps each path to its page. `api_routes` has the routes of our own API.
 
 /                     what this is, as JSON
 /nix-cache-info       /pubkey
@@ -205,7 +205,7 @@ def narinfos(
 def with_digest(
     page: Callable[[NcpsRequest, str], object],
 ) -> Callable[[NcpsRequest, re.Match[bytes]], None]:
-    """Return what gives a page the hash part in the path."""
+    """Return an act that gives a page the hash part in the path."""
 
     def act(request: NcpsRequest, match: re.Match[bytes]) -> None:
         page(request, match[1].decode("ascii"))
@@ -357,7 +357,7 @@ def realisations(pages: RealisationAnswers) -> tuple[Route, Route]:
 def _with_key(
     page: Callable[[NcpsRequest, RealisationKey], object],
 ) -> Callable[[NcpsRequest, re.Match[bytes]], None]:
-    """Return what answers a request once its path is read."""
+    """Return an act that answers a request once its path is read."""
 
     def act(request: NcpsRequest, match: re.Match[bytes]) -> None:
         try:
@@ -373,7 +373,7 @@ def _with_key(
 def _with_nar(
     page: Callable[[NcpsRequest, NarKey], object],
 ) -> Callable[[NcpsRequest, re.Match[bytes]], None]:
-    """Return what gives a page the name of the NAR in the path."""
+    """Return an act that gives a page the name of the NAR in the path."""
 
     def act(request: NcpsRequest, match: re.Match[bytes]) -> None:
         try:

@@ -145,7 +145,7 @@ class IncomingBody:
         return b"".join(pieces)
 
     async def discard(self) -> None:
-        """Read it to its end and drop it; a client that waits to be told so need not send it."""
+        """Read it to its end and drop it; a client that waits for 100 Continue need not send it."""
         if self._is_expectant and not self.received:
             return
         async for _ in self:

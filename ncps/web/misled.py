@@ -1,6 +1,6 @@
 """Misled: clients that have wrong bytes of a NAR and must not go on behind them.
 
-Only the end of a file tells that its bytes were wrong, and by then a client may have most of them.
+Only the end of a file shows that its bytes were wrong, and by then a client may have most of them.
 Its connection is cut, which looks to it like any other cut: it would ask for the rest, and put a
 right end to a wrong beginning. So it gets no part of that file for a while, but the whole.
 

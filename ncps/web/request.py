@@ -112,7 +112,7 @@ class NcpsRequest(FileRequest):
         super().write(data)
 
     def finish(self) -> None:
-        """See `twisted.web.http.Request`; a body that nobody has read ends the connection."""
+        """See `twisted.web.http.Request`; an unread body ends the connection."""
         if not self._lacks_body:
             super().finish()
             return

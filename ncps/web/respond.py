@@ -1,9 +1,9 @@
 """The one bridge from coroutines to responses, and the one table from errors to statuses.
 
 A resource's coroutine writes its response and returns; the bridge finishes it, exactly once. If
-the client leaves, the coroutine is cancelled. If it raises while nothing was sent, the table says
-what the client is told; once the head has left, the connection is cut, because every polite end
-would make an incomplete body look complete.
+the client leaves, the coroutine is cancelled. If it raises before anything was sent, the table says
+what the client is told; once the head has left, the bridge cuts the connection, because every
+polite end would make an incomplete body look complete.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _log = Logger()
 class _Told:
     """The answer to a kind of error.
 
-    A client that reads is not told the error's own text, which is for the log; an error of
-    upstreams adds which upstream said what (`NcpsError.told`). A client that writes is told what
+    A client that reads does not get the error's own text, which is for the log; an error of
+    upstreams adds the answer of each upstream (`NcpsError.told`). A client that writes is told what
     was wrong.
     """
 

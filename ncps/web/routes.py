@@ -43,10 +43,10 @@ _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
 @frozen(kw_only=True)
 class Verb:
-    """What a method does on a route.
+    """The act of a method on a route.
 
     :param act: answers a request, now or later; given the match of the path.
-    :param scope: what the client must be allowed to do; None if nobody is asked.
+    :param scope: the scope that the client needs; None if it needs none.
     :param takes_body: whether the page reads a body; else a request that brings one gets 413.
     """
 
@@ -66,7 +66,7 @@ def _allowed(verbs: Mapping[bytes, Verb]) -> bytes:
 
 @frozen(kw_only=True)
 class Route:
-    """A kind of path, and what its methods do.
+    """A kind of path, and the act of each method.
 
     :param label: the pattern for people, for metrics and the log.
     :param verbs: by method.

@@ -1,4 +1,4 @@
-"""Where connections enter, and how they end.
+"""Site: the factory of connections, which also ends them.
 
 Stock `twisted.web` with four things added. A connection must finish the head of a request within
 a deadline, however it trickles. A request that brings a body is refused before the body is read,

@@ -62,7 +62,7 @@ class CountedRequest(Protocol):
 
     @property
     def body(self) -> object | None:
-        """What follows its head, if anything does."""
+        """The body behind its head, if there is one."""
 
     @property
     def channel(self) -> ClientConnection:
@@ -85,8 +85,8 @@ class SiteState(Site):
         `AccessLog`.
     :cvar tracer: begins the span of each request; the assembly puts another one here.
     :cvar linger_s: a refused body is still read for this long, so that the client sees why.
-    :cvar reader: says who may have an answer that lies ready, by connection and headers; None for a
-        client about whom the ordinary road decides. By default, everybody may.
+    :cvar reader: names the principal that may have a ready answer, by connection and headers; None
+        for a client about which the ordinary road decides. By default, everybody may.
     :ivar hot_nars: NARs whose answers lie ready; the assembly puts another one here.
     :ivar crowd: makes the listening ports that are added to it wait.
     :ivar is_leaving: whether clients should go elsewhere, though all are served still.
@@ -137,7 +137,7 @@ class SiteState(Site):
         )
 
     def take(self, limits: ServerSettings) -> None:
-        """Hold to other limits from now on; a request that runs keeps those it began with."""
+        """Apply other limits from now on; a request that runs keeps those it began with."""
         self.limits = limits
         self.proxies = TrustedProxies(limits.trusted_proxies)
         self.timeOut = limits.idle_timeout_s

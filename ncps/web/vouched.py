@@ -1,4 +1,4 @@
-"""The user of a request as a trusted proxy names it, in the header that a setting names.
+"""The user of a request, as a trusted proxy writes it into the header of a setting.
 
 From any client that is no trusted proxy the header is ignored, as if it were not there: such a
 client gets what its other credentials give it. Refusing it would help nobody, because the header
@@ -46,7 +46,7 @@ class ProxiedUsers:
         return bool(self._header)
 
     def user(self, headers: Headers, peer: str, is_trusted: bool) -> str:
-        """Return the user that a request is from; empty if nobody says.
+        """Return the user of a request; empty if no proxy names one.
 
         Raises Malformed if the proxy does not name one user.
 

@@ -120,7 +120,7 @@ class NcpsChannel(BoundedChannel):
         return self.site.proxies.client(self.client, headers) if self.is_proxied else self.client
 
     def _repeat(self, hot: HotNarInfo, known: KnownHead, reader: Principal) -> None:
-        """Answer as the page has answered before; what `Request` and `requestDone` do, in short."""
+        """Answer as the page has answered before, in place of `Request` and `requestDone`."""
         site = self.site
         began = site.clock.seconds()
         self.resetTimeout()

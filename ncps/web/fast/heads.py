@@ -39,7 +39,7 @@ class Head:
 class KnownHead:
     """The headers that were parsed from the bytes after a target.
 
-    :param headers: shared by requests: nobody may change them.
+    :param headers: shared by requests, which must not change them.
     :param is_plain: whether they ask for the whole page and nothing else: they have no range, no
         condition and no `Via`. They may have credentials.
     """
@@ -60,7 +60,7 @@ def head_of(data: bytes) -> Head | None:
 
 
 class KnownHeads:
-    """Heads by what follows the target. The oldest go first."""
+    """Heads by the bytes after the target. The oldest go first."""
 
     def __init__(self) -> None:
         self._known: BoundedMap[bytes, KnownHead] = BoundedMap(_MOST)
@@ -71,7 +71,7 @@ class KnownHeads:
         return len(self._known)
 
     def learn(self, head: Head, headers: Headers) -> None:
-        """Remember what Twisted has parsed from a head, if it is a simple one."""
+        """Remember the headers that Twisted has parsed from a head, if it is a simple one."""
         rest = head.rest
         if not rest.startswith(b" HTTP/1.1\r\n") or rest.find(_END) != len(rest) - len(_END):
             return

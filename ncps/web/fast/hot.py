@@ -28,7 +28,7 @@ _OVERHEAD = 700  # bytes of Python objects per answer, beside its head; the text
 
 @frozen(kw_only=True, eq=False)
 class HotNarInfo:
-    """An answer without its status line, `Server` and `Date`, and what the log says of it.
+    """An answer without its status line, `Server` and `Date`, and its facts for the log.
 
     :param head: all other header lines, and the empty line.
     :param may_repeat: asked before it is given again.
@@ -91,7 +91,7 @@ def _beginning(digest: str) -> bytes:
 
 
 def rest_of_head(headers: Headers) -> bytes:
-    """Return the head of an answer as it can be given again, without what begins every answer."""
+    """Return the head of an answer for repetition, without the lines that begin every answer."""
     lines = []
     for name, values in headers.getAllRawHeaders():
         value = _OF_THE_MOMENT.get(name, values[0])

@@ -27,7 +27,7 @@ _OVERHEAD = 2000  # bytes of Python objects per answer, beside its head
 
 @frozen(kw_only=True)
 class Sent:
-    """What the channel has done of an answer.
+    """The part of an answer that the channel has sent.
 
     :param began: clock's time when it began.
     :param head: the whole head.
@@ -42,7 +42,7 @@ class Sent:
 
 @frozen(kw_only=True, eq=False)
 class HotNar:
-    """An answer without its status line, `Server` and `Date`, and what the log says of it.
+    """An answer without its status line, `Server` and `Date`, and its facts for the log.
 
     :param head: all other header lines, and the empty line.
     :param size: bytes of the file.

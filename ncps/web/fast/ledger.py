@@ -86,7 +86,7 @@ class Ledger:
             self.settle()
 
     def settle(self) -> None:
-        """Write down what waits."""
+        """Write down the waiting records."""
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None

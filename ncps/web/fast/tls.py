@@ -179,7 +179,7 @@ class TlsTransport(PromptMixin, tcp.Server):
 
 
 def certificate_of(peer: Mapping[str, Any] | None) -> ClientCertificate | None:
-    """Return what a verified certificate says, as `SSLSocket.getpeercert` describes it."""
+    """Return the names in a verified certificate, as `SSLSocket.getpeercert` describes it."""
     if not peer:
         return None
     names = [value for part in peer.get("subject", ()) for kind, value in part if kind == _CN]

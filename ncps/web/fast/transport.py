@@ -6,7 +6,7 @@ calls and a turn of the reactor are for nothing. Here an answer that is made whi
 being received leaves at the end of that. Only the bytes that the socket does not take go the long
 way.
 
-If sending fails half-way, for which a lack of memory is enough, nobody knows how much the client
+If sending fails half-way, for which a lack of memory is enough, it is unknown how much the client
 has. Then no further byte may leave: a byte sent twice makes a wrong answer of the right length.
 """
 

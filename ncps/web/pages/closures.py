@@ -1,7 +1,7 @@
 """Pins and removals over HTTP, by tokens with the scopes `pin` and `delete`.
 
-POST   /pin/<32>.narinfo     pins a closure; with nothing said it is answered as the Go program
-                             does it, with an empty body
+POST   /pin/<32>.narinfo     pins a closure; without a query the answer is that of the Go
+                             program: an empty body
 DELETE /pin/<32>.narinfo
 GET    /pins                 the roots, as the Go program lists them; ?details=1 tells more
 DELETE /<32>.narinfo  /nar/<file>     ?force=1 also if a pin holds it
@@ -42,7 +42,7 @@ Wishes = Mapping[str, object]
 
 
 def permit_of(request: NcpsRequest, scope: Scope) -> Permit:
-    """Return what asks whether the client of a request may act on a path."""
+    """Return the permit of the client of a request."""
 
     def permit(base: str | None) -> None:
         if base is not None:
@@ -183,7 +183,7 @@ def _wants_json(request: NcpsRequest) -> bool:
 
 
 def _query(request: NcpsRequest, *names: str) -> dict[str, object]:
-    """Read what follows the question mark. Raises Malformed for other names."""
+    """Read the query. Raises Malformed for other names."""
     text = request.uri.partition(b"?")[2]
     try:
         found: dict[str, object] = dict(

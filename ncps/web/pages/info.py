@@ -1,4 +1,4 @@
-"""The pages about the cache itself: what it is, its key, and whether it is well."""
+"""The pages about the cache itself: its name, its key, and whether it is well."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Fixed:
 
 
 def index(hostname: str, cache: Cache) -> Fixed:
-    """`/`: who this is."""
+    """`/`: the name of this cache, as JSON."""
 
     def body() -> bytes:
         key = cache.public_key
@@ -83,9 +83,10 @@ def heartbeat() -> Fixed:
 
 
 class ReadinessPage:
-    """`/readyz`: whether requests should be sent here, and if not, why.
+    """`/readyz`: whether this process is ready for requests, and if not, why.
 
-    :param warnings: tells what does not keep the cache from serving, but should be seen to.
+    :param warnings: tells troubles with which the cache can serve, but that an operator should
+        mend.
     :param facts: tells more.
     """
 

@@ -39,7 +39,7 @@ class FiguresPage:
 
 
 def inner_site(clock: IReactorTime, own: Callable[[], Snapshot], peers: NarAnswers) -> NcpsSite:
-    """Make the inner site; it is neither logged nor counted among what clients ask.
+    """Make the inner site; its requests are neither logged nor counted as those of clients.
 
     :param own: reads the figures of this worker.
     :param peers: answers for NARs on their way.

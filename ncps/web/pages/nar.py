@@ -3,9 +3,10 @@
 The bytes behind a NAR's URL never change, so the URL itself is the strong entity tag, and a client
 that was cut off at any byte goes on from there. The exact length is checked on the way out, and
 the piece that would complete a response of known length waits until the body has ended without an
-error: what looks complete to the client is complete. A client that was cut off with wrong bytes
-gets the whole instead of the rest, and reads that there are no parts (`ncps.web.misled`). Nix then
-gives up at once, curl does not put a right end to a wrong beginning, and others begin anew.
+error: so an answer that looks complete to the client is complete. A client that was cut off with
+wrong bytes gets the whole instead of the rest, and reads that there are no parts
+(`ncps.web.misled`). Nix then gives up at once, curl does not put a right end to a wrong beginning,
+and others begin anew.
 """
 
 from __future__ import annotations
@@ -205,7 +206,7 @@ def _is_misled(request: NcpsRequest, file: str) -> bool:
 
 
 async def _send_once_sized(request: NcpsRequest, nar: ServedNar, etag: bytes) -> None:
-    """Send, and begin anew if the size turns out another one before anybody is told of it."""
+    """Send, and begin anew if the size turns out another one before the client is told of it."""
     for _ in range(SIZINGS - 1):
         try:
             return await _send(request, nar, etag)
