@@ -58,7 +58,7 @@ class SingleFlight(Generic[K, T]):
         if shared is not None and job is not None:
             self._end(key, shared)
             job.cancel()
-            shared.fail(Unavailable("it was not wanted any more"))
+            shared.fail(Unavailable("no client wants it any more"))
 
     def _end(self, key: K, shared: Future[T]) -> bool:
         """Forget a flight; False if another one, or none, has this key by now."""

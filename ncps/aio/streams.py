@@ -361,7 +361,7 @@ class BodyReader(Protocol):
         if reason.check(ResponseDone) is not None:
             self._end(None)
         elif reason.check(PotentialDataLoss) is not None:
-            text = "the connection ended, and the answer had told no length"
+            text = "the connection ended, and the answer gave no length"
             self._end(Unconfirmed(text, kind="broken"))
         else:
             self._end(Unavailable(f"body broke off: {_describe(reason)}", kind="broken"))

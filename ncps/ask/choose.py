@@ -253,7 +253,7 @@ class Round(Generic[T]):
     def _wait_no_more(self) -> None:
         for candidate in self._race.running:
             why = candidate.health.why_left_out
-            self.failures.append((candidate, Unavailable(f"away ({why}), and asked in vain")))
+            self.failures.append((candidate, Unavailable(f"away ({why}), and gave no answer")))
         self._race.end()
 
     def _too_slow(self, candidate: Candidate) -> None:

@@ -100,7 +100,7 @@ def _without(settings: Settings) -> str:
     """Say for the log what ncps cannot do while the backend is away."""
     if settings.cache.lock.allow_degraded_mode:
         return "instances fetch without knowing of each other (cache-lock-allow-degraded-mode)"
-    return "what is not stored cannot be fetched"
+    return "NARs that are not stored cannot be fetched"
 
 
 def redis_addresses(redis: RedisSettings) -> list[RedisAddress]:

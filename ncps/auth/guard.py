@@ -118,7 +118,7 @@ class Guard:
             return False
         is_configured = self.is_configured
         if is_configured is None:
-            raise Unavailable("whether there are tokens cannot be told now", retry_after=2.0)
+            raise Unavailable("ncps cannot tell now whether a token exists", retry_after=2.0)
         return not is_configured
 
     def anybody(self, scope: Scope) -> Principal | None:

@@ -26,7 +26,7 @@ from ncps.auth.guard import TooManyFailures
 from ncps.observe.metrics import Metrics
 
 MAX_ADDRESSES: Final = 10_000
-"""Addresses that are watched at once; of more, the ones that failed first are forgotten."""
+"""Addresses that are watched at once; beyond, ncps forgets those that failed first."""
 
 LIMIT: Final = "auth-max-failed-logins"
 

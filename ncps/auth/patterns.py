@@ -33,7 +33,7 @@ def compiled(text: str) -> re.Pattern[str]:
     scan = _Scan(text)
     ways = scan.alternatives()
     if scan.at < len(text):
-        raise Malformed(f"the pattern has a parenthesis too many at character {scan.at + 1}")
+        raise Malformed(f"the pattern has one parenthesis too many at character {scan.at + 1}")
     if ways > MOST_WAYS:
         raise Malformed(
             "the pattern could take too long: it may have two repetitions such as .* at most"

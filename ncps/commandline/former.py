@@ -47,7 +47,7 @@ def _chunks(name: str, settings: Settings) -> int:
     try:
         has_chunks = _bucket_has_chunks(s3) if root is None else _has_file(root / CHUNKS)
     except NcpsError as error:
-        sys.stderr.write(f"ncps: error: {name}: whether there are chunks is not known: {error}\n")
+        sys.stderr.write(f"ncps: error: {name}: cannot tell whether there are chunks: {error}\n")
         return TO_BE_DONE
     if not has_chunks:
         sys.stdout.write(f"ncps: {name}: nothing to be done: there are no chunks in {where}\n")

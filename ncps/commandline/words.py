@@ -143,7 +143,7 @@ _TOKENS: Final = Command(
                     name="--scope",
                     metavar="SCOPES",
                     default="read",
-                    help="What the token is for: read, write, delete, pin, admin (everything), or"
+                    help="Scopes of the token: read, write, delete, pin, admin (everything), or"
                     " several of them with commas.",
                 ),
                 Word(

@@ -79,7 +79,7 @@ def _time(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise Malformed("a former key has a time that is none") from None
+        raise Malformed("a former key has an invalid time") from None
     if found.tzinfo is None:
         raise Malformed("a former key has a time without its zone")
     return found

@@ -118,7 +118,7 @@ class NarDigest:
         TooDear, if to look into it takes more memory than is allowed.
         """
         if self._is_too_dear:
-            raise TooDear("to decompress the NAR takes too much memory")
+            raise TooDear("decompressing the NAR takes too much memory")
         self._decoder.finish()
         if self._parser is not None:
             self._listing = self._parser.finish()

@@ -279,7 +279,7 @@ def _queue(stream: TextIO, line_of: Callable[[LogEvent], str]) -> Sink:
             "log_time": time(),
             "log_level": LogLevel.warn,
             "log_namespace": "ncps.observe.logs",
-            "log_format": "{lines} lines of the log are missing: nothing took them in time",
+            "log_format": "{lines} lines of the log are missing: nothing read them in time",
             "lines": missing,
         }
         return f"{line_of(event)}\n"

@@ -27,7 +27,7 @@ class ProcessMetrics:
         )
         self.log_dropped = Counter(
             "ncps_log_lines_dropped_total",
-            "Lines of the log that are missing, because nothing took them in time.",
+            "Lines of the log that are missing, because nothing read them in time.",
             registry=registry,
         )
         self.telemetry_lost = Labelled(

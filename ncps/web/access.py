@@ -136,7 +136,7 @@ class CredentialGuard:
         if found is None and certificate is None and not user:
             return NO_CREDENTIALS
         if found is not None and len(found) > 1:
-            raise Malformed("there should be one field Authorization")
+            raise Malformed("a request should have one Authorization field, not several")
         bearer, name, password = ("", "", "") if found is None else read_authorization(found[0])
         return Credentials(
             client=connection.client,
@@ -173,7 +173,7 @@ def _refuse(request: NcpsRequest, error: NcpsError, allowed: bytes) -> None:
     if isinstance(error, Unavailable):
         retry_after = error.retry_after or RETRY_AFTER
         if status == 503:  # the text of an error of the database is for the log
-            text = "who asks cannot be told now"
+            text = "ncps cannot check credentials now"
             _log.warn(
                 "{client}: credentials cannot be checked: {reason}",
                 client=request.client,

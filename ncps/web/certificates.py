@@ -42,7 +42,7 @@ _TOLD: Final = {
     "plain_http": "it speaks HTTP without TLS",
     "no_agreement": "it has no version of TLS, or no cipher, in common with this server",
     "timeout": "its handshake took longer than server-tls-handshake-timeout",
-    "other": "its handshake is none",
+    "other": "its handshake makes no sense",
 }
 """The reasons that earn a line in the log."""
 

@@ -68,7 +68,7 @@ class ProxiedUsers:
         except UnicodeDecodeError:
             raise Malformed("the proxy names a user that is not in UTF-8") from None
         if len(name) > LONGEST or not name.isprintable() or "," in name:
-            raise Malformed("the proxy names several users, or one that is no name")
+            raise Malformed("the proxy names several users, or none that could be a name")
         return name
 
     def _tell(self, peer: str) -> None:

@@ -32,7 +32,7 @@ class Replica:
         may_degrade: bool = False,
     ) -> None:
         self.nodes = redis_nodes(
-            reactor, places, prefix=prefix, subject="what must be fetched cannot be"
+            reactor, places, prefix=prefix, subject="NARs that are not stored cannot be fetched"
         )
         self.backend = RedisBackend(
             reactor,

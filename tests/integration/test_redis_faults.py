@@ -45,7 +45,8 @@ class RefusedWritesTests(RedisCase):
             await (await self.take(replica)).release()
             self.assertEqual(2, len(lines), lines)
             self.assertIn(
-                f"is away, what must be fetched cannot be: 127.0.0.1:{server.port}", lines[0]
+                f"is away, NARs that are not stored cannot be fetched: 127.0.0.1:{server.port}",
+                lines[0],
             )
         self.assertEqual(server.say("--scan"), f"{PREFIX}#fence")
 

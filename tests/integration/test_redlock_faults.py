@@ -142,7 +142,8 @@ class MajorityTests(RedlockCase):
         """Attempts fail at once, the holder loses its lease in time, and all heals by itself."""
         servers = self.servers(3)
         here, there = await self.replicas(2, servers, ttl=1.5)
-        lines = self.logged("2 of 3 Redis servers are away, what must be fetched cannot be: 127")
+        subject = "NARs that are not stored cannot be fetched"
+        lines = self.logged(f"2 of 3 Redis servers are away, {subject}: 127")
         again = self.logged("enough Redis servers are there again")
         lease = await self.take(here)
         for server in servers[:2]:

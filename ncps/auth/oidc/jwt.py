@@ -83,7 +83,7 @@ def read_token(text: str) -> UnverifiedToken:
     if "crit" in header:
         raise Malformed("the token has a critical extension, which nobody here knows")
     if key_id is not None and (not isinstance(key_id, str) or len(key_id) > LONGEST_KEY_ID):
-        raise Malformed("the token names its key by something that is no name")
+        raise Malformed("the token names its key by something other than a text")
     return UnverifiedToken(text=text, algorithm=algorithm, key_id=key_id, claims=claims)
 
 
@@ -101,7 +101,7 @@ def read_object(data: bytes, what: str) -> dict[str, object]:
     """
 
     def no_number(_: str) -> NoReturn:
-        raise Malformed(f"{what} has a number that is none")
+        raise Malformed(f"{what} has a number such as NaN")
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
@@ -114,9 +114,9 @@ def read_object(data: bytes, what: str) -> dict[str, object]:
     except Malformed:
         raise
     except (ValueError, RecursionError):
-        raise Malformed(f"{what} is no JSON that can be read") from None
+        raise Malformed(f"{what} is not readable JSON") from None
     if not isinstance(read, dict):
-        raise Malformed(f"{what} is no JSON object")
+        raise Malformed(f"{what} is not a JSON object")
     return read
 
 

@@ -108,8 +108,8 @@ class Relay:
             if self._relayed > before:
                 self._until = self._clock.seconds() + self._cluster.patience_s
             elif not self._left_s:
-                why = self.failures.get(PEER) or "it told no address"
-                self.failures[PEER] = Unavailable(f"waited for in vain: {why}", timed_out=True)
+                why = self.failures.get(PEER) or "it gave no address"
+                self.failures[PEER] = Unavailable(f"not done in time: {why}", timed_out=True)
                 return
             await self._wait(min(TURN_S, self._left_s))
             is_ours = await self._has_lease()

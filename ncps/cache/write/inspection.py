@@ -269,7 +269,7 @@ class UploadInspection:
         """
         check = ContentCheck(address, narinfo.store_path, narinfo.references)
         digest = NarDigest(nar.compression, max_size=nar.nar_size, follow=check.feed)
-        late = f"to compare the NAR with its CA takes more than {DEADLINE_S:g} s"
+        late = f"comparing the NAR with its CA takes more than {DEADLINE_S:g} s"
         await within(self._clock, DEADLINE_S, self._read_in_turn(nar, digest), late)
         await self._judge(nar, check.finish)
 

@@ -117,7 +117,7 @@ class PostgresBackend(LeaseBackend, Handler):
         *,
         ttl_s: float,
         address: str = "",
-        subject: str = "what is not stored cannot be fetched",
+        subject: str = "NARs that are not stored cannot be fetched",
         now: Callable[[], float] = since_boot,
     ) -> None:
         self.freed = KeyedEvent()

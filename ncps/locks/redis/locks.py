@@ -64,7 +64,7 @@ class RedisBackend(LeaseBackend):
         ttl_of: Callable[[str], float],
         address: str = "",
         now: Callable[[], float] = since_boot,
-        subject: str = "what must be fetched cannot be",
+        subject: str = "NARs that are not stored cannot be fetched",
     ) -> None:
         self.freed = KeyedEvent()
         self._reactor = reactor

@@ -16,7 +16,7 @@ class AuthSettings:
     reads: str = setting(
         choice(("open", "token")),
         "open",
-        "Who may read: open for everybody, token for clients with a token of the scope read "
+        "Clients that may read: open for everybody, token for those with a token of the scope read "
         "(`ncps token create`). --cache-get-token closes reads, too. /healthz and /readyz stay "
         "open.",
         reloads=True,
@@ -24,8 +24,8 @@ class AuthSettings:
     metrics: str = setting(
         choice(("open", "token")),
         "open",
-        "Who may read /metrics where reads are closed: open for everybody, token for clients "
-        "that may read.",
+        "Clients that may read /metrics while reads are closed: open for everybody, token for "
+        "those that may read.",
         reloads=True,
     )
     token_max_age_s: float = setting(

@@ -185,7 +185,8 @@ class CacheSettings:
     allow_delete_verb: bool = setting(
         BOOLEAN,
         "false",
-        "Allow deletions, in the same way: without any token by anybody, else with the scope "
+        "Allow deletions. As for uploads, any client may delete as long as no token was ever made "
+        "and no other source of credentials is configured; with one, deletions need the scope "
         "delete.",
         group="Authentication",
         reloads=True,

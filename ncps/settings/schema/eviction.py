@@ -11,7 +11,7 @@ from ncps.settings.kinds.values import BOOLEAN, SIZE, duration, integer
 
 @frozen(kw_only=True)
 class EvictionSettings:
-    """When NARs are removed from the store, and which.
+    """The times and the order in which NARs are removed from the store.
 
     :ivar low_mark: percentage of the size the store may have.
     :ivar timezone: a name, or Local.
@@ -20,9 +20,9 @@ class EvictionSettings:
     schedule: ScheduleSetting = setting(
         SCHEDULE,
         "",
-        "When NARs are removed down to --cache-lru-low-mark before --cache-max-size forces it: "
-        "five fields of cron, @every and a duration, or @hourly, @daily, @weekly, @monthly, "
-        "@yearly. Needs --cache-max-size, which holds at all other times, too.",
+        "Times at which ncps removes NARs down to --cache-lru-low-mark, before --cache-max-size "
+        "forces it: five fields of cron, @every and a duration, or @hourly, @daily, @weekly, "
+        "@monthly, @yearly. Needs --cache-max-size, which holds at all other times, too.",
     )
     timezone: str = setting(
         ZONE,

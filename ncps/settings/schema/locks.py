@@ -53,8 +53,9 @@ class LockSettings:
     backend: str = setting(
         choice(("local", "redis", "postgresql")),
         "local",
-        "Where processes record which of them fetches what: local for one machine, its workers "
-        "included; redis or postgresql (the database of --cache-database-url) for several.",
+        "Place of the locks, by which one process at a time fetches an object: local for one "
+        "machine, its workers included; redis or postgresql (the database "
+        "of --cache-database-url) for several.",
     )
     redis: LockKeySettings = branch(LockKeySettings)
     download_lock_ttl_s: float = setting(

@@ -48,7 +48,7 @@ def permit_of(request: NcpsRequest, scope: Scope) -> Permit:
         if base is not None:
             permitted(request.principal, scope, base)
         elif request.principal.paths is not None:
-            raise Forbidden("these credentials are for some store paths only, and this is none")
+            raise Forbidden("these credentials are for some store paths only, not for all")
 
     return permit
 

@@ -127,7 +127,7 @@ class ExtraPages:
 
     async def _put_link(self, request: NcpsRequest, build_id: str) -> None:
         if request.principal.paths is not None:
-            raise Forbidden("a link is about no store path, and these credentials are for some")
+            raise Forbidden("these credentials are for some store paths; links need all")
         text = await request.incoming().read(MAX_LINK_SIZE)
         _taken(request, is_new=await self._extras.add_debug_link(build_id, text))
 
