@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from ncps.errors import Refused
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Those of TLS 1.2 that keep secret what was sent before a key was stolen; those of 1.3 all do."""
+
+_BLOCK: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----([^-]+)-----END")
 
 MAX_SIZE: Final = 1024 * 1024
 """Bytes of each file, at most."""
@@ -42,12 +45,20 @@ class Certificate:
     :ivar name: of the owner, for messages.
     :ivar begins: the time from which on it is valid.
     :ivar ends: the time from which on it is not valid any more.
+    :ivar authorities: certificates of those that vouch for clients; None if no client needs one.
     """
 
     context: ssl.SSLContext
     name: str
     begins: datetime
     ends: datetime
+    authorities: frozenset[bytes] | None
+
+    def lets_in_all_of(self, other: Certificate) -> bool:
+        """Whether each client that another one let in would be let in by this one."""
+        if self.authorities is None:
+            return True
+        return other.authorities is not None and other.authorities <= self.authorities
 
 
 Signature = tuple[tuple[int, int, int] | None, ...]
@@ -82,14 +93,21 @@ def load_blocking(files: CertificateFiles) -> Certificate:
     context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     _load_pair(context, files)
+    authorities = None
     if files.client_ca is not None:
-        _load_authorities(context, files.client_ca)
+        authorities = _load_authorities(context, files.client_ca)
     return Certificate(
         context=context,
         name=leaf.subject.rfc4514_string() or _first_name(leaf),
         begins=leaf.not_valid_before_utc,
         ends=leaf.not_valid_after_utc,
+        authorities=authorities,
     )
+
+
+def check_authorities_blocking(path: Path) -> None:
+    """Raise Refused if a file does not hold the authorities of clients."""
+    _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), path)
 
 
 def _load_pair(context: ssl.SSLContext, files: CertificateFiles) -> None:
@@ -121,7 +139,7 @@ def _load_pair(context: ssl.SSLContext, files: CertificateFiles) -> None:
         raise Refused(f"server-tls-cert-file: {files.cert}: {error.strerror}") from None
 
 
-def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
+def _load_authorities(context: ssl.SSLContext, path: Path) -> frozenset[bytes]:
     text = _read("server-tls-client-ca-file", path)
     try:
         # Between certificates there may be names of authorities, in any language.
@@ -131,6 +149,7 @@ def _load_authorities(context: ssl.SSLContext, path: Path) -> None:
             f"server-tls-client-ca-file: {path} should hold certificates of authorities in PEM"
         ) from None
     context.verify_mode = ssl.CERT_REQUIRED
+    return frozenset(b"".join(block.split()) for block in _BLOCK.findall(text))
 
 
 def _read(setting: str, path: Path) -> bytes:

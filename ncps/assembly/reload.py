@@ -6,8 +6,7 @@ the new settings, nothing changes at all.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError
@@ -109,7 +108,7 @@ class Reload:
         if self._workers is None:
             self._workers = Workers(self._reactor, "settings", 1)
             self._workers.start()
-        reading = self._workers.run(partial(load, self.settings.given))
+        reading = self._workers.run(_load_blocking, self.settings.given)
         late = f"the configuration cannot be read within {LOAD_S:g} s"
         found = await within(self._reactor, LOAD_S, reading, late)
         new = [line for line in found.warnings if line not in self.settings.warnings]
@@ -126,3 +125,16 @@ class Reload:
             self._log.warn("a restart is needed for {change}", change=line, log_always=True)
         if not (change.taken or more or change.left):
             self._log.info("reloaded: nothing has changed")
+
+
+def _load_blocking(given: Mapping[str, Sequence[str]]) -> Settings:
+    """Load the settings. Raises NcpsError if anything is wrong with them, or with what they name.
+
+    Who is let in must not follow from a part of the new settings alone.
+    """
+    found = load(given)
+    if found.server.tls.client_ca_file is not None:
+        from ncps.aio.certificate import check_authorities_blocking  # noqa: PLC0415 - if needed
+
+        check_authorities_blocking(found.server.tls.client_ca_file)
+    return found

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from ncps.aio.ending import Ending
 from ncps.aio.waiting import sleep
 from ncps.assembly.access import AccessControl
-from ncps.assembly.edge import let_fit, let_read, scrapes
+from ncps.assembly.edge import certificate_files, let_fit, let_read, scrapes
 from ncps.assembly.keys import trusted_keys
 from ncps.assembly.parts import Foundation
 from ncps.assembly.reload import TROUBLE
@@ -24,9 +24,11 @@ from ncps.cache.core import Core
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.cache.world import World
 from ncps.cache.write.rules import UploadRules
+from ncps.errors import NcpsError
 from ncps.observe import log_levels
 from ncps.ports import Notice
 from ncps.settings.schema.tree import Settings
+from ncps.web.certificates import Certificates
 from ncps.web.routes import Routes
 from ncps.web.site import NcpsSite
 
@@ -82,11 +84,12 @@ def of_core(world: World, core: Core, agreement: Agreement) -> tuple[Reloader, .
     return downloads, keys
 
 
-def of_uploads(rules: UploadRules) -> Reloader:
-    """Make the reloader of the limits of uploads."""
+def of_uploads(rules: UploadRules, core: Core) -> Reloader:
+    """Make the reloader of the limits of uploads, and of the keys that vouch for them."""
 
     async def uploads(settings: Settings) -> list[str]:
-        rules.take(settings.cache.upload)
+        rules.take(settings.cache)
+        core.realisation_verifier.take(rules.keys, requires_key=rules.needs_signature)
         return []
 
     return uploads
@@ -106,6 +109,22 @@ def of_clients(base: Foundation, access: AccessControl, site: NcpsSite) -> Reloa
         return [f"{TROUBLE}{line}" for line in warnings]
 
     return clients
+
+
+def of_certificates(certificates: Certificates | None) -> Reloader:
+    """Make the reloader of the authorities that vouch for clients."""
+
+    async def authorities(settings: Settings) -> list[str]:
+        files = certificate_files(settings)
+        if certificates is None or files is None:
+            return []
+        try:
+            await certificates.take(files)
+        except NcpsError as error:
+            return [f"{TROUBLE}the authorities of clients stay as they were until now: {error}"]
+        return []
+
+    return authorities
 
 
 async def apply(reloaders: Iterable[Reloader], settings: Settings) -> list[str]:

@@ -32,7 +32,14 @@ from ncps.assembly.greeting import greeting, is_terminal
 from ncps.assembly.leases import Locking, locking
 from ncps.assembly.names import HostNames
 from ncps.assembly.parts import Foundation
-from ncps.assembly.reloaders import Reloader, of_clients, of_core, of_process, of_uploads
+from ncps.assembly.reloaders import (
+    Reloader,
+    of_certificates,
+    of_clients,
+    of_core,
+    of_process,
+    of_uploads,
+)
 from ncps.assembly.replicas import agreement_of, identity_of
 from ncps.assembly.role import Entrance, closed
 from ncps.assembly.rotation import signing
@@ -47,6 +54,7 @@ from ncps.observe import log_queue
 from ncps.observe.loop_lag import LoopLag
 from ncps.observe.process_metrics import catch_up
 from ncps.upstream.peers import PeerClients
+from ncps.web.certificates import Certificates
 from ncps.web.fast.tls import encrypt
 from ncps.web.fast.transport import adopt
 from ncps.web.site import NcpsSite
@@ -114,12 +122,14 @@ class Runtime:
         for ticker in tickers(base, core, locks, agreement, access, self.status):
             self._tasks.start(ticker.name, ticker.run())
         self._lag.start()
-        entrance = await self._listen(core, peers, access)
+        secured = certificates(base)
+        entrance = await self._listen(core, peers, access, secured)
         self.reloaders = (
             *of_process(self._ending, entrance),
+            of_certificates(secured),
             of_clients(base, access, entrance),
             *of_core(seen, core.core, agreement),
-            of_uploads(core.uploads.rules),
+            of_uploads(core.uploads.rules, core.core),
             partial(signing, base, core),
             upstreams.take,
         )
@@ -137,11 +147,14 @@ class Runtime:
         self._base.role.begin(metrics)
 
     async def _listen(
-        self, core: WorkingCache, peers: PeerClients, access: AccessControl
+        self,
+        core: WorkingCache,
+        peers: PeerClients,
+        access: AccessControl,
+        secured: Certificates | None,
     ) -> NcpsSite:
         """Let siblings ask, then clients."""
         base = self._base
-        secured = certificates(base)
         warnings: Callable[[], list[str]] = list
         if secured is not None:
             await secured.look()
@@ -159,6 +172,8 @@ class Runtime:
             uploads=core.uploads,
             more=more,
         )
+        if secured is not None:
+            secured.on_era = entrance.end_outdated
         await base.role.enter(inner_pages(base, core.cache), base.tracer)
         let_fit(base.settings, entrance)
         async for opened in base.role.open(base.settings, entrance):

@@ -17,7 +17,6 @@ from ncps.cache.write.quota import Quota
 from ncps.cache.write.rules import UploadRules
 from ncps.cache.write.uploads import CacheUploads
 from ncps.errors import NcpsError
-from ncps.nix.keys import PublicKey
 from ncps.observe.metrics import Metrics
 from ncps.settings.schema.cache import CacheSettings
 
@@ -46,15 +45,13 @@ def uploads_of(world: World, base: Foundation, core: Core) -> CacheUploads:
 def upload_rules(cache: CacheSettings, metrics: Metrics) -> UploadRules:
     """Return the rules of uploads."""
     rules = UploadRules(
-        needs_signature=cache.require_trusted_signature,
-        keys=tuple(PublicKey.parse(text) for text in cache.trusted_upload_keys),
         largest_store=cache.max_size_bytes,
         keeps_only_copies=not cache.lru.evict_uploads,
         is_eager=cache.verify_while_arriving,
         max_ratio=cache.max_decompression_ratio,
         reached=lambda limit: metrics.limit_reached(limit).inc(),
     )
-    rules.take(cache.upload)
+    rules.take(cache)
     return rules
 
 

@@ -42,9 +42,16 @@ class Rules:
     upload_keys: Sequence[PublicKey] = ()
     uploads_need_key: bool = False
 
+    def realisation_verifier(self, keys: NarInfoVerifier) -> RealisationVerifier:
+        """Make the judge of realisations."""
+        return RealisationVerifier(keys, self.upload_keys, requires_key=self.uploads_need_key)
+
 
 class Core:
-    """Narinfos and NARs, and the parts that look after them."""
+    """Narinfos and NARs, and the parts that look after them.
+
+    :ivar realisation_verifier: takes other keys of uploads.
+    """
 
     def __init__(
         self,
@@ -71,10 +78,11 @@ class Core:
             prove=proofs.prove,
             is_absent_when_away=rules.is_absent_when_away,
         )
+        self.realisation_verifier = rules.realisation_verifier(vetting)
         self.realisations = PulledRealisations(
             world,
             state,
-            RealisationVerifier(vetting, rules.upload_keys, requires_key=rules.uploads_need_key),
+            self.realisation_verifier,
             is_absent_when_away=rules.is_absent_when_away,
         )
         self.quarantine = Quarantine(world, rules.quarantine)

@@ -7,6 +7,7 @@ with the certificate there is, and one line says what is wrong with the files.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -74,6 +75,8 @@ class Certificates:
 
     :param threads: read the files.
     :param handshake_s: seconds that a client has for its handshake.
+    :ivar era: another object after each change that keeps out clients that were let in before.
+    :ivar on_era: called after such a change.
     """
 
     _log = Logger()
@@ -92,8 +95,12 @@ class Certificates:
         self._threads = threads
         self._metrics = metrics
         self._files = files
-        self._seen: Signature | None = None
-        self._doubtful: Signature | None = None
+        self.era = object()
+        self.on_era: Callable[[], object] = lambda: None
+        self._used: CertificateFiles | None = None
+        self._seen: tuple[CertificateFiles, Signature] | None = None
+        self._doubtful: tuple[CertificateFiles, Signature] | None = None
+        self._doubt = ""
         self._current: Certificate | None = None
         self._refused = ""
         self._told = ""
@@ -104,6 +111,17 @@ class Certificates:
         """The context for a new connection."""
         assert self._current is not None, "look() comes first"
         return self._current.context
+
+    async def take(self, files: CertificateFiles) -> None:
+        """Take other files from now on. Raises Refused if they are no use yet.
+
+        The certificate and the authorities of before hold until they are; `look` tries again.
+        """
+        self._files = files
+        if files != self._used:
+            await self.look()
+        if files != self._used:
+            raise Refused(self._refused or self._doubt)
 
     async def look(self) -> None:
         """Take the files if they have changed.
@@ -121,24 +139,28 @@ class Certificates:
             self._refused = "" if self._refused == late else self._refused
 
     async def _look(self) -> None:
-        seen = await self._threads.run(signature_blocking, self._files)
+        files = self._files
+        seen = files, await self._threads.run(signature_blocking, files)
         if seen != self._seen:
             try:
-                await self._take()
+                await self._take(files)
             except Refused as error:
                 if self._current is None:
                     raise
                 if seen != self._doubtful:
-                    self._doubtful = seen  # perhaps one of two files is still to come
+                    # Perhaps one of two files is still to come.
+                    self._doubtful, self._doubt = seen, str(error)
                     return
                 self._refuse(str(error))
             # Only now: a look that was cut short is repeated.
             self._seen = seen
         self._watch_end()
 
-    async def _take(self) -> None:
-        found = await self._threads.run(load_blocking, self._files)
-        now = utc_now(self.clock)
+    async def _take(self, files: CertificateFiles) -> None:
+        found = await self._threads.run(load_blocking, files)
+        if files is not self._files:
+            return  # others were named meanwhile
+        now, before = utc_now(self.clock), self._current
         if self._current is not None:
             trouble = trouble_of(found, now)
             if trouble and not trouble_of(self._current, now):
@@ -146,7 +168,10 @@ class Certificates:
             self._log.info(
                 "took a new certificate: {name}, until {ends}", name=found.name, ends=found.ends
             )
-        self._current, self._refused = found, ""
+        self._current, self._used, self._refused = found, files, ""
+        if before is not None and not found.lets_in_all_of(before):
+            self.era = object()
+            self.on_era()
         self._metrics.certificate_loads("used").inc()
         self._metrics.certificate_ends.set(found.ends.timestamp())
 

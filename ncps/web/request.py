@@ -170,7 +170,7 @@ class NcpsRequest(FileRequest):
             self.site.entered(self.client)
         self.setHeader(b"Server", SERVER)
         self.setHeader(b"Date", self.site.date())
-        if self.site.is_draining:
+        if self.site.is_draining or self.channel.is_last:
             self.channel.persistent = 0
             self.setHeader(b"Connection", b"close")
 

@@ -41,8 +41,7 @@ class NcpsSite(SiteState):
         self.hot.close()
         self.hot_nars.close()
         for channel in list(self.channels):
-            if channel.is_idle:
-                channel.loseConnection()
+            channel.end()
         late = self.clock.callLater(deadline, self.cut)
         self._cut_count = 0
         if self.channels:

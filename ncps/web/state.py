@@ -47,6 +47,9 @@ class ClientConnection(Protocol):
     def is_idle(self) -> bool:
         """Whether no byte of any request was received since the last response."""
 
+    def end(self) -> None:
+        """Take no further request: close at once if it is idle, else after the present answer."""
+
     def loseConnection(self) -> object:
         """Close the connection when everything written is sent."""
 
@@ -141,6 +144,12 @@ class SiteState(Site):
         self.limits = limits
         self.proxies = TrustedProxies(limits.trusted_proxies)
         self.timeOut = limits.idle_timeout_s
+
+    def end_outdated(self) -> None:
+        """Close connections whose client was let in by former rules, after their present answer."""
+        for channel in list(self.channels):
+            if getattr(channel.transport, "is_outdated", False):
+                channel.end()
 
     def read_by(self, reader: Callable[[Any, Headers], Principal | None] | None) -> None:
         """Ask this before an answer that lies ready is given; None: everybody may have it."""

@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import yaml
 
+from ncps.nix.keys import SecretKey
 from tests.system.crew import START_DEADLINE
 from tests.system.test_reload import ReloadStage
 from tests.system.uploader import UploadStage, head
-from tests.unit.cache.write.rig import upload
+from tests.unit.cache.write.rig import by, upload
 from tests.waiting import wait_until
 
 
 class UploadReloadTests(ReloadStage, UploadStage):
-    def set(self, **limits: str | bool) -> None:
-        """Write the file with these settings of uploads."""
+    def set(self, more: Mapping[str, Any] | None = None, **limits: str | bool) -> None:
+        """Write the file with these settings of uploads; `more` are others of the cache."""
         urls = {"urls": ["http://127.0.0.1:9"], "public-keys": [self.cache.key.public]}
         branch = {key.replace("_", "-"): value for key, value in limits.items()}
-        cache = {"allow-put-verb": True, "upstream": urls, "upload": branch}
+        cache = {"allow-put-verb": True, "upstream": urls, "upload": branch, **(more or {})}
         self.file.write_text(yaml.safe_dump({"cache": cache}))
+
+    def test_keys_that_vouch(self) -> None:
+        """A signature is required from a reload on; a wrong key changes nothing; another key is
+        trusted instead of the former one."""
+        own, other = SecretKey.generate("own-1"), SecretKey.generate("other-1")
+        unsigned, first, second = (upload(name, "none", 10_000) for name in ("a", "b", "c"))
+
+        def keys(*keys: SecretKey) -> dict[str, Any]:
+            texts = [str(key.public) for key in keys]
+            return {"require-trusted-signature": True, "trusted-upload-keys": texts}
+
+        self.set()
+        daemon = self.configured()
+        for one in (unsigned, first, second):
+            self.assertEqual(201, self.put_nar(daemon, one)[0])
+        self.set(keys(own))
+        self.reload(daemon, "reloaded: cache.require-trusted-signature: true instead of false")
+        self.refuse(403, "cache-trusted-upload-key", self.put_narinfo(daemon, unsigned))
+        self.refuse(403, "cache-trusted-upload-key", self.put_narinfo(daemon, by(first, other)))
+        self.assertEqual(201, self.put_narinfo(daemon, by(first, own))[0])
+        for wrong in (
+            {"require-trusted-signature": True},
+            {"trusted-upload-keys": ["own-1:short"]},
+        ):
+            self.set(wrong)
+            said = self.reload(daemon, "nothing is reloaded")
+            self.assertIn("trusted-upload-key", said[-1])
+            self.refuse(403, "cache-trusted-upload-key", self.put_narinfo(daemon, unsigned))
+        self.set(keys(other))
+        self.reload(daemon, "reloaded: cache.trusted-upload-keys")
+        self.refuse(403, "cache-trusted-upload-key", self.put_narinfo(daemon, by(second, own)))
+        self.assertEqual(201, self.put_narinfo(daemon, by(second, other))[0])
+        self.set()
+        self.reload(daemon, "reloaded: cache.require-trusted-signature: false instead of true")
+        self.assertEqual(201, self.put_narinfo(daemon, unsigned)[0])
 
     def test_size_references_and_grace(self) -> None:
         """The next upload meets the new limits; a NAR on its way the one that it began with."""

@@ -18,6 +18,7 @@ from cryptography.x509 import UniformResourceIdentifier
 from tests.e2e.daemon import Daemon
 from tests.integration.servers.certificates import Authority
 from tests.system.crew import WorkersStage
+from tests.system.test_reload import ReloadStage
 from tests.waiting import free_port, listens, wait_until
 
 LOOK_S = 0.1
@@ -188,6 +189,75 @@ class ClientCertificateTests(TlsStage):
                     response = line.getresponse()
                     response.read()
                     self.assertEqual(status, response.status)
+
+
+class AuthorityReloadTests(TlsStage, ReloadStage):
+    """SIGHUP: other authorities vouch for clients."""
+
+    def set(self, authorities: Path | None) -> None:
+        """Write the file."""
+        tls = {"cert-file": str(self.cert), "key-file": str(self.key)}
+        if authorities is not None:
+            tls["client-ca-file"] = str(authorities)
+        self.write(self.upstream, self.cache.key, server={"tls": tls})
+
+    def refuse(self, own: tuple[Path, Path] | None) -> None:
+        with self.assertRaises(OSError):
+            self.get("/pubkey", own)
+
+    def kept(self, own: tuple[Path, Path] | None) -> HTTPSConnection:
+        """Return a connection that was used."""
+        line = HTTPSConnection("127.0.0.1", self.port, context=self.context(own), timeout=20)
+        self.addCleanup(line.close)
+        self.ask_on(line)
+        return line
+
+    def ask_on(self, line: HTTPSConnection) -> None:
+        line.request("GET", "/pubkey")
+        response = line.getresponse()
+        self.assertEqual((200, True), (response.status, bool(response.read())))
+
+    def test_other_authorities(self) -> None:
+        """They count for new connections; those of clients that are kept out now end; a file that
+        is no use changes nothing."""
+        self.upstream = self.mounted()
+        first, second = (Authority(self.directory, name) for name in ("clients", "others"))
+        one, two = first.issue("one", days=90), second.issue("two", days=90)
+        self.set(None)
+        daemon = self.configured(options=["--server-addr", f"https://127.0.0.1:{self.port}"])
+        free = self.kept(None)
+        self.set(first.path)
+        self.reload(daemon, "reloaded: server.tls.client-ca-file")
+        with self.assertRaises(OSError):
+            self.ask_on(free)
+        self.refuse(None)
+        self.refuse(two)
+        line = self.kept(one)
+        garbage = self.directory / "garbage"
+        garbage.write_text("garbage")
+        for wrong, words in (
+            (garbage, "should hold certificates"),
+            (Path("/no"), "cannot be read"),
+        ):
+            self.set(wrong)
+            said = self.reload(daemon, "nothing is reloaded")[-1]
+            self.assertIn("server-tls-client-ca-file", said)
+            self.assertIn(words, said)
+            self.ask_on(line)
+            self.refuse(two)
+        both = self.directory / "both"
+        both.write_bytes(first.path.read_bytes() + second.path.read_bytes())
+        self.set(both)
+        self.reload(daemon, "reloaded: server.tls.client-ca-file")
+        self.ask_on(line)
+        other = self.kept(two)
+        self.set(second.path)
+        self.reload(daemon, "reloaded: server.tls.client-ca-file")
+        for cut in (line, other):
+            with self.assertRaises(OSError):
+                self.ask_on(cut)
+        self.refuse(one)
+        self.assertEqual(200, self.get("/pubkey", two)[0])
 
 
 class RenewalTests(TlsStage):

@@ -41,6 +41,10 @@ class RealisationVerifier:
         requires_key: bool = False,
     ) -> None:
         self._keys = keys
+        self.take(uploaders, requires_key=requires_key)
+
+    def take(self, uploaders: Iterable[PublicKey], *, requires_key: bool) -> None:
+        """Judge uploads by other keys from now on."""
         self._uploaders = uploaders if isinstance(uploaders, TrustedKeys) else tuple(uploaders)
         self._requires_key = requires_key
 

@@ -8,7 +8,7 @@ from attrs import define
 
 from ncps.codec.ratio import USUAL
 from ncps.nix.keys import PublicKey
-from ncps.settings.schema.uploads import UploadSettings
+from ncps.settings.schema.cache import CacheSettings
 
 
 @define(kw_only=True)
@@ -39,8 +39,11 @@ class UploadRules:
     max_ratio: int = USUAL
     reached: Callable[[str], object] = len
 
-    def take(self, settings: UploadSettings) -> None:
+    def take(self, settings: CacheSettings) -> None:
         """Go on with these settings; a NAR that arrives keeps the limit that it began with."""
-        self.max_size = settings.max_size_bytes
-        self.grace_s = settings.grace_s
-        self.needs_references = settings.require_references
+        upload = settings.upload
+        self.max_size = upload.max_size_bytes
+        self.grace_s = upload.grace_s
+        self.needs_references = upload.require_references
+        self.needs_signature = settings.require_trusted_signature
+        self.keys = tuple(PublicKey.parse(text) for text in settings.trusted_upload_keys)

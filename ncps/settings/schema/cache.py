@@ -279,6 +279,7 @@ class CacheSettings:
         "its path follows from its content address. Without this, the word of a client that may "
         "write is enough. Either way this cache signs the narinfos that it accepts.",
         group="Uploads",
+        reloads=True,
     )
     trusted_upload_keys: tuple[str, ...] = setting(
         PUBLIC_KEY,
@@ -288,6 +289,7 @@ class CacheSettings:
         flag="cache-trusted-upload-key",
         environment="CACHE_TRUSTED_UPLOAD_KEYS",
         group="Uploads",
+        reloads=True,
     )
     upstream: UpstreamsSettings = branch(UpstreamsSettings, "Upstreams")
     netrc_file: Path = setting(

@@ -36,6 +36,7 @@ class ServerTlsSettings:
         "Authorities, PEM. With it, the https:// addresses serve only clients that show a "
         "certificate which one of them has signed.",
         note="none: every client is served",
+        reloads=True,
     )
     handshake_timeout_s: float = setting(
         duration(at_least_s=0.1),

@@ -27,6 +27,8 @@ class BoundedChannel(HTTPChannel):
     _lingering: IDelayedCall | None = None
     _left_when_idle = 0
     _has_body = False
+    is_last = False
+    """Whether the connection takes no request after the present one."""
     _is_between = False
     """Whether the last request was answered in full, and no line of another one has come."""
 
@@ -51,7 +53,7 @@ class BoundedChannel(HTTPChannel):
 
     def requestDone(self, request: Request) -> None:
         """See `HTTPChannel`: a response is complete."""
-        if self.site.is_draining:
+        if self.is_last or self.site.is_draining:
             self.persistent = 0
         self._left_when_idle = 0
         self._is_between = bool(self.persistent)
@@ -88,6 +90,12 @@ class BoundedChannel(HTTPChannel):
     def is_idle(self) -> bool:
         """Whether no byte of any request was received since the last response."""
         return not self.requests and not self._buffer
+
+    def end(self) -> None:
+        """See `ClientConnection`."""
+        self.is_last = True
+        if self.is_idle:
+            self.loseConnection()
 
     def _watch_head(self) -> None:
         """Have the deadline run exactly while a request has begun and its head is not complete."""

@@ -112,6 +112,7 @@ class TlsTransport(PromptMixin, tcp.Server):
     def __init__(self, certificates: Certificates, sock: socket.socket, *more: Any) -> None:
         super().__init__(_encrypted(certificates.context, sock), *more)
         self._certificates = certificates
+        self._era = certificates.era
         self._late = certificates.clock.callLater(certificates.handshake_s, self._too_late)
 
     def doRead(self) -> Any:
@@ -160,6 +161,11 @@ class TlsTransport(PromptMixin, tcp.Server):
         if self._certificate is None and self._is_open:
             self._certificate = certificate_of(self.socket.getpeercert())
         return self._certificate
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its client was let in by authorities that do not let in all of those any more."""
+        return self._era is not self._certificates.era
 
     def _in_time(self) -> None:
         late, self._late = self._late, None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -101,6 +102,36 @@ class CertificatesTests(SynchronousTestCase):
         self.assertIn("took a new certificate: CN=server", self.said[0])
         self.assertEqual([], self.certificates.warnings())
         self.assertEqual({"used": 2}, series(self.metrics.certificate_loads))
+
+    def test_other_authorities(self) -> None:
+        """Only those that keep somebody out begin an era; a pair that does not fit changes nothing
+        until it does."""
+        eras: list[str] = []
+        self.certificates.on_era = lambda: eras.append("era")
+        self.look()
+        one, two, both = (self.files.cert.with_name(name) for name in ("one", "two", "both"))
+        for path in (one, two):
+            path.write_bytes(
+                Authority(path.parent / f"of-{path.name}", path.name).path.read_bytes()
+            )
+        both.write_bytes(one.read_bytes() + two.read_bytes())
+        for path, count in ((one, 1), (both, 1), (two, 2), (two, 2), (None, 2), (both, 3)):
+            self.take(evolve(self.files, client_ca=path))
+            self.assertEqual(count, len(eras), path)
+        key = self.files.key.read_bytes()
+        self.files.key.write_bytes(self.authority.issue("other", days=9)[1].read_bytes())
+        context = self.certificates.context
+        taken = Deferred.fromCoroutine(self.certificates.take(evolve(self.files, client_ca=one)))
+        self.assertIn("is not the key", str(self.failureResultOf(taken, Refused).value))
+        self.assertIs(context, self.certificates.context)
+        self.assertEqual(3, len(eras))
+        self.files.key.write_bytes(key)
+        self.look()
+        self.assertIsNot(context, self.certificates.context)
+        self.assertEqual(4, len(eras))
+
+    def take(self, files: CertificateFiles) -> None:
+        self.successResultOf(Deferred.fromCoroutine(self.certificates.take(files)))
 
     def test_the_same_trouble_is_logged_once(self) -> None:
         """Files that stay no use, and files that are no use again in the same way."""

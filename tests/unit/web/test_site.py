@@ -99,6 +99,27 @@ class DrainTests(ServerTestCase):
         self.assertFalse(client.disconnecting)
 
 
+class OutdatedTests(ServerTestCase):
+    """Connections whose client would not be let in any more."""
+
+    def test_they_end(self) -> None:
+        """An idle one closes, a busy one after its answer, and all others go on."""
+        gate = self.cache.gate = Deferred()
+        idle, busy, other = (self.server.connect() for _ in range(3))
+        for client in (idle, busy):
+            client.is_outdated = True  # type: ignore[attr-defined]
+        idle.ask("/pubkey")
+        busy.ask(PATH)
+        other.ask("/pubkey")
+        self.server.site.end_outdated()
+        self.assertEqual(
+            [True, False, False], [client.disconnecting for client in (idle, busy, other)]
+        )
+        gate.callback(None)
+        self.assertEqual(200, busy.response().status)
+        self.assertTrue(busy.disconnecting)
+
+
 class ErrorTests(ServerTestCase):
     def test_unexpected_error_is_500_with_an_id(self) -> None:
         """A bug of ours tells the client nothing but where to look."""
