@@ -16,7 +16,14 @@ from collections.abc import Callable, Sequence
 from attrs import frozen
 
 from ncps.aio.imports import named
-from ncps.commandline.parser import WrongWords, build_parser, describe_unknown, spell_out
+from ncps.commandline.parser import (
+    UnknownWord,
+    WrongWords,
+    build_parser,
+    describe_unknown,
+    describe_word,
+    spell_out,
+)
 from ncps.errors import NcpsError
 from ncps.settings.load import load
 from ncps.settings.problems import InvalidSettings
@@ -141,13 +148,16 @@ def run(
     try:
         words = spell_out(arguments)
         options, left = build_parser(given, words).parse_known_args(words)
+    except UnknownWord as error:
+        _complain(describe_word(error, words))
+        return USAGE_ERROR
     except WrongWords as error:
         _complain([str(error)])
         return USAGE_ERROR
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
     if left:
-        _complain(describe_unknown(left))
+        _complain(describe_unknown(left, words))
         return USAGE_ERROR
     if options.command is None:
         _complain(["which command? serve, migrate, rebuild, settings or keys (--help tells more)"])

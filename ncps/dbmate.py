@@ -23,6 +23,7 @@ from ncps.errors import Unavailable
 from ncps.settings.kinds.database_url import DATABASE_URL
 from ncps.settings.kinds.values import parse_duration
 from ncps.settings.schema.tree import Settings
+from ncps.settings.showing import quote
 from ncps.settings.surroundings import Surroundings
 
 PAUSE_S: Final = 1.0
@@ -110,7 +111,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _read(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments. Raises _UsageError, and SystemExit for --help and --version."""
-    options = build_parser().parse_args(arguments)
+    options, left = build_parser().parse_known_args(arguments)
+    if left:  # the word after such a flag may be its value
+        raise _UsageError(f"unknown flag {left[0].partition('=')[0]}")
     command = options.command
     if command is None:
         raise _UsageError("which command? up, migrate, status or wait (--help tells more)")
@@ -119,9 +122,9 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
     if command not in _COMMANDS:
         close = difflib.get_close_matches(command[:32], _COMMANDS, n=1)
         hint = f": did you mean {close[0]}?" if close else ": up, migrate, status or wait?"
-        raise _UsageError(f"unknown command {command[:100]!r}{hint}")
+        raise _UsageError(f"unknown command {quote(command)}{hint}")
     if options.rest:
-        raise _UsageError(f"unexpected argument {options.rest[0][:100]!r}")
+        raise _UsageError(f"unexpected argument {quote(options.rest[0])}")
     if options.env_file:
         raise _UsageError("--env-file is not supported: set DATABASE_URL, or give --url")
     return options

@@ -13,6 +13,7 @@ from ncps.cache.upkeep.identity import CacheIdentity
 from ncps.errors import Malformed, Refused
 from ncps.nix.keys import PublicKey, SecretKey
 from ncps.settings.schema.tree import Settings
+from ncps.settings.showing import existing
 
 _LARGEST: Final = 64 * 1024
 """Bytes of a file that are read for a key."""
@@ -52,18 +53,18 @@ def imported_key(settings: Settings) -> str | None:
     path = settings.cache.secret_key_path
     if path is None:
         return None
-    return key_in(path, f"cache-secret-key-path: {path}").export()
+    return key_in(path, "cache-secret-key-path: ").export()
 
 
-def key_in(path: Path, what: str) -> SecretKey:
+def key_in(path: Path, what: str = "") -> SecretKey:
     """Read the secret key in a file. Raises Refused if it cannot be used.
 
-    :param what: names the file in the message.
+    :param what: stands before the name of the file in the message.
     """
     try:
         with path.open("rb") as file:
             return SecretKey.parse(file.read(_LARGEST).decode("ascii"))
     except OSError as error:
-        raise Refused(f"{what} cannot be read: {error.strerror}") from error
+        raise Refused(f"{what}{existing(path)} cannot be read: {error.strerror}") from error
     except (Malformed, UnicodeDecodeError):
-        raise Refused(f"{what} is not a secret key of Nix (name:base64, 64 bytes)") from None
+        raise Refused(f"{what}{path} is not a secret key of Nix (name:base64, 64 bytes)") from None

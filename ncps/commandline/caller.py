@@ -17,6 +17,7 @@ from attrs import field, frozen
 from ncps.commandline.parser import WrongWords
 from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.settings.schema.tree import Settings
+from ncps.settings.showing import existing, quote
 
 TOKEN: Final = "NCPS_TOKEN"  # noqa: S105 - the name of a variable
 """The variable that has the token, so that no process list shows it."""
@@ -49,15 +50,15 @@ class Caller:
 
         Raises Refused if the daemon says no, with its text, Unavailable if it does not answer.
         """
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise WrongWords(f"--server: should be http://HOST:PORT, not {self.url[:200]!r}")
+        parts, port = urlsplit(self.url), _port(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or port is None:
+            raise WrongWords(f"--server: should be http://HOST:PORT, not {quote(self.url)}")
         headers = {"Accept": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         data = None if body is None else json.dumps(body).encode()
         try:
-            connection = _connection(parts.scheme, parts.hostname, parts.port)
+            connection = _connection(parts.scheme, parts.hostname, port)
             try:
                 connection.request(method, parts.path + path, data, headers)
                 response = connection.getresponse()
@@ -66,12 +67,22 @@ class Caller:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
-                f"no daemon answers at {self.url}: {error}; start it, or name another by --server"
+                f"no daemon answers at {quote(self.url)}: {error}; start it, or name another by"
+                " --server"
             ) from error
         return _read(response.status, text)
 
 
-def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+def _port(url: str) -> int | None:
+    """Return the port of a URL; None if it is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+
+
+def _connection(scheme: str, host: str, port: int) -> http.client.HTTPConnection:
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     context = ssl.create_default_context()
@@ -97,8 +108,11 @@ def _token(file: str | None) -> str:
     try:
         with Path(file).open("rb") as opened:
             return opened.read(_LONGEST_TOKEN).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"the token in {file} cannot be read: {error}") from error
+    except OSError as error:
+        where = existing(Path(file))
+        raise Refused(f"--token-file: {where} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise Refused(f"--token-file: {file} holds no token") from None
 
 
 def _own_url(settings: Settings) -> str:

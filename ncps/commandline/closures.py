@@ -18,6 +18,7 @@ from ncps.commandline.caller import Caller
 from ncps.commandline.parser import WrongWords
 from ncps.nix.base32 import ALPHABET
 from ncps.settings.schema.tree import Settings
+from ncps.settings.showing import quote
 
 _DIGEST: Final = re.compile(rf"(?:.*/)?([{ALPHABET}]{{32}})(?:-[^/]*|\.narinfo)?")
 BATCH: Final = 500
@@ -96,7 +97,7 @@ def _digests(paths: Sequence[str]) -> list[str]:
         match = _DIGEST.fullmatch(path.rstrip("/"))
         if match is None:
             raise WrongWords(
-                f"{path[:200]!r} should be a store path, a hash part of 32 characters, or the URL"
+                f"{quote(path)} should be a store path, a hash part of 32 characters, or the URL"
                 " of a narinfo"
             )
         found.append(match[1])

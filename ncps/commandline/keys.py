@@ -209,7 +209,7 @@ def _overlap(text: str) -> timedelta:
 def _given(name: str) -> SecretKey:
     """Read the key of a file, or of standard input."""
     if name != "-":
-        return key_in(Path(name), name)
+        return key_in(Path(name))
     try:
         return SecretKey.parse(sys.stdin.read(_LARGEST))
     except (Malformed, UnicodeDecodeError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -38,6 +38,20 @@ class WrongWords(Exception):
     """The command line is wrong."""
 
 
+class UnknownWord(WrongWords):
+    """A word stands where a command, a step or a shell should.
+
+    :param place: `command`, `step` or `shell`.
+    :param what: could stand there, for the message.
+    """
+
+    def __init__(self, place: str, text: str, what: str) -> None:
+        super().__init__(f"unknown {place} {text[:_LONGEST]!r}: {what}")
+        self.place = place
+        self.text = text
+        self.what = what
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises instead of printing a usage of a hundred flags."""
 
@@ -50,9 +64,7 @@ class _Parser(argparse.ArgumentParser):
         names = [name for name in action.choices if name not in _UNNAMED]
         all_of_them = f"{', '.join(names[:-1])} or {names[-1]}".removeprefix(" or ")
         hint = f"did you mean {close[0]}" if close else all_of_them
-        raise argparse.ArgumentError(
-            None, f"unknown {str(action.metavar).lower()} {text!r}: {hint}? (--help tells more)"
-        )
+        raise UnknownWord(str(action.metavar).lower(), str(value), f"{hint}? (--help tells more)")
 
     def error(self, message: str) -> NoReturn:
         raise WrongWords(message)
@@ -320,11 +332,47 @@ def spell_out(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def describe_unknown(left: Sequence[str]) -> list[str]:
-    """Return a sentence for each word that no command understands."""
-    flags = [word.partition("=")[0] for word in left if word.startswith("-") and word != "--"]
+def describe_word(error: UnknownWord, words: Sequence[str]) -> list[str]:
+    """Return a sentence about a word that is no command, and that may be a part of a secret.
+
+    :param words: all words of the command line.
+    """
+    before = words[: words.index(error.text)] if error.text in words else words
+    known = {word.name for word in _all_words(COMMANDS)} if error.place != "command" else set()
+    unknown = [flag for flag in _flags(before) if flag[2:] not in by_flag() and flag not in known]
+    if unknown:  # the word may be its value
+        return describe_unknown(unknown, words)
+    doubt = _doubt(before)
+    return [f"unknown {error.place}{doubt}: {error.what}" if doubt else str(error)]
+
+
+def _all_words(commands: Iterable[Command]) -> Iterator[Word]:
+    for command in commands:
+        yield from command.words
+        yield from _all_words(command.children)
+
+
+def _flags(words: Sequence[str]) -> list[str]:
+    return [word.partition("=")[0] for word in words if word.startswith("-") and word != "--"]
+
+
+def _doubt(words: Sequence[str]) -> str:
+    """Say why a word after these is not repeated; empty if it may be."""
+    for flag in _flags(words):
+        setting = by_flag().get(flag[2:])
+        if setting is not None and setting.is_secret:
+            return f" (not repeated here, since it may be a part of the value of {flag})"
+    return ""
+
+
+def describe_unknown(left: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return a sentence for each word that no command understands.
+
+    :param words: all words of the command line.
+    """
+    flags = _flags(left)
     if not flags:
-        return [f"unexpected argument {left[0]!r}"]
+        return [f"unexpected argument{_doubt(words) or f' {left[0]!r}'}"]
     problems = []
     for flag in flags:
         hint = hint_for(flag.removeprefix("--"), by_flag(), "--")

@@ -165,6 +165,28 @@ class MistakeTests(CommandCase):
         self.assert_refused("serve", "--cache-hostname", saying="expected one argument")
         self.assert_refused("serve", "--dry-run", saying="unknown flag --dry-run")
 
+    def test_no_message_repeats_what_may_be_a_secret(self) -> None:
+        """A word after a flag that does not exist may be its value, and one after the value of a
+        secret may be a part of it."""
+        typo, part = "unknown flag --typo", "may be a part of the value of --cache-get-token"
+        given = ("--cache-get-token", "a")
+        for words, saying in (
+            (("--typo", "hunter2", "serve"), typo),
+            (("--log-level", "info", "--typo", "hunter2", "serve"), typo),
+            (("pin", "--typo", "hunter2", "list"), typo),
+            (("serve", "--typo", "hunter2"), typo),
+            ((*given, "hunter2", "serve"), part),
+            (("keys", *given, "hunter2"), part),
+            (("serve", *given, "hunter2"), part),
+            (("pin", "add", "ncps_hunter2hunter2hunter2hunter2"), "should be a store path"),
+            (("pin", "list", "--server", "ftp://u:hunter2@h"), "should be http://HOST:PORT"),
+            (("pin", "list", "--server", "http://u:hunter2@h:99999"), "should be http://HOST:PORT"),
+        ):
+            code, _, err = self.run_command(*words)
+            self.assertEqual(2, code, words)
+            self.assertIn(saying, err)
+            self.assertNotIn("hunter2", err)
+
     def test_a_wrong_value_of_a_command_is_a_mistake_too(self) -> None:
         """The commands themselves tell it, and no store is opened for it."""
         with contextlib.redirect_stderr(io.StringIO()) as err:

@@ -110,11 +110,12 @@ class CertificatesTests(SynchronousTestCase):
         self.certificates.on_era = lambda: eras.append("era")
         self.look()
         one, two, both = (self.files.cert.with_name(name) for name in ("one", "two", "both"))
-        for path in (one, two):
-            path.write_bytes(
-                Authority(path.parent / f"of-{path.name}", path.name).path.read_bytes()
+        for file in (one, two):
+            file.write_bytes(
+                Authority(file.parent / f"of-{file.name}", file.name).path.read_bytes()
             )
         both.write_bytes(one.read_bytes() + two.read_bytes())
+        path: Path | None
         for path, count in ((one, 1), (both, 1), (two, 2), (two, 2), (None, 2), (both, 3)):
             self.take(evolve(self.files, client_ca=path))
             self.assertEqual(count, len(eras), path)
