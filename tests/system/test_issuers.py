@@ -81,6 +81,27 @@ class IssuerStage(Stage):
     def token(self, name: str = "key-1", **changes: object) -> str:
         return sign(self.claims(**changes), name=name)
 
+    def wrong_tokens(self) -> dict[str, str]:
+        now = time.time()
+        public = private_key("RS256", "key-1").public_key()
+        secret = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        signed = f"{encoded({'alg': 'HS256', 'kid': 'key-1'})}.{encoded(self.claims())}"
+        tag = hmac.digest(secret, signed.encode(), hashlib.sha256)
+        right = self.token()
+        return {
+            "alg=none": f"{encoded({'alg': 'none', 'kid': 'key-1'})}.{encoded(self.claims())}.AA",
+            "the public key as a secret": f"{signed}.{encoded(tag)}",
+            "key of the other issuer": sign(self.claims(), name="lab-1", head={"kid": "key-1"}),
+            "a stranger": self.token(iss="https://evil.example"),
+            "expired": self.token(exp=now - 60),
+            "not yet valid": self.token(nbf=now + 600),
+            "another audience": self.token(aud="sts.amazonaws.com"),
+            "cut": right[:-5],
+            "changed": f"{right[:-6]}AAAAAA",
+            "nested": f"{encoded({'alg': 'RS256'})}.{encoded('[' * 3000)}.AA",
+            "twice": f"{encoded({'alg': 'RS256'})}.{encoded(chr(123) + _TWICE)}.AA",
+        }
+
     def read(self, daemon: Daemon, token: str, path: StorePath | None = None) -> Answer:
         target = f"/{(path or self.path).digest}.narinfo"
         return self.ask(daemon, target, Authorization=f"Bearer {token}")
@@ -113,27 +134,6 @@ class IssuerTests(IssuerStage):
         self.assertGreater(
             self.metric(daemon, 'ncps_authentications_total{result="invalid",source="oidc"}'), 5
         )
-
-    def wrong_tokens(self) -> dict[str, str]:
-        now = time.time()
-        public = private_key("RS256", "key-1").public_key()
-        secret = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        signed = f"{encoded({'alg': 'HS256', 'kid': 'key-1'})}.{encoded(self.claims())}"
-        tag = hmac.digest(secret, signed.encode(), hashlib.sha256)
-        right = self.token()
-        return {
-            "alg=none": f"{encoded({'alg': 'none', 'kid': 'key-1'})}.{encoded(self.claims())}.AA",
-            "the public key as a secret": f"{signed}.{encoded(tag)}",
-            "key of the other issuer": sign(self.claims(), name="lab-1", head={"kid": "key-1"}),
-            "a stranger": self.token(iss="https://evil.example"),
-            "expired": self.token(exp=now - 60),
-            "not yet valid": self.token(nbf=now + 600),
-            "another audience": self.token(aud="sts.amazonaws.com"),
-            "cut": right[:-5],
-            "changed": f"{right[:-6]}AAAAAA",
-            "nested": f"{encoded({'alg': 'RS256'})}.{encoded('[' * 3000)}.AA",
-            "twice": f"{encoded({'alg': 'RS256'})}.{encoded(chr(123) + _TWICE)}.AA",
-        }
 
     def test_keys_that_change(self) -> None:
         """A new key counts at once; while the issuer is away, those that are known do."""

@@ -48,11 +48,11 @@ class UploadStage(Stage):
         self.last_head = head.decode("latin-1")
         return raw_status(data), body.decode()
 
-    def put(self, daemon: Daemon, path: str, data: bytes) -> tuple[int, str]:
+    def put(self, daemon: Daemon, path: str, data: bytes, *fields: str) -> tuple[int, str]:
         """Upload; return the status and the body of the answer."""
         line = self.connect(daemon)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            line.sendall(head(path, f"Content-Length: {len(data)}") + data)
+            line.sendall(head(path, f"Content-Length: {len(data)}", *fields) + data)
         return self.answer(line)
 
     def put_nar(self, daemon: Daemon, one: Sample) -> tuple[int, str]:

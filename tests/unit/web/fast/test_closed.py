@@ -153,6 +153,31 @@ class ClosedReadsTests(SynchronousTestCase):
         road.doorman.revoke()
         self.assertEqual(401, self.status(road, bearer("right")))
 
+    def test_each_token_gets_its_status_for_a_file(self) -> None:
+        """As for a narinfo, also right after the short road has sent the file to another client."""
+        road = ClosedRoad(is_short=True)
+
+        def status(rest: bytes) -> int:
+            road.client.send(nar_head(NARS[0], bearer("right")))
+            self.assertEqual(200, road.client.response().status)
+            self.assertTrue(road.server.logged[-1].is_hot)
+            road.client.send(nar_head(NARS[0], rest))
+            return road.client.response().status
+
+        road.client.send(nar_head(NARS[0], bearer("right")))
+        self.assertEqual(200, road.client.response().status)
+        for form in (bearer, basic):
+            for token, expected in zip(  # the name of a file is the leave of "some" to read it
+                _TOKENS, (200, 403, 200, 200, 401, 401, 503, 401), strict=True
+            ):
+                self.assertEqual(expected, status(form(token)), token)
+        self.assertEqual(401, status(REST))
+        road.doorman.revoke()
+        for rest in (bearer("right"), REST):
+            road.client.send(nar_head(NARS[0], rest))
+            self.assertEqual(401, road.client.response().status)
+            self.assertFalse(road.server.logged[-1].is_hot)
+
     def test_a_right_token_takes_the_short_cut(self) -> None:
         """Closed reads are as quick as open ones; the log has the name of the token."""
         road = ClosedRoad(is_short=True)
