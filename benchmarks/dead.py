@@ -1,4 +1,4 @@
-"""What a dead upstream in front of a live one costs: the wall time of a cold `nix copy`.
+"""The cost of a dead upstream in front of a live one: the wall time of a cold `nix copy`.
 
 Dead means that connections are refused, or that they are accepted and nothing is ever said.
 """

@@ -1,4 +1,4 @@
-"""What a lease costs, by where it is kept: `--only leases`; each kind in a process of its own."""
+"""The cost of a lease, by where it is kept: `--only leases`; each kind in a process of its own."""
 
 from __future__ import annotations
 

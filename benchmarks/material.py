@@ -1,4 +1,4 @@
-"""What is served: narinfos and NARs from a fixed seed, in a directory that nginx can serve.
+"""Material to serve: narinfos and NARs from a fixed seed, in a directory that nginx can serve.
 
 A NAR holds one file of blocks that differ only in a counter at their start, which is as good as
 random to everything that does not compress, and quickly made in any size without keeping it.

@@ -1,4 +1,4 @@
-"""What a process and its children have cost, as /proc tells it (Linux)."""
+"""The cost of a process and its children, as /proc tells it (Linux)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a narinfo with 100,000 references costs those who ask for something else meanwhile."""
+"""The cost of a narinfo with 100,000 references for clients that ask for other things."""
 
 from __future__ import annotations
 

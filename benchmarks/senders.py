@@ -32,7 +32,7 @@ class Sender(threading.Thread):
     """One upload.
 
     :ivar sent: bytes of the body.
-    :ivar trouble: what went wrong, or the status line of an answer that is none of success.
+    :ivar trouble: the error, or the status line of an answer without success.
     """
 
     def __init__(self, port: int, size: int, seed: int, *, is_whole: bool) -> None:

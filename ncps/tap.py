@@ -78,7 +78,7 @@ class Options(usage.Options):
             raise
 
     def _rest(self, words: list[str]) -> list[str]:
-        """Keep the settings among the words; return the others. Raises UsageError."""
+        """Keep the settings among the words; return others. Raises UsageError for a wrong one."""
         known = by_flag()
         rest: list[str] = []
         while words:

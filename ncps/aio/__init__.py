@@ -1,1 +1,1 @@
-"""What Twisted lacks: waiting, threads, growing files, listening; nothing of ours above formats."""
+"""Tools that Twisted lacks: waiting, threads, growing files; nothing of ours above ports."""

@@ -34,8 +34,8 @@ class LockFile:
     """One lock file; all methods are quick and meant for start and stop.
 
     :param path: of the file; its directory must exist.
-    :param subject: what is locked, for messages: "the store in /var/lib/ncps".
-    :param other: what a second process could have for itself: "a directory of its own".
+    :param subject: the locked thing, for messages: "the store in /var/lib/ncps".
+    :param other: the remedy for a second process: "a directory of its own".
     """
 
     def __init__(self, path: Path, subject: str, other: str = "a directory of its own") -> None:

@@ -14,7 +14,7 @@ _NO_DIRECTORY: Final = frozenset({errno.EEXIST, errno.ENOTDIR})
 def remedy(setting: str, error: BaseException | None) -> str:
     """Say what would make the directory of a setting usable.
 
-    :param error: what is wrong with it, if an OSError.
+    :param error: the error of the directory, if it is an OSError.
     """
     code = error.errno if isinstance(error, OSError) else None
     if code in _NO_DIRECTORY:

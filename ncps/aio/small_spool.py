@@ -125,8 +125,8 @@ class SmallSpool(GrowingFile):
     def _show(self) -> None:
         """Let readers have what has come: the source may send nothing more for a long time.
 
-        What came of a source that broke off is shown with the first bytes of the next one: until
-        then, clients can still be told an error.
+        Bytes of a source that broke off are shown with the first bytes of the next one: until then,
+        clients can still get an error.
         """
         self._is_late = True
         if not self._is_closed:

@@ -1,6 +1,6 @@
 """Reloaders: each has one part of a running process go on with other settings.
 
-A setting that one of them takes says `reloads=True` in the schema. What runs goes on with the
+A setting that one of them takes says `reloads=True` in the schema. Running work goes on with the
 settings that it began with.
 """
 

@@ -59,7 +59,7 @@ class Role(Protocol):
     :ivar siblings: where this process reaches each of them.
     :ivar is_in_charge: whether locks, schema and leftovers are seen to here, and not by a
         supervisor.
-    :ivar notices: what siblings tell each other; None without siblings.
+    :ivar notices: messages among siblings; None without siblings.
     :ivar leases: directory in which siblings lease; None without siblings.
     :ivar gather: collects the metrics of all siblings, from `begin` on; None without any.
     :ivar watchdog: restarts this process if its reactor stands still.

@@ -70,7 +70,7 @@ class Runtime:
     """Starts all parts of a process, and stops those that were started.
 
     :param ending: the time that running work has at the end.
-    :ivar status: what systemd shows of this process.
+    :ivar status: the line that systemd shows of this process.
     :ivar reloaders: take new settings, one after the other; none before the end of the start.
     """
 

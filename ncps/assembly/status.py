@@ -18,7 +18,7 @@ class StatusLine:
     """The status of one process.
 
     :ivar addresses: where it serves; empty until it does.
-    :ivar totals: what the catalog has last counted; None until then.
+    :ivar totals: the last counts of the catalog; None before the first.
     """
 
     role: Role

@@ -208,7 +208,7 @@ class Guard:
 
 
 def permitted(principal: Principal, scope: Scope, path: str | None = None) -> Principal:
-    """Return the principal if it may do this. Raises Forbidden.
+    """Return the principal. Raises Forbidden if it may not do this.
 
     :param path: base name of the store path that the act is about; None: of none, or not known yet.
     """

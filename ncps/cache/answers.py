@@ -60,7 +60,7 @@ class ServedNarInfo(NamedTuple):
     :param text: rendered and signed.
     :param tag: its entity tag, as in ETag.
     :param upstream: name of the upstream it came from; empty if unknown.
-    :param nar: what is known of the NAR that it names.
+    :param nar: the record of the NAR that it names.
     :param may_repeat: says each time it is called whether `narinfo` would give this answer again.
         It is good until the function given to `Cache.watch` is told of the digest. A caller keeps
         it before its next await, or not at all. None if `narinfo` must be asked.

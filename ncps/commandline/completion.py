@@ -93,7 +93,7 @@ def _known() -> str:
 def _filled(script: str, cases: Mapping[str, str], settings: str) -> str:
     """Fill a script with the words of all commands.
 
-    :param cases: what to offer after each command.
+    :param cases: the words to offer after each command.
     """
     paths, values = _path_flags(), _value_flags()
     return script.format(

@@ -1,7 +1,7 @@
 """`ncps nar recompress`: a NAR in another compression becomes one in zstd.
 
-The file is read, decompressed, checked, compressed and written piece by piece. What was written is
-read again, by another library than the one that wrote it, before it gets its name.
+The file is read, decompressed, checked, compressed and written piece by piece. Another library than
+the one that wrote the file reads it again before it gets its name.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from ncps.nix.references import References
 from ncps.nix.storepath import STORE_DIR, StorePath
 
 Method = Literal["text", "flat", "nar"]
-"""What is hashed: the contents of a file (`text`, `flat`), or a NAR."""
+"""The hashed bytes: the contents of a file (`text`, `flat`), or a NAR."""
 
 _PREFIXES: Final[dict[Method, str]] = {"text": "text:", "flat": "fixed:", "nar": "fixed:r:"}
 _DIGEST_SIZE = 20  # bytes of the hash part of a store path

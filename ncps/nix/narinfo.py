@@ -3,9 +3,9 @@
 Lines of ``Key: value``. Reading is lenient where caches in the wild differ (line ends, unknown
 keys, missing optional fields) and stubborn where a client would be misled (Malformed, naming the
 field); writing is strict, since Nix takes the value from two bytes after the key's end and reads
-on into the next line if there is no blank. What a narinfo signs is its fingerprint: path, NarHash,
-NarSize and references. URL, Compression, FileHash, FileSize, Deriver and CA are not signed and may
-be rewritten by each server of the text.
+on into the next line if there is no blank. A signature covers the fingerprint of a narinfo: path,
+NarHash, NarSize and references. URL, Compression, FileHash, FileSize, Deriver and CA are not signed
+and may be rewritten by each server of the text.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class StorePath:
     To sort texts is fifty times as fast.
 
     :param digest: the hash part, 32 characters of nix32.
-    :param name: what follows the dash, 1 to 211 characters.
+    :param name: the part after the dash, 1 to 211 characters.
     """
 
     digest: str

@@ -6,7 +6,7 @@ from ncps.observe.labelled import Labelled
 from ncps.observe.registry import Registered
 
 SOURCES = ("token", "static", "oidc", "certificate", "proxy", "none")
-"""What knows the credentials; `none` for those that nothing knows."""
+"""The sources that know credentials; `none` for unknown credentials."""
 RESULTS = ("ok", "unknown", "expired", "revoked", "invalid", "unavailable")
 
 

@@ -53,7 +53,7 @@ _SECRET = re.compile(
 _PLAIN_TEMPLATE = re.compile(r"(?:[^{}]|\{[a-z_][a-z0-9_]*\})*")
 _ALWAYS = frozenset({"time", "level", "message", "logger"})
 _OURS = _ALWAYS | {"error", "traceback"}
-#: What `twisted.python.log` adds to an event for observers of the old kind.
+#: Fields that `twisted.python.log` adds to an event for observers of the old kind.
 _LEGACY = frozenset(
     {"message", "time", "system", "isError", "format", "failure", "why", "logLevel"}
 )

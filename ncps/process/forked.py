@@ -56,7 +56,7 @@ class ForkedProcess:
             writer.write(data)
 
     def signalProcess(self, signalID: int) -> None:
-        """See `IProcessTransport`. Raises ProcessExitedAlready."""
+        """See `IProcessTransport`. Raises ProcessExitedAlready if it has ended."""
         if self.pid is None:
             raise ProcessExitedAlready
         try:

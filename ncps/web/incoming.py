@@ -169,7 +169,7 @@ class IncomingBody:
         return piece
 
     async def _wait(self) -> None:
-        """Wait for the client. Raises SlowClient."""
+        """Wait for the client. Raises SlowClient if it does not keep the pace."""
         if self._is_expectant:
             self._is_expectant = False
             self._channel.write(_CONTINUE)
@@ -205,7 +205,7 @@ class IncomingBody:
             raise SlowClient(f"{came} bytes of the body came in {self._waited_s:.0f} s")
         self._waited_s, self._received_before = 0.0, self.received
 
-    # What the connection calls
+    # Calls of the connection
 
     def came(self, data: bytes) -> None:
         """Take bytes from the connection."""

@@ -52,7 +52,7 @@ class NcpsRequest(FileRequest):
     is_accounted = False
     """Whether the site has counted it out."""
     body: IncomingBody | None = None
-    """What follows the head; None if nothing does."""
+    """The body behind the head; None if there is none."""
     principal: Principal = NOBODY
     """The client as its credentials name it."""
     is_private = False

@@ -63,12 +63,12 @@ class _Told:
 _TIMED_OUT = _Told(504, "an upstream did not answer in time", retry=True)
 
 _NOT_STORED = _Told(503, "cannot be stored or removed now", retry=True)
-"""What a client is told that writes, which needs our own servers alone, in time or not."""
+"""Answers to clients that write, which needs our own servers alone, in time or not."""
 
 _WRITES = frozenset({b"PUT", b"DELETE"})
 
 _BLOCKED = _Told(403, "not allowed")
-"""What a client is told that writes something which this cache never has."""
+"""The answer to a client that writes something which this cache never has."""
 
 _TABLE: Mapping[type[NcpsError], _Told] = {
     NotFound: _Told(404, "not found"),

@@ -30,13 +30,13 @@ from ncps.web.request import NcpsRequest
 from ncps.web.targets import has_secret
 
 UPLOAD: Final = b"/upload"
-"""What the paths of uploads begin with."""
+"""The beginning of the paths of uploads."""
 
 ELSEWHERE: Final = (
     "uploads go below /upload: `nix copy --to http://HOST/upload`"
     " (or set cache-upload-at-root at the cache)"
 )
-"""What a client is told that uploads beside it."""
+"""The answer to a client that uploads elsewhere."""
 
 _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 

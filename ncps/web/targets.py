@@ -12,7 +12,7 @@ _NAMED: Final = re.compile(
     rb"[?&;](?:access_token|auth_token|api_key|id_token|token|password)=", re.IGNORECASE
 )
 _TOKEN: Final = re.compile(rb"ncps_[A-Za-z0-9_-]{43}")
-"""What `ncps token create` makes."""
+"""The form of tokens that `ncps token create` makes."""
 _USER: Final = re.compile(rb"(https?://)[^/?]*@", re.IGNORECASE)
 """User and password before the host, in a target in absolute form."""
 

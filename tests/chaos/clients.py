@@ -36,7 +36,7 @@ class Client(Asker):
     :param number: of the operation, for the details.
     """
 
-    # What clients do
+    # Acts of clients
 
     async def run(self, number: int, chance: Random) -> None:
         """Do one thing, and note whether it should have worked."""

@@ -75,7 +75,7 @@ class Crowd(ABC):
 
     :param directory: for the daemons; empty.
     :param tell: is told what happens.
-    :param away_answer: what the daemons answer while no upstream can be asked: absent or error.
+    :param away_answer: the daemons' answer while no upstream can be asked: absent or error.
     """
 
     seed: int
@@ -202,6 +202,7 @@ class Crowd(ABC):
         client = self.client()
         stored = await asyncio.to_thread(self.vandal.place.stored)
         for name in sorted(self.vandal.names.union(stored)):
-            # What no narinfo names any more heals, and what has no row gets one, if asked for.
+            # Files that no narinfo names any more heal, and files without a row get one, if asked
+            # for.
             await client.touch(f"nar/{name}")
         client.close()

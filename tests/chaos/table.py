@@ -46,8 +46,8 @@ ORDINARY = (
     "peak memory of the last life, MiB",
     "seconds",
 )
-"""What is counted besides, in the order of the document; rows that are 0 throughout are left out
-but for the first ones, which every run has."""
+"""Further counts, in the order of the document; rows that are 0 throughout are left out but for the
+first ones, which every run has."""
 
 
 def _counts(score: Score) -> dict[str, int]:

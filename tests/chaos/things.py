@@ -18,7 +18,7 @@ class Thing:
 
     :param homes: the origins that have it.
     :param other: the same NAR in another file, which `strangers` have instead.
-    :param facts: what every narinfo of it must say, by field, those of the file aside.
+    :param facts: the fields that every narinfo of it must have, those of the file aside.
     :param is_private: whether the private origin alone has it, under its own key.
     """
 

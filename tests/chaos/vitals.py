@@ -90,7 +90,8 @@ class Vitals:
             with suppress(FileNotFoundError):
                 target = str(link.readlink())
                 far, near, state = links.get(target, (0, 0, ""))
-                # What a client has left is none of those that replicas keep open between them.
+                # Connections that a client has left are none of those that replicas keep open
+                # between them.
                 kind = bounds.links.get(far)
                 if kind is None and state == ESTABLISHED:
                     kind = bounds.links.get(near)

@@ -12,7 +12,7 @@
     relay 2   ----------------------------ill......-------------------
 
 When an origin comes back, the daemon may take as long to notice as it was away (its pauses
-double); only then is it counted as known to be well. Who is ill when and every fault of every
+double); only then is it counted as known to be well. The times of illness and every fault of every
 answer follow from the seed; a fault depends on origin, method, target and the how-manieth such
 request it is, not on the order in which clients come.
 """

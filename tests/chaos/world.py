@@ -221,7 +221,7 @@ class World:
     def lose(self) -> None:
         """Forget the last moments, which may be lost: a daemon is killed just now.
 
-        What its last answers show when they are read may be lost, too.
+        Facts that its last answers show when they are read may be lost, too.
         """
         since = time.monotonic() - JUST_BEFORE_S
         self.lives += 1

@@ -138,8 +138,10 @@ class Closing(ClusterStage):
                 self.assert_served(replica, each)
 
     def test_a_removal_while_nobody_can_be_told(self) -> None:
-        """Redis is away: a removal that needs a lease is refused, one for ever needs none; the
-        other replica knows of it when Redis is back."""
+        """Redis is away: a removal that needs a lease is refused, one for ever needs none.
+
+        The other replica knows of it when Redis is back.
+        """
         first, second = self.pair()
         path, blocked = self.others[:2]
         targets = self.warm([first, second], path, blocked)

@@ -19,7 +19,7 @@ class Reader(threading.Thread):
     :param ports: of servers that all have it; the first is asked first.
     :param attempts: without progress, before it gives up.
     :ivar position: bytes got so far, all of them right.
-    :ivar trouble: what went wrong for good; empty if nothing did.
+    :ivar trouble: the final error; empty if there is none.
     :ivar first_byte_s: from the start to the first byte.
     """
 

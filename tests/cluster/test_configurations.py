@@ -64,7 +64,7 @@ class ConfigurationTests(Stage):
     def start(self, name: str, others: Mapping[str, str], *, at_start: Told = ()) -> Configured:
         """Start a configuration and see that it serves, after the warnings that are right.
 
-        :param others: what replaces texts of this configuration.
+        :param others: texts that replace those of this configuration.
         :param at_start: words of warnings that this machine earns, after those of its settings.
         """
         port = free_port()

@@ -36,7 +36,7 @@ POSTGRESQL: Final = "postgresql://ncps:easypwd@postgres:5432/ncps?sslmode=disabl
 class UnitDaemon(Daemon):
     """A daemon as a unit starts it, with the unit's files, directories and credentials here.
 
-    :param others: what replaces texts of the unit.
+    :param others: texts that replace those of the unit.
     :param secrets: contents of credentials.
     """
 

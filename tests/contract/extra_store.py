@@ -31,7 +31,7 @@ class ExtraStoreContract(Contract):
         return sorted(found, key=lambda one: one[0].name)
 
     async def test_unknown_extra_is_surely_absent(self) -> None:
-        """What was never put is not there."""
+        """An extra that was never put is not there."""
         for key in (*KEYS, *UPLOADED):
             self.assertIsNone(await self.store.read(key))
             await self.assert_raises(NotFound, self.store.open(key))

@@ -92,7 +92,7 @@ class UpstreamCase(Case):
 
 
 class UpstreamContract(UpstreamCase):
-    """What every Upstream does."""
+    """Tests for every Upstream."""
 
     def test_upstream_introduces_itself(self) -> None:
         """Name and URL show neither credentials nor a final slash."""

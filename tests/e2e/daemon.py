@@ -59,7 +59,7 @@ class Daemon(Server):
     """`ncps serve` over one directory; may be started, ended and started again on its port.
 
     :param options: further command line options.
-    :ivar program: what the interpreter runs.
+    :ivar program: the program for the interpreter.
     :ivar environment: variables of its own.
     :ivar is_forked: whether it is forked from a process that has loaded the program already.
     :ivar main: of one that is forked: module with the function `main` that it runs.

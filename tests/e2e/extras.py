@@ -24,7 +24,7 @@ ARGUMENTS = "write-nar-listing=1&index-debug-info=true&compression=xz"
 class Extras(Bench):
     """Tests for every client. Nothing is signed: all paths have content addresses.
 
-    :ivar cache: what Nix itself has written.
+    :ivar cache: the files that Nix itself has written.
     """
 
     def setUp(self) -> None:
@@ -80,7 +80,7 @@ class Extras(Bench):
             client = self.client()
 
     def test_listing_and_link_are_those_that_nix_writes(self) -> None:
-        """What ncps makes of the NAR alone says what Nix has written for it."""
+        """The extras that ncps makes from the NAR alone are those that Nix has written for it."""
         digest = self.digest()
         listing, link = self.cache / f"{digest}.ls", self.cache / f"debuginfo/{BUILD_ID}.debug"
         ours = fetch(f"{self.ncps.url}/{digest}.narinfo").body.decode()

@@ -113,7 +113,7 @@ class NixClient:
         """Run a program to its end and return what it printed; NixError if it failed."""
         return finish(self.start(applet, *arguments), deadline=deadline)
 
-    # What users do
+    # Acts of users
 
     def start_install(
         self, url: str, public_keys: Sequence[str], *paths: str

@@ -11,7 +11,7 @@ class Closed:
     """Tests for every client."""
 
     def test_a_token_in_the_netrc_file(self: Bench) -> None:  # type: ignore[misc]
-        """What `ncps token create --netrc` prints is enough; without it, Nix gets nothing."""
+        """The line of `ncps token create --netrc` is enough; without it, Nix gets nothing."""
         daemon = self.daemon(self.file_server("zstd"), options=("--auth-reads", "token"))
         key = run_ncps(daemon, "keys", "show").stdout.split()[0]
         made = run_ncps(daemon, "token", "create", "--name", "laptop", "--netrc", "127.0.0.1")

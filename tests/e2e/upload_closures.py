@@ -73,7 +73,7 @@ class UploadClosures(Bench):
         self.roundtrip(daemon)
 
     def test_an_upload_asks_no_upstream(self) -> None:
-        """What a client looks for before it uploads is looked for here alone."""
+        """The cache alone is searched for paths that a client looks for before it uploads."""
         empty = self.fresh_directory("empty")
         empty.mkdir()
         server = FileServer(empty)

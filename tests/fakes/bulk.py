@@ -43,7 +43,7 @@ class StubBulk(Bulk):
     """Says of every path what `states` has, else UNKNOWN.
 
     :ivar asked: the questions, each with whether upstreams were to be asked.
-    :ivar next_closure: what the next closure is, or why it is none.
+    :ivar next_closure: the next closure, or the error in its place.
     """
 
     def __init__(self) -> None:

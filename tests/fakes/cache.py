@@ -162,7 +162,7 @@ class StubCache(Cache):
     :ivar parts: of every NAR asked for, whether a part was wanted.
     :ivar old_names: of NARs, as others call them.
     :ivar used: digests and keys that were said to be repeated.
-    :ivar forget: what was given to `watch`; `nar_changed` what was given to `watch_nars`.
+    :ivar forget: the function given to `watch`; `nar_changed` is that given to `watch_nars`.
     :ivar gate: if set, narinfo and nar wait for it first.
     """
 
@@ -247,7 +247,7 @@ class StubRealisations(RealisationCache):
 
     :ivar asked: every key asked for, and whether without upstreams.
     :ivar taken: every upload.
-    :ivar upload: what becomes of each, or the error.
+    :ivar upload: the result of each, or the error.
     """
 
     def __init__(self) -> None:

@@ -46,7 +46,7 @@ class MemoryCatalog(Failing, Inventory):
 
     :ivar pinned: the paths that each pin holds, by its root; see `MemoryPins`.
     :ivar blocks: blocked paths; see `MemoryRemovals`.
-    :ivar off: what the next recount says.
+    :ivar off: the result of the next recount.
     :ivar clock_ahead_s: seconds by which its clock is ahead of this machine's.
     """
 

@@ -13,7 +13,7 @@ MAX_SIZE = 256 * 1024
 class FakeDocuments(Documents):
     """Documents by URL.
 
-    :ivar pages: what is there: bytes, or the error of a fetch.
+    :ivar pages: the documents by URL: bytes, or the error of a fetch.
     :ivar moved: the URLs that lead elsewhere.
     :ivar fetched: the URLs that were asked for.
     :ivar held: fetches that wait for `release`, while `holds` is true.

@@ -105,7 +105,7 @@ class MemoryNotices(Notices):
     """See `ncps.ports.Notices`.
 
     :param beside: another replica on the same line.
-    :ivar published: what was published here, oldest first.
+    :ivar published: the notices published here, oldest first.
     """
 
     def __init__(self, *, beside: MemoryNotices | None = None) -> None:

@@ -11,7 +11,7 @@ from tests.fakes.upstream import ScriptedUpstream
 class ScriptedPeers(Peers):
     """Peers that a test scripts, in memory.
 
-    :ivar line: what answers: its NARs are what is arriving, its scripts say how.
+    :ivar line: the upstream that answers: its NARs are arriving, its scripts say how.
     :ivar file: names every file there.
     :ivar failure: raised by `find_nar` while it is set.
     :ivar is_silent: whether `find_nar` waits for `line.release`.

@@ -13,7 +13,7 @@ class MemoryReplicas(Failing, Replicas):
     """See `ncps.ports.Replicas`.
 
     :ivar key: the public key that the catalog knows.
-    :ivar now: what its clock shows.
+    :ivar now: the time on its clock.
     """
 
     def __init__(self) -> None:

@@ -69,7 +69,7 @@ class _Failing:
 class MemoryNarStore(_Failing, NarStore):
     """NARs in a dictionary; `objects` and `asides` may be looked at and changed.
 
-    :ivar asides: what was set aside, with its bytes, by mark.
+    :ivar asides: the objects that were set aside, with their bytes, by mark.
     :ivar elsewhere: if set, `location` gives it with the file name after it.
     :ivar bodies: every body that was opened, to see that all of them were closed.
     :ivar undiscardable: marks of what `discard` has no leave to remove.

@@ -16,7 +16,7 @@ from tests.fakes.failing import Failing
 class MemoryTokens(Failing, Tokens):
     """See `ncps.ports.Tokens`.
 
-    :ivar now: what its clock shows.
+    :ivar now: the time on its clock.
     :ivar asked: how often the version was asked for.
     :ivar reads: how often the whole table was read.
     """

@@ -18,7 +18,7 @@ class StubUploads(Uploads):
     :ivar nars: files of NARs, and the size that was announced of each.
     :ivar narinfos: texts of narinfos.
     :ivar shown: narinfos that are said to be stored.
-    :ivar clients: who has uploaded narinfos.
+    :ivar clients: the clients that have uploaded narinfos.
     :ivar outcome: of each upload, or its error.
     """
 

@@ -31,7 +31,7 @@ class Script:
     :param trickles_from: each chunk from this byte on waits for `ScriptedUpstream.release`.
     :param lie_at: this byte is another.
     :param extra: follows the end.
-    :param total: what the head says of the file's size; 0 leaves it out, None tells the truth.
+    :param total: the size of the file in the head; 0 leaves it out, None tells the truth.
     :param ignores_range: whether the body begins at 0, also where a later part was asked for.
     :param failure: the body fails with this instead of ending.
     :param chunk: size of the pieces.
@@ -64,7 +64,7 @@ class ScriptedUpstream(Upstream):
     :ivar scripts: for the next NARs asked for, in order; then `otherwise`.
     :ivar is_away: whether everything is Unavailable.
     :ivar is_silent: whether queries wait for `release`.
-    :ivar log: what was asked, in order: ("narinfo", digest, 0), ("nar", url, offset), ...
+    :ivar log: the questions, in order: ("narinfo", digest, 0), ("nar", url, offset), ...
     :ivar bodies: how many are open.
     :ivar sent: bytes of NARs.
     """

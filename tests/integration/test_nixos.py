@@ -62,7 +62,8 @@ NIXPKGS: Final = {
     "SystemCallFilter": ["@system-service", "~@privileged @resources"],
     "UMask": "0077",
 }
-"""What the module of nixpkgs forbids its service, and a UMask that is tighter than its 0066."""
+"""Acts that the module of nixpkgs forbids its service, and a UMask that is tighter than its
+0066."""
 
 PLACES: Final = {
     "ConfigurationDirectory",

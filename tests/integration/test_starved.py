@@ -1,7 +1,7 @@
 """Memory that runs out, anywhere between a file and its socket: right bytes, or a visible end.
 
 Allocations fail one by one, or some in a row, counted from the arrival of a request on, in a
-server of its own (`starved`). Which step of the answer that hits follows from the count alone.
+server of its own (`starved`). The step of the answer that this hits follows from the count alone.
 """
 
 from __future__ import annotations

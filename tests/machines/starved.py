@@ -2,7 +2,7 @@
 
     python -m tests.machines.starved DIRECTORY
 
-Its first line of output is its port. What a client sends may begin with a line `!FIRST COUNT`:
+Its first line of output is its port. The bytes of a client may begin with a line `!FIRST COUNT`:
 from the arrival of the bytes behind it on, FIRST - 1 allocations succeed and the next COUNT fail,
 whichever thread makes them, up to the end of the connection.
 """

@@ -102,7 +102,7 @@ def _filter() -> bytes:
 
 
 def ask_for_leave(where: str) -> None:
-    """Have this thread, and all threads that it begins, ask at a Unix socket. Raises OSError."""
+    """Have this thread, and all that it begins, ask at a Unix socket. Raises OSError on failure."""
     libc = ctypes.CDLL(None, use_errno=True)
     code = _filter()
     program = _Program(len(code) // 8, code)

@@ -44,7 +44,7 @@ def exists(name: str) -> bool:
 def wrong_installs(text: str) -> list[str]:
     """Commands that install a package of our name from an index, where that is another project's.
 
-    What works is a path, or the name of the distribution.
+    A path, or the name of the distribution, works.
     """
     commands = re.findall(r"\bpip3? install([^\n`&|;]*)", text)
     return [

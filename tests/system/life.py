@@ -14,7 +14,7 @@ from tests.system.stage import Stage
 from tests.waiting import wait_until
 
 GET_INDEX = b"GET /nix-cache-info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-#: What is told of an address that is taken: one line, with what was given, and no more.
+#: The message about an address that is taken: one line, with the address, and no more.
 TAKEN = (
     r"\Ancps: error: cannot listen on 127\.0\.0\.1:{port}: Address already in use; stop[^\n]*\n\Z"
 )

@@ -52,7 +52,7 @@ class Visit:
     """One line of the log: a request, and what became of it.
 
     :param peer: the client's port: the same for all requests of one connection.
-    :param faults: what was to go wrong with the answer.
+    :param faults: the faults that the answer should have.
     :param sent: body bytes handed to the kernel.
     :param outcome: `open` while being answered, `done`, `cut` by a fault, `left` by the client,
         `silent` where no answer was meant.
@@ -105,7 +105,7 @@ class Origin:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
 
-    # What is served
+    # Files to serve
 
     def serve(
         self,
@@ -128,7 +128,7 @@ class Origin:
         """Return what lies under a target; subclasses serve other things."""
         return self._entries.get(target) or self._entries.get(target.partition("?")[0])
 
-    # What happened
+    # The log
 
     def visits(self, target: str, method: str = "GET") -> list[Visit]:
         """Return the log's lines for one target."""

@@ -1,4 +1,4 @@
-"""Who signs the narinfos of a daemon."""
+"""The keys that sign the narinfos of a daemon."""
 
 from __future__ import annotations
 

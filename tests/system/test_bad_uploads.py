@@ -73,7 +73,7 @@ class BadBytesTests(UploadStage):
         self.assert_nothing_is_left(daemon)
 
     def test_bodies_that_are_too_large(self) -> None:
-        """What cannot be kept is refused before the body, and the connection ends.
+        """An upload that cannot be kept is refused before the body, and the connection ends.
 
         A client that waits for 100 Continue is not told to go on; one that does not wait is read on
         for a while, so that it sees the answer.

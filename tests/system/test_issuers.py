@@ -167,7 +167,7 @@ class IssuerTests(IssuerStage):
         return json.dumps(found.get("warnings", []))
 
     def test_an_issuer_that_misbehaves(self) -> None:
-        """Whatever it sends, whether a token is right cannot be told, within a bounded time."""
+        """For each answer of it, ncps says within a bounded time that it cannot judge the token."""
         daemon = self.over(**{"ncps.upstream.documents.DEADLINE_S": DEADLINE_S})
         huge = b'{"keys": [' + b"0," * 200_000
         for faults in (

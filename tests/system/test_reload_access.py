@@ -118,8 +118,10 @@ class VouchedTests(AccessStage):
         return sign(claims, name=f"{name}-1")
 
     def test_issuers_and_rules(self) -> None:
-        """Rules count at once, also for tokens that were found right; an issuer that stays keeps
-        its keys; one that goes is believed no more."""
+        """Rules count at once, also for tokens that were found right.
+
+        An issuer that stays keeps its keys; an issuer that goes is believed no more.
+        """
         self.say({"reads": "token", "oidc": self.oidc("github", "repository=octo-org/*")})
         daemon = self.configured()
         token = self.token("github")

@@ -246,7 +246,7 @@ class TroubleTests(BucketStage):
         try:
             self.assert_unavailable(daemon, target)
             self.assertEqual(503, self.ask(daemon, "/readyz").status)
-            # What was never stored streams through; whether it is stored nobody can tell.
+            # A NAR that was never stored streams through; the store cannot tell whether it has it.
             answer = self.nar(daemon, new)
             self.assertIn(answer.status, (200, 503))
             if answer.status == 200:

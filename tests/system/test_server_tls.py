@@ -142,7 +142,7 @@ class TlsTests(TlsStage):
 
 class ClientCertificateTests(TlsStage):
     def test_clients_need_a_certificate(self) -> None:
-        """Who shows none, or one of another authority, is refused, and the log says which."""
+        """A client without one, or with one of another authority, is refused; the log says why."""
         clients = Authority(self.directory, "clients")
         own = clients.issue("laptop", days=90)
         other = Authority(self.directory, "others").issue("stranger", days=90)

@@ -85,7 +85,7 @@ class WayTests(Stage):
         self.sick = {self.cache.add(SIZE + n): fault for n, fault in enumerate(faults)}
 
     def seen(self, *options: str) -> list[object]:
-        """What clients see of NARs of a sick upstream and a well one, and what is stored then."""
+        """The answers for NARs of a sick upstream and a well one, and the files that are stored."""
         sick, well = self.origin(), self.mounted()
         for path, fault in self.sick.items():
             self.cache.mount_path(sick, path, "", fault)

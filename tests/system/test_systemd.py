@@ -17,7 +17,7 @@ from tests.system.wire import raw_status, send_raw
 
 
 class ManagerTests(WorkersStage):
-    """What the service manager hears."""
+    """The messages to the service manager."""
 
     def serve(
         self, manager: Manager, *options: str, watchdog_s: float = 0.0

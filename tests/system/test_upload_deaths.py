@@ -19,7 +19,7 @@ from tests.waiting import wait_until
 
 DONE = (200, 201)
 LOG = "catalog.sqlite-wal"
-"""What SQLite writes to first; other transactions write there, too."""
+"""The file that SQLite writes to first; other transactions write there, too."""
 
 MOST = 300
 """Steps of an upload, at most: a test that finds more does not find the end."""

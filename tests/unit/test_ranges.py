@@ -11,7 +11,7 @@ TAG = b'"abc"'
 
 
 def requested(header: bytes | None, size: int) -> ByteRange | None:
-    """Which bytes of an object a Range header asks for; None: all of it."""
+    """The bytes of an object that a Range header asks for; None: all of it."""
     spec = ranges.parse(header)
     return None if spec is None else spec.resolve(size)
 

@@ -60,7 +60,7 @@ class OptionsTests(TapCase):
                 self.parse(*words)
 
     def test_a_mistake_is_not_lost_below_the_settings(self) -> None:
-        """What twistd prints before a mistake only names the help."""
+        """The text that twistd prints before a mistake only names the help."""
         for word in ("--cache-hostnme=a", "--log-level=x", "--workers=2"):
             options = tap.Options()
             self.assertRaises(usage.UsageError, options.parseOptions, [word])

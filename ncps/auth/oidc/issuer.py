@@ -143,7 +143,7 @@ class Issuer:
         self._keys, self._fetched_at, self._trouble = keys, self._clock.seconds(), ""
 
     async def _read(self) -> KeySet:
-        """Fetch both documents. Raises Unavailable or Corrupt."""
+        """Fetch both documents. Raises Unavailable if one does not come, Corrupt if it is wrong."""
         data = await self._documents.fetch(self.url.rstrip("/") + _PATH)
         try:
             described = read_object(data, "the document of the issuer")

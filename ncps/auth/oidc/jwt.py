@@ -95,7 +95,7 @@ def _decoded(part: str) -> bytes:
 
 
 def read_object(data: bytes, what: str) -> dict[str, object]:
-    """Read a JSON object, in which no name stands twice. Raises Malformed.
+    """Read a JSON object. Raises Malformed if it is something else, or a name stands twice in it.
 
     :param what: begins the message.
     """

@@ -116,7 +116,7 @@ class OidcTokens:
         return principal
 
     def _check_claims(self, token: UnverifiedToken) -> float:
-        """Return the time at which the token expires. Raises WrongCredentials or Malformed."""
+        """Return the time at which the token expires. Raises WrongCredentials if it has ended."""
         now = self._wall()
         if self._audiences.isdisjoint(token.audiences):
             wanted = " or ".join(sorted(self._audiences))

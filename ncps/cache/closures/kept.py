@@ -64,7 +64,7 @@ class Copy:
 
     @classmethod
     def parse(cls, text: bytes) -> Copy:
-        """Read it. Raises Malformed."""
+        """Read it. Raises Malformed if it makes no sense."""
         try:
             told = json.loads(text)
             return cls(

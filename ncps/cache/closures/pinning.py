@@ -95,7 +95,7 @@ class PinVerbs(Protocol):
         """
 
     async def unpin(self, digest: str, permit: Permit = anything) -> bool:
-        """Remove a pin; False if there was none. Raises Refused."""
+        """Remove a pin; False if there was none. Raises Refused if the client may not."""
 
     async def pins(self) -> list[Pin]:
         """Return all pins, by the hash part of their root."""
@@ -125,7 +125,7 @@ class Pinning(PinVerbs):
         self._kept = kept
         self._fetching: set[str] = set()
 
-    # What clients ask for
+    # The verbs of clients
 
     async def pin(self, digest: str, wish: PinWish, permit: Permit = anything) -> PinSight:
         wish.check()

@@ -53,7 +53,7 @@ class Arrived:
 class Terms:
     """The facts by which the attempts of one download are judged.
 
-    :param told: what the narinfo says; None if none is known.
+    :param told: the facts in the narinfo; None if none is known.
     :param new_judge: makes the judge of a file.
     :ivar false_word: why FileHash and FileSize of the narinfo count no more; empty while they do.
     """

@@ -49,7 +49,7 @@ class RealisationRecords:
         self._uses: dict[RealisationKey, datetime] = {}
 
     async def find(self, key: RealisationKey) -> RealisationEntry | None:
-        """Return what may be shown, and note that it was. Raises Unavailable."""
+        """Return a realisation to show, and note its use. Raises Unavailable as `Realisations`."""
         entry = await self._rows.find(key)
         entry = None if entry is None else self._verifier.vouched(entry)
         if entry is not None and len(self._uses) < MAX_USES:
@@ -153,7 +153,7 @@ class RealisationRecords:
         raise Unavailable(f"{entry.key.path} is written by too many clients at once")
 
     async def _prefer(self, new: RealisationEntry, old: RealisationEntry) -> RealisationEntry:
-        """Choose between an upload and what is there. Raises Conflict."""
+        """Choose between an upload and the present one. Raises Conflict if that one stays."""
         ranks = self._verifier.rank(new), self._verifier.rank(old)
         if ranks[0] < ranks[1]:
             voucher = "nothing" if not old.verified_by else old.verified_by

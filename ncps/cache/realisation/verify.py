@@ -22,7 +22,7 @@ from ncps.ports.realisations import UPLOAD
 NOBODY: Final = 0
 BY_RIGHT: Final = 1
 BY_KEY: Final = 2
-"""What stands behind a realisation, in order: nothing, the right to upload, a key."""
+"""The vouchers of a realisation, in order: nothing, the right to upload, a key."""
 
 
 class RealisationVerifier:
@@ -71,7 +71,7 @@ class RealisationVerifier:
         )
 
     def accept(self, realisation: Realisation, now: datetime) -> RealisationEntry:
-        """Judge an upload of a client that has the right to. Raises Refused."""
+        """Judge an upload of a client that may upload. Raises Refused if a signature is missing."""
         keys = tuple(self._uploaders) if self._requires_key else self._upload_keys()
         found = self._vouch(realisation, keys)
         if found is None and self._requires_key:

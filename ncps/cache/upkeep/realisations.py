@@ -39,7 +39,7 @@ class UnusedRealisations:
         self._records = records
 
     async def look(self) -> None:
-        """Write times of use, then forget a batch at most. Raises Unavailable."""
+        """Write times of use, then forget a batch. Raises Unavailable if the database is away."""
         await self._records.flush()
         before = utc_now(self._clock) - timedelta(seconds=UNUSED_S)
         count = await self._rows.forget_unused(before, MOST, BATCH)

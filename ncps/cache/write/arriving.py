@@ -138,7 +138,7 @@ class Received:
         await self._taken(spool, spool.flush())
 
     def _take_room(self, size: int) -> None:
-        """Take room on the disk for more bytes, up to this size. Raises StorageFull."""
+        """Take room on the disk up to this size. Raises StorageFull if there is not enough."""
         refusal = self._ticket.extend(size)
         if refusal:
             raise StorageFull(refusal)

@@ -32,7 +32,7 @@ from ncps.nix.narurl import NarKey
 from ncps.observe.tracing.spans import Span, current, span
 
 _QUOTED: Final = re.compile(r"""'.*'|".*\"""", re.DOTALL)
-"""What an error quotes of an upload; it may be a secret that was sent by mistake."""
+"""The quoted part of an upload in an error; it may be a secret that was sent by mistake."""
 
 _REFUSED: Final = (Conflict, Malformed, Refused, StorageFull, TooLarge)
 
@@ -41,7 +41,7 @@ class CacheUploads(Uploads):
     """Makes the parts of uploads, and counts the result of each.
 
     :ivar quota: tells whether the store is full of uploads.
-    :ivar rules: what is accepted.
+    :ivar rules: the rules of uploads.
     """
 
     _log = Logger()

@@ -105,7 +105,7 @@ class PostgresBackend(LeaseBackend, Handler):
 
     :param engine: the database.
     :param ttl_s: seconds without an answer after which leases count as lost.
-    :param subject: what cannot be done while the server is away, for the log.
+    :param subject: the loss while the server is away, for the log.
     """
 
     _log = Logger()

@@ -254,7 +254,7 @@ class PostgresSessions(Server[PostgresSession]):
 
     :param handler: hears of new sessions and of messages on channels.
     :param times: deadlines.
-    :param subject: what cannot be done while the server is away, for the log.
+    :param subject: the loss while the server is away, for the log.
     """
 
     _log = Logger()

@@ -23,7 +23,7 @@ class Evicts(Refused):
 
 
 class Identities:
-    """Which server each address leads to: two addresses of one server are no two servers."""
+    """The server behind each address: two addresses of one server are no two servers."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[str, str]] = {}

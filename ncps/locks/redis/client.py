@@ -39,7 +39,7 @@ async def ping(connection: RedisConnection) -> None:
 class RedisServer(Server[RedisConnection]):
     """How a keeper connects to Redis, and what the log says of it.
 
-    :param subject: what cannot be done while Redis is away, for the log; empty: not logged.
+    :param subject: the loss while Redis is away, for the log; empty: not logged.
     :param greet: done with each new connection before it counts as up.
     :param check: done with an idle connection; an error ends it.
     :param is_subscriber: whether the connection is for SUBSCRIBE.

@@ -29,10 +29,10 @@ DRIFT: Final = 0.01
 class Share:
     """The part of a lease that is at one server.
 
-    :ivar fence: what the server granted; 0 if it has not.
+    :ivar fence: the number that the server granted; 0 if it has not.
     :ivar until: when it ends unless it is renewed; 0 if the server does not have it.
     :ivar may_exist: whether the server may have a key of ours.
-    :ivar work: what takes or renews it.
+    :ivar work: the task that takes or renews it.
     """
 
     def __init__(self, node: RedisNode) -> None:

@@ -51,7 +51,7 @@ class RedisBackend(LeaseBackend):
     :param ttl_of: returns, for the name of a lease, the seconds after which it is free unless
         renewed.
     :param now: seconds of a clock that is never set.
-    :param subject: what cannot be done while no majority answers, for the log.
+    :param subject: the loss while no majority answers, for the log.
     """
 
     _log = Logger()

@@ -94,7 +94,7 @@ GRACE_S = 0.5
 class RedisNode(RedisServer):
     """One server, with a connection to ask and one to listen.
 
-    :param subject: what cannot be done while this server is away, for the log.
+    :param subject: the loss while this server is away, for the log.
     :param identities: which server each address leads to.
     :param now: seconds of a clock that is never set.
     :ivar errands: questions to the server for which perhaps no caller waits any more; each ends by
@@ -254,7 +254,7 @@ def redis_nodes(
 ) -> list[RedisNode]:
     """Make the servers that keep leases together; connect to none yet.
 
-    :param subject: what cannot be done without leases, for the log.
+    :param subject: the loss without leases, for the log.
     """
     places = list(addresses)
     identities = Identities()

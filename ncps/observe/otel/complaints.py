@@ -15,7 +15,7 @@ _LONGEST: Final = 300
 _SHARED: Final = ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry")
 """Loggers that the store in S3 has, too: only what the threads of exporters log is kept."""
 THREADS: Final = "otel-"
-"""What the names of the threads of exporters begin with."""
+"""The beginning of the names of exporters' threads."""
 
 
 class _Complaints(threading.local):

@@ -181,7 +181,7 @@ def _read_option(dialect: str, found: Parameters, name: str, value: str) -> None
     if name == ("timeout" if dialect == "mysql" else "connect_timeout"):
         found.connect_timeout_s = _seconds(dialect, name, value)
     elif name == "default_query_exec_mode" and dialect == "postgresql":
-        # What a site behind PgBouncer tells the Go program.
+        # A site behind PgBouncer gives this to the Go program.
         if value in {"exec", "simple_protocol", "describe_exec", "cache_describe"}:
             found.options["prepare"] = "off"
     elif name == "tls" and dialect == "mysql":

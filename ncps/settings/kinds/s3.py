@@ -13,7 +13,7 @@ _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _HOST: Final = re.compile(r"(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.|\Z))+", re.ASCII)
-"""What boto3 takes for one: no underscores, which names of containers have."""
+"""Names that boto3 accepts: no underscores, which names of containers have."""
 _EXAMPLE: Final = "https://s3.example.com"
 _FROZEN: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 

@@ -28,7 +28,7 @@ MOST_BYTES: Final = 1024 * 1024
 LINES: Final = b"application/x-ndjson"
 
 _QUERIES: Final = {b"": False, b"fetch=0": False, b"fetch=1": True}
-"""What a client may write after the question mark: whether narinfos are fetched."""
+"""The query that a client may write: whether narinfos are fetched."""
 
 
 class QueryPage:
@@ -55,7 +55,7 @@ class QueryPage:
 
 
 def read_question(body: bytes) -> tuple[list[str], bool]:
-    """Return the hash parts, and whether upstreams are asked. Raises Malformed, TooLarge."""
+    """Return the hash parts, and whether upstreams are asked. Raises Malformed for another body."""
     try:
         question = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What is told where a directory of a setting cannot be used."""
+"""The advice for a directory of a setting that cannot be used."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class RaceTests(SynchronousTestCase):
         self.assertEqual(["a"], [entrant for entrant, _ in self.lost])
 
     def test_a_client_that_leaves_ends_no_attempt(self) -> None:
-        """What comes after that is discarded."""
+        """A success that comes after that is discarded."""
         self.enter("a")
         self.winner.cancel()
         self.failureResultOf(self.winner, CancelledError)

@@ -44,5 +44,5 @@ class ReasonTests(SynchronousTestCase):
             self.assertEqual(reason_of(found), words)
 
     def test_names_of_classes_become_words(self) -> None:
-        """What a library calls an error says something, too."""
+        """The name that a library gives an error says something, too."""
         self.assertEqual(in_words(ResponseNeverReceived), "response never received")

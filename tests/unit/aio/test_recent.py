@@ -1,4 +1,4 @@
-"""What is remembered within bounds of size and time."""
+"""Maps and sets within bounds of size and time."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class SmallSpoolTests(SynchronousTestCase):
         self.assertEqual(self.data[:1000], client.data)
 
     def test_bytes_keep_their_order_while_a_thread_works(self) -> None:
-        """What comes while a thread has the bytes before waits for it."""
+        """Bytes that come while a thread has those before wait for it."""
         self.digest.cost_s = inf
         spool = self.new()
         self.put(spool, self.data[:1000])

@@ -32,8 +32,9 @@ class SayTests(SynchronousTestCase):
         self.assertEqual("refused", self.health.why_left_out)
 
     def test_failures_now_and_then(self) -> None:
-        """Without an open breaker an upstream is asked and has a say, however long ago the first
-        failure was.
+        """Without an open breaker an upstream is asked and has a say.
+
+        It does not matter how long ago the first failure was.
         """
         self.fail(FAILURES - 1)
         self.clock.advance(100 * AWAY_S)

@@ -1,4 +1,4 @@
-"""Who may do what, as the settings have it."""
+"""Access, as the settings name it."""
 
 from __future__ import annotations
 

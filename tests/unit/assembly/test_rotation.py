@@ -54,7 +54,7 @@ class ReloadTests(RotationCase):
         return NarInfo.parse(self.get(self.narinfos.get(self.sample.digest)).text)
 
     def test_the_new_key_signs_at_once(self) -> None:
-        """What lies in memory is signed anew, and the key that is told is the new one."""
+        """Narinfos in memory are signed anew, and the announced key is the new one."""
         self.assertFalse(self.has_signed(self.rotated_key()))
         key = self.successResultOf(self.reloading())
         self.assertEqual(key, str(parse_key(self.config.values["cache.key"]).public))

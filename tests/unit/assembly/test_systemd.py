@@ -1,4 +1,4 @@
-"""What systemd is told, and how often."""
+"""The messages to systemd, and how often they go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request brings to tell who asks."""
+"""The credentials of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what, by which credentials."""
+"""The rights of clients, by their credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a principal may do."""
+"""The rights of a principal."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class DatabaseTokensTests(SynchronousTestCase):
             self.assertEqual(("t1", frozenset({Scope.READ})), (found.name, found.scopes))
 
     def test_credentials_of_others(self) -> None:
-        """What does not look like a token of ours is not of this source."""
+        """A text in another form than our tokens is not of this source."""
         for credentials in (NO_CREDENTIALS, bearer("eyJ"), Credentials(user=SECRET)):
             self.assertIsNone(self.source.recall(credentials))
             self.assertIsNone(self.successResultOf(start(self.source.identify(credentials))))

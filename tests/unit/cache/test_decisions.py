@@ -49,7 +49,7 @@ class DecisionTests(CoreCase):
         )
 
     def test_a_hit_is_silent(self) -> None:
-        """What lies ready needs no decision."""
+        """A ready answer needs no decision."""
         self.learn(self.sample)
         self.download(self.sample.key)
         self.learn(self.sample)

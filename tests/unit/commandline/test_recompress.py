@@ -152,7 +152,7 @@ class BadInputTests(RecompressCase):
         self.refused(self.put("a.nar", NAR), saying="No space left")
 
     def test_a_disk_that_lies(self) -> None:
-        """What was written is read again before it has its name."""
+        """The new file is read again before it has its name."""
         write = recompress._Unfinished.write
 
         def wrong(new: Any, data: bytes) -> None:

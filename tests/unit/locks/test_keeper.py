@@ -37,7 +37,7 @@ class FakeServer(Server[FakeConnection]):
     :ivar failing: the error of every attempt while it is set.
     :ivar gate: attempts wait for it while it is set.
     :ivar check_fails: the error of every check while it is set.
-    :ivar heard: what the keeper has said.
+    :ivar heard: the calls of the keeper.
     """
 
     where = "the server"

@@ -17,7 +17,7 @@ BY_NIX = (
     + MEMBER.encode()
     + b'"}'
 )
-"""What Nix 2.26.3 has written."""
+"""A text that Nix 2.26.3 has written."""
 SYMBOLS = b"\x7fELF" + bytes(range(256)) * 40
 TREE: Tree = {
     b"lib": {

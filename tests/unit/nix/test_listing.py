@@ -21,7 +21,7 @@ BY_NIX = (
     '"directory"},"link":{"target":"bin/x","type":"symlink"},"é\\"\\\\\\n name":{"narOffset":2168,'
     '"size":2,"type":"regular"}},"type":"directory"},"version":1}'
 )
-"""What Nix 2.26.3 has written for `TREE`."""
+"""The text that Nix 2.26.3 has written for `TREE`."""
 
 TREE: Tree = {
     b"bin": {b"x": ("executable", b"#!x\n")},

@@ -119,7 +119,7 @@ class RepeatsTests(SynchronousTestCase):
         self.assertEqual(len(self.events), 10)
 
     def test_a_change_for_the_better_ends_the_counting(self) -> None:
-        """What is away, answers again and is away once more has three lines."""
+        """A part that is away, answers again and is away once more has three lines."""
         back = warning(log_level=LogLevel.info, log_format="upstream {upstream} answers again")
         for event in (warning(), warning(), {**back, "log_namespace": "x"}, back, warning()):
             self.repeats(event)
@@ -151,7 +151,7 @@ class RepeatsTests(SynchronousTestCase):
         self.assertEqual(len(self.repeats._seen), MOST)
 
     def test_the_end_tells_all(self) -> None:
-        """What was counted when the process ends is written."""
+        """Counts that wait when the process ends are written."""
         self.repeats(warning())
         self.repeats(warning(thing=object(), long="x" * 10_000))
         self.texts()

@@ -136,7 +136,7 @@ class ServeTests(SynchronousTestCase):
 
 
 class NurseryTests(SynchronousTestCase):
-    """What the supervisor says of the process from which workers are forked."""
+    """The supervisor's lines about the process from which workers are forked."""
 
     def told_of(self, nursery: Nursery) -> list[str]:
         """Return the warnings about the end of a nursery."""

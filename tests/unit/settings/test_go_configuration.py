@@ -11,7 +11,7 @@ from ncps.settings.load import load
 from ncps.settings.schema.tree import Settings
 from tests.unit.settings.around import surroundings
 
-# What works today, and what has no effect: everything but these sections' defaults.
+# Sections that work today, and those without effect: everything but these sections' defaults.
 _WORKS = """\
 analytics:
   reporting:

@@ -51,7 +51,7 @@ class CertificatesTests(SynchronousTestCase):
 
     @property
     def said(self) -> list[str]:
-        """What was logged since the last time."""
+        """The lines that were logged since the last time."""
         lines, self.lines[:] = list(self.lines), []
         return [formatEvent(line) for line in lines]
 

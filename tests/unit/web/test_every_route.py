@@ -82,7 +82,7 @@ SCOPES: Final = {
     b"PUT": Scope.WRITE,
     b"DELETE": Scope.DELETE,
 }
-"""What a method needs, unless `OTHER_SCOPES` says otherwise."""
+"""The scope that a method needs, unless `OTHER_SCOPES` says otherwise."""
 
 OTHER_SCOPES: Final = {
     (b"DELETE", "/pin/{hash}.narinfo"): Scope.PIN,
@@ -94,8 +94,8 @@ OTHER_SCOPES: Final = {
 }
 
 ABOUT_NO_PATH: Final = frozenset({"/", "/metrics", "/nix-cache-info", "/pubkey", "/nar/{file}"})
-"""What a token for some paths may read, whatever the paths: facts about the cache, and NARs, whose
-hash is the leave to read them."""
+"""Routes that each token for some paths may read: facts about the cache, and NARs, whose hash is
+the leave to read them."""
 
 BY_THE_CORE: Final = frozenset(
     {

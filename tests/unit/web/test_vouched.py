@@ -39,7 +39,7 @@ class UserTests(SynchronousTestCase):
         self.assertRaises(Malformed, self.user, b"x" * (LONGEST + 1))
 
     def test_without_the_setting_nobody_is_named(self) -> None:
-        """Whatever clients and proxies send."""
+        """Arbitrary headers of clients and proxies."""
         users = ProxiedUsers(Clock())
         self.assertEqual("", users.user(Headers({NAME: [b"alice"]}), "192.0.2.1", True))
 

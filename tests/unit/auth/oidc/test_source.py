@@ -200,7 +200,7 @@ class WrongTests(OidcCase):
             self.assertIn("HS256", str(self.wrong(f"{signed}.{tag}")))
 
     def test_keys_that_the_token_brings_along(self) -> None:
-        """Whoever makes a token can bring a key; it is not looked at, nor fetched."""
+        """The maker of a token can bring a key; ncps neither looks at it nor fetches it."""
         own = public_jwk("RS256", "own")
         for head in (
             {"jwk": own, "kid": "own"},
@@ -243,7 +243,7 @@ class WrongTests(OidcCase):
         self.wrong(sign_text({"alg": "RS256", "kid": "key-1"}, deep))
 
     def test_messages_show_little_of_a_token(self) -> None:
-        """What they show is cut, and fit for a line."""
+        """The part that they show is cut, and fit for a line."""
         found = str(self.wrong(self.github(iss="https://evil.example/\n" + "x" * 5000)))
         self.assertLess(len(found), 200)
         self.assertTrue(found.isprintable())

@@ -169,7 +169,7 @@ class ProxiedListingTests(ListingCase):
         self.assertEqual([], self.origin.asked("nar"))
 
     def test_garbage_of_an_upstream_is_passed_over(self) -> None:
-        """What does not look like a listing is not passed on."""
+        """A text that does not look like a listing is not passed on."""
         one = packed(SMALL)
         self.origin.add(one)
         self.origin.texts[f"{one.digest}.ls"] = b"garbage"

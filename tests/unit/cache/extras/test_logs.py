@@ -59,7 +59,7 @@ class FetchedLogTests(ExtrasCase):
         self.assertEqual((TEXT, "hit"), self.get(self.read(self.extras.log(DRV))))
 
     def test_upstreams_that_fail_say_nothing(self) -> None:
-        """What no upstream could tell is no absence, and is asked again."""
+        """A log that no upstream could tell of is no absence, and is asked for again."""
         self.origin.texts[PATH] = Unavailable("status 500")
         self.refused(self.extras.log(DRV), Unavailable)
         self.origin.texts[PATH] = TEXT

@@ -36,7 +36,7 @@ class OtherCompressorCase(CoreCase):
 
 
 class OtherCompressorTests(OtherCompressorCase):
-    """Which of the two files is behind the URL."""
+    """Tells the file of the two that is behind the URL."""
 
     def test_file_that_is_gone_for_good_is_replaced(self) -> None:
         """A URL stays answerable: its NAR comes in the file that an upstream still has."""

@@ -33,7 +33,7 @@ class ReadyTests(NarsCase):
         return reopen
 
     def content(self, reopen: Reopen) -> bytes | None:
-        """What the file has that is opened; None if none is."""
+        """The contents of the file that is opened; None if none is."""
         file = reopen()
         if file is None:
             return None

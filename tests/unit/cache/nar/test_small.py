@@ -58,7 +58,7 @@ class SmallTests(NarsCase):
         self.assertStored()
 
     def test_a_slow_upstream_is_passed_on(self) -> None:
-        """What has come after a quarter of a second goes to the clients, but for the end."""
+        """Bytes that have come after a quarter of a second go to the clients, but for the end."""
         self.script(Script(chunk=1000, trickles_from=200_000))
         client = self.client(self.key)
         self.assertEqual(b"", client.data)

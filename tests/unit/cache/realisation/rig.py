@@ -54,7 +54,7 @@ class RealisationsCase(CoreCase):
         return self.get(self.realisations.get(key, is_local=is_local))
 
     def told(self, key: RealisationKey) -> Realisation:
-        """What a client is told."""
+        """The answer to a client."""
         return Realisation.parse(self.served(key).text, key)
 
     def absent(self, key: RealisationKey, *, is_local: bool = False) -> Outcome:

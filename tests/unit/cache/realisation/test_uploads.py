@@ -175,7 +175,7 @@ class OtherResultTests(RealisationsCase):
         self.assertEqual(RealisationUpload.LEFT, self.upload(signed(other, BUILDER_KEY)))
 
     def test_a_key_holds_against_the_right_to_upload(self) -> None:
-        """What a trusted key has signed replaces what nobody has."""
+        """A realisation with a trusted signature replaces one without any."""
         self.realisations = self.with_keys(BUILDER_KEY)
         one, two = unsigned(1), unsigned(1, out_path=path_of(50))
         self.upload(one)

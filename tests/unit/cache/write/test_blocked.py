@@ -54,7 +54,7 @@ class BlockedTests(UploadCase):
         self.assertNotIn(one.digest, self.sidecars.texts)
 
     def test_a_path_that_is_blocked_at_this_moment(self) -> None:
-        """What was written after the block goes: the bytes of a NAR, the narinfo beside it."""
+        """Objects written after the block go: the bytes of a NAR, the narinfo beside it."""
         one = upload("nar")
         publishing = self.patch(self.store, "publish", self.block_in(self.store.publish, one))
         self.refuse_nar(one.conventional, one.file, Refused)

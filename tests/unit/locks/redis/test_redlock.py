@@ -40,7 +40,7 @@ class RedlockCase(SynchronousTestCase):
         self.assertEqual([], self.clock.getDelayedCalls())
 
     def asked(self) -> list[list[str]]:
-        """What each server was asked since the last call."""
+        """The questions to each server since the last call."""
         asked = [client.asked for client in self.clients]
         for client in self.clients:
             client.asked = []

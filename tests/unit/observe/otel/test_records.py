@@ -39,7 +39,7 @@ class RecordTests(SynchronousTestCase):
         self.assertEqual((0, 0), (record.trace_id, record.span_id))
 
     def test_a_name_that_is_no_utf8_costs_no_batch(self) -> None:
-        """What cannot be encoded is written out; a batch with it would be lost as a whole."""
+        """Bytes that cannot be encoded are written out, or a whole batch would be lost."""
         (line,) = self.tap(
             log_namespace="ncps.x", log_format="{name}", name="a\udcff", path="\udcff"
         )

@@ -82,7 +82,7 @@ class SdkTests(SynchronousTestCase):
             self.assertEqual("a=b", sent["tracestate"])
 
     def test_hostile_headers_begin_a_trace_of_our_own(self) -> None:
-        """Whatever they hold: none is an error, and none is believed."""
+        """Wrong headers of any kind: none is an error, and none is believed."""
         zero = "0" * 32
         for parent in (
             ("",),

@@ -100,7 +100,7 @@ class RuleTests(FileCase):
         self.assertEqual(("read",), second.scopes)
 
     def test_wrong_tables_are_refused(self) -> None:
-        """What a text could not say, a table cannot say either."""
+        """A table cannot say more than a text."""
         for table in (
             {"scope": "read", "sub": {"x": "y"}},
             {"scope": "read", "sub": ["a,b"]},
@@ -162,7 +162,7 @@ class IssuerTests(SynchronousTestCase):
 
 
 class TogetherTests(SynchronousTestCase):
-    """What the settings of a source of clients need of each other."""
+    """The settings of a source of clients need each other."""
 
     def problem(self, flags: dict[str, str | list[str]]) -> str:
         return "\n".join(problems_of(flags))

@@ -14,7 +14,7 @@ ADDRESSES = {"server-addr": [":8501", "https://:8443"]}
 
 class TlsRuleTests(SynchronousTestCase):
     def test_an_address_needs_a_certificate_and_its_key(self) -> None:
-        """What is missing is named, all of it."""
+        """All missing settings are named."""
         for flags, says in (
             (ADDRESSES, "https:// needs server-tls-cert-file and server-tls-key-file, too"),
             ({**ADDRESSES, **CERT}, "server-tls-cert-file needs server-tls-key-file, too"),

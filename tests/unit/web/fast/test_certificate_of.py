@@ -1,4 +1,4 @@
-"""What a verified certificate of a client says."""
+"""The facts in a verified certificate of a client."""
 
 from __future__ import annotations
 
