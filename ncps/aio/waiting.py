@@ -37,6 +37,8 @@ async def within(
     which is no error of ours and so cannot be mistaken for one that the work raises.
     """
     done = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
+    if done.called and not done.paused:  # most leases are free: a timer costs more than to take one
+        return await done
     try:
         return await done.addTimeout(seconds, clock)
     except DeferredTimeout:

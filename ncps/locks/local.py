@@ -80,6 +80,8 @@ class LocalLeases(Leases):
 class LocalNotices(Notices):
     """Notices that reach no process, and of which none arrives."""
 
+    is_alone = True
+
     async def publish(self, notice: Notice) -> None:
         pass
 

@@ -83,7 +83,11 @@ class Notices(Protocol):
 
     A notice reaches every other object on the same line at most once, and may reach none. After a
     gap (a connection that was lost) subscribers are told `Notice("gap")`.
+
+    :cvar is_alone: whether no other process can be on the line, so that nothing need be published.
     """
+
+    is_alone: bool = False
 
     async def publish(self, notice: Notice) -> None:
         """Tell the others; never fails, and never waits long. A `gap` is not published."""

@@ -64,6 +64,7 @@ class Temps:
 
     def __init__(self, directory: Path, setting: str = "cache-temp-path") -> None:
         self.directory = directory
+        self._prefix = f"{directory}/"
         self._setting = setting
 
     def create(self, kind: str = "spool") -> TempFile:
@@ -84,7 +85,7 @@ class Temps:
 
     def name(self, kind: str) -> Path:
         """Return a path that no file has; a sweep removes a file there that is not locked."""
-        return self.directory / f"{kind}-{os.getpid()}-{secrets.token_hex(8)}"
+        return Path(f"{self._prefix}{kind}-{os.getpid()}-{secrets.token_hex(8)}")
 
     def sweep(self, age_s: float = 0.0) -> int:
         """Remove files that dead processes left behind; return their number.

@@ -243,6 +243,8 @@ class Invalidation:
         self._tell("realisation", key.path)
 
     def _tell(self, kind: NoticeKind, name: str) -> None:
+        if self._notices.is_alone:
+            return
         self._tasks.start(f"notice of {name}", self._notices.publish(Notice(kind, name)))
 
     def heard(self, notice: Notice) -> None:

@@ -46,6 +46,9 @@ PLACES: Final = 4
 MOST_SYMBOLS: Final = 50_000
 """Build IDs in NARs whose narinfos are still to come, at most; each takes about 100 bytes."""
 
+MOST_UNCLAIMED: Final = 2_000
+"""Rows of NARs that were stored a moment ago, at most: their narinfos are next."""
+
 WAITING: Final = 10_000
 """Files that wait for a place, at most."""
 
@@ -127,6 +130,7 @@ class UploadInspection:
     def __init__(self, world: World, rules: UploadRules) -> None:
         self.found: Callable[[NarKey, list[str]], object] = lambda *_: None
         self._symbols: BoundedMap[NarKey, list[str]] = BoundedMap(MOST_SYMBOLS, size_of=len)
+        self._unclaimed: BoundedMap[NarKey, NarRecord] = BoundedMap(MOST_UNCLAIMED)
         self._clock = world.clock
         self._catalog = world.catalog
         self._store = world.nars
@@ -195,8 +199,19 @@ class UploadInspection:
         """
         if nar.verified_at is None:
             self._look_later(nar)
-        elif build_ids:
+            return
+        self._unclaimed.put(nar.key, nar)
+        if build_ids:
             self._symbols.put(nar.key, build_ids)
+
+    def unclaimed(self, key: NarKey) -> NarRecord | None:
+        """Return the row of a NAR that this process has stored and looked into; once.
+
+        It may have changed meanwhile: its caller looks at it again under the lease of the NAR.
+        """
+        nar = self._unclaimed.get(key)
+        self._unclaimed.forget(key)
+        return nar
 
     def claimed(self, key: NarKey) -> None:
         """Tell of the files with symbols in a NAR: a client may bring the path that it is of.

@@ -90,8 +90,9 @@ class NarInfoUploads:
         if not narinfo.url.startswith(_PREFIX):
             raise Malformed(f"URL must begin with {_PREFIX}, as in nar/<FileHash>.nar.xz")
         key = NarKey.parse(narinfo.url.removeprefix(_PREFIX))
+        nar = self._inspection.unclaimed(key)
         try:
-            nar = await self._known.nars.find_stored(key)
+            nar = nar or await self._known.nars.find_stored(key)
         except NotFound:
             nar = None
         if nar is None:

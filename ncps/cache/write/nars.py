@@ -50,7 +50,7 @@ from ncps.nix.nar import MAGIC
 from ncps.nix.narcheck import FileDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.observe.tracing.spans import Attributes, span
-from ncps.ports import Blocked, Catalog, Lease, Leases, NarRecord
+from ncps.ports import SMALL, Blocked, Catalog, Lease, Leases, NarRecord
 
 LEASE_S: Final = 30.0
 """Seconds that an upload waits for another process that fetches or removes the same NAR."""
@@ -195,7 +195,8 @@ class NarUploads:
                     f"the upload has the SHA-256 {received.sha256}, and its name is"
                     f" {key.file_name}: the name must be the hash of the file"
                 )
-            if received.inside is not None:
+            # The transaction that records it asks as well; until then a small one costs little.
+            if received.inside is not None and received.size > SMALL:
                 await self._refuse_blocked(key, received.inside[0])
             await self._quota.refuse(received.size)
             return await self._flights.join(key, partial(self._keep, key, compression, received))

@@ -29,6 +29,7 @@ from ncps.errors import (
     TooLarge,
 )
 from ncps.nix.narurl import NarKey
+from ncps.observe.decisions import are_logged
 from ncps.observe.tracing.spans import Span, current, span
 
 _QUOTED: Final = re.compile(r"""'.*'|".*\"""", re.DOTALL)
@@ -69,9 +70,10 @@ class CacheUploads(Uploads):
     ) -> UploadOutcome:
         """See `Uploads`."""
         outcome = await self._counted("nar", key.file_name, self._put_nar(key, chunks, size))
-        self._log.info(
-            "NAR {key} was uploaded: {outcome}", key=key.file_name, outcome=outcome.value
-        )
+        if are_logged():  # the path that it belongs to has a line for everybody
+            self._log.debug(
+                "NAR {key} was uploaded: {outcome}", key=key.file_name, outcome=outcome.value
+            )
         return outcome
 
     async def _put_nar(

@@ -13,6 +13,7 @@ has. Then no further byte may leave: a byte sent twice makes a wrong answer of t
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +197,17 @@ class PromptMixin(_Stock):
         is_ending = self.disconnecting or self._writeDisconnecting
         if is_ending or self.doWrite() is not None or self.has_unsent:
             super().startWriting()  # an error comes again then, and the reactor deals with it
+
+    def send_written(self, write: Callable[[], object]) -> None:
+        """Have `write` write, and send at once, as far as the socket takes it."""
+        if self._is_corked:  # the end of the request that is being received sends it
+            write()
+            return
+        self.cork()
+        try:
+            write()
+        finally:
+            self.uncork()
 
     def startWriting(self) -> None:
         """See `FileDescriptor`."""

@@ -85,7 +85,8 @@ def _tell(request: NcpsRequest, outcome: UploadOutcome) -> None:
         return
     request.setResponseCode(201 if outcome is UploadOutcome.STORED else 200)
     request.setHeader(b"Cache-Control", b"no-store")
-    send(request, f"{outcome.value}\n".encode(), TEXT)
+    body = f"{outcome.value}\n".encode()
+    request.channel.send_written(lambda: send(request, body, TEXT))
 
 
 def _encoding_of(request: NcpsRequest) -> str:
