@@ -19,6 +19,20 @@ def authorities_file(environ: Mapping[str, str]) -> str:
     return "" if environ.get(OPENSSL_FILE) else environ.get(NIX_FILE, "")
 
 
+def system_file(environ: Mapping[str, str]) -> Path | None:
+    """Return the file with the authorities that are trusted, for a library that has its own list.
+
+    None where the system has them in another form.
+    """
+    import ssl  # noqa: PLC0415 - the settings need none of it
+
+    system = ssl.get_default_verify_paths()
+    named = environ.get(OPENSSL_FILE) or environ.get(NIX_FILE)
+    bundle = f"{system.capath}/ca-certificates.crt" if system.capath else None
+    candidates = [named] if named else [system.cafile, bundle]
+    return next((Path(path) for path in candidates if path and Path(path).is_file()), None)
+
+
 def trouble_of_authorities(environ: Mapping[str, str]) -> str:
     """Say what is wrong with the environment's file of authorities; empty if nothing is.
 

@@ -1,6 +1,8 @@
 """A receiver of OTLP, over gRPC or HTTP, that writes what it takes to standard output.
 
-    python -m tests.machines.collector grpc|http PORT
+    python -m tests.machines.collector grpc|http PORT [CERTIFICATE KEY]
+
+With a certificate it speaks TLS.
 
 Each span, each metric and each record of the log is a line of JSON:
 `{"signal": "traces", "resource": {…}, "headers": {…}, "item": {…}}`, with the item as protobuf's
@@ -10,11 +12,13 @@ JSON has it, but with attributes as an object.
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -111,19 +115,29 @@ class Service:
         return ANSWERS[self.signal]()
 
 
-def main(kind: str, port: int) -> None:
+def main(kind: str, port: int, *files: str) -> None:
     """Receive until killed."""
     if kind == "http":
-        ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+        web = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        if files:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*files)
+            web.socket = context.wrap_socket(web.socket, server_side=True)
+        web.serve_forever()
         return
     server = grpc.server(ThreadPoolExecutor(4))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Service("traces"), server)
     metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Service("metrics"), server)
     logs_service_pb2_grpc.add_LogsServiceServicer_to_server(Service("logs"), server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    if files:
+        certificate, key = (Path(file).read_bytes() for file in files)
+        credentials = grpc.ssl_server_credentials([(key, certificate)])
+        server.add_secure_port(f"127.0.0.1:{port}", credentials)
+    else:
+        server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     server.wait_for_termination()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

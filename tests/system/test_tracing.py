@@ -6,6 +6,7 @@ import json
 import signal
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,9 +30,9 @@ def hex_of(text: str) -> str:
 class TracingStage(WorkersStage):
     """Daemons with telemetry."""
 
-    def collector(self, kind: str) -> Collector:
-        """Return a started collector."""
-        collector = Collector(self.directory / f"collector-{kind}", kind)
+    def collector(self, kind: str, certificate: tuple[Path, Path] | None = None) -> Collector:
+        """Return a started collector, which speaks TLS if it has a certificate."""
+        collector = Collector(self.directory / f"collector-{kind}", kind, certificate)
         self.addCleanup(collector.close)
         collector.start()
         return collector

@@ -45,8 +45,7 @@ class UploadCredentialsTests(IssuerStage, UploadStage):
         return self.answer(line)
 
     def test_each_is_refused(self) -> None:
-        """Expired, revoked, invented, for reads alone, of other jobs, forged JSON Web Tokens, in the
-        URL, or none."""
+        """Expired, revoked, invented, for reads alone, of others, forged, in the URL, or none."""
         daemon, one = self.writers(), upload("secret", "none", 10_000)
         right = self.create(daemon, "right", "write")
         revoked = self.create(daemon, "revoked", "write")

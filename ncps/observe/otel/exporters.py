@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from attrs import frozen
 
+from ncps.aio.authorities import system_file
 from ncps.errors import Refused
 from ncps.observe import log_queue
 from ncps.observe.process_metrics import SIGNALS
@@ -24,6 +26,7 @@ TRACES, METRICS, LOGS = SIGNALS
 GRPC, HTTP, CONSOLE, NONE = "grpc", "http/protobuf", "console", "none"
 _ENDPOINT: Final = "OTEL_EXPORTER_OTLP_{}ENDPOINT"
 _PROTOCOL: Final = "OTEL_EXPORTER_OTLP_{}PROTOCOL"
+_FILE: Final = "OTEL_EXPORTER_OTLP_{}"
 _HEADERS: Final = "OTEL_EXPORTER_OTLP_{}HEADERS"
 
 
@@ -92,6 +95,8 @@ def exporter(signal: str, way: Way, settings: OpenTelemetrySettings) -> Exporter
             more["session"] = _session()
         elif way.url:
             more["insecure"] = way.url.startswith("http:")
+        if (way.url or _of_signal(_ENDPOINT, signal, os.environ)).startswith("https:"):
+            more |= _authorities(signal, way.protocol, os.environ)
         return _class(signal, way.protocol)(**more)
     except Exception as error:  # noqa: BLE001 - the library raises many kinds for a bad variable
         raise Refused(
@@ -107,11 +112,31 @@ def _session() -> object:
     return BoundedSession()
 
 
+def _authorities(signal: str, protocol: str, environ: Mapping[str, str]) -> dict[str, object]:
+    """Have an exporter trust the authorities that all of ncps trusts, if no variable names others.
+
+    The library has a list of its own, which an authority of the operator is not on.
+    """
+    file = system_file(environ)
+    if file is None or _of_signal(_FILE.format("{}CERTIFICATE"), signal, environ):
+        return {}
+    if protocol == HTTP:
+        return {"certificate_file": str(file)}
+    own = [
+        _of_signal(_FILE.format(f"{{}}{what}"), signal, environ)
+        for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE")
+    ]
+    key, chain = (Path(path).read_bytes() if path else None for path in own)
+    from grpc import ssl_channel_credentials  # noqa: PLC0415 - if it is needed
+
+    return {"credentials": ssl_channel_credentials(file.read_bytes(), key, chain)}
+
+
 def _see_files(signal: str, environ: Mapping[str, str]) -> None:
     """Raise Refused if a variable names a file that cannot be read: the library goes on without."""
     for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
         for signals in (f"{signal.upper()}_", ""):
-            name = f"OTEL_EXPORTER_OTLP_{signals}{what}"
+            name = _FILE.format(f"{signals}{what}")
             path = environ.get(name)
             if path and not os.access(path, os.R_OK):
                 raise Refused(f"environment {name} should be a file that can be read: {path}")

@@ -20,20 +20,26 @@ class Collector(Server):
     """A receiver of OTLP.
 
     :param kind: grpc or http.
+    :param certificate: speak TLS with this certificate and its key.
     """
 
     name = "the collector"
 
-    def __init__(self, directory: Path, kind: str) -> None:
+    def __init__(
+        self, directory: Path, kind: str, certificate: tuple[Path, Path] | None = None
+    ) -> None:
         directory.mkdir()
         super().__init__(directory)
         self.kind = kind
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.files = () if certificate is None else certificate
+        scheme = "https" if certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
 
     def launch(self) -> Process:
         """See `Server`."""
         return spawn(
             *(sys.executable, "-m", "tests.machines.collector", self.kind, str(self.port)),
+            *map(str, self.files),
             cwd=ROOT,
             log=self.log_file,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
