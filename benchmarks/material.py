@@ -10,9 +10,13 @@ import hashlib
 import random
 import struct
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from attrs import frozen
+
+from ncps.codec import encoder
+from ncps.nix.narurl import EXTENSIONS
 
 from tests.system.caches import TestKey, pack_nar, to_base32
 
@@ -26,7 +30,8 @@ class MadeNar:
     """A NAR and what its narinfo says.
 
     :param digest: the 32 characters that name the narinfo.
-    :param sha256: of the NAR, which is its file, too.
+    :param size: bytes of its file.
+    :param sha256: of its file.
     """
 
     digest: str
@@ -45,6 +50,40 @@ def nar_blocks(contents: int, seed: int) -> Iterator[bytes]:
         block = struct.pack("<QQ", seed, number) + base[16:]
         yield block[: contents - number]
     yield empty[-_END:]
+
+
+@cache
+def _text() -> bytes:
+    """Return a megabyte that compressors make a quarter of, as they do of programs."""
+    noise = random.Random(1)
+    words = [noise.randbytes(noise.randrange(4, 12)) for _ in range(4000)]
+    text = b"".join([words[int(noise.triangular(0, 4000, 0))] for _ in range(BLOCK // 4)])
+    return text[:BLOCK]
+
+
+@cache
+def _packed_text(compression: str) -> bytes:
+    return _packed(compression, _text())
+
+
+def _packed(compression: str, data: bytes) -> bytes:
+    made = encoder(compression)
+    return made.feed(data) + made.finish()
+
+
+def packed_nar(size: int, compression: str, seed: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield a NAR of one file in pieces, each with its own compressed stream.
+
+    :param size: bytes of the compressed file, about.
+    """
+    text, packed = _text(), _packed_text(compression)
+    count = size // len(packed)
+    empty = pack_nar(b"")
+    head = empty[: -_END - 8] + struct.pack("<QQ", 8 + count * BLOCK, seed)
+    yield head, _packed(compression, head)
+    for _ in range(count):
+        yield text, packed
+    yield empty[-_END:], _packed(compression, empty[-_END:])
 
 
 def describe(sha256: bytes, size: int, noise: random.Random) -> MadeNar:
@@ -117,6 +156,31 @@ class Material:
                 digest.update(block)
                 size += file.write(block)
         made = describe(digest.digest(), size, self._noise)
+        unfinished.rename(f"{self.directory}{made.path}")
+        (self.directory / f"{made.digest}.narinfo").write_bytes(made.narinfo)
+        return made
+
+    def packed(self, size: int, compression: str) -> MadeNar:
+        """Write one more NAR whose compressed file has about `size` bytes, and its narinfo."""
+        nar, file = hashlib.sha256(), hashlib.sha256()
+        nar_size = file_size = 0
+        unfinished = self.directory / "nar" / "unfinished"
+        with unfinished.open("wb") as out:
+            for piece, packed in packed_nar(size, compression, self._noise.getrandbits(63)):
+                nar.update(piece)
+                file.update(packed)
+                nar_size += len(piece)
+                file_size += out.write(packed)
+        base_name = f"{to_base32(self._noise.randbytes(20))}-measured"
+        url = f"nar/{to_base32(file.digest())}.nar.{EXTENSIONS[compression]}"
+        facts = (file.digest(), file_size, nar.digest(), nar_size)
+        made = MadeNar(
+            digest=base_name[:32],
+            path=f"/{url}",
+            narinfo=_narinfo(base_name, url, compression, *facts, ()),
+            size=file_size,
+            sha256=file.digest(),
+        )
         unfinished.rename(f"{self.directory}{made.path}")
         (self.directory / f"{made.digest}.narinfo").write_bytes(made.narinfo)
         return made

@@ -1,5 +1,7 @@
 """NAR misses: a NAR that the origin alone has, through ncps and through nginx with proxy_store.
 
+A compressed one has a file of the same size, and about four times as much inside.
+
 Every fetch has a NAR of its own, deleted afterwards. CPU time counts until the NAR is stored;
 ncps hashes it and syncs it to disk, which nginx does not.
 """
@@ -13,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+from attrs import evolve
+
 from benchmarks.material import MadeNar
 from benchmarks.processes import cpu_seconds, forget_peak, rss_peak_bytes
 from benchmarks.report import Figure
@@ -24,6 +28,7 @@ SIZE = 256 << 20
 SMALL = 1 << 20
 SMALL_COUNT = 20
 DIRECT = "direct"
+COMPRESSIONS = ("none", "xz", "zstd")
 LEAST = 0.35
 MOST_ADDED_MS = 20.0
 
@@ -37,13 +42,32 @@ def _wait_for(path: Path) -> Path:
     return path
 
 
-def _bulk(stand: Stand, port: int, pid: int, stored: Callable[[MadeNar], Path] | None) -> Sample:
-    made = stand.material.nar(SIZE)
-    get(stand.daemon.port, f"/{made.digest}.narinfo")
+def _made(stand: Stand, compression: str) -> MadeNar:
+    if compression == "none":
+        return stand.material.nar(SIZE)
+    return stand.material.packed(SIZE, compression)
+
+
+def _shown(stand: Stand, made: MadeNar) -> MadeNar:
+    """Return a NAR under the name that ncps gives it."""
+    text = get(stand.daemon.port, f"/{made.digest}.narinfo").decode()
+    (url,) = [line[5:] for line in text.splitlines() if line.startswith("URL: ")]
+    return evolve(made, path=f"/{url}")
+
+
+def _bulk(
+    stand: Stand,
+    compression: str,
+    port: int,
+    pid: int,
+    stored: Callable[[MadeNar], Path] | None,
+) -> Sample:
+    made = _made(stand, compression)
+    shown = _shown(stand, made)
     before = cpu_seconds(pid)
-    found = dict(sink("once", port, made.path))
+    found = dict(sink("once", port, shown.path if port == stand.daemon.port else made.path))
     if stored is not None:
-        stored(made).unlink()
+        stored(shown if port == stand.daemon.port else made).unlink()
     found["cpu"] = (cpu_seconds(pid) - before) / (made.size / 2**30)
     found["rate"] = found["bytes"] / found["seconds"] / 2**20
     stand.material.remove(made)
@@ -70,12 +94,13 @@ def _first_bytes(stand: Stand, port: int) -> Sample:
     return {"first_ms": median(waits) * 1000, "errors": 0}
 
 
-def _check(stand: Stand) -> None:
+def _check(stand: Stand, compression: str) -> None:
     """See that both hand out the right bytes, in a pass that is not measured."""
     for port in (stand.daemon.port, stand.proxy_port):
-        made = stand.material.nar(SIZE)
-        get(stand.daemon.port, f"/{made.digest}.narinfo")
-        if hashlib.sha256(get(port, made.path)).digest() != made.sha256:
+        made = _made(stand, compression)
+        shown = _shown(stand, made)
+        body = get(port, shown.path if port == stand.daemon.port else made.path)
+        if hashlib.sha256(body).digest() != made.sha256:
             raise AssertionError("wrong bytes")
         stand.material.remove(made)
 
@@ -83,16 +108,24 @@ def _check(stand: Stand) -> None:
 def measure(stand: Stand) -> list[Figure]:
     """Measure."""
     stand.pretouch()
-    _check(stand)
+    figures = [figure for compression in COMPRESSIONS for figure in _large(stand, compression)]
+    return [*figures, _added(stand)]
+
+
+def _large(stand: Stand, compression: str) -> list[Figure]:
+    _check(stand, compression)
     by_nginx = partial(
         _bulk,
         stand,
+        compression,
         stand.proxy_port,
         stand.nginx.pid,
         lambda made: _wait_for(Path(f"{stand.nginx.store}{made.path}")),
     )
-    by_ncps = partial(_bulk, stand, stand.daemon.port, stand.daemon.pid, stand.wait_until_stored)
-    direct = partial(_bulk, stand, stand.origin_port, stand.origin.pid, None)
+    by_ncps = partial(
+        _bulk, stand, compression, stand.daemon.port, stand.daemon.pid, stand.wait_until_stored
+    )
+    direct = partial(_bulk, stand, compression, stand.origin_port, stand.origin.pid, None)
     forget_peak(stand.daemon.pid)
     series = alternate(
         {ANCHOR: by_nginx, OURS: by_ncps, DIRECT: direct},
@@ -101,7 +134,7 @@ def measure(stand: Stand) -> list[Figure]:
         steady="rate",
     )
     peak = rss_peak_bytes(stand.daemon.pid) / 2**20
-    point = f"NAR miss, {SIZE >> 20} MiB"
+    point = f"NAR miss, {SIZE >> 20} MiB, {compression}"
 
     def figure(label: str, quantity: str, digits: str, least: float | None = None) -> Figure:
         return Figure(
@@ -118,7 +151,6 @@ def measure(stand: Stand) -> list[Figure]:
         figure("MiB/s", "rate", ",.0f", LEAST),
         figure("CPU, s/GiB", "cpu", ".2f"),
         Figure(point=point, quantity="RSS peak, MiB", ours=Spread([peak])),
-        _added(stand),
     ]
 
 

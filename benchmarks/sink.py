@@ -2,6 +2,7 @@
 
     python -m benchmarks.sink pull PORT PATH CONNECTIONS SECONDS [AUTHORITY]
     python -m benchmarks.sink once PORT PATH
+    python -m benchmarks.sink crowd PORT PATH CONNECTIONS
     python -m benchmarks.sink slow PORT PATH CONNECTIONS BYTES_PER_SECOND
 
 Body bytes are dropped in the kernel (MSG_TRUNC, tcp(7)), so that the sink costs next to nothing
@@ -132,6 +133,32 @@ def once(port: int, path: str) -> dict[str, float]:
     return {"bytes": fetch.received, "seconds": seconds, "first": first - began, "errors": 0}
 
 
+def crowd(port: int, path: str, connections: int) -> dict[str, float]:
+    """Take one response whole on each of many connections at once."""
+    poll = select.epoll()
+    fetches = {}
+    for _ in range(connections):
+        fetch = Fetch(port, path)
+        fetches[fetch.socket.fileno()] = fetch
+        poll.register(fetch.socket, select.EPOLLIN)
+    errors, received = 0, 0
+    began = time.monotonic()
+    for fetch in fetches.values():
+        fetch.ask()
+    while fetches:
+        for number, _ in poll.poll():
+            fetch = fetches[number]
+            try:
+                if not fetch.take():
+                    continue
+            except OSError:
+                errors += 1
+            received += fetch.received
+            poll.unregister(number)
+            del fetches[number]
+    return {"bytes": received, "seconds": time.monotonic() - began, "errors": errors}
+
+
 def slow(port: int, path: str, connections: int, rate: int) -> dict[str, float]:
     """Take `rate` bytes a second on each connection until told to stop."""
     tick = 0.1
@@ -163,6 +190,8 @@ def main(kind: str, port: str, path: str, *numbers: str) -> None:
     """Run one kind of client."""
     if kind == "pull":
         found = pull(int(port), path, int(numbers[0]), float(numbers[1]), *numbers[2:])
+    elif kind == "crowd":
+        found = crowd(int(port), path, int(numbers[0]))
     elif kind == "slow":
         found = slow(int(port), path, int(numbers[0]), int(numbers[1]))
     else:
