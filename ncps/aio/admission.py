@@ -31,6 +31,9 @@ from ncps.settings.schema.cache import DownloadSettings
 
 MIB = 1024 * 1024
 
+BESIDE = 64 * MIB
+"""Bytes beyond the reserve that bytes which nobody has asked for leave free."""
+
 NewSmall = Callable[[int, tuple[Estimated, ...]], GrowingFile | None]
 
 
@@ -103,6 +106,21 @@ class Admission:
         ticket = Admitted(self, is_upload=True)
         self._tickets[ticket] = None
         return ticket
+
+    def has_room_beside(self, size: int) -> bool:
+        """Whether `size` bytes that nobody has asked for would keep no client's bytes waiting."""
+        most, free = self._limits.max_spool_size_bytes, self._limits.max_count - self.running
+        if self._waiting or free <= self._limits.max_count // 2:
+            return False
+        if most and self.in_flight + size > most // 2:
+            return False
+        if self._largest and size > self._largest - self.reserved:
+            return False
+        try:
+            spare = self._spare()
+        except NcpsError:
+            return True
+        return spare - sum([ticket.due for ticket in self._tickets]) >= size + BESIDE
 
     def is_small(self, size: int | None) -> bool:
         """Whether a NAR of this size goes the short way."""

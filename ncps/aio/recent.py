@@ -61,6 +61,15 @@ class BoundedMap(Generic[K, V]):
         if key in self._held:
             self._held.move_to_end(key)
 
+    def age(self, key: K) -> None:
+        """Make a key the oldest, the first to go; harmless if it is not held."""
+        if key in self._held:
+            self._held.move_to_end(key, last=False)
+
+    def has_room_for(self, value: V) -> bool:
+        """Whether a value of a new key would take no other's place."""
+        return self.size + self._size_of(value) <= self._max_size
+
     def forget(self, key: K) -> None:
         """Hold a key no more; harmless if it is not held."""
         if key in self._held:

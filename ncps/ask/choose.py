@@ -16,6 +16,8 @@ from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.guess import Guess, is_unwanted
+from ncps.aio.guess import current as current_guess
 from ncps.aio.race import Race
 from ncps.aio.tasks import Tasks
 from ncps.ask.health import SLOWEST_HEDGE_S, Candidate, Health
@@ -155,7 +157,8 @@ class Upstreams:
         """Count a failure of one upstream and log it; an absence is none."""
         self.count(candidate, error)
         if not isinstance(error, NotFound) and not candidate.is_left_out(error):
-            self._log.warn(
+            tell = self._log.debug if is_unwanted() else self._log.warn
+            tell(
                 "upstream {upstream} failed for {what}: {reason}",
                 upstream=candidate.upstream.name,
                 what=what,
@@ -203,6 +206,7 @@ class Round(Generic[T]):
         self._hedge: IDelayedCall | None = None
         ask = partial(Candidate.ask, question=question, clock=clock)
         self._span = current()
+        self._guess: Guess | None = current_guess()
         self._race = Race(tasks, ask, self._lost)
 
     async def run(self) -> Found[T] | None:
@@ -217,6 +221,11 @@ class Round(Generic[T]):
                 self._patience.cancel()
         return None if winner is None else Found(winner[0].upstream, winner[1])
 
+    @property
+    def _is_guess(self) -> bool:
+        """Whether no client has asked; timers do not have the context that tells it."""
+        return self._guess is not None and not self._guess.is_wanted
+
     def _stop_hedge(self) -> None:
         if self._hedge is not None and self._hedge.active():
             self._hedge.cancel()
@@ -227,7 +236,8 @@ class Round(Generic[T]):
         while self._waiting:
             candidate = self._waiting.popleft()
             health = candidate.health
-            if not health.may_ask:
+            # A guess is no probe: clients would wait for its end.
+            if not health.may_ask or (self._is_guess and not health.is_healthy):
                 why = health.last_error or "a probe is under way"
                 error = Unavailable(f"away ({why})", retry_after=health.retry_after_s)
                 self.failures.append((candidate, error))
@@ -260,7 +270,8 @@ class Round(Generic[T]):
         if are_logged():
             name = candidate.upstream.name
             self._log.debug("{upstream} is late: the next one is asked, too", upstream=name)
-        candidate.health.suspect()
+        if not self._is_guess:
+            candidate.health.suspect()
         self._span.event("hedge", {"ncps.late": candidate.upstream.name})
         self._ask_next()
 

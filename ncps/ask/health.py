@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from ncps.aio.backoff import EXACT, Backoff
 from ncps.aio.breaker import Breaker
+from ncps.aio.guess import is_unwanted
 from ncps.errors import Busy, Corrupt, NcpsError, NotFound, Unavailable
 from ncps.ports import Upstream
 
@@ -349,6 +350,9 @@ class Candidate:
             health.gave_up()
             raise
         except Unavailable as error:
+            if is_unwanted():  # no client's question would have failed
+                health.gave_up()
+                raise
             health.failed(str(error), error.retry_after, began=began, is_probe=is_probe)
             if error.is_refusal:
                 health.refused(str(error), is_probe=is_probe)

@@ -23,6 +23,8 @@ from twisted.logger import Logger
 
 from ncps.aio.backoff import EXACT, Backoff
 from ncps.aio.body import PassedBody
+from ncps.aio.guess import Guess, is_unwanted
+from ncps.aio.guess import current as current_guess
 from ncps.aio.race import Race
 from ncps.aio.tasks import Tasks
 from ncps.aio.waiting import sleep
@@ -143,7 +145,8 @@ class _Watch:
         except Unconfirmed:
             raise
         except Unavailable as error:
-            if position != body.total:  # else only the end of the connection was rude
+            # Else only the end of the connection was rude, or no client was there to suffer.
+            if position != body.total and not is_unwanted():
                 self._health.failed(str(error), error.retry_after)
                 if error.timed_out:
                     self._is_noted = True
@@ -246,6 +249,7 @@ class Hedge(Generic[O]):
         self._is_finding = False
         self._error: NcpsError | None = None
         self._timer: IDelayedCall | None = None
+        self._guess: Guess | None = current_guess()
         self._race = Race(tasks, self._open, self._lost, lambda body: body.close())
 
     async def open(self, offset: int, *, allow_encoding: bool) -> tuple[O, UpstreamBody]:
@@ -283,7 +287,8 @@ class Hedge(Generic[O]):
         if opener.health.answered_at > since and now - since < BUSY_S:
             self._timer = self._clock.callLater(SLOWEST_HEDGE_S, self._is_late, opener, since)
             return
-        if opener.health.answered_at <= since:
+        is_guess = self._guess is not None and not self._guess.is_wanted
+        if opener.health.answered_at <= since and not is_guess:
             opener.health.suspect()
         self._search()
 
@@ -299,7 +304,8 @@ class Hedge(Generic[O]):
             self._is_finding = True
             async for rival in self._rivals:
                 if not self._race.is_over:
-                    self._log.info(
+                    tell = self._log.debug if is_unwanted() else self._log.info
+                    tell(
                         "upstream {upstream} is late with {what}; {rival} is asked, too",
                         upstream=self._first.name,
                         what=self._first.url,

@@ -14,8 +14,9 @@ from ncps.assembly.keys import narinfo_verifier
 from ncps.assembly.leases import Locking
 from ncps.assembly.mending import Mending
 from ncps.assembly.parts import Adapters, Foundation
-from ncps.assembly.upkeep import upkeep
+from ncps.assembly.upkeep import bounds, upkeep
 from ncps.assembly.uploads import upload_jobs, upload_rules, uploads_of
+from ncps.cache.ahead.rules import AheadRules
 from ncps.cache.bulk.answers import Bulk
 from ncps.cache.bulk.bulk import BulkQuestions
 from ncps.cache.cache import PullThrough
@@ -186,11 +187,31 @@ def core_of(world: World, base: Foundation, verifier: NarInfoVerifier) -> Core:
                 reached=base.metrics.limit_reached("cache-max-decompression-ratio").inc,
             ),
         ),
+        ahead=ahead_rules(base.settings),
         is_absent_when_away=cache.upstream.away_answer == "absent",
         upload_keys=upload_rules(cache, base.metrics).keys,
         uploads_need_key=cache.require_trusted_signature,
     )
     return Core(world, state, vetting=verifier, rules=rules)
+
+
+def ahead_rules(settings: Settings) -> AheadRules:
+    """Return what is fetched ahead, as the settings have it.
+
+    A store that is more than half on its way from the low mark to its limit takes nothing that no
+    client has asked for.
+    """
+    cache = settings.cache
+    size = bounds(settings) if cache.max_size_bytes else None
+    return AheadRules(
+        policy=cache.prefetch.policy,
+        small_size=cache.download.small_size_bytes,
+        at_once=cache.upstream.max_prefetches,
+        max_queue=cache.prefetch.max_queue,
+        questions=cache.prefetch.max_questions,
+        size=cache.prefetch.per_minute_bytes,
+        most_stored=0 if size is None else (size.low + size.high) // 2,
+    )
 
 
 def memory_shares(settings: Settings) -> tuple[int, int]:

@@ -200,6 +200,8 @@ class Runtime:
     async def stop(self) -> None:
         """Stop what was started; return when everything has ended."""
         ending = self._ending
+        if self._core is not None:
+            self._core.core.ahead.stop()
         if self._site is not None:
             self._tell_what_runs(self._site)
             self._site.is_leaving = True
@@ -241,7 +243,7 @@ class Runtime:
             await self._telemetry.stop(ending.aftermath_s)
 
     def _tell_what_runs(self, site: NcpsSite) -> None:
-        downloads = 0 if self._core is None else self._core.core.nars.arriving
+        downloads = 0 if self._core is None else self._core.core.running.wanted
         if not (site.answering or downloads or self._ending.delay_s):
             return
         self._log.info(
@@ -253,9 +255,12 @@ class Runtime:
         )
 
     async def _end_tasks(self) -> None:
-        """Let downloads end until the deadline; tickers never end by themselves."""
+        """Let downloads end until the deadline; tickers never end by themselves.
+
+        A download that no client has asked for is ended at once.
+        """
         core = self._core
-        while core is not None and core.core.nars.arriving and self._ending.left_s > 0:
+        while core is not None and core.core.running.wanted and self._ending.left_s > 0:
             await self._ending.pause(0.05)
         await self._tasks.stop(0.0)
 

@@ -234,8 +234,11 @@ class Cache(NarSource, Protocol):
     def public_key(self) -> str:
         """The key that our signatures are made with, `name:base64`."""
 
-    async def narinfo(self, digest: str) -> ServedNarInfo:
+    async def narinfo(self, digest: str, *, leads_on: bool = False) -> ServedNarInfo:
         """Find or fetch the narinfo of a store path's hash part (valid nix32).
+
+        :param leads_on: whether a client asks that may ask for its references next, so that they
+            may be fetched ahead.
 
         Raises NotFound, Unavailable or Corrupt if no upstream has a good one.
         """

@@ -43,6 +43,7 @@ class PullThrough(Cache):
         self._public_key = str(public_key)
         self._narinfos = core.narinfos
         self._nars = core.nars
+        self._ahead = core.ahead
         self.realisations: RealisationCache = core.realisations
         self._at_hand = AtHand(world, core.narinfos, core.nars)
         self._looks = Looks(
@@ -63,9 +64,12 @@ class PullThrough(Cache):
         """Name another key from now on."""
         self._public_key = str(key)
 
-    async def narinfo(self, digest: str) -> ServedNarInfo:
+    async def narinfo(self, digest: str, *, leads_on: bool = False) -> ServedNarInfo:
         """See `Cache`."""
-        return await self._at_hand.narinfo(digest)
+        found = await self._at_hand.narinfo(digest)
+        if leads_on:
+            self._ahead.narinfo_asked(digest, found)
+        return found
 
     def watch(self, forgotten: Callable[[str], object]) -> None:
         """See `Cache`."""
@@ -74,6 +78,7 @@ class PullThrough(Cache):
     def repeated(self, digests: Collection[str]) -> None:
         """See `Cache`."""
         self._narinfos.repeated(digests)
+        self._ahead.asked_again(digests)
 
     def watch_nars(self, changed: Callable[[NarKey | None], object]) -> None:
         """See `Cache`."""
@@ -82,6 +87,7 @@ class PullThrough(Cache):
     def nars_repeated(self, keys: Collection[NarKey]) -> None:
         """See `Cache`."""
         self._nars.ready.repeated(keys)
+        self._ahead.nars_asked(keys)
 
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         """See `Cache`."""
@@ -92,6 +98,7 @@ class PullThrough(Cache):
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """See `Cache`."""
+        self._ahead.nars_asked((key,))
         return await self._nars.open(key, is_part=is_part)
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:

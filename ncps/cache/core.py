@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from ncps.cache.ahead.prefetch import Prefetch
+from ncps.cache.ahead.rules import NOTHING_AHEAD, AheadRules
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.downloads import DownloadRules, Downloads
 from ncps.cache.nar.heal import Healing
@@ -38,6 +40,7 @@ class Rules:
 
     quarantine: QuarantineBounds
     downloads: DownloadRules
+    ahead: AheadRules = NOTHING_AHEAD
     is_absent_when_away: bool = True
     upload_keys: Sequence[PublicKey] = ()
     uploads_need_key: bool = False
@@ -102,6 +105,7 @@ class Core:
             verifier=self.verifier,
             downloads=downloads,
         )
+        self.ahead = Prefetch(world, self.narinfos, self.nars, rules.ahead)
 
     def _is_arriving(self, key: NarKey) -> bool:
         return self.nars.is_arriving(key)

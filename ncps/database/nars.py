@@ -15,6 +15,7 @@ from ncps.errors import Conflict, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
+from ncps.ports.catalog import NEVER_ASKED_FOR
 
 _FACTS = ("compression", "file_size", "file_hash", "nar_size", "nar_hash")
 _ORIGIN = ("upstream", "origin_url")
@@ -143,7 +144,8 @@ def mark_stored(txn: Any, nar: NarRecord, fence: int = 0) -> Written:
             f"NAR {nar.key.name} was stored under lease {row.fence}, after this one ({fence})"
         )
     columns = columns_of(nar)
-    if nar.last_used_at is None:
+    is_guess = nar.last_used_at == NEVER_ASKED_FOR and row.there.last_used_at is not None
+    if nar.last_used_at is None or is_guess:
         del columns["last_used_at"]
     columns = _changes(columns_of(row.there), columns)
     if fence > row.fence:

@@ -15,6 +15,7 @@ from itertools import product
 from ncps.observe.auth_metrics import AuthMetrics
 from ncps.observe.extra_metrics import EXTRA_ROUTES, ExtraMetrics
 from ncps.observe.labelled import Labelled
+from ncps.observe.prefetch_metrics import PrefetchMetrics
 from ncps.observe.process_metrics import ProcessMetrics, WorkerMetrics
 from ncps.observe.realisation_metrics import RealisationMetrics
 from ncps.observe.registry import Registered
@@ -269,6 +270,7 @@ class Metrics(
     StoreMetrics,
     ExtraMetrics,
     UpstreamMetrics,
+    PrefetchMetrics,
     RealisationMetrics,
     UploadMetrics,
     LockMetrics,
@@ -293,6 +295,7 @@ class Metrics(
         self._add_pins()
         self._add_upstreams(names)
         self._add_downloads()
+        self._add_prefetch()
         self._add_uploads()
         self._add_realisations()
         self._add_locks()

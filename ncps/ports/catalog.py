@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Protocol, Self
 
 from attrs import evolve, frozen
@@ -17,6 +17,11 @@ CONTENT: Final = "ca"
 
 UPLOAD: Final = "upload"
 """Vouches for a narinfo that a client with leave to write uploaded, and whose NAR was read."""
+
+
+NEVER_ASKED_FOR: Final = datetime.fromtimestamp(0, UTC)
+"""The last use of a NAR that was fetched ahead, as long as no client asks for it: it goes before
+all that somebody has used."""
 
 
 @frozen(kw_only=True)
@@ -35,6 +40,8 @@ class NarRecord:
     :param stored_tag: tag of the stored object; empty if the store was not asked for it yet.
     :param stored_at: when the bytes were published; None while nothing is stored.
     :param verified_at: when NarHash was last found right; None if never.
+    :param last_used_at: when a client last asked for it; None if that is not known, and
+        `NEVER_ASKED_FOR`.
     :param uploaded_at: when a client uploaded the bytes; None if they came from elsewhere.
     """
 

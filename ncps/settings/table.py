@@ -19,6 +19,7 @@ _GROUPS: Final = (
     "Authentication",
     "Cache",
     "Database server",
+    "Prefetch",
     "Size",
     "Uploads",
     "Storage in S3",

@@ -29,7 +29,6 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 
 from ncps import __version__
-from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.reasons import reason_of
 from ncps.aio.resolver import NameTrouble
 from ncps.aio.streams import BodyReader
@@ -126,13 +125,7 @@ class Client:
         self._requesters = Requesters(reactor, destination, bounds, endpoints)
         self._count_plain = (lambda: None) if metrics is None else metrics.short_ways("request").inc
         self.bounds = bounds
-        self._turns = Turns(self._clock, self._origin[1], bounds, metrics)
-        self.transfers = self._turns.transfers
-
-    @property
-    def queries(self) -> Bulkhead:
-        """See `Turns`."""
-        return self._turns.queries
+        self.turns = Turns(self._clock, self._origin[1], bounds, metrics)
 
     @staticmethod
     def host_of(url: str) -> str:
@@ -183,7 +176,7 @@ class Client:
             location = answer.header("location")
             answer.body.close()
             url = _redirected(url, location)
-        self._turns.reached("cache-upstream-max-redirects")
+        self.turns.reached("cache-upstream-max-redirects")
         raise Unavailable(f"more than {self.bounds.max_redirects} redirects", kind="status")
 
     async def _answered(
@@ -217,7 +210,7 @@ class Client:
             if isinstance(wrong, WrongCertificate):
                 raise Unavailable(str(wrong)) from error
             if isinstance(wrong, HeadTooLarge):
-                self._turns.reached("cache-upstream-max-header-size")
+                self.turns.reached("cache-upstream-max-header-size")
                 raise Unavailable(str(wrong), kind="malformed") from error
             raise _Cut(reason_of(wrong), timed_out=_is_timeout(error)) from error
         except ProxyTrouble as error:

@@ -11,6 +11,7 @@ from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.body import PassedBody
+from ncps.aio.bulkhead import Bulkhead
 from ncps.aio.threads import Threads
 from ncps.aio.waiting import within
 from ncps.codec.ratio import Ratio
@@ -164,7 +165,7 @@ class RemoteCache(Upstream):
         :param end: the last byte of a text that has not been cut.
         :return: the text, and the error to raise if it is not whole, where nothing told its end.
         """
-        async with self._client.queries:
+        async with self._client.turns.queries:
             text = self._read_small(path, limit, name, end)
             late = f"{path} took more than {QUERY_S:g} s"
             return await within(self._clock, QUERY_S, text, late)
@@ -199,7 +200,7 @@ class RemoteCache(Upstream):
     async def stat_nar(self, url: str) -> int | None:
         """See `Upstream.stat_nar`. Where HEAD is refused, GET asks for one byte."""
         target = self._nar_url(url)
-        async with self._client.queries:
+        async with self._client.turns.queries:
             answer = await self._client.request("HEAD", target)
             answer.body.close()
             if answer.status in _NO_HEAD:
@@ -215,7 +216,8 @@ class RemoteCache(Upstream):
         self, url: str, *, offset: int = 0, allow_encoding: bool = False
     ) -> UpstreamBody:
         """See `Upstream.open_nar`."""
-        await self._client.transfers.acquire()
+        places = self._client.turns.transfers
+        await places.acquire()
         answer: Answer | None = None
         began = self._clock.seconds()
         try:
@@ -235,17 +237,12 @@ class RemoteCache(Upstream):
                 chunks = no_page(chunks)
             if answer.status == 416:
                 chunks = _nothing()
-            return PassedBody(chunks, partial(self._closed, answer), start=start, total=total)
+            return PassedBody(chunks, partial(_closed, answer, places), start=start, total=total)
         except BaseException:
             if answer is not None:
                 answer.body.close()
-            self._client.transfers.release()
+            places.release()
             raise
-
-    def _closed(self, answer: Answer) -> None:
-        """Give back the place of a NAR among the transfers."""
-        answer.body.close()
-        self._client.transfers.release()
 
     def _ratio(self) -> Ratio:
         reached = self._metrics.limit_reached("cache-max-decompression-ratio").inc
@@ -262,6 +259,12 @@ class RemoteCache(Upstream):
         ):
             raise Corrupt(f"a NAR URL of scheme {scheme} is not followed")
         return target
+
+
+def _closed(answer: Answer, places: Bulkhead) -> None:
+    """Give back the place of a NAR among the transfers."""
+    answer.body.close()
+    places.release()
 
 
 def _check_text(text: bytes, what: str) -> None:

@@ -242,7 +242,7 @@ class Requesters:
                 self._home.saw,
                 destination.proxies,
             )
-            kept = bounds.max_connections + bounds.max_queries
+            kept = bounds.max_connections + bounds.max_queries + 2 * bounds.max_prefetches
             return Requester(reactor, ways, kept, bounds.max_header_size_bytes)
 
         self._free = requester(named)

@@ -8,6 +8,7 @@ from typing import Final
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.bulkhead import Bulkhead
+from ncps.aio.guess import is_unwanted
 from ncps.observe.metrics import Metrics
 from ncps.peering import trail
 from ncps.settings.schema.upstream import UpstreamsSettings
@@ -18,9 +19,10 @@ _SETTINGS: Final = {"queue": "cache-upstream-max-queue", "patience": "cache-upst
 class Turns:
     """The places of requests at one upstream.
 
+    Guesses (see `ncps.aio.guess`) have places of their own, so that no client waits for one.
+
     :param host: of the upstream, for messages.
     :param metrics: count requests turned away for a bound; None if no setting sets the bounds.
-    :ivar transfers: places of NARs.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Turns:
         self._host = host
         self._bounds = bounds
         self._metrics = metrics
-        self.transfers = self._places("a NAR transfer", bounds.max_connections)
+        self._transfers = self._places("a NAR transfer", bounds.max_connections)
+        self._guessed_transfers = self._places("a NAR that is a guess", bounds.max_prefetches)
+        self._guessed_queries = self._places("a query that is a guess", bounds.max_prefetches)
         last = trail.DISTANCES - 1
         self._queries = tuple(
             self._places("a query", bounds.max_queries, trail.FAR_S if distance == last else inf)
@@ -38,9 +42,14 @@ class Turns:
         )
 
     @property
+    def transfers(self) -> Bulkhead:
+        """The places of NARs, for the work that runs now."""
+        return self._guessed_transfers if is_unwanted() else self._transfers
+
+    @property
     def queries(self) -> Bulkhead:
         """The places of queries at the distance of the one that runs now."""
-        return self._queries[trail.distance()]
+        return self._guessed_queries if is_unwanted() else self._queries[trail.distance()]
 
     def _places(self, what: str, size: int, most_s: float = inf) -> Bulkhead:
         return Bulkhead(

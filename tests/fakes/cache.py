@@ -186,7 +186,7 @@ class StubCache(Cache):
         nar = self.nars[key] = StubNar(key, pieces, size=size)
         return nar
 
-    async def narinfo(self, digest: str) -> ServedNarInfo:
+    async def narinfo(self, digest: str, *, leads_on: bool = False) -> ServedNarInfo:
         self.asked.append(digest)
         if self.gate is not None:
             await self.gate

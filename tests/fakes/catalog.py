@@ -22,7 +22,7 @@ from ncps.ports import (
     NarRecord,
     Totals,
 )
-from ncps.ports.catalog import LONGEST_AMONG, WRONG_ENTRIES, WRONG_S
+from ncps.ports.catalog import LONGEST_AMONG, NEVER_ASKED_FOR, WRONG_ENTRIES, WRONG_S
 from tests.fakes.failing import Failing
 
 _ORIGIN = ("upstream", "origin_url")
@@ -157,7 +157,10 @@ class MemoryCatalog(Failing, Inventory):
             raise Conflict(f"stored under lease {last}, after {fence}")
         self._fences[nar.key] = max(fence, last)
         old = self.records.get(nar.key)
-        if old is not None and nar.last_used_at is None:
+        is_guess = nar.last_used_at == NEVER_ASKED_FOR
+        if old is not None and (
+            nar.last_used_at is None or (is_guess and old.last_used_at is not None)
+        ):
             nar = evolve(nar, last_used_at=old.last_used_at)
         self.records[nar.key] = nar
         for digest in self.digests_of(nar.key):
@@ -242,8 +245,10 @@ class MemoryCatalog(Failing, Inventory):
 
     def _used_at(self, nar: NarRecord) -> datetime:
         """Last use of a NAR and its narinfos, and the time when it was stored."""
-        times = [nar.last_used_at, nar.stored_at]
-        times += [self.entries[digest].last_used_at for digest in self.digests_of(nar.key)]
+        used = [self.entries[digest].last_used_at for digest in self.digests_of(nar.key)]
+        if nar.last_used_at == NEVER_ASKED_FOR and not any(used):
+            return NEVER_ASKED_FOR
+        times = [nar.last_used_at, nar.stored_at, *used]
         return max((at for at in times if at is not None), default=_NEVER)
 
     async def settle(self) -> None:
@@ -277,7 +282,11 @@ class MemoryCatalog(Failing, Inventory):
             if nar.is_stored and nar.is_only_copy == only_copies and not self.is_pinned(key)
         ]
         found.sort(key=lambda idle: idle.used_at)
-        return [idle for idle in found if idle.used_at < before][:limit]
+        return [
+            idle
+            for idle in found
+            if idle.used_at < before and (idle.nar.stored_at or _NEVER) < before
+        ][:limit]
 
     async def evict(self, idle: Sequence[IdleNar]) -> list[EvictedNar]:
         self._writing()

@@ -83,7 +83,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "narinfo",
         "realisation",
         "nar",
-        "write closures",
+        "write closures ahead",
         "upkeep readiness core extras",
         "bulk cache",
     ),

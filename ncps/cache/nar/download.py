@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from attrs import frozen
 
+from ncps.aio.guess import current as current_guess
 from ncps.aio.waiting import Future
 from ncps.cache.answers import Outcome, Resized, WrongBytesSent
 from ncps.cache.nar.attempt import Attempt, NewSpool, Terms
@@ -51,6 +52,7 @@ class Download:
     :ivar ended: set when the job is over, also if it has failed.
     :ivar is_disowned: whether the NAR was deleted while it arrived, so that it is not published.
     :ivar span: the step that the whole job is; requests that join have links to it.
+    :ivar guess: made of it when it began; None if a client had asked for it.
     :ivar has_failed: whether it is of no use to join any more; set before any reader hears of it.
     """
 
@@ -67,6 +69,7 @@ class Download:
         self.has_failed = False
         self.is_disowned = False
         self.span = NO_SPAN
+        self.guess = current_guess()
         self._new_spool = new_spool
         self._opener: Source | None = None
 
@@ -95,6 +98,11 @@ class Download:
         """Bytes in all, as the verdict has it, or as NarSize says, which is signed."""
         is_sure = self.terms.is_uncompressed or (self.arrived.is_set and not self.has_failed)
         return self.size if is_sure else None
+
+    def is_asked_for(self) -> None:
+        """Take note that a client has asked for it."""
+        if self.guess is not None:
+            self.guess.is_wanted = True
 
     async def opened(self) -> None:
         """Wait for the head of an upstream's answer. Raises the error of a job that failed."""
@@ -264,6 +272,12 @@ class RunningDownloads:
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    @property
+    def wanted(self) -> int:
+        """How many of them a client has asked for."""
+        guesses = (download.guess for download in self._by_key.values())
+        return sum(guess is None or guess.is_wanted for guess in guesses)
 
     def find(self, key: NarKey) -> Download | None:
         """Return the download to join. One that has failed is none, though it may not be over."""

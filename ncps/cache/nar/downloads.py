@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from ncps.aio.admission import Admitted
 from ncps.aio.clocks import utc_now
+from ncps.aio.guess import is_unwanted
 from ncps.aio.recent import RecentMap, RecentSet
 from ncps.cache.cluster import FetchLease
 from ncps.cache.nar.attempt import Terms
@@ -165,6 +166,7 @@ class Downloads:
             download = self.start(key, nar, may_replace=may_replace)
         else:
             current().link(download.span)
+            download.is_asked_for()
             if may_replace:
                 download.sources.allow_replacing()
         if is_part:  # another process or life of this cache may have sent the first part
@@ -253,7 +255,8 @@ class Downloads:
             download.give_up(error)
             download.span.failed(str(error))
             name, reason = key.file_name, str(error)
-            self._log.warn("download of {key} failed: {reason}", key=name, reason=reason)
+            tell = self._log.debug if is_unwanted() else self._log.warn
+            tell("download of {key} failed: {reason}", key=name, reason=reason)
         finally:
             download.give_up(Unavailable("the download has ended"))
             ticket.close()

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ncps.aio.guess import is_unwanted
 from ncps.aio.waiting import sleep
 from ncps.ask.opening import TooSlow
 from ncps.ask.policy import verdict
@@ -271,7 +272,7 @@ def _tell_failure(download: Download, source: Source, error: NcpsError) -> None:
         },
     )
     # The warning at the end of the download names the upstreams that do not have it.
-    tell = _log.debug if isinstance(error, NotFound) else _log.warn
+    tell = _log.debug if isinstance(error, NotFound) or is_unwanted() else _log.warn
     tell(
         "upstream {upstream} failed for {what} at byte {offset}: {reason}",
         upstream=source.name,

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from attrs import evolve
 
+from ncps.aio.recent import RecentSet
 from ncps.aio.spool import Abandoned, Overtaken
 from ncps.ask.choose import Upstreams
 from ncps.cache.answers import Absent, Outcome, ServedNar
@@ -32,16 +33,13 @@ from ncps.peering import trail
 from ncps.ports import Body, NarRecord, Removals, Replaced
 
 
-class Nars:
-    """Opens NARs, from the store or as they arrive.
-
-    :ivar ready: says which stored NARs may be sent again without being opened here.
-    """
+class Lookup:
+    """Finds out whether a NAR is stored, under which name, and what is known of it."""
 
     def __init__(
         self,
         world: World,
-        state: CacheState,
+        negatives: RecentSet,
         *,
         narinfos: NarInfos,
         adoption: Adoption,
@@ -53,111 +51,15 @@ class Nars:
         self._store = world.nars
         self._cluster = world.cluster
         self._upstreams = world.upstreams
-        self._workers = world.threads
-        self._negatives = state.negatives
-        self._uses = state.uses
-        self.ready = ReadyNars(world, state, self.is_arriving)
+        self._negatives = negatives
         self._narinfos = narinfos
         self._adoption = adoption
         self._verifier = verifier
         self._downloads = downloads
 
-    @property
-    def arriving(self) -> int:
-        """How many downloads are under way."""
-        return self._downloads.count
-
-    def is_arriving(self, key: NarKey) -> bool:
-        """Whether a NAR is being downloaded."""
-        return self._downloads.find(key) is not None
-
-    async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
-        """Return a NAR to serve; raises what `Cache.nar` raises."""
-        changes = self.ready.memory.changes
-        nar = await self._find(key)
-        _refuse_ring(key, nar)
-        self._uses.nar(key if nar is None else nar.key)
-        if nar is not None and nar.is_stored:
-            spoiled = self._verifier.healing.spoiled
-            return self.ready.served(nar, changes, self._open_stored, spoiled)
-        outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
-        download = self._downloads.join(key, nar, may_replace=not is_part)
-        try:
-            await download.opened()
-        except AlreadyStored:
-            return await self.open(key, is_part=is_part)
-        return FollowedNar(download=download, outcome=outcome, open_body=self._follow)
-
-    async def arriving_nar(self, key: NarKey) -> FollowedNar:
-        """Return a NAR that is being downloaded. Raises NotFound if it is not, else as `open`."""
-        _refuse_ring(key, None)
-        download = self._downloads.find(key)
-        if download is None:
-            raise NotFound(f"{key.file_name} is not arriving here")
-        current().link(download.span)
-        await download.opened()
-        return FollowedNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
-
-    async def read(self, nar: NarRecord) -> Body:
-        """Open a whole NAR. If it has to be fetched, NarHash is checked before it is stored."""
-        key, has_arrived = nar.key, False
-        while True:
-            there = await self._catalog.nar(key)
-            if there is None or not there.is_stored:
-                there = await self._adoption.adopt(key, there or nar) or there
-            if there is not None and there.is_stored:
-                return await self._open_stored(there, 0, None)
-            if has_arrived:  # the disk is full: the bytes are read as they pass
-                return await self._downloads.start(
-                    key, nar, exclusive=False, is_thorough=True
-                ).reader()
-            download = self._downloads.find(key) or self._downloads.start(
-                key, there or nar, is_thorough=True
-            )
-            has_arrived = True  # and the spool may be gone by now
-            with suppress(AlreadyStored, Abandoned, Overtaken):
-                await download.arrived.wait()
-                return await download.reader()
-
-    async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
-        """Return the size if it is sure. Raises the errors that `open` would raise.
-
-        The word of an upstream is not sure: no bytes follow here that could refute it.
-        """
-        nar = await self._find(key)
-        if nar is not None and nar.is_stored:
-            body = await self._open_stored(nar, 0, 0)  # without a byte: none is to be sent
-            body.close()
-            return nar.file_size, Outcome.HIT
-        _refuse_ring(key, nar)
-        download = self._downloads.find(key)
-        if download is not None:
-            current().link(download.span)
-            try:
-                await download.opened()
-            except AlreadyStored:
-                return await self.stat(key)
-            return download.sure_size, Outcome.COALESCED
-        sources = self._downloads.sources(key, nar)
-        if not self._downloads.is_tasted(key):
-            sources.allow_replacing()
-        await sources.stat()
-        # Of all sizes in a narinfo only NarSize is signed.
-        is_sure = nar is not None and nar.compression == "none"
-        return nar.file_size if nar is not None and is_sure else None, Outcome.MISS
-
-    async def is_here(self, key: NarKey) -> bool:
-        """Whether a NAR is stored now; takes over bytes without a row first. Raises as `stat`."""
-        return await self.find_stored(key) is not None
-
-    async def find_stored(self, key: NarKey) -> NarRecord | None:
-        """Return the row of a stored NAR; else as `is_here`."""
-        nar = await self._find(key)
-        return nar if nar is not None and nar.is_stored else None
-
-    async def _find(self, key: NarKey) -> NarRecord | None:
+    async def find(self, key: NarKey) -> NarRecord | None:
         """Return the known record of a NAR; takes over bytes without a row first."""
-        if self.is_arriving(key):
+        if self._downloads.find(key) is not None:
             return None
         nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
         if nar is not None and nar.is_stored and is_hearsay(nar, self._upstreams):
@@ -193,6 +95,154 @@ class Nars:
         except Malformed:
             return None
         return None if nar is None else await self._adoption.own(key) or nar
+
+
+class Nars:
+    """Opens NARs, from the store or as they arrive.
+
+    :ivar ready: says which stored NARs may be sent again without being opened here.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        state: CacheState,
+        *,
+        narinfos: NarInfos,
+        adoption: Adoption,
+        verifier: Verifier,
+        downloads: Downloads,
+    ) -> None:
+        self._catalog = world.catalog
+        self._store = world.nars
+        self._cluster = world.cluster
+        self._workers = world.threads
+        self._uses = state.uses
+        self.ready = ReadyNars(world, state, self.is_arriving)
+        self._narinfos = narinfos
+        self._adoption = adoption
+        self._verifier = verifier
+        self._downloads = downloads
+        self._find = Lookup(
+            world,
+            state.negatives,
+            narinfos=narinfos,
+            adoption=adoption,
+            verifier=verifier,
+            downloads=downloads,
+        ).find
+
+    @property
+    def arriving(self) -> int:
+        """How many downloads are under way."""
+        return self._downloads.count
+
+    def is_arriving(self, key: NarKey) -> bool:
+        """Whether a NAR is being downloaded."""
+        return self._downloads.find(key) is not None
+
+    async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
+        """Return a NAR to serve; raises what `Cache.nar` raises."""
+        changes = self.ready.memory.changes
+        nar = await self._find(key)
+        _refuse_ring(key, nar)
+        self._uses.nar(key if nar is None else nar.key)
+        if nar is not None and nar.is_stored:
+            spoiled = self._verifier.healing.spoiled
+            return self.ready.served(nar, changes, self._open_stored, spoiled)
+        outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
+        download = self._downloads.join(key, nar, may_replace=not is_part)
+        try:
+            await download.opened()
+        except AlreadyStored:
+            return await self.open(key, is_part=is_part)
+        except NcpsError:
+            if download.guess is None:
+                raise
+            return await self.open(key, is_part=is_part)  # as one that nobody guessed
+        return FollowedNar(download=download, outcome=outcome, open_body=self._follow)
+
+    async def arriving_nar(self, key: NarKey) -> FollowedNar:
+        """Return a NAR that is being downloaded. Raises NotFound if it is not, else as `open`."""
+        _refuse_ring(key, None)
+        download = self._downloads.find(key)
+        if download is None:
+            raise NotFound(f"{key.file_name} is not arriving here")
+        download.is_asked_for()
+        current().link(download.span)
+        await download.opened()
+        return FollowedNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
+
+    async def fetch_ahead(self, nar: NarRecord) -> Download | None:
+        """Begin the download of a NAR that no client has asked for; None if it is not needed.
+
+        Raises NotFound, Unavailable or Corrupt if it cannot be told or begun.
+        """
+        key = nar.key
+        if self.is_arriving(key) or await self._cluster.is_fetched_elsewhere(key):
+            return None
+        found = await self._find(key)
+        if self.is_arriving(key) or (found is not None and found.is_stored):
+            return None
+        return self._downloads.start(key, nar if found is None else found)
+
+    async def read(self, nar: NarRecord) -> Body:
+        """Open a whole NAR. If it has to be fetched, NarHash is checked before it is stored."""
+        key, has_arrived = nar.key, False
+        while True:
+            there = await self._catalog.nar(key)
+            if there is None or not there.is_stored:
+                there = await self._adoption.adopt(key, there or nar) or there
+            if there is not None and there.is_stored:
+                return await self._open_stored(there, 0, None)
+            if has_arrived:  # the disk is full: the bytes are read as they pass
+                return await self._downloads.start(
+                    key, nar, exclusive=False, is_thorough=True
+                ).reader()
+            download = self._downloads.find(key) or self._downloads.start(
+                key, there or nar, is_thorough=True
+            )
+            has_arrived = True  # and the spool may be gone by now
+            with suppress(AlreadyStored, Abandoned, Overtaken):
+                await download.arrived.wait()
+                return await download.reader()
+
+    async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
+        """Return the size if it is sure. Raises the errors that `open` would raise.
+
+        The word of an upstream is not sure: no bytes follow here that could refute it.
+        """
+        nar = await self._find(key)
+        if nar is not None and nar.is_stored:
+            body = await self._open_stored(nar, 0, 0)  # without a byte: none is to be sent
+            body.close()
+            return nar.file_size, Outcome.HIT
+        _refuse_ring(key, nar)
+        download = self._downloads.find(key)
+        if download is not None:
+            download.is_asked_for()
+            current().link(download.span)
+            try:
+                await download.opened()
+            except AlreadyStored:
+                return await self.stat(key)
+            return download.sure_size, Outcome.COALESCED
+        sources = self._downloads.sources(key, nar)
+        if not self._downloads.is_tasted(key):
+            sources.allow_replacing()
+        await sources.stat()
+        # Of all sizes in a narinfo only NarSize is signed.
+        is_sure = nar is not None and nar.compression == "none"
+        return nar.file_size if nar is not None and is_sure else None, Outcome.MISS
+
+    async def is_here(self, key: NarKey) -> bool:
+        """Whether a NAR is stored now; takes over bytes without a row first. Raises as `stat`."""
+        return await self.find_stored(key) is not None
+
+    async def find_stored(self, key: NarKey) -> NarRecord | None:
+        """Return the row of a stored NAR; else as `is_here`."""
+        nar = await self._find(key)
+        return nar if nar is not None and nar.is_stored else None
 
     # Stored bytes
 

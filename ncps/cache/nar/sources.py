@@ -17,6 +17,7 @@ from typing import Protocol
 from attrs import evolve, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.guess import is_unwanted
 from ncps.ask.choose import Upstreams
 from ncps.ask.health import Candidate, Health
 from ncps.ask.opening import Hedge, open_watched, paced
@@ -273,7 +274,7 @@ class Sources:
     async def _source(self, candidate: Candidate) -> UpstreamSource | None:
         """One upstream as a source; None, and a failure noted, if it is none now."""
         name, health = candidate.upstream.name, candidate.health
-        if not health.may_fetch:
+        if not health.may_fetch or (is_unwanted() and not health.is_healthy):
             self.failures[name] = Unavailable(
                 f"away ({health.last_error})", retry_after=health.retry_after_s
             )
@@ -306,7 +307,8 @@ class Sources:
             self._left.add(slow.name)
             async with aclosing(self._rivals(slow)) as rivals:
                 async for _ in rivals:
-                    slow.health.stalled(reason)
+                    if not is_unwanted():
+                        slow.health.stalled(reason)
                     return True
             self._left.discard(slow.name)
         return False

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from ncps.aio.beat import Beat
 from ncps.aio.clocks import utc_now
+from ncps.aio.guess import is_unwanted
 from ncps.aio.threads import Threads
 from ncps.ask.choose import Upstreams
 from ncps.cache.answers import Outcome
@@ -27,6 +28,7 @@ from ncps.errors import Conflict, Corrupt, Malformed, NotFound, StorageFull, Una
 from ncps.nix.narurl import EXTENSIONS, NarKey, conventional_key
 from ncps.observe.tracing.spans import span
 from ncps.ports import Blocked, Body, NarRecord, NarStore, Reopen, Segment, Stat
+from ncps.ports.catalog import NEVER_ASKED_FOR
 
 GATHER_S: Final = 0.02
 """Seconds for which a small NAR waits, behind its answer, for others to be stored with it."""
@@ -347,7 +349,7 @@ class Publication:
             stored_size=verdict.size,
             stored_at=now,
             verified_at=now if verdict.nar_verified else None,
-            last_used_at=now,
+            last_used_at=NEVER_ASKED_FOR if is_unwanted() else now,
         )
 
     def _published(self) -> None:
@@ -356,9 +358,8 @@ class Publication:
 
     def unkept(self, key: NarKey, reason: str) -> None:
         """Take note that bytes have arrived and are not kept."""
-        self._log.warn(
-            "{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason
-        )
+        tell = self._log.debug if is_unwanted() else self._log.warn
+        tell("{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason)
         self._downloads("unkept").inc()
 
 

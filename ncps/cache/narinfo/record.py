@@ -22,6 +22,7 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from ncps.aio.clocks import wall_of
+from ncps.aio.guess import is_unwanted
 from ncps.ask.choose import Upstreams
 from ncps.cache.narinfo.state import CacheState, KnownNarInfo, known
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
@@ -180,11 +181,9 @@ class Records:
             raise
         except (Unavailable, StorageFull) as error:
             self._appeared(vetted)
-            self._log.warn(
-                "narinfo {hash} is served but not recorded: {reason}",
-                hash=entry.digest,
-                reason=str(error),
-            )
+            tell = self._log.debug if is_unwanted() else self._log.warn
+            text = "narinfo {hash} is served but not recorded: {reason}"
+            tell(text, hash=entry.digest, reason=str(error))
             item = None
         if item is None:
             item = self._known(entry, nar)

@@ -32,6 +32,8 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.clocks import utc_now
+from ncps.aio.guess import Guess, is_unwanted
+from ncps.aio.guess import current as current_guess
 from ncps.aio.single_flight import SingleFlight
 from ncps.aio.tasks import Tasks
 from ncps.aio.waiting import within
@@ -292,6 +294,7 @@ class NarInfoSearch:
         self._records = records
         self._prove = prove
         self._searches: Searches[KnownNarInfo] = Searches(world.clock, world.tasks)
+        self._guesses: dict[str, Guess] = {}
 
     async def find(self, digest: str) -> tuple[KnownNarInfo, Outcome]:
         """Search for a narinfo, or join the search for it.
@@ -299,8 +302,28 @@ class NarInfoSearch:
         Raises the errors of `Searches.join` and of `Questions.first`.
         """
         outcome = Outcome.COALESCED if digest in self._searches else Outcome.MISS
-        fetch = partial(self._fetch, digest, self._clock.seconds())
+        fetch = partial(self._fetch_noted, digest, self._clock.seconds())
+        guess = None if is_unwanted() else self._guesses.get(digest)
+        if guess is not None:
+            guess.is_wanted = True
+            try:
+                return await self._searches.join(digest, fetch), outcome
+            except NcpsError as error:
+                if isinstance(error, NotFound) and error.is_certain:
+                    raise
+                # A client is told what a search of its own finds.
         return await self._searches.join(digest, fetch), outcome
+
+    async def _fetch_noted(self, digest: str, looked: float) -> KnownNarInfo:
+        """Fetch a narinfo; let clients that join it find out whether it is a guess."""
+        guess = current_guess()
+        if guess is None:
+            return await self._fetch(digest, looked)
+        self._guesses[digest] = guess
+        try:
+            return await self._fetch(digest, looked)
+        finally:
+            del self._guesses[digest]
 
     async def _fetch(self, digest: str, looked: float) -> KnownNarInfo:
         """Fetch a narinfo that was not known at the time `looked`.

@@ -68,6 +68,18 @@ class NarInfos:
         self._uses.narinfo(digest)
         return self._served(item, outcome)
 
+    async def fetch_ahead(self, digest: str) -> tuple[KnownNarInfo, Outcome] | None:
+        """Return a narinfo that no client has asked for; None if it is known to be absent.
+
+        Raises the errors of `get`.
+        """
+        item = await self._records.find(digest)
+        if item is not None:
+            return item, Outcome.HIT
+        if digest in self._negatives or await self._removals.is_blocked(digest):
+            return None
+        return await self._search.find(digest)
+
     def _served(self, item: KnownNarInfo, outcome: Outcome) -> ServedNarInfo:
         may_repeat: Callable[[], bool] | None = None
         if outcome is Outcome.HIT and self._memory.get(item.digest) is item:

@@ -14,6 +14,7 @@ from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from ncps.aio.clocks import wall_of
+from ncps.aio.guess import is_unwanted
 from ncps.aio.recent import BoundedMap, RecentMap, RecentSet
 from ncps.aio.tasks import Tasks
 from ncps.cache.world import World
@@ -102,7 +103,8 @@ class NarInfoMemory:
 
     def get(self, digest: str) -> KnownNarInfo | None:
         """Return the narinfo of this hash."""
-        self._by_digest.renew(digest)
+        if not is_unwanted():
+            self._by_digest.renew(digest)
         return self._by_digest.get(digest)
 
     def nar(self, key: NarKey) -> NarRecord | None:
@@ -123,10 +125,18 @@ class NarInfoMemory:
         return self._by_key.get(key, {}).values()
 
     def put(self, item: KnownNarInfo) -> None:
-        """Hold a narinfo, in place of an older one of the same hash."""
+        """Hold a narinfo, in place of an older one of the same hash.
+
+        One that no client has asked for takes no other's place, and is the first to go.
+        """
+        is_guess = is_unwanted()
         self.drop(item.digest)
+        if is_guess and not self._by_digest.has_room_for(item):
+            return
         self._by_key.setdefault(item.nar.key, {})[item.digest] = item
         self._by_digest.put(item.digest, item)
+        if is_guess:
+            self._by_digest.age(item.digest)
 
     def changed(self, digest: str) -> None:
         """Forget a narinfo: it has changed."""

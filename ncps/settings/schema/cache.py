@@ -31,6 +31,7 @@ from ncps.settings.schema.database import DatabaseSettings
 from ncps.settings.schema.eviction import EvictionSettings, QuarantineSettings
 from ncps.settings.schema.extras import ExtraSettings
 from ncps.settings.schema.locks import LockSettings, RedisSettings
+from ncps.settings.schema.prefetch import PrefetchSettings
 from ncps.settings.schema.storage import StorageSettings
 from ncps.settings.schema.uploads import UploadSettings
 from ncps.settings.schema.upstream import UpstreamsSettings
@@ -256,6 +257,7 @@ class CacheSettings:
         "KiB each; 0 to ask the database each time.",
         shared=True,
     )
+    prefetch: PrefetchSettings = branch(PrefetchSettings, "Prefetch")
     nix_cache_info: NixCacheInfoSettings = branch(NixCacheInfoSettings)
     database: DatabaseSettings = branch(DatabaseSettings, "Database server")
     max_size_bytes: int = setting(

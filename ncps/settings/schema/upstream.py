@@ -160,6 +160,14 @@ class UpstreamsSettings:
         shared=True,
         reloads=True,
     )
+    max_prefetches: int = setting(
+        integer(at_least=1, at_most=1000),
+        "16",
+        "Things that are fetched ahead at once, at most (--cache-prefetch): this number of "
+        "narinfos and this number of NARs. They have connections of their own at each upstream, "
+        "so that no client waits for one.",
+        shared=True,
+    )
     max_queue: int = setting(
         integer(),
         "5000",

@@ -43,7 +43,8 @@ class NarInfoPages:
 
     async def _answer(self, request: NcpsRequest, digest: str) -> None:
         try:
-            found = await self._cache.narinfo(digest)
+            leads_on = request.method == b"GET" and not request.is_upload
+            found = await self._cache.narinfo(digest, leads_on=leads_on)
         except NcpsError as error:
             explain(request, outcome_of(error))
             self._served("miss", "error", "database", "").inc()

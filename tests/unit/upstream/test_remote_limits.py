@@ -156,7 +156,7 @@ class LimitTests(RemoteCase):
             self.http.work()
         self.successResultOf(third).close()
         second.close()
-        self.assertEqual(2, self.http.client.transfers.free)
+        self.assertEqual(2, self.http.client.turns.transfers.free)
 
     def test_body_closed_in_the_middle_ends_its_connection(self) -> None:
         """A NAR that no client wants any more is not fetched to its end."""

@@ -1,0 +1,87 @@
+"""Wall time of a cold `nix copy` of a closure whose origin is a round trip of 50 ms away.
+
+Directly, and through ncps, which fetches ahead or does not.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Final
+
+from benchmarks.closure import made
+from benchmarks.nginx import Nginx
+from benchmarks.relay import Relay
+from benchmarks.report import Figure
+from benchmarks.rounds import Sample, alternate
+from benchmarks.stand import Stand
+from tests.e2e.closure import Closure
+from tests.e2e.daemon import Daemon, UpstreamCache
+from tests.e2e.nixclient import NixClient
+
+ROUND_TRIP_S: Final = 0.05
+DIRECT, OFF, SMALL = "direct", "off", "small"
+MOST: Final = 0.4
+"""Times as long as directly that a copy may take, with what is fetched ahead by default."""
+
+
+def _copied(stand: Stand, closure: Closure, url: str, key: str) -> Sample:
+    """Copy with a client that knows nothing yet."""
+    client = NixClient(closure.client.release, stand.fresh("far-client"))
+    began = time.monotonic()
+    client.copy(url, [key], closure.root)
+    return {"cold": time.monotonic() - began, "errors": 0}
+
+
+def _through(stand: Stand, closure: Closure, origin: str, policy: str) -> Sample:
+    daemon = Daemon(
+        stand.fresh("far-daemon"),
+        [UpstreamCache(origin, closure.public_key)],
+        options=["--cache-prefetch", policy],
+    )
+    daemon.start()
+    try:
+        return _copied(stand, closure, daemon.url, daemon.public_key())
+    finally:
+        daemon.kill()
+
+
+def measure(stand: Stand) -> list[Figure]:
+    """Measure."""
+    closure, cache = made(stand)
+    origin = Nginx(stand.fresh("far-origin"), cache.directory, hold_open=True)
+    try:
+        relay = Relay(origin.ports[0], ROUND_TRIP_S)
+        try:
+            series = alternate(
+                {
+                    DIRECT: partial(_copied, stand, closure, relay.url, closure.public_key),
+                    OFF: partial(_through, stand, closure, relay.url, OFF),
+                    SMALL: partial(_through, stand, closure, relay.url, SMALL),
+                },
+                rounds=stand.rounds,
+                noise=stand.noise,
+            )
+        finally:
+            relay.stop()
+    finally:
+        origin.stop()
+    copies = [
+        Figure(
+            point=f"nix copy of {len(closure.paths)} paths, cold, origin 50 ms away: {policy}",
+            quantity="s (nginx: direct)",
+            anchor=series.spread(DIRECT, "cold"),
+            ours=series.spread(policy, "cold"),
+            ratio=series.ratio("cold", ours=policy, anchor=DIRECT),
+            digits=".2f",
+        )
+        for policy in (OFF, SMALL)
+    ]
+    bound = Figure(
+        point=f"the same, {SMALL}",
+        quantity="times as long",
+        ours=series.ratio("cold", ours=SMALL, anchor=DIRECT),
+        most=MOST,
+        digits=".2f",
+    )
+    return [*copies, bound]

@@ -1,0 +1,242 @@
+"""Prefetch: fetches ahead what a client that walks a closure will ask for next (D6).
+
+When a client asks for a narinfo that is new here, the narinfos of its references are fetched, and
+theirs, level by level; small NARs come with their narinfos, if the policy says so. All of it is a
+guess (see `ncps.aio.guess`): it has places of its own at the upstreams, is bounded in every way,
+and a failure of it costs nobody. A client that asks for what is being fetched joins it.
+
+Questions of other caches begin nothing, because in a mesh of caches each would guess for the
+guesses of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, Literal
+
+from twisted.logger import Logger
+
+from ncps.aio.guess import guessing
+from ncps.cache.ahead.allowance import Allowance
+from ncps.cache.ahead.rules import OFF, AheadRules
+from ncps.cache.ahead.walk import MAX_FAILURES, Walk, Walks, references_in
+from ncps.cache.answers import Outcome, ServedNarInfo
+from ncps.cache.nar.serve import Nars
+from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.world import World
+from ncps.errors import NcpsError, NotFound
+from ncps.nix.narurl import NarKey
+from ncps.peering import trail
+from ncps.ports import NarRecord
+
+MAX_IN_FLIGHT: Final = 16 * 1024 * 1024
+"""Bytes of NARs that are fetched ahead at once, at most; a larger NAR is fetched alone."""
+
+MAX_UNUSED: Final = 50_000
+"""Things that were fetched ahead and not asked for, of which it is remembered."""
+
+Why = Literal["queue", "allowance", "room", "idle", "failures", "away", "stopped"]
+
+
+class Prefetch:
+    """Fetches ahead. Its jobs belong to the tasks of the World."""
+
+    _log = Logger()
+
+    def __init__(self, world: World, narinfos: NarInfos, nars: Nars, rules: AheadRules) -> None:
+        self._world = world
+        self._narinfos = narinfos
+        self._nars = nars
+        self._rules = rules
+        self._walks = Walks(world.clock, rules.max_queue)
+        self._questions = Allowance(world.clock, rules.questions)
+        self._bytes = Allowance(world.clock, rules.size)
+        self._unused: dict[str | NarKey, None] = {}
+        self._fetching_narinfos = self._fetching_nars = self._in_flight = 0
+        self._is_filling = False
+        self._is_on = rules.policy != OFF
+        metrics = world.metrics
+        metrics.prefetch_waiting.set_function(lambda: self._walks.narinfos + self._walks.nars)
+        self._count = metrics.prefetched
+        self._count_used = metrics.prefetched_used
+        self._count_bytes = metrics.prefetched_bytes.inc
+        self._count_dropped = metrics.prefetch_dropped
+
+    # What clients ask for
+
+    def narinfo_asked(self, digest: str, served: ServedNarInfo) -> None:
+        """Take note that a client has got a narinfo; lead on from it if that is of use."""
+        if not self._is_on or trail.current().names:
+            return
+        walk = self._asked(digest)
+        if walk is None:
+            if served.outcome is Outcome.HIT:
+                return
+            walk = self._walks.begin(digest)
+            if walk is None:
+                self._drop("queue", 1)
+                return
+        elif served.outcome is Outcome.HIT:
+            return  # its references were come to when it was fetched
+        self._lead_on(walk, served.text, served.nar)
+        self._fill()
+
+    def asked_again(self, digests: Collection[str]) -> None:
+        """Take note that clients have got narinfos without asking the core."""
+        if not self._is_on:
+            return
+        for digest in digests:
+            self._asked(digest)
+
+    def nars_asked(self, keys: Collection[NarKey]) -> None:
+        """Take note that clients have asked for NARs."""
+        if not self._is_on:
+            return
+        for key in keys:
+            self._asked(key)
+
+    def _asked(self, name: str | NarKey) -> Walk | None:
+        if name in self._unused:
+            del self._unused[name]
+            self._count_used(_kind(name)).inc()
+        return self._walks.asked(name)
+
+    def stop(self) -> None:
+        """Begin nothing any more: the process ends. Jobs that run end with its tasks."""
+        self._is_on = False
+        self._drop("stopped", self._walks.end_all())
+
+    # What waits
+
+    def _lead_on(self, walk: Walk, text: bytes, nar: NarRecord | None) -> None:
+        """Have the references of a narinfo wait, and its NAR."""
+        self._drop("queue", self._walks.add_narinfos(walk, references_in(text)))
+        if nar is None or nar.is_stored or not self._rules.wants_nar(_size(nar)):
+            return
+        if not self._walks.add_nar(walk, nar):
+            self._drop("queue", 1)
+
+    def _fill(self) -> None:
+        """Begin jobs, as many as may run at once."""
+        if self._is_filling:  # a job has ended in the turn in which it was begun
+            return
+        self._is_filling = True
+        try:
+            self._drop("idle", self._walks.end_idle())
+            if not self._world.upstreams.is_reachable():
+                self._drop("away", self._walks.end_all())
+            while self._fetching_narinfos < self._rules.at_once and self._begin_narinfo():
+                pass
+            while self._fetching_nars < self._rules.at_once and self._begin_nar():
+                pass
+        finally:
+            self._is_filling = False
+
+    def _begin_narinfo(self) -> bool:
+        """Begin to fetch a narinfo; False if none waits."""
+        waiting = self._walks.next_narinfo()
+        if waiting is None:
+            return False
+        if self._questions.take(1):
+            self._fetching_narinfos += 1
+            self._world.tasks.start(f"narinfo {waiting[1]} ahead", self._narinfo(*waiting))
+        else:
+            self._drop("allowance", 1)
+        return True
+
+    def _begin_nar(self) -> bool:
+        """Begin to fetch a NAR; False if none waits, or too much is in flight."""
+        if self._in_flight >= MAX_IN_FLIGHT:
+            return False
+        waiting = self._walks.next_nar()
+        if waiting is None:
+            return False
+        size = _size(waiting[1]) or 0
+        if not self._world.admission.has_room_beside(size):
+            self._drop("room", 1)
+        elif not self._bytes.take(size):
+            self._drop("allowance", 1)
+        else:
+            self._fetching_nars += 1
+            self._in_flight += size
+            name = waiting[1].key.file_name
+            self._world.tasks.start(f"NAR {name} ahead", self._nar(*waiting, size))
+        return True
+
+    # Jobs
+
+    async def _narinfo(self, walk: Walk, digest: str) -> None:
+        """Fetch a narinfo, and lead on from it unless its NAR is stored."""
+        try:
+            with trail.following(trail.NO_TRAIL), guessing() as guess:
+                found = await self._narinfos.fetch_ahead(digest)
+            if found is None or found[0].nar.is_stored:
+                return  # where a NAR is stored, its references were asked for before
+            item, outcome = found
+            if outcome is Outcome.MISS and not guess.is_wanted:
+                self._fetched(digest)
+            self._lead_on(walk, item.text, item.nar)
+        except NcpsError as error:
+            self._failed(walk, f"{digest}.narinfo", error)
+        finally:
+            self._fetching_narinfos -= 1
+            self._fill()
+
+    async def _nar(self, walk: Walk, nar: NarRecord, size: int) -> None:
+        """Fetch a NAR, and wait until it is stored, or its download has failed."""
+        try:
+            if not await self._has_room_for(size):
+                self._drop("room", 1)
+                return
+            with trail.following(trail.NO_TRAIL), guessing() as guess:
+                download = await self._nars.fetch_ahead(nar)
+            if download is None:
+                return
+            await download.ended.wait()
+            if download.has_failed:
+                self._failed(walk, nar.key.file_name, download.arrived.error)
+            elif not guess.is_wanted:
+                self._fetched(nar.key)
+                self._count_bytes(download.size or 0)
+        except NcpsError as error:
+            self._failed(walk, nar.key.file_name, error)
+        finally:
+            self._in_flight -= size
+            self._fetching_nars -= 1
+            self._fill()
+
+    async def _has_room_for(self, size: int) -> bool:
+        """Whether the store is far enough below its limit."""
+        most = self._rules.most_stored
+        if not most:
+            return True
+        return await self._world.inventory.stored_bytes() + self._in_flight + size <= most
+
+    def _fetched(self, name: str | NarKey) -> None:
+        """Count a thing that was fetched ahead, and remember that no client has used it yet."""
+        self._count(_kind(name)).inc()
+        self._unused[name] = None
+        if len(self._unused) > MAX_UNUSED:
+            del self._unused[next(iter(self._unused))]
+
+    def _failed(self, walk: Walk, what: str, error: BaseException | None) -> None:
+        """Take note of a failure; end a walk that fails again and again."""
+        self._log.debug("{what} is not fetched ahead: {reason}", what=what, reason=str(error))
+        if isinstance(error, NotFound):
+            return
+        walk.failures += 1
+        if walk.failures >= MAX_FAILURES:
+            self._drop("failures", self._walks.end(walk))
+
+    def _drop(self, why: Why, count: int) -> None:
+        if count:
+            self._count_dropped(why).inc(count)
+
+
+def _kind(name: str | NarKey) -> str:
+    return "narinfo" if isinstance(name, str) else "nar"
+
+
+def _size(nar: NarRecord) -> int | None:
+    """Bytes of the file of a NAR, or of the NAR, if one of them is known."""
+    return nar.file_size if nar.file_size is not None else nar.nar_size

@@ -1,0 +1,41 @@
+"""Settings of what is fetched before a client asks for it."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ncps.settings.declare import setting
+from ncps.settings.kinds.values import SIZE, choice, integer
+
+
+@frozen(kw_only=True)
+class PrefetchSettings:
+    """What is fetched ahead (D6), and how much of it."""
+
+    policy: str = setting(
+        choice(("off", "narinfo", "small", "all")),
+        "small",
+        "What ncps fetches ahead when a client asks for a narinfo that is new here. off: nothing. "
+        "narinfo: the narinfos of its references, and of theirs, level by level. small: these, "
+        "and NARs of at most --cache-download-small-size. all: these, and all NARs.",
+        flag="cache-prefetch",
+    )
+    per_minute_bytes: int = setting(
+        SIZE,
+        "512M",
+        "Bytes of NARs that are fetched ahead in a minute, at most. 0 for no NAR.",
+        shared=True,
+    )
+    max_questions: int = setting(
+        integer(),
+        "20000",
+        "Narinfos that are asked for ahead in a minute, at most. 0 for none.",
+        shared=True,
+    )
+    max_queue: int = setting(
+        integer(),
+        "10000",
+        "Narinfos that may wait for being fetched ahead, and NARs likewise. Further ones are left "
+        "to clients.",
+        shared=True,
+    )
