@@ -56,11 +56,16 @@ class Prefetch:
         self._is_filling = False
         self._is_on = rules.policy != OFF
         metrics = world.metrics
-        metrics.prefetch_waiting.set_function(lambda: self._walks.narinfos + self._walks.nars)
+        metrics.prefetch_waiting.set_function(lambda: self.waiting)
         self._count = metrics.prefetched
         self._count_used = metrics.prefetched_used
         self._count_bytes = metrics.prefetched_bytes.inc
         self._count_dropped = metrics.prefetch_dropped
+
+    @property
+    def waiting(self) -> int:
+        """Things that wait for being fetched."""
+        return self._walks.narinfos + self._walks.nars
 
     # What clients ask for
 

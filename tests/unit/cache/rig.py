@@ -16,6 +16,7 @@ from ncps.aio.small_spool import Budget, SmallSpool
 from ncps.aio.spool import Spool
 from ncps.aio.tasks import Tasks
 from ncps.aio.threads import Threads
+from ncps.cache.ahead.rules import NOTHING_AHEAD, AheadRules
 from ncps.cache.answers import ServedNar
 from ncps.cache.cluster import Cluster
 from ncps.cache.core import Core, Rules
@@ -85,6 +86,7 @@ class CoreCase(SynchronousTestCase):
     """Whether NARs in xz are looked into while they arrive."""
     small_size = 0
     """Bytes of NARs that are fetched into memory, at most."""
+    ahead: AheadRules = NOTHING_AHEAD
     new_clock: Callable[[], Clock] = Clock
 
     def setUp(self) -> None:
@@ -158,6 +160,7 @@ class CoreCase(SynchronousTestCase):
             downloads=DownloadRules(
                 patience_s=PATIENCE_S, new_judge=partial(Judge, is_eager=self.is_eager)
             ),
+            ahead=self.ahead,
         )
         self.core = Core(self.world, state, vetting=self.vetting, rules=rules)
         self.core.publication.beat.interval_s = 0

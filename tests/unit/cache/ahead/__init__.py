@@ -1,0 +1,1 @@
+"""What is fetched before a client asks for it."""

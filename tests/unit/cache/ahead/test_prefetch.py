@@ -1,0 +1,276 @@
+"""Prefetch: which narinfos and NARs are fetched before a client asks for them, and which not."""
+
+from __future__ import annotations
+
+import lzma
+
+from attrs import evolve
+
+from ncps.cache.ahead.rules import ALL, NARINFO, OFF
+from ncps.cache.ahead.walk import IDLE_S
+from ncps.cache.answers import Outcome, ServedNarInfo
+from ncps.errors import Unavailable
+from ncps.ports import NarRecord
+from ncps.ports.catalog import NEVER_ASKED_FOR
+from tests.fakes.samples import Sample, sample
+from tests.unit.cache.ahead.rig import RULES, AheadCase, chain, referring
+
+
+class PolicyTests(AheadCase):
+    def begin(self, policy: str) -> list[Sample]:
+        """Ask for the first of three paths, of which the last is large."""
+        self.ahead = evolve(RULES, policy=policy)
+        self.restart()
+        first, second, third = chain(3)
+        large = sample("large", size=90_000)
+        third = referring(third, [large])
+        second = referring(second, [third])
+        first = referring(first, [second])
+        self.origin.add(first, second, third, large)
+        self.assertEqual(Outcome.MISS, self.ask(first))
+        return [first, second, third, large]
+
+    def stored(self, paths: list[Sample]) -> list[bool]:
+        return [one.key in self.catalog.records and self.is_stored(one) for one in paths]
+
+    def is_stored(self, one: Sample) -> bool:
+        return self.catalog.records[one.key].is_stored
+
+    def test_off(self) -> None:
+        paths = self.begin(OFF)
+        self.assertEqual([paths[0].digest], self.narinfos_asked())
+        self.assertEqual([], self.nars_asked())
+
+    def test_narinfos_alone(self) -> None:
+        """All levels, each once, and every one is a hit for the client that comes."""
+        paths = self.begin(NARINFO)
+        self.assertEqual([one.digest for one in paths], self.narinfos_asked())
+        self.assertEqual([], self.nars_asked())
+        self.assertEqual([Outcome.HIT] * 4, [self.ask(one) for one in paths])
+        self.assertEqual({"narinfo": 3}, self.fetched)
+        self.assertEqual({"narinfo": 3}, self.used)
+
+    def test_small_nars(self) -> None:
+        """NARs up to the size of small ones, that of the path which was asked for among them."""
+        paths = self.begin("small")
+        self.assertEqual([True, True, True, False], self.stored(paths))
+        self.assertEqual({"narinfo": 3, "nar": 3}, self.fetched)
+
+    def test_all_nars(self) -> None:
+        paths = self.begin(ALL)
+        self.assertEqual([True] * 4, self.stored(paths))
+
+    def test_what_is_fetched_ahead_is_verified_and_signed_as_all_else(self) -> None:
+        paths = self.begin("small")
+        text = self.get(self.cache.narinfo(paths[2].digest)).text
+        self.assertIn(b"Sig: here.example.org:", text)
+        self.assertEqual(paths[2].nar, lzma.decompress(self.download(paths[2].key)))
+
+    def test_a_narinfo_that_no_key_vouches_for_is_not_taken(self) -> None:
+        first, second = chain(2)
+        self.origin.add(first)
+        self.origin.narinfos[second.digest] = evolve(second.narinfo, signatures=())
+        self.ask(first)
+        self.assertNotIn(second.digest, self.catalog.entries)
+        self.assertEqual({"nar": 1}, self.fetched)
+
+
+class OccasionTests(AheadCase):
+    """When nothing is fetched ahead."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.paths = chain(3)
+        self.origin.add(*self.paths)
+
+    def assert_alone(self) -> None:
+        self.assertEqual([self.paths[0].digest], self.narinfos_asked())
+        self.assertEqual([], self.nars_asked())
+
+    def test_head(self) -> None:
+        self.ask(self.paths[0], leads_on=False)
+        self.assert_alone()
+
+    def test_question_of_another_cache(self) -> None:
+        self.ask_through(self.paths[0], "ncps-1234")
+        self.assert_alone()
+
+    def test_path_that_was_known_before(self) -> None:
+        """A restart forgets the walks; hits begin none."""
+        self.ask(self.paths[0], leads_on=False)
+        self.restart()
+        self.assertEqual(Outcome.HIT, self.ask(self.paths[0]))
+        self.assert_alone()
+
+    def test_path_that_upstreams_do_not_have(self) -> None:
+        """Asked for once; the absence is remembered as any other."""
+        gone = self.paths[1].digest
+        del self.origin.narinfos[gone]
+        self.ask(self.paths[0])
+        self.assertEqual([self.paths[0].digest, gone, gone], self.narinfos_asked())  # at both
+        self.assertIn(gone, self.negatives)
+
+    def test_upstreams_that_are_away(self) -> None:
+        for each in self.world.upstreams.candidates:
+            for _ in range(3):
+                each.health.failed("refused")
+        self.origin.log.clear()
+        one = self.paths[0]
+        nar = NarRecord(key=one.key, compression="xz", file_size=100)
+        served = ServedNarInfo(one.narinfo.render(), b"", Outcome.MISS, "", nar)
+        self.core.ahead.narinfo_asked(one.digest, served)
+        self.assertEqual([], self.narinfos_asked())
+        self.assertEqual(2, self.dropped["away"])  # a narinfo and a NAR
+
+    def test_end_of_the_service(self) -> None:
+        self.core.ahead.stop()
+        self.ask(self.paths[0])
+        self.assert_alone()
+
+
+class JoiningTests(AheadCase):
+    """Clients that ask for what is being fetched ahead."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.paths = chain(2)
+        self.origin.add(*self.paths)
+        self.ask(self.paths[0], leads_on=False)
+        self.origin.is_silent = True
+        self.lead_on(self.paths[0])  # the question for the second one is held
+
+    def test_one_question_for_both(self) -> None:
+        second = self.start(self.cache.narinfo(self.paths[1].digest, leads_on=True))
+        self.assertNoResult(second)
+        self.origin.is_silent = False
+        self.origin.release()
+        self.clock.advance(0)
+        self.assertEqual(Outcome.COALESCED, self.successResultOf(second).outcome)
+        self.assertEqual([one.digest for one in self.paths], self.origin_narinfos())
+        self.assertNotIn("narinfo", self.fetched)  # a client has asked for it meanwhile
+
+    def origin_narinfos(self) -> list[str]:
+        return [what for what, _ in self.origin.asked("narinfo")]
+
+    def test_client_gets_what_it_would_have_got_alone(self) -> None:
+        """A guess that fails is asked again for the client that has joined it."""
+        second = self.start(self.cache.narinfo(self.paths[1].digest))
+        self.origin.is_silent = False
+        self.origin.release(Unavailable("reset"))
+        self.clock.advance(0)
+        self.successResultOf(second)
+
+    def test_failure_of_a_guess_opens_no_breaker(self) -> None:
+        self.origin.release(Unavailable("reset"))
+        self.clock.advance(1)
+        candidate = self.world.upstreams.candidates[0]
+        self.assertFalse(candidate.health.is_in_doubt)
+        self.origin.is_silent = False
+        self.origin.release()
+
+
+class BoundTests(AheadCase):
+    def many(self, count: int, size: int = 5_000) -> tuple[Sample, list[Sample]]:
+        leaves = [sample(f"leaf{n}", size=size) for n in range(count)]
+        root = referring(sample("root", size=size), leaves)
+        self.origin.add(root, *leaves)
+        return root, leaves
+
+    def begin(self, **rules: object) -> None:
+        self.ahead = evolve(RULES, **rules)
+        self.restart()
+
+    def test_questions_in_a_minute(self) -> None:
+        self.begin(questions=3)
+        root, _ = self.many(10)
+        self.ask(root)
+        self.assertEqual(1 + 3, len(self.narinfos_asked()))
+        self.assertEqual(7, self.dropped["allowance"])
+
+    def test_bytes_in_a_minute(self) -> None:
+        """NARs that do not fit are left to clients; a minute later others are fetched."""
+        self.begin(size=12_000)
+        root, leaves = self.many(5)
+        self.ask(root)
+        self.assertEqual(2, len(self.nars_asked()))
+        self.assertEqual(4, self.dropped["allowance"])
+        self.clock.advance(61)
+        other = sample("other", size=5_000)
+        self.origin.add(other)
+        self.ask(other)
+        self.assertEqual(3, len(self.nars_asked()))
+
+    def test_queue(self) -> None:
+        self.begin(max_queue=3, policy=NARINFO)
+        root, _ = self.many(10)
+        self.ask(root)
+        self.assertEqual(7, self.dropped["queue"])
+        self.assertEqual(1 + 3, len(self.narinfos_asked()))
+
+    def test_at_once(self) -> None:
+        """As many questions as the rule says, and a client's beside them."""
+        self.begin(at_once=2, policy=NARINFO)
+        root, leaves = self.many(10)
+        self.ask(root, leads_on=False)
+        self.origin.is_silent = self.mirror.is_silent = True
+        self.lead_on(root)
+        self.assertEqual(1 + 2, len(self.narinfos_asked()))
+        client = self.start(self.cache.narinfo(leaves[9].digest))
+        self.assertEqual(1 + 3, len(self.narinfos_asked()))
+        self.release()
+        self.successResultOf(client)
+
+    def test_walk_that_nobody_follows_ends(self) -> None:
+        self.begin(at_once=2, policy=NARINFO)
+        root, _ = self.many(10)
+        self.ask(root, leads_on=False)
+        self.origin.is_silent = self.mirror.is_silent = True
+        self.lead_on(root)
+        self.clock.advance(IDLE_S + 1)
+        self.release()
+        self.assertEqual(8, self.dropped["idle"])
+        self.assertEqual(0, self.core.ahead.waiting)
+
+    def test_store_that_is_nearly_full_takes_no_nar(self) -> None:
+        self.begin(most_stored=12_000)
+        root, _ = self.many(5)
+        self.ask(root)
+        self.assertLess(len(self.nars_asked()), 3)
+        self.assertGreater(self.dropped["room"], 3)
+
+    def test_disk_that_is_nearly_full_takes_no_nar(self) -> None:
+        self.begin()
+        self.free = 10_000_000
+        root, _ = self.many(5)
+        self.ask(root)
+        self.assertEqual([], self.nars_asked())
+        self.assertEqual(6, self.dropped["room"])
+
+
+class UseTests(AheadCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.paths = chain(2)
+        self.origin.add(*self.paths)
+        self.ask(self.paths[0])
+
+    def test_nar_that_nobody_has_asked_for_says_so(self) -> None:
+        self.assertEqual(
+            [NEVER_ASKED_FOR] * 2,
+            [self.catalog.records[one.key].last_used_at for one in self.paths],
+        )
+
+    def test_use_is_counted_and_noted(self) -> None:
+        self.get(self.cache.nar(self.paths[1].key))
+        self.get(self.uses.flush())
+        self.assertEqual(1, self.used["nar"])
+        used = self.catalog.records[self.paths[1].key].last_used_at
+        self.assertIsNotNone(used)
+        self.assertNotEqual(NEVER_ASKED_FOR, used)
+        self.get(self.cache.nar(self.paths[1].key))
+        self.assertEqual(1, self.used["nar"])
+
+    def test_answers_that_lay_ready_are_uses(self) -> None:
+        self.cache.repeated([self.paths[1].digest])
+        self.cache.nars_repeated([self.paths[1].key])
+        self.assertEqual({"narinfo": 1, "nar": 1}, self.used)
