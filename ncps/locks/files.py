@@ -29,6 +29,8 @@ from ncps.locks.shared import Grant, LeaseBackend
 
 _OURS = re.compile(r"[0-9a-f]{64}\.lease")
 _ATTEMPTS = 1000
+_PATIENCE_S = 0.005  # of the reactor's thread, for another process that waits for a core
+_PAUSES = 50
 _LONGEST = 4096
 
 
@@ -105,6 +107,10 @@ class FileBackend(LeaseBackend):
                 return None
             try:
                 fence = self._next_fence()
+                if fence is None:
+                    path.unlink(missing_ok=True)
+                    os.close(fd)
+                    return None
                 text = f"{fence} {self._address}\n".encode()
                 os.pwrite(fd, text, 0)
                 os.ftruncate(fd, len(text))  # not to 0 bytes: ext4 would write it out at close
@@ -132,18 +138,16 @@ class FileBackend(LeaseBackend):
     def _path(self, name: str) -> Path:
         return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()}.lease"
 
-    def _next_fence(self) -> int:
-        """Return the next fence.
+    def _next_fence(self) -> int | None:
+        """Return the next fence; None if another process holds the number for too long.
 
-        Each process holds this file's lock for microseconds, so the attempt is repeated at once.
+        It holds it for microseconds, unless it has to wait for a core in between. Then an attempt
+        has failed as if the name were taken, and is made again like that.
         """
         fd = os.open(self._directory / "fence", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            for _ in range(_ATTEMPTS):
-                if _lock(fd, fcntl.LOCK_EX):
-                    break
-            else:
-                raise Unavailable(f"{self._directory}: the process that numbers leases hangs")
+            if not _lock_soon(fd):
+                return None
             text = os.pread(fd, 32, 0)
             last = int(text) if text.isdigit() else 0
             fence = max(last + 1, int(self._wall() * 1e6))
@@ -190,6 +194,15 @@ def _lock(fd: int, how: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _lock_soon(fd: int) -> bool:
+    """Lock a file whose lock is held for microseconds; wait up to `_PATIENCE_S` for that."""
+    for _ in range(_PAUSES):
+        if _lock(fd, fcntl.LOCK_EX):
+            return True
+        time.sleep(_PATIENCE_S / _PAUSES)
+    return False
 
 
 @contextmanager

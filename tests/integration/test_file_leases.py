@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 from unittest.mock import patch
@@ -17,6 +18,7 @@ from ncps.locks.files import FileBackend
 from ncps.locks.shared import SharedLeases
 from ncps.observe.metrics import Metrics
 from tests.contract.leases import SharedLeasesContract
+from tests.contract.running import start
 from tests.integration.processes import Script, finish, spawn, together
 
 HOLD = """
@@ -165,6 +167,21 @@ class FileLeasesTests(SharedLeasesContract, TestCase):
         lease = await self.leases.try_hold("a")
         assert lease is not None
         self.assertEqual(lease.fence, 10**19 + 1)
+        await lease.release()
+
+    async def test_a_process_that_holds_the_number_is_waited_for(self) -> None:
+        """It may have lost its core: nobody fails for that, and the name is left free."""
+        first = await self.leases.try_hold("a")
+        assert first is not None
+        await first.release()
+        with (self.directory / "fence").open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            self.assertIsNone(await self.leases.try_hold("a"))
+            self.assertEqual([], list(self.directory.glob("*.lease")))
+            taking = start(self.leases.take("a"))
+            self.assertNoResult(taking)
+        lease = await taking
+        self.assertGreater(lease.fence, first.fence)
         await lease.release()
 
     async def test_a_full_disk(self) -> None:
