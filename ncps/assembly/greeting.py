@@ -1,4 +1,4 @@
-"""The text that a first start writes to a terminal: places of data, and lines for nix.conf."""
+"""The line that each start logs, and the text that a first start writes to a terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,37 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from twisted.logger import Logger
+
+from ncps import __version__
 from ncps.assembly.role import Entrance
+from ncps.cache.upkeep.identity import CacheIdentity
+from ncps.observe import log_queue
 from ncps.settings.kinds.values import show_size
 from ncps.settings.schema.tree import Settings
 
 _EVERYWHERE: Final = ("0.0.0.0:", "[::]:")
+_log = Logger()
+
+
+def tell(settings: Settings, identity: CacheIdentity, entrances: Sequence[Entrance]) -> None:
+    """Log where this cache serves, by which key; greet on the terminal of a first start."""
+    key = str(identity.key.public)
+    _log.info(
+        "ncps {version} serves {hostname} on {addresses}, public key {key}, cluster {cluster}",
+        version=__version__,
+        hostname=settings.cache.hostname,
+        addresses=addresses(entrances),
+        key=key,
+        cluster=identity.cluster,
+    )
+    if identity.is_new and settings.log.console_writer_enabled and is_terminal():
+        log_queue.say(greeting(settings, key, entrances))
+
+
+def addresses(entrances: Sequence[Entrance]) -> str:
+    """Return all addresses that clients may use, for people."""
+    return ", ".join(entrance.address for entrance in entrances)
 
 
 def is_terminal() -> bool:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
 
-from ncps import __version__
 from ncps.aio.ending import Ending
 from ncps.aio.tasks import Tasks, Ticker
 from ncps.assembly.access import AccessControl, access_control
@@ -28,7 +27,7 @@ from ncps.assembly.edge import (
     site,
 )
 from ncps.assembly.fetching import Upstreaming
-from ncps.assembly.greeting import greeting, is_terminal
+from ncps.assembly.greeting import addresses, tell
 from ncps.assembly.leases import Locking, locking
 from ncps.assembly.names import HostNames
 from ncps.assembly.parts import Foundation
@@ -48,7 +47,6 @@ from ncps.assembly.telemetry import begin, telemetry_of
 from ncps.assembly.tickers import tickers
 from ncps.assembly.world import world
 from ncps.cache.upkeep.agreement import Agreement
-from ncps.cache.upkeep.identity import CacheIdentity
 from ncps.errors import NcpsError
 from ncps.observe import log_queue
 from ncps.observe.loop_lag import LoopLag
@@ -133,8 +131,8 @@ class Runtime:
             partial(signing, base, core),
             upstreams.take,
         )
-        self.status.addresses = ", ".join(opened.address for opened in self._entrances)
-        self._tell_address(identity)
+        self.status.addresses = addresses(self._entrances)
+        tell(base.settings, identity, self._entrances)
 
     def _open(self) -> None:
         """Start threads, open the database, and let metrics show lost log lines."""
@@ -184,18 +182,6 @@ class Runtime:
                 adopt(opened.port)
             entrance.crowd.add(opened.port)
         return entrance
-
-    def _tell_address(self, identity: CacheIdentity) -> None:
-        self._log.info(
-            "ncps {version} serves {hostname} on {addresses}, public key {key}, cluster {cluster}",
-            version=__version__,
-            hostname=self._base.settings.cache.hostname,
-            addresses=self.status.addresses,
-            key=str(identity.key.public),
-            cluster=identity.cluster,
-        )
-        if identity.is_new and self._base.settings.log.console_writer_enabled and is_terminal():
-            log_queue.say(greeting(self._base.settings, str(identity.key.public), self._entrances))
 
     async def stop(self) -> None:
         """Stop what was started; return when everything has ended."""
