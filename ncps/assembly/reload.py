@@ -130,7 +130,7 @@ class Reload:
 def _load_blocking(given: Mapping[str, Sequence[str]]) -> Settings:
     """Load the settings. Raises NcpsError if anything is wrong with them, or with what they name.
 
-    Who is let in must not follow from a part of the new settings alone.
+    The access must not follow from a part of the new settings alone.
     """
     found = load(given)
     if found.server.tls.client_ca_file is not None:

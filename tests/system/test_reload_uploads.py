@@ -24,8 +24,10 @@ class UploadReloadTests(ReloadStage, UploadStage):
         self.file.write_text(yaml.safe_dump({"cache": cache}))
 
     def test_keys_that_vouch(self) -> None:
-        """A signature is required from a reload on; a wrong key changes nothing; another key is
-        trusted instead of the former one."""
+        """A signature is required from a reload on; a wrong key changes nothing.
+
+        A later reload trusts another key in the place of the former one.
+        """
         own, other = SecretKey.generate("own-1"), SecretKey.generate("other-1")
         unsigned, first, second = (upload(name, "none", 10_000) for name in ("a", "b", "c"))
 

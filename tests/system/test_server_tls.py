@@ -218,8 +218,10 @@ class AuthorityReloadTests(TlsStage, ReloadStage):
         self.assertEqual((200, True), (response.status, bool(response.read())))
 
     def test_other_authorities(self) -> None:
-        """They count for new connections; those of clients that are kept out now end; a file that
-        is no use changes nothing."""
+        """They count for new connections, and end those of clients that are kept out now.
+
+        A file that is no use changes nothing.
+        """
         self.upstream = self.mounted()
         first, second = (Authority(self.directory, name) for name in ("clients", "others"))
         one, two = first.issue("one", days=90), second.issue("two", days=90)

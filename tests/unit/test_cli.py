@@ -166,8 +166,10 @@ class MistakeTests(CommandCase):
         self.assert_refused("serve", "--dry-run", saying="unknown flag --dry-run")
 
     def test_no_message_repeats_what_may_be_a_secret(self) -> None:
-        """A word after a flag that does not exist may be its value, and one after the value of a
-        secret may be a part of it."""
+        """A word after an unknown flag may be its value.
+
+        A word after the value of a secret may be a part of that secret.
+        """
         typo, part = "unknown flag --typo", "may be a part of the value of --cache-get-token"
         given = ("--cache-get-token", "a")
         for words, saying in (

@@ -104,8 +104,10 @@ class CertificatesTests(SynchronousTestCase):
         self.assertEqual({"used": 2}, series(self.metrics.certificate_loads))
 
     def test_other_authorities(self) -> None:
-        """Only those that keep somebody out begin an era; a pair that does not fit changes nothing
-        until it does."""
+        """Only changes that keep a client out begin an era.
+
+        A pair that does not fit changes nothing until it does.
+        """
         eras: list[str] = []
         self.certificates.on_era = lambda: eras.append("era")
         self.look()
