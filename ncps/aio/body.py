@@ -21,7 +21,7 @@ class PassedBody(UpstreamBody):
         on_close: Callable[[], object],
         *,
         start: int = 0,
-        total: int | None = None,
+        total: int | None,
     ) -> None:
         self._chunks = chunks
         self._on_close: Callable[[], object] | None = on_close

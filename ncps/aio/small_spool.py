@@ -17,8 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from ncps.aio.growing import Digest, Estimated, GrowingFile
 from ncps.aio.nowait import READ_SIZE
-from ncps.aio.spool import Overtaken
-from ncps.aio.spool_reader import SpoolReader
+from ncps.aio.spool_reader import Readers, SpoolReader
 from ncps.aio.threads import Threads
 from ncps.aio.waiting import Wakeup
 from ncps.nix.hashes import Hash
@@ -83,7 +82,7 @@ class SmallSpool(GrowingFile):
         self._is_late = self._is_busy = False
         self._rested = Wakeup()
         self._showing: IDelayedCall | None = None
-        self._readers: dict[SpoolReader, None] = {}
+        self._readers = Readers()
         self._is_released = self._is_closed = False
 
     # The writer's side
@@ -159,7 +158,7 @@ class SmallSpool(GrowingFile):
         finally:
             self._is_busy = False
             self._rested.wake()
-        self._tell_readers()
+        self._readers.wake()
 
     @staticmethod
     def _feed_all(feeds: Sequence[Callable[[bytes], object]], data: bytes) -> None:
@@ -175,13 +174,13 @@ class SmallSpool(GrowingFile):
         self.total = self.length
         self._data = bytes(self._data)
         self.is_committed = True
-        self._tell_readers()
+        self._readers.wake()
 
     def fail(self, error: BaseException) -> None:
         if self.verdict is None and not self.is_committed:
             self.verdict = error
             self._error = self._error or error
-            self._tell_readers()
+            self._readers.wake()
 
     async def publish(self, store: NarStore, key: NarKey, sha256: Hash) -> Stat:
         return await store.put_small(key, bytes(self._data), sha256)
@@ -194,17 +193,7 @@ class SmallSpool(GrowingFile):
 
     def reader(self, start: int = 0, stop: int | None = None) -> SpoolReader:
         """Read from `start` up to `stop`; raises as `Spool.reader` does."""
-        if self.verdict is not None:
-            raise self.verdict.with_traceback(None)
-        if self._is_closed:
-            raise Overtaken("these bytes are no longer here")
-        reader = SpoolReader(self, start, stop)
-        self._readers[reader] = None
-        return reader
-
-    def _tell_readers(self) -> None:
-        for reader in tuple(self._readers):
-            reader.wake()
+        return self._readers.add(self, start, stop, is_here=not self._is_closed)
 
     async def read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
@@ -215,7 +204,7 @@ class SmallSpool(GrowingFile):
 
     def left(self, reader: SpoolReader) -> None:
         """Note that a reader is closed."""
-        self._readers.pop(reader, None)
+        self._readers.remove(reader)
         self._close_if_unused()
 
     def _close_if_unused(self) -> None:

@@ -25,18 +25,14 @@ from ncps.aio.growing import Digest, GrowingFile
 from ncps.aio.spool_content import SpoolContent
 from ncps.aio.spool_file import SpoolFile
 from ncps.aio.spool_queue import SpoolQueue
-from ncps.aio.spool_reader import SpoolReader
+from ncps.aio.spool_reader import Readers, SpoolReader
 from ncps.aio.threads import Threads
-from ncps.errors import NcpsError, Unavailable
+from ncps.errors import NcpsError
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarStore, Spooled, Stat
 
 WINDOW_HIGH = 4 * 1024 * 1024
-
-
-class Overtaken(Unavailable):
-    """The bytes asked for have passed through without being kept; only a new fetch has them."""
 
 
 class Abandoned(NcpsError):
@@ -72,7 +68,7 @@ class Spool(GrowingFile):
         feeds = tuple(digest.feed for digest in digests)
         self._queue = SpoolQueue()
         self._content = SpoolContent(file, workers, feeds, self._close_if_unused, keep_error)
-        self._readers: dict[SpoolReader, None] = {}
+        self._readers = Readers()
         self._is_released = False
         self._is_closed = False
 
@@ -113,7 +109,7 @@ class Spool(GrowingFile):
 
     def commit(self) -> None:
         self.total, self.is_committed = self.length, True
-        self._tell_readers()
+        self._readers.wake()
 
     def fail(self, error: BaseException) -> None:
         """End the spool: readers and the writer raise this error. Only the first one counts."""
@@ -128,7 +124,7 @@ class Spool(GrowingFile):
         """
         self.verdict = self.verdict or error
         self._queue.fail(error)
-        self._tell_readers()
+        self._readers.wake()
 
     async def publish(self, store: NarStore, key: NarKey, sha256: Hash) -> Stat:
         return await store.publish(key, self.spooled(sha256))
@@ -172,7 +168,7 @@ class Spool(GrowingFile):
                 self._trim()
             self._content.length += len(data)
             self._kick()
-            self._tell_readers()
+            self._readers.wake()
             self._queue.wake()
             self._close_if_unused()
         except BaseException as error:  # noqa: BLE001 - passed on to all users of the spool
@@ -191,20 +187,11 @@ class Spool(GrowingFile):
     def reader(self, start: int = 0, stop: int | None = None) -> SpoolReader:
         """Read from `start` up to `stop` (exclusive, default the end).
 
-        Raises what the spool was failed with; Overtaken if bytes from `start` on have passed
+        Raises the error of a spool that has failed; Overtaken if bytes from `start` on have passed
         without being kept, or if the spool is gone.
         """
-        if self.verdict is not None:
-            raise self.verdict.with_traceback(None)
-        if self._is_closed or not self._content.has(start):
-            raise Overtaken("these bytes are no longer here")
-        reader = SpoolReader(self, start, stop)
-        self._readers[reader] = None
-        return reader
-
-    def _tell_readers(self) -> None:
-        for reader in tuple(self._readers):
-            reader.wake()
+        is_here = not self._is_closed and self._content.has(start)
+        return self._readers.add(self, start, stop, is_here=is_here)
 
     async def read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
@@ -229,7 +216,7 @@ class Spool(GrowingFile):
 
     def left(self, reader: SpoolReader) -> None:
         """Note that a reader is closed."""
-        self._readers.pop(reader, None)
+        self._readers.remove(reader)
         self.moved(reader.position)
         self._kick()
         self._close_if_unused()

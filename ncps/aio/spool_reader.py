@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final, Protocol
 
 from ncps.aio.waiting import Wakeup
@@ -11,6 +11,10 @@ from ncps.ports import Segment
 
 HOLD_BACK: Final = 64 * 1024
 """Bytes at the end of what a reader wants that leave only when the spool is committed."""
+
+
+class Overtaken(Unavailable):
+    """The bytes asked for have passed through without being kept; only a new fetch has them."""
 
 
 class Readable(Protocol):
@@ -135,3 +139,35 @@ class SpoolReader:
     def wake(self) -> None:
         """Look at the spool again: it has more bytes, or a verdict."""
         self._wakeup.wake()
+
+
+class Readers:
+    """The open readers of one spool."""
+
+    def __init__(self) -> None:
+        self._open: dict[SpoolReader, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[SpoolReader]:
+        return iter(tuple(self._open))
+
+    def add(self, spool: Readable, start: int, stop: int | None, *, is_here: bool) -> SpoolReader:
+        """Open one more reader. Raises the verdict; Overtaken if the bytes are not here."""
+        if spool.verdict is not None:
+            raise spool.verdict.with_traceback(None)
+        if not is_here:
+            raise Overtaken("these bytes are no longer here")
+        reader = SpoolReader(spool, start, stop)
+        self._open[reader] = None
+        return reader
+
+    def wake(self) -> None:
+        """Have all look at the spool again."""
+        for reader in self:
+            reader.wake()
+
+    def remove(self, reader: SpoolReader) -> None:
+        """Forget a reader; harmless when repeated."""
+        self._open.pop(reader, None)

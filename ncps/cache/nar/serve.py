@@ -12,7 +12,8 @@ from contextlib import suppress
 from attrs import evolve
 
 from ncps.aio.recent import RecentSet
-from ncps.aio.spool import Abandoned, Overtaken
+from ncps.aio.spool import Abandoned
+from ncps.aio.spool_reader import Overtaken
 from ncps.ask.choose import Upstreams
 from ncps.cache.answers import Absent, Outcome, ServedNar
 from ncps.cache.nar.adopt import Adoption

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.small_spool import INLINE_S, PROMPT_S, Budget, SmallSpool
-from ncps.aio.spool import Overtaken
+from ncps.aio.spool_reader import Overtaken
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narcheck import FileDigest, NarDigest

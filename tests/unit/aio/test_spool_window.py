@@ -6,9 +6,9 @@ import os
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from ncps.aio.spool import WINDOW_HIGH, Abandoned, Overtaken
+from ncps.aio.spool import WINDOW_HIGH, Abandoned
 from ncps.aio.spool_queue import BATCH_LIMIT, QUEUE_HIGH
-from ncps.aio.spool_reader import HOLD_BACK
+from ncps.aio.spool_reader import HOLD_BACK, Overtaken
 from ncps.errors import Corrupt, NcpsError, Unavailable
 from tests.fakes.spoolfile import full_after
 from tests.unit.aio.spool_case import MIB, SpoolCase, noise

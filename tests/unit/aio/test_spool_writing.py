@@ -8,11 +8,11 @@ from typing import Any, cast
 from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.aio import spool_file
-from ncps.aio.spool import Overtaken, Spool
+from ncps.aio.spool import Spool
 from ncps.aio.spool_content import APART
 from ncps.aio.spool_file import MUCH
 from ncps.aio.spool_queue import BATCH_LIMIT, QUEUE_HIGH, QUEUE_LOW
-from ncps.aio.spool_reader import HOLD_BACK
+from ncps.aio.spool_reader import HOLD_BACK, Overtaken
 from ncps.aio.threads import Threads
 from ncps.aio.writeback import begin_writeback
 from ncps.errors import Corrupt, NotFound, Unavailable
