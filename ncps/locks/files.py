@@ -64,17 +64,12 @@ class FileBackend(LeaseBackend):
     """Keeps leases in a directory; each call is quick enough for the reactor's thread.
 
     :param directory: private and local; made if missing.
-    :param wall: seconds since 1970; fences are made of it, so that they grow even if the directory
-        is lost.
     """
 
-    def __init__(
-        self, directory: Path, *, address: str = "", wall: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, directory: Path, *, address: str = "") -> None:
         self.freed = KeyedEvent()
         self._directory = directory
         self._address = address
-        self._wall = wall
 
     @property
     def trouble(self) -> str:
@@ -150,7 +145,8 @@ class FileBackend(LeaseBackend):
                 return None
             text = os.pread(fd, 32, 0)
             last = int(text) if text.isdigit() else 0
-            fence = max(last + 1, int(self._wall() * 1e6))
+            # By the time, it grows even if the directory was lost.
+            fence = max(last + 1, int(time.time() * 1e6))
             os.pwrite(fd, b"%020d" % fence, 0)
         finally:
             os.close(fd)

@@ -15,7 +15,7 @@ class InvalidSettings(Malformed):
     :ivar warnings: further remarks, one line each.
     """
 
-    def __init__(self, problems: Sequence[str], warnings: Iterable[str] = ()) -> None:
+    def __init__(self, problems: Sequence[str], warnings: Iterable[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
         self.warnings = tuple(warnings)

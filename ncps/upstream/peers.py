@@ -68,7 +68,6 @@ class PeerClients(Peers):
         *,
         secret: str,
         via: str = "ncps",
-        timeouts: Timeouts = TIMEOUTS,
         metrics: Metrics,
         siblings: Collection[str] = (),
     ) -> None:
@@ -76,7 +75,6 @@ class PeerClients(Peers):
         self._reactor = reactor
         self._secret = secret
         self._via = via
-        self._timeouts = timeouts
         self._took = metrics.bytes_relayed.inc
         self._now = wall_of(reactor)
         self._peers: BoundedMap[str, _Peer] = BoundedMap(
@@ -160,12 +158,12 @@ class PeerClients(Peers):
 
     def _new(self, address: str) -> Client:
         kind, _, path = address.partition(":")
-        connect_s = self._timeouts.connect_s
+        connect_s = TIMEOUTS.connect_s
         return Client(
             self._reactor,
             Destination(
                 base_url="http://peer" if kind == "unix" else address,
-                timeouts=self._timeouts,
+                timeouts=TIMEOUTS,
                 is_told_traces=True,
             ),
             via=self._via,

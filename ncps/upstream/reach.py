@@ -102,7 +102,7 @@ class Named:
     :param resolver: None for the reactor's.
     """
 
-    def __init__(self, reactor: Any, resolver: IHostnameResolver | None = None) -> None:
+    def __init__(self, reactor: Any, resolver: IHostnameResolver | None) -> None:
         self._reactor = reactor
         self._resolver = resolver
         self.callLater = reactor.callLater
@@ -156,7 +156,7 @@ class Home:
         to resolve.
     """
 
-    def __init__(self, reactor: Any, host: str, timeout_s: float, is_proxied: bool = False) -> None:
+    def __init__(self, reactor: Any, host: str, timeout_s: float, is_proxied: bool) -> None:
         self._reactor = reactor
         self._host = host
         self._timeout_s = timeout_s

@@ -225,7 +225,7 @@ class Requesters:
         reactor: Any,
         destination: Destination,
         bounds: UpstreamsSettings,
-        endpoints: IAgentEndpointFactory | None = None,
+        endpoints: IAgentEndpointFactory | None,
     ) -> None:
         self._origin = destination.origin
         self._may_lead_inside = bounds.allow_internal_addresses or endpoints is not None

@@ -90,7 +90,7 @@ class IncomingBody:
         pace: Pace,
         *,
         length: int | None,
-        is_expectant: bool = False,
+        is_expectant: bool,
     ) -> None:
         self.length = length
         self.received = 0

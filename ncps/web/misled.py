@@ -37,11 +37,9 @@ class _Cut:
 class Misled:
     """Remembers for a while which clients have wrong bytes of which file."""
 
-    def __init__(
-        self, clock: IReactorTime, *, ttl_s: float = TTL_S, max_entries: int = MOST
-    ) -> None:
+    def __init__(self, clock: IReactorTime, *, max_entries: int = MOST) -> None:
         self._cuts: RecentMap[tuple[str, str], _Cut] = RecentMap(
-            clock, ttl_s=ttl_s, max_entries=max_entries
+            clock, ttl_s=TTL_S, max_entries=max_entries
         )
 
     def __len__(self) -> int:

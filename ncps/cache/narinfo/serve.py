@@ -34,7 +34,7 @@ class NarInfos:
         *,
         vetting: NarInfoVerifier,
         prove: Callable[[Vetted], Awaitable[Vetted]],
-        is_absent_when_away: bool = True,
+        is_absent_when_away: bool,
     ) -> None:
         self._catalog = world.catalog
         self._removals = world.removals

@@ -71,7 +71,7 @@ class Vetted:
 class TrustedKeys(Sequence[PublicKey]):
     """The keys that vouch for narinfos; a reload replaces them all at once."""
 
-    def __init__(self, keys: Iterable[PublicKey] = ()) -> None:
+    def __init__(self, keys: Iterable[PublicKey]) -> None:
         self._keys = tuple(keys)
 
     def replace(self, keys: Iterable[PublicKey]) -> None:

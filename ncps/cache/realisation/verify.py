@@ -36,9 +36,9 @@ class RealisationVerifier:
     def __init__(
         self,
         keys: NarInfoVerifier,
-        uploaders: Iterable[PublicKey] = (),
+        uploaders: Iterable[PublicKey],
         *,
-        requires_key: bool = False,
+        requires_key: bool,
     ) -> None:
         self._keys = keys
         self.take(uploaders, requires_key=requires_key)

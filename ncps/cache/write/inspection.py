@@ -70,7 +70,7 @@ class Inside:
     :ivar build_ids: of the files with symbols in the NAR, once `finish` has returned.
     """
 
-    def __init__(self, compression: str, limit: int, most: int | None = None) -> None:
+    def __init__(self, compression: str, limit: int, most: int | None) -> None:
         self.compression = compression
         self.build_ids: list[str] = []
         self._is_too_dear = False

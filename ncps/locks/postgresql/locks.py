@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
@@ -118,13 +117,11 @@ class PostgresBackend(LeaseBackend, Handler):
         ttl_s: float,
         address: str = "",
         subject: str = "NARs that are not stored cannot be fetched",
-        now: Callable[[], float] = since_boot,
     ) -> None:
         self.freed = KeyedEvent()
         self.notices = SharedNotices(self._say)
         self._address = address
         self._ttl_s = ttl_s
-        self._now = now
         self._held: set[str] = set()
         self._sessions = PostgresSessions(
             reactor,
@@ -133,7 +130,7 @@ class PostgresBackend(LeaseBackend, Handler):
             times=Times(
                 deadline_s=min(ttl_s * 2 / 3, LONGEST_ANSWER_S),
                 ping_s=min(ttl_s / 3, LONGEST_ANSWER_S / 2),
-                now=now,
+                now=since_boot,
             ),
             subject=subject,
         )
@@ -197,7 +194,7 @@ class PostgresBackend(LeaseBackend, Handler):
 
     def is_certain(self, session: PostgresSession) -> bool:
         """Whether a session certainly still has its locks."""
-        return not session.is_dead and self._now() < session.confirmed + self._ttl_s
+        return not session.is_dead and since_boot() < session.confirmed + self._ttl_s
 
     async def give_back(self, name: str, session: PostgresSession) -> None:
         """Release; if the server does not answer, the lock goes with the session."""
