@@ -38,7 +38,7 @@ class SqlCatalog(Inventory):
 
     async def narinfo(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
         try:
-            return await self._database.point(narinfos.find, digest, longest=narinfos.LONGEST)
+            return await self._database.look_up(narinfos.BY_DIGEST, digest)
         except narinfos.Long:
             return await self._database.read(narinfos.find, digest)
 
@@ -52,7 +52,7 @@ class SqlCatalog(Inventory):
         return found
 
     async def nar(self, key: NarKey) -> NarRecord | None:
-        return await self._database.point(nars.find, key)
+        return await self._database.look_up(nars.BY_KEY, key)
 
     async def stored_file(self, file_hash: Hash, extension: str) -> NarRecord | None:
         return await self._database.point(nars.stored_file, file_hash, extension)

@@ -27,12 +27,13 @@ from twisted.logger import Logger
 
 from ncps.aio.grouping import Grouping
 from ncps.aio.waiting import sleep
-from ncps.database.dialects.base import Transaction, Trouble
+from ncps.database.dialects.base import Transaction, Trouble, translated
 from ncps.database.dialects.sqlite import SQLite
+from ncps.database.lookup import K, Lookup, V
 from ncps.database.pool import Database
 from ncps.database.together import Write, write_together
 from ncps.database.walguard import WalCut, WalGuard
-from ncps.errors import Refused, Unavailable
+from ncps.errors import Unavailable
 from ncps.observe.log_queue import settle
 from ncps.observe.metrics import Metrics
 
@@ -139,10 +140,13 @@ class LocalDatabase(Database):
             return function(self._inline, *args, **kwargs)
         except self._dialect.errors as error:
             if self._dialect.trouble(error) is Trouble.FINAL:
-                raise self._translated(error) from error
+                raise translated(self._dialect, error) from error
         finally:
             self._seconds("point").observe(self._reactor.seconds() - since)
         return await self.read(function, *args, **kwargs)
+
+    async def look_up(self, lookup: Lookup[K, V], key: K) -> V | None:
+        return await self.point(lookup.one, key)
 
     async def read(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
@@ -202,7 +206,9 @@ class LocalDatabase(Database):
         outcomes = write_together(connection, txn, writes, self._fault_blocking)
         connection.commit()
         outcomes = [
-            self._translated(outcome) if isinstance(outcome, self._dialect.errors) else outcome
+            translated(self._dialect, outcome)
+            if isinstance(outcome, self._dialect.errors)
+            else outcome
             for outcome in outcomes
         ]
         if not any(write.is_settled for write in writes):
@@ -251,20 +257,15 @@ class LocalDatabase(Database):
             except self._dialect.errors as error:
                 if self._dialect.trouble(error) is Trouble.FINAL:
                     self._guard.check_database()  # a file that is gone causes many kinds of errors
-                    raise self._translated(error) from error
+                    raise translated(self._dialect, error) from error
                 if self._reactor.seconds() >= until:
                     self._is_locked = True
-                    raise self._translated(error) from error
+                    raise translated(self._dialect, error) from error
             else:
                 if pool is self._writer:  # reads go on beside a lock of writers
                     self._is_locked = False
                 return result
             await sleep(self._reactor, PAUSE_S * uniform(0.5, 1.5))  # noqa: S311 - jitter
-
-    def _translated(self, error: Exception) -> Exception:
-        found = self._dialect.translated(error)
-        # Refused would blame the request; while running, it is the database that fails.
-        return Unavailable(str(found)) if isinstance(found, Refused) else found
 
 
 def _opened_blocking(dialect: SQLite) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
+from ncps.database.lookup import Lookup, list_of
 from ncps.database.rows import (
     NAR_COLUMNS,
     NARINFO_COLUMNS,
@@ -20,53 +21,63 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import NarInfoEntry, NarRecord
 from ncps.ports.catalog import LONGEST_AMONG
 
-LONGEST: Final = 64 * 1024
-"""Characters of a narinfo that may be read on the reactor's thread; longer ones take too long."""
-
 
 class Long(Exception):
-    """A narinfo is longer than the caller allows."""
+    """A text is too long to be read on the reactor's thread, or together with others."""
 
 
-def find(
-    txn: Any, digest: str, *, longest: int | None = None
-) -> tuple[NarInfoEntry, NarRecord] | None:
-    """Return a narinfo and the record of its NAR.
+_JOIN: Final = "FROM narinfos i JOIN nar_files n ON n.id = i.nar_file_id WHERE i.hash"
 
-    Raises Long if the narinfo has more than `longest` characters.
-    """
-    row = txn.execute(
-        f"SELECT {NARINFO_COLUMNS}, {NAR_COLUMNS} FROM narinfos i"  # noqa: S608 - columns
-        " JOIN nar_files n ON n.id = i.nar_file_id WHERE i.hash = ?",
-        (digest,),
-    ).fetchone()
-    if row is None:
-        return None
-    if longest is not None and len(row[1]) > longest:
-        raise Long
-    return entry_of(row), nar_of(row[NARINFO_WIDTH:])
-
-
-_SHORT_COLUMNS = NARINFO_COLUMNS.replace(
+_SHORT_COLUMNS: Final = NARINFO_COLUMNS.replace(
     "i.narinfo",
     f"CASE WHEN LENGTH(i.narinfo) > {LONGEST_AMONG} THEN NULL ELSE i.narinfo END",
 )
 
 
+def find(txn: Any, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
+    """Return a narinfo of any length, and the record of its NAR."""
+    row = txn.execute(
+        f"SELECT {NARINFO_COLUMNS}, {NAR_COLUMNS} {_JOIN} = ?",
+        (digest,),
+    ).fetchone()
+    return None if row is None else _read(row)
+
+
 def among(txn: Any, digests: Sequence[str]) -> dict[str, tuple[NarInfoEntry, NarRecord] | None]:
     """Return those of some narinfos that are there. See `Catalog.narinfos_among`."""
-    if not digests:  # an empty list is no SQL for some engines
+    if not digests:
         return {}
-    rows = txn.execute(
-        f"SELECT {_SHORT_COLUMNS}, {NAR_COLUMNS} FROM narinfos i"  # noqa: S608 - columns
-        " JOIN nar_files n ON n.id = i.nar_file_id"
-        f" WHERE i.hash IN ({', '.join('?' * len(digests))})",
-        tuple(digests),
-    ).fetchall()
     return {
-        row[0]: None if row[1] is None else (entry_of(row), nar_of(row[NARINFO_WIDTH:]))
-        for row in rows
+        digest: None if row[1] is None else _read(row)
+        for digest, row in _rows(txn, digests).items()
     }
+
+
+def _rows(txn: Any, digests: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Read the rows of some narinfos, each with that of its NAR; the text of a long one is None."""
+    listed, parameters = list_of(digests)
+    found = txn.execute(
+        f"SELECT {_SHORT_COLUMNS}, {NAR_COLUMNS} {_JOIN} IN {listed}",
+        parameters,
+    ).fetchall()
+    return {row[0]: row for row in found}
+
+
+def _short(row: Sequence[Any]) -> tuple[NarInfoEntry, NarRecord]:
+    if row[1] is None:
+        raise Long
+    return _read(row)
+
+
+def _read(row: Sequence[Any]) -> tuple[NarInfoEntry, NarRecord]:
+    return entry_of(row), nar_of(row[NARINFO_WIDTH:])
+
+
+BY_DIGEST: Final = Lookup(_rows, _short)
+"""Narinfos by the hash part of their paths, each with the record of its NAR.
+
+Raises Long if a narinfo has more than `LONGEST_AMONG` characters.
+"""
 
 
 _OF_NAR = (

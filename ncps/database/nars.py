@@ -10,6 +10,7 @@ from attrs import frozen
 
 from ncps.database import accounts
 from ncps.database.accounts import NOTHING, Change
+from ncps.database.lookup import Lookup, list_of
 from ncps.database.rows import NAR_COLUMNS, columns_of, milliseconds, nar_of
 from ncps.errors import Conflict, Unavailable
 from ncps.nix.hashes import Hash
@@ -26,11 +27,22 @@ CLAIMS: Final = 4
 
 def find(txn: Any, key: NarKey) -> NarRecord | None:
     """Return the record of a NAR."""
-    row = txn.execute(
-        f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.name = ? AND n.extension = ?",  # noqa: S608 - columns
-        (key.name, key.extension),
-    ).fetchone()
-    return None if row is None else nar_of(row)
+    return BY_KEY.one(txn, key)
+
+
+def _rows(txn: Any, keys: Sequence[NarKey]) -> dict[NarKey, Sequence[Any]]:
+    """Read the rows of some keys; those of other extensions of a name, a few, are read, too."""
+    wanted = {(key.name, key.extension): key for key in keys}
+    listed, parameters = list_of(list(dict.fromkeys(key.name for key in keys)))
+    rows = txn.execute(
+        f"SELECT {NAR_COLUMNS} FROM nar_files n WHERE n.name IN {listed}",  # noqa: S608 - columns
+        parameters,
+    ).fetchall()
+    return {wanted[row[0], row[1]]: row for row in rows if (row[0], row[1]) in wanted}
+
+
+BY_KEY: Final = Lookup(_rows, nar_of)
+"""Records of NARs by their names."""
 
 
 def stored_file(txn: Any, file_hash: Hash, extension: str) -> NarRecord | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from ncps.database.lookup import K, Lookup, V
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,6 +37,14 @@ class Database(Protocol):
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run one statement that reads a few rows by index."""
+
+    async def look_up(self, lookup: Lookup[K, V], key: K) -> V | None:
+        """Read the value of one key; None if it has none.
+
+        Several that wait at the same time may be one statement. An error of the statement is that
+        of all their callers, one of a row that of the caller for its key. Cancelling one leaves the
+        others alone.
+        """
 
     async def read(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs

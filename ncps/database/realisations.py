@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from ncps.database.narinfos import LONGEST, Long
+from ncps.database.narinfos import Long
 from ncps.database.pool import Database
 from ncps.database.rows import milliseconds, moment
 from ncps.errors import Malformed, Unavailable
 from ncps.nix.realisation import Realisation, RealisationKey
 from ncps.ports import RealisationEntry, Realisations
+from ncps.ports.catalog import LONGEST_AMONG
 
 TOUCH_BATCH: Final = 250
 """Times of last use per transaction."""
@@ -29,7 +30,7 @@ class SqlRealisations(Realisations):
 
     async def find(self, key: RealisationKey) -> RealisationEntry | None:
         try:
-            return await self._database.point(find, key, longest=LONGEST)
+            return await self._database.point(find, key, longest=LONGEST_AMONG)
         except Long:
             return await self._database.read(find, key)
 

@@ -4,11 +4,14 @@ An interaction is tried again as a whole when another transaction was in its way
 connection broke: a server that restarts within `PATIENCE_S` fails no call. A server that is away
 for longer fails calls at once, except one at a time that finds out whether it is back. No call
 takes longer than its deadline, even if the server or the network hangs.
+
+Look-ups that come in one turn of the reactor are one call: a hop to a thread, a statement and a way
+to the server and back cost several times what a row does. See `aio.batching`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -16,12 +19,14 @@ from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 
 from ncps.aio.backoff import Backoff
+from ncps.aio.batching import Batching
 from ncps.aio.waiting import sleep
 from ncps.database.connections import Connections
-from ncps.database.dialects.base import Transaction, Trouble
+from ncps.database.dialects.base import Transaction, Trouble, translated
 from ncps.database.dialects.server import ServerDialect
+from ncps.database.lookup import K, Lookup, V
 from ncps.database.pool import Database
-from ncps.errors import Busy, Refused, Unavailable
+from ncps.errors import Busy, Unavailable
 from ncps.observe.metrics import Metrics
 
 P = ParamSpec("P")
@@ -88,6 +93,7 @@ class ServerDatabase(Database):
         self._pool: Connections | None = None
         self._calls = 0
         self._pauses: set[Deferred[None]] = set()
+        self._lookups: dict[Lookup[Any, Any], Batching[Any, Any]] = {}
         self._away_since: float | None = None
         self._missed_at = float("-inf")
         self._is_probing = False
@@ -103,6 +109,8 @@ class ServerDatabase(Database):
         pool, self._pool = self._pool, None
         for pause in list(self._pauses):
             pause.cancel()
+        for batching in self._lookups.values():
+            batching.flush()
         if pool is not None:
             pool.close_within(CLOSE_S)
 
@@ -110,6 +118,20 @@ class ServerDatabase(Database):
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         return await self._call("point", (), lambda txn: function(txn, *args, **kwargs))
+
+    async def look_up(self, lookup: Lookup[K, V], key: K) -> V | None:
+        batching = self._lookups.get(lookup)
+        if batching is None:
+            batching = self._lookups[lookup] = Batching(
+                self._reactor, partial(self._look_up_all, lookup), most_waiting=MAX_CALLS
+            )
+        found: V | None = await batching.ask(key)
+        return found
+
+    async def _look_up_all(
+        self, lookup: Lookup[K, V], keys: Sequence[K]
+    ) -> Mapping[K, V | BaseException]:
+        return await self._call("point", (), lambda txn: lookup.some(txn, keys))
 
     async def read(
         self, function: Callable[Concatenate[Any, P], R], *args: P.args, **kwargs: P.kwargs
@@ -157,9 +179,9 @@ class ServerDatabase(Database):
                 trouble = self._dialect.trouble(error)
                 conflicts += trouble is Trouble.CONFLICT
                 if trouble is Trouble.FINAL or conflicts == ATTEMPTS:
-                    raise self._translated(error) from error
+                    raise translated(self._dialect, error) from error
                 if trouble is Trouble.AWAY and self._is_away_for_long():
-                    raise self._translated(error) from error
+                    raise translated(self._dialect, error) from error
             await self._pause(next(pauses))
 
     def _missed(self) -> None:
@@ -233,8 +255,3 @@ class ServerDatabase(Database):
             raise Unavailable("the database is closed") from None
         finally:
             self._pauses.discard(pause)
-
-    def _translated(self, error: Exception) -> Exception:
-        found = self._dialect.translated(error)
-        # Refused would blame the request; while running, it is the database that fails.
-        return Unavailable(str(found)) if isinstance(found, Refused) else found

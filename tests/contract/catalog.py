@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import gatherResults
+from attrs import evolve
+from twisted.internet.defer import CancelledError, gatherResults
 
 from ncps.nix.keys import Signature
 from ncps.ports import Inventory, NarRecord, Totals
@@ -218,6 +219,47 @@ class NarInfoContract(Contract):
         found = await self.catalog.narinfos_among([digest_of(1), digest_of(2), digest_of(3)])
         self.assertEqual(found, {digest_of(1): None, digest_of(2): (entry(2), record(2))})
         self.assertEqual(await self.catalog.narinfo(digest_of(1)), (long, record(1)))
+
+    async def test_readers_at_one_time_get_their_own_each(self) -> None:
+        """Engines may read for all in one statement: absent, equal, and long ones among them."""
+        references = tuple(path_of(number) for number in range(2000))
+        long = entry(40, narinfo=narinfo(40, references=references))
+        written = {number: entry(number) for number in range(40)} | {40: long}
+        for number, each in written.items():
+            await self.catalog.add_narinfo(each, record(number))
+        asked = [*range(0, 60, 2), *range(40), 40, 41]
+        reads = [start(self.catalog.narinfo(digest_of(number))) for number in asked]
+        nars = [start(self.catalog.nar(key_of(number))) for number in asked]
+        expected = [
+            (written[number], record(number)) if number in written else None for number in asked
+        ]
+        self.assertEqual(await gatherResults(reads), expected)
+        self.assertEqual(
+            await gatherResults(nars), [None if each is None else each[1] for each in expected]
+        )
+
+    async def test_names_that_differ_in_their_ending_are_different_nars(self) -> None:
+        """Also if they are asked for at one time."""
+        keys = [evolve(key_of(1), extension=ending) for ending in ("xz", "zst", "")]
+        for key in keys[:2]:
+            compression = {"xz": "xz", "zst": "zstd"}[key.extension]
+            await self.catalog.add_narinfo(
+                entry(1, narinfo=narinfo(1, url=key.url, compression=compression)),
+                record(1, key=key, compression=compression),
+            )
+        found = await gatherResults([start(self.catalog.nar(key)) for key in keys])
+        self.assertEqual([None if nar is None else nar.key for nar in found], [*keys[:2], None])
+
+    async def test_a_reader_that_leaves_stops_no_other_one(self) -> None:
+        """Its read may be one with theirs."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        leaving, same, other = (
+            start(self.catalog.narinfo(digest_of(number))) for number in (1, 1, 2)
+        )
+        leaving.addErrback(lambda failure: failure.trap(CancelledError))
+        leaving.cancel()
+        self.assertEqual(await same, (entry(1), record(1)))
+        self.assertIsNone(await other)
 
     async def test_many_writers_at_once_lose_nothing(self) -> None:
         """Two hundred narinfos recorded at one time are all there."""

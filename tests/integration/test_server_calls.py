@@ -12,6 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from ncps.database import accounts, connections, nars, server
 from ncps.database.catalog import SqlCatalog
+from ncps.database.lookup import Lookup
 from ncps.errors import Busy, Corrupt, StorageFull
 from tests.contract.running import start
 from tests.contract.samples import EARLY, digest_of, entry, key_of, later, record, stored
@@ -109,6 +110,40 @@ class CallTests:
         go.set()
         await gatherResults(waiting)
         await self.database.point(nars.find, key_of(1))
+
+    async def test_reads_by_key_at_one_time_are_one_call(self: Any) -> None:
+        """Thirty-two keys are one statement in one thread, and a metric's one call."""
+        await self.database.write(nars.mark_stored, stored(1))
+        before = observed(self.metrics.database_seconds("point"))[0]
+        catalog = SqlCatalog(self.database)
+        found = await gatherResults([start(catalog.nar(key_of(number))) for number in range(32)])
+        self.assertEqual([number for number, nar in enumerate(found) if nar is not None], [1])
+        self.assertEqual(observed(self.metrics.database_seconds("point"))[0] - before, 1)
+
+    async def test_a_damaged_row_is_an_error_of_its_own_readers(self: Any) -> None:
+        """Those that were read in the same statement have theirs."""
+        catalog = SqlCatalog(self.database)
+        for number in (1, 2):
+            await catalog.add_narinfo(entry(number), record(number))
+        damage = "UPDATE narinfos SET narinfo = 'x' WHERE hash = ?"
+        await self.database.write(lambda txn: txn.execute(damage, (digest_of(1),)) and None)
+        good = start(catalog.narinfo(digest_of(2)))
+        await self.unavailable(catalog.narinfo(digest_of(1)), within_s=5.0)
+        self.assertEqual((await good), (entry(2), record(2)))
+
+    async def test_a_statement_that_fails_is_an_error_of_each_reader(self: Any) -> None:
+        """In our words; the next ones are well again."""
+
+        def rows(txn: Any, keys: Any) -> dict[int, int]:
+            if 13 in keys:
+                txn.execute("SELECT this FROM nowhere")
+            return {key: key for key in keys}
+
+        lookup: Lookup[int, int] = Lookup(rows, lambda row: row)
+        asked = [start(self.database.look_up(lookup, key)) for key in (12, 13, 14)]
+        for one in asked:
+            await self.unavailable(one, within_s=5.0)
+        self.assertEqual(await self.database.look_up(lookup, 12), 12)
 
     async def test_a_closed_database_is_unavailable(self: Any) -> None:
         """Before the start and after the end every call says so at once."""

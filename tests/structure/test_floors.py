@@ -88,7 +88,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "bulk cache",
     ),
     "ncps.database": (
-        "former lock clock rows migration accounts wrong",
+        "former lock clock rows migration accounts wrong lookup",
         "dialects",
         "steps walguard connections together local pool server migrate",
         "pins blocks",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from ncps.errors import NcpsError
+from ncps.errors import NcpsError, Refused, Unavailable
 
 Sleep = Callable[[float], object]
 """Blocks for a number of seconds."""
@@ -116,6 +116,12 @@ class Transaction:
         """Run one statement for each row of parameters."""
         if rows:
             self._cursor.executemany(self._translate(statement), rows)
+
+
+def translated(dialect: Dialect, error: Exception) -> NcpsError:
+    """Return our error for the driver's while the database runs: it does not blame the request."""
+    found = dialect.translated(error)
+    return Unavailable(str(found)) if isinstance(found, Refused) else found
 
 
 def one_line(error: Exception) -> str:

@@ -9,10 +9,11 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from ncps.database import narinfos
 from ncps.database.catalog import SqlCatalog
+from ncps.database.lookup import Lookup
 from ncps.database.pool import Database
 from ncps.nix.storepath import StorePath
+from ncps.ports.catalog import LONGEST_AMONG
 from tests.fakes.samples import sample
 
 
@@ -28,6 +29,11 @@ class OneRow:
     def fetchone(self) -> tuple[object, ...]:
         return self._row
 
+    def fetchall(self) -> list[tuple[object, ...]]:
+        text = self._row[1]
+        is_long = isinstance(text, str) and len(text) > LONGEST_AMONG
+        return [(self._row[0], None, *self._row[2:]) if is_long else self._row]
+
 
 class LoggedDatabase:
     """Runs functions on one row, and notes how it was asked to."""
@@ -39,6 +45,10 @@ class LoggedDatabase:
     async def point(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.log.append("point")
         return function(self._txn, *args, **kwargs)
+
+    async def look_up(self, lookup: Lookup[Any, Any], key: Any) -> Any:
+        self.log.append("point")
+        return lookup.one(self._txn, key)
 
     async def read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.log.append("read")
@@ -81,4 +91,4 @@ class NarInfoTests(SynchronousTestCase):
     def test_long_narinfos_are_read_in_a_thread(self) -> None:
         """Others are read where the request is: that takes less than to change threads."""
         self.assertEqual(["point"], self.asked(10))
-        self.assertEqual(["point", "read"], self.asked(narinfos.LONGEST // 40))
+        self.assertEqual(["point", "read"], self.asked(LONGEST_AMONG // 40))
