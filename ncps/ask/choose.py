@@ -91,11 +91,11 @@ class Upstreams:
 
     def is_reachable(self, base_url: str = "") -> bool:
         """Whether this upstream (default: any) is not known to be away, or to refuse us."""
-        return any(
-            not c.is_away
-            for c in self.candidates
-            if not base_url or c.upstream.base_url == base_url
-        )
+        for candidate in self.candidates:  # without a generator: hits ask for this
+            is_meant = not base_url or candidate.upstream.base_url == base_url
+            if is_meant and not candidate.is_away:
+                return True
+        return False
 
     @property
     def trouble(self) -> str:

@@ -44,6 +44,8 @@ class Hash:
         With `algorithm`, a digest without prefix is read too, and a prefix must name that
         algorithm. The length of the digest tells the notation. Raises Malformed if it is no hash.
         """
+        if algorithm in _SHA256 and text.startswith("sha256:"):
+            return cls.of_sha256(_sha256(text))
         prefix, separator, digest = text.partition(":")
         if separator:
             return cls._read(prefix, digest, expected=algorithm)
@@ -56,13 +58,7 @@ class Hash:
 
     @classmethod
     def _read(cls, algorithm: str, digest: str, *, expected: str | None) -> Self:
-        size = _size(_agreed(algorithm, expected))
-        length = len(digest)
-        if length == size * 2:
-            return cls(algorithm, _hex(digest))
-        if length == (size * 8 + 4) // 5:
-            return cls(algorithm, base32.decode(digest))
-        return cls(algorithm, _base64(digest))
+        return cls(algorithm, _bytes(_agreed(algorithm, expected), digest))
 
     @property
     def nix32(self) -> str:
@@ -87,6 +83,25 @@ def sha256_of(data: bytes) -> Hash:
 def _nix32(digest: bytes) -> str:
     """A digest of at most 64 bytes in nix32: that of one path is spelled a dozen times."""
     return base32.encode(digest)
+
+
+_SHA256 = frozenset({None, "sha256"})
+
+
+@lru_cache(maxsize=4096)
+def _sha256(text: str) -> bytes:
+    """Read ``sha256:<...>``: the hashes of a path stand in its narinfo and in its row."""
+    return _bytes("sha256", text[7:])
+
+
+def _bytes(algorithm: str, text: str) -> bytes:
+    """Return the bytes of a digest, in whichever notation its length tells."""
+    size, length = _size(algorithm), len(text)
+    if length == size * 2:
+        return _hex(text)
+    if length == (size * 8 + 4) // 5:
+        return base32.decode(text)
+    return _base64(text)
 
 
 def _size(algorithm: str) -> int:

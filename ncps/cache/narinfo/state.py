@@ -91,6 +91,7 @@ class NarInfoMemory:
 
     def __init__(self, max_bytes: int) -> None:
         self.changes = 0
+        self._max_bytes = max_bytes
         self.forgotten: Callable[[str], object] = len
         self.nar_changed: Callable[[NarKey | None], object] = bool
         self._by_digest: BoundedMap[str, KnownNarInfo] = BoundedMap(
@@ -132,6 +133,9 @@ class NarInfoMemory:
         is_guess = is_unwanted()
         self.drop(item.digest)
         if is_guess and not self._by_digest.has_room_for(item):
+            return
+        if _size(item) > self._max_bytes:  # it would only drive out the others
+            self.forgotten(item.digest)
             return
         self._by_key.setdefault(item.nar.key, {})[item.digest] = item
         self._by_digest.put(item.digest, item)

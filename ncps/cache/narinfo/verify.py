@@ -34,6 +34,8 @@ MAX_SIGNATURES = 32
 """Signatures under trusted names that are tried, and others that are kept, at most: to try one
 costs 0.1 ms, and forging is free."""
 
+_WITHOUT_KEY: Final = frozenset({CONTENT, UPLOAD})
+
 MAX_URL: Final = 4096
 """Characters in the URL of a narinfo; it is kept in each row of its NAR."""
 
@@ -69,14 +71,18 @@ class Vetted:
 
 
 class TrustedKeys(Sequence[PublicKey]):
-    """The keys that vouch for narinfos; a reload replaces them all at once."""
+    """The keys that vouch for narinfos; a reload replaces them all at once.
+
+    :ivar texts: the same as Nix writes them.
+    """
 
     def __init__(self, keys: Iterable[PublicKey]) -> None:
-        self._keys = tuple(keys)
+        self.replace(keys)
 
     def replace(self, keys: Iterable[PublicKey]) -> None:
         """Trust these keys alone from now on."""
         self._keys = tuple(keys)
+        self.texts = frozenset(map(str, self._keys))
 
     def __iter__(self) -> Iterator[PublicKey]:
         return iter(self._keys)
@@ -114,12 +120,14 @@ class NarInfoVerifier:
     former: Sequence[FormerKey] = ()
     now: Callable[[], datetime] = _utc_now
     own_names: frozenset[str] = field(init=False)
+    _own_text: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._name_own()
 
     def _name_own(self) -> None:
         self.own_names = frozenset({self.name, *(each.key.name for each in self.former)})
+        self._own_text = "" if self.own is None else str(self.own.public)
 
     def use(self, key: SecretKey, former: Sequence[FormerKey]) -> None:
         """Sign with another key from now on, if anything is signed."""
@@ -216,9 +224,7 @@ class NarInfoVerifier:
         return self.signed(entry)
 
     def _trusts(self, verified_by: str) -> bool:
-        return verified_by in {CONTENT, UPLOAD} or any(
-            verified_by == str(key) for key in self.trusted
-        )
+        return verified_by in _WITHOUT_KEY or verified_by in self.trusted.texts
 
     def _verify(self, narinfo: NarInfo, address: ContentAddress | None) -> str:
         """The key that vouches for a narinfo, as in `NarInfoEntry.verified_by`.
@@ -245,7 +251,7 @@ class NarInfoVerifier:
     def signed(self, entry: NarInfoEntry) -> NarInfoEntry:
         """The narinfo with our signature by today's key, if it was verified; an older one goes."""
         own = None if self.own is None or not entry.is_verified else self.own
-        signed_by = "" if own is None else str(own.public)
+        signed_by = "" if own is None else self._own_text
         if entry.signed_by == signed_by:
             return entry
         signatures = entry.narinfo.signatures

@@ -100,6 +100,15 @@ class NarInfoMemoryTests(SynchronousTestCase):
         self.memory.drop_nar(self.items[1].nar.key)
         self.assertNotEqual(before, self.memory.changes)
 
+    def test_one_that_is_too_large_drives_out_no_other_one(self) -> None:
+        """It is not held, and neither is an older one of its hash."""
+        small, large = self.items[0], evolve(self.items[1], text=self.items[1].text * 10)
+        memory = NarInfoMemory(len(small.text) + 700)
+        memory.put(small)
+        memory.put(large)
+        self.assertIsNone(memory.get(large.digest))
+        self.assertIs(small, memory.get(small.digest))
+
     def test_a_narinfo_that_is_held_no_more_is_told_of(self) -> None:
         """The web floor learns when a held narinfo is gone or replaced."""
         told: list[str] = []
