@@ -17,7 +17,6 @@ from attrs import frozen
 
 from ncps.codec import encoder
 from ncps.nix.narurl import EXTENSIONS
-
 from tests.system.caches import TestKey, pack_nar, to_base32
 
 KEY = TestKey.of("benchmarks.test-1")

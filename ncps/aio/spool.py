@@ -1,12 +1,13 @@
 """Spool: a growing file with one writer and many readers at any offset, each at its own pace.
 
     writer --> queue --(one thread job at a time: write + hash)--> file ------> readers (pread)
-                                                          \\--> window (only when the disk failed)
+                 \\--(another one)--> trail                 \\--> window (only when the disk failed)
 
 The writer hands over chunks and waits only when too much is queued. A batch is written and
 hashed in one thread job, batches strictly in order; readers are woken once per batch. The last
 `HOLD_BACK` bytes of every reader wait for `commit`: a reader whose bytes turn out wrong raises
-instead of ending, so a corrupt or cut source can never look complete.
+instead of ending, so a corrupt or cut source can never look complete. A digest that may trail has
+jobs of its own, and is waited for at the end only if it has kept pace.
 
 When the file cannot take more (full or read-only disk) the spool streams through: what comes
 after lives in a bounded window in memory until the slowest reader has passed it, and the writer
@@ -16,16 +17,17 @@ for the verdict alone. Such a spool cannot be published; `keep_error` says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ncps.aio.growing import Digest, GrowingFile
-from ncps.aio.spool_content import SpoolContent
+from ncps.aio.spool_content import SpoolContent, size_of
 from ncps.aio.spool_file import SpoolFile
 from ncps.aio.spool_queue import SpoolQueue
 from ncps.aio.spool_reader import Readers, SpoolReader
+from ncps.aio.spool_trail import SpoolTrail
 from ncps.aio.threads import Threads
 from ncps.errors import NcpsError
 from ncps.nix.hashes import Hash
@@ -65,8 +67,9 @@ class Spool(GrowingFile):
         self.total: int | None = total
         self.verdict: BaseException | None = None
         self.is_committed = False
-        feeds = tuple(digest.feed for digest in digests)
-        self._queue = SpoolQueue()
+        self._queue = queue = SpoolQueue()
+        self._trail = SpoolTrail(digests, workers, queue.wake, queue.fail)
+        feeds = tuple(digest.feed for digest in digests if digest not in self._trail.digests)
         self._content = SpoolContent(file, workers, feeds, self._close_if_unused, keep_error)
         self._readers = Readers()
         self._is_released = False
@@ -102,6 +105,8 @@ class Spool(GrowingFile):
         if self._content.disk.is_unopened and not self._queue and not self._queue.is_busy:
             await self.write(b"")
         await self._queue.fallen_to(left)
+        while not left and self._trail.is_awaited:
+            await self._queue.change()
 
     async def reread(self, digest: Digest) -> None:
         """Let a digest see all bytes once more; only if `is_kept`. Raises the digest's errors."""
@@ -124,6 +129,7 @@ class Spool(GrowingFile):
         """
         self.verdict = self.verdict or error
         self._queue.fail(error)
+        self._trail.end()
         self._readers.wake()
 
     async def publish(self, store: NarStore, key: NarKey, sha256: Hash) -> Stat:
@@ -137,6 +143,7 @@ class Spool(GrowingFile):
         """Say that the writer needs the spool no more: it goes with its last reader. Idempotent."""
         if not self._is_released:
             self._is_released = True
+            self._trail.end()
             self._content.disk.discard()
             self._close_if_unused()
 
@@ -150,23 +157,24 @@ class Spool(GrowingFile):
             return  # a reader that moves on kicks again
         self._queue.is_busy = True
         try:
-            data = self._queue.take_batch()
-            job = Deferred.fromCoroutine(self._content.store(data, apart=not self._readers))
-            job.addCallbacks(self._stored, self._job_failed, callbackArgs=(data,))
+            pieces = self._queue.take_batch()
+            job = Deferred.fromCoroutine(self._content.store(pieces, apart=not self._readers))
+            self._trail.follow(pieces)
+            job.addCallbacks(self._stored, self._job_failed, callbackArgs=(pieces,))
         except BaseException as error:
             self._spoil(error)  # and busy for ever: a thread may be writing
             raise
 
-    def _stored(self, result: tuple[int, str], data: bytes) -> None:
+    def _stored(self, result: tuple[int, str], pieces: Sequence[bytes]) -> None:
         """Let readers have a batch."""
-        written, why = result
+        (written, why), size = result, size_of(pieces)
         self._queue.is_busy = False
         try:
-            self._queue.size -= len(data)
-            self._content.stored(data, written, why)
-            if written < len(data):
+            self._queue.size -= size
+            self._content.stored(pieces, written, why)
+            if written < size:
                 self._trim()
-            self._content.length += len(data)
+            self._content.length += size
             self._kick()
             self._readers.wake()
             self._queue.wake()
@@ -206,10 +214,9 @@ class Spool(GrowingFile):
     def _trim(self) -> None:
         """Drop from the window the bytes that every reader has passed; without readers, none."""
         if self._readers:
-            window = self._content.window
             positions = [r.position for r in self._readers if not r.has_all]
             try:
-                window.drop_before(min(positions, default=window.end))
+                self._content.window.keep_from(positions)
             except BaseException as error:  # they may be gone nevertheless
                 self._spoil(error)
                 raise

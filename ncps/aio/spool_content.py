@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -44,6 +44,10 @@ class SpoolWindow:
         start = max(self.start, min(position, self.end))
         del self.data[: start - self.start]
         self.start = start
+
+    def keep_from(self, positions: Collection[int]) -> None:
+        """Drop all bytes before the least of these offsets; all, if there is none."""
+        self.drop_before(min(positions, default=self.end))
 
     def read(self, position: int, count: int) -> bytes:
         """Return at most `count` bytes from an offset within the window."""
@@ -88,18 +92,18 @@ class SpoolContent:
         """Whether all bytes from this offset on can be read, now or when they have come."""
         return start >= self._passed or self.disk.length >= self._passed
 
-    async def store(self, data: bytes, *, apart: bool = False) -> tuple[int, str]:
+    async def store(self, pieces: Sequence[bytes], *, apart: bool = False) -> tuple[int, str]:
         """Hash and write one batch; return how much of it lies in the file, and why not all.
 
         :param apart: whether each further digest of a large batch has a thread of its own.
         """
-        if not apart or len(data) < APART or len(self._feeds) < 2:
-            return await self._workers.run(self._store_blocking, self._feeds, data)
+        if not apart or len(self._feeds) < 2 or size_of(pieces) < APART:
+            return await self._workers.run(self._store_blocking, self._feeds, pieces)
         first, *others = self._feeds
-        jobs = [Deferred.fromCoroutine(self._workers.run(feed, data)) for feed in others]
+        jobs = [Deferred.fromCoroutine(self._workers.run(_feed, feed, pieces)) for feed in others]
         feeding: Deferred[Any] = DeferredList(jobs, consumeErrors=True)
         try:
-            stored = await self._workers.run(self._store_blocking, (first,), data)
+            stored = await self._workers.run(self._store_blocking, (first,), pieces)
         finally:
             outcomes = await feeding  # also after an error: the caller may close everything then
         for is_fed, outcome in outcomes:
@@ -108,18 +112,22 @@ class SpoolContent:
         return stored
 
     def _store_blocking(
-        self, feeds: Sequence[Callable[[bytes], object]], data: bytes
+        self, feeds: Sequence[Callable[[bytes], object]], pieces: Sequence[bytes]
     ) -> tuple[int, str]:
         for feed in feeds:
-            feed(data)
-        return self.disk.append_blocking(data)
+            _feed(feed, pieces)
+        return self.disk.append_blocking(pieces)
 
-    def stored(self, data: bytes, written: int, keep_error: str) -> None:
+    def stored(self, pieces: Sequence[bytes], written: int, keep_error: str) -> None:
         """Take in what `store` has returned; `length` is counted later, when readers may know."""
         self.disk.length += written
         self.disk.trouble = self.disk.trouble or keep_error
-        if written < len(data):
-            self.window.add(memoryview(data)[written:], self.length + written)
+        position, skip = self.length, written
+        for piece in pieces:
+            if skip < len(piece):
+                self.window.add(memoryview(piece)[skip:], position + skip)
+            position += len(piece)
+            skip = max(0, skip - len(piece))
 
     async def reread(self, feed: Callable[[bytes], object]) -> None:
         """Have a function take all bytes once more, in a thread; all must lie in the file."""
@@ -143,3 +151,13 @@ class SpoolContent:
         """Drop the window, and close the file in the background."""
         self.window.clear()
         self.disk.close()
+
+
+def size_of(pieces: Sequence[bytes]) -> int:
+    """Return how many bytes a batch has."""
+    return sum(map(len, pieces))
+
+
+def _feed(feed: Callable[[bytes], object], pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        feed(piece)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
@@ -87,7 +87,7 @@ class SpoolDisk:
         assert self._file is not None
         return self._file
 
-    def append_blocking(self, data: bytes) -> tuple[int, str]:
+    def append_blocking(self, pieces: Sequence[bytes]) -> tuple[int, str]:
         """Write a batch; return how much of it lies in the file, and why not all.
 
         The caller adds both to `length` and `trouble` on the reactor's thread.
@@ -103,9 +103,11 @@ class SpoolDisk:
             return 0, self.trouble
         written = 0
         try:
-            while written < len(data):
-                rest = memoryview(data)[written:]
-                written += os.pwrite(self._file.fd, rest, self.length + written)
+            for piece in pieces:
+                end = written + len(piece)
+                while written < end:
+                    rest = memoryview(piece)[len(piece) - (end - written) :]
+                    written += os.pwrite(self._file.fd, rest, self.length + written)
         except OSError as error:
             return written, error.strerror or type(error).__name__
         if written >= MUCH:

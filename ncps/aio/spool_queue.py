@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from ncps.aio.waiting import Wakeup
@@ -10,6 +11,9 @@ from ncps.aio.waiting import Wakeup
 QUEUE_HIGH: Final = 8 * 1024 * 1024
 QUEUE_LOW: Final = 4 * 1024 * 1024
 BATCH_LIMIT: Final = 2 * 1024 * 1024
+
+SMALL: Final = 64 * 1024
+"""Bytes of a chunk that is cheaper to copy than to write by itself."""
 
 
 class SpoolQueue:
@@ -36,14 +40,18 @@ class SpoolQueue:
         self.chunks.append(data)
         self.size += len(data)
 
-    def take_batch(self) -> bytes:
-        """Take out at least one chunk, and more while they are fewer than `BATCH_LIMIT` bytes."""
+    def take_batch(self) -> Sequence[bytes]:
+        """Take out at least one chunk, and more while they are fewer than `BATCH_LIMIT` bytes.
+
+        Large chunks stay as they are; small ones become one.
+        """
         batch: list[bytes] = []
         size = 0
         while self.chunks and size < BATCH_LIMIT:
             size += len(self.chunks[0])
             batch.append(self.chunks.popleft())
-        return batch[0] if len(batch) == 1 else b"".join(batch)
+        is_large = size >= SMALL * len(batch)
+        return batch if is_large or len(batch) == 1 else (b"".join(batch),)
 
     def fail(self, error: BaseException) -> None:
         """Drop all chunks and have the writer raise the error; only the first one counts."""
@@ -60,6 +68,12 @@ class SpoolQueue:
         """Have the writer look again: a batch is written, or there is an error."""
         self._changed.wake()
 
+    async def change(self) -> None:
+        """Wait for the next `wake`. Raises the error, if there is one."""
+        self.check()
+        await self._changed.wait()
+        self.check()
+
     async def room(self) -> None:
         """Wait while too much is queued. Raises the error, if there is one."""
         if self.size > QUEUE_HIGH:
@@ -70,6 +84,5 @@ class SpoolQueue:
     async def fallen_to(self, left: int) -> None:
         """Wait until at most `left` bytes are not written. Raises the error, if there is one."""
         while (self.is_busy or self.chunks) if not left else self.size > left:
-            self.check()
-            await self._changed.wait()
+            await self.change()
         self.check()

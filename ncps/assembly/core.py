@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from attrs import frozen
 
@@ -34,7 +35,7 @@ from ncps.cache.upkeep.inspect import Inspection
 from ncps.cache.upkeep.sharing import Sharing
 from ncps.cache.world import World
 from ncps.cache.write.uploads import CacheUploads
-from ncps.nix.judge import Judge
+from ncps.nix.judge import Judge, Look
 from ncps.settings.schema.tree import Settings
 
 
@@ -182,7 +183,7 @@ def core_of(world: World, base: Foundation, verifier: NarInfoVerifier) -> Core:
             patience_s=cache.download.resume_timeout_s,
             new_judge=partial(
                 Judge,
-                is_eager=cache.verify_while_arriving,
+                look=_LOOKS[cache.verify_while_arriving],
                 max_ratio=cache.max_decompression_ratio,
                 reached=base.metrics.limit_reached("cache-max-decompression-ratio").inc,
             ),
@@ -212,6 +213,14 @@ def ahead_rules(settings: Settings) -> AheadRules:
         size=cache.prefetch.per_minute_bytes,
         most_stored=0 if size is None else (size.low + size.high) // 2,
     )
+
+
+_LOOKS: Final = {
+    "true": Look.ALWAYS,
+    "auto": Look.KEEPING_PACE,
+    "false": Look.IF_CHEAP,
+}
+"""What the words of `cache-verify-while-arriving` mean."""
 
 
 def memory_shares(settings: Settings) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def upload_rules(cache: CacheSettings, metrics: Metrics) -> UploadRules:
     rules = UploadRules(
         largest_store=cache.max_size_bytes,
         keeps_only_copies=not cache.lru.evict_uploads,
-        is_eager=cache.verify_while_arriving,
+        is_eager=cache.verify_while_arriving != "false",
         max_ratio=cache.max_decompression_ratio,
         reached=lambda limit: metrics.limit_reached(limit).inc(),
     )

@@ -1,14 +1,16 @@
 """Judge: decides by digests whether the bytes of a file are right.
 
 FileHash and FileSize of a narinfo are not signed, NarHash is. So the NAR inside has the last word,
-and is read while the bytes arrive. If it is right, the file is right, even where its narinfo says
-something else of the file. If it is another NAR, a right FileHash does not help. A file under a
-conventional name must have the hash in that name besides, even if the NAR inside is right.
+and is read while the bytes arrive, as long as that keeps pace (`Look`). If it is right, the file is
+right, even where its narinfo says something else of the file. If it is another NAR, a right
+FileHash does not help. A file under a conventional name must have the hash in that name besides,
+even if the NAR inside is right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -20,9 +22,21 @@ from ncps.errors import Corrupt, Malformed, NotFound
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import FileDigest, NarDigest
 from ncps.nix.narurl import NarKey, is_opaque
+from ncps.nix.trailing import TrailingDigest
 
 _CHEAP = frozenset({"zstd"})
 """Compressions that are undone in a tenth of the time of others."""
+
+
+class Look(Enum):
+    """When the NAR inside a file is looked into, where FileHash can decide as well."""
+
+    ALWAYS = "always"
+    """While it arrives; the last bytes wait for that."""
+    KEEPING_PACE = "keeping pace"
+    """While it arrives, as long as the look keeps pace with the bytes."""
+    IF_CHEAP = "if cheap"
+    """The same, but only for compressions that are undone fast."""
 
 
 MAX_SIZE: Final = 64 * 1024**3
@@ -124,7 +138,7 @@ class Judge:
     :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
         into here, where every miss pays for it, unless it cannot be verified otherwise.
     :param reached: told of a file that goes beyond `max_ratio`.
-    :param is_eager: whether NarHash is checked also where that is dear.
+    :param look: when NarHash is checked, too.
     :param is_thorough: whether NarHash is checked, too, at any cost.
     """
 
@@ -135,7 +149,7 @@ class Judge:
         *,
         max_ratio: int = USUAL,
         reached: Callable[[], object] = lambda: None,
-        is_eager: bool = True,
+        look: Look = Look.ALWAYS,
         is_thorough: bool = False,
     ) -> None:
         self.size = expected.file_size if expected is not None else None
@@ -150,8 +164,8 @@ class Judge:
         self._compression = expected.compression if expected is not None else ""
         self._max_ratio = max_ratio
         self._reached = reached
-        is_wanted = is_thorough or self._file_hash is None
-        if not is_wanted and (is_eager or self._compression in _CHEAP):
+        is_needed = is_wanted = is_thorough or self._file_hash is None
+        if not is_wanted and (look is not Look.IF_CHEAP or self._compression in _CHEAP):
             is_wanted = not self._is_beyond(max_ratio)
             if not is_wanted:
                 reached()
@@ -159,6 +173,10 @@ class Judge:
         if is_wanted and self._is_legible and not is_plain:
             ratio = None if self.size is not None else Ratio(max_ratio, reached)
             self._nar = self._new_digest(ratio)
+        self._trailing: TrailingDigest | None = None
+        is_awaited = is_needed or look is Look.ALWAYS or self.size is None
+        if self._nar is not None and not is_awaited:
+            self._trailing = TrailingDigest(self._nar, self.size)
         if self._file_hash is None and self._nar is None:
             raise Unverifiable(
                 f"{key.file_name} has no FileHash, and ncps cannot decompress {self._compression}"
@@ -183,9 +201,10 @@ class Judge:
         return self._nar_size > most(self.size, max_ratio)
 
     @property
-    def digests(self) -> tuple[FileDigest | NarDigest, ...]:
-        """The digests that must see every byte, in order."""
-        return (self._file,) if self._nar is None else (self._file, self._nar)
+    def digests(self) -> tuple[FileDigest | NarDigest | TrailingDigest, ...]:
+        """The digests that must see every byte, in order; a trailing one may be given up."""
+        inside = self._trailing or self._nar
+        return (self._file,) if inside is None else (self._file, inside)
 
     def judge(self, size: int) -> Verdict:
         """Return the facts of the bytes. May take CPU time.
@@ -194,7 +213,8 @@ class Judge:
         """
         self._sha256 = self._sha256 or self._file.finish()
         complaint = self._complaint(size, self._sha256)
-        if self._nar is not None:
+        is_given_up = self._trailing is not None and self._trailing.is_given_up
+        if self._nar is not None and not is_given_up:
             return self._inspected(self._nar, size, complaint)
         if complaint:
             raise Doubtful(complaint) if self.can_overrule else Corrupt(complaint)

@@ -245,6 +245,21 @@ def choice(words: Sequence[str]) -> Kind:
     return Kind(metavar="WORD", expected=expected, parse=parse)
 
 
+def boolean_or(word: str) -> Kind:
+    """Make the kind that is a boolean or one word more; its values are texts."""
+    expected = f"true, false or {word}"
+
+    def parse(text: str) -> str:
+        if text == word:
+            return word
+        try:
+            return show_boolean(parse_boolean(text))
+        except ValueError:
+            raise ValueError(f"should be {expected}") from None
+
+    return Kind(metavar="WORD", expected=expected, parse=parse, natives=(bool, int))
+
+
 def secret(at_least: int) -> Kind:
     """Make the kind of secrets of `at_least` characters or more, or none."""
 

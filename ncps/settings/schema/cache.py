@@ -21,6 +21,7 @@ from ncps.settings.kinds.values import (
     SIZE,
     STORE_DIR,
     TEXT,
+    boolean_or,
     duration,
     hostname_of_machine,
     integer,
@@ -212,13 +213,16 @@ class CacheSettings:
         "or the user's state directory",
     )
     download: DownloadSettings = branch(DownloadSettings)
-    verify_while_arriving: bool = setting(
-        BOOLEAN,
-        "true",
-        "Check NarHash before the last bytes of a NAR go to a client, for all compressions. With "
-        "false, xz and bzip2 are checked in the background instead, because decompressing "
-        "them keeps a core busy for as long as it does at the client. Until then FileHash decides, "
-        "which is not signed.",
+    verify_while_arriving: str = setting(
+        boolean_or("auto"),
+        "auto",
+        "When NarHash is checked. auto: while a NAR arrives, as long as that keeps pace with its "
+        "bytes: what is faster than the cores that are idle can unpack is checked in the "
+        "background instead. true: always before the last bytes of a NAR go to a client, which "
+        "holds them up for as long as it takes to unpack them. false: as auto for zstd; for xz "
+        "and bzip2 always in the background. Until a NAR was checked FileHash decides, which is "
+        "not signed. NARs of up to --cache-download-small-size are checked first in any case, "
+        "but for xz and bzip2 with false.",
     )
     verify_rate_bytes: int = setting(
         SIZE,

@@ -16,11 +16,12 @@ class QueueTests(SynchronousTestCase):
         self.queue = SpoolQueue()
 
     def test_chunks_leave_in_batches_in_their_order(self) -> None:
-        """A batch has chunks until it is large enough, and a large chunk is one by itself."""
-        for chunk in (b"a", b"b" * BATCH_LIMIT, b"c", b"d"):
+        """A batch has chunks until it is large enough; small ones are copied into one."""
+        large = b"b" * BATCH_LIMIT
+        for chunk in (b"a", large, b"c", b"d"):
             self.queue.put(chunk)
-        self.assertEqual(b"a" + b"b" * BATCH_LIMIT, self.queue.take_batch())
-        self.assertEqual(b"cd", self.queue.take_batch())
+        self.assertEqual([b"a", large], list(self.queue.take_batch()))
+        self.assertEqual([b"cd"], list(self.queue.take_batch()))
         self.assertEqual((0, BATCH_LIMIT + 3), (len(self.queue), self.queue.size))
 
     def test_a_full_queue_waits_for_room(self) -> None:
@@ -64,10 +65,10 @@ class ContentTests(SynchronousTestCase):
         """Bytes that were dropped from it cannot be read any more; all are hashed."""
         hashed: list[bytes] = []
         content = SpoolContent(None, InlineThreads(), (hashed.append,), int, "disk full")
-        written, why = self.successResultOf(Deferred.fromCoroutine(content.store(b"abcd")))
-        content.stored(b"abcd", written, why)
+        written, why = self.successResultOf(Deferred.fromCoroutine(content.store([b"ab", b"cd"])))
+        content.stored([b"ab", b"cd"], written, why)
         content.length += 4
-        self.assertEqual((0, "disk full", [b"abcd"]), (written, content.disk.trouble, hashed))
+        self.assertEqual((0, "disk full", [b"ab", b"cd"]), (written, content.disk.trouble, hashed))
         self.assertEqual(b"bc", self.successResultOf(Deferred.fromCoroutine(content.read(1, 3))))
         content.window.drop_before(2)
         self.assertEqual((False, True), (content.has(1), content.has(2)))

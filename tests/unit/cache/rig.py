@@ -24,7 +24,7 @@ from ncps.cache.nar.downloads import DownloadRules
 from ncps.cache.nar.quarantine import QuarantineBounds
 from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import NarInfoVerifier
-from ncps.nix.judge import Judge
+from ncps.nix.judge import Judge, Look
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 from ncps.ports import Body
@@ -82,8 +82,8 @@ class CoreCase(SynchronousTestCase):
     """`setUp` makes a core with two upstreams, of which the first is `origin`."""
 
     priorities: tuple[int, ...] = (10, 20)
-    is_eager = True
-    """Whether NARs in xz are looked into while they arrive."""
+    inner_look = Look.ALWAYS
+    """When the NARs inside files are looked into."""
     small_size = 0
     """Bytes of NARs that are fetched into memory, at most."""
     ahead: AheadRules = NOTHING_AHEAD
@@ -158,7 +158,7 @@ class CoreCase(SynchronousTestCase):
         rules = Rules(
             quarantine=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
             downloads=DownloadRules(
-                patience_s=PATIENCE_S, new_judge=partial(Judge, is_eager=self.is_eager)
+                patience_s=PATIENCE_S, new_judge=partial(Judge, look=self.inner_look)
             ),
             ahead=self.ahead,
         )

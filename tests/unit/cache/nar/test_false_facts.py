@@ -10,6 +10,7 @@ from ncps.aio.spool_reader import HOLD_BACK
 from ncps.cache.answers import Outcome, Resized
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
+from ncps.nix.judge import Look
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from tests.fakes.samples import sample
@@ -81,7 +82,7 @@ class FileHashTests(FalseFactsCase):
 
     def test_file_that_cannot_be_kept_is_not_looked_into(self) -> None:
         """If the bytes were not kept, NarHash cannot overrule a false FileHash afterwards."""
-        self.is_eager = False
+        self.inner_look = Look.IF_CHEAP
         self.restart()
         self.is_full = True
         key = self.lie(file_hash=FALSE_HASH)

@@ -10,6 +10,7 @@ from ncps.cache.nar.fetch import MAX_RESTARTS
 from ncps.codec import encoder
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
+from ncps.nix.judge import Look
 from ncps.nix.narurl import NarKey
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.samples import sample
@@ -195,7 +196,7 @@ class ResumeTests(NarsCase):
 
 
 class WrongBytesTests(NarsCase):
-    is_eager = False
+    inner_look = Look.IF_CHEAP
 
     def test_wrong_hash_of_the_only_source(self) -> None:
         """Wrong bytes are never complete at a client and never stored; the next request tries."""

@@ -6,6 +6,7 @@ from attrs import evolve
 
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
+from ncps.nix.judge import Look
 from ncps.nix.narinfo import NarInfo
 from ncps.ports import NarRecord
 from ncps.ports.catalog import WRONG_S
@@ -16,7 +17,7 @@ SIZE = 300_000
 
 
 class VerifierCase(CoreCase):
-    is_eager = False
+    inner_look = Look.IF_CHEAP
 
     def setUp(self) -> None:
         super().setUp()
@@ -107,7 +108,7 @@ class ReplacedTests(VerifierCase):
 class EagerTests(VerifierCase):
     """A file that is found to hold another NAR while it arrives."""
 
-    is_eager = True
+    inner_look = Look.ALWAYS
 
     def test_it_is_known_from_then_on(self) -> None:
         """Its pair of hashes is not believed again; the right file comes from another upstream."""

@@ -7,6 +7,7 @@ from attrs import evolve
 from ncps.cache.answers import Outcome
 from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.errors import NcpsError, NotFound
+from ncps.nix.judge import Look
 from ncps.nix.keys import SecretKey, verify_any
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
@@ -171,7 +172,7 @@ class CheapHearsayTests(HearsayTests):
 class OtherReplicaTests(NamesCase):
     """Another replica, with other upstreams and other keys, shares catalog and store."""
 
-    is_eager = False
+    inner_look = Look.IF_CHEAP
 
     def setUp(self) -> None:
         super().setUp()

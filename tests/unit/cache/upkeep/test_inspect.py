@@ -6,12 +6,13 @@ from twisted.internet.defer import Deferred
 
 from ncps.cache.upkeep.inspect import Inspection
 from ncps.nix.hashes import sha256_of
+from ncps.nix.judge import Look
 from tests.fakes.samples import sample
 from tests.unit.cache.rig import CoreCase
 
 
 class InspectionTests(CoreCase):
-    is_eager = False
+    inner_look = Look.IF_CHEAP
 
     def setUp(self) -> None:
         super().setUp()

@@ -116,6 +116,14 @@ class PlainTests(SynchronousTestCase):
                 values.parse_boolean(text)
         self.assertEqual(values.show_boolean(False), "false")
 
+    def test_a_word_beside_booleans(self) -> None:
+        """All spellings of a boolean remain, so that a setting can get a third value."""
+        kind = values.boolean_or("auto")
+        for text, value in (("auto", "auto"), ("true", "true"), ("0", "false"), ("T", "true")):
+            self.assertEqual(value, kind.parse(text))
+        with self.assertRaisesRegex(ValueError, "should be true, false or auto"):
+            kind.parse("perhaps")
+
     def test_whole_numbers_have_bounds(self) -> None:
         """A number out of bounds is told the bounds."""
         kind = values.integer(at_least=1, at_most=9)

@@ -1,0 +1,115 @@
+"""The checks that follow a spool, and that the spool waits for only while they keep pace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from ncps.aio.growing import Digest
+from ncps.aio.threads import Threads
+from ncps.nix.trailing import TrailingDigest
+
+
+class SpoolTrail:
+    """Feeds the digests of a spool that may trail, behind its bytes.
+
+    The bytes wait in memory, as many as a digest bears: see `ncps.nix.trailing`.
+
+    :param digests: of the spool; those that do not trail are left to it.
+    :param moved: called when a digest has taken bytes.
+    :param failed: called with the error that a digest has raised.
+    :ivar digests: those that trail.
+    """
+
+    def __init__(
+        self,
+        digests: Sequence[Digest],
+        workers: Threads,
+        moved: Callable[[], object],
+        failed: Callable[[BaseException], object],
+    ) -> None:
+        self.digests = [digest for digest in digests if isinstance(digest, TrailingDigest)]
+        self._feeds = [_Feed(digest, workers, moved, failed) for digest in self.digests]
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a digest keeps pace, and has bytes still to take."""
+        return any(feed.is_awaited for feed in self._feeds)
+
+    def follow(self, pieces: Sequence[bytes]) -> None:
+        """Have the digests take more bytes; one that is too far behind is given up."""
+        for feed in self._feeds:
+            feed.follow(pieces)
+
+    def end(self) -> None:
+        """Feed no more."""
+        for feed in self._feeds:
+            feed.end()
+
+
+class _Feed:
+    """Feeds one digest in threads, one job at a time."""
+
+    def __init__(
+        self,
+        digest: TrailingDigest,
+        workers: Threads,
+        moved: Callable[[], object],
+        failed: Callable[[BaseException], object],
+    ) -> None:
+        self._digest = digest
+        self._workers = workers
+        self._moved = moved
+        self._failed = failed
+        self._pieces: list[bytes] = []
+        self._behind = 0
+        self._is_busy = False
+        self._is_over = False
+
+    @property
+    def is_awaited(self) -> bool:
+        return bool(self._behind) and not self._is_over
+
+    def follow(self, pieces: Sequence[bytes]) -> None:
+        if self._is_over:
+            return
+        self._pieces += pieces
+        self._behind += sum(map(len, pieces))
+        if self._digest.fell_behind(self._behind):
+            self.end()
+        else:
+            self._kick()
+
+    def end(self) -> None:
+        self._is_over = True
+        self._pieces.clear()
+
+    def _kick(self) -> None:
+        if self._is_busy or not self._pieces:
+            return
+        pieces, self._pieces = self._pieces, []
+        self._is_busy = True
+        job = Deferred.fromCoroutine(self._workers.run(_feed_blocking, self._digest, pieces))
+        job.addCallbacks(self._fed, self._broke)
+
+    def _fed(self, count: int) -> None:
+        self._is_busy = False
+        self._behind -= count
+        if not self._is_over:
+            self._kick()
+            self._moved()
+
+    def _broke(self, failure: Failure) -> None:
+        self._is_busy = False
+        if not self._is_over:
+            self.end()
+            assert failure.value is not None
+            self._failed(failure.value)
+
+
+def _feed_blocking(digest: TrailingDigest, pieces: Sequence[bytes]) -> int:
+    for piece in pieces:
+        digest.feed(piece)
+    return sum(map(len, pieces))

@@ -1,0 +1,60 @@
+"""Trailing: a check of the NAR inside a file, which follows the bytes as long as it keeps pace.
+
+To unpack a NAR takes longer than to copy its file: twice as long for zstd, twenty times for xz. So
+the file does not wait for the check. Where bytes come from far away, and a core is idle, the check
+is never far behind them and ends with the file. Where it falls behind it is given up: FileHash
+decides, and the NAR inside is looked into later, in the background.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Final
+
+from ncps.nix.narcheck import NarDigest
+
+LAG_S: Final = 0.1
+"""Seconds of work that the check may be behind, and for which the last bytes wait at the end."""
+
+MOST_BEHIND: Final = 4 * 1024 * 1024
+"""Bytes of a file that may wait in memory for the check."""
+
+
+def is_too_late(behind: int, size: int | None, cost_s: float) -> bool:
+    """Whether the bytes come faster than the cores that are idle can check them.
+
+    :param behind: bytes that have come and are not checked.
+    :param size: of the whole file; None: unknown.
+    :param cost_s: about the seconds that the check of all of it takes; endless if that is unknown.
+    """
+    if behind > MOST_BEHIND:
+        return True
+    return cost_s != inf and bool(size) and behind * cost_s > LAG_S * (size or 0)
+
+
+class TrailingDigest:
+    """A digest of which a file does not wait; see the module. It may be given up at any time.
+
+    :param size: bytes of the file, if known.
+    :ivar is_given_up: whether it says nothing of the file.
+    """
+
+    def __init__(self, digest: NarDigest, size: int | None) -> None:
+        self.is_given_up = False
+        self._digest = digest
+        self._size = size
+
+    @property
+    def cost_s(self) -> float:
+        """See `NarDigest`."""
+        return self._digest.cost_s
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Raises Corrupt if they are wrong."""
+        if not self.is_given_up:
+            self._digest.feed(data)
+
+    def fell_behind(self, behind: int) -> bool:
+        """Give up if the check is too late, and say whether it is given up."""
+        self.is_given_up = self.is_given_up or is_too_late(behind, self._size, self.cost_s)
+        return self.is_given_up

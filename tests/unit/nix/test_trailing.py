@@ -1,0 +1,115 @@
+"""Trailing digests: followed while they keep pace, and given up where they do not."""
+
+from __future__ import annotations
+
+from math import inf
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.codec import encoder
+from ncps.nix.hashes import sha256_of
+from ncps.nix.judge import Doubtful, Judge, Look, WrongNar
+from ncps.nix.narurl import opaque_key
+from ncps.nix.trailing import LAG_S, MOST_BEHIND, TrailingDigest, is_too_late
+from ncps.ports import NarRecord
+
+MIB = 1024 * 1024
+NAR = bytes(range(256)) * 40
+
+
+class TooLateTests(SynchronousTestCase):
+    """When the cores that are idle are too few: a function of numbers alone."""
+
+    def test_work_that_waits(self) -> None:
+        """A tenth of a second of work may wait, whatever the file."""
+        for compression_s, bearable in ((0.5, 2 * MIB), (20.0, MIB // 20), (0.01, MOST_BEHIND)):
+            self.assertFalse(is_too_late(bearable, 10 * MIB, compression_s))
+        self.assertTrue(is_too_late(2 * MIB + 1, 10 * MIB, 0.5))
+        self.assertTrue(is_too_late(MIB, 10 * MIB, 20.0))
+
+    def test_bytes_that_wait(self) -> None:
+        """Memory is bounded, however cheap the work is, and whether or not its cost is known."""
+        for size, cost_s in ((10**12, 0.001), (None, 1.0), (10**9, inf)):
+            self.assertFalse(is_too_late(MOST_BEHIND, size, cost_s))
+            self.assertTrue(is_too_late(MOST_BEHIND + 1, size, cost_s))
+
+    @given(st.integers(0, 10**8), st.integers(1, 10**11), st.floats(0, 1e5))
+    def test_what_is_bearable(self, behind: int, size: int, cost_s: float) -> None:
+        """What may wait costs at most the time and the memory that were named."""
+        if not is_too_late(behind, size, cost_s):
+            self.assertLessEqual(behind, MOST_BEHIND)
+            self.assertLessEqual(behind / size * cost_s, LAG_S * 1.000001)
+
+
+class VerdictTests(SynchronousTestCase):
+    """What a judge says where the NAR inside was looked into, and where that was given up."""
+
+    def setUp(self) -> None:
+        maker = encoder("zstd")
+        self.file = maker.feed(NAR) + maker.finish()
+        self.record = NarRecord(
+            key=opaque_key("zstd", sha256_of(NAR)),
+            compression="zstd",
+            file_hash=sha256_of(self.file),
+            file_size=len(self.file),
+            nar_hash=sha256_of(NAR),
+            nar_size=len(NAR),
+        )
+
+    def fed(self, record: NarRecord, look: Look, *, is_late: bool = False) -> Judge:
+        """Return a judge that has seen the file; the trailing digest fell behind if `is_late`."""
+        judge = Judge(record.key, record, look=look)
+        for digest in judge.digests:
+            if isinstance(digest, TrailingDigest) and is_late:
+                self.assertTrue(digest.fell_behind(MOST_BEHIND + 1))
+            digest.feed(self.file)
+        return judge
+
+    def trailing(self, record: NarRecord, look: Look) -> int:
+        digests = Judge(record.key, record, look=look).digests
+        return sum(isinstance(digest, TrailingDigest) for digest in digests)
+
+    def test_which_may_trail(self) -> None:
+        """The look into a NAR may trail only if the file can be judged without it."""
+        xz = evolve(self.record, compression="xz", key=opaque_key("xz", sha256_of(NAR)))
+        for look, of_zstd, of_xz in (
+            (Look.ALWAYS, 0, 0),
+            (Look.KEEPING_PACE, 1, 1),
+            (Look.IF_CHEAP, 1, 0),
+        ):
+            self.assertEqual(
+                (of_zstd, of_xz), (self.trailing(self.record, look), self.trailing(xz, look))
+            )
+        for vague in (evolve(self.record, file_hash=None), evolve(self.record, file_size=None)):
+            judge = Judge(vague.key, vague, look=Look.KEEPING_PACE)
+            self.assertEqual(2, len(judge.digests))
+            self.assertEqual(0, self.trailing(vague, Look.KEEPING_PACE))
+
+    def test_the_nar_counts_as_verified_only_if_it_was_looked_into(self) -> None:
+        """A look that was given up leaves the file to its FileHash, and to the inspection."""
+        for is_late in (False, True):
+            judge = self.fed(self.record, Look.KEEPING_PACE, is_late=is_late)
+            self.assertEqual(not is_late, judge.judge(len(self.file)).nar_verified)
+
+    def test_another_nar_is_found_while_the_look_keeps_pace(self) -> None:
+        """As it is where all wait for it."""
+        other = evolve(self.record, nar_hash=sha256_of(b"other"))
+        other = evolve(other, key=opaque_key("zstd", sha256_of(b"other")))
+        judge = self.fed(other, Look.KEEPING_PACE)
+        self.assertRaises(WrongNar, judge.judge, len(self.file))
+        late = self.fed(other, Look.KEEPING_PACE, is_late=True)
+        self.assertFalse(late.judge(len(self.file)).nar_verified)
+
+    def test_a_false_file_hash_is_a_doubt_if_the_look_was_given_up(self) -> None:
+        """NarHash can still decide, by a second reading."""
+        false = evolve(self.record, file_hash=sha256_of(b"false"))
+        judge = self.fed(false, Look.KEEPING_PACE)
+        self.assertTrue(judge.judge(len(self.file)).nar_verified)
+        late = self.fed(false, Look.KEEPING_PACE, is_late=True)
+        self.assertRaises(Doubtful, late.judge, len(self.file))
+        inspector = late.inspector()
+        inspector.feed(self.file)
+        self.assertTrue(late.overrule(inspector, len(self.file)).nar_verified)
