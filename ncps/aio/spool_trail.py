@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -94,10 +96,14 @@ class _Feed:
         job = Deferred.fromCoroutine(self._workers.run(_feed_blocking, self._digest, pieces))
         job.addCallbacks(self._fed, self._broke)
 
-    def _fed(self, count: int) -> None:
+    def _fed(self, spent: _Spent) -> None:
         self._is_busy = False
-        self._behind -= count
-        if not self._is_over:
+        self._behind -= spent.size
+        self._digest.took(spent.work_s, spent.elapsed_s)
+        if self._digest.is_given_up:
+            self.end()
+            self._moved()
+        elif not self._is_over:
             self._kick()
             self._moved()
 
@@ -109,7 +115,18 @@ class _Feed:
             self._failed(failure.value)
 
 
-def _feed_blocking(digest: TrailingDigest, pieces: Sequence[bytes]) -> int:
+@frozen
+class _Spent:
+    """What a job has done, and the seconds that it has taken, of a processor and by the clock."""
+
+    size: int
+    work_s: float
+    elapsed_s: float
+
+
+def _feed_blocking(digest: TrailingDigest, pieces: Sequence[bytes]) -> _Spent:
+    work, began = time.thread_time(), time.monotonic()
     for piece in pieces:
         digest.feed(piece)
-    return sum(map(len, pieces))
+    size = sum(map(len, pieces))
+    return _Spent(size, time.thread_time() - work, time.monotonic() - began)

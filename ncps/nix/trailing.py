@@ -2,8 +2,10 @@
 
 To unpack a NAR takes longer than to copy its file: twice as long for zstd, twenty times for xz. So
 the file does not wait for the check. Where bytes come from far away, and a core is idle, the check
-is never far behind them and ends with the file. Where it falls behind it is given up: FileHash
-decides, and the NAR inside is looked into later, in the background.
+is never far behind them and ends with the file. It is given up where it falls behind, and where its
+thread waits for a core as long as it works: it would take from the copies, of this file and of
+others, which then come so slowly that it keeps pace with them. FileHash decides then, and the NAR
+inside is looked into later, in the background.
 """
 
 from __future__ import annotations
@@ -20,8 +22,24 @@ MOST_BEHIND: Final = 4 * 1024 * 1024
 """Bytes of a file that may wait in memory for the check."""
 
 
+MOST_WAIT: Final = 2.0
+"""Times the processor time of the check that it may take by the clock."""
+
+SURE_S: Final = 0.05
+"""Seconds of processor time after which that is judged."""
+
+
+def is_crowded(work_s: float, elapsed_s: float) -> bool:
+    """Whether no core is idle, as the check itself has felt.
+
+    :param work_s: processor time of the check.
+    :param elapsed_s: time by the clock for the same work.
+    """
+    return work_s >= SURE_S and elapsed_s > MOST_WAIT * work_s
+
+
 def is_too_late(behind: int, size: int | None, cost_s: float) -> bool:
-    """Whether the bytes come faster than the cores that are idle can check them.
+    """Whether the bytes come faster than a core can check them.
 
     :param behind: bytes that have come and are not checked.
     :param size: of the whole file; None: unknown.
@@ -43,6 +61,7 @@ class TrailingDigest:
         self.is_given_up = False
         self._digest = digest
         self._size = size
+        self._work_s = self._elapsed_s = 0.0
 
     @property
     def cost_s(self) -> float:
@@ -53,6 +72,17 @@ class TrailingDigest:
         """Take the next bytes. Raises Corrupt if they are wrong."""
         if not self.is_given_up:
             self._digest.feed(data)
+
+    def took(self, work_s: float, elapsed_s: float) -> None:
+        """Take note of the time that bytes took; give up if no core is idle.
+
+        :param work_s: processor time, at most `elapsed_s`, which is by the clock.
+        """
+        self._work_s += work_s
+        self._elapsed_s += elapsed_s
+        self.is_given_up = self.is_given_up or is_crowded(self._work_s, self._elapsed_s)
+        if self._work_s >= SURE_S:
+            self._work_s = self._elapsed_s = 0.0
 
     def fell_behind(self, behind: int) -> bool:
         """Give up if the check is too late, and say whether it is given up."""

@@ -12,8 +12,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.codec import encoder
 from ncps.nix.hashes import sha256_of
 from ncps.nix.judge import Doubtful, Judge, Look, WrongNar
+from ncps.nix.narcheck import NarDigest
 from ncps.nix.narurl import opaque_key
-from ncps.nix.trailing import LAG_S, MOST_BEHIND, TrailingDigest, is_too_late
+from ncps.nix.trailing import (
+    LAG_S,
+    MOST_BEHIND,
+    SURE_S,
+    TrailingDigest,
+    is_crowded,
+    is_too_late,
+)
 from ncps.ports import NarRecord
 
 MIB = 1024 * 1024
@@ -42,6 +50,32 @@ class TooLateTests(SynchronousTestCase):
         if not is_too_late(behind, size, cost_s):
             self.assertLessEqual(behind, MOST_BEHIND)
             self.assertLessEqual(behind / size * cost_s, LAG_S * 1.000001)
+
+
+class CrowdedTests(SynchronousTestCase):
+    """When no core is idle: a function of two times."""
+
+    def test_half_of_the_time_may_be_waiting(self) -> None:
+        """Of a check that waits longer than it works, others would do the work sooner."""
+        for work_s, elapsed_s, is_so in (
+            (1.0, 1.0, False),
+            (1.0, 2.0, False),
+            (1.0, 2.1, True),
+            (SURE_S, 2.1 * SURE_S, True),
+            (SURE_S / 2, 100.0, False),
+        ):
+            self.assertEqual(is_so, is_crowded(work_s, elapsed_s))
+
+    def test_what_was_long_ago_does_not_count(self) -> None:
+        """A machine that was idle for an hour may be busy now."""
+        digest = TrailingDigest(NarDigest("none"), None)
+        digest.took(3600.0, 3600.0)
+        digest.took(SURE_S / 2, SURE_S)
+        self.assertFalse(digest.is_given_up)
+        digest.took(SURE_S / 2, 2 * SURE_S)
+        self.assertTrue(digest.is_given_up)
+        digest.took(1.0, 1.0)
+        self.assertTrue(digest.is_given_up)
 
 
 class VerdictTests(SynchronousTestCase):
