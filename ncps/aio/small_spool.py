@@ -22,7 +22,7 @@ from ncps.aio.threads import Threads
 from ncps.aio.waiting import Wakeup
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarStore, Stat
+from ncps.ports import NarStore, Segment, Stat
 
 PROMPT_S: Final = 0.25
 """Seconds for which readers wait for the whole."""
@@ -198,6 +198,9 @@ class SmallSpool(GrowingFile):
     async def read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
         return bytes(self._data[position : min(limit, position + READ_SIZE)])
+
+    def segment(self, position: int, limit: int) -> Segment | None:
+        """None: there is no file."""
 
     def moved(self, before: int) -> None:
         """Note that a reader has left this position: nothing waits for it."""

@@ -32,7 +32,7 @@ from ncps.aio.threads import Threads
 from ncps.errors import NcpsError
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
-from ncps.ports import NarStore, Spooled, Stat
+from ncps.ports import NarStore, Segment, Spooled, Stat
 
 WINDOW_HIGH = 4 * 1024 * 1024
 
@@ -74,8 +74,6 @@ class Spool(GrowingFile):
         self._readers = Readers()
         self._is_released = False
         self._is_closed = False
-
-    # The writer's side
 
     @property
     def length(self) -> int:
@@ -190,8 +188,6 @@ class Spool(GrowingFile):
         self._queue.fail(failure.value)
         self._close_if_unused()
 
-    # The readers' side
-
     def reader(self, start: int = 0, stop: int | None = None) -> SpoolReader:
         """Read from `start` up to `stop` (exclusive, default the end).
 
@@ -204,6 +200,10 @@ class Spool(GrowingFile):
     async def read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
         return await self._content.read(position, limit)
+
+    def segment(self, position: int, limit: int) -> Segment | None:
+        """Where such bytes lie in the file; None if they do not."""
+        return self._content.segment(position, limit)
 
     def moved(self, before: int) -> None:
         """Note that a reader has left `before`; only one that held the window up matters."""

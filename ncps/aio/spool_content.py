@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from ncps.aio.nowait import READ_SIZE
 from ncps.aio.spool_file import SpoolDisk, SpoolFile
 from ncps.aio.threads import Threads
+from ncps.ports import Segment
 
 APART: Final = 256 * 1024
 """Bytes of a batch for which a thread more costs less than it saves."""
@@ -144,8 +145,14 @@ class SpoolContent:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
         count = min(READ_SIZE, limit - position)
         if position < self.disk.length:
-            return await self.disk.read(position, count)
+            return await self.disk.read(count, position)
         return self.window.read(position, count)
+
+    def segment(self, position: int, limit: int) -> Segment | None:
+        """Where bytes from `position` lie in the file, at most up to `limit`; None: they do not."""
+        if position < self.disk.length:
+            return self.disk.segment(position, limit - position)
+        return None
 
     def close(self) -> None:
         """Drop the window, and close the file in the background."""

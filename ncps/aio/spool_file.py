@@ -9,10 +9,11 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from ncps.aio.nowait import READ_SIZE, bytes_now
+from ncps.aio.nowait import READ_SIZE, bytes_now, read_now
 from ncps.aio.threads import Threads, in_background
 from ncps.aio.writeback import begin_writeback
 from ncps.errors import NcpsError, Unavailable
+from ncps.ports import Segment, SteadyFile
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,7 +115,12 @@ class SpoolDisk:
             begin_writeback(self._file.fd, self.length, written)
         return written, ""
 
-    async def read(self, position: int, count: int) -> bytes:
+    def segment(self, position: int, count: int) -> Segment:
+        """Return where at most `count` bytes of the file lie, at least one."""
+        count = min(count, self.length - position)
+        return Segment(self.file.fd, position, count, self.read, is_growing=True)
+
+    async def read(self, count: int, position: int) -> bytes:
         """Return at most `count` bytes of the file, at least one."""
         count = min(count, self.length - position)
         data = _read_now(self.file, count, position)
@@ -159,6 +165,26 @@ def _nothing() -> None:
     pass
 
 
+class AppendedFile(SteadyFile):
+    """A private file that grows, as a connection reads it; see `SteadyFile`.
+
+    :param fd: open for reading; stays the caller's.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def read_into(self, buffer: memoryview, position: int) -> int | None:
+        """See `SteadyFile`; raises Unavailable if the file has become too short."""
+        try:
+            count = read_now(self.fd, buffer, position)
+        except OSError as error:
+            raise _unreadable(error) from error
+        if count is not None:
+            _check_length(self.fd, count, position)
+        return count
+
+
 def _read_now(file: SpoolFile, count: int, position: int) -> bytes | None:
     """Return at most `count` bytes that are in memory; None: a thread has to read.
 
@@ -182,9 +208,14 @@ def _read_blocking(file: SpoolFile, count: int, position: int) -> bytes:
 
 def _checked(file: SpoolFile, data: bytes, position: int) -> bytes:
     """Return the data if the file still holds it; see `ncps.aio.unchanged_file`."""
-    if not data or os.fstat(file.fd).st_size < position + len(data):
-        raise Unavailable("the spool has lost bytes")
+    _check_length(file.fd, len(data), position)
     return data
+
+
+def _check_length(fd: int, count: int, position: int) -> None:
+    """Raise Unavailable unless the file still has the bytes that were read at a position."""
+    if not count or os.fstat(fd).st_size < position + count:
+        raise Unavailable("the spool has lost bytes")
 
 
 def _unreadable(error: OSError) -> Unavailable:

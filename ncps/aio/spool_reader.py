@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Final, Protocol, TypeVar
 
 from ncps.aio.waiting import Wakeup
 from ncps.errors import Unavailable
-from ncps.ports import Segment
+from ncps.ports import GrowingBody, Segment
+
+T = TypeVar("T")
 
 HOLD_BACK: Final = 64 * 1024
 """Bytes at the end of what a reader wants that leave only when the spool is committed."""
+
+
+PIECE: Final = 8 * 1024 * 1024
+"""Bytes of the file that are given away at once, at most."""
 
 
 class Overtaken(Unavailable):
@@ -44,6 +50,9 @@ class Readable(Protocol):
     async def read(self, position: int, limit: int) -> bytes:
         """Bytes from `position`, at most up to `limit`; both within what is there."""
 
+    def segment(self, position: int, limit: int) -> Segment | None:
+        """Where such bytes lie in the file; None if they do not."""
+
     def moved(self, before: int) -> None:
         """Note that a reader has left this position."""
 
@@ -51,8 +60,8 @@ class Readable(Protocol):
         """Note that a reader is closed."""
 
 
-class SpoolReader:
-    """A Body over a Spool; see `ncps.ports.Body`."""
+class SpoolReader(GrowingBody):
+    """A Body over a Spool; see `ncps.ports.GrowingBody`."""
 
     def __init__(self, spool: Readable, start: int, stop: int | None) -> None:
         self.position = start
@@ -81,7 +90,15 @@ class SpoolReader:
         """None: the file may still grow."""
         return None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._follow(self._take)
+
+    def pieces(self) -> AsyncIterator[bytes | Segment]:
+        """See `GrowingBody`."""
+        return self._follow(self._take_piece)
+
+    async def _follow(self, take: Callable[[int], Awaitable[T]]) -> AsyncIterator[bytes | T]:
+        """Take what may leave, again and again, up to the end."""
         spool = self._spool
         while True:
             if self._is_closed:
@@ -90,7 +107,7 @@ class SpoolReader:
                 raise spool.verdict.with_traceback(None)
             is_end, limit = spool.is_committed, self._limit()
             if self.position < limit:
-                yield await self._take(limit)
+                yield await take(limit)
             elif is_end:
                 if self._tail:
                     yield self._tail
@@ -114,6 +131,14 @@ class SpoolReader:
         self.position += len(data)
         self._spool.moved(self.position - len(data))
         return data
+
+    async def _take_piece(self, limit: int) -> bytes | Segment:
+        piece = self._spool.segment(self.position, min(limit, self.position + PIECE))
+        if piece is None:
+            return await self._take(limit)
+        self.position += piece.length
+        self._spool.moved(piece.offset)
+        return piece
 
     async def _secure_tail(self) -> bool:
         """Take what is held back out of a window: its end would wait for us, and we for it.

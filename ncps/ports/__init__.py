@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ncps.ports.bodies import (
     Body,
+    GrowingBody,
     Reopen,
     Segment,
     SteadyFile,
@@ -104,6 +105,7 @@ __all__ = [
     "ExtraStat",
     "ExtraStore",
     "Forgotten",
+    "GrowingBody",
     "IdleNar",
     "Inventory",
     "KnownReplica",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -36,12 +36,15 @@ class Segment:
     :param read: given a count and a position, reads at most `count` bytes there, at least one, and
         waits for the disk if they are not in memory. Raises Corrupt if the file has changed,
         Unavailable if it cannot be read now.
+    :param is_growing: whether bytes are appended to the file meanwhile. Then it is private, and has
+        changed only if it has become too short.
     """
 
     fd: int
     offset: int
     length: int
     read: Callable[[int, int], Awaitable[bytes]]
+    is_growing: bool = False
 
 
 class Body(Protocol):
@@ -63,3 +66,14 @@ class Body(Protocol):
         """The same bytes as a piece of a local file, if they lie in one; only before iterating."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class GrowingBody(Body, Protocol):
+    """A Body that may lie in a file which still grows."""
+
+    def pieces(self) -> AsyncIterator[bytes | Segment]:
+        """The same bytes as iteration gives, in place of it; those in the file by where they lie.
+
+        A piece is good until the body is closed; it counts as read when the next one is asked for.
+        """

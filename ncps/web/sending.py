@@ -7,6 +7,7 @@ from typing import Any
 
 from ncps.aio.streams import unsent
 from ncps.errors import NcpsError
+from ncps.ports import Segment
 from ncps.web.answer import AnswerableRequest
 
 
@@ -16,8 +17,8 @@ class FileRequest(AnswerableRequest):
     go_on: Callable[[Any], object] | None = None
     """Sends what is left of an answer that the connection has begun; None if it has begun none."""
 
-    def send_file(self, fd: int, offset: int, count: int) -> bool:
-        """Send bytes of a file as part of the body; False: they are to be written.
+    def send_segment(self, segment: Segment, offset: int, count: int) -> bool:
+        """Send bytes of a segment as part of the body; False: they are to be written.
 
         Bytes that turn out not to be in memory are left: see `take_unread`.
         Only for a body of known length whose head has been written.
@@ -25,13 +26,13 @@ class FileRequest(AnswerableRequest):
         send = getattr(self.channel.transport, "send_file", None)
         if send is None or not self.startedWriting or self.finished or self.gone:
             return False
-        if not send(fd, offset, count):
+        if not send(segment.fd, offset, count, is_growing=segment.is_growing):
             return False
         self.sentLength += count
         return True
 
     def take_unread(self) -> int:
-        """Return how many bytes of `send_file` were not sent, since they were not in memory."""
+        """Return how many bytes of `send_segment` were not sent, since they were not in memory."""
         take = getattr(self.channel.transport, "take_unread", None)
         unread: int = 0 if take is None else take()
         self.sentLength -= unread

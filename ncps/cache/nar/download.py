@@ -7,10 +7,12 @@ that was wrong follows the next one; the others break off.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from attrs import frozen
 
 from ncps.aio.guess import current as current_guess
+from ncps.aio.spool_reader import SpoolReader
 from ncps.aio.waiting import Future
 from ncps.cache.answers import Outcome, Resized, WrongBytesSent
 from ncps.cache.nar.attempt import Attempt, NewSpool, Terms
@@ -19,7 +21,9 @@ from ncps.errors import Corrupt, NcpsError, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.nix.narurl import NarKey
 from ncps.observe.tracing.spans import NO_SPAN
-from ncps.ports import Body, Segment
+from ncps.ports import Body, GrowingBody, Segment
+
+T = TypeVar("T")
 
 SENT = "wrong bytes were sent"
 
@@ -108,7 +112,7 @@ class Download:
         """Wait for the head of an upstream's answer. Raises the error of a job that failed."""
         await self.attempt.opened.wait()
 
-    async def reader(self, start: int = 0, stop: int | None = None) -> Body:
+    async def reader(self, start: int = 0, stop: int | None = None) -> GrowingBody:
         """Follow the bytes from `start` to `stop`, from the first head on.
 
         Raises the error of a job that failed, Overtaken if bytes have passed without being kept.
@@ -143,10 +147,10 @@ class Download:
         old.spool.release()
 
 
-class DownloadReader:
-    """A Body that follows a download, also from one spool to the next; see `ncps.ports.Body`."""
+class DownloadReader(GrowingBody):
+    """A Body that follows a download, also from one spool to the next; see `GrowingBody`."""
 
-    def __init__(self, download: Download, body: Body, start: int, stop: int | None) -> None:
+    def __init__(self, download: Download, body: SpoolReader, start: int, stop: int | None) -> None:
         self._download = download
         self._body = body
         self._start = start
@@ -164,15 +168,22 @@ class DownloadReader:
         """None, as the file may still grow."""
         return None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._follow(aiter)
+
+    def pieces(self) -> AsyncIterator[bytes | Segment]:
+        """See `GrowingBody`."""
+        return self._follow(SpoolReader.pieces)
+
+    async def _follow(self, read: Callable[[SpoolReader], AsyncIterator[T]]) -> AsyncIterator[T]:
         has_begun = False
         while True:
             try:
-                async for chunk in self._body:
+                async for piece in read(self._body):
                     if not has_begun:
                         has_begun = True
                         self._download.tasted()
-                    yield chunk
+                    yield piece
                 self._check_promise()
                 return
             except Superseded as error:
@@ -192,7 +203,8 @@ class DownloadReader:
         Raises Resized if the size was wrong, too: a client that wants a part may have heard of it.
         """
         self._body.close()
-        self._body = await self._download.reader(self._start, self._stop)
+        spool = await self._download.attempt.opened.wait()
+        self._body = spool.reader(self._start, self._stop)
         self._check_promise()
         if self._is_closed:  # meanwhile
             self._body.close()

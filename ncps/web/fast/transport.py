@@ -22,6 +22,7 @@ from twisted.internet import main, tcp, unix
 from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
+from ncps.aio.spool_file import AppendedFile
 from ncps.aio.unchanged_file import UnchangedFile
 from ncps.errors import NcpsError
 from ncps.ports import SteadyFile
@@ -40,7 +41,7 @@ _ABORTED = Failure(ConnectionAborted())  # made while there is memory
 class _Piece:
     """The part of a file that is still to be sent; the descriptor is our own."""
 
-    file: UnchangedFile
+    file: SteadyFile
     offset: int
     left: int
 
@@ -65,12 +66,14 @@ class PromptMixin(_Stock):
         unread, self._unread = self._unread, 0
         return unread
 
-    def send_file(self, fd: int, offset: int, count: int) -> bool:
+    def send_file(self, fd: int, offset: int, count: int, *, is_growing: bool = False) -> bool:
         """Send bytes of a file, past Twisted's buffers; False: not now, they are to be written.
 
         Until they are sent the producer is paused, and nothing may be written. A file that turns
         out shorter ends the connection: its framing cannot be kept. Where it is not in memory, the
         rest is left (`take_unread`) for a thread to read, since nothing here may wait for a disk.
+
+        :param is_growing: see `Segment`.
         """
         producer: Any = self.producer
         if producer is None or not self.connected or self.disconnecting or self._aborting:
@@ -79,7 +82,8 @@ class PromptMixin(_Stock):
             return False
         own = os.dup(fd)
         try:
-            self._piece = _Piece(UnchangedFile(own), offset, count)
+            file = AppendedFile(own) if is_growing else UnchangedFile(own)
+            self._piece = _Piece(file, offset, count)
         except BaseException:
             os.close(own)
             raise

@@ -22,7 +22,7 @@ from ncps.cache.answers import NarSource, Resized, ServedNar, WrongBytesSent
 from ncps.errors import Corrupt, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
-from ncps.ports import Body, Segment
+from ncps.ports import Body, GrowingBody, Segment
 from ncps.ranges import (
     ByteRange,
     RangeSpec,
@@ -280,61 +280,83 @@ async def pour_body(body: Body, request: NcpsRequest, length: int | None) -> Non
     segment = body.segment()
     if segment is not None and segment.length == length:
         await _pour_file(segment, request)
+    elif isinstance(body, GrowingBody) and length is not None:
+        await pour(body.pieces(), request, length)
     else:
         await pour(aiter(body), request, length)
 
 
 async def _pour_file(segment: Segment, request: NcpsRequest) -> None:
-    """Write a body that is a piece of a file, past Twisted's buffers where the connection can.
+    """Write a body that is a piece of a file."""
+    writer = writer_of(request)
+    try:
+        await _write_segment(segment, request, writer)
+    finally:
+        writer.close()
+
+
+async def _write_segment(segment: Segment, request: NcpsRequest, writer: ResponseWriter) -> None:
+    """Write a piece of a file, past Twisted's buffers where the connection can.
 
     A file that has become shorter ends in a cut connection.
     """
-    writer = writer_of(request)
     position, end = segment.offset, segment.offset + segment.length
-    try:
-        while position < end:
-            count = min(PIECE, end - position)
-            if request.send_file(segment.fd, position, count):
-                try:
-                    await writer.sent(count)
-                except ClientGone:
-                    if request.file_trouble is not None:
-                        raise request.file_trouble from None
-                    raise
-                unread = request.take_unread()
-                writer.written -= unread
-                position += count - unread
-                if not unread:
-                    continue
-            data = await segment.read(min(FIRST, end - position), position)
-            await writer.write(data)
-            position += len(data)
-    finally:
-        writer.close()
-
-
-async def pour(chunks: AsyncIterator[bytes], request: NcpsRequest, length: int | None) -> None:
-    """Write a body. Raises Corrupt unless it has `length` bytes, where that is known."""
-    writer = writer_of(request)
-    due, last = length, b""
-    try:
-        async for chunk in chunks:
-            if due is None:
-                await writer.write(chunk)
+    while position < end:
+        count = min(PIECE, end - position)
+        if request.send_segment(segment, position, count):
+            try:
+                await writer.sent(count)
+            except ClientGone:
+                if request.file_trouble is not None:
+                    raise request.file_trouble from None
+                raise
+            unread = request.take_unread()
+            writer.written -= unread
+            position += count - unread
+            if not unread:
                 continue
-            due -= len(chunk)
-            if due < 0:
-                raise Corrupt(f"body is longer than its {length} bytes")
+        data = await segment.read(min(FIRST, end - position), position)
+        await writer.write(data)
+        position += len(data)
+
+
+async def pour(
+    pieces: AsyncIterator[bytes | Segment] | AsyncIterator[bytes],
+    request: NcpsRequest,
+    length: int | None,
+) -> None:
+    """Write a body. Raises Corrupt unless it has `length` bytes, where that is known.
+
+    :param pieces: segments only if the length is known.
+    """
+    writer = writer_of(request)
+    due = length
+    last: bytes | Segment | None = None
+    try:
+        async for piece in pieces:
+            if due is not None:
+                due -= piece.length if isinstance(piece, Segment) else len(piece)
+                if due < 0:
+                    raise Corrupt(f"body is longer than its {length} bytes")
             if due == 0:
-                last += chunk
+                last = piece if last is None else last
             else:
-                await writer.write(chunk)
+                await _write_piece(piece, request, writer)
         if due:
             raise Corrupt(f"body ended {due} bytes short of {length}")
-        if last:
-            await writer.write(last)
+        if last is not None:
+            await _write_piece(last, request, writer)
     finally:
         writer.close()
+
+
+async def _write_piece(
+    piece: bytes | Segment, request: NcpsRequest, writer: ResponseWriter
+) -> None:
+    if isinstance(piece, Segment):
+        await _write_segment(piece, request, writer)
+    elif piece:
+        await writer.write(piece)
 
 
 def writer_of(request: NcpsRequest) -> ResponseWriter:

@@ -27,7 +27,7 @@ from ncps.peering.tickets import SCHEME, Request, TicketVerdict, TicketVerifier
 from ncps.ports import Peers
 from ncps.ranges import Unsatisfiable
 from ncps.web.answer import tell
-from ncps.web.pages.nar import CONTENT_TYPE, pour
+from ncps.web.pages.nar import CONTENT_TYPE, pour, pour_body
 from ncps.web.request import NcpsRequest
 from ncps.web.respond import respond
 
@@ -132,7 +132,7 @@ class PeerPages:
             body = await nar.body(offset)
             try:
                 request.write(b"")  # the head at once: the next byte may be long in coming
-                await pour(aiter(body), request, length)
+                await pour_body(body, request, length)
             finally:
                 body.close()
         finally:
