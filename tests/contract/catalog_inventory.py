@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from ncps.errors import Conflict
 from ncps.nix.narurl import NarKey
 from ncps.ports import Forgotten, Inventory
+from ncps.ports.catalog import NEVER_ASKED_FOR
 from tests.contract.running import Contract, start
 from tests.contract.samples import (
     EARLY,
@@ -233,6 +234,38 @@ class InventoryContract(Contract):
         await self.catalog.settle()
         await self.catalog.mark_missing(key_of(1))
         self.assertEqual(await self.catalog.only_copies(), 0)
+
+    async def test_what_nobody_has_asked_for_is_the_longest_unwanted(self) -> None:
+        """A NAR that was fetched ahead goes before all that was used, until it is asked for."""
+        never = {"last_used_at": NEVER_ASKED_FOR}
+        await self.catalog.mark_stored(stored(1))
+        await self.catalog.mark_stored(stored(2, stored_at=later(5), **never))
+        await self.catalog.mark_stored(stored(3, stored_at=later(6), **never))
+        self.assertEqual(
+            await self.idle(),
+            [(key_of(2), NEVER_ASKED_FOR), (key_of(3), NEVER_ASKED_FOR), (key_of(1), EARLY)],
+        )
+        await self.catalog.touch({}, {key_of(3): later(7)})
+        self.assertEqual([key for key, _ in await self.idle()], [key_of(n) for n in (2, 1, 3)])
+        [idle] = await self.catalog.idle(later(60), 1)
+        [evicted] = await self.catalog.evict([idle])
+        self.assertEqual(evicted.nar.key, key_of(2))
+
+    async def test_the_use_of_its_narinfo_keeps_what_was_fetched_ahead(self) -> None:
+        """A client that was shown the narinfo counts on the NAR."""
+        await self.catalog.add_narinfo(entry(1), record(1))
+        await self.catalog.mark_stored(stored(1, last_used_at=NEVER_ASKED_FOR))
+        await self.catalog.touch({digest_of(1): later(8)}, {})
+        self.assertEqual(await self.idle(), [(key_of(1), later(8))])
+
+    async def test_a_use_is_not_forgotten_by_fetching_ahead(self) -> None:
+        """A NAR that was used, then lost, and then fetched ahead, was used."""
+        await self.catalog.mark_stored(stored(1, last_used_at=later(3)))
+        await self.catalog.mark_missing(key_of(1))
+        await self.catalog.mark_stored(stored(1, last_used_at=NEVER_ASKED_FOR))
+        nar = await self.catalog.nar(key_of(1))
+        assert nar is not None
+        self.assertEqual(nar.last_used_at, later(3))
 
     async def test_an_upload_stays_one(self) -> None:
         """The narinfo of an upload does not change when it was uploaded; its origin may come."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 
 from attrs import evolve
+from twisted.logger import LogLevel, capturedLogs
 
 from ncps.cache.ahead.rules import ALL, NARINFO, OFF
 from ncps.cache.ahead.walk import IDLE_S
@@ -13,6 +14,7 @@ from ncps.errors import Unavailable
 from ncps.ports import NarRecord
 from ncps.ports.catalog import NEVER_ASKED_FOR
 from tests.fakes.samples import Sample, sample
+from tests.fakes.upstream import Script
 from tests.unit.cache.ahead.rig import RULES, AheadCase, chain, referring
 
 
@@ -160,6 +162,23 @@ class JoiningTests(AheadCase):
         self.clock.advance(0)
         self.successResultOf(second)
 
+    def test_failure_of_a_guess_is_told_to_nobody(self) -> None:
+        with capturedLogs() as events:
+            self.origin.release(Unavailable("reset"))
+            self.clock.advance(1)
+        loud = [each for each in events if each["log_level"] > LogLevel.debug]
+        self.assertEqual([], loud)
+        self.release()
+
+    def test_places_of_a_question_that_a_client_has_joined(self) -> None:
+        """From then on it is a client's, with a client's places."""
+        asking = self.start(self.cache.narinfo(self.paths[1].digest))
+        (guess,) = self.narinfos._search._guesses.values()
+        self.assertTrue(guess.is_wanted)
+        self.release()
+        self.clock.advance(0)
+        self.successResultOf(asking)
+
     def test_failure_of_a_guess_opens_no_breaker(self) -> None:
         self.origin.release(Unavailable("reset"))
         self.clock.advance(1)
@@ -167,6 +186,88 @@ class JoiningTests(AheadCase):
         self.assertFalse(candidate.health.is_in_doubt)
         self.origin.is_silent = False
         self.origin.release()
+
+
+class JoiningNarTests(AheadCase):
+    """Clients that ask for a NAR which is being fetched ahead."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        (self.one,) = chain(1)
+        self.origin.add(self.one)
+
+    def begin(self, script: Script) -> None:
+        """Have a narinfo asked for, and its NAR fetched ahead as the script says."""
+        self.origin.scripts.append(script)
+        self.ask(self.one)
+
+    def test_one_transfer_for_both(self) -> None:
+        self.begin(Script(stall_at=1000))
+        self.assertEqual((1, 0), (len(self.core.running), self.core.running.wanted))
+        opening = self.open(self.one.key)
+        self.assertEqual(1, self.core.running.wanted)
+        self.release()
+        self.clock.advance(0)
+        _, client = self.successResultOf(opening)
+        self.successResultOf(client.done)
+        self.assertEqual(self.one.file, client.data)
+        self.assertEqual([self.one.url], self.nars_asked())
+        self.assertNotIn("nar", self.fetched)
+        self.assertNotEqual(NEVER_ASKED_FOR, self.catalog.records[self.one.key].last_used_at)
+
+    def test_client_gets_what_it_would_have_got_alone(self) -> None:
+        """Its own download follows one that fails, before it hears of that."""
+        self.begin(Script(hold=True))
+        opening = self.open(self.one.key)
+        self.origin.scripts.append(Script(error=Unavailable("reset")))  # of its second round
+        self.origin.release(Unavailable("reset"))
+        self.clock.pump([0.1] * 40)
+        _, client = self.successResultOf(opening)
+        self.successResultOf(client.done)
+        self.assertEqual(self.one.file, client.data)
+
+    def test_nothing_is_told_of_a_failure(self) -> None:
+        self.origin.otherwise = Script(error=Unavailable("reset"))
+        with capturedLogs() as events:
+            self.ask(self.one)
+            self.clock.pump([0.1] * 40)
+        loud = [each for each in events if each["log_level"] > LogLevel.debug]
+        self.assertEqual([], loud)
+        self.assertTrue(self.world.upstreams.candidates[0].health.is_healthy)
+        self.assertEqual(0, len(self.core.running))
+
+
+class MemoryTests(AheadCase):
+    """Narinfos that nobody has asked for take no place of those that were used."""
+
+    ahead = evolve(RULES, policy=NARINFO)
+
+    def test_they_go_first(self) -> None:
+        root, *others = chain(4)
+        self.origin.add(root, *others)
+        self.ask(root)
+        self.assertEqual(4, len(self.memory))
+        held = self.memory._by_digest
+        size = held.size
+        held._max_size = size  # full
+        new = sample("new", size=20_000)
+        self.origin.add(new)
+        self.ask(new, leads_on=False)
+        self.assertIsNotNone(held.get(root.digest))
+        self.assertIsNotNone(held.get(new.digest))
+        self.assertLess(len(self.memory), 5)
+
+    def test_they_push_out_none(self) -> None:
+        root, *others = chain(4)
+        self.origin.add(root, *others)
+        self.memory._by_digest._max_size = 2500  # two or three
+        used = sample("used", size=20_000)
+        self.origin.add(used)
+        self.ask(used, leads_on=False)
+        self.ask(root)
+        held = self.memory._by_digest
+        self.assertIsNotNone(held.get(used.digest))
+        self.assertIsNotNone(held.get(root.digest))
 
 
 class BoundTests(AheadCase):
@@ -190,7 +291,7 @@ class BoundTests(AheadCase):
     def test_bytes_in_a_minute(self) -> None:
         """NARs that do not fit are left to clients; a minute later others are fetched."""
         self.begin(size=12_000)
-        root, leaves = self.many(5)
+        root, _ = self.many(5)
         self.ask(root)
         self.assertEqual(2, len(self.nars_asked()))
         self.assertEqual(4, self.dropped["allowance"])
