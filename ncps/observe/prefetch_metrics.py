@@ -40,6 +40,7 @@ class PrefetchMetrics(Registered):
             ),
             DROP_REASONS,
         )
-        self.prefetch_waiting = self._gauge(
-            "ncps_prefetch_waiting", "Things that wait for being fetched ahead."
+        self.prefetch_pending = self._gauge(
+            "ncps_prefetch_pending",
+            "Things that wait for being fetched ahead, or are being fetched so.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.e2e.bench import Bench, shared_cache, shared_closure
 from tests.e2e.daemon import Daemon, fetch
@@ -15,6 +16,7 @@ from tests.system.origin import Origin
 from tests.waiting import free_port, wait_until
 
 MIDDLE = 5_000_000  # bytes into the largest NAR
+USED = 'ncps_prefetched_used_total{kind="nar"}'
 UNKNOWN = "/nix/store/00000000000000000000000000000000-nowhere"
 
 
@@ -63,6 +65,22 @@ class Installs(Bench):
         client.copy(daemon.url, [daemon.public_key()], shared_closure().root)
         self.check(client, daemon)
         self.assertEqual({}, server.repeated())
+
+    def test_nix_copy_finds_small_paths_fetched_ahead(self) -> None:
+        """Four clients at once: each thing is asked for once, and most of it before they do."""
+        server = self.file_server("zstd")
+        daemon = self.daemon(server, options=["--prometheus-enabled"])
+        wanted = daemon.url, [daemon.public_key()], shared_closure().root
+        clients = [self.client() for _ in range(4)]
+        with ThreadPoolExecutor(len(clients)) as threads:
+            for done in [threads.submit(client.copy, *wanted) for client in clients]:
+                done.result()
+        for client in clients:
+            self.check(client, daemon)
+        self.assertEqual({}, server.repeated())
+        metrics = fetch(f"{daemon.url}/metrics").body.decode()
+        counted = [line for line in metrics.splitlines() if line.startswith(USED)]
+        self.assertGreater(float(counted[0].rpartition(" ")[2]), 10, counted)
 
     def test_https_with_an_authority_of_ones_own(self) -> None:
         """A closure installs over TLS for a client that trusts the authority, and for no other."""

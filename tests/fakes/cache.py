@@ -159,6 +159,7 @@ class StubCache(Cache):
     """A cache that answers with values of `narinfos` and `nars`, and raises those that are errors.
 
     :ivar asked: every digest and key asked for, in order.
+    :ivar led_on: digests whose references may be fetched ahead.
     :ivar parts: of every NAR asked for, whether a part was wanted.
     :ivar old_names: of NARs, as others call them.
     :ivar used: digests and keys that were said to be repeated.
@@ -171,6 +172,7 @@ class StubCache(Cache):
         self.nars: dict[NarKey, StubNar | Exception] = {}
         self.old_names: dict[str, NarKey] = {}
         self.asked: list[str | NarKey] = []
+        self.led_on: list[str] = []
         self.parts: list[bool] = []
         self.gate: Deferred[None] | None = None
         self.used: list[str | NarKey] = []
@@ -188,6 +190,8 @@ class StubCache(Cache):
 
     async def narinfo(self, digest: str, *, leads_on: bool = False) -> ServedNarInfo:
         self.asked.append(digest)
+        if leads_on:
+            self.led_on.append(digest)
         if self.gate is not None:
             await self.gate
         found = self.narinfos.get(digest)

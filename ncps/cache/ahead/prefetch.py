@@ -56,16 +56,17 @@ class Prefetch:
         self._is_filling = False
         self._is_on = rules.policy != OFF
         metrics = world.metrics
-        metrics.prefetch_waiting.set_function(lambda: self.waiting)
+        metrics.prefetch_pending.set_function(lambda: self.pending)
         self._count = metrics.prefetched
         self._count_used = metrics.prefetched_used
         self._count_bytes = metrics.prefetched_bytes.inc
         self._count_dropped = metrics.prefetch_dropped
 
     @property
-    def waiting(self) -> int:
-        """Things that wait for being fetched."""
-        return self._walks.narinfos + self._walks.nars
+    def pending(self) -> int:
+        """Things that wait for being fetched, or are being fetched."""
+        fetching = self._fetching_narinfos + self._fetching_nars
+        return self._walks.narinfos + self._walks.nars + fetching
 
     # What clients ask for
 

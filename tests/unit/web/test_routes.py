@@ -230,7 +230,7 @@ class LoopTests(SynchronousTestCase):
         self.trails: list[Trail] = []
         cache, find = self.server.cache, self.server.cache.narinfo
 
-        async def narinfo(digest: str) -> ServedNarInfo:
+        async def narinfo(digest: str, *, leads_on: bool = False) -> ServedNarInfo:
             self.trails.append(trail.current())
             return await find(digest)
 

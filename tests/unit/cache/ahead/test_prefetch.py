@@ -330,7 +330,7 @@ class BoundTests(AheadCase):
         self.clock.advance(IDLE_S + 1)
         self.release()
         self.assertEqual(8, self.dropped["idle"])
-        self.assertEqual(0, self.core.ahead.waiting)
+        self.assertEqual(0, self.core.ahead.pending)
 
     def test_store_that_is_nearly_full_takes_no_nar(self) -> None:
         self.begin(most_stored=12_000)

@@ -61,6 +61,14 @@ class NarInfoTests(SynchronousTestCase):
         self.assertEqual(head.headers, get.headers)
         self.assertEqual(self.cache.asked, [DIGEST, DIGEST])
 
+    def test_a_question_by_get_may_lead_on(self) -> None:
+        """HEAD only looks, and a client that uploads has the references itself."""
+        self.serve()
+        self.server.get(PATH, b"HEAD")
+        self.assertEqual(self.cache.led_on, [])
+        self.server.get(PATH)
+        self.assertEqual(self.cache.led_on, [DIGEST])
+
     def test_etag_is_what_is_held_with_the_text(self) -> None:
         """It is not made anew for each request, nor kept beside what memory is bounded by."""
         held = ServedNarInfo(text=TEXT, tag=b'"held"', outcome=Outcome.HIT)
