@@ -36,6 +36,7 @@ from benchmarks import (
     tracing,
     upload_memory,
     uploads,
+    workers,
 )
 from benchmarks.report import Figure, table
 from benchmarks.stand import Stand
@@ -58,6 +59,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "references": references.measure,
     "aborted": aborted.measure,
     "tls": tls.measure,
+    "workers": workers.measure,
     "tokens": tokens.measure,
     "tracing": tracing.measure,
     "uploads": uploads.measure,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import time
 from functools import partial
+from select import EPOLLET, EPOLLIN
 from socket import SHUT_RDWR
 from typing import Any, Final
 
@@ -76,6 +77,13 @@ class LeanReactor(EPollReactor):
                 self._log.failure("while closing a connection")
 
     doIteration = doPoll
+
+    def wake_by_edges(self, reader: Any) -> None:
+        """Wake a reader once for each arrival, and not as long as something is there to be read.
+
+        :param reader: is read only, and has been added.
+        """
+        self._poller.modify(reader.fileno(), EPOLLIN | EPOLLET)
 
     def mainLoop(self) -> None:
         """See `ReactorBase`: a turn in which memory runs out is not the last one."""

@@ -11,7 +11,9 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import evolve, frozen
@@ -22,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ncps import __version__
+from ncps.aio.shared_port import Loads, size_of
 from ncps.aio.signals import CUT_S, hear_no_more, hear_signals, ignore_others
 from ncps.aio.waiting import within
 from ncps.assembly.reload import TROUBLE, Reload
@@ -49,6 +52,7 @@ from ncps.process.worker import (
     FAILED,
     FIRST_LOCK,
     LIFELINE,
+    LOADS,
     LONGEST_REPORT,
     REPORTS,
     SETTINGS,
@@ -70,10 +74,15 @@ AFTERMATH_S = 20.0
 
 
 class _Line(ProcessProtocol):
-    """Receives the reports of a worker, line by line, and notice of its end."""
+    """Receives the reports of a worker, line by line, and notice of its end.
 
-    def __init__(self, watch: Watch) -> None:
+
+    :param gone: is called first when it has ended.
+    """
+
+    def __init__(self, watch: Watch, gone: Callable[[], object]) -> None:
         self._watch = watch
+        self._gone = gone
         self._said = b""
         self._why = ""
         self._changes: list[str] = []
@@ -100,6 +109,7 @@ class _Line(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """See `ProcessProtocol`."""
+        self._gone()
         self._watch.ended(_how(reason.value), self._why)
 
 
@@ -175,6 +185,7 @@ class Crew:
         self._via = new_name()
         self._directory: RunDirectory | None = None
         self._files: list[int] = []
+        self._loads: Loads | None = None
         self._secret = settings.cluster.secret or secrets.token_hex(32)
         self.reload = Reload(reactor, settings, take=self._take, tell=notify, status=self._status)
         self._supervisor = Supervisor(reactor, settings.server.workers, self._spawn)
@@ -193,7 +204,10 @@ class Crew:
             ForkedProcess(self._reactor, _NurseryEnd(self._nursery), self._nursery.pid, {}, {})
         self._directory = rundir.make(rundir.parents(os.environ))
         await self._doors.open(settings.server.addr)
-        self._files = [os.open(os.devnull, os.O_RDWR), _written(self._packed(settings))]
+        workers = settings.server.workers
+        loads = _written(bytes(size_of(workers)))
+        self._files = [os.open(os.devnull, os.O_RDWR), _written(self._packed(settings)), loads]
+        self._loads = Loads(loads, workers)
         await self._supervisor.start()
         if self._supervisor.is_stopping:
             return
@@ -259,17 +273,17 @@ class Crew:
 
     def _spawn(self, number: int, life: int, watch: Watch) -> Process:
         assert self._directory is not None, "made before the first worker"
-        null, written = self._files
+        assert self._loads is not None, "made before the first worker"
+        null, written, loads = self._files
         locks = [*self._premises.lock_fds, self._directory.lock.fd]
         fds: dict[int, Any] = {0: null, 1: 1, 2: 2, LIFELINE: "w", REPORTS: "r", SETTINGS: written}
+        fds[LOADS] = loads
         fds |= dict(enumerate(locks, FIRST_LOCK))
         doors = []
         for door in self._doors.doors:
-            if door.fd >= 0:
-                at = len(fds)
-                fds[at] = door.fd
-                door = evolve(door, fd=at)  # noqa: PLW2901 - the same door, seen from within
-            doors.append(door)
+            at = len(fds)
+            fds[at] = door.fd
+            doors.append(evolve(door, fd=at))
         plan = Plan(
             number=number,
             count=self._settings.server.workers,
@@ -280,7 +294,8 @@ class Crew:
             doors=tuple(doors),
             watchdog_s=self._watchdog.patience_s,
         )
-        return _Running(self._begun(_Line(watch), plan.render(), fds))
+        line = _Line(watch, partial(self._loads.leave, number - 1))
+        return _Running(self._begun(line, plan.render(), fds))
 
     def _begun(self, line: _Line, plan: str, fds: dict[int, Any]) -> Any:
         """Start a worker's process; return its transport. Raises OSError if that fails."""

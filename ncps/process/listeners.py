@@ -1,9 +1,8 @@
 """Listeners: the listening addresses of several workers, opened once and passed on to each.
 
-A TCP address becomes a socket in every worker (SO_REUSEPORT): the kernel spreads connections over
-sockets, while of several processes at one socket the quickest takes whole bursts. The supervisor
-holds the number with a socket of its own that never listens. A UNIX socket, or one that systemd
-has opened, is one socket: it is opened here, and the workers inherit it.
+Each address is one socket, which the workers inherit. Those of TCP they share by the number of
+connections (`SharedPort`): of several processes at one socket the quickest takes whole bursts.
+The supervisor binds them and does not listen: clients are refused until the first worker serves.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.internet.protocol import Factory as ProtocolFactory
-from twisted.internet.tcp import makeBinding
 from zope.interface import implementer
 
 from ncps.aio.listening import (
@@ -32,6 +30,7 @@ from ncps.aio.listening import (
     warn_of_unused,
     why_not,
 )
+from ncps.aio.shared_port import Loads, SharedPort
 from ncps.assembly.role import Entrance
 from ncps.errors import Refused
 from ncps.settings.kinds.network import ENCRYPTED
@@ -39,10 +38,11 @@ from ncps.settings.kinds.network import ENCRYPTED
 
 @frozen(kw_only=True)
 class Listener:
-    """Where a worker listens: at a TCP address, or on a descriptor.
+    """Where a worker listens.
 
-    :param fd: of a listening socket, -1 for a TCP address.
-    :param family: of the descriptor's socket.
+    :param port: of a TCP address of ours; 0 for another socket, which listens already.
+    :param fd: of the socket.
+    :param family: of the socket.
     :param is_encrypted: whether the address speaks TLS.
     """
 
@@ -56,7 +56,7 @@ class Listener:
     @property
     def address(self) -> str:
         """For messages."""
-        if self.fd >= 0:
+        if not self.port:
             return "a socket that it was given"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -96,8 +96,8 @@ class Listeners:
 
     async def open(self, descriptions: Sequence[str]) -> None:
         """Take every address. Raises Refused, as one process would, if one cannot be had."""
-        if not hasattr(socket, "SO_REUSEPORT"):
-            raise Refused("server-workers: more than one worker needs SO_REUSEPORT of Linux")
+        if not hasattr(socket, "TCP_INFO"):
+            raise Refused("server-workers: more than one worker needs TCP_INFO of Linux")
         warn_of_unused(passed_sockets(), [it.removeprefix(ENCRYPTED) for it in descriptions])
         for description in descriptions:
             is_encrypted, known = description.startswith(ENCRYPTED), len(self.doors)
@@ -116,11 +116,16 @@ class Listeners:
             if port and (door.host, door.port) == (interface, port):
                 taken = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
                 raise CannotListenError(interface, port, taken)
-        # A socket that shares would be given a foreign process's port, if that one shares, too.
-        _bound(interface, port, share=False).close()
-        held = _Held(_bound(interface, port, share=True))
-        number = held.socket.getsockname()[1]
-        self.doors.append(Listener(host=interface, port=number, backlog=backlog))
+        held = _Held(_bound(interface, port))
+        self.doors.append(
+            Listener(
+                host=interface,
+                port=held.socket.getsockname()[1],
+                backlog=backlog,
+                fd=held.socket.fileno(),
+                family=held.socket.family,
+            )
+        )
         return held
 
     def listenUNIX(
@@ -148,17 +153,13 @@ class Listeners:
         return held
 
 
-def _bound(host: str, port: int, *, share: bool) -> socket.socket:
-    """Return a socket bound as Twisted would bind it. Raises CannotListenError if that fails.
-
-    :param share: whether other sockets of this user may have the same address.
-    """
+def _bound(host: str, port: int) -> socket.socket:
+    """Return a socket bound as Twisted would bind it. Raises CannotListenError if that fails."""
     family = socket.AF_INET6 if isIPv6Address(host) else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if share:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.setblocking(False)
         if family == socket.AF_INET6:
             numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
             made.bind(socket.getaddrinfo(host, port, family, 0, 0, numeric)[0][4])
@@ -170,17 +171,19 @@ def _bound(host: str, port: int, *, share: bool) -> socket.socket:
     return made
 
 
-def enter(reactor: Any, door: Listener, factory: IProtocolFactory) -> IListeningPort:
-    """Listen as a worker. Raises Refused if that fails."""
+def enter(reactor: Any, door: Listener, factory: IProtocolFactory, loads: Loads) -> IListeningPort:
+    """Listen as a worker. Raises Refused if that fails.
+
+    :param loads: of all workers.
+    """
     try:
-        if door.fd >= 0:
+        if door.family == socket.AF_UNIX:
             return inherited(reactor, door.fd, door.family, factory, door.backlog)
-        binding = makeBinding(door.host, door.port, reuseAddress=True, reusePort=True)
-        port = reactor.listenTCP(binding, factory, door.backlog, door.host)
+        shared = socket.fromfd(door.fd, door.family, socket.SOCK_STREAM)
+        backlog = door.backlog if door.port else None
+        port = SharedPort(reactor, shared, factory, loads, backlog)
+        port.startListening()
         return cast("IListeningPort", port)
-    except CannotListenError as error:
-        why = why_not(door.address, error.socketError)
-        raise Refused(f"a worker cannot listen on {door.address}: {why}") from error
     except OSError as error:
         why = why_not(door.address, error)
         raise Refused(f"a worker cannot listen on {door.address}: {why}") from error

@@ -7,7 +7,8 @@ One environment variable tells it its place, and it inherits what it needs as de
     4   reports: READY=1 when it serves, FAILED= and the reason if it cannot, WATCHDOG=1 as a
         pulse, CHANGED= and a line about each change of a reload, TOOK=1 at its end
     5   settings, as the supervisor has read them: the same for all workers, early and late ones
-    6+  the daemon's locks, which are free when the last process that has them is gone; then doors
+    6   loads: how many connections each worker has, in memory that all of them share
+    7+  the daemon's locks, which are free when the last process that has them is gone; then doors
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from zope.interface import implementer
 from ncps.aio.ending import Ending
 from ncps.aio.listening import listen
 from ncps.aio.reactor import chosen_reactor
+from ncps.aio.shared_port import Loads
 from ncps.aio.signals import CUT_S, hear_no_more
 from ncps.assembly.role import Entrance, Role, closed
 from ncps.assembly.service import NcpsService
@@ -55,7 +57,7 @@ from ncps.web.grammar import NarAnswers
 from ncps.web.pages.inner import FIGURES, inner_site
 from ncps.web.site import NcpsSite
 
-LIFELINE, REPORTS, SETTINGS, FIRST_LOCK = 3, 4, 5, 6
+LIFELINE, REPORTS, SETTINGS, LOADS, FIRST_LOCK = 3, 4, 5, 6, 7
 FAILED, CHANGED, TOOK = b"FAILED=", b"CHANGED=", b"TOOK=1"
 CUT, RELOAD = b"c", b"r"
 """The first byte of an order. The length of the settings, in 8 bytes, and these follow `RELOAD`."""
@@ -103,8 +105,8 @@ class Plan:
 
     def descriptors(self) -> list[int]:
         """The descriptors that this process inherits beyond standard streams."""
-        doors = [door.fd for door in self.doors if door.fd >= 0]
-        return [LIFELINE, REPORTS, SETTINGS, *range(FIRST_LOCK, FIRST_LOCK + self.locks), *doors]
+        locks = range(FIRST_LOCK, FIRST_LOCK + self.locks)
+        return [LIFELINE, REPORTS, SETTINGS, LOADS, *locks, *(door.fd for door in self.doors)]
 
 
 class Member(Role):
@@ -180,8 +182,10 @@ class Member(Role):
     async def open(self, settings: Settings, site: NcpsSite) -> AsyncIterator[Entrance]:
         """See `Role`: at the doors that the supervisor has opened."""
         del settings
+        loads = Loads(LOADS, self._plan.count, self._plan.number - 1)
+        site.tell_count = loads.tell
         for door in self._plan.doors:
-            yield Entrance(enter(self._reactor, door, site), door.is_encrypted)
+            yield Entrance(enter(self._reactor, door, site, loads), door.is_encrypted)
 
     def tell(self, *lines: str) -> None:
         """See `Role`: to the supervisor, which does not forward it."""

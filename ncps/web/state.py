@@ -121,6 +121,7 @@ class SiteState(Site):
         self.channels: set[ClientConnection] = set()
         self._peers = AddressCounts()
         self.crowd = Crowd()
+        self.tell_count: Callable[[int], object] = int
         self._date = (0, b"")
         self._opening = (b"", b"")
         self.heads = KnownHeads()
@@ -198,6 +199,7 @@ class SiteState(Site):
         self.channels.add(channel)
         if not channel.is_proxied:  # else its requests are counted
             self._peers.opened(channel.client)
+        self.tell_count(len(self.channels))
         if self.crowd.grew(len(self.channels)):
             self.metrics.limit_reached("server-max-connections").inc()
 
@@ -206,6 +208,7 @@ class SiteState(Site):
         self.channels.discard(channel)
         if not channel.is_proxied:
             self._peers.closed(channel.client)
+        self.tell_count(len(self.channels))
         self.crowd.shrank(len(self.channels))
 
     def entered(self, client: str) -> None:

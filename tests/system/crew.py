@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.e2e.daemon import Daemon
@@ -13,7 +13,7 @@ from tests.system.stage import log_lines
 from tests.waiting import wait_until
 
 SIZE = 300_000
-#: Connections enough that each of three workers gets one: it fails once in 10^10 runs.
+#: Connections enough that workers get several each.
 MANY = 60
 PATIENT = ("--cache-upstream-idle-timeout", "60s")
 WORKER = "ncps worker "
@@ -105,8 +105,12 @@ class WorkersStage(LifeStage):
         """Wait until none of these processes lives."""
         wait_until(lambda: not any(map(is_alive, pids)), why)
 
-    def wait_until_served_by(self, daemon: Daemon, workers: set[int], since: int = 0) -> None:
-        """Wait until the log has answers of these workers; it is written in batches.
+    def ask_until_served_by(
+        self, daemon: Daemon, workers: set[int], ask: Callable[[], object], since: int = 0
+    ) -> None:
+        """Ask until the log has answers of these workers; it is written in batches.
+
+        Of workers without a connection the quickest one takes the next.
 
         :param since: line of the log to begin at.
         """
@@ -115,4 +119,8 @@ class WorkersStage(LifeStage):
             lines = [line for line in log_lines(daemon)[since:] if "duration_ms" in line]
             return {line["worker"] for line in lines if line["status"] == 200}
 
-        wait_until(lambda: workers <= found(), f"answers of {workers}", daemon=daemon)
+        def has_asked() -> bool:
+            ask()
+            return workers <= found()
+
+        wait_until(has_asked, f"answers of {workers}", daemon=daemon)

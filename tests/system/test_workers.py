@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.client import HTTPException
 
 from tests.e2e.daemon import Daemon, fetch
@@ -40,10 +41,13 @@ class ServingTests(WorkersStage):
         for path in paths:
             self.at_once(*[lambda p=path: self.assert_served(daemon, p)] * 8)
         self.wait_until_stored(daemon, *paths)
-        for _ in range(MANY // 3):
-            for path in paths:
-                self.assert_served(daemon, path)
-        self.wait_until_served_by(daemon, {1, 2, 3})
+        for path in paths:
+            self.ask_until_served_by(
+                daemon,
+                {1, 2, 3},
+                partial(self.assert_served, daemon, path),
+                since=len(log_lines(daemon)),
+            )
         daemon.stop()
 
     def test_one_is_killed_and_replaced(self) -> None:
@@ -57,9 +61,18 @@ class ServingTests(WorkersStage):
         now = children(daemon.pid)
         self.assertEqual({workers[0], workers[2]}, set(now) & set(workers))
         since = len(log_lines(daemon))
-        for _ in range(MANY):
-            self.assert_served(daemon, path)
-        self.wait_until_served_by(daemon, {1, 2, 3}, since)
+        ask = partial(self.assert_served, daemon, path)
+        self.ask_until_served_by(daemon, {1, 2, 3}, ask, since)
+        daemon.stop()
+
+    def test_a_client_waits_for_no_worker_that_stands_still(self) -> None:
+        """Nor for one that is killed then: each connection is served by one that runs."""
+        daemon, workers = self.crew(self.mounted(), 2)
+        calls = [lambda: self.ask(daemon, "/nix-cache-info").status] * MANY
+        os.kill(workers[0], signal.SIGSTOP)
+        self.assertEqual({200}, set(self.at_once(*calls)))
+        os.kill(workers[0], signal.SIGKILL)
+        self.assertEqual({200}, set(self.at_once(*calls)))
         daemon.stop()
 
     def test_the_others_serve_while_one_is_away(self) -> None:

@@ -67,7 +67,8 @@ class TakeTests(SynchronousTestCase):
 class LineTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.life = Life()
-        self.line = _Line(self.life)
+        self.gone: list[list[str]] = []
+        self.line = _Line(self.life, lambda: self.gone.append(list(self.life.told)))
 
     def test_readiness_is_heard_in_pieces(self) -> None:
         """A report may come in any number of parts; other reports and descriptors are none."""
@@ -118,6 +119,7 @@ class LineTests(SynchronousTestCase):
             self.assertEqual(how, _how(reason))
         self.line.processEnded(Failure(ProcessTerminated(signal=9)))
         self.assertEqual(["signal 9"], self.life.told)
+        self.assertEqual([[]], self.gone)  # first, so that no other worker waits for it
 
 
 class ServeTests(SynchronousTestCase):

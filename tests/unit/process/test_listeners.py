@@ -10,16 +10,19 @@ from unittest import mock
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.protocol import Factory
-from twisted.internet.tcp import makeBinding
 from twisted.internet.testing import MemoryReactor
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.listening import BACKLOG
+from ncps.aio.shared_port import Loads, SharedPort, size_of
 from ncps.errors import Refused
 from ncps.process import listeners
 from ncps.process.listeners import Listener, Listeners, enter
+
+FD = 99
 
 
 class BoundSocket:
@@ -30,6 +33,9 @@ class BoundSocket:
         self.where = where
         self.is_open = True
 
+    def fileno(self) -> int:
+        return FD
+
     def getsockname(self) -> tuple[str, int]:
         return self.where
 
@@ -37,19 +43,23 @@ class BoundSocket:
         self.is_open = False
 
 
+def door(host: str, port: int, backlog: int) -> Listener:
+    return Listener(host=host, port=port, backlog=backlog, fd=FD, family=socket.AF_INET)
+
+
 class DoorsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.bound: list[tuple[str, int, bool]] = []
+        self.bound: list[tuple[str, int]] = []
         self.sockets: list[BoundSocket] = []
         self.taken: dict[str, int] = {}
         self.patch(listeners, "_bound", self.bind)
         self.doors = Listeners(MemoryReactor())
 
-    def bind(self, host: str, port: int, *, share: bool) -> BoundSocket:
+    def bind(self, host: str, port: int) -> BoundSocket:
         if host in self.taken:
             code = self.taken[host]
             raise CannotListenError(host, port, OSError(code, os.strerror(code)))
-        self.bound.append((host, port, share))
+        self.bound.append((host, port))
         made = BoundSocket(socket.AF_INET, (host, port or 4711))
         self.sockets.append(made)
         return made
@@ -57,21 +67,22 @@ class DoorsTests(SynchronousTestCase):
     def open(self, *descriptions: str) -> Deferred[None]:
         return Deferred.fromCoroutine(self.doors.open(descriptions))
 
-    def test_an_address_is_looked_at_before_it_is_shared(self) -> None:
-        """First alone, so that a foreign process is noticed, then held for the workers."""
+    def test_an_address_is_held_for_the_workers(self) -> None:
+        """They inherit its socket, which is closed when they have ended."""
         self.successResultOf(self.open("tcp:80:interface=127.0.0.1"))
-        self.assertEqual([("127.0.0.1", 80, False), ("127.0.0.1", 80, True)], self.bound)
-        self.assertEqual([False, True], [made.is_open for made in self.sockets])
-        self.assertEqual([Listener(host="127.0.0.1", port=80, backlog=BACKLOG)], self.doors.doors)
+        self.assertEqual([("127.0.0.1", 80)], self.bound)
+        (made,) = self.sockets
+        self.assertTrue(made.is_open)
+        self.assertEqual([door("127.0.0.1", 80, BACKLOG)], self.doors.doors)
         (port,) = (entrance.port for entrance in self.doors.entrances)
         self.assertEqual(IPv4Address("TCP", "127.0.0.1", 80), port.getHost())
         port.stopListening()
-        self.assertFalse(self.sockets[1].is_open)
+        self.assertFalse(made.is_open)
 
     def test_any_port_becomes_one(self) -> None:
         """Port 0 is what the kernel made of it, once."""
         self.successResultOf(self.open("tcp:0:backlog=7"))
-        self.assertEqual([Listener(host="", port=4711, backlog=7)], self.doors.doors)
+        self.assertEqual([door("", 4711, 7)], self.doors.doors)
 
     def test_a_taken_address_is_refused_as_ever(self) -> None:
         """The message names it and says why."""
@@ -91,43 +102,56 @@ class DoorsTests(SynchronousTestCase):
         self.successResultOf(self.open(r"tcp:80:interface=\:\:"))
         self.assertEqual(["0.0.0.0"], [door.host for door in self.doors.doors])
 
-    def test_without_reuseport_there_are_no_workers(self) -> None:
+    def test_without_tcp_info_there_are_no_workers(self) -> None:
         """The error says what would be needed."""
         with mock.patch.object(listeners, "socket", object()):
             error = str(self.failureResultOf(self.open("tcp:80"), Refused).value)
         self.assertIn("Linux", error)
 
 
-class Listening(MemoryReactor):
-    """Notes what is listened at, or fails."""
-
-    error: Exception | None = None
-
-    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        if self.error is not None:
-            raise self.error
-        return super().listenTCP(port, factory, backlog, interface)
-
-
 class EnterTests(SynchronousTestCase):
-    def test_tcp_is_a_socket_of_its_own(self) -> None:
-        """Bound so that the others may have the same address."""
-        reactor = Listening()
-        enter(reactor, Listener(host="::1", port=80, backlog=9), Factory())
-        ((binding, _, backlog, interface),) = reactor.tcpServers
-        self.assertEqual((9, "::1"), (backlog, interface))
-        expected = makeBinding("::1", 80, reuseAddress=True, reusePort=True)
-        self.assertEqual(expected, binding)
+    def setUp(self) -> None:
+        fd = os.memfd_create("test")
+        self.addCleanup(os.close, fd)
+        os.truncate(fd, size_of(1))
+        self.loads = Loads(fd, 1, 0)
+        self.reactor = mock.Mock()
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listening.close)
 
-    def test_what_is_inherited_is_adopted(self) -> None:
-        """A descriptor of systemd's is listened at as it is."""
-        reactor = mock.Mock()
-        factory = Factory()
-        enter(reactor, Listener(fd=8, family=socket.AF_INET), factory)
-        reactor.adoptStreamPort.assert_called_once_with(8, socket.AF_INET, factory)
+    def enter(self, listener: Listener) -> SharedPort:
+        port = enter(self.reactor, listener, Factory(), self.loads)
+        assert isinstance(port, SharedPort)
+        self.addCleanup(port.connectionLost, Failure(ConnectionDone()))
+        return port
+
+    def test_a_socket_of_tcp_is_shared(self) -> None:
+        """Without the descriptor of the supervisor, and so that no worker can wait in it."""
+        at = self.listening.getsockname()
+        given = self.listening.fileno()
+        port = self.enter(Listener(host=at[0], port=at[1], fd=given, family=socket.AF_INET))
+        self.assertEqual(IPv4Address("TCP", *at), port.getHost())
+        self.assertNotEqual(given, port.fileno())
+        self.assertFalse(port.socket.getblocking())
+        self.reactor.addReader.assert_called_once_with(port)
+        self.reactor.wake_by_edges.assert_called_once_with(port)
+
+    def test_a_unix_socket_is_adopted(self) -> None:
+        """Its connections are not shared by their number, which the kernel does not tell."""
+        with socket.socket(socket.AF_UNIX) as given:
+            given.bind("\0ncps-test-listeners")
+            given.listen()
+            port: Any = enter(
+                self.reactor,
+                Listener(fd=given.fileno(), family=socket.AF_UNIX),
+                Factory(),
+                self.loads,
+            )
+            self.addCleanup(port.connectionLost, Failure(ConnectionDone()))
+        self.assertNotIsInstance(port, SharedPort)
 
     def test_trouble_is_refused(self) -> None:
         """The message of the kernel is passed on."""
-        reactor = Listening()
-        reactor.error = CannotListenError("", 80, OSError(errno.EACCES, "no"))
-        self.assertRaises(Refused, enter, reactor, Listener(port=80), Factory())
+        listener = Listener(host="127.0.0.1", port=80, fd=10**6, family=socket.AF_INET)
+        error = self.assertRaises(Refused, self.enter, listener)
+        self.assertIn("a worker cannot listen on 127.0.0.1:80: Bad file descriptor", str(error))

@@ -16,7 +16,7 @@ PLAN = Plan(
     run="/run/x",
     via="ncps-1",
     locks=2,
-    doors=(Listener(host="::1", port=80, backlog=9), Listener(fd=8, family=1)),
+    doors=(Listener(host="::1", port=80, backlog=9, fd=9, family=10), Listener(fd=10, family=1)),
 )
 
 
@@ -28,8 +28,8 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual({"HOME": "/"}, environ)
 
     def test_descriptors_are_known(self) -> None:
-        """Lifeline, reports, settings, locks, and doors that are descriptors."""
-        self.assertEqual([3, 4, 5, 6, 7, 8], PLAN.descriptors())
+        """Lifeline, reports, settings, loads, locks, and doors."""
+        self.assertEqual([3, 4, 5, 6, 7, 8, 9, 10], PLAN.descriptors())
 
     def test_nonsense_is_refused(self) -> None:
         """A variable that no supervisor has set is an error that says so."""
