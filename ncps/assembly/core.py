@@ -160,7 +160,8 @@ def extras_of(
         is_absent_when_away=settings.upstream.away_answer == "absent",
     )
     extras = ExtraVerbs(world, cache, base.parts.stores.extras, rules)
-    core.records.has_symbols = extras.stored
+    core.records.symbols.on_unread = extras.stored
+    core.records.symbols.on_found = extras.found
     uploads.watch_symbols(extras.found)
     return extras
 

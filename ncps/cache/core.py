@@ -89,9 +89,10 @@ class Core:
             is_absent_when_away=rules.is_absent_when_away,
         )
         self.quarantine = Quarantine(world, rules.quarantine)
-        self.adoption = Adoption(world, self.quarantine)
+        symbols = self.records.symbols
+        self.adoption = Adoption(world, self.quarantine, symbols)
         self.healing = Healing(world, self.quarantine, self.narinfos, self._is_arriving)
-        self.verifier = Verifier(world, self.quarantine, self.narinfos, self.healing)
+        self.verifier = Verifier(world, self.quarantine, self.narinfos, self.healing, symbols)
         self.publication = Publication(world, state.board, self.records, self.adoption.adopt)
         downloads = Downloads(
             world, state.negatives, self.narinfos, self.publication, rules.downloads

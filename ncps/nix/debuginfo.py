@@ -17,11 +17,14 @@ from typing import Any, Final, Self
 
 from attrs import frozen
 
-from ncps.errors import Malformed, NotFound
+from ncps.errors import Corrupt, Malformed, NotFound
 from ncps.nix.nar import Builder, Directory, Listing, NarParser, Node, Regular, Symlink
 
 MAX_SIZE: Final = 4096
 """Bytes of a link, at most."""
+
+MAX_BEFORE: Final = 2_000
+"""Files and directories that are read in search of them, at most: each costs some microseconds."""
 
 MAX_FOUND: Final = 10_000
 """Files with symbols of one NAR that are found, at most."""
@@ -123,6 +126,62 @@ class DebugFiles(_Walk):
         match = _MEMBER.fullmatch(path)
         if match is not None and isinstance(node, Regular) and len(self.build_ids) < MAX_FOUND:
             self.build_ids.append((match[1] + match[2]).decode("ascii"))
+
+
+class _Enough(Exception):
+    """Nothing that is of interest can follow."""
+
+
+class _Search(DebugFiles):
+    """Stops behind the place where files with symbols are: a NAR has its names in order."""
+
+    _place = [name.encode() for name in _FOLDER.split("/")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = MAX_BEFORE
+
+    def add(self, name: bytes, node: Regular | Symlink) -> None:
+        self._see(name, is_folder=False)
+        super().add(name, node)
+
+    def enter(self, name: bytes) -> None:
+        self._see(name, is_folder=True)
+        super().enter(name)
+
+    def _see(self, name: bytes, *, is_folder: bool) -> None:
+        path = [*self._above[1:4], name][:3] if self._above else []
+        is_above = path == self._place[: len(path)]
+        if is_above and (is_folder or len(self._above) > len(self._place)):
+            return
+        self._left -= 1
+        if is_above or path > self._place or self._left < 0:
+            raise _Enough
+
+
+class SymbolSearch:
+    """Finds the files with symbols in a NAR that passes by, for little more than hashing it costs.
+
+    It reads no further than to the place where they can be, and gives up where `MAX_BEFORE` other
+    files and directories come before. A NAR that is none has no such files.
+    """
+
+    def __init__(self) -> None:
+        self._files = _Search()
+        self._parser: NarParser | None = NarParser(self._files)
+
+    def feed(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        if self._parser is not None:
+            try:
+                self._parser.feed(piece)
+            except (_Enough, Corrupt):
+                self._parser = None
+
+    @property
+    def build_ids(self) -> tuple[str, ...]:
+        """The build IDs that were found so far."""
+        return tuple(self._files.build_ids)
 
 
 def build_ids_in(listing: Listing) -> list[str]:

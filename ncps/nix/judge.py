@@ -19,6 +19,7 @@ from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio, most
 from ncps.codec.stream import TooDear
 from ncps.errors import Corrupt, Malformed, NotFound
+from ncps.nix.debuginfo import SymbolSearch
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import FileDigest, NarDigest
 from ncps.nix.narurl import NarKey, is_opaque
@@ -103,12 +104,14 @@ class Verdict:
 
     :param nar_verified: whether NarHash was found right, too.
     :param complaint: the untrue part of what the narinfo said of the file; empty if all was true.
+    :param build_ids: of the files with symbols in a verified NAR; see `SymbolSearch`.
     """
 
     size: int
     sha256: Hash
     nar_verified: bool
     complaint: str = ""
+    build_ids: tuple[str, ...] = ()
 
 
 def _named(key: NarKey) -> Hash:
@@ -158,7 +161,7 @@ class Judge:
         known = expected.file_hash if expected is not None else None
         self._file_hash = _named(key) if self._is_named else known
         self._nar_size = expected.nar_size if expected is not None else None
-        self._file = FileDigest(self.size)
+        self._symbols = SymbolSearch()
         self._sha256: Hash | None = None
         self._nar: NarDigest | None = None
         self._compression = expected.compression if expected is not None else ""
@@ -170,6 +173,7 @@ class Judge:
             if not is_wanted:
                 reached()
         is_plain = self._compression == "none" and self._file_hash == self._nar_hash
+        self._file = FileDigest(self.size, self._symbols.feed if is_plain else None)
         if is_wanted and self._is_legible and not is_plain:
             ratio = None if self.size is not None else Ratio(max_ratio, reached)
             self._nar = self._new_digest(ratio)
@@ -192,7 +196,13 @@ class Judge:
         return self._nar_hash is not None and is_supported(self._compression)
 
     def _new_digest(self, ratio: Ratio | None) -> NarDigest:
-        return NarDigest(self._compression, max_size=self._nar_size, ratio=ratio)
+        self._symbols = SymbolSearch()
+        return NarDigest(
+            self._compression,
+            max_size=self._nar_size,
+            ratio=ratio,
+            follow=self._symbols.feed,
+        )
 
     def _is_beyond(self, max_ratio: int) -> bool:
         """Whether the file promises a NAR that is too large to be looked into."""
@@ -219,7 +229,12 @@ class Judge:
         if complaint:
             raise Doubtful(complaint) if self.can_overrule else Corrupt(complaint)
         is_plain = self._sha256 == self._nar_hash
-        return Verdict(size=size, sha256=self._sha256, nar_verified=is_plain)
+        return Verdict(
+            size=size,
+            sha256=self._sha256,
+            nar_verified=is_plain,
+            build_ids=self._symbols.build_ids if is_plain else (),
+        )
 
     def confirms(self, size: int) -> bool:
         """Whether the bytes so far are the whole file, as far as they can tell; more may follow."""
@@ -274,4 +289,10 @@ class Judge:
             raise Corrupt(message) if complaint else WrongNar(message, self._sha256)
         if self._nar_size is not None and nar_size != self._nar_size:
             raise Corrupt(f"{prefix}NAR of {nar_size} bytes instead of NarSize {self._nar_size}")
-        return Verdict(size=size, sha256=self._sha256, nar_verified=True, complaint=complaint)
+        return Verdict(
+            size=size,
+            sha256=self._sha256,
+            nar_verified=True,
+            complaint=complaint,
+            build_ids=self._symbols.build_ids,
+        )

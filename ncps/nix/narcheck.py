@@ -30,16 +30,22 @@ class FileDigest:
     """Hashes a file as it is.
 
     :param size: bytes of the file, if known.
+    :param follow: called with each piece of the file.
     :ivar cost_s: about the seconds that it takes for all of them; endless if that is unknown.
     """
 
-    def __init__(self, size: int | None = None) -> None:
+    def __init__(
+        self, size: int | None = None, follow: Callable[[bytes], object] | None = None
+    ) -> None:
         self._hash = hashlib.sha256()
+        self._follow = follow
         self.cost_s = inf if size is None else size / HASH_RATE
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
         self._hash.update(data)
+        if self._follow is not None:
+            self._follow(data)
 
     def finish(self) -> Hash:
         """Return the hash."""

@@ -76,7 +76,6 @@ AFTERMATH_S = 20.0
 class _Line(ProcessProtocol):
     """Receives the reports of a worker, line by line, and notice of its end.
 
-
     :param gone: is called first when it has ended.
     """
 

@@ -7,6 +7,7 @@ import json
 import lzma
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import brotli
@@ -145,6 +146,29 @@ class DebugTests(Stage):
         daemon.stop()
         daemon.start()
         self.assertEqual(SYMBOLS, self.ask(daemon, f"/buildid/{BUILD_ID}/debuginfo").body)
+
+    def test_symbols_of_any_nar_that_was_fetched(self) -> None:
+        """Small ones and large ones, in each compression: their build IDs are known without a
+        question to an upstream, and none of them was read for that once more."""
+        daemon = self.daemon(self.there)
+        paths = {}
+        for number, (compression, size) in enumerate(
+            (kind, size) for kind in ("none", "zstd", "xz") for size in (1000, 2_000_000)
+        ):
+            symbols = b"\x7fELF" + bytes(size) + compression.encode()
+            folder: Tree = {b"%02x" % number: {b"d" * 38 + b".debug": symbols}}
+            tree: Tree = {b"bin": {b"x": b"y"}, b"lib": {b"debug": {b".build-id": folder}}}
+            path = self.cache.add(nar=archive(tree), compression=compression)
+            self.cache.mount_path(self.there, path)
+            self.assert_served(daemon, path)
+            paths[f"{number:02x}" + "d" * 38] = symbols
+        for build_id, symbols in paths.items():
+            wait_until(partial(self._is_known, daemon, build_id), "the link", daemon=daemon)
+            self.assertEqual(symbols, self.ask(daemon, f"/buildid/{build_id}/debuginfo").body)
+        self.assertEqual([], list(daemon.storage.glob("store/extra/*/listing/*")))
+
+    def _is_known(self, daemon: Daemon, build_id: str) -> bool:
+        return self.ask(daemon, f"/upload/debuginfo/{build_id}").status == 200
 
     def test_symbols_through_an_upstream_that_breaks_off(self) -> None:
         """The NAR of the symbols is resumed as any other; a client gets all bytes or an error."""

@@ -6,7 +6,7 @@ No key signs a link. It is given only if its NAR can be had from this cache, by 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -149,12 +149,12 @@ class DebugLinks:
             there = None
         return await self._kept.add("debuginfo", key.name, data, replaces=there or b"")
 
-    def found_early(self, key: NarKey, build_ids: list[str]) -> None:
+    def found_early(self, key: NarKey, build_ids: Sequence[str]) -> None:
         """Keep the links to files with symbols in the background."""
         if build_ids:
             self._tasks.start(f"links to symbols in {key.file_name}", self._keep(key, build_ids))
 
-    async def _keep(self, key: NarKey, build_ids: list[str]) -> None:
+    async def _keep(self, key: NarKey, build_ids: Sequence[str]) -> None:
         try:
             async with self._places:
                 await self.found(key, build_ids)
@@ -165,7 +165,7 @@ class DebugLinks:
                 reason=str(error),
             )
 
-    async def found(self, key: NarKey, build_ids: list[str]) -> None:
+    async def found(self, key: NarKey, build_ids: Sequence[str]) -> None:
         """Keep the links to the files with symbols in a NAR that was read."""
         for build_id in build_ids:
             await self._kept.keep("debuginfo", build_id, _link(key, member_of(build_id)))

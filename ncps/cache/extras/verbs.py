@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
 from ncps.aio.recent import RecentSet
@@ -82,6 +84,6 @@ class ExtraVerbs(Extras):
         """Take note of a NAR with debug information that was stored just now."""
         self._listings.look_into(nar)
 
-    def found(self, key: NarKey, build_ids: list[str]) -> None:
+    def found(self, key: NarKey, build_ids: Sequence[str]) -> None:
         """Take note of the files with symbols in an uploaded NAR."""
         self._links.found_early(key, build_ids)

@@ -9,7 +9,7 @@ the NAR's name, too, and its own row when a client asks for it by its own name.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from attrs import evolve
@@ -22,6 +22,7 @@ from ncps.aio.single_flight import SingleFlight
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.quarantine import Quarantine
 from ncps.cache.nar.stored import DecodedBody, find_object
+from ncps.cache.narinfo.state import SymbolNews
 from ncps.cache.world import World
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.judge import Doubtful, Judge, Unverifiable, Verdict
@@ -63,7 +64,8 @@ class Adoption:
 
     _log = Logger()
 
-    def __init__(self, world: World, quarantine: Quarantine) -> None:
+    def __init__(self, world: World, quarantine: Quarantine, symbols: SymbolNews) -> None:
+        self._symbols = symbols
         self._clock = world.clock
         self._catalog = world.catalog
         self._store = world.nars
@@ -137,7 +139,7 @@ class Adoption:
         if stat is None:
             return None
         try:
-            record = await self._verified(key, nar, stat, encoding)
+            record, build_ids = await self._verified(key, nar, stat, encoding)
         except NotFound:
             return None
         except Corrupt as error:
@@ -156,12 +158,15 @@ class Adoption:
             )
         else:
             self._log.info("took over stored NAR {key}", key=where.file_name)
+            self._symbols.verified(record, build_ids)
         return record
 
     async def _verified(
         self, key: NarKey, nar: NarRecord | None, stat: Stat, encoding: str
-    ) -> NarRecord:
+    ) -> tuple[NarRecord, Sequence[str]]:
         """Read an object; return the row of the NAR that it holds, under the NAR's own name.
+
+        The build IDs of the files with symbols in it come with it.
 
         Raises Corrupt if nothing vouches for it, NotFound if it is absent, StorageFull if nothing
         may be written, Unavailable if it fails now.
@@ -183,7 +188,7 @@ class Adoption:
         if stat.key != key and not is_recompressed:
             stat = await self._store.copy(stat.key, key, tag=stat.tag)
         now = utc_now(self._clock)
-        return evolve(
+        record = evolve(
             nar if nar is not None else NarRecord(key=key, compression=""),
             file_size=verdict.size,
             file_hash=verdict.sha256,
@@ -193,6 +198,7 @@ class Adoption:
             stored_at=now,
             verified_at=now if verdict.nar_verified else None,
         )
+        return record, verdict.build_ids
 
     async def _refuse(self, key: NarKey, nar: NarRecord | None, stat: Stat, error: Corrupt) -> None:
         """Leave unvouched bytes alone; set aside bytes that are surely wrong."""

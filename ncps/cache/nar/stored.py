@@ -270,7 +270,7 @@ class Publication:
                 stat = await spool.publish(self._store, key, verdict.sha256)
                 record = evolve(record, stored_tag=stat.tag)
                 entries = await self._catalog.mark_stored(record, fence)
-                await self._records.published(record, entries)
+                await self._records.published(record, entries, verdict.build_ids)
         except Conflict as error:
             self._log.warn("{key}: {reason}", key=key.file_name, reason=str(error))
             self._board.nar_changed(key)

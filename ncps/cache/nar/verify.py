@@ -10,6 +10,7 @@ another NAR is inside                           the narinfos are taken back, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -23,11 +24,13 @@ from ncps.cache.nar.heal import Healing
 from ncps.cache.nar.quarantine import Quarantine
 from ncps.cache.nar.stored import stored_key
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import SymbolNews
 from ncps.cache.world import World
 from ncps.codec import is_supported
 from ncps.codec.ratio import USUAL, Ratio
 from ncps.codec.stream import TooDear
 from ncps.errors import Corrupt, Malformed, NotFound, Unavailable
+from ncps.nix.debuginfo import SymbolSearch
 from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import FileDigest, NarDigest
 from ncps.nix.narurl import COMPRESSIONS, NarKey
@@ -44,6 +47,7 @@ class Reading:
     :param tag: of the object that was read.
     :param nar_hash: of the NAR inside, once it is decompressed; None if that cannot be done.
     :param trouble: why it cannot be done; empty if no decoder reads this compression.
+    :param build_ids: of the files with symbols in it; see `SymbolSearch`.
     """
 
     tag: str
@@ -52,6 +56,7 @@ class Reading:
     nar_hash: Hash | None = None
     nar_size: int | None = None
     trouble: str = ""
+    build_ids: Sequence[str] = ()
 
 
 class _Inside:
@@ -59,9 +64,12 @@ class _Inside:
 
     def __init__(self, compression: str, max_size: int | None) -> None:
         self._digest: NarDigest | None = None
+        self.symbols = SymbolSearch()
         if is_supported(compression):
             ratio = None if max_size is not None else Ratio(USUAL, lambda: None)
-            self._digest = NarDigest(compression, max_size=max_size, ratio=ratio)
+            self._digest = NarDigest(
+                compression, max_size=max_size, ratio=ratio, follow=self.symbols.feed
+            )
         self._trouble = ""
 
     def feed(self, data: bytes) -> None:
@@ -89,7 +97,12 @@ class Verifier:
     _log = Logger()
 
     def __init__(
-        self, world: World, quarantine: Quarantine, narinfos: NarInfos, healing: Healing
+        self,
+        world: World,
+        quarantine: Quarantine,
+        narinfos: NarInfos,
+        healing: Healing,
+        symbols: SymbolNews,
     ) -> None:
         self.healing = healing
         self._clock = world.clock
@@ -98,6 +111,7 @@ class Verifier:
         self._narinfos = narinfos
         self._quarantine = quarantine
         self._workers = world.threads
+        self._symbols = symbols
         self._inspections = world.metrics.inspections
         self._flights: SingleFlight[tuple[NarKey, bool, bool], NarRecord | None] = SingleFlight(
             world.tasks, "verify"
@@ -142,6 +156,7 @@ class Verifier:
             return await self._note(nar, _described(record, seen))
         if (nar.nar_hash, nar.nar_size) == (seen.nar_hash, nar.nar_size and seen.nar_size):
             self._inspections("right").inc()
+            self._symbols.verified(nar, seen.build_ids)
             return await self._note(nar, record)
         if seen.nar_hash is None and not seen.trouble:
             return await self._note(nar, evolve(record, verified_at=nar.verified_at))
@@ -228,6 +243,7 @@ class Verifier:
             nar_hash=nar_hash,
             nar_size=nar_size,
             trouble=trouble,
+            build_ids=inside.symbols.build_ids,
         )
 
 

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from ncps.aio.clocks import wall_of
 from ncps.aio.guess import is_unwanted
 from ncps.ask.choose import Upstreams
-from ncps.cache.narinfo.state import CacheState, KnownNarInfo, known
+from ncps.cache.narinfo.state import CacheState, KnownNarInfo, SymbolNews, known
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import StorageFull, Unavailable
@@ -51,6 +51,7 @@ class Records:
     """Finds narinfos without asking an upstream, and writes them into the catalog and the store.
 
     :param is_arriving: whether a NAR is being downloaded right now.
+    :ivar symbols: told of stored NARs that have files with symbols.
     """
 
     _log = Logger()
@@ -73,8 +74,7 @@ class Records:
         self._vetting = vetting
         self._is_arriving = is_arriving
         self._paths = state.paths
-        self.has_symbols: Callable[[NarRecord], object] = lambda _: None
-        """Told of each NAR that was published, if its name is that of debug information."""
+        self.symbols = SymbolNews()
 
     async def find(self, digest: str, *, says_why: bool = False) -> KnownNarInfo | None:
         """Return what is known and may be shown now.
@@ -216,23 +216,23 @@ class Records:
         return holds
 
     async def published(
-        self, nar: NarRecord, narinfos: Sequence[NarInfoEntry] | None = None
+        self,
+        nar: NarRecord,
+        narinfos: Sequence[NarInfoEntry] | None = None,
+        build_ids: Sequence[str] = (),
     ) -> None:
         """Take note that a NAR's bytes are published and marked in the catalog.
 
         :param narinfos: of the NAR, as the catalog has them now; None if they are to be read.
+        :param build_ids: of the files with symbols that were found in it.
         """
         self._board.nar_changed(nar.key)
         if narinfos is None:
             narinfos = await self._catalog.narinfos_of(nar.key)
         for entry in narinfos:
             await self.keep_beside(entry)
-            self.look_for_symbols(entry, nar)
-
-    def look_for_symbols(self, entry: NarInfoEntry, nar: NarRecord) -> None:
-        """Have a stored NAR looked into if its path is one for debug information."""
-        if entry.narinfo.store_path.name.endswith("-debug"):
-            self.has_symbols(nar)
+        if build_ids or nar.verified_at is None or not nar.upstream:
+            self.symbols.published(nar, narinfos, build_ids)
 
     async def keep_beside(self, entry: NarInfoEntry) -> None:
         """Put the sidecar of a published NAR into the store."""

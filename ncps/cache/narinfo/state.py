@@ -5,7 +5,7 @@ Narinfos are held as they are served, as rendered text by hash, bounded in bytes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final, Self, TypeVar
@@ -371,3 +371,34 @@ class CacheState:
         board.listen()
         uses, doubts = LastUse(world.clock, world.catalog), Doubts(world.clock)
         return cls(memory, negatives, uses, board, doubts, Paths())
+
+
+class SymbolNews:
+    """Tells of stored NARs with files with symbols.
+
+    :ivar on_unread: told of a NAR whose path is for such files, unless it was looked into for them.
+    :ivar on_found: told of the build IDs of such files in a verified NAR.
+    """
+
+    def __init__(self) -> None:
+        self.on_unread: Callable[[NarRecord], object] = lambda _: None
+        self.on_found: Callable[[NarKey, Sequence[str]], object] = lambda *_: None
+
+    def stored(self, entry: NarInfoEntry, nar: NarRecord) -> None:
+        """Tell of a stored NAR of a path if it may have to be looked into."""
+        if entry.narinfo.store_path.name.endswith("-debug"):
+            self.on_unread(nar)
+
+    def published(
+        self, nar: NarRecord, entries: Sequence[NarInfoEntry], build_ids: Sequence[str]
+    ) -> None:
+        """Tell of a NAR that was stored, by its narinfos and what was found in it."""
+        if build_ids and entries:  # one that nothing vouches for could have symbols of anything
+            self.on_found(nar.key, build_ids)
+        for entry in () if build_ids else entries:
+            self.stored(entry, nar)
+
+    def verified(self, nar: NarRecord, build_ids: Sequence[str]) -> None:
+        """Tell of a stored NAR that was verified; what a client has brought its narinfo claims."""
+        if build_ids and nar.upstream:
+            self.on_found(nar.key, build_ids)

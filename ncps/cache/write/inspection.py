@@ -7,7 +7,7 @@ narinfo waits for that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, Final, ParamSpec, TypeVar, cast
@@ -128,8 +128,8 @@ class UploadInspection:
     _log = Logger()
 
     def __init__(self, world: World, rules: UploadRules) -> None:
-        self.found: Callable[[NarKey, list[str]], object] = lambda *_: None
-        self._symbols: BoundedMap[NarKey, list[str]] = BoundedMap(MOST_SYMBOLS, size_of=len)
+        self.found: Callable[[NarKey, Sequence[str]], object] = lambda *_: None
+        self._symbols: BoundedMap[NarKey, Sequence[str]] = BoundedMap(MOST_SYMBOLS, size_of=len)
         self._unclaimed: BoundedMap[NarKey, NarRecord] = BoundedMap(MOST_UNCLAIMED)
         self._clock = world.clock
         self._catalog = world.catalog
@@ -192,7 +192,7 @@ class UploadInspection:
         if inside.compression != "none":
             self._places.release()
 
-    def stored(self, nar: NarRecord, build_ids: list[str]) -> None:
+    def stored(self, nar: NarRecord, build_ids: Sequence[str]) -> None:
         """Note the files with symbols in a NAR that was stored, or look into it.
 
         :param build_ids: of these files, if it was looked into while it arrived.

@@ -188,5 +188,5 @@ class NarInfoUploads:
         state.board.appeared(entry.digest, nar.key)
         state.board.nar_changed(nar.key)
         state.paths.note(nar.key, entry.digest)
-        self._known.records.look_for_symbols(entry, nar)
+        self._known.records.symbols.stored(entry, nar)
         self._inspection.claimed(nar.key)

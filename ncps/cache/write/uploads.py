@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError
@@ -61,7 +61,7 @@ class CacheUploads(Uploads):
         """Have `stored` called for each NAR that this process has stored."""
         self._nars.stored = stored
 
-    def watch_symbols(self, found: Callable[[NarKey, list[str]], object]) -> None:
+    def watch_symbols(self, found: Callable[[NarKey, Sequence[str]], object]) -> None:
         """Have `found` called with the build IDs of files with symbols in NARs of new paths."""
         self._inspection.found = found
 

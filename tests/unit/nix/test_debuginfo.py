@@ -6,7 +6,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.errors import Corrupt, Malformed, NotFound
 from ncps.nix import debuginfo
-from ncps.nix.debuginfo import DebugFiles, DebugLink, MemberReader, is_build_id, member_of
+from ncps.nix.debuginfo import (
+    DebugFiles,
+    DebugLink,
+    MemberReader,
+    SymbolSearch,
+    is_build_id,
+    member_of,
+)
 from ncps.nix.nar import NarParser
 from tests.nars import Tree, archive
 
@@ -86,6 +93,71 @@ class DebugFilesTests(SynchronousTestCase):
         """Of a NAR with many of them the first are found."""
         self.patch(debuginfo, "MAX_FOUND", 0)
         self.assertEqual([], self.found())
+
+
+BEFORE: Tree = {b"a": b"", b"etc": {b"lib": {b"debug": b""}}, b"lib": {b"d": {b"x": b""}}}
+IDS: Tree = {b"ab": {b"c" * 38 + b".debug": SYMBOLS}}
+PLACE: Tree = {b".build-id": IDS}
+
+
+class SymbolSearchTests(SynchronousTestCase):
+    def search(self, tree: Tree | bytes, piece: int = 4096) -> tuple[list[str], SymbolSearch]:
+        nar, search = archive(tree), SymbolSearch()
+        for start in range(0, len(nar), piece):
+            search.feed(nar[start : start + piece])
+        return list(search.build_ids), search
+
+    def test_it_finds_what_a_listing_has(self) -> None:
+        """Wherever the place lies among other names, and however the NAR comes."""
+        for tree in (
+            TREE,
+            {
+                b"a": b"",
+                b"etc": {b"lib": b""},
+                b"lib": {b"a": {b"b": b"c"}, b"debug": PLACE, b"e": b""},
+                b"lib64": b"",
+            },
+            {
+                b"lib": {
+                    b"debug": {b".build": b"x", b".build-id": IDS, b".build-id2": b"", b"a": b""}
+                }
+            },
+            {
+                b"lib": {
+                    b"debug": {
+                        b".build-id": {b"aa": b"no folder", b"ab": {b"c" * 38 + b".debug": b""}}
+                    }
+                }
+            },
+            {b"lib": ("symlink", b"x"), b"lib2": {b"debug": PLACE}},
+            {b"lib": {b"debug": b"a file", b"x": {b"debug": PLACE}}},
+            {b"lib": {b"debug": {b".build-id": b"a file"}}},
+            {b"a": {b"lib": {b"debug": PLACE}}, b"b": PLACE},
+            BEFORE,
+            {},
+            b"a file",
+        ):
+            parser = NarParser()
+            parser.feed(archive(tree))
+            expected = debuginfo.build_ids_in(parser.finish())
+            for piece in (1, 7, 4096):
+                self.assertEqual(expected, self.search(tree, piece)[0], (tree, piece))
+
+    def test_it_is_bounded(self) -> None:
+        """Behind the place it reads nothing, and it gives up where too much comes before."""
+        names = {b"%05d" % number: b"" for number in range(debuginfo.MAX_BEFORE + 1)}
+        before: Tree = {b"include": names, b"lib": {b"debug": PLACE}}
+        self.assertEqual([], self.search(before)[0])
+        names.popitem()
+        names.popitem()
+        self.assertEqual([BUILD_ID], self.search(before)[0])
+        rest = SymbolSearch()
+        rest.feed(archive({b"lib": {b"debug": PLACE, b"e": b"", b"f": b"x" * 100}})[:-50])
+        rest.feed(memoryview(b"garbage"))
+        self.assertEqual((BUILD_ID,), rest.build_ids)
+        rest = SymbolSearch()
+        rest.feed(b"garbage" * 100)
+        self.assertEqual((), rest.build_ids)
 
 
 class MemberReaderTests(SynchronousTestCase):

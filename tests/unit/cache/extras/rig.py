@@ -72,7 +72,8 @@ class ExtrasCase(CoreCase):
             is_absent_when_away=self.is_absent_when_away,
         )
         self.extras = ExtraVerbs(self.world, cache, self.kept, rules)
-        self.core.records.has_symbols = self.extras.stored
+        self.core.records.symbols.on_unread = self.extras.stored
+        self.core.records.symbols.on_found = self.extras.found
 
     def tearDown(self) -> None:
         super().tearDown()

@@ -133,18 +133,46 @@ class UploadedLinkTests(ExtrasCase):
 
 
 class IndexTests(ExtrasCase):
-    def test_debug_outputs_are_indexed_as_they_are_stored(self) -> None:
-        """A path whose name ends in -debug is read for build IDs when its NAR was stored."""
-        one = packed(TREE, "hello-1.0-debug")
-        self.store_nar(one)
-        self.assertEqual(link_to(f"../{one.key.url}"), self.kept.objects[FETCHED])
+    def check(self, one: Sample) -> None:
+        self.assertEqual(link_to(f"../{one.key.url}"), self.kept.objects.pop(FETCHED))
+
+    def test_symbols_are_known_once_their_nar_is_stored(self) -> None:
+        """In each compression, whatever the name of the path, and without a look at the NAR apart
+        from the one that verifies it."""
+        for end in ("", "-debug"):
+            for compression in ("none", "zstd", "xz"):
+                name = f"{compression}-1.0{end}"
+                one = packed({b"lib": LIB, b"name": name.encode()}, name, compression)
+                self.store_nar(one)
+                self.check(one)
+        self.assertEqual({}, self.kept.objects)
+        self.kept.objects[FETCHED] = link_to(f"../{one.key.url}")
         self.assertEqual(SYMBOLS, self.get(self.read(self.extras.symbols(BUILD_ID)))[0])
         self.assertEqual([], self.origin.asked("text"))
 
-    def test_other_paths_are_not_read(self) -> None:
-        """A NAR of another name costs nothing when it is stored."""
-        self.store_nar(packed(TREE, "hello-1.0"))
-        self.assertEqual({}, self.kept.objects)
+    def test_a_nar_that_is_verified_later(self) -> None:
+        """One that was not looked into when it came is searched when it is verified; one whose name
+        ends in -debug at once."""
+        self.is_eager = False
+        self.restart()
+        one, other = packed(TREE, "hello-1.0"), packed({b"lib": LIB}, "hello-1.0-debug")
+        self.store_nar(one)
+        self.assertNotIn(FETCHED, self.kept.objects)
+        nar = self.get(self.catalog.nar(one.key))
+        assert nar is not None
+        self.get(self.core.verifier.verify(nar))
+        self.check(one)
+        self.store_nar(other)
+        self.check(other)
+
+    def test_bytes_that_are_taken_over(self) -> None:
+        """A NAR of the store whose row was lost is searched as well."""
+        one = packed(TREE, "hello-1.0")
+        self.origin.add(one)
+        self.learn(one)
+        self.store.objects[one.key] = one.file
+        self.get(self.core.adoption.adopt(one.key, self.get(self.catalog.nar(one.key))))
+        self.check(one)
 
     def test_debug_output_that_is_no_nar_is_passed_over(self) -> None:
         """A look that fails is logged and changes nothing."""

@@ -57,7 +57,7 @@ class PutNarInfoTests(UploadCase):
     def test_a_path_with_symbols_is_looked_into(self) -> None:
         """An upload of a path with debug information is told to what lists build IDs."""
         told: list[NarRecord] = []
-        self.core.records.has_symbols = told.append
+        self.core.records.symbols.on_unread = told.append
         one = upload("hello")
         path = StorePath(one.digest, "hello-debug")
         symbols = evolve(one, narinfo=evolve(one.narinfo, store_path=path))
