@@ -17,3 +17,11 @@ class RecentNixTests(realisations.Uploaded):
     release_name = "trixie"
     build_options = ("--option", "build-hook", "")
     """This Nix runs through its own loader, so its build hook would not find the program."""
+
+
+class NewestNixTests(realisations.Uploaded):
+    """The Nix of Debian's unstable suite, 2.34, whose signatures leave dependencies out."""
+
+    release_name = "sid"
+    build_options = ("--option", "build-hook", "")
+    """As above."""
