@@ -5,17 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-import shutil
-import subprocess
 from functools import partial
-from pathlib import Path
 
 import brotli
 import zstandard
 
 from tests.e2e.daemon import Daemon
 from tests.nars import Tree, archive
-from tests.services import require
 from tests.system.faults import Cut, Fault, Html, Only, Short, Silence, Status
 from tests.system.stage import Stage
 from tests.waiting import wait_until
@@ -177,36 +173,6 @@ class DebugTests(Stage):
         answer = self.ask(daemon, f"/buildid/{BUILD_ID}/debuginfo")
         self.assertEqual((200, SYMBOLS), (answer.status, answer.body))
         self.assertEqual(404, self.ask(daemon, f"/buildid/{'0' * 40}/debuginfo").status)
-
-    def test_debuginfod_client_finds_the_symbols(self) -> None:
-        """The client of Debian, as gdb uses it, gets the file by its build ID."""
-        program = shutil.which("debuginfod-find")
-        require(program, "debuginfod-find (the package debuginfod)")
-        assert program is not None
-        daemon = self.daemon(self.there)
-        environment = {
-            "DEBUGINFOD_URLS": daemon.url,
-            "DEBUGINFOD_CACHE_PATH": str(self.directory / "found"),
-            "HOME": str(self.directory),
-        }
-        done = subprocess.run(
-            [program, "debuginfo", BUILD_ID],
-            env=environment,
-            capture_output=True,
-            timeout=60,
-            check=True,
-        )
-        self.assertEqual(SYMBOLS, Path(done.stdout.decode().strip()).read_bytes())
-        for words in (
-            ("debuginfo", "0" * 40),
-            ("executable", BUILD_ID),
-            ("source", BUILD_ID, "/build/x.c"),
-        ):
-            done = subprocess.run(
-                [program, *words], env=environment, timeout=60, capture_output=True
-            )
-            self.assertEqual((1, b""), (done.returncode, done.stdout), words)
-            self.assertIn(b"No such file", done.stderr)
 
 
 class BesideTests(Stage):
