@@ -10,7 +10,7 @@ DROP_REASONS = ("queue", "allowance", "room", "idle", "failures", "away", "stopp
 
 
 class PrefetchMetrics(Registered):
-    """What was fetched before a client asked for it."""
+    """Narinfos and NARs that were fetched before a client asked for them."""
 
     def _add_prefetch(self) -> None:
         self.prefetched = Labelled(

@@ -6,10 +6,10 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, gatherResults
 
 from ncps.nix.keys import Signature
-from ncps.ports import Inventory, NarRecord, Totals
+from ncps.ports import NarRecord, Totals
 from tests.contract.catalog_inventory import InventoryContract
-from tests.contract.catalog_stored import FenceContract, StoredContract
-from tests.contract.running import Contract, start
+from tests.contract.catalog_stored import FenceContract, RecordContract, StoredContract
+from tests.contract.running import start
 from tests.contract.samples import (
     EARLY,
     digest_of,
@@ -24,15 +24,8 @@ from tests.contract.samples import (
 )
 
 
-class NarInfoContract(Contract):
+class NarInfoContract(RecordContract):
     """Narinfos and the NAR rows they bring."""
-
-    catalog: Inventory
-
-    async def nar_record(self, number: int) -> NarRecord:
-        found = await self.catalog.nar(key_of(number))
-        assert found is not None
-        return found
 
     async def test_an_empty_catalog_knows_nothing(self) -> None:
         """A NAR that was never recorded is absent in every query; to drop it is no error."""

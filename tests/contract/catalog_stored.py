@@ -24,8 +24,8 @@ from tests.contract.samples import (
 )
 
 
-class StoredContract(Contract):
-    """The life of stored bytes, verification, uses and counts."""
+class RecordContract(Contract):
+    """Contracts of one catalog."""
 
     catalog: Inventory
 
@@ -33,6 +33,10 @@ class StoredContract(Contract):
         found = await self.catalog.nar(key_of(number))
         assert found is not None
         return found
+
+
+class StoredContract(RecordContract):
+    """The life of stored bytes, verification, uses and counts."""
 
     async def test_stored_bytes_are_recorded(self) -> None:
         """After publication the record says so, whether a narinfo had named the NAR or not."""

@@ -7,13 +7,14 @@ import signal
 
 from ncps.nix.keys import SecretKey
 from tests.e2e.bucket import BucketDaemon
+from tests.system.keying import KeyCommands
 from tests.system.program import Done, run_ncps
 from tests.system.signing import SigningStage
 from tests.system.test_s3 import BucketStage
 from tests.waiting import free_port, wait_until
 
 
-class BucketKeysStage(BucketStage, SigningStage):
+class BucketKeysStage(KeyCommands, BucketStage, SigningStage):
     """A daemon on a new bucket that has not been started yet."""
 
     def setUp(self) -> None:
@@ -28,18 +29,6 @@ class BucketKeysStage(BucketStage, SigningStage):
         for secret in (self.server.secret_key, self.kept("cache.key").rpartition(":")[2]):
             self.assertFalse(secret and secret[:30] in done.stdout + done.stderr)
         return done
-
-    def said(self, *words: str, flags: tuple[str, ...] = ()) -> str:
-        """Return the output of a command that succeeds."""
-        done = self.keys(*words, flags=flags)
-        self.assertEqual((0, ""), (done.returncode, done.stderr))
-        return done.stdout
-
-    def refusal(self, *words: str, flags: tuple[str, ...] = ()) -> str:
-        """Return the one line of a command that fails."""
-        done = self.keys(*words, flags=flags)
-        self.assertEqual((1, "", 1), (done.returncode, done.stdout, done.stderr.count("\n")))
-        return done.stderr
 
     def kept(self, name: str) -> str:
         """Return an object of the bucket below `config`; empty if there is none."""

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 from ncps.nix.keys import SecretKey
+from tests.system.keying import KeyCommands
 from tests.system.life import LifeStage
 from tests.system.program import Done, run_ncps, settings_of
 from tests.system.signing import SigningStage
 
 
-class KeysStage(SigningStage):
+class KeysStage(KeyCommands, SigningStage):
     """A daemon that has not been started yet."""
 
     def setUp(self) -> None:
@@ -29,18 +30,6 @@ class KeysStage(SigningStage):
             for line in file.read_text().splitlines():
                 self.assertNotIn(line.rpartition(":")[2][:30], done.stdout + done.stderr)
         return done
-
-    def said(self, *words: str, flags: tuple[str, ...] = ()) -> str:
-        """Return the output of a command that succeeds."""
-        done = self.keys(*words, flags=flags)
-        self.assertEqual((0, ""), (done.returncode, done.stderr))
-        return done.stdout
-
-    def refusal(self, *words: str, flags: tuple[str, ...] = ()) -> str:
-        """Return the one line of a command that fails."""
-        done = self.keys(*words, flags=flags)
-        self.assertEqual((1, "", 1), (done.returncode, done.stdout, done.stderr.count("\n")))
-        return done.stderr
 
     def made_key(self, name: str) -> tuple[Path, SecretKey]:
         file = self.directory / f"{name}.secret"

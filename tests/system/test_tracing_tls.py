@@ -13,8 +13,10 @@ from tests.waiting import wait_until
 
 class TlsTests(TracingStage):
     def test_a_collector_that_speaks_tls(self) -> None:
-        """Its authority is that of OTEL_EXPORTER_OTLP_CERTIFICATE, or one of the system; a stranger
-        is told nothing."""
+        """Its authority is that of OTEL_EXPORTER_OTLP_CERTIFICATE, or one of the system.
+
+        A stranger is told nothing.
+        """
         authority = Authority(self.directory, "authority")
         certificate = authority.issue("collector")
         for kind, flag in (("grpc", "--otel-grpc-url"), ("http", "--otel-http-url")):

@@ -11,8 +11,10 @@ from tests.unit.cache.write.rig import upload
 
 class UploadTests(TracingStage, UploadStage):
     def test_uploads_are_traced(self) -> None:
-        """NAR and narinfo are parts of the client's trace, each with what was done for it; what a
-        refused narinfo says is in no span."""
+        """NAR and narinfo are parts of the client's trace, each with its own steps.
+
+        The text of a refused narinfo is in no span.
+        """
         collector = self.collector("grpc")
         daemon = self.traced(
             "http://127.0.0.1:9", options=["--otel-grpc-url", collector.url, ALLOWED]

@@ -12,7 +12,7 @@ MINUTE_S: Final = 60.0
 class Allowance:
     """An amount for each minute.
 
-    :param amount: what may be taken within a minute; it is all there at the start.
+    :param amount: the bytes for one minute; all of it is there at the start.
     """
 
     def __init__(self, clock: IReactorTime, amount: int) -> None:
@@ -24,7 +24,7 @@ class Allowance:
     def take(self, amount: int) -> bool:
         """Take a part; False, and nothing is taken, if that is more than is left.
 
-        What is larger than the whole may be taken when the whole is there, and is owed then.
+        A part that is larger than the whole may be taken when the whole is there, and is owed then.
         """
         now = self._clock.seconds()
         come_back = (now - self._since) * self._amount / MINUTE_S

@@ -68,7 +68,7 @@ class Prefetch:
         fetching = self._fetching_narinfos + self._fetching_nars
         return self._walks.narinfos + self._walks.nars + fetching
 
-    # What clients ask for
+    # Questions of clients
 
     def narinfo_asked(self, digest: str, served: ServedNarInfo) -> None:
         """Take note that a client has got a narinfo; lead on from it if that is of use."""
@@ -112,7 +112,7 @@ class Prefetch:
         self._is_on = False
         self._drop("stopped", self._walks.end_all())
 
-    # What waits
+    # Waiting items
 
     def _lead_on(self, walk: Walk, text: bytes, nar: NarRecord | None) -> None:
         """Have the references of a narinfo wait, and its NAR."""

@@ -10,12 +10,12 @@ from ncps.settings.kinds.values import SIZE, choice, integer
 
 @frozen(kw_only=True)
 class PrefetchSettings:
-    """What is fetched ahead (D6), and how much of it."""
+    """The kind and the amount of objects that are fetched ahead (D6)."""
 
     policy: str = setting(
         choice(("off", "narinfo", "small", "all")),
         "small",
-        "What ncps fetches ahead when a client asks for a narinfo that is new here. off: nothing. "
+        "Objects that ncps fetches ahead when a client asks for a new narinfo. off: nothing. "
         "narinfo: the narinfos of its references, and of theirs, level by level. small: these, "
         "and NARs of at most --cache-download-small-size. all: these, and all NARs.",
         flag="cache-prefetch",

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.aio.spool import Spool
-from ncps.aio.spool_reader import SpoolReader
 from ncps.aio.threads import Threads
 from ncps.errors import Corrupt
+from tests.fakes.client import Client
 from tests.fakes.spoolfile import CountedFile
 from tests.fakes.threads import InlineThreads
 
@@ -38,36 +38,6 @@ class Sha256:
         if self.bad_after is not None and self.seen > self.bad_after:
             raise Corrupt("not what it should be")
         self.hash.update(data)
-
-
-class Client:
-    """Reads a body to its end; `hold` makes it stop after each chunk until `go`."""
-
-    def __init__(self, body: SpoolReader, *, hold: bool = False) -> None:
-        self.body = body
-        self.chunks: list[bytes] = []
-        self.hold = hold
-        self._held: Deferred[None] | None = None
-        self.done = Deferred.fromCoroutine(self._read())
-
-    @property
-    def data(self) -> bytes:
-        return b"".join(self.chunks)
-
-    async def _read(self) -> None:
-        try:
-            async for chunk in self.body:
-                self.chunks.append(chunk)
-                if self.hold:
-                    self._held = Deferred()
-                    await self._held
-        finally:
-            self.body.close()
-
-    def go(self) -> None:
-        held, self._held = self._held, None
-        assert held is not None
-        held.callback(None)
 
 
 class SpoolCase(SynchronousTestCase):

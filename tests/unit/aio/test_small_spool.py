@@ -15,9 +15,10 @@ from ncps.aio.spool_reader import Overtaken
 from ncps.errors import Corrupt, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narcheck import FileDigest, NarDigest
+from tests.fakes.client import Client
 from tests.fakes.stores import MemoryNarStore
 from tests.fakes.threads import HeldThreads, InlineThreads
-from tests.unit.aio.spool_case import Client, Sha256, noise
+from tests.unit.aio.spool_case import Sha256, noise
 
 SIZE = 100_000
 KEY = cast("Any", "a key")

@@ -14,9 +14,10 @@ from ncps.aio.nowait import READ_SIZE
 from ncps.aio.spool_reader import HOLD_BACK, SpoolReader
 from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
+from tests.fakes.client import Client
 from tests.fakes.spoolfile import full_after
 from tests.fakes.threads import HeldThreads
-from tests.unit.aio.spool_case import MIB, Client, SpoolCase, noise, not_in_memory
+from tests.unit.aio.spool_case import MIB, SpoolCase, noise, not_in_memory
 
 
 class ReadingTests(SpoolCase):

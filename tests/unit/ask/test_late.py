@@ -8,9 +8,10 @@ from ncps.ask.health import FAILURES, SLOWEST_HEDGE_S
 from ncps.ask.opening import BUSY_S, LOOKS
 from ncps.cache.answers import ServedNar
 from ncps.errors import Corrupt, NotFound, Unavailable
+from tests.fakes.client import Client
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
-from tests.unit.cache.rig import Client, CoreCase
+from tests.unit.cache.rig import CoreCase
 
 HELD = Script(hold=True)
 OVERDUE = Unavailable("no answer within 53 s", timed_out=True)

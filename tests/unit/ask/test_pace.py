@@ -8,9 +8,10 @@ from twisted.internet.task import deferLater
 from ncps.ask.opening import paced
 from ncps.errors import NotFound, Unavailable, Unconfirmed
 from ncps.settings.schema.upstream import UpstreamsSettings
+from tests.fakes.client import Client
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
-from tests.unit.cache.rig import Client, CoreCase
+from tests.unit.cache.rig import CoreCase
 
 SIZE = 300_000
 HALF = 150_000

@@ -27,10 +27,10 @@ from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.nix.judge import Judge, Look
 from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
-from ncps.ports import Body
 from ncps.settings.schema.cache import DownloadSettings
 from ncps.settings.schema.upstream import UpstreamsSettings
 from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.client import Client
 from tests.fakes.leases import MemoryLeases, MemoryNotices
 from tests.fakes.metrics import series
 from tests.fakes.peers import ScriptedPeers
@@ -44,38 +44,6 @@ from tests.fakes.world import fake_world
 T = TypeVar("T")
 
 PATIENCE_S = 60.0
-
-
-class Client:
-    """Reads a body to its end; `hold` makes it wait after every chunk until `go`."""
-
-    def __init__(self, body: Body, *, hold: bool = False) -> None:
-        self.body = body
-        self.data = b""
-        self._hold = hold
-        self._held: Deferred[None] | None = None
-        self.done = Deferred.fromCoroutine(self._read())
-
-    async def _read(self) -> None:
-        try:
-            async for chunk in self.body:
-                self.data += chunk
-                if self._hold:
-                    self._held = Deferred()
-                    await self._held
-        finally:
-            self.body.close()
-
-    def go(self) -> None:
-        """Take the next chunk."""
-        held, self._held = self._held, None
-        if held is not None:
-            held.callback(None)
-
-    def leave(self) -> None:
-        """Disconnect."""
-        self.done.addErrback(lambda _: None)
-        self.done.cancel()
 
 
 class CoreCase(SynchronousTestCase):

@@ -1,1 +1,1 @@
-"""What is fetched before a client asks for it."""
+"""Fetches before a client asks."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ncps.nix.narurl import NarKey
 from ncps.ports import NarRecord
+from tests.fakes.client import Client
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script, ScriptedUpstream
-from tests.unit.cache.rig import Client, CoreCase
+from tests.unit.cache.rig import CoreCase
 
 SIZE = 300_000
 

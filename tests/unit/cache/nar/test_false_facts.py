@@ -13,9 +13,10 @@ from ncps.nix.hashes import sha256_of
 from ncps.nix.judge import Look
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
+from tests.fakes.client import Client
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
-from tests.unit.cache.rig import Client, CoreCase
+from tests.unit.cache.rig import CoreCase
 
 FALSE_HASH = sha256_of(b"false")
 SIZE = 300_000

@@ -10,9 +10,9 @@ from ncps.cache.answers import Outcome
 from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body
+from tests.fakes.client import Client
 from tests.fakes.upstream import Script
 from tests.unit.cache.nar.rig import NarsCase
-from tests.unit.cache.rig import Client
 
 
 class HealingTests(NarsCase):

@@ -10,9 +10,10 @@ from ncps.errors import Corrupt, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
+from tests.fakes.client import Client
 from tests.fakes.samples import Sample, sample
 from tests.fakes.upstream import Script
-from tests.unit.cache.rig import Client, CoreCase
+from tests.unit.cache.rig import CoreCase
 
 SIZE = 300_000
 

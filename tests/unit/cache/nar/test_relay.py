@@ -13,10 +13,11 @@ from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.hashes import sha256_of
 from ncps.nix.judge import SLACK
 from ncps.ports import Lease
+from tests.fakes.client import Client
 from tests.fakes.leases import MemoryLeases
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
-from tests.unit.cache.rig import PATIENCE_S, Client, CoreCase
+from tests.unit.cache.rig import PATIENCE_S, CoreCase
 
 SIZE = 300_000
 HALF = 150_000

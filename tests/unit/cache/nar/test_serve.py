@@ -15,10 +15,10 @@ from ncps.nix.hashes import sha256_of
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import NarKey
 from tests.fakes.catalog import MemoryCatalog
+from tests.fakes.client import Client
 from tests.fakes.samples import sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.nar.rig import SIZE, NarsCase
-from tests.unit.cache.rig import Client
 
 
 class MissTests(NarsCase):

@@ -14,6 +14,7 @@ from ncps.aio.small_spool import PROMPT_S
 from ncps.cache.answers import Resized
 from ncps.errors import Corrupt, StorageFull, Unavailable
 from ncps.ports import Stat
+from tests.fakes.client import Client
 from tests.fakes.upstream import Script
 from tests.unit.cache.nar import (
     test_adopt,
@@ -26,7 +27,7 @@ from tests.unit.cache.nar import (
     test_serve,
 )
 from tests.unit.cache.nar.rig import NarsCase
-from tests.unit.cache.rig import Client, CoreCase
+from tests.unit.cache.rig import CoreCase
 
 SMALL = 1 << 20
 

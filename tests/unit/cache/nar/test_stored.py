@@ -6,10 +6,11 @@ from attrs import evolve
 
 from ncps.cache.nar.stored import DecodedBody, locate_stored
 from ncps.errors import Corrupt, Unavailable
+from tests.fakes.client import Client
 from tests.fakes.samples import compressed, sample
 from tests.fakes.stores import MemoryBody
 from tests.fakes.threads import HeldThreads, InlineThreads
-from tests.unit.cache.rig import Client, CoreCase
+from tests.unit.cache.rig import CoreCase
 
 SIZE = 400_000
 
