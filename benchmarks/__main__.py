@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of all data; default 1")
     parser.add_argument("--log", type=Path, help="append the run as one line of JSON to this file")
     parser.add_argument("--go", type=Path, help="the Go program ncps; `start` measures it, too")
-    parser.add_argument("--directory", type=Path, help="where temporary files go; needs 5 GB")
+    parser.add_argument("--directory", type=Path, help="where temporary files go; needs 11 GB")
     return parser.parse_args()
 
 

@@ -1,11 +1,13 @@
 """Clients that upload large NARs at the same time, in a process of their own.
 
     python -m benchmarks.senders hold PORT CONNECTIONS SIZE
+    python -m benchmarks.senders plain PORT CONNECTIONS SIZE
     python -m benchmarks.senders whole PORT CONNECTIONS SIZE
 
 `hold` announces files of SIZE bytes and sends them as fast as they are taken, until its standard
 input closes or a file is whole but for its last bytes; it prints a line when all have begun.
-`whole` sends files in zstd whose NARs have SIZE bytes, to the end. Each prints one line of JSON.
+`plain` sends files of about SIZE bytes to the end, `whole` files in zstd whose NARs have that size.
+Each prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -35,23 +37,24 @@ class Sender(threading.Thread):
     :ivar trouble: the error, or the status line of an answer without success.
     """
 
-    def __init__(self, port: int, size: int, seed: int, *, is_whole: bool) -> None:
+    def __init__(self, port: int, size: int, seed: int, how: str) -> None:
         super().__init__(daemon=True)
         self.sent = 0
         self.trouble = ""
         self._port = port
         self._size = size
         self._seed = seed
-        self._is_whole = is_whole
+        self._send = {
+            "hold": self._send_most,
+            "plain": self._send_plain,
+            "whole": self._send_whole,
+        }[how]
 
     def run(self) -> None:
         """See `threading.Thread`."""
         try:
             with socket.create_connection(("127.0.0.1", self._port)) as line:
-                if self._is_whole:
-                    self._send_whole(line)
-                else:
-                    self._send_most(line)
+                self._send(line)
         except OSError as error:
             self.trouble = str(error)
 
@@ -70,11 +73,25 @@ class Sender(threading.Thread):
             line.sendall(block)
             self.sent += len(block)
 
+    def _send_plain(self, line: socket.socket) -> None:
+        digest, size = hashlib.sha256(), 0
+        for block in nar_blocks(self._size, self._seed):
+            digest.update(block)
+            size += len(block)
+        self._begin(line, digest.digest(), "", size)
+        for block in nar_blocks(self._size, self._seed):
+            line.sendall(block)
+            self.sent += len(block)
+        self._see_success(line)
+
     def _send_whole(self, line: socket.socket) -> None:
         file = b"".join(self._pieces())
         self._begin(line, hashlib.sha256(file).digest(), ".zst", len(file))
         line.sendall(file)
         self.sent = len(file)
+        self._see_success(line)
+
+    def _see_success(self, line: socket.socket) -> None:
         answer = line.recv(PIECE)
         if b" 201 " not in answer.partition(b"\r\n")[0]:
             self.trouble = answer.partition(b"\r\n")[0].decode()
@@ -91,12 +108,11 @@ class Sender(threading.Thread):
 def main() -> None:
     """Upload."""
     how, port, connections, size = sys.argv[1], *map(int, sys.argv[2:5])
-    is_whole = how == "whole"
-    senders = [Sender(port, size, seed, is_whole=is_whole) for seed in range(connections)]
+    senders = [Sender(port, size, seed, how) for seed in range(connections)]
     began = time.monotonic()
     for sender in senders:
         sender.start()
-    if is_whole:
+    if how != "hold":
         for sender in senders:
             sender.join()
     else:

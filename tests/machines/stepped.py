@@ -5,7 +5,8 @@
 At its start it gives a test the means to see these calls (seccomp_unotify(2)): a descriptor, over
 the Unix socket SOCKET. `Steps` is the end of the test. It lets every call go on, or kills the
 process in place of the call that the test has chosen by number. So the test names no place in the
-program, and meets each step of it, the ones of SQLite among them.
+program, and meets each step of it, the ones of SQLite among them. What it sends to a server that
+the test has named is a step by the first line of the request.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -78,6 +80,13 @@ _SECCOMP: Final = {"x86_64": 317, "aarch64": 277}
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SET_MODE_FILTER, _NEW_LISTENER = 1, 1 << 3
 _ALLOW, _ASK = 0x7FFF0000, 0x7FC00000
+S3: Final = "S3"
+"""The name of a server that speaks HTTP."""
+
+_METHODS: Final = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
+_LONGEST: Final = 160
+"""Bytes of a message that are shown."""
+
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _RECEIVE, _SEND, _GO_ON = 0xC0502100, 0xC0182101, 1
 _CALL: Final = struct.Struct("=QIIiIQ6Q")
@@ -129,16 +138,21 @@ class Steps:
     Several writes to one file without another call between them are one call: the pages of a
     database, and the pieces of a body.
 
+    :param servers: names of servers by their port. Each request or statement for one of them is a
+        call of its own, such as `S3 PUT /bucket/key HTTP/1.1`; the body of a request is none.
     :ivar taken: the calls since `kill_at`, such as `fsync tmp/spool-1`, in the order in which the
         daemon wanted them.
     :ivar is_over: whether the daemon was killed since then.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, servers: Mapping[int, str] | None = None) -> None:
         self.taken: list[str] = []
         self.is_over = False
         self._directory = directory
+        self._servers = servers or {}
+        self._ports: dict[str, int] = {}
         self._fatal = 0
+        self._is_watched = False
         self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(directory / "steps"))
@@ -154,11 +168,13 @@ class Steps:
         """Kill the daemon in place of its call of this number from now on, from 1; 0: never."""
         with self._lock:
             self.taken, self.is_over, self._fatal = [], False, number
+            self._is_watched = True
 
     def spare(self) -> bool:
         """Let the daemon live from now on; return whether it does."""
         with self._lock:
             self._fatal = 0
+            self._is_watched = False  # to name each call of a start takes longer than the start
             return not self.is_over
 
     def close(self) -> None:
@@ -191,9 +207,10 @@ class Steps:
 
     def _judge(self, descriptor: int, call: bytearray) -> None:
         identity, pid, _, number, _, _, *arguments = _CALL.unpack(call)
-        step = self._name(pid, _NAMES[number], arguments[0])
+        step = self._name(pid, _NAMES[number], arguments) if self._is_watched else ""
+        is_message = step.partition(" ")[0] in self._servers.values()
         with self._lock:
-            is_new = bool(step) and self.taken[-1:] != [step]
+            is_new = bool(step) and (is_message or self.taken[-1:] != [step])
             if is_new:
                 self.taken.append(step)
             if is_new and len(self.taken) == self._fatal:
@@ -203,17 +220,47 @@ class Steps:
         reply = bytearray(_REPLY.pack(identity, 0, 0, _GO_ON))
         fcntl.ioctl(descriptor, _SEND, reply)
 
-    def _name(self, pid: int, name: str, argument: int) -> str:
-        """The words for a call; empty for one that writes to no file and to no client."""
+    def _name(self, pid: int, name: str, arguments: list[int]) -> str:
+        """The words for a call; empty for one that writes to no file, client or named server."""
         if name not in _ON_DESCRIPTORS:
             return name
-        target = str(Path(f"/proc/{pid}/fd/{argument}").readlink())
+        target = str(Path(f"/proc/{pid}/fd/{arguments[0]}").readlink())
         if target.startswith("socket:"):
-            return name
+            server = self._server_of(pid, target)
+            return _message(pid, server, arguments) if server else name
         place = Path(target.removesuffix(" (deleted)"))
         if not place.is_relative_to(self._directory) or place.name == "log":
             return ""
         return f"{name} {place.relative_to(self._directory)}"
+
+    def _server_of(self, pid: int, target: str) -> str | None:
+        """The name of the server at the other end of a socket, if it is one of ours."""
+        if not self._servers:
+            return None
+        if target not in self._ports:  # the kernel counts them up, so none means another one later
+            self._ports[target] = _remote_port(pid, target[8:-1])
+        return self._servers.get(self._ports[target])
+
+
+def _remote_port(pid: int, inode: str) -> int:
+    """The port at the other end of a TCP connection; 0 if it is none over IPv4."""
+    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[9] == inode:
+            return int(fields[2].rpartition(":")[2], 16)
+    return 0
+
+
+def _message(pid: int, server: str, arguments: list[int]) -> str:
+    """The words for bytes that are sent to a server; empty for a piece of a body."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        memory.seek(arguments[1])
+        data = memory.read(min(arguments[2], _LONGEST))
+    if server == S3:
+        if not data.startswith(_METHODS):
+            return ""
+        data = data.partition(b"\r\n")[0]
+    return f"{server} {''.join(chr(each) for each in data if 32 <= each < 127)}"
 
 
 def main() -> int:

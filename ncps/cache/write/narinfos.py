@@ -10,6 +10,7 @@ meanwhile.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -35,6 +36,17 @@ _PREFIX: Final = "nar/"
 
 LONG: Final = 16 * 1024
 """Bytes of a narinfo that a thread reads: a shorter one takes less time than to wait for it."""
+
+
+class _Removed(Unavailable):
+    """The NAR of a narinfo is not stored any more."""
+
+
+def key_in(narinfo: NarInfo) -> NarKey:
+    """Return the key in the URL of an uploaded narinfo. Raises Malformed if it has none."""
+    if not narinfo.url.startswith(_PREFIX):
+        raise Malformed(f"URL must begin with {_PREFIX}, as in nar/<FileHash>.nar.xz")
+    return NarKey.parse(narinfo.url.removeprefix(_PREFIX))
 
 
 class NarInfoUploads:
@@ -69,12 +81,19 @@ class NarInfoUploads:
         trusted = await vetting.apart_for(narinfo, partial(self._trust.judge, narinfo))
         if await self._world.removals.is_blocked(digest):
             raise blocked(path.base)
-        nar = await self._nar_of(trusted.narinfo)
+        fresh = self._inspection.unclaimed(key_in(trusted.narinfo))
+        nar = await self._nar_of(trusted.narinfo, fresh)
         if trusted.unproven is not None:
             await self._inspection.prove(nar, trusted.narinfo, trusted.unproven)
         if self._rules.needs_references:
             await self._find_references(narinfo)
-        outcome = await self._accept(trusted.narinfo, nar.key)
+        try:
+            outcome = await self._accept(trusted.narinfo, nar.key)
+        except _Removed:
+            if fresh is None:
+                raise
+            nar = await self._nar_of(trusted.narinfo, None)  # it was removed before this began
+            outcome = await self._accept(trusted.narinfo, nar.key)
         self._log.info(
             "narinfo of {path} was uploaded by {client}: {outcome}; trusted because of its"
             " {voucher}",
@@ -85,16 +104,15 @@ class NarInfoUploads:
         )
         return outcome
 
-    async def _nar_of(self, narinfo: NarInfo) -> NarRecord:
-        """Return the row of the NAR that a narinfo names. Raises Malformed if that is not here."""
-        if not narinfo.url.startswith(_PREFIX):
-            raise Malformed(f"URL must begin with {_PREFIX}, as in nar/<FileHash>.nar.xz")
-        key = NarKey.parse(narinfo.url.removeprefix(_PREFIX))
-        nar = self._inspection.unclaimed(key)
-        try:
-            nar = nar or await self._known.nars.find_stored(key)
-        except NotFound:
-            nar = None
+    async def _nar_of(self, narinfo: NarInfo, fresh: NarRecord | None) -> NarRecord:
+        """Return the row of the NAR that a narinfo names. Raises Malformed if that is not here.
+
+        :param fresh: the row as this process has written it a moment ago, if it has.
+        """
+        key, nar = key_in(narinfo), fresh
+        if nar is None:
+            with suppress(NotFound):
+                nar = await self._known.nars.find_stored(key)
         if nar is None:
             raise Malformed(f"{key.url} is not here: upload the NAR before its narinfo")
         nar = await self._inspection.facts(nar, narinfo)
@@ -132,7 +150,7 @@ class NarInfoUploads:
         try:
             nar = await self._catalog.nar(key)
             if nar is None or not nar.is_stored or nar.nar_hash != narinfo.nar_hash:
-                raise Unavailable(f"{key.url} was removed meanwhile: upload the NAR again")
+                raise _Removed(f"{key.url} was removed meanwhile: upload the NAR again")
             if nar.uploaded_at is None and not nar.upstream:
                 # Its process died before it wrote the row, and the bytes were found in the store.
                 nar = evolve(nar, uploaded_at=utc_now(self._world.clock))

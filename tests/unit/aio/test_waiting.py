@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -144,6 +144,14 @@ class WithinTests(SynchronousTestCase):
         self.work.errback(NotFound("no"))
         self.failureResultOf(failing, NotFound)
         self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_work_that_is_done_already_needs_no_timer(self) -> None:
+        """A lease that is free, for one."""
+        self.patch(self.clock, "callLater", lambda *_: self.fail("a timer"))
+        self.work.callback(7)
+        self.assertEqual(7, self.successResultOf(self.within()))
+        self.work = fail(NotFound("no"))
+        self.failureResultOf(self.within("late"), NotFound)
 
     def test_late_work_is_cancelled(self) -> None:
         """Twisted's error for work that is late; it got its time in full."""

@@ -1,0 +1,84 @@
+"""A daemon that dies at each step of an upload; the tests of one store after another use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+from tests.e2e.daemon import Daemon
+from tests.fakes.samples import Sample
+from tests.machines.stepped import Steps
+from tests.system.uploader import UploadStage
+from tests.unit.cache.write.rig import upload
+from tests.waiting import wait_until
+
+DONE = (200, 201)
+
+MOST = 300
+"""Steps of an upload, at most: a test that finds more does not find the end."""
+
+
+class DyingStage(UploadStage):
+    """The daemon dies in place of its first call of an upload, then of its second, and so on."""
+
+    served_by: Daemon
+    steps: Steps
+
+    def begin(self, daemon: Daemon, steps: Steps) -> None:
+        """Start a daemon whose calls are steps."""
+        self.served_by, self.steps = daemon, steps
+        self.addCleanup(steps.close)
+        daemon.main = "tests.machines.stepped"
+        daemon.environment = steps.environment
+        daemon.start()
+
+    def put_all(self, one: Sample) -> list[int]:
+        """Upload a path; return the statuses that came, 0 for none."""
+        statuses = [self.put_nar(self.served_by, one)[0]]
+        if statuses[0] in DONE:
+            statuses.append(self.put_narinfo(self.served_by, one)[0])
+        return statuses
+
+    def see(self, one: Sample, statuses: Sequence[int]) -> None:
+        """Check after a death that all is there that was answered, and that the rest is whole."""
+        daemon = self.served_by
+        answer = self.ask(daemon, f"/upload/{one.url}")
+        self.assertIn(answer.status, (200,) if statuses[0] in DONE else (200, 404))
+        if answer.status == 200:
+            self.assertEqual(one.file, answer.body)
+        answer = self.ask(daemon, f"/upload/{one.digest}.narinfo")
+        self.assertIn(answer.status, (200,) if statuses[1:] in ([200], [201]) else (200, 404))
+        if answer.status == 200:
+            self.assert_served_whole(daemon, one)
+        self.see_store()
+
+    def see_store(self) -> None:
+        """Check that each object under the name of a NAR is whole, and nothing is unfinished."""
+        raise NotImplementedError
+
+    def die_at_each_step(self, size: int, *compressions: str) -> set[str]:
+        """Kill the daemon at each call; it starts, and the same upload succeeds.
+
+        Return the calls.
+        """
+        daemon = self.served_by
+        met: list[str] = []
+        for number in count(1):
+            self.assertLess(number, MOST, met)
+            one = upload(f"step-{number}", compressions[number % len(compressions)], size)
+            self.steps.kill_at(number)
+            statuses = self.put_all(one)
+            if self.steps.spare():
+                self.assertEqual([201, 201], statuses)
+                break
+            met.append(self.steps.taken[-1])
+            wait_until(lambda: daemon.process.poll() is not None, "the death", daemon=daemon)
+            daemon.start()
+            try:
+                self.see(one, statuses)
+                self.assertLessEqual({*self.put_all(one)}, {*DONE})
+                self.assert_served_whole(daemon, one)
+            except AssertionError as error:
+                raise AssertionError(f"killed before {met[-1]} {statuses}: {error}") from error
+        self.assert_served_whole(daemon, one)
+        return set(met)
