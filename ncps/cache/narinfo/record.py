@@ -150,11 +150,11 @@ class Records:
             return True
         if trail.current().has_come_round:  # no upstream would be asked for its NAR, either
             return False
-        if self._is_arriving(item.nar.key):
-            return True
         fresh_s = EVICTED_REFRESH_S if item.nar.was_stored else REFRESH_S
         is_fresh = abs(self._wall() - item.fetched_at) < fresh_s  # from the future: a clock was set
-        return is_fresh and self._upstreams.is_reachable(item.upstream)
+        if is_fresh and self._upstreams.is_reachable(item.upstream):
+            return True
+        return self._is_arriving(item.nar.key)
 
     async def record(self, vetted: Vetted) -> KnownNarInfo:
         """Write a narinfo down and hold it; one that cannot be written is served all the same.

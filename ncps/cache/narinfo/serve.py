@@ -99,9 +99,8 @@ class NarInfos:
 
     def repeated(self, digests: Collection[str]) -> None:
         """See `Cache`."""
-        for digest in digests:
-            self._uses.narinfo(digest)
-            self._memory.get(digest)  # is younger by that
+        self._uses.narinfos(digests)
+        self._memory.renew(digests)
 
     def unrecorded(self, key: NarKey) -> NarRecord | None:
         """Return what a narinfo in memory says of a NAR the catalog does not know."""

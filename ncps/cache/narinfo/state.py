@@ -5,7 +5,7 @@ Narinfos are held as they are served, as rendered text by hash, bounded in bytes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final, Self, TypeVar
@@ -108,6 +108,11 @@ class NarInfoMemory:
             self._by_digest.renew(digest)
         return self._by_digest.get(digest)
 
+    def renew(self, digests: Iterable[str]) -> None:
+        """Make narinfos the youngest: they were served. Harmless for those that are not held."""
+        for digest in digests:
+            self._by_digest.renew(digest)
+
     def nar(self, key: NarKey) -> NarRecord | None:
         """Return the record of a NAR that a held narinfo points at."""
         for item in self._items_of(key):
@@ -189,6 +194,11 @@ class LastUse:
         """Note that a narinfo was served."""
         if len(self._narinfos) < MAX_WAITING:
             self._narinfos[digest] = self._now()
+
+    def narinfos(self, digests: Iterable[str]) -> None:
+        """Note that narinfos were served."""
+        room = max(0, MAX_WAITING - len(self._narinfos))
+        self._narinfos.update(dict.fromkeys(islice(digests, room), self._now()))
 
     def nar(self, key: NarKey) -> None:
         """Note that a NAR was served."""

@@ -25,8 +25,12 @@ class UsesTests(CoreCase):
             uses.nar(key)
             uses.narinfo(str(number))
         self.assertEqual((2, 2), (len(uses._nars), len(uses._narinfos)))
+        uses.narinfos({"3", "4"})
+        self.assertEqual(2, len(uses._narinfos))
         self.get(uses.flush())
         self.assertEqual((0, 0), (len(uses._nars), len(uses._narinfos)))
+        uses.narinfos({"3", "4", "5"})
+        self.assertEqual(2, len(uses._narinfos))
 
     def test_many_times_are_made_in_pieces(self) -> None:
         """Each piece is written before the next one is made."""
