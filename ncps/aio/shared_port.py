@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocolFactory
 from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 
-PATIENCE_S: Final = 0.02
+PATIENCE_S: Final = 0.05
 """Seconds that a client waits for the process that has the fewest connections."""
 MOST_A_TURN: Final = 32
 """Connections that one turn takes, so that those that are there wait no longer for their bytes."""
