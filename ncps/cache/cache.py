@@ -49,7 +49,7 @@ class PullThrough(Cache):
         self._looks = Looks(
             world.clock,
             world.tasks,
-            {"database": world.catalog.totals, "storage": lambda: config.get("cache.key")},
+            {"database": world.inventory.stored_bytes, "storage": lambda: config.get("cache.key")},
         )
         self._upstreams = world.upstreams
         self._trouble_with_leases = trouble_with_leases

@@ -14,6 +14,13 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import EvictedNar, Forgotten, IdleNar
 
 _ONLY_COPY: Final = "k.uploaded_at IS NOT NULL AND k.upstream = ''"
+_ONLY_COPIES: Final = f"k.uploaded_at >= 0 AND {_ONLY_COPY}"
+"""The same; engines look for a range in the index on `uploaded_at`, and not for all but NULL."""
+
+SIZE_OF_ONLY_COPIES: Final = (
+    "SELECT COALESCE(SUM(k.stored_size), 0) FROM nar_files k"  # noqa: S608 - ours
+    f" WHERE k.stored_at IS NOT NULL AND {_ONLY_COPIES}"
+)
 
 
 def _find(which: str, pinned: str = "", is_free: str = "") -> str:
@@ -49,7 +56,7 @@ SELECT {NAR_COLUMNS}, t.used_at FROM (
 """  # noqa: S608 - columns
 
 
-_WHICH: Final = {True: _ONLY_COPY, False: f"NOT ({_ONLY_COPY})"}
+_WHICH: Final = {True: _ONLY_COPIES, False: f"NOT ({_ONLY_COPY})"}
 _FIND: Final = {only_copies: _find(which) for only_copies, which in _WHICH.items()}
 _FIND_BESIDE_PINS: Final = {
     only_copies: _find(which, f"LEFT JOIN ({PINNED}) q ON q.id = k.id", "AND q.id IS NULL")
@@ -113,11 +120,7 @@ def find(txn: Any, before: datetime, limit: int, *, only_copies: bool = False) -
 
 def only_copies(txn: Any) -> int:
     """Return the bytes of stored uploads that no upstream is known to have."""
-    row = txn.execute(
-        "SELECT COALESCE(SUM(k.stored_size), 0) FROM nar_files k"  # noqa: S608 - ours
-        f" WHERE k.stored_at IS NOT NULL AND {_ONLY_COPY}"
-    ).fetchone()
-    return int(row[0])
+    return int(txn.execute(SIZE_OF_ONLY_COPIES).fetchone()[0])
 
 
 def abandoned(txn: Any, before: datetime, limit: int) -> list[IdleNar]:

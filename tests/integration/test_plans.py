@@ -8,7 +8,7 @@ from typing import Any, cast
 from twisted.internet import reactor as _reactor
 from twisted.trial.unittest import TestCase
 
-from ncps.database import migrate, narinfos
+from ncps.database import idle, migrate, narinfos
 from ncps.database.catalog import SqlCatalog
 from ncps.database.dialects.sqlite import SQLite
 from ncps.database.local import LocalDatabase
@@ -49,6 +49,20 @@ class PlanTests(TestCase):
             return list(rows)
 
         return await database.read(ask)
+
+    async def test_uploads_are_added_up_by_an_index(self) -> None:
+        """SQLite looks at the rows of uploads alone, and not at those of all stored NARs."""
+        dialect = SQLite(self.directory / "db.sqlite")
+        migrate.up(dialect)
+        database = LocalDatabase(reactor, dialect, Metrics())
+        database.open()
+        self.addCleanup(database.close)
+
+        def explain(txn: Any) -> str:
+            return str(txn.execute(f"EXPLAIN QUERY PLAN {idle.SIZE_OF_ONLY_COPIES}").fetchall())
+
+        found = await database.read(explain)
+        self.assertIn("nar_files_uploaded_at (uploaded_at>", found)
 
     async def test_sqlite(self) -> None:
         """SQLite searches each table by an index."""

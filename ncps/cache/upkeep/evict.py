@@ -37,8 +37,8 @@ from ncps.ports import EvictedNar, IdleNar, Lease
 LEASE: Final = "lru"
 """Name of the lease of the process that removes bytes from the store."""
 
-SCAN: Final = 2000
-"""Candidates read at once: each reading looks through all NARs."""
+SCAN: Final = 10_000
+"""Candidates read at once, of 1 KiB each: each reading looks through all NARs."""
 BATCH: Final = 50
 """NARs that one transaction marks."""
 REST_S: Final = 30.0
