@@ -20,6 +20,7 @@ from benchmarks import (
     databases,
     dead,
     far,
+    lag,
     leases,
     machine,
     nar_hits,
@@ -29,6 +30,7 @@ from benchmarks import (
     references,
     replicas,
     s3_hits,
+    scale,
     slow_readers,
     start,
     tls,
@@ -66,6 +68,8 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "upload-memory": upload_memory.measure,
     "bulk": bulk.measure,
     "start": start.measure,
+    "lag": lag.measure,
+    "scale": scale.measure,
 }
 
 

@@ -154,11 +154,14 @@ def _daemons(stand: Stand) -> Mapping[str, Daemon]:
 
 
 def _remember(daemon: Daemon, listed: Path) -> None:
-    """Have each worker answer each narinfo once, so that it has all of them in memory."""
+    """Have each worker answer each narinfo, so that it has all of them in memory.
+
+    In the first turn workers store them, and tell each other to forget what they had of them.
+    """
     count = 2 * len(worker_pids(daemon))
     lines = [http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=60) for _ in range(count)]
     try:
-        for path in listed.read_text().split():
+        for path in listed.read_text().split() * 2:
             for line in lines:
                 line.request("GET", path)
                 line.getresponse().read()

@@ -1,0 +1,121 @@
+"""Turns of the reactor while downloads, an upload, inspection and eviction go on at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+
+from benchmarks.machine import PROJECT
+from benchmarks.report import Figure
+from benchmarks.rounds import Spread
+from benchmarks.sink import Fetch
+from benchmarks.stand import Stand, get
+from tests.e2e.daemon import Daemon
+from tests.machines.turns import Turns, take_turns
+
+LARGE = 64 << 20
+SMALL = 100_000
+CLIENTS = 25
+COLD = 400
+COLD_SIZE = 48 << 10
+COLD_CLIENTS = 8
+UPLOAD = 64 << 20
+STORE = "80M"
+"""So little that something has to go all the time."""
+SECONDS = 10
+LONGEST_S = 900.0
+MOST_MS = 20.0
+POINT = f"{CLIENTS} downloads, {COLD_CLIENTS} cold ones, an upload, inspection and eviction at once"
+
+
+def _load(stand: Stand, daemon: Daemon, running: ExitStack) -> list[subprocess.Popen[str]]:
+    """Start the clients, each in a process of its own."""
+    small, large = stand.material.nar(SMALL), stand.material.nar(LARGE)
+    for made in (small, large):
+        get(daemon.port, f"/{made.digest}.narinfo")
+        get(daemon.port, made.path)
+    pull = ("benchmarks.sink", "pull", str(daemon.port))
+    words = [
+        (*pull, small.path, str(CLIENTS - 5), str(SECONDS)),
+        (*pull, large.path, "5", str(SECONDS)),
+        ("benchmarks.senders", "whole", str(daemon.port), "1", str(UPLOAD)),
+        ("benchmarks.cold_client", str(daemon.port), str(COLD_CLIENTS)),
+    ]
+    started = []
+    for one in words:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *one],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        running.callback(process.wait)
+        running.callback(process.kill)
+        started.append(process)
+    pipe = started[-1].stdin
+    assert pipe is not None
+    cold = [stand.material.nar(COLD_SIZE) for _ in range(COLD)]
+    pipe.write("".join(f"/{made.digest}.narinfo {made.path}\n" for made in cold))
+    pipe.close()
+    return started
+
+
+def _ask(daemon: Daemon, started: list[subprocess.Popen[str]]) -> list[float]:
+    """Ask for /healthz until the clients have ended; return the milliseconds of each answer."""
+    probe, found = Fetch(daemon.port, "/healthz"), []
+    end = time.monotonic() + LONGEST_S
+    while any(process.poll() is None for process in started) and time.monotonic() < end:
+        began = time.monotonic()
+        probe.ask()
+        while not probe.take():
+            pass
+        found.append((time.monotonic() - began) * 1000)
+        time.sleep(0.005)
+    probe.socket.close()
+    return sorted(found)
+
+
+def _figures(turns: Turns, answers: list[float]) -> list[Figure]:
+    found = []
+    for label, part in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("longest", 1.0)):
+        found.append(
+            Figure(
+                point=POINT,
+                quantity=f"turn, {label}, CPU ms",
+                ours=Spread([turns.quantile_s(part) * 1000]),
+                most=MOST_MS if label == "p99.9" else None,
+                digits=".1f",
+            )
+        )
+        at = min(len(answers) - 1, int(len(answers) * part))
+        found.append(
+            Figure(
+                point=POINT,
+                quantity=f"/healthz, {label}, ms",
+                ours=Spread([answers[at]]),
+                digits=".1f",
+            )
+        )
+    return found
+
+
+def measure(stand: Stand) -> list[Figure]:
+    """Measure; the stacks of long turns go to standard error."""
+    directory = stand.fresh("lag")
+    options = ("--cache-allow-put-verb", "--cache-max-size", STORE, "--cache-verify-rate", "16M")
+    daemon = Daemon(directory, stand.daemon.upstreams, options=options)
+    file = directory / "turns"
+    daemon.program = ("-m", "tests.machines.turns", str(file))
+    with ExitStack() as running:
+        running.callback(daemon.kill)
+        daemon.start()
+        take_turns(file)
+        answers = _ask(daemon, _load(stand, daemon, running))
+        turns = take_turns(file)
+    stacks = directory / "turns.stacks"
+    if stacks.exists():
+        sys.stderr.write(stacks.read_text())
+    return _figures(turns, answers)
