@@ -144,8 +144,10 @@ class DebugTests(Stage):
         self.assertEqual(SYMBOLS, self.ask(daemon, f"/buildid/{BUILD_ID}/debuginfo").body)
 
     def test_symbols_of_any_nar_that_was_fetched(self) -> None:
-        """Small ones and large ones, in each compression: their build IDs are known without a
-        question to an upstream, and none of them was read for that once more."""
+        """The build IDs of small and large ones, in each compression, are known.
+
+        No upstream is asked for that, and no NAR is read once more.
+        """
         daemon = self.daemon(self.there)
         paths = {}
         for number, (compression, size) in enumerate(

@@ -137,8 +137,7 @@ class IndexTests(ExtrasCase):
         self.assertEqual(link_to(f"../{one.key.url}"), self.kept.objects.pop(FETCHED))
 
     def test_symbols_are_known_once_their_nar_is_stored(self) -> None:
-        """In each compression, whatever the name of the path, and without a look at the NAR apart
-        from the one that verifies it."""
+        """The verification finds them, in each compression and for paths of any name."""
         for end in ("", "-debug"):
             for compression in ("none", "zstd", "xz"):
                 name = f"{compression}-1.0{end}"
@@ -151,8 +150,7 @@ class IndexTests(ExtrasCase):
         self.assertEqual([], self.origin.asked("text"))
 
     def test_a_nar_that_is_verified_later(self) -> None:
-        """One that was not looked into when it came is searched when it is verified; one whose name
-        ends in -debug at once."""
+        """It is searched then; one whose name ends in -debug is searched at once."""
         self.is_eager = False
         self.restart()
         one, other = packed(TREE, "hello-1.0"), packed({b"lib": LIB}, "hello-1.0-debug")
