@@ -117,7 +117,7 @@ class _Feed:
 
 @frozen
 class _Spent:
-    """What a job has done, and the seconds that it has taken, of a processor and by the clock."""
+    """The work of a job, and the seconds that it has taken, of a processor and by the clock."""
 
     size: int
     work_s: float

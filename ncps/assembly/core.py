@@ -221,7 +221,7 @@ _LOOKS: Final = {
     "auto": Look.KEEPING_PACE,
     "false": Look.IF_CHEAP,
 }
-"""What the words of `cache-verify-while-arriving` mean."""
+"""The meaning of the words of `cache-verify-while-arriving`."""
 
 
 def memory_shares(settings: Settings) -> tuple[int, int]:

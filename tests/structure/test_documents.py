@@ -114,6 +114,18 @@ class DocumentTests(SynchronousTestCase):
         self.assertGreater(len(names), 40)
         self.assertEqual([], sorted(name for name in names if not (ROOT / name).exists()))
 
+    def test_names_for_contributors_are_where_a_recipe_says(self) -> None:
+        """A recipe that sends its reader to a name of a module names one that is in it."""
+        text = " ".join((ROOT / "CONTRIBUTING.md").read_text().split())
+        names = re.findall(r"`(\w+)` (?:of|in) `((?:ncps|tests)/[\w/]+\.py)`", text)
+        self.assertGreater(len(names), 20)
+        wrong = [
+            f"{name} in {path}"
+            for name, path in names
+            if not re.search(rf"\b{name}\b", (ROOT / path).read_text())
+        ]
+        self.assertEqual([], wrong)
+
     def test_the_glossary_names_modules_that_are_there(self) -> None:
         """Each word names a module or a page, and the words are in the order of the alphabet."""
         text = (DOCS / "glossary.md").read_text()

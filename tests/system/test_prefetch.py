@@ -1,4 +1,4 @@
-"""What is fetched before a client asks for it: each thing once, within bounds, at no client's cost.
+"""Fetches before a client asks: each thing once, within bounds, at no client's cost.
 
 The origin counts the requests; a client that walks a closure asks level by level, as Nix does.
 """

@@ -131,7 +131,7 @@ class BatchingTests(SynchronousTestCase):
         self.assertEqual([self.successResultOf(one) for one in asked][-1], "value 199")
 
     def test_flush_waits_for_no_turn(self) -> None:
-        """What waits is asked at once, and no timer is left."""
+        """Waiting keys are asked for at once, and no timer is left."""
         (asked,) = self.ask(1)
         self.batching.flush()
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -1,4 +1,4 @@
-"""Which process takes how many of the connections that wait."""
+"""The shares of several processes in the connections that wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTS = st.integers(0, 40)
 
 
 def after(loads: Sequence[int], waiting: int) -> list[int]:
-    """What all have when each in turn has taken its share of what was left."""
+    """The connections of all when each in turn has taken its share of the rest."""
     found = list(loads)
     for place, own in enumerate(loads):
         taken = min(waiting, share_of(own, found[:place] + found[place + 1 :], waiting))
@@ -71,7 +71,7 @@ class LoadsTests(SynchronousTestCase):
         self.assertEqual(1, self.first.share(1))
 
     def test_one_that_has_left_comes_back_with_its_connections(self) -> None:
-        """What it tells meanwhile does not make it listen."""
+        """Its reports meanwhile do not make it listen."""
         self.first.enter()
         self.first.leave()
         self.first.tell(3)

@@ -40,7 +40,7 @@ class PieceTests(SpoolCase):
         self.assertEqual(data[100:], b"".join(read))
 
     def test_pieces_of_a_spool_without_a_file_are_bytes(self) -> None:
-        """What passes through memory lies nowhere else."""
+        """Bytes that pass through memory lie nowhere else."""
         data = noise(MIB)
         self.spool = self.new(total=len(data), kept=False)
         read: list[bytes] = []

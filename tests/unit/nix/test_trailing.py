@@ -46,7 +46,7 @@ class TooLateTests(SynchronousTestCase):
 
     @given(st.integers(0, 10**8), st.integers(1, 10**11), st.floats(0, 1e5))
     def test_what_is_bearable(self, behind: int, size: int, cost_s: float) -> None:
-        """What may wait costs at most the time and the memory that were named."""
+        """Waiting bytes cost at most the time and the memory that were named."""
         if not is_too_late(behind, size, cost_s):
             self.assertLessEqual(behind, MOST_BEHIND)
             self.assertLessEqual(behind / size * cost_s, LAG_S * 1.000001)
@@ -79,7 +79,7 @@ class CrowdedTests(SynchronousTestCase):
 
 
 class VerdictTests(SynchronousTestCase):
-    """What a judge says where the NAR inside was looked into, and where that was given up."""
+    """The verdicts with a NAR inside that was looked into, and with one that was given up."""
 
     def setUp(self) -> None:
         maker = encoder("zstd")
