@@ -38,7 +38,7 @@ class DeathAtEachMessageTests(WithoutRedis, DyingStage):
         wait_until(lambda: not self.spools(replica), "spools to go", daemon=replica)
 
     def test_each_message(self) -> None:
-        """What was answered is there, nothing is half, and the next upload succeeds."""
+        """Confirmed uploads are there, nothing is half, and the next upload succeeds."""
         steps = self.die_at_each_step(50_000, "none", "zstd")
         for kind in (f"{S3} PUT", DATABASE, "COMMIT", "INSERT INTO nar_files", "pg_notify"):
             self.assertTrue(any(kind in step for step in steps), (kind, steps))

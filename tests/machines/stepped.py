@@ -5,8 +5,8 @@
 At its start it gives a test the means to see these calls (seccomp_unotify(2)): a descriptor, over
 the Unix socket SOCKET. `Steps` is the end of the test. It lets every call go on, or kills the
 process in place of the call that the test has chosen by number. So the test names no place in the
-program, and meets each step of it, the ones of SQLite among them. What it sends to a server that
-the test has named is a step by the first line of the request.
+program, and meets each step of it, the ones of SQLite among them. A request to a server that the
+test has named is a step by its first line.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+from typing import Any
 
 from attrs import evolve
 from twisted.logger import LogLevel, capturedLogs
@@ -277,7 +278,7 @@ class BoundTests(AheadCase):
         self.origin.add(root, *leaves)
         return root, leaves
 
-    def begin(self, **rules: object) -> None:
+    def begin(self, **rules: Any) -> None:
         self.ahead = evolve(RULES, **rules)
         self.restart()
 
