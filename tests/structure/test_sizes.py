@@ -69,6 +69,11 @@ class SizeTests(SynchronousTestCase):
         names = Counter(node.name for node in self.classes if not node.name.startswith("_"))
         self.assertEqual([], [name for name, count in names.items() if count > 1])
 
+    def test_names_say_the_thing(self) -> None:
+        """A manager, a handler, a helper or a utility can be anything."""
+        vague = ("Manager", "Handler", "Helper", "Helpers", "Util", "Utils")
+        self.assertEqual([], [node.name for node in self.classes if node.name.endswith(vague)])
+
 
 class RuleTests(SynchronousTestCase):
     """The rules see what they are for."""

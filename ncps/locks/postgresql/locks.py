@@ -26,9 +26,9 @@ from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.locks.notices import SharedNotices
 from ncps.locks.postgresql.session import (
     Engine,
-    Handler,
     PostgresSession,
     PostgresSessions,
+    SessionListener,
     Times,
 )
 from ncps.locks.shared import Grant, LeaseBackend, since_boot
@@ -99,7 +99,7 @@ class PostgresGrant(Grant):
         await self._backend.give_back(self._name, self._session)
 
 
-class PostgresBackend(LeaseBackend, Handler):
+class PostgresBackend(LeaseBackend, SessionListener):
     """Leases of one process, all in one session.
 
     :param engine: the database.
@@ -223,7 +223,7 @@ class PostgresBackend(LeaseBackend, Handler):
             raise Unavailable(str(error)) from error
 
     def told(self, channel: str, text: str) -> None:
-        """See `Handler`."""
+        """See `SessionListener`."""
         if channel == NOTICES:
             self.notices.heard(text)
         elif text:
@@ -232,13 +232,13 @@ class PostgresBackend(LeaseBackend, Handler):
             self.freed.set_all()
 
     def connected(self, is_first: bool) -> None:
-        """See `Handler`: messages before this session are lost unless it is the first."""
+        """See `SessionListener`: messages before this session are lost unless it is the first."""
         if not is_first:
             self.freed.set_all()
             self.notices.missed()
 
     def greet_blocking(self, connection: Any) -> None:
-        """See `Handler`: settings, channels and the address of this process."""
+        """See `SessionListener`: settings, channels and the address of this process."""
         pid, is_standby = connection.execute(
             "SELECT pg_backend_pid(), pg_is_in_recovery()"
         ).fetchone()

@@ -52,7 +52,7 @@ class Engine(Protocol):
         """Return our error for one of the driver."""
 
 
-class Handler(Protocol):
+class SessionListener(Protocol):
     """The part that keeps leases in a session."""
 
     def greet_blocking(self, connection: Any) -> None:
@@ -177,7 +177,7 @@ class PostgresSession:
             self._watch()
         self.confirmed = max(self.confirmed, sent)
         for channel, text in notes:
-            self._sessions.handler.told(channel, text)
+            self._sessions.listener.told(channel, text)
         return result
 
     def _ask_blocking(self, ask: Callable[[Any], T]) -> tuple[T, list[tuple[str, str]]]:
@@ -252,7 +252,7 @@ class PostgresSession:
 class PostgresSessions(Server[PostgresSession]):
     """Keeps one session, with the thread in which its questions are asked.
 
-    :param handler: hears of new sessions and of messages on channels.
+    :param listener: hears of new sessions and of messages on channels.
     :param times: deadlines.
     :param subject: the loss while the server is away, for the log.
     """
@@ -263,14 +263,14 @@ class PostgresSessions(Server[PostgresSession]):
         self,
         reactor: Any,
         engine: Engine,
-        handler: Handler,
+        listener: SessionListener,
         *,
         times: Times,
         subject: str,
     ) -> None:
         self.reactor = reactor
         self.engine = engine
-        self.handler = handler
+        self.listener = listener
         self.times = times
         self.tasks = Tasks(reactor)
         self.workers = Workers(reactor, "leases", 1)
@@ -333,7 +333,7 @@ class PostgresSessions(Server[PostgresSession]):
         try:
             connection = self.engine.connect()
             try:
-                self.handler.greet_blocking(connection)
+                self.listener.greet_blocking(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -345,7 +345,7 @@ class PostgresSessions(Server[PostgresSession]):
         await connection.run(lambda driver: driver.execute("SELECT 1"))
 
     def connected(self, is_first: bool) -> None:
-        self.handler.connected(is_first)
+        self.listener.connected(is_first)
 
     def lost(self, reason: NcpsError) -> None:
         self._log.warn(
