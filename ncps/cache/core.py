@@ -83,10 +83,7 @@ class Core:
         )
         self.realisation_verifier = rules.realisation_verifier(vetting)
         self.realisations = PulledRealisations(
-            world,
-            state,
-            self.realisation_verifier,
-            is_absent_when_away=rules.is_absent_when_away,
+            world, state, self.realisation_verifier, is_absent_when_away=rules.is_absent_when_away
         )
         self.quarantine = Quarantine(world, rules.quarantine)
         symbols = self.records.symbols

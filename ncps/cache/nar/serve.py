@@ -34,7 +34,7 @@ from ncps.peering import trail
 from ncps.ports import Body, NarRecord, Removals, Replaced
 
 
-class Lookup:
+class NarSearch:
     """Finds out whether a NAR is stored, under which name, and what is known of it."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Nars:
         self._adoption = adoption
         self._verifier = verifier
         self._downloads = downloads
-        self._find = Lookup(
+        self._find = NarSearch(
             world,
             state.negatives,
             narinfos=narinfos,
