@@ -75,13 +75,6 @@ class NcpsChannel(BoundedChannel):
         """See `ITransport`."""
         return self._host
 
-    def send_written(self, write: Callable[[], object]) -> None:
-        """Have `write` write a whole answer, and send it without a turn of the reactor between."""
-        if self._prompt is None:
-            write()
-        else:
-            self._prompt.send_written(write)
-
     def writeHeaders(
         self, version: bytes, code: bytes, reason: bytes, headers: Headers | Any
     ) -> None:

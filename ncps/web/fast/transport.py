@@ -202,17 +202,6 @@ class PromptMixin(_Stock):
         if is_ending or self.doWrite() is not None or self.has_unsent:
             super().startWriting()  # an error comes again then, and the reactor deals with it
 
-    def send_written(self, write: Callable[[], object]) -> None:
-        """Have `write` write, and send at once, as far as the socket takes it."""
-        if self._is_corked:  # the end of the request that is being received sends it
-            write()
-            return
-        self.cork()
-        try:
-            write()
-        finally:
-            self.uncork()
-
     def startWriting(self) -> None:
         """See `FileDescriptor`."""
         if self._is_corked:
@@ -251,6 +240,21 @@ class PromptMixin(_Stock):
         except BaseException:
             self.shut()
             raise
+
+
+def send_written(transport: object, write: Callable[[], object]) -> None:
+    """Have `write` write an answer to a transport, and send it at once, as far as it is taken.
+
+    An answer that is made while a request is being received goes at the end of that.
+    """
+    if not isinstance(transport, PromptMixin) or transport._is_corked:
+        write()
+        return
+    transport.cork()
+    try:
+        write()
+    finally:
+        transport.uncork()
 
 
 class TcpTransport(PromptMixin, tcp.Server):

@@ -75,3 +75,4 @@ class LocalNoticesTests(SynchronousTestCase):
         notices.subscribe(heard.append)
         self.successResultOf(start(notices.publish(Notice("nar", "x"))))
         self.assertEqual(heard, [])
+        self.assertTrue(notices.is_alone)

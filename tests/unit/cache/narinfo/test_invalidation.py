@@ -39,6 +39,14 @@ class NoticeTests(CoreCase):
         self.download(self.sample.key)
         self.assertIn(Notice("nar", file_name), self.heard)
 
+    def test_nothing_is_told_where_no_other_process_is(self) -> None:
+        """Not even a task is begun for it."""
+        self.notices.is_alone = True
+        self.origin.add(self.sample)
+        self.learn(self.sample)
+        self.download(self.sample.key)
+        self.assertEqual([], self.heard)
+
     def test_absence_is_taken_back(self) -> None:
         """A narinfo that another process has found is asked for again."""
         self.absent()

@@ -20,6 +20,19 @@ class ConnectionTests(ServerTestCase):
         client = self.server.connect()
         self.assertGreaterEqual(client.SEND_LIMIT, READ_SIZE)
 
+    def test_a_head_is_one_piece(self) -> None:
+        """The transport looks at each piece that it is given."""
+        client = self.server.connect()
+        pieces: list[bytes] = []
+        self.patch(client, "write", pieces.append)
+        self.patch(client, "writeSequence", pieces.extend)
+        client.send(b"HEAD /pubkey HTTP/1.1\r\nHost: x\r\n\r\n")
+        (head,) = pieces
+        self.assertTrue(head.startswith(b"HTTP/1.1 200 OK\r\n"), head)
+        self.assertIn(b"\r\nContent-Type: text/plain", head)
+        self.assertTrue(head.endswith(b"\r\n\r\n"), head)
+        client.leave()
+
 
 class DeadlineTests(ServerTestCase):
     def test_half_a_request_and_silence_is_timed_out(self) -> None:

@@ -1,0 +1,47 @@
+"""An answer that is made long after its request leaves without a turn of the reactor between."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactor
+from twisted.trial.unittest import SynchronousTestCase
+
+from ncps.web.fast.transport import TcpTransport, send_written
+
+
+class SentAtOnceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        ours, self.client = socket.socketpair()
+        for end in (ours, self.client):
+            end.setblocking(False)
+            self.addCleanup(end.close)
+        self.reactor: Any = MemoryReactor()
+        protocol: Any = Protocol()
+        nobody: Any = None
+        self.transport = TcpTransport(ours, protocol, ("127.0.0.1", 1), nobody, 0, self.reactor)
+
+    def write(self, data: bytes) -> None:
+        send_written(self.transport, lambda: self.transport.write(data))
+
+    def test_bytes_leave_at_once(self) -> None:
+        """The reactor is not asked to watch the socket for that."""
+        self.write(b"answer")
+        self.assertEqual(b"answer", self.client.recv(100))
+        self.assertEqual([], self.reactor.getWriters())
+
+    def test_the_end_of_a_request_sends_all(self) -> None:
+        """An answer that is made while its request is being received waits for the end of that."""
+        self.transport.cork()
+        self.write(b"first ")
+        self.assertRaises(BlockingIOError, self.client.recv, 100)
+        self.write(b"second")
+        self.transport.uncork()
+        self.assertEqual(b"first second", self.client.recv(100))
+
+    def test_a_full_socket_gets_the_rest_when_it_can(self) -> None:
+        """The reactor watches it then."""
+        self.write(bytes(8 << 20))
+        self.assertEqual([self.transport], self.reactor.getWriters())
