@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from tests.e2e.daemon import Daemon
@@ -33,11 +33,25 @@ class DyingStage(UploadStage):
         daemon.start()
 
     def put_all(self, one: Sample) -> list[int]:
-        """Upload a path; return the statuses that came, 0 for none."""
-        statuses = [self.put_nar(self.served_by, one)[0]]
+        """Upload a path; return the statuses that came, 0 for none.
+
+        The client comes back after 503: a server may be slow where other tests run beside this one.
+        """
+        statuses = [self.taken(self.put_nar, one)]
         if statuses[0] in DONE:
-            statuses.append(self.put_narinfo(self.served_by, one)[0])
+            statuses.append(self.taken(self.put_narinfo, one))
         return statuses
+
+    def taken(self, put: Callable[[Daemon, Sample], tuple[int, str]], one: Sample) -> int:
+        """Upload until the answer is another one than 503; return it, 0 for none."""
+        statuses: list[int] = []
+
+        def is_told() -> bool:
+            statuses.append(put(self.served_by, one)[0])
+            return statuses[-1] != 503
+
+        wait_until(is_told, "another answer than 503", daemon=self.served_by)
+        return statuses[-1]
 
     def see(self, one: Sample, statuses: Sequence[int]) -> None:
         """Check after a death that all is there that was answered, and that the rest is whole."""

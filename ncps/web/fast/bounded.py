@@ -13,7 +13,6 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
-from twisted.web.http_headers import Headers
 
 from ncps.aio.streams import unsent
 from ncps.web.state import SiteState
@@ -51,14 +50,6 @@ class BoundedChannel(HTTPChannel):
         """See `LineReceiver`: a request has begun, or an empty line before one."""
         self._is_between = False
         super().lineReceived(line)
-
-    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """See `HTTPChannel`, which gives the transport thirty pieces to look at instead of one."""
-        lines = [b"%s %s %s\r\n" % (version, code, reason)]
-        for name, values in headers.getAllRawHeaders():
-            lines += [b"%s: %s\r\n" % (name, value) for value in values]
-        lines.append(b"\r\n")
-        self.transport.write(b"".join(lines))
 
     def requestDone(self, request: Request) -> None:
         """See `HTTPChannel`: a response is complete."""
