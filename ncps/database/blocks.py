@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
+from ncps.database.keyed_read import KeyedRead, list_of
 from ncps.errors import Malformed
 from ncps.nix.hashes import Hash
 from ncps.ports import NarInfoEntry, NarRecord
 from ncps.ports.removals import Blocked
 
 
+def _rows(txn: Any, digests: Sequence[str]) -> dict[str, bool]:
+    listed, parameters = list_of(digests)
+    rows = txn.execute(
+        f"SELECT hash FROM blocked_paths WHERE hash IN {listed}",  # noqa: S608 - a list of ?
+        parameters,
+    ).fetchall()
+    return dict.fromkeys((digest for (digest,) in rows), True)
+
+
+BLOCKED_PATHS: Final = KeyedRead(_rows, bool)
+"""Paths that are blocked by their hash parts; the others have no value."""
+
+
 def is_blocked_path(txn: Any, digest: str) -> bool:
     """Return whether a path is blocked by its hash part."""
-    row = txn.execute("SELECT 1 FROM blocked_paths WHERE hash = ?", (digest,)).fetchone()
-    return row is not None
+    return BLOCKED_PATHS.one(txn, digest) is not None
 
 
 def is_blocked_file(txn: Any, hashes: Iterable[Hash]) -> bool:

@@ -29,7 +29,7 @@ from ncps.aio.grouping import Grouping
 from ncps.aio.waiting import sleep
 from ncps.database.dialects.base import Transaction, Trouble, translated
 from ncps.database.dialects.sqlite import SQLite
-from ncps.database.lookup import K, Lookup, V
+from ncps.database.keyed_read import K, KeyedRead, V
 from ncps.database.pool import Database
 from ncps.database.together import Write, write_together
 from ncps.database.walguard import WalCut, WalGuard
@@ -145,7 +145,7 @@ class LocalDatabase(Database):
             self._seconds("point").observe(self._reactor.seconds() - since)
         return await self.read(function, *args, **kwargs)
 
-    async def look_up(self, lookup: Lookup[K, V], key: K) -> V | None:
+    async def look_up(self, lookup: KeyedRead[K, V], key: K) -> V | None:
         return await self.point(lookup.one, key)
 
     async def read(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from ncps.database.lookup import Lookup, list_of
+from ncps.database.keyed_read import KeyedRead, list_of
 from ncps.database.rows import (
     NAR_COLUMNS,
     NARINFO_COLUMNS,
@@ -73,7 +73,7 @@ def _read(row: Sequence[Any]) -> tuple[NarInfoEntry, NarRecord]:
     return entry_of(row), nar_of(row[NARINFO_WIDTH:])
 
 
-BY_DIGEST: Final = Lookup(_rows, _short)
+BY_DIGEST: Final = KeyedRead(_rows, _short)
 """Narinfos by the hash part of their paths, each with the record of its NAR.
 
 Raises Long if a narinfo has more than `LONGEST_AMONG` characters.

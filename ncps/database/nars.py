@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ncps.database import accounts
 from ncps.database.accounts import NOTHING, Change
-from ncps.database.lookup import Lookup, list_of
+from ncps.database.keyed_read import KeyedRead, list_of
 from ncps.database.rows import NAR_COLUMNS, columns_of, milliseconds, nar_of
 from ncps.errors import Conflict, Unavailable
 from ncps.nix.hashes import Hash
@@ -41,7 +41,7 @@ def _rows(txn: Any, keys: Sequence[NarKey]) -> dict[NarKey, Sequence[Any]]:
     return {wanted[row[0], row[1]]: row for row in rows if (row[0], row[1]) in wanted}
 
 
-BY_KEY: Final = Lookup(_rows, nar_of)
+BY_KEY: Final = KeyedRead(_rows, nar_of)
 """Records of NARs by their names."""
 
 

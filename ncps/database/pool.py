@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from ncps.database.lookup import K, Lookup, V
+from ncps.database.keyed_read import K, KeyedRead, V
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +38,7 @@ class Database(Protocol):
     ) -> R:
         """Run one statement that reads a few rows by index."""
 
-    async def look_up(self, lookup: Lookup[K, V], key: K) -> V | None:
+    async def look_up(self, lookup: KeyedRead[K, V], key: K) -> V | None:
         """Read the value of one key; None if it has none.
 
         Several that wait at the same time may be one statement. An error of the statement is that

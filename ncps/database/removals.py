@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ncps.database import accounts
 from ncps.database.accounts import NOTHING
-from ncps.database.blocks import is_blocked_file, is_blocked_path
+from ncps.database.blocks import BLOCKED_PATHS, is_blocked_file
 from ncps.database.pool import Database
 from ncps.database.rows import NAR_COLUMNS, milliseconds, moment, nar_of
 from ncps.errors import Refused
@@ -51,7 +51,7 @@ class SqlRemovals(Removals):
         return await self._database.read(_blocked)
 
     async def is_blocked(self, digest: str) -> bool:
-        return await self._database.point(is_blocked_path, digest)
+        return await self._database.look_up(BLOCKED_PATHS, digest) is not None
 
     async def is_blocked_file(self, file_hash: Hash) -> bool:
         return await self._database.point(is_blocked_file, (file_hash,))

@@ -24,7 +24,7 @@ from ncps.aio.waiting import sleep
 from ncps.database.connections import Connections
 from ncps.database.dialects.base import Transaction, Trouble, translated
 from ncps.database.dialects.server import ServerDialect
-from ncps.database.lookup import K, Lookup, V
+from ncps.database.keyed_read import K, KeyedRead, V
 from ncps.database.pool import Database
 from ncps.errors import Busy, Unavailable
 from ncps.observe.metrics import Metrics
@@ -93,7 +93,7 @@ class ServerDatabase(Database):
         self._pool: Connections | None = None
         self._calls = 0
         self._pauses: set[Deferred[None]] = set()
-        self._lookups: dict[Lookup[Any, Any], Batching[Any, Any]] = {}
+        self._lookups: dict[KeyedRead[Any, Any], Batching[Any, Any]] = {}
         self._away_since: float | None = None
         self._missed_at = float("-inf")
         self._is_probing = False
@@ -119,7 +119,7 @@ class ServerDatabase(Database):
     ) -> R:
         return await self._call("point", (), lambda txn: function(txn, *args, **kwargs))
 
-    async def look_up(self, lookup: Lookup[K, V], key: K) -> V | None:
+    async def look_up(self, lookup: KeyedRead[K, V], key: K) -> V | None:
         batching = self._lookups.get(lookup)
         if batching is None:
             batching = self._lookups[lookup] = Batching(
@@ -129,7 +129,7 @@ class ServerDatabase(Database):
         return found
 
     async def _look_up_all(
-        self, lookup: Lookup[K, V], keys: Sequence[K]
+        self, lookup: KeyedRead[K, V], keys: Sequence[K]
     ) -> Mapping[K, V | BaseException]:
         return await self._call("point", (), lambda txn: lookup.some(txn, keys))
 

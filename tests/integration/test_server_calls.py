@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from ncps.database import accounts, connections, nars, server
 from ncps.database.catalog import SqlCatalog
-from ncps.database.lookup import Lookup
+from ncps.database.keyed_read import KeyedRead
 from ncps.errors import Busy, Corrupt, StorageFull
 from tests.contract.running import start
 from tests.contract.samples import EARLY, digest_of, entry, key_of, later, record, stored
@@ -139,7 +139,7 @@ class CallTests:
                 txn.execute("SELECT this FROM nowhere")
             return {key: key for key in keys}
 
-        lookup: Lookup[int, int] = Lookup(rows, lambda row: row)
+        lookup: KeyedRead[int, int] = KeyedRead(rows, lambda row: row)
         asked = [start(self.database.look_up(lookup, key)) for key in (12, 13, 14)]
         for one in asked:
             await self.unavailable(one, within_s=5.0)

@@ -88,7 +88,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "bulk cache",
     ),
     "ncps.database": (
-        "former lock clock rows migration accounts wrong lookup",
+        "former lock clock rows migration accounts wrong keyed_read",
         "dialects",
         "steps walguard connections together local pool server migrate",
         "pins blocks",

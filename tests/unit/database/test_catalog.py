@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ncps.database.catalog import SqlCatalog
-from ncps.database.lookup import Lookup
+from ncps.database.keyed_read import KeyedRead
 from ncps.database.pool import Database
 from ncps.nix.storepath import StorePath
 from ncps.ports.catalog import LONGEST_AMONG
@@ -46,7 +46,7 @@ class LoggedDatabase:
         self.log.append("point")
         return function(self._txn, *args, **kwargs)
 
-    async def look_up(self, lookup: Lookup[Any, Any], key: Any) -> Any:
+    async def look_up(self, lookup: KeyedRead[Any, Any], key: Any) -> Any:
         self.log.append("point")
         return lookup.one(self._txn, key)
 

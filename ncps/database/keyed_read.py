@@ -1,4 +1,4 @@
-"""Lookups: reads of one row by its key, which one statement can make for many keys as well."""
+"""Reads of one row by its key, which one statement can make for many keys as well."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 @frozen(eq=False)
-class Lookup(Generic[K, V]):
+class KeyedRead(Generic[K, V]):
     """How values are read by their keys.
 
     :param rows: `(txn, keys) -> row by key`, in one statement; a key without a row is left out.
