@@ -29,7 +29,7 @@ from ncps.web.fast.heads import Head, KnownHead, head_of
 from ncps.web.fast.hot import HotNarInfo
 from ncps.web.fast.hot_nars import ROUTE, HotNar, Sent
 from ncps.web.fast.ledger import Access
-from ncps.web.fast.transport import PromptMixin
+from ncps.web.fast.transport import PromptMixin, send_written
 
 SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel at once; Twisted's own limit is 128 KiB
 
@@ -37,7 +37,6 @@ SEND_LIMIT = 1024 * 1024  # bytes offered to the kernel at once; Twisted's own l
 class NcpsChannel(BoundedChannel):
     """A connection of a client."""
 
-    _prompt: PromptMixin | None = None
     _send: Callable[[bytes], None]
     _send_with_file: Callable[[bytes, SteadyFile, int], int | None] | None
     _peer: IAddress
@@ -55,7 +54,7 @@ class NcpsChannel(BoundedChannel):
         self.is_proxied = self.site.proxies.trusts(self.client)
         self.transport.SEND_LIMIT = SEND_LIMIT
         if isinstance(self.transport, PromptMixin):
-            self._prompt, self._send = self.transport, self.transport.send_now
+            self._send = self.transport.send_now
         else:  # TLS, and tests
             self._send = self.transport.write
         self._send_with_file = getattr(self.transport, "send_with_file", None)
@@ -104,14 +103,7 @@ class NcpsChannel(BoundedChannel):
                         return
                 elif hot is None and self._gives_file(data, at, known):
                     return
-        if self._prompt is None:
-            self._receive(data, known)
-            return
-        self._prompt.cork()
-        try:
-            self._receive(data, known)
-        finally:
-            self._prompt.uncork()
+        send_written(self.transport, lambda: self._receive(data, known))
 
     def _receive(self, data: bytes, known: KnownHead | None) -> None:
         if self._lingering is not None:
@@ -214,14 +206,7 @@ class NcpsChannel(BoundedChannel):
 
     def _go_on(self, head: Head, known: KnownHead, go_on: Callable[[Any], object]) -> None:
         """Have a request send what is left of an answer."""
-        if self._prompt is None:
-            self._known_head_received(head, known, go_on)
-            return
-        self._prompt.cork()
-        try:
-            self._known_head_received(head, known, go_on)
-        finally:
-            self._prompt.uncork()
+        send_written(self.transport, lambda: self._known_head_received(head, known, go_on))
 
     def _known_head_received(
         self,

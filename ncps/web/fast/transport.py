@@ -186,21 +186,26 @@ class PromptMixin(_Stock):
         self._drop_piece()
         super().connectionLost(reason)
 
-    def cork(self) -> None:
-        """Only collect what is written, until `uncork`."""
-        self._is_corked = True
-
-    def uncork(self) -> None:
+    def _uncork(self) -> None:
         """Send what was collected, as far as the socket takes it; the rest goes when it can."""
         self._is_corked = False
-        if not self._wants_to_write:
-            return
-        self._wants_to_write = False
-        if not self.connected or self._aborting:
+        wants_to_write, self._wants_to_write = self._wants_to_write, False
+        if not wants_to_write or not self.connected or self._aborting:
             return
         is_ending = self.disconnecting or self._writeDisconnecting
         if is_ending or self.doWrite() is not None or self.has_unsent:
             super().startWriting()  # an error comes again then, and the reactor deals with it
+
+    def send_written(self, write: Callable[[], object]) -> None:
+        """Have `write` write, and send at once, as far as the socket takes it."""
+        if self._is_corked:  # the end of the request that is being received sends it
+            write()
+            return
+        self._is_corked = True
+        try:
+            write()
+        finally:
+            self._uncork()
 
     def startWriting(self) -> None:
         """See `FileDescriptor`."""
@@ -247,14 +252,10 @@ def send_written(transport: object, write: Callable[[], object]) -> None:
 
     An answer that is made while a request is being received goes at the end of that.
     """
-    if not isinstance(transport, PromptMixin) or transport._is_corked:
+    if isinstance(transport, PromptMixin):
+        transport.send_written(write)
+    else:  # TLS, and tests
         write()
-        return
-    transport.cork()
-    try:
-        write()
-    finally:
-        transport.uncork()
 
 
 class TcpTransport(PromptMixin, tcp.Server):
