@@ -26,6 +26,7 @@ from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
 from ncps.errors import NcpsError, NotFound
 from ncps.nix.narurl import NarKey
+from ncps.observe.tracing.spans import Step
 from ncps.peering import trail
 from ncps.ports import NarRecord
 
@@ -174,7 +175,7 @@ class Prefetch:
     async def _narinfo(self, walk: Walk, digest: str) -> None:
         """Fetch a narinfo, and lead on from it unless its NAR is stored."""
         try:
-            with trail.following(trail.NO_TRAIL), guessing() as guess:
+            with self._step(digest), trail.following(trail.NO_TRAIL), guessing() as guess:
                 found = await self._narinfos.fetch_ahead(digest)
             if found is None or found[0].nar.is_stored:
                 return  # where a NAR is stored, its references were asked for before
@@ -194,13 +195,14 @@ class Prefetch:
             if not await self._has_room_for(size):
                 self._drop("room", 1)
                 return
-            with trail.following(trail.NO_TRAIL), guessing() as guess:
+            name = nar.key.file_name
+            with self._step(name), trail.following(trail.NO_TRAIL), guessing() as guess:
                 download = await self._nars.fetch_ahead(nar)
-            if download is None:
-                return
-            await download.ended.wait()
+                if download is None:
+                    return
+                await download.ended.wait()
             if download.has_failed:
-                self._failed(walk, nar.key.file_name, download.arrived.error)
+                self._failed(walk, name, download.arrived.error)
             elif not guess.is_wanted:
                 self._fetched(nar.key)
                 self._count_bytes(download.size or 0)
@@ -210,6 +212,10 @@ class Prefetch:
             self._in_flight -= size
             self._fetching_nars -= 1
             self._fill()
+
+    def _step(self, what: str) -> Step:
+        """Begin a trace of its own: the request that led here ends before."""
+        return Step(self._world.tracer.begin("prefetch", attributes={"ncps.hash": what}))
 
     async def _has_room_for(self, size: int) -> bool:
         """Whether the store is far enough below its limit."""
