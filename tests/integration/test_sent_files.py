@@ -79,7 +79,9 @@ def is_open(path: Path) -> bool:
     return str(path.absolute()) in found
 
 
-class SentFileTests(TestCase):
+class SentFilesCase(TestCase):
+    """A site on a real port, with one NAR."""
+
     timeout = 60
     hot_bytes = 0
 
@@ -145,6 +147,8 @@ class SentFileTests(TestCase):
         data: bytes = await deferToThread(talk)
         return data
 
+
+class SentFileTests(SentFilesCase):
     async def test_whole_and_parts(self) -> None:
         """Every byte arrives, from wherever it was asked, and is counted."""
         before = self.served
