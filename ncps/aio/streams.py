@@ -29,7 +29,7 @@ from ncps.errors import NcpsError, Unavailable, Unconfirmed
 HIGH_WATER = 1024 * 1024
 """Bytes a BodyReader holds before it pauses its source; it resumes at half of them."""
 
-RECEIVE_SIZE = 256 * 1024
+RECEIVE_SIZE = 512 * 1024
 """Bytes a BodyReader takes from a socket at once: large chunks cost no more than small ones."""
 
 
