@@ -40,8 +40,11 @@ from ncps.web.respond import explain, respond
 PIECE = 8 * 1024 * 1024
 """Bytes of a file handed to the connection at once; it gives others their turn by itself."""
 
-FIRST = 256 * 1024
-"""Bytes that go with the head, and wherever a connection takes no file."""
+FIRST = 64 * 1024
+"""Bytes that go with the head, and wherever a connection takes no file; each waits in memory."""
+
+READ = 256 * 1024
+"""Bytes that a thread reads at once of a file that is not in memory."""
 
 CONTENT_TYPE = b"application/x-nix-nar"
 CACHE_CONTROL = b"public, max-age=31536000, immutable"
@@ -302,7 +305,7 @@ async def _write_segment(segment: Segment, request: NcpsRequest, writer: Respons
     """
     position, end = segment.offset, segment.offset + segment.length
     while position < end:
-        count = min(PIECE, end - position)
+        count, most = min(PIECE, end - position), FIRST
         if request.send_segment(segment, position, count):
             try:
                 await writer.sent(count)
@@ -315,7 +318,8 @@ async def _write_segment(segment: Segment, request: NcpsRequest, writer: Respons
             position += count - unread
             if not unread:
                 continue
-        data = await segment.read(min(FIRST, end - position), position)
+            most = READ
+        data = await segment.read(min(most, end - position), position)
         await writer.write(data)
         position += len(data)
 
