@@ -645,6 +645,9 @@ in
         SystemCallFilter = [
           "@system-service"
           "~@privileged @resources"
+          # Recompression lowers the priority of its process by these.
+          "setpriority"
+          "sched_setscheduler"
         ];
         SystemCallErrorNumber = "EPERM";
       }

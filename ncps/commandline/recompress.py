@@ -24,11 +24,10 @@ from ncps.codec.stream import TooDear
 from ncps.errors import Corrupt, Refused
 from ncps.nix.hashes import Hash
 from ncps.nix.nar import MAGIC
-from ncps.nix.narcheck import FileDigest, NarDigest
+from ncps.nix.transcode import pieces_of, prove, transcode
 from ncps.storage.directories import sync_directory
 from ncps.storage.os_errors import reading, writing
 
-PIECE: Final = 128 * 1024
 _ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end the command, the latter when its terminal is closed."""
 SUFFIXES: Final = (".xz", ".lzma", ".bz2", ".bzip2", ".zst", ".zstd", ".br", ".gz", ".gzip", ".lz4")
@@ -149,19 +148,13 @@ def _convert(
     encoder = zstd.encoder(
         wanted.level, threads=0 if threads == 1 else threads, is_long=wanted.is_long
     )
-    read = 0
-    nar = NarDigest(compression, listing=True, follow=lambda data: new.write(encoder.feed(data)))
     try:
-        while piece := source.read(PIECE):
-            read += len(piece)
-            nar.feed(piece)
-        nar_hash, nar_size = nar.finish()
+        read = transcode(pieces_of(source), compression, encoder, new.write, listing=True)
     except TooDear as error:
         raise Refused(f"{wanted.source} cannot be read: {error}") from error
     except Corrupt as error:
         raise Corrupt(f"{wanted.source} is damaged, or no NAR: {error}") from error
-    new.write(encoder.finish())
-    return read, nar_hash, nar_size
+    return read.file_size, read.nar_hash, read.nar_size
 
 
 def _proven(new: _Unfinished, nar_hash: Hash) -> tuple[Hash, int]:
@@ -170,14 +163,10 @@ def _proven(new: _Unfinished, nar_hash: Hash) -> tuple[Hash, int]:
         new.file.flush()
         os.fsync(new.file.fileno())
     new.file.seek(0)
-    digest, nar, size = FileDigest(), NarDigest("zstd"), 0
-    while piece := new.file.read(PIECE):
-        size += len(piece)
-        digest.feed(piece)
-        nar.feed(piece)
-    if nar.finish()[0] != nar_hash:
-        raise Corrupt(f"{new.path} does not hold what was written into it: check the disk")
-    return digest.finish(), size
+    try:
+        return prove(pieces_of(new.file), nar_hash)
+    except Corrupt as error:
+        raise Corrupt(f"{new.path} {error}: check the disk") from error
 
 
 def _publish(new: Path, target: Path, *, replaces: bool) -> None:

@@ -18,7 +18,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 NAR_COLUMNS = (
     "n.name, n.extension, n.compression, n.encoding, n.file_size, n.file_hash, n.nar_size,"
     " n.nar_hash, n.upstream, n.origin_url, n.stored_size, n.stored_at, n.verified_at,"
-    " n.last_used_at, n.stored_tag, n.uploaded_at"
+    " n.last_used_at, n.stored_tag, n.uploaded_at, n.made_from, n.made_level,"
+    " n.recompressed_at"
 )
 NARINFO_COLUMNS = (
     "i.hash, i.narinfo, i.upstream, i.upstream_url, i.verified_by, i.fetched_at, i.last_used_at,"
@@ -70,6 +71,9 @@ def _nar_of(row: Sequence[Any]) -> NarRecord:
         last_used_at=_moment(row[13]),
         stored_tag=row[14] or "",
         uploaded_at=_moment(row[15]),
+        made_from=row[16] or "",
+        made_level=row[17] or 0,
+        recompressed_at=_moment(row[18]),
     )
 
 
@@ -90,6 +94,9 @@ def columns_of(nar: NarRecord) -> dict[str, object]:
         "verified_at": milliseconds(nar.verified_at),
         "last_used_at": milliseconds(nar.last_used_at),
         "uploaded_at": milliseconds(nar.uploaded_at),
+        "made_from": nar.made_from or None,
+        "made_level": nar.made_level or None,
+        "recompressed_at": milliseconds(nar.recompressed_at),
     }
 
 

@@ -83,6 +83,12 @@ from ncps.ports.tokens import (
     Tokens,
     TokenTable,
 )
+from ncps.ports.transcoding import (
+    Order,
+    Transcoded,
+    Transcoder,
+)
+from ncps.ports.twins import Twins
 from ncps.ports.upstreams import (
     Peers,
     Upstream,
@@ -118,6 +124,7 @@ __all__ = [
     "Notice",
     "NoticeKind",
     "Notices",
+    "Order",
     "PathFacts",
     "PathGraph",
     "Peers",
@@ -142,6 +149,9 @@ __all__ = [
     "TokenTable",
     "Tokens",
     "Totals",
+    "Transcoded",
+    "Transcoder",
+    "Twins",
     "Upstream",
     "UpstreamBody",
 ]

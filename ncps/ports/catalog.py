@@ -43,6 +43,10 @@ class NarRecord:
     :param last_used_at: when a client last asked for it; None if that is not known, and
         `NEVER_ASKED_FOR`.
     :param uploaded_at: when a client uploaded the bytes; None if they came from elsewhere.
+    :param made_from: file name of the NAR that ncps has made this one from, of which `upstream` and
+        `origin_url` tell then (see `ncps.ports.twins`); empty if it came as it is.
+    :param made_level: the level of its compression; 0 if it came as it is.
+    :param recompressed_at: when another file was made from it, or none was worth while.
     """
 
     key: NarKey
@@ -60,6 +64,9 @@ class NarRecord:
     verified_at: datetime | None = None
     last_used_at: datetime | None = None
     uploaded_at: datetime | None = None
+    made_from: str = ""
+    made_level: int = 0
+    recompressed_at: datetime | None = None
 
     @property
     def is_only_copy(self) -> bool:

@@ -21,6 +21,7 @@ _GROUPS: Final = (
     "Database server",
     "Prefetch",
     "Size",
+    "Recompression",
     "Uploads",
     "Storage in S3",
     "Upstreams",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -66,6 +66,12 @@ class MemoryCatalog(Failing, Inventory):
     def digests_of(self, key: NarKey) -> list[str]:
         """Return the digests of a NAR's narinfos."""
         return [digest for digest, its in self._key_of.items() if its == key]
+
+    def move(self, key: NarKey, to: NarKey, change: Callable[[NarInfoEntry], NarInfoEntry]) -> None:
+        """Change the narinfos of a NAR, and make them those of another one."""
+        for digest in self.digests_of(key):
+            self.entries[digest] = change(self.entries[digest])
+            self._key_of[digest] = to
 
     def is_pinned(self, key: NarKey) -> bool:
         """Whether a pin holds a path of this NAR."""

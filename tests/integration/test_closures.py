@@ -17,8 +17,10 @@ from ncps.database.pins import SqlPins
 from ncps.database.pool import Database
 from ncps.database.references import SqlPathGraph
 from ncps.database.removals import SqlRemovals
+from ncps.database.twins import SqlTwins
 from ncps.observe.metrics import Metrics
 from tests.contract.closures import PathGraphContract, PinsContract, RemovalsContract
+from tests.contract.twins import TwinsContract
 from tests.integration.databases import database_of, emptied
 from tests.integration.servers import shared
 from tests.integration.servers.database import DatabaseServer
@@ -26,13 +28,14 @@ from tests.integration.servers.database import DatabaseServer
 reactor = cast("Any", _reactor)
 
 
-class AllContracts(PinsContract, PathGraphContract, RemovalsContract):
+class AllContracts(PinsContract, PathGraphContract, RemovalsContract, TwinsContract):
     def on(self, database: Database) -> None:
         """Test the tables of this database."""
         self.catalog = SqlCatalog(database)
         self.pins = SqlPins(database)
         self.references = SqlPathGraph(database)
         self.removals = SqlRemovals(database)
+        self.twins = SqlTwins(database)
 
 
 class SqliteClosuresTests(AllContracts, TestCase):

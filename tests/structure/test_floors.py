@@ -92,7 +92,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "dialects",
         "steps walguard connections together local pool server migrate",
         "pins blocks",
-        "nars narinfos realisations replicas tokens idle references removals",
+        "nars narinfos realisations replicas tokens idle references removals twins",
         "catalog",
     ),
     "ncps.locks": ("degraded keeper local notices", "shared", "files redis postgresql"),

@@ -33,6 +33,7 @@ from ncps.settings.schema.eviction import EvictionSettings, QuarantineSettings
 from ncps.settings.schema.extras import ExtraSettings
 from ncps.settings.schema.locks import LockSettings, RedisSettings
 from ncps.settings.schema.prefetch import PrefetchSettings
+from ncps.settings.schema.recompress import RecompressSettings
 from ncps.settings.schema.storage import StorageSettings
 from ncps.settings.schema.uploads import UploadSettings
 from ncps.settings.schema.upstream import UpstreamsSettings
@@ -277,6 +278,7 @@ class CacheSettings:
     lru: EvictionSettings = branch(EvictionSettings, "Size")
     extra: ExtraSettings = branch(ExtraSettings, "Size")
     quarantine: QuarantineSettings = branch(QuarantineSettings, "Size")
+    recompress: RecompressSettings = branch(RecompressSettings, "Recompression")
     upload: UploadSettings = branch(UploadSettings, "Uploads")
     require_trusted_signature: bool = setting(
         BOOLEAN,

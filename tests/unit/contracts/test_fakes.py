@@ -27,6 +27,8 @@ from tests.contract.replicas import ReplicasContract
 from tests.contract.running import Contract, start, synchronously
 from tests.contract.samples import digest_of, key_of
 from tests.contract.tokens import TokensContract
+from tests.contract.transcoder import TranscoderContract
+from tests.contract.twins import TwinsContract
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.closures import MemoryPathGraph, MemoryPins, MemoryRemovals
 from tests.fakes.documents import FakeDocuments
@@ -40,6 +42,7 @@ from tests.fakes.stores import (
     MemoryNarStore,
 )
 from tests.fakes.tokens import MemoryTokens
+from tests.fakes.twins import InstantTranscoder, MemoryTwins
 
 
 @synchronously
@@ -191,6 +194,7 @@ class RunningTests(SynchronousTestCase):
 class OnMemory(ClosuresContract):
     def setUp(self) -> None:
         self.catalog = MemoryCatalog()
+        self.twins = MemoryTwins(self.catalog)
         self.pins = MemoryPins(self.catalog)
         self.references = MemoryPathGraph(self.catalog)
         self.removals = MemoryRemovals(self.catalog)
@@ -204,6 +208,24 @@ class MemoryPinsTests(OnMemory, PinsContract, SynchronousTestCase):
 @synchronously
 class MemoryPathGraphTests(OnMemory, PathGraphContract, SynchronousTestCase):
     """The graph of paths in memory."""
+
+
+@synchronously
+class MemoryTwinsTests(OnMemory, TwinsContract, SynchronousTestCase):
+    """Twins in memory."""
+
+
+@synchronously
+class InstantTranscoderTests(TranscoderContract, SynchronousTestCase):
+    """The transcoder in memory."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.transcoder = InstantTranscoder(self.directory)
+
+    def leftovers(self) -> list[str]:
+        return [path.name for path in self.directory.iterdir()]
 
 
 @synchronously

@@ -1,0 +1,187 @@
+"""Transcoder: has NARs transcoded by processes of the lowest priority, one for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ncps.aio.spool import SpoolFile
+from ncps.aio.threads import Threads, in_background
+from ncps.aio.waiting import Future, Wakeup, within
+from ncps.errors import Corrupt, Malformed, StorageFull, Unavailable
+from ncps.nix.hashes import Hash
+from ncps.ports import Body, Order, Transcoded, Transcoder
+from ncps.process.transcoding import TARGET
+
+SPARE_S: Final = 900.0
+"""Seconds that a process may take besides those for the bytes: it may get no processor for long."""
+SLOWEST: Final = 250_000
+"""Bytes of a NAR that are transcoded in a second, at least."""
+LONGEST: Final = 64 * 1024
+"""Bytes that a process may say."""
+
+_GENTLE: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that say nothing of the NAR: all processes of a terminal or a service get them."""
+
+_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "LANG", "LC_ALL", "LOCALE_ARCHIVE")
+"""Variables that are passed on; others may be secrets."""
+
+
+@implementer(IPushProducer)
+class _Child(ProcessProtocol):
+    """A process at work.
+
+    :ivar ended: set at its end, to the exit code; negative for a signal.
+    :ivar said: what it wrote.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.ended: Future[int] = Future()
+        self.said = bytearray()
+        self.complaint = bytearray()
+        self._wakeup = Wakeup()
+        self._is_paused = False
+
+    def outReceived(self, data: bytes) -> None:
+        """See `ProcessProtocol`."""
+        self.said += data[: LONGEST - len(self.said)]
+
+    def errReceived(self, data: bytes) -> None:
+        """See `ProcessProtocol`."""
+        self.complaint += data[: LONGEST - len(self.complaint)]
+
+    def inConnectionLost(self) -> None:
+        """See `ProcessProtocol`: it reads no more."""
+        self.resumeProducing()
+
+    def processEnded(self, reason: Failure) -> None:
+        """See `ProcessProtocol`."""
+        error: Any = reason.value
+        code = error.exitCode
+        self.ended.succeed(-(error.signal or 0) if code is None else code)
+        self.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        """See `IPushProducer`: the pipe is full."""
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        """See `IPushProducer`."""
+        self._is_paused = False
+        self._wakeup.wake()
+
+    def stopProducing(self) -> None:
+        """See `IPushProducer`."""
+        self.resumeProducing()
+
+    async def feed(self, source: Body) -> None:
+        """Send it the bytes of a body, as fast as it takes them. Raises what the body raises."""
+        self.transport.registerProducer(self, True)
+        async for chunk in source:
+            if self.ended.is_set or 0 not in self.transport.pipes:
+                break
+            self.transport.write(chunk)
+            while self._is_paused:
+                await self._wakeup.wait()
+        if 0 in self.transport.pipes:
+            self.transport.unregisterProducer()
+            self.transport.closeStdin()
+
+    def kill(self) -> None:
+        """End it now, if it has not ended."""
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess("KILL")
+
+
+class ChildTranscoder(Transcoder):
+    """See `ncps.ports.transcoding`.
+
+    :param create: makes the file to write; raises StorageFull or Unavailable.
+    """
+
+    def __init__(self, reactor: Any, workers: Threads, create: Callable[[], SpoolFile]) -> None:
+        self._reactor = reactor
+        self._workers = workers
+        self._create = create
+
+    async def transcode(self, source: Body, order: Order) -> Transcoded:
+        """See `Transcoder`."""
+        file = self._create()
+        try:
+            child = self._spawn(file, order)
+            try:
+                deadline_s = SPARE_S + order.nar_size / SLOWEST
+                late = f"the process that compresses has not ended within {deadline_s:.0f} s"
+                code = await within(self._reactor, deadline_s, _result(child, source), late)
+            finally:
+                child.kill()
+            return _transcoded(file, child, code)
+        except BaseException:
+            in_background(self._workers, partial(_remove_blocking, file))
+            raise
+
+    def _spawn(self, file: SpoolFile, order: Order) -> _Child:
+        child = _Child()
+        words = [order.compression, order.nar_size, order.level, order.threads]
+        command = [sys.executable, "-S", "-P", "-m", "ncps.process.transcoding", *map(str, words)]
+        path = os.pathsep.join(os.path.abspath(each) for each in sys.path)
+        passed = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        try:
+            self._reactor.spawnProcess(
+                child,
+                sys.executable,
+                command,
+                env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **passed},
+                childFDs={0: "w", 1: "r", 2: "r", TARGET: file.fd},
+            )
+        except OSError as error:
+            raise Unavailable(f"no process can be started: {error.strerror}") from error
+        return child
+
+
+def _remove_blocking(file: SpoolFile) -> None:
+    file.discard()
+    file.close()
+
+
+async def _result(child: _Child, source: Body) -> int:
+    await child.feed(source)
+    return await child.ended.wait()
+
+
+def _transcoded(file: SpoolFile, child: _Child, code: int) -> Transcoded:
+    """Return what a process said. Raises Corrupt, StorageFull or Unavailable."""
+    try:
+        told: dict[str, Any] = json.loads(child.said) if code == 0 else {}
+        if "error" not in told:
+            return Transcoded(
+                file=file,
+                read_hash=Hash.parse(told["read_hash"]),
+                nar_hash=Hash.parse(told["nar_hash"]),
+                nar_size=told["nar_size"],
+                file_hash=Hash.parse(told["file_hash"]),
+                file_size=told["file_size"],
+                cpu_s=told["cpu_s"],
+            )
+    except (ValueError, KeyError, Malformed):
+        last = bytes(child.complaint).decode("utf-8", "replace").strip().rpartition("\n")[2]
+        if -code in _GENTLE:
+            raise Unavailable("the process that compresses was told to stop") from None
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise Corrupt(f"the process that compresses ended by {how}: {last[:200]}") from None
+    kinds = {"corrupt": Corrupt, "memory": Corrupt, "full": StorageFull}
+    raise kinds.get(told["error"], Unavailable)(str(told["reason"]))
