@@ -15,6 +15,7 @@ from ncps.assembly.keys import narinfo_verifier
 from ncps.assembly.leases import Locking
 from ncps.assembly.mending import Mending
 from ncps.assembly.parts import Adapters, Foundation
+from ncps.assembly.recompression import recompression_jobs
 from ncps.assembly.upkeep import bounds, upkeep
 from ncps.assembly.uploads import upload_jobs, upload_rules, uploads_of
 from ncps.cache.ahead.rules import AheadRules
@@ -120,7 +121,7 @@ def _jobs(
 ) -> tuple[Ticker, ...]:
     """Return the background jobs of the store and of uploads."""
     jobs = upkeep(world, base, core=core, may_sweep=lambda: not sharing.trouble)
-    return *jobs, *upload_jobs(world, core, uploads)
+    return *jobs, *upload_jobs(world, core, uploads), *recompression_jobs(world, base, core)
 
 
 def _troubles_of_store(

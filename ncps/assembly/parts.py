@@ -18,6 +18,7 @@ from ncps.database.realisations import SqlRealisations
 from ncps.database.references import SqlPathGraph
 from ncps.database.removals import SqlRemovals
 from ncps.database.tokens import SqlTokens
+from ncps.database.twins import SqlTwins
 from ncps.observe.metrics import Metrics
 from ncps.observe.tracing.spans import NO_TRACER, Tracer
 from ncps.settings.schema.tree import Settings
@@ -36,6 +37,7 @@ class Adapters:
     pins: SqlPins
     graph: SqlPathGraph
     removals: SqlRemovals
+    twins: SqlTwins
     tokens: SqlTokens
     realisations: SqlRealisations
 
@@ -68,6 +70,7 @@ def adapters(reactor: Any, settings: Settings, metrics: Metrics) -> Adapters:
         pins=SqlPins(connected),
         graph=SqlPathGraph(connected),
         removals=SqlRemovals(connected),
+        twins=SqlTwins(connected),
         tokens=SqlTokens(connected),
         realisations=SqlRealisations(connected),
     )

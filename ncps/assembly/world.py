@@ -39,6 +39,7 @@ def world(
         pins=parts.pins,
         graph=parts.graph,
         removals=parts.removals,
+        twins=parts.twins,
         nars=parts.stores.nars,
         narinfos=parts.stores.narinfos,
         realisations=parts.realisations,

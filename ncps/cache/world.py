@@ -28,6 +28,7 @@ from ncps.ports import (
     Realisations,
     RealisationStore,
     Removals,
+    Twins,
 )
 
 
@@ -40,6 +41,7 @@ class World:
     :param pins: the pins in it.
     :param graph: its paths, and those that they refer to.
     :param removals: removes records from it.
+    :param twins: files in it that were made from others.
     :param nars: the store of NARs.
     :param narinfos: the store of sidecars.
     :param realisations: the index of realisations.
@@ -56,6 +58,7 @@ class World:
     pins: Pins
     graph: PathGraph
     removals: Removals
+    twins: Twins
     nars: NarStore
     narinfos: NarInfoStore
     realisations: Realisations

@@ -79,7 +79,7 @@ def wanting(txn: Any, limit: int, min_size: int, compressions: Sequence[str]) ->
 
 def waiting(txn: Any, min_size: int, compressions: Sequence[str]) -> int:
     """Return how many there are. See `Twins.waiting`."""
-    statement = f"SELECT COUNT(*) {_open(compressions)}"  # noqa: S608 - our own words
+    statement = f"SELECT COUNT(*) {_open(compressions)}"
     return int(txn.execute(statement, (*compressions, min_size)).fetchone()[0])
 
 

@@ -18,6 +18,7 @@ from ncps.observe.labelled import Labelled
 from ncps.observe.prefetch_metrics import PrefetchMetrics
 from ncps.observe.process_metrics import ProcessMetrics, WorkerMetrics
 from ncps.observe.realisation_metrics import RealisationMetrics
+from ncps.observe.recompress_metrics import RecompressMetrics
 from ncps.observe.registry import Registered
 from ncps.observe.store_metrics import StoreMetrics
 from ncps.observe.tls_metrics import TlsMetrics
@@ -273,6 +274,7 @@ class Metrics(
     PrefetchMetrics,
     RealisationMetrics,
     UploadMetrics,
+    RecompressMetrics,
     LockMetrics,
     HttpMetrics,
     TlsMetrics,
@@ -297,6 +299,7 @@ class Metrics(
         self._add_downloads()
         self._add_prefetch()
         self._add_uploads()
+        self._add_recompress()
         self._add_realisations()
         self._add_locks()
         self._add_http()

@@ -32,12 +32,14 @@ class Order:
     :param nar_size: bytes of the NAR inside; more is an error.
     :param level: of the zstd compression.
     :param threads: that compress beside the one that reads; 0: none.
+    :param is_urgent: whether a client waits for it: then it does not have the lowest priority.
     """
 
     compression: str
     nar_size: int
     level: int
     threads: int = 0
+    is_urgent: bool = False
 
 
 @frozen(kw_only=True)

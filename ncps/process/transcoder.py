@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.error import ProcessExitedAlready
@@ -17,14 +18,15 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ncps.aio.spool import SpoolFile
+from ncps.aio.spool_file import SpoolFile
 from ncps.aio.threads import Threads, in_background
 from ncps.aio.waiting import Future, Wakeup, within
 from ncps.errors import Corrupt, Malformed, StorageFull, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.ports import Body, Order, Transcoded, Transcoder
-from ncps.process.transcoding import TARGET
 
+TARGET: Final = 3
+"""Descriptor of the new file in the process."""
 SPARE_S: Final = 900.0
 """Seconds that a process may take besides those for the bytes: it may get no processor for long."""
 SLOWEST: Final = 250_000
@@ -136,9 +138,10 @@ class ChildTranscoder(Transcoder):
 
     def _spawn(self, file: SpoolFile, order: Order) -> _Child:
         child = _Child()
-        words = [order.compression, order.nar_size, order.level, order.threads]
-        command = [sys.executable, "-S", "-P", "-m", "ncps.process.transcoding", *map(str, words)]
-        path = os.pathsep.join(os.path.abspath(each) for each in sys.path)
+        numbers = (TARGET, order.nar_size, order.level, order.threads, int(order.is_urgent))
+        words = [order.compression, *map(str, numbers)]
+        command = [sys.executable, "-S", "-P", "-m", "ncps.process.transcoding", *words]
+        path = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
         passed = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
             self._reactor.spawnProcess(

@@ -21,8 +21,6 @@ from ncps.errors import Corrupt, StorageFull, Unavailable
 from ncps.nix.transcode import pieces_of, prove, transcode
 from ncps.storage.os_errors import writing
 
-TARGET: Final = 3
-"""Descriptor of the file that is written."""
 MEMORY: Final = 1 << 30
 """Bytes of address space: of Python, one decoder, and one encoder of the highest level."""
 MEMORY_OF_THREAD: Final = 256 << 20
@@ -31,17 +29,21 @@ NICE: Final = 19
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def be_humble(threads: int) -> None:
-    """Take the lowest priority, bound the memory, and end with the parent."""
+def be_humble() -> None:
+    """Take the lowest priority."""
+    with suppress(OSError):
+        os.nice(NICE)
+    with suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def be_bounded(threads: int) -> None:
+    """Bound the memory, and end with the parent."""
     parent = os.getppid()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
-    with suppress(OSError):
-        os.nice(NICE)
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     most = MEMORY + threads * MEMORY_OF_THREAD
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -49,9 +51,12 @@ def be_humble(threads: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(compression: str, nar_size: int, level: int, threads: int) -> dict[str, Any]:
-    """Transcode; return the facts. Raises Corrupt, StorageFull or Unavailable."""
-    with writing("the new file"), open(TARGET, "r+b", closefd=False) as new:
+def run(compression: str, target: int, nar_size: int, level: int, threads: int) -> dict[str, Any]:
+    """Transcode; return the facts. Raises Corrupt, StorageFull or Unavailable.
+
+    :param target: descriptor of the file that is written.
+    """
+    with writing("the new file"), open(target, "r+b", closefd=False) as new:
         read = transcode(
             pieces_of(sys.stdin.buffer),
             compression,
@@ -60,7 +65,7 @@ def run(compression: str, nar_size: int, level: int, threads: int) -> dict[str, 
             max_size=nar_size,
         )
         new.flush()
-        os.fsync(TARGET)
+        os.fsync(target)
         new.seek(0)
         file_hash, file_size = prove(pieces_of(new), read.nar_hash)
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -75,12 +80,17 @@ def run(compression: str, nar_size: int, level: int, threads: int) -> dict[str, 
 
 
 def main() -> int:
-    """Do it as the arguments say: compression, bytes of the NAR, level, threads."""
+    """Do it as the arguments say.
+
+    They are: compression, descriptor of the new file, bytes of the NAR, level, threads, urgency.
+    """
     compression, *numbers = sys.argv[1:]
-    nar_size, level, threads = map(int, numbers)
-    be_humble(threads)
+    target, nar_size, level, threads, is_urgent = map(int, numbers)
+    be_bounded(threads)
+    if not is_urgent:
+        be_humble()
     try:
-        told = run(compression, nar_size, level, threads)
+        told = run(compression, target, nar_size, level, threads)
     except Corrupt as error:
         told = {"error": "corrupt", "reason": str(error)}
     except StorageFull as error:

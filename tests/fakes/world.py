@@ -25,6 +25,7 @@ from tests.fakes.realisations import MemoryRealisations, MemoryRealisationStore
 from tests.fakes.spoolfile import CountedFile
 from tests.fakes.stores import MemoryNarInfoStore, MemoryNarStore
 from tests.fakes.threads import InlineThreads
+from tests.fakes.twins import MemoryTwins
 from tests.fakes.upstream import ScriptedUpstream
 
 
@@ -57,6 +58,7 @@ def fake_world(
         pins=changes.pop("pins", None) or MemoryPins(catalog),
         graph=MemoryPathGraph(catalog),
         removals=changes.pop("removals", None) or MemoryRemovals(catalog),
+        twins=changes.pop("twins", None) or MemoryTwins(catalog),
         nars=MemoryNarStore(),
         narinfos=MemoryNarInfoStore(),
         realisations=MemoryRealisations(),

@@ -136,8 +136,8 @@ class ChildTranscoderTests(TranscoderContract, TestCase):
         work = Deferred.fromCoroutine(transcoder.transcode(source, self.order(sample)))
         await source.went
         clock.advance(module.SPARE_S + len(sample.nar) / module.SLOWEST + 1)
-        error = await self.assertFailure(work, Unavailable)
-        self.assertTrue(error.timed_out)
+        failure: Any = await self.assertFailure(work, Unavailable)
+        self.assertTrue(failure.timed_out)
         await self.ended()
         await self.removed()
 

@@ -84,7 +84,7 @@ INSIDE: Final[Mapping[str, tuple[str, ...]]] = {
         "realisation",
         "nar",
         "write closures ahead",
-        "upkeep readiness core extras",
+        "upkeep readiness core extras recompress",
         "bulk cache",
     ),
     "ncps.database": (

@@ -7,6 +7,7 @@ NarHash, and find the rest out anew.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from attrs import evolve
@@ -27,11 +28,11 @@ from ncps.cache.narinfo.search import in_ring
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.narinfo.state import CacheState
 from ncps.cache.world import World
-from ncps.errors import Corrupt, Malformed, NcpsError, NotFound
+from ncps.errors import Corrupt, Malformed, NcpsError, NotFound, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.observe.tracing.spans import current
 from ncps.peering import trail
-from ncps.ports import Body, NarRecord, Removals, Replaced
+from ncps.ports import Body, Catalog, NarRecord, Removals, Replaced
 
 
 class NarSearch:
@@ -102,6 +103,7 @@ class Nars:
     """Opens NARs, from the store or as they arrive.
 
     :ivar ready: says which stored NARs may be sent again without being opened here.
+    :ivar remake: makes a twin again whose bytes are gone; see `TwinRemaker`.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Nars:
             verifier=verifier,
             downloads=downloads,
         ).find
+        self.remake: Callable[[NarRecord], Awaitable[None]] = _not_made
 
     @property
     def arriving(self) -> int:
@@ -151,6 +154,9 @@ class Nars:
         if nar is not None and nar.is_stored:
             spoiled = self._verifier.healing.spoiled
             return self.ready.served(nar, changes, self._open_stored, spoiled)
+        if nar is not None and nar.made_from:
+            await self.remake(nar)
+            return await self.open(key, is_part=is_part)
         outcome = Outcome.COALESCED if self.is_arriving(key) else Outcome.MISS
         download = self._downloads.join(key, nar, may_replace=not is_part)
         try:
@@ -183,7 +189,7 @@ class Nars:
         if self.is_arriving(key) or await self._cluster.is_fetched_elsewhere(key):
             return None
         found = await self._find(key)
-        if self.is_arriving(key) or (found is not None and found.is_stored):
+        if self.is_arriving(key) or (found is not None and (found.is_stored or found.made_from)):
             return None
         return self._downloads.start(key, nar if found is None else found)
 
@@ -219,6 +225,8 @@ class Nars:
             body.close()
             return nar.file_size, Outcome.HIT
         _refuse_ring(key, nar)
+        if nar is not None and nar.made_from:
+            return nar.file_size, Outcome.MISS  # its bytes were seen, and can be made again
         download = self._downloads.find(key)
         if download is not None:
             download.is_asked_for()
@@ -266,6 +274,9 @@ class Nars:
             is_noted = current is not None and not current.is_stored
             if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
                 await self._verifier.healing.heal(nar, trouble)
+        if nar.made_from:
+            nar = await _remade(self._catalog, nar.without_bytes(), self.remake)
+            return await open_stored(self._store, self._workers, nar, start, stop)
         download = self._downloads.join(nar.key, nar.without_bytes())
         return await self._follow(nar.key, download, start, stop)
 
@@ -282,6 +293,21 @@ class Nars:
             if isinstance(error, AlreadyStored):
                 raise
         return await self._downloads.start(key, nar, exclusive=False).reader(start, stop)
+
+
+async def _remade(
+    catalog: Catalog, twin: NarRecord, remake: Callable[[NarRecord], Awaitable[None]]
+) -> NarRecord:
+    """Make a twin again; return its row. Raises Unavailable if it is gone already."""
+    await remake(twin)
+    made = await catalog.nar(twin.key)
+    if made is None or not made.is_stored:
+        raise Unavailable(f"{twin.key.file_name} was removed a moment ago")
+    return made
+
+
+async def _not_made(nar: NarRecord) -> None:
+    raise NotFound(f"{nar.key.file_name} is not stored, and nothing here makes it")
 
 
 async def is_blocked_name(removals: Removals, key: NarKey) -> bool:

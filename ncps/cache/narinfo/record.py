@@ -17,6 +17,7 @@ narinfo.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -24,10 +25,10 @@ from twisted.logger import Logger
 from ncps.aio.clocks import wall_of
 from ncps.aio.guess import is_unwanted
 from ncps.ask.choose import Upstreams
-from ncps.cache.narinfo.state import CacheState, KnownNarInfo, SymbolNews, known
+from ncps.cache.narinfo.state import CacheState, Invalidation, KnownNarInfo, SymbolNews, known
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
-from ncps.errors import StorageFull, Unavailable
+from ncps.errors import Malformed, StorageFull, Unavailable
 from ncps.nix.narinfo import NarInfo
 from ncps.nix.narurl import VARIANTS, NarKey, is_opaque, opaque_key
 from ncps.observe.decisions import are_logged
@@ -45,6 +46,7 @@ client that is shown it counts on the NAR."""
 
 _UPSTREAM_LINE = b"NcpsUpstream: "
 _UPLOAD_LINE = b"NcpsUpload: yes"
+_MADE_LINE = b"NcpsMadeFrom: "
 
 
 class Records:
@@ -71,6 +73,7 @@ class Records:
         self._memory = state.memory
         self._negatives = state.negatives
         self._board = state.board
+        self._row = partial(_without_lost_twin, world, state.board)
         self._vetting = vetting
         self._is_arriving = is_arriving
         self._paths = state.paths
@@ -87,18 +90,14 @@ class Records:
         if item is not None and self.may_show(item):
             return item
         if says_why and are_logged():
-            reason = (
-                "nothing about it is recorded"
-                if item is None
-                else _why_hidden(item, self._upstreams)
-            )
+            reason = _why_hidden(item, self._upstreams)
             self._log.debug("narinfo {hash} is no hit: {reason}", hash=digest, reason=reason)
         return None
 
     async def look_up(self, digest: str) -> KnownNarInfo | None:
         """Read the catalog; keep it in memory unless it may have changed meanwhile."""
         changes = self._memory.changes
-        row = await self._catalog.narinfo(digest)
+        row = await self._row(digest)
         item = None if row is None else await self._trusted(*row)
         if item is not None and self._memory.changes == changes:
             self._memory.put(item)
@@ -148,7 +147,8 @@ class Records:
         """Whether its NAR can be had now, as far as is known."""
         if item.nar.is_stored:
             return True
-        if trail.current().has_come_round:  # no upstream would be asked for its NAR, either
+        # Nobody would be asked for its NAR, and no upstream has the file of a twin.
+        if trail.current().has_come_round or item.nar.made_from:
             return False
         fresh_s = EVICTED_REFRESH_S if item.nar.was_stored else REFRESH_S
         is_fresh = abs(self._wall() - item.fetched_at) < fresh_s  # from the future: a clock was set
@@ -175,7 +175,7 @@ class Records:
                 is_new = (row, known_nar, self._memory.changes) == (None, None, changes)
             item = None if is_new else await self.look_up(entry.digest)
             if item is not None and item.nar.is_stored:
-                await self.keep_beside(entry)
+                await self.keep_beside(entry, item.nar)
         except Blocked:
             self._negatives.add(entry.digest)
             raise
@@ -230,13 +230,13 @@ class Records:
         if narinfos is None:
             narinfos = await self._catalog.narinfos_of(nar.key)
         for entry in narinfos:
-            await self.keep_beside(entry)
+            await self.keep_beside(entry, nar)
         if build_ids or nar.verified_at is None or not nar.upstream:
             self.symbols.published(nar, narinfos, build_ids)
 
-    async def keep_beside(self, entry: NarInfoEntry) -> None:
+    async def keep_beside(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         """Put the sidecar of a published NAR into the store."""
-        text = render_sidecar(entry, self._vetting.own_names)
+        text = render_sidecar(entry, self._vetting.own_names) + render_making(nar)
         try:
             await self._store.put(entry.digest, text)
         except (Unavailable, StorageFull) as error:
@@ -247,8 +247,22 @@ class Records:
             )
 
 
-def _why_hidden(item: KnownNarInfo, upstreams: Upstreams) -> str:
+async def _without_lost_twin(
+    world: World, board: Invalidation, digest: str
+) -> tuple[NarInfoEntry, NarRecord] | None:
+    """Return the row of a narinfo. One that names a lost twin names the original again."""
+    row = await world.catalog.narinfo(digest)
+    if row is None or row[1].is_stored or not row[1].made_from:
+        return row
+    if await world.twins.part(row[1].key):
+        board.nar_changed(row[1].key)
+    return await world.catalog.narinfo(digest)
+
+
+def _why_hidden(item: KnownNarInfo | None, upstreams: Upstreams) -> str:
     """Say why `Records.may_show` is False."""
+    if item is None:
+        return "nothing about it is recorded"
     where = f"its NAR {item.nar.key.file_name} is not stored"
     if trail.current().has_come_round:
         return f"{where}, and this cache itself asked for it"
@@ -337,6 +351,24 @@ def render_sidecar(entry: NarInfoEntry, own_names: Collection[str]) -> bytes:
     theirs = tuple(s for s in entry.narinfo.signatures if s.name not in ours)
     narinfo = evolve(entry.narinfo, url=entry.upstream_url or entry.narinfo.url, signatures=theirs)
     return narinfo.render() + _UPSTREAM_LINE + entry.upstream.encode() + b"\n"
+
+
+def render_making(nar: NarRecord) -> bytes:
+    """Return the line of a sidecar that says how ncps has made the NAR's file; empty if not."""
+    if not nar.made_from:
+        return b""
+    return _MADE_LINE + f"{nar.made_from} {nar.made_level}\n".encode()
+
+
+def parse_making(sidecar: bytes) -> tuple[str, int]:
+    """Return `made_from` and `made_level` of the NAR of a sidecar. Raises Malformed."""
+    for line in sidecar.splitlines():
+        if line.startswith(_MADE_LINE):
+            words = line[len(_MADE_LINE) :].decode("ascii", "replace").split()
+            if len(words) != 2 or not words[1].isdecimal() or len(words[1]) > 2:
+                raise Malformed("it does not say from what its file was made")
+            return NarKey.parse(words[0]).file_name, int(words[1])
+    return "", 0
 
 
 def is_upload(sidecar: bytes) -> bool:

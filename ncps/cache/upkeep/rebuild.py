@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import define
+from attrs import define, evolve
 from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.cache.nar.adopt import Adoption
 from ncps.cache.nar.objects import Objects
 from ncps.cache.narinfo.proof import Proofs
-from ncps.cache.narinfo.record import is_upload, parse_sidecar
+from ncps.cache.narinfo.record import is_upload, parse_making, parse_sidecar
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
@@ -96,6 +96,7 @@ class Rebuild:
             return
         try:
             narinfo, upstream = parse_sidecar(text)
+            made_from, made_level = parse_making(text)
         except Malformed as error:
             raise Corrupt(str(error)) from error
         vetted = self._vetting.vet(
@@ -106,6 +107,8 @@ class Rebuild:
             is_upload=is_upload(text),
         )
         vetted = await self._proofs.prove(vetted)
+        making = evolve(vetted.nar, made_from=made_from, made_level=made_level)
+        vetted = evolve(vetted, nar=making)
         if vetted.nar.uploaded_at is not None and vetted.conventional is not None:
             vetted = vetted.named(vetted.conventional)  # uploads keep the name of their client
         await self._catalog.add_narinfo(vetted.entry, vetted.nar)

@@ -19,7 +19,7 @@ from ncps.aio.waiting import sleep
 from ncps.cache.upkeep.evict import LEASE
 from ncps.cache.upkeep.orphans import PACE, PAUSE_S
 from ncps.errors import NcpsError
-from ncps.ports import Inventory, Leases, NarInfoEntry, NarInfoStore
+from ncps.ports import Inventory, Leases, NarInfoEntry, NarInfoStore, NarRecord
 
 
 class Strays:
@@ -39,7 +39,7 @@ class Strays:
         store: NarInfoStore,
         leases: Leases,
         grace_s: float,
-        keep_beside: Callable[[NarInfoEntry], Awaitable[None]],
+        keep_beside: Callable[[NarInfoEntry, NarRecord], Awaitable[None]],
     ) -> None:
         self._clock = clock
         self._ages = Ages(clock)
@@ -70,10 +70,10 @@ class Strays:
             )
         return count
 
-    async def _stored(self, digest: str) -> NarInfoEntry | None:
-        """The narinfo, if its NAR is stored."""
+    async def _stored(self, digest: str) -> tuple[NarInfoEntry, NarRecord] | None:
+        """The narinfo and the row of its NAR, if that is stored."""
         found = await self._catalog.narinfo(digest)
-        return found[0] if found is not None and found[1].is_stored else None
+        return found if found is not None and found[1].is_stored else None
 
     async def _is_stray(self, digest: str, made: datetime) -> bool:
         if await self._stored(digest) is not None:
@@ -87,7 +87,7 @@ class Strays:
             if lease.is_lost or not await self._is_stray(digest, made):
                 return False
             is_removed = await self._store.delete(digest)
-            entry = await self._stored(digest)
-            if entry is not None:  # stored at this very moment
-                await self._keep_beside(entry)
+            found = await self._stored(digest)
+            if found is not None:  # stored at this very moment
+                await self._keep_beside(*found)
             return is_removed

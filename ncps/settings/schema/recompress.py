@@ -28,8 +28,8 @@ class RecompressSettings:
         "all of them equally fast.",
     )
     threads: int = setting(
-        integer(at_most=64),
-        "0",
+        integer(at_least=1, at_most=64),
+        "1",
         "Threads that compress one NAR, beside the one that unpacks it. One NAR is compressed at a "
         "time, in all workers and replicas together.",
     )
@@ -49,7 +49,7 @@ class RecompressSettings:
         "50",
         "Percentage of the processors that may be busy with other work, by the load average of the "
         "last minute, for the machine to count as idle. Besides, ncps waits while it downloads a "
-        "NAR or answers more than 20 requests a second.",
+        "NAR, or itself uses more than a fifth of a processor.",
     )
     hours: Hours = setting(
         HOURS,

@@ -194,7 +194,6 @@ class RunningTests(SynchronousTestCase):
 class OnMemory(ClosuresContract):
     def setUp(self) -> None:
         self.catalog = MemoryCatalog()
-        self.twins = MemoryTwins(self.catalog)
         self.pins = MemoryPins(self.catalog)
         self.references = MemoryPathGraph(self.catalog)
         self.removals = MemoryRemovals(self.catalog)
@@ -211,8 +210,13 @@ class MemoryPathGraphTests(OnMemory, PathGraphContract, SynchronousTestCase):
 
 
 @synchronously
-class MemoryTwinsTests(OnMemory, TwinsContract, SynchronousTestCase):
+class MemoryTwinsTests(TwinsContract, SynchronousTestCase):
     """Twins in memory."""
+
+    def setUp(self) -> None:
+        self.catalog = catalog = MemoryCatalog()
+        self.removals = MemoryRemovals(catalog)
+        self.twins = MemoryTwins(catalog)
 
 
 @synchronously

@@ -79,6 +79,9 @@ class NarInfoTests(SynchronousTestCase):
             None,
             "",
             None,
+            None,
+            None,
+            None,
         )
         database = LoggedDatabase((*entry, *nar))
         catalog = SqlCatalog(cast("Database", database))

@@ -13,7 +13,7 @@ from ncps.cache.upkeep.evict import LEASE
 from ncps.cache.upkeep.orphans import PACE, PAUSE_S
 from ncps.cache.upkeep.strays import Strays
 from ncps.errors import Unavailable
-from ncps.ports import NarInfoEntry
+from ncps.ports import NarInfoEntry, NarRecord
 from tests.contract.samples import digest_of, entry, record, stored
 from tests.fakes.catalog import MemoryCatalog
 from tests.fakes.leases import MemoryLeases
@@ -44,7 +44,7 @@ class StrayTests(SynchronousTestCase):
         self.store.times[digest] = self.ago(days * DAY)
 
     def sweep(self, grace_s: float = DAY) -> Deferred[int]:
-        async def keep_beside(entry: NarInfoEntry) -> None:
+        async def keep_beside(entry: NarInfoEntry, _: NarRecord) -> None:
             self.kept.append(entry.digest)
 
         strays = Strays(

@@ -1,0 +1,116 @@
+"""Making: a stored NAR gets a twin.
+
+    NAR, found right --> its bytes --> a process --> new file, read again --> store
+                                                                               |
+                     narinfos name the twin, everywhere <-- row and narinfos <-+
+
+The file goes before the row: a process that dies in between leaves an object without a row, which
+the next attempt replaces. Row and narinfos are one transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import evolve, frozen
+from twisted.logger import Logger
+
+from ncps.cache.cluster import lease_of
+from ncps.cache.narinfo.record import Records
+from ncps.cache.narinfo.state import Invalidation
+from ncps.cache.recompress.press import FORMAT, Press
+from ncps.cache.world import World
+from ncps.nix.narurl import VARIANTS, NarKey, opaque_key
+from ncps.ports import Lease, NarRecord
+
+Making = Literal["made", "joined", "large", "taken", "busy"]
+"""How an attempt ended: a new twin; one that was there; it would be too large; its names stand for
+other bytes; another process has it."""
+
+
+@frozen(kw_only=True)
+class TwinRules:
+    """How twins are made.
+
+    :param max_growth: percentage of the size of the original that a twin may have.
+    """
+
+    level: int
+    max_growth: int
+
+
+class TwinMaker:
+    """Makes twins, one for each call."""
+
+    _log = Logger()
+
+    def __init__(
+        self, world: World, press: Press, records: Records, board: Invalidation, rules: TwinRules
+    ) -> None:
+        self._catalog = world.catalog
+        self._twins = world.twins
+        self._leases = world.leases
+        self._metrics = world.metrics
+        self._press = press
+        self._records = records
+        self._board = board
+        self._rules = rules
+
+    async def make(self, nar: NarRecord) -> Making:
+        """Give a stored NAR a twin, and have its narinfos name it.
+
+        Raises Corrupt if its bytes are not right, NotFound or Blocked if it is gone or unwanted by
+        now, StorageFull or Unavailable if it cannot be done now.
+        """
+        found = await self._name_of(nar)
+        if found is None:
+            return "taken"
+        key, there = found
+        lease = await self._leases.try_hold(lease_of(key))
+        if lease is None:
+            return "busy"
+        try:
+            if there is not None and there.is_stored:
+                await self._join(evolve(there, last_used_at=None), nar, lease)
+                return "joined"
+            return await self._make(nar, key, lease)
+        finally:
+            await lease.release()
+
+    async def _name_of(self, nar: NarRecord) -> tuple[NarKey, NarRecord | None] | None:
+        """Return the first name that the twin may have, and the row of that name."""
+        assert nar.nar_hash is not None
+        for variant in range(VARIANTS):
+            key = opaque_key(FORMAT, nar.nar_hash, variant)
+            there = await self._catalog.nar(key)
+            if there is None:
+                return key, None
+            is_own = there.made_from == nar.key.file_name and there.nar_hash == nar.nar_hash
+            if is_own and (there.is_stored or there.made_level == self._rules.level):
+                return key, there
+        return None
+
+    async def _make(self, nar: NarRecord, key: NarKey, lease: Lease) -> Making:
+        async with self._press.pressed(nar, self._rules.level) as made:
+            if made.file_size * 100 > (nar.stored_size or 0) * self._rules.max_growth:
+                return "large"
+            there = await self._catalog.nar(key)
+            if there is not None and there.was_stored and there.file_hash != made.file_hash:
+                return "taken"
+            twin = await self._press.publish(nar, key, made, self._rules.level, lease)
+            await self._join(twin, nar, lease)
+        self._metrics.recompress_read.inc(nar.stored_size or 0)
+        self._metrics.recompress_written.inc(made.file_size)
+        self._log.info(
+            "made {key} from {original}: {before} bytes became {after}",
+            key=key.file_name,
+            original=nar.key.file_name,
+            before=nar.stored_size,
+            after=made.file_size,
+        )
+        return "made"
+
+    async def _join(self, twin: NarRecord, nar: NarRecord, lease: Lease) -> None:
+        entries = await self._twins.join(twin, nar.key, lease.fence)
+        await self._records.published(twin, entries)
+        self._board.nar_changed(nar.key)

@@ -1,0 +1,108 @@
+"""Press: reads a NAR, has it transcoded, and puts the new file into the store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from attrs import evolve
+
+from ncps.aio.clocks import utc_now
+from ncps.aio.threads import in_background
+from ncps.cache.world import World
+from ncps.errors import Corrupt, StorageFull, Unavailable
+from ncps.nix.narurl import NarKey
+from ncps.ports import Body, Lease, NarRecord, Order, Spooled, Transcoded, Transcoder
+
+FORMAT: Final = "zstd"
+
+
+class Press:
+    """Makes files of twins.
+
+    :param read: opens a whole NAR, and fetches it if it has to.
+    :param threads: that compress; at least one, so that their number does not change the bytes.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        read: Callable[[NarRecord], Awaitable[Body]],
+        transcoder: Transcoder,
+        threads: int,
+    ) -> None:
+        self._clock = world.clock
+        self._store = world.nars
+        self._workers = world.threads
+        self._admission = world.admission
+        self._cpu = world.metrics.recompress_cpu
+        self._read = read
+        self._transcoder = transcoder
+        self._threads = threads
+
+    @asynccontextmanager
+    async def pressed(
+        self, nar: NarRecord, level: int, *, is_urgent: bool = False
+    ) -> AsyncIterator[Transcoded]:
+        """Have a NAR transcoded; the file is there until the end of the block.
+
+        Raises Corrupt unless it is the NAR that its row promises, StorageFull or Unavailable if
+        that cannot be done now.
+        """
+        order = Order(
+            compression=nar.compression,
+            nar_size=nar.nar_size or 0,
+            level=level,
+            threads=self._threads,
+            is_urgent=is_urgent,
+        )
+        body = await self._read(nar)
+        try:
+            made = await self._transcoder.transcode(body, order)
+        finally:
+            body.close()
+        try:
+            self._cpu.inc(made.cpu_s)
+            if made.nar_hash != nar.nar_hash:
+                raise Corrupt(f"NAR hash {made.nar_hash} instead of {nar.nar_hash}")
+            yield made
+        finally:
+
+            def drop_blocking() -> None:
+                made.file.discard()
+                made.file.close()
+
+            in_background(self._workers, drop_blocking)
+
+    async def publish(
+        self, nar: NarRecord, key: NarKey, made: Transcoded, level: int, lease: Lease
+    ) -> NarRecord:
+        """Put a new file into the store; return its row. Raises StorageFull or Unavailable.
+
+        :param nar: the original.
+        """
+        if refusal := self._admission.too_large(made.file_size):
+            raise StorageFull(refusal)
+        if lease.is_lost:
+            raise Unavailable(f"the lease of {key.file_name} is lost")
+        file = Spooled(path=made.file.path, size=made.file_size, sha256=made.file_hash)
+        stat = await self._store.publish(key, file)
+        now = utc_now(self._clock)
+        return evolve(
+            nar,
+            key=key,
+            compression=FORMAT,
+            encoding=FORMAT,
+            file_size=made.file_size,
+            file_hash=made.file_hash,
+            stored_size=made.file_size,
+            stored_tag=stat.tag,
+            stored_at=now,
+            verified_at=now,
+            last_used_at=None,
+            made_from=nar.key.file_name,
+            made_level=level,
+            recompressed_at=None,
+        )

@@ -1,0 +1,108 @@
+"""Remaking: a twin whose bytes are gone is made again as it was, for a client that asks for it.
+
+No upstream has the file of a twin. Its URL stands for the same bytes for ever (P5), so it is made
+by its own level, from its original, and kept only if it has its own hash.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from ncps.aio.bulkhead import Bulkhead
+from ncps.aio.recent import RecentSet
+from ncps.aio.single_flight import SingleFlight
+from ncps.cache.cluster import lease_of
+from ncps.cache.narinfo.record import Records
+from ncps.cache.recompress.press import Press
+from ncps.cache.world import World
+from ncps.errors import NotFound, Unavailable
+from ncps.nix.narurl import COMPRESSIONS, NarKey
+from ncps.ports import Lease, NarRecord
+
+AT_ONCE: Final = 2
+"""Twins that are made again at one time."""
+WAITING: Final = 50
+"""Others that wait for that; a client that asks for one more gets 503."""
+PATIENCE_S: Final = 120.0
+"""Seconds for which one waits."""
+RETRY_S: Final = 5.0
+"""Seconds after which a client may ask again for a twin that another process makes."""
+HOPELESS_S: Final = 3600.0
+"""Seconds for which a twin that came out otherwise is not made again."""
+HOPELESS: Final = 10_000
+"""Such twins that are remembered."""
+
+
+class TwinRemaker:
+    """Makes lost twins again, each once for all clients that ask for it at one time."""
+
+    def __init__(self, world: World, press: Press, records: Records) -> None:
+        self._catalog = world.catalog
+        self._leases = world.leases
+        self._count = world.metrics.recompressions
+        self._press = press
+        self._records = records
+        self._hopeless = RecentSet(world.clock, ttl_s=HOPELESS_S, max_entries=HOPELESS)
+        self._flights: SingleFlight[NarKey, None] = SingleFlight(world.tasks, "twin")
+        self._places = Bulkhead(
+            world.clock,
+            "NARs that are compressed again",
+            size=AT_ONCE,
+            queue=WAITING,
+            patience_s=PATIENCE_S,
+        )
+
+    async def remake(self, twin: NarRecord) -> None:
+        """Make a twin again, whose row says that it is not stored, and have it stored.
+
+        Raises NotFound if it cannot be what it was, else Unavailable, Corrupt or StorageFull.
+        """
+        if twin.key in self._hopeless:
+            raise _otherwise(twin)
+        await self._flights.join(twin.key, partial(self._remake, twin))
+
+    async def _remake(self, twin: NarRecord) -> None:
+        async with self._places:
+            lease = await self._leases.try_hold(lease_of(twin.key))
+            if lease is None:
+                raise Unavailable(
+                    f"another process makes {twin.key.file_name}", retry_after=RETRY_S
+                )
+            try:
+                current = await self._catalog.nar(twin.key)
+                if current is None or not current.is_stored:
+                    await self._remake_under(lease, twin)
+            finally:
+                await lease.release()
+
+    async def _remake_under(self, lease: Lease, twin: NarRecord) -> None:
+        original, level = await self._original(twin), twin.made_level
+        async with self._press.pressed(original, level, is_urgent=True) as made:
+            if made.file_hash != twin.file_hash:
+                self._hopeless.add(twin.key)
+                self._count("failed").inc()
+                raise _otherwise(twin)
+            record = await self._press.publish(original, twin.key, made, level, lease)
+        entries = await self._catalog.mark_stored(record, lease.fence)
+        await self._records.published(record, entries)
+        self._count("remade").inc()
+
+    async def _original(self, twin: NarRecord) -> NarRecord:
+        """Return the row of a twin's original, or what can be said of it if it is gone."""
+        key = NarKey.parse(twin.made_from)
+        return await self._catalog.nar(key) or NarRecord(
+            key=key,
+            compression=COMPRESSIONS[key.extension],
+            nar_hash=twin.nar_hash,
+            nar_size=twin.nar_size,
+            upstream=twin.upstream,
+            origin_url=twin.origin_url,
+        )
+
+
+def _otherwise(twin: NarRecord) -> NotFound:
+    return NotFound(
+        f"{twin.key.file_name} cannot be made again as it was: another version of zstd writes other"
+        " bytes"
+    )

@@ -1,0 +1,322 @@
+"""Twins are made, named by narinfos, and their originals go."""
+
+from __future__ import annotations
+
+from attrs import asdict, evolve
+
+from ncps.cache.narinfo.record import parse_making
+from ncps.codec import zstd
+from ncps.errors import Corrupt, StorageFull, Unavailable
+from ncps.nix.narurl import VARIANTS
+from ncps.ports import Block
+from tests.fakes.metrics import counted
+from tests.fakes.samples import packed
+from tests.fakes.upstream import Script
+from tests.unit.cache.recompress.rig import KEEP_S, TwinCase
+
+
+class MakingTests(TwinCase):
+    def test_narinfo_names_the_twin(self) -> None:
+        """The narinfo names a file in zstd that holds the same NAR, under the same signatures."""
+        before = self.told(self.one)
+        self.run_work()
+        after = self.told(self.one)
+        key = self.twin_key(self.one)
+        data = self.download(key)
+        decoder = zstd.decoder()
+        self.assertEqual(self.one.nar, b"".join(decoder.feed(data)))
+        changed = {"url", "compression", "file_hash", "file_size"}
+        self.assertEqual(
+            (key.url, "zstd", len(data)), (after.url, after.compression, after.file_size)
+        )
+        was, now = (asdict(each, recurse=False) for each in (before, after))
+        self.assertEqual(changed, {name for name in was if was[name] != now[name]})
+        self.assertEqual({"made": 1}, self.outcomes)
+
+    def test_costs_are_counted(self) -> None:
+        """Bytes before and after, and the time of the processor."""
+        self.run_work()
+        metrics = self.metrics
+        self.assertEqual(len(self.one.file), counted(metrics.recompress_read))
+        self.assertEqual(
+            len(self.download(self.twin_key(self.one))), counted(metrics.recompress_written)
+        )
+        self.assertEqual(0.5, counted(metrics.recompress_cpu))
+
+    def test_old_url_is_answered(self) -> None:
+        """The original stays what it was, and is not fetched again."""
+        self.run_work()
+        self.assertEqual(self.one.file, self.download(self.one.key))
+        self.assertEqual({"published": 1}, self.ended)
+
+    def test_once(self) -> None:
+        """A NAR gets one twin."""
+        self.run_work()
+        self.run_work()
+        self.assertEqual(1, len(self.transcoder.orders))
+
+    def test_other_processes_are_told(self) -> None:
+        """They drop what they have of both files."""
+        del self.notices.published[:]
+        self.run_work()
+        heard = self.notices.published
+        names = {self.one.key.file_name, self.twin_key(self.one).file_name}
+        self.assertLessEqual(names, {notice.name for notice in heard if notice.kind == "nar"})
+
+    def test_files_are_closed(self) -> None:
+        """The unfinished file is closed and gone."""
+        self.run_work()
+        self.assertEqual([True], [made.is_closed for made in self.transcoder.made])
+        self.assertEqual([False], [made.path.exists() for made in self.transcoder.made])
+
+    def test_larger_files_are_dropped(self) -> None:
+        """A twin that is too large is not kept, and not tried again."""
+        self.transcoder.padding = 2 * len(self.one.file)
+        self.run_work()
+        self.run_work()
+        self.assertEqual({"large": 1}, self.outcomes)
+        self.assertEqual(self.one.key.url, self.told(self.one).url)
+        self.assertEqual({self.one.key}, set(self.store.objects))
+
+    def test_damaged_original(self) -> None:
+        """One whose bytes are not right is set aside, fetched again, and gets a twin then."""
+        self.store.put(self.one.key, self.one.file[:-1] + b"!")
+        tag = self.store.tag(self.one.key)
+        self.catalog.records[self.one.key] = evolve(self.row(self.one.key), stored_tag=tag)
+        self.board.nar_changed(self.one.key)
+        self.run_work()
+        self.assertEqual({"failed": 1}, self.outcomes)
+        self.assertEqual([self.one.key], [key for key, _ in self.store.quarantined])
+        self.assertEqual(self.one.key.url, self.told(self.one).url)
+
+    def test_trouble_of_the_moment(self) -> None:
+        """What cannot be done now is tried again later; nothing is left."""
+        for error in (StorageFull("full"), Unavailable("away")):
+            self.transcoder.errors.append(error)
+            self.refused(self.work.run(), type(error))
+        self.run_work()
+        self.assertEqual({"made": 1}, self.outcomes)
+
+    def test_no_room(self) -> None:
+        """A twin that is larger than the store may be is not published."""
+        self.largest = 1
+        self.restart()
+        self.refused(self.work.run(), StorageFull)
+        self.assertEqual({self.one.key}, set(self.store.objects))
+
+    def test_another_process_makes_it(self) -> None:
+        """A twin whose lease is held is left alone."""
+        name = f"download:nar:{self.twin_key(self.one).file_name}"
+        lease = self.get(self.leases.try_hold(name))
+        self.run_work()
+        self.assertEqual(({"busy": 1}, []), (self.outcomes, self.transcoder.orders))
+        assert lease is not None
+        self.get(lease.release())
+        self.run_work()
+        self.assertEqual({"busy": 1, "made": 1}, self.outcomes)
+
+    def test_blocked_meanwhile(self) -> None:
+        """A path that is blocked while its twin is made gets none, and is not tried again."""
+        nar_hash = self.one.narinfo.nar_hash
+
+        def block() -> None:
+            self.catalog.blocks["x"] = Block(digest="x", hashes=(nar_hash,), blocked_at=self.now)
+
+        self.transcoder.meddle = block
+        self.run_work()
+        self.catalog.blocks.clear()
+        self.run_work()
+        self.assertEqual({"taken": 1}, self.outcomes)
+
+    def test_names_that_are_taken(self) -> None:
+        """Other files of the NAR keep their names; if all are taken, there is no twin."""
+        record = evolve(
+            self.row(self.one.key),
+            compression="zstd",
+            encoding="zstd",
+            made_from="",
+            upstream="http://other",
+        )
+        for variant in range(VARIANTS):
+            key = self.twin_key(self.one, variant)
+            self.catalog.records[key] = evolve(record, key=key, recompressed_at=self.now)
+            if variant == 0:
+                self.assertEqual(
+                    self.twin_key(self.one, 1),
+                    self.get(self.maker._name_of(self.row(self.one.key)))[0],  # type: ignore[index]
+                )
+        self.run_work()
+        self.assertEqual({"taken": 1}, self.outcomes)
+
+    def test_sidecar_says_how_it_was_made(self) -> None:
+        """A rebuild finds the twin under its name, and how to make it again."""
+        self.run_work()
+        text = self.sidecars.texts[self.one.digest]
+        self.assertEqual((self.one.key.file_name, 3), parse_making(text))
+
+
+class OriginalTests(TwinCase):
+    def check(self) -> None:
+        self.get(self.originals.check())
+        self.clock.advance(0)
+
+    def test_it_goes_in_time(self) -> None:
+        """Its bytes go after the time; its URL is answered from the upstream after that."""
+        self.run_work()
+        self.clock.advance(KEEP_S - 1)
+        self.check()
+        self.assertIn(self.one.key, self.store.objects)
+        self.clock.advance(KEEP_S + 2)
+        self.check()
+        self.assertNotIn(self.one.key, self.store.objects)
+        self.assertEqual(len(self.one.file), counted(self.metrics.recompress_freed))
+        self.assertEqual(self.twin_key(self.one).url, self.told(self.one).url)
+        self.assertEqual(self.one.file, self.download(self.one.key))
+        self.assertEqual({"published": 2}, self.ended)
+
+    def test_without_a_twin_it_stays(self) -> None:
+        """If the twin is gone first, the original stays."""
+        self.run_work()
+        self.lose(self.twin_key(self.one))
+        self.clock.advance(3 * KEEP_S)
+        self.check()
+        self.assertIn(self.one.key, self.store.objects)
+
+    def test_in_use(self) -> None:
+        """One whose lease another process has stays for now."""
+        self.run_work()
+        self.clock.advance(3 * KEEP_S)
+        lease = self.get(self.leases.try_hold(f"download:nar:{self.one.key.file_name}"))
+        assert lease is not None
+        self.check()
+        self.assertIn(self.one.key, self.store.objects)
+        self.get(lease.release())
+        self.check()
+        self.assertNotIn(self.one.key, self.store.objects)
+
+
+class LostTwinTests(TwinCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.run_work()
+        self.key = self.twin_key(self.one)
+        self.bytes = self.download(self.key)
+
+    def test_narinfo_falls_back(self) -> None:
+        """The narinfo names the original again, without a question to an upstream."""
+        self.lose(self.key)
+        asked = len(self.origin.log)
+        told = self.told(self.one)
+        self.assertEqual((self.one.key.url, "xz"), (told.url, told.compression))
+        self.assertEqual(
+            (self.one.narinfo.file_hash, len(self.one.file)), (told.file_hash, told.file_size)
+        )
+        self.assertEqual(asked, len(self.origin.log))
+
+    def test_it_gets_a_twin_again(self) -> None:
+        """The next round makes the same twin."""
+        self.lose(self.key)
+        self.told(self.one)
+        self.run_work()
+        self.assertEqual(self.key.url, self.told(self.one).url)
+        self.assertEqual(self.bytes, self.download(self.key))
+
+    def test_its_url_is_answered(self) -> None:
+        """A client that has the URL gets the same bytes, also at another level since."""
+        self.lose(self.key)
+        self.rule(level=12)
+        self.assertEqual(self.bytes, self.download(self.key))
+        self.assertEqual({"made": 1, "remade": 1}, self.outcomes)
+        self.assertEqual([3, 3], [order.level for order in self.transcoder.orders])
+        self.assertTrue(self.transcoder.orders[-1].is_urgent)
+
+    def test_it_is_found_damaged(self) -> None:
+        """Bytes that rot are set aside, and made again for the client that asked."""
+        self.store.put(self.key, self.bytes[:-1] + b"!")
+        self.board.nar_changed(self.key)
+        self.assertEqual(self.bytes, self.download(self.key))
+        self.assertEqual([self.key], [key for key, _ in self.store.quarantined])
+
+    def test_original_is_gone_too(self) -> None:
+        """It is fetched, and the twin made from it; its row is not needed for that."""
+        self.lose(self.key)
+        self.lose(self.one.key)
+        self.get(self.catalog.forget_nar(self.one.key))
+        self.assertEqual(self.bytes, self.download(self.key))
+
+    def test_narinfo_of_a_twin_without_an_original(self) -> None:
+        """The upstream is asked for its narinfo again."""
+        self.lose(self.key)
+        self.get(self.catalog.forget_nar(self.one.key))
+        self.assertEqual(self.one.key.url, self.told(self.one).url)
+
+    def test_other_bytes_come_out(self) -> None:
+        """Another version of zstd writes other bytes: they are not sent, nor made twice."""
+        self.lose(self.key)
+        self.transcoder.padding = 10
+        for _ in range(2):
+            failure = self.failureResultOf(self.open(self.key)).value
+            self.assertIn("another version of zstd", str(failure))
+        self.assertEqual(2, len(self.transcoder.orders))
+        self.assertEqual({"made": 1, "failed": 1}, self.outcomes)
+
+    def test_size_is_told(self) -> None:
+        """HEAD says the size of the lost twin."""
+        self.lose(self.key)
+        self.assertEqual(len(self.bytes), self.get(self.nars.stat(self.key))[0])
+
+    def test_another_process_makes_it(self) -> None:
+        """A client is told to come again."""
+        self.lose(self.key)
+        lease = self.get(self.leases.try_hold(f"download:nar:{self.key.file_name}"))
+        assert lease is not None
+        error = self.failureResultOf(self.open(self.key), Unavailable).value
+        self.assertEqual(5.0, error.retry_after)
+        self.get(lease.release())
+
+    def test_trouble(self) -> None:
+        """Errors of the moment reach the client."""
+        self.lose(self.key)
+        for kind in (Corrupt, StorageFull):
+            self.transcoder.errors.append(kind("now"))
+            self.failureResultOf(self.open(self.key), kind)
+
+
+class IdlenessTests(TwinCase):
+    def test_load(self) -> None:
+        """Other work on the machine stops ours; our own does not."""
+        self.load = 1.5
+        self.assertFalse(self.idleness.is_idle())
+        self.load = 1.0
+        self.assertTrue(self.idleness.is_idle())
+        self.idleness.worked()
+        self.load = 3.0
+        self.assertTrue(self.idleness.is_idle())
+        self.clock.advance(121)
+        self.assertFalse(self.idleness.is_idle())
+
+    def test_own_process(self) -> None:
+        """A process that is used itself is not idle; what it did before does not count."""
+        self.assertTrue(self.idleness.is_idle())
+        self.clock.advance(10)
+        self.used += 2.1
+        self.assertFalse(self.idleness.is_idle())
+        self.assertFalse(self.idleness.is_idle())
+        self.clock.advance(10)
+        self.assertTrue(self.idleness.is_idle())
+
+    def test_downloads(self) -> None:
+        """Nothing is made while a NAR arrives."""
+        two = packed("two", b"more " * 1000, "xz")
+        self.origin.add(two)
+        self.learn(two)
+        self.origin.scripts.append(Script(hold=True))
+        opening = self.open(two.key)
+        self.run_work()
+        self.assertEqual([], self.transcoder.orders)
+        self.origin.release()
+        _, client = self.successResultOf(opening)
+        self.successResultOf(client.done)
+        self.clock.advance(10)
+        self.run_work()
+        self.assertEqual(2, len(self.transcoder.orders))
