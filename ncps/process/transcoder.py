@@ -25,6 +25,8 @@ from ncps.errors import Corrupt, Malformed, StorageFull, Unavailable
 from ncps.nix.hashes import Hash
 from ncps.ports import Body, Order, Transcoded, Transcoder
 
+NICE: Final = 19
+"""Niceness of a process that no client waits for; the lowest priority there is."""
 TARGET: Final = 3
 """Descriptor of the new file in the process."""
 SPARE_S: Final = 900.0
@@ -138,7 +140,8 @@ class ChildTranscoder(Transcoder):
 
     def _spawn(self, file: SpoolFile, order: Order) -> _Child:
         child = _Child()
-        numbers = (TARGET, order.nar_size, order.level, order.threads, int(order.is_urgent))
+        nice = 0 if order.is_urgent else NICE
+        numbers = (TARGET, order.nar_size, order.level, order.threads, nice)
         words = [order.compression, *map(str, numbers)]
         command = [sys.executable, "-S", "-P", "-m", "ncps.process.transcoding", *words]
         path = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)

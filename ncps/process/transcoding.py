@@ -25,16 +25,18 @@ MEMORY: Final = 1 << 30
 """Bytes of address space: of Python, one decoder, and one encoder of the highest level."""
 MEMORY_OF_THREAD: Final = 256 << 20
 """The same for each thread that compresses."""
-NICE: Final = 19
+LOWEST: Final = 19
+"""The niceness of that."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def be_humble() -> None:
-    """Take the lowest priority."""
+def be_humble(nice: int) -> None:
+    """Take a priority; the lowest one runs only when nobody else wants the processor."""
     with suppress(OSError):
-        os.nice(NICE)
-    with suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.nice(nice)
+    if nice >= LOWEST:
+        with suppress(OSError, AttributeError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def be_bounded(threads: int) -> None:
@@ -82,13 +84,12 @@ def run(compression: str, target: int, nar_size: int, level: int, threads: int) 
 def main() -> int:
     """Do it as the arguments say.
 
-    They are: compression, descriptor of the new file, bytes of the NAR, level, threads, urgency.
+    They are: compression, descriptor of the new file, bytes of the NAR, level, threads, niceness.
     """
     compression, *numbers = sys.argv[1:]
-    target, nar_size, level, threads, is_urgent = map(int, numbers)
+    target, nar_size, level, threads, nice = map(int, numbers)
     be_bounded(threads)
-    if not is_urgent:
-        be_humble()
+    be_humble(nice)
     try:
         told = run(compression, target, nar_size, level, threads)
     except Corrupt as error:

@@ -22,7 +22,7 @@ LEASE: Final = "recompress"
 """Name of the lease of the process that makes twins, one at a time in all processes."""
 COMPRESSIONS: Final = ("xz", "bzip2", "none")
 """Compressions of NARs that get a twin."""
-LOOK_S: Final = 15.0
+LOOK_S: Final = 5.0
 """Seconds between two looks whether there is time, and something to do."""
 BATCH: Final = 20
 REPLACED_LEASE: Final = "recompress-replaced"

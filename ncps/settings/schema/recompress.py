@@ -45,7 +45,7 @@ class RecompressSettings:
         "away, and the old file stays what clients get.",
     )
     max_load: int = setting(
-        integer(at_least=1, at_most=1000),
+        integer(at_least=1, at_most=10000),
         "50",
         "Percentage of the processors that may be busy with other work, by the load average of the "
         "last minute, for the machine to count as idle. Besides, ncps waits while it downloads a "

@@ -1,0 +1,150 @@
+"""Recompression by a real daemon: narinfos name a file in zstd, old URLs stay what they were."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import zstandard
+
+from tests.e2e.daemon import Daemon
+from tests.system.caches import StorePath
+from tests.system.test_eviction import Sized
+from tests.system.wire import Answer
+from tests.waiting import wait_until
+
+SIZE = 300_000
+#: Also a machine that has much to do counts as idle.
+ANYWAY = (
+    *("--cache-recompress-to", "zstd"),
+    *("--cache-recompress-max-load", "10000"),
+    *("--cache-recompress-min-size", "1K"),
+)
+
+
+#: No other work of a busy machine keeps it from its own.
+BUSY = {
+    "ncps.process.transcoder.NICE": 0,
+    "ncps.assembly.recompression.LOOK_S": 0.5,
+    "ncps.cache.recompress.idle.OWN_SHARE": 1e9,
+    "ncps.cache.recompress.idle.SAMPLE_S": 0.0,
+}
+LONG_S = 90.0
+
+
+class RecompressTests(Sized):
+    def compressing(self, *options: str) -> Daemon:
+        """Return a started daemon that compresses at any time."""
+        daemon = self.make_daemon(self.mounted(), options=(*ANYWAY, *options))
+        daemon.constants |= BUSY
+        daemon.start()
+        return daemon
+
+    def path(self, size: int = SIZE) -> StorePath:
+        """A path whose contents compress to a third."""
+        noise = os.urandom(size // 3).hex().encode()
+        return self.cache.add(content=noise + noise[: size - len(noise)])
+
+    def wait_for_twin(self, daemon: Daemon, path: StorePath) -> str:
+        """Wait until the narinfo names a file in zstd; return its target."""
+        wait_until(
+            lambda: self.nar_target(daemon, path).endswith(".zst"),
+            "the narinfo to name the new file",
+            deadline=LONG_S,
+            daemon=daemon,
+        )
+        return self.nar_target(daemon, path)
+
+    def assert_twin(self, daemon: Daemon, path: StorePath, target: str) -> bytes:
+        """Check that a target answers with the NAR in zstd; return the file."""
+        answer = self.ask(daemon, target)
+        self.assertEqual((200, True), (answer.status, answer.whole))
+        decoder = zstandard.ZstdDecompressor().decompressobj()
+        self.assertEqual(path.nar, decoder.decompress(answer.body))
+        return answer.body
+
+    def names(self, daemon: Daemon) -> set[str]:
+        return {"/nar/" + name for name in self.files(daemon)}
+
+    def test_life_of_a_twin(self) -> None:
+        """It is made, takes the place of the original, and is made again when its bytes rot."""
+        path = self.path()
+        origin = self.mounted()
+        daemon = self.make_daemon(origin, options=(*ANYWAY, "--cache-recompress-keep", "2s"))
+        daemon.constants |= BUSY
+        daemon.start()
+        old = self.nar_target(daemon, path)
+        before = self.narinfo(daemon, path).fields
+        self.assert_served(daemon, path)
+        new = self.wait_for_twin(daemon, path)
+        data = self.assert_twin(daemon, path, new)
+        after = self.narinfo(daemon, path).fields
+        self.assertEqual("zstd", after["Compression"])
+        self.assertEqual(str(len(data)), after["FileSize"])
+        for name in ("StorePath", "NarHash", "NarSize", "References", "Sig"):
+            self.assertEqual(before[name], after[name])
+        self.assertEqual((200, path.file), _answer(self.ask(daemon, old)))
+        self.assertEqual(1, origin.gets(path.nar_target))
+        wait_until(lambda: old not in self.names(daemon), "the original to go", daemon=daemon)
+        self.assertEqual((200, path.file), _answer(self.ask(daemon, old)))
+        self.assertEqual(2, origin.gets(path.nar_target))
+        file = next(file for file in daemon.stored_nars() if f"/nar/{file.name}" == new)
+        file.write_bytes(bytes(len(data)))
+        self.assertEqual((200, data), _answer(self.ask(daemon, new)))
+        made = self.metric(daemon, 'ncps_recompressions_total{outcome="made"}')
+        again = self.metric(daemon, 'ncps_recompressions_total{outcome="remade"}')
+        self.assertEqual((1, 1), (made, again))
+        daemon.stop()
+        self.assert_consistent(daemon)
+
+    def test_killed_at_work(self) -> None:
+        """SIGKILL of the daemon ends its process, and leaves nothing but a file to sweep."""
+        path = self.path(9_000_000)
+        daemon = self.compressing("--cache-recompress-level", "19")
+        self.assert_served(daemon, path)
+        pid = daemon.process.pid
+        wait_until(lambda: _workers(pid), "a process that compresses", daemon=daemon)
+        (worker,) = _workers(pid)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: worker not in _workers(), "it to end")
+        daemon.process.wait(10)
+        self.assertEqual(1, len(self.files(daemon)))
+        self.assert_consistent(daemon)
+        daemon.options = (*daemon.options, "--cache-recompress-level", "1")
+        daemon.start()
+        self.assert_twin(daemon, path, self.wait_for_twin(daemon, path))
+        daemon.stop()
+        self.assertEqual([], list((daemon.directory / "tmp").glob("spool-*")))
+        self.assert_consistent(daemon)
+
+    def test_workers_make_one(self) -> None:
+        """Of two workers one makes the twin, and both name it."""
+        path = self.path()
+        daemon = self.compressing("--workers", "2")
+        self.assert_served(daemon, path)
+        target = self.wait_for_twin(daemon, path)
+        wait_until(
+            lambda: all(self.nar_target(daemon, path) == target for _ in range(20)),
+            "both workers to name it",
+            daemon=daemon,
+        )
+        self.assert_twin(daemon, path, target)
+        self.assertEqual(1, self.metric(daemon, 'ncps_recompressions_total{outcome="made"}'))
+
+
+def _answer(answer: Answer) -> tuple[int, bytes]:
+    return answer.status, answer.body
+
+
+def _workers(parent: int | None = None) -> list[int]:
+    """The processes that compress, all of this machine or those of one parent."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            stat = (process / "stat").read_bytes().rpartition(b")")[2].split()
+            if b"ncps.process.transcoding" in words and parent in {None, int(stat[1])}:
+                found.append(int(process.name))
+    return found
