@@ -38,6 +38,7 @@ from benchmarks import (
     tracing,
     upload_memory,
     uploads,
+    warm,
     workers,
 )
 from benchmarks.report import Figure, table
@@ -52,6 +53,7 @@ POINTS: Mapping[str, Callable[[Stand], list[Figure]]] = {
     "crowd": crowd.measure,
     "slow": slow_readers.measure,
     "closure": closure.measure,
+    "warm": warm.measure,
     "dead": dead.measure,
     "far": far.measure,
     "databases": databases.measure,

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -104,13 +104,21 @@ class Bench(SynchronousTestCase):
         return server
 
     def daemon(
-        self, *upstreams: Origin, public_key: str | None = None, options: Sequence[str] = ()
+        self,
+        *upstreams: Origin,
+        public_key: str | None = None,
+        options: Sequence[str] = (),
+        constants: Mapping[str, float] | None = None,
     ) -> Daemon:
-        """Return a started ncps over these upstreams, by default with the closure's key."""
+        """Return a started ncps over these upstreams, by default with the closure's key.
+
+        :param constants: see `Daemon`.
+        """
         key = public_key or shared_closure().public_key
         caches = [UpstreamCache(server.url, key) for server in upstreams]
         daemon = Daemon(self.fresh_directory("ncps"), caches, options=options)
         daemon.is_forked = True
+        daemon.constants |= constants or {}
         self.addCleanup(daemon.kill)
         daemon.start()
         return daemon

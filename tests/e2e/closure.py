@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -20,6 +20,7 @@ from tests.e2e.nixclient import NixClient
 SMALL = 36  # paths of a few bytes, in chains and with many references
 LARGE = (24 << 20, 6 << 20)  # bytes of incompressible data in each of the large paths
 KEY_NAME = "upstream.test-1"
+Contents = Callable[[int, int], bytes]
 
 
 @frozen(kw_only=True)
@@ -52,7 +53,9 @@ class BinaryCache:
     large: str
 
 
-def _write_sources(directory: Path, seed: int, small: int, large: Sequence[int]) -> str:
+def _write_sources(
+    directory: Path, seed: int, small: int, large: Sequence[int], contents: Contents | None
+) -> str:
     """Write the sources and an expression for them; return the expression's text."""
     noise = random.Random(seed)
     tree = directory / "tree"
@@ -68,7 +71,7 @@ def _write_sources(directory: Path, seed: int, small: int, large: Sequence[int])
     names = ["tree"]
     for number, size in enumerate(large):
         file = directory / f"large{number}"
-        file.write_bytes(noise.randbytes(size))
+        file.write_bytes(noise.randbytes(size) if contents is None else contents(number, size))
         lines.append(f'large{number} = builtins.path {{ path = {file}; name = "large{number}"; }};')
         names.append(f"large{number}")
     for number in range(small):
@@ -88,15 +91,17 @@ def make_closure(
     seed: int = 1,
     small: int = SMALL,
     large: Sequence[int] = LARGE,
+    contents: Contents | None = None,
 ) -> Closure:
     """Make the closure in the client's store; the same arguments give the same paths.
 
     :param small: how many paths of a few bytes.
     :param large: sizes of the others.
+    :param contents: what is in them, by number and size; None for noise.
     """
     directory.mkdir(parents=True)
     expression = directory / "closure.nix"
-    expression.write_text(_write_sources(directory, seed, small, large))
+    expression.write_text(_write_sources(directory, seed, small, large, contents))
     printed = client.run(
         "nix-instantiate",
         *("--store", str(client.store), "--eval", "--strict", "--read-write-mode"),
@@ -114,11 +119,14 @@ def make_closure(
     )
 
 
-def export(closure: Closure, directory: Path, *, compression: str) -> BinaryCache:
-    """Write the closure as a signed binary cache."""
+def export(closure: Closure, directory: Path, *, compression: str, level: int = 0) -> BinaryCache:
+    """Write the closure as a signed binary cache.
+
+    :param level: of xz.
+    """
     options = f"compression={compression}&secret-key={closure.secret_key_file}"
     if compression == "xz":
-        options += "&parallel-compression=true&compression-level=0"
+        options += f"&parallel-compression=true&compression-level={level}"
     client = closure.client
     client.run(
         "nix",

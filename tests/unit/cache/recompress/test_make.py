@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from attrs import asdict, evolve
 
+from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.record import parse_making
+from ncps.cache.upkeep.rebuild import Rebuild
 from ncps.codec import zstd
-from ncps.errors import Corrupt, StorageFull, Unavailable
+from ncps.errors import Corrupt, Malformed, StorageFull, Unavailable
 from ncps.nix.narurl import VARIANTS
 from ncps.ports import Block
 from tests.fakes.metrics import counted
@@ -320,3 +322,40 @@ class IdlenessTests(TwinCase):
         self.clock.advance(10)
         self.run_work()
         self.assertEqual(2, len(self.transcoder.orders))
+
+
+class RebuildTests(TwinCase):
+    def rebuild(self) -> None:
+        """Lose the catalog, and make it anew from the store."""
+        self.catalog = type(self.catalog)()
+        self.restart()
+        proofs = Proofs(
+            clock=self.clock, workers=self.threads, vetting=self.vetting, fetch=self.adoption.open
+        )
+        self.get(
+            Rebuild(self.world, adoption=self.adoption, vetting=self.vetting, proofs=proofs).run()
+        )
+
+    def test_twins_are_recorded_again(self) -> None:
+        """The narinfo is what it was, and the twin can be made again when it is lost."""
+        self.run_work()
+        text = self.get(self.narinfos.get(self.one.digest)).text
+        key = self.twin_key(self.one)
+        data = self.download(key)
+        self.rebuild()
+        self.assertEqual(text, self.get(self.narinfos.get(self.one.digest)).text)
+        row = self.row(key)
+        self.assertEqual((self.one.key.file_name, 3), (row.made_from, row.made_level))
+        self.lose(key)
+        self.assertEqual(data, self.download(key))
+
+    def test_damaged_lines(self) -> None:
+        """A sidecar that says nonsense of its file is passed over."""
+        self.run_work()
+        before = self.sidecars.texts[self.one.digest]
+        for line in (b"../x 3", b"a.nar 3", self.one.key.file_name.encode() + b" three", b""):
+            text = before.partition(b"NcpsMadeFrom")[0] + b"NcpsMadeFrom: " + line + b"\n"
+            self.assertRaises(Malformed, parse_making, text)
+            self.sidecars.texts[self.one.digest] = text
+            self.rebuild()
+            self.assertEqual({}, self.catalog.entries)

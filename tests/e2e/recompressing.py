@@ -1,0 +1,45 @@
+"""Every stock Nix client installs from a cache that has compressed its NARs anew."""
+
+from __future__ import annotations
+
+from tests.e2e.bench import Bench, shared_closure
+from tests.e2e.daemon import Daemon, fetch
+from tests.waiting import wait_until
+
+OPTIONS = (
+    *("--cache-recompress-to", "zstd", "--cache-recompress-max-load", "10000"),
+    *("--cache-recompress-min-size", "1B", "--cache-recompress-max-growth", "1000"),
+)
+CONSTANTS = {
+    "ncps.process.transcoder.NICE": 0,
+    "ncps.assembly.recompression.LOOK_S": 0.5,
+    "ncps.cache.recompress.idle.OWN_SHARE": 1e9,
+}
+LONG_S = 180.0
+
+
+class Recompressions(Bench):
+    """Tests for every client."""
+
+    def is_done(self, daemon: Daemon) -> bool:
+        """Whether the narinfos of all paths name files in zstd."""
+        for path in shared_closure().paths:
+            digest = path.rpartition("/")[2][:32]
+            lines = fetch(f"{daemon.url}/{digest}.narinfo").body.decode().splitlines()
+            if "Compression: zstd" not in lines:
+                return False
+        return True
+
+    def test_recompressed_closure_arrives_without_upstream(self) -> None:
+        """Nix accepts the same signatures over other files, and verifies what it has installed."""
+        server = self.file_server("xz")
+        daemon = self.daemon(server, options=OPTIONS, constants=CONSTANTS)
+        self.install(daemon)
+        wait_until(lambda: self.is_done(daemon), "the new files", deadline=LONG_S, daemon=daemon)
+        server.stop()
+        keys, root = [daemon.public_key()], shared_closure().root
+        self.install(daemon)
+        client = self.client()
+        client.copy(daemon.url, keys, root)
+        self.check(client, daemon)
+        daemon.stop()
