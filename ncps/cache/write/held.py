@@ -91,7 +91,7 @@ class Held:
             with suppress(Malformed):  # it may be no NAR, or a long one: a thread finds out
                 return self._look_blocking(compression, TINY_NAR)
         try:
-            return await self._inspection.apart(partial(self._look_blocking, compression))
+            return await self._inspection.apart(partial(self._look_blocking, compression, None))
         except Busy:  # it is looked into once it is stored
             return sha256_of(self._data), None
 
