@@ -159,7 +159,7 @@ def _connections(port: int, count: int) -> Iterator[None]:
 
 
 def idle_connections(stand: Stand) -> list[Figure]:
-    """What connections cost that are kept and do nothing."""
+    """The cost of connections that are kept and do nothing."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     count = min(IDLE, hard - 500)
