@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
+from twisted.web.http_headers import Headers
 
 from ncps.aio.streams import unsent
 from ncps.web.state import SiteState
@@ -59,6 +60,16 @@ class BoundedChannel(HTTPChannel):
         self._is_between = bool(self.persistent)
         super().requestDone(request)
         self._watch_head()
+
+    def writeHeaders(
+        self, version: bytes, code: bytes, reason: bytes, headers: Headers | Any
+    ) -> None:
+        """See `HTTPChannel`: the head is written in one piece, not each of its words by itself."""
+        lines = [b"%b %b %b\r\n" % (version, code, reason)]
+        for name, values in headers.getAllRawHeaders():
+            lines.extend([b"%b: %b\r\n" % (name, value) for value in values])
+        lines.append(b"\r\n")
+        self.transport.write(b"".join(lines))
 
     def expect_body(self) -> None:
         """Let the page of a request time its body, instead of the idle timeout."""

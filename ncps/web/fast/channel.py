@@ -74,16 +74,6 @@ class NcpsChannel(BoundedChannel):
         """See `ITransport`."""
         return self._host
 
-    def writeHeaders(
-        self, version: bytes, code: bytes, reason: bytes, headers: Headers | Any
-    ) -> None:
-        """See `HTTPChannel`: the head is written in one piece, not each of its words by itself."""
-        lines = [b"%b %b %b\r\n" % (version, code, reason)]
-        for name, values in headers.getAllRawHeaders():
-            lines.extend([b"%b: %b\r\n" % (name, value) for value in values])
-        lines.append(b"\r\n")
-        self.transport.write(b"".join(lines))
-
     def dataReceived(self, data: bytes) -> None:
         """See `IProtocol`: take a short cut if there is one."""
         known = None
