@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Literal
 
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ncps.aio.guess import guessing
@@ -21,6 +23,7 @@ from ncps.cache.ahead.allowance import Allowance
 from ncps.cache.ahead.rules import OFF, AheadRules
 from ncps.cache.ahead.walk import MAX_FAILURES, Walk, Walks, references_in
 from ncps.cache.answers import Outcome, ServedNarInfo
+from ncps.cache.nar.relay import AlreadyStored
 from ncps.cache.nar.serve import Nars
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
@@ -55,6 +58,7 @@ class Prefetch:
         self._unused: dict[str | NarKey, None] = {}
         self._fetching_narinfos = self._fetching_nars = self._in_flight = 0
         self._is_filling = False
+        self._soon: IDelayedCall | None = None
         self._is_on = rules.policy != OFF
         metrics = world.metrics
         metrics.prefetch_pending.set_function(lambda: self.pending)
@@ -86,7 +90,8 @@ class Prefetch:
         elif served.outcome is Outcome.HIT:
             return  # its references were come to when it was fetched
         self._lead_on(walk, served.text, served.nar)
-        self._fill()
+        if self._soon is None:  # the client's answer goes first
+            self._soon = self._world.clock.callLater(0, self._fill_now)
 
     def asked_again(self, digests: Collection[str]) -> None:
         """Take note that clients have got narinfos without asking the core."""
@@ -111,6 +116,9 @@ class Prefetch:
     def stop(self) -> None:
         """Begin nothing any more: the process ends. Jobs that run end with its tasks."""
         self._is_on = False
+        soon, self._soon = self._soon, None
+        if soon is not None:
+            soon.cancel()
         self._drop("stopped", self._walks.end_all())
 
     # Waiting items
@@ -123,9 +131,14 @@ class Prefetch:
         if not self._walks.add_nar(walk, nar):
             self._drop("queue", 1)
 
+    def _fill_now(self) -> None:
+        self._soon = None
+        self._fill()
+
     def _fill(self) -> None:
         """Begin jobs, as many as may run at once."""
-        if self._is_filling:  # a job has ended in the turn in which it was begun
+        # A job may end in the turn in which it was begun.
+        if self._is_filling or not self._is_on:
             return
         self._is_filling = True
         try:
@@ -185,6 +198,9 @@ class Prefetch:
             self._lead_on(walk, item.text, item.nar)
         except NcpsError as error:
             self._failed(walk, f"{digest}.narinfo", error)
+        except CancelledError:
+            self.stop()
+            raise
         finally:
             self._fetching_narinfos -= 1
             self._fill()
@@ -192,7 +208,7 @@ class Prefetch:
     async def _nar(self, walk: Walk, nar: NarRecord, size: int) -> None:
         """Fetch a NAR, and wait until it is stored, or its download has failed."""
         try:
-            if not await self._has_room_for(size):
+            if not await self._has_room():
                 self._drop("room", 1)
                 return
             name = nar.key.file_name
@@ -208,6 +224,9 @@ class Prefetch:
                 self._count_bytes(download.size or 0)
         except NcpsError as error:
             self._failed(walk, nar.key.file_name, error)
+        except CancelledError:
+            self.stop()
+            raise
         finally:
             self._in_flight -= size
             self._fetching_nars -= 1
@@ -217,12 +236,12 @@ class Prefetch:
         """Begin a trace of its own: the request that led here ends before."""
         return Step(self._world.tracer.begin("prefetch", attributes={"ncps.hash": what}))
 
-    async def _has_room_for(self, size: int) -> bool:
-        """Whether the store is far enough below its limit."""
+    async def _has_room(self) -> bool:
+        """Whether the store is far enough below its limit for all that is in flight."""
         most = self._rules.most_stored
         if not most:
             return True
-        return await self._world.inventory.stored_bytes() + self._in_flight + size <= most
+        return await self._world.inventory.stored_bytes() + self._in_flight <= most
 
     def _fetched(self, name: str | NarKey) -> None:
         """Count a thing that was fetched ahead, and remember that no client has used it yet."""
@@ -234,7 +253,7 @@ class Prefetch:
     def _failed(self, walk: Walk, what: str, error: BaseException | None) -> None:
         """Take note of a failure; end a walk that fails again and again."""
         self._log.debug("{what} is not fetched ahead: {reason}", what=what, reason=str(error))
-        if isinstance(error, NotFound):
+        if isinstance(error, NotFound | AlreadyStored):
             return
         walk.failures += 1
         if walk.failures >= MAX_FAILURES:

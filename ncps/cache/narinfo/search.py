@@ -343,6 +343,8 @@ class NarInfoSearch:
                 vetted = proven or await self._questions.first(digest, failures)
                 if vetted.unproven is None:
                     return await self._records.record(vetted)
+            if is_unwanted():  # no bounds of guesses hold for the bytes that would be read
+                raise NotFound("its bytes are read for a client alone", is_certain=False)
             vetted, _ = await named(self._catalog, vetted)
             if not self._paths.of(vetted.nar.key):
                 self._paths.note(vetted.nar.key, digest)

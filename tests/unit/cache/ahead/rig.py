@@ -46,12 +46,15 @@ class AheadCase(CoreCase):
 
     def ask(self, one: Sample, *, leads_on: bool = True) -> Outcome:
         """Ask for a narinfo as a client does; return how the cache came by it."""
-        return self.get(self.cache.narinfo(one.digest, leads_on=leads_on)).outcome
+        outcome = self.get(self.cache.narinfo(one.digest, leads_on=leads_on)).outcome
+        self.clock.advance(0)
+        return outcome
 
     def lead_on(self, one: Sample) -> None:
         """Begin a walk at a path whose narinfo is known."""
         served = self.get(self.cache.narinfo(one.digest))
         self.core.ahead.narinfo_asked(one.digest, served._replace(outcome=Outcome.MISS))
+        self.clock.advance(0)
 
     def release(self) -> None:
         """Let all questions that are held go on, and hold no more."""

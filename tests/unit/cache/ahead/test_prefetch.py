@@ -14,7 +14,7 @@ from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.ports import NarRecord
 from ncps.ports.catalog import NEVER_ASKED_FOR
-from tests.fakes.samples import Sample, sample
+from tests.fakes.samples import Sample, sample, tree_sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.ahead.rig import RULES, AheadCase, chain, referring
 
@@ -122,8 +122,32 @@ class OccasionTests(AheadCase):
         nar = NarRecord(key=one.key, compression="xz", file_size=100)
         served = ServedNarInfo(one.narinfo.render(), b"", Outcome.MISS, "", nar)
         self.core.ahead.narinfo_asked(one.digest, served)
+        self.clock.advance(0)
         self.assertEqual([], self.narinfos_asked())
         self.assertEqual(2, self.dropped["away"])  # a narinfo and a NAR
+
+    def test_a_client_gets_its_answer_first(self) -> None:
+        """Nothing is begun in the turn of the question."""
+        self.get(self.cache.narinfo(self.paths[0].digest, leads_on=True))
+        self.assert_alone()
+        self.clock.advance(0)
+        self.assertEqual(3, len(self.narinfos_asked()))
+
+    def test_path_whose_bytes_have_to_be_read_first(self) -> None:
+        """No bound of guesses would hold for these bytes; a client has them read."""
+        proved = tree_sample()
+        first = referring(self.paths[0], [proved])
+        self.origin.add(first, proved)
+        self.ask(first)
+        self.assertNotIn(proved.url, self.nars_asked())
+        self.assertNotIn(proved.digest, self.negatives)
+
+    def test_end_of_the_service_before_anything_was_begun(self) -> None:
+        self.get(self.cache.narinfo(self.paths[0].digest, leads_on=True))
+        self.core.ahead.stop()
+        self.clock.advance(1)
+        self.assert_alone()
+        self.assertEqual(2, self.dropped["stopped"])
 
     def test_end_of_the_service(self) -> None:
         self.core.ahead.stop()
