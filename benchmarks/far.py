@@ -11,6 +11,7 @@ from typing import Final
 
 from benchmarks.closure import made
 from benchmarks.nginx import Nginx
+from benchmarks.processes import cpu_seconds
 from benchmarks.relay import Relay
 from benchmarks.report import Figure
 from benchmarks.rounds import Sample, alternate
@@ -41,7 +42,9 @@ def _through(stand: Stand, closure: Closure, origin: str, policy: str) -> Sample
     )
     daemon.start()
     try:
-        return _copied(stand, closure, daemon.url, daemon.public_key())
+        before = cpu_seconds(daemon.pid)
+        copied = _copied(stand, closure, daemon.url, daemon.public_key())
+        return {**copied, "cpu": cpu_seconds(daemon.pid) - before}
     finally:
         daemon.kill()
 
@@ -77,6 +80,14 @@ def measure(stand: Stand) -> list[Figure]:
         )
         for policy in (OFF, SMALL)
     ]
+    cost = Figure(
+        point="CPU time of ncps for that (nginx: fetching nothing ahead)",
+        quantity="s",
+        anchor=series.spread(OFF, "cpu"),
+        ours=series.spread(SMALL, "cpu"),
+        ratio=series.ratio("cpu", ours=SMALL, anchor=OFF),
+        digits=".2f",
+    )
     bound = Figure(
         point=f"the same, {SMALL}",
         quantity="times as long",
@@ -84,4 +95,4 @@ def measure(stand: Stand) -> list[Figure]:
         most=MOST,
         digits=".2f",
     )
-    return [*copies, bound]
+    return [*copies, cost, bound]

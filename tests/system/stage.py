@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 ALARMS = ("Traceback", "Unhandled", "internal error", "ResourceWarning", "never awaited")
 
-#: Short waits, so that faults are found out while a test can wait. Nothing is fetched ahead, so
-#: that a fault meets the question of the client that the test has in mind.
+#: Short waits, so that faults are found out while a test can wait. Nothing is fetched ahead: faults
+#: are to meet the questions of clients.
 QUICK = (
     *("--cache-prefetch", "off"),
     *("--cache-upstream-dialer-timeout", "1s"),
