@@ -196,6 +196,23 @@ class Streaming(Killing):
         repeated = {target: n for target, n in counts.items() if n > 1 and "." in target}
         self.assertEqual({}, repeated)
 
+    def test_a_closure_that_two_replicas_fetch_ahead(self) -> None:
+        """Clients of both walk the same closure, and each thing is asked for once."""
+        leaves = [self.cache.add(2000, compression="zstd") for _ in range(6)]
+        middle = [self.cache.add(2000, compression="zstd", references=leaves) for _ in range(3)]
+        paths = [self.cache.add(2000, compression="zstd", references=middle), *middle, *leaves]
+        origin = self.mounted()
+        both = self.replicas(2, origin.url)
+
+        def walk(replica: Replica) -> None:
+            targets = [self.nar_target(replica, path) for path in paths]
+            for path, target in reversed(list(zip(paths, targets, strict=True))):
+                self.assertEqual(path.file, self.ask(replica, target).body)
+
+        self.at_once(*[lambda replica=replica: walk(replica) for replica in both * 3])
+        wanted = [target for p in paths for target in (p.nar_target, f"/{p.digest}.narinfo")]
+        self.assertEqual([1] * len(wanted), [origin.gets(target) for target in wanted])
+
     def test_one_key_for_all(self) -> None:
         """Replicas that start on nothing at the same time sign with one key."""
         origin = self.mounted()
