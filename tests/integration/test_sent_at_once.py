@@ -34,11 +34,13 @@ class SentAtOnceTests(SynchronousTestCase):
 
     def test_the_end_of_a_request_sends_all(self) -> None:
         """An answer that is made while its request is being received waits for the end of that."""
-        self.transport.cork()
-        self.write(b"first ")
-        self.assertRaises(BlockingIOError, self.client.recv, 100)
-        self.write(b"second")
-        self.transport.uncork()
+
+        def answer() -> None:
+            self.write(b"first ")
+            self.assertRaises(BlockingIOError, self.client.recv, 100)
+            self.write(b"second")
+
+        self.transport.send_written(answer)
         self.assertEqual(b"first second", self.client.recv(100))
 
     def test_a_full_socket_gets_the_rest_when_it_can(self) -> None:

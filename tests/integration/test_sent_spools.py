@@ -8,6 +8,7 @@ import socket
 from twisted.internet.threads import deferToThread
 
 from ncps.aio.spool import Spool
+from ncps.aio.spool_file import AppendedFile
 from ncps.aio.spool_reader import HOLD_BACK, SpoolReader
 from ncps.errors import Corrupt
 from ncps.web.fast import transport
@@ -48,7 +49,7 @@ class SentSpoolTests(SentFilesCase):
         self.copied: list[int] = []
         copied = self.copied
 
-        class Counted(transport.AppendedFile):
+        class Counted(AppendedFile):
             def read_into(self, buffer: memoryview, position: int) -> int | None:
                 count = super().read_into(buffer, position)
                 copied.append(count or 0)

@@ -34,7 +34,7 @@ from ncps.peering import trail
 from ncps.ports import NarRecord
 
 MAX_IN_FLIGHT: Final = 16 * 1024 * 1024
-"""Bytes of NARs that are fetched ahead at once, at most; a larger NAR is fetched alone."""
+"""Bytes of NARs in flight from which on no further one is begun; the last one may be larger."""
 
 MAX_UNUSED: Final = 50_000
 """Things that were fetched ahead and not asked for, of which it is remembered."""
@@ -89,6 +89,7 @@ class Prefetch:
                 return
         elif served.outcome is Outcome.HIT:
             return  # its references were come to when it was fetched
+        walk.failures = 0
         self._lead_on(walk, served.text, served.nar)
         if self._soon is None:  # the client's answer goes first
             self._soon = self._world.clock.callLater(0, self._fill_now)
@@ -195,7 +196,8 @@ class Prefetch:
             item, outcome = found
             if outcome is Outcome.MISS and not guess.is_wanted:
                 self._fetched(digest)
-            self._lead_on(walk, item.text, item.nar)
+            if walk.failures < MAX_FAILURES:
+                self._lead_on(walk, item.text, item.nar)
         except NcpsError as error:
             self._failed(walk, f"{digest}.narinfo", error)
         except CancelledError:

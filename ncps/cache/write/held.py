@@ -96,7 +96,7 @@ class Held:
             return sha256_of(self._data), None
 
     def _look_blocking(
-        self, compression: str, most: int | None = None
+        self, compression: str, most: int | None
     ) -> tuple[Hash, tuple[Hash, int] | None]:
         """Return the hash of the file, and hash and size of the NAR; None if that is done later.
 

@@ -357,6 +357,17 @@ class BoundTests(AheadCase):
         self.assertEqual(8, self.dropped["idle"])
         self.assertEqual(0, self.core.ahead.pending)
 
+    def test_a_walk_that_fails_again_and_again_ends(self) -> None:
+        """What an upstream fails at is left to clients; one that gets an answer begins again."""
+        self.begin(at_once=1, policy=NARINFO)
+        root, leaves = self.many(10)
+        for leaf in leaves[:4]:
+            self.origin.narinfos[leaf.digest] = Unavailable("status 500")
+        self.ask(root)
+        self.assertEqual(7, self.dropped["failures"])
+        self.assertEqual(0, self.core.ahead.pending)
+        self.assertEqual(Outcome.MISS, self.ask(leaves[9]))
+
     def test_store_that_is_nearly_full_takes_no_nar(self) -> None:
         self.begin(most_stored=12_000)
         root, _ = self.many(5)
