@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 MADE_UP: Final = "upload"
 """Stands for the key that vouched, which nobody checks."""
@@ -98,8 +98,8 @@ def opened(engine: str, url: str) -> Iterator[Callable[[str], list[Any]]]:
         connection = pymysql.connect(
             host=parts.hostname,
             port=parts.port or 3306,
-            user=parts.username,
-            password=parts.password or "",
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
             database=parts.path.lstrip("/"),
             sql_mode="PIPES_AS_CONCAT",
             autocommit=True,
