@@ -87,7 +87,7 @@ class PullThrough(Cache):
     def nars_repeated(self, keys: Collection[NarKey]) -> None:
         """See `Cache`."""
         self._nars.ready.repeated(keys)
-        self._ahead.nars_asked(keys)
+        self._ahead.asked_again(keys)
 
     async def key_of(self, digest: str, file_name: str) -> NarKey:
         """See `Cache`."""
@@ -98,7 +98,7 @@ class PullThrough(Cache):
 
     async def nar(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
         """See `Cache`."""
-        self._ahead.nars_asked((key,))
+        self._ahead.asked_again((key,))
         return await self._nars.open(key, is_part=is_part)
 
     async def arriving_nar(self, key: NarKey) -> ArrivingNar:

@@ -12,7 +12,7 @@ guesses of the others.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, Literal
+from typing import Final
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from ncps.aio.guess import guessing
 from ncps.cache.ahead.allowance import Allowance
+from ncps.cache.ahead.counts import PrefetchCounts
 from ncps.cache.ahead.rules import OFF, AheadRules
 from ncps.cache.ahead.walk import MAX_FAILURES, Walk, Walks, references_in
 from ncps.cache.answers import Outcome, ServedNarInfo
@@ -36,11 +37,6 @@ from ncps.ports import NarRecord
 MAX_IN_FLIGHT: Final = 16 * 1024 * 1024
 """Bytes of NARs in flight from which on no further one is begun; the last one may be larger."""
 
-MAX_UNUSED: Final = 50_000
-"""Things that were fetched ahead and not asked for, of which it is remembered."""
-
-Why = Literal["queue", "allowance", "room", "idle", "failures", "away", "stopped"]
-
 
 class Prefetch:
     """Fetches ahead. Its jobs belong to the tasks of the World."""
@@ -55,17 +51,13 @@ class Prefetch:
         self._walks = Walks(world.clock, rules.max_queue)
         self._questions = Allowance(world.clock, rules.questions)
         self._bytes = Allowance(world.clock, rules.size)
-        self._unused: dict[str | NarKey, None] = {}
         self._fetching_narinfos = self._fetching_nars = self._in_flight = 0
         self._is_filling = False
         self._soon: IDelayedCall | None = None
         self._is_on = rules.policy != OFF
-        metrics = world.metrics
-        metrics.prefetch_pending.set_function(lambda: self.pending)
-        self._count = metrics.prefetched
-        self._count_used = metrics.prefetched_used
-        self._count_bytes = metrics.prefetched_bytes.inc
-        self._count_dropped = metrics.prefetch_dropped
+        self._counts = PrefetchCounts(world.metrics)
+        self._drop = self._counts.dropped
+        world.metrics.prefetch_pending.set_function(lambda: self.pending)
 
     @property
     def pending(self) -> int:
@@ -94,24 +86,15 @@ class Prefetch:
         if self._soon is None:  # the client's answer goes first
             self._soon = self._world.clock.callLater(0, self._fill_now)
 
-    def asked_again(self, digests: Collection[str]) -> None:
-        """Take note that clients have got narinfos without asking the core."""
+    def asked_again(self, names: Collection[str] | Collection[NarKey]) -> None:
+        """Take note that clients have got narinfos, or asked for NARs."""
         if not self._is_on:
             return
-        for digest in digests:
-            self._asked(digest)
-
-    def nars_asked(self, keys: Collection[NarKey]) -> None:
-        """Take note that clients have asked for NARs."""
-        if not self._is_on:
-            return
-        for key in keys:
-            self._asked(key)
+        for name in names:
+            self._asked(name)
 
     def _asked(self, name: str | NarKey) -> Walk | None:
-        if name in self._unused:
-            del self._unused[name]
-            self._count_used(_kind(name)).inc()
+        self._counts.asked(name)
         return self._walks.asked(name)
 
     def stop(self) -> None:
@@ -189,13 +172,13 @@ class Prefetch:
     async def _narinfo(self, walk: Walk, digest: str) -> None:
         """Fetch a narinfo, and lead on from it unless its NAR is stored."""
         try:
-            with self._step(digest), trail.following(trail.NO_TRAIL), guessing() as guess:
+            with _step(self._world, digest), trail.following(trail.NO_TRAIL), guessing() as guess:
                 found = await self._narinfos.fetch_ahead(digest)
             if found is None or found[0].nar.is_stored:
                 return  # where a NAR is stored, its references were asked for before
             item, outcome = found
             if outcome is Outcome.MISS and not guess.is_wanted:
-                self._fetched(digest)
+                self._counts.fetched(digest)
             if walk.failures < MAX_FAILURES:
                 self._lead_on(walk, item.text, item.nar)
         except NcpsError as error:
@@ -214,7 +197,7 @@ class Prefetch:
                 self._drop("room", 1)
                 return
             name = nar.key.file_name
-            with self._step(name), trail.following(trail.NO_TRAIL), guessing() as guess:
+            with _step(self._world, name), trail.following(trail.NO_TRAIL), guessing() as guess:
                 download = await self._nars.fetch_ahead(nar)
                 if download is None:
                     return
@@ -222,8 +205,7 @@ class Prefetch:
             if download.has_failed:
                 self._failed(walk, name, download.arrived.error)
             elif not guess.is_wanted:
-                self._fetched(nar.key)
-                self._count_bytes(download.size or 0)
+                self._counts.fetched(nar.key, download.size or 0)
         except NcpsError as error:
             self._failed(walk, nar.key.file_name, error)
         except CancelledError:
@@ -234,23 +216,12 @@ class Prefetch:
             self._fetching_nars -= 1
             self._fill()
 
-    def _step(self, what: str) -> Step:
-        """Begin a trace of its own: the request that led here ends before."""
-        return Step(self._world.tracer.begin("prefetch", attributes={"ncps.hash": what}))
-
     async def _has_room(self) -> bool:
         """Whether the store is far enough below its limit for all that is in flight."""
         most = self._rules.most_stored
         if not most:
             return True
         return await self._world.inventory.stored_bytes() + self._in_flight <= most
-
-    def _fetched(self, name: str | NarKey) -> None:
-        """Count a thing that was fetched ahead, and remember that no client has used it yet."""
-        self._count(_kind(name)).inc()
-        self._unused[name] = None
-        if len(self._unused) > MAX_UNUSED:
-            del self._unused[next(iter(self._unused))]
 
     def _failed(self, walk: Walk, what: str, error: BaseException | None) -> None:
         """Take note of a failure; end a walk that fails again and again."""
@@ -261,15 +232,12 @@ class Prefetch:
         if walk.failures >= MAX_FAILURES:
             self._drop("failures", self._walks.end(walk))
 
-    def _drop(self, why: Why, count: int) -> None:
-        if count:
-            self._count_dropped(why).inc(count)
-
-
-def _kind(name: str | NarKey) -> str:
-    return "narinfo" if isinstance(name, str) else "nar"
-
 
 def _size(nar: NarRecord) -> int | None:
     """Bytes of the file of a NAR, or of the NAR, if one of them is known."""
     return nar.file_size if nar.file_size is not None else nar.nar_size
+
+
+def _step(world: World, what: str) -> Step:
+    """Begin a trace of its own: the request that led here ends before."""
+    return Step(world.tracer.begin("prefetch", attributes={"ncps.hash": what}))

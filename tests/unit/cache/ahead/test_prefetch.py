@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import lzma
-from typing import Any
 
 from attrs import evolve
 from twisted.logger import LogLevel, capturedLogs
 
 from ncps.cache.ahead.rules import ALL, NARINFO, OFF
-from ncps.cache.ahead.walk import IDLE_S
 from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.ports import NarRecord
@@ -293,121 +291,3 @@ class MemoryTests(AheadCase):
         held = self.memory._by_digest
         self.assertIsNotNone(held.get(used.digest))
         self.assertIsNotNone(held.get(root.digest))
-
-
-class BoundTests(AheadCase):
-    def many(self, count: int, size: int = 5_000) -> tuple[Sample, list[Sample]]:
-        leaves = [sample(f"leaf{n}", size=size) for n in range(count)]
-        root = referring(sample("root", size=size), leaves)
-        self.origin.add(root, *leaves)
-        return root, leaves
-
-    def begin(self, **rules: Any) -> None:
-        self.ahead = evolve(RULES, **rules)
-        self.restart()
-
-    def test_questions_in_a_minute(self) -> None:
-        self.begin(questions=3)
-        root, _ = self.many(10)
-        self.ask(root)
-        self.assertEqual(1 + 3, len(self.narinfos_asked()))
-        self.assertEqual(7, self.dropped["allowance"])
-
-    def test_bytes_in_a_minute(self) -> None:
-        """NARs that do not fit are left to clients; a minute later others are fetched."""
-        self.begin(size=12_000)
-        root, _ = self.many(5)
-        self.ask(root)
-        self.assertEqual(2, len(self.nars_asked()))
-        self.assertEqual(4, self.dropped["allowance"])
-        self.clock.advance(61)
-        other = sample("other", size=5_000)
-        self.origin.add(other)
-        self.ask(other)
-        self.assertEqual(3, len(self.nars_asked()))
-
-    def test_queue(self) -> None:
-        self.begin(max_queue=3, policy=NARINFO)
-        root, _ = self.many(10)
-        self.ask(root)
-        self.assertEqual(7, self.dropped["queue"])
-        self.assertEqual(1 + 3, len(self.narinfos_asked()))
-
-    def test_at_once(self) -> None:
-        """As many questions as the rule says, and a client's beside them."""
-        self.begin(at_once=2, policy=NARINFO)
-        root, leaves = self.many(10)
-        self.ask(root, leads_on=False)
-        self.origin.is_silent = self.mirror.is_silent = True
-        self.lead_on(root)
-        self.assertEqual(1 + 2, len(self.narinfos_asked()))
-        client = self.start(self.cache.narinfo(leaves[9].digest))
-        self.assertEqual(1 + 3, len(self.narinfos_asked()))
-        self.release()
-        self.successResultOf(client)
-
-    def test_walk_that_nobody_follows_ends(self) -> None:
-        self.begin(at_once=2, policy=NARINFO)
-        root, _ = self.many(10)
-        self.ask(root, leads_on=False)
-        self.origin.is_silent = self.mirror.is_silent = True
-        self.lead_on(root)
-        self.clock.advance(IDLE_S + 1)
-        self.release()
-        self.assertEqual(8, self.dropped["idle"])
-        self.assertEqual(0, self.core.ahead.pending)
-
-    def test_a_walk_that_fails_again_and_again_ends(self) -> None:
-        """What an upstream fails at is left to clients; one that gets an answer begins again."""
-        self.begin(at_once=1, policy=NARINFO)
-        root, leaves = self.many(10)
-        for leaf in leaves[:4]:
-            self.origin.narinfos[leaf.digest] = Unavailable("status 500")
-        self.ask(root)
-        self.assertEqual(7, self.dropped["failures"])
-        self.assertEqual(0, self.core.ahead.pending)
-        self.assertEqual(Outcome.MISS, self.ask(leaves[9]))
-
-    def test_store_that_is_nearly_full_takes_no_nar(self) -> None:
-        self.begin(most_stored=12_000)
-        root, _ = self.many(5)
-        self.ask(root)
-        self.assertLess(len(self.nars_asked()), 3)
-        self.assertGreater(self.dropped["room"], 3)
-
-    def test_disk_that_is_nearly_full_takes_no_nar(self) -> None:
-        self.begin()
-        self.free = 10_000_000
-        root, _ = self.many(5)
-        self.ask(root)
-        self.assertEqual([], self.nars_asked())
-        self.assertEqual(6, self.dropped["room"])
-
-
-class UseTests(AheadCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.paths = chain(2)
-        self.origin.add(*self.paths)
-        self.ask(self.paths[0])
-
-    def test_nar_that_nobody_has_asked_for_says_so(self) -> None:
-        self.assertEqual(
-            [NEVER_ASKED_FOR] * 2,
-            [self.catalog.records[one.key].last_used_at for one in self.paths],
-        )
-
-    def test_use_is_counted_and_noted(self) -> None:
-        self.get(self.cache.nar(self.paths[1].key))
-        self.get(self.uses.flush())
-        self.assertEqual(1, self.used["nar"])
-        used = self.catalog.records[self.paths[1].key].last_used_at
-        self.assertIsNotNone(used)
-        self.assertNotEqual(NEVER_ASKED_FOR, used)
-        self.get(self.cache.nar(self.paths[1].key))
-        self.assertEqual(1, self.used["nar"])
-
-    def test_answers_that_lay_ready_are_uses(self) -> None:
-        self.cache.repeated([self.paths[1].digest])
-        self.cache.nars_repeated([self.paths[1].key])
-        self.assertEqual({"narinfo": 1, "nar": 1}, self.used)
