@@ -361,12 +361,12 @@ def render_making(nar: NarRecord) -> bytes:
 
 
 def parse_making(sidecar: bytes) -> tuple[str, int]:
-    """Return `made_from` and `made_level` of the NAR of a sidecar. Raises Malformed."""
+    """Return `made_from` and `made_level` of a sidecar. Raises Malformed if that is damaged."""
     for line in sidecar.splitlines():
         if line.startswith(_MADE_LINE):
             words = line[len(_MADE_LINE) :].decode("ascii", "replace").split()
             if len(words) != 2 or not words[1].isdecimal() or len(words[1]) > 2:
-                raise Malformed("it does not say from what its file was made")
+                raise Malformed("its line about the making of its file is damaged")
             return NarKey.parse(words[0]).file_name, int(words[1])
     return "", 0
 
