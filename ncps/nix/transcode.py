@@ -1,6 +1,6 @@
 """Transcoding: the file of a NAR becomes one in zstd, piece by piece, and is proven to be right.
 
-What was written is read again, by another library than the one that wrote it (D18).
+Another library than the one that wrote the file reads it again (D18).
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class _Child(ProcessProtocol):
     """A process at work.
 
     :ivar ended: set at its end, to the exit code; negative for a signal.
-    :ivar said: what it wrote.
+    :ivar said: the text that it wrote.
     """
 
     transport: Any
@@ -170,7 +170,7 @@ async def _result(child: _Child, source: Body) -> int:
 
 
 def _transcoded(file: SpoolFile, child: _Child, code: int) -> Transcoded:
-    """Return what a process said. Raises Corrupt, StorageFull or Unavailable."""
+    """Return what a process said. Raises Corrupt, StorageFull or Unavailable, as it says."""
     try:
         told: dict[str, Any] = json.loads(child.said) if code == 0 else {}
         if "error" not in told:

@@ -54,7 +54,7 @@ def be_bounded(threads: int) -> None:
 
 
 def run(compression: str, target: int, nar_size: int, level: int, threads: int) -> dict[str, Any]:
-    """Transcode; return the facts. Raises Corrupt, StorageFull or Unavailable.
+    """Transcode; return the facts. Raises Corrupt, StorageFull or Unavailable if that fails.
 
     :param target: descriptor of the file that is written.
     """

@@ -91,7 +91,7 @@ class TranscoderContract(Contract):
         self.assertEqual(self.leftovers(), [])
 
     async def test_error_of_the_source(self) -> None:
-        """What the source raises is passed on; nothing is left."""
+        """Errors of the source are passed on; nothing is left."""
         sample = self.sample()
         broken = Pieces(sample.file[:3000], error=Unavailable("the disk is away"))
         error = await self.assert_raises(

@@ -153,7 +153,7 @@ class TwinsContract(Contract):
         self.assertTrue(await self.twins.part(twin.key))
 
     async def test_part_of_nothing(self) -> None:
-        """What is no twin, and a twin whose original is gone, do not part."""
+        """A NAR that is no twin, and a twin whose original is gone, do not part."""
         nar = await self.hold(1)
         twin = twin_of(nar)
         self.assertFalse(await self.twins.part(twin.key))

@@ -97,7 +97,7 @@ def make_closure(
 
     :param small: how many paths of a few bytes.
     :param large: sizes of the others.
-    :param contents: what is in them, by number and size; None for noise.
+    :param contents: the bytes in them, by number and size; None for noise.
     """
     directory.mkdir(parents=True)
     expression = directory / "closure.nix"

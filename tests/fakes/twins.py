@@ -118,7 +118,7 @@ class MadeFile:
 class InstantTranscoder(Transcoder):
     """Compresses in memory.
 
-    :ivar orders: what it was asked for.
+    :ivar orders: the orders that it got.
     :ivar made: the files that it gave away.
     :ivar errors: raised by the next calls.
     :ivar meddle: called in the middle of each call.

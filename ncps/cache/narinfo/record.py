@@ -361,7 +361,7 @@ def render_making(nar: NarRecord) -> bytes:
 
 
 def parse_making(sidecar: bytes) -> tuple[str, int]:
-    """Return `made_from` and `made_level` of a sidecar. Raises Malformed if that is damaged."""
+    """Return `made_from` and `made_level` of a sidecar's NAR. Raises Malformed for a wrong line."""
     for line in sidecar.splitlines():
         if line.startswith(_MADE_LINE):
             words = line[len(_MADE_LINE) :].decode("ascii", "replace").split()

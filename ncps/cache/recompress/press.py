@@ -79,7 +79,7 @@ class Press:
     async def publish(
         self, nar: NarRecord, key: NarKey, made: Transcoded, level: int, lease: Lease
     ) -> NarRecord:
-        """Put a new file into the store; return its row. Raises StorageFull or Unavailable.
+        """Store a new file; return its row. Raises StorageFull or Unavailable if that fails.
 
         :param nar: the original.
         """

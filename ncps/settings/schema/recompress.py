@@ -11,7 +11,7 @@ from ncps.settings.kinds.values import choice, duration, integer, size
 
 @frozen(kw_only=True)
 class RecompressSettings:
-    """Which NARs are compressed anew, how, and when."""
+    """The NARs that are compressed anew, and the ways and times."""
 
     to: str = setting(
         choice(("off", "zstd")),

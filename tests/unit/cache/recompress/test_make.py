@@ -92,7 +92,7 @@ class MakingTests(TwinCase):
         self.assertEqual(self.one.key.url, self.told(self.one).url)
 
     def test_trouble_of_the_moment(self) -> None:
-        """What cannot be done now is tried again later; nothing is left."""
+        """Work that cannot be done now is tried again later; nothing is left."""
         for error in (StorageFull("full"), Unavailable("away")):
             self.transcoder.errors.append(error)
             self.refused(self.work.run(), type(error))
