@@ -178,8 +178,7 @@ class Removing(RemovalVerbs):
             wish.digests, closure=wish.closure, permit=permit
         )
         for digest in wish.digests:
-            facts = chosen.paths.get(digest)
-            permit(None if facts is None else facts.base)
+            permit(chosen.base(digest))
         if not wish.force:
             await refuse_pinned(self._world, wish.digests)
         if not chosen.paths and not wish.never_again:
@@ -194,7 +193,7 @@ class Removing(RemovalVerbs):
                 size += await self._remove_some(digests[at : at + BATCH], wish, chosen, busy)
             await self._kept.save()
         left = set(busy)
-        gone = (facts.base for digest, facts in chosen.paths.items() if digest not in left)
+        gone = (base for digest, (base, *_) in chosen.paths.items() if digest not in left)
         more = unknown if wish.never_again else []
         report = RemovalReport(
             removed=tuple(sorted(islice(chain(gone, more), TOLD))),
@@ -213,8 +212,8 @@ class Removing(RemovalVerbs):
         async with self._objects.holding() as held:
             going = []
             for digest in digests:
-                facts = chosen.paths.get(digest)
-                if facts is None or wish.never_again or await self._is_ours(held, facts.nar):
+                key = chosen.nar(digest)
+                if key is None or wish.never_again or await self._is_ours(held, key):
                     going.append(digest)
                 else:
                     busy.append(digest)
@@ -229,11 +228,11 @@ class Removing(RemovalVerbs):
             else:
                 erased = await self._removals.erase(going)
             self._tell(erased)
-            for key in erased.keys:
+            for gone in erased.keys:
                 if wish.never_again:
-                    self._running.stop(key, Absent(f"{key} is blocked", outcome=Outcome.NEGATIVE))
+                    self._running.stop(gone, Absent(f"{gone} is blocked", outcome=Outcome.NEGATIVE))
                 else:
-                    await self._running.disown(key)
+                    await self._running.disown(gone)
             size = 0
             for nar in erased.nars:
                 size += await self._remove_bytes(nar)

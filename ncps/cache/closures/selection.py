@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 from ncps.cache.closures.permit import Permit, anything, is_permitted
 from ncps.cache.closures.walk import walk
 from ncps.cache.world import World
+from ncps.nix.narurl import NarKey
 from ncps.ports import PathFacts
 
 
@@ -20,19 +21,32 @@ from ncps.ports import PathFacts
 class Going:
     """The paths that go.
 
-    :param paths: those that are recorded, without their references.
+    There may be 100,000, which each collection of garbage would look at. It passes over tuples of
+    texts.
+
+    :param paths: by hash part, the base name of each recorded one, and the two parts of the name of
+        its NAR.
     :param kept: number of paths of the closures that stay.
     :param size: bytes of the stored NARs of those that go, if no other path has these.
     """
 
-    paths: dict[str, PathFacts] = field(factory=dict)
+    paths: dict[str, tuple[str, str, str]] = field(factory=dict)
     kept: int = 0
     size: int = 0
 
+    def base(self, digest: str) -> str | None:
+        """Return the base name of a path; None if it is not recorded."""
+        known = self.paths.get(digest)
+        return None if known is None else known[0]
+
     def name(self, digest: str) -> str:
         """The name in the base name of a path; empty if it is not known."""
-        facts = self.paths.get(digest)
-        return "" if facts is None else facts.base.partition("-")[2]
+        return (self.base(digest) or "").partition("-")[2]
+
+    def nar(self, digest: str) -> NarKey | None:
+        """Return the name of the NAR of a path; None if the path is not recorded."""
+        known = self.paths.get(digest)
+        return None if known is None else NarKey(known[1], known[2])
 
 
 class Selection:
@@ -89,14 +103,11 @@ def _going(
     """Choose, and empty `members`: it takes long to free them, too."""
     needed |= {d for d, facts in members.items() if not is_permitted(permit, facts.base)}
     stays = _reached(members, needed - roots, roots)
-    going = {
-        digest: evolve(facts, references=())
-        for digest, facts in members.items()
-        if digest not in stays
-    }
+    gone = {digest: facts for digest, facts in members.items() if digest not in stays}
     members.clear()
-    nars = {facts.nar: facts.stored_size or 0 for facts in going.values()}
-    return Going(paths=going, kept=len(stays), size=sum(nars.values()))
+    nars = {facts.nar: facts.stored_size or 0 for facts in gone.values()}
+    paths = {d: (facts.base, facts.nar.name, facts.nar.extension) for d, facts in gone.items()}
+    return Going(paths=paths, kept=len(stays), size=sum(nars.values()))
 
 
 def _reached(members: dict[str, PathFacts], needed: set[str], roots: set[str]) -> set[str]:
