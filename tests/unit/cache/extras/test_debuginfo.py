@@ -22,6 +22,7 @@ from ncps.errors import (
     StorageFull,
     Unavailable,
 )
+from ncps.nix.judge import Look
 from ncps.nix.narurl import NarKey
 from ncps.ports import ExtraKey
 from tests.fakes.samples import Sample, sample
@@ -151,7 +152,7 @@ class IndexTests(ExtrasCase):
 
     def test_a_nar_that_is_verified_later(self) -> None:
         """It is searched then; one whose name ends in -debug is searched at once."""
-        self.is_eager = False
+        self.inner_look = Look.IF_CHEAP
         self.restart()
         one, other = packed(TREE, "hello-1.0"), packed({b"lib": LIB}, "hello-1.0-debug")
         self.store_nar(one)
