@@ -47,7 +47,10 @@ class DyingStage(UploadStage):
         statuses: list[int] = []
 
         def is_told() -> bool:
-            statuses.append(put(self.served_by, one)[0])
+            try:
+                statuses.append(put(self.served_by, one)[0])
+            except ConnectionRefusedError:  # it died after its last answer, at a step behind that
+                statuses.append(0)
             return statuses[-1] != 503
 
         wait_until(is_told, "another answer than 503", daemon=self.served_by)
