@@ -52,16 +52,6 @@ class BoundedChannel(HTTPChannel):
         self._is_between = False
         super().lineReceived(line)
 
-    def writeHeaders(
-        self, version: bytes, code: bytes, reason: bytes, headers: Headers | Any
-    ) -> None:
-        """See `HTTPChannel`: the head is written in one piece, not each of its words by itself."""
-        lines = [b"%b %b %b\r\n" % (version, code, reason)]
-        for name, values in headers.getAllRawHeaders():
-            lines.extend([b"%b: %b\r\n" % (name, value) for value in values])
-        lines.append(b"\r\n")
-        self.transport.write(b"".join(lines))
-
     def requestDone(self, request: Request) -> None:
         """See `HTTPChannel`: a response is complete."""
         if self.is_last or self.site.is_draining:

@@ -78,7 +78,7 @@ class BoundTests(AheadCase):
         self.assertEqual(0, self.core.ahead.pending)
 
     def test_a_walk_that_fails_again_and_again_ends(self) -> None:
-        """What an upstream fails at is left to clients; one that gets an answer begins again."""
+        """Failures of an upstream end the walk; a client that gets an answer begins it again."""
         self.begin(at_once=1, policy=NARINFO)
         root, leaves = self.many(10)
         for leaf in leaves[:4]:
