@@ -22,12 +22,11 @@ from ncps.cache.ahead.rules import AheadRules
 from ncps.cache.bulk.answers import Bulk
 from ncps.cache.bulk.bulk import BulkQuestions
 from ncps.cache.cache import PullThrough
-from ncps.cache.core import Core, Rules
+from ncps.cache.core import Core, Rules, state_of
 from ncps.cache.extras.kept import ExtraBounds
 from ncps.cache.extras.verbs import ExtraRules, ExtraVerbs
 from ncps.cache.nar.downloads import DownloadRules
 from ncps.cache.nar.quarantine import QuarantineBounds
-from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.cache.upkeep.agreement import Agreement
 from ncps.cache.upkeep.clock_skew import Skew
@@ -170,7 +169,7 @@ def extras_of(
 def core_of(world: World, base: Foundation, verifier: NarInfoVerifier) -> Core:
     """Make the core as the settings have it."""
     cache = base.settings.cache
-    state = CacheState.of(
+    state = state_of(
         world,
         memory_size=memory_shares(base.settings)[0],
         negative_ttl_s=cache.negative.ttl_s,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from ncps.aio.recent import RecentSet
 from ncps.cache.ahead.prefetch import Prefetch
 from ncps.cache.ahead.rules import NOTHING_AHEAD, AheadRules
 from ncps.cache.nar.adopt import Adoption
@@ -18,7 +19,14 @@ from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.record import Records
 from ncps.cache.narinfo.serve import NarInfos
-from ncps.cache.narinfo.state import CacheState
+from ncps.cache.narinfo.state import (
+    CacheState,
+    Doubts,
+    Invalidation,
+    LastUse,
+    NarInfoMemory,
+    Paths,
+)
 from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.cache.realisation.serve import PulledRealisations
 from ncps.cache.realisation.verify import RealisationVerifier
@@ -48,6 +56,27 @@ class Rules:
     def realisation_verifier(self, keys: NarInfoVerifier) -> RealisationVerifier:
         """Make the judge of realisations."""
         return RealisationVerifier(keys, self.upload_keys, requires_key=self.uploads_need_key)
+
+
+def state_of(
+    world: World, *, memory_size: int, negative_ttl_s: float, negative_entries: int
+) -> CacheState:
+    """Make the facts that the core holds in memory, and listen to the other processes.
+
+    :param memory_size: bytes of narinfos.
+    """
+    memory = NarInfoMemory(memory_size)
+    negatives = RecentSet(world.clock, ttl_s=negative_ttl_s, max_entries=negative_entries)
+    board = Invalidation(world.notices, world.tasks, memory, negatives)
+    board.listen()
+    return CacheState(
+        memory=memory,
+        negatives=negatives,
+        uses=LastUse(world.clock, world.catalog),
+        board=board,
+        doubts=Doubts(world.clock),
+        paths=Paths(),
+    )
 
 
 class Core:

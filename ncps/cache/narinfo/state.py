@@ -5,22 +5,25 @@ Narinfos are held as they are served, as rendered text by hash, bounded in bytes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final, Self
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Final, TypeVar
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from ncps.aio.clocks import wall_of
 from ncps.aio.guess import is_unwanted
 from ncps.aio.recent import BoundedMap, RecentMap, RecentSet
 from ncps.aio.tasks import Tasks
-from ncps.cache.narinfo.last_use import LastUse
-from ncps.cache.world import World
 from ncps.errors import Malformed
 from ncps.nix.narurl import NarKey
 from ncps.nix.realisation import RealisationKey
-from ncps.ports import NarInfoEntry, NarRecord, Notice, NoticeKind, Notices
+from ncps.ports import Catalog, NarInfoEntry, NarRecord, Notice, NoticeKind, Notices
 from ncps.ranges import entity_tag
+
+K = TypeVar("K")
 
 DOUBT_S: Final = 600.0
 """Seconds for which an upstream is in doubt about a path."""
@@ -30,6 +33,12 @@ MAX_PATHS: Final = 10_000
 
 MAX_KEYS: Final = 50_000
 """NARs whose paths are remembered."""
+
+MAX_WAITING: Final = 100_000
+"""Narinfos, and NARs, whose use waits to be written."""
+
+PIECE: Final = 1000
+"""Times of use that are written at once."""
 
 _OVERHEAD = 670  # bytes of Python objects per entry, beside the text
 
@@ -253,6 +262,49 @@ def _realisation_of(path: str) -> RealisationKey | None:
         return None
 
 
+class LastUse:
+    """Narinfos and NARs used since the last flush. Above `MAX_WAITING`, new ones are not noted."""
+
+    def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
+        self._now = wall_of(clock)
+        self._catalog = catalog
+        self._narinfos: dict[str, float] = {}
+        self._nars: dict[NarKey, float] = {}
+
+    def narinfo(self, digest: str) -> None:
+        """Note that a narinfo was served."""
+        if len(self._narinfos) < MAX_WAITING:
+            self._narinfos[digest] = self._now()
+
+    def narinfos(self, digests: Iterable[str]) -> None:
+        """Note that narinfos were served."""
+        room = max(0, MAX_WAITING - len(self._narinfos))
+        self._narinfos.update(dict.fromkeys(islice(digests, room), self._now()))
+
+    def nar(self, key: NarKey) -> None:
+        """Note that a NAR was served."""
+        if len(self._nars) < MAX_WAITING:
+            self._nars[key] = self._now()
+
+    async def flush(self) -> None:
+        """Write the noted times; on failure they are lost, which only ages the entries."""
+        if not self._narinfos and not self._nars:
+            return
+        narinfos, self._narinfos = self._narinfos, {}
+        nars, self._nars = self._nars, {}
+        # In pieces: to make 100,000 times takes longer than a turn of the reactor should.
+        for times in _pieces(narinfos):
+            await self._catalog.touch(times, {})
+        for nar_times in _pieces(nars):
+            await self._catalog.touch({}, nar_times)
+
+
+def _pieces(uses: dict[K, float]) -> Iterator[dict[K, datetime]]:
+    left = iter(uses.items())
+    while piece := {key: datetime.fromtimestamp(at, UTC) for key, at in islice(left, PIECE)}:
+        yield piece
+
+
 class Doubts:
     """Upstreams whose narinfo of a path has lately led to no good NAR.
 
@@ -314,21 +366,6 @@ class CacheState:
     board: Invalidation
     doubts: Doubts
     paths: Paths
-
-    @classmethod
-    def of(
-        cls, world: World, *, memory_size: int, negative_ttl_s: float, negative_entries: int
-    ) -> Self:
-        """Make it, and listen to the other processes.
-
-        :param memory_size: bytes of narinfos.
-        """
-        memory = NarInfoMemory(memory_size)
-        negatives = RecentSet(world.clock, ttl_s=negative_ttl_s, max_entries=negative_entries)
-        board = Invalidation(world.notices, world.tasks, memory, negatives)
-        board.listen()
-        uses, doubts = LastUse(world.clock, world.catalog), Doubts(world.clock)
-        return cls(memory, negatives, uses, board, doubts, Paths())
 
 
 class SymbolNews:

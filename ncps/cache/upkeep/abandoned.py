@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from ncps.aio.clocks import Ages
 from ncps.aio.waiting import sleep
 from ncps.cache.nar.objects import Objects
-from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import LastUse
 from ncps.cache.world import World
 from ncps.errors import NcpsError
 from ncps.ports import IdleNar

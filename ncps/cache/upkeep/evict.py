@@ -26,8 +26,8 @@ from twisted.logger import Logger
 from ncps.aio.clocks import Ages
 from ncps.aio.tasks import Coalesced
 from ncps.cache.nar.objects import Objects
-from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import LastUse
 from ncps.cache.world import World
 from ncps.errors import NcpsError
 from ncps.nix.narurl import NarKey

@@ -17,8 +17,8 @@ from twisted.logger import Logger
 from ncps.aio.clocks import Ages, utc_now
 from ncps.aio.waiting import sleep
 from ncps.cache.nar.objects import Objects
-from ncps.cache.narinfo.last_use import LastUse
 from ncps.cache.narinfo.serve import NarInfos
+from ncps.cache.narinfo.state import LastUse
 from ncps.cache.upkeep.evict import LEASE
 from ncps.cache.world import World
 from ncps.errors import NcpsError

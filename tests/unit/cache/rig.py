@@ -19,10 +19,9 @@ from ncps.aio.threads import Threads
 from ncps.cache.ahead.rules import NOTHING_AHEAD, AheadRules
 from ncps.cache.answers import ServedNar
 from ncps.cache.cluster import Cluster
-from ncps.cache.core import Core, Rules
+from ncps.cache.core import Core, Rules, state_of
 from ncps.cache.nar.downloads import DownloadRules
 from ncps.cache.nar.quarantine import QuarantineBounds
-from ncps.cache.narinfo.state import CacheState
 from ncps.cache.narinfo.verify import NarInfoVerifier
 from ncps.nix.judge import Judge, Look
 from ncps.nix.narurl import NarKey
@@ -120,9 +119,7 @@ class CoreCase(SynchronousTestCase):
             admission=self.admission,
             metrics=self.metrics,
         )
-        state = CacheState.of(
-            self.world, memory_size=1_000_000, negative_ttl_s=30, negative_entries=100
-        )
+        state = state_of(self.world, memory_size=1_000_000, negative_ttl_s=30, negative_entries=100)
         rules = Rules(
             quarantine=QuarantineBounds(count=100, size=10**9, age_s=86400.0),
             downloads=DownloadRules(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from ncps.cache.narinfo import last_use
-from ncps.cache.narinfo.last_use import MAX_WAITING, LastUse
+from ncps.cache.narinfo import state
+from ncps.cache.narinfo.state import MAX_WAITING, LastUse
 from ncps.errors import Unavailable
 from ncps.nix.narurl import NarKey
 from tests.fakes.samples import sample
@@ -16,7 +16,7 @@ from tests.unit.cache.rig import CoreCase
 class UsesTests(CoreCase):
     def test_batches_and_bound(self) -> None:
         """Times of use are written in batches, and a flood of names fills no memory."""
-        self.patch(last_use, "MAX_WAITING", 2)
+        self.patch(state, "MAX_WAITING", 2)
         self.assertGreater(MAX_WAITING, 1000)
         uses = LastUse(self.clock, self.catalog)
         self.get(uses.flush())
@@ -39,7 +39,7 @@ class UsesTests(CoreCase):
         async def touch(narinfos: Mapping[str, datetime], nars: Mapping[NarKey, datetime]) -> None:
             pieces.append((len(narinfos), len(nars)))
 
-        self.patch(last_use, "PIECE", 2)
+        self.patch(state, "PIECE", 2)
         self.patch(self.catalog, "touch", touch)
         uses = LastUse(self.clock, self.catalog)
         for number in range(5):

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from ncps.aio.clocks import utc_now
 from ncps.aio.tasks import Tasks
 from ncps.cache.cluster import lease_of
-from ncps.cache.narinfo.last_use import LastUse
+from ncps.cache.narinfo.state import LastUse
 from ncps.cache.upkeep import orphans
 from ncps.cache.upkeep.evict import LEASE
 from ncps.cache.upkeep.orphans import PACE, PAUSE_S, Orphans
