@@ -62,32 +62,34 @@ class TwinMaker:
         Raises Corrupt if its bytes are not right, NotFound or Blocked if it is gone or unwanted by
         now, StorageFull or Unavailable if it cannot be done now.
         """
-        found = await self._name_of(nar)
-        if found is None:
+        key = await self._name_of(nar)
+        if key is None:
             return "taken"
-        key, there = found
         lease = await self._leases.try_hold(lease_of(key))
         if lease is None:
             return "busy"
         try:
+            there = await self._catalog.nar(key)  # until now another process could remove it
             if there is not None and there.is_stored:
+                if not _is_twin(there, nar):
+                    return "busy"
                 await self._join(evolve(there, last_used_at=None), nar, lease)
                 return "joined"
             return await self._make(nar, key, lease)
         finally:
             await lease.release()
 
-    async def _name_of(self, nar: NarRecord) -> tuple[NarKey, NarRecord | None] | None:
-        """Return the first name that the twin may have, and the row of that name."""
+    async def _name_of(self, nar: NarRecord) -> NarKey | None:
+        """Return the first name that the twin may have; None if all stand for other files."""
         assert nar.nar_hash is not None
         for variant in range(VARIANTS):
             key = opaque_key(FORMAT, nar.nar_hash, variant)
             there = await self._catalog.nar(key)
             if there is None:
-                return key, None
-            is_own = there.made_from == nar.key.file_name and there.nar_hash == nar.nar_hash
-            if is_own and (there.is_stored or there.made_level == self._rules.level):
-                return key, there
+                return key
+            is_right = there.is_stored or there.made_level == self._rules.level
+            if is_right and _is_twin(there, nar):
+                return key
         return None
 
     async def _make(self, nar: NarRecord, key: NarKey, lease: Lease) -> Making:
@@ -114,3 +116,7 @@ class TwinMaker:
         entries = await self._twins.join(twin, nar.key, lease.fence)
         await self._records.published(twin, entries)
         self._board.nar_changed(nar.key)
+
+
+def _is_twin(there: NarRecord, nar: NarRecord) -> bool:
+    return there.made_from == nar.key.file_name and there.nar_hash == nar.nar_hash

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from ncps.aio.clocks import utc_now
 from ncps.auth.principal import Principal, Scope
-from ncps.cache.narinfo.record import render_sidecar
+from ncps.cache.narinfo.record import render_making, render_sidecar
 from ncps.cache.world import World
 from ncps.cache.write.inspection import UploadInspection
 from ncps.cache.write.nars import KnownPaths, blocked, lease_for
@@ -194,7 +194,7 @@ class NarInfoUploads:
 
     async def _write(self, entry: NarInfoEntry, nar: NarRecord) -> None:
         """Write sidecar and row, durably, and let all replicas know. Raises StorageFull, too."""
-        text = render_sidecar(entry, self._known.vetting.own_names)
+        text = render_sidecar(entry, self._known.vetting.own_names) + render_making(nar)
         await self._world.narinfos.put(entry.digest, text)
         try:
             await self._catalog.add_narinfo(entry, nar, is_settled=True)

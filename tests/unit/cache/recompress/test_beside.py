@@ -1,0 +1,44 @@
+"""Twins beside the other verbs: uploads, eviction, removal, and another process."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from ncps.cache.narinfo.record import parse_making
+from ncps.cache.write.verbs import UploadOutcome
+from ncps.ports import Lease
+from tests.unit.cache.recompress.rig import TwinCase
+from tests.unit.cache.write.rig import CLIENT, UPLOAD_KEY, UploadCase
+
+
+class UploadTests(TwinCase, UploadCase):
+    def test_a_signature_is_added(self) -> None:
+        """The sidecar still says how the file was made, when a client has signed its narinfo."""
+        self.run_work()
+        told = self.told(self.one)
+        signed = evolve(told, signatures=(*told.signatures, UPLOAD_KEY.sign(told.fingerprint())))
+        putting = self.uploads.put_narinfo(self.one.digest, signed.render(), CLIENT)
+        self.assertEqual(UploadOutcome.MERGED, self.get(putting))
+        text = self.sidecars.texts[self.one.digest]
+        self.assertIn(b"builder-1:", text)
+        self.assertEqual((self.one.key.file_name, 3), parse_making(text))
+
+
+class RaceTests(TwinCase):
+    def test_twin_goes_before_its_lease(self) -> None:
+        """A twin that is removed until its lease is had is made again: no row without bytes."""
+        self.run_work()
+        key = self.twin_key(self.one)
+        self.get(self.world.twins.part(key))
+        hold = self.leases.try_hold
+
+        async def removed_first(name: str) -> Lease | None:
+            if key in self.store.objects:
+                self.lose(key)
+            return await hold(name)
+
+        self.patch(self.leases, "try_hold", removed_first)
+        self.run_work()
+        self.assertEqual({"made": 2}, self.outcomes)
+        self.assertIn(key, self.store.objects)
+        self.assertTrue(self.row(key).is_stored)
