@@ -96,6 +96,8 @@ class TwinMaker:
         async with self._press.pressed(nar, self._rules.level) as made:
             if made.file_size * 100 > (nar.stored_size or 0) * self._rules.max_growth:
                 return "large"
+            if self._press.too_large(made.file_size):
+                return "large"
             there = await self._catalog.nar(key)
             if there is not None and there.was_stored and there.file_hash != made.file_hash:
                 return "taken"

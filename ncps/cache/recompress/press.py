@@ -76,6 +76,10 @@ class Press:
 
             in_background(self._workers, drop_blocking)
 
+    def too_large(self, size: int) -> str:
+        """Say why a file of that size is not kept; empty if it is."""
+        return self._admission.too_large(size)
+
     async def publish(
         self, nar: NarRecord, key: NarKey, made: Transcoded, level: int, lease: Lease
     ) -> NarRecord:
@@ -83,7 +87,7 @@ class Press:
 
         :param nar: the original.
         """
-        if refusal := self._admission.too_large(made.file_size):
+        if refusal := self.too_large(made.file_size):
             raise StorageFull(refusal)
         if lease.is_lost:
             raise Unavailable(f"the lease of {key.file_name} is lost")

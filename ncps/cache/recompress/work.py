@@ -14,7 +14,7 @@ from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.recompress.idle import Idleness
 from ncps.cache.recompress.make import TwinMaker
 from ncps.cache.world import World
-from ncps.errors import Corrupt, NotFound
+from ncps.errors import Corrupt, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import NarKey
 from ncps.ports import IdleNar, NarRecord
 
@@ -25,6 +25,8 @@ COMPRESSIONS: Final = ("xz", "bzip2", "none")
 LOOK_S: Final = 5.0
 """Seconds between two looks whether there is time, and something to do."""
 BATCH: Final = 20
+REST_S: Final = 600.0
+"""Seconds of rest after a twin could not be made: each attempt reads a NAR and fills the disk."""
 REPLACED_LEASE: Final = "recompress-replaced"
 REPLACED_S: Final = 300.0
 """Seconds between two looks for originals whose time is over."""
@@ -54,12 +56,15 @@ class Recompressing:
         self._verifier = verifier
         self._idleness = idleness
         self._min_size = min_size
+        self._rests_until = 0.0
 
     async def run(self) -> None:
         """Make twins until there is no time, or nothing to do.
 
-        Raises StorageFull or Unavailable if that cannot go on.
+        Raises StorageFull or Unavailable if that cannot go on; then it rests for a while.
         """
+        if self._clock.seconds() < self._rests_until:
+            return
         while self._idleness.is_idle():
             waiting = await self._twins.waiting(min_size=self._min_size, compressions=COMPRESSIONS)
             self._metrics.recompress_waiting.set(waiting)
@@ -90,6 +95,9 @@ class Recompressing:
             outcome = await self._maker.make(nar)
         except NotFound:  # also one that is blocked
             outcome = "taken"
+        except (StorageFull, Unavailable):
+            self._rests_until = self._clock.seconds() + REST_S
+            raise
         except Corrupt as error:
             self._log.warn(
                 "{key} is not compressed anew: {reason}",

@@ -6,6 +6,7 @@ from attrs import asdict, evolve
 
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.record import parse_making
+from ncps.cache.recompress.work import REST_S
 from ncps.cache.upkeep.rebuild import Rebuild
 from ncps.codec import zstd
 from ncps.errors import Corrupt, Malformed, StorageFull, Unavailable
@@ -92,18 +93,24 @@ class MakingTests(TwinCase):
         self.assertEqual(self.one.key.url, self.told(self.one).url)
 
     def test_trouble_of_the_moment(self) -> None:
-        """Work that cannot be done now is tried again later; nothing is left."""
-        for error in (StorageFull("full"), Unavailable("away")):
+        """Work that cannot be done now is tried again after a rest; nothing is left."""
+        for attempt, error in enumerate((StorageFull("full"), Unavailable("away")), 1):
             self.transcoder.errors.append(error)
             self.refused(self.work.run(), type(error))
+            self.clock.advance(REST_S - 1)
+            self.run_work()
+            self.assertEqual(attempt, len(self.transcoder.orders))
+            self.clock.advance(2)
         self.run_work()
         self.assertEqual({"made": 1}, self.outcomes)
 
     def test_no_room(self) -> None:
-        """A twin that is larger than the store may be is not published."""
+        """A twin that is larger than the store may be is not published, nor made again."""
         self.largest = 1
         self.restart()
-        self.refused(self.work.run(), StorageFull)
+        self.run_work()
+        self.run_work()
+        self.assertEqual(({"large": 1}, 1), (self.outcomes, len(self.transcoder.orders)))
         self.assertEqual({self.one.key}, set(self.store.objects))
 
     def test_another_process_makes_it(self) -> None:
