@@ -33,6 +33,9 @@ FILES: Final = (
     *sorted(HERE.glob("*.nix")),
 )
 
+LOWERING: Final = ["setpriority", "sched_setscheduler"]
+"""Calls by which a process without privileges can only lower its priority."""
+
 NIXPKGS: Final = {
     "CapabilityBoundingSet": "",
     "DeviceAllow": [""],
@@ -158,8 +161,10 @@ class FileTests(SynchronousTestCase):
 
 class UnitTests(SynchronousTestCase):
     def test_it_is_hardened(self) -> None:
-        """The service may do no more than that of nixpkgs."""
+        """The service may do no more than that of nixpkgs, but lower the priority of a process."""
         said = directives("nothing but enable")
+        self.assertEqual(LOWERING, said["SystemCallFilter"][-2:])
+        said["SystemCallFilter"] = said["SystemCallFilter"][:-2]
         self.assertEqual(NIXPKGS, {name: said[name] for name in NIXPKGS})
 
     def test_it_is_the_unit_for_other_systems(self) -> None:
