@@ -172,7 +172,7 @@ class Judge:
             is_wanted = not self._is_beyond(max_ratio)
             if not is_wanted:
                 reached()
-        is_plain = self._compression == "none" and self._file_hash == self._nar_hash
+        is_plain = self._is_uncompressed and self._file_hash == self._nar_hash
         self._file = FileDigest(self.size, self._symbols.feed if is_plain else None)
         if is_wanted and self._is_legible and not is_plain:
             ratio = None if self.size is not None else Ratio(max_ratio, reached)
@@ -190,6 +190,10 @@ class Judge:
     def can_overrule(self) -> bool:
         """Whether the NAR inside can decide over FileHash and FileSize."""
         return self._file_hash is not None and not self._is_named and self._is_legible
+
+    @property
+    def _is_uncompressed(self) -> bool:
+        return self._compression == "none"
 
     @property
     def _is_legible(self) -> bool:
@@ -228,7 +232,7 @@ class Judge:
             return self._inspected(self._nar, size, complaint)
         if complaint:
             raise Doubtful(complaint) if self.can_overrule else Corrupt(complaint)
-        is_plain = self._sha256 == self._nar_hash
+        is_plain = self._is_uncompressed and self._sha256 == self._nar_hash
         return Verdict(
             size=size,
             sha256=self._sha256,
@@ -250,7 +254,7 @@ class Judge:
         """Bytes that the file may have at most, where nothing tells its size."""
         if self._nar_size is None:
             return MAX_SIZE
-        return self._nar_size if self._compression == "none" else 2 * self._nar_size + SLACK
+        return self._nar_size if self._is_uncompressed else 2 * self._nar_size + SLACK
 
     def _complaint(self, size: int, sha256: Hash) -> str:
         if self.size is not None and size != self.size:

@@ -9,7 +9,7 @@ from ncps.codec import encoder
 from ncps.codec.ratio import ALLOWANCE
 from ncps.errors import Corrupt
 from ncps.nix.hashes import sha256_of
-from ncps.nix.judge import Judge
+from ncps.nix.judge import Judge, Look
 from ncps.nix.narurl import opaque_key
 from ncps.ports import NarRecord
 
@@ -70,3 +70,33 @@ class BombTests(SynchronousTestCase):
         """Beyond NarSize nothing is decompressed, even if the ratio allows more."""
         seal = self.seal(evolve(self.record, nar_size=ALLOWANCE), 1_000_000)
         self.assertRaises(Corrupt, self.feed, seal)
+
+
+class HashOfTheFileTests(SynchronousTestCase):
+    """A narinfo says the same hash of the file and of the NAR inside."""
+
+    def setUp(self) -> None:
+        self.nar = b"a NAR, as it is" * 1000
+
+    def judge(self, compression: str) -> Judge:
+        told = sha256_of(self.nar)
+        record = NarRecord(
+            key=opaque_key(compression, told),
+            compression=compression,
+            file_hash=told,
+            file_size=len(self.nar),
+            nar_hash=told,
+            nar_size=len(self.nar),
+        )
+        judge = Judge(record.key, record, look=Look.IF_CHEAP)
+        for digest in judge.digests:
+            digest.feed(self.nar)
+        return judge
+
+    def test_file_that_is_the_nar(self) -> None:
+        """One hash is enough where nothing is compressed."""
+        self.assertTrue(self.judge("none").judge(len(self.nar)).nar_verified)
+
+    def test_file_that_only_has_the_hash_of_the_nar(self) -> None:
+        """Clients unpack it, and do not find the NAR: it does not count as verified."""
+        self.assertFalse(self.judge("xz").judge(len(self.nar)).nar_verified)
