@@ -122,6 +122,7 @@ class SharedPort(Port):
         self._is_ours = backlog is not None
         self._is_reading = False
         self._look: IDelayedCall | None = None
+        self._latest: float | None = None  # by the clock of the reactor; None: no client waits
         shared.setblocking(False)  # another process may be quicker
         if backlog is not None:
             shared.listen(backlog)
@@ -139,6 +140,7 @@ class SharedPort(Port):
         super().stopReading()
         self._is_reading = False
         self._loads.leave()
+        self._latest = None
         self._look_no_more()
 
     def doRead(self) -> None:
@@ -146,12 +148,17 @@ class SharedPort(Port):
         self._take(self.doRead, self._loads.share)
 
     def _take_all(self) -> None:
+        self._latest = None  # some may be left all the same, and wait once more
         self._take(self._take_all, int)
 
     def _take(self, again: Callable[[], None], share: Callable[[int], int]) -> None:
         """Take as many as `share` says of those that wait, and do it again if some are left."""
-        # An arrival is told once. If something fails below, its client must not wait for ever.
-        self._look_in(PATIENCE_S, self._take_all)
+        # An arrival is told once. If something fails below, its client must not wait for ever. Later
+        # arrivals do not put that off: of a process that stands still, more may come all the time.
+        now = self.reactor.seconds()
+        if self._latest is None:
+            self._latest = now + PATIENCE_S
+        self._look_in(max(0.0, self._latest - now), self._take_all)
         waiting = self._waiting()
         count = min(share(waiting), MOST_A_TURN)
         if count:
@@ -161,6 +168,7 @@ class SharedPort(Port):
             return
         left = self._waiting()
         if not left:
+            self._latest = None
             self._look_no_more()
         elif left < waiting and share(left):
             self._look_in(0.0, again)

@@ -11,6 +11,7 @@ from unittest import skipUnless
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -166,6 +167,22 @@ class SharedPortTests(SynchronousTestCase):
         self.connect(BURST)
         self.until(lambda: first.connections == BURST, first)
         self.assertEqual(0, second.connections)
+
+    def test_later_arrivals_do_not_prolong_the_wait(self) -> None:
+        """Clients of a process that stands still are taken in time, also while more of them come."""
+        _, second = self.process(0), self.process(1)
+        clock = Clock()
+        clock.advance(second.reactor.seconds())
+        second.reactor.seconds = clock.seconds
+        second.loads.tell(50)
+        self.connect(3)
+        second.turn()
+        for _ in range(3):
+            self.assertEqual(0, second.connections)
+            clock.advance(shared_port.PATIENCE_S / 3)
+            self.connect()
+            second.turn()
+        self.assertEqual(6, second.connections)
 
     def test_no_client_is_lost_with_a_process(self) -> None:
         """Those that a killed process has not taken are taken by its successor."""
