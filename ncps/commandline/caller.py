@@ -19,6 +19,7 @@ from ncps.errors import NcpsError, Refused, Unavailable
 from ncps.settings.schema.tree import Settings
 from ncps.settings.showing import existing, quote
 
+_PORTS: Final = {"http": 80, "https": 443}
 TOKEN: Final = "NCPS_TOKEN"  # noqa: S105 - the name of a variable
 """The variable that has the token, so that no process list shows it."""
 TIMEOUT_S: Final = 600.0
@@ -50,17 +51,15 @@ class Caller:
 
         Raises Refused if the daemon says no, with its text, Unavailable if it does not answer.
         """
-        parts, port = urlsplit(self.url), _port(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or port is None:
-            raise WrongWords(f"--server: should be http://HOST:PORT, not {quote(self.url)}")
+        scheme, host, port, prefix = _parts(self.url)
         headers = {"Accept": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         data = None if body is None else json.dumps(body).encode()
         try:
-            connection = _connection(parts.scheme, parts.hostname, port)
+            connection = _connection(scheme, host, port)
             try:
-                connection.request(method, parts.path + path, data, headers)
+                connection.request(method, prefix + path, data, headers)
                 response = connection.getresponse()
                 text = response.read(_LARGEST)
             finally:
@@ -73,13 +72,17 @@ class Caller:
         return _read(response.status, text)
 
 
-def _port(url: str) -> int | None:
-    """Return the port of a URL; None if it is none."""
+def _parts(url: str) -> tuple[str, str, int, str]:
+    """Return scheme, host, port and path of a URL. Raises WrongWords if they make no sense."""
     try:
         parts = urlsplit(url)
-        return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        port, host = parts.port or _PORTS.get(parts.scheme), parts.hostname or ""
+        host.encode("idna")  # else the look-up of its address fails in the same way
     except ValueError:
-        return None
+        port, host = None, ""
+    if port is None or not host or parts.scheme not in _PORTS:
+        raise WrongWords(f"--server: should be http://HOST:PORT, not {quote(url)}")
+    return parts.scheme, host, port, parts.path
 
 
 def _connection(scheme: str, host: str, port: int) -> http.client.HTTPConnection:
@@ -103,16 +106,23 @@ def _read(status: int, text: bytes) -> Any:
 
 
 def _token(file: str | None) -> str:
+    """Read the token. Raises Refused for a text that cannot be one, and would fail in a field."""
     if file is None:
-        return os.environ.get(TOKEN, "").strip()
+        place, token = f"environment {TOKEN}", os.environ.get(TOKEN, "").strip()
+    else:
+        place, token = f"--token-file: {file}", _read_token(Path(file))
+    if not token.isascii() or not token.isprintable():
+        raise Refused(f"{place} holds no token: that is one line of printable ASCII")
+    return token
+
+
+def _read_token(file: Path) -> str:
     try:
-        with Path(file).open("rb") as opened:
-            return opened.read(_LONGEST_TOKEN).decode("ascii").strip()
+        with file.open("rb") as opened:
+            return opened.read(_LONGEST_TOKEN).decode("utf-8", "replace").strip()
     except OSError as error:
-        where = existing(Path(file))
+        where = existing(file)
         raise Refused(f"--token-file: {where} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise Refused(f"--token-file: {file} holds no token") from None
 
 
 def _own_url(settings: Settings) -> str:

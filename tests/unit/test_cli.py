@@ -183,11 +183,27 @@ class MistakeTests(CommandCase):
             (("pin", "add", "ncps_hunter2hunter2hunter2hunter2"), "should be a store path"),
             (("pin", "list", "--server", "ftp://u:hunter2@h"), "should be http://HOST:PORT"),
             (("pin", "list", "--server", "http://u:hunter2@h:99999"), "should be http://HOST:PORT"),
+            (("pin", "list", "--server", "http://u:hunter2@[::1"), "should be http://HOST:PORT"),
+            (("pin", "list", "--server", "http://u:hunter2@.h:9"), "should be http://HOST:PORT"),
         ):
             code, _, err = self.run_command(*words)
             self.assertEqual(2, code, words)
             self.assertIn(saying, err)
             self.assertNotIn("hunter2", err)
+
+    def test_a_token_that_is_none_is_not_shown(self) -> None:
+        """One with a line too many, or with letters that no field of HTTP has."""
+        for token in ("hunter2\nhunter2", "hunter2\u2603"):
+            file = Path(self.mktemp())
+            file.write_text(token, "utf-8")
+            for place, more in (("NCPS_TOKEN", ()), ("--token-file", ("--token-file", str(file)))):
+                words = ("pin", "list", "--server", "http://127.0.0.1:9", *more)
+                with mock.patch.dict("os.environ", NCPS_TOKEN=token):
+                    code, _, err = self.run_command(*words)
+                self.assertEqual(1, code, words)
+                self.assertIn(place, err)
+                self.assertIn("holds no token", err)
+                self.assertNotIn("hunter2", err)
 
     def test_a_wrong_value_of_a_command_is_a_mistake_too(self) -> None:
         """The commands themselves tell it, and no store is opened for it."""
