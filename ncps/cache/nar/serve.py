@@ -8,7 +8,6 @@ NarHash, and find the rest out anew.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from attrs import evolve
 
@@ -206,13 +205,19 @@ class Nars:
                 return await self._downloads.start(
                     key, nar, exclusive=False, is_thorough=True
                 ).reader()
-            download = self._downloads.find(key) or self._downloads.start(
-                key, there or nar, is_thorough=True
-            )
+            joined = self._downloads.find(key)
+            download = joined or self._downloads.start(key, there or nar, is_thorough=True)
+            download.is_asked_for()
             has_arrived = True  # and the spool may be gone by now
-            with suppress(AlreadyStored, Abandoned, Overtaken):
+            try:
                 await download.arrived.wait()
                 return await download.reader()
+            except (AlreadyStored, Abandoned, Overtaken):
+                pass
+            except NcpsError:
+                if joined is None or joined.guess is None:
+                    raise
+                has_arrived = False  # it is fetched as one that nobody guessed
 
     async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
         """Return the size if it is sure. Raises the errors that `open` would raise.
@@ -233,8 +238,10 @@ class Nars:
             current().link(download.span)
             try:
                 await download.opened()
-            except AlreadyStored:
-                return await self.stat(key)
+            except NcpsError as error:
+                if download.guess is None and not isinstance(error, AlreadyStored):
+                    raise
+                return await self.stat(key)  # as one that nobody guessed
             return download.sure_size, Outcome.COALESCED
         sources = self._downloads.sources(key, nar)
         if not self._downloads.is_tasted(key):

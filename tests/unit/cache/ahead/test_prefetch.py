@@ -249,6 +249,27 @@ class JoiningNarTests(AheadCase):
         self.successResultOf(client.done)
         self.assertEqual(self.one.file, client.data)
 
+    def fail_guess(self) -> None:
+        """Let the guess that is held fail, in both of its rounds."""
+        self.origin.scripts.append(Script(error=Unavailable("reset")))
+        self.origin.release(Unavailable("reset"))
+        self.clock.pump([0.1] * 40)
+
+    def test_head_is_answered_as_alone(self) -> None:
+        self.begin(Script(hold=True))
+        asking = self.start(self.cache.stat_nar(self.one.key))
+        self.fail_guess()
+        self.assertEqual((None, Outcome.MISS), self.successResultOf(asking))
+
+    def test_bytes_for_work_of_our_own_come_as_alone(self) -> None:
+        """For a listing, say, the whole NAR is read."""
+        self.begin(Script(hold=True))
+        nar = self.catalog.records[self.one.key]
+        reading = self.start(self.nars.read(nar))
+        self.assertEqual(1, self.core.running.wanted)
+        self.fail_guess()
+        self.successResultOf(reading).close()
+
     def test_nothing_is_told_of_a_failure(self) -> None:
         self.origin.otherwise = Script(error=Unavailable("reset"))
         with capturedLogs() as events:
