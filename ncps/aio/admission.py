@@ -110,7 +110,7 @@ class Admission:
     def has_room_beside(self, size: int) -> bool:
         """Whether `size` bytes that nobody has asked for would keep no client's bytes waiting."""
         most, free = self._limits.max_spool_size_bytes, self._limits.max_count - self.running
-        if self._waiting or free <= self._limits.max_count // 2:
+        if self._waiting or free <= (self._limits.max_count + 1) // 2:
             return False
         if most and self.in_flight + size > most // 2:
             return False

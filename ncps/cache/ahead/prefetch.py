@@ -12,6 +12,7 @@ guesses of the others.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import CancelledError
@@ -156,8 +157,8 @@ class Prefetch:
         if waiting is None:
             return False
         size = _size(waiting[1]) or 0
-        if not self._world.admission.has_room_beside(size):
-            self._drop("room", 1)
+        if not self._has_room_beside_clients(size):
+            pass
         elif not self._bytes.take(size):
             self._drop("allowance", 1)
         else:
@@ -198,7 +199,8 @@ class Prefetch:
                 return
             name = nar.key.file_name
             with _step(self._world, name), trail.following(trail.NO_TRAIL), guessing() as guess:
-                download = await self._nars.fetch_ahead(nar)
+                may_begin = partial(self._has_room_beside_clients, size)
+                download = await self._nars.fetch_ahead(nar, may_begin)
                 if download is None:
                     return
                 await download.ended.wait()
@@ -215,6 +217,12 @@ class Prefetch:
             self._in_flight -= size
             self._fetching_nars -= 1
             self._fill()
+
+    def _has_room_beside_clients(self, size: int) -> bool:
+        """Whether a download of this size would keep none of a client waiting."""
+        has_room = self._world.admission.has_room_beside(size)
+        self._drop("room", not has_room)
+        return has_room
 
     async def _has_room(self) -> bool:
         """Whether the store is far enough below its limit for all that is in flight."""

@@ -179,18 +179,22 @@ class Nars:
         await download.opened()
         return FollowedNar(download=download, outcome=Outcome.COALESCED, open_body=self._follow)
 
-    async def fetch_ahead(self, nar: NarRecord) -> Download | None:
+    async def fetch_ahead(self, nar: NarRecord, may_begin: Callable[[], bool]) -> Download | None:
         """Begin the download of a NAR that no client has asked for; None if it is not needed.
 
         Raises NotFound, Unavailable or Corrupt if it cannot be told or begun.
+
+        :param may_begin: asked in the turn in which the download would begin.
         """
         key = nar.key
         if self.is_arriving(key) or await self._cluster.is_fetched_elsewhere(key):
             return None
         found = await self._find(key)
-        if self.is_arriving(key) or (found is not None and (found.is_stored or found.made_from)):
+        if found is None or found.is_stored or found.made_from:  # None: it was removed meanwhile
             return None
-        return self._downloads.start(key, nar if found is None else found)
+        if self.is_arriving(key) or not may_begin():
+            return None
+        return self._downloads.start(key, found)
 
     async def read(self, nar: NarRecord) -> Body:
         """Open a whole NAR. If it has to be fetched, NarHash is checked before it is stored."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 
 from ncps.cache.ahead.rules import NARINFO
 from ncps.cache.ahead.walk import IDLE_S
@@ -12,6 +13,7 @@ from ncps.cache.answers import Outcome
 from ncps.errors import Unavailable
 from ncps.ports.catalog import NEVER_ASKED_FOR
 from tests.fakes.samples import Sample, sample
+from tests.fakes.upstream import Script
 from tests.unit.cache.ahead.rig import RULES, AheadCase, chain, referring
 
 
@@ -94,6 +96,46 @@ class BoundTests(AheadCase):
         self.ask(root)
         self.assertLess(len(self.nars_asked()), 3)
         self.assertGreater(self.dropped["room"], 3)
+
+    def test_places_of_downloads_are_left_to_clients(self) -> None:
+        """Guesses that wait for the catalog at the same time count each other, too."""
+        self.most_downloads = 4
+        self.begin(at_once=8, most_stored=10**9)
+        gate: Deferred[None] = Deferred()
+
+        async def stored_bytes() -> int:
+            await gate
+            return 0
+
+        self.patch(self.catalog, "stored_bytes", stored_bytes)
+        root, _ = self.many(6)
+        self.ask(root)
+        self.origin.otherwise = self.mirror.otherwise = Script(hold=True)
+        gate.callback(None)
+        self.assertEqual(2, self.admission.running)
+        self.assertEqual(5, self.dropped["room"])
+        self.release()
+        self.clock.advance(0)
+
+    def test_the_only_place_of_a_download_is_a_clients(self) -> None:
+        self.most_downloads = 1
+        self.begin()
+        root, _ = self.many(1)
+        self.ask(root)
+        self.assertEqual([], self.nars_asked())
+
+    def test_path_that_was_removed_while_its_nar_waited(self) -> None:
+        """It does not come back without a client."""
+        self.begin(at_once=1)
+        root, (leaf,) = self.many(1)
+        self.origin.otherwise = Script(hold=True)
+        self.ask(root)  # its NAR holds the place
+        self.get(self.catalog.forget_nar(leaf.key))
+        self.board.narinfo_changed(leaf.digest)
+        self.release()
+        self.clock.advance(0)
+        self.assertEqual([root.url], self.nars_asked())
+        self.assertNotIn(leaf.key, self.catalog.records)
 
     def test_disk_that_is_nearly_full_takes_no_nar(self) -> None:
         self.begin()
