@@ -118,30 +118,42 @@ def _keys_of(txn: Any, digests: Sequence[str]) -> list[NarKey]:
 
 
 def _erase(txn: Any, digests: Sequence[str], keeps_nars: bool) -> Erased:
-    gone = set(digests)
-    return _forget(txn, _keys_of(txn, digests), gone, is_shared=_always if keeps_nars else bool)
+    gone, keys = set(digests), _keys_of(txn, digests)
+    if keeps_nars:
+        return _forget(txn, keys, gone, is_shared=_always)
+    families = [each for key in keys for each in _family(txn, key)]
+    return _forget(txn, _in_order([*keys, *families]), gone, is_shared=bool)
 
 
 def _always(_: Sequence[str]) -> bool:
     return True
 
 
+def _family(txn: Any, key: NarKey) -> list[NarKey]:
+    """Return a NAR, the twins made from it, or its original and the other twins made from that."""
+    alike = _representations(txn, key)
+    names = {nar.family for nar in alike if nar.key == key}
+    return [nar.key for nar in alike if nar.family in names]
+
+
 def _forget(txn: Any, keys: Sequence[NarKey], gone: set[str], *, is_shared: Any) -> Erased:
     """Delete narinfos and the rows of NARs, whose narinfos go with them.
 
-    :param is_shared: whether a NAR stays, given the digests that would still name it.
+    :param is_shared: whether a NAR stays with its twins, given the digests that would still name
+        one of them.
     """
     digests: list[str] = []
     nars, change = [], NOTHING
-    for key in keys:
-        locked = _lock(txn, key)
-        if locked is None:
-            continue
-        row_id, its = locked
-        left = [digest for digest in its.digests if digest not in gone]
-        if is_shared(left):
+    rows = [locked for key in keys if (locked := _lock(txn, key)) is not None]
+    left: dict[str, list[str]] = {}
+    for _, its in rows:
+        named = [digest for digest in its.digests if digest not in gone]
+        left.setdefault(its.nar.family, []).extend(named)
+    for row_id, its in rows:
+        if is_shared(left[its.nar.family]):
             going = [digest for digest in its.digests if digest in gone]
-            txn.executemany("DELETE FROM narinfos WHERE hash = ?", [(d,) for d in going])
+            if going:
+                txn.executemany("DELETE FROM narinfos WHERE hash = ?", [(d,) for d in going])
             digests += going
             continue
         txn.execute("DELETE FROM nar_files WHERE id = ?", (row_id,))

@@ -74,6 +74,11 @@ class NarRecord:
         return self.uploaded_at is not None and not self.upstream
 
     @property
+    def family(self) -> str:
+        """The same for a file and those that ncps has made from it."""
+        return self.made_from or self.key.file_name
+
+    @property
     def is_stored(self) -> bool:
         """Whether the bytes are published."""
         return self.stored_at is not None

@@ -67,7 +67,8 @@ class Removals(Protocol):
     async def erase(self, digests: Collection[str], *, keeps_nars: bool = False) -> Erased:
         """Forget narinfos, and each of their NARs that no other narinfo names.
 
-        At most a few hundred at once: all of it is one transaction.
+        A file and those that ncps has made from it go or stay together. At most a few hundred at
+        once: all of it is one transaction.
 
         :param keeps_nars: whether all NARs stay.
         """

@@ -194,3 +194,30 @@ class TwinsContract(Contract):
         await self.catalog.mark_stored(evolve(alone, upstream="", recompressed_at=LATE))
         await self.twins.tried((await self.hold(4, has_narinfo=False)).key, LATE)
         self.assertEqual(await self.twins.replaced(later(1000.0), 9), [])
+
+    async def test_removal(self) -> None:
+        """With the last narinfo of a twin its original goes, too, and not before."""
+        nar = await self.hold(1)
+        twin = twin_of(nar)
+        await self.twins.join(twin, nar.key)
+        await self.catalog.add_narinfo(entry(2), twin)
+        other = await self.hold(3, nar_hash=nar.nar_hash, has_narinfo=False)
+        erased = await self.removals.erase([digest_of(2)])
+        self.assertEqual(erased.nars, ())
+        erased = await self.removals.erase([digest_of(1)])
+        self.assertEqual({each.nar.key for each in erased.nars}, {nar.key, twin.key})
+        self.assertEqual(set(erased.keys), {nar.key, twin.key})
+        self.assertIsNone(await self.catalog.nar(nar.key))
+        self.assertEqual(await self.catalog.stored_bytes(), other.stored_size)
+
+    async def test_removal_of_a_parted_path(self) -> None:
+        """With the narinfo of an original its twin goes, too."""
+        nar = await self.hold(1)
+        await self.twins.join(twin_of(nar), nar.key)
+        await self.twins.part(twin_of(nar).key)
+        erased = await self.removals.erase([digest_of(1)], keeps_nars=True)
+        self.assertEqual((erased.nars, erased.digests), ((), (digest_of(1),)))
+        await self.catalog.add_narinfo(entry(1), nar)
+        erased = await self.removals.erase([digest_of(1)])
+        self.assertEqual({each.nar.key for each in erased.nars}, {nar.key, twin_of(nar).key})
+        self.assertEqual(await self.catalog.stored_bytes(), 0)

@@ -205,11 +205,20 @@ class MemoryRemovals(Failing, Removals):
     async def erase(self, digests: Collection[str], *, keeps_nars: bool = False) -> Erased:
         self._writing()
         keys = await self._keys_of(digests)
+        records = self._catalog.records
+        families = {records[key].family for key in keys}
+        if not keeps_nars:
+            keys = sorted((k for k, n in records.items() if n.family in families), key=_order)
+        left = {
+            records[key].family
+            for key in keys
+            if not set(self._catalog.digests_of(key)) <= set(digests)
+        }
         gone: list[str] = []
         nars = []
         for key in keys:
             its = self._evicted(key)
-            if set(its.digests) <= set(digests) and not keeps_nars:
+            if its.nar.family not in left and not keeps_nars:
                 nars.append(its)
                 gone += its.digests
                 await self._catalog.forget_nar(key)

@@ -40,6 +40,8 @@ MOST_ROOTS: Final = 1000
 TOLD: Final = 1000
 """Paths that a report names."""
 RETRY_S: Final = 5.0
+MADE: Final = "zst"
+"""Extension of the files that ncps makes itself."""
 
 
 @frozen(kw_only=True)
@@ -213,7 +215,7 @@ class Removing(RemovalVerbs):
             going = []
             for digest in digests:
                 key = chosen.nar(digest)
-                if key is None or wish.never_again or await self._is_ours(held, key):
+                if key is None or wish.never_again or await self._are_ours(held, key):
                     going.append(digest)
                 else:
                     busy.append(digest)
@@ -255,6 +257,14 @@ class Removing(RemovalVerbs):
             self._log.info("unblocked {hash}", hash=digest)
             await self._kept.save()
         return is_gone
+
+    async def _are_ours(self, held: Holding, key: NarKey) -> bool:
+        """Whether no other process fetches a NAR, nor the one that it was made from."""
+        nar = await self._catalog.nar(key) if key.extension == MADE else None
+        original = nar.made_from if nar is not None else ""
+        if original and not await self._is_ours(held, NarKey.parse(original)):
+            return False
+        return await self._is_ours(held, key)
 
     async def _is_ours(self, held: Holding, key: NarKey) -> bool:
         """Whether no other process fetches a NAR; a download of this one publishes nothing."""

@@ -7,6 +7,7 @@ from attrs import evolve
 from ncps.cache.narinfo.record import parse_making
 from ncps.cache.write.verbs import UploadOutcome
 from ncps.ports import Lease
+from tests.unit.cache.closures.rig import ClosuresCase
 from tests.unit.cache.recompress.rig import TwinCase
 from tests.unit.cache.write.rig import CLIENT, UPLOAD_KEY, UploadCase
 
@@ -42,3 +43,22 @@ class RaceTests(TwinCase):
         self.assertEqual({"made": 2}, self.outcomes)
         self.assertIn(key, self.store.objects)
         self.assertTrue(self.row(key).is_stored)
+
+
+class RemovalTests(TwinCase, ClosuresCase):
+    def test_both_files_go(self) -> None:
+        """A path that is removed leaves no bytes, nor an answer under its old URL."""
+        self.run_work()
+        report = self.remove(self.one)
+        self.assertEqual({}, self.store.objects)
+        self.assertEqual({}, self.catalog.records)
+        self.assertGreater(report.size, len(self.one.file))
+
+    def test_original_is_being_fetched(self) -> None:
+        """A path whose original another process fetches is busy."""
+        self.run_work()
+        lease = self.get(self.leases.try_hold(f"download:nar:{self.one.key.file_name}"))
+        assert lease is not None
+        self.assertEqual((self.one.digest,), self.remove(self.one).busy)
+        self.get(lease.release())
+        self.assertEqual((), self.remove(self.one).busy)
