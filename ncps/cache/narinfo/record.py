@@ -16,7 +16,7 @@ narinfo.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
 from attrs import evolve
@@ -73,7 +73,7 @@ class Records:
         self._memory = state.memory
         self._negatives = state.negatives
         self._board = state.board
-        self._row = partial(_without_lost_twin, world, state.board)
+        self._row = partial(_without_lost_twin, world, state.board, self.published)
         self._vetting = vetting
         self._is_arriving = is_arriving
         self._paths = state.paths
@@ -248,15 +248,24 @@ class Records:
 
 
 async def _without_lost_twin(
-    world: World, board: Invalidation, digest: str
+    world: World,
+    board: Invalidation,
+    published: Callable[[NarRecord], Awaitable[None]],
+    digest: str,
 ) -> tuple[NarInfoEntry, NarRecord] | None:
-    """Return the row of a narinfo. One that names a lost twin names the original again."""
+    """Return the row of a narinfo. One that names a lost twin names the original again.
+
+    The sidecar went with the twin: a stored original gets its own.
+    """
     row = await world.catalog.narinfo(digest)
     if row is None or row[1].is_stored or not row[1].made_from:
         return row
     if await world.twins.part(row[1].key):
         board.nar_changed(row[1].key)
-    return await world.catalog.narinfo(digest)
+    row = await world.catalog.narinfo(digest)
+    if row is not None and row[1].is_stored:
+        await published(row[1])
+    return row
 
 
 def _why_hidden(item: KnownNarInfo | None, upstreams: Upstreams) -> str:

@@ -62,3 +62,15 @@ class RemovalTests(TwinCase, ClosuresCase):
         self.assertEqual((self.one.digest,), self.remove(self.one).busy)
         self.get(lease.release())
         self.assertEqual((), self.remove(self.one).busy)
+
+
+class SidecarTests(TwinCase):
+    def test_twin_is_evicted(self) -> None:
+        """Its sidecar went with it; the original that the narinfo names again has one, too."""
+        self.run_work()
+        self.lose(self.twin_key(self.one))
+        self.get(self.sidecars.delete(self.one.digest))
+        self.told(self.one)
+        text = self.sidecars.texts[self.one.digest]
+        self.assertIn(b"Compression: xz", text)
+        self.assertEqual(("", 0), parse_making(text))
