@@ -40,7 +40,7 @@ def recompression_jobs(world: World, base: Foundation, core: Core) -> Iterator[T
         transcoder=ChildTranscoder(base.reactor, world.threads, new_file),
         threads=settings.threads,
     )
-    core.nars.remake = TwinRemaker(world, press, core.records).remake
+    core.nars.remake = TwinRemaker(world, press, core.records, core.verifier.verify).remake
     maker = TwinMaker(
         world,
         press,

@@ -6,6 +6,7 @@ by its own level, from its original, and kept only if it has its own hash.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -16,7 +17,7 @@ from ncps.cache.cluster import lease_of
 from ncps.cache.narinfo.record import Records
 from ncps.cache.recompress.press import Press
 from ncps.cache.world import World
-from ncps.errors import NotFound, Unavailable
+from ncps.errors import Corrupt, NotFound, Unavailable
 from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import Lease, NarRecord
 
@@ -35,14 +36,24 @@ HOPELESS: Final = 10_000
 
 
 class TwinRemaker:
-    """Makes lost twins again, each once for all clients that ask for it at one time."""
+    """Makes lost twins again, each once for all clients that ask for it at one time.
 
-    def __init__(self, world: World, press: Press, records: Records) -> None:
+    :param verify: see `Verifier.verify`.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        press: Press,
+        records: Records,
+        verify: Callable[[NarRecord], Awaitable[NarRecord | None]],
+    ) -> None:
         self._catalog = world.catalog
         self._leases = world.leases
         self._count = world.metrics.recompressions
         self._press = press
         self._records = records
+        self._verify = verify
         self._hopeless = RecentSet(world.clock, ttl_s=HOPELESS_S, max_entries=HOPELESS)
         self._flights: SingleFlight[NarKey, None] = SingleFlight(world.tasks, "twin")
         self._places = Bulkhead(
@@ -77,7 +88,16 @@ class TwinRemaker:
                 await lease.release()
 
     async def _remake_under(self, lease: Lease, twin: NarRecord) -> None:
-        original, level = await self._original(twin), twin.made_level
+        original = await self._original(twin)
+        try:
+            await self._remake_from(original, lease, twin)
+        except Corrupt:
+            if not original.is_stored or await self._verify(original) is not None:
+                raise
+            await self._remake_from(original, lease, twin)  # its bytes were wrong: it is fetched
+
+    async def _remake_from(self, original: NarRecord, lease: Lease, twin: NarRecord) -> None:
+        level = twin.made_level
         async with self._press.pressed(original, level, is_urgent=True) as made:
             if made.file_hash != twin.file_hash:
                 self._hopeless.add(twin.key)

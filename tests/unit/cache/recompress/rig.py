@@ -30,7 +30,8 @@ class TwinCase(CoreCase):
         self.load = 0.0
         self.used = 0.0
         self.press = Press(self.world, read=self.nars.read, transcoder=self.transcoder, threads=1)
-        self.nars.remake = TwinRemaker(self.world, self.press, self.core.records).remake
+        remaker = TwinRemaker(self.world, self.press, self.core.records, self.verifier.verify)
+        self.nars.remake = remaker.remake
         self.rule(level=3)
         self.originals = Originals(self.world, self.narinfos, self.nars.is_arriving, keep_s=KEEP_S)
 

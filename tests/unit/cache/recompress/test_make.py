@@ -253,6 +253,17 @@ class LostTwinTests(TwinCase):
         self.get(self.catalog.forget_nar(self.one.key))
         self.assertEqual(self.bytes, self.download(self.key))
 
+    def test_original_is_damaged(self) -> None:
+        """It is set aside and fetched anew, and the twin made from that."""
+        self.lose(self.key)
+        self.store.put(self.one.key, self.one.file[:-1] + b"!")
+        tag = self.store.tag(self.one.key)
+        self.catalog.records[self.one.key] = evolve(self.row(self.one.key), stored_tag=tag)
+        self.board.nar_changed(self.one.key)
+        self.assertEqual(self.bytes, self.download(self.key))
+        self.assertEqual([self.one.key], [key for key, _ in self.store.quarantined])
+        self.assertEqual(self.one.file, self.download(self.one.key))
+
     def test_narinfo_of_a_twin_without_an_original(self) -> None:
         """The upstream is asked for its narinfo again."""
         self.lose(self.key)
