@@ -20,7 +20,9 @@ from ncps.cache.narinfo.record import is_upload, parse_making, parse_sidecar
 from ncps.cache.narinfo.verify import NarInfoVerifier, Vetted
 from ncps.cache.world import World
 from ncps.errors import Corrupt, Malformed, NcpsError, Unavailable
-from ncps.nix.narurl import VARIANTS, opaque_key
+from ncps.nix.narurl import COMPRESSIONS, VARIANTS, NarKey, opaque_key
+from ncps.ports import NarRecord
+from ncps.ports.twins import renamed
 
 
 @define
@@ -111,6 +113,7 @@ class Rebuild:
         vetted = evolve(vetted, nar=making)
         if vetted.nar.uploaded_at is not None and vetted.conventional is not None:
             vetted = vetted.named(vetted.conventional)  # uploads keep the name of their client
+        await self._record_original(vetted)
         await self._catalog.add_narinfo(vetted.entry, vetted.nar)
         tally.narinfos += 1
         nar = await self._catalog.nar(vetted.nar.key)
@@ -120,6 +123,26 @@ class Rebuild:
             tally.nars += 1
         else:
             tally.without_bytes += 1
+
+    async def _record_original(self, vetted: Vetted) -> None:
+        """Record the file that a NAR was made from: clients may still have its URL (P5)."""
+        twin = vetted.nar
+        if not twin.made_from:
+            return
+        key = NarKey.parse(twin.made_from)
+        if await self._catalog.nar(key) is not None:
+            return
+        original = NarRecord(
+            key=key,
+            compression=COMPRESSIONS[key.extension],
+            nar_hash=twin.nar_hash,
+            nar_size=twin.nar_size,
+            upstream=twin.upstream,
+            origin_url=twin.origin_url,
+            recompressed_at=utc_now(self._clock),
+        )
+        await self._catalog.add_narinfo(renamed(vetted.entry, original), original)
+        await self._adoption.adopt(key, original)
 
     async def _adopt(self, vetted: Vetted) -> bool:
         """Take over the bytes, under the first of the NAR's names that has them."""

@@ -367,6 +367,19 @@ class RebuildTests(TwinCase):
         self.lose(key)
         self.assertEqual(data, self.download(key))
 
+    def test_old_url_after_a_rebuild(self) -> None:
+        """The original is answered from the store, and later from its upstream."""
+        self.run_work()
+        text = self.told(self.one)
+        self.rebuild()
+        self.assertEqual(text, self.told(self.one))
+        self.assertEqual(self.one.file, self.download(self.one.key))
+        self.clock.advance(3 * KEEP_S)
+        self.get(self.originals.check())
+        self.assertEqual({self.twin_key(self.one)}, set(self.store.objects))
+        self.rebuild()
+        self.assertEqual(self.one.file, self.download(self.one.key))
+
     def test_damaged_lines(self) -> None:
         """A sidecar that says nonsense of its file is passed over."""
         self.run_work()
