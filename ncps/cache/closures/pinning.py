@@ -32,7 +32,6 @@ from ncps.cache.nar.serve import Nars
 from ncps.cache.narinfo.serve import NarInfos
 from ncps.cache.world import World
 from ncps.errors import Conflict, Malformed, NcpsError, NotFound
-from ncps.nix.narurl import NarKey
 from ncps.ports import Pin
 from ncps.ports.pins import LONGEST_LABEL
 
@@ -200,19 +199,21 @@ class Pinning(PinVerbs):
     async def _look(self, digest: str) -> tuple[PinSight, list[str]]:
         """Walk a closure and hold all of it; return what was seen, and all that is missing.
 
-        Raises NotFound if the pin is gone.
+        Only texts are kept of 100,000 paths: collections of garbage pass over them. Raises NotFound
+        if the pin is gone.
         """
         missing: list[str] = []
-        nars: dict[NarKey, int] = {}
-        paths = 0
+        nars: set[str] = set()
+        paths = size = 0
         async for found in walk(self._world.graph, [digest]):
             await self._pins.hold(digest, found.keys())
             paths += len(found)
             for path, facts in found.items():
                 if facts is None or facts.stored_size is None:
                     missing.append(path)
-                else:
-                    nars[facts.nar] = facts.stored_size
+                elif facts.nar.file_name not in nars:
+                    nars.add(facts.nar.file_name)
+                    size += facts.stored_size
         pin = await self._pins.find(digest)
         if pin is None:
             raise NotFound(f"{digest} is not pinned")
@@ -220,11 +221,11 @@ class Pinning(PinVerbs):
             pin,
             paths=paths,
             missing=len(missing),
-            size=sum(nars.values()),
+            size=size,
             looked_at=utc_now(self._clock),
         )
         await self._pins.look(seen)
-        return PinSight(pin=seen, missing=tuple(sorted(missing)[:TOLD])), missing
+        return PinSight(pin=seen, missing=tuple(sorted(missing[:TOLD]))), missing
 
     # Fetching
 

@@ -26,7 +26,8 @@ async def walk(
     known = dict.fromkeys(roots)
     waiting = list(known)
     while waiting:
-        batch, waiting = waiting[-BATCH:], waiting[:-BATCH]
+        batch = waiting[-BATCH:]
+        del waiting[-BATCH:]
         found = await graph.among(batch)
         yield {digest: found.get(digest) for digest in batch}
         for facts in found.values():

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Collection
 from datetime import UTC, datetime
+
+from attrs import evolve
 
 from ncps.cache.closures import walk
 from ncps.cache.closures.pinning import MISSING_S, WHOLE_S, PinWish
 from ncps.errors import Conflict, Malformed, NotFound, Refused, Unavailable
-from ncps.ports import PinTotals
+from ncps.nix.narurl import NarKey
+from ncps.ports import PathFacts, PinTotals
 from tests.fakes.upstream import Script
 from tests.unit.cache.closures.rig import ClosuresCase
 
@@ -24,6 +29,30 @@ class PinTests(ClosuresCase):
         self.assertEqual(self.get(self.pinning.pins()), [sight.pin])
         totals = self.get(self.pins.totals())
         self.assertEqual(totals, PinTotals(1, 3, sight.pin.size, 0))
+
+    def test_no_object_is_kept_for_a_path(self) -> None:
+        """A collection of garbage would look at each of 100,000 objects."""
+        self.store_all(self.app)
+        facts = self.get(self.world.graph.among([self.app.digest]))[self.app.digest]
+        digests = [f"{number:032}" for number in range(2000)]
+        counts: list[int] = []
+
+        async def among(batch: Collection[str]) -> dict[str, PathFacts]:
+            counts.append(sum(isinstance(each, NarKey) for each in gc.get_objects()))
+            return {
+                digest: evolve(
+                    facts,
+                    nar=NarKey(digest.ljust(52, "0"), ""),
+                    references=tuple(digests) if digest == self.app.digest else (),
+                )
+                for digest in batch
+            }
+
+        self.patch(self.world.graph, "among", among)
+        sight = self.pin(self.app)
+        assert facts.stored_size is not None
+        self.assertEqual(sight.pin.size, 2001 * facts.stored_size)
+        self.assertLess(max(counts) - counts[0], 500)
 
     def test_a_narinfo_that_is_not_here_is_not_pinned(self) -> None:
         """Without a wish to fetch no upstream is asked."""
