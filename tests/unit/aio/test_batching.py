@@ -107,6 +107,18 @@ class BatchingTests(SynchronousTestCase):
         self.answer(AT_ONCE)
         self.assertEqual([self.successResultOf(one) for one in asked], ["value 10", "value 11"])
 
+    def test_a_call_that_has_begun_answers_no_later_question(self) -> None:
+        """Its value may be from before a write that the later caller has waited for."""
+        (early,) = self.ask(1)
+        self.clock.advance(0)
+        (late,) = self.ask(1)
+        self.clock.advance(0)
+        self.calls[0][1].callback({})
+        self.assertIsNone(self.successResultOf(early))
+        self.assertNoResult(late)
+        self.answer(1)
+        self.assertEqual(self.successResultOf(late), "value 1")
+
     def test_calls_that_hang_hold_up_no_other_one(self) -> None:
         """A question waits for a free call no longer than `HOLD_S`."""
         for number in range(AT_ONCE):
