@@ -29,21 +29,20 @@ def _find(which: str, pinned: str = "", is_free: str = "") -> str:
     The engines have no common function for the largest of several values, hence CASE. Rows are
     sorted by few columns, and only those that are returned are read whole. Grouping keeps SQLite
     from looking for the uses of narinfos again in each comparison. The pinned NARs are one list
-    that is made once, and only if there are any. A NAR whose last use is 0 was fetched ahead, and
-    no client has asked for it or for its narinfo: it goes first.
+    that is made once, and only if there are any. The time of storing counts where no last use is
+    noted. A NAR whose last use is 0 was fetched ahead, and no client has asked for it since: if
+    none has asked for its narinfo either, it goes first.
 
     :param which: condition on a row of `nar_files k`.
     """
     return f"""
 SELECT {NAR_COLUMNS}, t.used_at FROM (
     SELECT m.id, CASE
-        WHEN m.is_guess = 1 AND m.narinfo_used = 0 THEN 0
-        WHEN m.nar_used >= m.narinfo_used AND m.nar_used >= m.stored_at THEN m.nar_used
-        WHEN m.narinfo_used >= m.stored_at THEN m.narinfo_used
-        ELSE m.stored_at END AS used_at
+        WHEN m.nar_used < 0 AND m.stored_at > m.narinfo_used THEN m.stored_at
+        WHEN m.nar_used > m.narinfo_used THEN m.nar_used
+        ELSE m.narinfo_used END AS used_at
     FROM (
-        SELECT k.id, k.stored_at, COALESCE(k.last_used_at, 0) AS nar_used,
-            CASE WHEN k.last_used_at = 0 THEN 1 ELSE 0 END AS is_guess,
+        SELECT k.id, k.stored_at, COALESCE(k.last_used_at, -1) AS nar_used,
             COALESCE(MAX(i.last_used_at), 0) AS narinfo_used
         FROM nar_files k LEFT JOIN narinfos i ON i.nar_file_id = k.id {pinned}
         WHERE k.stored_at < ? AND (k.last_used_at IS NULL OR k.last_used_at < ?) {is_free}

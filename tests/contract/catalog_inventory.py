@@ -101,7 +101,7 @@ class InventoryContract(Contract):
         self.assertLess(told, datetime.now(UTC) + timedelta(seconds=1))
 
     async def test_the_longest_unwanted_come_first(self) -> None:
-        """The later use of NAR and narinfo counts, and storing counts as one; NULL is no use."""
+        """The later use of NAR and narinfo counts; storing counts if a NAR has no use."""
         for number in range(6):
             await self.catalog.add_narinfo(entry(number), record(number))
             await self.catalog.mark_stored(stored(number, stored_at=later(number)))
@@ -112,7 +112,7 @@ class InventoryContract(Contract):
         )
         expected = [
             (key_of(2), later(2)),
-            (key_of(3), later(3)),
+            (key_of(3), later(2)),
             (key_of(4), later(4)),
             (key_of(5), later(5)),
             (key_of(1), later(50)),
@@ -266,6 +266,27 @@ class InventoryContract(Contract):
         nar = await self.catalog.nar(key_of(1))
         assert nar is not None
         self.assertEqual(nar.last_used_at, later(3))
+
+    async def test_fetching_ahead_makes_nothing_newer(self) -> None:
+        """Of what was used before it was fetched ahead, the use counts and not the storing."""
+        await self.catalog.mark_stored(stored(1, last_used_at=later(3)))
+        await self.catalog.mark_missing(key_of(1))
+        await self.catalog.add_narinfo(entry(2), record(2))
+        await self.catalog.touch({digest_of(2): later(2)}, {})
+        for number in (1, 2):
+            ahead = stored(number, stored_at=later(9), last_used_at=NEVER_ASKED_FOR)
+            await self.catalog.mark_stored(ahead)
+        await self.catalog.mark_stored(stored(3, last_used_at=later(5)))
+        await self.catalog.mark_stored(stored(4, stored_at=later(7)))
+        self.assertEqual(
+            await self.idle(),
+            [
+                (key_of(2), later(2)),
+                (key_of(1), later(3)),
+                (key_of(3), later(5)),
+                (key_of(4), later(7)),
+            ],
+        )
 
     async def test_an_upload_stays_one(self) -> None:
         """The narinfo of an upload does not change when it was uploaded; its origin may come."""

@@ -250,11 +250,9 @@ class MemoryCatalog(Failing, Inventory):
         return self.made_at
 
     def _used_at(self, nar: NarRecord) -> datetime:
-        """Last use of a NAR and its narinfos, and the time when it was stored."""
+        """Last use of a NAR and its narinfos; storing counts if none of the NAR is known."""
         used = [self.entries[digest].last_used_at for digest in self.digests_of(nar.key)]
-        if nar.last_used_at == NEVER_ASKED_FOR and not any(used):
-            return NEVER_ASKED_FOR
-        times = [nar.last_used_at, nar.stored_at, *used]
+        times = [nar.stored_at if nar.last_used_at is None else nar.last_used_at, *used]
         return max((at for at in times if at is not None), default=_NEVER)
 
     async def settle(self) -> None:
@@ -271,10 +269,11 @@ class MemoryCatalog(Failing, Inventory):
     async def abandoned(self, before: datetime, limit: int) -> list[IdleNar]:
         self._reading()
         found = [
-            IdleNar(nar, self._used_at(nar))
+            IdleNar(nar, max(nar.stored_at, self._used_at(nar)))
             for key, nar in self.records.items()
-            if nar.is_stored and not self.digests_of(key)
-            if nar.uploaded_at is not None and max(nar.uploaded_at, self._used_at(nar)) < before
+            if nar.stored_at is not None and not self.digests_of(key)
+            if nar.uploaded_at is not None
+            and max(nar.uploaded_at, nar.stored_at, self._used_at(nar)) < before
         ]
         return sorted(found, key=lambda idle: idle.nar.uploaded_at or _NEVER)[:limit]
 
