@@ -64,8 +64,8 @@ async def find_object(
 
 
 def _conventional(nar: NarRecord | None) -> NarKey | None:
-    """The name that a narinfo has for the file."""
-    if nar is None or not nar.origin_url:
+    """The name that a narinfo has for the file; for one made here it has that of the original."""
+    if nar is None or not nar.origin_url or nar.made_from:
         return None
     try:
         return conventional_key(nar.origin_url)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from attrs import evolve
+from twisted.logger import Logger
 
+from ncps.cache.nar.adopt import Adoption
 from ncps.cache.narinfo.record import parse_making
 from ncps.cache.write.verbs import UploadOutcome
 from ncps.ports import Lease
@@ -74,3 +76,16 @@ class SidecarTests(TwinCase):
         text = self.sidecars.texts[self.one.digest]
         self.assertIn(b"Compression: xz", text)
         self.assertEqual(("", 0), parse_making(text))
+
+
+class ConventionalTests(TwinCase):
+    def test_file_of_the_original_is_no_twin(self) -> None:
+        """A lost twin is not looked for under the name that an upstream has for its original."""
+        self.run_work()
+        data = self.download(self.twin_key(self.one))
+        self.lose(self.twin_key(self.one))
+        self.store.put(self.one.conventional, self.one.file)
+        tried: list[str] = []
+        self.patch(Adoption, "_log", Logger(observer=lambda event: tried.append(event["key"])))
+        self.assertEqual(data, self.download(self.twin_key(self.one)))
+        self.assertEqual([], tried)
