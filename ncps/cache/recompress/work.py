@@ -8,6 +8,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from ncps.aio.clocks import Ages, utc_now
+from ncps.aio.recent import RecentSet
 from ncps.cache.nar.objects import Objects
 from ncps.cache.nar.verify import Verifier
 from ncps.cache.narinfo.serve import NarInfos
@@ -27,6 +28,11 @@ LOOK_S: Final = 5.0
 BATCH: Final = 20
 REST_S: Final = 600.0
 """Seconds of rest after a twin could not be made: each attempt reads a NAR and fills the disk."""
+PASSED_S: Final = 6 * 3600.0
+"""Seconds for which a NAR is passed over that failed then, so that one never holds up all others:
+the disk may be unable to read it."""
+PASSED: Final = 1000
+"""Such NARs that are remembered."""
 REPLACED_LEASE: Final = "recompress-replaced"
 REPLACED_S: Final = 300.0
 """Seconds between two looks for originals whose time is over."""
@@ -57,6 +63,7 @@ class Recompressing:
         self._idleness = idleness
         self._min_size = min_size
         self._rests_until = 0.0
+        self._passed = RecentSet(world.clock, ttl_s=PASSED_S, max_entries=PASSED)
 
     async def run(self) -> None:
         """Make twins until there is no time, or nothing to do.
@@ -71,9 +78,9 @@ class Recompressing:
             if not waiting:
                 return
             batch = await self._twins.wanting(
-                BATCH, min_size=self._min_size, compressions=COMPRESSIONS
+                BATCH + len(self._passed), min_size=self._min_size, compressions=COMPRESSIONS
             )
-            if not await self._try(batch):
+            if not await self._try([nar for nar in batch if nar.key not in self._passed]):
                 return
 
     async def _try(self, batch: Sequence[NarRecord]) -> bool:
@@ -96,6 +103,7 @@ class Recompressing:
         except NotFound:  # also one that is blocked
             outcome = "taken"
         except (StorageFull, Unavailable):
+            self._passed.add(nar.key)
             self._rests_until = self._clock.seconds() + REST_S
             raise
         except Corrupt as error:

@@ -6,7 +6,7 @@ from attrs import asdict, evolve
 
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.record import parse_making
-from ncps.cache.recompress.work import REST_S
+from ncps.cache.recompress.work import PASSED_S, REST_S
 from ncps.cache.upkeep.rebuild import Rebuild
 from ncps.codec import zstd
 from ncps.errors import Corrupt, Malformed, StorageFull, Unavailable
@@ -93,16 +93,24 @@ class MakingTests(TwinCase):
         self.assertEqual(self.one.key.url, self.told(self.one).url)
 
     def test_trouble_of_the_moment(self) -> None:
-        """Work that cannot be done now is tried again after a rest; nothing is left."""
-        for attempt, error in enumerate((StorageFull("full"), Unavailable("away")), 1):
+        """After a rest other NARs get their twins, and later this one; nothing is left."""
+        two = packed("two", b"some contents of two " * 5000, "xz")
+        self.keep(two)
+        self.clock.advance(10)
+        for error in (StorageFull("full"), Unavailable("away")):
             self.transcoder.errors.append(error)
             self.refused(self.work.run(), type(error))
+            made = len(self.transcoder.orders)
             self.clock.advance(REST_S - 1)
             self.run_work()
-            self.assertEqual(attempt, len(self.transcoder.orders))
+            self.assertEqual(made, len(self.transcoder.orders))
             self.clock.advance(2)
+            self.run_work()
+            self.assertEqual({"made": 1}, self.outcomes)
+            self.assertEqual(self.twin_key(two).url, self.told(two).url)
+            self.clock.advance(PASSED_S)
         self.run_work()
-        self.assertEqual({"made": 1}, self.outcomes)
+        self.assertEqual({"made": 2}, self.outcomes)
 
     def test_no_room(self) -> None:
         """A twin that is larger than the store may be is not published, nor made again."""
