@@ -153,8 +153,9 @@ class SharedPort(Port):
 
     def _take(self, again: Callable[[], None], share: Callable[[int], int]) -> None:
         """Take as many as `share` says of those that wait, and do it again if some are left."""
-        # An arrival is told once. If something fails below, its client must not wait for ever. Later
-        # arrivals do not put that off: of a process that stands still, more may come all the time.
+        # An arrival is told once. If something fails below, its client must not wait for ever.
+        # Later arrivals do not put that off: of a process that stands still, more may come all the
+        # time.
         now = self.reactor.seconds()
         if self._latest is None:
             self._latest = now + PATIENCE_S

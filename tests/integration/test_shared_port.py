@@ -169,7 +169,7 @@ class SharedPortTests(SynchronousTestCase):
         self.assertEqual(0, second.connections)
 
     def test_later_arrivals_do_not_prolong_the_wait(self) -> None:
-        """Clients of a process that stands still are taken in time, also while more of them come."""
+        """Clients of a process that stands still are taken in time, also while more come."""
         _, second = self.process(0), self.process(1)
         clock = Clock()
         clock.advance(second.reactor.seconds())

@@ -199,7 +199,7 @@ class TroubleTests(BucketStage):
         self.assertIn(f"the bucket {daemon.bucket} has chunks", done.stderr)
         done = run_ncps(daemon, command, flags=("--cache-storage-s3-bucket", "not-there"))
         self.assertEqual(2, done.returncode)
-        self.assertIn("is not known: S3 bucket not-there", done.stderr)
+        self.assertIn("cannot tell whether there are chunks: S3 bucket not-there", done.stderr)
 
     def test_what_is_wrong_with_the_bucket_is_told(self) -> None:
         """Each mistake is named in one line, with the setting to correct."""

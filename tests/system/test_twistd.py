@@ -92,7 +92,7 @@ class TwistdTests(LifeStage):
         """The command ends with 1, says why in one line, and leaves no pid file."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             for flags, reason in (
-                (["--cache-secret-key-path=/nonexistent"], "/nonexistent"),
+                (["--cache-secret-key-path=/nonexistent"], "a file under / cannot be read"),
                 ([f"--server-addr=127.0.0.1:{taken.getsockname()[1]}"], "cannot listen on"),
             ):
                 daemon = self.make_daemon(self.origin())

@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -34,6 +34,7 @@ from twisted.internet.interfaces import IReactorTime
 from ncps.aio.clocks import utc_now
 from ncps.aio.guess import Guess, is_unwanted
 from ncps.aio.guess import current as current_guess
+from ncps.aio.recent import RecentMap
 from ncps.aio.single_flight import SingleFlight
 from ncps.aio.tasks import Tasks
 from ncps.aio.waiting import within
@@ -62,6 +63,12 @@ MEANWHILE_S = 0.005
 
 PROOFS_S = 15.0
 """Seconds after the first question in which another upstream may be asked for bytes to read."""
+
+UNPROVEN_S: Final = 60.0
+"""Seconds for which a narinfo that a guess has found waits for a client, if bytes must prove it."""
+
+MAX_UNPROVEN: Final = 1000
+"""Such narinfos, at most, and the references of each."""
 
 
 class Searches(Generic[T]):
@@ -295,6 +302,9 @@ class NarInfoSearch:
         self._prove = prove
         self._searches: Searches[KnownNarInfo] = Searches(world.clock, world.tasks)
         self._guesses: dict[str, Guess] = {}
+        self._unproven: RecentMap[str, Vetted] = RecentMap(
+            world.clock, ttl_s=UNPROVEN_S, max_entries=MAX_UNPROVEN
+        )
 
     async def find(self, digest: str) -> tuple[KnownNarInfo, Outcome]:
         """Search for a narinfo, or join the search for it.
@@ -340,10 +350,13 @@ class NarInfoSearch:
                 item = None if is_sure else await self._records.find(digest)
                 if item is not None:
                     return item  # another process was quicker
-                vetted = proven or await self._questions.first(digest, failures)
+                vetted = proven or self._taken(digest)
+                vetted = vetted or await self._questions.first(digest, failures)
                 if vetted.unproven is None:
                     return await self._records.record(vetted)
             if is_unwanted():  # no bounds of guesses hold for the bytes that would be read
+                if len(vetted.entry.narinfo.references) <= MAX_UNPROVEN:
+                    self._unproven.put(digest, vetted)
                 raise NotFound("its bytes are read for a client alone", is_certain=False)
             vetted, _ = await named(self._catalog, vetted)
             if not self._paths.of(vetted.nar.key):
@@ -355,6 +368,12 @@ class NarInfoSearch:
                 failures[vetted.entry.upstream] = error
                 if self._clock.seconds() - began > PROOFS_S:
                     raise
+
+    def _taken(self, digest: str) -> Vetted | None:
+        """Return the narinfo that a guess has left for its client, once."""
+        vetted = self._unproven.get(digest)
+        self._unproven.forget(digest)
+        return vetted
 
     async def relearn(self, digests: Iterable[str]) -> None:
         """Fetch forgotten narinfos anew, from upstreams that are not in doubt, and record them."""

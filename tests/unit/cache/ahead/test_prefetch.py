@@ -12,7 +12,7 @@ from ncps.cache.answers import Outcome, ServedNarInfo
 from ncps.errors import Unavailable
 from ncps.ports import NarRecord
 from ncps.ports.catalog import NEVER_ASKED_FOR
-from tests.fakes.samples import Sample, sample, tree_sample
+from tests.fakes.samples import Sample, file_sample, sample
 from tests.fakes.upstream import Script
 from tests.unit.cache.ahead.rig import RULES, AheadCase, chain, referring
 
@@ -132,13 +132,18 @@ class OccasionTests(AheadCase):
         self.assertEqual(3, len(self.narinfos_asked()))
 
     def test_path_whose_bytes_have_to_be_read_first(self) -> None:
-        """No bound of guesses would hold for these bytes; a client has them read."""
-        proved = tree_sample()
+        """No bound of guesses would hold for these bytes; a client has them read.
+
+        Its narinfo is not asked for a second time.
+        """
+        proved = file_sample()
         first = referring(self.paths[0], [proved])
         self.origin.add(first, proved)
         self.ask(first)
         self.assertNotIn(proved.url, self.nars_asked())
         self.assertNotIn(proved.digest, self.negatives)
+        self.assertEqual(Outcome.MISS, self.ask(proved))
+        self.assertEqual([first.digest, proved.digest], self.narinfos_asked())
 
     def test_end_of_the_service_before_anything_was_begun(self) -> None:
         self.get(self.cache.narinfo(self.paths[0].digest, leads_on=True))

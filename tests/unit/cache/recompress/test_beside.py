@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 from twisted.logger import Logger
 
@@ -86,6 +88,7 @@ class ConventionalTests(TwinCase):
         self.lose(self.twin_key(self.one))
         self.store.put(self.one.conventional, self.one.file)
         tried: list[str] = []
-        self.patch(Adoption, "_log", Logger(observer=lambda event: tried.append(event["key"])))
+        observer: Any = lambda event: tried.append(event["key"])  # noqa: E731
+        self.patch(Adoption, "_log", Logger(observer=observer))
         self.assertEqual(data, self.download(self.twin_key(self.one)))
         self.assertEqual([], tried)
