@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from ncps.cache.upkeep import inspect
 from ncps.cache.upkeep.inspect import Inspection
+from ncps.codec import xz
 from ncps.nix.hashes import sha256_of
 from ncps.nix.judge import Look
 from tests.fakes.samples import sample
@@ -74,3 +76,20 @@ class InspectionTests(CoreCase):
         self.download(self.key)
         self.successResultOf(self.inspect(rate=0))
         self.assertEqual({}, self.verified)
+
+    def test_one_that_takes_too_much_memory_is_left_until_the_next_run(self) -> None:
+        """It is read once in a run, and those after it have their turn."""
+        self.patch(inspect, "BATCH", 1)
+        self.patch(xz, "MEMORY_LIMIT", 64 * 1024)
+        other = sample("other", compression="gzip")
+        self.origin.add(other)
+        for each in (self.sample, other):
+            self.learn(each)
+            self.download(each.key)
+            self.clock.advance(1.0)
+        done = self.inspect()
+        self.clock.pump([0.1] * 20)
+        self.successResultOf(done)
+        self.assertEqual({"right": 1}, self.verified)
+        self.assertIsNone(self.catalog.records[self.key].verified_at)
+        self.assertIsNotNone(self.catalog.records[other.key].verified_at)
