@@ -82,6 +82,8 @@ class NarInfoUploads:
         if await self._world.removals.is_blocked(digest):
             raise blocked(path.base)
         fresh = self._inspection.unclaimed(key_in(trusted.narinfo))
+        if trusted.unproven is not None:
+            fresh = None  # its bytes will be read: the row of today says which object has them
         nar = await self._nar_of(trusted.narinfo, fresh)
         if trusted.unproven is not None:
             await self._inspection.prove(nar, trusted.narinfo, trusted.unproven)

@@ -47,6 +47,19 @@ class TrustTests(UploadCase):
             self.put(one)
             self.get(self.narinfos.get(one.digest))
 
+    def test_contents_that_another_process_has_stored_anew_are_compared(self) -> None:
+        """The NAR was evicted and uploaded again there, and its object is another one."""
+        one = file_sample("text", method="text")
+        self.put_nar(one)
+        remembering = self.uploads
+        self.get(self.catalog.mark_missing(one.conventional))
+        self.get(self.store.delete(one.conventional))
+        self.patch(self.store, "tag", lambda _: "of another object")
+        self.make(needs_signature=True)
+        self.put_nar(one)
+        self.uploads = remembering
+        self.put_narinfo(one)
+
     def test_a_content_address_must_be_true(self) -> None:
         """A CA from which the path follows, and which its contents do not have, is refused."""
         lying = addressed(upload("lying"), ContentAddress("nar", sha256_of(b"other")))
