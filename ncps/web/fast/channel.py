@@ -55,7 +55,7 @@ class NcpsChannel(BoundedChannel):
         self.transport.SEND_LIMIT = SEND_LIMIT
         if isinstance(self.transport, PromptMixin):
             self._send = self.transport.send_now
-        else:  # TLS, and tests
+        else:  # of a test
             self._send = self.transport.write
         self._send_with_file = getattr(self.transport, "send_with_file", None)
         super().connectionMade()

@@ -254,7 +254,7 @@ def send_written(transport: object, write: Callable[[], object]) -> None:
     """
     if isinstance(transport, PromptMixin):
         transport.send_written(write)
-    else:  # TLS, and tests
+    else:  # of a test
         write()
 
 
