@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from ncps.aio.guess import guessing
 from ncps.cache.ahead.allowance import Allowance
 from ncps.cache.ahead.counts import PrefetchCounts
+from ncps.cache.ahead.room import NarRoom
 from ncps.cache.ahead.rules import OFF, AheadRules
 from ncps.cache.ahead.walk import MAX_FAILURES, Walk, Walks, references_in
 from ncps.cache.answers import Outcome, ServedNarInfo
@@ -35,8 +36,8 @@ from ncps.observe.tracing.spans import Step
 from ncps.peering import trail
 from ncps.ports import NarRecord
 
-MAX_IN_FLIGHT: Final = 16 * 1024 * 1024
-"""Bytes of NARs in flight from which on no further one is begun; the last one may be larger."""
+A_TURN: Final = 32
+"""Jobs that are begun in a turn of the reactor: those for things that are here end in it, too."""
 
 
 class Prefetch:
@@ -52,12 +53,13 @@ class Prefetch:
         self._walks = Walks(world.clock, rules.max_queue)
         self._questions = Allowance(world.clock, rules.questions)
         self._bytes = Allowance(world.clock, rules.size)
-        self._fetching_narinfos = self._fetching_nars = self._in_flight = 0
+        self._fetching_narinfos = self._fetching_nars = 0
         self._is_filling = False
         self._soon: IDelayedCall | None = None
         self._is_on = rules.policy != OFF
         self._counts = PrefetchCounts(world.metrics)
         self._drop = self._counts.dropped
+        self._room = NarRoom(world, rules.most_stored, partial(self._drop, "room", 1))
         world.metrics.prefetch_pending.set_function(lambda: self.pending)
 
     @property
@@ -84,8 +86,7 @@ class Prefetch:
             return  # its references were come to when it was fetched
         walk.failures = 0
         self._lead_on(walk, served.text, served.nar)
-        if self._soon is None:  # the client's answer goes first
-            self._soon = self._world.clock.callLater(0, self._fill_now)
+        self._fill_soon()  # the client's answer goes first
 
     def asked_again(self, names: Collection[str] | Collection[NarKey]) -> None:
         """Take note that clients have got narinfos, or asked for NARs."""
@@ -116,6 +117,10 @@ class Prefetch:
         if not self._walks.add_nar(walk, nar):
             self._drop("queue", 1)
 
+    def _fill_soon(self) -> None:
+        if self._soon is None:
+            self._soon = self._world.clock.callLater(0, self._fill_now)
+
     def _fill_now(self) -> None:
         self._soon = None
         self._fill()
@@ -130,12 +135,20 @@ class Prefetch:
             self._drop("idle", self._walks.end_idle())
             if not self._world.upstreams.is_reachable():
                 self._drop("away", self._walks.end_all())
-            while self._fetching_narinfos < self._rules.at_once and self._begin_narinfo():
-                pass
-            while self._fetching_nars < self._rules.at_once and self._begin_nar():
-                pass
+            begun = 0
+            while begun < A_TURN and self._begin_next():
+                begun += 1
+            if begun == A_TURN:
+                self._fill_soon()
         finally:
             self._is_filling = False
+
+    def _begin_next(self) -> bool:
+        """Begin what waits and may be begun, narinfos first; False if there is nothing."""
+        at_once = self._rules.at_once
+        if self._fetching_narinfos < at_once and self._begin_narinfo():
+            return True
+        return self._fetching_nars < at_once and self._begin_nar()
 
     def _begin_narinfo(self) -> bool:
         """Begin to fetch a narinfo; False if none waits."""
@@ -151,19 +164,19 @@ class Prefetch:
 
     def _begin_nar(self) -> bool:
         """Begin to fetch a NAR; False if none waits, or too much is in flight."""
-        if self._in_flight >= MAX_IN_FLIGHT:
+        if self._room.is_taken:
             return False
         waiting = self._walks.next_nar()
         if waiting is None:
             return False
         size = _size(waiting[1]) or 0
-        if not self._has_room_beside_clients(size):
-            pass
-        elif not self._bytes.take(size):
+        if not self._room.is_beside_clients(size):
+            return True
+        if not self._bytes.take(size):
             self._drop("allowance", 1)
         else:
             self._fetching_nars += 1
-            self._in_flight += size
+            self._room.in_flight += size
             name = waiting[1].key.file_name
             self._world.tasks.start(f"NAR {name} ahead", self._nar(*waiting, size))
         return True
@@ -194,12 +207,11 @@ class Prefetch:
     async def _nar(self, walk: Walk, nar: NarRecord, size: int) -> None:
         """Fetch a NAR, and wait until it is stored, or its download has failed."""
         try:
-            if not await self._has_room():
-                self._drop("room", 1)
+            if not await self._room.is_in_store():
                 return
             name = nar.key.file_name
             with _step(self._world, name), trail.following(trail.NO_TRAIL), guessing() as guess:
-                may_begin = partial(self._has_room_beside_clients, size)
+                may_begin = partial(self._room.is_beside_clients, size)
                 download = await self._nars.fetch_ahead(nar, may_begin)
                 if download is None:
                     return
@@ -214,22 +226,9 @@ class Prefetch:
             self.stop()
             raise
         finally:
-            self._in_flight -= size
+            self._room.in_flight -= size
             self._fetching_nars -= 1
             self._fill()
-
-    def _has_room_beside_clients(self, size: int) -> bool:
-        """Whether a download of this size would keep none of a client waiting."""
-        has_room = self._world.admission.has_room_beside(size)
-        self._drop("room", not has_room)
-        return has_room
-
-    async def _has_room(self) -> bool:
-        """Whether the store is far enough below its limit for all that is in flight."""
-        most = self._rules.most_stored
-        if not most:
-            return True
-        return await self._world.inventory.stored_bytes() + self._in_flight <= most
 
     def _failed(self, walk: Walk, what: str, error: BaseException | None) -> None:
         """Take note of a failure; end a walk that fails again and again."""

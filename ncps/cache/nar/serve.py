@@ -192,9 +192,8 @@ class Nars:
         found = await self._find(key)
         if found is None or found.is_stored or found.made_from:  # None: it was removed meanwhile
             return None
-        if self.is_arriving(key) or not may_begin():
-            return None
-        return self._downloads.start(key, found)
+        is_due = not self.is_arriving(key) and may_begin()
+        return self._downloads.start(key, found) if is_due else None
 
     async def read(self, nar: NarRecord) -> Body:
         """Open a whole NAR. If it has to be fetched, NarHash is checked before it is stored."""
@@ -247,13 +246,7 @@ class Nars:
                     raise
                 return await self.stat(key)  # as one that nobody guessed
             return download.sure_size, Outcome.COALESCED
-        sources = self._downloads.sources(key, nar)
-        if not self._downloads.is_tasted(key):
-            sources.allow_replacing()
-        await sources.stat()
-        # Of all sizes in a narinfo only NarSize is signed.
-        is_sure = nar is not None and nar.compression == "none"
-        return nar.file_size if nar is not None and is_sure else None, Outcome.MISS
+        return await _size_elsewhere(self._downloads, key, nar), Outcome.MISS
 
     async def is_here(self, key: NarKey) -> bool:
         """Whether a NAR is stored now; takes over bytes without a row first. Raises as `stat`."""
@@ -304,6 +297,17 @@ class Nars:
             if isinstance(error, AlreadyStored):
                 raise
         return await self._downloads.start(key, nar, exclusive=False).reader(start, stop)
+
+
+async def _size_elsewhere(downloads: Downloads, key: NarKey, nar: NarRecord | None) -> int | None:
+    """Ask the upstreams for a NAR; return its size if that is sure. Raises as `Sources.stat`."""
+    sources = downloads.sources(key, nar)
+    if not downloads.is_tasted(key):
+        sources.allow_replacing()
+    await sources.stat()
+    # Of all sizes in a narinfo only NarSize is signed.
+    is_sure = nar is not None and nar.compression == "none"
+    return nar.file_size if nar is not None and is_sure else None
 
 
 async def _remade(

@@ -7,6 +7,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from ncps.cache.ahead.prefetch import A_TURN
 from ncps.cache.ahead.rules import NARINFO
 from ncps.cache.ahead.walk import IDLE_S
 from ncps.cache.answers import Outcome
@@ -136,6 +137,27 @@ class BoundTests(AheadCase):
         self.clock.advance(0)
         self.assertEqual([root.url], self.nars_asked())
         self.assertNotIn(leaf.key, self.catalog.records)
+
+    def test_others_get_their_turn_between_paths_that_are_here(self) -> None:
+        """Looks for these may end at once, each in the turn in which it was begun."""
+        root, leaves = self.many(A_TURN * 3)
+        self.learn(*leaves)
+        for leaf in leaves:
+            self.download(leaf.key)
+        self.begin()
+        looks: list[str] = []
+        fetch_ahead = self.narinfos.fetch_ahead
+
+        async def look(digest: str) -> Any:
+            looks.append(digest)
+            return await fetch_ahead(digest)
+
+        self.patch(self.narinfos, "fetch_ahead", look)
+        self.get(self.cache.narinfo(root.digest, leads_on=True))
+        seen: list[int] = []
+        self.clock.callLater(0, lambda: seen.append(len(looks)))
+        self.clock.advance(0)
+        self.assertEqual(([A_TURN], A_TURN * 3), (seen, len(looks)))
 
     def test_disk_that_is_nearly_full_takes_no_nar(self) -> None:
         self.begin()
