@@ -128,7 +128,19 @@ def announce(txn: Any, nar: NarRecord) -> Written:
         columns = {name: told[name] for name in _ORIGIN}
     else:
         columns = {name: told[name] for name in _FACTS + _ORIGIN}
+    if not row.was_missing and row.there.recompressed_at is not None and _has_twin(txn, row.there):
+        columns["recompressed_at"] = None
     return _write(txn, row, _changes(kept, columns))
+
+
+def _has_twin(txn: Any, nar: NarRecord) -> bool:
+    """Whether a stored file was made from this one: narinfos that come later may name it, too."""
+    found = txn.execute(
+        "SELECT 1 FROM nar_files t WHERE t.nar_hash = ? AND t.made_from = ?"
+        " AND t.stored_at IS NOT NULL LIMIT 1",
+        (str(nar.nar_hash), nar.key.file_name),
+    )
+    return found.fetchone() is not None
 
 
 def _write(txn: Any, row: Claim, columns: Mapping[str, object]) -> Written:

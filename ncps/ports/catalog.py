@@ -180,7 +180,8 @@ class Catalog(Protocol):
         A new NAR row takes all of `nar`. Of an existing one that is stored only what is unknown
         in it (None or empty) is filled in, and that only if the stored bytes are known to have
         the NarHash of `nar`; one that was stored once takes the origin from `nar`, one that never
-        was the advertised facts, too. References and signatures are sets. Raises Blocked (see
+        was the advertised facts, too. One from which a stored file was made wants one again: the
+        narinfo is to name it, too. References and signatures are sets. Raises Blocked (see
         `ncps.ports.removals`), and writes nothing, if the path or its NAR is blocked.
 
         :param is_settled: whether it survives a loss of power on return, as after `settle`.

@@ -115,6 +115,19 @@ class TwinsContract(Contract):
         self.assertEqual(original, evolve(nar, recompressed_at=LATE))
         self.assertEqual(await self.wanted(compressions=("xz", "zstd")), [])
 
+    async def test_a_narinfo_that_comes_later(self) -> None:
+        """An original that another narinfo names wants its twin again, as long as that is there."""
+        nar = await self.hold(1)
+        twin = twin_of(nar)
+        await self.twins.join(twin, nar.key)
+        await self.catalog.add_narinfo(entry(2), nar)
+        self.assertEqual(await self.wanted(), [nar.key])
+        entries = await self.twins.join(twin, nar.key)
+        self.assertEqual({each.digest for each in entries}, {digest_of(1), digest_of(2)})
+        await self.catalog.mark_missing(twin.key)
+        await self.catalog.add_narinfo(entry(2), nar)
+        self.assertEqual(await self.wanted(), [])
+
     async def test_join_of_nothing(self) -> None:
         """Without an original nothing is written, whichever of the rows comes first."""
         for number in range(6):

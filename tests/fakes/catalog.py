@@ -146,7 +146,13 @@ class MemoryCatalog(Failing, Inventory):
         if entry.digest in self.blocks:
             raise Blocked(f"{entry.digest} is blocked")
         refuse_blocked(self.blocks.values(), {entry.narinfo.nar_hash, *hashes_of(nar)})
-        self.records[nar.key] = _announced(self.records.get(nar.key), nar)
+        has_twin = any(
+            n.is_stored and n.made_from == nar.key.file_name for n in self.records.values()
+        )
+        there = self.records.get(nar.key)
+        self.records[nar.key] = _announced(there, nar)
+        if there is not None and has_twin:
+            self.records[nar.key] = evolve(self.records[nar.key], recompressed_at=None)
         old = self.entries.get(entry.digest)
         if old is not None:
             entry = evolve(entry, last_used_at=old.last_used_at)
