@@ -56,6 +56,7 @@ class Recompressing:
         min_size: int,
     ) -> None:
         self._clock = world.clock
+        self._catalog = world.catalog
         self._twins = world.twins
         self._metrics = world.metrics
         self._maker = maker
@@ -86,9 +87,13 @@ class Recompressing:
     async def _try(self, batch: Sequence[NarRecord]) -> bool:
         """Give some NARs a twin; False if none of them was settled."""
         is_settled = False
-        for nar in batch:
+        for each in batch:
             if not self._idleness.is_idle():
                 return False
+            nar = await self._catalog.nar(each.key)
+            if nar is None or not nar.is_stored:  # nothing is fetched for this work
+                is_settled = True
+                continue
             self._idleness.worked()
             try:
                 is_settled = await self._settle(nar) or is_settled

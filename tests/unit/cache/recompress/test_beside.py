@@ -7,6 +7,7 @@ from attrs import evolve
 from ncps.cache.narinfo.record import parse_making
 from ncps.cache.write.verbs import UploadOutcome
 from ncps.ports import Lease
+from tests.fakes.samples import packed
 from tests.unit.cache.closures.rig import ClosuresCase
 from tests.unit.cache.recompress.rig import TwinCase
 from tests.unit.cache.write.rig import CLIENT, UPLOAD_KEY, UploadCase
@@ -43,6 +44,22 @@ class RaceTests(TwinCase):
         self.assertEqual({"made": 2}, self.outcomes)
         self.assertIn(key, self.store.objects)
         self.assertTrue(self.row(key).is_stored)
+
+    def test_original_goes_before_its_turn(self) -> None:
+        """A NAR that is evicted while another gets its twin is not fetched for that."""
+        two = packed("two", b"some contents of two " * 5000, "xz")
+        self.keep(two)
+        self.clock.advance(10)
+        asked = len(self.origin.log)
+
+        def evict() -> None:
+            if two.key in self.store.objects:
+                self.lose(two.key)
+
+        self.transcoder.meddle = evict
+        self.run_work()
+        self.assertEqual(1, len(self.transcoder.orders))
+        self.assertEqual(asked, len(self.origin.log))
 
 
 class RemovalTests(TwinCase, ClosuresCase):
