@@ -26,6 +26,7 @@ PATIENCE_S: Final = 0.05
 MOST_A_TURN: Final = 32
 """Connections that one turn takes, so that those that are there wait no longer for their bytes."""
 _SIZE: Final = 8  # bytes of a place
+_PAUSED: Final = -1  # in a place; 0: no process listens; else one more than its connections
 _QUEUED: Final = struct.Struct("24xI")  # tcpi_unacked of struct tcp_info, where a socket listens
 
 
@@ -74,25 +75,30 @@ class Loads:
         """Tell that this process listens."""
         self._places[self._own] = 1 + self._connections
 
+    def pause(self) -> None:
+        """Tell that this process, if it listens, takes no connections until it enters again."""
+        if self._places[self._own]:
+            self._places[self._own] = _PAUSED
+
     def leave(self, place: int | None = None) -> None:
-        """Tell that a process does not listen any more: this one, or that of a place."""
+        """Tell that a process has ended to listen: this one, or that of a place."""
         self._places[self._own if place is None else place] = 0
 
     def tell(self, connections: int) -> None:
         """Tell how many connections this process has now."""
         self._connections = connections
-        if self._places[self._own]:
+        if self._places[self._own] > 0:
             self._places[self._own] = 1 + connections
 
     @property
     def are_all_gone(self) -> bool:
-        """Whether no process listens."""
+        """Whether no process listens, nor will listen again after a pause."""
         return not any(self._places)
 
     def share(self, waiting: int) -> int:
         """Return how many of the waiting connections this process should take."""
         others = [
-            told - 1 for place, told in enumerate(self._places) if told and place != self._own
+            told - 1 for place, told in enumerate(self._places) if told > 0 and place != self._own
         ]
         return share_of(self._connections, others, waiting)
 
@@ -139,7 +145,7 @@ class SharedPort(Port):
         """See `IReadWriteDescriptor`: other processes take all from now on."""
         super().stopReading()
         self._is_reading = False
-        self._loads.leave()
+        self._loads.pause()
         self._latest = None
         self._look_no_more()
 
@@ -176,6 +182,7 @@ class SharedPort(Port):
 
     def connectionLost(self, reason: Failure) -> None:
         """See `IListeningPort`: where no process listens any more, clients are refused at once."""
+        self._loads.leave()
         if self._is_ours and self._loads.are_all_gone:
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)

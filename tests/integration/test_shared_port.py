@@ -216,6 +216,15 @@ class SharedPortTests(SynchronousTestCase):
         self.connect()
         self.until(lambda: successor.connections == 1, successor)
 
+    def test_one_that_waits_keeps_the_queue(self) -> None:
+        """It has as many clients as it can have, and takes more when some have left."""
+        first, second = self.process(0), self.process(1)
+        first.port.stopReading()
+        second.leave()
+        self.connect()
+        first.port.startReading()
+        self.until(lambda: first.connections == 1, first)
+
     def test_a_queue_of_the_service_manager_goes_on(self) -> None:
         """Its clients wait until the manager starts the program again."""
         self.shared.listen()

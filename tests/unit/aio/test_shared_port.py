@@ -80,3 +80,17 @@ class LoadsTests(SynchronousTestCase):
         self.assertFalse(self.supervisor.are_all_gone)
         self.second.enter()
         self.assertEqual(3, self.second.share(3))
+
+    def test_one_that_pauses_is_not_waited_for(self) -> None:
+        """It takes nothing now, and is not gone: its reports do not make it listen again."""
+        self.first.enter()
+        self.second.enter()
+        self.first.tell(9)
+        self.second.pause()
+        self.second.tell(3)
+        self.assertEqual(1, self.first.share(1))
+        self.first.leave()
+        self.assertFalse(self.supervisor.are_all_gone)
+        self.second.leave()
+        self.second.pause()
+        self.assertTrue(self.supervisor.are_all_gone)
