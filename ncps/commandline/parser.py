@@ -15,6 +15,7 @@ from ncps.commandline.words import COMMANDS
 from ncps.settings.hints import hint_for
 from ncps.settings.report import groups
 from ncps.settings.setting import Setting, Status
+from ncps.settings.showing import quote
 from ncps.settings.table import by_flag
 
 DESCRIPTION: Final = "A pull-through binary cache for Nix."
@@ -46,7 +47,7 @@ class UnknownWord(WrongWords):
     """
 
     def __init__(self, place: str, text: str, what: str) -> None:
-        super().__init__(f"unknown {place} {text[:_LONGEST]!r}: {what}")
+        super().__init__(f"unknown {place} {quote(text)}: {what}")
         self.place = place
         self.text = text
         self.what = what
@@ -372,7 +373,7 @@ def describe_unknown(left: Sequence[str], words: Sequence[str]) -> list[str]:
     """
     flags = _flags(left)
     if not flags:
-        return [f"unexpected argument{_doubt(words) or f' {left[0]!r}'}"]
+        return [f"unexpected argument{_doubt(words) or f' {quote(left[0])}'}"]
     problems = []
     for flag in flags:
         hint = hint_for(flag.removeprefix("--"), by_flag(), "--")

@@ -180,6 +180,8 @@ class MistakeTests(CommandCase):
             ((*given, "hunter2", "serve"), part),
             (("keys", *given, "hunter2"), part),
             (("serve", *given, "hunter2"), part),
+            (("serve", "--cache-upstream-url", "http://u:a", "hunter2@h"), "argument '***@h'"),
+            (("--cache-upstream-url", "http://u:a", "hunter2@h"), "unknown command '***@h'"),
             (("pin", "add", "ncps_hunter2hunter2hunter2hunter2"), "should be a store path"),
             (("pin", "list", "--server", "ftp://u:hunter2@h"), "should be http://HOST:PORT"),
             (("pin", "list", "--server", "http://u:hunter2@h:99999"), "should be http://HOST:PORT"),
