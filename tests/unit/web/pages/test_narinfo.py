@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from ncps.auth.principal import Principal, Scope
 from ncps.cache.answers import Absent, Outcome, ServedNarInfo
 from ncps.errors import Unavailable
+from ncps.web.request import NcpsRequest
 from tests.fakes.cache import served_narinfo
 from tests.unit.web.wire import Server
 
 DIGEST = "0" * 32
 PATH = f"/{DIGEST}.narinfo"
 TEXT = b"StorePath: /nix/store/x\n"
+
+
+class ClientOfSomePaths:
+    """Lets one client in, who may read some paths."""
+
+    def admit(
+        self, request: NcpsRequest, scope: Scope, allowed: bytes, go_on: Callable[[], object]
+    ) -> None:
+        """See `ncps.web.guard.RouteGuard`."""
+        read = frozenset({Scope.READ})
+        request.principal = Principal(name="ci", scopes=read, paths=re.compile("0{32}-a"))
+        go_on()
 
 
 class NarInfoTests(SynchronousTestCase):
@@ -68,6 +85,13 @@ class NarInfoTests(SynchronousTestCase):
         self.assertEqual(self.cache.led_on, [])
         self.server.get(PATH)
         self.assertEqual(self.cache.led_on, [DIGEST])
+
+    def test_a_client_of_some_paths_leads_to_no_others(self) -> None:
+        """It may not read the references, perhaps, nor even the path that it asks for."""
+        server = Server(guard=ClientOfSomePaths())
+        server.cache.narinfos[DIGEST] = served_narinfo(text=TEXT, outcome=Outcome.MISS)
+        self.assertEqual(server.get(PATH).status, 403)
+        self.assertEqual(server.cache.led_on, [])
 
     def test_etag_is_what_is_held_with_the_text(self) -> None:
         """It is not made anew for each request, nor kept beside what memory is bounded by."""
