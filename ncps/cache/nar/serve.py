@@ -218,7 +218,7 @@ class Nars:
             except (AlreadyStored, Abandoned, Overtaken):
                 pass
             except NcpsError:
-                if joined is None or joined.guess is None:
+                if joined is None or joined.guess is None or not joined.has_failed:
                     raise
                 has_arrived = False  # it is fetched as one that nobody guessed
 
