@@ -19,7 +19,8 @@ _SETTINGS: Final = {"queue": "cache-upstream-max-queue", "patience": "cache-upst
 class Turns:
     """The places of requests at one upstream.
 
-    Guesses (see `ncps.aio.guess`) have places of their own, so that no client waits for one.
+    Guesses (see `ncps.aio.guess`) have places of their own, so that no client waits for one. They
+    wait for none: a client that joined one would wait there, too.
 
     :param host: of the upstream, for messages.
     :param metrics: count requests turned away for a bound; None if no setting sets the bounds.
@@ -33,8 +34,8 @@ class Turns:
         self._bounds = bounds
         self._metrics = metrics
         self._transfers = self._places("a NAR transfer", bounds.max_connections)
-        self._guessed_transfers = self._places("a NAR that is a guess", bounds.max_prefetches)
-        self._guessed_queries = self._places("a query that is a guess", bounds.max_prefetches)
+        self._guessed_transfers = self._places_of_guesses("a NAR")
+        self._guessed_queries = self._places_of_guesses("a query")
         last = trail.DISTANCES - 1
         self._queries = tuple(
             self._places("a query", bounds.max_queries, trail.FAR_S if distance == last else inf)
@@ -59,6 +60,12 @@ class Turns:
             queue=self._bounds.max_queue,
             patience_s=min(self._bounds.queue_timeout_s, most_s),
             reached=lambda why: self.reached(_SETTINGS[why]),
+        )
+
+    def _places_of_guesses(self, what: str) -> Bulkhead:
+        what = f"{what} that is a guess at {self._host}"
+        return Bulkhead(
+            self._clock, what, size=self._bounds.max_prefetches, queue=0, patience_s=0.0
         )
 
     def reached(self, limit: str) -> None:
