@@ -93,8 +93,10 @@ class TwinMaker:
         return None
 
     async def _make(self, nar: NarRecord, key: NarKey, lease: Lease) -> Making:
-        async with self._press.pressed(nar, self._rules.level) as made:
-            if made.file_size * 100 > (nar.stored_size or 0) * self._rules.max_growth:
+        most = (nar.stored_size or 0) * self._rules.max_growth // 100
+        room = min(nar.nar_size or most, most)
+        async with self._press.pressed(nar, self._rules.level, room=room) as made:
+            if made.file_size > most:
                 return "large"
             if self._press.too_large(made.file_size):
                 return "large"

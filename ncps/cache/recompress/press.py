@@ -44,13 +44,28 @@ class Press:
 
     @asynccontextmanager
     async def pressed(
-        self, nar: NarRecord, level: int, *, is_urgent: bool = False
+        self, nar: NarRecord, level: int, *, room: int = 0, is_urgent: bool = False
     ) -> AsyncIterator[Transcoded]:
         """Have a NAR transcoded; the file is there until the end of the block.
 
         Raises Corrupt unless it is the NAR that its row promises, StorageFull or Unavailable if
         that cannot be done now.
+
+        :param room: bytes that the file may take; so many must be free beside the reserve.
         """
+        share = self._admission.begin_upload()
+        try:
+            if room and (refusal := share.room(room)):
+                raise StorageFull(refusal)
+            async with self._transcoded(nar, level, is_urgent=is_urgent) as made:
+                yield made
+        finally:
+            share.close()
+
+    @asynccontextmanager
+    async def _transcoded(
+        self, nar: NarRecord, level: int, *, is_urgent: bool
+    ) -> AsyncIterator[Transcoded]:
         order = Order(
             compression=nar.compression,
             nar_size=nar.nar_size or 0,

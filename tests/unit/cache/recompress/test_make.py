@@ -14,7 +14,6 @@ from ncps.nix.narurl import VARIANTS
 from ncps.ports import Block
 from tests.fakes.metrics import counted
 from tests.fakes.samples import packed
-from tests.fakes.upstream import Script
 from tests.unit.cache.recompress.rig import KEEP_S, TwinCase
 
 
@@ -120,6 +119,17 @@ class MakingTests(TwinCase):
         self.run_work()
         self.assertEqual(({"large": 1}, 1), (self.outcomes, len(self.transcoder.orders)))
         self.assertEqual({self.one.key}, set(self.store.objects))
+
+    def test_reserve_of_the_disk(self) -> None:
+        """No twin takes room that downloads leave free, too, nor is one begun."""
+        room = len(self.one.file) * 150 // 100
+        self.free = 1000 + room - 1
+        self.refused(self.work.run(), StorageFull)
+        self.assertEqual(([], 0), (self.transcoder.orders, self.admission.uploads))
+        self.free += 1
+        self.clock.advance(PASSED_S)
+        self.run_work()
+        self.assertEqual(({"made": 1}, 0), (self.outcomes, self.admission.uploads))
 
     def test_another_process_makes_it(self) -> None:
         """A twin whose lease is held is left alone."""
@@ -308,46 +318,6 @@ class LostTwinTests(TwinCase):
         for kind in (Corrupt, StorageFull):
             self.transcoder.errors.append(kind("now"))
             self.failureResultOf(self.open(self.key), kind)
-
-
-class IdlenessTests(TwinCase):
-    def test_load(self) -> None:
-        """Other work on the machine stops ours; our own does not."""
-        self.load = 1.5
-        self.assertFalse(self.idleness.is_idle())
-        self.load = 1.0
-        self.assertTrue(self.idleness.is_idle())
-        self.idleness.worked()
-        self.load = 3.0
-        self.assertTrue(self.idleness.is_idle())
-        self.clock.advance(121)
-        self.assertFalse(self.idleness.is_idle())
-
-    def test_own_process(self) -> None:
-        """A process that is used itself is not idle; what it did before does not count."""
-        self.assertTrue(self.idleness.is_idle())
-        self.clock.advance(10)
-        self.used += 2.1
-        self.assertFalse(self.idleness.is_idle())
-        self.assertFalse(self.idleness.is_idle())
-        self.clock.advance(10)
-        self.assertTrue(self.idleness.is_idle())
-
-    def test_downloads(self) -> None:
-        """Nothing is made while a NAR arrives."""
-        two = packed("two", b"more " * 1000, "xz")
-        self.origin.add(two)
-        self.learn(two)
-        self.origin.scripts.append(Script(hold=True))
-        opening = self.open(two.key)
-        self.run_work()
-        self.assertEqual([], self.transcoder.orders)
-        self.origin.release()
-        _, client = self.successResultOf(opening)
-        self.successResultOf(client.done)
-        self.clock.advance(10)
-        self.run_work()
-        self.assertEqual(2, len(self.transcoder.orders))
 
 
 class RebuildTests(TwinCase):
