@@ -12,7 +12,7 @@ from ncps.database.rows import NAR_COLUMNS, milliseconds, moment, nar_of
 from ncps.errors import NotFound
 from ncps.nix.narurl import NarKey
 from ncps.ports import IdleNar, NarInfoEntry, NarRecord
-from ncps.ports.twins import Twins, renamed
+from ncps.ports.twins import Twins, last_shown, renamed
 
 _OPEN: Final = """
 FROM nar_files n WHERE n.recompressed_at IS NULL AND n.compression IN ({marks})
@@ -124,9 +124,15 @@ def part(txn: Any, key: NarKey) -> bool:
 
 
 def _move(txn: Any, key: NarKey, to: NarRecord, row_id: int) -> None:
-    """Have the narinfos of one NAR file name another file of the same NAR."""
-    for entry in narinfos.of_nar(txn, key, is_locked=True):
+    """Have the narinfos of one NAR file name another file of the same NAR.
+
+    The former file was wanted when they were last: clients have its URL since then (P5).
+    """
+    entries = narinfos.of_nar(txn, key, is_locked=True)
+    for entry in entries:
         narinfos.put(txn, renamed(entry, to), row_id)
+    if (at := last_shown(entries)) is not None:
+        nars.touch(txn, {key: at})
 
 
 def _in_order(*keys: NarKey) -> list[NarKey]:

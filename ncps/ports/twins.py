@@ -6,7 +6,7 @@ the file that it was made from, its original, whose row stays, and whose bytes s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -43,6 +43,8 @@ class Twins(Protocol):
     ) -> Sequence[NarInfoEntry]:
         """Record a twin as stored, and have the narinfos of its original name it.
 
+        The original counts as used when a client last asked for one of them, as a twin in `part`.
+
         Return the narinfos that name it now. Raises NotFound if the original has no row, or another
         NarHash, Blocked if the NAR is blocked, Conflict as `Catalog.mark_stored`; then nothing is
         written.
@@ -76,3 +78,9 @@ def renamed(entry: NarInfoEntry, nar: NarRecord) -> NarInfoEntry:
         file_size=nar.file_size,
     )
     return evolve(entry, narinfo=narinfo)
+
+
+def last_shown(entries: Iterable[NarInfoEntry]) -> datetime | None:
+    """Return when a client last asked for one of some narinfos; None if none did."""
+    times = (entry.last_used_at for entry in entries)
+    return max((at for at in times if at is not None), default=None)

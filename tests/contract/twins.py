@@ -128,6 +128,21 @@ class TwinsContract(Contract):
         await self.catalog.add_narinfo(entry(2), nar)
         self.assertEqual(await self.wanted(), [])
 
+    async def test_urls_that_clients_have(self) -> None:
+        """A file that narinfos named is remembered for a month after they were last shown."""
+        nar = await self.hold(1, last_used_at=later(1.0))
+        twin = twin_of(nar)
+        await self.catalog.touch({digest_of(1): later(50.0)}, {})
+        await self.twins.join(twin, nar.key)
+        await self.catalog.mark_missing(nar.key)
+        await self.catalog.touch({digest_of(1): later(150.0)}, {})
+        await self.catalog.mark_missing(twin.key)
+        await self.twins.part(twin.key)
+        found = [await self.catalog.nar(key) for key in (nar.key, twin.key)]
+        self.assertEqual(
+            [each and each.last_used_at for each in found], [later(50.0), later(150.0)]
+        )
+
     async def test_join_of_nothing(self) -> None:
         """Without an original nothing is written, whichever of the rows comes first."""
         for number in range(6):

@@ -15,7 +15,7 @@ from ncps.errors import Corrupt, NotFound
 from ncps.nix.hashes import sha256_of
 from ncps.nix.narurl import NarKey
 from ncps.ports import Body, IdleNar, NarInfoEntry, NarRecord, Order, Transcoded, Transcoder, Twins
-from ncps.ports.twins import renamed
+from ncps.ports.twins import last_shown, renamed
 from tests.fakes.catalog import MemoryCatalog, hashes_of, refuse_blocked
 from tests.fakes.failing import Failing
 
@@ -58,7 +58,7 @@ class MemoryTwins(Failing, Twins):
             raise NotFound("no original")
         await self._catalog.mark_stored(twin, fence)
         records[original] = evolve(records[original], recompressed_at=twin.stored_at)
-        self._catalog.move(original, twin.key, lambda entry: renamed(entry, twin))
+        await self._move(original, twin)
         return await self._catalog.narinfos_of(twin.key)
 
     async def tried(self, key: NarKey, at: datetime) -> None:
@@ -76,8 +76,14 @@ class MemoryTwins(Failing, Twins):
         if original is None or original.nar_hash != twin.nar_hash:
             return False
         records[original.key] = original = evolve(original, recompressed_at=None)
-        self._catalog.move(key, original.key, lambda entry: renamed(entry, original))
+        await self._move(key, original)
         return True
+
+    async def _move(self, key: NarKey, to: NarRecord) -> None:
+        entries = await self._catalog.narinfos_of(key)
+        self._catalog.move(key, to.key, lambda entry: renamed(entry, to))
+        if (at := last_shown(entries)) is not None:
+            await self._catalog.touch({}, {key: at})
 
     async def replaced(self, before: datetime, limit: int) -> Sequence[IdleNar]:
         self._reading()
