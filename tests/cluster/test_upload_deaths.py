@@ -42,4 +42,5 @@ class DeathAtEachMessageTests(WithoutRedis, DyingStage):
         steps = self.die_at_each_step(50_000, "none", "zstd")
         for kind in (f"{S3} PUT", DATABASE, "COMMIT", "INSERT INTO nar_files", "pg_notify"):
             self.assertTrue(any(kind in step for step in steps), (kind, steps))
-        self.assertIn("sendto", steps)
+        # Their number differs from life to life, so no death need fall on the answer itself.
+        self.assertIn("sendto", self.steps.taken)
