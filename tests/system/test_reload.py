@@ -45,6 +45,7 @@ class ReloadStage(WorkersStage):
         daemon = self.make_daemon(options=[*files, *options])
         daemon.environment |= dict(manager.variables()) if manager is not None else {}
         daemon.start(deadline=START_DEADLINE)
+        self.wait_for_log(daemon, " serves ")  # the last line of a start may come after an answer
         return daemon
 
     def reload(self, daemon: Daemon, end: str = "reloaded: ") -> list[str]:
