@@ -78,6 +78,12 @@ class Terms:
         """Whether the file is the NAR itself."""
         return self._expected is not None and self._expected.compression == "none"
 
+    @property
+    def signed_size(self) -> int | None:
+        """Bytes of the file where NarSize says that, which is signed; else None."""
+        told = self._told
+        return told.nar_size if told is not None and self.is_uncompressed else None
+
     def relax(self, reason: str) -> None:
         """Go by NarHash alone from now on."""
         if self._expected is not None:

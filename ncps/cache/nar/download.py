@@ -100,8 +100,8 @@ class Download:
     @property
     def sure_size(self) -> int | None:
         """Bytes in all, as the verdict has it, or as NarSize says, which is signed."""
-        is_sure = self.terms.is_uncompressed or (self.arrived.is_set and not self.has_failed)
-        return self.size if is_sure else None
+        has_arrived = self.arrived.is_set and not self.has_failed
+        return self.size if has_arrived else self.terms.signed_size
 
     def is_asked_for(self) -> None:
         """Take note that a client has asked for it."""

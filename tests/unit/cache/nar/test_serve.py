@@ -351,6 +351,17 @@ class AbsentTests(NarsCase):
         self.origin.release()
         self.successResultOf(client.done)
 
+    def test_head_repeats_no_false_length(self) -> None:
+        """The size of an uncompressed NAR is its NarSize, whatever length an upstream announces."""
+        plain = sample("plain", SIZE, "none")
+        self.origin.add(plain)
+        self.learn(plain)
+        self.origin.scripts.append(Script(total=SIZE + 3000, stall_at=1000))
+        nar = self.get(self.nars.open(plain.key))
+        self.assertEqual((SIZE, Outcome.COALESCED), self.get(self.nars.stat(plain.key)))
+        self.assertEqual(SIZE, self.get(nar.final_size()))
+        nar.close()
+
     def test_stat_of_unknown_size(self) -> None:
         """An upstream's word for a size does not count: no bytes follow that could refute it."""
         bare = sample("bare", SIZE).altered(file_size=None)
