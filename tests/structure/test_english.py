@@ -18,7 +18,7 @@ ROOMS: Final = ("ncps", "tests", "benchmarks")
 _QUESTION_WORD: Final = re.compile(
     r"(?:^|[.:;] )(?:Who|What|Whose|Whoever|Whatever|Which)\b(?![^.]*\?)"
     r"|:(?:param|ivar|cvar) \w+: (?:what|who|whom)\b"
-    r"|\b[Ww]hoever\b"
+    r"|\b(?:Whoever|whoever)\b"
 )
 """A question word as the subject: name the thing instead. A sentence that ends in ? may have it."""
 
