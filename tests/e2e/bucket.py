@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from tests.e2e.daemon import Daemon, UpstreamCache
 from tests.integration.servers.radosgw import RadosGW
@@ -30,7 +31,10 @@ class BucketDaemon(Daemon):
         command = super().command()
         at = command.index("--cache-storage-local")
         secret = self.directory / "secret"
-        secret.write_text(f"{self.server.secret_key}\n")
+        if not secret.exists():  # several commands may be made at the same time
+            written = secret.with_name(f"secret.{uuid4().hex}")
+            written.write_text(f"{self.server.secret_key}\n")
+            written.replace(secret)
         command[at : at + 2] = [
             *("--cache-storage-s3-bucket", self.bucket),
             *("--cache-storage-s3-endpoint", self.server.endpoint),

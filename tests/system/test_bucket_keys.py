@@ -65,7 +65,9 @@ class CommandTests(BucketKeysStage):
         done = self.at_once(*(lambda f=f: self.keys("import", str(f)) for f in files))
         kept = SecretKey.parse(self.kept("cache.key"))
         self.assertEqual(
-            [0 if key.public == kept.public else 1 for key in keys], [it.returncode for it in done]
+            [0 if key.public == kept.public else 1 for key in keys],
+            [it.returncode for it in done],
+            [it.stderr for it in done],
         )
         self.assertTrue(all(str(kept.public) in it.stdout + it.stderr for it in done))
 
