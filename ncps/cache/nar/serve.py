@@ -234,7 +234,8 @@ class Nars:
             return nar.file_size, Outcome.HIT
         _refuse_ring(key, nar)
         if nar is not None and nar.made_from:
-            return nar.file_size, Outcome.MISS  # its bytes were seen, and can be made again
+            await self.remake(nar)  # nothing less says whether a GET would succeed
+            return (await self.stat(key))[0], Outcome.MISS
         download = self._downloads.find(key)
         if download is not None:
             download.is_asked_for()

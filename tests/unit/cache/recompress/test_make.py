@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from attrs import asdict, evolve
 
+from ncps.cache.answers import Outcome
 from ncps.cache.narinfo.proof import Proofs
 from ncps.cache.narinfo.record import parse_making
 from ncps.cache.recompress.work import PASSED_S, REST_S
 from ncps.cache.upkeep.rebuild import Rebuild
 from ncps.codec import zstd
-from ncps.errors import Corrupt, Malformed, StorageFull, Unavailable
+from ncps.errors import Corrupt, Malformed, NotFound, StorageFull, Unavailable
 from ncps.nix.narurl import VARIANTS
 from ncps.ports import Block
 from tests.fakes.metrics import counted
@@ -298,10 +299,20 @@ class LostTwinTests(TwinCase):
         self.assertEqual(2, len(self.transcoder.orders))
         self.assertEqual({"made": 1, "failed": 1}, self.outcomes)
 
-    def test_size_is_told(self) -> None:
-        """HEAD says the size of the lost twin."""
+    def test_head(self) -> None:
+        """HEAD makes a lost twin again, and then tells its size."""
         self.lose(self.key)
-        self.assertEqual(len(self.bytes), self.get(self.nars.stat(self.key))[0])
+        size, outcome = self.get(self.nars.stat(self.key))
+        self.assertEqual((len(self.bytes), Outcome.MISS), (size, outcome))
+        self.assertTrue(self.row(self.key).is_stored)
+
+    def test_head_of_other_bytes(self) -> None:
+        """HEAD of a twin that cannot be made again fails as GET does, whichever comes first."""
+        self.lose(self.key)
+        self.transcoder.padding = 10
+        self.refused(self.nars.stat(self.key), NotFound)
+        self.failureResultOf(self.open(self.key), NotFound)
+        self.refused(self.nars.stat(self.key), NotFound)
 
     def test_another_process_makes_it(self) -> None:
         """A client is told to come again."""
