@@ -6,7 +6,7 @@ import sys
 
 def main() -> int:
     """Run with the arguments of this process."""
-    gc.disable()  # until the command is imported; see `imports`
+    gc.disable()  # until the command is imported: collections slow imports; see `imports`
     from ncps.cli import run  # noqa: PLC0415 - after the line above
 
     try:

@@ -1,8 +1,8 @@
-"""The console command: arguments in, one of the program's commands run, an exit code out.
+"""The console command: it runs the command that its arguments name.
 
-Every setting is a flag, before or after the command. Errors are lines of
-`ncps: error: ...` on standard error, with exit code 2 for errors in the command line or the
-configuration, and 1 for a command that failed.
+Every setting is a flag, before or after the command. Errors are lines `ncps: error: ...` on
+standard error. The exit code is 2 for errors in the command line or the configuration, and 1 for a
+command that failed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Commands:
 
 
 def _later(name: str) -> Callable[..., int]:
-    """Return a function that, when called, imports and calls the one of this name.
+    """Return a function that imports the one of this name when it is called, and calls it.
 
     `--help` and `settings` need neither reactor nor database drivers.
     """
@@ -93,8 +93,8 @@ def _print_settings(settings: Settings, *, is_json: bool) -> int:
 
 
 def start_logging(settings: Settings, *, is_daemon: bool) -> None:
-    """Log as the settings say; one-shot commands leave standard output to their results."""
-    from ncps.observe import logs  # noqa: PLC0415 - Twisted, which takes longer than to print the settings
+    """Start the log as the settings say; a one-shot command logs to standard error."""
+    from ncps.observe import logs  # noqa: PLC0415 - imports Twisted, which takes longer than to print the settings
 
     logs.start_logging(
         settings.log.level,
@@ -113,7 +113,7 @@ def _dispatch(options: argparse.Namespace, settings: Settings, commands: Command
         return _print_settings(settings, is_json=options.json)
     is_daemon = options.command == "serve"
     if is_daemon and settings.server.workers > 1:
-        return commands.serve_with_workers(settings)  # which logs when it has no more to fork
+        return commands.serve_with_workers(settings)  # starts the log after its last fork
     start_logging(settings, is_daemon=is_daemon)
     if is_daemon:
         return commands.serve(settings)
@@ -139,8 +139,8 @@ def run(
 ) -> int:
     """Run the command of the arguments and return the exit code.
 
-    :param commands: commands instead of the real ones.
-    :param surroundings: stand in for those of this process.
+    :param commands: replaces the real commands.
+    :param surroundings: replaces those of this process.
     """
     if surroundings is None and WORKER in os.environ:
         return _work()
@@ -160,7 +160,7 @@ def run(
         _complain(describe_unknown(left, words))
         return USAGE_ERROR
     if options.command is None:
-        _complain(["which command? serve, migrate, rebuild, settings or keys (--help tells more)"])
+        _complain(["which command? serve, migrate, rebuild, settings or keys (--help lists all)"])
         return USAGE_ERROR
     if options.missing:
         _complain([options.missing])
@@ -174,7 +174,7 @@ def _perform(
     commands: Commands,
     surroundings: Surroundings | None,
 ) -> int:
-    """Run the command, and tell its errors in a line each."""
+    """Run the command, and print each of its errors in one line."""
     try:
         if not options.takes_settings:
             code = int(named(options.run)(options))
@@ -182,7 +182,7 @@ def _perform(
             code = _dispatch(options, load(given, surroundings=surroundings), commands)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except WrongWords as error:

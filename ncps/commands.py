@@ -1,4 +1,4 @@
-"""The one-shot commands: migrations, and a catalog made anew from the store."""
+"""The one-shot commands that migrate the database or rebuild it from the store."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def migrate_status(settings: Settings) -> int:
 def rebuild(settings: Settings) -> int:
     """Fill the catalog from the store; the daemon must not run.
 
-    Raises NcpsError if it fails, also if the store had something and nothing could be recorded.
+    Raises NcpsError if it fails, or if it could record nothing although the store was not empty.
     """
 
     async def work(reactor: Any) -> None:
@@ -66,8 +66,8 @@ def rebuild(settings: Settings) -> int:
             tally, nameless, copies = await _rebuild(reactor, settings)
         except InUse as error:
             raise Refused(
-                f"{error.holder}; stop that daemon first: rebuild needs store and database for"
-                " itself, and the daemon serves what it has made after its next start"
+                f"{error.holder}; stop that daemon first: no other process may use store and"
+                " database during a rebuild. Start the daemon again afterwards"
             ) from error
         finally:
             service.release_locks()
@@ -80,7 +80,7 @@ def rebuild(settings: Settings) -> int:
         if nameless.count:
             _say(
                 f"{nameless.size} bytes in {nameless.count} NARs have no narinfo in the store: they"
-                " stay, and each is taken over when a client asks for its URL"
+                " stay, and ncps records each of them when a client asks for its URL"
             )
         if not tally.narinfos and (tally.refused or nameless.count):
             raise NcpsError(_nothing(nameless))
@@ -91,10 +91,10 @@ def rebuild(settings: Settings) -> int:
 def _nothing(nameless: Nameless) -> str:
     """Explain why nothing was recorded."""
     if not nameless.count:
-        return "no narinfo of the store could be recorded: the log says why"
+        return "ncps could not record any narinfo of the store: the log says why"
     return (
-        "no narinfo was recorded: if this is a store of the Go program ncps, they are in its"
-        " database, which this version cannot take over yet"
+        "no narinfo was recorded: a store of the Go program has them in its database only,"
+        " which this version cannot read yet"
     )
 
 
@@ -124,7 +124,7 @@ async def _rebuild(reactor: Any, settings: Settings) -> tuple[RebuildTally, Name
         verifier = narinfo_verifier(settings, identity)
         core = core_of(alone, base, verifier)
         kept = closures(alone, base, core)
-        await kept.kept.restore()  # before any row: blocked paths stay out
+        await kept.kept.restore()  # first, so that no row is made for a blocked path
         making = Rebuild(
             alone,
             adoption=core.adoption,

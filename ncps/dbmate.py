@@ -1,4 +1,4 @@
-"""The console command `dbmate-ncps`, for modules and scripts that were made for the Go program.
+"""The console command `dbmate-ncps`, for modules and scripts written for the Go program.
 
 The `services.ncps` of nixpkgs runs `dbmate-ncps up` before each start, with the database in
 `DATABASE_URL`. `ncps migrate up` does the work here. Nothing else needs this command: `ncps serve`
@@ -27,13 +27,13 @@ from ncps.settings.showing import quote
 from ncps.settings.surroundings import Surroundings
 
 PAUSE_S: Final = 1.0
-"""Time between two looks at a database that does not answer yet."""
+"""Time between two attempts at a database that does not answer yet."""
 _WAIT_S: Final = 60.0
 _OURS: Final = "CACHE_DATABASE_URL"
 _REPLACED: Final = (_OURS, f"{_OURS}_FILE")
 
 _COMMANDS: Final = {"up": "up", "migrate": "up", "status": "status", "wait": "status"}
-"""Commands of dbmate, and the steps of `ncps migrate` that do them."""
+"""Commands of dbmate, and the steps of `ncps migrate` that replace them."""
 
 _WITHOUT_EFFECT: Final = ("-v", "--verbose", "--strict", "--no-dump-schema", "--quiet")
 _WITHOUT_EFFECT_WITH_VALUE: Final = (
@@ -42,7 +42,7 @@ _WITHOUT_EFFECT_WITH_VALUE: Final = (
     *("-s", "--schema-file"),
     "--driver",
 )
-"""Flags of dbmate that are about its own files and its own output."""
+"""Flags of dbmate for its own files and its own output."""
 
 _ELSEWHERE: Final = {
     "new": "the migrations are part of the program",
@@ -53,7 +53,7 @@ _ELSEWHERE: Final = {
     "dump": "the schema is part of the program",
     "load": "`up` makes the whole schema",
 }
-"""Commands of dbmate that have no place here, and the reason or the way."""
+"""Commands of dbmate that ncps does not have, and why, or what to do instead."""
 
 
 class _UsageError(Exception):
@@ -61,7 +61,7 @@ class _UsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of printing a usage and ending the process."""
+    """A parser that raises errors instead of printing the usage and ending the process."""
 
     def error(self, message: str) -> NoReturn:
         raise _UsageError(message)
@@ -76,7 +76,7 @@ def _seconds(text: str) -> float:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Make the parser: flags stand before and after the command."""
+    """Make the parser; flags may stand before and after the command."""
     parser = _Parser(
         prog="dbmate-ncps",
         usage="dbmate-ncps [--url URL] up|migrate|status|wait",
@@ -131,7 +131,7 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _surroundings(options: argparse.Namespace) -> Surroundings:
-    """Return this process's surroundings with the database where ncps looks for it.
+    """Return this process's surroundings with the database in the variable of ncps.
 
     Raises _UsageError if no database is named, or if its URL is wrong.
     """
@@ -153,7 +153,7 @@ def _surroundings(options: argparse.Namespace) -> Surroundings:
 
 
 def _pending(settings: Settings) -> int:
-    """Return how many migrations are pending. Raises the errors of `migrate.status`."""
+    """Return the number of pending migrations. Raises the errors of `migrate.status`."""
     engine = named("ncps.assembly.databases:dialect")(settings)
     return len(named("ncps.database.migrate:status")(engine).pending)
 
@@ -171,9 +171,9 @@ class Clock:
 
 
 def _wait(settings: Settings, timeout_s: float, clock: Clock) -> None:
-    """Look once a second until the database answers. Raises Unavailable if it does not in time.
+    """Ask the database once a second until it answers. Raises Unavailable after `timeout_s`.
 
-    A look at a database that hangs takes seconds of that time.
+    If the database hangs, one attempt takes several seconds.
     """
     deadline = clock.now() + timeout_s
     while True:
@@ -188,7 +188,7 @@ def _wait(settings: Settings, timeout_s: float, clock: Clock) -> None:
 
 
 def _commands(options: argparse.Namespace, real: Commands, clock: Clock) -> Commands:
-    """Return the commands of ncps as the options of dbmate change them."""
+    """Return the commands of ncps, changed as the options of dbmate say."""
 
     def up(settings: Settings, dry_run: bool) -> int:
         if options.wait:
@@ -214,8 +214,8 @@ def dbmate(
 ) -> int:
     """Run the command of the arguments and return the exit code.
 
-    :param commands: commands of ncps instead of the real ones.
-    :param clock: of the waits.
+    :param commands: replaces the real commands of ncps.
+    :param clock: times the waits.
     """
     try:
         options = _read(arguments)

@@ -1,7 +1,7 @@
-"""The few errors of the cache, typed by what the caller can do about them.
+"""The errors of the cache, each class for one thing that a caller can do about it.
 
-Adapters translate every error of a driver or a library into one of these; nothing above the
-adapters ever sees another one. `web.respond` has the table from error to status.
+Adapters translate every error of a driver or a library into one of these, so that callers of
+adapters need to know no others. `web.respond` has the table from error to status.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import errno
 from typing import Final, Literal
 
 FailureKind = Literal["connect", "timeout", "status", "broken", "corrupt", "malformed"]
-"""The ways in which an upstream fails: no connection or no answer; too late; a status that is no
-answer; an answer that broke off; bytes or facts that are wrong; text in a wrong format."""
+"""The ways in which an upstream fails, in this order: it does not answer; it answers too late; its
+status is an error; its answer breaks off; its bytes or facts are wrong; its text is malformed."""
 
 
 class NcpsError(Exception):
-    """Base of all errors below; `str()` of it is fit for a log line, never holds a secret.
+    """Base of all errors below; its `str()` is for a log line and never holds a secret.
 
-    :ivar told: text for clients besides the status; empty: none.
-    :ivar is_refusal: whether an upstream wants to see other credentials than ours.
+    :ivar told: text for clients besides the status; empty for none.
+    :ivar is_refusal: whether an upstream refuses our credentials.
     """
 
     told = ""
@@ -26,13 +26,14 @@ class NcpsError(Exception):
 
 
 class Malformed(NcpsError, ValueError):
-    """Text or bytes are not in the right format. Clients: 400, or 404 for a path."""
+    """Text or bytes are not in the right format. Status: 400, or 404 for a path."""
 
 
 class NotFound(NcpsError):
-    """The thing is surely not here (of an upstream: surely not there). Try elsewhere. Clients: 404.
+    """The object is certainly not here, or not at the upstream: try another place. Status: 404.
 
-    :param is_certain: whether it may be remembered; False if an upstream could not be asked.
+    :param is_certain: whether the absence may be remembered; False if an upstream could not be
+        asked.
     """
 
     def __init__(self, message: str, *, is_certain: bool = True, is_refusal: bool = False) -> None:
@@ -42,11 +43,11 @@ class NotFound(NcpsError):
 
 
 class Unavailable(NcpsError):
-    """ncps cannot tell or cannot do it now; try later. Never taken for absence. Clients: 503, 504.
+    """ncps cannot do this now, or cannot know it: try later. It is no absence. Status: 503, 504.
 
-    :param retry_after: seconds after which trying again makes sense, if known.
-    :param timed_out: whether the cause was a deadline (clients: 504 instead of 503).
-    :param kind: kind of an upstream's failure, for metrics.
+    :param retry_after: seconds after which to try again, if known.
+    :param timed_out: whether a deadline was the cause; the status is then 504 instead of 503.
+    :param kind: the way in which an upstream failed, for metrics.
     """
 
     def __init__(
@@ -66,19 +67,19 @@ class Unavailable(NcpsError):
 
 
 class Busy(Unavailable):
-    """A limit of our own is reached: try later. Says nothing about the health of an upstream."""
+    """A limit of ncps is reached: try later. The upstream may be healthy."""
 
 
 class Unconfirmed(Unavailable):
-    """Bytes have ended, and only their content can tell whether that was all of them.
+    """An answer without length has ended, and only its content can show whether it is complete.
 
-    An answer without length ends with its connection, no matter which side ended that. A reader
-    that sees from the content that it is whole takes it as whole; for all others it has broken off.
+    Such an answer ends with its connection, which may also break. A reader that can check the
+    content for completeness accepts it; for all other readers it has broken off.
     """
 
 
 class Corrupt(NcpsError):
-    """Bytes or facts are not what they were said to be: distrust the source. Clients: 502.
+    """Bytes or facts are not as announced: distrust the source. Status: 502.
 
     :param kind: see Unavailable.
     """
@@ -89,38 +90,39 @@ class Corrupt(NcpsError):
 
 
 class Unusable(Corrupt):
-    """An upstream has something of this name that cannot be used. Clients: 404.
+    """An upstream has an object of this name that ncps cannot use. Status: 404.
 
-    No key vouches for it, or it is a web page. Asking again does not help, so it counts as absent.
+    No trusted key has signed it, or it is a web page. To ask again does not help, so it counts as
+    absent.
     """
 
 
 class Oversized(Corrupt):
-    """An upstream has something of this name that is larger than a limit of ours allows."""
+    """An upstream has an object of this name that is larger than a limit of ncps."""
 
 
 class UnknownEncoding(NcpsError):
-    """A client sends a body in an encoding that cannot be undone here. Clients: 415."""
+    """A client sends a body in an encoding that ncps cannot decode. Status: 415."""
 
 
 class Refused(NcpsError):
-    """Not allowed or not possible as asked; trying again will not help. Clients: 403."""
+    """The request is not allowed or not possible; to try again does not help. Status: 403."""
 
 
 class TooLarge(NcpsError):
-    """A client sends more than is taken here. Clients: 413."""
+    """A client sends more than ncps accepts. Status: 413."""
 
 
 class SlowClient(NcpsError):
-    """A client sends its request too slowly, or stops. Clients: 408."""
+    """A client sends its request too slowly, or stops. Status: 408."""
 
 
 class Conflict(NcpsError):
-    """Other bytes already bear this name. Clients: 409."""
+    """Other bytes already have this name. Status: 409."""
 
 
 class StorageFull(NcpsError):
-    """The store has no room or is read-only. Clients: 507 on upload; reads stream through."""
+    """The store is full or read-only. Status: 507 for an upload; reads do not need the store."""
 
 
 _LOST: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
@@ -129,8 +131,8 @@ _LOST: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})
 def unreadable(what: str, error: OSError) -> NcpsError:
     """Return the error for bytes of an open file that cannot be read.
 
-    Corrupt where the medium or its check sums say that they are lost: they will not come back by
-    waiting. Everything else is Unavailable.
+    Corrupt if the disk or its checksums say that the bytes are lost, since waiting does not bring
+    them back; otherwise Unavailable.
     """
     message = f"{what} cannot be read: {error.strerror or type(error).__name__}"
     return Corrupt(message) if error.errno in _LOST else Unavailable(message)

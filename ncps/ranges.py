@@ -1,12 +1,12 @@
 """Byte ranges and entity tags (RFC 9110, sections 8.8.3, 13.1 and 14), as arithmetic.
 
-A server may ignore any Range header, and ours ignores several ranges in one request, other units
-and bad syntax. So one range is left. `parse` reads it without knowing how long the object is;
-it is resolved when the size is known:
+A server may ignore any Range header. ncps ignores several ranges in one request, other units and
+bad syntax. `parse` reads the one range without the size of the object, and `resolve` applies it
+once the size is known:
 
     bytes=5-9   first=5, last=9
     bytes=5-    first=5, last=None
-    bytes=-5    first=None, last=5     (the last five; only the size tells where they start)
+    bytes=-5    first=None, last=5     (the last five; their start depends on the size)
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _ETAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
 class Unsatisfiable(NcpsError):
-    """The range lies outside the object. Clients: 416 with `content_range` as Content-Range.
+    """The range is outside the object. Status: 416 with `content_range` as Content-Range.
 
-    :param size: of the whole object in bytes.
+    :param size: size of the whole object in bytes.
     """
 
     def __init__(self, size: int) -> None:
@@ -37,13 +37,13 @@ class Unsatisfiable(NcpsError):
 
     @property
     def content_range(self) -> bytes:
-        """``bytes */<size>``."""
+        """The value ``bytes */<size>``."""
         return b"bytes */%d" % self.size
 
 
 @frozen
 class ByteRange:
-    """Bytes `start` up to `stop`, without `stop`; never empty."""
+    """The bytes from `start` up to but not including `stop`; never empty."""
 
     start: int
     stop: int
@@ -62,9 +62,9 @@ class RangeSpec:
     last: int | None
 
     def resolve(self, size: int) -> ByteRange:
-        """Lay the range over an object of `size` bytes; what goes beyond its end is cut off.
+        """Return the part of the range inside an object of `size` bytes.
 
-        Raises Unsatisfiable if no byte of it is there.
+        Raises Unsatisfiable if it has no byte of the object.
         """
         if self.first is None:
             start, stop = max(0, size - (self.last or 0)), size
@@ -77,7 +77,7 @@ class RangeSpec:
 
 
 def parse(header: bytes | None) -> RangeSpec | None:
-    """Read a Range header; None: there is none, or none that is obeyed. Send the whole then."""
+    """Read a Range header; None if there is none or ncps ignores it, to send the whole object."""
     if header is None or len(header) > _MAX_HEADER:
         return None
     unit, equals, ranges = header.partition(b"=")
@@ -102,26 +102,26 @@ def content_range(wanted: ByteRange, size: int | None) -> bytes:
 
 
 def if_range_matches(header: bytes | None, etag: bytes) -> bool:
-    """Whether If-Range lets the Range header count; it does where there is no If-Range.
+    """Whether the Range header applies: there is no If-Range, or it names our tag.
 
-    Only a strong tag equal to ours matches: dates say too little of bytes (RFC 9110, 13.1.5).
+    Only a strong tag equal to ours matches: a date does not identify bytes (RFC 9110, 13.1.5).
 
-    :param etag: ours, strong, with its quotes.
+    :param etag: our tag, strong, with its quotes.
     """
     return header is None or header.strip(b" \t") == etag
 
 
 def entity_tag(text: bytes) -> bytes:
-    """Make a strong entity tag of a text: the same for the same text, in every process."""
+    """Make a strong entity tag from a text: the same for the same text, in every process."""
     return b'"%b"' % blake2b(text, digest_size=16).hexdigest().encode()
 
 
 def if_none_match(header: bytes | None, etag: bytes) -> bool:
-    """Whether If-None-Match names our tag, so that 304 is the answer.
+    """Whether If-None-Match names our tag, so that the answer is 304.
 
     The comparison is weak, and ``*`` names every tag (RFC 9110, 13.1.2).
 
-    :param etag: ours, strong, with its quotes.
+    :param etag: our tag, strong, with its quotes.
     """
     if header is None:
         return False
@@ -129,5 +129,5 @@ def if_none_match(header: bytes | None, etag: bytes) -> bool:
 
 
 def _is_number(text: bytes) -> bool:
-    """Whether `text` is a position in a file, or empty."""
+    """Whether `text` is a position in the object, or empty."""
     return not text or (text.isdigit() and len(text) <= _MAX_DIGITS)

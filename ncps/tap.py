@@ -1,4 +1,4 @@
-"""The plugin of twistd: options from the table of settings, and the service made of them."""
+"""The plugin of twistd: options from the table of settings, and the service made from them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ncps.settings.table import by_flag
 
 _last_loaded: list[Settings] = []
 _in_foreground: list[bool] = []
-"""Not empty if twistd forks no daemon, which would have no thread that writes the log."""
+"""Not empty if twistd stays in the foreground; a forked daemon has no thread for the log."""
 
 
 def observer() -> ILogObserver:
-    """Return the observer that the settings ask for; `twistd --logger=ncps.tap.observer`."""
+    """Return the log observer of the settings, for `twistd --logger=ncps.tap.observer`."""
     log = _last_loaded[-1].log
     return logs.observer(
         log.level,
@@ -40,9 +40,9 @@ def observer() -> ILogObserver:
 
 
 class Options(usage.Options):
-    """The settings as twistd knows options: `twistd ncps --cache-hostname=cache.example.org`.
+    """The settings as options of twistd: `twistd ncps --cache-hostname=cache.example.org`.
 
-    :ivar settings: loaded once the options are parsed.
+    :ivar settings: None until the options are parsed.
     """
 
     synopsis = "[--SETTING=VALUE ...]"
@@ -57,8 +57,8 @@ class Options(usage.Options):
     def getUsage(self, width: int | None = None) -> str:
         """Explain the settings by group, as `ncps serve --help` does.
 
-        twistd prints this before each mistake, too, which users would overlook below a hundred
-        flags.
+        twistd also prints the usage before an error, which users would overlook below a hundred
+        flags. For an error, the usage is therefore one line.
         """
         if not self._explains:
             return "`twistd ncps --help` explains the settings."
@@ -70,7 +70,7 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Take the settings out of the options: `usage` knows neither lists nor `=false`."""
+        """Parse the settings here: `usage.Options` knows neither lists nor `=false`."""
         try:
             super().parseOptions(self._rest(list(options or ())))
         except usage.UsageError:
@@ -78,7 +78,7 @@ class Options(usage.Options):
             raise
 
     def _rest(self, words: list[str]) -> list[str]:
-        """Keep the settings among the words; return others. Raises UsageError for a wrong one."""
+        """Store the settings; return the other words. Raises UsageError if an option is unknown."""
         known = by_flag()
         rest: list[str] = []
         while words:
@@ -96,13 +96,13 @@ class Options(usage.Options):
             elif word in {"--help", "--version"}:
                 rest.append(word)
             else:
-                # Not left to getopt, which would take any unambiguous beginning of a name.
+                # getopt would accept any unambiguous prefix of a name.
                 hint = hint_for(flag, known, "--")
                 raise usage.UsageError(f"unknown option {word.partition('=')[0]}{hint}")
         return rest
 
     def postOptions(self) -> None:
-        """Load the settings here, where twistd prints an error without a traceback."""
+        """Load the settings; here twistd prints an error without a traceback."""
         try:
             self.settings = load(self.given)
         except InvalidSettings as error:
@@ -115,7 +115,7 @@ class Options(usage.Options):
         self._choose_observer(self.parent)
 
     def _choose_observer(self, twistd: usage.Options | None) -> None:
-        """Let the settings decide how to log where twistd was told nothing about it."""
+        """Make the settings decide on the log, unless an option of twistd does."""
         if twistd is None or not twistd.get("nodaemon") or "logger" not in twistd:
             return  # `twist` has options of its own, and a daemon logs to twistd.log
         _in_foreground[:] = [True]
@@ -134,10 +134,10 @@ def makeService(options: Options) -> IService:
     service = named("ncps.assembly.service:NcpsService")(settings)
     reactor = named("twisted.internet.reactor")
     hear_signals(reactor, service.ending.cut, service.reload.ask)
-    # twistd sends itself the signal that it was ended by, and runs nothing after that.
+    # After the shutdown, twistd kills itself with the signal that ended it.
     reactor.addSystemEventTrigger("after", "shutdown", log_queue.settle)
     twistd = options.parent
-    if twistd is not None and "pidfile" in twistd:  # not `twist`, which forks nothing
+    if twistd is not None and "pidfile" in twistd:  # `twist` has no such option, and does not fork
         forks = not (twistd["nodaemon"] or twistd["debug"])
         service.started = Launch(reactor, twistd["pidfile"] or "", forks=forks).ended
     return cast("IService", service)

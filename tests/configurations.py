@@ -124,7 +124,7 @@ CONFIGURATIONS: Final = {
         told=(
             ("cdc.enabled", "stored whole"),
             ("inflight-staging.enabled", OFF),
-            ("lock-download-ttl 5m", "taken as 30s"),
+            ("lock-download-ttl 5m", "shortened to 30s"),
         ),
     ),
     "a compose file": Configuration(

@@ -1,1 +1,1 @@
-"""The command line: its words, and commands that need no service."""
+"""The command line: its commands and flags, and the commands that run without a daemon."""

@@ -1,4 +1,4 @@
-"""A command that asks a running daemon over HTTP."""
+"""Requests of a command to a running daemon over HTTP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ncps.settings.showing import existing, quote
 
 _PORTS: Final = {"http": 80, "https": 443}
 TOKEN: Final = "NCPS_TOKEN"  # noqa: S105 - the name of a variable
-"""The variable that has the token, so that no process list shows it."""
+"""The variable that holds the token, so that no process list shows it."""
 TIMEOUT_S: Final = 600.0
 """Longest time between two bytes of an answer: a closure of many thousand paths takes minutes."""
 _ENDPOINT: Final = re.compile(r"tcp6?:(\d+)(?::interface=((?:\\:|[^:])*))?(?::.*)?", re.ASCII)
@@ -32,9 +32,9 @@ _LONGEST_TOKEN: Final = 16 * 1024
 
 @frozen(kw_only=True)
 class Caller:
-    """Asks one daemon.
+    """A client of one daemon.
 
-    :param url: its base URL.
+    :param url: the base URL of the daemon.
     """
 
     url: str
@@ -42,14 +42,15 @@ class Caller:
 
     @classmethod
     def of(cls, options: Namespace, settings: Settings) -> Caller:
-        """Take it from `--server`, `--token-file`, the environment and the settings."""
+        """Make it from `--server`, `--token-file`, the environment and the settings."""
         url = options.server or _own_url(settings)
         return cls(url=url.rstrip("/"), token=_token(options.token_file))
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Return the answer: an object of JSON, or None if it is empty.
+        """Return the answer: a value from JSON, or None if it is empty.
 
-        Raises Refused if the daemon says no, with its text, Unavailable if it does not answer.
+        Raises Refused, with the text of the daemon, if its status is an error, and Unavailable if
+        it does not answer.
         """
         scheme, host, port, prefix = _parts(self.url)
         headers = {"Accept": "application/json"}
@@ -66,18 +67,18 @@ class Caller:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
-                f"no daemon answers at {quote(self.url)}: {error}; start it, or name another by"
+                f"no daemon answers at {quote(self.url)}: {error}; start it, or name another with"
                 " --server"
             ) from error
         return _read(response.status, text)
 
 
 def _parts(url: str) -> tuple[str, str, int, str]:
-    """Return scheme, host, port and path of a URL. Raises WrongWords if they make no sense."""
+    """Return scheme, host, port and path of a URL. Raises WrongWords if one is wrong."""
     try:
         parts = urlsplit(url)
         port, host = parts.port or _PORTS.get(parts.scheme), parts.hostname or ""
-        host.encode("idna")  # else the look-up of its address fails in the same way
+        host.encode("idna")  # raises here the ValueError that the connection would raise
     except ValueError:
         port, host = None, ""
     if port is None or not host or parts.scheme not in _PORTS:
@@ -97,7 +98,7 @@ def _read(status: int, text: bytes) -> Any:
         try:
             return json.loads(text) if text else None
         except ValueError:
-            raise NcpsError("the server's answer is no JSON: is it ncps?") from None
+            raise NcpsError("the answer is not JSON: is the server ncps?") from None
     said = text.decode("utf-8", "replace").strip()[:2000]
     hint = ""
     if status in {401, 403, 405}:
@@ -106,13 +107,13 @@ def _read(status: int, text: bytes) -> Any:
 
 
 def _token(file: str | None) -> str:
-    """Read the token. Raises Refused for a text that cannot be one, and would fail in a field."""
+    """Read the token. Raises Refused if the text cannot be sent in a header."""
     if file is None:
         place, token = f"environment {TOKEN}", os.environ.get(TOKEN, "").strip()
     else:
         place, token = f"--token-file: {file}", _read_token(Path(file))
     if not token.isascii() or not token.isprintable():
-        raise Refused(f"{place} holds no token: that is one line of printable ASCII")
+        raise Refused(f"{place} holds no token: a token is one line of printable ASCII")
     return token
 
 

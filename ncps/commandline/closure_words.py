@@ -1,4 +1,4 @@
-"""The words of `ncps pin` and `ncps rm`."""
+"""The steps and flags of `ncps pin` and `ncps rm`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ _CALLING: Final = (
     Word(
         name="--server",
         metavar="URL",
-        help="The daemon, http://HOST:PORT; default: the one with these settings, on this machine.",
+        help="The daemon, http://HOST:PORT; default: the daemon with these settings on this "
+        "machine.",
     ),
     Word(
         name="--token-file",
@@ -29,7 +30,7 @@ _RUN_PINS: Final = "ncps.commandline.closures:pin"
 
 PINS: Final = Command(
     name="pin",
-    help="Keep closures of store paths in the store, by way of the running daemon.",
+    help="Ask the running daemon to keep closures of store paths in the store.",
     children=(
         Command(
             name="add",
@@ -41,9 +42,11 @@ PINS: Final = Command(
                 Word(
                     name="--expires",
                     metavar="DURATION",
-                    help="Time until the pin ends, such as 90d or 12h; default: it does not.",
+                    help="Time until the pin ends, such as 90d or 12h; default: it does not end.",
                 ),
-                Word(name="--fetch", help="Fetch what is missing, also the path itself."),
+                Word(
+                    name="--fetch", help="Fetch missing paths of the closure, also the path itself."
+                ),
                 *_CALLING,
             ),
         ),
@@ -55,7 +58,7 @@ PINS: Final = Command(
         ),
         Command(
             name="list",
-            help="List the pins, and what they miss.",
+            help="List the pins, and the number of their missing paths.",
             run=_RUN_PINS,
             words=(Word(name="--json", help="Print a JSON array."), *_CALLING),
         ),
@@ -64,22 +67,24 @@ PINS: Final = Command(
 
 REMOVE: Final = Command(
     name="rm",
-    help="Remove store paths with their NARs, by way of the running daemon.",
+    help="Ask the running daemon to remove store paths with their NARs.",
     run="ncps.commandline.closures:remove",
     words=(
         _PATHS,
         Word(
             name="--closure",
-            help="Remove those paths of the closure, too, that nothing else here refers to.",
+            help="Also remove the paths of the closure that no other path here refers to.",
         ),
         Word(
             name="--never-again",
-            help="Never fetch the path or its NAR again, and never take it from a client.",
+            help="Never fetch the path or its NAR again, and never accept it from a client.",
         ),
         DRY_RUN,
-        Word(name="--force", help="Remove it although a pin holds it."),
-        Word(name="--list-blocked", help="List the paths that never come back."),
-        Word(name="--unblock", help="Let the paths be fetched again."),
+        Word(name="--force", help="Remove the path even if a pin keeps it."),
+        Word(
+            name="--list-blocked", help="List the paths that are never fetched or accepted again."
+        ),
+        Word(name="--unblock", help="Allow the paths to be fetched again."),
         *_CALLING,
     ),
 )

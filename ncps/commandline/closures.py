@@ -1,7 +1,7 @@
-"""`ncps pin` and `ncps rm`: closures that stay, and paths that go, by way of a running daemon.
+"""The commands `ncps pin` and `ncps rm`, which keep closures and remove paths.
 
-They ask the daemon, since only it can tell its workers and replicas what has changed, and knows the
-NARs that are arriving.
+They ask a running daemon: only the daemon can tell its workers and replicas of a change, and only
+it knows the NARs that are arriving.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH: Final = 500
 
 
 def pin(options: Namespace, settings: Settings) -> int:
-    """Run `ncps pin`. Raises NcpsError if that fails, WrongWords if the words are wrong."""
+    """Run `ncps pin`. Raises NcpsError if that fails, WrongWords if an argument is wrong."""
     caller = Caller.of(options, settings)
     step = options.command.partition(" ")[2]
     if step == "list":
@@ -35,7 +35,7 @@ def pin(options: Namespace, settings: Settings) -> int:
     for digest in digests:
         if step == "rm":
             caller.ask("DELETE", f"/pin/{digest}.narinfo")
-            _say(f"{digest} is not pinned any more")
+            _say(f"{digest} is no longer pinned")
             continue
         wishes = {"label": options.label, "expires": options.expires}
         query = {name: value for name, value in wishes.items() if value}
@@ -46,7 +46,7 @@ def pin(options: Namespace, settings: Settings) -> int:
 
 
 def remove(options: Namespace, settings: Settings) -> int:
-    """Run `ncps rm`. Raises NcpsError if that fails, WrongWords if the words are wrong."""
+    """Run `ncps rm`. Raises NcpsError if that fails, WrongWords if an argument is wrong."""
     caller = Caller.of(options, settings)
     if options.list_blocked:
         for block in caller.ask("GET", "/api/v1/blocked"):
@@ -89,9 +89,11 @@ def _note(line: str) -> None:
 
 
 def _digests(paths: Sequence[str]) -> list[str]:
-    """Read the hash parts of store paths, of URLs of narinfos, or by themselves."""
+    """Return the hash parts of store paths, of URLs of narinfos, or of plain hash parts."""
     if not paths:
-        raise WrongWords("which path? /nix/store/HASH-NAME, its hash part, or the URL of a narinfo")
+        raise WrongWords(
+            "name a path: /nix/store/HASH-NAME, its hash part, or the URL of a narinfo"
+        )
     found = []
     for path in paths:
         match = _DIGEST.fullmatch(path.rstrip("/"))
@@ -135,5 +137,5 @@ def _tell_removed(report: dict[str, Any], *, dry_run: bool) -> None:
         _note(f"{word} {report['count'] - len(report['removed'])} more paths")
     for path in report["busy"]:
         _note(f"{path} stays: another process is fetching it; try again")
-    kept = f", {report['kept']} stay because others need them" if report["kept"] else ""
+    kept = f", {report['kept']} stay because other paths need them" if report["kept"] else ""
     _note(f"{word} {report['count']} paths ({report['size']} bytes){kept}")

@@ -1,6 +1,6 @@
-"""`ncps completion SHELL`: the commands and flags, for bash, zsh and fish.
+"""The command `ncps completion SHELL`: a completion script for bash, zsh or fish.
 
-The scripts hold all words, so that a shell completes without starting Python.
+The scripts hold all commands and flags, so that a shell completes without starting Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def command(options: Namespace) -> int:
 
 
 def _settings() -> dict[str, str]:
-    """Return the flags of all settings that have an effect, each with its explanation."""
+    """Return the flags of all settings that have an effect, each with its help."""
     found = {f"--{row.flag}": row.help for row in TABLE if row.status is Status.ACTIVE}
     secret = {flag for flag in by_flag() if flag.endswith("-file")}
     for row in TABLE:
@@ -43,7 +43,7 @@ def _path_flags() -> set[str]:
 
 
 def _value_flags() -> set[str]:
-    """Return the flags that a value of another kind follows."""
+    """Return the flags whose value is not the name of a file."""
     found = {f"--{row.flag}" for row in TABLE if not row.is_flag_alone_true}
     words = [word for _, each in every_command() for word in each.words]
     found |= {word.name for word in words if word.is_flag and word.metavar}
@@ -60,7 +60,7 @@ def _shown(commands: Iterable[Command]) -> dict[str, str]:
 
 
 def _next_words(name: str, each: Command) -> dict[str, str]:
-    """Return the words that may follow a command and are no flags."""
+    """Return the words, other than flags, that may follow a command."""
     if name == "help":
         return {**_shown(COMMANDS), **_shown(child for c in COMMANDS for child in c.children)}
     choices = {choice: "" for word in each.words for choice in word.choices}
@@ -68,7 +68,7 @@ def _next_words(name: str, each: Command) -> dict[str, str]:
 
 
 def _flags(each: Command) -> dict[str, str]:
-    """Return the flags of a command, but for the settings."""
+    """Return the flags of a command, without the settings."""
     own = {word.name: word.help for word in each.words if word.is_flag}
     return {**own, "--help": "Explain this command."}
 
@@ -82,7 +82,7 @@ def _spoken() -> list[tuple[str, Command]]:
 
 
 def _pattern(name: str, each: Command) -> str:
-    """Return the names of a command, after the words above it, as a `case` has them."""
+    """Return the full names of a command as a pattern of `case`."""
     return "|".join(f'"{spoken}"' for spoken in (name, *each.aliases))
 
 
@@ -91,9 +91,9 @@ def _known() -> str:
 
 
 def _filled(script: str, cases: Mapping[str, str], settings: str) -> str:
-    """Fill a script with the words of all commands.
+    """Fill a script with all commands and flags.
 
-    :param cases: the words to offer after each command.
+    :param cases: by pattern of commands, the shell code that sets the words to offer.
     """
     paths, values = _path_flags(), _value_flags()
     return script.format(
@@ -211,7 +211,7 @@ def _fish_quoted(text: str) -> str:
 
 
 def _described(words: Mapping[str, str]) -> str:
-    """Write words as an array of zsh has them, each with its explanation after a colon."""
+    """Write words as elements of a zsh array, each with its help after a colon."""
     return " ".join(
         _quoted(f"{word}:{_first_sentence(help_)}" if help_ else word)
         for word, help_ in words.items()
@@ -234,7 +234,7 @@ def _zsh() -> str:
 
 
 def _fish() -> str:
-    """Write a `complete` for each word and flag; its condition is the words before it."""
+    """Write a `complete` for each word and flag, on condition of the words before it."""
     lines = [
         "# Completion of ncps for fish, made by `ncps completion fish`.",
         "complete -c ncps -f",

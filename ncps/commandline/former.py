@@ -1,6 +1,6 @@
-"""The commands that only the Go program has: each says what takes its place.
+"""The commands that only the Go program has: each says what replaces it.
 
-The exit code is 0 where nothing is to be done, so that hooks which call them pass, else 2.
+The exit code is 0 if there is nothing to do, so that scripts which call them go on, else 2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHUNKS: Final = "store/chunk/"
 _INSTEAD: Final[Mapping[str, str]] = {
     "fsck": (
         "ncps checks each NAR while it arrives, and later while it runs (cache-verify-rate), and"
-        " removes files that belong to nothing; /readyz and the log tell what it finds"
+        " removes files without a record; /readyz and the log say what it finds"
     ),
     "migrate-narinfo": (
         "ncps reads the narinfos of a store itself; if its database is lost, `ncps rebuild` makes"
@@ -33,11 +33,11 @@ _INSTEAD: Final[Mapping[str, str]] = {
 
 
 def say(options: Namespace, settings: Settings) -> int:
-    """Print the line of a command; return 0 if nothing is to be done."""
+    """Print the line of a command; return 0 if there is nothing to do."""
     name = options.command
     if name == "migrate-chunks-to-nar":
         return _chunks(name, settings)
-    sys.stdout.write(f"ncps: {name}: nothing to be done: {_INSTEAD[name]}\n")
+    sys.stdout.write(f"ncps: {name}: nothing to do: {_INSTEAD[name]}\n")
     return 0
 
 
@@ -50,23 +50,23 @@ def _chunks(name: str, settings: Settings) -> int:
         sys.stderr.write(f"ncps: error: {name}: cannot tell whether there are chunks: {error}\n")
         return TO_BE_DONE
     if not has_chunks:
-        sys.stdout.write(f"ncps: {name}: nothing to be done: there are no chunks in {where}\n")
+        sys.stdout.write(f"ncps: {name}: nothing to do: there are no chunks in {where}\n")
         return 0
     sys.stderr.write(
         f"ncps: error: {name}: {where} has chunks below {CHUNKS}, which only the Go program can"
-        f" read: run its {name} before it is replaced; without it, ncps fetches these NARs again\n"
+        f" read: run its {name} before you replace it, or ncps fetches these NARs again\n"
     )
     return TO_BE_DONE
 
 
 def _bucket_has_chunks(s3: S3Settings) -> bool:
-    from ncps.assembly.bucket import holds_blocking  # noqa: PLC0415 - boto3, which takes long
+    from ncps.assembly.bucket import holds_blocking  # noqa: PLC0415 - imports boto3, which is slow
 
     return holds_blocking(s3, CHUNKS)
 
 
 def _has_file(directory: Path) -> bool:
-    """Whether a file lies below a directory. Raises Unavailable if that cannot be told."""
+    """Whether a directory holds a file at any depth. Raises Unavailable if it cannot be read."""
     try:
         return any(path.is_file() for path in directory.rglob("*"))
     except FileNotFoundError:

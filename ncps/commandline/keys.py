@@ -1,7 +1,7 @@
-"""`ncps keys`: show, make, bring along and replace the key that the store keeps.
+"""The command `ncps keys`, which shows, makes, imports and replaces the key in the store.
 
-The commands read and write the store alone, so they work beside running daemons. These notice a
-rotation by themselves and say so in `/readyz`; they sign by it once they are reloaded or restarted.
+It reads and writes the store only, so it works beside running daemons. These notice a rotation by
+themselves and report it in `/readyz`; they use the new key after a reload or restart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ncps.settings.schema.tree import Settings
 from ncps.storage import keys
 
 DEADLINE_S: Final = 120.0
-_MAKERS: Final = "`ncps keys generate` or the first start make it"
+_MAKERS: Final = "`ncps keys generate` or the first start makes it"
 _LONGEST: Final = timedelta(days=3650)
 _LARGEST: Final = 64 * 1024
 
@@ -38,7 +38,7 @@ Act = Callable[[ConfigStore, Settings, Namespace], Coroutine[Any, Any, None]]
 
 
 def command(settings: Settings, options: Namespace) -> int:
-    """Run `ncps keys`. Raises NcpsError if that fails, WrongWords if the words are wrong."""
+    """Run `ncps keys`. Raises NcpsError if that fails, WrongWords if an argument is wrong."""
     step = options.command.partition(" ")[2]
     if step == "generate" and options.output is not None:
         _into_file(Path(options.output), options.name or settings.cache.hostname)
@@ -53,7 +53,7 @@ def _say(line: str) -> None:
 
 
 def _into_file(path: Path, name: str) -> None:
-    """Make a key in a new file, for its owner alone."""
+    """Make a key in a new file that only its owner can read."""
     key = SecretKey.generate(name)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -62,7 +62,7 @@ def _into_file(path: Path, name: str) -> None:
             file.flush()
             os.fsync(fd)
     except FileExistsError:
-        raise Refused(f"{path} exists: name a new file by --output") from None
+        raise Refused(f"{path} exists: name a new file with --output") from None
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}") from error
     _say(str(key.public))
@@ -89,7 +89,7 @@ def _with_store(settings: Settings, options: Namespace, act: Act) -> int:
 
 
 def _check_directory(settings: Settings, *, makes: bool) -> None:
-    """Raise Refused if there is no store yet, or it is another user's."""
+    """Raise Refused if there is no store yet, or if another user owns it."""
     root = settings.cache.storage.local
     if root is None:
         return
@@ -122,7 +122,7 @@ async def _show(config: ConfigStore, settings: Settings, options: Namespace) -> 
     imported = imported_key(settings)
     value = await config.get(NAME)
     if imported is None and value is None:
-        raise Refused(f"the store keeps no key yet: {_MAKERS}")
+        raise Refused(f"the store has no key yet: {_MAKERS}")
     kept = None if value is None else parse_key(value)
     present = kept if imported is None else SecretKey.parse(imported)
     assert present is not None
@@ -134,7 +134,7 @@ async def _show(config: ConfigStore, settings: Settings, options: Namespace) -> 
             word = "signs until" if now < each.until else "has signed until"
             _say(f"{each.public}  {word} {_moment(each.until)}")
     if kept is not None and kept.public != present.public:
-        _say(f"{kept.public}  lies in the store, and cache-secret-key-path goes before it")
+        _say(f"{kept.public}  is in the store, but cache-secret-key-path overrides it")
 
 
 def _moment(at: datetime) -> str:
@@ -150,22 +150,22 @@ async def _import(config: ConfigStore, settings: Settings, options: Namespace) -
 
 
 async def _first(config: ConfigStore, settings: Settings, key: SecretKey) -> None:
-    """Keep a key where there is none."""
+    """Put the first key into the store. Raises Refused if it has another key."""
     _check_import(settings, key)
     there = parse_key(await config.create(NAME, key.export().encode()))
     if there.public != key.public:
         raise Refused(
-            f"the store keeps the key {there.public} already: `ncps keys rotate` replaces it"
+            f"the store already has the key {there.public}: `ncps keys rotate` replaces it"
         )
     _say(str(there.public))
 
 
 def _check_import(settings: Settings, present: SecretKey) -> None:
-    """Refuse to work on a key of the store that no daemon would sign with."""
+    """Raise Refused if `cache-secret-key-path` overrides the key of the store."""
     imported = imported_key(settings)
     if imported is not None and SecretKey.parse(imported).public != present.public:
         raise Refused(
-            f"cache-secret-key-path gives {SecretKey.parse(imported).public}, which goes before"
+            f"cache-secret-key-path gives {SecretKey.parse(imported).public}, which overrides"
             " the key in the store: leave that setting out first"
         )
 
@@ -180,22 +180,22 @@ async def _rotate(config: ConfigStore, settings: Settings, options: Namespace) -
     if value is not None:
         _check_import(settings, parse_key(value))
     new, former = await rotate(config, wish, datetime.now(UTC).replace(microsecond=0))
-    _say(f"{new}  signs, once the daemons are reloaded or restarted")
+    _say(f"{new}  signs after a reload or restart of the daemons")
     if former.until > former.since:
-        _say(f"{former.public}  signs beside it until {_moment(former.until)}")
-        _say("Add the new key to trusted-public-keys of all clients before that moment.")
+        _say(f"{former.public}  also signs until {_moment(former.until)}")
+        _say("Add the new key to trusted-public-keys of all clients before that time.")
     else:
-        _say(f"{former.public}  signs no more from then on")
-        _say("Put the new key in its place in trusted-public-keys of all clients now.")
+        _say(f"{former.public}  no longer signs after that")
+        _say("Replace the former key by the new one in trusted-public-keys of all clients now.")
     if settings.cache.secret_key_path is not None:
         _say(
-            "cache-secret-key-path still names the former key: leave it out, or the daemons sign"
-            " with that as before."
+            "cache-secret-key-path still gives the former key: leave that setting out, or the"
+            " daemons go on signing with the former key."
         )
 
 
 def _overlap(text: str) -> timedelta:
-    """Read the time of the flag. Raises WrongWords if it is no time."""
+    """Read the duration of the flag. Raises WrongWords if it is none, or is too long."""
     kind = duration()
     try:
         found = timedelta(seconds=float(str(kind.parse(text))))
@@ -207,7 +207,7 @@ def _overlap(text: str) -> timedelta:
 
 
 def _given(name: str) -> SecretKey:
-    """Read the key of a file, or of standard input."""
+    """Read a key from a file, or from standard input."""
     if name != "-":
         return key_in(Path(name))
     try:

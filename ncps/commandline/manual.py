@@ -1,4 +1,4 @@
-"""`ncps man`: the manual page, made from the commands and the table of settings."""
+"""The command `ncps man`: a manual page from the commands and the table of settings."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ncps.commandline.words import every_command
 from ncps.settings.report import groups
 
 _WRITTEN: Final = "2026-11-28"
-"""When the texts of this module were written; the rest is as new as the program."""
+"""The date of the texts in this module."""
 
 _EXIT_CODES: Final = (
-    ("0", "The command has done its work; `serve` was told to stop."),
+    ("0", "The command has succeeded; `serve` has ended after a signal."),
     ("1", "The command has failed, or the daemon could not start. The last line says why."),
     ("2", "The command line or a setting is wrong."),
     ("130", "The command was interrupted."),
 )
 _SIGNALS: Final = (
-    ("SIGTERM, SIGINT", "End the daemon in order; a second one cuts running answers off."),
+    ("SIGTERM, SIGINT", "Stop the daemon after its running answers; a second one cuts them off."),
 )
 _FILES: Final = (
-    ("~/.config/ncps/config.yaml", "The settings, if no other file is named."),
-    ("~/.local/state/ncps/", "The data, if no other place is named: storage/ and db/."),
-    ("config/cache.key", "In the storage: the key that signs. It cannot be made again."),
+    ("~/.config/ncps/config.yaml", "The settings, if --config names no other file."),
+    ("~/.local/state/ncps/", "The data, in storage/ and db/, if the settings name no other place."),
+    ("config/cache.key", "In the storage: the signing key. It cannot be made again."),
 )
 _EXAMPLES: Final = (
-    ("ncps serve", "Run with no configuration at all, on 127.0.0.1:8501."),
-    ("ncps serve --server-addr :8501 --cache-max-size 200G", "Serve a network, within a limit."),
+    ("ncps serve", "Run without any configuration, on 127.0.0.1:8501."),
+    ("ncps serve --server-addr :8501 --cache-max-size 200G", "Serve a network, with a limit."),
     ("ncps keys show", "Print the key that clients must trust."),
-    ("ncps settings --json", "Print all settings for a program."),
+    ("ncps settings --json", "Print all settings as JSON, for a program."),
 )
 
 
@@ -61,8 +61,8 @@ def _lines() -> Iterator[str]:
     yield "\\fIVALUE\\fR ...]"
     yield ".SH DESCRIPTION"
     yield _text(
-        "ncps stands between Nix and the binary caches on the net. It fetches each store path once,"
-        " checks it, signs it with its own key, keeps it, and serves it from then on."
+        "ncps stands between Nix and the binary caches on the internet. It fetches each store path"
+        " once, checks it, signs it with its own key, keeps it, and serves it from then on."
     )
     yield ".PP"
     yield _text(
@@ -124,7 +124,7 @@ def _item(name: str, text: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Write a text so that roff takes no part of it for a request, nor a dash for a hyphen."""
+    """Escape a text for roff, so that it reads no part as a request and prints plain dashes."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("\n", " ")
     escaped = escaped.replace("`", "\\(ga").replace("'", "\\(aq").replace("^", "\\(ha")
     escaped = escaped.replace("~", "\\(ti")

@@ -1,4 +1,4 @@
-"""A command that needs a reactor once."""
+"""The reactor of a one-shot command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ncps.errors import NcpsError
 
 
 def run_once(work: Callable[[Any], Coroutine[Any, Any, None]]) -> int:
-    """Run a coroutine function, which is given the reactor, to its end; return the exit code.
+    """Call `work` with the reactor and run its coroutine to the end; return the exit code.
 
-    Raises the NcpsError that it raises. Another error is printed, and gives exit code 1.
+    Raises the NcpsError that the coroutine raises. Another error is printed and gives exit code 1.
     """
     failure: NcpsError | None = None
 

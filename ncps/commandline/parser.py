@@ -19,7 +19,7 @@ from ncps.settings.showing import quote
 from ncps.settings.table import by_flag
 
 DESCRIPTION: Final = "A pull-through binary cache for Nix."
-_REST: Final = "Every setting that `ncps serve --help` explains is understood here too."
+_REST: Final = "This command accepts all settings that `ncps serve --help` explains."
 _FORMER: Final = (
     "The Go program's fsck, migrate-narinfo, migrate-nar-to-chunks and migrate-chunks-to-nar say"
     " what takes their place."
@@ -32,7 +32,7 @@ _UNNAMED: Final = frozenset(
     for command in COMMANDS
     for name in (*command.aliases, *([command.name] if command.is_former else []))
 )
-"""Words that are commands, and that nobody is told to use."""
+"""Commands that messages and help do not name."""
 
 
 class WrongWords(Exception):
@@ -40,10 +40,10 @@ class WrongWords(Exception):
 
 
 class UnknownWord(WrongWords):
-    """A word stands where a command, a step or a shell should.
+    """A word in the place of a command, a step or a shell is unknown.
 
     :param place: `command`, `step` or `shell`.
-    :param what: could stand there, for the message.
+    :param what: the right words, for the message.
     """
 
     def __init__(self, place: str, text: str, what: str) -> None:
@@ -54,10 +54,10 @@ class UnknownWord(WrongWords):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of printing a usage of a hundred flags."""
+    """A parser that raises errors instead of printing the usage of a hundred flags."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Say which command, step or shell was probably meant, or else what there is."""
+        """Raise UnknownWord, which names the closest command, step or shell, or all of them."""
         if action.choices is None or value in action.choices:
             return
         text = str(value)[:_LONGEST]
@@ -72,10 +72,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Later:
-    """Stands in for the parser of a command, which is made when the command is read.
+    """The parser of a command, made only when the command is parsed.
 
-    :param options: of the parser.
-    :ivar fill: adds to the parser what it understands.
+    :param options: arguments of the constructor of `_Parser`.
+    :ivar fill: adds arguments and steps to the parser.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -83,20 +83,20 @@ class _Later:
         self._options = options
 
     def _check_help(self, action: argparse.Action) -> None:
-        """See `ArgumentParser`, which adds no command without it from Python 3.14 on."""
+        """Do nothing; `ArgumentParser` of Python 3.14 and later calls this for each command."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None, **rest: Any) -> Any:
-        """See `ArgumentParser`."""
+        """Make the parser and parse, as `ArgumentParser.parse_known_args` does."""
         parser = _Parser(**self._options)
         self.fill(parser)
         return parser.parse_known_args(args, namespace, **rest)
 
 
 class _Settings:
-    """Adds settings to parsers: only those that the arguments mention, and those that help shows.
+    """The settings as arguments of parsers: those that the arguments mention or the help shows.
 
-    :param given: filled with the texts of settings by flag while a parser parses.
-    :param arguments: that will be parsed; None if they are not known yet.
+    :param given: parsers add the texts of settings to it, by flag.
+    :param arguments: the arguments that will be parsed; None if they are not known yet.
     """
 
     def __init__(self, given: dict[str, list[str]], arguments: Sequence[str] | None) -> None:
@@ -106,7 +106,7 @@ class _Settings:
         self._is_help = words is None or not words.isdisjoint(("-h", "--help"))
 
     def add(self, parser: argparse.ArgumentParser, *, shown: bool) -> None:
-        """Let a parser take settings; General ones are always in its help."""
+        """Add settings to a parser; General ones are always in its help."""
         for name, members in groups().items():
             is_shown = (shown or name == "General") and self._is_help
             group = parser.add_argument_group(heading(name, members)) if is_shown else parser
@@ -149,7 +149,7 @@ BORROWED: Final = (
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Keeps the line that names a setting apart from its explanation, and names in one piece."""
+    """A formatter that keeps the line breaks of a help text, and never splits a name."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return [
@@ -160,7 +160,7 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class _Give(argparse.Action):
-    """Notes a setting's text under its flag, in each parser."""
+    """An action that adds the text of a setting to `given`, under its flag."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ def heading(group: str, members: Sequence[Setting]) -> str:
 
 
 def settings_help() -> str:
-    """Return the explanation of every setting, by group, as `ncps serve --help` has it."""
+    """Return the help of every setting, by group, as `ncps serve --help` prints it."""
     parser = _Parser(add_help=False, usage=argparse.SUPPRESS, formatter_class=_Formatter)
     _Settings({}, None).add(parser, shown=True)
     return parser.format_help()
@@ -241,7 +241,7 @@ def _add_command(
     command: Command,
     above: str = "",
 ) -> None:
-    """Add a command; only the help of `serve` explains the settings, which most take as well."""
+    """Add a command. Most commands accept settings; only the help of `serve` explains them."""
     name = f"{above}{command.name}"
     shown: dict[str, Any] = {} if command.is_former else {"help": command.help}
     own = [usage_of(word) for word in command.words if not command.is_former]
@@ -262,7 +262,7 @@ def _add_command(
 
 
 def _fill(settings: _Settings, command: Command, name: str, parser: _Parser) -> None:
-    """Let the parser of a command take its words, steps and settings."""
+    """Add the arguments, steps and settings of a command to its parser."""
     parser.set_defaults(
         command=name,
         run=command.run,
@@ -285,13 +285,13 @@ def _subparsers(parser: _Parser, word: str) -> argparse._SubParsersAction[Any]:
 
 
 def which_step(name: str, command: Command) -> str:
-    """Return a question that names the steps of a command; empty if it has none."""
+    """Return a message that names the steps of a command; empty if it has none."""
     steps = [f"`ncps {name} {child.name}`: {child.help}" for child in command.children]
     return f"which step? {' '.join(steps)}" if steps else ""
 
 
 def usage_of(word: Word) -> str:
-    """Return a word as it stands in a usage line, in brackets if it may be left out."""
+    """Return a word as a usage line shows it, in brackets if it is optional."""
     if not word.is_flag:
         return f"[{word.metavar} ...]" if word.many == "*" else word.metavar
     return f"[{word.name} {word.metavar}]" if word.metavar else f"[{word.name}]"
@@ -302,8 +302,8 @@ def build_parser(
 ) -> argparse.ArgumentParser:
     """Make the parser.
 
-    :param given: filled with the settings' texts by flag while it parses.
-    :param arguments: that it will parse; it understands all of them, and little more.
+    :param given: the parser adds the texts of settings to it, by flag.
+    :param arguments: the arguments that it will parse; it knows only the settings in them.
     """
     parser = _Parser(
         prog="ncps",
@@ -323,7 +323,7 @@ def build_parser(
 
 
 def spell_out(arguments: Sequence[str]) -> list[str]:
-    """Write `--flag` of a boolean as `--flag=true`, so that it never takes the next word."""
+    """Write `--flag` of a boolean as `--flag=true`, so that the next word is not its value."""
     booleans = {f"--{flag}" for flag, setting in by_flag().items() if setting.is_flag_alone_true}
     found: list[str] = []
     for i, argument in enumerate(arguments):
@@ -334,14 +334,14 @@ def spell_out(arguments: Sequence[str]) -> list[str]:
 
 
 def describe_word(error: UnknownWord, words: Sequence[str]) -> list[str]:
-    """Return a sentence about a word that is no command, and that may be a part of a secret.
+    """Return a sentence about an unknown word, which may be a part of a secret.
 
     :param words: all words of the command line.
     """
     before = words[: words.index(error.text)] if error.text in words else words
     known = {word.name for word in _all_words(COMMANDS)} if error.place != "command" else set()
     unknown = [flag for flag in _flags(before) if flag[2:] not in by_flag() and flag not in known]
-    if unknown:  # the word may be its value
+    if unknown:  # the word may be the value of the unknown flag
         return describe_unknown(unknown, words)
     doubt = _doubt(before)
     return [f"unknown {error.place}{doubt}: {error.what}" if doubt else str(error)]
@@ -358,7 +358,7 @@ def _flags(words: Sequence[str]) -> list[str]:
 
 
 def _doubt(words: Sequence[str]) -> str:
-    """Say why a word after these is not repeated; empty if it may be."""
+    """Return the reason not to repeat a word that follows these; empty if there is none."""
     for flag in _flags(words):
         setting = by_flag().get(flag[2:])
         if setting is not None and setting.is_secret:
@@ -367,7 +367,7 @@ def _doubt(words: Sequence[str]) -> str:
 
 
 def describe_unknown(left: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return a sentence for each word that no command understands.
+    """Return a sentence for each word that the parser left over.
 
     :param words: all words of the command line.
     """

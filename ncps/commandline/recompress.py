@@ -1,7 +1,7 @@
-"""`ncps nar recompress`: a NAR in another compression becomes one in zstd.
+"""The command `ncps nar recompress`, which writes a NAR in zstd.
 
-The file is read, decompressed, checked, compressed and written piece by piece. Another library than
-the one that wrote the file reads it again before it gets its name.
+It reads, decompresses, checks, compresses and writes the file piece by piece. Before the new file
+gets its name, another library than the one that compressed it reads it again.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from ncps.storage.directories import sync_directory
 from ncps.storage.os_errors import reading, writing
 
 _ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end the command, the latter when its terminal is closed."""
+"""Signals that end the command; the second one comes when its terminal is closed."""
 SUFFIXES: Final = (".xz", ".lzma", ".bz2", ".bzip2", ".zst", ".zstd", ".br", ".gz", ".gzip", ".lz4")
 """Endings of compressed files, which the ending of the new file replaces."""
 
 
 @frozen(kw_only=True)
 class Recompression:
-    """The words of the command.
+    """The arguments of the command.
 
     :param target: None for the source's name with another ending.
     :param threads: 0 for one per processor.
-    :param replaces: whether a file that has the target's name is replaced.
+    :param replaces: whether a file with the target's name is replaced.
     """
 
     source: Path
@@ -53,19 +53,19 @@ class Recompression:
 
 @frozen
 class _Unfinished:
-    """A file that has no name of its own yet."""
+    """The new file, under a temporary name."""
 
     file: IO[bytes]
     path: Path
 
     def write(self, data: bytes) -> None:
-        """Append. Raises StorageFull or Unavailable if the disk does not take it."""
+        """Append. Raises StorageFull if the disk is full, Unavailable if the write fails."""
         with writing(str(self.path)):
             self.file.write(data)
 
 
 def command(options: Namespace) -> int:
-    """Run the command with its parsed words. See `recompress`."""
+    """Run the command with its parsed arguments; see `recompress`."""
     return recompress(
         Recompression(
             source=Path(options.file),
@@ -79,10 +79,10 @@ def command(options: Namespace) -> int:
 
 
 def recompress(wanted: Recompression) -> int:
-    """Recompress a file and print the facts of the new one, as a narinfo has them.
+    """Recompress a file and print the fields of a narinfo for the new file.
 
-    Raises Refused if the file is no NAR in a known compression or the new one has no place, Corrupt
-    if the file is damaged, StorageFull or Unavailable if a file cannot be read or written.
+    Raises Refused if the file is no NAR in a known compression or the new file may not have its
+    name, Corrupt if the file is damaged, StorageFull or Unavailable if a read or write fails.
     """
     target = _target(wanted)
     with reading(str(wanted.source)), wanted.source.open("rb") as source:
@@ -113,20 +113,20 @@ def _target(wanted: Recompression) -> Path:
         is_file = target.is_file()
         is_source = is_there and source.exists() and target.samefile(source)
     if is_source:
-        raise Refused(f"{target} is the file to read: name another one by --output")
+        raise Refused(f"{target} is the file to read: name another one with --output")
     if is_there and not is_file:
-        raise Refused(f"{target} is no file: name a file by --output")
+        raise Refused(f"{target} is not a file: name a file with --output")
     if is_there and not wanted.replaces:
         raise _taken(target)
     return target
 
 
 def _taken(target: Path) -> Refused:
-    return Refused(f"{target} exists: name another file by --output, or replace it by --force")
+    return Refused(f"{target} exists: name another file with --output, or replace it with --force")
 
 
 def _compression(source: IO[bytes], path: Path) -> str:
-    """Return the compression of a file. Raises Refused if it can be no NAR."""
+    """Return the compression of a file. Raises Refused if the file cannot be a NAR."""
     head = source.read(len(MAGIC))
     source.seek(0)
     if head == MAGIC:
@@ -170,7 +170,7 @@ def _proven(new: _Unfinished, nar_hash: Hash) -> tuple[Hash, int]:
 
 
 def _publish(new: Path, target: Path, *, replaces: bool) -> None:
-    """Give the file its name. Raises Refused if another file has got that name meanwhile."""
+    """Give the file its name. Raises Refused if another file has that name meanwhile."""
     with writing(str(target)):
         if replaces:
             new.replace(target)
@@ -184,7 +184,7 @@ def _publish(new: Path, target: Path, *, replaces: bool) -> None:
 
 @contextmanager
 def _beside(target: Path) -> Iterator[_Unfinished]:
-    """Give an unfinished file in the target's directory, and remove it in the end."""
+    """Yield an unfinished file in the target's directory, and remove it at the end."""
     path = target.with_name(f".{target.name[:50]}.{secrets.token_hex(8)}")
     with writing(str(target)):
         new = path.open("x+b")
@@ -201,5 +201,5 @@ def _beside(target: Path) -> Iterator[_Unfinished]:
 
 
 def _stop(number: int, _frame: object) -> None:
-    """End by an exception, so that the unfinished file is removed."""
+    """Raise SystemExit, so that the unfinished file is removed."""
     raise SystemExit(128 + number)

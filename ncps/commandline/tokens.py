@@ -1,8 +1,7 @@
-"""`ncps token`: make, list and revoke the tokens of clients.
+"""The command `ncps token`, which makes, lists and revokes the tokens of clients.
 
-The commands work on the database alone, so they work beside running daemons, which notice a change
-within seconds. A token goes to standard output and nowhere else, when it is made; all else that is
-said goes to standard error.
+It uses the database only, so it works beside running daemons, which notice a change within
+seconds. A new token goes to standard output only; all messages go to standard error.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ Act = Callable[[Tokens, Namespace], Coroutine[Any, Any, None]]
 
 
 def command(options: Namespace, settings: Settings) -> int:
-    """Run `ncps token`. Raises NcpsError if that fails, WrongWords if the words are wrong."""
+    """Run `ncps token`. Raises NcpsError if that fails, WrongWords if an argument is wrong."""
     step = options.command.partition(" ")[2]
     if step == "netrc":
         return _netrc(options)
@@ -54,8 +53,8 @@ def command(options: Namespace, settings: Settings) -> int:
     _check_owner(settings)
     if migrate.status(engine).pending:
         raise Refused(
-            "the database is not there yet, or of an earlier version: start ncps once, or run"
-            " `ncps migrate up`"
+            "the database does not exist yet, or is of an earlier version: start ncps once, or "
+            "run `ncps migrate up`"
         )
 
     async def work(reactor: Any) -> None:
@@ -80,7 +79,7 @@ def _note(line: str) -> None:
 
 
 def _check_owner(settings: Settings) -> None:
-    """Raise Refused if files beside the database would belong to another user than the daemon."""
+    """Raise Refused if another user owns the database: new files beside it would be ours."""
     where = settings.cache.database_url
     if not where.is_file:
         return
@@ -98,7 +97,7 @@ def _check_owner(settings: Settings) -> None:
 
 
 def _check_words(options: Namespace) -> None:
-    """Read the words of `create`. Raises WrongWords if one makes no sense."""
+    """Read the arguments of `create`. Raises WrongWords if one is wrong."""
     if not options.name:
         raise WrongWords("--name is missing: a name for the token, such as --name ci")
     if _NAME.fullmatch(options.name) is None or options.name.startswith(PREFIX):
@@ -135,7 +134,7 @@ def _lifetime(text: str) -> timedelta | None:
 
 def _check_host(host: str, flag: str) -> None:
     if _HOST.fullmatch(host) is None:
-        raise WrongWords(f"{flag}: should be the host name in the URL of the cache, without port")
+        raise WrongWords(f"{flag}: should be the host name in the URL of the cache, without a port")
 
 
 async def _create(tokens: Tokens, options: Namespace) -> None:
@@ -154,7 +153,7 @@ async def _create(tokens: Tokens, options: Namespace) -> None:
     end = NEVER if token.expires_at is None else _moment(token.expires_at)
     _note(
         f"token {token.name} (id {token.id}) for {_scopes(token)}, expires: {end}."
-        " It is shown this once."
+        " It is shown only once."
     )
     _say(secret if options.netrc is None else _line(options.netrc, token.name, secret))
 
@@ -219,7 +218,7 @@ async def _revoke(tokens: Tokens, options: Namespace) -> None:
     if options.name.startswith(PREFIX):
         raise Refused("name the token or its id (`ncps token list`), not the token itself")
     found = await tokens.revoke(options.name)
-    _say(f"token {found.name} (id {found.id}) is revoked since {_moment(found.revoked_at)}")
+    _say(f"token {found.name} (id {found.id}) was revoked at {_moment(found.revoked_at)}")
 
 
 def _netrc(options: Namespace) -> int:
@@ -228,11 +227,11 @@ def _netrc(options: Namespace) -> int:
     _check_host(options.host, "--host")
     if options.name.startswith(PREFIX):
         raise Refused(
-            "other users can read a token in the command line: give it at standard input, and - in"
-            " its place"
+            "other users can read a token in the command line: write - in its place, and give it "
+            "on standard input"
         )
     if options.name != "-":
-        _note("put the token in the place of TOKEN: the database keeps only its hash")
+        _note("replace TOKEN by the token: the database has only its hash")
         _say(_line(options.host, options.name, "TOKEN"))
         return 0
     secret = sys.stdin.read(_LARGEST).strip()

@@ -1,4 +1,4 @@
-"""`ncps version`: the facts that a report of a fault should name."""
+"""The command `ncps version`: the versions that a bug report should name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command and its words, as data."""
+"""A command and its arguments, as data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Word:
     """A flag or a positional argument of one command.
 
     :param name: with dashes in front if it is a flag.
-    :param metavar: stands for the value in the help; empty for a flag without value.
+    :param metavar: the word for the value in the help; empty for a flag without value.
     :param bounds: the least and the largest number, if the value is a number.
-    :param many: how often a positional argument may stand: empty for once, `?` or `*`.
+    :param many: how often a positional argument may be given: empty for once, `?` or `*`.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Word:
 
     @property
     def is_path(self) -> bool:
-        """Whether a shell completes the names of files."""
+        """Whether the value is the name of a file, which a shell can complete."""
         return self.metavar in {"FILE", "PATH"}
 
 
 @frozen(kw_only=True)
 class Command:
-    """A command, or a word that further commands follow.
+    """A command, or a word after which a step follows.
 
-    :param run: function that runs it without settings, as `module:name`; it is given the parsed
-        arguments. Empty for a command of `ncps.cli.Commands`, which is given settings.
-    :param takes_settings: whether each setting is a flag of it.
+    :param run: function that runs it, as `module:name`; its arguments are the parsed arguments and,
+        if the command takes settings, these. Empty for a command of `ncps.cli.Commands`.
+    :param takes_settings: whether each setting is a flag of the command.
     :param is_former: whether only the Go program has it.
     """
 
@@ -56,4 +56,4 @@ class Command:
     is_former: bool = False
 
 
-DRY_RUN: Final = Word(name="--dry-run", help="Only say what would be done.")
+DRY_RUN: Final = Word(name="--dry-run", help="Only print what would be done.")

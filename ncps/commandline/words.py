@@ -26,9 +26,9 @@ _CONCURRENCY: Final = Word(name="--concurrency", metavar="NUMBER", help="Has no 
 
 _KEYS: Final = Command(
     name="keys",
-    help="Show, make, bring along or replace the key that this cache signs with.",
+    help="Show, make, import or replace the key that this cache signs with.",
     children=(
-        Command(name="show", help="Say which keys sign, and until when."),
+        Command(name="show", help="Print the keys that sign, and until when."),
         Command(
             name="generate",
             help="Make the store's key before the first start, or a key in a file.",
@@ -36,45 +36,47 @@ _KEYS: Final = Command(
                 Word(
                     name="--output",
                     metavar="FILE",
-                    help="Write a new secret key into this new file, and leave the store alone.",
+                    help="Write a new secret key into this new file, and do not change the store.",
                 ),
                 Word(
                     name="--name",
                     metavar="NAME",
-                    help="Name of the key by which clients know it; default: cache-hostname.",
+                    help="Name of the key, by which clients know it; default: cache-hostname.",
                 ),
             ),
         ),
         Command(
             name="import",
-            help="Give a store that has no key yet the key of a file.",
+            help="Put the key of a file into a store that has no key yet.",
             words=(
                 Word(
                     name="file",
                     metavar="FILE",
-                    help="Secret key as `nix-store --generate-binary-cache-key` writes it; - is"
-                    " standard input.",
+                    help="Secret key as `nix-store --generate-binary-cache-key` writes it, or - "
+                    "for standard input.",
                 ),
             ),
         ),
         Command(
             name="rotate",
-            help="Give the store a new key. The present one signs beside it for a time.",
+            help="Give the store a new key. The present key also signs for a time.",
             words=(
                 Word(
                     name="--to",
                     metavar="FILE",
-                    help="Secret key to take; default: a new one, with the next number in its"
-                    " name. - is standard input.",
+                    help="Secret key to use, or - for standard input; default: a new one, with "
+                    "the next number in its name.",
                 ),
                 Word(
                     name="--overlap",
                     metavar="DURATION",
-                    help="Time for which the present key signs beside the new one; 0s for a key"
-                    " that must not be trusted any more.",
+                    help="Time for which the present key also signs; 0s for a key that clients "
+                    "must no longer trust.",
                     default="720h",
                 ),
-                Word(name="--again", help="Rotate although the last rotation is not a day ago."),
+                Word(
+                    name="--again", help="Rotate even if the last rotation was less than a day ago."
+                ),
             ),
         ),
     ),
@@ -87,7 +89,7 @@ _NAR: Final = Command(
     children=(
         Command(
             name="recompress",
-            help="Write a NAR in zstd, and say what a narinfo must say of it.",
+            help="Write a NAR in zstd, and print the fields of its narinfo.",
             takes_settings=False,
             run="ncps.commandline.recompress:command",
             words=(
@@ -107,7 +109,7 @@ _NAR: Final = Command(
                     metavar="NUMBER",
                     default=9,
                     bounds=LEVELS,
-                    help="1 is quick, 19 small; 20 to 22 take much memory.",
+                    help="1 is the fastest, 19 makes small files; 20 to 22 take much memory.",
                 ),
                 Word(
                     name="--threads",
@@ -118,8 +120,8 @@ _NAR: Final = Command(
                 ),
                 Word(
                     name="--long",
-                    help="Look for repetitions within 128 MiB. To read the file takes that much"
-                    " memory, too.",
+                    help="Look for repetitions within 128 MiB. Readers of the file need that much "
+                    "memory, too.",
                 ),
                 Word(name="--force", help="Replace the new file if it exists."),
             ),
@@ -131,11 +133,11 @@ _RUN_TOKENS: Final = "ncps.commandline.tokens:command"
 
 _TOKENS: Final = Command(
     name="token",
-    help="Make, list and revoke tokens, by which clients prove who they are.",
+    help="Make, list and revoke tokens, with which clients prove who they are.",
     children=(
         Command(
             name="create",
-            help="Make a token and print it, this once: only its hash is kept.",
+            help="Make a token and print it. It is printed only once: ncps keeps only its hash.",
             run=_RUN_TOKENS,
             words=(
                 Word(name="--name", metavar="NAME", help="Name of the client, for the log."),
@@ -143,20 +145,20 @@ _TOKENS: Final = Command(
                     name="--scope",
                     metavar="SCOPES",
                     default="read",
-                    help="Scopes of the token: read, write, delete, pin, admin (everything), or"
-                    " several of them with commas.",
+                    help="Scopes of the token: read, write, delete, pin, admin (everything), or "
+                    "several, separated by commas.",
                 ),
                 Word(
                     name="--expires",
                     metavar="DURATION",
                     default="90d",
-                    help="How long the token is valid, such as 90d or 12h; never for no end.",
+                    help="Time for which the token is valid, such as 90d or 12h; never for no end.",
                 ),
                 Word(
                     name="--path",
                     metavar="PATTERN",
-                    help="Only for store paths whose whole base name matches this regular"
-                    " expression, such as '.*-hello-.*'.",
+                    help="The token is valid only for store paths whose whole base name matches "
+                    "this regular expression, such as '.*-hello-.*'.",
                 ),
                 Word(
                     name="--netrc",
@@ -168,7 +170,7 @@ _TOKENS: Final = Command(
         ),
         Command(
             name="list",
-            help="List tokens, with their scopes, ends and last uses.",
+            help="List tokens, with their scopes, ends and times of last use.",
             run=_RUN_TOKENS,
             words=(Word(name="--json", help="Print a JSON array."),),
         ),
@@ -186,7 +188,7 @@ _TOKENS: Final = Command(
                 Word(
                     name="name",
                     metavar="NAME",
-                    help="Name of the token; or -, and the token itself at standard input.",
+                    help="Name of the token; or -, with the token itself on standard input.",
                 ),
                 Word(
                     name="--host",
@@ -199,13 +201,16 @@ _TOKENS: Final = Command(
 )
 
 COMMANDS: Final = (
-    Command(name="serve", aliases=("s",), help="Run the cache until it is told to stop."),
+    Command(name="serve", aliases=("s",), help="Run the cache until a signal stops it."),
     Command(
         name="migrate",
         help="Show or apply the migrations of the database.",
         children=(
             Command(name="up", help="Bring the schema up to date.", words=(DRY_RUN,)),
-            Command(name="status", help="Say which migrations are applied."),
+            Command(
+                name="status",
+                help="List the migrations that are applied and those that are pending.",
+            ),
         ),
     ),
     Command(name="rebuild", help="Make the database again from the store."),
@@ -253,8 +258,8 @@ COMMANDS: Final = (
         DRY_RUN,
         Word(name="--verified-since", metavar="DURATION", help="Has no effect."),
     ),
-    _former("migrate-narinfo", "Says what takes its place.", DRY_RUN, _CONCURRENCY),
-    _former("migrate-nar-to-chunks", "Says what takes its place.", DRY_RUN, _CONCURRENCY),
+    _former("migrate-narinfo", "Says what replaces it.", DRY_RUN, _CONCURRENCY),
+    _former("migrate-nar-to-chunks", "Says what replaces it.", DRY_RUN, _CONCURRENCY),
     _former(
         "migrate-chunks-to-nar",
         "Says whether the store has chunks, which ncps cannot read.",
@@ -268,7 +273,7 @@ COMMANDS: Final = (
 def every_command(
     commands: tuple[Command, ...] = COMMANDS, above: str = ""
 ) -> Iterator[tuple[str, Command]]:
-    """Yield each command after those above it, with all words of its name."""
+    """Yield each command with its full name; a command comes before its steps."""
     for command in commands:
         name = f"{above}{command.name}"
         yield name, command

@@ -1,4 +1,4 @@
-"""Prints the documentation of all settings: `python -m ncps.settings > docs/settings.md`."""
+"""The command that prints docs/settings.md: `python -m ncps.settings > docs/settings.md`."""
 
 import sys
 

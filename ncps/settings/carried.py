@@ -20,20 +20,20 @@ def _unwrapped(mapping: MappingProxyType[Any, Any]) -> tuple[Any, ...]:
 
 
 class _Pickler(pickle.Pickler):
-    """Knows read-only dictionaries, too."""
+    """A pickler that can also pickle read-only dictionaries."""
 
     dispatch_table = copyreg.dispatch_table | {MappingProxyType: _unwrapped}
 
 
 def pack(settings: Settings) -> bytes:
-    """Write settings; only for a place that nobody else can read."""
+    """Return settings as bytes, with all secrets: put them only where nobody else can read."""
     buffer = io.BytesIO()
     _Pickler(buffer).dump(settings)
     return buffer.getvalue()
 
 
 def unpack(data: bytes) -> Settings:
-    """Read what `pack` wrote; only from a place that nobody else can write."""
+    """Read the bytes that `pack` wrote; only from a place where nobody else can write."""
     found = pickle.loads(data)  # noqa: S301 - see above
     assert isinstance(found, Settings)
     return found

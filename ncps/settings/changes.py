@@ -15,10 +15,10 @@ from ncps.settings.table import TABLE
 
 @frozen(kw_only=True)
 class Changes:
-    """The differences, and their effects.
+    """The differences between old and new settings, and their effects.
 
     :ivar settings: the settings that hold from now on.
-    :ivar taken: one line for each change that a running process takes.
+    :ivar taken: one line for each change that a running process applies.
     :ivar left: one line for each change that needs a restart.
     """
 
@@ -28,7 +28,7 @@ class Changes:
 
 
 def changes(old: Settings, new: Settings) -> Changes:
-    """Compare the settings; no line shows a secret."""
+    """Compare old and new settings; no line shows a secret."""
     values: dict[str, object] = {}
     taken: list[str] = []
     left: list[str] = []

@@ -1,4 +1,4 @@
-"""Converts a given text into a typed value, or into a message that says what would be right."""
+"""Conversion of a given text into a typed value, or into a message that says what is right."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _text_of(kind: Kind, value: object) -> str:
 
 
 def _items(setting: Setting, raw: object) -> list[object]:
-    """Return the elements of a list; the kind's separator parts them, but in a list of a file."""
+    """Return the elements of a list. In flags and variables the kind's separator separates them."""
     if isinstance(raw, list):
         if None in raw:
             raise ValueError(f"element {raw.index(None) + 1} of the list is empty: leave it out")
@@ -93,7 +93,7 @@ def _read_secret(given: Given) -> Given:
 
 
 def convert(setting: Setting, given: Given) -> object:
-    """Return the value. Raises ValueError, whose message does not say where it came from."""
+    """Return the value. Raises ValueError if it is wrong; the message does not name the source."""
     if given.is_path:
         given = _read_secret(given)
     raw = given.raw
@@ -103,7 +103,7 @@ def convert(setting: Setting, given: Given) -> object:
 
 
 def convert_default(setting: Setting, text: str | tuple[str, ...]) -> object:
-    """Return the value of a default; an error here is a bug."""
+    """Return the value of a default, which is always valid."""
     if isinstance(text, tuple):
         return tuple(setting.kind.parse(item) for item in text)
     return setting.kind.parse(text)

@@ -1,13 +1,13 @@
-"""How a field of a branch declares a setting: once, with all its names following from the path.
+"""The declaration of settings: a field of a branch is a setting, and its path gives its names.
 
     @frozen(kw_only=True)
     class ServerSettings:
         max_headers: int = setting(integer(16, 10_000), "500", "Fields in the head of a request.")
 
-As the branch `server` of the tree this is the attribute `server.max_headers`, the key
+In the branch `server` of the tree, this field declares the attribute `server.max_headers`, the key
 `server.max-headers`, the flag `--server-max-headers` and the variable `SERVER_MAX_HEADERS`. A
-branch that is made without arguments has the documented defaults, but for those that depend on the
-machine: these fields are required.
+branch that is made without arguments has the documented defaults. Fields whose defaults depend on
+the machine are required.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Declared:
 
 @frozen
 class _Branch:
-    """A field that holds a branch, and the heading of its settings in the documentation."""
+    """The branch that a field holds, and the heading of its settings in the documentation."""
 
     cls: type[attrs.AttrsInstance]
     group: str
@@ -96,14 +96,14 @@ def setting(
 ) -> Any:
     """Declare a field that is a setting.
 
-    :param default: as text; a tuple of texts makes a list; or made from the surroundings.
+    :param default: text, tuple of texts for a list, or function of the surroundings to make one.
     :param note: describes a default that is not a constant.
     :param key: the last part of the key, where that is not the name of the field.
     :param group: the heading in the documentation, where that is not the heading of the branch.
     :param shared: a limit for all workers together: each gets its part.
-    :param counted: a limit: each request or object that is refused, cut or not kept because of it
-        is counted by its name in `ncps_limit_reached_total`.
-    :param reloads: a running process takes a new value at SIGHUP; see `ncps.assembly.reload`.
+    :param counted: a limit: `ncps_limit_reached_total` counts by its name each request or object
+        that is refused, cut or not kept because of it.
+    :param reloads: a running process applies a new value at SIGHUP; see `ncps.assembly.reload`.
     :param bare: the value in a branch that is made without arguments, where the default needs the
         surroundings or other settings. Without it such a field is required.
     """
@@ -140,7 +140,7 @@ def branch(cls: type[attrs.AttrsInstance], group: str = "") -> Any:
 def settings_of(
     cls: type[attrs.AttrsInstance], path: str = "", group: str = ""
 ) -> Iterator[Setting]:
-    """Give every setting of a branch and of the branches inside it, in order."""
+    """Yield every setting of a branch and of the branches inside it, in order."""
     for field in attrs.fields(cls):
         inner: _Branch | None = field.metadata.get(_BRANCH)
         declared: _Declared | None = field.metadata.get(_SETTING)
@@ -151,7 +151,7 @@ def settings_of(
 
 
 def build(cls: type[_T], values: Mapping[str, object], path: str = "") -> _T:
-    """Make a branch of the tree from values by dotted path; KeyError if one is missing."""
+    """Make a branch of the tree from values by dotted path. Raises KeyError if one is missing."""
     arguments: dict[str, object] = {}
     for field in attrs.fields(cls):
         here = path + field.name
@@ -163,7 +163,7 @@ def build(cls: type[_T], values: Mapping[str, object], path: str = "") -> _T:
 
 
 def replaced(whole: _T, values: Mapping[str, object]) -> _T:
-    """Return the tree with other values, by dotted path."""
+    """Return a copy of the tree in which values, by dotted path, are replaced."""
     parts: dict[str, object] = {}
     for path, value in values.items():
         name, _, rest = path.partition(".")
@@ -174,7 +174,7 @@ def replaced(whole: _T, values: Mapping[str, object]) -> _T:
 
 
 def divide(whole: _T, count: int) -> _T:
-    """Return the branch of one of `count` workers: its part of shared limits, rounded up.
+    """Return the branch for one of `count` workers, with its part of shared limits, rounded up.
 
     0 stays "no limit". Limits of one connection, request or file stay as they are.
     """

@@ -1,4 +1,4 @@
-"""The draft of the settings: the values of all sources, before one setting is held to another."""
+"""The draft of the settings: the values of all sources, before rules check them together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Draft:
 
     :ivar values: by attribute. A value that could not be parsed is missing.
     :ivar origins: by key, where each value came from.
-    :ivar problems: each one refuses the settings.
+    :ivar problems: one line each; any of them makes the settings invalid.
     :ivar warnings: lines for the log.
     """
 
@@ -24,5 +24,5 @@ class Draft:
     warnings: list[str] = Factory(list)
 
     def is_given(self, key: str) -> bool:
-        """Whether a source gives this setting."""
+        """Whether a source gives this setting, so that its value is not the default."""
         return self.origins.get(key, "default") != "default"

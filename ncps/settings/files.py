@@ -1,6 +1,6 @@
-"""Reads a configuration file into a flat mapping from dotted key to plain value.
+"""The reader of configuration files: it returns plain values by dotted key.
 
-YAML, TOML and JSON say the same thing here: nested tables of text, numbers, booleans and lists.
+YAML, TOML and JSON all give nested tables of text, numbers, booleans and lists.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _DuplicateKeyError(ValueError):
 
 
 def _read_yaml(text: str) -> object:
-    from ncps.settings.yaml_text import read_yaml  # noqa: PLC0415 - most have no file of YAML
+    from ncps.settings.yaml_text import read_yaml  # noqa: PLC0415 - few installations have a YAML file
 
     return read_yaml(text)
 
@@ -69,17 +69,17 @@ def _read(text: str, syntax: Callable[[str], object]) -> object:
     except Malformed:
         raise
     except (ValueError, OverflowError):
-        # Numbers of thousands of digits and the like, which the parsers let through to Python.
+        # The parsers pass some values on to Python unchecked, such as numbers of 5000 digits.
         raise Malformed("has a value that cannot be read") from None
 
 
 def parse_file(text: str, suffix: str) -> dict[str, object]:
     """Return the values of a file by dotted key.
 
-    Raises Malformed if the text cannot be read; the message says what is wrong and, where there is
-    one, the line.
+    Raises Malformed if the text cannot be read; the message says what is wrong and, if known, in
+    which line.
 
-    :param suffix: of the file's name; an unknown one makes us try TOML, JSON and YAML.
+    :param suffix: of the file's name; with an unknown one, TOML, JSON and YAML are tried in turn.
     """
     syntax = _SYNTAXES.get(suffix.lower())
     tree = _read(text, syntax) if syntax is not None else _guess(text)
@@ -96,7 +96,7 @@ _ENDINGS: Final = f". Its name should end in {', '.join([*_SYNTAXES][:-1])} or {
 
 
 def _guess(text: str) -> object:
-    """Read a text in the first syntax that it is right in."""
+    """Read a text in the first syntax in which it is valid."""
     for attempt in (_read_toml, _read_json):
         with suppress(Malformed):
             return _read(text, attempt)
@@ -118,7 +118,7 @@ def _flatten(tree: Mapping[str, object], prefix: str, found: dict[str, object]) 
 
 
 def read_file(path: Path) -> dict[str, object]:
-    """Read a file; OSError as the system says, Malformed as `parse_file` says."""
+    """Read a file. Raises OSError if it cannot be read, and Malformed as `parse_file` does."""
     with path.open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:

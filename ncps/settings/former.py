@@ -9,15 +9,12 @@ from ncps.settings.setting import Kind, Setting, Status, environment_of
 
 _CHUNKS = "NARs are stored whole, not as chunks defined by their content."
 _PROFILER = "It is for the profiler of the Go program."
-_REPORTS = "Nothing is ever reported to anybody."
+_REPORTS = "ncps sends no reports to anybody."
 _XZ = "Nothing here runs the xz program: a library decompresses."
-_CDC = "Tuning of content-defined chunking, which is off."
+_CDC = "It tunes content-defined chunking, which ncps does not have."
 _REDIS = "ncps uses two connections to Redis for everything."
 _RETRY = "A wait for a lock lasts as long as its request."
-_STAGING = (
-    "Running downloads are shared between instances directly (--cluster-advertise-url), without "
-    "staging."
-)
+_STAGING = "Instances share running downloads directly (--cluster-advertise-url), without staging."
 
 _N = integer()
 _TIME = duration()
@@ -46,7 +43,7 @@ _IGNORED: Final[tuple[tuple[str, Kind, str | tuple[str, ...], str], ...]] = (
     ("cache.inflight-staging.part-size", _N, "8388608", _STAGING),
     ("cache.fsck.dechunk-residue-grace", _TIME, "24h", _CDC),
 )
-"""Key, kind, default, and why it has no effect: these cannot hurt by having none."""
+"""Key, kind, default, and why it has no effect. To ignore these settings is harmless."""
 
 
 def _ignored(key: str, kind: Kind, default: str | tuple[str, ...], why: str) -> Setting:
@@ -65,4 +62,4 @@ def _ignored(key: str, kind: Kind, default: str | tuple[str, ...], why: str) -> 
 
 
 FORMER: Final = tuple(_ignored(*line) for line in _IGNORED)
-"""All of them, in the order of the documentation."""
+"""All these settings, in the order of the documentation."""

@@ -1,4 +1,4 @@
-"""Hints at the setting that is probably meant by an unknown name."""
+"""Hints at the setting that an unknown name probably means."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from ncps.settings.table import TABLE
 
 _LONGEST: Final = 100
 _OURS: Final = ("CACHE_", "CLUSTER_", "LOG_", "NCPS_", "PROMETHEUS_", "SERVER_", "UPSTREAM_")
-"""Beginnings of our variables, and of those of other programs."""
+"""Prefixes of our variables; variables of other programs may have them, too."""
 _OWN: Final = "NCPS_"
 _CLOSE: Final = 0.87
 _MOVED: Final[Mapping[str, str]] = {
     "server-listen": "it is called server-addr",
-    "cache-storage-s3-use-ssl": "the scheme of cache-storage-s3-endpoint says it, https:// or"
-    " http://",
+    "cache-storage-s3-use-ssl": "give the scheme in cache-storage-s3-endpoint, https:// or http://",
 }
-"""Flags that programs and documents of old have, of which no letter resembles ours."""
+"""Flags of former programs and documents whose names do not resemble ours."""
 
 PASSED_OVER: Final[Mapping[str, str]] = {"otel": "its table is called opentelemetry"}
-"""Tables of a file that the Go program has never read, though its documents had them."""
+"""Tables of a file that the Go program never read, although its documentation has them."""
 
 
 def hint_for(name: str, known: Mapping[str, Setting], dashes: str = "") -> str:
-    """Return the name that an unknown flag probably means, to be put behind it; empty if unsure.
+    """Return a hint to append to an unknown flag: the flag that it probably means; empty if unsure.
 
     :param name: without dashes.
-    :param known: flags that there are.
-    :param dashes: in front of them.
+    :param known: all flags, without dashes.
+    :param dashes: written in front of the flag in the hint.
     """
     if moved := _MOVED.get(name):
         return f": {moved}"
@@ -39,9 +38,9 @@ def hint_for(name: str, known: Mapping[str, Setting], dashes: str = "") -> str:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Describe variables that are none of ours and nearly are; their values are never shown.
+    """Describe unknown variables whose names are close to ours, without their values.
 
-    Not errors: other programs have variables that look like ours.
+    They are not errors: other programs have variables that look like ours.
     """
     known = _known_variables()
     found = []
@@ -54,7 +53,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _known_variables() -> dict[str, str]:
-    """Return each variable that is read, with the one of the documents that it stands for."""
+    """Return each variable that ncps reads, with the documented variable that it stands for."""
     known: dict[str, str] = {}
     for setting in TABLE:
         of_old = (alias.environment for alias in setting.aliases)
@@ -72,7 +71,7 @@ def _hint_for_variable(name: str, known: Mapping[str, str]) -> str:
     if flag in _MOVED:
         return _MOVED[flag]
     if name.removesuffix("_FILE") in known:
-        return f"only secrets are read from files, and {name.removesuffix('_FILE')} is none"
+        return f"only secrets are read from files, and {name.removesuffix('_FILE')} is not secret"
     if name.startswith(_OWN) and name.removeprefix(_OWN) in known:
         return f"did you mean {known[name.removeprefix(_OWN)]}?"
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_CLOSE)

@@ -31,7 +31,7 @@ def is_journal(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
 
 
 def marked(lines: str, level: object) -> str:
-    """Return lines, each with the mark of a level in front; the last end of a line may be missing.
+    """Return lines, each with the mark of a level in front; the last line may lack its end.
 
     :param level: one of `LogLevel`; anything else counts as info.
     """

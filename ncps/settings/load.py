@@ -1,6 +1,7 @@
-"""Flag before environment before file before default (D1), for every row of the table.
+"""The reading of all settings.
 
-All problems are collected and told together.
+A flag wins over the environment, the environment over the file, the file over the default (D1).
+One error reports all problems together.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ _SUFFIXES = (".yaml", ".yml", ".toml", ".json")
 
 @define
 class _Reading(Draft):
-    """A draft while the sources are read, the strongest first."""
+    """A draft while the sources are read; an earlier source wins over a later one."""
 
     sources: list[SettingsSource] = Factory(list)
 
     def find(self, setting: Setting) -> Given | None:
-        """Look under today's names in every source, then under the names of old."""
+        """Look for the current names in every source, then for the former names."""
         found = None
         for source in self.sources:
             found = found or self._find_here(source, setting)
@@ -57,7 +58,7 @@ class _Reading(Draft):
         what: str,
         found: Given | None,
     ) -> Given | None:
-        """Look under names that are not those of today."""
+        """Look for names that are not the current ones."""
         given = source.find(names)
         if given is None:
             return found
@@ -82,7 +83,7 @@ class _Reading(Draft):
         return default(self.surroundings) if callable(default) else default
 
     def resolve(self, setting: Setting) -> None:
-        """Decide one setting: its value, or a problem, or a warning."""
+        """Find the value of one setting, or add a problem or a warning."""
         given = self.find(setting)
         if setting.status is not Status.ACTIVE:
             if given is not None:
@@ -102,12 +103,12 @@ class _Reading(Draft):
         self.values[setting.attribute] = value
 
     def _warn_of_secret(self, setting: Setting, value: object) -> None:
-        """Warn of a secret in the command line, which is no secret on this machine."""
+        """Warn of a secret in the command line, which all users of the machine can read."""
         if setting.is_secret and has_secret(value):
             names = setting.names
             self.warnings.append(
                 f"flag --{names.flag}: all users of this machine can read the command line: give"
-                f" this secret by --{names.of_file().flag} or by the variable {names.environment}"
+                f" this secret with --{names.of_file().flag} or in the variable {names.environment}"
             )
 
     def _without_effect(self, setting: Setting, given: Given) -> None:
@@ -167,7 +168,7 @@ class _Reading(Draft):
 
 
 def _exists(path: Path) -> bool:
-    """Whether a file of that name is there, as far as this process may know."""
+    """Whether a file exists; False if this process may not look."""
     try:
         return path.exists()
     except OSError:
@@ -175,7 +176,7 @@ def _exists(path: Path) -> bool:
 
 
 def unknown_keys(values: Mapping[str, object]) -> list[str]:
-    """Describe the keys of a file that mean nothing, each unknown table once."""
+    """Describe the unknown keys of a file, each unknown table once."""
     known = known_keys()
     tables = {key[:i] for key in known for i, letter in enumerate(key) if letter == "."}
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The settings written out: their values of now, and the documentation of all of them."""
+"""The settings as text: their present values, and the documentation of all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _INTRODUCTION = """\
 <!-- Made by `python -m ncps.settings`; a test fails when it is out of date. -->
 
 Every setting can be given as a flag (`--cache-hostname=cache.example.org`), as an environment
-variable, or in one configuration file in YAML, TOML or JSON, where the dots of a key are tables.
+variable, or in one configuration file in YAML, TOML or JSON, where a key with dots is a path of
+nested tables.
 A flag wins over the environment, the environment over the file, the file over the default.
 `ncps settings` prints the value of each setting and where it came from.
 
@@ -31,17 +32,17 @@ A flag wins over the environment, the environment over the file, the file over t
   and the key with `-file` after the name, the variable with `_FILE`.
 - A setting marked *reload* takes a new value from the file at SIGHUP (`systemctl reload ncps`). All
   others need a restart.
-- Former names still work, with a warning; the present name wins. A variable whose name is nearly
-  one of these earns a warning, too.
+- Former names still work, with a warning; the present name wins. A variable whose name is close to
+  one of these causes a warning, too.
 """
 _NOTES = {
     Status.UNSUPPORTED: "Any value but the default is an error at the start.",
-    Status.IGNORED: "Any value but the default earns one warning and has no effect.",
+    Status.IGNORED: "Any value but the default causes one warning and has no effect.",
 }
 
 
 def groups() -> dict[str, list[Setting]]:
-    """Return the rows of the table by group, in order."""
+    """Return the settings by group, in order."""
     found: dict[str, list[Setting]] = {}
     for setting in TABLE:
         found.setdefault(setting.group, []).append(setting)
@@ -60,7 +61,7 @@ def shown_value(setting: Setting, value: object) -> str:
 
 
 def effective(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Give for each setting that has an effect its key, its value and the source of the value."""
+    """Yield the key, the value and the source of the value for each setting that has an effect."""
     for setting in TABLE:
         if setting.status is Status.ACTIVE and setting.key:
             value = attrgetter(setting.attribute)(settings)

@@ -1,4 +1,4 @@
-"""The rows of the table of settings."""
+"""The description of a setting: its names, its kind, and its default."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Default = str | tuple[str, ...] | Callable[[Surroundings], str]
 
 
 class Status(enum.Enum):
-    """The effect of a setting that somebody gives."""
+    """The effect of a setting that is given."""
 
     ACTIVE = "active"
-    #: Read, checked for its form, and of no effect; anything but the default earns one warning.
+    #: Read, checked for its form, and of no effect; any value but the default causes one warning.
     IGNORED = "ignored"
-    #: Anything but the default is an error: doing without would surprise or be unsafe.
+    #: Any value but the default is an error: to ignore it would surprise people or be unsafe.
     UNSUPPORTED = "unsupported"
 
 
 @frozen(kw_only=True)
 class Kind:
-    """How the text of a value is read and written.
+    """A kind of values: how their text is read and written.
 
     :param expected: completes "should be ..." in messages.
     :param parse: raises ValueError; its message says what is wrong and never repeats the text.
@@ -51,7 +51,7 @@ class Kind:
 
 @frozen(kw_only=True)
 class SettingNames:
-    """The names of a setting in the places that it may come from; empty where it may not.
+    """The names of a setting in its sources; empty for a source that cannot give it.
 
     :param flag: without the dashes in front.
     :param key: dotted path in a configuration file.
@@ -71,7 +71,7 @@ class SettingNames:
 
 
 def environment_of(flag: str) -> str:
-    """Return the variable that a flag makes one expect."""
+    """Return the environment variable that corresponds to a flag."""
     return flag.upper().replace("-", "_")
 
 
@@ -79,7 +79,7 @@ def environment_of(flag: str) -> str:
 class Setting:
     """One setting, under all its names.
 
-    :param default: as text, in the syntax a user would write; or made from the surroundings.
+    :param default: a text in the syntax of users, or a function of the surroundings that makes it.
     :param default_note: describes a default that is not a constant.
     :param help: one paragraph for people.
     :param repeatable: a list; in flags and variables the kind's separator, which is a comma for
@@ -89,8 +89,8 @@ class Setting:
     :param attribute: dotted path in the `Settings` tree; empty for what has no effect.
     :param shared: a limit for all workers together: each gets its part.
     :param counted: a limit whose effects are counted by its name.
-    :param reloads: whether a running process takes a new value at SIGHUP.
-    :param aliases: names of old: still read, with a warning, and weaker than today's.
+    :param reloads: whether a running process applies a new value at SIGHUP.
+    :param aliases: former names: still read, with a warning; the current name wins.
     """
 
     flag: str
@@ -112,20 +112,20 @@ class Setting:
 
     @property
     def other_environment(self) -> str:
-        """The variable that its flag would make one expect; empty if that is its variable.
+        """The variable that corresponds to the flag, if the setting has another one; else empty.
 
-        It differs in the number of a list, and is understood with a warning.
+        The two differ for lists, in singular and plural. ncps reads it, with a warning.
         """
         expected = environment_of(self.flag)
         return expected if expected != self.environment and "_" in expected else ""
 
     @property
     def names(self) -> SettingNames:
-        """Today's names."""
+        """The current names."""
         return SettingNames(flag=self.flag, environment=self.environment, key=self.key)
 
     def today(self, name: str) -> str:
-        """Return the flag or the key that took the place of one of old; any other as it is."""
+        """Return the current flag or key for a former one; any other name as it is."""
         for alias in self.aliases:
             if name == alias.flag:
                 return self.flag
@@ -135,7 +135,7 @@ class Setting:
 
     @property
     def is_flag_alone_true(self) -> bool:
-        """Whether the bare flag means true, so that it never takes the next word as its value."""
+        """Whether the bare flag means true, so that the next word is never its value."""
         return bool in self.kind.natives
 
     @property

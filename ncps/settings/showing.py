@@ -1,6 +1,6 @@
 """The part of a refused value that a message may show: enough to find it, and no secret.
 
-Secrets are pasted where they do not belong: into a URL, beside it, in place of a name.
+People paste secrets into wrong places: into a URL, beside it, in place of a name.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def quote_key(text: str) -> str:
 
 
 def quote_nothing(text: str) -> str:
-    """Return an empty text: secrets of the same service are given beside it."""
+    """Return an empty text, since people may mistake a secret of the same service for the value."""
     del text
     return ""
 
 
 def existing(path: Path) -> str:
-    """Name the part of a path that exists: the rest may be a secret that was taken for a path."""
+    """Name the part of a path that exists: the rest may be a secret given in place of a path."""
     for known in (path, *path.parents):
         try:
             known.lstat()

@@ -17,9 +17,9 @@ class Given:
 
     :param raw: text; a tuple of texts from a flag, which may be repeated; from a file, a value of
         its syntax.
-    :param origin: for people, who want to know where to change it.
-    :param where: for error messages; says the key as well.
-    :param is_path: the value stands in a file of this name.
+    :param origin: the flag, variable or file; for people, who may want to change the value.
+    :param where: the origin for error messages, with the key in a file.
+    :param is_path: whether `raw` is the path of a file that holds the value.
     """
 
     raw: object = field(repr=False)
@@ -32,10 +32,10 @@ class SettingsSource(Protocol):
     """One place to look for values."""
 
     def find(self, names: SettingNames) -> Given | None:
-        """Return the value under the name that counts here."""
+        """Return the value; None if this source does not give it."""
 
     def name_of(self, names: SettingNames) -> str:
-        """Return the name that counts here, as people write it; empty if there is none."""
+        """Return the name that a setting has in this source, as people write it; empty for none."""
 
 
 @frozen
@@ -64,7 +64,7 @@ class Flags:
 
 @frozen
 class Environment:
-    """Environment variables; an empty one counts as not set, as unit files and charts use it."""
+    """Environment variables. An empty one counts as not set: unit files and charts rely on that."""
 
     variables: Mapping[str, str] = field(repr=False)
 

@@ -19,9 +19,9 @@ class Surroundings:
 
     :param environ: not part of the repr, since variables may hold secrets.
     :param config_dir: where the default configuration file is looked for.
-    :param state_dir: where data goes that must survive.
+    :param state_dir: the directory for data that must survive.
     :param is_terminal: whether standard output is a terminal.
-    :param is_journal: whether it is the journal of systemd.
+    :param is_journal: whether standard output is the journal of systemd.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -34,7 +34,7 @@ class Surroundings:
 
     @classmethod
     def of_process(cls) -> Surroundings:
-        """Look at this process; under systemd `StateDirectory=` decides where data goes."""
+        """Return those of this process; under systemd, `StateDirectory=` decides on `state_dir`."""
         import platformdirs  # noqa: PLC0415 - help needs no places
 
         state, _, _ = os.environ.get("STATE_DIRECTORY", "").partition(":")

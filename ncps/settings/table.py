@@ -1,6 +1,6 @@
 """The one table of settings: flags, help, environment, files and documentation all read it.
 
-`schema` declares what has an effect, `former` lists what is only read.
+`schema` declares the settings that have an effect; `former` lists those that have none.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TABLE: Final[tuple[Setting, ...]] = (
 
 
 def by_flag() -> dict[str, Setting]:
-    """Return every flag a command line may hold: plain, with `-file`, and of old."""
+    """Return every flag that a command line may hold: plain, with `-file`, and former."""
     found: dict[str, Setting] = {}
     for setting in TABLE:
         found[setting.flag] = setting
@@ -53,7 +53,7 @@ def by_flag() -> dict[str, Setting]:
 
 
 def known_keys() -> dict[str, Setting]:
-    """Return every key a configuration file may hold: plain, with `-file`, and of old."""
+    """Return every key that a configuration file may hold: plain, with `-file`, and former."""
     found: dict[str, Setting] = {}
     for setting in TABLE:
         if setting.key:

@@ -1,6 +1,6 @@
-"""Reads YAML as `files` reads TOML and JSON: trees of plain values.
+"""The reader of YAML, which returns a tree of plain values.
 
-Anchors, aliases and tags are refused: with them a small file can stand for an endless one.
+It refuses anchors, aliases and tags: with them, a small file can expand without end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen: set[object] = set()
         for key_node, _ in node.value:
-            # Keys are names, also where YAML would read `on:` or `1:` as something else.
+            # Keys are names, even if YAML would read `on:` or `1:` as something else.
             if not isinstance(key_node, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(
                     problem="a key should be a name", problem_mark=key_node.start_mark
@@ -45,7 +45,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def read_yaml(text: str) -> object:
-    """Return the tree. Raises Malformed if it is none, with the line where there is one."""
+    """Return the tree. Raises Malformed if the text is none, with the line if it is known."""
     try:
         return yaml.load(text, _PlainLoader)  # noqa: S506  # a SafeLoader, only stricter
     except yaml.MarkedYAMLError as error:

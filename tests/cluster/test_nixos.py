@@ -26,7 +26,7 @@ from tests.system.stage import Stage, log_lines
 
 UNITS: Final = of_nixpkgs()
 REPORTS: Final = ("analytics.reporting.enabled", OFF)
-TTL: Final = ("lock-download-ttl 5m", "taken as 30s")
+TTL: Final = ("lock-download-ttl 5m", "shortened to 30s")
 ALONE: Final = ("lock-backend redis", "SQLite is for one")
 CHUNKS: Final = tuple((f"cdc.{name}", OFF) for name in ("min", "avg", "max"))
 BY_HOST: Final = "http://s3.example.org:9000"

@@ -58,18 +58,18 @@ class CommandTests(KeysStage):
         for _ in range(2):
             self.assertEqual(f"{key.public}\n", self.said("import", str(file)))
         other, _ = self.made_key("other-1")
-        self.assertIn(f"keeps the key {key.public} already", self.refusal("import", str(other)))
+        self.assertIn(f"already has the key {key.public}", self.refusal("import", str(other)))
         self.assertIn("not a secret key of Nix", self.refusal("import", "/etc/hostname"))
         self.assertIn("No such file", self.refusal("import", str(self.directory / "away")))
 
     def test_a_key_of_the_settings(self) -> None:
-        """It goes before that of the store, so the commands do not touch the latter."""
+        """It overrides the key of the store, so the commands do not change that one."""
         made = self.said("generate").strip()
         file, key = self.made_key("mine-1")
         flags = ("--cache-secret-key-path", str(file))
         shown = self.said("show", flags=flags)
         self.assertIn(f"{key.public}  signs", shown)
-        self.assertIn(f"{made}  lies in the store", shown)
+        self.assertIn(f"{made}  is in the store", shown)
         self.assertIn("leave that setting out", self.refusal("rotate", flags=flags))
 
 
@@ -137,7 +137,7 @@ class RotationTests(KeysStage):
         file, key = self.made_key("next-1")
         old = self.said("generate").strip()
         said = self.said("rotate", "--overlap", "0s", "--to", str(file))
-        self.assertIn(f"{old}  signs no more", said)
+        self.assertIn(f"{old}  no longer signs", said)
         self.ncps.start()
         self.assertEqual(str(key.public), self.ncps.public_key())
         self.assertEqual(

@@ -159,7 +159,7 @@ class MistakeTests(CommandCase):
         self.assert_refused(
             "migrate",
             saying="which step? `ncps migrate up`: Bring the schema up to date. `ncps migrate"
-            " status`: Say which migrations are applied.",
+            " status`: List the migrations that are applied and those that are pending.",
         )
         self.assert_refused("migrate", "down", saying="unknown step 'down': up or status?")
         self.assert_refused("serve", "--cache-hostname", saying="expected one argument")

@@ -17,7 +17,7 @@ SCOPES: Final = ("read", "write", "delete", "pin", "admin")
 """The words of `ncps.auth.principal.Scope`."""
 
 CLAIM: Final = "claim."
-"""Stands before the name of a claim that is called like a part of a rule: `claim.scope`."""
+"""Prefix of a claim whose name is also that of a part of a rule: `claim.scope`."""
 
 _LONGEST: Final = 256
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,128}", re.ASCII)
@@ -48,8 +48,8 @@ class AuthRule:
 class IssuerSetting:
     """An issuer of tokens.
 
-    :param url: as its tokens name it in `iss`, to the letter.
-    :param proxies: through which it is asked.
+    :param url: exactly as its tokens name it in `iss`.
+    :param proxies: the proxies through which ncps asks it.
     """
 
     url: str
@@ -67,7 +67,7 @@ def _words(name: str, value: object) -> tuple[str, ...]:
     elif not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise ValueError(f"{name[:64]} should be text or a list of texts")
     elif any("," in word for word in value):
-        raise ValueError(f"{name[:64]} should have no commas: write * for one")
+        raise ValueError(f"{name[:64]} should have no commas: write * in place of a comma")
     words = tuple(word.strip() for word in value)
     if not words or not all(words):
         raise ValueError(f"{name[:64]} should have a value")
@@ -80,20 +80,22 @@ def _scopes(value: object) -> tuple[str, ...]:
     words = _words("scope", value)
     for word in words:
         if word not in SCOPES:
-            raise ValueError(f"scope should be some of {', '.join(SCOPES)}, with commas between")
+            raise ValueError(
+                f"scope should be one or more of {', '.join(SCOPES)}, with commas between"
+            )
     return tuple(dict.fromkeys(words))
 
 
 def _path(value: object) -> str:
     if not isinstance(value, str) or not value or ";" in value or not value.isprintable():
         raise ValueError("path should be a regular expression without semicolons")
-    return value  # `rules.identities` reads it
+    return value  # `rules.identities` checks the expression
 
 
 def _rule(parts: Sequence[tuple[str, object]], names: Sequence[str]) -> AuthRule:
-    """Make a rule of its parts.
+    """Make a rule from its parts.
 
-    :param names: of facts; empty if there may be any.
+    :param names: of facts that conditions may test; empty for any.
     """
     scopes: tuple[str, ...] = ()
     path = ""
@@ -116,7 +118,7 @@ def _rule(parts: Sequence[tuple[str, object]], names: Sequence[str]) -> AuthRule
     if not scopes:
         raise ValueError("should name a scope, such as scope=read,write")
     if not conditions:
-        raise ValueError("should name a condition, or it would hold for everybody")
+        raise ValueError("should name a condition: without one it would apply to everybody")
     return AuthRule(scopes=scopes, conditions=tuple(conditions.items()), path=path)
 
 
@@ -135,7 +137,7 @@ def show_rule(value: object) -> str:
 def rule(example: str, names: Sequence[str] = ()) -> Kind:
     """Make the kind of rules.
 
-    :param names: of facts that conditions may be about; empty for any.
+    :param names: of facts that conditions may test; empty for any.
     """
 
     def parse(text: str) -> AuthRule:
@@ -161,7 +163,7 @@ def rule(example: str, names: Sequence[str] = ()) -> Kind:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host of a URL is surely this machine."""
+    """Whether the host of a URL is certainly this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -181,7 +183,9 @@ def parse_issuer(text: str) -> IssuerSetting:
     if parts.query or parts.fragment or "?" in text or "#" in text or parts.username is not None:
         raise ValueError("should be a URL without credentials and parameters")
     if parts.scheme == "http" and not is_loopback(host):
-        raise ValueError("should begin with https://: anybody could forge keys on the way")
+        raise ValueError(
+            "should begin with https://: over http, its keys could be forged on the way"
+        )
     if parts.scheme not in {"http", "https"}:
         raise ValueError(should)
     return IssuerSetting(url=text)

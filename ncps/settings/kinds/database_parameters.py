@@ -1,7 +1,7 @@
-"""Parameters in the URLs of databases: ours, those of the drivers, and those of the Go program's.
+"""Parameters in the URLs of databases, for ncps and for the drivers.
 
-A parameter that the driver knows goes to the driver, unless it would undo a need of this program.
-Such a parameter is refused, or passed over with a note if the driver of the Go program takes it.
+A parameter that the driver knows goes to the driver, unless it would change something that ncps
+needs. Such a parameter is refused, or ignored with a note if the Go program's driver accepts it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _OPTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "ssl-key": (),
     },
 }
-"""Parameters that may stand in the query, with their allowed values where these are few."""
+"""Parameters that the query may hold, with their allowed values if these are few."""
 
 _SOCKETS: Final = {"postgresql": {"socket", "unix_socket"}, "mysql": {"socket", "unix_socket"}}
 _PLACES: Final = {"host": "host", "port": "port", "user": "user", "password": "password"}
@@ -93,7 +93,7 @@ _OF_GO: Final = {
         "statement_cache_capacity",
     },
 }
-"""Known to the drivers of the Go program; here they have no effect, and need none."""
+"""Parameters of the Go program's drivers; ncps ignores them, which changes nothing."""
 
 _OVERRULED: Final[Mapping[str, Mapping[str, str]]] = {
     "postgresql": {
@@ -114,7 +114,7 @@ _OVERRULED: Final[Mapping[str, Mapping[str, str]]] = {
         "writeTimeout": "cache-database-statement-timeout says it",
     },
 }
-"""Passed over with a note, since they would undo what is needed here."""
+"""Parameters ignored with a note, since ncps sets these things itself."""
 
 _REFUSED: Final[Mapping[str, str]] = {
     "replication": "is for replication, and such a session cannot read tables",
@@ -126,7 +126,7 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}", re.ASCII)
 
 @define
 class Parameters:
-    """The contents of the query of a URL; texts that it does not give are empty.
+    """The contents of the query of a URL; a text that the query does not give is empty.
 
     :ivar socket: path of a socket.
     :ivar options: for the driver.
@@ -152,7 +152,7 @@ def shown_name(name: str, value: str) -> str:
 
 
 def read_parameters(dialect: str, pairs: Iterable[tuple[str, str]]) -> Parameters:
-    """Sort the parameters of a query. Raises ValueError for a wrong one, and repeats no value."""
+    """Sort the parameters of a query. Raises ValueError, without a value, if one is wrong."""
     found = Parameters()
     for name, value in pairs:
         if not _read_place(dialect, found, name, value):
@@ -161,7 +161,7 @@ def read_parameters(dialect: str, pairs: Iterable[tuple[str, str]]) -> Parameter
 
 
 def _read_place(dialect: str, found: Parameters, name: str, value: str) -> bool:
-    """Take a parameter that names the place of the database, or our user there."""
+    """Store a parameter about the place of the database or our user; return whether it is one."""
     attribute = _PLACES.get(name, "")
     if name in _SOCKETS[dialect] or (name == "host" and value.startswith("/")):
         attribute = "socket"
@@ -198,7 +198,7 @@ def _read_option(dialect: str, found: Parameters, name: str, value: str) -> None
 
 
 def _seconds(dialect: str, name: str, value: str) -> float | None:
-    """Read a time to connect: whole seconds for PostgreSQL, a duration of Go for MySQL."""
+    """Read a connect timeout: whole seconds for PostgreSQL, a duration of Go for MySQL."""
     if dialect == "mysql":
         try:
             return parse_duration(value) or None

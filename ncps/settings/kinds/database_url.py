@@ -25,7 +25,7 @@ _DIALECTS: Final = {
     "mariadb": "mysql",
 }
 _PORTS: Final = {"mysql": 3306}
-"""Where nothing is said; libpq decides for PostgreSQL."""
+"""Default ports; libpq has its own for PostgreSQL."""
 _HOST: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%\w-]*", re.ASCII)
 _EXAMPLES: Final = (
     "sqlite:/var/lib/ncps/db/db.sqlite, postgresql://user@host/database or"
@@ -34,8 +34,8 @@ _EXAMPLES: Final = (
 
 _LARGEST_PORT: Final = 65535
 _NO_PLACE: Final = (
-    "has an invalid host or port; are characters of the password that have a meaning"
-    " in URLs, such as / and #, written as %XX?"
+    "has an invalid host or port; in a password, write / # and other characters with a meaning in "
+    "URLs as %XX"
 )
 _SECRET_OPTIONS: Final = {"sslpassword"}
 _PLACE: Final = re.compile(
@@ -90,7 +90,7 @@ class DatabaseURL:
         return self.dialect == "sqlite"
 
     def __str__(self) -> str:
-        """The URL without the password."""
+        """Return the URL without the password."""
         if self.is_file:
             return f"{self.dialect}:{self.path}"
         places = ",".join(_written(host, port) for host, port in self.places)
@@ -175,14 +175,14 @@ def _parse_server(dialect: str, rest: str, *, is_socket: bool) -> DatabaseURL:
 
 
 def _one(what: str, in_front: str, in_query: str) -> str:
-    """Return a text that may stand in front of a URL or in its query, but not differ."""
+    """Return a text that a URL gives before or in its query. Raises ValueError if both differ."""
     if in_front and in_query and in_front != in_query:
         raise ValueError(f"has more than one {what}")
     return in_front or in_query
 
 
 def _places(authority: str, said: Parameters) -> tuple[str, list[tuple[str, int]]]:
-    """The path of a socket, if one is named; hosts and ports, 0 where no port is said."""
+    """Return the path of the socket, or an empty text, and hosts with ports, 0 for no port."""
     if authority and said.host:
         raise ValueError("has more than one host")
     socket = said.socket
@@ -212,7 +212,7 @@ def _port(text: str) -> int:
 
 
 def _usual(dialect: str, socket: str, places: list[tuple[str, int]]) -> dict[str, Any]:
-    """Hosts and ports, with the defaults filled in."""
+    """Return hosts and ports, with the defaults filled in."""
     (host, port), *others = places
     if dialect == "mysql" and not socket:
         host = host or "localhost"

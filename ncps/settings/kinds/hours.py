@@ -15,16 +15,16 @@ _LAST: Final = 24
 
 @frozen
 class Hours:
-    """From the beginning of one hour of the day to that of another; may pass midnight.
+    """A span from the start of one hour of the day to the start of another, perhaps over midnight.
 
-    :ivar first: 0 to 24, as `end`; equal ones are all hours.
+    :ivar first: 0 to 24, as is `end`; equal values mean all hours.
     """
 
     first: int = 0
     end: int = 0
 
     def has(self, hour: int) -> bool:
-        """Whether an hour of the day, 0 to 23, lies within."""
+        """Whether the span includes an hour of the day, 0 to 23."""
         first, end = self.first % _LAST, self.end % _LAST
         if first == end:
             return True

@@ -18,14 +18,14 @@ from ncps.settings.setting import Kind
 
 DEFAULT_PRIORITY = 40
 ENCRYPTED: Final = "https+"
-"""Stands before the endpoint string of an address that speaks TLS."""
+"""Prefix of the endpoint string of an address that speaks TLS."""
 _HOST = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _HOST_PORT = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([A-Za-z0-9_.-]*)):(\d{1,5})", re.ASCII
 )
 _IPV6_PLACE = re.compile(r"\[[^][]+\](?::\d*)?", re.ASCII)
 _ENDPOINT = re.compile(r"tcp:\d{1,5}:interface=[A-Za-z0-9_.-]+", re.ASCII)
-"""An endpoint of Twisted that needs not be parsed to be known as usable; the default is one."""
+"""Endpoints that are certainly usable, so that Twisted need not parse them, as the default is."""
 _ADDRESS = (
     "an address such as :8501, 127.0.0.1:8501, [::1]:8501, https://:8501 or unix:/run/ncps.sock"
 )
@@ -39,7 +39,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 def parse_address(text: str) -> str:
     """Return a Twisted endpoint string; no host means every interface, IPv6 and IPv4.
 
-    It begins with `ENCRYPTED` if the address is to speak TLS.
+    The string begins with `ENCRYPTED` if the address is to speak TLS.
     """
     if not text.isprintable():
         raise ValueError(_SHOULD)
@@ -71,7 +71,7 @@ def _parse_endpoint(text: str) -> str:
             _check_port(int(port[1]))
         return text
     if kind == "systemd":
-        # The socket itself is looked for when listening: `check-config` runs without it.
+        # ncps looks for the socket only when it listens: `check-config` runs without one.
         if not re.search(r":(?:name|index)=.", text) or ":domain=" not in text:
             raise ValueError("should be like systemd:domain=INET6:name=http")
         return text
@@ -90,7 +90,7 @@ def _parse_host_port(text: str) -> str:
 def _check_endpoint(text: str) -> None:
     if _ENDPOINT.fullmatch(text):
         return
-    from twisted.internet.endpoints import (  # noqa: PLC0415 - TLS and all, for few settings
+    from twisted.internet.endpoints import (  # noqa: PLC0415 - imports TLS, for few settings
         serverFromString,
     )
 
@@ -103,9 +103,9 @@ def _check_port(port: int) -> None:
 
 
 def _hint(error: Exception) -> str:
-    """Name the argument that an endpoint string should not have, if that is what is wrong."""
+    """Name the argument that the endpoint string should not have, if the error is about one."""
     found = re.search(r"unexpected keyword argument '(\w{1,32})'", str(error))
-    return f" ({found[1]} is no argument of it)" if found else ""
+    return f" (it has no argument {found[1]})" if found else ""
 
 
 @frozen(kw_only=True)
@@ -114,7 +114,7 @@ class UpstreamURL:
 
     :param url: base URL without credentials, query and trailing slash.
     :param priority: lower is asked first.
-    :param ignored: names of parameters that mean something to Nix, and nothing here.
+    :param ignored: names of given parameters that mean something only to Nix.
     """
 
     url: str
@@ -169,7 +169,7 @@ _OF_NIX = {
     "want-mass-query",
     "write-nar-listing",
 }
-"""Other parameters that Nix knows of stores over HTTP, and that people copy from nix.conf."""
+"""Parameters of HTTP stores in Nix, which people copy from nix.conf."""
 
 
 def _parse_parameters(pairs: list[tuple[str, str]]) -> dict[str, Any]:
@@ -196,9 +196,9 @@ def _parse_parameters(pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def parse_upstream(text: str, example: str = "https://cache.example.org") -> UpstreamURL:
-    """Read a base URL; parameters such as `?priority=10` and credentials are taken off it.
+    """Read a base URL, its parameters such as `?priority=10`, and its credentials.
 
-    :param example: a right one, for messages.
+    :param example: a valid URL, for messages.
     """
     if not text.isprintable() or " " in text:
         raise ValueError("holds spaces or characters that cannot be printed")
@@ -252,7 +252,7 @@ def show_upstream(value: object) -> str:
 
 
 def parse_peer_url(text: str) -> str:
-    """Read the base URL of an instance of ours; empty for none."""
+    """Read the base URL of an instance of this cache; empty for none."""
     if not text:
         return ""
     upstream = parse_upstream(text, "http://10.0.0.7:8501")

@@ -1,6 +1,6 @@
 """The proxies for upstreams: from the settings, else from the environment.
 
-`http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` are what curl, and so Nix, go by.
+curl, and so Nix, reads the same variables: `http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+", re.ASCII)
 
 @frozen(kw_only=True)
 class ProxyURL:
-    """A proxy as written; without a host it says that there shall be none.
+    """A proxy as written; without a host it means that no proxy is used.
 
-    :ivar scheme: http, or https for a proxy that is spoken to over TLS.
+    :ivar scheme: http, or https for TLS to the proxy.
     """
 
     scheme: str = "http"
@@ -46,8 +46,8 @@ class ProxiesSetting:
 
     :ivar http: for http URLs; None for none.
     :ivar https: for https URLs; None for none.
-    :ivar no_proxy: hosts that are asked directly all the same, as the variable has them.
-    :ivar origins: the places that name the two, by scheme; for people.
+    :ivar no_proxy: hosts that are asked directly nevertheless, as in the variable.
+    :ivar origins: by scheme, the setting or variable that names the proxy; for people.
     """
 
     http: ProxyURL | None = None
@@ -68,7 +68,7 @@ def port_of(parts: SplitResult) -> int | None:
 
 
 def parse_proxy(text: str) -> ProxyURL | None:
-    """Read the URL of a proxy, or `none`; None for an empty text. Never repeats the text."""
+    """Read the URL of a proxy, or `none`; None for an empty text. No error repeats the text."""
     if not text:
         return None
     if text.lower() == "none":
@@ -105,7 +105,7 @@ PROXY: Final = Kind(
 def proxies_of_environment(
     environ: Mapping[str, str], problems: list[str], warnings: list[str]
 ) -> ProxiesSetting:
-    """Read the variables, each in lower case before upper case; an empty one says nothing."""
+    """Read the variables, each in lower case before upper case; an empty one counts as not set."""
     found: dict[str, ProxyURL | None] = {}
     origins: dict[str, str] = {}
     for scheme in _PORTS:
@@ -116,7 +116,7 @@ def proxies_of_environment(
             try:
                 found[scheme] = parse_proxy(environ[name])
             except ValueError as error:
-                hint = f"{error}; with {SETTING} set it is not looked at"
+                hint = f"{error}; ncps does not read it if {SETTING} is set"
                 if base == "all_proxy":  # which the Go program does not know
                     warnings.append(f"environment {name} is not used: it {hint}")
                 else:
@@ -141,7 +141,7 @@ def no_proxy_of(environ: Mapping[str, str]) -> tuple[str, ...]:
 def proxies_of_setting(
     proxy: ProxyURL, no_proxy: tuple[str, ...], origin: str = f"setting {SETTING}"
 ) -> ProxiesSetting:
-    """Return the proxies that follow from one proxy, or none, for everything."""
+    """Return the proxies of an upstream for which one proxy, or none, serves http and https."""
     both = _or_none(proxy)
     origins = tuple((scheme, origin) for scheme in _PORTS)
     return ProxiesSetting(http=both, https=both, no_proxy=no_proxy, origins=origins)

@@ -17,7 +17,7 @@ _PATTERN = re.compile(
 
 @frozen
 class RedisEndpoint:
-    """Where a Redis server or a Sentinel listens."""
+    """The address at which a Redis server or a Sentinel listens."""
 
     host: str
     port: int
@@ -27,7 +27,7 @@ class RedisEndpoint:
 
 
 def parse_redis_address(text: str) -> RedisEndpoint:
-    """Read HOST:PORT; a URL is refused with a hint."""
+    """Read HOST:PORT. Raises ValueError if it is wrong, with a hint if it is a URL."""
     if "://" in text:
         raise ValueError(
             f"should be {_ADDRESS}: user, password, database and TLS have settings of their own"

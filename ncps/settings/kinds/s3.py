@@ -13,22 +13,23 @@ _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9!_.*'()-]+(?:/[A-Za-z0-9!_.*'()-]+)*", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _HOST: Final = re.compile(r"(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.|\Z))+", re.ASCII)
-"""Names that boto3 accepts: no underscores, which names of containers have."""
+"""Host names that boto3 accepts: it refuses underscores, which container names may have."""
 _EXAMPLE: Final = "https://s3.example.com"
 _FROZEN: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 def parse_bucket(text: str) -> str:
-    """Accept the name of a bucket, as every server does, or nothing."""
+    """Accept a bucket name that every server accepts, or an empty text."""
     if text and (_BUCKET.fullmatch(text) is None or ".." in text):
         raise ValueError(
-            "should be the bare name of a bucket: 3 to 63 small letters, digits, dots and hyphens"
+            "should be the bare name of a bucket: 3 to 63 lower-case letters, digits, dots and "
+            "hyphens"
         )
     return text
 
 
 def parse_endpoint(text: str) -> str:
-    """Accept the URL of a server, or nothing."""
+    """Accept the URL of a server, or an empty text."""
     if not text:
         return ""
     endpoint = parse_upstream(text, _EXAMPLE)
@@ -42,7 +43,7 @@ def parse_endpoint(text: str) -> str:
 
 
 def parse_prefix(text: str) -> str:
-    """Accept the text before every key; slashes around it do not count."""
+    """Return the prefix of every key, without slashes at its ends."""
     prefix = text.strip("/")
     if not prefix:
         return ""
@@ -54,18 +55,18 @@ def parse_prefix(text: str) -> str:
 
 
 def parse_region(text: str) -> str:
-    """Accept the name of a region, or nothing."""
+    """Accept the name of a region, or an empty text."""
     if text and _WORD.fullmatch(text) is None:
         raise ValueError("should be the name of a region, such as eu-central-1")
     return text
 
 
 def parse_storage_class(text: str) -> str:
-    """Accept a class of storage that can be read at once, or nothing."""
+    """Accept a storage class whose objects can be read immediately, or an empty text."""
     if text and _WORD.fullmatch(text) is None:
         raise ValueError("should be the name of a storage class, such as STANDARD_IA")
     if text.upper() in _FROZEN:
-        raise ValueError("cannot be served from: objects of that class have to be restored first")
+        raise ValueError("cannot hold NARs: objects of that class must be restored before a read")
     return text
 
 

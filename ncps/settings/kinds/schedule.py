@@ -1,4 +1,4 @@
-"""Kinds of values that say how large the store may be and when it is made smaller."""
+"""Kinds of values for the size of the store and for the times of its eviction."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SHORTEST_S: Final = 1.0
 
 @frozen(kw_only=True)
 class ScheduleSetting:
-    """When something is due.
+    """The times at which something is due.
 
     :ivar text: as it was given; empty for never.
     :ivar cron: five fields; empty if it is due every `every_s` seconds.
@@ -51,7 +51,7 @@ class ScheduleSetting:
 
 
 def parse_schedule(text: str) -> ScheduleSetting:
-    """Read a schedule as the Go program does: cron, its words, and a time zone in front."""
+    """Read a schedule as the Go program does: cron or a word, after an optional time zone."""
     zone = ""
     rest = text.strip()
     if match := _ZONE.match(rest):
@@ -72,7 +72,7 @@ def parse_schedule(text: str) -> ScheduleSetting:
 
 
 def check_cron(expression: str) -> None:
-    """Raises Malformed unless these are five fields of cron that come true some day."""
+    """Check five fields of cron. Raises Malformed if they are wrong or name no future time."""
     if len(expression.split()) != 5:
         raise Malformed("does not have five fields")
     try:

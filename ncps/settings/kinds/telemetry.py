@@ -1,4 +1,4 @@
-"""Kinds of values that say where telemetry goes, and how much of it."""
+"""Kinds of values for the collector of telemetry, and for the amount sent to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncps.settings.setting import Kind
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9_.-]+(?<!-bin)", re.ASCII)
-"""Names of headers that gRPC sends with a text."""
+"""Names of headers whose values gRPC sends as text."""
 _HOST = re.compile(r"[A-Za-z0-9_.:-]+", re.ASCII)
 _RATIO = re.compile(r"\d(?:\.\d{1,17})?(?:[eE]-\d{1,3})?", re.ASCII)
 _SECURED: Final = {"http": False, "grpc": False, "https": True}
@@ -32,7 +32,7 @@ def _collector(text: str, expected: str, schemes: frozenset[str]) -> tuple[str, 
     except ValueError:
         raise ValueError(f"should be {expected}") from None
     if parts.username is not None or parts.password is not None:
-        raise ValueError("holds credentials, which belong into the file of --otel-headers-file")
+        raise ValueError("holds credentials, which belong in the file of --otel-headers-file")
     host = parts.hostname or ""
     is_more = parts.query or parts.fragment or not text.isprintable() or " " in text
     if parts.scheme not in schemes or is_more or _HOST.fullmatch(host) is None or port == 0:
@@ -54,7 +54,7 @@ def parse_grpc_url(text: str) -> str:
 
 
 def parse_http_url(text: str) -> str:
-    """Return the URL below which a collector takes OTLP over HTTP; empty for an empty text."""
+    """Return the URL below which a collector accepts OTLP over HTTP; empty for an empty text."""
     if not text:
         return ""
     scheme, place, path = _collector(text, _HTTP, frozenset({"http", "https"}))
@@ -77,7 +77,7 @@ class Header:
 
 
 def parse_headers(text: str) -> tuple[Header, ...]:
-    """Read headers: `name=value`, as OpenTelemetry has it, or `name: value`. Never repeats them."""
+    """Read headers: `name=value`, as in OpenTelemetry, or `name: value`. No error repeats them."""
     found: dict[str, str] = {}
     for part in filter(None, (piece.strip() for line in text.split("\n") for piece in _cut(line))):
         match = re.match(r"([^=:]*)[=:](.*)", part)
@@ -99,7 +99,7 @@ def parse_headers(text: str) -> tuple[Header, ...]:
 
 
 def _cut(line: str) -> list[str]:
-    """A line `name: value` is one header, its commas included; otherwise commas separate them."""
+    """Split a line at its commas, unless it has the form `name: value`, which is one header."""
     name, colon, _ = line.partition(":")
     return [line] if colon and "=" not in name else line.split(",")
 

@@ -60,7 +60,7 @@ def parse_duration(text: str) -> float:
 
 
 def show_duration(value: object) -> str:
-    """Write seconds as `1h30m`; only `parse_duration` reads it back exactly below a century."""
+    """Write seconds as `1h30m`; below a century, `parse_duration` reads back the exact value."""
     assert isinstance(value, float)
     rest = round(Decimal(value) * 10**9)
     parts = []
@@ -84,7 +84,7 @@ def parse_size(text: str) -> int:
 
 
 def show_size(value: object) -> str:
-    """Write bytes with the largest letter that loses nothing."""
+    """Write bytes in the largest unit that gives a whole number."""
     assert isinstance(value, int)
     for power, letter in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
         if value and value % (1 << power) == 0:
@@ -108,7 +108,7 @@ def parse_integer(text: str) -> int:
 
 
 def parse_text(text: str) -> str:
-    """Accept anything on one line."""
+    """Accept one line of printable text."""
     if not text.isprintable():
         raise ValueError("holds characters that cannot be printed")
     return text
@@ -126,12 +126,12 @@ def parse_hostname(text: str) -> str:
 
 
 def hostname_of_machine(name: str) -> str:
-    """Make the host name of the machine fit for `parse_hostname`."""
+    """Turn the host name of the machine into one that `parse_hostname` accepts."""
     return re.sub(r"[^a-z0-9_.-]+", "-", name.lower())[:253].strip("-.") or "ncps"
 
 
 def parse_path(text: str) -> Path:
-    """Return an absolute path; `~/` is the home directory, other names start where we run."""
+    """Return an absolute path; `~/` is the home directory, others are in the working directory."""
     if not text or "\0" in text:
         raise ValueError("should be a path")
     try:
@@ -153,7 +153,7 @@ def parse_key_path(text: str) -> Path | None:
 
 
 def parse_public_key(text: str) -> str:
-    """Check Nix's form NAME:BASE64 of 32 bytes; like Nix, do without the = at its end."""
+    """Check Nix's form NAME:BASE64 of 32 bytes; as in Nix, the = at its end may be missing."""
     name, _, encoded = text.partition(":")
     if "=" not in encoded:
         encoded += "=" * (-len(encoded) % 4)
@@ -163,8 +163,8 @@ def parse_public_key(text: str) -> str:
         raw = b""
     if len(raw) == _SECRET_KEY_SIZE:
         raise ValueError(
-            "is a secret key, which belongs into a file of its own: its public half is wanted,"
-            " which `nix key convert-secret-to-public` prints"
+            "is a secret key, which belongs in a file of its own: give its public half here, "
+            "which `nix key convert-secret-to-public` prints"
         )
     if not name.isprintable() or not name or " " in name or len(raw) != 32:
         raise ValueError("should be a public key as Nix writes it, NAME:BASE64 of 32 bytes")
@@ -179,7 +179,7 @@ def parse_store_dir(text: str) -> str:
 
 
 def show_optional(value: object) -> str:
-    """Write None as nothing."""
+    """Write a value, and None as an empty text."""
     return "" if value is None else str(value)
 
 
@@ -231,7 +231,7 @@ def size(*, at_least: int = 0, at_most: int = 2**63 - 1) -> Kind:
 
 
 def choice(words: Sequence[str]) -> Kind:
-    """Make the kind that is one of a few words."""
+    """Make the kind of values that are one of a few words."""
     expected = "one of " + ", ".join(words)
 
     def parse(text: str) -> str:
@@ -246,7 +246,7 @@ def choice(words: Sequence[str]) -> Kind:
 
 
 def boolean_or(word: str) -> Kind:
-    """Make the kind that is a boolean or one word more; its values are texts."""
+    """Make the kind of values that are a boolean or one other word; the values are texts."""
     expected = f"true, false or {word}"
 
     def parse(text: str) -> str:
@@ -261,7 +261,7 @@ def boolean_or(word: str) -> Kind:
 
 
 def secret(at_least: int) -> Kind:
-    """Make the kind of secrets of `at_least` characters or more, or none."""
+    """Make the kind of secrets of `at_least` characters or more; an empty text is no secret."""
 
     def parse(text: str) -> str:
         if text and len(text) < at_least:

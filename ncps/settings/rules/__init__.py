@@ -1,1 +1,1 @@
-"""Rules that hold one setting to another, applied once all settings are read."""
+"""Rules that check settings against each other, applied once all settings are read."""

@@ -12,7 +12,7 @@ _SHORTEST_S: Final = 1.0
 
 
 def decide_database(draft: Draft) -> None:
-    """Take the time to connect from the URL if no setting gives it; warn of idle parameters."""
+    """Take the connect timeout from the URL if no setting gives it; warn of ignored parameters."""
     url = draft.values.get("cache.database_url")
     if not isinstance(url, DatabaseURL):
         return
@@ -23,6 +23,6 @@ def decide_database(draft: Draft) -> None:
         draft.values["cache.database.connect_timeout_s"] = max(_SHORTEST_S, url.connect_timeout_s)
     else:
         draft.warnings.append(
-            "cache-database-url: its time to connect has no effect:"
+            "cache-database-url: its connect timeout has no effect:"
             " cache-database-connect-timeout is given, too"
         )

@@ -1,4 +1,4 @@
-"""The rules that hold settings to each other, applied once all sources are read.
+"""All rules that check settings against each other, applied once all sources are read.
 
 Each `decide_…` takes the draft. It may change values, and it adds problems and warnings.
 """
@@ -21,7 +21,7 @@ _TLS_FILES = ("cert_file", "key_file", "client_ca_file")
 
 
 def decide(draft: Draft) -> None:
-    """Apply all rules, in the order in which their problems are told."""
+    """Apply all rules, in the order in which their problems are reported."""
     decide_database(draft)
     decide_upstreams(draft)
     decide_locks(draft)
@@ -56,12 +56,13 @@ def decide_server(draft: Draft) -> None:
     is_short = isinstance(idle_timeout_s, float) and idle_timeout_s <= _REUSED_FOR_S
     if is_short and not draft.problems:
         draft.warnings.append(
-            "server-idle-timeout should be more than 90s: Nix uses idle connections that long"
+            "server-idle-timeout should be more than 90s: Nix reuses connections that were idle "
+            "that long"
         )
 
 
 def decide_tls(draft: Draft) -> None:
-    """Check that the https:// addresses have a certificate, and the certificate an address."""
+    """Check that https:// addresses have a certificate, and that a certificate has an address."""
     flags = {name: f"server-tls-{name.replace('_', '-')}" for name in _TLS_FILES}
     given = {flag for name, flag in flags.items() if draft.values.get(f"server.tls.{name}")}
     addresses = draft.values.get("server.addr")

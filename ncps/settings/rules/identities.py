@@ -41,7 +41,9 @@ def decide_identities(draft: Draft) -> None:
             "auth-proxy-header needs server-trusted-proxies: anybody else could write the header"
         )
     if header and rules == ():
-        draft.problems.append("auth-proxy-header needs auth-proxy-rule: no user has any scope")
+        draft.problems.append(
+            "auth-proxy-header needs auth-proxy-rule: without one, no user has a scope"
+        )
     if rules and header == "":
         draft.problems.append("auth-proxy-rule needs auth-proxy-header, which names the user")
 
@@ -72,10 +74,13 @@ def _decide_oidc(draft: Draft) -> None:
         return
     if not audiences:
         draft.problems.append(
-            "auth-oidc-issuer needs auth-oidc-audience: a token for any other service would count"
+            "auth-oidc-issuer needs auth-oidc-audience: without it, a token for any other service "
+            "would be accepted"
         )
     if not rules:
-        draft.problems.append("auth-oidc-issuer needs auth-oidc-rule: no token has any scope")
+        draft.problems.append(
+            "auth-oidc-issuer needs auth-oidc-rule: without one, no token has a scope"
+        )
     found = {issuer.url: issuer for issuer in issuers if isinstance(issuer, IssuerSetting)}
     for number, rule in enumerate(rules, 1):
         assert isinstance(rule, AuthRule)
@@ -88,7 +93,7 @@ def _decide_oidc(draft: Draft) -> None:
 
 
 def _check_rule(draft: Draft, rule: AuthRule, where: str, issuers: set[str]) -> None:
-    """Check that a rule is about tokens of one issuer, and not about all of them."""
+    """Check that a rule names one issuer, and a condition that not all its tokens meet."""
     conditions = dict(rule.conditions)
     named = set(conditions.pop("iss", ()))
     if named - issuers:

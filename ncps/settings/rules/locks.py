@@ -9,7 +9,7 @@ from ncps.settings.draft import Draft
 from ncps.settings.kinds.values import show_duration
 
 LONGEST_TTL_S: Final = 30.0
-"""How long the locks of a dead instance block the others, at most: they are renewed while held."""
+"""Longest time for which the locks of a dead instance block others; live holders renew theirs."""
 _LOCK, _REDIS = "cache.lock.", "cache.redis."
 _TTLS: Final = (
     ("cache-lock-download-ttl", f"{_LOCK}download_lock_ttl_s"),
@@ -40,7 +40,8 @@ def decide_locks(draft: Draft) -> None:
             warnings.append(
                 "cache-lock-backend redis is for instances on several machines, but SQLite is for"
                 " one: if there are several, name the same PostgreSQL or MySQL database for all in"
-                " cache-database-url, or each removes from a shared store what only the others know"
+                " cache-database-url; else each removes from a shared store the objects that only"
+                " the others know"
             )
     elif backend == "postgresql":
         database = getattr(values.get("cache.database_url"), "dialect", "postgresql")
@@ -57,7 +58,7 @@ def decide_locks(draft: Draft) -> None:
 
 
 def _cut_times(values: dict[str, object], warnings: list[str]) -> None:
-    """Shorten times that configurations have taken over from the defaults of the Go program."""
+    """Shorten lock times, since many configurations have the long defaults of the Go program."""
     timeout = values.get(f"{_REDIS}timeout_s")
     longest = max(LONGEST_TTL_S, 3 * timeout if isinstance(timeout, float) else 0.0)
     cut = []
@@ -68,7 +69,7 @@ def _cut_times(values: dict[str, object], warnings: list[str]) -> None:
             values[attribute] = longest
     if cut:
         warnings.append(
-            f"{' and '.join(cut)} {'are' if len(cut) > 1 else 'is'} taken as"
+            f"{' and '.join(cut)} {'are' if len(cut) > 1 else 'is'} shortened to"
             f" {show_duration(longest)}: locks are renewed while they are held, and an instance"
             " that died must not block the others for longer; leave the setting out"
         )

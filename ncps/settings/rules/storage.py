@@ -12,10 +12,10 @@ _NEEDED_TOGETHER: Final = ("access_key_id", "secret_access_key")
 
 
 def decide_storage(draft: Draft) -> None:
-    """Choose between directory and bucket, and find a place for unfinished downloads."""
+    """Choose between directory and bucket, and set the directory for unfinished downloads."""
     values, problems = draft.values, draft.problems
     if f"{_AT}bucket" not in values:
-        return  # not parsed: that is told already
+        return  # it is not valid, and the problem is reported already
     if not values[f"{_AT}bucket"]:
         if values.get("cache.storage.local", "") is None:
             problems.append("cache-storage-local should be a path, unless there is a bucket")
@@ -53,5 +53,5 @@ def _check_credentials(values: Mapping[str, object], problems: list[str]) -> Non
 
 
 def _says_something(values: Mapping[str, object], key: str) -> bool:
-    """Whether a value is more than the absence of one: a template may leave all keys empty."""
+    """Whether a key has a value that has an effect: a template may leave all keys empty."""
     return values.get(key.replace("-", "_")) not in {None, "", False}

@@ -11,7 +11,7 @@ _PREFIX = "opentelemetry."
 
 
 def decide_telemetry(draft: Draft) -> None:
-    """Check that there is one collector at most, and that headers go to known upstreams alone."""
+    """Check that there is at most one collector, and that traceparent goes to known upstreams."""
     values = draft.values
     if values.get(f"{_PREFIX}grpc_url") and values.get(f"{_PREFIX}http_url"):
         draft.problems.append(
@@ -36,11 +36,11 @@ def decide_telemetry(draft: Draft) -> None:
 
 
 def _places(url: str) -> set[str]:
-    """The names of an upstream: its host, with and without the port."""
+    """Return the names of an upstream: its host, with and without the port."""
     parts = urlsplit(url)
     return {parts.netloc.lower(), (parts.hostname or "").lower()} - {""}
 
 
 def is_told(url: str, names: tuple[str, ...]) -> bool:
-    """Whether the setting lets an upstream have our traceparent."""
+    """Whether the setting names an upstream, which then gets our traceparent."""
     return ALL in names or bool(_places(url) & {name.lower() for name in names})

@@ -6,7 +6,7 @@ from ncps.settings.draft import Draft
 
 
 def decide_uploads(draft: Draft) -> None:
-    """Check that a required signature can be made by a key."""
+    """Check that there is a key if uploads must have a trusted signature."""
     values = draft.values
     is_required = values.get("cache.require_trusted_signature")
     if is_required and values.get("cache.trusted_upload_keys") == ():

@@ -24,7 +24,7 @@ _TIMEOUTS = ("dialer_timeout_s", "response_header_timeout_s", "nar_timeout_s", "
 
 
 def decide_upstreams(draft: Draft) -> None:
-    """Drop duplicates, fill in the values for all, add the key of cache.nixos.org."""
+    """Drop duplicates, fill in the common timeouts and proxies, add the key of cache.nixos.org."""
     values = draft.values
     given = values.get(f"{_PREFIX}upstreams")
     if not isinstance(given, tuple):
@@ -81,7 +81,7 @@ def _with_key_of_nixos(
 
 
 def _timeout(upstream: UpstreamURL, name: str, values: Mapping[str, object]) -> float:
-    """Return a timeout of an upstream: its own, else that of all."""
+    """Return a timeout of an upstream: its own, else the common one."""
     own: float | None = getattr(upstream, name)
     if own is not None:
         return own
@@ -93,7 +93,7 @@ def _timeout(upstream: UpstreamURL, name: str, values: Mapping[str, object]) -> 
 def _proxies(draft: Draft, upstreams: Mapping[str, UpstreamURL]) -> dict[str, ProxiesSetting]:
     """Return the proxies of each upstream, by its URL.
 
-    The proxy that a URL itself names holds for all hosts, also for those of `no_proxy`.
+    A proxy in the URL of an upstream is used for all hosts, also for those of `no_proxy`.
     """
     environ = draft.surroundings.environ
     of_all = draft.values.get(f"{_PREFIX}proxy")

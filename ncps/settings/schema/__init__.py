@@ -1,1 +1,1 @@
-"""The settings: one frozen class a branch, each field a setting (see `ncps.settings.declare`)."""
+"""The settings: a frozen class for each branch, a field for each setting; see `declare`."""

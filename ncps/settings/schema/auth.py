@@ -16,7 +16,7 @@ class AuthSettings:
     reads: str = setting(
         choice(("open", "token")),
         "open",
-        "Clients that may read: open for everybody, token for those with a token of the scope read "
+        "Clients that may read. open: everybody. token: clients with a token of the scope read "
         "(`ncps token create`). --cache-get-token closes reads, too. /healthz and /readyz stay "
         "open.",
         reloads=True,
@@ -24,14 +24,14 @@ class AuthSettings:
     metrics: str = setting(
         choice(("open", "token")),
         "open",
-        "Clients that may read /metrics while reads are closed: open for everybody, token for "
-        "those that may read.",
+        "Clients that may read /metrics while reads are closed. open: everybody. token: clients "
+        "that may read.",
         reloads=True,
     )
     token_max_age_s: float = setting(
         duration(),
         "1h",
-        "Time for which ncps believes the tokens that it has read while the database is away. "
+        "Time for which ncps accepts the tokens that it has read while the database is away. "
         "After that, a client with a token gets 503 until the database is back.",
         reloads=True,
     )
@@ -39,9 +39,9 @@ class AuthSettings:
         integer(),
         "20",
         "Wrong credentials that one IPv4 address or one IPv6 /64 network may send within "
-        "--auth-failed-logins-window; after that, credentials from there that ncps does not know "
-        "get 429 with Retry-After until the time is over. Credentials that ncps has found right "
-        "before still count. 0 for no such limit.",
+        "--auth-failed-logins-window. After that, ncps answers unknown credentials from there "
+        "with 429 and Retry-After until the time is over; it still accepts credentials that it "
+        "has found right before. 0 for no such limit.",
         shared=True,
         counted=True,
         reloads=True,
@@ -49,7 +49,7 @@ class AuthSettings:
     failed_logins_window_s: float = setting(
         duration(at_least_s=1),
         "1m",
-        "Time in which wrong credentials of one address are counted.",
+        "Time in which ncps counts the wrong credentials of one address.",
         reloads=True,
     )
     oidc: OidcSettings = branch(OidcSettings)

@@ -42,7 +42,7 @@ from ncps.settings.setting import SettingNames
 
 @frozen(kw_only=True)
 class DownloadSettings:
-    """The number and size of downloads, and how they go on after trouble."""
+    """The number and size of downloads, and what they do after an error."""
 
     resume_timeout_s: float = setting(
         duration(),
@@ -53,8 +53,8 @@ class DownloadSettings:
     max_count: int = setting(
         integer(at_least=1),
         "1000",
-        "Downloads of NARs that run or wait at once, at most. A request that needs one more gets "
-        "503 with Retry-After; NARs that are stored or arriving are served.",
+        "Downloads of NARs that run or wait at the same time, at most. A request that needs one "
+        "more gets 503 with Retry-After; ncps still serves NARs that are stored or arriving.",
         shared=True,
         counted=True,
         reloads=True,
@@ -63,8 +63,8 @@ class DownloadSettings:
         SIZE,
         "64G",
         "Bytes of unfinished downloads, at most; further downloads wait. A download whose size is "
-        "known counts whole from its start. A NAR larger than this is fetched alone. 0 for no "
-        "such limit.",
+        "known counts with its whole size from its start. A NAR larger than this is fetched "
+        "alone. 0 for no such limit.",
         shared=True,
         counted=True,
         reloads=True,
@@ -72,9 +72,9 @@ class DownloadSettings:
     small_size_bytes: int = setting(
         SIZE,
         "1M",
-        "A NAR of at most this size is fetched into memory, and its clients get its first byte "
-        "after all of it was found right. Up to 64M lie in memory at once; more are fetched as "
-        "larger ones are. 0 to have all NARs fetched as large ones.",
+        "A NAR of at most this size is fetched into memory, and clients get its first byte after "
+        "ncps has checked all of it. At most 64M of such NARs are in memory at the same time; "
+        "ncps fetches further ones like larger NARs. 0 to fetch all NARs like large ones.",
     )
     queue_timeout_s: float = setting(
         duration(at_least_s=0.001),
@@ -95,7 +95,7 @@ class DownloadSettings:
 
 @frozen(kw_only=True)
 class NegativeSettings:
-    """How long absence is remembered."""
+    """The absent paths that the cache remembers: how many, and how long."""
 
     ttl_s: float = setting(
         duration(),
@@ -123,7 +123,7 @@ class NixCacheInfoSettings:
     want_mass_query: bool = setting(
         BOOLEAN,
         "true",
-        "Tell clients in nix-cache-info that they may ask for many paths at once.",
+        "Tell clients in nix-cache-info that they may ask for many paths at the same time.",
     )
     store_dir: str = setting(
         STORE_DIR,
@@ -144,8 +144,9 @@ class CacheSettings:
     hostname: str = setting(
         HOSTNAME,
         lambda around: hostname_of_machine(around.machine_name),
-        "Bare host name of this cache. The signing key is named after it when ncps generates the "
-        "key, at the first start, and clients know the key by that name. Later it changes no key.",
+        "Bare host name of this cache. When ncps generates the signing key, at the first start, "
+        "it names the key after this host, and clients know the key by that name. A later change "
+        "of this setting changes no key.",
         note="this machine's host name",
     )
     secret_key_path: Path | None = setting(
@@ -157,9 +158,9 @@ class CacheSettings:
     accept_new_key: bool = setting(
         BOOLEAN,
         "false",
-        "Sign with another key than the one that the database has for this cache: a new key if "
-        "the store has lost its key, or else the key that the store has now. Set this for one "
-        "start; without it, ncps refuses such a start.",
+        "Accept a signing key that differs from the one in the database: the key that the store "
+        "has now, or a new key if the store has lost its key. Set this for one start; without it, "
+        "ncps refuses to start with another key.",
         flag="accept-new-key",
     )
     sign_narinfo: bool = setting(
@@ -179,8 +180,8 @@ class CacheSettings:
     allow_put_verb: bool = setting(
         BOOLEAN,
         "false",
-        "Allow uploads. As long as no token was ever made and no other source of credentials is "
-        "configured, anybody who reaches the port may upload; with one, uploads need the scope "
+        "Allow uploads. Before the first token is made, and if no other source of credentials is "
+        "configured, anybody who reaches the port may upload. After that, uploads need the scope "
         "write. A client with that scope may upload below /upload without this setting.",
         group="Authentication",
         reloads=True,
@@ -188,9 +189,9 @@ class CacheSettings:
     allow_delete_verb: bool = setting(
         BOOLEAN,
         "false",
-        "Allow deletions. As for uploads, any client may delete as long as no token was ever made "
-        "and no other source of credentials is configured; with one, deletions need the scope "
-        "delete.",
+        "Allow deletions. Before the first token is made, and if no other source of credentials "
+        "is configured, anybody who reaches the port may delete. After that, deletions need the "
+        "scope delete.",
         group="Authentication",
         reloads=True,
     )
@@ -200,7 +201,7 @@ class CacheSettings:
         lambda around: f"sqlite:{around.state_dir / 'db' / 'db.sqlite'}",
         "Database with the index of the store: sqlite:/path/to/file for one machine, or "
         "postgresql://user:password@host/database or mysql://user:password@host/database for "
-        "several. A missing SQLite file is made; the start brings the schema up to date.",
+        "several. ncps makes a missing SQLite file, and updates the schema when it starts.",
         note="sqlite:, db/db.sqlite under $STATE_DIRECTORY or the user's state directory",
         aliases=(SettingNames(key="cache.database.url"),),
         is_secret=True,
@@ -209,7 +210,8 @@ class CacheSettings:
         OPTIONAL_PATH,
         "",
         "Directory for unfinished downloads. The default is on the file system of the store, so "
-        "that finishing is a rename; elsewhere every NAR is copied once more.",
+        "that ncps stores a NAR by a rename. On another file system it has to copy every NAR once "
+        "more.",
         note="store/tmp inside the storage directory; with a bucket, spool under $STATE_DIRECTORY "
         "or the user's state directory",
     )
@@ -217,20 +219,19 @@ class CacheSettings:
     verify_while_arriving: str = setting(
         boolean_or("auto"),
         "auto",
-        "When NarHash is checked. auto: while a NAR arrives, as long as that keeps pace with its "
-        "bytes: what is faster than the cores that are idle can unpack is checked in the "
-        "background instead. true: always before the last bytes of a NAR go to a client, which "
-        "holds them up for as long as it takes to unpack them. false: as auto for zstd; for xz "
-        "and bzip2 always in the background. Until a NAR was checked FileHash decides, which is "
-        "not signed. NARs of up to --cache-download-small-size are checked first in any case, "
-        "but for xz and bzip2 with false.",
+        "When ncps checks NarHash. auto: while a NAR arrives, if idle cores can unpack it as fast "
+        "as it arrives; otherwise later, in the background. true: always before the last bytes of "
+        "a NAR go to a client, which waits until they are unpacked. false: like auto for zstd; "
+        "always in the background for xz and bzip2. Until NarHash is checked, ncps relies on "
+        "FileHash, which is not signed. NARs of up to --cache-download-small-size are always "
+        "checked first, except xz and bzip2 with false.",
     )
     verify_rate_bytes: int = setting(
         SIZE,
         "8M",
         "Bytes per second that ncps reads in the background to check stored NARs against their "
-        "NarHash, if they were not checked while they arrived, and to find out what is in files "
-        "that clients asked for by name alone; 0 for never.",
+        "NarHash, if they were not checked while they arrived, and to identify files that clients "
+        "asked for by name alone. 0 for never.",
     )
     max_decompression_ratio: int = setting(
         integer(at_least=2),
@@ -243,8 +244,8 @@ class CacheSettings:
     narinfo_max_size_bytes: int = setting(
         size(at_least=4096, at_most=MAX_NARINFO_SIZE),
         show_size(MAX_NARINFO_SIZE),
-        "Size of a narinfo of an upstream, at most, and at most 4M; ncps does not accept larger "
-        "ones.",
+        "Size of a narinfo of an upstream, at most; ncps does not accept larger ones. 4M is the "
+        "largest value.",
         counted=True,
         reloads=True,
     )
@@ -258,8 +259,8 @@ class CacheSettings:
     nar_memory_size_bytes: int = setting(
         SIZE,
         "16M",
-        "Memory for the answers about stored NARs that lie ready, without their bytes, about 2.5 "
-        "KiB each; 0 to ask the database each time.",
+        "Memory for prepared answers about stored NARs, about 2.5 KiB each, without the bytes of "
+        "the NARs; 0 to ask the database each time.",
         shared=True,
     )
     prefetch: PrefetchSettings = branch(PrefetchSettings, "Prefetch")
@@ -284,8 +285,8 @@ class CacheSettings:
         BOOLEAN,
         "false",
         "Accept an uploaded narinfo only if a key of --cache-trusted-upload-key has signed it, or "
-        "its path follows from its content address. Without this, the word of a client that may "
-        "write is enough. Either way this cache signs the narinfos that it accepts.",
+        "its path follows from its content address. Without this, ncps trusts each client that "
+        "may write. In both cases ncps signs the narinfos that it accepts.",
         group="Uploads",
         reloads=True,
     )
@@ -303,7 +304,7 @@ class CacheSettings:
     netrc_file: Path = setting(
         PATH,
         lambda around: str(around.home / ".netrc"),
-        "File with user names and passwords for upstreams, by host name. The default one may be "
+        "File with user names and passwords for upstreams, by host name. The default file may be "
         "missing.",
         note="~/.netrc",
         flag="netrc-file",

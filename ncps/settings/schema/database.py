@@ -1,4 +1,4 @@
-"""Settings of databases on servers; a file needs none of them."""
+"""Settings of database servers; SQLite needs none of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class DatabasePoolSettings:
         integer(at_most=1000),
         "0",
         "Connections to the database server, at most, each with a thread, for all workers "
-        "together; 0 for 10 of each worker. All replicas together must stay below the limit of "
-        "the server.",
+        "together; 0 for 10 per worker. All replicas together must stay below the limit of the "
+        "server.",
         shared=True,
     )
     max_idle_conns: int = setting(
@@ -30,7 +30,7 @@ class DatabasePoolSettings:
 
 @frozen(kw_only=True)
 class DatabaseSettings:
-    """How a database server is used.
+    """The password, the connections and the timeouts of a database server.
 
     :ivar password: empty where the URL has it or none is needed.
     """

@@ -10,13 +10,13 @@ from ncps.settings.kinds.values import SIZE, size
 
 @frozen(kw_only=True)
 class ExtraSettings:
-    """How much is kept of what lies beside narinfos and NARs."""
+    """Limits of build logs, listings and links to debug information."""
 
     max_object_size_bytes: int = setting(
         size(at_least=4096, at_most=2**30),
         "16M",
         "Size of a build log, or of the listing of a NAR, at most. ncps does not fetch, make or "
-        "accept larger ones. Up to 12 lie in memory at once.",
+        "accept larger ones. At most 12 are in memory at the same time.",
         counted=True,
     )
     max_size_bytes: int = setting(

@@ -11,13 +11,13 @@ from ncps.settings.kinds.values import BOOLEAN, TEXT, choice, secret, show_boole
 
 @frozen(kw_only=True)
 class LogSettings:
-    """The log: how much it holds, and in which form."""
+    """The level and the form of the log."""
 
     level: str = setting(
         choice(("trace", "debug", "info", "warn", "error", "fatal", "panic")),
         "info",
         "Level of the least important messages that are logged: trace, debug, info, warn, error, "
-        "fatal or panic. debug shows decisions, such as the order in which upstreams are asked. "
+        "fatal or panic. debug shows decisions, such as the order in which ncps asks upstreams. "
         "trace also shows the steps of Twisted, and panic means fatal.",
         reloads=True,
     )
@@ -53,8 +53,8 @@ class ClusterSettings:
         PEER_URL,
         "",
         "URL at which the other instances of this cache reach this one, such as "
-        "http://10.0.0.7:8501. A NAR that it is fetching is then streamed to them while it "
-        "arrives. Without it they wait until the NAR is stored. Needs --cluster-secret.",
+        "http://10.0.0.7:8501. They can then stream a NAR from this instance while it is fetching "
+        "it. Without this setting they wait until the NAR is stored. Needs --cluster-secret.",
     )
     secret: str = setting(
         secret(at_least=16),

@@ -24,9 +24,10 @@ class OidcSettings:
     issuers: tuple[IssuerSetting, ...] = setting(
         ISSUER,
         (),
-        "Issuer of OpenID Connect whose tokens are credentials here, one or several, as the tokens "
-        "name it in `iss`: https://token.actions.githubusercontent.com, https://gitlab.com. ncps "
-        "fetches its keys when a token comes. http:// is for issuers on this machine.",
+        "Issuer of OpenID Connect whose tokens ncps accepts as credentials, one or several, "
+        "exactly as the tokens name it in `iss`: https://token.actions.githubusercontent.com, "
+        "https://gitlab.com. ncps fetches the issuer's keys when a token comes. http:// is for "
+        "issuers on this machine.",
         note="none",
         flag="auth-oidc-issuer",
         environment="AUTH_OIDC_ISSUERS",
@@ -45,11 +46,12 @@ class OidcSettings:
     rules: tuple[AuthRule, ...] = setting(
         OIDC_RULE,
         (),
-        "Rule that gives scopes to tokens by their claims, one or several; the first that fits "
-        "counts. `scope=read,write; repository=org/repo; ref=refs/heads/*`: all claims must fit, "
-        "each one of its values, in which * stands for any characters. `path=REGEX` restricts it "
-        "to store paths. In the variable a line is a rule; in a configuration file a rule may be "
-        "a table. With several issuers each rule names its own: `iss=URL`.",
+        "Rule that gives scopes to tokens by their claims, one or several; the first rule that "
+        "matches counts. `scope=read,write; repository=org/repo; ref=refs/heads/*`: each claim "
+        "must match one of its values, in which * stands for any characters. `path=REGEX` "
+        "restricts a rule to store paths. The variable holds one rule on each line; in a "
+        "configuration file, a rule may be a table. With several issuers, each rule names its "
+        "own: `iss=URL`.",
         note="none",
         flag="auth-oidc-rule",
         environment="AUTH_OIDC_RULES",
@@ -64,9 +66,9 @@ class CertificateRules:
     rules: tuple[AuthRule, ...] = setting(
         TLS_RULE,
         (),
-        "Rule that gives scopes to clients by their certificate, one or several; the first that "
-        "fits counts. Conditions are about cn (of the subject), dns, uri and email (alternative "
-        "names): `scope=read,write; cn=ci-*`. Needs --server-tls-client-ca-file.",
+        "Rule that gives scopes to clients by their certificate, one or several; the first rule "
+        "that matches counts. Conditions test cn (of the subject), dns, uri and email "
+        "(alternative names): `scope=read,write; cn=ci-*`. Needs --server-tls-client-ca-file.",
         note="none",
         flag="auth-tls-rule",
         environment="AUTH_TLS_RULES",
@@ -82,16 +84,16 @@ class ProxyUserSettings:
         HEADER,
         "",
         "Header in which a proxy of --server-trusted-proxies names the user whom it has "
-        "authenticated, such as X-Forwarded-User. The proxy must remove the header from what "
-        "clients send. From all others it is ignored.",
+        "authenticated, such as X-Forwarded-User. The proxy must remove this header from the "
+        "requests of its clients. ncps ignores the header from all other senders.",
         note="none",
         reloads=True,
     )
     rules: tuple[AuthRule, ...] = setting(
         PROXY_RULE,
         (),
-        "Rule that gives scopes to such users, one or several; the first that fits counts: "
-        "`scope=read,write; user=alice,ci-*`.",
+        "Rule that gives scopes to such users, one or several; the first rule that matches "
+        "counts: `scope=read,write; user=alice,ci-*`.",
         note="none",
         flag="auth-proxy-rule",
         environment="AUTH_PROXY_RULES",

@@ -13,14 +13,14 @@ from ncps.settings.kinds.values import BOOLEAN, OPTIONAL_PATH, TEXT, choice, dur
 
 @frozen(kw_only=True)
 class RetrySettings:
-    """How often a process that waits for a lock looks whether it is free."""
+    """How often a process that waits for a lock checks whether the lock is free."""
 
     initial_delay_s: float = setting(
         duration(at_least_s=0.001),
         "100ms",
-        "Time after which a process that waits for a lock checks by itself whether it is free; "
-        "doubled each time. A process that releases a lock announces it, so these checks are only "
-        "for lost announcements.",
+        "Time after which a process that waits for a lock checks whether it is free; doubled each "
+        "time. A process that releases a lock announces this, so these checks only make up for "
+        "lost announcements.",
     )
     max_delay_s: float = setting(
         duration(at_least_s=0.001),
@@ -48,23 +48,23 @@ class LockKeySettings:
 
 @frozen(kw_only=True)
 class LockSettings:
-    """Where the locks are kept."""
+    """The place of the locks, and their times."""
 
     backend: str = setting(
         choice(("local", "redis", "postgresql")),
         "local",
-        "Place of the locks, by which one process at a time fetches an object: local for one "
-        "machine, its workers included; redis or postgresql (the database "
-        "of --cache-database-url) for several.",
+        "Place of the locks, which let one process at a time fetch an object. local: for one "
+        "machine, its workers included. redis, or postgresql (the database of "
+        "--cache-database-url): for several machines.",
     )
     redis: LockKeySettings = branch(LockKeySettings)
     download_lock_ttl_s: float = setting(
         duration(at_least_s=1),
         "15s",
         "Time after which the locks of an instance that died or cannot be reached are free. A "
-        "holder renews its locks at a third of that, so it need not be as long as a download: "
-        "more than 30s, such as the 5m of the Go program, is taken as 30s, or as three times "
-        "--cache-redis-timeout if that is more.",
+        "holder renews its locks at a third of this time, so it need not be as long as a "
+        "download. More than 30s, such as the 5m of the Go program, is shortened to 30s, or to "
+        "three times --cache-redis-timeout if that is more.",
         flag="cache-lock-download-ttl",
     )
     lru_lock_ttl_s: float = setting(
@@ -78,7 +78,8 @@ class LockSettings:
         BOOLEAN,
         "false",
         "Fetch also while the lock backend is away. Several instances may then fetch the same "
-        "thing at the same time; without this setting they answer 503 for what is not stored.",
+        "object at the same time. Without this setting, ncps then answers 503 for objects that "
+        "are not stored.",
     )
 
 
@@ -115,8 +116,8 @@ class RedisSettings:
     timeout_s: float = setting(
         duration(at_least_s=0.05),
         "2s",
-        "Time that a Redis has to accept a connection and to answer; after that it counts as away, "
-        "and ncps tries again in the background.",
+        "Time that a Redis server has to accept a connection and to answer. After that, it counts "
+        "as away, and ncps tries again in the background.",
     )
     use_tls: bool = setting(
         BOOLEAN,

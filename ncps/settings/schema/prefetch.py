@@ -1,4 +1,4 @@
-"""Settings of what is fetched before a client asks for it."""
+"""Settings of prefetch: objects that ncps fetches before a client asks for them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class PrefetchSettings:
     max_questions: int = setting(
         integer(),
         "20000",
-        "Narinfos that are asked for ahead in a minute, at most. 0 for none.",
+        "Narinfos that ncps asks upstreams for ahead in a minute, at most. 0 for none.",
         shared=True,
     )
     max_queue: int = setting(
         integer(),
         "10000",
-        "Narinfos that may wait for being fetched ahead, and NARs likewise. Further ones are left "
-        "to clients.",
+        "Narinfos that may wait to be fetched ahead, and the same number of NARs. ncps does not "
+        "fetch further ones ahead.",
         shared=True,
     )

@@ -11,15 +11,15 @@ from ncps.settings.kinds.values import choice, duration, integer, size
 
 @frozen(kw_only=True)
 class RecompressSettings:
-    """The NARs that are compressed anew, and the ways and times."""
+    """The NARs that are compressed anew, the level, and the times."""
 
     to: str = setting(
         choice(("off", "zstd")),
         "off",
-        "Compression that stored NARs in xz, bzip2 or none are given in the background, while the "
-        "machine is idle: zstd, or off for none. Clients unpack zstd several times faster than xz. "
-        "The new file has a URL of its own, and narinfos name it from then on. NARs that clients "
-        "have uploaded stay as they are.",
+        "Compression to which ncps converts stored NARs in xz, bzip2 or none in the background, "
+        "while the machine is idle: zstd, or off to convert none. Clients unpack zstd several "
+        "times faster than xz. The new file has a URL of its own, and narinfos name it from then "
+        "on. NARs that clients have uploaded stay as they are.",
     )
     level: int = setting(
         integer(at_least=1, at_most=19),
@@ -36,20 +36,20 @@ class RecompressSettings:
     min_size_bytes: int = setting(
         size(at_least=1),
         "64K",
-        "Size of a file from which it is worth while.",
+        "Size of the smallest file that is compressed anew.",
     )
     max_growth: int = setting(
         integer(at_least=1, at_most=1000),
         "150",
-        "Percentage of the size of the old file that the new one may have. A larger one is thrown "
-        "away, and the old file stays what clients get.",
+        "Size that the new file may have, as a percentage of the old one. ncps removes a larger "
+        "new file, and clients go on getting the old one.",
     )
     max_load: int = setting(
         integer(at_least=1, at_most=10000),
         "50",
-        "Percentage of the processors that may be busy with other work, by the load average of the "
-        "last minute, for the machine to count as idle. Besides, ncps waits while it downloads a "
-        "NAR, or itself uses more than a fifth of a processor.",
+        "Percentage of the processors that other work may use while the machine still counts as "
+        "idle, by the load average of the last minute. ncps also waits while it downloads a NAR "
+        "or itself uses more than a fifth of a processor.",
     )
     hours: Hours = setting(
         HOURS,
@@ -60,6 +60,6 @@ class RecompressSettings:
     keep_s: float = setting(
         duration(),
         "24h",
-        "Time for which the old file stays after the narinfo names the new one, and after a client "
-        "last asked for it. Later, its URL is answered from the upstream.",
+        "Time for which the old file stays after the narinfo names the new one, and after a "
+        "client last asked for the old one. After that, ncps answers its URL from the upstream.",
     )

@@ -14,14 +14,14 @@ from ncps.settings.kinds.values import OPTIONAL_PATH, SIZE, duration, integer, s
 
 @frozen(kw_only=True)
 class ServerTlsSettings:
-    """The certificate of the https:// addresses, and the clients that they let in."""
+    """The certificate of the https:// addresses, and the clients that they accept."""
 
     cert_file: Path | None = setting(
         OPTIONAL_PATH,
         "",
-        "Certificate for the https:// addresses of --server-addr, PEM, with the certificates of "
-        "the authorities between it and the root after it. ncps looks at the file every 5 seconds "
-        "and takes a new certificate for new connections.",
+        "Certificate for the https:// addresses of --server-addr, PEM, followed by the "
+        "certificates of the authorities between it and the root. ncps checks the file every 5 "
+        "seconds and uses a new certificate for new connections.",
         note="none",
     )
     key_file: Path | None = setting(
@@ -64,7 +64,7 @@ class ServerSettings:
         duration(at_least_s=1),
         "120s",
         "Close a client's connection that is idle for this time between requests. Nix reuses idle "
-        "connections for up to 90 seconds; a shorter time costs it retries.",
+        "connections for up to 90 seconds; with a shorter time here, it has to repeat requests.",
         reloads=True,
     )
     header_timeout_s: float = setting(
@@ -85,15 +85,16 @@ class ServerSettings:
     drain_timeout_s: float = setting(
         duration(),
         "30s",
-        "Time that running answers have to finish after SIGTERM, before they are cut off. A "
-        "second SIGTERM or SIGINT cuts them at once.",
+        "Time that running answers have to finish after SIGTERM, before ncps cuts them off. A "
+        "second SIGTERM or SIGINT cuts them off immediately.",
         reloads=True,
     )
     drain_delay_s: float = setting(
         duration(),
         "0s",
         "Time after SIGTERM in which ncps serves everything as before, but /readyz answers 503, "
-        "so that a load balancer goes elsewhere first. --server-drain-timeout begins after it.",
+        "so that a load balancer can turn to other instances. --server-drain-timeout begins after "
+        "it.",
         reloads=True,
     )
     min_send_rate_bytes: int = setting(
@@ -129,8 +130,8 @@ class ServerSettings:
     max_uploads: int = setting(
         integer(at_least=1),
         "200",
-        "Requests with a body that are received at once, at most; further ones get 503 with "
-        "Retry-After.",
+        "Requests with a body that are received at the same time, at most; further ones get 503 "
+        "with Retry-After.",
         shared=True,
         counted=True,
         reloads=True,
@@ -138,8 +139,8 @@ class ServerSettings:
     max_connections: int = setting(
         integer(at_least=1),
         "10000",
-        "Open connections of clients, at most; ncps closes further ones at once. If the limit of "
-        "descriptors allows fewer, new ones wait, and the start says so.",
+        "Open connections of clients, at most; ncps closes further ones immediately. If the limit "
+        "of file descriptors allows fewer, new ones wait, and ncps logs this when it starts.",
         shared=True,
         counted=True,
         reloads=True,
@@ -148,7 +149,7 @@ class ServerSettings:
         integer(),
         "1000",
         "Open connections from one IPv4 address or one IPv6 /64 network, at most; ncps closes "
-        "further ones at once. 0 for no such limit, which suits a cache behind a large NAT. "
+        "further ones immediately. 0 for no such limit, which suits a cache behind a large NAT. "
         "Connections over a UNIX socket are not counted. For --server-trusted-proxies ncps counts "
         "requests instead, each for the client that it comes from; further ones get 503.",
         shared=True,
@@ -158,19 +159,19 @@ class ServerSettings:
     trusted_proxies: tuple[str, ...] = setting(
         TRUSTED_PROXY,
         (),
-        "Reverse proxies whose X-Forwarded-For, or Forwarded where there is none, ncps believes: "
-        "addresses and networks such as 127.0.0.1 or 10.0.0.0/8, and unix for connections over a "
-        "UNIX socket. The last address in it that is not one of theirs is the client, in the log "
-        "and for limits. The proxies must add to X-Forwarded-For.",
+        "Reverse proxies whose X-Forwarded-For ncps trusts, or Forwarded if they send no "
+        "X-Forwarded-For: addresses and networks such as 127.0.0.1 or 10.0.0.0/8, and unix for "
+        "connections over a UNIX socket. The client, for the log and for limits, is the last "
+        "address in the header that is not such a proxy. The proxies must add to X-Forwarded-For.",
         note="none",
         reloads=True,
     )
     max_requests: int = setting(
         integer(at_least=1),
         "5000",
-        "Requests of clients that are answered at once, at most, slow readers of NARs included; "
-        "further ones get 503 with Retry-After. /healthz, /readyz and /metrics are always "
-        "answered.",
+        "Requests of clients that are answered at the same time, at most, slow readers of NARs "
+        "included; further ones get 503 with Retry-After. /healthz, /readyz and /metrics are "
+        "always answered.",
         shared=True,
         counted=True,
         reloads=True,

@@ -23,7 +23,7 @@ from ncps.settings.setting import SettingNames
 
 @frozen(kw_only=True)
 class S3Settings:
-    """The bucket, and the way to it; an empty text says nothing.
+    """The bucket, and the access to it; an empty text counts as not set.
 
     :ivar bucket: empty if a directory is used.
     """
@@ -60,14 +60,14 @@ class S3Settings:
     access_key_id: str = setting(
         TEXT,
         "",
-        "Name of the credentials. Without it, ncps looks for credentials where AWS's own tools "
-        "do: environment, profile, role.",
+        "Access key ID of the credentials. Without it, ncps looks for credentials where AWS's own "
+        "tools do: environment, profile, role.",
         is_secret=True,
     )
     secret_access_key: str = setting(
         TEXT,
         "",
-        "Secret of the credentials.",
+        "Secret access key of the credentials.",
         is_secret=True,
     )
     session_token: str = setting(
@@ -79,8 +79,8 @@ class S3Settings:
     storage_class: str = setting(
         STORAGE_CLASS,
         "",
-        "Storage class of NARs, such as STANDARD_IA; objects of that class must be readable at "
-        "once. Without it, the server's default.",
+        "Storage class of NARs, such as STANDARD_IA; objects of that class must be readable "
+        "immediately. Without it, the server's default.",
     )
     server_side_encryption: str = setting(
         choice(("", "AES256", "aws:kms", "aws:kms:dsse")),
@@ -124,21 +124,21 @@ class S3Settings:
     part_size_bytes: int = setting(
         size(at_least=5 << 20, at_most=1 << 30),
         "16M",
-        "Size of the parts in which NARs are uploaded; smaller ones go in one request. Parts grow "
-        "as needed for NARs of up to 5T.",
+        "Size of the parts in which ncps uploads NARs; smaller NARs go in one request. Parts are "
+        "larger if a NAR needs it, for NARs of up to 5T.",
     )
     redirect: bool = setting(
         BOOLEAN,
         "false",
-        "Answer a request for a large stored NAR by a redirect to the S3 server, with a signed "
+        "Answer a request for a large stored NAR with a redirect to the S3 server, with a signed "
         "address that is valid for --cache-storage-s3-redirect-ttl. Clients must be able to reach "
         "the endpoint. The bytes then bypass the log, limits and rates of this cache.",
     )
     redirect_min_size_bytes: int = setting(
         SIZE,
         "8M",
-        "Size of a NAR from which --cache-storage-s3-redirect holds; ncps sends smaller ones "
-        "itself, which is faster.",
+        "Size of the smallest NAR that --cache-storage-s3-redirect redirects; ncps sends smaller "
+        "ones itself, which is faster.",
     )
     redirect_ttl_s: float = setting(
         duration(at_least_s=10.0),
@@ -150,7 +150,7 @@ class S3Settings:
 
 @frozen(kw_only=True)
 class StorageSettings:
-    """Where objects are kept: in a directory or in a bucket.
+    """The place of objects: a directory or a bucket.
 
     :ivar local: the directory; None if a bucket is used.
     """
@@ -159,7 +159,7 @@ class StorageSettings:
         OPTIONAL_PATH,
         lambda around: str(around.state_dir / "storage"),
         "Directory that keeps NARs, narinfos and the signing key, unless "
-        "--cache-storage-s3-bucket is set. It is made if missing.",
+        "--cache-storage-s3-bucket is set. ncps makes it if it is missing.",
         note="storage under $STATE_DIRECTORY or the user's state directory",
         aliases=(
             SettingNames(
@@ -172,11 +172,11 @@ class StorageSettings:
         SIZE,
         "1G",
         "Room that downloads leave free on the file systems of the storage and of unfinished "
-        "downloads, for the database and for other programs. A NAR for which there is no room, "
-        "counting what running downloads will still write, is passed on to clients and not "
-        "stored. The default is an amount and not a share of the disk, because the needs of other "
-        "programs do not grow with the disk. If --cache-temp-path has a file system of its own, "
-        "at most a tenth of that stays free. 0 to fill it.",
+        "downloads, for the database and for other programs. The bytes that running downloads "
+        "will still write count as used. ncps passes on a NAR for which there is no room to "
+        "clients and does not store it. The default is an amount and not a share of the disk, "
+        "because the needs of other programs do not grow with the disk. If --cache-temp-path has "
+        "a file system of its own, at most a tenth of that stays free. 0 to fill it.",
         note="1G, or a tenth of the file system if that is less",
         counted=True,
     )

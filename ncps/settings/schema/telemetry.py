@@ -9,12 +9,12 @@ from ncps.settings.kinds.telemetry import GRPC_URL, HEADERS, HTTP_URL, RATIO, He
 from ncps.settings.kinds.values import BOOLEAN, TEXT
 
 ALL = "all"
-"""Names all upstreams."""
+"""The word for all upstreams."""
 
 
 @frozen(kw_only=True)
 class OpenTelemetrySettings:
-    """The telemetry for a collector, and how much of it."""
+    """The collector, and the telemetry that it gets."""
 
     enabled: bool = setting(
         BOOLEAN,
@@ -40,15 +40,15 @@ class OpenTelemetrySettings:
         HEADERS,
         "",
         "Headers of each request to the collector, such as authorization=Bearer%20TOKEN. In a "
-        "file, a header is a line.",
+        "file, each line is a header.",
         flag="otel-headers",
         is_secret=True,
     )
     sampling_ratio: float = setting(
         RATIO,
         "1",
-        "Part of all traces that are recorded, from 0 to 1. A request with a traceparent header "
-        "follows the decision in it. OTEL_TRACES_SAMPLER can say something else.",
+        "Part of all traces that ncps records, from 0 to 1. A request with a traceparent header "
+        "follows the decision in it. OTEL_TRACES_SAMPLER overrides this setting.",
         flag="otel-sampling-ratio",
     )
     service_name: str = setting(
@@ -60,9 +60,9 @@ class OpenTelemetrySettings:
     propagate_to: tuple[str, ...] = setting(
         TEXT,
         (),
-        "Upstreams that are sent the traceparent header, so that their spans join our traces: "
-        "their HOST or HOST:PORT, or all. Without it only the other processes of this cache get "
-        "the header.",
+        "Upstreams that get the traceparent header, so that their spans join our traces: their "
+        "HOST or HOST:PORT, or all. Without it only the other processes of this cache get the "
+        "header.",
         note="none",
         flag="otel-propagate-to",
     )

@@ -23,14 +23,14 @@ class Settings:
 
     :ivar config_file: the file that was read, if any.
     :ivar warnings: one line each, for the log.
-    :ivar given: the flags with their texts, secrets among them, to load the settings once more.
+    :ivar given: the flags with their texts, secrets among them, for a reload.
     """
 
     config_file: Path | None = setting(
         PATH,
         "",
-        "Configuration file in YAML, TOML or JSON, told apart by its name. A file named here must "
-        "exist; the default one may be missing. Flags and variables win over it.",
+        "Configuration file in YAML, TOML or JSON, as the end of its name says. A file named here "
+        "must exist; the default one may be missing. Flags and variables win over it.",
         note="the user's configuration directory, ncps/config.{yaml,yml,toml,json}",
         key="",
         flag="config",
@@ -54,14 +54,14 @@ class Settings:
     )
 
     def origin(self, key: str) -> str:
-        """Say where the value of a key came from: a flag, a variable, a file or `default`."""
+        """Return the source of the value of a key: a flag, a variable, a file or `default`."""
         return self.origins[key]
 
     def share(self) -> Settings:
         """Return the settings of one of `server.workers` workers.
 
         Limits that protect the machine, the upstreams and the memory as a whole are divided.
-        Connections are spread by chance, so a worker may refuse some while another has room:
-        limits are far from what a healthy installation needs.
+        The kernel spreads connections by chance, so a worker may refuse one while another has
+        room. The default limits are therefore far above the needs of a healthy installation.
         """
         return divide(self, self.server.workers)

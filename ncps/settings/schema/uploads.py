@@ -22,21 +22,21 @@ class UploadSettings:
     grace_s: float = setting(
         duration(at_least_s=60),
         "6h",
-        "Time for which an uploaded NAR stays while no narinfo comes for it. `nix copy` sends the "
+        "Time for which ncps keeps an uploaded NAR without a narinfo. `nix copy` sends the "
         "narinfo right after the NAR; the time is for clients that break off and come again.",
         reloads=True,
     )
     at_root: bool = setting(
         BOOLEAN,
         "false",
-        "Take uploads beside /upload, too, at the address of the cache itself. A client that "
-        "uploads there is told of paths that only an upstream has that they are here, and does "
-        "not upload them.",
+        "Accept uploads at the address of the cache itself, too, and not only below /upload. "
+        "There, ncps answers a client that it has the paths that only an upstream has, and the "
+        "client does not upload them.",
     )
     require_references: bool = setting(
         BOOLEAN,
         "false",
         "Accept an uploaded narinfo only if each of its references is stored here, or an upstream "
-        "has it. `nix copy` uploads references first in any case.",
+        "has it. `nix copy` uploads references first.",
         reloads=True,
     )

@@ -14,11 +14,11 @@ from ncps.settings.setting import SettingNames
 
 @frozen(kw_only=True)
 class UpstreamSetting:
-    """One upstream, everything about it decided.
+    """One upstream, with all its values decided.
 
     :ivar url: base URL without credentials, query and trailing slash.
     :ivar priority: lower is asked first.
-    :ivar proxies: through which it, and what it leads to, is asked.
+    :ivar proxies: the proxies for its own URLs and for those that it leads to.
     :ivar user: from the URL, percent-decoded; None if the URL had no credentials.
     """
 
@@ -35,21 +35,21 @@ class UpstreamSetting:
 
 @frozen(kw_only=True)
 class UpstreamsSettings:
-    """The caches to fetch from, and the patience with them.
+    """The caches to fetch from, and the limits of requests to them.
 
-    :ivar upstreams: with timeouts of their own where given, else those of all.
+    :ivar upstreams: with timeouts of their own if given, else the common ones.
     :ivar public_keys: as Nix writes them, each checked for its form.
-    :ivar proxy: for all upstreams that have none of their own; None for what the environment says.
+    :ivar proxy: for all upstreams without a proxy of their own; None to use the environment.
     """
 
     upstreams: tuple[UpstreamSetting, ...] = setting(
         UPSTREAM_URL,
         ("https://cache.nixos.org",),
-        "Binary cache to fetch from, one or several. Parameters hold for that one alone: "
-        "?priority=N (0 to 65535, lower is asked first, 0 and none mean 40), &dialer-timeout=, "
-        "&response-header-timeout=, &nar-timeout=, &idle-timeout=, &proxy=. In a configuration "
-        "file an element may also be a table of url and these. Put credentials into the netrc "
-        "file rather than into the URL.",
+        "Binary cache to fetch from, one or several. Parameters in the URL are for that upstream "
+        "alone: ?priority=N (0 to 65535; the lowest is asked first; 0 or no number means 40), "
+        "&dialer-timeout=, &response-header-timeout=, &nar-timeout=, &idle-timeout=, &proxy=. In "
+        "a configuration file an element may also be a table of url and these. Put credentials "
+        "into the netrc file rather than into the URL.",
         key="urls",
         flag="cache-upstream-url",
         environment="CACHE_UPSTREAM_URLS",
@@ -64,7 +64,7 @@ class UpstreamsSettings:
     public_keys: tuple[str, ...] = setting(
         PUBLIC_KEY,
         (),
-        "Public key NAME:BASE64 that narinfos of upstreams may be signed with, one or several. "
+        "Public key NAME:BASE64 with which narinfos of upstreams may be signed, one or several. "
         "The well-known key of cache.nixos.org need not be given.",
         note="the key of cache.nixos.org, if that is an upstream",
         flag="cache-upstream-public-key",
@@ -84,7 +84,7 @@ class UpstreamsSettings:
     response_header_timeout_s: float = setting(
         duration(at_least_s=0.001),
         "3s",
-        "Time that an upstream has to start its answer, unless that is a NAR.",
+        "Time that an upstream has to start its answer, unless the answer is a NAR.",
         aliases=(
             SettingNames(
                 flag="upstream-response-header-timeout",
@@ -96,10 +96,10 @@ class UpstreamsSettings:
     nar_timeout_s: float = setting(
         duration(at_least_s=0.001),
         "50s",
-        "Time that an upstream has to start the answer with a NAR, which some upstreams fetch or "
-        "build first. ncps asks another upstream that has the NAR long before that, and does not "
-        "wait that long for an upstream that answers nothing else meanwhile. Proxies in front of "
-        "this cache often wait for 60s, Nix for 300s.",
+        "Time that an upstream has to start its answer with a NAR, which some upstreams fetch or "
+        "build first. ncps asks another upstream that has the NAR much earlier, and gives up "
+        "earlier if the upstream answers no other request meanwhile. Proxies in front of this "
+        "cache often wait for 60s, Nix for 300s.",
         reloads=True,
     )
     idle_timeout_s: float = setting(
@@ -111,17 +111,17 @@ class UpstreamsSettings:
     plain_requests: bool = setting(
         BOOLEAN,
         "true",
-        "Ask upstreams by a short way where a request allows it. It changes no answer. Turn it off "
-        "to find out whether a fault lies there.",
+        "Use a faster HTTP client of our own for simple requests to upstreams. The answers are "
+        "the same. Turn it off to find out whether it causes a fault.",
     )
     proxy: ProxyURL | None = setting(
         UPSTREAM_PROXY,
         "",
-        "HTTP proxy through which upstreams are asked, such as http://proxy.example.org:3128, or "
+        "HTTP proxy for requests to upstreams, such as http://proxy.example.org:3128, or "
         "https://... for TLS to the proxy, with credentials before an @; or `none`. https goes "
-        "through a tunnel (CONNECT). Hosts in `no_proxy`, this machine, other instances, Redis "
-        "and the database are asked directly. `proxy=` of one upstream overrides all of these, "
-        "except for this machine.",
+        "through a tunnel (CONNECT). ncps asks hosts in `no_proxy`, this machine, other "
+        "instances, Redis and the database directly. `proxy=` of one upstream overrides all of "
+        "these, except for this machine.",
         note="as `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` say",
         is_secret=True,
         reloads=True,
@@ -130,10 +130,10 @@ class UpstreamsSettings:
         SIZE,
         "1K",
         "Bytes a second that an upstream must send of a NAR, on average over "
-        "--cache-upstream-min-receive-window. ncps leaves a slower one, once for each NAR, if "
-        "another upstream has the same file, and continues there at the same byte; a slower one "
-        "that is alone may go on. The same holds for another instance of this cache whose lease "
-        "is free. 0 for no such limit.",
+        "--cache-upstream-min-receive-window. If it is slower and another upstream has the same "
+        "file, ncps continues there at the same byte, once for each NAR. It goes on with a slow "
+        "upstream that is the only one. The same holds for another instance of this cache whose "
+        "lease is free. 0 for no such limit.",
         reloads=True,
     )
     min_receive_window_s: float = setting(
@@ -146,33 +146,34 @@ class UpstreamsSettings:
     max_connections: int = setting(
         integer(at_least=1, at_most=10000),
         "32",
-        "NARs that are fetched from each upstream at once, at most, each on a connection of its "
-        "own; further ones wait for one to end.",
+        "NARs that ncps fetches from each upstream at the same time, at most, each on a "
+        "connection of its own; further ones wait for one to end.",
         shared=True,
         reloads=True,
     )
     max_queries: int = setting(
         integer(at_least=1, at_most=10000),
         "64",
-        "Requests to each upstream for narinfos and other small files at once, at most. They have "
-        "connections of their own, so that NARs cannot delay them. Questions that came through "
-        "one, two, and three or more other caches have the same number of places each.",
+        "Requests to each upstream for narinfos and other small files at the same time, at most. "
+        "They have connections of their own, so that NARs cannot delay them. Requests that came "
+        "through one other cache, through two, and through three or more have this number of "
+        "places each.",
         shared=True,
         reloads=True,
     )
     max_prefetches: int = setting(
         integer(at_least=1, at_most=1000),
         "16",
-        "Things that are fetched ahead at once, at most (--cache-prefetch): this number of "
-        "narinfos and this number of NARs. They have connections of their own at each upstream, "
-        "so that no client waits for one.",
+        "Narinfos that ncps fetches ahead at the same time (--cache-prefetch), at most, and the "
+        "same number of NARs. They have connections of their own at each upstream, so that no "
+        "client waits for them.",
         shared=True,
     )
     max_queue: int = setting(
         integer(),
         "5000",
-        "Requests that may wait for their turn at each upstream: this number for NARs, and this "
-        "number for small files. Further ones get 503 with Retry-After.",
+        "Requests for NARs that may wait for their turn at each upstream, and the same number of "
+        "requests for small files. Further ones get 503 with Retry-After.",
         shared=True,
         counted=True,
         reloads=True,
@@ -203,16 +204,16 @@ class UpstreamsSettings:
     away_answer: str = setting(
         choice(("absent", "error")),
         "absent",
-        "Answer for a path that is not stored while no upstream can be asked: all have been away "
-        "for some seconds, or refuse ncps. absent: 404, so that Nix builds what it needs, as it "
-        "does without a cache, and remembers that for an hour. error: 503 with Retry-After, so "
-        "that Nix ends, unless it has another substituter or `fallback`.",
+        "Answer for a path that is not stored while ncps can ask no upstream: all have been away "
+        "for some seconds, or refuse ncps. absent: 404, so that Nix builds the path, as it does "
+        "without a cache, and remembers the answer for an hour. error: 503 with Retry-After, so "
+        "that Nix fails, unless it has another substituter or `fallback`.",
     )
     allow_internal_addresses: bool = setting(
         BOOLEAN,
         "false",
         "Follow URLs in narinfos and redirects of an upstream on the internet to loopback, "
-        "link-local, private and other addresses that are not of the internet. An upstream that "
+        "link-local, private and other addresses that are not on the internet. An upstream that "
         "itself has such an address may always lead to others.",
         reloads=True,
     )

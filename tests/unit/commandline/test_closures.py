@@ -140,5 +140,5 @@ class CallerTests(SynchronousTestCase):
             caller._read(409, b"x is pinned\n")
         with self.assertRaisesRegex(Refused, "--token-file"):
             caller._read(401, b"no")
-        with self.assertRaisesRegex(NcpsError, "is it ncps"):
+        with self.assertRaisesRegex(NcpsError, "is the server ncps"):
             caller._read(200, b"<html>")

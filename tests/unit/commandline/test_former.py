@@ -19,7 +19,7 @@ class FormerCommandTests(CommandCase):
         ):
             code, out, err = self.run_command(*words, f"--cache-storage-local={store.absolute()}")
             self.assertEqual((0, "", 1), (code, err, out.count("\n")))
-            self.assertIn(f"ncps: {words[0]}: nothing to be done: ", out)
+            self.assertIn(f"ncps: {words[0]}: nothing to do: ", out)
             self.assertIn(saying, out)
         self.assertEqual([], self.ran)
 

@@ -85,7 +85,7 @@ class RecompressTests(RecompressCase):
         """It stays, also one that appears meanwhile, unless --force is given."""
         source = self.put("a.nar", NAR)
         taken = self.put("a.nar.zst", b"old")
-        self.refused(source, saying="a.nar.zst exists: name another file by --output")
+        self.refused(source, saying="a.nar.zst exists: name another file with --output")
         self.assertEqual(b"old", taken.read_bytes())
         self.assertEqual(0, self.recompress(source, "--force")[0])
         self.assertNotEqual(b"old", taken.read_bytes())
@@ -138,7 +138,7 @@ class BadInputTests(RecompressCase):
         """A directory that is missing, or a name that is none, is told."""
         source = self.put("a.nar", NAR)
         self.refused(source, "--output", self.directory / "b" / "c", saying="cannot be written")
-        self.refused(source, "--output", self.directory, saying="is no file")
+        self.refused(source, "--output", self.directory, saying="is not a file")
         self.refused(source, "--output", self.directory / ("a" * 300), saying="File name too long")
 
     def test_a_full_disk(self) -> None:

@@ -36,7 +36,7 @@ class TelemetryTests(FileCase):
         for flag, given, told in (
             ("otel-grpc-url", "otel:4317", "should be http://HOST:4317"),
             ("otel-grpc-url", "http://otel:4317/v1", "without a path"),
-            ("otel-grpc-url", "http://me:hunter2@otel:4317", "belong into the file of --otel-head"),
+            ("otel-grpc-url", "http://me:hunter2@otel:4317", "belong in the file of --otel-head"),
             ("otel-grpc-url", "http://otel:99999", "should be http://HOST:4317"),
             ("otel-http-url", "grpc://otel:4318", "should be http://HOST:4318"),
             ("otel-sampling-ratio", "1.5", "a number between 0 and 1"),

@@ -35,7 +35,7 @@ class WithoutEffectTests(FileCase):
             found.warnings,
             (
                 (
-                    "flag --analytics-reporting-enabled has no effect: Nothing is ever reported to"
+                    "flag --analytics-reporting-enabled has no effect: ncps sends no reports to"
                     " anybody."
                 ),
                 (
@@ -43,8 +43,8 @@ class WithoutEffectTests(FileCase):
                     " library decompresses."
                 ),
                 (
-                    "flag --cache-cdc-background-workers has no effect: Tuning of content-defined"
-                    " chunking, which is off."
+                    "flag --cache-cdc-background-workers has no effect: It tunes content-defined"
+                    " chunking, which ncps does not have."
                 ),
             ),
         )

@@ -55,7 +55,7 @@ class RuleTests(FileCase):
             ("", "name a scope"),
             ("scope=read", "name a condition"),
             ("sub=x", "name a scope"),
-            ("scope=all; sub=x", "some of read, write"),
+            ("scope=all; sub=x", "one or more of read, write"),
             ("scope=; sub=x", "have a value"),
             ("scope=read; sub=", "have a value"),
             ("scope=read; sub=a,,b", "have a value"),

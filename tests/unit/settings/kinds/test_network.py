@@ -88,7 +88,7 @@ class AddressTests(SynchronousTestCase):
         for text, reason in (
             ("tcp:http", "is not a usable endpoint: it should be an address such as :8501"),
             ("tcp:1:interfce=::1", "is not a usable endpoint"),
-            ("tcp:1:foo=bar", "(foo is no argument of it): it should be an address such as :8501"),
+            ("tcp:1:foo=bar", "(it has no argument foo): it should be an address such as :8501"),
             ("unix:/a:mode=x", "is not a usable endpoint: it should be"),
         ):
             with self.assertRaises(ValueError, msg=text) as caught:

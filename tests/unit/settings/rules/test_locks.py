@@ -53,7 +53,9 @@ class LockSettingsTests(SynchronousTestCase):
         lock = found.cache.lock
         self.assertEqual((lock.download_lock_ttl_s, lock.lru_lock_ttl_s), (30.0, 30.0))
         (warning,) = found.warnings
-        self.assertIn("cache-lock-download-ttl 5m and cache-lock-lru-ttl 30m are taken as", warning)
+        self.assertIn(
+            "cache-lock-download-ttl 5m and cache-lock-lru-ttl 30m are shortened to", warning
+        )
         self.assertIn("30s", warning)
         found = load_with({**redis, "cache-lock-download-ttl": "30s"})
         self.assertEqual((found.cache.lock.download_lock_ttl_s, found.warnings), (30.0, ()))
