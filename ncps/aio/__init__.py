@@ -1,1 +1,1 @@
-"""Tools that Twisted lacks: waiting, threads, growing files; nothing of ours above ports."""
+"""Tools that Twisted lacks: waiting, threads, growing files; imports only formats and ports."""

@@ -1,6 +1,6 @@
 """Admission: whether a download may begin, and whether there is room to keep its bytes.
 
-Uploads take their room on the disk here, too, and nothing else.
+An upload only reserves its room on the disk here.
 
     begin --(too many run)-----------------------------> Busy
       |
@@ -10,8 +10,8 @@ Uploads take their room on the disk here, too, and nothing else.
       |
     close
 
-Bytes that were promised room on the disk count like bytes that lie there: a hundred downloads that
-begin in one second all see the same free space, and only one of them may have it.
+Room that was promised to a download counts like room that its bytes fill: a hundred downloads that
+begin in one second see the same free space, and only one of them may have it.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from ncps.settings.schema.cache import DownloadSettings
 MIB = 1024 * 1024
 
 BESIDE = 64 * MIB
-"""Bytes beyond the reserve that bytes which nobody has asked for leave free."""
+"""Bytes beyond the reserve that a guess must leave free; see `ncps.aio.guess`."""
 
 NewSmall = Callable[[int, tuple[Estimated, ...]], GrowingFile | None]
 
 
 class Admission:
-    """Decides for each download whether it may begin, take a place on the disk, and be kept.
+    """The limits of downloads: whether one may begin, have room on the disk, and be kept.
 
     :param limits: a single download may hold more than `max_spool_size_bytes`.
-    :param largest: bytes that one NAR may have to be kept; 0: any number.
-    :param spare: says how many bytes may be taken without touching the reserve; its errors count
-        as "enough".
-    :param new_spool: makes a spool for a file of this size (None: unknown) and these digests; one
-        that keeps nothing, if there is a reason for that (else empty).
-    :param reached: told of each limit that was reached, by the name of its setting.
-    :ivar small: makes a file in memory for a download of this size; None to have a spool made.
-    :ivar reserved: bytes of `largest` that no eviction frees, since they are pinned.
+    :param largest: bytes of the largest NAR that is kept; 0: any size.
+    :param spare: returns how many bytes may be written without touching the reserve; if it raises
+        an error, there is enough room.
+    :param new_spool: makes a spool for a size (None: unknown), digests, and a reason to keep
+        nothing (empty: the spool keeps its bytes).
+    :param reached: called with the setting of each limit that was reached.
+    :ivar small: makes a file in memory for a download of this size; None if a spool is needed.
+    :ivar reserved: bytes of `largest` that eviction cannot free, because they are pinned.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Admission:
         self._waiting: deque[tuple[Admitted, Deferred[None]]] = deque()
 
     def take(self, limits: DownloadSettings) -> None:
-        """Apply other limits from now on. Downloads that wait keep the patience they had."""
+        """Apply other limits from now on. Downloads that wait keep their deadline."""
         self._limits = limits
         self._move_up()
 
@@ -93,7 +93,7 @@ class Admission:
         return sum([ticket.held for ticket in self._tickets if not ticket.is_upload])
 
     def begin(self) -> Admitted:
-        """Count a download in. Raises Busy if there are too many."""
+        """Register a download. Raises Busy if too many run."""
         if self.running >= self._limits.max_count:
             self._reached("cache-download-max-count")
             raise Busy(f"{self.running} downloads are running already")
@@ -102,13 +102,13 @@ class Admission:
         return ticket
 
     def begin_upload(self) -> Admitted:
-        """Give an upload its share of the disk. It counts for no limit of downloads."""
+        """Register an upload. It does not count for the limits of downloads."""
         ticket = Admitted(self, is_upload=True)
         self._tickets[ticket] = None
         return ticket
 
     def has_room_beside(self, size: int) -> bool:
-        """Whether `size` bytes that nobody has asked for would keep no client's bytes waiting."""
+        """Return whether a guess of `size` bytes would delay no download of a client."""
         most, free = self._limits.max_spool_size_bytes, self._limits.max_count - self.running
         if self._waiting or free <= (self._limits.max_count + 1) // 2:
             return False
@@ -123,13 +123,13 @@ class Admission:
         return spare - sum([ticket.due for ticket in self._tickets]) >= size + BESIDE
 
     def is_small(self, size: int | None) -> bool:
-        """Whether a NAR of this size goes the short way."""
+        """Return whether a NAR of this size is published together with others, from memory."""
         return size is not None and size <= self._limits.small_size_bytes
 
     def too_large(self, size: int) -> str:
         """Say why a NAR of `size` bytes is not kept once it has arrived; empty if it is.
 
-        It lies on the disk while it arrives, so that all clients of that time share one fetch.
+        While it arrives it lies on the disk, so that all its clients share one fetch.
         """
         if not self._largest or size <= self._largest - self.reserved:
             return ""
@@ -188,11 +188,11 @@ class Admission:
 
 
 class Admitted:
-    """The share that one download has of the spools and of the disk.
+    """The share of one download in the spools and the disk.
 
     :ivar size: bytes of the whole file, if known.
-    :ivar is_admitted: whether the download has waited its turn.
-    :ivar is_upload: whether a client sends it; then it waits for no turn.
+    :ivar is_admitted: whether the spools have a place for the download.
+    :ivar is_upload: whether a client sends it; then it does not wait for a place.
     """
 
     def __init__(self, admission: Admission, *, is_upload: bool = False) -> None:
@@ -212,7 +212,7 @@ class Admitted:
 
     @property
     def due(self) -> int:
-        """Bytes for which the download has room on the disk, and that it will still write."""
+        """Bytes that the download will still write into its room on the disk."""
         return self.held - self._length if self._has_room else 0
 
     @property
@@ -222,13 +222,13 @@ class Admitted:
     async def admit(self, size: int | None) -> None:
         """Wait until the spools have a place for `size` bytes (None: unknown).
 
-        Raises Busy if they have none in time.
+        Raises Busy if they have no place in time.
         """
         self.size = size
         await self._admission._admit(self)
 
     def room(self, size: int | None) -> str:
-        """Take room on the disk for a new spool; return why there is none, else an empty text."""
+        """Reserve room on the disk for a new spool; return why there is none, or an empty text."""
         self.size = size
         self._written = None
         why = self._admission._room(self, size or 0)
@@ -238,20 +238,20 @@ class Admitted:
         return why
 
     def extend(self, size: int) -> str:
-        """Take room for a spool that becomes as long as this; return why there is none."""
+        """Reserve room for a spool that grows to `size` bytes; return as `room` does."""
         why = self._admission._room(self, size - self._length)
         if not why:
             self.size = size
         return why
 
     def spool(self, size: int | None, digests: tuple[Digest, ...]) -> Spool:
-        """Make a spool in the room for `size` bytes; one that keeps nothing if there is none."""
+        """Make a spool for `size` bytes; it keeps nothing if there is no room on the disk."""
         spool = self._admission.new_spool(size, digests, self.room(size))
         self.follow(lambda: spool.length)
         return spool
 
     def growing(self, size: int | None, digests: tuple[Estimated, ...]) -> GrowingFile:
-        """Do the same for a download, whose file may lie in memory."""
+        """Make a file for a download as `spool` does, in memory if it is small."""
         why = self.room(size)
         small = None if why or size is None else self._admission.small(size, digests)
         file = small or self._admission.new_spool(size, digests, why)
@@ -259,9 +259,9 @@ class Admitted:
         return file
 
     def follow(self, written: Callable[[], int]) -> None:
-        """Ask `written` from now on how long the spool is that has the room."""
+        """Use `written` from now on to learn the length of the spool."""
         self._written = written
 
     def close(self) -> None:
-        """End the share: the download's bytes are published or gone; idempotent."""
+        """Give the share back: the bytes are published or gone; idempotent."""
         self._admission._closed(self)

@@ -1,12 +1,12 @@
 """glibc's allocator: the memory that it keeps, and the memory that it gives back to the kernel.
 
-For every block above a threshold, such as a chunk of 256 KiB, glibc maps memory anew, faults in its
-pages one by one, and unmaps it at the end. That costs more than the copy into it. A threshold that
-the program sets stays fixed (mallopt(3)). How many such chunks exist is bounded elsewhere.
+For every block above a threshold, such as a chunk of 256 KiB, glibc maps new memory, faults in its
+pages one by one, and unmaps it at the end. That costs more than the copy into the block. A
+threshold that the program sets stays fixed (mallopt(3)). Other modules limit the number of such
+chunks.
 
-By itself glibc gives back only memory at the end of the heap. The memory of a thousand connections
-lies in between when it is free and would stay resident for good, so ncps gives it back now and
-then.
+By itself glibc gives back only memory at the end of the heap. The freed memory of a thousand
+connections lies before the end and would stay resident for ever, so ncps gives it back regularly.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ M_MMAP_THRESHOLD = -3
 MMAP_THRESHOLD = 32 * 1024 * 1024
 """The largest value glibc takes on 64-bit machines."""
 TRIM_THRESHOLD = 64 * 1024 * 1024
-"""Bytes at the end of the heap that stay ours when they are free."""
+"""Free bytes at the end of the heap that glibc does not give back."""
 
 GIVE_BACK_S = 30.0
-"""Seconds between two looks for memory to give back."""
+"""Seconds between two attempts to give memory back."""
 GIVE_BACK_FROM = 96 * 1024 * 1024
-"""Resident bytes below which that is not worth the page faults that follow."""
+"""Resident bytes below which the gain is not worth the page faults that follow."""
 
 
 def keep_large_blocks() -> bool:
-    """Return whether the allocator took it; False where it is not glibc's. Idempotent."""
+    """Set both thresholds; return whether the allocator accepted them. Idempotent.
+
+    False where the allocator is not glibc's.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
@@ -41,7 +44,7 @@ def keep_large_blocks() -> bool:
 
 
 def resident_bytes() -> int:
-    """Return the memory of this process that is in RAM; 0 where the kernel does not tell."""
+    """Return the bytes of this process that are in RAM; 0 where the kernel does not say."""
     try:
         fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
     except OSError:
@@ -50,9 +53,9 @@ def resident_bytes() -> int:
 
 
 def give_back_blocking(least: int = GIVE_BACK_FROM) -> bool:
-    """Give back all pages that are wholly free, if the process has more than `least` bytes.
+    """Give all free pages back, if the process has more than `least` bytes in RAM.
 
-    Takes milliseconds, for a thread. Return whether the allocator gave something back.
+    It takes milliseconds. Return whether the allocator gave something back.
     """
     if resident_bytes() <= least:
         return False

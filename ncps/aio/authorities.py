@@ -1,7 +1,8 @@
-"""The authorities that a client of TLS trusts to sign certificates.
+"""The authorities that a TLS client trusts to sign certificates.
 
-The system's authorities are those of OpenSSL, so `SSL_CERT_FILE` names others. If it is not set,
-`NIX_SSL_CERT_FILE` names them, as for Nix. The settings look at both, without Twisted.
+They are those of OpenSSL, so `SSL_CERT_FILE` can name others. If that is not set,
+`NIX_SSL_CERT_FILE` can name others, as for Nix. The settings use this module, so it is without
+Twisted.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ OPENSSL_FILE: Final = "SSL_CERT_FILE"
 
 
 def authorities_file(environ: Mapping[str, str]) -> str:
-    """Return the file that is read for authorities instead of OpenSSL's; empty for none."""
+    """Return the file of authorities to read instead of OpenSSL's own; empty for none."""
     return "" if environ.get(OPENSSL_FILE) else environ.get(NIX_FILE, "")
 
 
 def system_file(environ: Mapping[str, str]) -> Path | None:
-    """Return the file with the authorities that are trusted, for a library that has its own list.
+    """Return the file of the trusted authorities, for a library that has its own list.
 
-    None where the system has them in another form.
+    None where the system does not have them in a file.
     """
     import ssl  # noqa: PLC0415 - the settings need none of it
 
@@ -34,7 +35,7 @@ def system_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def trouble_of_authorities(environ: Mapping[str, str]) -> str:
-    """Say what is wrong with the environment's file of authorities; empty if nothing is.
+    """Say what is wrong with the file of authorities in the environment; empty if nothing is.
 
     If the file is wrong, ncps trusts no authority.
     """

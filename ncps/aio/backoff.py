@@ -14,7 +14,7 @@ EXACT = (1.0, 1.0)
 
 @frozen(kw_only=True)
 class Backoff:
-    """A rule for pauses; each series of attempts takes its own from `pauses`.
+    """A rule for pauses; each series of attempts calls `pauses` once.
 
     :param first_s: the first pause, in seconds.
     :param longest_s: the limit of a pause, before jitter.

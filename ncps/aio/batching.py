@@ -1,9 +1,9 @@
 """Batching: questions that come in one turn of the reactor become one call.
 
-A call that waits for a server costs nearly the same for thirty keys as for one. The questions of
-one turn go together at its end, so a single one waits for nothing but that. While `at_once` calls
-are under way, further questions wait for the end of one of them, but no longer than `hold_s`: a
-call that hangs holds up no other question.
+A call to a server costs nearly the same for thirty keys as for one. The questions of one turn go
+together at its end, so a single question waits only for the end of the turn. While `AT_ONCE` calls
+are under way, further questions wait until one of those calls ends, at most `HOLD_S` seconds: a
+call that hangs delays no other question for longer.
 
     ask --> waiting --(the turn ends, a call is free)--> one call --> each caller its own value
 """
@@ -23,22 +23,22 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MOST: Final = 32
-"""Keys of one call, at most: all of its callers go on in one turn."""
+"""Keys of one call, at most: all of its callers continue in one turn."""
 AT_ONCE: Final = 2
-"""Calls under way after which further questions are gathered for longer than a turn."""
+"""With this number of calls under way, further questions wait longer than one turn."""
 HOLD_S: Final = 0.02
-"""How long that is, in seconds, at most."""
+"""Seconds that those questions wait, at most."""
 
 
 class Batching(Generic[K, V]):
-    """Gathers keys, and asks for their values in one call.
+    """A queue of keys whose values one call asks for.
 
-    A caller that is cancelled leaves the others alone; a key for which no caller waits any more is
-    not asked for.
+    Cancelling a caller does not affect the others. A key is not asked for if no caller waits for it
+    any more.
 
-    :param call: returns the value or the error of each key that has one. An error that it raises is
-        that of all its keys.
-    :param most_waiting: keys that wait at most; Busy for more.
+    :param call: returns the value or the error of each key that has one. If it raises an error, all
+        its keys get that error.
+    :param most_waiting: keys that may wait; `ask` raises Busy beyond.
     """
 
     def __init__(
@@ -57,7 +57,10 @@ class Batching(Generic[K, V]):
         self._is_turn_over = False
 
     async def ask(self, key: K) -> V | None:
-        """Return the value of a key, None if it has none, or raise its error."""
+        """Return the value of a key, None if it has none, or raise its error.
+
+        Raises Busy if too many keys wait.
+        """
         if len(self._waiting) >= self._most_waiting:
             raise Busy("too many questions at one time", retry_after=1.0)
         answer: Deferred[V | None] = Deferred()
@@ -68,7 +71,7 @@ class Batching(Generic[K, V]):
         return await answer
 
     def flush(self) -> None:
-        """Make the calls of all that wait, however many are under way."""
+        """Ask for all waiting keys now, for any number of calls under way."""
         self._start(0)
 
     def _turn_over(self) -> None:
@@ -88,7 +91,7 @@ class Batching(Generic[K, V]):
             self._start(AT_ONCE)
 
     def _start(self, at_once: int) -> None:
-        """Begin calls while fewer than `at_once` are under way; all of them if that is 0."""
+        """Begin calls while fewer than `at_once` are under way; 0: without a limit."""
         while self._waiting and (not at_once or self._under_way < at_once):
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             batch = [(key, answer) for key, answer in batch if not answer.called]
@@ -128,6 +131,6 @@ async def _values(
 
 
 def _of_all(failure: Failure, keys: Sequence[K]) -> Mapping[K, BaseException]:
-    """Make the error of a call that of all its keys."""
+    """Return the error of a failed call for each of its keys."""
     assert failure.value is not None
     return dict.fromkeys(keys, failure.value)

@@ -1,4 +1,4 @@
-"""Beat: collects work that can wait a moment, so that it can be done together."""
+"""Beat: delays work by a moment, so that much of it can be done together."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ncps.aio.waiting import Future
 
 
 class Beat:
-    """Wakes all waiters, `interval_s` after the first of them began to wait.
+    """A timer that wakes all waiters `interval_s` after the first of them began to wait.
 
-    :param interval_s: seconds; with 0, `wait` returns at once.
+    :param interval_s: seconds; with 0, `wait` returns immediately.
     """
 
     def __init__(self, clock: IReactorTime, interval_s: float) -> None:
@@ -19,7 +19,7 @@ class Beat:
         self._next: Future[None] | None = None
 
     async def wait(self) -> None:
-        """Wait for the next beat; cancelling forgets this waiter alone."""
+        """Wait for the next beat; cancelling affects this waiter only."""
         if not self.interval_s:
             return
         if self._next is None:

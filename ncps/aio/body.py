@@ -1,4 +1,4 @@
-"""A body that passes on the bytes of another one, or of an answer."""
+"""A body that passes on the bytes of another body, or of an answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ncps.ports import Segment, UpstreamBody
 
 
 class PassedBody(UpstreamBody):
-    """Passes on chunks; see `ncps.ports.UpstreamBody`.
+    """A body that passes on chunks; see `ncps.ports.UpstreamBody`.
 
     :param chunks: pulled once; an async generator begins with the first pull.
     :param on_close: called once, at the first `close`.
@@ -32,7 +32,7 @@ class PassedBody(UpstreamBody):
     def over(
         cls, body: UpstreamBody, chunks: AsyncIterator[bytes], on_close: Callable[[], object]
     ) -> Self:
-        """Make a body with the offsets of another one, which `close` closes first."""
+        """Make a body with the offsets of `body`; its `close` closes `body` first."""
 
         def close() -> None:
             body.close()
@@ -53,7 +53,7 @@ class PassedBody(UpstreamBody):
         return None if self._total is None else self._total - self._start
 
     def segment(self) -> Segment | None:
-        """None: the bytes lie in no file."""
+        """Return None: the bytes lie in no file."""
         return None
 
     def __aiter__(self) -> AsyncIterator[bytes]:

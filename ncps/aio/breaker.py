@@ -15,11 +15,11 @@ from ncps.aio.backoff import Backoff
 
 
 class Breaker:
-    """Counts failures, and says when a request may go out; times are the clock's seconds.
+    """The state of one server: whether a request may go out; times are the clock's seconds.
 
-    :param failures: as many in a row open it.
-    :param backoff: how long it stays open.
-    :param longest_asked_s: the longest pause that the other side may ask for.
+    :param failures: the number of failures in a row that opens the breaker.
+    :param backoff: for how long the breaker stays open.
+    :param longest_asked_s: the longest pause that the server may ask for.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Breaker:
 
     @property
     def is_closed(self) -> bool:
-        """Whether every request may ask."""
+        """Whether all requests may go out."""
         return self._open_until is None
 
     @property
@@ -54,24 +54,27 @@ class Breaker:
         return max(0.0, self._open_until - self._clock.seconds())
 
     def asked(self) -> None:
-        """Note that a request goes out; one that goes out before its time is no probe."""
+        """Record that a request goes out; a request before the end of the pause is no probe."""
         if self._open_until is not None and self._clock.seconds() >= self._open_until:
             self._is_probing = True
 
     def succeeded(self) -> None:
-        """Close."""
+        """Close the breaker: the server answered."""
         self._failures = 0
         self._pauses = self._backoff.pauses()
         self._open_until = None
         self._is_probing = False
 
     def failed(self, retry_after_s: float | None = None) -> None:
-        """Count a failure, and open if that was enough."""
+        """Count a failure, and open the breaker if it was the last one allowed.
+
+        :param retry_after_s: the pause that the server asked for, if any.
+        """
         self._failures += 1
         now = self._clock.seconds()
         asked_s = None if retry_after_s is None else min(self._longest_asked_s, retry_after_s)
         if self._open_until is not None and now < self._open_until:
-            # Asked before it was known to be away: a hundred of these are still one failure.
+            # The request went out before the breaker opened: a hundred of them are one failure.
             self._open_until = max(self._open_until, now + (asked_s or 0.0))
             return
         if asked_s is not None or self._open_until is not None or self._failures >= self._most:
@@ -79,7 +82,7 @@ class Breaker:
             self._open(pause_s if asked_s is None else asked_s)
 
     def gave_up(self) -> None:
-        """Note that the request was called off by us: nothing was learned."""
+        """Record that this side cancelled the request: the server may be well or not."""
         self._is_probing = False
 
     def _open(self, pause_s: float) -> None:

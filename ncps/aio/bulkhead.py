@@ -1,7 +1,7 @@
-"""Bulkhead: limits how many callers do a thing at once; a bounded queue of others waits.
+"""Bulkhead: limits how many callers do a thing at the same time; the others wait in a queue.
 
-A queue without bounds only hides a flood: each waiter in it holds memory and a client, and when its
-turn comes, perhaps no client wants the answer any more.
+The queue has a limit too. Without one each waiter would hold memory and a client, and at its turn
+perhaps no client would want the answer any more.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Bulkhead:
     """A number of slots; use as `async with`, or `acquire` and later `release`.
 
     :param what: the limited things, in the plural, for messages.
-    :param size: how many at once.
-    :param queue: how many may wait.
-    :param patience_s: how long each may wait.
-    :param reached: called for each caller that is turned away, with "queue" or "patience".
+    :param size: the number of slots.
+    :param queue: how many callers may wait.
+    :param patience_s: seconds that a caller may wait.
+    :param reached: called for each refused caller, with "queue" or "patience".
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Bulkhead:
         return len(self._semaphore.waiting)
 
     async def acquire(self) -> None:
-        """Take a slot, in the order of asking. Raises Busy if too many wait, or too long."""
+        """Take a slot, first come, first served. Raises Busy if too many wait, or too long."""
         if self.free:
             await self._semaphore.acquire()
             return
@@ -68,7 +68,7 @@ class Bulkhead:
             raise Busy(f"waited {self._patience_s:g} s for {self._what}") from None
 
     def release(self) -> None:
-        """Give a slot back; once for each that was taken."""
+        """Give a slot back; once for each `acquire`."""
         self._semaphore.release()
 
     async def __aenter__(self) -> None:

@@ -1,4 +1,4 @@
-"""The certificate by which a server proves its name: read from files, and told when they change."""
+"""The certificate by which a server proves its name: how it is read, and when it must be reread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography import x509
 from ncps.errors import Refused
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Those of TLS 1.2 that keep secret what was sent before a key was stolen; those of 1.3 all do."""
+"""The ciphers of TLS 1.2 with forward secrecy; all ciphers of TLS 1.3 have it."""
 
 _BLOCK: Final = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----([^-]+)-----END")
 
@@ -25,11 +25,11 @@ MAX_SIZE: Final = 1024 * 1024
 
 @frozen(kw_only=True)
 class CertificateFiles:
-    """Where a server's certificate lies.
+    """The paths of a server's certificate.
 
     :param key: the private key of the certificate.
-    :param client_ca: authorities whose signature a client's certificate needs; None to ask for no
-        certificate.
+    :param client_ca: authorities of which one must have signed a client's certificate; None: a
+        client needs no certificate.
     """
 
     cert: Path
@@ -45,7 +45,7 @@ class Certificate:
     :ivar name: of the owner, for messages.
     :ivar begins: the time from which on it is valid.
     :ivar ends: the time from which on it is not valid any more.
-    :ivar authorities: certificates of those that vouch for clients; None if no client needs one.
+    :ivar authorities: the certificates in `client_ca`; None if a client needs no certificate.
     """
 
     context: ssl.SSLContext
@@ -55,7 +55,7 @@ class Certificate:
     authorities: frozenset[bytes] | None
 
     def lets_in_all_of(self, other: Certificate) -> bool:
-        """Whether each client that another one let in would be let in by this one."""
+        """Return whether this one admits each client that the other one admits."""
         if self.authorities is None:
             return True
         return other.authorities is not None and other.authorities <= self.authorities
@@ -65,7 +65,7 @@ Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 def signature_blocking(files: CertificateFiles) -> Signature:
-    """Return a value that changes when one of the files has changed; None stands for no file."""
+    """Return a value that changes when one of the files changes; None stands for no file."""
     return tuple(map(_stamp, (files.cert, files.key, files.client_ca)))
 
 
@@ -78,7 +78,7 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
 
 
 def load_blocking(files: CertificateFiles) -> Certificate:
-    """Read the files. Raises Refused if one of them cannot be used, or if they do not fit."""
+    """Read the files. Raises Refused if one cannot be used, or if the key is a different one."""
     text = _read("server-tls-cert-file", files.cert)
     _read("server-tls-key-file", files.key)
     try:
@@ -118,7 +118,7 @@ def _load_pair(context: ssl.SSLContext, files: CertificateFiles) -> None:
         return ""
 
     try:
-        # Without a function of ours OpenSSL would ask for the password at the terminal.
+        # Without this function OpenSSL would ask for the password at the terminal.
         context.load_cert_chain(files.cert, files.key, password=password)
     except (ssl.SSLError, ValueError) as error:
         if asked:
@@ -135,14 +135,14 @@ def _load_pair(context: ssl.SSLContext, files: CertificateFiles) -> None:
             f"server-tls-key-file: {files.cert} and {files.key} should hold a certificate and its"
             f" private key in PEM ({_reason(error)})"
         ) from None
-    except OSError as error:  # one was removed just now
+    except OSError as error:  # a file was removed after `_read`
         raise Refused(f"server-tls-cert-file: {files.cert}: {error.strerror}") from None
 
 
 def _load_authorities(context: ssl.SSLContext, path: Path) -> frozenset[bytes]:
     text = _read("server-tls-client-ca-file", path)
     try:
-        # Between certificates there may be names of authorities, in any language.
+        # Bundles have names of authorities between certificates, in any language.
         context.load_verify_locations(cadata=text.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError):
         raise Refused(
@@ -177,9 +177,9 @@ def _first_name(leaf: x509.Certificate) -> str:
 
 
 def trouble_of(certificate: Certificate, at: datetime, *, soon_s: float = 0.0) -> str:
-    """Say that a certificate is not valid at a time, or will not be soon; empty if it is.
+    """Say that a certificate is not valid at a time, or expires soon; empty if all is well.
 
-    :param soon_s: seconds before its end from which on it ends soon.
+    :param soon_s: seconds before the end of which the text warns.
     """
     if at < certificate.begins:
         return f"the certificate of {certificate.name} is not valid before {certificate.begins}"

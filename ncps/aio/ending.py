@@ -1,4 +1,4 @@
-"""The end of a process: how long running work may go on, and a second signal that cuts it."""
+"""The end of a process: how long running work may continue, and a second signal that cuts it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from twisted.internet.interfaces import IReactorTime
 from ncps.aio.waiting import Future, within
 
 AFTERMATH_S: Final = 5.0
-"""Seconds that each step may take that should be quick."""
+"""Seconds that each quick step of the end may take."""
 TIDY_S: Final = 20.0
 """Seconds that all these steps together may take."""
 CUT_AFTERMATH_S: Final = 0.5
-"""The same after a cut."""
+"""Seconds that each of these steps may take after a cut."""
 
 
 class Ending:
-    """One deadline for all that ends slowly.
+    """One deadline for all work that ends slowly.
 
-    :param delay_s: seconds in which the process still serves everything, though `/readyz` says no.
-    :param drain_s: seconds after that for running work.
-    :ivar is_cut: whether the process waits for nothing any more.
+    :param delay_s: seconds for which the process still serves everything, though `/readyz` says no.
+    :param drain_s: seconds after the delay for running work.
+    :ivar is_cut: whether the process has stopped waiting for work.
     """
 
     def __init__(self, clock: IReactorTime, *, delay_s: float, drain_s: float) -> None:
@@ -35,12 +35,12 @@ class Ending:
         self._cuts: list[Callable[[], object]] = []
 
     def begin(self) -> None:
-        """Let the time run."""
+        """Set the deadline, counted from now."""
         self._deadline = self._clock.seconds() + self.delay_s + self.drain_s
 
     @property
     def left_s(self) -> float:
-        """Seconds until the deadline; 0 once it is over or cut."""
+        """Seconds until the deadline; 0 when it is over, and after a cut."""
         return 0.0 if self.is_cut else max(0.0, self._deadline - self._clock.seconds())
 
     @property
@@ -50,31 +50,31 @@ class Ending:
 
     @property
     def aftermath_s(self) -> float:
-        """Seconds that a step may take that should be quick."""
+        """Seconds that a quick step may take now."""
         return CUT_AFTERMATH_S if self.is_cut else AFTERMATH_S
 
     def hurry(self, drain_s: float) -> None:
-        """Allow no delay, and at most `drain_s` seconds from now."""
+        """Skip the delay, and allow at most `drain_s` seconds from now."""
         self.delay_s = 0.0
         self.drain_s = min(self.drain_s, drain_s)
         self._deadline = min(self._deadline, self._clock.seconds() + drain_s)
 
     def on_cut(self, call: Callable[[], object]) -> None:
-        """Have something called when all is cut; at once if it is cut already."""
+        """Register a function to call at the cut; call it now if the cut has happened."""
         if self.is_cut:
             call()
         else:
             self._cuts.append(call)
 
     def cut(self) -> None:
-        """Wait for nothing any more; idempotent."""
+        """End all waiting; idempotent."""
         self.is_cut = True
         cuts, self._cuts = self._cuts, []
         for call in cuts:
             call()
 
     async def pause(self, seconds: float) -> None:
-        """Wait for `seconds`, at most until the deadline, and not beyond a cut."""
+        """Wait for `seconds`, at most until the deadline or a cut."""
         cut: Future[None] = Future()
 
         def end() -> None:

@@ -2,11 +2,11 @@
 
 Its clock is monotonic, so neither a timeout nor a pause depends on the time of day.
 
-Twisted's own gives every read and every write a logging context, for a prefix that only its old
-log shows. Here they go straight to where Twisted deals with them and with their errors.
+Twisted's own reactor gives every read and every write a logging context, for a prefix that only its
+old log shows. This one calls directly the function of Twisted that makes them and handles errors.
 
-Where memory runs out, dealing with an error may fail like the call that led to it. Then it is not
-known how much a connection has sent, so it must not live on; a listening socket must not close.
+When memory runs out, the code that handles an error may fail as well. Then it is not known how many
+bytes a connection has sent, so the connection must end; a listening socket must not close.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-_LOST = Failure(ConnectionLost("out of memory"))  # made while there is some
+_LOST = Failure(ConnectionLost("out of memory"))  # made while there is memory
 
 BORROWED: Final = (
     "twisted.internet.epollreactor.EPollReactor._disconnectSelectable",
@@ -37,13 +37,13 @@ BORROWED: Final = (
 """Private names of the library that this module uses; see `tests/structure/test_borrowed.py`."""
 
 PAUSE_S = 0.01
-"""Between two turns that failed outright."""
+"""Seconds between two turns that both failed."""
 
 
 class LeanReactor(EPollReactor):
     """The epoll reactor of Twisted, with less work for each event."""
 
-    # It goes on while the machine sleeps.
+    # Unlike CLOCK_MONOTONIC, this clock runs while the machine sleeps.
     seconds = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
 
     _log = Logger()
@@ -55,7 +55,7 @@ class LeanReactor(EPollReactor):
         return time.time()
 
     def doPoll(self, timeout: float | None) -> None:
-        """See `EPollReactor`: wait for events, and have each dealt with.
+        """See `EPollReactor`: wait for events, and handle each one.
 
         :param timeout: seconds; None waits for ever.
         """
@@ -69,7 +69,7 @@ class LeanReactor(EPollReactor):
         for fd, event in events:
             selectable = find(fd)
             if selectable is None:
-                continue  # closed by what another event led to
+                continue  # the handling of another event has closed it
             try:
                 deal(selectable, fd, event)
             except Exception:  # noqa: BLE001 - a fault of one connection must not end them all
@@ -79,14 +79,14 @@ class LeanReactor(EPollReactor):
     doIteration = doPoll
 
     def wake_by_edges(self, reader: Any) -> None:
-        """Wake a reader once for each arrival, and not as long as something is there to be read.
+        """Wake a reader once for each arrival, and not again while unread data is there.
 
-        :param reader: is read only, and has been added.
+        :param reader: must have been added, and must not write.
         """
         self._poller.modify(reader.fileno(), EPOLLIN | EPOLLET)
 
     def mainLoop(self) -> None:
-        """See `ReactorBase`: a turn in which memory runs out is not the last one."""
+        """See `ReactorBase`: continue after a turn in which memory ran out."""
         while True:
             try:
                 super().mainLoop()
@@ -103,24 +103,24 @@ class LeanReactor(EPollReactor):
             super()._disconnectSelectable(selectable, why, *rest)
 
     def _cut(self, selectable: Any) -> None:
-        """End a connection so that not one byte more leaves it, even if all else fails.
+        """End a connection so that it sends no further byte, even if everything else fails.
 
-        A socket that listens for connections, signals or threads goes on: it is woken again.
+        A socket that listens for connections, signals or threads stays: epoll wakes it again.
         """
         if isinstance(selectable, Port) or selectable in self._internalReaders:
             return
         connection = getattr(selectable, "socket", None)
         if connection is not None:
-            try:  # noqa: SIM105 - which would make an object
+            try:  # noqa: SIM105 - `suppress` would need memory
                 connection.shutdown(SHUT_RDWR)
             except OSError:
                 pass
-        # As long as it is not taken off the list, epoll tells of its end, and this is tried again.
+        # If this call fails, epoll reports the end of the connection again, and this runs again.
         selectable.connectionLost(_LOST)
 
 
 def install() -> None:
-    """Make it the reactor of this process.
+    """Install a `LeanReactor` as the reactor of this process.
 
     Raises ReactorAlreadyInstalledError if the process has a reactor.
     """

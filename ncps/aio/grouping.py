@@ -1,8 +1,8 @@
 """Grouping: calls that wait at the same time become one call.
 
 A call that syncs a directory or commits a transaction costs nearly the same for twenty items as for
-one. The first item goes at once, alone. The items that come while it is under way go together in
-the next call. So a single item waits for nothing, and a crowd shares the cost.
+one. The first item goes immediately, alone. The items that come during that call go together in the
+next call. So a single item does not wait, and many items share the cost.
 
     add --> waiting --(a call is free)--> one call for all --> each caller its own result
 """
@@ -21,18 +21,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MOST: Final = 64
-"""Items of one call, at most: the first of them waits for the last one."""
+"""Items of one call, at most: its first item waits for the last one."""
 
 
 class Grouping(Generic[T, R]):
-    """Gathers items, and makes one call for all that wait.
+    """A queue of items that one call processes together.
 
-    A caller that is cancelled stops nothing: its item is made all the same.
+    Cancelling a caller stops nothing: its item is processed nevertheless.
 
-    :param call: makes items; returns for each, in order, its result or its error. An error that it
-        raises is that of all its items.
-    :param at_once: calls under way at most.
-    :param most: items of one call at most.
+    :param call: processes items; returns for each, in order, its result or its error. If it raises
+        an error, all its items get that error.
+    :param at_once: calls at the same time, at most.
+    :param most: items of one call, at most.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Grouping(Generic[T, R]):
         self._waiting: deque[tuple[T, Deferred[R]]] = deque()
 
     async def add(self, item: T) -> R:
-        """Have an item made; return its result or raise its error."""
+        """Process an item with others; return its result or raise its error."""
         result: Deferred[R] = Deferred()
         self._waiting.append((item, result))
         if self._free:
@@ -57,7 +57,7 @@ class Grouping(Generic[T, R]):
         return await result
 
     def _next(self) -> None:
-        """Make the items that wait; a call that ends makes the next one."""
+        """Begin the next call with the items that wait; its end begins another one."""
         if not self._waiting:
             self._free += 1
             return
@@ -78,7 +78,7 @@ async def _made(
 
 
 def _of_all(failure: Failure, count: int) -> Sequence[BaseException]:
-    """Make the error of a call that of all its items."""
+    """Return the error of a failed call for each of its items."""
     assert failure.value is not None
     return [failure.value] * count
 

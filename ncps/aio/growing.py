@@ -1,4 +1,4 @@
-"""GrowingFile: what a download and its readers need of a file that grows."""
+"""GrowingFile: the interface of a file that grows, for a download and its readers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ncps.ports import NarStore, Stat
 
 
 class Digest(Protocol):
-    """Something that follows the bytes; `feed` may run in a thread, and never twice at once."""
+    """A check or hash of all bytes; `feed` may run in a thread, but never in two at a time."""
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes; raises `Corrupt` to end the file."""
+        """Process the next bytes. Raises Corrupt if the file is wrong; that ends the file."""
 
 
 class Estimated(Digest, Protocol):
-    """A digest of which it is known how long it takes."""
+    """A digest that can estimate its own cost."""
 
     @property
     def cost_s(self) -> float:
-        """About the seconds that it takes for all bytes; endless if that is unknown."""
+        """Estimated seconds of a processor for all bytes; infinite if unknown."""
 
 
 class GrowingFile(Protocol):
@@ -43,23 +43,23 @@ class GrowingFile(Protocol):
 
     @property
     def keep_error(self) -> str:
-        """Why not; empty as long as they can."""
+        """The reason if they cannot; empty if they can."""
 
     @property
     def error(self) -> BaseException | None:
         """The error that the writer gets; None while all is well."""
 
     async def write(self, data: bytes) -> None:
-        """Append bytes; waits while too much is queued. Raises what ended the file."""
+        """Append bytes; wait while too many are queued. Raises the error that ended the file."""
 
     async def flush(self) -> None:
-        """Wait until everything handed over is hashed."""
+        """Wait until all written bytes are hashed."""
 
     async def reread(self, digest: Digest) -> None:
-        """Let a digest see all bytes once more; only if `is_kept`. Raises the digest's errors."""
+        """Feed all bytes once more to a digest; only if `is_kept`. Raises the digest's errors."""
 
     def commit(self) -> None:
-        """Let readers have the end: everything is there and right."""
+        """Give readers the last bytes: the file is complete and right."""
 
     def fail(self, error: BaseException) -> None:
         """End the file: readers and the writer raise this error. Only the first one counts."""
@@ -71,7 +71,7 @@ class GrowingFile(Protocol):
         """
 
     def release(self) -> None:
-        """Say that the writer needs it no more: it goes with its last reader. Idempotent."""
+        """Say that the writer is done: the file is removed after its last reader. Idempotent."""
 
     def reader(self, start: int = 0, stop: int | None = None) -> SpoolReader:
-        """Read from `start` up to `stop` (exclusive, default the end)."""
+        """Open a reader from `start` up to `stop` (exclusive, default the end)."""

@@ -1,9 +1,8 @@
-"""Guess: work that no client has asked for yet, and how other work tells it from a client's.
+"""Guess: work that no client has asked for yet, and a mark that distinguishes it.
 
-The guess goes with everything that is begun for it, in a context variable, as a trail does. A
-client that joins the work makes it wanted, and from then on it is like any other: also the
-requests of it that are still to come. Until then it has places of its own at the upstreams, opens
-no circuit breaker, and writes nothing above level debug about a failure.
+A context variable carries the mark to all work that the guess begins. If a client joins the work,
+it becomes wanted: from then on all its requests are like those of a client. Until then it uses
+separate connections to upstreams, opens no circuit breaker, and logs failures at level debug.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from attrs import define
 
 @define(eq=False)
 class Guess:
-    """One piece of such work.
+    """One piece of work that no client has asked for yet.
 
     :ivar is_wanted: whether a client has joined it.
     """
@@ -29,19 +28,19 @@ _current: ContextVar[Guess | None] = ContextVar("guess", default=None)
 
 
 def current() -> Guess | None:
-    """The guess that the work which runs now is a part of, wanted or not; None if it is none."""
+    """Return the guess to which the running work belongs, wanted or not; None if there is none."""
     return _current.get()
 
 
 def is_unwanted() -> bool:
-    """Whether the work that runs now is a guess, and no client has joined it."""
+    """Return whether the running work belongs to a guess that no client has joined."""
     guess = _current.get()
     return guess is not None and not guess.is_wanted
 
 
 @contextmanager
 def guessing() -> Iterator[Guess]:
-    """Make a guess of all work that is begun within the block."""
+    """Mark all work that begins within the block as one guess."""
     guess = Guess()
     token = _current.set(guess)
     try:

@@ -1,8 +1,8 @@
-"""Imports that wait until the program knows its command, and leave the garbage collector no work.
+"""Imports that wait until the program knows its command, and cost the garbage collector nothing.
 
-The objects that an import makes live as long as the process. A collection of garbage walks through
-all of them and finds nothing; collections cost a quarter of a start. So there are none until the
-import is done, and the objects of that moment are frozen: no later collection looks at them.
+The objects that an import makes live as long as the process. A garbage collection looks at all of
+them in vain; collections cost a quarter of a start. So the collector is off during the import, and
+the objects are frozen after it: no later collection looks at them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def named(name: str) -> Any:
-    """Import what `module:attribute` names; collections are on from then on."""
+    """Import and return the object that `module:attribute` names; then enable the collector."""
     gc.disable()
     try:
         return resolve_name(name)

@@ -18,7 +18,7 @@ class _Entry:
 
 
 class KeyedLock:
-    """One lock for each name; coroutines get it in the order of their requests."""
+    """A lock for each name; coroutines get it in the order of their requests."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
@@ -56,10 +56,10 @@ class KeyedLock:
 
 
 class KeyedEvent:
-    """One event for each name that a coroutine of this process waits for.
+    """An event for each name that a coroutine of this process waits for.
 
-    A waiter calls `watch` before it looks whether it has to wait, so that it does not miss an event
-    between the look and the wait. Waiters look again after an event, so one too many does no harm.
+    A waiter calls `watch` before it checks whether it must wait. So it does not miss an event
+    between the check and the wait. It checks again after each event, so needless events do no harm.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class KeyedEvent:
         return event
 
     def forget(self, name: str) -> None:
-        """End the watch of a name, fired or not."""
+        """End the watch of a name, whether its event has fired or not."""
         self._watched.pop(name, None)
 
     def set(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Listening at the address of an endpoint string, with an error that says what is wrong."""
+"""Listening at the address of an endpoint string, with errors that tell users the remedy."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _SEPARATOR = re.compile(r"(?<!\\):")
 _ESCAPE = re.compile(r"\\(.)")
 _ANYWHERE = {"", "::"}
 _FIRST_FREE_PORT = 1024
-_LOCKED = "Cannot acquire lock"  # says `unix.Port`
+_LOCKED = "Cannot acquire lock"  # the text of `unix.Port`
 _log = Logger()
 _ANY_V6 = re.compile(r"interface=\\:\\:(?=:|\Z)")
 
 
 def shown_address(description: str) -> str:
-    """Write an endpoint string as people write an address, without what we have added to it."""
+    """Return the address in an endpoint string as people write it."""
     kind, *arguments = (_ESCAPE.sub(r"\1", part) for part in _SEPARATOR.split(description))
     named = dict(part.split("=", 1) for part in arguments if "=" in part)
     first = arguments[0] if arguments and "=" not in arguments[0] else ""
@@ -47,9 +47,9 @@ def shown_address(description: str) -> str:
 
 
 async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
-    """Listen. Raises Refused, with the address and what is wrong with it, if that fails.
+    """Listen. Raises Refused, which names the address and the reason, if that fails.
 
-    "All interfaces" means IPv4 alone on a host without IPv6.
+    "All interfaces" means only IPv4 on a host without IPv6.
     """
     address = shown_address(description)
     if description.startswith("tcp:") and "backlog=" not in description:
@@ -70,7 +70,7 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
 
 
 def why_not(address: str, error: object) -> str:
-    """Say what is wrong, and what would be right if that is known.
+    """Say why listening failed, and what would be right if that is known.
 
     :param error: the cause that Twisted gives: an error or a text.
     """
@@ -124,28 +124,28 @@ BORROWED: Final = (
 class _InheritedPort(unix.Port):
     """A listening UNIX socket that belongs to another process.
 
-    Twisted's own class would set its mode anew, and at the end shut it down for all processes and
-    remove its name.
+    Twisted's own class would change the mode of the socket. At the end it would shut the socket
+    down for all processes and remove its name.
     """
 
     _shouldShutdown = False
 
     def __init__(self, reactor: Any, fd: int, factory: IProtocolFactory, backlog: int) -> None:
-        # A name that is not of the file system is neither given a mode nor removed.
+        # Twisted neither changes nor removes a name that is not in the file system.
         super().__init__(b"\0inherited", factory, backlog, reactor=reactor)
         self._preexistingSocket = socket.fromfd(fd, socket.AF_UNIX, socket.SOCK_STREAM)
 
     def getHost(self) -> UNIXAddress:
-        """See `IListeningPort`: the true name."""
+        """See `IListeningPort`: return the true name."""
         return UNIXAddress(self.socket.getsockname())
 
 
 def inherited(
     reactor: Any, fd: int, family: int, factory: IProtocolFactory, backlog: int = BACKLOG
 ) -> IListeningPort:
-    """Listen at a socket that other processes listen at, too, and leave it to them at the end.
+    """Listen at a socket where other processes listen as well; they keep it when this port closes.
 
-    The descriptor stays the caller's; it must not block. Raises OSError if it cannot listen.
+    The caller closes the descriptor, which must not block. Raises OSError if it cannot listen.
     """
     if family == socket.AF_UNIX:
         port = _InheritedPort(reactor, fd, factory, backlog)
@@ -155,7 +155,7 @@ def inherited(
 
 
 def check_passed(fd: int, family: int) -> None:
-    """Look at a socket of the service manager. Raises ValueError if it is not what was asked for.
+    """Check a socket of the service manager. Raises ValueError if it is of another kind or domain.
 
     The error says what would be right.
     """
@@ -169,7 +169,7 @@ def check_passed(fd: int, family: int) -> None:
 
 @frozen(kw_only=True)
 class Passed:
-    """A socket of the service manager, and where it listens.
+    """A socket of the service manager, and its address.
 
     :ivar port: 0 for a UNIX socket.
     """
@@ -182,13 +182,13 @@ class Passed:
 
     @property
     def address(self) -> str:
-        """Write it for server-addr."""
+        """The value that names the socket in server-addr."""
         domain = socket.AddressFamily(self.family).name.removeprefix("AF_")
         return f"systemd:domain={domain}:index={self.index}"
 
 
 def passed_sockets() -> list[Passed]:
-    """Return the sockets of the service manager at which nobody listens yet.
+    """Return the sockets of the service manager that no endpoint has listened at yet.
 
     An endpoint of Twisted closes the descriptor that it has listened at.
     """
@@ -207,7 +207,7 @@ def passed_sockets() -> list[Passed]:
 def warn_of_unused(passed: Iterable[Passed], descriptions: Iterable[str]) -> None:
     """Log a line for each socket of the service manager that no endpoint string names.
 
-    The kernel lets its clients in, and they would wait for an answer for ever.
+    The kernel accepts its clients, and they would wait for an answer for ever.
     """
     named = {
         _ESCAPE.sub(r"\1", part)
@@ -229,9 +229,9 @@ def warn_of_unused(passed: Iterable[Passed], descriptions: Iterable[str]) -> Non
 
 @frozen
 class Inheriting:
-    """Stands in for the reactor where a socket of the service manager is listened at.
+    """A reactor for endpoints that listen at a socket of the service manager.
 
-    The manager listens at it again when this process has ended, so nothing of it is removed.
+    The manager listens at the socket again when this process has ended, so its name must stay.
     """
 
     reactor: Any

@@ -1,8 +1,8 @@
 """Lock files: a file that one process locks for as long as it lives, and that names the process.
 
-The lock is the kernel's (`flock`), so it goes with the process however that ends, and means the
-same inside containers, where process ids mean nothing. The text in the file is for people. The
-file is never removed: a process that waits for a removed file would hold nothing.
+The kernel keeps the lock (`flock`), so the lock ends with the process in every case. It also works
+between containers, where process ids mean nothing. The text in the file is for people. The file is
+never removed: a process could otherwise lock a file that other processes no longer see.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ MAX_TEXT = 1024
 
 
 class InUse(Refused):
-    """Another process holds a lock.
+    """An error: another process holds the lock.
 
-    :ivar holder: says what is locked, and by which process.
+    :ivar holder: a text that names the locked thing and the process.
     """
 
     def __init__(self, holder: str, remedy: str) -> None:
@@ -31,7 +31,7 @@ class InUse(Refused):
 
 
 class LockFile:
-    """One lock file; all methods are quick and meant for start and stop.
+    """One lock file; all methods are quick, and are used at start and stop.
 
     :param path: of the file; its directory must exist.
     :param subject: the locked thing, for messages: "the store in /var/lib/ncps".
@@ -46,21 +46,22 @@ class LockFile:
 
     @property
     def fd(self) -> int:
-        """The descriptor that the lock is on.
+        """The descriptor of the locked file.
 
-        A child process that inherits it holds the lock, too: it is free when the last of them has
-        closed it or died.
+        A child process that inherits it holds the lock as well. The lock is free when all of them
+        have closed it or ended.
         """
         assert self._fd is not None, "not held"
         return self._fd
 
     def acquire(self) -> None:
-        """Take the lock; holding it already is an error.
+        """Take the lock.
 
-        Raises InUse, which names the holder, if another process has it; Refused if it fails.
+        Raises InUse, which names the holder, if another process has it; Refused if that fails, or
+        if this object has it already.
         """
         if self._fd is not None:
-            raise Refused(f"{self._subject} is locked by this very object")
+            raise Refused(f"{self._subject} is locked by this object already")
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -82,7 +83,7 @@ class LockFile:
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock up; idempotent."""
+        """Release the lock; idempotent."""
         if self._fd is None:
             return
         with suppress(OSError):

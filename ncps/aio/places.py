@@ -12,7 +12,7 @@ _NO_DIRECTORY: Final = frozenset({errno.EEXIST, errno.ENOTDIR})
 
 
 def remedy(setting: str, error: BaseException | None) -> str:
-    """Say what would make the directory of a setting usable.
+    """Say how to make the directory of a setting usable.
 
     :param error: the error of the directory, if it is an OSError.
     """

@@ -1,8 +1,8 @@
 """Race: several attempts at one thing; the first that succeeds wins.
 
-Attempts that lose run on to their own deadline: an upstream that stalls is found out in that way.
-The owner of the race decides when another attempt enters. Each attempt runs in
-the context in which the race began, and so has its trail and its span.
+Attempts that lose continue until their own deadline, so a stalled upstream is noticed. The owner of
+the race decides when another attempt begins. Each attempt runs in the context in which the race
+began, and so has its trail and its span.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ T = TypeVar("T")
 class Race(Generic[E, T]):
     """One race.
 
-    :param attempt: raises NotFound, Unavailable or Corrupt if it has failed.
-    :param lost: told of each failure, also of one that comes when the race is over.
-    :param discard: given each success that comes when the race is over.
+    :param attempt: raises NotFound, Unavailable or Corrupt if it fails.
+    :param lost: called with each failure, also after the end of the race.
+    :param discard: called with each success after the end of the race.
     :ivar running: the entrants whose attempts have not ended.
-    :ivar span: of the work that the race is a part of.
     :ivar is_over: whether there is a winner, or no caller waits for one any more.
     """
 
@@ -56,12 +55,12 @@ class Race(Generic[E, T]):
             self.is_over = True
 
     def enter(self, title: str, entrant: E) -> None:
-        """Begin an attempt, in a task of this title."""
+        """Begin an attempt, in a task with this title."""
         self.running.append(entrant)
         self.start(title, self._run(entrant))
 
     def start(self, title: str, work: Coroutine[Any, Any, None]) -> None:
-        """Begin a task that asks on behalf of the request that began the race."""
+        """Begin a task in the context of the request that began the race."""
         self._context.copy().run(self._tasks.start, title, work)
 
     def end(self, error: BaseException | None = None) -> None:
@@ -80,7 +79,7 @@ class Race(Generic[E, T]):
         except CancelledError as error:
             self._result.fail(error)
             raise
-        except Exception:  # an answer of one upstream must leave no client waiting
+        except Exception:  # a fault in one attempt must not leave a client waiting
             self._failed(entrant, Corrupt("an error of this cache, of which its log says more"))
             raise
         else:

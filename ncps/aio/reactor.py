@@ -1,4 +1,4 @@
-"""The reactor of a process of ours: the lean one where there is epoll."""
+"""The reactor of a process of ncps: the lean one where there is epoll."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import sys
 from typing import Any, Final
 
 SWITCH_S: Final = 0.001
-"""Seconds that a thread computes on while the reactor's thread wants to go on. One answer takes
-about eight steps after each of which it has to wait so long, so Python's 5 ms make 40 of them."""
+"""Seconds that another thread may compute while the reactor's thread waits for the interpreter.
+
+An answer has about eight such waits, so with Python's default of 5 ms they would take 40 ms.
+"""
 
 
 def chosen_reactor() -> Any:
-    """Return the reactor of this process; the lean one, unless another was chosen before.
+    """Return the reactor of this process: the lean one, unless another is installed already.
 
-    Threads that compute hand over to it within `SWITCH_S`.
+    Also have threads that compute yield to it within `SWITCH_S`.
     """
     sys.setswitchinterval(SWITCH_S)
     if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:

@@ -1,6 +1,6 @@
-"""Why a connection failed, in words for people.
+"""The reasons why connections fail, in words for people.
 
-The texts go to logs, to `/readyz` and to clients, where names of Python's classes would not help.
+The texts go to logs, to `/readyz` and to clients, where names of Python classes would not help.
 """
 
 from __future__ import annotations
@@ -47,5 +47,5 @@ def reason_of(error: BaseException | None) -> str:
 
 
 def in_words(kind: type[BaseException]) -> str:
-    """Write the name of a class as words: "response never received"."""
+    """Return the name of a class as words: "response never received"."""
     return _BORDER.sub(" ", kind.__name__).lower()

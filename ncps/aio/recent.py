@@ -1,6 +1,6 @@
-"""Maps and sets in memory, bounded in number or size, and in time; the oldest entries go first.
+"""Maps and sets in memory with limits of number, size or time; the oldest entries go first.
 
-`BoundedMap` has a size at most. `RecentMap` and `RecentSet` forget after a time as well.
+`BoundedMap` limits the total size. `RecentMap` and `RecentSet` also forget entries after a time.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def _one(_: object) -> int:
 
 
 class BoundedMap(Generic[K, V]):
-    """Values by key, up to a size in all.
+    """A map with a limit of its total size.
 
-    :param max_size: at most; 0 holds nothing.
-    :param size_of: the size of a value, which never changes; 1, if the values are counted.
-    :param forgotten: told of each value that is held no more, or was replaced.
+    :param max_size: the limit; 0 holds nothing.
+    :param size_of: returns the size of a value, which must not change; the default counts values.
+    :param forgotten: called with each value that is removed or replaced.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class BoundedMap(Generic[K, V]):
         return len(self._held)
 
     def put(self, key: K, value: V) -> None:
-        """Hold a value, in place of an older one of the same key."""
+        """Store a value, in place of an older one of the same key."""
         self.forget(key)
         self._held[key] = value
         self.size += self._size_of(value)
@@ -57,33 +57,33 @@ class BoundedMap(Generic[K, V]):
             self.forget(next(iter(self._held)))
 
     def renew(self, key: K) -> None:
-        """Make a key the youngest; harmless if it is not held."""
+        """Make a key the newest; harmless if it is not there."""
         if key in self._held:
             self._held.move_to_end(key)
 
     def age(self, key: K) -> None:
-        """Make a key the oldest, the first to go; harmless if it is not held."""
+        """Make a key the oldest, the first to go; harmless if it is not there."""
         if key in self._held:
             self._held.move_to_end(key, last=False)
 
     def has_room_for(self, value: V) -> bool:
-        """Whether a value of a new key would take no other's place."""
+        """Return whether a value of a new key fits without removing another value."""
         return self.size + self._size_of(value) <= self._max_size
 
     def forget(self, key: K) -> None:
-        """Hold a key no more; harmless if it is not held."""
+        """Remove a key; harmless if it is not there."""
         if key in self._held:
             value = self._held.pop(key)
             self.size -= self._size_of(value)
             self._forgotten(value)
 
     def clear(self) -> None:
-        """Forget all keys."""
+        """Remove all keys."""
         for key in list(self._held):
             self.forget(key)
 
     def take_all(self) -> list[V]:
-        """Hold nothing any more, and return the values instead of telling of them."""
+        """Remove all keys and return their values, without calls of `forgotten`."""
         values = list(self._held.values())
         self._held.clear()
         self.size = 0
@@ -91,10 +91,10 @@ class BoundedMap(Generic[K, V]):
 
 
 class RecentMap(Generic[K, V]):
-    """Values by key, each for a time from when it was put.
+    """A map that keeps each value for `ttl_s` seconds.
 
-    :param ttl_s: that time, in seconds; 0 remembers nothing.
-    :param max_entries: at most.
+    :param ttl_s: 0 keeps nothing.
+    :param max_entries: the limit of the number of values.
     """
 
     def __init__(self, clock: IReactorTime, *, ttl_s: float, max_entries: int) -> None:
@@ -108,7 +108,7 @@ class RecentMap(Generic[K, V]):
         return len(self._held)
 
     def get(self, key: K) -> V | None:
-        """Return the value of a key; None if there is none any more."""
+        """Return the value of a key; None if there is none, or if it is too old."""
         until, value = self._held.get(key, _NEVER)
         if until > self._clock.seconds():
             return value
@@ -116,13 +116,13 @@ class RecentMap(Generic[K, V]):
         return None
 
     def put(self, key: K, value: V) -> None:
-        """Remember a value from now on, in place of an older one of the same key."""
+        """Store a value, in place of an older one of the same key; its time begins now."""
         if self._ttl_s > 0:
             self._held.put(key, (self._clock.seconds() + self._ttl_s, value))
 
 
 class RecentSet:
-    """Keys, each for a time from when it was added. Parameters are those of `RecentMap`."""
+    """A set that keeps each key for a time; its parameters are those of `RecentMap`."""
 
     def __init__(self, clock: IReactorTime, *, ttl_s: float, max_entries: int) -> None:
         self._held: RecentMap[Hashable, bool] = RecentMap(
@@ -138,5 +138,5 @@ class RecentSet:
         return self._held.get(key) is not None
 
     def add(self, key: Hashable) -> None:
-        """Remember a key from now on."""
+        """Add a key; its time begins now."""
         self._held.put(key, True)

@@ -1,11 +1,11 @@
-"""Looks host names up in threads of its own, so that no look-up that hangs delays another.
+"""A resolver of host names with its own threads: a look-up that hangs delays no other look-up.
 
-Twisted looks names up in the reactor's ten threads, one for each connection, addresses in figures
-included. Where a name server does not answer, each look-up keeps its thread for half a minute, and
-ten of them stop every connection of the process. Here a `Resolver` belongs to one upstream (or to
-everything that is no upstream). Addresses in figures need no thread. All callers that ask for one
-name share one look-up, whose result is remembered for a while. Names that come from redirects or
-from URLs in narinfos wait for few threads; the upstream's own name never waits.
+Twisted looks names up in the reactor's ten threads, once for each connection, even for numeric
+addresses. If a name server does not answer, each look-up occupies its thread for half a minute, and
+ten of them stop every connection of the process. Here each upstream has a `Resolver`, and one more
+serves everything else. A numeric address needs no thread. All callers that ask for one name share
+one look-up, and its result is kept for a while. Names from redirects or from URLs in narinfos wait
+for a few threads; the upstream's own name never waits.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from ncps.errors import Unavailable
 FRESH_S: Final = 5.0
 """Seconds for which addresses are used without another look-up."""
 STALE_S: Final = 3600.0
-"""Seconds for which they are used while no name server answers."""
+"""Seconds for which addresses are used while no name server answers."""
 LATE_S: Final = 1.0
 """Seconds to wait for a look-up if older addresses are known."""
 RENEWED_S: Final = 60.0
-"""After that a look-up that hangs gets a second one beside it."""
+"""Seconds after which a second look-up begins beside one that hangs."""
 MAX_PER_NAME: Final = 2
 MAX_OTHERS: Final = 4
-"""Names besides its own ones that a resolver looks up at once."""
+"""Names other than its own that a resolver looks up at the same time, at most."""
 QUEUE: Final = 64
-"""More of those wait for their turn, each as long as it would for an answer."""
+"""Such names that may wait, each for as long as for an answer."""
 MAX_NAMES: Final = 256
 """Names that a resolver remembers."""
 
@@ -61,10 +61,10 @@ _NONE = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_N
 
 
 class NameTrouble(DNSLookupError):
-    """A name was not found, or could not be looked up. `str()` of it says why.
+    """A name was not found, or could not be looked up; the text says why.
 
     :ivar timed_out: whether no name server answered in time.
-    :ivar is_ours: whether a limit of this process is the reason, and not the name.
+    :ivar is_ours: whether the reason is a limit of this process.
     """
 
     def __init__(self, message: str, *, timed_out: bool = False, is_ours: bool = False) -> None:
@@ -77,7 +77,7 @@ class NameTrouble(DNSLookupError):
 
 
 def look_up_blocking(host: str) -> tuple[str, ...]:
-    """Ask the system for the addresses of a name, in figures, best first.
+    """Ask the system for the numeric addresses of a name, best first.
 
     Raises OSError if it finds none.
     """
@@ -92,9 +92,9 @@ class _Name:
     :ivar known_at: when `addresses` were found.
     :ivar trouble: why the last look-up failed; None if it did not.
     :ivar running: look-ups under way.
-    :ivar begun_at: when the last one began.
-    :ivar is_asked: whether it has a thread.
-    :ivar done: set when it ends.
+    :ivar begun_at: when the last look-up began.
+    :ivar is_asked: whether the last look-up has a thread.
+    :ivar done: set when the last look-up ends.
     """
 
     addresses: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class _Name:
 class _Resolution:
     """A look-up as Twisted sees it.
 
-    :ivar answering: ends when the receiver has been told.
+    :ivar answering: fires when the receiver has all addresses.
     """
 
     def __init__(self, name: str) -> None:
@@ -118,19 +118,19 @@ class _Resolution:
         self.answering: Deferred[None] | None = None
 
     def cancel(self) -> None:
-        """See `IHostResolution`: the receiver gets nothing more; others get their answer."""
+        """See `IHostResolution`: stop answering this receiver; the look-up itself continues."""
         if self.answering is not None:
             self.answering.cancel()
 
 
 @implementer(IHostnameResolver)
 class Resolver:
-    """Looks host names up in threads, and remembers the addresses.
+    """A resolver that asks the system in threads, and keeps the addresses for a while.
 
-    :param threads: where the system is asked; at least `MAX_PER_NAME` for each name of its own,
-        and for `MAX_OTHERS` more names, must be free for it.
-    :param own: names that always have their threads.
-    :param patience_s: how long a look-up is waited for where no addresses are known.
+    :param threads: run the look-ups; for each of `own`, and for `MAX_OTHERS` more names, it needs
+        `MAX_PER_NAME` threads.
+    :param own: names that never wait for a thread.
+    :param patience_s: seconds to wait for a look-up if no addresses are known.
     :param look_up: asks the system.
     """
 
@@ -167,7 +167,7 @@ class Resolver:
         addressTypes: Any = None,
         transportSemantics: Any = "TCP",
     ) -> IHostResolution:
-        """See `IHostnameResolver`. `why` says why there was no address."""
+        """See `IHostnameResolver`. If there was no address, `why` says the reason."""
         resolution = _Resolution(hostName)
 
         async def answer() -> None:
@@ -191,12 +191,12 @@ class Resolver:
             self._log.failure("a look-up", failure)
 
     def why(self, host: str) -> NameTrouble | None:
-        """Say why the last look-up of a name gave no address; None if it gave one."""
+        """Return the error of the last look-up of a name; None if it found an address."""
         name = self._names.get(host.lower())
         return None if name is None else name.trouble
 
     async def find(self, host: str) -> tuple[str, ...]:
-        """Return the addresses of a name in figures. Raises NameTrouble if there is none."""
+        """Return the numeric addresses of a name. Raises NameTrouble if there is none."""
         if _is_address(host):
             return (host,)
         key = host.lower()
@@ -220,14 +220,14 @@ class Resolver:
         raise name.trouble.with_traceback(None)
 
     def _late(self, key: str, name: _Name) -> NameTrouble:
-        """Say what kept a look-up."""
+        """Return an error that says what delays a look-up."""
         if not name.is_asked:
             return NameTrouble(f"{key} was not looked up: other look-ups do not end", is_ours=True)
         text = f"no name server gave the address of {key} within {self._patience_s:g} s"
         return NameTrouble(text, timed_out=True)
 
     def _begin(self, key: str) -> _Name:
-        """Begin a look-up, and make room for its name."""
+        """Begin a look-up, and make room in memory for its name."""
         name = self._names.pop(key, None)
         if name is None and len(self._names) >= MAX_NAMES:
             del self._names[next(key for key, name in self._names.items() if not name.running)]
@@ -245,7 +245,7 @@ class Resolver:
         return name
 
     async def _ask(self, key: str, name: _Name) -> tuple[str, ...]:
-        """Have the system asked in a thread; names that are not our own when it is their turn."""
+        """Ask the system in a thread; a name that is not one of `own` waits for its turn."""
         if key in self._own:
             name.is_asked = True
             return await self._threads.run(self._look_up, key)
@@ -264,7 +264,7 @@ class Resolver:
             name.trouble = NameTrouble(f"{key} was not found: {error.strerror}")
         elif isinstance(error, Unavailable):
             name.trouble = NameTrouble(f"{key} was not looked up: {error}", is_ours=True)
-        else:  # UnicodeError and OSError for names that cannot be any
+        else:  # UnicodeError and OSError for texts that cannot be names
             name.trouble = NameTrouble(f"{key} was not found: {reason_of(error)}")
 
     def _ended(self, _: object, name: _Name, done: Future[None]) -> None:
@@ -285,7 +285,7 @@ def _is_address(text: str) -> bool:
 
 @implementer(IStreamClientEndpoint)
 class NamedEndpoint:
-    """Connects to a host by name, as `HostnameEndpoint`, and says why a name was not found.
+    """An endpoint like `HostnameEndpoint` whose error says why a name was not found.
 
     :param timeout_s: for each attempt to connect; the resolver has a deadline of its own.
     """

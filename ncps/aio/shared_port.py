@@ -1,11 +1,12 @@
-"""A listening socket that several processes share, each of which takes its share of connections.
+"""A listening socket of several processes, of which each accepts its share of the connections.
 
-Of several processes at one socket the quickest takes whole bursts. So each process tells how many
-connections it has, in memory that all of them share, and takes a connection only if no other one
-that listens has fewer. All are woken by each arrival, once. A client that nobody has taken after
-`PATIENCE_S` is taken by the first process that looks, since its own one may stand still.
+Without a rule, the fastest process at a socket accepts whole bursts. So each process writes the
+number of its connections into memory that all of them share. It accepts a connection only if no
+other listening process has fewer. The kernel wakes all processes once for each arrival. If no
+process has accepted a client after `PATIENCE_S`, the first process that looks accepts it: the
+process whose turn it is may hang.
 
-Linux only: the kernel's queue of a socket and edges of epoll.
+Linux only: it needs the length of the kernel's queue and edge-triggered epoll.
 """
 
 from __future__ import annotations
@@ -24,23 +25,24 @@ from twisted.python.failure import Failure
 PATIENCE_S: Final = 0.05
 """Seconds that a client waits for the process that has the fewest connections."""
 MOST_A_TURN: Final = 32
-"""Connections that one turn takes, so that those that are there wait no longer for their bytes."""
+"""Connections that one turn accepts, at most, so that the older connections are served in time."""
 _SIZE: Final = 8  # bytes of a place
-_PAUSED: Final = -1  # in a place; 0: no process listens; else one more than its connections
+_PAUSED: Final = -1  # value of a place; 0: the process does not listen; else connections + 1
 _QUEUED: Final = struct.Struct("24xI")  # tcpi_unacked of struct tcp_info, where a socket listens
 
 
 def size_of(count: int) -> int:
-    """Bytes of the memory that `count` processes share."""
+    """Return how many bytes of memory `count` processes share."""
     return count * _SIZE
 
 
 def share_of(own: int, others: Sequence[int], waiting: int) -> int:
-    """Return how many of the waiting connections a process should take.
+    """Return how many of the waiting connections a process should accept.
 
-    Those go where the fewest are, until all have as many; what is left over is everybody's.
+    Connections go to the processes that have the fewest, until all have the same number. Each
+    process may accept the remainder.
 
-    :param own: connections that it has.
+    :param own: connections of this process.
     :param others: connections of each other process that listens.
     """
     below = sorted(other for other in others if other < own)
@@ -59,44 +61,44 @@ def share_of(own: int, others: Sequence[int], waiting: int) -> int:
 
 
 class Loads:
-    """How many connections each of several processes has; each writes its own place only.
+    """The numbers of connections of several processes; each process writes only its own place.
 
-    :param fd: of memory of `size_of(count)` bytes, zeroed at first; it stays the caller's.
-    :param own: the place of this process, from 0; the supervisor of the others has none, -1.
+    :param fd: of memory of `size_of(count)` bytes, zeroed at first; the caller closes it.
+    :param own: the place of this process, from 0; -1 for the supervisor, which has none.
     """
 
     def __init__(self, fd: int, count: int, own: int = -1) -> None:
         self._own = own
         self._connections = 0
-        # A number of a place is written and read in one piece, so nothing is locked.
+        # The processor writes and reads a place in one piece, so no lock is needed.
         self._places = memoryview(mmap(fd, size_of(count))).cast("q")
 
     def enter(self) -> None:
-        """Tell that this process listens."""
+        """Record that this process listens."""
         self._places[self._own] = 1 + self._connections
 
     def pause(self) -> None:
-        """Tell that this process, if it listens, takes no connections until it enters again."""
+        """Record that this process, if it listens, accepts nothing until it enters again."""
         if self._places[self._own]:
             self._places[self._own] = _PAUSED
 
     def leave(self, place: int | None = None) -> None:
-        """Tell that a process has ended to listen: this one, or that of a place."""
+        """Record that a process has stopped listening: this one, or the one of `place`."""
         self._places[self._own if place is None else place] = 0
 
     def tell(self, connections: int) -> None:
-        """Tell how many connections this process has now."""
+        """Record how many connections this process has now."""
         self._connections = connections
         if self._places[self._own] > 0:
             self._places[self._own] = 1 + connections
 
     @property
     def are_all_gone(self) -> bool:
-        """Whether no process listens, nor will listen again after a pause."""
+        """Whether no process listens, and none is paused."""
         return not any(self._places)
 
     def share(self, waiting: int) -> int:
-        """Return how many of the waiting connections this process should take."""
+        """Return how many of the waiting connections this process should accept."""
         others = [
             told - 1 for place, told in enumerate(self._places) if told > 0 and place != self._own
         ]
@@ -104,10 +106,10 @@ class Loads:
 
 
 class SharedPort(Port):
-    """Listens at a socket that other processes listen at, too, and leaves it to them at the end.
+    """A port at a socket where other processes listen as well; they keep it when this port closes.
 
-    :param reactor: wakes it by `LeanReactor.wake_by_edges`.
-    :param shared: is bound, and does not block; this port closes it.
+    :param reactor: wakes this port by `LeanReactor.wake_by_edges`.
+    :param shared: a bound socket; this port closes its descriptor.
     :param backlog: clients that may wait; None for a socket of the service manager, which listens
         before and after this process.
     """
@@ -134,7 +136,7 @@ class SharedPort(Port):
             shared.listen(backlog)
 
     def startReading(self) -> None:
-        """See `IReadWriteDescriptor`: also what waits already is shared."""
+        """See `IReadWriteDescriptor`: look also for clients that wait already."""
         super().startReading()
         self.reactor.wake_by_edges(self)
         self._is_reading = True
@@ -142,7 +144,7 @@ class SharedPort(Port):
         self._look_in(0.0, self.doRead)
 
     def stopReading(self) -> None:
-        """See `IReadWriteDescriptor`: other processes take all from now on."""
+        """See `IReadWriteDescriptor`: other processes accept all clients from now on."""
         super().stopReading()
         self._is_reading = False
         self._loads.pause()
@@ -150,18 +152,17 @@ class SharedPort(Port):
         self._look_no_more()
 
     def doRead(self) -> None:
-        """See `IReadDescriptor`: take this process's share of the clients that wait."""
+        """See `IReadDescriptor`: accept this process's share of the clients that wait."""
         self._take(self.doRead, self._loads.share)
 
     def _take_all(self) -> None:
-        self._latest = None  # some may be left all the same, and wait once more
+        self._latest = None  # if clients are left, their time begins again
         self._take(self._take_all, int)
 
     def _take(self, again: Callable[[], None], share: Callable[[int], int]) -> None:
-        """Take as many as `share` says of those that wait, and do it again if some are left."""
-        # An arrival is told once. If something fails below, its client must not wait for ever.
-        # Later arrivals do not put that off: of a process that stands still, more may come all the
-        # time.
+        """Accept as many waiting clients as `share` says; call `again` if some are left."""
+        # The kernel reports an arrival once. If a call below fails, its client must not wait for
+        # ever. Later arrivals do not postpone this: while a process hangs, more may come.
         now = self.reactor.seconds()
         if self._latest is None:
             self._latest = now + PATIENCE_S
@@ -181,7 +182,7 @@ class SharedPort(Port):
             self._look_in(0.0, again)
 
     def connectionLost(self, reason: Failure) -> None:
-        """See `IListeningPort`: where no process listens any more, clients are refused at once."""
+        """See `IListeningPort`: the last process that stops has the kernel refuse clients."""
         self._loads.leave()
         if self._is_ours and self._loads.are_all_gone:
             with suppress(OSError):
@@ -198,6 +199,6 @@ class SharedPort(Port):
             look.cancel()
 
     def _waiting(self) -> int:
-        """How many clients are in the kernel's queue."""
+        """Return how many clients are in the kernel's queue."""
         found = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUED.size)
         return int(_QUEUED.unpack(found)[0])

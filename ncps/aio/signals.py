@@ -1,11 +1,11 @@
 """The meaning of the signals that a process gets.
 
-    SIGTERM, SIGINT    the first: end in order; the second: cut what still runs, and end
-    SIGHUP             read the settings again, and take what a running process can take
-    SIGUSR1, SIGUSR2   nothing, unless something else hears them: twistd turns its log at SIGUSR1
+    SIGTERM, SIGINT    the first: end in order; the second: cut all running work, and end
+    SIGHUP             read the settings again, and apply those that a running process can apply
+    SIGUSR1, SIGUSR2   nothing, unless other code handles them: twistd rotates its log at SIGUSR1
 
-Python calls a handler between any two steps of the main thread, within a lock as well. So a handler
-here only tells the reactor what to do next.
+Python calls a handler between any two steps of the main thread, also while that thread has a lock.
+So the handlers here only tell the reactor what to do next.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 CUT_S: Final = 5.0
 """Seconds that a process has to end after a second signal, before it ends as if killed."""
-_LAST_WORDS_S: Final = 0.1  # in which a thread writes the log
+_LAST_WORDS_S: Final = 0.1  # a thread needs this time to write the log
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _log = Logger()
 
@@ -33,17 +33,17 @@ def hear_signals(
     cut_s: float = CUT_S,
     leave: Callable[[int], object] = os._exit,
 ) -> None:
-    """Let signals mean what the module says, from the reactor's start on.
+    """Handle signals as the module says, from the start of the reactor on.
 
-    :param cut: called at the second signal, by the reactor.
-    :param reload: called at SIGHUP, by the reactor.
-    :param cut_s: seconds between that and `leave`, where the process has not ended.
-    :param leave: ends the process at once, with an exit code.
+    :param cut: called by the reactor at the second signal.
+    :param reload: called by the reactor at SIGHUP.
+    :param cut_s: seconds from `cut` to `leave` if the process has not ended.
+    :param leave: ends the process immediately, with an exit code.
     """
     ending = _Ending(reactor, cut, cut_s, leave)
 
     def started() -> None:
-        # Not before: twistd hears SIGUSR1 only where nothing else does.
+        # Not earlier: twistd handles SIGUSR1 only if no handler is installed.
         ignore_others(reactor, reload)
         ending.install()
 
@@ -51,13 +51,13 @@ def hear_signals(
 
 
 def hear_no_more() -> None:
-    """Ignore all signals from now on, so that a process at its very end keeps its exit code."""
+    """Ignore the ending signals from now on, so that the process keeps its exit code."""
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN)
 
 
 class _Ending:
-    """Counts the signals that end a process."""
+    """The handler of the signals that end a process."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class _Ending:
         self._heard = 0
 
     def install(self) -> None:
-        """Stand before the reactor's handlers, which take a second signal for a fatal error."""
+        """Wrap the reactor's handlers, for which a second signal is a fatal error."""
         for number in _ENDING:
             handler = signal.getsignal(number)
             if callable(handler):  # neither left to the system nor ignored
@@ -99,9 +99,9 @@ class _Ending:
 
 
 def ignore_others(reactor: Any, reload: Callable[[], object]) -> None:
-    """Let the signals that would kill a process without any order do nothing, SIGHUP a reload.
+    """Reload at SIGHUP, and ignore SIGUSR1 and SIGUSR2, instead of the default, which kills.
 
-    Those that something else hears or ignores already stay as they are.
+    A signal that has a handler already, or is ignored, stays so.
     """
 
     def hear_hangup(number: int, frame: FrameType | None) -> None:

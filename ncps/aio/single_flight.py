@@ -1,7 +1,6 @@
-"""SingleFlight: at most one job for each key, whose result all its waiters get.
+"""SingleFlight: at most one job for each key; all its waiters get the result.
 
-A job belongs to `Tasks` and not to the caller that asked first, so callers that leave do not stop
-it.
+A job belongs to `Tasks` and not to its first caller, so callers that leave do not stop it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[K, T]):
-    """Jobs under way, by key."""
+    """The jobs under way, by key."""
 
     def __init__(self, tasks: Tasks, kind: str) -> None:
         self._tasks = tasks
@@ -35,11 +34,11 @@ class SingleFlight(Generic[K, T]):
         return len(self._flights)
 
     async def join(self, key: K, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Wait for the job of this key, starting it unless it runs already.
+        """Wait for the job of this key; start it unless it runs already.
 
-        :param job: called at most once per flight; its error reaches every waiter, and the log
-            too if it is none of ours. A job that is cancelled because the program stops looks
-            like `Unavailable` to the waiters.
+        :param job: called at most once per flight; every waiter raises its error. The log has an
+            error that is no NcpsError as well. If the stop of the program cancels the job, the
+            waiters raise Unavailable.
         """
         shared = self._flights.get(key)
         if shared is None:
@@ -61,7 +60,7 @@ class SingleFlight(Generic[K, T]):
             shared.fail(Unavailable("no client wants it any more"))
 
     def _end(self, key: K, shared: Future[T]) -> bool:
-        """Forget a flight; False if another one, or none, has this key by now."""
+        """Remove a flight; False if it has ended: another flight, or none, has the key now."""
         if self._flights.get(key) is not shared:
             return False
         del self._flights[key]
@@ -71,7 +70,7 @@ class SingleFlight(Generic[K, T]):
     async def _run(
         self, key: K, shared: Future[T], job: Callable[[], Coroutine[Any, Any, T]]
     ) -> None:
-        # The flight is over before its waiters go on: one that asks again then gets a new one.
+        # The flight ends before its waiters continue: a waiter that asks again starts a new one.
         try:
             value = await job()
         except NcpsError as error:

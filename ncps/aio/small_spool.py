@@ -1,10 +1,10 @@
 """SmallSpool: the bytes of a small file in memory, from the first one until it is published.
 
-A small file costs little to hold, and much to hand to a thread and to a disk. So it is hashed in
-the turn in which its last byte comes, and no reader has a byte before that. A file that takes
-longer than `PROMPT_S` to come is given to its readers as it grows, but for its end. The disk sees
-it only when it is published. All such files together have a budget; without room in it, a file
-goes the way of large ones.
+A small file needs little memory, and much time in a thread and on a disk. So it is hashed in the
+turn in which its last byte comes, and no reader gets a byte before that. If the file takes longer
+than `PROMPT_S` to come, its readers get it as it grows, except its end. It is written to the disk
+only when it is published. All such files share a budget of memory; a file that does not fit into it
+has a `Spool` on the disk.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ncps.nix.narurl import NarKey
 from ncps.ports import NarStore, Segment, Stat
 
 PROMPT_S: Final = 0.25
-"""Seconds for which readers wait for the whole."""
+"""Seconds for which readers wait for the whole file."""
 
 INLINE_S: Final = 0.003
-"""Seconds of work that are done on the reactor's thread; more of it goes to a thread."""
+"""Seconds of hashing that the reactor's thread does; another thread does longer work."""
 
 
 class Budget:
-    """Bytes of memory that small files may take together.
+    """The memory that all small files may use together.
 
     :ivar left: bytes that are free.
     """
@@ -41,7 +41,7 @@ class Budget:
         self.left = size
 
     def take(self, size: int) -> bool:
-        """Take bytes; False if there are not as many."""
+        """Take bytes; False if fewer are free."""
         if size > self.left:
             return False
         self.left -= size
@@ -97,7 +97,7 @@ class SmallSpool(GrowingFile):
 
     @property
     def shown(self) -> int:
-        """Bytes that readers may have: none before all have come, unless that takes long."""
+        """Bytes that readers may get: none before all have come, unless that takes long."""
         return len(self._data) if self.is_committed or self._is_slow else 0
 
     @property
@@ -122,9 +122,9 @@ class SmallSpool(GrowingFile):
             self._showing = self._clock.callLater(max(0.0, left_s), self._show)
 
     def _show(self) -> None:
-        """Let readers have what has come: the source may send nothing more for a long time.
+        """Give readers the bytes so far: the source may send nothing more for a long time.
 
-        Bytes of a source that broke off are shown with the first bytes of the next one: until then,
+        If the source broke off, readers wait for the first bytes of the next source: until then,
         clients can still get an error.
         """
         self._is_late = True
@@ -196,17 +196,17 @@ class SmallSpool(GrowingFile):
         return self._readers.add(self, start, stop, is_here=not self._is_closed)
 
     async def read(self, position: int, limit: int) -> bytes:
-        """Bytes from `position`, at most up to `limit`; both within what is there."""
+        """Return bytes from `position`, at most up to `limit`; both lie within the file."""
         return bytes(self._data[position : min(limit, position + READ_SIZE)])
 
     def segment(self, position: int, limit: int) -> Segment | None:
-        """None: there is no file."""
+        """Return None: there is no file on the disk."""
 
     def moved(self, before: int) -> None:
-        """Note that a reader has left this position: nothing waits for it."""
+        """Do nothing: no byte waits for a reader."""
 
     def left(self, reader: SpoolReader) -> None:
-        """Note that a reader is closed."""
+        """Forget a reader that is closed."""
         self._readers.remove(reader)
         self._close_if_unused()
 
@@ -220,7 +220,7 @@ class SmallSpool(GrowingFile):
 
 
 def _joined(data: bytes | bytearray, more: bytes) -> bytes | bytearray:
-    """Append bytes; in place after the first time, since a slow source sends packet by packet."""
+    """Append bytes; in place after the first time, because a slow source sends many packets."""
     if not data:
         return more
     grown = bytearray(data) if isinstance(data, bytes) else data

@@ -3,16 +3,16 @@
     writer --> queue --(one thread job at a time: write + hash)--> file ------> readers (pread)
                  \\--(another one)--> trail                 \\--> window (only when the disk failed)
 
-The writer hands over chunks and waits only when too much is queued. A batch is written and
-hashed in one thread job, batches strictly in order; readers are woken once per batch. The last
-`HOLD_BACK` bytes of every reader wait for `commit`: a reader whose bytes turn out wrong raises
-instead of ending, so a corrupt or cut source can never look complete. A digest that may trail has
-jobs of its own, and is waited for at the end only if it has kept pace.
+The writer adds chunks to the queue, and waits only when the queue is full. One thread job writes
+and hashes a batch; batches never overlap; each wakes the readers once. The last `HOLD_BACK` bytes
+of every reader wait for `commit`. If the bytes prove wrong, the reader raises an error instead of
+ending, so a corrupt or cut source never looks complete. A trailing digest has jobs of its own; the
+spool waits for it at the end unless it is given up.
 
-When the file cannot take more (full or read-only disk) the spool streams through: what comes
-after lives in a bounded window in memory until the slowest reader has passed it, and the writer
-waits for that reader. A reader whose bytes are all there takes them out of the window and waits
-for the verdict alone. Such a spool cannot be published; `keep_error` says why.
+When the disk takes no more bytes (full or read-only), the spool streams through: a bounded window
+in memory holds further bytes until the slowest reader has read them, and the writer waits for that
+reader. A reader that needs only bytes of the window copies them and waits for the verdict. Such a
+spool cannot be published; `keep_error` says why.
 """
 
 from __future__ import annotations
@@ -38,21 +38,22 @@ WINDOW_HIGH = 4 * 1024 * 1024
 
 
 class Abandoned(NcpsError):
-    """The bytes cannot be kept, and no reader has stayed for them."""
+    """The bytes cannot be kept, and no reader is left."""
 
 
 class Spool(GrowingFile):
     """A file that grows while others read it.
 
-    The writer calls `write` again and again, `flush`, `commit` or `fail`, and at last `release`.
+    The writer calls `write` repeatedly, then `flush`, `commit` or `fail`, and finally `release`.
 
-    :param file: opens, blocking, where the bytes go; None to stream through from the first byte.
-    :param workers: runs the batches.
-    :param digests: follow every byte, in order.
-    :param total: size of the whole, if known; lets readers go on up to its last HOLD_BACK bytes.
-    :param keep_error: why there is no file, where there is none.
+    :param file: opens the file, blocking; None to stream through from the first byte.
+    :param workers: run the batches.
+    :param digests: get every byte, in order.
+    :param total: size of the whole file, if known; then readers get all but its last HOLD_BACK
+        bytes before `commit`.
+    :param keep_error: the reason if there is no file.
     :ivar verdict: the error that readers raise; None while all is well.
-    :ivar is_committed: whether everything is there and right.
+    :ivar is_committed: whether the file is complete and right.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Spool(GrowingFile):
         await self._queue.room()
 
     async def flush(self, left: int = 0) -> None:
-        """Wait until at most `left` bytes still wait; without any byte, make an empty file."""
+        """Wait until at most `left` bytes are queued; if none ever came, make an empty file."""
         if self._content.disk.is_unopened and not self._queue and not self._queue.is_busy:
             await self.write(b"")
         await self._queue.fallen_to(left)
@@ -107,7 +108,7 @@ class Spool(GrowingFile):
             await self._queue.change()
 
     async def reread(self, digest: Digest) -> None:
-        """Let a digest see all bytes once more; only if `is_kept`. Raises the digest's errors."""
+        """Feed all bytes once more to a digest; only if `is_kept`. Raises the digest's errors."""
         await self._content.reread(digest.feed)
 
     def commit(self) -> None:
@@ -122,8 +123,8 @@ class Spool(GrowingFile):
     def _spoil(self, error: BaseException) -> None:
         """End the spool, committed or not.
 
-        After a fault, such as a lack of memory, a batch may be counted and not there, or there and
-        not counted, which moves all bytes behind it.
+        After a fault such as a lack of memory, a batch may be counted without being there, or be
+        there without being counted. Then later bytes would have wrong offsets.
         """
         self.verdict = self.verdict or error
         self._queue.fail(error)
@@ -134,11 +135,11 @@ class Spool(GrowingFile):
         return await store.publish(key, self.spooled(sha256))
 
     def spooled(self, sha256: Hash) -> Spooled:
-        """Name the file for publication; only after `flush`, and only if `is_kept`."""
+        """Return the file for publication; only after `flush`, and only if `is_kept`."""
         return Spooled(path=self._content.disk.file.path, size=self.length, sha256=sha256)
 
     def release(self) -> None:
-        """Say that the writer needs the spool no more: it goes with its last reader. Idempotent."""
+        """Say that the writer is done: the spool closes with its last reader. Idempotent."""
         if not self._is_released:
             self._is_released = True
             self._trail.end()
@@ -146,13 +147,13 @@ class Spool(GrowingFile):
             self._close_if_unused()
 
     def _kick(self) -> None:
-        """Start on what is queued, unless a batch runs or the window is full."""
+        """Begin the next batch, unless one runs or the window is full."""
         if self._queue.is_busy or not self._queue or self._queue.error is not None:
             return
         if len(self._content.window) > WINDOW_HIGH:
             if not self._readers:
                 self._queue.fail(Abandoned("no client reads the bytes, and they cannot be kept"))
-            return  # a reader that moves on kicks again
+            return  # `moved` calls this again when a reader has made room
         self._queue.is_busy = True
         try:
             pieces = self._queue.take_batch()
@@ -160,11 +161,11 @@ class Spool(GrowingFile):
             self._trail.follow(pieces)
             job.addCallbacks(self._stored, self._job_failed, callbackArgs=(pieces,))
         except BaseException as error:
-            self._spoil(error)  # and busy for ever: a thread may be writing
+            self._spoil(error)  # and stay busy for ever: a thread may still write
             raise
 
     def _stored(self, result: tuple[int, str], pieces: Sequence[bytes]) -> None:
-        """Let readers have a batch."""
+        """Give a batch to the readers."""
         (written, why), size = result, size_of(pieces)
         self._queue.is_busy = False
         try:
@@ -189,40 +190,40 @@ class Spool(GrowingFile):
         self._close_if_unused()
 
     def reader(self, start: int = 0, stop: int | None = None) -> SpoolReader:
-        """Read from `start` up to `stop` (exclusive, default the end).
+        """Open a reader from `start` up to `stop` (exclusive, default the end).
 
-        Raises the error of a spool that has failed; Overtaken if bytes from `start` on have passed
-        without being kept, or if the spool is gone.
+        Raises the error of a spool that has failed; Overtaken if bytes from `start` on are no
+        longer there, or if the spool is closed.
         """
         is_here = not self._is_closed and self._content.has(start)
         return self._readers.add(self, start, stop, is_here=is_here)
 
     async def read(self, position: int, limit: int) -> bytes:
-        """Bytes from `position`, at most up to `limit`; both within what is there."""
+        """Return bytes from `position`, at most up to `limit`; both lie within the file."""
         return await self._content.read(position, limit)
 
     def segment(self, position: int, limit: int) -> Segment | None:
-        """Where such bytes lie in the file; None if they do not."""
+        """Return where such bytes lie in the file; None if they are in the window."""
         return self._content.segment(position, limit)
 
     def moved(self, before: int) -> None:
-        """Note that a reader has left `before`; only one that held the window up matters."""
+        """Make room in the window if the reader that left `before` was the slowest one."""
         if self._content.window and before <= self._content.window.start:
             self._trim()
             self._kick()
 
     def _trim(self) -> None:
-        """Drop from the window the bytes that every reader has passed; without readers, none."""
+        """Drop the bytes of the window that every reader has read; without readers, keep all."""
         if self._readers:
             positions = [r.position for r in self._readers if not r.has_all]
             try:
                 self._content.window.keep_from(positions)
-            except BaseException as error:  # they may be gone nevertheless
+            except BaseException as error:  # some bytes may be dropped nevertheless
                 self._spoil(error)
                 raise
 
     def left(self, reader: SpoolReader) -> None:
-        """Note that a reader is closed."""
+        """Forget a reader that is closed."""
         self._readers.remove(reader)
         self.moved(reader.position)
         self._kick()

@@ -1,4 +1,4 @@
-"""The bytes of a spool: in its file, and behind these in memory what the file does not take."""
+"""The bytes of a spool: in its file, and in memory those that the disk does not take."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ncps.aio.threads import Threads
 from ncps.ports import Segment
 
 APART: Final = 256 * 1024
-"""Bytes of a batch for which a thread more costs less than it saves."""
+"""Bytes of a batch from which on a second thread saves more time than it costs."""
 
 
 class SpoolWindow:
-    """The newest bytes of a spool, which no file has taken.
+    """The newest bytes of a spool, which are not in its file.
 
     :ivar start: offset of the first of them in the spool.
     """
@@ -35,7 +35,10 @@ class SpoolWindow:
         return self.start + len(self.data)
 
     def add(self, data: memoryview, position: int) -> None:
-        """Add bytes, which begin at this offset, and where the others end."""
+        """Append bytes.
+
+        :param position: their offset in the spool; it is `end`, unless the window is empty.
+        """
         if not self.data:
             self.start = position
         self.data += data
@@ -47,7 +50,7 @@ class SpoolWindow:
         self.start = start
 
     def keep_from(self, positions: Collection[int]) -> None:
-        """Drop all bytes before the least of these offsets; all, if there is none."""
+        """Drop all bytes before the smallest of these offsets; all bytes, if there is none."""
         self.drop_before(min(positions, default=self.end))
 
     def read(self, position: int, count: int) -> bytes:
@@ -67,7 +70,7 @@ class SpoolContent:
     :param file: opens the file, blocking; None: there is none.
     :param feeds: each takes every byte, in order, in a thread.
     :param idle: called when a read of the file has ended.
-    :param keep_error: the reason why there is no file, if there is none.
+    :param keep_error: the reason if there is no file.
     :ivar length: bytes that have come.
     """
 
@@ -86,17 +89,17 @@ class SpoolContent:
         self._workers = workers
 
     @property
-    def _passed(self) -> int:  # only the file, if anything, still has the bytes before
+    def _passed(self) -> int:  # bytes before this offset are in the file or lost
         return self.window.start if self.window else self.length
 
     def has(self, start: int) -> bool:
-        """Whether all bytes from this offset on can be read, now or when they have come."""
+        """Return whether all bytes from this offset on can be read, now or when they come."""
         return start >= self._passed or self.disk.length >= self._passed
 
     async def store(self, pieces: Sequence[bytes], *, apart: bool = False) -> tuple[int, str]:
-        """Hash and write one batch; return how much of it lies in the file, and why not all.
+        """Hash and write one batch; return how many bytes were written, and why not all.
 
-        :param apart: whether each further digest of a large batch has a thread of its own.
+        :param apart: whether each further digest of a large batch gets a thread of its own.
         """
         if not apart or len(self._feeds) < 2 or size_of(pieces) < APART:
             return await self._workers.run(self._store_blocking, self._feeds, pieces)
@@ -106,7 +109,7 @@ class SpoolContent:
         try:
             stored = await self._workers.run(self._store_blocking, (first,), pieces)
         finally:
-            outcomes = await feeding  # also after an error: the caller may close everything then
+            outcomes = await feeding  # also after an error: the caller may close all files next
         for is_fed, outcome in outcomes:
             if not is_fed:
                 raise outcome.value
@@ -120,7 +123,7 @@ class SpoolContent:
         return self.disk.append_blocking(pieces)
 
     def stored(self, pieces: Sequence[bytes], written: int, keep_error: str) -> None:
-        """Take in what `store` has returned; `length` is counted later, when readers may know."""
+        """Apply the result of `store`; the caller increases `length` afterwards."""
         self.disk.length += written
         self.disk.trouble = self.disk.trouble or keep_error
         position, skip = self.length, written
@@ -131,7 +134,7 @@ class SpoolContent:
             skip = max(0, skip - len(piece))
 
     async def reread(self, feed: Callable[[bytes], object]) -> None:
-        """Have a function take all bytes once more, in a thread; all must lie in the file."""
+        """Feed all bytes once more to a function, in a thread; all must lie in the file."""
         position = 0
         while position < self.length:
             position = await self.disk.run(self._feed_blocking, feed, position)
@@ -142,14 +145,14 @@ class SpoolContent:
         return position + len(data)
 
     async def read(self, position: int, limit: int) -> bytes:
-        """Bytes from `position`, at most up to `limit`; both within what is there."""
+        """Return bytes from `position`, at most up to `limit`; both lie within the spool."""
         count = min(READ_SIZE, limit - position)
         if position < self.disk.length:
             return await self.disk.read(count, position)
         return self.window.read(position, count)
 
     def segment(self, position: int, limit: int) -> Segment | None:
-        """Where bytes from `position` lie in the file, at most up to `limit`; None: they do not."""
+        """Return where bytes from `position` to `limit` lie in the file; None: in the window."""
         if position < self.disk.length:
             return self.disk.segment(position, limit - position)
         return None

@@ -1,4 +1,4 @@
-"""The file of a spool, and how it is written and read: never waiting on the reactor's thread."""
+"""The file of a spool; threads read and write it, so that the reactor's thread never waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MUCH: Final = 256 * 1024
-"""Bytes of a batch that the disk may begin to write at once."""
+"""Bytes of a batch from which on the disk begins to write it immediately."""
 
 
 class SpoolFile(Protocol):
@@ -34,18 +34,18 @@ class SpoolFile(Protocol):
         """Where the file lies."""
 
     def discard(self) -> None:
-        """Unlink the file unless it was taken over (renamed) meanwhile."""
+        """Unlink the file unless it has been renamed since."""
 
     def close(self) -> None:
         """Close the descriptor; once."""
 
 
 class SpoolDisk:
-    """Opens, writes, reads and closes the file of a spool, all in threads.
+    """The file of a spool, opened, written, read and closed in threads.
 
     :param open_file: opens the file, blocking; None: there is none.
     :param idle: called when a read has ended.
-    :param trouble: the reason why there is no file, if there is none.
+    :param trouble: the reason if there is no file.
     :ivar length: bytes that lie in the file.
     :ivar trouble: the reason why the file takes no more bytes; empty while it takes them.
     """
@@ -89,9 +89,9 @@ class SpoolDisk:
         return self._file
 
     def append_blocking(self, pieces: Sequence[bytes]) -> tuple[int, str]:
-        """Write a batch; return how much of it lies in the file, and why not all.
+        """Write a batch; return how many bytes were written, and why not all.
 
-        The caller adds both to `length` and `trouble` on the reactor's thread.
+        The caller updates `length` and `trouble` with them, on the reactor's thread.
         """
         if self._open_file is not None:
             try:
@@ -129,11 +129,11 @@ class SpoolDisk:
         return data
 
     def read_blocking(self, position: int) -> bytes:
-        """Return some bytes of the file, at least one; to be called by `run`."""
+        """Return some bytes of the file, at least one; only for calls by `run`."""
         return _read_blocking(self.file, min(READ_SIZE, self.length - position), position)
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Have a thread call the function, which may read the file: it stays open meanwhile."""
+        """Call a function in a thread; until it returns, the file stays open."""
 
         def ended(result: Any) -> Any:
             self._reads -= 1
@@ -147,13 +147,13 @@ class SpoolDisk:
         return await waiting
 
     def discard(self) -> None:
-        """Unlink the file in the background, unless it was taken over; idempotent."""
+        """Unlink the file in the background, unless it has been renamed; idempotent."""
         if self._file is not None and not self._is_discarded:
             self._is_discarded = True
             in_background(self._workers, self._file.discard)
 
     def close(self) -> None:
-        """Discard the file, if it was not yet, and close it in the background."""
+        """Discard the file, if `discard` was not called yet, and close it in the background."""
         self.discard()
         self._idle = _nothing  # else this and its spool would refer to each other
         file, self._file = self._file, None
@@ -168,7 +168,7 @@ def _nothing() -> None:
 class AppendedFile(SteadyFile):
     """A private file that grows, as a connection reads it; see `SteadyFile`.
 
-    :param fd: open for reading; stays the caller's.
+    :param fd: open for reading; the caller closes it.
     """
 
     def __init__(self, fd: int) -> None:
@@ -186,7 +186,7 @@ class AppendedFile(SteadyFile):
 
 
 def _read_now(file: SpoolFile, count: int, position: int) -> bytes | None:
-    """Return at most `count` bytes that are in memory; None: a thread has to read.
+    """Return at most `count` bytes that are in memory; None: a thread must read them.
 
     Raises Unavailable if the file cannot be read.
     """
@@ -198,7 +198,7 @@ def _read_now(file: SpoolFile, count: int, position: int) -> bytes | None:
 
 
 def _read_blocking(file: SpoolFile, count: int, position: int) -> bytes:
-    """Return at most `count` bytes, at least one. Raises Unavailable if that cannot be."""
+    """Return at most `count` bytes, at least one. Raises Unavailable if there is none."""
     try:
         data = os.pread(file.fd, count, position)
     except OSError as error:
@@ -207,7 +207,7 @@ def _read_blocking(file: SpoolFile, count: int, position: int) -> bytes:
 
 
 def _checked(file: SpoolFile, data: bytes, position: int) -> bytes:
-    """Return the data if the file still holds it; see `ncps.aio.unchanged_file`."""
+    """Return the data if the file still has it; see `ncps.aio.unchanged_file`."""
     _check_length(file.fd, len(data), position)
     return data
 

@@ -1,4 +1,4 @@
-"""The queue of a spool: chunks that its writer has handed over and that wait to be written."""
+"""The queue of a spool: chunks that wait to be written to its file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ QUEUE_LOW: Final = 4 * 1024 * 1024
 BATCH_LIMIT: Final = 2 * 1024 * 1024
 
 SMALL: Final = 64 * 1024
-"""Bytes of a chunk that is cheaper to copy than to write by itself."""
+"""Bytes of a chunk below which a copy costs less than a write of its own."""
 
 
 class SpoolQueue:
-    """Chunks in their order, which leave in batches, one batch at a time.
+    """A queue of chunks; they leave in batches, one batch at a time.
 
     :ivar size: bytes of the chunks, and of the batch that is being written.
     :ivar is_busy: whether a batch is being written.
@@ -41,9 +41,9 @@ class SpoolQueue:
         self.size += len(data)
 
     def take_batch(self) -> Sequence[bytes]:
-        """Take out at least one chunk, and more while they are fewer than `BATCH_LIMIT` bytes.
+        """Remove and return at least one chunk, and more up to about `BATCH_LIMIT` bytes.
 
-        Large chunks stay as they are; small ones become one.
+        Large chunks stay as they are; small ones are joined into one.
         """
         batch: list[bytes] = []
         size = 0
@@ -54,7 +54,7 @@ class SpoolQueue:
         return batch if is_large or len(batch) == 1 else (b"".join(batch),)
 
     def fail(self, error: BaseException) -> None:
-        """Drop all chunks and have the writer raise the error; only the first one counts."""
+        """Drop all chunks, and make the writer raise the error; only the first error counts."""
         self.error = self.error or error
         self.chunks.clear()
         self.wake()
@@ -65,7 +65,7 @@ class SpoolQueue:
             raise self.error.with_traceback(None)
 
     def wake(self) -> None:
-        """Have the writer look again: a batch is written, or there is an error."""
+        """Wake the writer: a batch is written, or there is an error."""
         self._changed.wake()
 
     async def change(self) -> None:
@@ -75,14 +75,14 @@ class SpoolQueue:
         self.check()
 
     async def room(self) -> None:
-        """Wait while too much is queued. Raises the error, if there is one."""
+        """Wait while too many bytes are queued. Raises the error, if there is one."""
         if self.size > QUEUE_HIGH:
             while self.size > QUEUE_LOW:
                 await self._changed.wait()
                 self.check()
 
     async def fallen_to(self, left: int) -> None:
-        """Wait until at most `left` bytes are not written. Raises the error, if there is one."""
+        """Wait until all but `left` bytes are written. Raises the error, if there is one."""
         while (self.is_busy or self.chunks) if not left else self.size > left:
             await self.change()
         self.check()

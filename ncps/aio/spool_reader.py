@@ -1,4 +1,4 @@
-"""The readers' end of a spool."""
+"""The readers of a spool."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ncps.ports import GrowingBody, Segment
 T = TypeVar("T")
 
 HOLD_BACK: Final = 64 * 1024
-"""Bytes at the end of what a reader wants that leave only when the spool is committed."""
+"""The last bytes of each reader, which it gets only when the spool is committed."""
 
 
 PIECE: Final = 8 * 1024 * 1024
-"""Bytes of the file that are given away at once, at most."""
+"""Bytes of one segment of the file, at most."""
 
 
 class Overtaken(Unavailable):
-    """The bytes asked for have passed through without being kept; only a new fetch has them."""
+    """The spool no longer has the requested bytes; only a new fetch can bring them."""
 
 
 class Readable(Protocol):
@@ -28,7 +28,7 @@ class Readable(Protocol):
 
     :ivar total: bytes in all, if known by now.
     :ivar verdict: the error that readers raise; None while all is well.
-    :ivar is_committed: whether everything is there and right.
+    :ivar is_committed: whether the file is complete and right.
     """
 
     total: int | None
@@ -41,23 +41,23 @@ class Readable(Protocol):
 
     @property
     def shown(self) -> int:
-        """Bytes that readers may have, but for those that they hold back."""
+        """Bytes that readers may get, including those that they hold back."""
 
     @property
     def is_kept(self) -> bool:
         """Whether all bytes so far lie in the file, or will."""
 
     async def read(self, position: int, limit: int) -> bytes:
-        """Bytes from `position`, at most up to `limit`; both within what is there."""
+        """Return bytes from `position`, at most up to `limit`; both lie within the file."""
 
     def segment(self, position: int, limit: int) -> Segment | None:
-        """Where such bytes lie in the file; None if they do not."""
+        """Return where such bytes lie in a file; None if they do not."""
 
     def moved(self, before: int) -> None:
-        """Note that a reader has left this position."""
+        """Learn that a reader has left this position."""
 
     def left(self, reader: SpoolReader) -> None:
-        """Note that a reader is closed."""
+        """Learn that a reader is closed."""
 
 
 class SpoolReader(GrowingBody):
@@ -83,11 +83,11 @@ class SpoolReader(GrowingBody):
 
     @property
     def has_all(self) -> bool:
-        """Whether it needs no more bytes, though perhaps the verdict."""
+        """Whether the reader needs no more bytes; it may still need the verdict."""
         return self._end is not None and self.position >= self._end
 
     def segment(self) -> Segment | None:
-        """None: the file may still grow."""
+        """Return None: the file may still grow."""
         return None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -98,7 +98,7 @@ class SpoolReader(GrowingBody):
         return self._follow(self._take_piece)
 
     async def _follow(self, take: Callable[[int], Awaitable[T]]) -> AsyncIterator[bytes | T]:
-        """Take what may leave, again and again, up to the end."""
+        """Yield the bytes that the reader may get, up to the end."""
         spool = self._spool
         while True:
             if self._is_closed:
@@ -116,7 +116,7 @@ class SpoolReader(GrowingBody):
                 await self._wakeup.wait()
 
     def _limit(self) -> int:
-        """Offset up to which bytes may leave now."""
+        """Return the offset up to which the reader may get bytes now."""
         length, end = self._spool.shown, self._end
         if self._spool.is_committed:
             return length if end is None else min(end, length)
@@ -141,9 +141,10 @@ class SpoolReader(GrowingBody):
         return piece
 
     async def _secure_tail(self) -> bool:
-        """Take what is held back out of a window: its end would wait for us, and we for it.
+        """Copy the bytes that are held back out of the window, which may be full of them.
 
-        False: there is nothing to take, and nothing was waited for.
+        A full window stops the writer, and `commit` waits for the writer. Return False, without
+        waiting, if there is nothing to copy.
         """
         spool, end = self._spool, self._end
         if end is None or spool.is_kept or not self.position < end <= spool.length:
@@ -155,7 +156,7 @@ class SpoolReader(GrowingBody):
         return True
 
     def close(self) -> None:
-        """Stop reading, which then raises `Unavailable`; idempotent."""
+        """Close the reader; reading then raises Unavailable. Idempotent."""
         if not self._is_closed:
             self._is_closed = True
             self._spool.left(self)
@@ -179,7 +180,7 @@ class Readers:
         return iter(tuple(self._open))
 
     def add(self, spool: Readable, start: int, stop: int | None, *, is_here: bool) -> SpoolReader:
-        """Open one more reader. Raises the verdict; Overtaken if the bytes are not here."""
+        """Open a reader. Raises the verdict, if it is an error; Overtaken unless `is_here`."""
         if spool.verdict is not None:
             raise spool.verdict.with_traceback(None)
         if not is_here:
@@ -189,7 +190,7 @@ class Readers:
         return reader
 
     def wake(self) -> None:
-        """Have all look at the spool again."""
+        """Make all readers look at the spool again."""
         for reader in self:
             reader.wake()
 

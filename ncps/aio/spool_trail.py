@@ -1,4 +1,4 @@
-"""The checks that follow a spool, and that the spool waits for only while they keep pace."""
+"""The checks that read behind a spool; the spool waits only for those that are fast enough."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ncps.nix.trailing import TrailingDigest
 
 
 class SpoolTrail:
-    """Feeds the digests of a spool that may trail, behind its bytes.
+    """The trailing digests of a spool, which get its bytes later than the file does.
 
-    The bytes wait in memory, as many as a digest bears: see `ncps.nix.trailing`.
+    The bytes wait in memory, up to the limit of `ncps.nix.trailing`.
 
-    :param digests: of the spool; those that do not trail are left to it.
-    :param moved: called when a digest has taken bytes.
+    :param digests: all digests of the spool; it feeds those itself that are not trailing.
+    :param moved: called when a digest has read bytes or is given up.
     :param failed: called with the error that a digest has raised.
-    :ivar digests: those that trail.
+    :ivar digests: the trailing ones.
     """
 
     def __init__(
@@ -37,22 +37,22 @@ class SpoolTrail:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a digest keeps pace, and has bytes still to take."""
+        """Whether a digest that is not given up still has bytes to read."""
         return any(feed.is_awaited for feed in self._feeds)
 
     def follow(self, pieces: Sequence[bytes]) -> None:
-        """Have the digests take more bytes; one that is too far behind is given up."""
+        """Queue more bytes for the digests; give up a digest that is too far behind."""
         for feed in self._feeds:
             feed.follow(pieces)
 
     def end(self) -> None:
-        """Feed no more."""
+        """Stop feeding the digests."""
         for feed in self._feeds:
             feed.end()
 
 
 class _Feed:
-    """Feeds one digest in threads, one job at a time."""
+    """One digest and the bytes that wait for it; a thread feeds it, one job at a time."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class _Feed:
 
 @frozen
 class _Spent:
-    """The work of a job, and the seconds that it has taken, of a processor and by the clock."""
+    """The cost of one job: bytes, seconds of a processor, and seconds by the clock."""
 
     size: int
     work_s: float

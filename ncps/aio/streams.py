@@ -1,9 +1,9 @@
-"""The two adapters between Twisted's producers and consumers and our plain loops.
+"""The two adapters between Twisted's producers and consumers and plain loops.
 
-Bytes flow by pulling: `async for chunk in body: await out.write(chunk)`. `BodyReader` turns a
-client response into the first half of that line, `ResponseWriter` a server request into the
-second. Both bound their memory by pausing the other side and both give up a peer that stands
-still, whose progress they watch with a timer that is re-armed only when it fires.
+Bytes flow by pulling: `async for chunk in body: await out.write(chunk)`. `BodyReader` makes the
+first half of that line from a response of a server, `ResponseWriter` the second half from a request
+of a client. Both limit their memory by pausing the other side. Both give up a peer that makes no
+progress; their timer is set again only when it fires.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ HIGH_WATER = 1024 * 1024
 """Bytes a BodyReader holds before it pauses its source; it resumes at half of them."""
 
 RECEIVE_SIZE = 512 * 1024
-"""Bytes a BodyReader takes from a socket at once: large chunks cost no more than small ones."""
+"""Bytes of one read from a socket, at most: large chunks cost no more than small ones."""
 
 
 class ClientGone(NcpsError):
-    """The client has left or takes no more bytes: there is nobody to send an error to."""
+    """The client has left or reads no more bytes: no error can be sent to it."""
 
 
 class _Watch:
-    """Calls `expired` when nothing happened for `after` seconds between `start` and `stop`."""
+    """A timer that calls `expired` when `stop` was not called for `after` seconds after `start`."""
 
     def __init__(self, clock: IReactorTime, after: float, expired: Callable[[], None]) -> None:
         self._clock = clock
@@ -73,11 +73,11 @@ class _Watch:
 
 
 def unsent(transport: Any) -> int:
-    """Return how many bytes written to a socket transport its peer has not yet acknowledged.
+    """Return how many written bytes the peer of a socket transport has not acknowledged.
 
-    Counts Twisted's buffers and the kernel's queue (Linux, `SIOCOUTQ`). While nothing more is
-    written the figure falls exactly when the peer takes something, which tells a slow reader
-    from a dead one. Transports that are not sockets count as empty.
+    It adds Twisted's buffers and the kernel's queue (Linux, `SIOCOUTQ`). Between writes the number
+    falls only when the peer reads, so it distinguishes a slow peer from a dead one. It is 0 for a
+    transport that is no socket.
     """
     buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
     buffered += getattr(transport, "_tempDataLen", 0) + getattr(transport, "file_left", 0)
@@ -90,11 +90,11 @@ def unsent(transport: Any) -> int:
 
 @frozen
 class SendLimits:
-    """How slow a client may be before its connection is aborted.
+    """The limits of a slow client; a slower one loses its connection.
 
-    :ivar stall_s: seconds in which it must take something.
-    :ivar rate: bytes that it must take each second, on average over `window_s`.
-    :ivar window_s: seconds of waiting for the client; time that the source takes does not count.
+    :ivar stall_s: seconds within which it must read at least one byte.
+    :ivar rate: bytes that it must read each second, on average over `window_s`.
+    :ivar window_s: seconds of waiting for the client; waiting for the source does not count.
     """
 
     stall_s: float
@@ -104,13 +104,13 @@ class SendLimits:
 
 @implementer(IPushProducer)
 class ResponseWriter:
-    """Writes a response body at the pace of the client that reads it.
+    """A writer of a response body at the pace of the client that reads it.
 
-    Registers itself with the outlet, and must be closed. Aborts a connection that is slower than
-    its limits: it is measured with `unsent`, and noticed within twice the time.
+    It registers itself with the outlet, and its owner must close it. It measures the client with
+    `unsent`, and aborts a connection that is slower than its limits within twice their time.
 
     :param outlet: the request, not yet disconnected.
-    :param unsent: bytes on their way to the client; compared, never added up.
+    :param unsent: returns how many bytes are on their way to the client; only differences matter.
     :param abort: cuts the connection; called once, with "stalled" or "slow".
     """
 
@@ -131,7 +131,7 @@ class ResponseWriter:
         self._watch = _Watch(clock, min(limits.stall_s, limits.window_s), self._look)
         self._seen = 0
         self._seen_at = 0.0
-        self._waited = 0.0  # of the window, up to `_waiting_since`
+        self._waited = 0.0  # seconds in this window, up to `_waiting_since`
         self._waiting_since = 0.0
         self._taken: int | None = None  # by the client, when the window began
         self._paused = False
@@ -142,14 +142,14 @@ class ResponseWriter:
         outlet.registerProducer(self, True)
 
     async def write(self, data: bytes) -> None:
-        """Write, then wait while the client has enough. Raises ClientGone if it left or stalls."""
+        """Write, then wait for a slow client. Raises ClientGone if it left or stalls."""
         if self._gone:
             raise ClientGone("client has left")
         self._outlet.write(data)
         await self.sent(len(data))
 
     async def sent(self, count: int) -> None:
-        """Wait as `write` does, for `count` bytes that went past it.
+        """Wait as `write` does, after `count` bytes that were written without it.
 
         Raises ClientGone if the client left or stalls.
         """
@@ -160,7 +160,7 @@ class ResponseWriter:
             await self._drained()
 
     def close(self) -> None:
-        """Let go of the outlet and of the timer; harmless when repeated."""
+        """Release the outlet and the timer; idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -189,7 +189,7 @@ class ResponseWriter:
             raise ClientGone("client is too slow")
 
     def _look(self) -> None:
-        """See how the client gets on; called while it is waited for, now and then."""
+        """Measure the client's progress; called regularly during a wait."""
         now, left = self._clock.seconds(), self._unsent()
         if left != self._seen:
             self._seen, self._seen_at = left, now
@@ -204,7 +204,7 @@ class ResponseWriter:
             self._watch.start()
 
     def _is_too_slow(self, left: int) -> bool:
-        """Judge a window that is over; begin the next one."""
+        """Return whether the client was too slow in the window that is over; begin the next."""
         assert self._taken is not None
         taken = self.written - left
         is_slow = taken - self._taken < self._limits.rate * self._waited
@@ -236,13 +236,13 @@ class ResponseWriter:
 
 
 class BodyReader(Protocol):
-    """Reads the body of a client response: `response.deliverBody(reader)`, then iterate once.
+    """The body of a server's response: `response.deliverBody(reader)`, then iterate once.
 
-    Ends after the whole body; raises Unavailable if the connection broke, or, with `timed_out`, if
-    nothing came for `idle_after` seconds while the reader was waiting; Unconfirmed where nothing
-    but the end of the connection says that the body has ended (`PotentialDataLoss`). Pauses the
-    transport at `high_water` bytes. Has one reader, which closes it, also after an error; closing
-    before the end aborts the connection.
+    The iteration ends after the whole body. It raises Unavailable if the connection broke, and
+    also, with `timed_out`, if no byte came for `idle_after` seconds of waiting; Unconfirmed if only
+    the end of the connection says that the body has ended (`PotentialDataLoss`). It pauses the
+    transport at `high_water` bytes. The one consumer closes it, also after an error; closing before
+    the end aborts the connection.
     """
 
     def __init__(
@@ -279,11 +279,11 @@ class BodyReader(Protocol):
 
     @property
     def has_ended(self) -> bool:
-        """Whether no byte comes any more: the body has ended, or broke off, or was closed."""
+        """Whether no further byte comes: the body has ended, or broke off, or was closed."""
         return self._ended
 
     def complete(self, data: bytes) -> None:
-        """Take the last bytes of a body that has ended well."""
+        """Add the last bytes of a body, and end it well."""
         if self._ended:
             return
         if data:
@@ -293,7 +293,7 @@ class BodyReader(Protocol):
         self._end(None)
 
     def close(self) -> None:
-        """Drop what was not read and, before the body's end, abort the connection; idempotent."""
+        """Drop all unread bytes; before the end of the body, abort the connection. Idempotent."""
         if not self._ended:
             self._fail(Unavailable("body was closed before its end", kind="broken"))
         self._chunks.clear()
@@ -315,7 +315,7 @@ class BodyReader(Protocol):
         )
 
     def _fail(self, error: Unavailable) -> None:
-        """Become useless: what was not read is dropped, the connection aborted."""
+        """End with an error: drop all unread bytes, and abort the connection."""
         self._end(error)
         self._chunks.clear()
         self._held = 0
@@ -334,11 +334,11 @@ class BodyReader(Protocol):
             waiter.callback(None)
 
     def connectionMade(self) -> None:
-        """See `IProtocol`; a reader closed before its body began gives it up at once."""
+        """See `IProtocol`: abort if the reader was closed before the body began."""
         if self._ended:
             _abort(self.transport)
         socket = _behind(self.transport)
-        if hasattr(socket, "bufferSize"):  # TLS has none, and gives its records one by one
+        if hasattr(socket, "bufferSize"):  # TLS has none; it delivers record by record
             socket.bufferSize = RECEIVE_SIZE
 
     def dataReceived(self, data: bytes) -> None:
@@ -355,7 +355,7 @@ class BodyReader(Protocol):
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """See `IProtocol`: the body ended, well or not."""
+        """See `IProtocol`: the body ended, or broke off."""
         if self._ended:
             return
         if reason.check(ResponseDone) is not None:
@@ -368,22 +368,22 @@ class BodyReader(Protocol):
 
 
 def _describe(reason: Failure) -> str:
-    """Name the cause behind a failure; `ResponseFailed` only wraps a list of them."""
+    """Name the cause of a failure; `ResponseFailed` only wraps a list of causes."""
     inner = getattr(reason.value, "reasons", None)
     cause = inner[-1].value if inner else reason.value
     return reason_of(cause)
 
 
 def _behind(transport: Any) -> Any:
-    """Return the transport behind the proxy that Twisted hands out; None if it was let go."""
+    """Return the transport behind Twisted's proxy; None if the proxy has released it."""
     return getattr(transport, "_producer", transport)
 
 
 def _abort(transport: Any) -> None:
     """Abort the connection under a response body.
 
-    Twisted's proxy offers no abort, and its `loseConnection` waits for ever on a paused TLS
-    connection whose peer goes on sending: look behind it.
+    Twisted's proxy has no abort. Its `loseConnection` waits for ever for a paused TLS connection
+    whose peer continues to send. So use the transport behind it.
     """
     behind = _behind(transport)
     if behind is not None:

@@ -1,4 +1,4 @@
-"""Tasks: background coroutines with an owner: named, their failures logged, awaited at stop."""
+"""Tasks: background coroutines with an owner, which logs their failures and awaits their end."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Tasks:
 
     @property
     def names(self) -> list[str]:
-        """Names of what runs now, oldest first."""
+        """The names of the running tasks, oldest first."""
         return list(self._running.values())
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
-        """Run a coroutine to its end; return its Deferred, which is only good for `cancel`."""
+        """Run a coroutine to its end; return its Deferred, which is only for `cancel`."""
         done = Deferred.fromCoroutine(coroutine)
         if not done.called or done.paused:
             self._running[done] = name
@@ -54,9 +54,9 @@ class Tasks:
             idle.succeed(None)
 
     async def stop(self, deadline_s: float) -> int:
-        """Wait at most `deadline_s` for running tasks, then cancel them; return how many were cut.
+        """Wait at most `deadline_s` for running tasks, then cancel them; return how many.
 
-        These have `UNWIND_S` more to give back what they hold.
+        Cancelled tasks have `UNWIND_S` seconds more to release their leases and files.
         """
         await self._wait(deadline_s)
         cut = list(self._running)
@@ -74,10 +74,10 @@ class Tasks:
 
 
 class Coalesced:
-    """Runs a job once for all calls of `ask` that came since the last run began; one run at a time.
+    """A job that runs once for all calls of `ask` since its last run began; one run at a time.
 
     :param job: logs its own errors.
-    :param longest_rest_s: the most seconds that `rest` can ask for.
+    :param longest_rest_s: the longest pause that `rest` can set.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class Coalesced:
         self._rests_until = 0.0
 
     def ask(self) -> None:
-        """Have the job run, at once unless it runs or rests."""
+        """Run the job: now, or as soon as its present run and its pause are over."""
         self._is_asked = True
         if not self._is_running:
             self._is_running = True
             self._tasks.start(self._name, self._run())
 
     def rest(self, seconds: float) -> None:
-        """Let no run begin within the next `seconds`."""
+        """Pause: begin no run within the next `seconds`."""
         self._rests_until = self._clock.seconds() + min(seconds, self._longest_rest_s)
 
     async def _run(self) -> None:
@@ -122,10 +122,10 @@ class Coalesced:
 
 
 class Ticker:
-    """Calls a coroutine function again and again; a failing tick is logged and the next one comes.
+    """A loop that calls a coroutine function for ever; it logs a tick that fails and continues.
 
-    :param interval_s: pause between the end of one tick and the start of the next, in seconds;
-        a callable is asked anew each time.
+    :param interval_s: seconds between the end of one tick and the start of the next; a callable is
+        called each time.
     """
 
     _log = Logger()
@@ -144,23 +144,23 @@ class Ticker:
 
     @property
     def name(self) -> str:
-        """Its name in logs."""
+        """The name in logs."""
         return self._name
 
     async def run(self) -> None:
-        """Tick until cancelled; meant for `Tasks.start`. The first tick comes at once."""
+        """Tick until cancelled, for `Tasks.start`. The first tick comes immediately."""
         while True:
             try:
                 await self._tick()
             except CancelledError:
                 raise
-            except NcpsError as error:  # foreseen: a part that it needs is away
+            except NcpsError as error:  # expected: a part that it needs is away
                 self._log.warn(
                     "{task} cannot be done now and will be tried again: {reason}",
                     task=self._name,
                     reason=str(error),
                 )
-            except Exception:  # noqa: BLE001 - a ticker outlives its ticks
+            except Exception:  # noqa: BLE001 - a failing tick must not end the loop
                 self._log.failure("{task} failed; it will be tried again", task=self._name)
             interval = (
                 self._interval_s

@@ -1,12 +1,12 @@
 """Workers: a named pool of threads for calls that block; the only way from a coroutine to a thread.
 
-The pool is never the reactor's own, which resolves names: a full pool would stop that. A call
-that runs cannot be stopped: a caller that cancels the await of `run` goes on at once, and the
-thread goes on, too, its result dropped. Joining threads blocks the reactor for as long as the
-slowest call, so `stop` waits for the calls first and joins only threads that idle. The threads are
-daemons: a call that hangs for ever on a dead file system does not keep the process alive.
+The pool is not the reactor's own: that one resolves names, and a full pool would stop it. A running
+call cannot be stopped: if its caller is cancelled, the thread continues and its result is dropped.
+Joining a thread blocks the reactor until its call ends, so `stop` waits for the calls first and
+joins only idle threads. The threads are daemons: a call that hangs for ever on a dead file system
+does not keep the process alive.
 
-Not Twisted's pool, whose threads end for good when memory is short between two calls.
+This is not Twisted's pool, whose threads end for ever when memory is short between two calls.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from ncps.errors import Unavailable
 
 RETRY_S = 0.01
-"""Until a thread that lacks the memory to tell its result tries again."""
+"""Seconds until a thread without memory tries again to return its result."""
 
 _log = Logger()
 
@@ -48,14 +48,14 @@ class Reactor(Protocol):
 
 
 class Threads(Protocol):
-    """Where blocking work runs; `Workers`, or a fake that calls at once."""
+    """The threads for blocking work: `Workers`, or a fake that calls immediately."""
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in a thread; return its result or raise its error."""
 
 
 def in_background(threads: Threads, function: Callable[[], object]) -> None:
-    """Make a call that no caller waits for: at once if the threads have stopped."""
+    """Make a call that no caller waits for: in this thread if the pool has stopped."""
     is_begun = False
 
     def call() -> None:
@@ -73,7 +73,7 @@ def in_background(threads: Threads, function: Callable[[], object]) -> None:
 
 
 class _Call:
-    """A call in a thread. Its caller gets the result also when memory is short."""
+    """A call in a thread; its caller gets the result even when memory is short."""
 
     def __init__(
         self, reactor: Reactor, ended: Callable[[_Call], None], function: Callable[[], object]
@@ -88,13 +88,13 @@ class _Call:
         self._error: BaseException | None = None
 
     def refuse(self, error: BaseException) -> None:
-        """Fail the call with an error instead of making it, unless it was made already."""
+        """Fail the call with an error instead of making it, unless it has been made."""
         if not self._is_made:
             self._is_made = True
             self._error = error
 
     def run_blocking(self) -> None:
-        """Make the call once, and tell its result on the reactor's thread; may be repeated."""
+        """Make the call once, and return its result on the reactor's thread; may be repeated."""
         if not self._is_made:
             self._is_made = True
             try:
@@ -104,8 +104,8 @@ class _Call:
         self._reactor.callFromThread(self._ended, self)
 
     def tell(self) -> None:
-        """Give the caller the result or the error; drop the error of a call that was cancelled."""
-        error, self._error = self._error, None  # it refers to us
+        """Give the caller the result or the error; drop the error if the caller was cancelled."""
+        error, self._error = self._error, None  # its traceback refers to this call
         if error is None:
             self.result.callback(self._value)
         elif not self.result.called:
@@ -116,7 +116,7 @@ class Workers:
     """A pool of threads, and the calls that wait for one of them.
 
     :param name: of the pool, for thread names, logs and metrics.
-    :param size: threads at most; they are started as they are needed.
+    :param size: threads at most; each starts when it is needed.
     """
 
     _log = Logger()
@@ -126,7 +126,7 @@ class Workers:
         self.size = size
         self._reactor = reactor
         self._calls: deque[_Call | None] = deque()
-        self._pipe: tuple[int, int] | None = None  # a byte for each call, at least
+        self._pipe: tuple[int, int] | None = None  # at least one byte for each call
         self._threads: list[threading.Thread] = []
         self._in_flight = 0
         self._is_open = False
@@ -135,12 +135,12 @@ class Workers:
 
     @property
     def running(self) -> int:
-        """Calls in threads now."""
+        """The number of calls that have a thread now."""
         return min(self._in_flight, self.size)
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for a thread."""
+        """The number of calls that wait for a thread."""
         return self._in_flight - self.running
 
     def start(self) -> None:
@@ -152,8 +152,8 @@ class Workers:
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in a thread, in a copy of this context; return its result or raise.
 
-        Cancelling forgets the call but does not stop it. Raises Unavailable if the pool was not
-        started, or has stopped.
+        Cancelling does not stop the call, but drops its result. Raises Unavailable if the pool was
+        not started, or has stopped.
         """
         if not self._is_open:
             raise Unavailable(f"the {self.name} threads are not running")
@@ -170,7 +170,7 @@ class Workers:
         return cast("R", await call.result)
 
     def _begin_thread(self) -> None:
-        """Begin one more thread. Raises Unavailable if that fails and the pool has no other one."""
+        """Start a thread. Raises Unavailable if that fails and the pool has no other thread."""
         name = f"{self.name}-{len(self._threads)}"
         thread = threading.Thread(target=self._serve_blocking, name=name, daemon=True)
         try:
@@ -184,13 +184,13 @@ class Workers:
     def _put(self, call: _Call | None) -> None:
         self._calls.append(call)
         assert self._pipe is not None
-        with suppress(BlockingIOError):  # full of signals
+        with suppress(BlockingIOError):  # the pipe is full, so all threads wake anyway
             os.write(self._pipe[1], b"x")
 
     def _take_blocking(self) -> _Call | None:
         """Wait for the next call.
 
-        Python's queues and locks may lose one, or stay locked, where memory runs out half-way.
+        If memory runs out half-way, Python's queues may lose a call, and its locks may stay locked.
         """
         assert self._pipe is not None
         while True:
@@ -200,7 +200,7 @@ class Workers:
                 os.read(self._pipe[0], 1)
 
     def _serve_blocking(self) -> None:
-        """Make the calls that come, until told to end; a lack of memory ends no thread."""
+        """Make calls until the pool stops; a lack of memory ends no thread."""
         call: _Call | None = None
         while True:
             try:
@@ -211,7 +211,7 @@ class Workers:
                     call.refuse(Unavailable(f"the {self.name} threads have stopped"))
                 call.run_blocking()
                 call = None
-            except MemoryError:  # which others may free; until then the caller waits
+            except MemoryError:  # other threads may free memory; until then the caller waits
                 time.sleep(RETRY_S)
 
     def _ended(self, call: _Call) -> None:
@@ -229,9 +229,9 @@ class Workers:
             idle.callback(None)
 
     async def stop(self, deadline_s: float) -> int:
-        """Refuse new calls, wait at most `deadline_s` for those under way, end the threads.
+        """Refuse new calls, wait at most `deadline_s` for the others, end the threads.
 
-        Return how many calls were left behind; those that had no thread yet will never run.
+        Return how many calls have not ended; of these, a call without a thread will never run.
         """
         if not self._is_open:
             return 0

@@ -1,10 +1,10 @@
 """TLS to servers that prove their name: the one place that makes TLS clients on Twisted.
 
-Twisted's own `optionsForClientTLS` refuses a certificate whose names are those of another host. It
-accepts every certificate whose names cannot be looked at: one without subjectAltName, one with an
-IP address or a wildcard where none may stand. Its callback knows one of the errors in which that
-look can end, logs the others and goes on with OpenSSL's verdict, which knows no host. Here a name
-that makes no sense is as good as none, and only a name that fits lets a server in.
+Twisted's own `optionsForClientTLS` refuses a certificate for another host. But it accepts every
+certificate whose names it cannot read: one without subjectAltName, or one with an IP address or a
+wildcard in a wrong place. Its callback handles one of the errors of that check. It logs the others
+and keeps OpenSSL's verdict, which does not know the host. Here a name that cannot be read counts as
+missing, and a server is accepted only if a name in its certificate is that of the host.
 """
 
 from __future__ import annotations
@@ -55,23 +55,23 @@ _UNTRUSTED: Final[Mapping[int, str]] = {
 def trouble_with_callbacks() -> str:
     """Say why this process can check no certificate; empty if it can.
 
-    The library makes each callback of OpenSSL in memory that is written and executed, which
-    `MemoryDenyWriteExecute=` of systemd forbids.
+    The library needs memory that it may write and execute for each callback of OpenSSL, and
+    `MemoryDenyWriteExecute=` of systemd forbids such memory.
     """
     try:
         SSL.Context(SSL.TLS_METHOD).set_info_callback(lambda *_: None)
     except MemoryError:
         return (
-            "this process may not have memory that is written and executed, so it can check no"
+            "this process may not have memory that it may write and execute, so it can check no"
             " certificate and ask no server by https: remove MemoryDenyWriteExecute= from its unit"
         )
     return ""
 
 
 class WrongCertificate(Exception):
-    """The server's certificate is not one that a trusted authority signed for this host.
+    """The server has no certificate of a trusted authority for this host.
 
-    `str()` of it says what is wrong and names the host.
+    The text says what is wrong and names the host.
     """
 
 
@@ -81,10 +81,10 @@ def verified(
     trust: Any = None,
     own: PrivateCertificate | None = None,
 ) -> IOpenSSLClientConnectionCreator:
-    """Make the options of a connection that verify the server's name.
+    """Return the options of a connection that verify the server's name.
 
     A connection to another server ends with `WrongCertificate` before anything is sent. Raises
-    ValueError if `host` is no name of a host.
+    ValueError if `host` is not a host name or an IP address.
 
     :param host: name or IP address.
     :param trust: as `trustRootFromCertificates` makes it; None trusts the system's authorities.
@@ -98,7 +98,7 @@ def verified(
 
 @implementer(IPolicyForHTTPS)
 class VerifiedHTTPS:
-    """Verifies the servers of HTTPS; see `verified`.
+    """A policy that verifies the servers of HTTPS; see `verified`.
 
     :param trust: as `trustRootFromCertificates` makes it; None trusts the system's authorities.
     """
@@ -114,9 +114,9 @@ class VerifiedHTTPS:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Verified:
-    """Replaces Twisted's callback on each connection that Twisted's creator makes.
+    """A creator of connections that replaces the callback of Twisted's own creator.
 
-    :param authorities: file of those to be trusted besides; empty for none.
+    :param authorities: file of further authorities to trust; empty for none.
     """
 
     def __init__(self, host: str, stock: IOpenSSLClientConnectionCreator, authorities: str) -> None:
@@ -132,15 +132,15 @@ class _Verified:
         if self._authorities:
             store = connection.get_context().get_cert_store()
             assert store is not None
-            with suppress(crypto.Error):  # then no authority is trusted; the start has warned
+            with suppress(crypto.Error):  # then no authority is trusted; a warning was logged
                 store.load_locations(self._authorities)
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
         connection.set_verify(mode, self._check(tlsProtocol))
         return connection
 
     def _check(self, protocol: Any) -> Callable[[Any, crypto.X509, int, int, int], bool]:
-        """Make the callback of one handshake. It must not raise: OpenSSL would not hear of it."""
-        waiting = [protocol]  # let go of afterwards, since the connection belongs to the protocol
+        """Make the callback of one handshake. It must not raise: OpenSSL would not learn of it."""
+        waiting = [protocol]  # emptied afterwards: protocol and connection refer to each other
 
         def check(_: Any, certificate: crypto.X509, code: int, depth: int, is_good: int) -> bool:
             trouble = ""
@@ -158,7 +158,7 @@ class _Verified:
         return check
 
     def _trouble(self, certificate: crypto.X509) -> str:
-        """Say why a certificate is not for our host; empty if it is."""
+        """Say why a certificate is not for this host; empty if it is."""
         try:
             patterns = _patterns(certificate)
             if not patterns:
@@ -172,7 +172,7 @@ class _Verified:
 
 
 def _patterns(certificate: crypto.X509) -> list[CertificatePattern]:
-    """Return the names in a certificate's subjectAltName, without those that make no sense."""
+    """Return the names in a certificate's subjectAltName, without those that cannot be read."""
     extensions = certificate.to_cryptography().extensions
     try:
         names = extensions.get_extension_for_class(SubjectAlternativeName).value

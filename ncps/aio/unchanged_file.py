@@ -1,10 +1,10 @@
-"""Unchanged files: reads that notice when a file that never changes has changed.
+"""Unchanged files: reads that notice when a file that should never change has changed.
 
-A stored file is written once and replaced only as a whole, so a process that has it open can read
-on for ever. If another program truncates it all the same, the kernel fills what it has in memory
-of the rest with zeros. A read under way, and every page that `sendfile` has only lent to a socket,
-then hold bytes that were never in the file. So bytes are copied, and count only if the file was
-the same after the copy was made: the new size is set before anything is filled.
+ncps writes a stored file once and replaces it only as a whole, so a process can read its open file
+for ever. But another program may truncate the file. Then the kernel fills the pages of the rest
+with zeros. A read at that moment, and every page that `sendfile` has lent to a socket, contain
+bytes that were never in the file. So ncps copies the bytes, and uses them only if the file is
+unchanged after the copy: the kernel sets the new size before it fills a page.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ncps.errors import Corrupt, unreadable
 class UnchangedFile:
     """An open file, as it is now.
 
-    :param fd: open for reading; stays the caller's.
+    :param fd: open for reading; the caller closes it.
     :param name: for messages.
-    :param facts: of the file; None to look at it now.
+    :param facts: `fstat` of the file; None to call it now.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class UnchangedFile:
             raise unreadable(self._name, error) from error
 
     def read_into(self, buffer: memoryview, position: int) -> int | None:
-        """Copy what lies at a position and is in memory, one byte at least; return how many.
+        """Copy the bytes at a position if they are in memory; return how many, at least one.
 
-        None: that would have to wait for the disk. Raises Corrupt if the file ends before, or has
-        changed, Unavailable if it cannot be read now.
+        None: a read would wait for the disk. Raises Corrupt if the file ends at the position, or
+        has changed, Unavailable if it cannot be read now.
         """
         try:
             count = read_now(self.fd, buffer, position)
@@ -52,7 +52,7 @@ class UnchangedFile:
         return count
 
     def read_now(self, count: int, position: int) -> bytes | None:
-        """Return at most `count` bytes that are in memory; otherwise as `read_into`."""
+        """Return at most `count` bytes that are in memory; None and errors as in `read_into`."""
         try:
             data = bytes_now(self.fd, count, position)
         except OSError as error:

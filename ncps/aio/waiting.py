@@ -1,8 +1,7 @@
 """Waiting: for a time, for a result, for a call, and with a deadline.
 
-A Deferred must not have two awaiters: the second one would get None. `Future` is the one fan-out
-of this program: a result that is set once, and a fresh Deferred for each waiter, whose
-cancellation forgets that waiter and nothing else.
+A Deferred must not have two awaiters: the second one would get None. `Future` is for several: its
+result is set once, and each waiter has its own Deferred. To cancel that affects this waiter only.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ async def within(
     work: Deferred[T] | Coroutine[Any, Any, T],
     late: str = "",
 ) -> T:
-    """Return the result of the work, which is cancelled if it takes longer than `seconds`.
+    """Return the result of the work; cancel the work if it takes longer than `seconds`.
 
-    Raises Unavailable, timed out, with the message `late`; without one, Twisted's TimeoutError,
-    which is no error of ours and so cannot be mistaken for one that the work raises.
+    Then it raises Unavailable, timed out, with the message `late`. Without a message it raises
+    Twisted's TimeoutError, which is no NcpsError and so differs from the errors of the work.
     """
     done = work if isinstance(work, Deferred) else Deferred.fromCoroutine(work)
-    if done.called and not done.paused:  # most leases are free: a timer costs more than to take one
+    if done.called and not done.paused:  # often: most leases are free, and a timer costs more
         return await done
     try:
         return await done.addTimeout(seconds, clock)
@@ -48,7 +47,7 @@ async def within(
 
 
 class Future(Generic[T]):
-    """A result that many may await; the first `succeed` or `fail` counts, later ones do not."""
+    """A result that many coroutines may await; only the first `succeed` or `fail` counts."""
 
     def __init__(self) -> None:
         self._waiters: dict[Deferred[None], None] = {}
@@ -63,7 +62,7 @@ class Future(Generic[T]):
 
     @property
     def error(self) -> BaseException | None:
-        """The error it was failed with, if any."""
+        """The error of `fail`, if that was called."""
         return self._error
 
     def succeed(self, value: T) -> None:
@@ -80,17 +79,17 @@ class Future(Generic[T]):
         self._is_set, self._value, self._error = True, value, error
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
-            if not waiter.called:  # one that was woken earlier may have cancelled it
+            if not waiter.called:  # a waiter that was woken earlier may have cancelled this one
                 waiter.callback(None)
 
     async def wait(self) -> T:
-        """Return the value or raise the error, once it is there; cancelling forgets this waiter."""
+        """Wait, then return the value or raise the error; cancelling affects this waiter only."""
         if not self._is_set:
             waiter: Deferred[None] = Deferred(self._forget)
             self._waiters[waiter] = None
             await waiter
         if self._error is not None:
-            # One exception object for many waiters: each starts a traceback of its own.
+            # Many waiters raise this one object, so each begins a new traceback.
             raise self._error.with_traceback(None)
         return cast("T", self._value)
 
@@ -99,7 +98,7 @@ class Future(Generic[T]):
 
 
 class Wakeup:
-    """Wakes the one coroutine that waits for it, if one does."""
+    """An event for one coroutine, which may wait for it or not."""
 
     def __init__(self) -> None:
         self._waiter: Deferred[None] | None = None

@@ -1,7 +1,7 @@
-"""Writeback: has the kernel write the bytes of a growing file while more of them come.
+"""Writeback: makes the kernel write a growing file while more bytes come.
 
-Else they stay in memory for half a minute, and the sync at the end of a large file waits for the
-disk to write all of it.
+By default bytes stay in memory for half a minute, so the sync at the end of a large file would wait
+until the disk has written all of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if _sync_file_range is not None:
 def begin_writeback(fd: int, position: int, count: int) -> None:
     """Begin to write a part of a file to its disk. May block while the disk is busy.
 
-    An error is left for the sync that follows, as is all of it where the kernel cannot do this.
+    Errors are ignored: the sync that follows reports them, and writes the rest.
     """
     if _sync_file_range is not None:
         _sync_file_range(fd, position, count, _WRITE)
