@@ -1,4 +1,4 @@
-"""nix-cache-info: the three lines by which a binary cache introduces itself."""
+"""nix-cache-info: the three lines in which a binary cache describes itself."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MAX_SIZE: Final = 64 * 1024
 
 @frozen(kw_only=True)
 class CacheInfo:
-    """The facts that a cache tells of itself.
+    """The facts in a cache's nix-cache-info.
 
-    :param store_dir: the store it serves; paths of another store are of no use here.
-    :param want_mass_query: whether clients may ask it for thousands of paths at once.
-    :param priority: lower is asked first; None where it says nothing, which clients take for 0.
+    :param store_dir: the store of its paths; ncps cannot use paths of another store.
+    :param want_mass_query: whether clients may ask it for thousands of paths together.
+    :param priority: clients ask the cache with the lowest one first; None (not given) counts as 0.
     """
 
     store_dir: str = STORE_DIR
@@ -33,10 +33,10 @@ class CacheInfo:
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        """Read it in any order, with any spacing, line ends and further keys.
+        """Read the lines in any order, with any spacing, line ends and further keys.
 
-        Raises Malformed if nothing in it looks like a field, as in an HTML page, or if Priority is
-        no number. A missing StoreDir is taken for the usual one; the first of two lines counts.
+        Raises Malformed if no line is a field, as in an HTML page, or if Priority is no number. A
+        missing StoreDir means the usual one. If a key appears twice, its first line counts.
         """
         if len(text) > MAX_SIZE or text.lstrip()[:1] == b"<":
             raise Malformed("not a nix-cache-info")

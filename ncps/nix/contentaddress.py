@@ -5,10 +5,10 @@
     fixed:r:ALGORITHM:H     a tree whose NAR has this hash
 
 A store path is the hash of such a text, of its name and, for `text:` and `fixed:r:sha256:`, of its
-references. So a content address from which the path follows proves the path better than a
-signature does, once the contents were seen to have the hash H. One from which another path follows
-proves nothing. These rules agree with Nix 2.8 and 2.26 (content-address.cc, store-api.cc);
-`fixed:git:` and algorithms that only newer ones know are not read.
+references. If the path follows from a content address, and the contents have the hash H, the path
+is proven better than by a signature. A content address from which another path follows proves
+nothing. These rules agree with Nix 2.8 and 2.26 (content-address.cc, store-api.cc). `fixed:git:`
+and the algorithms of newer releases are not supported.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _DIGEST_SIZE = 20  # bytes of the hash part of a store path
 
 @frozen
 class ContentAddress:
-    """The hash of the contents of a store path. Raises Malformed if Nix knows no such address.
+    """The hash of the contents of a store path. Raises Malformed if Nix has no such address.
 
-    `str` gives the spelling of narinfos, with the hash in nix32.
+    `str` returns the form in narinfos, with the hash in nix32.
     """
 
     method: Method
@@ -50,7 +50,7 @@ class ContentAddress:
     def parse(cls, text: str) -> Self:
         """Read ``text:…``, ``fixed:…`` or ``fixed:r:…``, the hash in nix32, hex or base64.
 
-        Raises Malformed for everything else, also for what only newer releases of Nix know.
+        Raises Malformed for everything else, also for forms that only newer releases of Nix have.
         """
         if text.startswith("text:"):
             method: Method = "text"
@@ -67,15 +67,15 @@ class ContentAddress:
 
     @property
     def is_source(self) -> bool:
-        """Whether it is of the one kind whose paths may refer to themselves."""
+        """Whether a path with this address may refer to itself; only `fixed:r:sha256:` may."""
         return self.method == "nar" and self.hash.algorithm == "sha256"
 
     def store_path(
         self, name: str, references: Iterable[StorePath] = (), *, refers_to_itself: bool = False
     ) -> StorePath:
-        """Compute the store path of this name. Raises Malformed if there can be none.
+        """Return the store path with this name. Raises Malformed if there can be none.
 
-        :param references: to other paths.
+        :param references: the other paths that it refers to.
         """
         paths = References.of(references).texts
         if refers_to_itself and not self.is_source:
@@ -92,9 +92,9 @@ class ContentAddress:
         return _path("output:out", Hash.of_sha256(_sha256(inner)), name)
 
     def proves(self, path: StorePath, references: Iterable[StorePath]) -> bool:
-        """Whether this path with these references follows from it.
+        """Return whether this path with these references follows from the address.
 
-        :param references: to itself included.
+        :param references: with the path itself, if it refers to itself.
         """
         everything = References.of(references)
         refers_to_itself = path in everything

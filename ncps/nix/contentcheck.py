@@ -1,13 +1,13 @@
 """Content checks: whether a NAR has the contents that a content address names.
 
-The NAR is fed in pieces and not kept. Nix takes the hash of contents in three ways:
+The NAR is fed in pieces and not kept. Nix computes the hash of contents in three ways:
 
     text:, fixed:           the contents of the one file in the NAR
     fixed:r:                the NAR
     fixed:r: of a path      the NAR with the path's own hash part replaced by zero bytes; Nix 2.8
-    that refers to itself   adds where in the NAR that was, Nix 2.26 does not
+    that refers to itself   adds the offsets of the replaced parts, Nix 2.26 does not
 
-The executable bit of a file is in no hash of its contents, so a file that has it is refused.
+The hash of a file's contents does not cover its executable bit, so an executable file is refused.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ncps.nix.nar import FILE_HEAD, file_tail
 from ncps.nix.storepath import StorePath
 
 MAX_PLACES: Final = 1_000_000
-"""Times that a path may refer to itself; each costs 8 bytes of memory."""
+"""How many times a path may refer to itself; each time costs 8 bytes of memory."""
 
 _SIZE = Struct("<Q")
 _HEAD = len(FILE_HEAD) + _SIZE.size
 
 
 class _Reader(Protocol):
-    """Takes a NAR, and gives the hashes that its contents may have."""
+    """A hash function for NARs; `finish` returns the hashes that the contents may have."""
 
     def feed(self, data: bytes) -> None: ...
 
@@ -40,9 +40,9 @@ class _Reader(Protocol):
 
 
 class ContentCheck:
-    """Compares the NAR of one store path with its content address.
+    """A comparison of the NAR of one store path with its content address.
 
-    :param references: of the path, to itself included.
+    :param references: of the path, with the path itself if it refers to itself.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class ContentCheck:
             self._reader = _Whole(algorithm)
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the NAR. Raises Corrupt if it is of the wrong kind."""
+        """Read the next bytes of the NAR. Raises Corrupt if the NAR is of the wrong kind."""
         self._reader.feed(data)
 
     def finish(self) -> None:
-        """Raises Corrupt if the contents have another hash than the content address says."""
+        """Raise Corrupt if the contents have another hash than the content address says."""
         hashes = self._reader.finish()
         if self._expected not in hashes:
             told = " or ".join(str(found) for found in hashes)
@@ -87,7 +87,7 @@ class _Whole(_Reader):
 
 
 class _File(_Reader):
-    """The contents of a file. Each has exactly one NAR: bytes that differ from it are no NAR."""
+    """The hash of the contents of a file; each file has exactly one NAR."""
 
     def __init__(self, algorithm: str) -> None:
         self._algorithm = algorithm
@@ -127,7 +127,7 @@ class _File(_Reader):
 
 
 class _WithoutItself(_Reader):
-    """A NAR in which zero bytes stand for the hash part of its own path."""
+    """The hash of a NAR in which zero bytes replace the hash part of its own path."""
 
     def __init__(self, algorithm: str, path: StorePath) -> None:
         self._algorithm = algorithm

@@ -1,9 +1,9 @@
-"""Debug information: which NAR has the symbols of a program, by the build ID of that program.
+"""Debug information: the NAR that has the symbols of a program, by the program's build ID.
 
 A linker writes the build ID into a program and into the file with its symbols. Nixpkgs puts that
-file under `lib/debug/.build-id/` of a store path of its own. Nix (`index-debug-info=true`) writes
-for each such file the object `debuginfo/<build ID>.debug`, which names the NAR and the file in it.
-Hydra writes the same without `.debug`.
+file under `lib/debug/.build-id/` of a separate store path. Nix (`index-debug-info=true`) writes for
+each such file the object `debuginfo/<build ID>.debug`, which names the NAR and the file in it.
+Hydra writes the same object without `.debug` in its name.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MAX_SIZE: Final = 4096
 """Bytes of a link, at most."""
 
 MAX_BEFORE: Final = 2_000
-"""Files and directories that are read in search of them, at most: each costs some microseconds."""
+"""Other files and directories that a search reads, at most: each costs some microseconds."""
 
 MAX_FOUND: Final = 10_000
-"""Files with symbols of one NAR that are found, at most."""
+"""Files with symbols that a search returns for one NAR, at most."""
 
 _BUILD_ID = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _FOLDER: Final = "lib/debug/.build-id"
@@ -36,23 +36,23 @@ _PATH = re.compile(r"[^\0]{1,4096}")
 
 
 def is_build_id(text: str) -> bool:
-    """Whether this is a build ID of 20 bytes, in hexadecimal digits."""
+    """Return whether a text is a build ID of 20 bytes, in hexadecimal digits."""
     return _BUILD_ID.fullmatch(text) is not None
 
 
 def member_of(build_id: str) -> str:
-    """Return where a NAR has the symbols of a build ID."""
+    """Return the path in a NAR of the file with the symbols of a build ID."""
     return f"{_FOLDER}/{build_id[:2]}/{build_id[2:]}.debug"
 
 
 def _is_text(text: str) -> bool:
-    """Whether this is no text with half of a pair of UTF-16 in it, which JSON can name."""
+    """Return whether a text has no half of a UTF-16 pair, which JSON can contain."""
     return not any("\ud800" <= digit <= "\udfff" for digit in text)
 
 
 @frozen
 class DebugLink:
-    """Says where the symbols of one build ID are.
+    """A link to the symbols of one build ID.
 
     :param archive: URL of the NAR, relative to `debuginfo/`.
     :param member: path in the NAR.
@@ -92,7 +92,7 @@ class DebugLink:
 
 
 class _Walk(Builder):
-    """Knows the path of each object."""
+    """A builder that knows the path of each object."""
 
     def __init__(self) -> None:
         self._above: list[bytes] = []
@@ -108,13 +108,13 @@ class _Walk(Builder):
 
     @abstractmethod
     def saw(self, path: bytes, node: Regular | Symlink) -> None:
-        """Take a file or a link and its path in the NAR."""
+        """Receive a file or a link and its path in the NAR."""
 
 
 class DebugFiles(_Walk):
-    """Finds the files with symbols in a NAR.
+    """A search for the files with symbols in a NAR.
 
-    :ivar build_ids: of these files, `MAX_FOUND` at most.
+    :ivar build_ids: of the files that were found, `MAX_FOUND` at most.
     """
 
     def __init__(self) -> None:
@@ -129,11 +129,11 @@ class DebugFiles(_Walk):
 
 
 class _Enough(Exception):
-    """Nothing that is of interest can follow."""
+    """No file with symbols can follow."""
 
 
 class _Search(DebugFiles):
-    """Stops behind the place where files with symbols are: a NAR has its names in order."""
+    """A search that ends after the directory with the symbols: a NAR has its names in order."""
 
     _place = [name.encode() for name in _FOLDER.split("/")]
 
@@ -160,10 +160,10 @@ class _Search(DebugFiles):
 
 
 class SymbolSearch:
-    """Finds the files with symbols in a NAR that passes by, for little more than hashing it costs.
+    """A search for files with symbols in a NAR that arrives; it costs little beside hashing.
 
-    It reads no further than to the place where they can be, and gives up where `MAX_BEFORE` other
-    files and directories come before. A NAR that is none has no such files.
+    It stops after the directory where they can be, and after `MAX_BEFORE` other files and
+    directories. In bytes that are no NAR it finds none.
     """
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class SymbolSearch:
         self._parser: NarParser | None = NarParser(self._files)
 
     def feed(self, piece: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Read the next bytes."""
         if self._parser is not None:
             try:
                 self._parser.feed(piece)
@@ -207,7 +207,7 @@ def _members(folder: Node) -> Iterator[str]:
 
 
 class _Finder(_Walk):
-    """Finds one path."""
+    """A search for the file at one path."""
 
     def __init__(self, path: bytes) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ class _Finder(_Walk):
 
 
 class MemberReader:
-    """Takes a NAR in pieces, and gives the bytes of one file in it.
+    """A reader of one file in a NAR that is fed in pieces.
 
     :param path: of the file in the NAR.
     """
@@ -235,16 +235,19 @@ class MemberReader:
 
     @property
     def size(self) -> int | None:
-        """Bytes of the file; None while the NAR has not come to it."""
+        """Bytes of the file; None until the parser has reached it."""
         return None if self._finder.found is None else self._finder.found.size
 
     @property
     def is_done(self) -> bool:
-        """Whether the whole file was given."""
+        """Whether `feed` has yielded the whole file."""
         return self._given == self.size
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Take the next bytes of the NAR. Raises Corrupt if it is none, NotFound for a link."""
+        """Read the next bytes of the NAR; yield those of the file.
+
+        Raises Corrupt if it is no NAR, NotFound if there is a link instead of the file.
+        """
         self._parser.feed(piece)
         start, self._position = self._position, self._position + len(piece)
         found = self._finder.found
@@ -257,7 +260,7 @@ class MemberReader:
             yield piece[first:last]
 
     def finish(self) -> None:
-        """Say that the NAR has ended. Raises NotFound if the file is not in it, else Corrupt."""
+        """End the NAR. Raises Corrupt if it is incomplete, NotFound if it has no such file."""
         self._parser.end()
         if self.size is None:
             raise NotFound("the NAR has no such file")

@@ -1,4 +1,4 @@
-"""Hashes in every spelling that Nix has for them, and one canonical spelling out."""
+"""Hashes: read in every notation of Nix, written in one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES: Mapping[str, int] = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 class Hash:
     """A digest and the algorithm that made it; always of the right length.
 
-    `str` gives the spelling of narinfos, ``sha256:<nix32>``.
+    `str` returns the form in narinfos, ``sha256:<nix32>``.
     """
 
     algorithm: str
@@ -41,8 +41,8 @@ class Hash:
     def parse(cls, text: str, algorithm: str | None = None) -> Self:
         """Read ``sha256:<nix32, hex or base64>`` or the SRI form ``sha256-<base64>``.
 
-        With `algorithm`, a digest without prefix is read too, and a prefix must name that
-        algorithm. The length of the digest tells the notation. Raises Malformed if it is no hash.
+        With `algorithm`, the prefix may be missing; if there is one, it must name that algorithm.
+        The length of the digest determines the notation. Raises Malformed if it is no hash.
         """
         if algorithm in _SHA256 and text.startswith("sha256:"):
             return cls.of_sha256(_sha256(text))
@@ -81,7 +81,7 @@ def sha256_of(data: bytes) -> Hash:
 
 @lru_cache(maxsize=4096)
 def _nix32(digest: bytes) -> str:
-    """A digest of at most 64 bytes in nix32: that of one path is spelled a dozen times."""
+    """Return a digest in nix32; cached, because a request formats one digest a dozen times."""
     return base32.encode(digest)
 
 
@@ -90,12 +90,12 @@ _SHA256 = frozenset({None, "sha256"})
 
 @lru_cache(maxsize=4096)
 def _sha256(text: str) -> bytes:
-    """Read ``sha256:<...>``: the hashes of a path stand in its narinfo and in its row."""
+    """Read ``sha256:<...>``; cached, because narinfo and row have the same hashes."""
     return _bytes("sha256", text[7:])
 
 
 def _bytes(algorithm: str, text: str) -> bytes:
-    """Return the bytes of a digest, in whichever notation its length tells."""
+    """Return the bytes of a digest; its length determines the notation."""
     size, length = _size(algorithm), len(text)
     if length == size * 2:
         return _hex(text)

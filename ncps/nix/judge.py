@@ -1,10 +1,9 @@
 """Judge: decides by digests whether the bytes of a file are right.
 
-FileHash and FileSize of a narinfo are not signed, NarHash is. So the NAR inside has the last word,
-and is read while the bytes arrive, as long as that keeps pace (`Look`). If it is right, the file is
-right, even where its narinfo says something else of the file. If it is another NAR, a right
-FileHash does not help. A file under a conventional name must have the hash in that name besides,
-even if the NAR inside is right.
+FileHash and FileSize of a narinfo are not signed, NarHash is. So the NAR inside decides. It is
+checked while the bytes arrive, if the check is fast enough (`Look`). If the NAR is right, the file
+is right, even if FileHash or FileSize differ. If it is another NAR, a right FileHash does not help.
+A file under a conventional name must also have the hash in that name, even if the NAR is right.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ from ncps.nix.narurl import NarKey, is_opaque
 from ncps.nix.trailing import TrailingDigest
 
 _CHEAP = frozenset({"zstd"})
-"""Compressions that are undone in a tenth of the time of others."""
+"""Compressions that decompress in a tenth of the time of the others."""
 
 
 class Look(Enum):
-    """When the NAR inside a file is looked into, where FileHash can decide as well."""
+    """When to check the NAR inside a file if FileHash can decide as well."""
 
     ALWAYS = "always"
-    """While it arrives; the last bytes wait for that."""
+    """While it arrives; the last bytes wait for the check."""
     KEEPING_PACE = "keeping pace"
-    """While it arrives, as long as the look keeps pace with the bytes."""
+    """While it arrives, as long as the check is as fast as the bytes."""
     IF_CHEAP = "if cheap"
-    """The same, but only for compressions that are undone fast."""
+    """Like KEEPING_PACE, but only for compressions that decompress fast."""
 
 
 MAX_SIZE: Final = 64 * 1024**3
-"""Bytes of a file of which nothing is known but its name, at most."""
+"""Bytes of a file, at most, if only its name is known."""
 
 SLACK: Final = 1024 * 1024
-"""Bytes that a file may have beyond twice its NAR: no compression makes it that much longer."""
+"""Bytes that a file may have beyond twice its NAR: no compression adds more."""
 
 
 class FileFacts(Protocol):
-    """The facts that a narinfo tells of a NAR's file; None for each fact that it does not tell."""
+    """The facts in a narinfo about a NAR's file; None for each missing fact."""
 
     @property
     def compression(self) -> str:
-        """As the narinfo has it."""
+        """The compression as the narinfo names it."""
 
     @property
     def file_size(self) -> int | None:
@@ -72,19 +71,19 @@ class FileFacts(Protocol):
 
 
 class Unverifiable(Corrupt):
-    """No known hash tells right bytes from wrong ones."""
+    """There is no hash with which the bytes could be compared."""
 
 
 class Doubtful(Corrupt):
-    """The file differs from what its narinfo says; the NAR inside was not looked at."""
+    """The file differs from its narinfo; the NAR inside was not checked."""
 
 
 class WrongBytes(Corrupt):
-    """The bytes are not those of the file, nor its beginning."""
+    """The bytes are neither the file nor its beginning."""
 
 
 class WrongNar(WrongBytes):
-    """The file is the one that its narinfo names, but another NAR is inside.
+    """The file has the FileHash of its narinfo, but another NAR is inside.
 
     :ivar file_hash: of the file.
     """
@@ -95,15 +94,15 @@ class WrongNar(WrongBytes):
 
 
 class Disputed(Corrupt):
-    """A file has another size than its narinfo says: one of the two is wrong."""
+    """The size of a file differs from its narinfo: the file or the narinfo is wrong."""
 
 
 @frozen(kw_only=True)
 class Verdict:
-    """Facts of a file that was found right.
+    """The facts of a file that is right.
 
-    :param nar_verified: whether NarHash was found right, too.
-    :param complaint: the untrue part of what the narinfo said of the file; empty if all was true.
+    :param nar_verified: whether the NAR inside was compared with NarHash.
+    :param complaint: the wrong fact about the file in its narinfo; empty if there is none.
     :param build_ids: of the files with symbols in a verified NAR; see `SymbolSearch`.
     """
 
@@ -122,7 +121,7 @@ def _named(key: NarKey) -> Hash:
 
 
 def _belongs_to(key: NarKey, nar: FileFacts | None) -> bool:
-    """Whether no other NAR than this one can have the name."""
+    """Return whether no other NAR than this one can have the name."""
     return (
         nar is not None
         and nar.nar_hash is not None
@@ -133,16 +132,16 @@ def _belongs_to(key: NarKey, nar: FileFacts | None) -> bool:
 class Judge:
     """The judge of one file.
 
-    Where no narinfo is known, or it is of a file with a conventional name, the name is the hash.
-    Where the narinfo names no FileHash, NarHash decides. Raises NotFound if there can be no such
-    file, Unverifiable if there is neither a FileHash nor a NAR that can be read.
+    If no narinfo is known, or the name is conventional, the name is the hash. If the narinfo has no
+    FileHash, NarHash decides. Raises NotFound if there can be no such file, Unverifiable if there
+    is neither a FileHash nor a NAR that can be read.
 
     :param expected: the facts in the narinfo; None if none is known.
-    :param max_ratio: bytes of NAR for a byte of its file. A file that promises more is not looked
-        into here, where every miss pays for it, unless it cannot be verified otherwise.
-    :param reached: told of a file that goes beyond `max_ratio`.
-    :param look: when NarHash is checked, too.
-    :param is_thorough: whether NarHash is checked, too, at any cost.
+    :param max_ratio: bytes of NAR for a byte of its file. If the narinfo promises more, the NAR is
+        checked only if nothing else can verify the file: every miss pays for the check.
+    :param reached: called if the file goes beyond `max_ratio`.
+    :param look: when NarHash is checked beside FileHash.
+    :param is_thorough: whether NarHash is checked beside FileHash at any cost.
     """
 
     def __init__(
@@ -188,7 +187,7 @@ class Judge:
 
     @property
     def can_overrule(self) -> bool:
-        """Whether the NAR inside can decide over FileHash and FileSize."""
+        """Whether a right NAR inside outweighs a wrong FileHash or FileSize."""
         return self._file_hash is not None and not self._is_named and self._is_legible
 
     @property
@@ -209,21 +208,21 @@ class Judge:
         )
 
     def _is_beyond(self, max_ratio: int) -> bool:
-        """Whether the file promises a NAR that is too large to be looked into."""
+        """Return whether the narinfo promises a NAR that is too large for the check."""
         if self._nar_size is None or self.size is None:
             return False
         return self._nar_size > most(self.size, max_ratio)
 
     @property
     def digests(self) -> tuple[FileDigest | NarDigest | TrailingDigest, ...]:
-        """The digests that must see every byte, in order; a trailing one may be given up."""
+        """The digests that need every byte, in order; a trailing one may be given up."""
         inside = self._trailing or self._nar
         return (self._file,) if inside is None else (self._file, inside)
 
     def judge(self, size: int) -> Verdict:
         """Return the facts of the bytes. May take CPU time.
 
-        Raises Doubtful if only `inspector` can tell, Corrupt if the bytes are wrong.
+        Raises Doubtful if only `inspector` can decide, Corrupt if the bytes are wrong.
         """
         self._sha256 = self._sha256 or self._file.finish()
         complaint = self._complaint(size, self._sha256)
@@ -241,7 +240,7 @@ class Judge:
         )
 
     def confirms(self, size: int) -> bool:
-        """Whether the bytes so far are the whole file, as far as they can tell; more may follow."""
+        """Return whether the bytes so far can be the whole file; more bytes may follow."""
         try:
             self.judge(size)
         except Corrupt:
@@ -251,7 +250,7 @@ class Judge:
 
     @property
     def most(self) -> int:
-        """Bytes that the file may have at most, where nothing tells its size."""
+        """Bytes of the file, at most, if its size is unknown."""
         if self._nar_size is None:
             return MAX_SIZE
         return self._nar_size if self._is_uncompressed else 2 * self._nar_size + SLACK
@@ -264,14 +263,14 @@ class Judge:
         return ""
 
     def inspector(self) -> NarDigest:
-        """Return the digest that must see every byte of a doubtful file once more, for `overrule`.
+        """Return the digest for a second reading of a doubtful file; then call `overrule`.
 
-        NarSize and the ratio bound it, since any program may have made the file.
+        NarSize and the ratio limit it, because any program may have made the file.
         """
         return self._new_digest(Ratio(self._max_ratio, self._reached))
 
     def overrule(self, inspector: NarDigest, size: int) -> Verdict:
-        """Return the facts of a doubtful file. Raises Corrupt if the NAR inside is wrong, too."""
+        """Return the facts of a doubtful file. Raises Corrupt if the NAR inside is wrong."""
         assert self._sha256 is not None
         return self._inspected(inspector, size, self._complaint(size, self._sha256))
 

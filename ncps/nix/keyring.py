@@ -1,9 +1,8 @@
-"""Keys that a cache signed with before, as a store keeps them: one line each.
+"""The former signing keys of a cache, as its store keeps them: a line for each.
 
     2026-11-28T12:00:00+00:00 2026-12-28T12:00:00+00:00 cache.example.org-1:<base64>
 
-The times are those of the rotation and of the end of the overlap, until which the key signs beside
-the present one.
+The first time is that of the rotation. Until the second one the key signs beside its successor.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ncps.errors import Malformed
 from ncps.nix.keys import SecretKey
 
 MAX_FORMER: Final = 8
-"""Keys that are remembered. Each costs a signature for a narinfo."""
+"""Former keys, at most. Each adds a signature to each narinfo."""
 _NUMBERED: Final = re.compile(r"(.*)-([0-9]{1,6})", re.DOTALL)
 
 
@@ -27,8 +26,8 @@ _NUMBERED: Final = re.compile(r"(.*)-([0-9]{1,6})", re.DOTALL)
 class FormerKey:
     """A key that another one has replaced.
 
-    :param since: when it was replaced.
-    :param until: when it signs no more; what it has signed stays signed.
+    :param since: the time of the replacement.
+    :param until: the time of its last signature; its signatures stay valid.
     """
 
     key: SecretKey
@@ -37,18 +36,18 @@ class FormerKey:
 
     @classmethod
     def parse(cls, line: str) -> Self:
-        """Read one line. Raises Malformed if it is no key; the message shows nothing of it."""
+        """Read one line. Raises Malformed if it is no key; the message shows no part of it."""
         since, _, rest = line.partition(" ")
         until, _, key = rest.partition(" ")
         return cls(key=SecretKey.parse(key), since=_time(since), until=_time(until))
 
     @property
     def public(self) -> str:
-        """Its public half, as `trusted-public-keys` has it."""
+        """The public half, as in `trusted-public-keys`."""
         return str(self.key.public)
 
     def export(self) -> str:
-        """Write the line, secret and all."""
+        """Return the line, which has the secret in it."""
         since = self.since.isoformat(timespec="seconds")
         return f"{since} {self.until.isoformat(timespec='seconds')} {self.key.export()}"
 
@@ -62,14 +61,14 @@ def parse_former(text: bytes) -> tuple[FormerKey, ...]:
 
 
 def render_former(keys: Sequence[FormerKey]) -> bytes:
-    """Write all lines."""
+    """Return all lines, which have secrets in them."""
     return "".join(f"{key.export()}\n" for key in keys).encode("ascii")
 
 
 def next_name(name: str) -> str:
-    """Return the name for the key that follows: Nix trusts one key of a name, so it is another.
+    """Return another name for the next key: Nix trusts only one key for each name.
 
-    `cache.example.org` is followed by `cache.example.org-2`, and that by `cache.example.org-3`.
+    After `cache.example.org` comes `cache.example.org-2`, then `cache.example.org-3`.
     """
     found = _NUMBERED.fullmatch(name)
     return f"{name}-2" if found is None else f"{found[1]}-{int(found[2]) + 1}"

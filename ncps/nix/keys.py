@@ -1,9 +1,8 @@
 """Signatures of store paths and the Ed25519 keys that make and check them.
 
-Everything is written ``name:base64``. A secret key is 64 bytes, the seed and the public half
-after it (libsodium's layout); a public key is 32; a signature is 64. Trust goes by name first:
-only keys that bear the name of a signature are tried. No message and no `repr` in this module
-shows any part of a key file.
+All are written as ``name:base64``. A secret key has 64 bytes, the seed and then the public half
+(libsodium's layout); a public key has 32 bytes, a signature 64. Only keys with the name of the
+signature are tried. No message and no `repr` in this module shows any part of a key file.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _SIGNATURE_SIZE = 64
 
 @frozen
 class Signature:
-    """The signature of a key of that name. Raises Malformed if it can be no signature.
+    """A signature and the name of its key. Raises Malformed if it can be no signature.
 
-    One of another size beside good ones makes Nix refuse the whole path ("signature is not
-    valid"), so that it must not be handed on.
+    Nix refuses a whole path if one of its signatures has another size ("signature is not valid").
+    So ncps must not pass such a signature on.
 
     :param raw: 64 bytes.
     """
@@ -73,7 +72,7 @@ class PublicKey:
         return cls(*_split(text.strip(), "public key"))
 
     def verify(self, message: bytes, signature: Signature) -> bool:
-        """Whether this key made this signature, under this name, of this message."""
+        """Return whether this key made this signature of this message, under its name."""
         if signature.name != self.name:
             return False
         from nacl.exceptions import BadSignatureError  # noqa: PLC0415 - help and settings need none
@@ -91,7 +90,7 @@ class PublicKey:
 
 @frozen(str=False)
 class SecretKey:
-    """A key that signs; neither `str` nor `repr` shows more of it than the name."""
+    """A key that signs; `str` and `repr` show only its name."""
 
     name: str
     _signing: SigningKey = field(repr=False)
@@ -110,8 +109,8 @@ class SecretKey:
     def parse(cls, text: str) -> Self:
         """Read the form of `nix key generate-secret`. Raises Malformed if it is no such key.
 
-        The public half must belong to the seed: a file pieced together from two keys would sign in
-        a way that no client accepts.
+        The public half must belong to the seed: no client accepts signatures of a file that was
+        put together from two keys.
         """
         from nacl.signing import SigningKey  # noqa: PLC0415 - as above
 
@@ -126,7 +125,7 @@ class SecretKey:
         return cls(name, signing)
 
     def export(self) -> str:
-        """The secret in Nix's form, for a key file and for nothing else."""
+        """Return the secret in Nix's form, for a key file and for no other use."""
         return _join(self.name, bytes(self._signing) + bytes(self._signing.verify_key))
 
     @property
@@ -142,9 +141,9 @@ class SecretKey:
 def verify_any(
     keys: Iterable[PublicKey], message: bytes, signatures: Iterable[Signature]
 ) -> PublicKey | None:
-    """Find a key that vouches for `message` by any of the signatures.
+    """Return a key that made one of the signatures of `message`; None if there is none.
 
-    Several keys may bear one name, as after a key was replaced: each of them is tried.
+    Several keys may have one name, for example after a replacement: each of them is tried.
     """
     candidates = tuple(signatures)
     for key in keys:
@@ -155,7 +154,7 @@ def verify_any(
 
 
 def _check_name(name: str) -> None:
-    """Refuse names that would break a line or a list of keys; long names are fine."""
+    """Raise Malformed if a name would break a line or a list of keys."""
     if not name or ":" in name or " " in name or not (name.isascii() and name.isprintable()):
         raise Malformed("a key name is printable ASCII without spaces and colons, and not empty")
 

@@ -1,8 +1,8 @@
 """Listings: the files of a NAR as JSON, as Nix writes them to `<hash part>.ls` (version 1).
 
-A listing is written while the NAR passes by, so that memory depends on its text and not on a tree
-of objects. The text is byte for byte that of Nix 2.26: the keys of each object are in alphabetical
-order, and there are no blanks. Names in a NAR are in the order of their bytes, and so are keys.
+A listing is written while the NAR is read, so memory holds its text and no tree of objects. The
+text is byte for byte that of Nix 2.26: the keys of each object are in alphabetical order, and there
+are no blanks. A NAR has its names in the order of their bytes, which is the order of keys.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _END_OF_DIRECTORY = b'},"type":"directory"}'
 
 
 class TooLong(NotFound):
-    """The listing of a NAR would be longer than this cache makes them."""
+    """The listing of a NAR would be longer than the limit."""
 
     def __init__(self, max_size: int) -> None:
         super().__init__(f"the listing is longer than {max_size} bytes", is_certain=False)
 
 
 class ListingWriter(Builder):
-    """Writes the listing of one NAR.
+    """A builder that writes the listing of one NAR.
 
     :param max_size: bytes of the text, at most; raises TooLong beyond.
     """
@@ -87,12 +87,12 @@ class ListingWriter(Builder):
 
 
 def _quoted(text: str) -> bytes:
-    """Return a text as JSON. Bytes outside of UTF-8 become question marks: JSON has no bytes."""
+    """Return a text as JSON; bytes that are not UTF-8 become question marks."""
     return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class Several(Builder):
-    """Tells several builders of one NAR."""
+    """A builder that calls several builders."""
 
     def __init__(self, *builders: Builder) -> None:
         self._builders = builders
@@ -116,7 +116,7 @@ class Several(Builder):
 def check_listing(text: bytes) -> None:
     """Raise Malformed if a text does not begin and end as a listing.
 
-    To parse a listing of 16 MiB would take some 200 MiB of memory.
+    It is not parsed: a listing of 16 MiB would take about 200 MiB of memory.
     """
     if _HEAD.match(text) is None or _TAIL.search(text[-_TAIL_SIZE:]) is None:
         raise Malformed("not a listing of version 1")

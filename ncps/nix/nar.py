@@ -8,11 +8,10 @@ and zero bytes up to a multiple of eight:
               ( type symlink target <bytes> )
               ( type directory { entry ( name <bytes> node object ) } )
 
-There is exactly one NAR for a tree, so that a second way to write the same is an error
-(Nix 2.35, archive.cc). The parser goes through the text in long strides: between two things that
-vary (a name, a length, a target) all strings are fixed and compared in one go. Contents are
-stepped over by their length and never copied, so that memory depends on the number of entries only,
-or not even on that, where a `Builder` keeps no tree.
+Each tree has exactly one NAR, so any other way to write it is an error (Nix 2.35, archive.cc). The
+parser reads in long steps: it compares all fixed strings between two variable ones (a name, a
+length, a target) in one operation. It skips contents by their length and never copies them. So
+memory depends only on the number of entries, and not even on that if a `Builder` keeps no tree.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Regular:
     offset: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as in a ``.ls`` file: false and unknown fields are left out."""
+        """Return the file as in a ``.ls`` file; fields that are false are omitted."""
         facts: dict[str, Any] = {"type": "regular", "size": self.size}
         if self.executable:
             facts["executable"] = True
@@ -60,7 +59,7 @@ class Symlink:
     target: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as in a ``.ls`` file."""
+        """Return the link as in a ``.ls`` file."""
         return {"type": "symlink", "target": self.target}
 
 
@@ -71,7 +70,7 @@ class Directory:
     entries: Mapping[str, Node]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it and all that is in it as in a ``.ls`` file."""
+        """Return the directory and its contents as in a ``.ls`` file."""
         entries = {name: node.to_json() for name, node in self.entries.items()}
         return {"type": "directory", "entries": entries}
 
@@ -91,23 +90,24 @@ class Listing:
 
 
 class Builder(Protocol):
-    """Told of the objects of a NAR, in their order.
+    """A receiver of the objects of a NAR, in their order.
 
-    A name is that in the directory which was entered last and not left yet; empty for the root.
+    A name is relative to the innermost directory that was entered and not left; the root has an
+    empty name.
     """
 
     def add(self, name: bytes, node: Regular | Symlink) -> None:
-        """Take a file or a link."""
+        """Receive a file or a link."""
 
     def enter(self, name: bytes) -> None:
-        """Take the beginning of a directory."""
+        """Receive the beginning of a directory."""
 
     def leave(self) -> None:
-        """Take the end of a directory."""
+        """Receive the end of a directory."""
 
 
 class TreeBuilder(Builder):
-    """Builds a listing."""
+    """A builder of a listing."""
 
     def __init__(self) -> None:
         self.root: Node | None = None
@@ -149,7 +149,7 @@ _ENTRY = _strings(b"entry", b"(", b"name")
 _NODE = _strings(b"node")
 _CLOSE = _strings(b")")
 
-# The bytes that follow a string after which `index` bytes are to pad, 0 to 7.
+# The bytes that follow a string with `index` bytes of padding, 0 to 7.
 _TO_NODE = tuple(_ZEROS[:padding] + _NODE for padding in range(8))
 _TO_END = tuple(_ZEROS[:padding] + _CLOSE for padding in range(8))
 _TO_NEXT = tuple(_ZEROS[:padding] + _CLOSE + _CLOSE for padding in range(8))  # of a directory
@@ -157,38 +157,38 @@ _TO_NEXT = tuple(_ZEROS[:padding] + _CLOSE + _CLOSE for padding in range(8))  # 
 FILE_HEAD: Final = MAGIC + _REGULAR
 """The head of the NAR of a single file that is not executable; then comes the size."""
 
-_MORE: Final = -1  # answer of a step: the next thing has not wholly arrived
+_MORE: Final = -1  # result of a step that needs more bytes
 
 
 def file_tail(size: int) -> bytes:
-    """Return how the NAR of a single file ends, after contents of this size."""
+    """Return the last bytes of the NAR of a single file, after contents of this size."""
     return _TO_END[-size % 8]
 
 
 class NarParser:
-    """Takes a NAR in pieces of any size. Raises Corrupt as soon as it is seen not to be one.
+    """A parser of a NAR that is fed in pieces of any size.
 
-    Bounded are the depth, the lengths of names and targets, and the number of entries.
+    It limits the depth, the lengths of names and targets, and the number of entries.
 
-    :param builder: told of each object, in place of building a tree.
+    :param builder: receives each object; None to build a tree for `finish`.
     """
 
     def __init__(self, builder: Builder | None = None) -> None:
         self._tree = TreeBuilder()
         self._builder = builder or self._tree
-        self._unread = b""  # the beginning of what has not wholly arrived: less than 5 kB
+        self._unread = b""  # the bytes so far of the next step: less than 5 kB
         self._offset = 0  # of `_unread` in the NAR
-        self._contents = 0  # bytes of a file's contents still to be stepped over
+        self._contents = 0  # bytes of a file's contents that are still to be skipped
         self._step: Callable[[NarParser, bytes, int], int] = NarParser._read_magic
         self._tail = b""  # expected after the contents
         self._is_complete = False
         self._is_inside = False  # of a directory
         self._name = b""  # of the last entry there
-        self._above: list[bytes] = []  # the same of the directories around it
+        self._above: list[bytes] = []  # names of the last entries of the directories around it
         self._count = 0
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Read on. The data is not kept. Raises Corrupt if it is no NAR."""
+        """Read the next bytes; they are not kept. Raises Corrupt if this is no NAR."""
         contents = self._contents
         if contents >= len(data):
             self._contents -= len(data)
@@ -205,18 +205,18 @@ class NarParser:
         self._offset += position
 
     def end(self) -> None:
-        """Say that the NAR has come to its end. Raises Corrupt if it has not."""
+        """End the NAR. Raises Corrupt if it is not complete."""
         if not self._is_complete:
             raise Corrupt(f"bad NAR: it ends at byte {self._offset + len(self._unread)}, too early")
 
     def finish(self) -> Listing:
-        """Return the listing of a NAR that has come to its end. Raises Corrupt if it has not."""
+        """End the NAR, and return its listing. Raises Corrupt if it is not complete."""
         self.end()
         assert self._tree.root is not None, "a builder was given"
         return Listing(self._tree.root)
 
     def _read(self, data: bytes, position: int) -> int:
-        """Take all steps that `data` is enough for; return where it is read up to."""
+        """Make all steps for which there are enough bytes; return the position after them."""
         size = len(data)
         while True:
             contents = self._contents
@@ -259,7 +259,7 @@ class NarParser:
         self._add(Regular(size, executable, self._offset + start))
         tail = _TO_NEXT[-size % 8]
         if self._is_inside and data.startswith(tail, start + size):
-            self._step = NarParser._read_entry  # a small file, all there: the usual case
+            self._step = NarParser._read_entry  # the usual case: a small file, wholly in `data`
             return start + size + len(tail)
         self._contents = size
         self._expect(_TO_NEXT if self._is_inside else _TO_END, size)
@@ -283,7 +283,7 @@ class NarParser:
         return stop
 
     def _expect(self, tails: tuple[bytes, ...], size: int) -> None:
-        """Go on after a string of `size` bytes."""
+        """Expect one of `tails` after a string of `size` bytes."""
         self._tail = tails[-size % 8]
         self._step = NarParser._read_tail
 
@@ -355,7 +355,7 @@ class NarParser:
         return position + len(tail)
 
     def _wait(self, data: bytes, position: int, size: int, complaint: str) -> int:
-        """Ask for more if `size` bytes have not come; else they are wrong."""
+        """Return `_MORE` if fewer than `size` bytes have come; else raise Corrupt."""
         if len(data) - position >= size:
             self._fail(position, complaint)
         return _MORE

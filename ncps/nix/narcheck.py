@@ -1,4 +1,4 @@
-"""The hash, size and listing of a NAR, told from the bytes of its file as they pass by."""
+"""The hash, size and listing of a NAR, computed from the bytes of its file as they arrive."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ RATES: Final = {"none": 1e9, "zstd": 4e8, "lz4": 4e8, "gzip": 1.5e8, "br": 1.5e8
 """Bytes of a NAR that are unpacked and hashed in a second, about, by its compression."""
 
 SLOWEST: Final = 2e7
-"""The same for other compressions."""
+"""The rate for other compressions."""
 
 
 class FileDigest:
-    """Hashes a file as it is.
+    """The hash of a file as it is.
 
     :param size: bytes of the file, if known.
     :param follow: called with each piece of the file.
-    :ivar cost_s: about the seconds that it takes for all of them; endless if that is unknown.
+    :ivar cost_s: estimated seconds for the whole file; infinite if its size is unknown.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class FileDigest:
         self.cost_s = inf if size is None else size / HASH_RATE
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Hash the next bytes."""
         self._hash.update(data)
         if self._follow is not None:
             self._follow(data)
@@ -53,16 +53,16 @@ class FileDigest:
 
 
 class NarDigest:
-    """Decompresses a NAR's file, fed in pieces, and hashes what comes out.
+    """The hash of the NAR inside a file that is fed in pieces.
 
-    Work is about 1 ms per 64 KiB for xz, a tenth of that for zstd: bulk belongs in a thread.
+    64 KiB of xz take about 1 ms, those of zstd a tenth of that: large files belong into a thread.
 
-    :param compression: as in the narinfo; raises Refused if it cannot be looked into.
-    :param max_size: of the NAR in bytes; more is Corrupt at once, so that a decompression bomb
-        costs no more than the NAR that was promised. None: unbounded.
-    :param ratio: bounds what the file becomes where its size, and so the promise, is not known.
-    :ivar cost_s: about the seconds that it takes for a NAR of `max_size`; endless without that.
-    :param listing: whether to parse the NAR too, which also proves that it is one.
+    :param compression: as in the narinfo; raises Refused if ncps cannot decompress it.
+    :param max_size: bytes of the NAR, at most; `feed` raises Corrupt beyond, so a decompression
+        bomb costs no more than the NAR that was promised. None: no limit.
+    :param ratio: limits the size of the NAR if the size of the file is unknown.
+    :ivar cost_s: estimated seconds for a NAR of `max_size`; infinite without it.
+    :param listing: whether to parse the NAR as well, which also proves that it is one.
     :param follow: called with each piece of the NAR; may raise Corrupt.
     """
 
@@ -89,11 +89,11 @@ class NarDigest:
 
     @property
     def listing(self) -> Listing | None:
-        """The listing of the NAR if it was asked for; None before `finish` has returned."""
+        """The listing of the NAR, if requested; None before `finish` has returned."""
         return self._listing
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take the next bytes of the file; they are not kept. Raises Corrupt if they are wrong."""
+        """Read the next bytes of the file; they are not kept. Raises Corrupt if they are wrong."""
         if self._is_too_dear:
             return
         try:
@@ -117,11 +117,10 @@ class NarDigest:
                 self._follow(piece)
 
     def finish(self) -> tuple[Hash, int]:
-        """Return NarHash and NarSize of what was fed. Raises Corrupt if the file is truncated.
+        """Return NarHash and NarSize of the bytes so far.
 
-        More may be fed after that, unless a listing was asked for.
-
-        TooDear, if to look into it takes more memory than is allowed.
+        Raises Corrupt if the file is truncated, TooDear if to decompress it takes too much memory.
+        More bytes may follow after this call, unless a listing was requested.
         """
         if self._is_too_dear:
             raise TooDear("decompressing the NAR takes too much memory")
@@ -143,7 +142,7 @@ class Examined:
 def examine(
     chunks: Iterable[bytes | memoryview], compression: str, *, max_size: int | None = None
 ) -> Examined:
-    """Look through a whole NAR file at once; arguments and errors are those of `NarDigest`."""
+    """Check a whole NAR file in one call; arguments and errors are those of `NarDigest`."""
     digest = NarDigest(compression, max_size=max_size, listing=True)
     for chunk in chunks:
         digest.feed(chunk)

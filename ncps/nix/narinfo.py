@@ -1,11 +1,11 @@
-"""narinfo: the text by which a binary cache describes a store path and where its NAR lies.
+"""narinfo: the text in which a binary cache describes a store path and names the URL of its NAR.
 
-Lines of ``Key: value``. Reading is lenient where caches in the wild differ (line ends, unknown
-keys, missing optional fields) and stubborn where a client would be misled (Malformed, naming the
-field); writing is strict, since Nix takes the value from two bytes after the key's end and reads
-on into the next line if there is no blank. A signature covers the fingerprint of a narinfo: path,
-NarHash, NarSize and references. URL, Compression, FileHash, FileSize, Deriver and CA are not signed
-and may be rewritten by each server of the text.
+Its lines are ``Key: value``. Reading accepts the differences between existing caches (line ends,
+unknown keys, missing optional fields). It raises Malformed, which names the field, for faults that
+would mislead a client. Writing is strict: Nix reads a value from the second byte after the key on,
+so without a blank it would read the next line. A signature covers the fingerprint of a narinfo:
+path, NarHash, NarSize and references. URL, Compression, FileHash, FileSize, Deriver and CA are not
+signed, and each server may rewrite them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ncps.nix.references import References
 from ncps.nix.storepath import StorePath
 
 MAX_SIZE: Final = 4 * 1024 * 1024
-"""The longest text that is read, in bytes; the longest met in the wild are a few hundred kB."""
+"""Bytes of a text, at most; the longest in known caches have a few hundred kB."""
 
 MAX_REFERENCES: Final = 100_000
 MAX_NAR_SIZE: Final = 2**63 - 1
@@ -44,7 +44,7 @@ COMPRESSIONS: Final = frozenset(
         "lzop",
     }
 )
-"""Values of Compression that Nix accepts; any other spoils the whole lookup for a client."""
+"""Values of Compression that Nix accepts; with any other value, Nix's whole query fails."""
 
 _FIELDS = frozenset(
     {
@@ -73,13 +73,14 @@ def _distinct_signatures(signatures: Iterable[Signature]) -> tuple[Signature, ..
 
 @frozen(kw_only=True)
 class NarInfo:
-    """A store path in a binary cache. Malformed if the fields cannot stand in a narinfo.
+    """A store path in a binary cache. Raises Malformed if the fields are invalid in a narinfo.
 
-    :param url: where the NAR is, relative to the cache or absolute, query included.
+    :param url: of the NAR, relative to the cache or absolute, with its query.
     :param compression: one of `COMPRESSIONS`. With ``none``, the facts of the NAR are those of the
         file, and are filled in.
-    :param file_size: bytes behind the URL, None if unknown; likewise `file_hash` (SHA-256).
-    :param nar_size: bytes of the NAR before compression, at least 1; likewise `nar_hash`.
+    :param file_size: bytes of the file at the URL; None if unknown, as for `file_hash` (SHA-256).
+    :param nar_size: bytes of the NAR before compression, at least 1.
+    :param nar_hash: SHA-256 of the NAR before compression.
     :param deriver: base name of the derivation.
     """
 
@@ -133,12 +134,12 @@ class NarInfo:
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        """Read a narinfo as binary caches in the wild write it.
+        """Read a narinfo as existing binary caches write it.
 
-        A Sig, Deriver, System or CA that cannot be read is left out: no client needs it, and Nix
-        would refuse the rest for it. A missing Compression is bzip2, as for Nix, unless the URL
-        names another one. Malformed, naming the field: required ones missing, fields given twice,
-        values that contradict each other, other stores, HTML, texts over `MAX_SIZE`.
+        A Sig, Deriver, System or CA that cannot be read is omitted: no client needs it, and Nix
+        would refuse the whole text. A missing Compression is bzip2, as for Nix. Raises Malformed,
+        which names the field, if a required field is missing, a field appears twice, or values
+        contradict each other, and for another store, HTML, and a text longer than `MAX_SIZE`.
         """
         fields, signatures = _fields(text)
         return cls(
@@ -157,7 +158,7 @@ class NarInfo:
         )
 
     def render(self) -> bytes:
-        """Write the text, as strictly as the strictest client reads it; UTF-8, one final LF."""
+        """Return the text in the form that the strictest client reads; ASCII, one final LF."""
         lines = [
             f"StorePath: {self.store_path}",
             f"URL: {self.url}",
@@ -181,7 +182,7 @@ class NarInfo:
         return "\n".join(lines).encode("ascii")
 
     def fingerprint(self) -> bytes:
-        """The bytes that signatures are made of (Nix, path-info.cc)."""
+        """Return the bytes that signatures cover (Nix, path-info.cc)."""
         facts = f"1;{self.store_path};{self.nar_hash};{self.nar_size};"
         return f"{facts}{self.references.joined}".encode("ascii")
 
@@ -194,7 +195,7 @@ def _fields(text: bytes) -> tuple[dict[str, str], list[str]]:
         raise Malformed("an HTML page instead of a narinfo")
     fields: dict[str, str] = {}
     signatures: list[str] = []
-    for line in text.decode("latin-1").split("\n"):  # values are ASCII; others are refused later
+    for line in text.decode("latin-1").split("\n"):  # later checks refuse values outside ASCII
         key, colon, value = line.partition(":")
         if key in _FIELDS:
             if key in fields:
@@ -253,7 +254,7 @@ def _signatures(texts: list[str]) -> list[Signature]:
     for text in texts:
         try:
             signatures.append(Signature.parse(text))
-        except Malformed:  # proves nothing, and spoils nothing for the others
+        except Malformed:  # the other signatures are still usable
             continue
     return signatures
 

@@ -1,14 +1,14 @@
-"""NAR URLs: the names under which NARs are served, made from the names that upstreams have.
+"""NAR URLs: the names under which ncps serves NARs, made from the names of upstreams.
 
-Three families are met in narinfos. Conventional URLs end in ``<hash>.nar[.<extension>]``, in any
-directory or on any host, perhaps with a query; nix-serve puts the hash part of the store path and
-a dash (or underscore) before that. Opaque URLs (UUIDs of Cachix, paths of snix) name no hash. A
-client of ours sees only ``nar/<name>.nar[.<extension>]``.
+Narinfos have three kinds of URLs. Conventional URLs end in ``<hash>.nar[.<extension>]``, in any
+directory or on any host, perhaps with a query. nix-serve puts the hash part of the store path and a
+dash (or underscore) before the hash. Opaque URLs (UUIDs of Cachix, paths of snix) contain no hash.
+Clients of ncps see only ``nar/<name>.nar[.<extension>]``.
 
-A conventional name is the hash of a file, and belongs to the file that has it. No signature covers
-the URL of a narinfo, so the name in it may be that of any other file. A NAR of which nothing else
-is known gets an opaque name: its NarHash, which is signed, and since the bytes behind one name may
-never change, the name also depends on the compression.
+A conventional name is the hash of its file. No signature covers the URL of a narinfo, so the URL
+may have the name of any other file. A NAR without a proven name gets an opaque name, made from its
+NarHash, which is signed. The bytes of a name may never change, so the name also depends on the
+compression.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ EXTENSIONS: Mapping[str, str] = {
     "lz4": "lz4",
     "lzip": "lzip",
 }
-"""Compressions that show in the file name; gzip and the rarer ones do not (Nix 2.35)."""
+"""Compressions that have an extension; gzip and the rarer ones have none (Nix 2.35)."""
 
 COMPRESSIONS: Mapping[str, str] = {"": "none"} | {end: name for name, end in EXTENSIONS.items()}
-"""The compression that an extension stands for."""
+"""The compression of each extension."""
 
 _KNOWN = frozenset(EXTENSIONS.values()) | {""}
 _NAME = re.compile(f"[{ALPHABET}]{{52}}|[0-9a-f]{{64}}")
@@ -42,7 +42,7 @@ _PREFIX = re.compile(f"[{ALPHABET}]{{32}}[-_]")
 
 
 class UnknownExtension(Malformed):
-    """A NAR's file name ends in an extension that no compression has. Clients: 400."""
+    """The file name of a NAR has an unknown extension. Clients get 400."""
 
 
 @frozen
@@ -87,12 +87,12 @@ class NarKey:
         return f"nar/{self.file_name}"
 
     def as_hash(self) -> Hash:
-        """The SHA-256 that the name spells. Raises Malformed if it spells none."""
+        """Return the name as a SHA-256. Raises Malformed if it is none."""
         return Hash.parse(self.name, "sha256")
 
 
 def _file_name(url: str) -> tuple[str, str]:
-    """The slash before the last part of a URL's path, if there is one, and that part."""
+    """Return the slash before the last part of a URL's path, or an empty text, and that part."""
     path = url.partition("#")[0].partition("?")[0]
     scheme, separator, rest = path.partition("://")
     if separator and "/" not in scheme:
@@ -102,7 +102,7 @@ def _file_name(url: str) -> tuple[str, str]:
 
 
 def last_part(url: str) -> str:
-    """The file name in a URL: the part after the last slash of its path."""
+    """Return the file name in a URL: the part after the last slash of its path."""
     return _file_name(url)[1]
 
 
@@ -112,7 +112,7 @@ def _conventional(file_name: str) -> NarKey:
 
 
 def named_hash(url: str) -> Hash | None:
-    """The hash that a URL names, of a NAR or of its file; None if it names none."""
+    """Return the hash in a URL, of a NAR or of its file; None if there is none."""
     try:
         return _conventional(_file_name(url)[1]).as_hash()
     except Malformed:
@@ -120,10 +120,10 @@ def named_hash(url: str) -> Hash | None:
 
 
 def conventional_key(url: str) -> NarKey | None:
-    """The name of a file that an upstream's narinfo says in `url`; None if it says none.
+    """Return the conventional name in the URL of an upstream's narinfo; None if there is none.
 
-    Raises Malformed if it is not the URL of a NAR.
-    Attic and Nix's gzip end in plain ``.nar`` though compressed: such names stay as they are.
+    Raises Malformed if it is not the URL of a NAR. Compressed files of Attic, and of Nix with gzip,
+    have names that end in ``.nar``: such names stay as they are.
     """
     slash, file_name = _file_name(url)
     try:
@@ -135,13 +135,13 @@ def conventional_key(url: str) -> NarKey | None:
 
 
 VARIANTS: Final = 4
-"""Files of one NAR in one compression that may have a name each."""
+"""Files of one NAR in one compression that may have names of their own."""
 
 
 def opaque_key(compression: str, nar_hash: Hash, variant: int = 0) -> NarKey:
-    """Name a file of a NAR without its upstream's URL, so that no other NAR can have the name.
+    """Return a name for a file of a NAR that no other NAR can have.
 
-    :param variant: below `VARIANTS`; another one for each file that differs.
+    :param variant: below `VARIANTS`; a different number for each different file.
     """
     extension = EXTENSIONS.get(compression, "")
     if not variant and (compression == "none" or extension):
@@ -151,5 +151,5 @@ def opaque_key(compression: str, nar_hash: Hash, variant: int = 0) -> NarKey:
 
 
 def is_opaque(key: NarKey, compression: str, nar_hash: Hash) -> bool:
-    """Whether a name is one of the opaque names of this NAR, and so of no file of another NAR."""
+    """Return whether a name is an opaque name of this NAR, so that no other NAR can have it."""
     return any(key == opaque_key(compression, nar_hash, n) for n in range(VARIANTS))

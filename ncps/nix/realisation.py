@@ -1,14 +1,14 @@
-"""Realisations: which store path an output of a content-addressed derivation was built as.
+"""Realisations: the store path that an output of a content-addressed derivation was built as.
 
-Nix has two families of them. A client asks for one of the two, and no hash of one can be computed
-from the other:
+Nix has two families of them. A client asks for one of the two, and the key of one family cannot be
+computed from that of the other:
 
     realisations/sha256:<hex>!<output>.doi      to 2.34; the hash is that of the derivation's inputs
     build-trace-v2/<derivation>/<output>.doi    since 2.35; the base name of the derivation's path
 
 Both are JSON. A signature covers the key, the path, and in the older family the realisations of the
-dependencies; releases from 2.34 on neither write nor check these. Fields that Nix does not know
-are not covered by a signature, and are not handed on.
+dependencies; releases from 2.34 on neither write nor check these. No signature covers fields that
+Nix does not know, so ncps does not pass them on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ncps.nix.keys import Signature
 from ncps.nix.storepath import STORE_DIR, StorePath, is_base
 
 MAX_SIZE: Final = 1024 * 1024
-"""Bytes of the text of one, at most."""
+"""Bytes of the text of a realisation, at most."""
 
 END: Final = ".doi"
 _OLD: Final = "realisations"
@@ -63,7 +63,7 @@ class RealisationKey:
 
     @classmethod
     def parse(cls, path: str) -> Self:
-        """Read a `path`, with its end or without. Raises Malformed if it is something else."""
+        """Read a `path`, with `END` or without. Raises Malformed if it is something else."""
         family, _, rest = path.removesuffix(END).partition("/")
         if family == _OLD:
             return cls.parse_id(rest)
@@ -74,23 +74,24 @@ class RealisationKey:
 
     @property
     def is_old(self) -> bool:
-        """Whether it is of the older family."""
+        """Whether this is a key of the older family."""
         return _HASH.fullmatch(self.derivation) is not None
 
     @property
     def id(self) -> str:
-        """The name that the older family has in JSON."""
+        """The name in the JSON of the older family."""
         return f"{self.derivation}!{self.output}"
 
     @property
     def path(self) -> str:
-        """Where a binary cache has it, without its end."""
+        """The path of the realisation in a binary cache, without `END`."""
         return f"{_OLD}/{self.id}" if self.is_old else f"{_NEW}/{self.derivation}/{self.output}"
 
     def may_be(self, path: StorePath) -> bool:
-        """Whether a path has the name that Nix gives this output; the older family does not tell.
+        """Return whether a path has the name that Nix gives this output.
 
-        An output `out` has the name of the derivation, any other one its own name after it.
+        The path of `out` has the name of the derivation; that of another output has the name of the
+        output after it. A key of the older family does not contain the name, so any path may be it.
         """
         if self.is_old:
             return True
@@ -99,7 +100,7 @@ class RealisationKey:
 
     @property
     def digest(self) -> str:
-        """A name that is fit for a file: SHA-256 of the path, 52 digits of nix32."""
+        """A name for files: SHA-256 of the path, 52 digits of nix32."""
         return sha256_of(self.path.encode()).nix32
 
     def __str__(self) -> str:
@@ -112,10 +113,10 @@ def _distinct(signatures: Iterable[Signature]) -> tuple[Signature, ...]:
 
 @frozen
 class Realisation:
-    """The store path that an output was built as, and the signatures that say so.
+    """The store path that an output was built as, with signatures.
 
-    :param dependencies: pairs of the id of an output and the base name of its path, in order; in
-        the older family only.
+    :param dependencies: pairs of the id of an output and the base name of its path, in order; only
+        in the older family.
     """
 
     key: RealisationKey
@@ -125,10 +126,10 @@ class Realisation:
 
     @classmethod
     def parse(cls, text: bytes, key: RealisationKey) -> Self:
-        """Read the JSON under this key. Raises Malformed if it is none, or is that of another key.
+        """Read the JSON of this key. Raises Malformed if it is invalid, or has another key.
 
-        The newer family may have its key in the text, as `key` beside `value`. A signature that
-        cannot be read is left out, because Nix refuses the whole text for it.
+        In the newer family the text may contain the key, as `key` beside `value`. A signature that
+        cannot be read is omitted, because Nix would refuse the whole text.
         """
         found = _object(_json(text), "a realisation")
         if key.is_old:
@@ -145,7 +146,7 @@ class Realisation:
         )
 
     def render(self) -> bytes:
-        """Write the JSON as Nix does: one line, its keys in order."""
+        """Return the JSON as Nix writes it: one line, its keys in order."""
         told: dict[str, object] = {"outPath": self.out_path.base}
         if self.key.is_old:
             told |= {"id": self.key.id, "dependentRealisations": dict(self.dependencies)}
@@ -159,9 +160,9 @@ class Realisation:
 
     @property
     def fingerprints(self) -> tuple[bytes, ...]:
-        """The texts that a signature may be made of, the one that covers everything first.
+        """The texts that a signature may cover, the most complete one first.
 
-        There is a second one where dependencies are named: that of the releases without them.
+        With dependencies there is a second text, as newer releases sign it: without them.
         """
         if not self.key.is_old:
             key = {"drvPath": self.key.derivation, "outputName": self.key.output}
@@ -172,9 +173,9 @@ class Realisation:
 
     @property
     def texts_of_go(self) -> tuple[bytes, ...]:
-        """The texts that the Go program may have signed: they say the same by whole paths.
+        """The texts that the Go program may have signed; it writes whole paths.
 
-        It keeps the path of the output as its client sent it: whole, or the base name.
+        It signs the path of the output as its client sent it: whole, or the base name.
         """
         if self.key.is_old:
             return ()
@@ -183,11 +184,11 @@ class Realisation:
         return tuple(_dump({"key": key, "value": {"outPath": path}}) for path in paths)
 
     def without_dependencies(self) -> Self:
-        """Return the same with no word of the dependencies."""
+        """Return a copy without dependencies."""
         return evolve(self, dependencies=())
 
     def says_as(self, other: Realisation) -> bool:
-        """Whether both name the same path for the same output."""
+        """Return whether both name the same path for the same output."""
         return (self.key, self.out_path) == (other.key, other.out_path)
 
 
@@ -222,7 +223,7 @@ def _text(found: Mapping[str, object], name: str) -> str:
 
 
 def _base(text: str) -> str:
-    """Return the base name of a store path; the whole path is taken, too."""
+    """Return the base name of a store path that is given whole or as its base name."""
     return text.removeprefix(f"{STORE_DIR}/")
 
 
@@ -253,7 +254,7 @@ def _signatures(value: object) -> list[Signature]:
     for name, encoded in texts:
         try:
             found.append(Signature(name, a2b_base64(encoded, strict_mode=True)))
-        except ValueError:  # Malformed is one, too
+        except ValueError:  # Malformed is a subclass
             continue
     return found
 

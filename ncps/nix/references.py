@@ -1,9 +1,9 @@
 """References: the store paths that a store path refers to.
 
-There may be a hundred thousand of them, and a signature is made of all, sorted. So they are held as
-one text, as a narinfo has them: a hundred thousand objects would have to be looked through by every
-garbage collection and taken apart in the end, and no thread runs meanwhile. Expensive work is
-done once: for many references, when they are made; make them in a thread.
+A path may have a hundred thousand of them, and its signature covers all, sorted. So they are kept
+as one text, as in a narinfo. A hundred thousand objects would slow every garbage collection, and
+their deletion, and no other thread runs in that time. Expensive work is done once. For many
+references this is the constructor: call it in a thread.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from ncps.errors import Malformed
 from ncps.nix.storepath import STORE_DIR, StorePath, is_base
 
 LONG: Final = 1000
-"""A narinfo with more references than this is made in a thread; with fewer it takes a few
-milliseconds."""
+"""A narinfo with more references must be made in a thread; with fewer it takes milliseconds."""
 
 _RUN: Final = 4096
-"""Texts sorted at once: no other thread runs meanwhile."""
+"""Texts that are sorted in one step, during which no other thread runs."""
 
 _SAMPLES: Final = 32
-"""Texts of each run by which the runs are cut."""
+"""Texts of each run that are candidates for a cut."""
 
 
 class References(Sequence[StorePath]):
-    """Paths, each once, in the order in which they came; equal to a tuple of the same paths.
+    """A sequence of different paths, in the given order; equal to a tuple of the same paths.
 
-    :param bases: their base names, all valid: `parse` checks them, `of` takes them from paths.
+    :param bases: their base names; the caller has checked them.
     """
 
     def __init__(self, bases: Sequence[str] = ()) -> None:
@@ -43,7 +42,7 @@ class References(Sequence[StorePath]):
 
     @classmethod
     def of(cls, paths: Iterable[StorePath]) -> Self:
-        """Make them of paths of which some may be the same; References are returned as they are."""
+        """Make References from paths, without repetitions; return References unchanged."""
         if isinstance(paths, cls):
             return paths
         return cls(list({path.base: None for path in paths}))
@@ -52,11 +51,11 @@ class References(Sequence[StorePath]):
     def parse(cls, text: str, at_most: int) -> Self:
         """Read base names with blanks between them.
 
-        Raises Malformed if one is none, or there are more than `at_most`.
+        Raises Malformed if one is invalid, or if there are more than `at_most`.
         """
         if text.count(" ") >= at_most:
             raise Malformed(f"References has more than {at_most} paths")
-        once: dict[str, None] = {}  # filled step by step, since `fromkeys` lets no thread run
+        once: dict[str, None] = {}  # `fromkeys` would let no other thread run
         for base in text.split(" "):
             if is_base(base):
                 once[base] = None
@@ -66,21 +65,21 @@ class References(Sequence[StorePath]):
 
     @property
     def is_long(self) -> bool:
-        """Whether it is too dear to look through them on the reactor's thread."""
+        """Whether a loop over all of them takes too long for the reactor's thread."""
         return self._count > LONG
 
     @cached_property
     def joined(self) -> str:
-        """Whole paths as they are signed: sorted as Nix sorts them, with commas between them."""
+        """The whole paths as a signature covers them: in Nix's order, with commas between them."""
         return ",".join(self.texts)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Whole paths, sorted as Nix sorts them."""
+        """The whole paths, in Nix's order."""
         return tuple([f"{STORE_DIR}/{base}" for base in in_order(self._split())])
 
     def without(self, path: StorePath) -> References:
-        """The others; at no cost if it is none of them."""
+        """Return all paths but this one; return the object itself if the path is not in it."""
         if path not in self:
             return self
         return References([base for base in self._split() if base != path.base])
@@ -121,8 +120,8 @@ class References(Sequence[StorePath]):
 def in_order(texts: Sequence[str]) -> list[str]:
     """Sort texts, in steps of a few milliseconds between which other threads may run.
 
-    Sorted runs are cut at values that are taken from them at even distances, so that no two
-    neighbouring cuts have more than about two `_SAMPLES`th of all texts between them.
+    It sorts runs, cuts all of them at the same values, and merges the pieces between two cuts. The
+    values are samples of the runs, so a step has at most about 2/`_SAMPLES` of all texts.
     """
     runs = [sorted(texts[start : start + _RUN]) for start in range(0, len(texts), _RUN)]
     if len(runs) < 2:

@@ -1,6 +1,6 @@
-"""Transcoding: the file of a NAR becomes one in zstd, piece by piece, and is proven to be right.
+"""Transcoding: makes a file in zstd from another file of a NAR, piece by piece, and proves it.
 
-Another library than the one that wrote the file reads it again (D18).
+For the proof another library than the one that wrote the file reads it again (D18).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ncps.nix.hashes import Hash
 from ncps.nix.narcheck import FileDigest, NarDigest
 
 PIECE: Final = 128 * 1024
-"""Bytes that are read at once."""
+"""Bytes of one read."""
 
 
 @frozen(kw_only=True)
@@ -30,7 +30,7 @@ class Transcript:
 
 
 def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
-    """Read a file to its end."""
+    """Yield the bytes of a file to its end."""
     while piece := file.read(PIECE):
         yield piece
 
@@ -44,11 +44,12 @@ def transcode(
     max_size: int | None = None,
     listing: bool = False,
 ) -> Transcript:
-    """Read the file of a NAR, and write the NAR encoded.
+    """Read the file of a NAR, and write the NAR in another compression.
 
-    Raises Corrupt if it is damaged, TooDear if to read it takes too much memory.
+    Raises Corrupt if the file is damaged, TooDear if to read it takes too much memory.
 
-    :param max_size: see `NarDigest`, as for `listing`.
+    :param max_size: see `NarDigest`.
+    :param listing: see `NarDigest`.
     """
     digest, size = FileDigest(), 0
     nar = NarDigest(
@@ -76,5 +77,5 @@ def prove(written: Iterable[bytes], nar_hash: Hash) -> tuple[Hash, int]:
         digest.feed(piece)
         nar.feed(piece)
     if nar.finish()[0] != nar_hash:
-        raise Corrupt("does not hold what was written into it")
+        raise Corrupt("the new file does not contain the NAR that was written into it")
     return digest.finish(), size
