@@ -3,9 +3,9 @@
     decoder("xz").feed(data) -> pieces ... .finish()
     encoder("zstd").feed(data) -> bytes ... .finish() -> bytes
 
-Decoders are for data from strangers: memory and the size of each piece are bounded, and every
-fault of the data raises `Corrupt`, also truncation and trailing bytes. lzip and the rarer
-compressions of Nix are passed on unread; no library of repute decodes them.
+Decoders are for data from untrusted sources: they limit memory and the size of each piece. Every
+fault of the data raises Corrupt, also truncation and trailing bytes. ncps passes lzip and the rarer
+compressions of Nix on without decoding; no well-kept library decodes them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Codec(Protocol):
 
     @property
     def encoder(self) -> Callable[[int | None], Encoder]:
-        """Return a fresh encoder of the level given, or of a middling one."""
+        """Return a fresh encoder of this level; None: a medium one."""
 
 
 CODECS: Final[Mapping[str, str]] = {
@@ -51,30 +51,32 @@ CODECS: Final[Mapping[str, str]] = {
     "gzip": "ncps.codec.gzip",
     "lz4": "ncps.codec.lz4",
 }
-"""The modules of the compressions that can be read and written, by their names in narinfos. Each is
-imported when it is used, since it brings a library."""
+"""The modules of the supported compressions, by their names in narinfos.
+
+Each is imported when it is first used, because it imports a library.
+"""
 
 
 def is_supported(compression: str) -> bool:
-    """Whether NARs of this compression can be looked into."""
+    """Return whether ncps can decompress NARs of this compression."""
     return compression in CODECS
 
 
 def decoder(compression: str) -> Decoder:
-    """Return a fresh decoder. Raises Refused if this compression cannot be looked into."""
+    """Return a fresh decoder. Raises Refused if this compression is not supported."""
     return _codec(compression).decoder()
 
 
 def encoder(compression: str, level: int | None = None) -> Encoder:
-    """Return a fresh encoder. Raises Refused if this compression cannot be written.
+    """Return a fresh encoder. Raises Refused if this compression is not supported.
 
-    :param level: in the compression's own scale; None: a middling one.
+    :param level: in the compression's own scale; None: a medium one.
     """
     return _codec(compression).encoder(level)
 
 
 def import_all() -> None:
-    """Import the modules of all compressions, so that no NAR waits for that."""
+    """Import the modules of all compressions, so that no NAR waits for an import."""
     for compression in CODECS:
         _codec(compression)
 

@@ -8,11 +8,11 @@ import brotli
 
 from ncps.codec.stream import Data, Decoder, Decompressor, Encoder, StreamDecoder, StreamEncoder
 
-_QUALITY: Final = 5  # the library's own 11 is for things compressed once and read a million times
+_QUALITY: Final = 5  # the library's default, 11, is for files that are read a million times
 
 
 class _Stream(Decompressor):
-    """Brotli's decompressor in the shape of the standard library's."""
+    """An adapter of Brotli's decompressor to the interface of the standard library."""
 
     unused_data = b""  # bytes after the end make `process` fail
 
@@ -33,7 +33,7 @@ class _Stream(Decompressor):
 
 
 class _Compressor:
-    """Brotli's compressor in the shape of the standard library's."""
+    """An adapter of Brotli's compressor to the interface of the standard library."""
 
     def __init__(self, quality: int) -> None:
         self._brotli = brotli.Compressor(quality=quality)

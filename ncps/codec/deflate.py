@@ -1,6 +1,6 @@
-"""Content-Encoding ``deflate``: zlib's format (RFC 1950), or what is inside of it (RFC 1951).
+"""Content-Encoding ``deflate``: zlib's format (RFC 1950), or the data inside it (RFC 1951).
 
-Servers send either, so the first two bytes decide. No NAR is stored that way.
+Servers send either, so the first two bytes decide. No NAR has this compression.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Stream(Decompressor):
 
 
 def _window(head: bytes) -> int:
-    """Return the window bits for zlib, of the format that begins so."""
+    """Return zlib's window bits for data that begin with these bytes."""
     is_zlib = head[0] & 0x0F == 8 and int.from_bytes(head[:2], "big") % 31 == 0
     return zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
 

@@ -1,4 +1,4 @@
-"""Encodings of bodies that clients send: the values of Content-Encoding, and how to undo them."""
+"""Encodings of bodies from clients: the values of Content-Encoding, and their decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMPRESSIONS: Final = {
     "gzip": "gzip",
     "identity": "",
     "lz4": "lz4",
-    "none": "",  # not of HTTP; Nix 2.34 sends it for narinfo-compression=none
+    "none": "",  # not in HTTP; Nix 2.34 sends it for narinfo-compression=none
     "x-gzip": "gzip",
     "xz": "xz",
     "zstd": "zstd",
@@ -25,9 +25,9 @@ KNOWN: Final = "br, bzip2, gzip, lz4, xz, zstd"
 
 
 def compression_in(encoding: str) -> str:
-    """Return the compression that a Content-Encoding stands for; empty for none.
+    """Return the compression of a Content-Encoding; empty for none.
 
-    Raises UnknownEncoding if ncps cannot undo it.
+    Raises UnknownEncoding if ncps cannot decode it.
     """
     found = _COMPRESSIONS.get(encoding.strip().lower())
     if found is None:
@@ -36,9 +36,9 @@ def compression_in(encoding: str) -> str:
 
 
 def decoded(data: bytes, encoding: str, most: int) -> bytes:
-    """Undo a Content-Encoding. May take CPU time.
+    """Decode a Content-Encoding. May take CPU time.
 
-    Raises UnknownEncoding if that is none of ours, Malformed if the data are not in it, TooLarge if
+    Raises UnknownEncoding if it is not supported, Malformed if the data do not have it, TooLarge if
     they become more than `most` bytes.
     """
     compression = compression_in(encoding)

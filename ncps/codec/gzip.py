@@ -7,11 +7,11 @@ from typing import Final
 
 from ncps.codec.stream import Data, Decoder, Decompressor, Encoder, StreamDecoder, StreamEncoder
 
-_GZIP: Final = 16 + zlib.MAX_WBITS  # zlib's way to say: expect and write gzip's head and tail
+_GZIP: Final = 16 + zlib.MAX_WBITS  # makes zlib read and write gzip's head and tail
 
 
 class _Member(Decompressor):
-    """zlib's decompressor in the shape of its siblings: it leaves unread input to the caller."""
+    """An adapter of zlib's decompressor, which leaves unread input to its caller."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(_GZIP)

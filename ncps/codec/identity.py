@@ -8,7 +8,7 @@ from ncps.codec.stream import PIECE, Data, Decoder, Encoder
 
 
 class Identity(Decoder):
-    """Hands data on, in bounded pieces; any end is a good end."""
+    """A decoder that returns its data in bounded pieces; the file may end anywhere."""
 
     def feed(self, data: Data) -> Iterator[bytes]:
         if isinstance(data, bytes) and len(data) <= PIECE:
@@ -24,7 +24,7 @@ class Identity(Decoder):
 
 
 class IdentityEncoder(Encoder):
-    """Hands data on."""
+    """An encoder that returns its data."""
 
     def feed(self, data: Data) -> bytes:
         return bytes(data)
@@ -34,10 +34,10 @@ class IdentityEncoder(Encoder):
 
 
 def decoder() -> Decoder:
-    """Return a decoder that only cuts."""
+    """Return a decoder that only cuts data into pieces."""
     return Identity()
 
 
 def encoder(level: int | None = None) -> Encoder:
-    """Return an encoder that does nothing; `level` means nothing to it."""
+    """Return an encoder that returns its data; `level` is ignored."""
     return IdentityEncoder()

@@ -8,7 +8,7 @@ from ncps.codec.stream import Data, Decoder, Decompressor, Encoder, StreamDecode
 
 
 class _Frame(Decompressor):
-    """The library's decompressor, whose `unused_data` is None where its siblings' is empty."""
+    """An adapter of the library's decompressor, whose `unused_data` is None instead of empty."""
 
     def __init__(self) -> None:
         self._lz4 = lz4.frame.LZ4FrameDecompressor()
@@ -31,7 +31,7 @@ class _Frame(Decompressor):
 
 
 class _Compressor:
-    """The library's compressor, which writes the head of the frame when asked to begin."""
+    """An adapter of the library's compressor, whose `begin` returns the head of the frame."""
 
     def __init__(self, level: int) -> None:
         self._lz4 = lz4.frame.LZ4FrameCompressor(compression_level=level)

@@ -1,4 +1,4 @@
-"""The first bytes of compressed files, by which a file tells its compression."""
+"""The first bytes of compressed files, which show their compression."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST: Final = max(map(len, _HEADS))
 
 
 def compression_of(head: bytes) -> str | None:
-    """Return the compression of a file that begins so; None if no head fits, as for Brotli."""
+    """Return the compression of a file that begins with these bytes; None if unknown (Brotli)."""
     for known, compression in _HEADS.items():
         if head.startswith(known):
             return compression

@@ -1,4 +1,4 @@
-"""Ratio: bounds the bytes that little input may become, where no size is known."""
+"""Ratio: limits the bytes that compressed data may become if no size is known."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 from ncps.errors import Corrupt
 
 ALLOWANCE: Final = 64 * 1024 * 1024
-"""Bytes that any input may become: what begins with zeros is no bomb yet."""
+"""Bytes that any input may become: data that begin with zeros need not be a bomb."""
 
 USUAL: Final = 1000
-"""Software shrinks to a third or a tenth; an empty disk image to a ten-thousandth and less."""
+"""Software shrinks to a third or a tenth; an empty disk image to a ten-thousandth or less."""
 
 
 def most(size: int, ratio: int) -> int:
@@ -20,9 +20,9 @@ def most(size: int, ratio: int) -> int:
 
 
 class Ratio:
-    """Follows one decompression.
+    """The counters of one decompression.
 
-    :param limit: bytes out for one byte in.
+    :param limit: decompressed bytes for one compressed byte, at most.
     :param reached: called when there are more.
     """
 
@@ -33,11 +33,11 @@ class Ratio:
         self._given = 0
 
     def took(self, size: int) -> None:
-        """Count bytes in; before those they become."""
+        """Count compressed bytes; call this before `gave` for them."""
         self._taken += size
 
     def gave(self, size: int) -> None:
-        """Count bytes out. Raises Corrupt if there are too many."""
+        """Count decompressed bytes. Raises Corrupt if there are too many."""
         self._given += size
         if self._given > most(self._taken, self._limit):
             self._reached()

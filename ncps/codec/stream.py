@@ -1,10 +1,9 @@
-"""The shapes that all codecs share, and decoding of streams laid end to end.
+"""The interfaces of all codecs, and the decoding of several streams in one file.
 
-The decompressors of the standard library agree on one protocol (`decompress` with a bound on what
-comes out, `eof`, `needs_input`, `unused_data`), and the others are wrapped in the same interface.
-On top of it a `StreamDecoder` adds what they all leave to the caller: one compressed stream may
-follow another in one file, data may end too early, something else may follow the end, and a
-kilobyte may stand for a gigabyte.
+The decompressors of the standard library have one interface (`decompress` with a limit of the
+output, `eof`, `needs_input`, `unused_data`), and adapters give it to the others. `StreamDecoder`
+handles the cases that they leave to their caller: one stream may follow another in a file, the file
+may end too early, other data may follow the end, and a kilobyte may become a gigabyte.
 """
 
 from __future__ import annotations
@@ -15,42 +14,42 @@ from typing import Final, Protocol
 from ncps.errors import Corrupt
 
 PIECE: Final = 128 * 1024
-"""About how many bytes a decoder lets out at a time; never more than twice as many."""
+"""Bytes of a decoder's output piece, about; never more than twice this."""
 
 SLICE: Final = 32 * 1024
-"""Compressed bytes that are decoded in one go: bounds the bytes copied between streams."""
+"""Compressed bytes of one step; limits the bytes that are copied between streams."""
 
 _NO_MEMORY: Final = ("not enough memory", "ERROR_allocation_failed", "Error -4 while")
-"""Messages of libzstd, liblz4 and zlib that stand for MemoryError."""
+"""Messages of libzstd, liblz4 and zlib that mean MemoryError."""
 
 _TOO_MUCH: Final = "Memory usage limit exceeded"
-"""The message of liblzma if the data need more memory than it is allowed."""
+"""The message of liblzma if the data need more memory than its limit."""
 
 Data = bytes | memoryview
 
 
 class TooDear(Corrupt):
-    """The data may be right, but decompressing them takes more memory than the limit."""
+    """The data may be right, but to decompress them takes more memory than the limit."""
 
 
 class Decoder(Protocol):
-    """Turns a compressed file, fed in pieces of any size, into the bytes it stands for.
+    """A decoder of a compressed file that is fed in pieces of any size.
 
-    Raises Corrupt if the data is wrong; the decoder is of no use after that.
+    It raises Corrupt if the data are wrong, and cannot be used after that.
     """
 
     def feed(self, data: Data) -> Iterator[bytes]:
-        """Decode `data`: yield pieces of at most 256 KiB, however far it expands.
+        """Decode `data`: yield any number of pieces of at most 256 KiB.
 
-        The iterator does the work, and must be consumed to its end before more data is fed.
+        The iterator does the work; consume it to its end before the next call.
         """
 
     def finish(self) -> None:
-        """Say that the file has ended. Raises Corrupt if it ends too early."""
+        """End the file. Raises Corrupt if it is not complete."""
 
 
 class Encoder(Protocol):
-    """Compresses a file fed in pieces of any size."""
+    """An encoder of a file that is fed in pieces of any size."""
 
     def feed(self, data: Data) -> bytes:
         """Take `data` in and return what is ready."""
@@ -60,10 +59,10 @@ class Encoder(Protocol):
 
 
 class Decompressor(Protocol):
-    """The protocol of `lzma.LZMADecompressor` and its likes, for one stream.
+    """The interface of `lzma.LZMADecompressor` and similar classes, for one stream.
 
-    :ivar eof: the end of the stream was reached and all of its output handed out.
-    :ivar needs_input: more output takes more input.
+    :ivar eof: whether the stream has ended and all its output was returned.
+    :ivar needs_input: whether more output needs more input.
     :ivar unused_data: the input after the end of the stream.
     """
 
@@ -77,15 +76,15 @@ class Decompressor(Protocol):
     def unused_data(self) -> bytes: ...
 
     def decompress(self, data: Data, max_length: int) -> bytes:
-        """Take `data` in, after what is left from before; return at most `max_length` bytes."""
+        """Decode the input that is left and then `data`; return at most `max_length` bytes."""
 
 
 class StreamDecoder(Decoder):
-    """Decodes a file of one compressed stream or several.
+    """A decoder of a file with one compressed stream or several.
 
     :param name: of the compression, for messages.
     :param begin: makes the decompressor of the next stream.
-    :param faults: the error that such a decompressor raises for bad data.
+    :param faults: the error that this decompressor raises for bad data.
     :param may_repeat: whether one stream may follow another.
     :param padding: zero bytes after a stream are padding if their number is a multiple of this; 0:
         they are data.
@@ -136,7 +135,7 @@ class StreamDecoder(Decoder):
                 data = self._stream.unused_data
                 self._stream = None
             elif self._stream.needs_input and len(piece) < PIECE:
-                return  # a full piece may hide more (Brotli counts only unread input)
+                return  # else more output may follow (Brotli counts only unread input)
 
     def _without_padding(self, data: Data) -> Data:
         if not (self._padding and self._has_begun):
@@ -165,7 +164,7 @@ class StreamDecoder(Decoder):
 
 
 class Compressor(Protocol):
-    """The protocol of `lzma.LZMACompressor` and its likes."""
+    """The interface of `lzma.LZMACompressor` and similar classes."""
 
     def compress(self, data: Data, /) -> bytes:
         """Take `data` in and return what is ready."""
@@ -175,7 +174,7 @@ class Compressor(Protocol):
 
 
 class StreamEncoder(Encoder):
-    """Encodes a file as one stream of a compressor."""
+    """An encoder of a file as one stream of a compressor."""
 
     def __init__(self, compressor: Compressor) -> None:
         self._compressor = compressor

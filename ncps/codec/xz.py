@@ -1,7 +1,7 @@
 """Compression ``xz``, and the older .lzma container, through liblzma.
 
-The format lets streams follow each other, with zero bytes in multiples of four between them and
-at the end (The .xz File Format 1.2.1, section 2.2).
+In this format streams may follow each other, with zero bytes in multiples of four after each
+(The .xz File Format 1.2.1, section 2.2).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from ncps.codec.stream import Decoder, Decompressor, Encoder, StreamDecoder, StreamEncoder
 
 MEMORY_LIMIT: Final = 256 * 1024 * 1024
-"""Bytes a stream may make liblzma use; `xz -9` takes 65 MiB."""
+"""Bytes of memory that liblzma may use for a stream; `xz -9` needs 65 MiB."""
 
 
 def _begin() -> Decompressor:

@@ -1,7 +1,7 @@
 """Compression ``zstd``: read by the module of Python 3.14 or its backport, written by `zstandard`.
 
-Frames may follow each other, and skippable frames may lie between them (RFC 8878, section 3).
-Only the former bounds what it lets out and tells a cut file (D18).
+Frames may follow each other, and skippable frames may lie between them (RFC 8878, section 3). Only
+the module for reading limits its output and detects a cut file (D18).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ else:  # pragma: no cover
     from backports import zstd
 
 WINDOW_LOG: Final = 27
-"""The largest window, 128 MiB, is that of `zstd --long` and of Nix; a decoder allocates it."""
+"""The largest window, 128 MiB, as in `zstd --long` and Nix; a decoder allocates it."""
 
 
 def _begin() -> Decompressor:
@@ -32,8 +32,8 @@ def decoder() -> Decoder:
 def encoder(level: int | None = None, *, threads: int = 0, is_long: bool = False) -> Encoder:
     """Return an encoder of .zst files; levels go from 1 to 22, and below 0 for speed.
 
-    :param threads: that compress beside the caller's; 0: none.
-    :param is_long: whether to look for repetitions in the whole of the largest window.
+    :param threads: number of threads that compress beside the caller's.
+    :param is_long: whether to search for repetitions in the whole of the largest window.
     """
     import zstandard  # noqa: PLC0415 - a daemon only reads
 
