@@ -1,4 +1,4 @@
-"""Reads of one row by its key, which one statement can make for many keys as well."""
+"""Reads of one row by its key, and of many rows by their keys in one statement."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ V = TypeVar("V")
 
 @frozen(eq=False)
 class KeyedRead(Generic[K, V]):
-    """How values are read by their keys.
+    """The two functions that read values by their keys.
 
-    :param rows: `(txn, keys) -> row by key`, in one statement; a key without a row is left out.
-    :param value: makes the value of a row. It raises what the caller of that one key is to get.
+    :param rows: `(txn, keys) -> row by key`, in one statement; omits a key without a row.
+    :param value: makes the value of a row. Only the caller of that key gets the error it raises.
     """
 
     rows: Callable[[Any, Sequence[K]], Mapping[K, Any]]
@@ -28,7 +28,7 @@ class KeyedRead(Generic[K, V]):
         return None if row is None else self.value(row)
 
     def some(self, txn: Any, keys: Sequence[K]) -> dict[K, V | BaseException]:
-        """Read the values of some keys; the error of a row is that of its key alone."""
+        """Read the values of some keys; the error of a row stands in the place of its value."""
         return {key: self._outcome(row) for key, row in self.rows(txn, keys).items()}
 
     def _outcome(self, row: Any) -> V | BaseException:
@@ -39,7 +39,7 @@ class KeyedRead(Generic[K, V]):
 
 
 def list_of(keys: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """Return the list after `IN` for some keys, and its parameters.
+    """Return the SQL list after `IN` for some keys, and its parameters.
 
     The last key is repeated until their number is a power of two, so that a server has few
     statements to prepare. Raises ValueError if there are no keys.

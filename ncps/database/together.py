@@ -1,7 +1,7 @@
 """Writes that share one transaction: a commit and a sync cost the same for one as for many.
 
-Each write is a savepoint, so the error of one takes back that one alone. If the engine itself has
-taken back the transaction, as SQLite does where the disk is full, all of them have failed.
+Each write has a savepoint, so an error rolls back its own write only. If the engine itself has
+rolled back the transaction, as SQLite does when the disk is full, all writes have failed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from ncps.database.dialects.base import Transaction
 
 @frozen
 class Write:
-    """A function that writes, and whether its rows must survive a loss of power at once.
+    """A function that writes.
 
     :param function: None: the caller has written already, and waits for the sync.
+    :param is_settled: whether its rows must be on the disk before its caller continues.
     """
 
     function: Callable[[Transaction], Any] | None
@@ -28,13 +29,12 @@ class Write:
 def write_together(
     connection: Any, txn: Transaction, writes: Sequence[Write], seen: Callable[[Exception], object]
 ) -> list[Any]:
-    """Make writes in the transaction that has begun; blocks.
+    """Make writes in the open transaction, blocking; return the result or the error of each.
 
-    Return the result of each, or its error. Raises the error of a write that is alone, and an error
-    after which the engine has no transaction any more.
+    Raises the error of a single write, and an error after which the engine has no transaction.
 
-    :param connection: whose attribute `in_transaction` says whether it has a transaction.
-    :param seen: told each error that is returned; may raise another one, of all writes.
+    :param connection: has an attribute `in_transaction`.
+    :param seen: called with each error that is returned; if it raises, all writes have failed.
     """
     if len(writes) == 1:
         (write,) = writes

@@ -1,18 +1,18 @@
-"""The nursery: a process from which workers are forked, so that they share the memory of imports.
+"""The nursery: a process that forks the workers, so that they share the memory of imports.
 
     supervisor --asks--> nursery --forks--> a process that ends at once --forks--> worker
 
-The nursery is forked before anything runs: it has imported the program, and has no reactor, no
-thread, and no file but its end of a socket. A worker that is forked from it imports nothing, and
-the kernel copies a page of its memory only when one of the two writes to it.
+The supervisor forks the nursery before it starts a reactor. The nursery has imported the program,
+and has no reactor, no thread, and no file but its end of a socket. A worker that it forks imports
+nothing, and the kernel copies a page of memory only when one of the two processes writes to it.
 
-The process in between ends at once, so that the worker becomes a child of the supervisor, which is
+The process in between ends immediately, so the worker becomes a child of the supervisor, which is
 its subreaper (prctl(2)). So the supervisor waits for its workers as for any other child, and no
-worker is lost if the nursery ends: then workers are started as programs of their own.
+worker is lost if the nursery ends. From then on the supervisor starts workers as programs.
 
-A question is a packet: the plan of a worker, with the descriptors that it inherits, in the order of
-their numbers. The answer is the process id of the worker, or the negative errno of a fork that
-failed. The nursery ends when no process has the other end of the socket any more.
+A question is a packet: the plan of a worker, with the descriptors that the worker inherits, in the
+order of their numbers. The answer is the process id of the worker, or the negative errno of a fork
+that failed. The nursery ends when no process has the other end of the socket any more.
 """
 
 from __future__ import annotations
@@ -35,58 +35,58 @@ from ncps.settings.schema.tree import Settings
 
 NAME: Final = "ncps nursery"
 ANSWER_S: Final = 10.0
-"""Seconds that the supervisor waits for a fork; it does nothing else meanwhile."""
+"""Seconds that the supervisor waits for a fork; it does nothing else in that time."""
 MOST_DESCRIPTORS: Final = 253
 """Descriptors in one packet, at most (unix(7), SCM_RIGHTS)."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LONGEST: Final = 128 * 1024
-_DOOR: Final = 3
+_SOCKET: Final = 3
 _BLOCKED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""A terminal, or systemd, may send these to all processes at once. The supervisor decides.
+"""Signals that a terminal or systemd may send to all processes at the same time.
 
-The nursery blocks them, and does not ignore them: what the supervisor sends to a worker that is not
-ready for it yet waits, and is not lost.
+Only the supervisor acts on them. The nursery does not ignore but block them, so a signal from the
+supervisor waits until the new worker can handle it.
 """
 _OF_SYSTEMD: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _OF_SOCKETS: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 class NoNursery(Exception):
-    """The nursery cannot be asked: there is none, or it has ended, or it gave no answer in time."""
+    """There is no nursery, or it has ended, or it gave no answer in time."""
 
 
 class Nursery:
-    """The supervisor's end.
+    """The nursery as the supervisor sees it.
 
-    :param door: its socket; None if there is no nursery.
+    :param connection: the socket to the nursery; None if there is no nursery.
     :ivar pid: process id of the nursery; 0 if there is none.
     """
 
-    def __init__(self, door: socket.socket | None = None, pid: int = 0) -> None:
+    def __init__(self, connection: socket.socket | None = None, pid: int = 0) -> None:
         self.pid = pid
-        self._door = door
-        if door is not None:
-            door.settimeout(ANSWER_S)
+        self._connection = connection
+        if connection is not None:
+            connection.settimeout(ANSWER_S)
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked."""
-        return self._door is not None
+        """Whether there is a nursery that can fork."""
+        return self._connection is not None
 
     def fork(self, plan: str, fds: Sequence[int]) -> int:
-        """Have a worker forked; return its process id. It is a child of this process.
+        """Make the nursery fork a worker; return its process id. It is a child of this process.
 
-        Raises NoNursery if the nursery cannot be asked, OSError if the fork fails.
+        Raises NoNursery if the nursery does not answer, OSError if the fork fails.
 
         :param fds: the descriptors of the worker, from 0 on.
         """
-        if self._door is None or len(fds) > MOST_DESCRIPTORS:
+        if self._connection is None or len(fds) > MOST_DESCRIPTORS:
             raise NoNursery
         try:
-            socket.send_fds(self._door, [plan.encode()], fds)
-            answer = int(self._door.recv(_LONGEST))
+            socket.send_fds(self._connection, [plan.encode()], fds)
+            answer = int(self._connection.recv(_LONGEST))
         except (OSError, ValueError) as error:
-            self.close()  # a late answer would be taken for that to the next question
+            self.close()  # a late answer would count as the answer to the next question
             raise NoNursery from error
         if answer <= 0:
             raise OSError(-answer, os.strerror(-answer))
@@ -94,13 +94,13 @@ class Nursery:
 
     def close(self) -> None:
         """Let the nursery end; idempotent."""
-        door, self._door = self._door, None
-        if door is not None:
-            door.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 def adapters_of(settings: Settings) -> list[str]:
-    """Return the modules that workers import because of these settings."""
+    """Return the names of modules that workers with these settings import."""
     cache = settings.cache
     found = []
     if cache.storage.local is None:
@@ -116,7 +116,7 @@ def adapters_of(settings: Settings) -> list[str]:
 
 
 def import_adapters(settings: Settings) -> None:
-    """Import them before the fork; the check of the start tells which packages are missing."""
+    """Import these modules before the fork; the checks at the start report missing packages."""
     for name in adapters_of(settings):
         with suppress(ImportError):
             named(name)
@@ -125,15 +125,15 @@ def import_adapters(settings: Settings) -> None:
 def begin() -> Nursery | None:
     """Fork a nursery; return it in this process, and None in each worker that is forked from it.
 
-    This process must have neither a second thread nor a reactor. Where it cannot fork, or cannot be
-    a subreaper, its nursery is one that cannot be asked.
+    This process must have neither a second thread nor a reactor. If it cannot fork, or cannot be a
+    subreaper, the returned nursery raises NoNursery for each fork.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is None or prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         return Nursery()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
-            stream.flush()  # else each worker would write what waits there
+            stream.flush()  # else each worker would write the buffered text again
     us = os.getpid()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     heard = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
@@ -153,41 +153,44 @@ def begin() -> Nursery | None:
     try:
         _fork_workers(theirs)
         _hear(heard)
-    except BaseException:  # noqa: BLE001 - whatever it is, this process must not run on as another
+    except BaseException:  # noqa: BLE001 - a copy of the supervisor must never run on
         os._exit(1)
     return None
 
 
 def _fork_workers(theirs: socket.socket) -> None:
-    """Be the nursery; return in each worker."""
+    """Run the loop of the nursery; return in each worker."""
     call_process(NAME)
-    os.dup2(theirs.detach(), _DOOR)
-    os.closerange(_DOOR + 1, _limit())
-    door = socket.socket(fileno=_DOOR)
+    os.dup2(theirs.detach(), _SOCKET)
+    os.closerange(_SOCKET + 1, _limit())
+    connection = socket.socket(fileno=_SOCKET)
     while True:
-        question, fds, flags, _ = socket.recv_fds(door, _LONGEST, MOST_DESCRIPTORS)
+        question, fds, flags, _ = socket.recv_fds(connection, _LONGEST, MOST_DESCRIPTORS)
         if not question:
             os._exit(0)
         if flags & socket.MSG_CTRUNC:  # a worker without a lock or a listener must not begin
             for fd in fds:
                 os.close(fd)
-            door.send(str(-EMFILE).encode())
+            connection.send(str(-EMFILE).encode())
             continue
         read, write = os.pipe()
         answer = _forked(read, write)
         if answer is None:
-            door.detach()
+            connection.detach()
             os.close(write)
             os.read(read, 1)  # until this process is a child of the supervisor
             _become_worker(question.decode(), fds)
             return
         for fd in (*fds, read, write):
             os.close(fd)
-        door.send(str(answer).encode())
+        connection.send(str(answer).encode())
 
 
 def _forked(read: int, write: int) -> int | None:
-    """Fork a process by way of another; return its process id, a negative errno, or None in it."""
+    """Fork a process by way of another; return its process id, a negative errno, or None.
+
+    None is returned in the new process.
+    """
     told, tell = os.pipe()
     try:
         between = os.fork()
@@ -214,8 +217,8 @@ def _forked(read: int, write: int) -> int | None:
 
 
 def _become_worker(plan: str, fds: Sequence[int]) -> None:
-    """Have the descriptors and the environment of a worker that was started as a program."""
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, len(fds) + _DOOR) for fd in fds]
+    """Set the descriptors and the environment as for a worker that was started as a program."""
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, len(fds) + _SOCKET) for fd in fds]
     for number, fd in enumerate(high):
         os.dup2(fd, number)
     os.closerange(len(fds), _limit())
@@ -226,7 +229,7 @@ def _become_worker(plan: str, fds: Sequence[int]) -> None:
 
 
 def _hear(mask: Iterable[int]) -> None:
-    """Let a worker be told to end, also by a signal that came since it was forked.
+    """Unblock the signals of a worker; a SIGTERM that came since the fork ends it.
 
     :param mask: the signals that were blocked before the nursery was made.
     """
@@ -237,19 +240,19 @@ def _hear(mask: Iterable[int]) -> None:
 
 
 def worker_environment(environ: Mapping[str, str], plan: str) -> dict[str, str]:
-    """Return the environment of a worker, which does not talk to systemd itself."""
+    """Return the environment of a worker; variables of systemd are for the supervisor only."""
     found = {k: v for k, v in environ.items() if k not in {*_OF_SYSTEMD, *_OF_SOCKETS}}
     return found | {WORKER: plan}
 
 
 def call_process(name: str) -> None:
-    """Give this process a name of at most 15 bytes among the processes, where Linux can."""
+    """Set the name of this process in process lists, at most 15 bytes, where Linux can."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(name, encoding="ascii")
 
 
 def _limit() -> int:
-    """Return the number above all descriptors of this process."""
+    """Return a number above all descriptors of this process."""
     try:
         return max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 1
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Transcoder: has NARs transcoded by processes of the lowest priority, one for each."""
+"""Transcoder: starts a process for each NAR that is to be transcoded."""
 
 from __future__ import annotations
 
@@ -26,50 +26,51 @@ from ncps.nix.hashes import Hash
 from ncps.ports import Body, Order, Transcoded, Transcoder
 
 NICE: Final = 19
-"""Niceness of a process that no client waits for; the lowest priority there is."""
+"""Niceness of a process that no client waits for: the lowest priority."""
 TARGET: Final = 3
 """Descriptor of the new file in the process."""
 SPARE_S: Final = 900.0
-"""Seconds that a process may take besides those for the bytes: it may get no processor for long."""
+"""Seconds that a process may wait for a processor, beside the time for the bytes."""
 SLOWEST: Final = 250_000
-"""Bytes of a NAR that are transcoded in a second, at least."""
+"""Bytes of a NAR that a process must transcode in a second, at least."""
 LONGEST: Final = 64 * 1024
-"""Bytes that a process may say."""
+"""Bytes of each output of a process that are read, at most."""
 
 _GENTLE: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals that say nothing of the NAR: all processes of a terminal or a service get them."""
+"""Signals that say nothing about the NAR: all processes of a terminal or a service get them."""
 
 _ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "LANG", "LC_ALL", "LOCALE_ARCHIVE")
-"""Variables that are passed on; others may be secrets."""
+"""Environment variables for the process; the others may be secrets."""
 
 
 @implementer(IPushProducer)
 class _Child(ProcessProtocol):
-    """A process at work.
+    """A process that transcodes.
 
-    :ivar ended: set at its end, to the exit code; negative for a signal.
-    :ivar said: the text that it wrote.
+    :ivar ended: set to the exit code when the process has ended; negative for a signal.
+    :ivar output: the bytes of its standard output.
+    :ivar errors: the bytes of its standard error.
     """
 
     transport: Any
 
     def __init__(self) -> None:
         self.ended: Future[int] = Future()
-        self.said = bytearray()
-        self.complaint = bytearray()
+        self.output = bytearray()
+        self.errors = bytearray()
         self._wakeup = Wakeup()
         self._is_paused = False
 
     def outReceived(self, data: bytes) -> None:
         """See `ProcessProtocol`."""
-        self.said += data[: LONGEST - len(self.said)]
+        self.output += data[: LONGEST - len(self.output)]
 
     def errReceived(self, data: bytes) -> None:
         """See `ProcessProtocol`."""
-        self.complaint += data[: LONGEST - len(self.complaint)]
+        self.errors += data[: LONGEST - len(self.errors)]
 
     def inConnectionLost(self) -> None:
-        """See `ProcessProtocol`: it reads no more."""
+        """See `ProcessProtocol`: the process reads no more."""
         self.resumeProducing()
 
     def processEnded(self, reason: Failure) -> None:
@@ -93,7 +94,7 @@ class _Child(ProcessProtocol):
         self.resumeProducing()
 
     async def feed(self, source: Body) -> None:
-        """Send it the bytes of a body, as fast as it takes them. Raises what the body raises."""
+        """Send the process the bytes of a body at its pace. Raises the errors of the body."""
         self.transport.registerProducer(self, True)
         async for chunk in source:
             if self.ended.is_set or 0 not in self.transport.pipes:
@@ -106,15 +107,15 @@ class _Child(ProcessProtocol):
             self.transport.closeStdin()
 
     def kill(self) -> None:
-        """End it now, if it has not ended."""
+        """Kill the process if it still runs."""
         with suppress(ProcessExitedAlready):
             self.transport.signalProcess("KILL")
 
 
 class ChildTranscoder(Transcoder):
-    """See `ncps.ports.transcoding`.
+    """A transcoder that runs a process for each NAR; see `ncps.ports.transcoding`.
 
-    :param create: makes the file to write; raises StorageFull or Unavailable.
+    :param create: makes the new file; raises StorageFull or Unavailable.
     """
 
     def __init__(self, reactor: Any, workers: Threads, create: Callable[[], SpoolFile]) -> None:
@@ -170,9 +171,9 @@ async def _result(child: _Child, source: Body) -> int:
 
 
 def _transcoded(file: SpoolFile, child: _Child, code: int) -> Transcoded:
-    """Return what a process said. Raises Corrupt, StorageFull or Unavailable, as it says."""
+    """Parse the output of a process. Raises the Corrupt, StorageFull or Unavailable in it."""
     try:
-        told: dict[str, Any] = json.loads(child.said) if code == 0 else {}
+        told: dict[str, Any] = json.loads(child.output) if code == 0 else {}
         if "error" not in told:
             return Transcoded(
                 file=file,
@@ -184,7 +185,7 @@ def _transcoded(file: SpoolFile, child: _Child, code: int) -> Transcoded:
                 cpu_s=told["cpu_s"],
             )
     except (ValueError, KeyError, Malformed):
-        last = bytes(child.complaint).decode("utf-8", "replace").strip().rpartition("\n")[2]
+        last = bytes(child.errors).decode("utf-8", "replace").strip().rpartition("\n")[2]
         if -code in _GENTLE:
             raise Unavailable("the process that compresses was told to stop") from None
         how = f"signal {-code}" if code < 0 else f"exit code {code}"

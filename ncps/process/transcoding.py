@@ -1,8 +1,8 @@
-"""The process that transcodes one NAR: reads it from its standard input, writes an open file.
+"""The process that transcodes one NAR from its standard input into an open file.
 
-It runs when nobody else wants the processor, has a bound on its memory, and ends with the process
-that has started it: the kernel kills it then, and its input ends besides. Its standard output is
-one line of JSON: the facts, or an error and its kind.
+It runs when no other process needs the processor, and its memory is limited. When the process that
+started it ends, the kernel kills it, and its input ends as well. Its standard output is one line of
+JSON: the facts, or an error and its kind.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ncps.nix.transcode import pieces_of, prove, transcode
 from ncps.storage.os_errors import writing
 
 MEMORY: Final = 1 << 30
-"""Bytes of address space: of Python, one decoder, and one encoder of the highest level."""
+"""Bytes of address space for Python, one decoder, and one encoder of the highest level."""
 MEMORY_OF_THREAD: Final = 256 << 20
-"""The same for each thread that compresses."""
+"""Further bytes for each thread that compresses."""
 LOWEST: Final = 19
-"""The niceness of that."""
+"""The niceness of the lowest priority."""
 _PR_SET_PDEATHSIG: Final = 1
 
 
 def be_humble(nice: int) -> None:
-    """Take a priority; the lowest one runs only when nobody else wants the processor."""
+    """Set the priority; the lowest one runs only when no other process needs the processor."""
     with suppress(OSError):
         os.nice(nice)
     if nice >= LOWEST:
@@ -40,7 +40,7 @@ def be_humble(nice: int) -> None:
 
 
 def be_bounded(threads: int) -> None:
-    """Bound the memory, and end with the parent."""
+    """Limit the memory, and have the kernel kill this process when its parent ends."""
     parent = os.getppid()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -56,7 +56,7 @@ def be_bounded(threads: int) -> None:
 def run(compression: str, target: int, nar_size: int, level: int, threads: int) -> dict[str, Any]:
     """Transcode; return the facts. Raises Corrupt, StorageFull or Unavailable if that fails.
 
-    :param target: descriptor of the file that is written.
+    :param target: descriptor of the new file.
     """
     with writing("the new file"), open(target, "r+b", closefd=False) as new:
         read = transcode(
@@ -82,7 +82,7 @@ def run(compression: str, target: int, nar_size: int, level: int, threads: int) 
 
 
 def main() -> int:
-    """Do it as the arguments say.
+    """Transcode as the arguments say, and print the result.
 
     They are: compression, descriptor of the new file, bytes of the NAR, level, threads, niceness.
     """
@@ -99,7 +99,7 @@ def main() -> int:
     except Unavailable as error:
         told = {"error": "unavailable", "reason": str(error)}
     except MemoryError:
-        told = {"error": "memory", "reason": "it takes more memory than it may have"}
+        told = {"error": "memory", "reason": "it needs more memory than it may use"}
     sys.stdout.write(json.dumps(told))
     sys.stdout.flush()
     return 0

@@ -152,7 +152,7 @@ except nursery.NoNursery:
     def test_one_that_hangs_is_given_up(self) -> None:
         """A nursery that stands still costs `ANSWER_S` once."""
         found = run("""
-keeper._door.settimeout(0.05)
+keeper._connection.settimeout(0.05)
 os.kill(keeper.pid, signal.SIGSTOP)
 try:
     fork()
