@@ -1,1 +1,1 @@
-"""Fetches ahead what a client that walks a closure will ask for next (D6)."""
+"""Fetching ahead: the narinfos and NARs that a client will probably ask for next (D6)."""

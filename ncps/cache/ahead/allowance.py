@@ -22,9 +22,9 @@ class Allowance:
         self._since = clock.seconds()
 
     def take(self, amount: int) -> bool:
-        """Take a part; False, and nothing is taken, if that is more than is left.
+        """Take an amount; take nothing and return False if less than that is left.
 
-        A part that is larger than the whole may be taken when the whole is there, and is owed then.
+        An amount above the whole may be taken when the whole is left; the rest is then owed.
         """
         now = self._clock.seconds()
         come_back = (now - self._since) * self._amount / MINUTE_S

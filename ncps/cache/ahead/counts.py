@@ -1,4 +1,4 @@
-"""Counts: what was fetched ahead, what of it was used, and what was left to clients."""
+"""Counts: how much was fetched ahead, how much of that clients used, and how much was dropped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ncps.nix.narurl import NarKey
 from ncps.observe.metrics import Metrics
 
 MAX_UNUSED: Final = 50_000
-"""Fetched names that no client has asked for, of which it is remembered."""
+"""Names of fetched narinfos and NARs that no client has asked for yet, remembered at most."""
 
 Why = Literal["queue", "allowance", "room", "idle", "failures", "away", "stopped"]
 
 
 class PrefetchCounts:
-    """Counts in the metrics, and remembers what was not used yet; the oldest is forgotten first."""
+    """Counts in the metrics, and remembers the unused names; the oldest is forgotten first."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._fetched = metrics.prefetched
@@ -41,7 +41,7 @@ class PrefetchCounts:
             self._used(_kind(name)).inc()
 
     def dropped(self, why: Why, count: int) -> None:
-        """Count what is left to clients."""
+        """Count things that are not fetched ahead, and why."""
         if count:
             self._dropped(why).inc(count)
 

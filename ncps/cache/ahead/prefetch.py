@@ -1,12 +1,13 @@
 """Prefetch: fetches ahead what a client that walks a closure will ask for next (D6).
 
-When a client asks for a narinfo that is new here, the narinfos of its references are fetched, and
-theirs, level by level; small NARs come with their narinfos, if the policy says so. All of it is a
-guess (see `ncps.aio.guess`): it has places of its own at the upstreams, is bounded in every way,
-and a failure of it costs nobody. A client that asks for what is being fetched joins it.
+When a client asks for a narinfo that is new here, this module fetches the narinfos of its
+references, then the narinfos of their references, and so on. If the policy says so, it fetches
+their small NARs as well. All of these requests are guesses (see `ncps.aio.guess`): they have places
+of their own at the upstreams, each kind has a bound, and a failure costs no client anything. A
+client that asks for a thing while it is being fetched joins that fetch.
 
-Questions of other caches begin nothing, because in a mesh of caches each would guess for the
-guesses of the others.
+Requests of other caches begin nothing: in a mesh of caches, each would guess for the guesses of
+the others.
 """
 
 from __future__ import annotations
@@ -36,12 +37,13 @@ from ncps.observe.tracing.spans import Step
 from ncps.peering import trail
 from ncps.ports import NarRecord
 
-A_TURN: Final = 32
-"""Jobs that are begun in a turn of the reactor: those for things that are here end in it, too."""
+JOBS_PER_TURN: Final = 32
+"""Jobs that one turn of the reactor begins, at most. A job for a thing that is here already ends in
+the same turn."""
 
 
 class Prefetch:
-    """Fetches ahead. Its jobs belong to the tasks of the World."""
+    """Fetches narinfos and NARs ahead. Its jobs belong to the tasks of the World."""
 
     _log = Logger()
 
@@ -64,14 +66,14 @@ class Prefetch:
 
     @property
     def pending(self) -> int:
-        """Things that wait for being fetched, or are being fetched."""
+        """Number of narinfos and NARs that wait to be fetched, or are being fetched."""
         fetching = self._fetching_narinfos + self._fetching_nars
         return self._walks.narinfos + self._walks.nars + fetching
 
     # Questions of clients
 
     def narinfo_asked(self, digest: str, served: ServedNarInfo) -> None:
-        """Take note that a client has got a narinfo; lead on from it if that is of use."""
+        """Note that a client got a narinfo; queue its references if the narinfo is new here."""
         if not self._is_on or trail.current().names:
             return
         walk = self._asked(digest)
@@ -83,13 +85,13 @@ class Prefetch:
                 self._drop("queue", 1)
                 return
         elif served.outcome is Outcome.HIT:
-            return  # its references were come to when it was fetched
+            return  # its references were queued when it was fetched
         walk.failures = 0
-        self._lead_on(walk, served.text, served.nar)
+        self._queue(walk, served.text, served.nar)
         self._fill_soon()  # the client's answer goes first
 
     def asked_again(self, names: Collection[str] | Collection[NarKey]) -> None:
-        """Take note that clients have got narinfos, or asked for NARs."""
+        """Note that clients got narinfos, or asked for NARs."""
         if not self._is_on:
             return
         for name in names:
@@ -100,7 +102,7 @@ class Prefetch:
         return self._walks.asked(name)
 
     def stop(self) -> None:
-        """Begin nothing any more: the process ends. Jobs that run end with its tasks."""
+        """Begin nothing more, because the process ends. Running jobs end with its tasks."""
         self._is_on = False
         soon, self._soon = self._soon, None
         if soon is not None:
@@ -109,8 +111,8 @@ class Prefetch:
 
     # Waiting items
 
-    def _lead_on(self, walk: Walk, text: bytes, nar: NarRecord | None) -> None:
-        """Have the references of a narinfo wait, and its NAR."""
+    def _queue(self, walk: Walk, text: bytes, nar: NarRecord | None) -> None:
+        """Queue the references of a narinfo, and its NAR."""
         self._drop("queue", self._walks.add_narinfos(walk, references_in(text)))
         if nar is None or nar.is_stored or not self._rules.wants_nar(_size(nar)):
             return
@@ -126,8 +128,8 @@ class Prefetch:
         self._fill()
 
     def _fill(self) -> None:
-        """Begin jobs, as many as may run at once."""
-        # A job may end in the turn in which it was begun.
+        """Begin as many jobs as may run at the same time."""
+        # A job calls this at its end, which may come in the turn that begins the job.
         if self._is_filling or not self._is_on:
             return
         self._is_filling = True
@@ -136,22 +138,22 @@ class Prefetch:
             if not self._world.upstreams.is_reachable():
                 self._drop("away", self._walks.end_all())
             begun = 0
-            while begun < A_TURN and self._begin_next():
+            while begun < JOBS_PER_TURN and self._begin_next():
                 begun += 1
-            if begun == A_TURN:
+            if begun == JOBS_PER_TURN:
                 self._fill_soon()
         finally:
             self._is_filling = False
 
     def _begin_next(self) -> bool:
-        """Begin what waits and may be begun, narinfos first; False if there is nothing."""
+        """Begin one waiting job, narinfos first; return False if none waits or none may begin."""
         at_once = self._rules.at_once
         if self._fetching_narinfos < at_once and self._begin_narinfo():
             return True
         return self._fetching_nars < at_once and self._begin_nar()
 
     def _begin_narinfo(self) -> bool:
-        """Begin to fetch a narinfo; False if none waits."""
+        """Begin to fetch a narinfo; return False if none waits."""
         waiting = self._walks.next_narinfo()
         if waiting is None:
             return False
@@ -163,7 +165,7 @@ class Prefetch:
         return True
 
     def _begin_nar(self) -> bool:
-        """Begin to fetch a NAR; False if none waits, or too much is in flight."""
+        """Begin to fetch a NAR; return False if none waits, or too many bytes are in flight."""
         if self._room.is_taken:
             return False
         waiting = self._walks.next_nar()
@@ -184,17 +186,17 @@ class Prefetch:
     # Jobs
 
     async def _narinfo(self, walk: Walk, digest: str) -> None:
-        """Fetch a narinfo, and lead on from it unless its NAR is stored."""
+        """Fetch a narinfo; queue its references and its NAR unless that NAR is stored."""
         try:
             with _step(self._world, digest), trail.following(trail.NO_TRAIL), guessing() as guess:
                 found = await self._narinfos.fetch_ahead(digest)
             if found is None or found[0].nar.is_stored:
-                return  # where a NAR is stored, its references were asked for before
+                return  # a client that fetched this NAR has asked for its references, too
             item, outcome = found
             if outcome is Outcome.MISS and not guess.is_wanted:
                 self._counts.fetched(digest)
             if walk.failures < MAX_FAILURES:
-                self._lead_on(walk, item.text, item.nar)
+                self._queue(walk, item.text, item.nar)
         except NcpsError as error:
             self._failed(walk, f"{digest}.narinfo", error)
         except CancelledError:
@@ -205,7 +207,7 @@ class Prefetch:
             self._fill()
 
     async def _nar(self, walk: Walk, nar: NarRecord, size: int) -> None:
-        """Fetch a NAR, and wait until it is stored, or its download has failed."""
+        """Fetch a NAR; wait until it is stored or its download has failed."""
         try:
             if not await self._room.is_in_store():
                 return
@@ -231,7 +233,7 @@ class Prefetch:
             self._fill()
 
     def _failed(self, walk: Walk, what: str, error: BaseException | None) -> None:
-        """Take note of a failure; end a walk that fails again and again."""
+        """Note a failure; end a walk that has failed `MAX_FAILURES` times."""
         self._log.debug("{what} is not fetched ahead: {reason}", what=what, reason=str(error))
         if isinstance(error, NotFound | AlreadyStored):
             return
@@ -241,10 +243,10 @@ class Prefetch:
 
 
 def _size(nar: NarRecord) -> int | None:
-    """Bytes of the file of a NAR, or of the NAR, if one of them is known."""
+    """Return the size in bytes of a NAR's file, else of the NAR; None if neither is known."""
     return nar.file_size if nar.file_size is not None else nar.nar_size
 
 
 def _step(world: World, what: str) -> Step:
-    """Begin a trace of its own: the request that led here ends before."""
+    """Begin a separate trace, because the request that led here ends before this work does."""
     return Step(world.tracer.begin("prefetch", attributes={"ncps.hash": what}))

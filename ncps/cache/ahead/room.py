@@ -1,4 +1,4 @@
-"""Room: whether a NAR may be fetched ahead beside those of clients, and in the store."""
+"""Room: whether downloads and store have room for a NAR that is fetched ahead."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Final
 from ncps.cache.world import World
 
 MAX_IN_FLIGHT: Final = 16 * 1024 * 1024
-"""Bytes of NARs in flight from which on no further one is begun; the last one may be larger."""
+"""No further NAR is begun while this many bytes are in flight; the last NAR may exceed it."""
 
 
 class NarRoom:
     """The room for NARs that are fetched ahead.
 
     :param most_stored: see `AheadRules`.
-    :param refused: told of each NAR for which there is none.
-    :ivar in_flight: bytes of those that are being fetched.
+    :param refused: called for each NAR that has no room.
+    :ivar in_flight: bytes of the NARs that are being fetched.
     """
 
     def __init__(self, world: World, most_stored: int, refused: Callable[[], object]) -> None:
@@ -28,15 +28,15 @@ class NarRoom:
 
     @property
     def is_taken(self) -> bool:
-        """Whether too much is in flight for a further one."""
+        """Whether too many bytes are in flight to begin another NAR."""
         return self.in_flight >= MAX_IN_FLIGHT
 
     def is_beside_clients(self, size: int) -> bool:
-        """Whether a download of this size would keep none of a client waiting."""
+        """Return whether a download of this size would make no client's download wait."""
         return self._answer(self._admission.has_room_beside(size))
 
     async def is_in_store(self) -> bool:
-        """Whether the store is far enough below its limit for all that is in flight.
+        """Return whether the store has room for all NARs that are in flight.
 
         Raises Unavailable if the catalog cannot tell.
         """

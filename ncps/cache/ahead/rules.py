@@ -1,4 +1,4 @@
-"""Rules: what is fetched ahead, and how much of it."""
+"""Rules: which narinfos and NARs are fetched ahead, and how many of them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ALL: Final = "all"
 
 @frozen(kw_only=True)
 class AheadRules:
-    """The decisions of an operator about what is fetched ahead.
+    """The decisions of an operator about fetching ahead.
 
     :param policy: `OFF`, `NARINFO`, `SMALL` or `ALL`.
-    :param small_size: bytes of a NAR that `SMALL` fetches, at most.
-    :param at_once: narinfos that are fetched at once, at most, and NARs likewise.
-    :param max_queue: paths that wait, at most, and NARs likewise.
+    :param small_size: with `SMALL`, the largest NAR that is fetched, in bytes.
+    :param at_once: narinfos that are fetched at the same time, at most; the same bound for NARs.
+    :param max_queue: paths that wait, at most; the same bound for NARs.
     :param questions: narinfos that are asked for in a minute, at most.
     :param size: bytes of NARs that are fetched in a minute, at most.
-    :param most_stored: bytes in the store above which no NAR is fetched; 0: any number.
+    :param most_stored: no NAR is fetched while the store has more bytes than this; 0: no limit.
     """
 
     policy: str = OFF
@@ -34,7 +34,7 @@ class AheadRules:
     most_stored: int = 0
 
     def wants_nar(self, size: int | None) -> bool:
-        """Whether a NAR of this size, if known, is fetched ahead."""
+        """Return whether a NAR of this size is fetched ahead; not if its size is unknown."""
         if size is None:
             return False
         return self.policy == ALL or (self.policy == SMALL and size <= self.small_size)

@@ -1,10 +1,10 @@
-"""Walks: one for each closure that a client has begun to ask for, and what waits in it.
+"""Walks: one for each closure that a client has begun to ask for, with its waiting items.
 
     a client's miss --> a walk --> references of its narinfo wait --> fetched --> theirs wait ...
                           |
-            any question for something of it keeps it alive
+            any request of a client for one of its items keeps it alive
 
-A path belongs to the walk that came to it first, so that two walks fetch nothing twice.
+A path belongs to the walk that reached it first, so that two walks fetch nothing twice.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ncps.nix.storepath import is_digest
 from ncps.ports import NarRecord
 
 IDLE_S: Final = 15.0
-"""Seconds after which a walk ends, if no client has asked for anything of its closure."""
+"""A walk ends if no client has asked for an item of it for this many seconds."""
 
 REMEMBERED_S: Final = 600.0
-"""Seconds for which a path that was come to is not fetched ahead again."""
+"""Seconds for which a path that a walk has reached is not fetched ahead again."""
 
 MAX_REMEMBERED: Final = 40_000
 MAX_WALKS: Final = 100
@@ -43,10 +43,10 @@ _FIELD: Final = b"\nReferences: "
 class Walk:
     """One walk through a closure.
 
-    :ivar asked_at: when a client last asked for something of it; the clock's seconds.
-    :ivar narinfos: hash parts of paths that wait.
-    :ivar nars: NARs that wait.
-    :ivar failures: fetches of it that failed, other than by an absence.
+    :ivar asked_at: when a client last asked for one of its items; the clock's seconds.
+    :ivar narinfos: hash parts of the paths that wait.
+    :ivar nars: the NARs that wait.
+    :ivar failures: number of failed fetches; an absence is no failure.
     """
 
     asked_at: float
@@ -56,9 +56,10 @@ class Walk:
 
 
 class Walks:
-    """The walks that have something waiting, and the paths that walks have come to.
+    """The walks that have waiting items, and the paths that walks have reached.
 
-    :param max_queue: paths that wait in all walks together, at most, and NARs likewise.
+    :param max_queue: paths that wait in all walks together, at most; the same bound for NARs.
+    :ivar of: the walk that has reached a path or NAR.
     """
 
     def __init__(self, clock: IReactorTime, max_queue: int) -> None:
@@ -71,23 +72,23 @@ class Walks:
 
     @property
     def narinfos(self) -> int:
-        """Paths that wait."""
+        """Number of paths that wait."""
         return sum(len(walk.narinfos) for walk in self._waiting)
 
     @property
     def nars(self) -> int:
-        """NARs that wait."""
+        """Number of NARs that wait."""
         return sum(len(walk.nars) for walk in self._waiting)
 
     def asked(self, name: str | NarKey) -> Walk | None:
-        """Return the walk that came to a path or a NAR, if there is one, and keep it alive."""
+        """Return the walk that reached a path or NAR, and keep it alive; None if there is none."""
         walk = self.of.get(name)
         if walk is not None:
             walk.asked_at = self._clock.seconds()
         return walk
 
     def begin(self, digest: str) -> Walk | None:
-        """Begin a walk at a path; None if there are too many."""
+        """Begin a walk at a path; return None if `MAX_WALKS` have waiting items."""
         if len(self._waiting) >= MAX_WALKS:
             return None
         walk = Walk(self._clock.seconds())
@@ -95,7 +96,7 @@ class Walks:
         return walk
 
     def add_narinfos(self, walk: Walk, digests: Iterable[str]) -> int:
-        """Have paths wait that no walk has come to; return how many had no room."""
+        """Queue the paths that no walk has reached; return how many had no room."""
         room, left_out = self._max_queue - self.narinfos, 0
         for digest in digests:
             if self.of.get(digest) is not None:
@@ -110,7 +111,7 @@ class Walks:
         return left_out
 
     def add_nar(self, walk: Walk, nar: NarRecord) -> bool:
-        """Have a NAR wait that no walk has come to; False if it has no room."""
+        """Queue a NAR that no walk has reached; return False if it has no room."""
         if self.of.get(nar.key) is not None:
             return True
         if self.nars >= self._max_queue:
@@ -121,40 +122,40 @@ class Walks:
         return True
 
     def next_narinfo(self) -> tuple[Walk, str] | None:
-        """Take a path that waits, from each walk in turn."""
+        """Remove and return a waiting path, from each walk in turn; None if no path waits."""
         walk = next((walk for walk in self._waiting if walk.narinfos), None)
         if walk is None:
             return None
         digest = walk.narinfos.popleft()
-        self._had_its_turn(walk)
+        self._put_behind(walk)
         return walk, digest
 
     def next_nar(self) -> tuple[Walk, NarRecord] | None:
-        """Take a NAR that waits, from each walk in turn."""
+        """Remove and return a waiting NAR, from each walk in turn; None if no NAR waits."""
         walk = next((walk for walk in self._waiting if walk.nars), None)
         if walk is None:
             return None
         nar = walk.nars.popleft()
-        self._had_its_turn(walk)
+        self._put_behind(walk)
         return walk, nar
 
-    def _had_its_turn(self, walk: Walk) -> None:
-        """Put a walk behind the others, if something waits in it."""
+    def _put_behind(self, walk: Walk) -> None:
+        """Put a walk behind the others; remove it if nothing waits in it."""
         del self._waiting[walk]
         if walk.narinfos or walk.nars:
             self._waiting[walk] = None
 
     def end_idle(self) -> int:
-        """End the walks of which no client has asked for anything; return how much waited."""
+        """End the walks of which no client asked for an item; return how many items waited."""
         before = self._clock.seconds() - IDLE_S
         return sum(self.end(walk) for walk in list(self._waiting) if walk.asked_at < before)
 
     def end_all(self) -> int:
-        """End all walks; return how much waited in them."""
+        """End all walks; return how many items waited in them."""
         return sum(self.end(walk) for walk in list(self._waiting))
 
     def end(self, walk: Walk) -> int:
-        """End a walk; return how much waited in it. Its paths may be come to again."""
+        """End a walk; return how many items waited in it. Other walks may reach these again."""
         self._waiting.pop(walk, None)
         for digest in walk.narinfos:
             self.of.forget(digest)
@@ -169,7 +170,7 @@ class Walks:
 def references_in(text: bytes) -> list[str]:
     """Return the hash parts of the paths that a rendered narinfo refers to.
 
-    At most `MAX_REFERENCES`, because the reactor waits for it.
+    Returns at most `MAX_REFERENCES`, because this runs in the reactor's thread.
     """
     begin = text.find(_FIELD)
     if begin < 0:

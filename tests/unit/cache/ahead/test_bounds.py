@@ -7,7 +7,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from ncps.cache.ahead.prefetch import A_TURN
+from ncps.cache.ahead.prefetch import JOBS_PER_TURN
 from ncps.cache.ahead.rules import NARINFO
 from ncps.cache.ahead.walk import IDLE_S
 from ncps.cache.answers import Outcome
@@ -140,7 +140,7 @@ class BoundTests(AheadCase):
 
     def test_others_get_their_turn_between_paths_that_are_here(self) -> None:
         """Looks for these may end at once, each in the turn in which it was begun."""
-        root, leaves = self.many(A_TURN * 3)
+        root, leaves = self.many(JOBS_PER_TURN * 3)
         self.learn(*leaves)
         for leaf in leaves:
             self.download(leaf.key)
@@ -157,7 +157,7 @@ class BoundTests(AheadCase):
         seen: list[int] = []
         self.clock.callLater(0, lambda: seen.append(len(looks)))
         self.clock.advance(0)
-        self.assertEqual(([A_TURN], A_TURN * 3), (seen, len(looks)))
+        self.assertEqual(([JOBS_PER_TURN], JOBS_PER_TURN * 3), (seen, len(looks)))
 
     def test_disk_that_is_nearly_full_takes_no_nar(self) -> None:
         self.begin()
