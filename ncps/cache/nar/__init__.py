@@ -1,1 +1,1 @@
-"""NARs: fetched, judged, published, served and healed."""
+"""NARs: fetching, judging, publishing, serving and healing them."""

@@ -1,10 +1,11 @@
-"""Adoption: bytes that lie in the store without a row are verified and taken over.
+"""Adoption: verifies bytes that lie in the store without a row, and records them.
 
-They come from a crash between publication and row, from a lost catalog, or from the Go program
-of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`. A narinfo does not sign
-its words about a file, so bytes become those of its NAR only once they were read as a NAR. The same
-holds for a file that lies under the conventional name that the narinfo has for it. Such a file gets
-the NAR's name, too, and its own row when a client asks for it by its own name.
+Such bytes come from a crash between publication and row, from a lost catalog, or from the Go
+program of the same name, which keeps an uncompressed NAR `X.nar` as `X.nar.zst`. The signature of a
+narinfo does not cover its facts about the file. So the adoption reads the bytes as a NAR before it
+records them as the bytes of that NAR. It also adopts a file under the conventional name that the
+narinfo gives. It records that file under the NAR's name, and in a row of its own when a client asks
+for it by its own name.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import Body, NarRecord, Stat
 
 UNVOUCHED_S = 600.0
-"""Seconds for which bytes that their name does not vouch for are not hashed again."""
+"""Seconds for which bytes are not hashed again after their name did not vouch for them."""
 
 UNVOUCHED_ENTRIES = 10_000
 
 LOOKED_S = 600.0
-"""Seconds for which a name is not looked up again in the store if another name serves its bytes."""
+"""Seconds between two look-ups of one name in the store, if another name serves its bytes."""
 
 LOOKED_ENTRIES = 10_000
 
 LARGEST_EXCESS = 1024 * 1024
-"""Bytes that a file may have beyond nine eighths of its NAR's; no compression adds as much."""
+"""Bytes that a file may have beyond nine eighths of its NAR's size; no compression adds as much."""
 
 
 def _feed_blocking(digests: tuple[Digest, ...], data: bytes) -> None:
@@ -49,18 +50,18 @@ def _feed_blocking(digests: tuple[Digest, ...], data: bytes) -> None:
 
 
 def _named_by_nar(key: NarKey) -> NarRecord:
-    """The row that a file's name stands for if the name is a NarHash: the NAR vouches for it."""
+    """Return the row of a file whose name is its NarHash: the NAR vouches for such a file."""
     compression = COMPRESSIONS[key.extension]
     return NarRecord(key=key, compression=compression, nar_hash=key.as_hash())
 
 
 def _attempt(key: NarKey, nar: NarRecord | None, stat: Stat) -> tuple[object, ...]:
-    """Name an attempt to take bytes over that failed: of this NAR, with this object."""
+    """Return a key for a failed attempt to adopt this object as the bytes of this NAR."""
     return key, None if nar is None else nar.nar_hash, stat.key, stat.tag
 
 
 class Adoption:
-    """Takes over stored bytes that have no row, once it has verified them."""
+    """Verifies stored bytes that have no row, and records them."""
 
     _log = Logger()
 
@@ -77,27 +78,28 @@ class Adoption:
         self._flights: SingleFlight[NarKey, NarRecord | None] = SingleFlight(world.tasks, "adopt")
 
     async def adopt(self, key: NarKey, nar: NarRecord | None) -> NarRecord | None:
-        """Return the record of a NAR whose bytes were found, right, and marked as stored.
+        """Find and verify the bytes of a NAR; return its record, marked as stored.
 
-        None if there are no such bytes, or if another process fetches, removes or takes them over.
-        Wrong bytes are quarantined. Raises Unavailable if the store or the catalog cannot tell.
+        Returns None if there are no such bytes, or if another process fetches, removes or adopts
+        them. Sets wrong bytes aside. Raises Unavailable if the store or the catalog cannot tell.
 
-        :param nar: the known record; None if no narinfo is known: then only the name can vouch for
-            the bytes, as the hash of the file or of the NAR inside; other bytes may still be right.
+        :param nar: the known record; None if no narinfo is known. Then only the name can vouch for
+            the bytes, as the hash of the file or of the NAR inside. Bytes with another hash stay
+            where they are, because they may be right.
         """
         located = await find_object(self._store, key, nar)
         return None if located is None else await self.take_over(key, nar, located[0])
 
     async def take_over(self, key: NarKey, nar: NarRecord | None, found: Stat) -> NarRecord | None:
-        """Do the same where `find_object` has found an object."""
+        """Do as `adopt` with an object that `find_object` has found."""
         if _attempt(key, nar, found) in self._unvouched:
             return None
         return await self._flights.join(key, lambda: self._take(key, nar))
 
     async def own(self, key: NarKey) -> NarRecord | None:
-        """Like `adopt`, for a name whose bytes can also be served under another name.
+        """Do as `adopt` for a name whose bytes another name serves, too.
 
-        None also if the store cannot tell, or was asked within the last `LOOKED_S` seconds.
+        Returns None also if the store cannot tell, or was asked within the last `LOOKED_S` seconds.
         """
         if key in self._looked:
             return None
@@ -108,7 +110,7 @@ class Adoption:
             return None
 
     async def open(self, nar: NarRecord) -> Body:
-        """Open the stored bytes of a NAR as its URL stands for them, without verifying them.
+        """Open the stored bytes of a NAR, decoded to the form of its URL, without verifying them.
 
         Raises NotFound if there are none, Corrupt if they are not as recorded, Unavailable if the
         store fails now.
@@ -134,7 +136,7 @@ class Adoption:
     async def _take_alone(
         self, key: NarKey, nar: NarRecord | None, where: NarKey, encoding: str
     ) -> NarRecord | None:
-        """Verify an object and record it as the bytes of a NAR; None if it is not taken over."""
+        """Verify an object and record it as the bytes of a NAR; return None if that fails."""
         stat = await self._store.stat(where)
         if stat is None:
             return None
@@ -150,7 +152,7 @@ class Adoption:
             return None
         try:
             await self._catalog.mark_stored(record)
-        except (StorageFull, Unavailable) as error:  # the bytes are right all the same
+        except (StorageFull, Unavailable) as error:  # the bytes are right nevertheless
             self._log.warn(
                 "stored NAR {key} is served but not recorded: {reason}",
                 key=where.file_name,
@@ -164,12 +166,11 @@ class Adoption:
     async def _verified(
         self, key: NarKey, nar: NarRecord | None, stat: Stat, encoding: str
     ) -> tuple[NarRecord, Sequence[str]]:
-        """Read an object; return the row of the NAR that it holds, under the NAR's own name.
+        """Read an object; return the row of the NAR in it, under the NAR's own name.
 
-        The build IDs of the files with symbols in it come with it.
-
-        Raises Corrupt if nothing vouches for it, NotFound if it is absent, StorageFull if nothing
-        may be written, Unavailable if it fails now.
+        Returns also the build IDs of the files with symbols in the NAR. Raises Corrupt if nothing
+        vouches for the object, NotFound if it is absent, StorageFull if the store accepts no
+        writes, Unavailable if the store or the catalog fails now.
         """
         if nar is not None and nar.nar_size is not None:
             largest = nar.nar_size + nar.nar_size // 8 + LARGEST_EXCESS
@@ -201,7 +202,7 @@ class Adoption:
         return record, verdict.build_ids
 
     async def _refuse(self, key: NarKey, nar: NarRecord | None, stat: Stat, error: Corrupt) -> None:
-        """Leave unvouched bytes alone; set aside bytes that are surely wrong."""
+        """Set aside bytes that are surely wrong; leave alone bytes that nothing vouches for."""
         where = stat.key
         is_wrong = nar is not None and where == key and not isinstance(error, Unverifiable)
         self._log.error(
@@ -217,13 +218,13 @@ class Adoption:
     async def _set_aside(self, where: NarKey) -> None:
         try:
             await self._quarantine.put(where)
-        except (StorageFull, Unavailable) as error:  # the bytes do no harm there
+        except (StorageFull, Unavailable) as error:  # unrecorded bytes do no harm
             self._log.warn(
                 "{key} cannot be set aside: {reason}", key=where.file_name, reason=str(error)
             )
 
     async def _open(self, stat: Stat, encoding: str) -> Body:
-        """Open the object, and undo the encoding, if one is given."""
+        """Open the object, and decode it if an encoding is given."""
         body = await self._store.open(stat.key, size=stat.size, tag=stat.tag)
         return DecodedBody(body, self._workers, encoding, 0, None) if encoding else body
 

@@ -1,9 +1,9 @@
-"""At hand: a narinfo that no upstream has now, though its NAR is here under another name.
+"""At hand: a narinfo that no upstream has now, although its NAR is here under another name.
 
-A client may know a NAR by its upstream's name of the file, or by the name that an older narinfo had
-for it. Then the NAR is stored under that name alone, or lies in the store without a row. So before
-the cache refuses a recorded narinfo, it looks for the NAR under its other names: first in the
-catalog, then in the store, as for a client that asks for the NAR.
+A client may have asked for a NAR by its upstream's name of the file, or by the name that an older
+narinfo had for it. Then the NAR is stored under that name alone, or lies in the store without a
+row. So before the cache refuses a recorded narinfo, it looks for the NAR under its other names:
+first in the catalog, then in the store, as for a client that asks for the NAR.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ class AtHand:
         try:
             return await self._narinfos.get(digest)
         except (NotFound, Unavailable, Corrupt) as error:
-            if not _is_new_verdict(error) or not await self._is_brought(digest):
+            if not _is_new_verdict(error) or not await self._has_found(digest):
                 raise
         return await self._narinfos.get(digest)
 
-    async def _is_brought(self, digest: str) -> bool:
-        """Whether the NAR of a recorded narinfo is stored now by the name that the narinfo has."""
+    async def _has_found(self, digest: str) -> bool:
+        """Find the NAR of a recorded narinfo; return whether it is stored under its name now."""
         try:
             row = await self._catalog.narinfo(digest)
-            if row is None or row[1].is_stored:  # then the narinfo was refused for another reason
+            if row is None or row[1].is_stored:  # the narinfo was refused for another reason
                 return False
-            return await self._is_renamed(*row) or await self._nars.is_here(row[1].key)
+            return await self._rename(*row) or await self._nars.is_here(row[1].key)
         except (NotFound, Unavailable, Corrupt, StorageFull):
             return False
 
-    async def _is_renamed(self, entry: NarInfoEntry, nar: NarRecord) -> bool:
-        """Whether the NAR is stored under another name of its own, which the narinfo has now."""
+    async def _rename(self, entry: NarInfoEntry, nar: NarRecord) -> bool:
+        """Give a narinfo another name of its NAR under which that is stored; False if none is."""
         vetted, there = await named(self._catalog, Vetted(entry, nar, _conventional(entry)))
         if there is None or not there.is_stored or there.verified_at is None:
             return False
@@ -58,14 +58,14 @@ class AtHand:
 
 
 def _is_new_verdict(error: NcpsError) -> bool:
-    """Whether upstreams were asked for it just now, or could not be asked."""
+    """Return whether an error says that upstreams were asked just now, or could not be asked."""
     if isinstance(error, Absent):
         return error.outcome not in {Outcome.NEGATIVE, Outcome.RING}
     return bool(error.told)
 
 
 def _conventional(entry: NarInfoEntry) -> NarKey | None:
-    """The name that the upstream of a narinfo has for the file."""
+    """Return the name that the upstream of a narinfo has for the file."""
     try:
         return conventional_key(entry.upstream_url)
     except Malformed:

@@ -8,13 +8,13 @@ Size and FileHash are checked before the last bytes leave the spool and before a
 published (P7). They are not signed; where the bytes contradict them, the NAR inside decides:
 
     FileHash differs at the end           the spool is read once more, through the decompressor
-    FileSize differs from an answer's     unless another narinfo agrees with it against the answer,
-                                          all goes by NarHash alone from now on
+    FileSize differs from an answer's     only NarHash counts from now on, unless another narinfo
+                                          agrees with the FileSize against the answer
 
-A Content-Length is the word of one upstream, like the FileSize of a narinfo. The upstream that has
-not kept it may have lied, and so may the next one, which says another size. Two upstreams that
-agree against one are believed. An upstream that says that all of the file has come is believed if
-the NAR inside is right.
+Only one upstream vouches for a Content-Length, as for the FileSize of a narinfo. If its body has
+another length, the upstream may have lied. The next upstream, which says another size, may lie as
+well. Two upstreams that agree are believed against one. If an upstream says that its body is
+complete, this is believed if the NAR inside is right.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ NewSpool = Callable[[int | None, tuple[Estimated, ...]], GrowingFile]
 """Makes a spool for a file of this size, if known, and these digests."""
 
 BELIEVED = 2
-"""Upstreams that have to agree on another size than the first answer's."""
+"""Number of upstreams that must agree on another size before the first answer's is refuted."""
 
 
 @frozen
 class Arrived:
-    """The whole file, verified. The caller publishes it and then releases the spool.
+    """The whole file, verified. The caller publishes the file and then releases the spool.
 
     :param source: the source that opened the spool.
     """
@@ -55,7 +55,7 @@ class Terms:
 
     :param told: the facts in the narinfo; None if none is known.
     :param new_judge: makes the judge of a file.
-    :ivar false_word: why FileHash and FileSize of the narinfo count no more; empty while they do.
+    :ivar false_word: why FileHash and FileSize of the narinfo no longer count; empty while they do.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Terms:
         self._new_judge = new_judge
 
     def judge(self) -> Judge:
-        """Make a judge. Raises NotFound if there can be no such file, Unverifiable as `Judge`."""
+        """Make a judge. Raises NotFound if no such file can exist, Unverifiable as `Judge`."""
         return self._new_judge(self.key, self._expected)
 
     @property
@@ -80,18 +80,18 @@ class Terms:
 
     @property
     def signed_size(self) -> int | None:
-        """Bytes of the file where NarSize says that, which is signed; else None."""
+        """Bytes of the file as NarSize says, which is signed; None unless the file is the NAR."""
         told = self._told
         return told.nar_size if told is not None and self.is_uncompressed else None
 
     def relax(self, reason: str) -> None:
-        """Go by NarHash alone from now on."""
+        """Judge by NarHash alone from now on."""
         if self._expected is not None:
             self.false_word = reason
             self._expected = evolve(self._expected, file_hash=None, file_size=None)
 
     def complaint(self, verdict: Verdict) -> str:
-        """Return the untrue part of what the narinfo said of a file; empty if all was true."""
+        """Return the false statement of the narinfo about a file; empty if all was true."""
         told, facts = self._told, (verdict.size, verdict.sha256)
         is_as_told = told is not None and (told.file_size, told.file_hash) == facts
         return verdict.complaint or ("" if is_as_told else self.false_word)
@@ -105,13 +105,13 @@ class Dispute:
 
     @property
     def is_refuted(self) -> bool:
-        """Whether two agree on another size."""
+        """Whether `BELIEVED` upstreams agree on another size."""
         return any(len(names) >= BELIEVED for names in self._said.values())
 
     def is_worth_a_look(self, name: str, size: int, length: int) -> bool:
-        """Note that an upstream says another size; whether the bytes there are may be the file.
+        """Note the size that an upstream says; return whether the bytes so far may be the file.
 
-        :param length: of the bytes that have come.
+        :param length: number of bytes that have arrived.
         """
         self._said.setdefault(size, set()).add(name)
         return size == length or self.is_refuted
@@ -120,13 +120,13 @@ class Dispute:
 class Attempt:
     """One attempt, from waiting to its end; see the picture in the docstring of the module.
 
-    :param sources: asked whether other narinfos contradict an answer's size.
+    :param sources: says whether other narinfos contradict an answer's size.
     :param is_confirmed: whether an answer has agreed with the size that the narinfo says.
-    :ivar opened: has the spool, once a good head is there.
+    :ivar opened: the spool, once a good head has arrived.
     :ivar opener: the source of that head.
     :ivar contributors: names of the sources whose bytes may be in the spool.
-    :ivar disputed: why the bytes are too many, where the size that they exceed may be wrong.
-    :ivar is_tasted: whether clients have had bytes.
+    :ivar disputed: why the file is too long, if the size that it exceeds may be wrong.
+    :ivar is_tasted: whether clients have received bytes.
     """
 
     def __init__(
@@ -154,26 +154,26 @@ class Attempt:
 
     @property
     def length(self) -> int:
-        """Bytes that have come."""
+        """Number of bytes that have arrived."""
         return 0 if self.spool is None else self.spool.length
 
     @property
     def _is_disputable(self) -> bool:
-        """Whether only one source vouches for the file's size: a narinfo, or the first answer."""
+        """Whether one source alone, a narinfo or the first answer, vouches for the file's size."""
         can_decide = self.judge.size is None or self.judge.can_overrule
         return self.size is not None and not self.is_confirmed and can_decide
 
     def is_other(self, source: Source) -> bool:
-        """Whether a source has another file than the one that lies in the spool."""
+        """Return whether a source has another file than the spool."""
         opener = self.opener
         return self.spool is not None and opener is not None and opener.file != source.file
 
     def offset_of(self, source: Source) -> int:
-        """The byte from which a source is to go on."""
+        """Return the offset at which a source must continue."""
         return 0 if self.is_other(source) else self.length
 
     def relax(self, reason: str) -> None:
-        """Go by NarHash alone, if that is possible; only while there is no spool."""
+        """Judge by NarHash alone, if that is possible. Call this only while there is no spool."""
         if self.judge.can_overrule:
             self._terms.relax(reason)
             self.judge = self._terms.judge()
@@ -181,8 +181,9 @@ class Attempt:
     async def take(self, source: Source, body: UpstreamBody, offset: int) -> GrowingFile:
         """Append the bytes that a source sends, from `offset` up to the end of the file.
 
-        On return and after every error but a cancel, all that came is written and hashed. Raises
-        Unavailable if bytes are missing, Disputed or another Corrupt if they cannot be right.
+        On return and after every error but a cancel, all bytes that arrived are written and hashed.
+        Raises Unavailable if bytes are missing, Disputed or another Corrupt if they cannot be
+        right.
         """
         trouble: Unavailable | Corrupt | None = None
         spool = await self._admit(source, body)
@@ -204,10 +205,10 @@ class Attempt:
         return spool
 
     async def judged(self) -> Arrived:
-        """Have the bytes judged, once all are here, and commit them.
+        """Judge the bytes, once all have arrived, and commit them.
 
         Raises WrongNar if they are the file that the narinfo names, with another NAR inside,
-        WrongBytes if they are wrong otherwise.
+        WrongBytes if they are wrong in another way.
         """
         assert self.spool is not None
         assert self.opener is not None
@@ -223,7 +224,7 @@ class Attempt:
         return Arrived(self.spool, verdict, self.opener)
 
     async def _verdict(self, spool: GrowingFile) -> Verdict:
-        """Judge the bytes of a spool; the NAR inside decides over a doubtful file.
+        """Judge the bytes of a spool; if the file is doubtful, the NAR inside decides.
 
         Raises Corrupt if they are wrong.
         """
@@ -240,7 +241,7 @@ class Attempt:
             return self.judge.overrule(inspector, spool.length)
 
     async def _admit(self, source: Source, body: UpstreamBody) -> GrowingFile:
-        """Check the head of an answer; the first good one opens the spool."""
+        """Check the head of an answer; make the spool for the first good one. Return the spool."""
         name, total = source.name, body.total
         if total is not None and self.size is not None and total != self.size:
             await self._contradicted(name, total)
@@ -256,9 +257,9 @@ class Attempt:
         return self.spool
 
     async def _contradicted(self, name: str, total: int) -> None:
-        """Decide between two sizes where an answer says another one.
+        """Decide whether to believe an answer that contradicts the known size.
 
-        Raises Corrupt if the answer counts as wrong, Disputed if that cannot be told yet.
+        Raises Corrupt if the answer counts as wrong, Disputed if that cannot be decided yet.
         """
         text = f"the file has {total} bytes instead of {self.size}"
         if not self._is_disputable:

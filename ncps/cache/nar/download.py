@@ -1,7 +1,7 @@
 """Download: one NAR on its way from upstreams into the store, as its readers see it.
 
-Readers come and go; `ncps.cache.nar.fetch` is the job. A reader that has had no byte of an attempt
-that was wrong follows the next one; the others break off.
+The job is in `ncps.cache.nar.fetch`; it goes on without readers. If an attempt has wrong bytes, a
+reader without a byte of it follows the next attempt, and each other reader gets an error.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ class Superseded(Unavailable):
 class DownloadEvents:
     """Callbacks to the owner of a download.
 
-    :param hopeless: awaited with the verdict that no source has the file that the narinfo
-        describes, before any reader is told.
-    :param tasted: told True when clients have had some of the bytes, False when these were wrong.
-    :param found_wrong: awaited with the hash of a file that is the one of the narinfo, and holds
-        another NAR.
+    :param hopeless: awaited with the error that no source has the file that the narinfo
+        describes, before any reader gets that error.
+    :param tasted: called with True when a client has received bytes, with False when these bytes
+        were wrong.
+    :param found_wrong: awaited with the hash of a file if it is the one that the narinfo names,
+        but has another NAR inside.
     """
 
     hopeless: Callable[[NcpsError], Awaitable[None]]
@@ -52,12 +53,12 @@ class Download:
     """The current attempt, and its readers.
 
     :ivar attempt: the attempt that is under way, or the last one.
-    :ivar arrived: the file's size, once all of it is here and right.
+    :ivar arrived: the file's size, once the whole file is here and found right.
     :ivar ended: set when the job is over, also if it has failed.
     :ivar is_disowned: whether the NAR was deleted while it arrived, so that it is not published.
-    :ivar span: the step that the whole job is; requests that join have links to it.
-    :ivar guess: made of it when it began; None if a client had asked for it.
-    :ivar has_failed: whether it is of no use to join any more; set before any reader hears of it.
+    :ivar span: the span of the whole job; the spans of requests that join have links to it.
+    :ivar guess: the guess that began the download; None if a client had asked for the NAR.
+    :ivar has_failed: whether the job has failed; set before any reader gets the error.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Download:
 
     @property
     def opener(self) -> Source | None:
-        """The source that opened the spool there is, or the last one before it."""
+        """The source that opened the present spool; without one, the opener of the last spool."""
         return self.attempt.opener or self._opener
 
     @property
@@ -89,22 +90,22 @@ class Download:
 
     @property
     def file(self) -> str:
-        """Names the file in the spool; see `sources.Source`."""
+        """Name of the file in the spool; see `sources.Source`."""
         return "" if self.opener is None else self.opener.file
 
     @property
     def size(self) -> int | None:
-        """Bytes in all, if known by now."""
+        """Bytes of the whole file, if known by now."""
         return self.attempt.size
 
     @property
     def sure_size(self) -> int | None:
-        """Bytes in all, as the verdict has it, or as NarSize says, which is signed."""
+        """Bytes of the verified file, else as NarSize says, which is signed; else None."""
         has_arrived = self.arrived.is_set and not self.has_failed
         return self.size if has_arrived else self.terms.signed_size
 
     def is_asked_for(self) -> None:
-        """Take note that a client has asked for it."""
+        """Note that a client has asked for the NAR."""
         if self.guess is not None:
             self.guess.is_wanted = True
 
@@ -113,23 +114,23 @@ class Download:
         await self.attempt.opened.wait()
 
     async def reader(self, start: int = 0, stop: int | None = None) -> GrowingBody:
-        """Follow the bytes from `start` to `stop`, from the first head on.
+        """Wait for the first head; return a Body of the bytes from `start` to `stop`.
 
-        Raises the error of a job that failed, Overtaken if bytes have passed without being kept.
+        Raises the error of a job that failed, Overtaken if the spool no longer has these bytes.
         """
         spool = await self.attempt.opened.wait()
         return DownloadReader(self, spool.reader(start, stop), start, stop)
 
     def tasted(self) -> None:
-        """Note that a client has had bytes."""
+        """Note that a client has received bytes."""
         self.attempt.is_tasted = True
         self.events.tasted(True)
 
     def give_up(self, error: BaseException) -> None:
-        """Raise an error in all readers that still wait for this download; idempotent."""
+        """Pass an error to all readers that still wait for this download; idempotent."""
         self.has_failed = self.has_failed or not self.arrived.is_set
         spool = self.attempt.spool
-        # A job that was told to stop before its first head may open a spool after that.
+        # A job that was cancelled before its first head may still open a spool.
         if spool is not None and (not self.arrived.is_set or self.arrived.error is not None):
             spool.fail(error)
             spool.release()
@@ -137,7 +138,7 @@ class Download:
         self.arrived.fail(error)
 
     def begin_anew(self, reason: str) -> None:
-        """Make another attempt; readers that have had no byte follow."""
+        """Make another attempt; readers without a byte of the old one follow the new one."""
         old, self._opener = self.attempt, self.opener
         self.attempt = Attempt(
             self.terms, self.sources, self._new_spool, is_confirmed=old.is_confirmed
@@ -160,12 +161,12 @@ class DownloadReader(GrowingBody):
 
     @property
     def size(self) -> int | None:
-        """Bytes in all, if known by now."""
+        """Bytes of the part from `start` to `stop`, if known by now."""
         stop = self._stop if self._stop is not None else self._download.size
         return None if stop is None else stop - self._start
 
     def segment(self) -> Segment | None:
-        """None, as the file may still grow."""
+        """Return None, because the file may still grow."""
         return None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -198,15 +199,15 @@ class DownloadReader(GrowingBody):
             await self._move()
 
     async def _move(self) -> None:
-        """Go over to the spool that takes the place of this one.
+        """Read from the next spool in place of this one.
 
-        Raises Resized if the size was wrong, too: a client that wants a part may have heard of it.
+        Raises Resized if its size differs: a client that wants a part may have received the size.
         """
         self._body.close()
         spool = await self._download.attempt.opened.wait()
         self._body = spool.reader(self._start, self._stop)
         self._check_promise()
-        if self._is_closed:  # meanwhile
+        if self._is_closed:  # while this waited
             self._body.close()
 
     def _check_promise(self) -> None:
@@ -234,31 +235,31 @@ class FollowedNar:
 
     @property
     def file(self) -> str:
-        """Names the file; see `sources.Source`."""
+        """Name of the file; see `sources.Source`."""
         return self.download.file
 
     @property
     def upstream(self) -> str:
-        """Name of the upstream that sends it."""
+        """Name of the upstream that sends the bytes."""
         return self.download.upstream
 
     @property
     def size(self) -> int | None:
-        """Bytes behind the URL, if known by now."""
+        """Bytes of the file behind the URL, if known by now."""
         return self.download.size
 
     async def known_size(self) -> int:
-        """Return the size, if need be at the end of the download."""
+        """Return the size; if it is unknown, wait for the end of the download."""
         size = self.download.size
         return await self.download.arrived.wait() if size is None else size
 
     async def final_size(self) -> int:
-        """Return the size that is signed, else the size of the bytes at their end."""
+        """Return the signed size; if there is none, wait for the end of the download."""
         size = self.download.sure_size
         return await self.download.arrived.wait() if size is None else size
 
     async def location(self) -> str | None:
-        """See `ServedNar.location`; None, since the store does not have it yet."""
+        """See `ServedNar.location`; None, because the store does not have the NAR yet."""
         return None
 
     async def body(self, start: int = 0, stop: int | None = None) -> Body:
@@ -266,10 +267,10 @@ class FollowedNar:
         return await self.open_body(self.key, self.download, start, stop)
 
     def reopener(self) -> None:
-        """None: see `ServedNar.reopener`."""
+        """Return None; see `ServedNar.reopener`."""
 
     async def spoiled(self, error: Corrupt) -> bool:
-        """See `ServedNar.spoiled`; False, since the download has its own judge."""
+        """See `ServedNar.spoiled`; False, because the download has its own judge."""
         return False
 
     def close(self) -> None:
@@ -287,35 +288,35 @@ class RunningDownloads:
 
     @property
     def wanted(self) -> int:
-        """How many of them a client has asked for."""
+        """Number of the downloads that a client has asked for."""
         guesses = (download.guess for download in self._by_key.values())
         return sum(guess is None or guess.is_wanted for guess in guesses)
 
     def find(self, key: NarKey) -> Download | None:
-        """Return the download to join. One that has failed is none, though it may not be over."""
+        """Return the running download of a NAR; None if there is none, or if it has failed."""
         download = self._by_key.get(key)
         return None if download is None or download.has_failed else download
 
     def enter(self, download: Download) -> None:
-        """Take note of a download that begins, in place of one that has failed."""
+        """Note a download that begins, in place of one that has failed."""
         self._by_key[download.key] = download
 
     def leave(self, download: Download) -> None:
-        """Take note of the end of a download."""
+        """Note the end of a download."""
         if self._by_key.get(download.key) is download:
             del self._by_key[download.key]
         download.ended.succeed(None)
 
     async def ended(self, key: NarKey) -> None:
-        """Wait until no download of a NAR runs; each way of ending counts."""
+        """Wait until the download of a NAR, if there is one, has ended or failed."""
         download = self._by_key.get(key)
         if download is not None:
             await download.ended.wait()
 
     async def disown(self, key: NarKey) -> bool:
-        """Have nothing published of a download; False if none runs.
+        """Keep a download from being published; return False if none runs.
 
-        If it is being published already, wait for the end of that; then none runs any more.
+        If its publication has begun, wait for the end of the download, and return False.
         """
         download = self._by_key.get(key)
         if download is None:
@@ -327,7 +328,7 @@ class RunningDownloads:
         return False
 
     def stop(self, key: NarKey, error: NcpsError) -> None:
-        """End a download, if one runs; its readers get the error."""
+        """End the download of a NAR, if one runs; its readers get the error."""
         download = self._by_key.get(key)
         if download is not None:
             download.is_disowned = True

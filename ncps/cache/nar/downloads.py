@@ -1,4 +1,4 @@
-"""Downloads: begun once for each NAR, and joined by all clients that ask for it (P4, D5)."""
+"""Downloads: begins one for each NAR; all clients that ask for the NAR join it (P4, D5)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from ncps.observe.tracing.spans import current, span
 from ncps.ports import Catalog, NarRecord
 
 TASTED_S: Final = 3600.0
-"""Seconds for which clients may come again for the rest of a file that they have some of."""
+"""Seconds for which clients with a part of a file may come again for the rest."""
 
 RESUMED_S: Final = 60.0
-"""The same once the file was found wrong, so that another one may take its place then."""
+"""The same after the file was found wrong. Then another file may take its place."""
 
 TASTED_ENTRIES: Final = 50_000
 
@@ -58,12 +58,12 @@ class DownloadRules:
 
 
 class Chosen:
-    """Of several files of one NAR, the one that clients were given a part of.
+    """Remembers the file behind a NAR's name, if clients have a part of another than the row's.
 
     Where no upstream has the file that a narinfo names, another file of the NAR may take its place.
-    From then on this file is the one behind the name: a client that was cut goes on in it, or not
-    at all. The catalog says so, too, for the next start of this process and for other replicas. A
-    file that was found to hold another NAR is behind no name any more.
+    From then on the name stands for this file: a client whose connection broke gets the rest of
+    this file, or an error. The catalog records this for the next start of this process and for
+    other replicas. After a file was found to hold another NAR, no name stands for it any more.
 
     The records of such files are remembered for `CHOSEN_S` seconds; the oldest go first.
     """
@@ -76,7 +76,7 @@ class Chosen:
         )
 
     async def add(self, key: NarKey, record: NarRecord) -> None:
-        """Note which file is fetched under a name."""
+        """Note the file that is fetched under a name."""
         record = evolve(record, key=key)
         self._records.put(key, record)
         with suppress(Unavailable, StorageFull):
@@ -85,11 +85,11 @@ class Chosen:
     async def found_wrong(self, nar: NarRecord | None, file_hash: Hash) -> None:
         """Remember that a file does not hold the NAR that its narinfo says.
 
-        :param nar: its record when it was fetched; has a NarHash.
+        :param nar: the NAR's record at the time of the fetch; it has a NarHash.
         """
         assert nar is not None
         assert nar.nar_hash is not None
-        with suppress(Unavailable, StorageFull):  # it is found out again
+        with suppress(Unavailable, StorageFull):  # the next fetch finds this out again
             await self._catalog.note_wrong(nar.nar_hash, file_hash, utc_now(self._clock))
             row = await self._catalog.nar(nar.key)
             if row is not None and row.nar_hash == nar.nar_hash and row.file_hash == file_hash:
@@ -98,7 +98,7 @@ class Chosen:
                 )
 
     def of(self, key: NarKey, nar: NarRecord) -> NarRecord | None:
-        """The record of the file under a name; None if it is the file that the row names.
+        """Return the record of the file behind a name; None if it is the file that the row names.
 
         :param nar: the row.
         """
@@ -108,16 +108,16 @@ class Chosen:
         return record
 
     def forget(self, key: NarKey) -> None:
-        """Forget the file under a name: no upstream has it any more."""
+        """Forget the file behind a name, because no upstream has it any more."""
         self._records.forget(key)
 
 
 class Downloads:
     """The downloads of this process.
 
-    :param negatives: told of NARs that no upstream has.
-    :ivar running: those under way.
-    :ivar chosen: remembers of which of several files of a NAR clients have a part.
+    :param negatives: receives the NARs that no upstream has.
+    :ivar running: the downloads that run.
+    :ivar chosen: remembers of which of a NAR's files clients have a part.
     """
 
     _log = Logger()
@@ -142,15 +142,15 @@ class Downloads:
 
     @property
     def count(self) -> int:
-        """How many downloads are under way."""
+        """Number of downloads that run."""
         return len(self.running)
 
     def find(self, key: NarKey) -> Download | None:
-        """Return the download to join; see `RunningDownloads.find`."""
+        """Return the running download of a NAR; see `RunningDownloads.find`."""
         return self.running.find(key)
 
     def is_tasted(self, key: NarKey) -> bool:
-        """Whether clients may come again for the rest of a NAR, so that no other file will do."""
+        """Return whether clients may have a part of a NAR's file, so that no other file will do."""
         return key in self._tasted or key in self._left
 
     def join(self, key: NarKey, nar: NarRecord | None, *, may_replace: bool = False) -> Download:
@@ -158,7 +158,7 @@ class Downloads:
 
         Raises Busy if too many run.
 
-        :param may_replace: whether another file of the NAR will do, unless clients have some bytes.
+        :param may_replace: whether another file of the NAR will do, unless clients have bytes.
         """
         is_part, may_replace = not may_replace, may_replace and not self.is_tasted(key)
         download = self.find(key)
@@ -169,7 +169,7 @@ class Downloads:
             download.is_asked_for()
             if may_replace:
                 download.sources.allow_replacing()
-        if is_part:  # another process or life of this cache may have sent the first part
+        if is_part:  # another process, or this one before a restart, may have sent the first part
             download.sources.refuse_replacing()
         return download
 
@@ -184,8 +184,8 @@ class Downloads:
     ) -> Download:
         """Start a download. Raises Busy if too many run.
 
-        :param exclusive: whether it is to hold the lease of the NAR.
-        :param is_thorough: whether the NAR inside is looked into in any case.
+        :param exclusive: whether the download must hold the lease of the NAR.
+        :param is_thorough: whether the NAR inside is always hashed.
         """
         ticket = self._world.admission.begin()
         sources = self.sources(key, nar)
@@ -227,7 +227,7 @@ class Downloads:
             await self._run(download, nar, ticket, lease)
 
     def sources(self, key: NarKey, nar: NarRecord | None) -> Sources:
-        """Make the upstreams' part in the sources of a NAR."""
+        """Return the sources of a NAR at the upstreams."""
         world, replaced = self._world, partial(self.chosen.add, key)
         return Sources(world.clock, world.upstreams, key, nar, self._narinfos.same_nar, replaced)
 
@@ -236,7 +236,7 @@ class Downloads:
     ) -> None:
         """Do the job of a download.
 
-        :param lease: None where another process has it, and its bytes have passed us.
+        :param lease: None if another download has the lease, and its first bytes are gone.
         """
         key = download.key
         try:
@@ -265,7 +265,7 @@ class Downloads:
             self.running.leave(download)
 
     async def _refuse_stored(self, key: NarKey) -> None:
-        """Raise AlreadyStored if another process has stored a NAR meanwhile."""
+        """Raise AlreadyStored if another process has stored the NAR by now."""
         current = await self._world.catalog.nar(key)
         if current is not None and current.is_stored:
             raise AlreadyStored("stored meanwhile")
@@ -273,7 +273,7 @@ class Downloads:
     async def _fetch(
         self, download: Download, nar: NarRecord | None, lease: FetchLease | None
     ) -> None:
-        """Fetch a NAR and have it published, by this process or by the one that has the lease."""
+        """Fetch a NAR, and publish it unless the process with the lease does."""
         key, sources, relay = download.key, download.sources, None
         if lease is not None and await lease.is_ours():
             await self._refuse_stored(key)
@@ -295,9 +295,9 @@ class Downloads:
             arrived.spool.release()
 
     def _note_taste(self, key: NarKey, was_tasted: bool, is_good: bool) -> None:
-        """Note that clients have bytes of a download, or that these were wrong.
+        """Note that clients have bytes of a download, or that these bytes were wrong.
 
-        Clients of earlier downloads know nothing of wrong bytes, and get a while to resume.
+        Clients of earlier downloads, which have wrong bytes, get `RESUMED_S` seconds to resume.
         """
         if is_good:
             self._tasted.add(key)

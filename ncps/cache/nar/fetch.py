@@ -1,7 +1,7 @@
-"""Fetch: the job of one download. It goes round through the sources until the file is here.
+"""Fetch: the job of one download. It asks the sources, round after round, until the file is here.
 
-The job belongs to the cache, not to a request (D5). It makes attempt after attempt
-(`ncps.cache.nar.attempt`), until one has arrived or hope is gone.
+The job belongs to the cache, not to a request (D5). It makes attempts (`ncps.cache.nar.attempt`)
+until one of them has the right file, or no source can have it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ncps.observe.decisions import are_logged
 from ncps.ports import UpstreamBody
 
 MAX_RESTARTS: Final = 3
-"""Times that wrong bytes are fetched anew within one download, at most."""
+"""Within one download, wrong bytes are fetched anew this many times, at most."""
 
 PAUSES_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Waits between rounds through all sources; the last one repeats."""
 
 OPENING_ROUNDS: Final = 2
-"""Rounds until a download without a byte is given up: its clients wait for a status."""
+"""Rounds after which a download without a byte is given up: its clients still wait for a status."""
 
 OPENING_S: Final = 30.0
 """Seconds after which no further round begins for such a download."""
@@ -41,9 +41,9 @@ _log = Logger()
 
 
 class Patience:
-    """How long a download that gets no byte goes on asking.
+    """How long a download goes on asking while no byte arrives.
 
-    :param resume_s: seconds without a byte after which a download that has some is given up.
+    :param resume_s: a download with some bytes is given up after this many seconds without another.
     """
 
     def __init__(self, clock: IReactorTime, resume_s: float) -> None:
@@ -53,12 +53,12 @@ class Patience:
         self._since = clock.seconds()
 
     def renew(self) -> None:
-        """Begin anew: the round that is over has brought something."""
+        """Start the count again, because the last round has brought bytes."""
         self._rounds = -1
         self._since = self._clock.seconds()
 
     def has_ended(self, *, has_bytes: bool) -> bool:
-        """Count a round that is over, and say whether it was the last one."""
+        """Count a finished round; return whether it was the last one."""
         self._rounds += 1
         waited_s = self._clock.seconds() - self._since
         if self._rounds < OPENING_ROUNDS and waited_s < OPENING_S:
@@ -97,7 +97,7 @@ class Fetch:
         return self._download.attempt
 
     async def run(self) -> Arrived:
-        """Fetch the whole. The spool is committed on return."""
+        """Fetch the whole file. The spool is committed on return."""
         download = self._download
         try:
             arrived = await self._fetch()
@@ -116,7 +116,7 @@ class Fetch:
         return arrived
 
     async def _fetch(self) -> Arrived:
-        """Go round through the sources until the whole is here or hope is gone."""
+        """Ask the sources, round after round, until the file is here or no source can have it."""
         patience = Patience(self._clock, self._patience_s)
         while True:
             before = self._attempt.length, self._restarts
@@ -133,14 +133,14 @@ class Fetch:
             if (self._attempt.length, self._restarts) != before:
                 patience.renew()
             if self._restarts != before[1]:
-                continue  # a source that had a part in wrong bytes may do better alone
+                continue  # a source with a part in wrong bytes may have the right file alone
             is_hopeless = not any(isinstance(error, Unavailable) for error in failures.values())
             if is_hopeless or patience.has_ended(has_bytes=self._attempt.length > 0):
                 raise verdict(failures, self._download.key.file_name)
             await patience.pause()
 
     async def _go_round(self) -> Arrived | None:
-        """Ask each source once in its turn; None if the file is not here after that."""
+        """Ask each source once; return None if the file is not here after that."""
         async with aclosing(self._rounds(self._distrusted, self._suspects)) as sources:
             async for source in sources:
                 arrived = None if self._is_too_late(source) else await self._exhaust(source)
@@ -149,12 +149,12 @@ class Fetch:
         return None
 
     def _is_too_late(self, source: Source) -> bool:
-        """Whether a source has another file of the NAR, and clients have bytes of this one."""
+        """Return whether clients have bytes of the spool, and a source has another file."""
         attempt = self._attempt
         return attempt.is_tasted and attempt.is_other(source) and source.is_other_file
 
     async def _exhaust(self, source: Source) -> Arrived | None:
-        """Take the bytes of one source, again and again as long as it adds some."""
+        """Take the bytes of one source; ask it again as long as each answer adds bytes."""
         while True:
             before = self._attempt.length
             offset = self._attempt.offset_of(source)
@@ -174,14 +174,14 @@ class Fetch:
             except (NotFound, Unavailable, Corrupt) as error:
                 spool = self._attempt.spool
                 if spool is not None and spool.error is error:
-                    raise  # the trouble is ours: no source can help
+                    raise  # the fault is ours: no source can help
                 self._failed(source, error)
                 is_worth_it = isinstance(error, Unavailable) and not isinstance(error, TooSlow)
                 if not is_worth_it or self._attempt.length <= before:
                     return None
 
     async def _take(self, source: Source, body: UpstreamBody, offset: int) -> None:
-        """Have the attempt take the body of a source; begin another attempt for another file."""
+        """Let the attempt take the body of a source; begin another attempt for another file."""
         try:
             if self._attempt.is_other(source):
                 self._begin_anew(f"{source.name} has another file of the same NAR")
@@ -192,7 +192,7 @@ class Fetch:
             body.close()
 
     async def _judge(self) -> Arrived:
-        """Have the attempt judged. Raises WrongBytes if it is not the file."""
+        """Have the bytes of the attempt judged. Raises WrongBytes if they are not the file."""
         try:
             return await self._attempt.judged()
         except WrongNar as error:
@@ -213,14 +213,14 @@ class Fetch:
         if isinstance(error, Disputed):
             self._disputed = str(error)
         elif not self._attempt.length and self._attempt.size != self._attempt.judge.size:
-            self._begin_anew(str(error), cost=0)  # an answer's word, and no byte
+            self._begin_anew(str(error), cost=0)  # a size was wrong, and no byte arrived
 
     def _note(self, source: Source, error: NcpsError) -> None:
         self._sources.failed(source, error)
         _tell_failure(self._download, source, error)
 
     async def _settle(self) -> Arrived | None:
-        """Let the NAR decide, after no source had a file of the size that the narinfo says."""
+        """Let the NAR inside decide, because no source had a file of the size in the narinfo."""
         reason, self._disputed = self._disputed, ""
         author, attempt = self._download.upstream, self._attempt
         if attempt.spool is not None:
@@ -237,9 +237,9 @@ class Fetch:
         return None
 
     def _start_over(self, name: str, error: WrongBytes) -> None:
-        """Drop the spool; shun the source if all of the wrong bytes were its own.
+        """Drop the spool; shun the source if it alone sent the wrong bytes.
 
-        If several sources had a part in them, the last one is asked for the whole, before others.
+        If several sources sent them, the last one is asked for the whole file, before the others.
         """
         attempt = self._attempt
         if attempt.contributors == {name}:
@@ -250,9 +250,9 @@ class Fetch:
         self._begin_anew(str(error))
 
     def _begin_anew(self, reason: str, *, cost: int = 1) -> None:
-        """Make another attempt. Raises Corrupt if that was too often.
+        """Make another attempt. Raises Corrupt after more than `MAX_RESTARTS` restarts.
 
-        :param cost: how many restarts this one counts for.
+        :param cost: number of restarts that this one counts for.
         """
         self._restarts += cost
         if cost and self._restarts > MAX_RESTARTS:

@@ -1,6 +1,6 @@
-"""Healing: the row of stored bytes that are lost or damaged is corrected, damage set aside.
+"""Healing: corrects the row of stored bytes that are lost or damaged, and sets damaged ones aside.
 
-A miss like any other follows: the NAR is fetched again from its origin.
+After that, the next request is a miss like any other: the NAR is fetched again from its origin.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ncps.ports import NarRecord
 
 
 class Healing:
-    """Heals each NAR once, for all clients that find it lost or damaged at one time.
+    """Heals each NAR once, for all clients that find it lost or damaged at the same time.
 
     :param is_arriving: whether a NAR is being downloaded: then another client has healed it.
     """
@@ -44,16 +44,18 @@ class Healing:
     async def heal(self, nar: NarRecord, trouble: NcpsError) -> None:
         """Correct the row of bytes that are lost or damaged; set damaged ones aside.
 
-        Goes on to its end if the client that found them leaves. Raises Unavailable if the catalog
-        cannot be changed.
+        Continues if the client that found them leaves. Raises Unavailable if the catalog cannot be
+        changed.
         """
         await self._flights.join(nar.key, partial(self._heal, nar, trouble))
 
     async def spoiled(self, nar: NarRecord, trouble: Corrupt) -> None:
-        """Heal bytes that were found damaged while they were read, unless that is done already.
+        """Heal bytes that a reader found damaged, unless that is done already.
 
-        The key may have new bytes by now, so only the row counts by which they were opened. Raises
-        Unavailable as `heal`.
+        Does nothing if the row has changed since the reader opened the bytes, because the key may
+        have new bytes by now. Raises Unavailable as `heal`.
+
+        :param nar: the row by which the reader opened them.
         """
         current = await self._catalog.nar(nar.key)
         if current is None or current.stored_at != nar.stored_at or self._is_arriving(nar.key):

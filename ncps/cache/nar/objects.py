@@ -1,7 +1,7 @@
-"""Objects: to remove the stored bytes of NARs, each under the leases of its NARs.
+"""Objects: removes the stored bytes of NARs, each object under the leases of its NARs.
 
-Most objects belong to the NAR of their key. Trees taken over from the Go program keep an
-uncompressed NAR `X.nar` as `X.nar.zst`: there the object belongs to a NAR of another name, too.
+Most objects belong to the NAR of their key. Trees of the Go program keep an uncompressed NAR
+`X.nar` as `X.nar.zst`: there the object belongs to a NAR of another name, too.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from ncps.ports import Lease, Leases, NarRecord
 
 
 def owners(key: NarKey) -> tuple[NarKey, ...]:
-    """The NARs whose bytes may be the object of this key."""
+    """Return the keys of the NARs whose bytes may be the object of this key."""
     return (key,) if not key.extension else (key, NarKey(key.name, ""))
 
 
 class Holding:
-    """Leases of downloads; while they are held, no other process fetches or takes over the NARs."""
+    """Leases of downloads; while they are held, no other process fetches or adopts the NARs."""
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
         self._held: dict[NarKey, Lease] = {}
 
     async def take(self, nar: NarRecord) -> bool:
-        """Hold the leases of a NAR and of its object; False if another process has one.
+        """Take the leases of a NAR and of its object; return False if another process has one.
 
-        Raises Unavailable if the leases cannot be asked for.
+        Raises Unavailable if the lease backend cannot be asked.
         """
         return await self.take_object(nar.key) and await self.take_object(stored_key(nar))
 
     async def take_object(self, key: NarKey) -> bool:
-        """Hold the lease of an object; else as `take`.
+        """Take the lease of an object; else as `take`.
 
-        A process that takes it over for a NAR of another name needs the lease of this name, too.
+        A process that adopts the object for a NAR of another name needs this lease, too.
         """
         if key not in self._held:
             lease = await self._leases.try_hold(lease_of(key))
@@ -48,13 +48,13 @@ class Holding:
         return True
 
     async def release(self) -> None:
-        """Give all leases back."""
+        """Release all leases."""
         while self._held:
             await self._held.popitem()[1].release()
 
 
 class Objects:
-    """Finds out to which NAR an object belongs, and removes objects that belong to none."""
+    """Finds out whether an object belongs to a NAR, and removes objects that belong to none."""
 
     def __init__(self, world: World) -> None:
         self._catalog = world.catalog
@@ -63,7 +63,7 @@ class Objects:
 
     @asynccontextmanager
     async def holding(self) -> AsyncIterator[Holding]:
-        """Hold leases that `Holding.take` takes, until the end of the block."""
+        """Yield a `Holding`; release its leases at the end of the block."""
         held = Holding(self._leases)
         try:
             yield held
@@ -71,7 +71,7 @@ class Objects:
             await held.release()
 
     async def is_owned(self, key: NarKey) -> bool:
-        """Whether a row says that this object has its bytes.
+        """Return whether this object has the bytes of a row.
 
         Raises Unavailable if the database is away.
         """
@@ -82,14 +82,14 @@ class Objects:
         return False
 
     async def remove(self, nar: NarRecord) -> bool:
-        """Remove the bytes of a NAR whose row does not say any more that it is stored.
+        """Remove the bytes of a NAR whose row no longer says that it is stored.
 
-        False if they were gone already, or are those of another NAR, too. Raises Unavailable if the
-        database is away, or the store cannot remove them.
+        Returns False if they were gone already, or belong to another NAR, too. Raises Unavailable
+        if the database is away, or the store cannot remove them.
         """
         key = stored_key(nar)
         return not await self.is_owned(key) and await self._store.delete(key)
 
     async def is_absent(self, nar: NarRecord) -> bool:
-        """Whether the bytes are surely not there. Raises Unavailable if the store cannot tell."""
+        """Return whether the bytes are absent. Raises Unavailable if the store cannot tell."""
         return await self._store.stat(stored_key(nar)) is None

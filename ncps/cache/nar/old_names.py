@@ -1,9 +1,10 @@
 """Old names: URLs of NARs by store path, which this cache never hands out.
 
 harmonia and nix-serve call a NAR `<hash part>-<NarHash>.nar`, Attic `<hash part>.nar`. A client
-that has asked them at our address, or a program that passed such URLs on, remembers them for 30
-days. The store path tells the NAR, and the signed NarHash vouches for its bytes. Only the name
-tells the compression, or the narinfo that had the same name.
+that got such URLs from another program at our address, or from a program that passed them on,
+remembers them for 30 days.
+The hash part leads to the store path's NAR, and the signed NarHash vouches for its bytes. The
+compression follows only from the name, or from a narinfo with the same name.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from ncps.nix.narurl import COMPRESSIONS, NarKey, last_part
 from ncps.ports import NarRecord
 
 DIGEST = 32
-"""Letters of a hash part."""
+"""Number of characters of a hash part."""
 
 
 def is_named(nar: NarRecord, file_name: str) -> bool:
-    """Whether an old name stands for the file that is kept of a store path's NAR.
+    """Return whether an old name stands for the stored file of a store path's NAR.
 
     :param file_name: begins with the hash part of that store path.
     """

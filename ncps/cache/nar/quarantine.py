@@ -1,12 +1,12 @@
-"""Quarantine: stored NAR files that were found wrong, kept for an operator within bounds.
+"""Quarantine: keeps stored NAR files that were found wrong, for an operator, within bounds.
 
     found wrong ------> set aside --> more than the bounds allow? --> the oldest are discarded
        |                    ^
        |                    +-- the store: right bytes are published under the same key
        +--> deleted at once, where the bounds or the disk leave no room for it
 
-An upstream that lies again and again costs no more disk than the bounds say. A process that dies on
-the way leaves at worst a file in the quarantine, which the next look finds.
+However often an upstream lies, the quarantine takes no more disk than the bounds say. A process
+that dies on the way leaves at worst a file in the quarantine, which the next look finds.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ LEASE: Final = "quarantine"
 """Name of the lease of the process that discards."""
 
 LOOK_S: Final = 600.0
-"""Seconds between looks at the quarantine while this process sets nothing aside."""
+"""Seconds between two looks at the quarantine while this process sets nothing aside."""
 REST_S: Final = 1.0
 """The least seconds between two looks."""
 REST_SHARE: Final = 10.0
-"""The same as a multiple of the time that the last look took."""
+"""The least time between two looks, as a multiple of the duration of the last look."""
 TROUBLE_S: Final = 30.0
-"""The same after a look that failed."""
+"""Seconds until the next look after a look that failed."""
 LONGEST_REST_S: Final = 60.0
 BATCH: Final = 1000
-"""Files beyond the bounds that are remembered at a time."""
+"""Number of files beyond the bounds that a look holds in memory at the same time."""
 
 
 @frozen(kw_only=True)
 class QuarantineBounds:
-    """The bounds of the quarantine; 0 in one of them: nothing is kept.
+    """The bounds of the quarantine. If one of them is 0, nothing is kept.
 
-    :param count: files.
+    :param count: number of files.
     :param size: bytes of all files.
     :param age_s: seconds since a file was set aside.
     """
@@ -55,7 +55,7 @@ class QuarantineBounds:
     age_s: float
 
     def refuses(self, size: int) -> str:
-        """The bound that a file of `size` bytes exceeds even alone; empty if none."""
+        """Return the bound that one file of `size` bytes exceeds alone; empty if none."""
         if self.count == 0:
             return "count"
         if self.age_s == 0:
@@ -66,9 +66,9 @@ class QuarantineBounds:
 def excess(
     found: Iterable[SetAside], bounds: QuarantineBounds, before: datetime
 ) -> list[tuple[SetAside, str]]:
-    """Say which files must go, oldest first, and for which bound: `count`, `size` or `age`.
+    """Return the files to discard, oldest first, each with its bound: `count`, `size` or `age`.
 
-    :param before: the time of day at which a file that is just as old as the bound was set aside.
+    :param before: a file that was set aside before this time exceeds the bound `age_s`.
     """
     gone = []
     count = size = 0
@@ -98,7 +98,7 @@ class _Look:
 
 
 class Quarantine:
-    """Sets files aside, and looks after their number, size and age."""
+    """Sets files aside, and keeps their number, size and age within the bounds."""
 
     _log = Logger()
 
@@ -119,9 +119,10 @@ class Quarantine:
         world.nars.watch(self._added)
 
     async def put(self, key: NarKey) -> bool:
-        """Set an object aside that was found wrong; delete it where there is no room for that.
+        """Set aside an object that was found wrong; delete it if there is no room for it.
 
-        False if nothing is there. Raises StorageFull or Unavailable if it may still be there.
+        Returns False if there is no such object. Raises StorageFull or Unavailable if the object
+        may still be there.
         """
         stat = await self._store.stat(key)
         if stat is None:
@@ -149,16 +150,16 @@ class Quarantine:
         return True
 
     def _added(self) -> None:
-        """Note that a file was set aside, by `put` or by the store for one that was published."""
+        """Note that `put` has set a file aside, or the store to make room for a published one."""
         self._metrics.quarantine_set_aside.inc()
         self._looks.ask()
 
     async def check(self) -> None:
-        """Have the quarantine brought within its bounds soon, in the background."""
+        """Start a background task that brings the quarantine within its bounds."""
         self._looks.ask()
 
     async def _look(self) -> None:
-        """Count the files and discard those beyond the bounds; one process at a time discards."""
+        """Count the files, and discard those beyond the bounds under the lease for that."""
         since = self._clock.seconds()
         try:
             lease = await self._leases.try_hold(LEASE)
@@ -173,7 +174,7 @@ class Quarantine:
             self._looks.rest(max(REST_S, REST_SHARE * (self._clock.seconds() - since)))
 
     async def _count(self) -> None:
-        """Count without removing; look again later if there are too many."""
+        """Count the files without discarding any; look again later if there are too many."""
         files = size = 0
         async for aside in self._store.walk_quarantine():
             files, size = files + 1, size + aside.size
@@ -208,7 +209,7 @@ class Quarantine:
                 raise Unavailable("another process may have begun")
             try:
                 await self._store.discard(aside)
-            except StorageFull as error:  # this one cannot be removed; others may go
+            except StorageFull as error:  # this file cannot be removed; others perhaps can
                 look.stuck, look.stuck_size = look.stuck + 1, look.stuck_size + aside.size
                 look.trouble = str(error)
             else:

@@ -1,10 +1,9 @@
 """Ready: stored NARs that may be sent again without a question to the catalog.
 
 The answer to a client that asks for a stored NAR stays the same until the NAR's row changes. This
-process hears of each change that any process of the cache makes (`Invalidation`), and tells the
-part that keeps such answers. The file itself is opened anew for each client, and only if it is the
-file that the row describes: bytes that were removed or set aside are not sent even where the notice
-of it was lost.
+process gets a notice of each change by any process of the cache (`Invalidation`), and passes it to
+the part that keeps such answers. Each client's answer opens the file anew, and only the file that
+the row describes. So removed bytes are not sent even if the notice was lost.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class ReadyNars:
     """Says which NARs are ready.
 
     :param is_arriving: whether a NAR is being downloaded.
-    :ivar memory: counts the changes of NARs; the number is to be read before the row of a NAR.
+    :ivar memory: counts the changes of NARs; callers read the count before the row of a NAR.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class ReadyNars:
     def reopener(self, changes: int, nar: NarRecord) -> Reopen | None:
         """Return a function that opens a stored file; None if the catalog must be asked each time.
 
-        :param changes: how many the memory had counted before the row was read.
+        :param changes: the count of the memory before the row was read.
         """
         if changes != self.memory.changes or stored_key(nar) != nar.key:
             return None

@@ -1,9 +1,9 @@
 """Relay: one fetch for all processes that share a store (P4).
 
-The process that holds the lease of a NAR fetches it from the upstreams. The others follow its
-growing file, at the address that the lease bears, into spools of their own, which their clients
-read. When the holder is gone, one of the others gets the lease and goes on from the byte it has.
-A download that gets its lease at once, and keeps it, needs no relay.
+The process that holds the lease of a NAR fetches it from the upstreams. The others read its growing
+file, at the address in the lease, into spools of their own, and their clients read these. If the
+holder disappears, one of the others gets the lease and continues from the byte it has. A download
+that gets its lease immediately, and keeps it, needs no relay.
 
     lease free? --yes--> ours; stored meanwhile? --no--> upstreams, from the byte we have
         | no                          +----------yes--> the store, from the byte we have
@@ -48,17 +48,17 @@ from ncps.settings.schema.upstream import UpstreamsSettings
 T = TypeVar("T")
 
 PEER: Final = "peer"
-"""Name of all other processes of this cache, among the names of upstreams."""
+"""The name that stands for all other processes of this cache, among the names of upstreams."""
 
 TURN_S: Final = 1.0
-"""Seconds that the lease is waited for before its holder is asked once more."""
+"""Seconds to wait for the lease before its holder is asked once more."""
 
 SETTLE_S: Final = 60.0
-"""Seconds that the holder may take to publish a file whose last byte it has let go."""
+"""Seconds that the holder may take to publish a file after it has sent the last byte."""
 
 
 LOOK_S: Final = 5.0
-"""Seconds between looks at the pace of another process: its lease may be free soon."""
+"""Seconds between two checks of another process's pace: its lease may become free."""
 
 
 class AlreadyStored(Unavailable):
@@ -66,12 +66,12 @@ class AlreadyStored(Unavailable):
 
 
 class Relay:
-    """Gives the sources of one download whose lease another process had.
+    """Gives the sources of one download whose lease another process has had.
 
-    They are the holder of the lease, or the upstreams.
+    The sources are the holder of the lease, or the upstreams.
 
     :param lease: the owner of the download releases it.
-    :param sources: asked while the lease is ours.
+    :param sources: the upstreams, which are asked while the lease is ours.
     """
 
     def __init__(self, world: World, key: NarKey, sources: Sources, lease: FetchLease) -> None:
@@ -90,12 +90,12 @@ class Relay:
     async def each(
         self, shunned: Container[str] = (), suspects: Container[str] = ()
     ) -> AsyncGenerator[Source, None]:
-        """One round, which ends when no source is left to ask.
+        """Yield the sources of one round.
 
         All rounds together wait for `Cluster.patience_s` seconds after the last byte of a peer.
         Raises AlreadyStored if another process has stored the NAR.
         """
-        if self._until is None:  # the download has just tried for the lease, in vain
+        if self._until is None:  # the download has just tried to take the lease, in vain
             self._until = self._clock.seconds() + self._cluster.patience_s
             is_ours: bool | None = False
         else:
@@ -120,22 +120,22 @@ class Relay:
 
     @property
     def _left_s(self) -> float:
-        """Seconds for which the other processes are still waited for."""
+        """Seconds that are left to wait for the other processes."""
         assert self._until is not None
         return max(0.0, self._until - self._clock.seconds())
 
     async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T:
-        """Wait for another process, `_left_s` seconds at most. Raises Unavailable after that."""
+        """Wait for another process, at most `_left_s` seconds. Raises Unavailable after that."""
         left_s = self._left_s
         return await within(self._clock, left_s, asking, f"no answer within {left_s:.3g} s")
 
     async def _has_lease(self) -> bool | None:
-        """Whether the lease is ours now; None if the backend cannot tell."""
+        """Try to take the lease; return whether it is ours, or None if the backend cannot tell."""
         try:
             return await self._lease.is_ours()
         except Unavailable as error:
             if not self._relayed:
-                raise  # clients wait for no more than a status yet
+                raise  # clients wait for a status: an error can still be one
             self.failures["leases"] = error
             return None
 
@@ -153,7 +153,7 @@ class Relay:
                 yield source
 
     async def _stored(self) -> NarRecord | None:
-        """The NAR's row, if a former holder of the lease has stored it.
+        """Return the NAR's row, if a former holder of the lease has stored it.
 
         Raises Unavailable if the database is away.
         """
@@ -164,7 +164,7 @@ class Relay:
         return None if self._is_checked else nar
 
     async def _peer(self) -> Source | None:
-        """The holder of the lease as a source, if it can be reached and the file arrives there."""
+        """Return the lease's holder as a source, if it can be reached and has the growing file."""
         try:
             address = await self._cluster.leases.holder(self._lease.name)
             if not address or address == self._cluster.address:
@@ -180,14 +180,14 @@ class Relay:
         return PassedBody(aiter(body), body.close, start=offset, total=nar.file_size)
 
     async def _follow(self, address: str, offset: int) -> UpstreamBody:
-        """Open the file that another process fetches; leave it if it is slow and its lease free."""
+        """Open the file that another process fetches; see `_Follower` for a slow process."""
         opening = self._cluster.peers.open_nar(address, self._key, offset=offset)
         body, pace = await self._in_time(opening), self._cluster.pace
         follower = _Follower(body, self._clock, pace, self._took, self._overtake)
         return PassedBody.over(body, follower.chunks(), follower.closed)
 
     async def _overtake(self) -> bool:
-        """Take the lease if it is free, though its former holder goes on sending."""
+        """Take the lease if it is free, although its former holder still sends."""
         try:
             return await self._lease.is_ours()
         except Unavailable:
@@ -197,7 +197,7 @@ class Relay:
         self._relayed += count
 
     async def _wait(self, seconds: float) -> None:
-        """Wait for the lease for a while."""
+        """Wait for the lease at most `seconds`; note a failure in `failures`."""
         taking = self._cluster.leases.take(self._lease.name)
         try:
             self._lease.hold(await within(self._clock, seconds, taking))
@@ -209,7 +209,7 @@ class Relay:
     async def settle(self) -> Lease | None:
         """Take the lease to publish, after the last byte. Raises Unavailable if it is not free.
 
-        None if there is no need, since the NAR is stored already.
+        Returns None if the NAR is stored already.
         """
         if self._lease.held is None or self._lease.held.is_lost:
             await self._lease.release()
@@ -248,12 +248,12 @@ class _OwnSource(Source):
 class _Follower:
     """Passes on the body of another process of this cache, which holds the lease of the NAR.
 
-    A holder may be as slow as its upstream is. While it does not keep the pace, or is silent, its
-    lease is tried for. Where the lease is free, TooSlow ends the body. The pace is measured beside
-    the bytes, since these may not come.
+    A holder may be as slow as its upstream. While it is slower than the pace, or silent, this
+    object tries to take its lease. If that succeeds, TooSlow ends the body. A timer measures the
+    pace, because no bytes may arrive.
 
-    :param took: told of each number of bytes.
-    :param overtake: takes the lease if it is free; says whether it was.
+    :param took: called with the number of bytes of each chunk.
+    :param overtake: takes the lease if it is free; returns whether it was.
     """
 
     def __init__(
@@ -288,7 +288,7 @@ class _Follower:
             raise TooSlow("the process that fetches it was too slow, and its lease is free")
 
     async def _look(self) -> None:
-        """Look at the pace again and again, and at the lease where it is not kept."""
+        """Check the pace at intervals; try to take the lease while the pace is too low."""
         look_s = min(LOOK_S, self._pace.min_receive_window_s)
         while True:
             before = self._count

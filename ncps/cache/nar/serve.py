@@ -1,8 +1,8 @@
-"""NARs: open a stored one, or join its download; have lost bytes healed and fetched again.
+"""NARs: opens a stored one, or joins its download; heals lost bytes and fetches them again.
 
-Replicas that share a catalog may have other upstreams each. A fact in a row that came from the
-upstream of one replica, and was never checked, is hearsay to the others. They believe the signed
-NarHash, and find the rest out anew.
+Replicas that share a catalog may each have other upstreams. A fact in a row is hearsay if it came
+from an upstream that this replica does not have, and was never checked. The replica believes the
+signed NarHash, and finds out the other facts anew.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ncps.ports import Body, Catalog, NarRecord, Removals, Replaced
 
 
 class NarSearch:
-    """Finds out whether a NAR is stored, under which name, and what is known of it."""
+    """Finds the record of a NAR, and its bytes if they are stored under another name."""
 
     def __init__(
         self,
@@ -59,7 +59,11 @@ class NarSearch:
         self._downloads = downloads
 
     async def find(self, key: NarKey) -> NarRecord | None:
-        """Return the known record of a NAR; takes over bytes without a row first."""
+        """Return the known record of a NAR, after adopting bytes without a row.
+
+        Raises Absent if the NAR is blocked or known to be absent, Unavailable if the store or the
+        catalog cannot tell.
+        """
         if self._downloads.find(key) is not None:
             return None
         nar = await self._catalog.nar(key) or self._narinfos.unrecorded(key)
@@ -75,7 +79,7 @@ class NarSearch:
         if nar is None and key in self._negatives:
             raise Absent(f"no upstream has {key.file_name}", outcome=Outcome.NEGATIVE)
         if await self._cluster.is_fetched_elsewhere(key):
-            return nar  # it is not in the store, which may be slow to say so
+            return nar  # it cannot be in the store, and asking the store may be slow
         located = await find_object(self._store, key, nar)
         if located is None:
             return nar
@@ -86,11 +90,11 @@ class NarSearch:
         return adopted
 
     def _view(self, key: NarKey, nar: NarRecord) -> NarRecord:
-        """The record of a NAR that is not stored, for the file of which clients have a part."""
+        """Return the record of an unstored NAR; if clients have part of another file, that one."""
         return self._downloads.chosen.of(key, nar) or _own_view(nar, self._upstreams)
 
     async def _stored_file(self, key: NarKey) -> NarRecord | None:
-        """The record of bytes under another name that have the hash in this name."""
+        """Return the record of bytes stored under another name whose hash is in this name."""
         try:
             nar = await self._catalog.stored_file(key.as_hash(), key.extension)
         except Malformed:
@@ -101,8 +105,8 @@ class NarSearch:
 class Nars:
     """Opens NARs, from the store or as they arrive.
 
-    :ivar ready: says which stored NARs may be sent again without being opened here.
-    :ivar remake: makes a twin again whose bytes are gone; see `TwinRemaker`.
+    :ivar ready: says which stored NARs may be sent again without a call of `open`.
+    :ivar remake: makes a twin again after its bytes were removed; see `TwinRemaker`.
     """
 
     def __init__(
@@ -137,15 +141,15 @@ class Nars:
 
     @property
     def arriving(self) -> int:
-        """How many downloads are under way."""
+        """Number of downloads that run."""
         return self._downloads.count
 
     def is_arriving(self, key: NarKey) -> bool:
-        """Whether a NAR is being downloaded."""
+        """Return whether a NAR is being downloaded."""
         return self._downloads.find(key) is not None
 
     async def open(self, key: NarKey, *, is_part: bool = False) -> ServedNar:
-        """Return a NAR to serve; raises what `Cache.nar` raises."""
+        """Return a NAR to serve. Raises as `Cache.nar`."""
         changes = self.ready.memory.changes
         nar = await self._find(key)
         _refuse_ring(key, nar)
@@ -165,7 +169,7 @@ class Nars:
         except NcpsError:
             if download.guess is None:
                 raise
-            return await self.open(key, is_part=is_part)  # as one that nobody guessed
+            return await self.open(key, is_part=is_part)  # not as a guess
         return FollowedNar(download=download, outcome=outcome, open_body=self._follow)
 
     async def arriving_nar(self, key: NarKey) -> FollowedNar:
@@ -182,21 +186,21 @@ class Nars:
     async def fetch_ahead(self, nar: NarRecord, may_begin: Callable[[], bool]) -> Download | None:
         """Begin the download of a NAR that no client has asked for; None if it is not needed.
 
-        Raises NotFound, Unavailable or Corrupt if it cannot be told or begun.
+        Raises NotFound, Unavailable or Corrupt if the download cannot begin.
 
-        :param may_begin: asked in the turn in which the download would begin.
+        :param may_begin: called immediately before the download would begin.
         """
         key = nar.key
         if self.is_arriving(key) or await self._cluster.is_fetched_elsewhere(key):
             return None
         found = await self._find(key)
-        if found is None or found.is_stored or found.made_from:  # None: it was removed meanwhile
+        if found is None or found.is_stored or found.made_from:  # None: it was just removed
             return None
         is_due = not self.is_arriving(key) and may_begin()
         return self._downloads.start(key, found) if is_due else None
 
     async def read(self, nar: NarRecord) -> Body:
-        """Open a whole NAR. If it has to be fetched, NarHash is checked before it is stored."""
+        """Open a whole NAR; if it must be fetched, check NarHash before storing it."""
         key, has_arrived = nar.key, False
         while True:
             there = await self._catalog.nar(key)
@@ -204,14 +208,14 @@ class Nars:
                 there = await self._adoption.adopt(key, there or nar) or there
             if there is not None and there.is_stored:
                 return await self._open_stored(there, 0, None)
-            if has_arrived:  # the disk is full: the bytes are read as they pass
+            if has_arrived:  # the disk is full: read the bytes while they arrive
                 return await self._downloads.start(
                     key, nar, exclusive=False, is_thorough=True
                 ).reader()
             joined = self._downloads.find(key)
             download = joined or self._downloads.start(key, there or nar, is_thorough=True)
             download.is_asked_for()
-            has_arrived = True  # and the spool may be gone by now
+            has_arrived = True  # although its spool may be gone by now
             try:
                 await download.arrived.wait()
                 return await download.reader()
@@ -220,21 +224,21 @@ class Nars:
             except NcpsError:
                 if joined is None or joined.guess is None or not joined.has_failed:
                     raise
-                has_arrived = False  # it is fetched as one that nobody guessed
+                has_arrived = False  # fetch it again, not as a guess
 
     async def stat(self, key: NarKey) -> tuple[int | None, Outcome]:
         """Return the size if it is sure. Raises the errors that `open` would raise.
 
-        The word of an upstream is not sure: no bytes follow here that could refute it.
+        A size that an upstream says is not sure, because here no bytes follow to check it.
         """
         nar = await self._find(key)
         if nar is not None and nar.is_stored:
-            body = await self._open_stored(nar, 0, 0)  # without a byte: none is to be sent
+            body = await self._open_stored(nar, 0, 0)  # no byte: this answer has no body
             body.close()
             return nar.file_size, Outcome.HIT
         _refuse_ring(key, nar)
         if nar is not None and nar.made_from:
-            await self.remake(nar)  # nothing less says whether a GET would succeed
+            await self.remake(nar)  # only this shows whether a GET would succeed
             return (await self.stat(key))[0], Outcome.MISS
         download = self._downloads.find(key)
         if download is not None:
@@ -245,23 +249,23 @@ class Nars:
             except NcpsError as error:
                 if download.guess is None and not isinstance(error, AlreadyStored):
                     raise
-                return await self.stat(key)  # as one that nobody guessed
+                return await self.stat(key)  # not as a guess
             return download.sure_size, Outcome.COALESCED
         return await _size_elsewhere(self._downloads, key, nar), Outcome.MISS
 
     async def is_here(self, key: NarKey) -> bool:
-        """Whether a NAR is stored now; takes over bytes without a row first. Raises as `stat`."""
+        """Adopt bytes without a row; return whether the NAR is stored. Raises as `stat`."""
         return await self.find_stored(key) is not None
 
     async def find_stored(self, key: NarKey) -> NarRecord | None:
-        """Return the row of a stored NAR; else as `is_here`."""
+        """Return the row of a NAR that is stored, else None; raises as `is_here`."""
         nar = await self._find(key)
         return nar if nar is not None and nar.is_stored else None
 
     # Stored bytes
 
     async def _open_stored(self, nar: NarRecord, start: int, stop: int | None) -> Body:
-        """Open stored bytes; if they turn out lost or damaged, heal and fetch them again."""
+        """Open stored bytes; if they are lost or damaged, heal them and fetch them again."""
         try:
             try:
                 return await open_stored(self._store, self._workers, nar, start, stop)
@@ -272,10 +276,10 @@ class Nars:
             trouble: NcpsError = NotFound("set aside")
         except (NotFound, Corrupt) as error:
             trouble = error
-        if not self.is_arriving(nar.key):  # else another client has healed it
+        if not self.is_arriving(nar.key):  # if it arrives, another client has healed it
             current = await self._catalog.nar(nar.key)
             if current is not None and current.stored_at not in {None, nar.stored_at}:
-                return await self._open_stored(current, start, stop)  # it was healed meanwhile
+                return await self._open_stored(current, start, stop)  # it was healed since then
             is_noted = current is not None and not current.is_stored
             if not (is_noted and isinstance(trouble, NotFound)):  # removed a moment ago
                 await self._verifier.healing.heal(nar, trouble)
@@ -288,7 +292,7 @@ class Nars:
     # Arriving bytes
 
     async def _follow(self, key: NarKey, download: Download, start: int, stop: int | None) -> Body:
-        """Follow a download; if its bytes have passed, take them from the store or fetch anew."""
+        """Follow a download; if its spool has dropped the bytes, open the store or fetch anew."""
         try:
             return await download.reader(start, stop)
         except (Overtaken, AlreadyStored) as error:
@@ -306,7 +310,7 @@ async def _size_elsewhere(downloads: Downloads, key: NarKey, nar: NarRecord | No
     if not downloads.is_tasted(key):
         sources.allow_replacing()
     await sources.stat()
-    # Of all sizes in a narinfo only NarSize is signed.
+    # NarSize is the only size in a narinfo that is signed.
     is_sure = nar is not None and nar.compression == "none"
     return nar.file_size if nar is not None and is_sure else None
 
@@ -314,7 +318,7 @@ async def _size_elsewhere(downloads: Downloads, key: NarKey, nar: NarRecord | No
 async def _remade(
     catalog: Catalog, twin: NarRecord, remake: Callable[[NarRecord], Awaitable[None]]
 ) -> NarRecord:
-    """Make a twin again; return its row. Raises Unavailable if it is gone already."""
+    """Make a twin again; return its row. Raises Unavailable if it was removed again already."""
     await remake(twin)
     made = await catalog.nar(twin.key)
     if made is None or not made.is_stored:
@@ -327,7 +331,7 @@ async def _not_made(nar: NarRecord) -> None:
 
 
 async def is_blocked_name(removals: Removals, key: NarKey) -> bool:
-    """Whether a name is that of a NAR or file that this cache never has."""
+    """Return whether a name belongs to a NAR or file that is blocked here."""
     try:
         return await removals.is_blocked_file(key.as_hash())
     except Malformed:
@@ -335,13 +339,13 @@ async def is_blocked_name(removals: Removals, key: NarKey) -> bool:
 
 
 def _refuse_ring(key: NarKey, nar: NarRecord | None) -> None:
-    """Raise Absent (RING) for a NAR that is not stored if its question has come round."""
+    """Raise Absent (RING) if a NAR is not stored, and its question came from this cache itself."""
     if trail.current().has_come_round and (nar is None or not nar.is_stored):
         raise in_ring(key.file_name)
 
 
 def _own_view(nar: NarRecord, upstreams: Upstreams) -> NarRecord:
-    """The record of a NAR without the unsigned word of an upstream that is not ours."""
+    """Return the record of a NAR without the unsigned facts of an upstream that is not ours."""
     if nar.was_stored or is_ours(nar, upstreams):
         return nar
     return evolve(nar, file_size=None, file_hash=None, upstream="", origin_url="")

@@ -1,10 +1,10 @@
-"""Sources: where the bytes of one NAR can be fetched, the best first, found out as needed.
+"""Sources: the places where the bytes of one NAR can be fetched, the best first.
 
 URL, FileHash and FileSize of a narinfo are not signed. Two narinfos of one NAR, from two upstreams,
-are taken to be of the same file if FileHash or the hash in the URL agrees. A file that differs is a
-last resort, since bytes behind a URL never change (P5). It is fetched only where no byte of the
-right file was ever stored or went to a client, and after all upstreams have failed with that file,
-for sure or twice.
+describe the same file if they agree on FileHash or on the hash in the URL. A file that differs is a
+last resort, because bytes behind a URL never change (P5). It is fetched under two conditions: no
+byte of the right file was ever stored or sent to a client, and all upstreams have failed to send
+the right file, either for sure or twice.
 """
 
 from __future__ import annotations
@@ -37,25 +37,26 @@ class Source(Protocol):
 
     @property
     def file(self) -> str:
-        """Names the file that lies there.
+        """Name of the file there.
 
-        Sources of one file can go on for each other, others only agree in NarHash.
+        Two sources with the same name have the same bytes, so that one can continue after the
+        other. Files with different names only agree in NarHash.
         """
 
     @property
     def origin(self) -> tuple[str, str] | None:
-        """Base URL of an upstream, and the URL there from which the bytes can be fetched again."""
+        """Base URL of an upstream, and the URL there by which the bytes can be fetched again."""
 
     @property
     def is_other_file(self) -> bool:
-        """Whether the file is surely another one than the narinfo's, with the same NAR inside."""
+        """Whether the file surely differs from the narinfo's, with the same NAR inside."""
 
     async def open(self, offset: int, *, allow_encoding: bool) -> UpstreamBody:
         """Open the bytes from `offset` on; see `Upstream.open_nar`."""
 
 
 Rounds = Callable[[Container[str], Container[str]], AsyncGenerator[Source, None]]
-"""One round: sources of the first names are left out, those of the second names come last."""
+"""One round. It leaves out the sources of the first names, and yields those of the second last."""
 
 SameNar = Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]]
 """Asks an upstream for its record of the same NAR; see `NarInfos.same_nar`."""
@@ -65,8 +66,8 @@ SameNar = Callable[[Candidate, NarRecord], Awaitable[NarRecord | None]]
 class UpstreamSource(Source):
     """One upstream and the URL under which it has the bytes.
 
-    :param size: of the file, as its narinfo says.
-    :param record: the record that its narinfo makes; None if that is the known narinfo.
+    :param size: bytes of the file, as the upstream's narinfo says.
+    :param record: the record made from that narinfo; None if it is the known narinfo.
     """
 
     candidate: Candidate
@@ -79,7 +80,7 @@ class UpstreamSource(Source):
 
     @property
     def origin(self) -> tuple[str, str]:
-        """The upstream and the URL there."""
+        """Base URL of the upstream, and the URL there."""
         return self.upstream.base_url, self.url
 
     @property
@@ -103,7 +104,7 @@ class UpstreamSource(Source):
         allow_encoding: bool,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> UpstreamBody:
-        """See `Upstream.open_nar` and `pace.open_watched`."""
+        """See `Upstream.open_nar` and `opening.open_watched`."""
         return await open_watched(
             self.candidate,
             self.clock,
@@ -119,10 +120,10 @@ class UpstreamSource(Source):
 
 
 class Places:
-    """The URL and the file that each upstream has of one NAR; found out once.
+    """Finds out once, for each upstream, under which URL it has which file of one NAR.
 
-    :param nar: its record; None if no narinfo is known: then the file's name is taken for its
-        hash, and every upstream may have it under the conventional URL.
+    :param nar: the NAR's record; None if no narinfo is known. Then the file's name must be its
+        hash, and each upstream may have it under the conventional URL.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Places:
         self._asked_anew: set[str] = set()
 
     async def at(self, candidate: Candidate) -> UpstreamSource:
-        """Return an upstream as a source. Raises NotFound, Unavailable or Corrupt if it is none."""
+        """Return an upstream as a source; raises NotFound, Unavailable or Corrupt if it is none."""
         base_url = candidate.upstream.base_url
         place = self._found.get(base_url)
         if place is None:
@@ -167,10 +168,10 @@ class Places:
         )
 
     async def made_known(self, denied: UpstreamSource) -> UpstreamSource | None:
-        """Ask for the narinfo of a NAR that its upstream denies; None if that does not help.
+        """Ask an upstream that denies a NAR for its narinfo; return the source to ask once more.
 
-        A cache like this one that has lost its catalog knows its NARs again once it was asked for
-        their narinfos.
+        Another ncps that has lost its catalog finds a NAR only after a request for its narinfo.
+        Returns None if the upstream denies the narinfo, too, or was asked before.
         """
         nar = self._nar
         if nar is None or denied.record is not None or denied.name in self._asked_anew:
@@ -186,7 +187,7 @@ class Places:
 
 
 def is_same_file(nar: NarRecord, other: NarRecord) -> bool | None:
-    """Whether two narinfos of one NAR are of one file; None if they do not tell."""
+    """Return whether two narinfos of one NAR describe one file; None if they do not say."""
     ours, theirs = _names(nar), _names(other)
     has_same_url = nar.origin_url == other.origin_url and named_hash(nar.origin_url) is None
     if ours & theirs or has_same_url:
@@ -195,7 +196,7 @@ def is_same_file(nar: NarRecord, other: NarRecord) -> bool | None:
 
 
 def _names(nar: NarRecord) -> set[Hash]:
-    """Hashes that a narinfo says are those of the file."""
+    """Return the hashes of the file that a narinfo says, in its URL and in FileHash."""
     names = {named_hash(nar.origin_url), nar.file_hash}
     if nar.compression != "none":
         names.discard(nar.nar_hash)  # a compressed file has another hash than its NAR
@@ -205,9 +206,9 @@ def _names(nar: NarRecord) -> set[Hash]:
 class Sources:
     """All upstream sources of one NAR: its origin, then those that say they have the same file.
 
-    :param nar: its record; None if no narinfo is known.
+    :param nar: the NAR's record; None if no narinfo is known.
     :param replaced: awaited with the record of another file that is fetched instead.
-    :ivar failures: how each failed that was asked since this was last cleared, by name.
+    :ivar failures: the error of each source that has failed, by name. Callers clear it.
     """
 
     def __init__(
@@ -234,10 +235,10 @@ class Sources:
     async def each(
         self, shunned: Container[str] = (), suspects: Container[str] = ()
     ) -> AsyncGenerator[UpstreamSource, None]:
-        """One round through all sources that may be asked now; failures to find one are noted.
+        """Yield each source that may be asked now; note in `failures` why others are none.
 
         :param shunned: names of upstreams to leave out.
-        :param suspects: names of upstreams to be asked after all others.
+        :param suspects: names of upstreams to ask after all others.
         """
         self._shunned = shunned
         others: list[UpstreamSource] = []
@@ -261,7 +262,7 @@ class Sources:
                 yield source
 
     def _candidates(self, suspects: Container[str] = ()) -> list[Candidate]:
-        """All upstreams in the order in which to ask: the origin first, unless it is sick."""
+        """Return all upstreams in the order to ask: first the origin, unless it is unhealthy."""
         origin = self._nar.upstream if self._nar is not None else ""
 
         def rank(candidate: Candidate) -> tuple[bool, bool, bool, bool, int, float]:
@@ -272,7 +273,7 @@ class Sources:
         return sorted(self._upstreams.candidates, key=rank)
 
     async def _source(self, candidate: Candidate) -> UpstreamSource | None:
-        """One upstream as a source; None, and a failure noted, if it is none now."""
+        """Return an upstream as a source; if it is none now, note a failure and return None."""
         name, health = candidate.upstream.name, candidate.health
         if not health.may_fetch or (is_unwanted() and not health.is_healthy):
             self.failures[name] = Unavailable(
@@ -289,7 +290,7 @@ class Sources:
     async def open(
         self, source: Source, offset: int, *, allow_encoding: bool
     ) -> tuple[Source, UpstreamBody]:
-        """Open a source, or another one of the same file if that is quicker. As `Source.open`."""
+        """Open a source, or another one of the same file if that is faster; as `Source.open`."""
         if not isinstance(source, UpstreamSource) or len(self._upstreams.candidates) == 1:
             return source, await source.open(offset, allow_encoding=allow_encoding)
         pace = self._upstreams.pace
@@ -302,7 +303,7 @@ class Sources:
         return opened, paced(body, self._clock, pace, partial(self._leave, opened))
 
     async def _leave(self, slow: UpstreamSource, reason: str) -> bool:
-        """Whether to leave a slow source: once for each source, if another one has the file."""
+        """Return whether to leave a slow source: once a source, and if another has the file."""
         if slow.name not in self._left:
             self._left.add(slow.name)
             async with aclosing(self._rivals(slow)) as rivals:
@@ -314,7 +315,7 @@ class Sources:
         return False
 
     async def _rivals(self, first: UpstreamSource) -> AsyncGenerator[UpstreamSource, None]:
-        """The other upstreams that have the same file and were not left for being slow."""
+        """Yield the other upstreams that have the same file and were not left as too slow."""
         for candidate in self._candidates():
             name = candidate.upstream.name
             if candidate is first.candidate or name in self._shunned or name in self._left:
@@ -324,9 +325,9 @@ class Sources:
                 yield source
 
     async def contradicts(self, size: int) -> bool:
-        """Whether other narinfos than the one in doubt say another size than an answer does.
+        """Return whether the other upstreams' narinfos contradict the size that an answer says.
 
-        One that agrees with the answer settles it.
+        One narinfo that agrees with the answer is enough for False.
         """
         said: set[int] = set()
         for candidate in self._candidates():
@@ -344,31 +345,31 @@ class Sources:
         self._upstreams.report(self._key.file_name, source.candidate, error)
 
     def allow_replacing(self) -> None:
-        """Let another file of the NAR do: a client waits that has no byte yet.
+        """Accept another file of the NAR, because a client without a byte of it waits.
 
-        Bytes that were stored once are not replaced.
+        No other file is accepted if bytes of the NAR were ever stored.
         """
         nar = self._nar
         self._may_replace = not self._is_settled and nar is not None and not nar.was_stored
 
     def refuse_replacing(self) -> None:
-        """Let no other file do from now on: a client waits that may have a part of this one."""
+        """Accept no other file from now on, because a client waits that may have a part of it."""
         self._may_replace, self._is_settled = False, True
 
     def lied(self, reason: str) -> None:
-        """Note that the narinfo says something untrue about a file that is right."""
+        """Note that the narinfo says something false about a file that is right."""
         if self._nar is not None:
             error = Corrupt(f"its narinfo is wrong, the NAR is right: {reason}")
             self._upstreams.blame(self._nar.upstream, self._key.file_name, error)
 
     def failed(self, source: Source, error: NcpsError) -> None:
-        """Note, for the verdict, how a source failed, and count it."""
+        """Note the error of a source for the verdict, and count it."""
         self.failures[source.name] = error
         if isinstance(source, UpstreamSource):
             self._upstreams.count(source.candidate, error)
 
     async def stat(self) -> int | None:
-        """Return the file's size if a source says one; raises the verdict if none has the file."""
+        """Return the file's size, None if unknown; raises the verdict if no source has the file."""
         async with aclosing(self.each()) as sources:
             async for source in sources:
                 try:

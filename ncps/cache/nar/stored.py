@@ -1,7 +1,7 @@
-"""Stored: the bytes of a NAR in the store: found, opened and published.
+"""Stored: finds, opens and publishes the bytes of a NAR in the store.
 
-They are opened as the URL of the NAR stands for them, decoded if need be. The bytes that a download
-brought are stored first, and then their row (P6).
+An opened body has the bytes of the NAR's URL; it decodes them if they are stored otherwise. A
+publication stores the bytes first, and writes the row after that (P6).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from ncps.ports import Blocked, Body, NarRecord, NarStore, Reopen, Segment, Stat
 from ncps.ports.catalog import NEVER_ASKED_FOR
 
 GATHER_S: Final = 0.02
-"""Seconds for which a small NAR waits, behind its answer, for others to be stored with it."""
+"""Seconds for which a small NAR waits, after its answer, for others to be stored with it."""
 
 _RECOMPRESSED = ("zstd", "xz")
 """Encodings in which the Go program of the same name keeps an uncompressed NAR."""
 
 
 def stored_key(nar: NarRecord) -> NarKey:
-    """Key of the object that holds a NAR's bytes; another one in trees that recompressed."""
+    """Return the key of the object with a NAR's bytes; trees of the Go program recompress some."""
     if nar.encoding in {"", nar.compression}:
         return nar.key
     return NarKey(nar.key.name, EXTENSIONS.get(nar.encoding, ""))
@@ -47,9 +47,9 @@ def stored_key(nar: NarRecord) -> NarKey:
 async def find_object(
     store: NarStore, key: NarKey, nar: NarRecord | None
 ) -> tuple[Stat, str] | None:
-    """Find the object that may hold the bytes of a NAR, and how they are encoded there.
+    """Return the object that may have the bytes of a NAR, and their encoding there.
 
-    Raises Unavailable if the store cannot tell.
+    Returns None if there is none. Raises Unavailable if the store cannot tell.
 
     :param nar: the known record; None if no narinfo is known.
     """
@@ -64,7 +64,7 @@ async def find_object(
 
 
 def _conventional(nar: NarRecord | None) -> NarKey | None:
-    """The name that a narinfo has for the file; for one made here it has that of the original."""
+    """Return a narinfo's name for the file; None for a twin: that name is its original's."""
     if nar is None or not nar.origin_url or nar.made_from:
         return None
     try:
@@ -76,7 +76,7 @@ def _conventional(nar: NarRecord | None) -> NarKey | None:
 async def open_stored(
     store: NarStore, workers: Threads, nar: NarRecord, start: int, stop: int | None = None
 ) -> Body:
-    """Open the bytes the URL stands for.
+    """Open the bytes of the NAR's URL.
 
     Raises NotFound if they are absent, Corrupt if they are not as recorded, Unavailable if the
     store fails now.
@@ -89,10 +89,10 @@ async def open_stored(
 
 
 async def locate_stored(store: NarStore, nar: NarRecord) -> str | None:
-    """Another URL for the bytes of a NAR; None if clients must get them here.
+    """Return another URL for the bytes of a NAR; None if clients must get them here.
 
-    Checks that the bytes are there: a client that was sent away to lost bytes cannot be helped any
-    more. Raises Unavailable if the store cannot tell.
+    Checks that the bytes are there, because nobody can help a client that was sent to lost bytes.
+    Raises Unavailable if the store cannot tell.
     """
     if nar.stored_size is None or stored_key(nar) != nar.key:
         return None
@@ -111,10 +111,10 @@ def _next_blocking(pieces: Iterator[bytes]) -> bytes:
 
 
 class DecodedBody:
-    """A Body that undoes the encoding of another one and gives a part of the result.
+    """A Body that decodes another one and gives a part of the result; closes that one.
 
-    Threads do the work: the bytes before `start` have to be decoded, too, and on the reactor's
-    thread nothing else would be served meanwhile.
+    Threads decode. The bytes before `start` must be decoded, too, and in the reactor's thread that
+    would keep all other clients waiting.
 
     :param stop: None for the end.
     """
@@ -130,11 +130,11 @@ class DecodedBody:
 
     @property
     def size(self) -> int | None:
-        """Bytes in all, if known."""
+        """Bytes from `start` to `stop`, if known."""
         return None if self._stop is None else self._stop - self._start
 
     def segment(self) -> Segment | None:
-        """None, since the decoded bytes lie in no file."""
+        """Return None, because the decoded bytes are in no file."""
         return None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -161,7 +161,7 @@ class DecodedBody:
 
 @frozen(kw_only=True)
 class StoredNar:
-    """A NAR whose bytes are published; see `answers.ServedNar`."""
+    """A NAR that is stored; see `answers.ServedNar`."""
 
     nar: NarRecord
     upstream: str
@@ -178,7 +178,7 @@ class StoredNar:
 
     @property
     def size(self) -> int | None:
-        """Bytes behind the URL."""
+        """Bytes of the file behind the URL."""
         return self.nar.file_size
 
     async def known_size(self) -> int:
@@ -213,7 +213,7 @@ class Publication:
     """Publishes downloads, and counts how each has ended.
 
     :param adopt: see `Adoption.adopt`.
-    :ivar beat: by which small NARs are stored together.
+    :ivar beat: the intervals at which small NARs are stored together.
     """
 
     _log = Logger()
@@ -241,7 +241,7 @@ class Publication:
         self._stored = stored
 
     def grown(self) -> None:
-        """Note that this process has stored a NAR in another way."""
+        """Note that this process has stored a NAR without `publish`."""
         self._stored()
 
     async def publish(
@@ -251,10 +251,10 @@ class Publication:
         arrived: Arrived,
         lease: FetchLease | None,
     ) -> None:
-        """Store the bytes that arrived. Clients were served even if these cannot be kept.
+        """Store the bytes that arrived. If they cannot be stored, clients still get them.
 
-        :param lease: the row of a later holder stays as it is. It is given back where the bytes are
-            to be taken over.
+        :param lease: a row of a later holder of this lease is not overwritten. The lease is
+            released before stored bytes are adopted.
         """
         spool, verdict = arrived.spool, arrived.verdict
         fence = 0 if lease is None or lease.held is None else lease.held.fence
@@ -294,7 +294,7 @@ class Publication:
         )
 
     async def _drop_blocked(self, key: NarKey, error: Blocked) -> None:
-        """Remove bytes that were stored at the moment in which they were blocked."""
+        """Remove bytes that were stored while an operator blocked them."""
         self._board.nar_changed(key)
         try:
             await self._store.delete(key)
@@ -309,9 +309,9 @@ class Publication:
     async def _take_over(
         self, key: NarKey, nar: NarRecord | None, lease: FetchLease | None
     ) -> None:
-        """Take over bytes that were stored, though their row is of a later lease.
+        """Adopt the stored bytes if a later lease has written a row without bytes.
 
-        That row says that nothing is stored: a clock was wrong when its lease got its number.
+        This can happen if a clock was wrong when that lease got its number.
         """
         if lease is not None:
             await lease.release()
@@ -327,7 +327,7 @@ class Publication:
         await self._records.published(adopted)
 
     async def _has_successor(self, key: NarKey) -> bool:
-        """Whether another process has stored a NAR; True also if the catalog cannot tell."""
+        """Return whether another process has stored the NAR; True if the catalog cannot tell."""
         try:
             current = await self._catalog.nar(key)
         except Unavailable:
@@ -335,7 +335,7 @@ class Publication:
         return current is not None and current.is_stored
 
     def _record(self, key: NarKey, nar: NarRecord | None, arrived: Arrived) -> NarRecord:
-        """The row of a stored NAR: the known facts of it, and those of its bytes."""
+        """Return the row of a stored NAR: its known facts, and those found in its bytes."""
         now, verdict = utc_now(self._clock), arrived.verdict
         base = nar if nar is not None else NarRecord(key=key, compression="")
         origin = None if nar is None else arrived.source.origin
@@ -357,18 +357,18 @@ class Publication:
         self._stored()
 
     def unkept(self, key: NarKey, reason: str) -> None:
-        """Take note that bytes have arrived and are not kept."""
+        """Note that bytes have arrived and are not stored."""
         tell = self._log.debug if is_unwanted() else self._log.warn
         tell("{key} was passed through but is not kept: {reason}", key=key.file_name, reason=reason)
         self._downloads("unkept").inc()
 
 
 def is_hearsay(nar: NarRecord, upstreams: Upstreams) -> bool:
-    """Whether stored bytes were never looked into, and came from an upstream that is not ours."""
+    """Return whether stored bytes were never verified, and came from an upstream not ours."""
     return nar.verified_at is None and not is_ours(nar, upstreams)
 
 
 def is_ours(nar: NarRecord, upstreams: Upstreams) -> bool:
-    """Whether the row rests on an upstream of ours, or on nothing that could be found out anew."""
+    """Return whether a row's facts come from an upstream of ours, or cannot be fetched anew."""
     is_checkable = nar.nar_hash is not None and is_supported(nar.encoding or nar.compression)
     return not (is_checkable and nar.upstream) or nar.upstream in upstreams.names

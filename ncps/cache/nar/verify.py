@@ -1,9 +1,9 @@
-"""Verifying stored NARs: reads the bytes, and makes their row true.
+"""Verifying stored NARs: reads the bytes, and corrects their row.
 
-the file has another hash than the row says     damaged: set aside, to be fetched again
-the NAR inside is the one that was promised     verified
-no narinfo has promised one                     the row gets the facts of the NAR inside
-another NAR is inside                           the narinfos are taken back, and the pair of
+the file has another hash than the row says     damaged: set aside, and fetched again later
+the NAR inside is that of the narinfo           verified
+no narinfo names the NAR                        the row gets the facts of the NAR inside
+another NAR is inside                           the narinfos are withdrawn, and the pair of
                                                 NarHash and FileHash is remembered as wrong;
                                                 the file stays if its name is its hash
 """
@@ -37,17 +37,17 @@ from ncps.nix.narurl import COMPRESSIONS, NarKey
 from ncps.ports import NarRecord
 
 ATTEMPTS: Final = 3
-"""Times that an object is read that changes meanwhile, at most."""
+"""If an object changes while it is read, it is read this many times, at most."""
 
 
 @frozen(kw_only=True)
 class Reading:
     """The facts that were computed from the bytes of a stored object.
 
-    :param tag: of the object that was read.
-    :param nar_hash: of the NAR inside, once it is decompressed; None if that cannot be done.
-    :param trouble: why it cannot be done; empty if no decoder reads this compression.
-    :param build_ids: of the files with symbols in it; see `SymbolSearch`.
+    :param tag: tag of the object that was read.
+    :param nar_hash: hash of the NAR inside; None if the file cannot be decompressed.
+    :param trouble: why it cannot be decompressed; empty if no decoder reads this compression.
+    :param build_ids: build IDs of the files with symbols in it; see `SymbolSearch`.
     """
 
     tag: str
@@ -60,7 +60,7 @@ class Reading:
 
 
 class _Inside:
-    """Hashes the NAR in a file. A file without a NAR inside has no hash, and is no error."""
+    """Hashes the NAR in a file. For a file without a NAR inside, the hash is None."""
 
     def __init__(self, compression: str, max_size: int | None) -> None:
         self._digest: NarDigest | None = None
@@ -85,14 +85,14 @@ class _Inside:
             try:
                 return *self._digest.finish(), ""
             except TooDear:
-                pass  # nothing was found out
+                pass  # the NAR stays unknown
             except Corrupt as error:
                 self._trouble = str(error)
         return None, None, self._trouble
 
 
 class Verifier:
-    """Verifies each NAR once, for all callers that want it at one time."""
+    """Verifies each NAR once, for all callers that ask for it at the same time."""
 
     _log = Logger()
 
@@ -118,16 +118,16 @@ class Verifier:
         )
 
     async def verify(self, nar: NarRecord, bytes_per_second: int = 0) -> NarRecord | None:
-        """Read a stored NAR; return its row as it is then, or None if its bytes are gone.
+        """Read a stored NAR; return its row after that, or None if its bytes are gone.
 
-        Raises Unavailable if nothing was found out.
+        Raises Unavailable if the store or the catalog fails now.
 
-        :param bytes_per_second: the most that is read on the average; 0 for no limit.
+        :param bytes_per_second: the highest average rate of reading; 0 for no limit.
         """
         return await self._joined(nar, bytes_per_second, is_brief=False)
 
     async def compare(self, nar: NarRecord) -> NarRecord | None:
-        """Do the same, but only find out whether the file is still the one of the row."""
+        """Do as `verify`, but only find out whether the file is still that of the row."""
         is_brief = nar.file_hash is not None and stored_key(nar) == nar.key
         return await self._joined(nar, 0, is_brief=is_brief)
 
@@ -166,7 +166,7 @@ class Verifier:
     async def _note(self, nar: NarRecord, record: NarRecord) -> NarRecord | None:
         if await self._catalog.mark_verified(record):
             return record
-        current = await self._catalog.nar(nar.key)  # other bytes were stored meanwhile
+        current = await self._catalog.nar(nar.key)  # other bytes were stored since then
         return current if current is not None and current.is_stored else None
 
     async def _damaged(self, nar: NarRecord, error: Corrupt) -> None:
@@ -183,8 +183,8 @@ class Verifier:
             reason=_difference(nar, seen),
         )
         if seen.nar_hash not in {None, nar.nar_hash}:
-            # Else the two may belong together: Compression or NarSize may be wrong, or a bound of
-            # ours too low.
+            # Otherwise NarHash and FileHash may belong together: Compression or NarSize may be
+            # wrong, or a bound of ours too low.
             await self._catalog.note_wrong(nar.nar_hash, seen.file_hash, utc_now(self._clock))
         digests = await self._narinfos.withdraw(nar.key)
         if is_right_by_name:
@@ -197,10 +197,10 @@ class Verifier:
         return kept
 
     async def _read_steady(self, nar: NarRecord, rate: int, *, is_brief: bool) -> Reading:
-        """Read the object as it is now; again, if it was replaced or changed meanwhile.
+        """Read the object; read it again if it was replaced or changed during that.
 
         Raises NotFound if it is gone, Corrupt if it cannot be read, Unavailable if it changes
-        again and again.
+        during each of `ATTEMPTS` readings.
         """
         where = stored_key(nar)
         for _ in range(ATTEMPTS):
@@ -248,7 +248,7 @@ class Verifier:
 
 
 def _is_same_file(nar: NarRecord, seen: Reading) -> bool:
-    """Whether the bytes behind the URL are still those of the row."""
+    """Return whether the bytes behind the URL are still those of the row."""
     if nar.file_hash is None:
         return True
     is_recompressed = stored_key(nar) != nar.key
@@ -256,7 +256,7 @@ def _is_same_file(nar: NarRecord, seen: Reading) -> bool:
 
 
 def _difference(nar: NarRecord, seen: Reading) -> str:
-    """How the NAR inside differs from the promised one, for the log."""
+    """Say for the log how the NAR inside differs from that of the narinfo."""
     if seen.trouble:
         return seen.trouble
     if seen.nar_hash == nar.nar_hash:
@@ -272,7 +272,7 @@ def _is_named(key: NarKey, file_hash: Hash) -> bool:
 
 
 def _described(nar: NarRecord, seen: Reading) -> NarRecord:
-    """The row of a file of which only its bytes are known."""
+    """Return the row of a file for which no narinfo is known."""
     compression = COMPRESSIONS[nar.key.extension] if seen.nar_hash is not None else ""
     return evolve(
         nar,
