@@ -1,1 +1,1 @@
-"""Narinfos: found, checked, signed, remembered and forgotten."""
+"""Narinfos: finding, checking, signing, remembering and forgetting them."""

@@ -1,9 +1,10 @@
-"""Proof: the bytes of a path that only its content address vouches for are read first.
+"""Proof: reads the NAR of a path before its narinfo is served, if only a content address vouches.
 
 The store path follows from a content address such as `text:` or `fixed:sha256:`, so the path and
-its references are sure. NarHash and NarSize are not: no signature covers them, and the content
-address is the hash of something else. So such a narinfo is believed only after its NAR was read
-and found to have all three. The NAR comes by way of the ordinary download, and stays in the store.
+its references are sure. NarHash and NarSize are not sure: no signature covers them, and the content
+address is the hash of something else. So ncps believes such a narinfo only after it has read the
+NAR and found NarHash, NarSize and content address right. An ordinary download fetches the NAR, and
+stores it.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from ncps.nix.narcheck import NarDigest
 from ncps.ports import Body, NarRecord
 
 DEADLINE_S: Final = 45.0
-"""Seconds that a client waits for a proof. Reverse proxies usually wait for 60 s. The download goes
-on, and a client that comes again joins it or finds it done."""
+"""Seconds that a client waits for a proof; reverse proxies usually wait for 60 s. The download goes
+on after that, and a client that asks again joins it or finds it done."""
 
 REFUTED_S: Final = 600.0
-"""Seconds for which a narinfo that was found wrong is refused without reading its NAR again."""
+"""Seconds for which a narinfo found wrong is refused without reading its NAR again."""
 
 REFUTED_ENTRIES: Final = 10_000
 
@@ -38,16 +39,15 @@ R = TypeVar("R")
 
 
 class Refuted(Corrupt):
-    """The whole NAR is there, and is not what its narinfo and its content address say."""
+    """The whole NAR is here, and contradicts its narinfo or its content address."""
 
 
 class Proofs:
     """Proves narinfos by the bytes of their NARs.
 
-    :param workers: read the bytes.
-    :param fetch: opens all bytes of a NAR, as its compression has them; fetches them if needed.
-        Raises NotFound if no upstream has them, Unavailable if they cannot be had now, Corrupt if
-        they are wrong.
+    :param workers: threads that hash the bytes.
+    :param fetch: opens the whole compressed file of a NAR; fetches it if needed. Raises NotFound if
+        no upstream has it, Unavailable if it cannot be fetched now, Corrupt if it is wrong.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Proofs:
         self._refuted = RecentSet(clock, ttl_s=REFUTED_S, max_entries=REFUTED_ENTRIES)
 
     async def prove(self, vetted: Vetted) -> Vetted:
-        """Return a narinfo that may be served, after its bytes were read if they have to be.
+        """Return a narinfo that may be served, after reading its NAR if that is necessary.
 
         Raises Corrupt if the bytes contradict the narinfo or its content address, Unavailable if
-        they cannot be had within `DEADLINE_S`, NotFound if no upstream has them.
+        the NAR cannot be read within `DEADLINE_S`, NotFound if no upstream has it.
         """
         if vetted.unproven is None:
             return vetted

@@ -1,17 +1,18 @@
-"""Record: finds narinfos in memory and catalog, decides whether to show them, writes new ones down.
+"""Record: finds narinfos in memory and catalog, decides whether to show them, records new ones.
 
-A narinfo is shown only while its NAR can be had: its bytes are stored, are on their way, or its
-upstream is not known to be away (P1). A verified one is recorded, and kept beside its NAR.
+A narinfo is shown only while a client can get its NAR: the bytes are stored or arriving, or the
+upstream is not known to be away (P1). A verified narinfo is recorded in the catalog, and kept as a
+sidecar beside its NAR.
 
-It is recorded with a name for its NAR that belongs to no other file. The facts of a file in a
-narinfo are not signed. So stored bytes get a conventional name only if they were found to have its
-hash, and this NAR inside. Of the opaque names a NAR gets the first that does not stand for another
-file of it.
+A narinfo is recorded with a name for its NAR that belongs to no other file. No key signs a
+narinfo's facts about the file. So stored bytes get a conventional name only after a reading has
+found that they have its hash, and this NAR inside. Otherwise the NAR gets the first opaque name
+that does not stand for another file of it.
 
-A lost catalog is rebuilt from the text beside each published NAR, its sidecar (D13). It is the
-upstream's narinfo, signatures and original URL included, and one line of our own that names the
-upstream, or says that a client uploaded it. Nix ignores lines it does not know, so the text is a
-narinfo.
+A lost catalog is rebuilt from the sidecars of the published NARs (D13). A sidecar has the text of
+the upstream's narinfo, with its signatures and its original URL. One line of our own names the
+upstream, or says that a client uploaded the narinfo. Nix ignores lines that it does not know, so
+the sidecar is a valid narinfo.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from ncps.ports import Blocked, Catalog, NarInfoEntry, NarRecord
 from ncps.ports.catalog import UPLOAD
 
 REFRESH_S = 3600.0
-"""After this time, a narinfo whose NAR is not stored is asked for again: upstreams collect
+"""Seconds after which a narinfo whose NAR is not stored is fetched again, because upstreams collect
 garbage."""
 
 EVICTED_REFRESH_S = 10.0
-"""The same where the NAR was stored and is not any more: its narinfo may be from long ago, and a
-client that is shown it counts on the NAR."""
+"""The same for a NAR that was stored earlier: its narinfo may be very old, and a client that gets
+the narinfo relies on the NAR."""
 
 _UPSTREAM_LINE = b"NcpsUpstream: "
 _UPLOAD_LINE = b"NcpsUpload: yes"
@@ -52,8 +53,8 @@ _MADE_LINE = b"NcpsMadeFrom: "
 class Records:
     """Finds narinfos without asking an upstream, and writes them into the catalog and the store.
 
-    :param is_arriving: whether a NAR is being downloaded right now.
-    :ivar symbols: told of stored NARs that have files with symbols.
+    :param is_arriving: whether a NAR is being downloaded now.
+    :ivar symbols: receives the stored NARs that may have files with symbols.
     """
 
     _log = Logger()
@@ -80,12 +81,12 @@ class Records:
         self.symbols = SymbolNews()
 
     async def find(self, digest: str, *, says_why: bool = False) -> KnownNarInfo | None:
-        """Return what is known and may be shown now.
+        """Return a known narinfo that may be shown now; None if there is none.
 
-        :param says_why: whether to log at level debug why there is nothing.
+        :param says_why: whether to log at level debug why there is none.
         """
         item = self._memory.get(digest)
-        if item is None or not self.may_show(item):  # another replica may have stored its NAR
+        if item is None or not self.may_show(item):  # another replica may have stored its NAR since
             item = await self.look_up(digest)
         if item is not None and self.may_show(item):
             return item
@@ -95,7 +96,7 @@ class Records:
         return None
 
     async def look_up(self, digest: str) -> KnownNarInfo | None:
-        """Read the catalog; keep it in memory unless it may have changed meanwhile."""
+        """Read a narinfo from the catalog; keep it in memory unless it may have changed since."""
         changes = self._memory.changes
         row = await self._row(digest)
         item = None if row is None else await self._trusted(*row)
@@ -104,28 +105,28 @@ class Records:
         return item
 
     async def among(self, digests: Sequence[str]) -> dict[str, KnownNarInfo]:
-        """Return those of many that are known and may be shown now.
+        """Return those narinfos among many that are known and may be shown now.
 
-        Nothing of it is kept in memory: a question about thousands would drop what clients ask for
-        again and again. The catalog is read in a thread, so that others get their turn.
+        The memory does not keep them, because a query for thousands would displace the narinfos
+        that clients ask for often. A thread reads the catalog, so that other requests go on.
 
-        :param digests: a hundred or so: the texts of all are in memory at once.
+        :param digests: about a hundred, because the texts of all are in memory at the same time.
         """
         found: dict[str, KnownNarInfo] = {}
         for digest, read in (await self._catalog.narinfos_among(digests)).items():
-            row = read or await self._catalog.narinfo(digest)  # a long one
+            row = read or await self._catalog.narinfo(digest)  # too long for the query
             item = None if row is None else await self._trusted(*row)
             if item is not None and self.may_show(item):
                 found[digest] = item
         for digest in digests:
-            if digest not in found:  # it may be served without being recorded
+            if digest not in found:  # it may be in memory without a record
                 item = self._memory.get(digest)
                 if item is not None and self.may_show(item):
                     found[digest] = item
         return found
 
     async def _trusted(self, entry: NarInfoEntry, nar: NarRecord) -> KnownNarInfo | None:
-        """Return a narinfo of the catalog as it may be served; None if it is not trusted."""
+        """Return a narinfo of the catalog as it may be served; None if it must not be."""
         vouched = await self._vetting.apart(self._vetting.vouched, entry)
         if vouched is not None and is_right(vouched.narinfo, nar):
             return self._known(vouched, nar)
@@ -144,10 +145,10 @@ class Records:
         return known(entry, nar, self._upstreams.names.get(entry.upstream, ""))
 
     def may_show(self, item: KnownNarInfo) -> bool:
-        """Whether its NAR can be had now, as far as is known."""
+        """Return whether clients can get its NAR now, as far as is known."""
         if item.nar.is_stored:
             return True
-        # Nobody would be asked for its NAR, and no upstream has the file of a twin.
+        # In a ring no upstream is asked for its NAR, and no upstream has the file of a twin.
         if trail.current().has_come_round or item.nar.made_from:
             return False
         fresh_s = EVICTED_REFRESH_S if item.nar.was_stored else REFRESH_S
@@ -157,9 +158,9 @@ class Records:
         return self._is_arriving(item.nar.key)
 
     async def record(self, vetted: Vetted) -> KnownNarInfo:
-        """Write a narinfo down and hold it; one that cannot be written is served all the same.
+        """Record a narinfo and keep it in memory; serve it even if it cannot be recorded.
 
-        Raises Blocked if this cache never has the path or its NAR.
+        Raises Blocked if the path or its NAR is blocked.
         """
         entry, nar, changes, is_new = vetted.entry, vetted.nar, self._memory.changes, False
         try:
@@ -192,13 +193,13 @@ class Records:
         return item
 
     def _appeared(self, vetted: Vetted) -> None:
-        """Let what was absent be asked for again, under each name that the NAR may have."""
+        """Forget that a narinfo, or its NAR under one of its names, was absent."""
         self._board.appeared(vetted.entry.digest, vetted.nar.key)
         if vetted.conventional is not None:
             self._negatives.forget(vetted.conventional)
 
     async def _is_overruled(self, new: NarInfoEntry, old: NarInfoEntry, nar: NarRecord) -> bool:
-        """Whether an older narinfo holds against a new one: the first verified one wins."""
+        """Return whether an older narinfo wins over a new one: the first verified one does."""
         if new.narinfo.nar_hash == old.narinfo.nar_hash:
             return False
         holds = nar.is_stored and old.is_verified
@@ -221,10 +222,10 @@ class Records:
         narinfos: Sequence[NarInfoEntry] | None = None,
         build_ids: Sequence[str] = (),
     ) -> None:
-        """Take note that a NAR's bytes are published and marked in the catalog.
+        """Note that a NAR's bytes are published and marked in the catalog.
 
-        :param narinfos: of the NAR, as the catalog has them now; None if they are to be read.
-        :param build_ids: of the files with symbols that were found in it.
+        :param narinfos: the NAR's narinfos in the catalog; None if this function must read them.
+        :param build_ids: build IDs of the files with symbols that were found in the NAR.
         """
         self._board.nar_changed(nar.key)
         if narinfos is None:
@@ -253,9 +254,9 @@ async def _without_lost_twin(
     published: Callable[[NarRecord], Awaitable[None]],
     digest: str,
 ) -> tuple[NarInfoEntry, NarRecord] | None:
-    """Return the row of a narinfo. One that names a lost twin names the original again.
+    """Return the row of a narinfo; one that names a lost twin is changed to name the original.
 
-    The sidecar went with the twin: a stored original gets its own.
+    The sidecar was lost with the twin, so a stored original gets a new one.
     """
     row = await world.catalog.narinfo(digest)
     if row is None or row[1].is_stored or not row[1].made_from:
@@ -269,7 +270,7 @@ async def _without_lost_twin(
 
 
 def _why_hidden(item: KnownNarInfo | None, upstreams: Upstreams) -> str:
-    """Say why `Records.may_show` is False."""
+    """Say why a narinfo is not known, or why `Records.may_show` is False for it."""
     if item is None:
         return "nothing about it is recorded"
     where = f"its NAR {item.nar.key.file_name} is not stored"
@@ -281,7 +282,7 @@ def _why_hidden(item: KnownNarInfo | None, upstreams: Upstreams) -> str:
 
 
 async def named(catalog: Catalog, vetted: Vetted) -> tuple[Vetted, NarRecord | None]:
-    """Give the NAR its name; return the row of that name, too.
+    """Give the NAR its name; return also the row of that name.
 
     Raises Unavailable if the catalog cannot be asked.
     """
@@ -300,9 +301,9 @@ async def named(catalog: Catalog, vetted: Vetted) -> tuple[Vetted, NarRecord | N
 
 
 def is_right(narinfo: NarInfo, there: NarRecord) -> bool:
-    """Whether a recorded narinfo may show the name that it has for its NAR.
+    """Return whether a recorded narinfo may show the name that it has for its NAR.
 
-    Rows from the time before names were earned may have the name of another file.
+    An old row may have the name of another file.
     """
     if is_opaque(there.key, narinfo.compression, narinfo.nar_hash):
         return True
@@ -311,10 +312,10 @@ def is_right(narinfo: NarInfo, there: NarRecord) -> bool:
 
 
 def agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:
-    """The narinfo as it fits the bytes that are or were stored under its URL.
+    """Return the narinfo with the facts of the bytes that are or were stored under its URL.
 
-    Upstreams compress one NAR differently, and may say something untrue of the file; the bytes
-    that came first stay.
+    Upstreams compress one NAR differently, and may say something false about the file. The bytes
+    that arrived first stay.
     """
     if nar is None or not nar.was_stored or entry.narinfo.compression == "none":
         return entry
@@ -325,7 +326,7 @@ def agreeing(entry: NarInfoEntry, nar: NarRecord | None) -> NarInfoEntry:
 
 
 def _is_earned(there: NarRecord, nar: NarRecord) -> bool:
-    """Whether stored bytes were found to be as a narinfo says, with the hash in their name."""
+    """Return whether stored bytes were verified for a narinfo, and have the hash in their name."""
     return (
         there.is_stored
         and there.verified_at is not None
@@ -335,10 +336,10 @@ def _is_earned(there: NarRecord, nar: NarRecord) -> bool:
 
 
 def _is_of_another_file(there: NarRecord, nar: NarRecord) -> bool:
-    """Whether a name may stand for another file than a narinfo says, though for the same NAR.
+    """Return whether a name may stand for another file of the same NAR than a narinfo's file.
 
-    A client may have a part of that file. Where all of it is stored and right, that file
-    may be served instead.
+    A client may have a part of that other file. If all of it is stored and right, it may be served
+    instead, and the answer is False.
     """
     hashes = {there.file_hash, nar.file_hash}
     is_here = there.is_stored and there.verified_at is not None
@@ -348,11 +349,11 @@ def _is_of_another_file(there: NarRecord, nar: NarRecord) -> bool:
 def render_sidecar(entry: NarInfoEntry, own_names: Collection[str]) -> bytes:
     """Return the text of an entry's sidecar.
 
-    That of an upload has another line instead, and keeps our signature, by which a rebuild knows
-    that this cache has accepted it.
+    The sidecar of an upload does not name an upstream. It keeps our signature, by which a rebuild
+    knows that this cache has accepted the upload.
 
-    :param own_names: signatures of these key names are ours and left out, as is that of the key by
-        which the entry was signed.
+    :param own_names: names of our keys. Their signatures are left out, and so is the signature of
+        the key that has signed the entry.
     """
     if entry.verified_by == UPLOAD:
         return entry.narinfo.render() + _UPLOAD_LINE + b"\n"
@@ -363,14 +364,14 @@ def render_sidecar(entry: NarInfoEntry, own_names: Collection[str]) -> bytes:
 
 
 def render_making(nar: NarRecord) -> bytes:
-    """Return the line of a sidecar that says how ncps has made the NAR's file; empty if not."""
+    """Return the line of a sidecar that says from which NAR ncps made a twin; empty for others."""
     if not nar.made_from:
         return b""
     return _MADE_LINE + f"{nar.made_from} {nar.made_level}\n".encode()
 
 
 def parse_making(sidecar: bytes) -> tuple[str, int]:
-    """Return `made_from` and `made_level` of a sidecar's NAR. Raises Malformed for a wrong line."""
+    """Return `made_from` and `made_level` of a sidecar's NAR. Raises Malformed if it is damaged."""
     for line in sidecar.splitlines():
         if line.startswith(_MADE_LINE):
             words = line[len(_MADE_LINE) :].decode("ascii", "replace").split()
@@ -381,12 +382,12 @@ def parse_making(sidecar: bytes) -> tuple[str, int]:
 
 
 def is_upload(sidecar: bytes) -> bool:
-    """Whether a sidecar says that a client uploaded its narinfo."""
+    """Return whether a sidecar says that a client uploaded its narinfo."""
     return _UPLOAD_LINE in sidecar.splitlines()
 
 
 def parse_sidecar(text: bytes) -> tuple[NarInfo, str]:
-    """Return the upstream's narinfo and its base URL, empty if the text does not name one.
+    """Return the upstream's narinfo, and its base URL; empty if the text does not name one.
 
     Raises Malformed if the text is no narinfo.
     """

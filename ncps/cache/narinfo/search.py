@@ -1,22 +1,23 @@
-"""Search: one look for a narinfo at the upstreams, for all that wait for it.
+"""Search: asks the upstreams for a narinfo once, for all requests that wait for it.
 
 Each answer is verified before it is used. There is one search for each narinfo, also where caches
 form a ring.
 
-A cache that asks us may be one that we ask, directly or through others. If both waited for each
-other, each would wait until a deadline. The trail of a question (see `ncps.peering.trail`) tells
-through which caches it has come:
+A cache that asks us may be a cache that we ask, directly or through others. If both waited for each
+other, each would wait until a deadline. The trail of a question (see `ncps.peering.trail`) names
+the caches through which the question has come:
 
-    it bears our own name                      no upstream is asked for it
-    a search with the same names is running    it is joined
-    one for the same question is running,      that one brings the answer there on its own way:
-    with other names                           no upstream is asked for this one
-    one for another question is running        it is joined; if it may be waiting for us, then only
-                                               for a moment, after which another one is begun
-    none is running                            one is begun
+    the trail has our own name                 ask no upstream
+    a search with the same trail runs          join that search
+    a search for the same question runs,       ask no upstream: that search takes the answer to the
+    with another trail                         first cache
+    a search for another question runs         join that search; if it may be waiting for us, join
+                                               it for a moment only, and then begin another
+    no search runs                             begin one
 
-So a search goes to each cache once. Searches wait for each other without a limit only in the order
-of the names of the caches that they began at, and so never in a circle.
+So a search goes to each cache once. A client's question waits for any search without a limit. The
+question of another cache waits so only for a search that began at a cache with a later name in the
+alphabet. So searches never wait for each other in a circle.
 """
 
 from __future__ import annotations
@@ -56,25 +57,25 @@ T = TypeVar("T")
 Names = tuple[str, ...]
 
 MOMENT_S = 0.25
-"""Seconds that we wait for a search that may be waiting for us."""
+"""Seconds for which a request joins a search that may be waiting for us."""
 
 MEANWHILE_S = 0.005
-"""Seconds after a look at the catalog within which it is not looked at again."""
+"""Seconds for which a look at the catalog counts as fresh, so that it is not repeated."""
 
 PROOFS_S = 15.0
-"""Seconds after the first question in which another upstream may be asked for bytes to read."""
+"""Seconds after the first question for which other upstreams may be asked for bytes to read."""
 
 UNPROVEN_S: Final = 60.0
-"""Seconds for which a narinfo that a guess has found waits for a client, if bytes must prove it."""
+"""Seconds for which a narinfo found by a guess waits for a client, if its bytes must prove it."""
 
 MAX_UNPROVEN: Final = 1000
-"""Such narinfos, at most, and the references of each."""
+"""Number of such narinfos, at most; also the number of references that each may have."""
 
 
 class Searches(Generic[T]):
     """Joins searches, and begins them.
 
-    :param kind: of the things that are looked for; `digest` names one of them.
+    :param kind: the kind of thing that the searches look for; `digest` names one such thing.
     """
 
     def __init__(self, clock: IReactorTime, tasks: Tasks, kind: str = "narinfo") -> None:
@@ -88,9 +89,9 @@ class Searches(Generic[T]):
         return digest in self._running
 
     async def join(self, digest: str, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Wait for the search for a narinfo, beginning one unless one is running that will do.
+        """Wait for the search for a narinfo; begin one unless a search runs that may be joined.
 
-        Raises Absent (RING) if no upstream is to be asked; else errors are those of the job.
+        Raises Absent (RING) if no upstream may be asked, else the errors of the job.
         """
         question = trail.current()
         ours = question.names
@@ -110,15 +111,14 @@ class Searches(Generic[T]):
             except DeferredTimeout:
                 pass
             except NotFound as error:
-                # An uncertain absence is what that search was told. Ours may be told something
-                # else, so we search.
+                # The absence is not sure: a search with our trail may get another answer.
                 if error.is_certain:
                     raise
         self._link(digest, ours)
         return await self._flights.join((digest, ours), lambda: self._run(digest, ours, job))
 
     def _link(self, digest: str, names: Names) -> None:
-        """Have the span of a question that joins a search lead to the span of that search."""
+        """Link the span of a question that joins a search to the span of that search."""
         current().link(self._spans.get((digest, names), NO_SPAN))
 
     async def _run(self, digest: str, ours: Names, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -135,7 +135,7 @@ class Searches(Generic[T]):
 
 
 def in_ring(what: str) -> Absent:
-    """The error for a thing that is not here where no upstream is asked for it."""
+    """Return the error for a thing that is not stored, if this cache itself began the question."""
     return Absent(f"{what} is not stored, and this cache itself asked for it", outcome=Outcome.RING)
 
 
@@ -143,17 +143,16 @@ def in_ring(what: str) -> Absent:
 async def turn(leases: Leases, clock: IReactorTime, name: str) -> AsyncIterator[bool]:
     """Hold a lease, so that one of several replicas searches. Raises Unavailable as `Leases`.
 
-    Says whether it was had in the same turn of the reactor, so that nothing can have changed.
-
-    A search that began at another cache waits for the lease for a moment only, and then goes on
-    without: the search that holds it may be waiting for this one.
+    Yields whether the lease was there in the same turn of the reactor, so that nothing can have
+    changed. A search that began at another cache waits for the lease only for `MOMENT_S`, and then
+    continues without it: the search that holds the lease may be waiting for this one.
     """
     if not trail.current().names:
         taking = Deferred.fromCoroutine(leases.take(name))
-        is_at_once = taking.called
+        is_instant = taking.called
         lease = await taking
         try:
-            yield is_at_once
+            yield is_instant
         finally:
             await lease.release()
         return
@@ -194,9 +193,12 @@ class Questions:
         self._is_absent_when_away = is_absent_when_away
 
     async def first(self, digest: str, failures: dict[str, NcpsError]) -> Vetted:
-        """Ask for a narinfo. Upstreams in doubt about the path are asked if no other one has it.
+        """Ask for a narinfo; ask upstreams in doubt about the path only if no other has it.
 
-        :param failures: of upstreams whose narinfo was found wrong, by base URL; not asked again.
+        Raises NotFound, Unavailable or Corrupt if no upstream has a good one.
+
+        :param failures: the errors of upstreams whose narinfo was found wrong, by base URL. These
+            upstreams are not asked again.
         """
         what, ask = f"{digest}.narinfo", partial(self._ask, digest=digest)
         doubted = self._doubts.about(digest)
@@ -243,13 +245,13 @@ class Questions:
         return vetted
 
     async def _check_known(self, narinfo: NarInfo, now: datetime) -> None:
-        """Raise Corrupt if the file was found to have another NAR inside."""
+        """Raise Corrupt if the narinfo's file was found to have another NAR inside."""
         if narinfo.file_hash is None:
             return
         try:
             is_wrong = await self._catalog.is_wrong(narinfo.nar_hash, narinfo.file_hash, now)
         except Unavailable:
-            return  # the bytes will tell
+            return  # the bytes are checked later
         if is_wrong:
             raise Corrupt(
                 f"its narinfo names the file {narinfo.file_hash}, which was found to have another"
@@ -257,14 +259,14 @@ class Questions:
             )
 
     async def same_nar(self, candidate: Candidate, nar: NarRecord) -> NarRecord | None:
-        """Return the facts of an upstream about the same NAR in the same compression, if it has it.
+        """Return an upstream's record of the same NAR in the same compression; None if it has none.
 
         The file may be another. Raises Unavailable or Corrupt as the upstream answers.
         """
         entries = await self._catalog.narinfos_of(nar.key)
         digests = {entry.digest for entry in entries} or self._memory.digests_of(nar.key)
         digests = digests or self._paths.of(nar.key)
-        if not digests:  # a newer narinfo names another URL
+        if not digests:  # a newer narinfo has another URL
             digests = {entry.digest for entry in await self._catalog.narinfos_alike(nar.key)}
         if not digests:
             raise Unavailable("no store path of this NAR is known")
@@ -280,7 +282,7 @@ class Questions:
 
 
 class NarInfoSearch:
-    """Finds narinfos at the upstreams, has them proved, and records them.
+    """Finds narinfos at the upstreams, proves them if necessary, and records them.
 
     :param prove: see `Proofs.prove`.
     """
@@ -321,11 +323,11 @@ class NarInfoSearch:
             except NcpsError as error:
                 if isinstance(error, NotFound) and error.is_certain:
                     raise
-                # A client is told what a search of its own finds.
+                # The joined search was a guess. The client gets the result of its own search.
         return await self._searches.join(digest, fetch), outcome
 
     async def _fetch_noted(self, digest: str, looked: float) -> KnownNarInfo:
-        """Fetch a narinfo; let clients that join it find out whether it is a guess."""
+        """Fetch a narinfo; note its guess for the clients that join."""
         guess = current_guess()
         if guess is None:
             return await self._fetch(digest, looked)
@@ -338,23 +340,23 @@ class NarInfoSearch:
     async def _fetch(self, digest: str, looked: float) -> KnownNarInfo:
         """Fetch a narinfo that was not known at the time `looked`.
 
-        Bytes that have to be read for it are fetched without its lease: their download, if it
-        fails, takes that lease to ask for the narinfo anew.
+        If its bytes must be read, they are fetched without the narinfo's lease: if their download
+        fails, the download itself takes that lease to ask for the narinfo anew.
         """
         proven: Vetted | None = None
         failures: dict[str, NcpsError] = {}
         began = self._clock.seconds()
         while True:
-            async with turn(self._leases, self._clock, f"download:narinfo:{digest}") as is_at_once:
-                is_sure = is_at_once and self._clock.seconds() - looked < MEANWHILE_S
+            async with turn(self._leases, self._clock, f"download:narinfo:{digest}") as is_instant:
+                is_sure = is_instant and self._clock.seconds() - looked < MEANWHILE_S
                 item = None if is_sure else await self._records.find(digest)
                 if item is not None:
-                    return item  # another process was quicker
+                    return item  # another process was faster
                 vetted = proven or self._taken(digest)
                 vetted = vetted or await self._questions.first(digest, failures)
                 if vetted.unproven is None:
                     return await self._records.record(vetted)
-            if is_unwanted():  # no bounds of guesses hold for the bytes that would be read
+            if is_unwanted():  # the bounds for guesses do not cover this reading
                 if len(vetted.entry.narinfo.references) <= MAX_UNPROVEN:
                     self._unproven.put(digest, vetted)
                 raise NotFound("its bytes are read for a client alone", is_certain=False)
@@ -370,25 +372,25 @@ class NarInfoSearch:
                     raise
 
     def _taken(self, digest: str) -> Vetted | None:
-        """Return the narinfo that a guess has left for its client, once."""
+        """Remove and return the narinfo that a guess has left for its client, if there is one."""
         vetted = self._unproven.get(digest)
         self._unproven.forget(digest)
         return vetted
 
     async def relearn(self, digests: Iterable[str]) -> None:
-        """Fetch forgotten narinfos anew, from upstreams that are not in doubt, and record them."""
+        """Fetch forgotten narinfos from upstreams that are not in doubt, and record them."""
         for digest in digests:
             await self._relearn(digest)
 
     async def _relearn(self, digest: str) -> None:
-        """Do the same for one path, if such an upstream has it."""
+        """Do as `relearn` for one path, if such an upstream has it."""
         async with self._leases.hold(f"download:narinfo:{digest}"):
             if await self._records.find(digest) is not None:
                 return
             try:
                 vetted = await self._questions.beyond_doubt(digest)
             except (NotFound, Unavailable, Corrupt):
-                return  # the next client is told
-            if vetted.unproven is None:  # else its bytes are read for the next client
+                return  # the next client gets the error
+            if vetted.unproven is None:  # otherwise the next client's request reads the bytes
                 with suppress(Blocked):
                     await self._records.record(vetted)

@@ -1,6 +1,6 @@
-"""Narinfos: serve one that is recorded or that a search finds, and take it back.
+"""Narinfos: serves recorded and fetched ones, and withdraws wrong ones.
 
-One that may not be shown (see `record`) is fetched anew, from an upstream that still has it.
+A narinfo that may not be shown (see `record`) is fetched anew, from an upstream that still has it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ncps.ports import NarRecord
 
 
 class NarInfos:
-    """Serves narinfos, fetched where they are not known.
+    """Serves narinfos; fetches those that are not known.
 
     :param prove: see `Proofs.prove`.
     :param is_absent_when_away: whether a narinfo that no upstream could be asked for is absent;
@@ -71,7 +71,7 @@ class NarInfos:
     async def fetch_ahead(self, digest: str) -> tuple[KnownNarInfo, Outcome] | None:
         """Return a narinfo that no client has asked for; None if it is known to be absent.
 
-        Raises the errors of `get`.
+        Raises as `get`.
         """
         item = await self._records.find(digest)
         if item is not None:
@@ -94,7 +94,7 @@ class NarInfos:
         )
 
     def watch(self, forgotten: Callable[[str], object]) -> None:
-        """See `Cache`: each change of a narinfo or its NAR drops it from memory."""
+        """See `Cache`. Each change of a narinfo or its NAR drops the narinfo from memory."""
         self._memory.forgotten = forgotten
 
     def repeated(self, digests: Collection[str]) -> None:
@@ -103,14 +103,14 @@ class NarInfos:
         self._memory.renew(digests)
 
     def unrecorded(self, key: NarKey) -> NarRecord | None:
-        """Return what a narinfo in memory says of a NAR the catalog does not know."""
+        """Return the record in memory of a NAR that the catalog does not know; None if none."""
         return self._memory.nar(key)
 
     async def lost(self, key: NarKey) -> None:
-        """Take note that this NAR cannot be had as its narinfos say: they are fetched anew.
+        """Note that no upstream has this NAR as its narinfos say; fetch these narinfos anew.
 
-        Other upstreams are asked for them at once, so that a client that comes again with the same
-        URL may find it right.
+        Asks other upstreams for them immediately, so that a client may succeed when it comes again
+        with the same URL.
         """
         digests = await self._digests_of(key)
         for digest in digests:
@@ -119,7 +119,7 @@ class NarInfos:
         await self.relearn(digests)
 
     async def withdraw(self, key: NarKey) -> set[str]:
-        """Take back every narinfo of a NAR that was found wrong; return their hashes.
+        """Withdraw every narinfo of a NAR that was found wrong; return their hash parts.
 
         Raises Unavailable if catalog or store cannot be asked.
         """
@@ -131,7 +131,7 @@ class NarInfos:
         return digests
 
     async def _digests_of(self, key: NarKey) -> set[str]:
-        """Drop all narinfos of a NAR, doubt their upstreams, and return the hashes."""
+        """Drop all narinfos of a NAR, doubt their upstreams, and return the hash parts."""
         origins = self._memory.origins_of(key)
         self._memory.drop_nar(key)
         for entry in await self._catalog.narinfos_of(key):
@@ -141,7 +141,7 @@ class NarInfos:
         return set(origins)
 
     def changed(self, key: NarKey) -> None:
-        """Take note that the state of a NAR has changed: look it up anew."""
+        """Note that the state of a NAR has changed; drop its narinfos from memory."""
         self._board.nar_changed(key)
 
 

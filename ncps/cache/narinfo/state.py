@@ -1,6 +1,6 @@
-"""State: facts that the core holds in memory until a restart, and how other processes change them.
+"""State: facts that the core holds in memory until a restart, and notices that change them.
 
-Narinfos are held as they are served, as rendered text by hash, bounded in bytes.
+Narinfos are held as rendered text, by hash part, bounded in bytes.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ DOUBT_S: Final = 600.0
 """Seconds for which an upstream is in doubt about a path."""
 
 MAX_PATHS: Final = 10_000
-"""Paths about which an upstream is in doubt."""
+"""Paths about which upstreams are in doubt, at most."""
 
 MAX_KEYS: Final = 50_000
-"""NARs whose paths are remembered."""
+"""NARs whose paths are remembered, at most."""
 
 MAX_WAITING: Final = 100_000
-"""Narinfos, and NARs, whose use waits to be written."""
+"""Narinfos whose use waits to be written, at most; the same bound for NARs."""
 
 PIECE: Final = 1000
-"""Times of use that are written at once."""
+"""Times of use that are written by one call of the catalog."""
 
 _OVERHEAD = 670  # bytes of Python objects per entry, beside the text
 
@@ -48,7 +48,7 @@ class KnownNarInfo:
     """A narinfo ready to serve.
 
     :param upstream: base URL of the upstream that it came from.
-    :param upstream_name: the name of that upstream, empty if it is configured no more.
+    :param upstream_name: the name of that upstream; empty if it is no longer configured.
     :param fetched_at: seconds since the epoch.
     :param tag: entity tag of the text.
     """
@@ -63,7 +63,7 @@ class KnownNarInfo:
 
 
 def known(entry: NarInfoEntry, nar: NarRecord, upstream_name: str) -> KnownNarInfo:
-    """Render what the catalog has."""
+    """Render a narinfo of the catalog."""
     text = entry.narinfo.render()
     return KnownNarInfo(
         digest=entry.digest,
@@ -77,16 +77,16 @@ def known(entry: NarInfoEntry, nar: NarRecord, upstream_name: str) -> KnownNarIn
 
 
 class NarInfoMemory:
-    """Least recently used narinfos go first.
+    """Holds narinfos; drops the least recently used ones first.
 
-    A change of a narinfo or of the state of a NAR, here or on another replica, drops the narinfo
-    from here, and by `forgotten` the answers that were made of it.
+    A change of a narinfo or of the state of a NAR, here or on another replica, drops the narinfo.
+    The callback `forgotten` then drops the answers made from it.
 
     :param max_bytes: bound on texts and their overhead; 0 holds nothing.
-    :ivar forgotten: told the hash of every narinfo that is held no more, or was replaced.
-    :ivar nar_changed: told each NAR whose state has changed; None if that of all may have.
-    :ivar changes: number of changes of NARs so far. A narinfo that was read from the catalog before
-        a change must not be put in after it.
+    :ivar forgotten: called with the hash part of each narinfo that was dropped or replaced.
+    :ivar nar_changed: called with a NAR whose state has changed; with None if any NAR's may have.
+    :ivar changes: number of changes of NARs so far. Callers must not put in a narinfo that they
+        read from the catalog before a change.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -103,43 +103,43 @@ class NarInfoMemory:
         return len(self._by_digest)
 
     def get(self, digest: str) -> KnownNarInfo | None:
-        """Return the narinfo of this hash."""
+        """Return the narinfo of this hash part; None if it is not held."""
         if not is_unwanted():
             self._by_digest.renew(digest)
         return self._by_digest.get(digest)
 
     def renew(self, digests: Iterable[str]) -> None:
-        """Make narinfos the youngest: they were served. Harmless for those that are not held."""
+        """Mark narinfos as just used; ignore those that are not held."""
         for digest in digests:
             self._by_digest.renew(digest)
 
     def nar(self, key: NarKey) -> NarRecord | None:
-        """Return the record of a NAR that a held narinfo points at."""
+        """Return the record of a NAR that a held narinfo names; None if no narinfo does."""
         for item in self._items_of(key):
             return item.nar
         return None
 
     def digests_of(self, key: NarKey) -> set[str]:
-        """Return the hashes of the held narinfos that point at this NAR."""
+        """Return the hash parts of the held narinfos that name this NAR."""
         return {item.digest for item in self._items_of(key)}
 
     def origins_of(self, key: NarKey) -> dict[str, str]:
-        """Return the same hashes, each with the base URL that its narinfo came from."""
+        """Return the same hash parts, each with the base URL that its narinfo came from."""
         return {item.digest: item.upstream for item in self._items_of(key)}
 
     def _items_of(self, key: NarKey) -> Collection[KnownNarInfo]:
         return self._by_key.get(key, {}).values()
 
     def put(self, item: KnownNarInfo) -> None:
-        """Hold a narinfo, in place of an older one of the same hash.
+        """Hold a narinfo, in place of an older one of the same hash part.
 
-        One that no client has asked for takes no other's place, and is the first to go.
+        A narinfo that no client has asked for displaces no other one, and is dropped first.
         """
         is_guess = is_unwanted()
         self.drop(item.digest)
         if is_guess and not self._by_digest.has_room_for(item):
             return
-        if _size(item) > self._max_bytes:  # it would only drive out the others
+        if _size(item) > self._max_bytes:  # it would only displace the others
             self.forgotten(item.digest)
             return
         self._by_key.setdefault(item.nar.key, {})[item.digest] = item
@@ -148,12 +148,12 @@ class NarInfoMemory:
             self._by_digest.age(item.digest)
 
     def changed(self, digest: str) -> None:
-        """Forget a narinfo: it has changed."""
+        """Drop a narinfo, because it has changed."""
         self.changes += 1
         self.drop(digest)
 
     def drop(self, digest: str) -> None:
-        """Forget a narinfo."""
+        """Drop a narinfo."""
         self._by_digest.forget(digest)
 
     def _forgotten(self, item: KnownNarInfo) -> None:
@@ -164,14 +164,14 @@ class NarInfoMemory:
         self.forgotten(item.digest)
 
     def drop_nar(self, key: NarKey) -> None:
-        """Forget every narinfo of this NAR: its state has changed."""
+        """Drop every narinfo of this NAR, because the state of the NAR has changed."""
         self.changes += 1
         for digest in self.digests_of(key):
             self.drop(digest)
         self.nar_changed(key)
 
     def clear(self) -> None:
-        """Forget everything: the changes are unknown."""
+        """Drop everything, because the changes are unknown."""
         self.changes += 1
         self._by_digest.clear()
         self.nar_changed(None)
@@ -182,11 +182,11 @@ def _size(item: KnownNarInfo) -> int:
 
 
 class Invalidation:
-    """Tells the other processes of this cache of changes, and acts on what they tell.
+    """Sends notices of changes to the other processes of this cache, and acts on their notices.
 
-    The memory of each process is right as long as it hears of all changes by the others. Notices
-    may be lost: after a gap everything held is dropped, and `expire` drops it from time to time in
-    any case, so that a lost notice does no lasting harm. `listen` begins.
+    The memory of each process is right while it gets a notice of each change by the others. Notices
+    may be lost. So this process drops its whole memory after a gap, and `expire` does so at
+    intervals. Nothing is received before `listen`.
     """
 
     def __init__(
@@ -202,24 +202,24 @@ class Invalidation:
         self._notices.subscribe(self.heard)
 
     def nar_changed(self, key: NarKey) -> None:
-        """The state of a NAR has changed here: its narinfos are dropped everywhere."""
+        """Drop the narinfos of a NAR in all processes, because its state has changed here."""
         self._memory.drop_nar(key)
         self._tell("nar", key.file_name)
 
     def narinfo_changed(self, digest: str) -> None:
-        """A narinfo was replaced or forgotten here: it is dropped everywhere."""
+        """Drop a narinfo in all processes, because it was replaced or forgotten here."""
         self._memory.changed(digest)
         self._tell("narinfo", digest)
 
     def appeared(self, digest: str, key: NarKey) -> None:
-        """A narinfo and its NAR are known now: no process may say that they are absent."""
+        """Forget in all processes that a narinfo and its NAR are absent: they are known now."""
         self._negatives.forget(digest)
         self._negatives.forget(key)
         self._tell("absent", digest)
         self._tell("absent", key.file_name)
 
     def realisation_appeared(self, key: RealisationKey) -> None:
-        """A realisation is known now: no process may say that it is absent."""
+        """Forget in all processes that a realisation is absent: it is known now."""
         self._negatives.forget(key)
         self._tell("realisation", key.path)
 
@@ -229,7 +229,7 @@ class Invalidation:
         self._tasks.start(f"notice of {name}", self._notices.publish(Notice(kind, name)))
 
     def heard(self, notice: Notice) -> None:
-        """Drop the things that another process has changed."""
+        """Act on a notice: drop the things that another process has changed."""
         if notice.kind == "gap":
             self._memory.clear()
             self._negatives.clear()
@@ -251,7 +251,7 @@ class Invalidation:
         self._negatives.forget(key)
 
     async def expire(self) -> None:
-        """Drop all narinfos held in memory; they are read again as they are asked for."""
+        """Drop all narinfos from memory; requests read them again from the catalog."""
         self._memory.clear()
 
 
@@ -263,7 +263,7 @@ def _realisation_of(path: str) -> RealisationKey | None:
 
 
 class LastUse:
-    """Narinfos and NARs used since the last flush. Above `MAX_WAITING`, new ones are not noted."""
+    """Narinfos and NARs used since the last flush. Beyond `MAX_WAITING`, no new ones are noted."""
 
     def __init__(self, clock: IReactorTime, catalog: Catalog) -> None:
         self._now = wall_of(clock)
@@ -287,12 +287,12 @@ class LastUse:
             self._nars[key] = self._now()
 
     async def flush(self) -> None:
-        """Write the noted times; on failure they are lost, which only ages the entries."""
+        """Write the noted times to the catalog; if that fails they are lost: entries look older."""
         if not self._narinfos and not self._nars:
             return
         narinfos, self._narinfos = self._narinfos, {}
         nars, self._nars = self._nars, {}
-        # In pieces: to make 100,000 times takes longer than a turn of the reactor should.
+        # In pieces: to convert 100,000 times takes longer than a turn of the reactor should.
         for times in _pieces(narinfos):
             await self._catalog.touch(times, {})
         for nar_times in _pieces(nars):
@@ -306,11 +306,11 @@ def _pieces(uses: dict[K, float]) -> Iterator[dict[K, datetime]]:
 
 
 class Doubts:
-    """Upstreams whose narinfo of a path has lately led to no good NAR.
+    """Upstreams whose narinfo of a path has recently led to no good NAR.
 
-    URL, FileHash and FileSize are not signed, so a narinfo may bear a good signature and still be
-    wrong. An upstream that sent such a narinfo is asked last for that path, for a while, so that
-    one liar that is asked first does not hide the good narinfos of the others.
+    URL, FileHash and FileSize are not signed, so a narinfo may have a good signature and still be
+    wrong. An upstream that sent such a narinfo is asked last for that path, for `DOUBT_S` seconds,
+    so that its narinfo does not hide the good narinfos of the others.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -319,45 +319,45 @@ class Doubts:
         )
 
     def add(self, digest: str, base_url: str) -> None:
-        """Doubt what an upstream says of a store path's hash part."""
+        """Doubt the narinfo of an upstream for a store path's hash part."""
         self._doubted.put(digest, self.about(digest) | {base_url})
 
     def about(self, digest: str) -> frozenset[str]:
-        """Base URLs of the upstreams that are in doubt about a path."""
+        """Return the base URLs of the upstreams that are in doubt about a path."""
         return self._doubted.get(digest) or frozenset()
 
 
 class Paths:
-    """The store paths that the URLs which were handed out belong to.
+    """Remembers to which store path each NAR URL belongs that clients got.
 
-    A narinfo that is asked for anew may name another URL, and then the catalog knows no narinfo of
-    the old one. A client that still has the old one must be answered all the same, also from other
-    upstreams, and those are asked by the hash part of the store path.
+    A narinfo that is fetched again may name another URL. Then the catalog has no narinfo with the
+    old URL. A client that still has the old URL must be answered nevertheless, also from other
+    upstreams. For those, the cache needs the hash part of the store path.
     """
 
     def __init__(self) -> None:
         self._digests: BoundedMap[NarKey, str] = BoundedMap(MAX_KEYS)
 
     def note(self, key: NarKey, digest: str) -> None:
-        """A narinfo of this hash part names this NAR."""
+        """Note that a narinfo of this hash part names this NAR."""
         self._digests.put(key, digest)
 
     def of(self, key: NarKey) -> set[str]:
-        """Return the hash part last noted, if any."""
+        """Return the hash part noted last; empty if none was."""
         digest = self._digests.get(key)
         return set() if digest is None else {digest}
 
 
 @frozen
 class CacheState:
-    """Made once for a World.
+    """The parts of the state; made once for a World.
 
     :param memory: narinfos that were read or fetched.
-    :param negatives: hashes and NARs that no upstream had a moment ago.
+    :param negatives: hash parts and NARs that no upstream had a moment ago.
     :param uses: times of last use that are not written yet.
-    :param board: tells the other processes of this cache what has changed, and is told by them.
+    :param board: sends and receives the notices of changes.
     :param doubts: upstreams whose narinfo of a path has led to no good NAR.
-    :param paths: which store paths the NARs that were shown belong to.
+    :param paths: the store paths of the NAR URLs that clients got.
     """
 
     memory: NarInfoMemory
@@ -369,10 +369,10 @@ class CacheState:
 
 
 class SymbolNews:
-    """Tells of stored NARs with files with symbols.
+    """Reports stored NARs that have files with symbols.
 
-    :ivar on_unread: told of a NAR whose path is for such files, unless it was looked into for them.
-    :ivar on_found: told of the build IDs of such files in a verified NAR.
+    :ivar on_unread: called with a NAR whose path is for such files, if it was not searched yet.
+    :ivar on_found: called with the build IDs of such files in a verified NAR.
     """
 
     def __init__(self) -> None:
@@ -380,20 +380,20 @@ class SymbolNews:
         self.on_found: Callable[[NarKey, Sequence[str]], object] = lambda *_: None
 
     def stored(self, entry: NarInfoEntry, nar: NarRecord) -> None:
-        """Tell of a stored NAR of a path if it may have to be looked into."""
+        """Report a stored NAR of a path if it may have files with symbols."""
         if entry.narinfo.store_path.name.endswith("-debug"):
             self.on_unread(nar)
 
     def published(
         self, nar: NarRecord, entries: Sequence[NarInfoEntry], build_ids: Sequence[str]
     ) -> None:
-        """Tell of a NAR that was stored, by its narinfos and what was found in it."""
-        if build_ids and entries:  # one that nothing vouches for could have symbols of anything
+        """Report a NAR that was just stored, with its narinfos and the build IDs in it."""
+        if build_ids and entries:  # without a narinfo nothing vouches for the symbols
             self.on_found(nar.key, build_ids)
         for entry in () if build_ids else entries:
             self.stored(entry, nar)
 
     def verified(self, nar: NarRecord, build_ids: Sequence[str]) -> None:
-        """Tell of a stored NAR that was verified; what a client has brought its narinfo claims."""
+        """Report the build IDs in a stored NAR that was verified, unless a client uploaded it."""
         if build_ids and nar.upstream:
             self.on_found(nar.key, build_ids)

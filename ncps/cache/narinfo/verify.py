@@ -1,10 +1,10 @@
-"""NarInfoVerifier: from the narinfo of an upstream to the narinfo of ours.
+"""NarInfoVerifier: checks the narinfo of an upstream and makes from it our own, signed narinfo.
 
-ncps believes a narinfo only if a configured key vouches for it, or the content address from which
-its path follows; the host that it came from does not matter (P7). The signature does not cover URL,
-Compression, FileHash and FileSize. They are checked against the bytes when these come; until then
-the NAR has a name that follows from its NarHash, which the signature covers. A content address
-covers path and references, and NarHash and NarSize only if it names that NarHash. Otherwise ncps
+ncps believes a narinfo only if a configured key vouches for it, or a content address from which
+its path follows. The host that it came from does not matter (P7). The signature does not cover URL,
+Compression, FileHash and FileSize. They are checked against the bytes when these arrive; until then
+the NAR has a name made from its NarHash, which the signature covers. A content address always
+covers path and references; it covers NarHash and NarSize only if it is that NarHash. Otherwise ncps
 reads the bytes before it believes the narinfo: see `proof`.
 """
 
@@ -31,16 +31,16 @@ from ncps.ports.catalog import CONTENT, UPLOAD
 R = TypeVar("R")
 
 MAX_SIGNATURES = 32
-"""Signatures under trusted names that are tried, and others that are kept, at most: to try one
-costs 0.1 ms, and forging is free."""
+"""Signatures under trusted names that are checked, at most: a check takes 0.1 ms, and anybody can
+send forged ones. The same bound holds for the other signatures, which are kept."""
 
 _WITHOUT_KEY: Final = frozenset({CONTENT, UPLOAD})
 
 MAX_URL: Final = 4096
-"""Characters in the URL of a narinfo; it is kept in each row of its NAR."""
+"""Characters in the URL of a narinfo, at most. The row of its NAR keeps the URL."""
 
 MAX_READ_SIZE: Final = 256 * 1024 * 1024
-"""NarSize at most, in bytes, where the whole NAR is to be read before its narinfo is answered."""
+"""The largest NarSize, in bytes, of a NAR that is read before its narinfo is served."""
 
 
 def _utc_now() -> datetime:
@@ -49,12 +49,12 @@ def _utc_now() -> datetime:
 
 @frozen
 class Vetted:
-    """A narinfo fit to be served, and the record of its NAR, nothing stored yet.
+    """A narinfo that may be served, and the record of its NAR, which is not stored yet.
 
-    :param conventional: the name of the file in the narinfo, which no key vouches for, if it has a
-        conventional one.
+    :param conventional: the name of the file in the narinfo if it is a conventional one; no key
+        vouches for it.
     :param unproven: the content address that the bytes must have before the narinfo may be served
-        or recorded; None if it may be. See `proof`.
+        or recorded; None if it may be served now. See `proof`.
     """
 
     entry: NarInfoEntry
@@ -63,7 +63,7 @@ class Vetted:
     unproven: ContentAddress | None = None
 
     def named(self, key: NarKey) -> Vetted:
-        """Return the same with the NAR under another name."""
+        """Return this narinfo with another name for its NAR."""
         narinfo = evolve(self.entry.narinfo, url=key.url)
         return evolve(
             self, entry=evolve(self.entry, narinfo=narinfo), nar=evolve(self.nar, key=key)
@@ -71,16 +71,16 @@ class Vetted:
 
 
 class TrustedKeys(Sequence[PublicKey]):
-    """The keys that vouch for narinfos; a reload replaces them all at once.
+    """The keys that vouch for narinfos; a reload replaces all of them together.
 
-    :ivar texts: the same as Nix writes them.
+    :ivar texts: the keys as Nix writes them.
     """
 
     def __init__(self, keys: Iterable[PublicKey]) -> None:
         self.replace(keys)
 
     def replace(self, keys: Iterable[PublicKey]) -> None:
-        """Trust these keys alone from now on."""
+        """Trust only these keys from now on."""
         self._keys = tuple(keys)
         self.texts = frozenset(map(str, self._keys))
 
@@ -100,16 +100,15 @@ def _held(keys: Iterable[PublicKey]) -> TrustedKeys:
 
 @define(kw_only=True, eq=False)
 class NarInfoVerifier:
-    """The keys by which narinfos are judged and signed; `use` changes the latter.
+    """Checks narinfos by the trusted keys, and signs them with our own; `use` changes the latter.
 
-    :param trusted: a good signature by any of them suffices; without any key nothing can be
-        verified: narinfos pass as they are and are never signed by us.
-    :param own: signs what was verified; None signs nothing.
-    :param name: signatures of this key name are replaced by ours.
-    :param workers: judge narinfos with many references; None if nothing is judged in a thread.
-    :param former: keys that `own` has replaced. They sign until their end, and what they have
-        signed before stays signed.
-    :param now: the time, by which they end.
+    :param trusted: one good signature by any of these keys is enough. Without any key, narinfos are
+        served unverified, and ncps does not sign them.
+    :param own: the key that signs verified narinfos; None signs nothing.
+    :param name: our signature replaces the signatures of this key name.
+    :param workers: threads that check narinfos with many references; None uses no threads.
+    :param former: keys that `own` has replaced. Each signs until its end, and its signatures stay.
+    :param now: returns the present time, for the ends of former keys.
     :ivar own_names: the names of all keys that this cache signs with or has signed with.
     """
 
@@ -137,16 +136,16 @@ class NarInfoVerifier:
         self._name_own()
 
     async def judged(self, narinfo: NarInfo, digest: str, upstream: str, now: datetime) -> Vetted:
-        """Do as `vet`, in a thread where that is dear."""
+        """Do as `vet`, in a thread if the narinfo has many references."""
         judge = partial(self.vet, narinfo, digest=digest, upstream=upstream, now=now)
         return await self.apart_for(narinfo, judge)
 
     async def apart(self, judge: Callable[..., R], entry: NarInfoEntry, *others: NarInfoEntry) -> R:
-        """Call `vouched`, `merged` or the like, in a thread where there are many references."""
+        """Call `vouched`, `merged` or the like, in a thread if an entry has many references."""
         return await self.apart_for(entry.narinfo, partial(judge, entry, *others))
 
     async def apart_for(self, narinfo: NarInfo, judge: Callable[[], R]) -> R:
-        """Call a function that works with a narinfo, in a thread if it has many references."""
+        """Call a function that uses a narinfo, in a thread if the narinfo has many references."""
         if self.workers is None or not narinfo.references.is_long:
             return judge()
         return await self.workers.run(judge)
@@ -160,12 +159,14 @@ class NarInfoVerifier:
         now: datetime,
         is_upload: bool = False,
     ) -> Vetted:
-        """Check and rewrite. Raises Unusable if no key vouches for it, or it cannot be read here.
+        """Check a narinfo and rewrite it as ours.
+
+        Raises Unusable if no key vouches for it, or if ncps cannot use its NAR.
 
         :param digest: the hash part that was asked for.
-        :param upstream: base URL it came from.
-        :param is_upload: whether a sidecar says that a client uploaded it; our own signature
-            vouches for that.
+        :param upstream: base URL of the upstream that sent it.
+        :param is_upload: whether a sidecar says that a client uploaded it. Then our own signature
+            vouches for it.
         """
         if narinfo.store_path.digest != digest:
             raise Unusable(f"narinfo is of {narinfo.store_path.base}, another store path")
@@ -198,23 +199,23 @@ class NarInfoVerifier:
         return Vetted(self.signed(entry), nar, conventional, unproven)
 
     def has_signed(self, narinfo: NarInfo) -> bool:
-        """Whether this cache has signed a narinfo, by the key of today or an earlier one."""
+        """Return whether this cache has signed a narinfo, with its present key or a former one."""
         keys = () if self.own is None else (self.own.public, *(f.key.public for f in self.former))
         ours = [s for s in narinfo.signatures if s.name in self.own_names][:MAX_SIGNATURES]
         return bool(ours) and verify_any(keys, narinfo.fingerprint(), ours) is not None
 
     async def proven(self, vetted: Vetted) -> Vetted:
-        """Return the same after its bytes were found to have its content address.
+        """Return the narinfo, signed, after its bytes were found to have its content address.
 
-        Signed in a thread where that is dear.
+        A thread signs a narinfo with many references.
         """
         entry = await self.apart(self.signed, evolve(vetted.entry, verified_by=CONTENT))
         return evolve(vetted, entry=entry, unproven=None)
 
     def vouched(self, entry: NarInfoEntry) -> NarInfoEntry | None:
-        """A recorded narinfo as this process may serve it; None if it does not trust it.
+        """Return a recorded narinfo as this process may serve it; None if it does not trust it.
 
-        The catalog may be shared with processes that trust others, or older than the settings.
+        The record may come from a process with other trusted keys, or from before a reload.
         """
         if self.trusted and not self._trusts(entry.verified_by):
             try:
@@ -227,7 +228,7 @@ class NarInfoVerifier:
         return verified_by in _WITHOUT_KEY or verified_by in self.trusted.texts
 
     def _verify(self, narinfo: NarInfo, address: ContentAddress | None) -> str:
-        """The key that vouches for a narinfo, as in `NarInfoEntry.verified_by`.
+        """Return the key that vouches for a narinfo, as in `NarInfoEntry.verified_by`.
 
         Raises Unusable if there is none.
 
@@ -249,7 +250,7 @@ class NarInfoVerifier:
         )
 
     def signed(self, entry: NarInfoEntry) -> NarInfoEntry:
-        """The narinfo with our signature by today's key, if it was verified; an older one goes."""
+        """Return the narinfo with our present signatures if it was verified, else without any."""
         own = None if self.own is None or not entry.is_verified else self.own
         signed_by = "" if own is None else self._own_text
         if entry.signed_by == signed_by:
@@ -265,7 +266,7 @@ class NarInfoVerifier:
     def _by_former(
         self, own: SecretKey, message: bytes, there: Iterable[Signature]
     ) -> tuple[Signature, ...]:
-        """Signatures of the keys before: of those that still sign, and those that are there."""
+        """Sign with each former key whose end has not come, or whose signature is there already."""
         now, there = self.now(), tuple(there)
         return tuple(
             each.key.sign(message)
@@ -275,17 +276,17 @@ class NarInfoVerifier:
         )
 
     def others(self, signatures: Iterable[Signature], *former: str) -> tuple[Signature, ...]:
-        """The signatures that are not ours.
+        """Return the signatures that are not ours.
 
-        :param former: names of keys that we signed with before.
+        :param former: names of the keys that we signed with before.
         """
         names = {*self.own_names, *former} if self.own is not None else set(former)
         return tuple(s for s in signatures if s.name not in names)
 
     def merged(self, new: NarInfoEntry, old: NarInfoEntry) -> NarInfoEntry:
-        """A narinfo with the signatures of an older one of the same path and NAR.
+        """Return a narinfo with the added signatures of an older one of the same path and NAR.
 
-        By that, every process that shares the catalog finds a signature by a key that it trusts.
+        Then each process that shares the catalog finds a signature by a key that it trusts.
         """
         if new.narinfo.fingerprint() != old.narinfo.fingerprint():
             return new
@@ -301,7 +302,7 @@ class NarInfoVerifier:
 
 
 def _record_of(narinfo: NarInfo, key: NarKey, upstream: str) -> NarRecord:
-    """The record of the NAR that a narinfo of an upstream names; nothing is stored yet."""
+    """Return the record of the NAR that a narinfo of an upstream names; nothing is stored yet."""
     return NarRecord(
         key=key,
         compression=narinfo.compression,
@@ -315,7 +316,7 @@ def _record_of(narinfo: NarInfo, key: NarKey, upstream: str) -> NarRecord:
 
 
 def address_of(narinfo: NarInfo) -> ContentAddress | None:
-    """The content address of a narinfo, if its path follows from it."""
+    """Return the content address of a narinfo, if its path follows from it."""
     if narinfo.ca is None:
         return None
     try:
@@ -326,14 +327,15 @@ def address_of(narinfo: NarInfo) -> ContentAddress | None:
 
 
 def names_nar(narinfo: NarInfo, address: ContentAddress) -> bool:
-    """Whether the hash of a content address must be the NarHash."""
+    """Return whether the hash in a content address is the hash of the NAR."""
     return address.is_source and narinfo.store_path not in narinfo.references
 
 
 def unproven_address(narinfo: NarInfo, address: ContentAddress | None) -> ContentAddress | None:
-    """The content address that the bytes must have before a narinfo is believed.
+    """Return the content address that the bytes must have before a narinfo is believed.
 
-    Raises Unusable if it names another NarHash, or the NAR is not read for it.
+    Returns None if no bytes need to be read. Raises Unusable if the address is another NarHash, or
+    if ncps does not read this NAR.
     """
     assert address is not None
     if names_nar(narinfo, address):
@@ -354,12 +356,12 @@ def unproven_address(narinfo: NarInfo, address: ContentAddress | None) -> Conten
 
 
 def told_address(narinfo: NarInfo, address: ContentAddress | None, voucher: str) -> str | None:
-    """The CA that clients are told.
+    """Return the CA field of the narinfo for clients; None leaves it out.
 
-    No signature covers it, and Nix refuses a path for a CA from which another path follows, or
-    that its contents do not have; some releases crash. So a wrong one is left out. The CA of a path
-    that refers to itself is left out, too, if a key vouches for the path: Nix 2.8 and 2.26 do not
-    agree on it.
+    No signature covers the CA. Nix refuses a path if another path follows from its CA, or if its
+    contents have another CA; some releases of Nix crash. So a wrong CA is left out. The CA of a
+    path that refers to itself is left out, too, if a key vouches for the path: Nix 2.8 and 2.26 do
+    not agree on such a CA.
     """
     if address is None:
         return None
